@@ -1,0 +1,52 @@
+# The commands that people type. `make demo` and `make test` set themselves up, in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test lint format docs images tables bench wheel clean
+
+demo: $(READY)
+	@mkdir -p build
+	$(BIN)/archdsl check resnet:resnet50
+	$(BIN)/archdsl draw resnet:resnet50 -o build/resnet50.svg
+	$(BIN)/archdsl build resnet:resnet50 -o build/resnet50.py
+	cd build && ../$(BIN)/python -c "import torch, resnet50; print(resnet50.Resnet50()(torch.randn(2, 3, 224, 224)).shape)"
+
+test: $(READY)
+	$(BIN)/python -m pytest -q -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+# What is generated and committed: the reference's table of operations, the pictures of the README, the parser's tables.
+docs: $(READY)
+	$(BIN)/python docs/reference.py
+
+images: $(READY)
+	$(BIN)/archdsl draw examples/tiny.arch -o docs/images/tiny.svg
+
+tables: $(READY)
+	$(BIN)/python -m archdsl.syntax.build_tables
+
+bench: $(READY)
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/linear.py
+
+wheel: $(READY)
+	$(BIN)/python -m hatchling build -t wheel
+
+clean:
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The venv is made without pip and filled by the pip at hand, so that a Python without ensurepip will do.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'archdsl needs Python 3.11 or newer: make PYTHON=python3.12 …')"
+	$(PYTHON) -m venv --without-pip --clear .venv
+	$(PYTHON) -m pip --python $(BIN)/python install --quiet -c constraints.txt -e ".[dev]"
+	@touch $@

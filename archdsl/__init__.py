@@ -1,0 +1,32 @@
+"""archdsl, an architecture compiler: networks described in .arch files, checked, drawn and compiled to PyTorch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from archdsl.compiler import build, check, draw, load
+    from archdsl.diagnostics import SpecError
+    from archdsl.source import Source
+
+__version__ = "0.1.0"
+
+__all__ = ["Source", "SpecError", "__version__", "build", "check", "draw", "load"]
+
+_HOMES = {
+    "build": "archdsl.compiler",
+    "check": "archdsl.compiler",
+    "draw": "archdsl.compiler",
+    "load": "archdsl.compiler",
+    "Source": "archdsl.source",
+    "SpecError": "archdsl.diagnostics",
+}
+
+
+def __getattr__(name: str) -> object:
+    """The public names, each imported when first asked for, so that `import archdsl` costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value

@@ -1,0 +1,207 @@
+"""The words of a diagram: what stands in a box, on an arrow, and under the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from archdsl.analysis import Analysis, Cost
+from archdsl.backends.diagram.picture import LIGHT, Edge, Part
+from archdsl.dims import Dim, substitute
+from archdsl.dims import text as dim_text
+from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.ops.base import Family
+
+MERGE_SIGNS = {"add": "⊕", "sub": "⊖", "mul": "⊗", "concat": "‖"}
+
+LONGEST_ARGUMENT = 18
+MOST_ARGUMENTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """The lines of a box. `title` is the one that counts among `lines`; `notes` are smaller, `size` is what comes out."""
+
+    lines: tuple[str, ...]
+    title: int = 0
+    notes: tuple[str, ...] = ()
+    size: str = ""
+
+
+class Captions:
+    """Finds the words for the parts of one graph. Free sizes are shown at the sizes that the spec shows, else by name."""
+
+    def __init__(self, graph: Graph, analysis: Analysis) -> None:
+        self.graph = graph
+        self.analysis = analysis
+        self.values = {f.name: f.example for f in graph.free if f.example is not None}
+
+    def dim(self, dim: Dim) -> str:
+        return dim_text(substitute(dim, self.values), self.graph.sizes)
+
+    def size(self, tensor: Tensor) -> str:
+        """`64 × 56 × 56`."""
+        return " × ".join(self.dim(d) for d in self.graph.shape(tensor))
+
+    # ------------------------------------------------------------ boxes
+
+    def box(self, part: Part) -> Caption:
+        match part.kind:
+            case "input":
+                [node] = part.nodes
+                return Caption((node.path,), notes=(self.size(Tensor(node.id)),))
+            case "output":
+                assert part.output is not None
+                notes = (self.size(part.output.tensor), *(["only in training"] if part.output.training else []))
+                return Caption((part.output.name or "output",), notes=notes)
+            case "merge":
+                return self._merge(part)
+            case "block":
+                assert part.scope is not None
+                notes = tuple(filter(None, [self.facts(part.scope, self._times(part)), self.share(part)]))
+                return Caption((scope_title(part.scope),), notes=notes, size=self.result(part))
+            case _:
+                return self._layers(part)
+
+    def _layers(self, part: Part) -> Caption:
+        lines: list[str] = []
+        title = 0
+        for light, nodes in groupby(part.nodes, key=lambda n: n.operation.family in LIGHT):
+            if not light:
+                title = len(lines)
+            words = [self.operation(n) for n in nodes]
+            lines += [" · ".join(words)] if light else words
+        return Caption(tuple(lines), title)
+
+    def _merge(self, part: Part) -> Caption:
+        last = part.nodes[-1].operation
+        sign = MERGE_SIGNS.get(last.name, last.name)
+        return Caption((sign,), notes=tuple(self.operation(n) for n in part.nodes[:-1]))
+
+    def operation(self, node: Node) -> str:
+        rank = len(self.graph.shape(node.inputs[0])) - 1 if node.inputs else 0
+        return node.operation.caption(max(rank, 1))
+
+    def frame(self, part: Part) -> str:
+        """The heading of a frame: `layer1: stage`, and how often it stands there."""
+        heading = scope_title(part.scope) if part.scope is not None and part.kind == "open" else ""
+        return " ".join(filter(None, [heading, times(part)]))
+
+    # ------------------------------------------------------------ pieces
+
+    def facts(self, scope: Scope, times: Sequence[Sequence[Node]]) -> str:
+        """`64 → 256, stride 1`: the channels into a block and out of it, over all times that it stands there, and its arguments."""
+        into = {self.graph.shape(t)[0] for nodes in times for t in self._entries(nodes)[:1]}
+        out = {self.graph.shape(t)[0] for nodes in times for t in self._exits(nodes)[-1:]}
+        channels = [self._span(into), self._span(out)] if into and out else []
+        return ", ".join(filter(None, [" → ".join(channels), *self._arguments(scope, channels)]))
+
+    def described(self, scope: Scope) -> str:
+        """`bottleneck 64 → 256, stride 1`: one block as the heading of its own picture."""
+        name = scope.definition.name if scope.definition is not None and scope.kind == "block" else scope.name
+        return f"{name} {self.facts(scope, [sorted(scope.nodes(), key=lambda n: n.id)])}"
+
+    def result(self, part: Part) -> str:
+        """The size that a box gives, empty where repetitions differ."""
+        sizes = {self.size(t) for time in self._times(part) for t in self._exits(time)[-1:]}
+        return sizes.pop() if len(sizes) == 1 else ""
+
+    def _times(self, part: Part) -> list[list[Node]]:
+        """The nodes of a box, one list for each time that it stands in the network."""
+        length = len(part.nodes)
+        covered = sorted(part.covered, key=lambda n: n.id)
+        return [covered[i : i + length] for i in range(0, len(covered), length)]
+
+    def _entries(self, nodes: Sequence[Node]) -> list[Tensor]:
+        inside = {n.id for n in nodes}
+        return [t for n in nodes for t in n.inputs if t.node not in inside]
+
+    def _exits(self, nodes: Sequence[Node]) -> list[Tensor]:
+        inside = {n.id for n in nodes}
+        outputs = {o.tensor.node for o in self.graph.outputs}
+        return [
+            Tensor(n.id, i)
+            for n in nodes
+            if n.id in outputs or any(c not in inside for c in self.graph.net.successors(n.id))
+            for i in range(len(n.shapes))
+        ]
+
+    def _span(self, dims: Iterable[Dim]) -> str:
+        found = sorted(set(dims), key=lambda d: (not isinstance(d, int), d if isinstance(d, int) else 0))
+        return self.dim(found[0]) if len(found) == 1 else f"{self.dim(found[0])}…{self.dim(found[-1])}"
+
+    def _arguments(self, scope: Scope, shown: Sequence[str]) -> list[str]:
+        """The arguments of a block's call that say more than its channels do: `stride 1`."""
+        texts = {name: argument_text(value) for name, value in scope.arguments.items()}
+        found = [
+            f"{n} {t}" for n, t in texts.items() if t is not None and t not in shown and len(t) <= LONGEST_ARGUMENT
+        ]
+        return found[:MOST_ARGUMENTS]
+
+    def share(self, part: Part) -> str:
+        """`31 % of parameters, 12 % of MACs`."""
+        cost, total = self.cost(part), self.analysis.total
+        shares = [("params", cost.parameters, total.parameters), ("MACs", cost.macs, total.macs)]
+        return " · ".join(f"{percent(n, of)} {name}" for name, n, of in shares if n)
+
+    def cost(self, part: Part) -> Cost:
+        return sum((self.analysis[n] for n in part.covered), Cost())
+
+    def edge(self, edge: Edge) -> str:
+        """The size on an arrow, empty where what it stands for differs."""
+        sizes = {self.size(t) for t in edge.tensors}
+        return sizes.pop() if len(sizes) == 1 else ""
+
+    def summary(self) -> str:
+        """The line under the picture."""
+        total = self.analysis.total
+        sizes = ", ".join(f"{self.size(Tensor(n.id))}" for n in self.graph.input_nodes)
+        text = f"{self.graph.name}: {total.parameters:,} parameters"
+        known = all(f.example is not None for f in self.graph.free)
+        return f"{text}, {quantity(total.macs)}MACs at {sizes}" if known else text
+
+
+def family(part: Part) -> Family | None:
+    """The family that gives a box of layers its colour: that of its first operation with work to do."""
+    families = [n.operation.family for n in part.nodes]
+    return next((f for f in families if f not in LIGHT), families[0] if families else None)
+
+
+def scope_title(scope: Scope) -> str:
+    """`layer1: stage`, `bottleneck`, `features`."""
+    called = scope.definition.name if scope.definition is not None and scope.kind == "block" else ""
+    label = scope.name if scope.labelled else ""
+    return ": ".join(filter(None, [label, called])) or scope.name
+
+
+def times(part: Part) -> str:
+    return f"× {part.count}" if part.count > 1 else ""
+
+
+def argument_text(value: object) -> str | None:
+    """A block's argument in a few characters; None for what has no short text."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return f"{value:g}" if isinstance(value, float) else str(value)
+        case str():
+            return value
+        case tuple() if value and all(isinstance(v, int) for v in value):
+            return "[" + ", ".join(map(str, value)) + "]"
+        case _:
+            return None
+
+
+def percent(part: int, whole: int) -> str:
+    share = 100 * part / whole if whole else 0.0
+    return "<1 %" if 0 < share < 0.95 else f"{share:.0f} %"
+
+
+def quantity(number: int) -> str:
+    """`4.09 G`."""
+    for scale, unit in ((10**12, " T"), (10**9, " G"), (10**6, " M"), (10**3, " k")):
+        if number >= scale:
+            return f"{number / scale:.3g}{unit}"
+    return f"{number} "

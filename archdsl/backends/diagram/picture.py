@@ -1,0 +1,343 @@
+"""What a diagram shows of a graph: which blocks are open, which neighbours are one box `× 6`, which edges are skips.
+
+Everything here is about the network; the words are found in `captions.py`, the looks in `dot.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+import networkx as nx
+
+from archdsl.backends.diagram.structure import Structure
+from archdsl.graph import Graph, Node, Output, Scope, Tensor
+from archdsl.ops.base import Family
+
+Kind = Literal["input", "output", "entry", "exit", "layers", "merge", "block", "open", "repeat"]
+EdgeKind = Literal["flow", "identity", "projection"]
+
+LIGHT: frozenset[Family] = frozenset({"normalisation", "activation", "regularisation", "shape"})
+"""Families that share the box of the layer which they follow."""
+
+LEADING: frozenset[Family] = frozenset({"normalisation", "regularisation", "shape"})
+"""Families that share the box of the convolution which they lead to, as in a network with pre-activation."""
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """A piece of the picture: a box, or, where it has `children`, a frame around others.
+
+    `times` holds the nodes of each repetition that the part stands for; the first is the one that is drawn. `covered` has all the nodes of a
+    box, those of repeated frames around it included.
+    """
+
+    kind: Kind
+    times: list[tuple[Node, ...]]
+    scope: Scope | None = None
+    children: list[Part] = field(default_factory=list)
+    output: Output | None = None
+    id: str = ""
+    covered: list[Node] = field(default_factory=list)
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return self.times[0]
+
+    @property
+    def count(self) -> int:
+        return len(self.times)
+
+    def walk(self) -> Iterator[Part]:
+        """This part and all within it, outer before inner."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """An arrow between two boxes. `tensors` are what it stands for: several where a repetition is drawn once."""
+
+    tail: Part
+    head: Part
+    kind: EdgeKind
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Picture:
+    """Parts and arrows, in the order of the network."""
+
+    graph: Graph
+    parts: tuple[Part, ...]
+    edges: tuple[Edge, ...]
+
+    def boxes(self) -> list[Part]:
+        """The parts that are drawn as boxes, not as frames."""
+        return boxes(self.parts)
+
+    def trunk(self) -> list[Part]:
+        """The longest way through the picture."""
+        return list(nx.dag_longest_path(nx.DiGraph((e.tail, e.head) for e in self.edges)))
+
+
+def boxes(parts: tuple[Part, ...] | list[Part]) -> list[Part]:
+    return [p for part in parts for p in part.walk() if not p.children]
+
+
+# ---------------------------------------------------------------- folding
+
+
+class Folder:
+    """Cuts a graph into parts. `opened` says of a scope whether its contents are drawn."""
+
+    def __init__(self, graph: Graph, structure: Structure) -> None:
+        self.graph = graph
+        self.structure = structure
+        self._nodes: dict[Scope, tuple[Node, ...]] = {}
+
+    def nodes(self, scope: Scope) -> tuple[Node, ...]:
+        if scope not in self._nodes:
+            self._nodes[scope] = tuple(sorted(scope.nodes(), key=lambda n: n.id))
+        return self._nodes[scope]
+
+    def fold(self, scope: Scope, opened: Callable[[Scope], bool]) -> list[Part]:
+        """The parts of a scope's contents, in order."""
+        parts: list[Part] = []
+        for member in scope.members:
+            if isinstance(member, Scope):
+                if self.nodes(member):
+                    parts.append(self._scope(member, opened))
+            elif not (parts and self._joins(parts[-1], member)):
+                parts.append(Part(self._kind(member), [(member,)]))
+            else:
+                parts[-1].times[0] += (member,)
+        return collapse(parts, self.structure)
+
+    def _scope(self, scope: Scope, opened: Callable[[Scope], bool]) -> Part:
+        nodes = self.nodes(scope)
+        if not opened(scope):
+            only = self._only(scope)
+            return only or Part("block", [nodes], scope)
+        children = self.fold(scope, opened)
+        if len(children) == 1 and children[0].kind == "layers":
+            return children[0]
+        return Part("open", [nodes], scope, children)
+
+    def _only(self, scope: Scope) -> Part | None:
+        """The box of a scope that holds one layer (a convolution with its normalisation and activation, say)."""
+        if len(self.nodes(scope)) > 6:
+            return None
+        children = self.fold(scope, lambda _: False)
+        return children[0] if len(children) == 1 and children[0].kind == "layers" else None
+
+    @staticmethod
+    def _kind(node: Node) -> Kind:
+        if node.operation.name == "input":
+            return "input"
+        return "merge" if node.operation.inputs == "many" else "layers"
+
+    def _joins(self, part: Part, node: Node) -> bool:
+        """Whether a node belongs to the box of the nodes before it."""
+        last, family = part.nodes[-1], node.operation.family
+        if part.count > 1 or self.structure.consumers(last.id) != [node.id] or len(last.shapes) != len(node.inputs):
+            return False
+        if part.kind == "merge":
+            # Sizes are brought together for the sake of the merge that follows.
+            return last.operation.family == "align" and node.operation.inputs == "many"
+        if part.kind != "layers" or self._kind(node) != "layers":
+            return False
+        first, heavy = part.nodes[0].operation.family, any(n.operation.family not in LIGHT for n in part.nodes)
+        if family not in LIGHT:
+            return family == "convolution" and first in LEADING and not heavy
+        return not (heavy and first == "normalisation") or family == "regularisation"
+
+
+LONGEST_PERIOD = 8
+"""The most neighbours that a repetition is looked for in: `(layer, concat) × 6` has two."""
+
+
+def collapse(parts: list[Part], structure: Structure) -> list[Part]:
+    """The parts with repeated equal neighbours as one part, counted.
+
+    A run is repeated where each round takes all that it takes from the one before: a chain of equal rounds.
+    """
+    kinds: dict[object, int] = {}
+    keys = [kinds.setdefault((p.kind, *structure.part_key(p.nodes)), len(kinds)) for p in parts]
+    result: list[Part] = []
+    at = 0
+    while at < len(parts):
+        period, rounds = _best_run(parts, keys, at, structure)
+        if rounds == 1:
+            result.append(parts[at])
+        else:
+            units = [parts[at + i * period : at + (i + 1) * period] for i in range(rounds)]
+            if period == 1:
+                parts[at].times = [time for [part] in units for time in part.times]
+                result.append(parts[at])
+            else:
+                times = [tuple(n for part in unit for n in part.nodes) for unit in units]
+                result.append(Part("repeat", times, children=units[0]))
+        at += period * rounds
+    return result
+
+
+def _best_run(parts: list[Part], keys: list[int], at: int, structure: Structure) -> tuple[int, int]:
+    best = (1, 1)
+    for period in range(1, min(LONGEST_PERIOD, (len(parts) - at) // 2) + 1):
+        rounds = 1
+        while keys[at : at + period] == keys[at + rounds * period : at + (rounds + 1) * period]:
+            rounds += 1
+        if rounds > 1 and period * rounds > best[0] * best[1]:
+            units = [
+                [n for part in parts[at + i * period : at + (i + 1) * period] for n in part.nodes]
+                for i in range(rounds)
+            ]
+            rounds = structure.chained(units)
+            if rounds > 1 and period * rounds > best[0] * best[1]:
+                best = (period, rounds)
+    return best
+
+
+# ---------------------------------------------------------------- edges
+
+
+def picture(graph: Graph, parts: list[Part], structure: Structure, block: Scope | None = None) -> Picture:
+    """The picture of these parts: names them, and finds the arrows between them.
+
+    Parts that are the inside of a `block` get an entry for each tensor that flows in, and an exit.
+    """
+    owner: dict[int, Part] = {}
+    for part in parts:
+        _own(part, owner)
+    for node_id, box in owner.items():
+        box.covered.append(graph.node(node_id))
+    if block is not None:
+        nodes = [n for part in parts for n in part.nodes]
+        entries = {t: Part("entry", [()]) for t in sorted(structure.entries(nodes), key=lambda t: (t.node, t.index))}
+        exits = [Part("exit", [()], output=Output(None, Tensor(n))) for n in sorted(structure.exits(nodes))]
+        parts = [*entries.values(), *parts, *exits]
+    else:
+        entries = {}
+    arrows: dict[tuple[Part, Part], _Arrow] = {}
+    shown = {n.id for box in boxes(parts) for n in box.nodes}
+    # What is shown comes first, so that a repetition only adds to the arrows of its first round.
+    for node_id in sorted(owner, key=lambda i: (i not in shown, i)):
+        head = owner[node_id]
+        for tensor in graph.node(node_id).inputs:
+            tail = owner.get(tensor.node) or entries.get(tensor)
+            if tail is None or tail is head or (node_id not in shown and (tail, head) not in arrows):
+                continue
+            arrows.setdefault((tail, head), _Arrow(tail, head, [])).tensors.append(tensor)
+    for box in boxes(parts):
+        if box.output is not None:
+            tail = owner[box.output.tensor.node]
+            arrows[tail, box] = _Arrow(tail, box, [box.output.tensor])
+    drawn = _with_entries(parts, list(arrows.values()))
+    for number, part in enumerate(p for top in parts for p in top.walk()):
+        part.id = f"p{number}"
+    kinds = _edge_kinds([(a.tail, a.head) for a in drawn])
+    edges = tuple(Edge(a.tail, a.head, kinds[a.tail, a.head], tuple(a.tensors)) for a in drawn)
+    return Picture(graph, tuple(parts), edges)
+
+
+@dataclass(slots=True, eq=False)
+class _Arrow:
+    """An edge while it is being found."""
+
+    tail: Part
+    head: Part
+    tensors: list[Tensor]
+
+
+def _with_entries(parts: list[Part], arrows: list[_Arrow]) -> list[_Arrow]:
+    """Gives a frame one entry where what flows in forks to several of its boxes, so that a skip stays inside its block."""
+    around: dict[Part, tuple[Part, ...]] = {}
+
+    def walk(part: Part, frames: tuple[Part, ...]) -> None:
+        around[part] = frames
+        for child in part.children:
+            walk(child, (*frames, part))
+
+    for part in parts:
+        walk(part, ())
+    entering: dict[Part, list[_Arrow]] = {}
+    for arrow in arrows:
+        outside = set(around[arrow.tail])
+        for frame in around[arrow.head]:
+            if frame not in outside:
+                entering.setdefault(frame, []).append(arrow)
+    result = list(arrows)
+    for frame in sorted(entering, key=lambda f: len(around[f])):
+        inward = entering[frame]
+        if len(inward) > 1 and len({(a.tail, *a.tensors[:1]) for a in inward}) == 1:
+            entry = Part("entry", [()])
+            frame.children.insert(0, entry)
+            result.append(_Arrow(inward[0].tail, entry, list(inward[0].tensors)))
+            for arrow in inward:
+                arrow.tail = entry
+    return result
+
+
+def _own(part: Part, owner: dict[int, Part]) -> None:
+    """Enters the box of every node, repetitions of frames included."""
+    if not part.children:
+        owner.update({n.id: part for time in part.times for n in time})
+        return
+    for child in part.children:
+        _own(child, owner)
+    for time in part.times[1:]:
+        owner.update({n.id: owner[first.id] for first, n in zip(part.nodes, time, strict=True)})
+
+
+def _edge_kinds(pairs: list[tuple[Part, Part]]) -> dict[tuple[Part, Part], EdgeKind]:
+    """An arrow around others is an identity skip; one of the two ways into an addition that leads through fewer boxes, a projection."""
+    order: dict[Part, int] = {}
+    before: dict[Part, list[Part]] = {}
+    after: dict[Part, list[Part]] = {}
+    for tail, head in pairs:
+        order.setdefault(tail, len(order))
+        order.setdefault(head, len(order))
+        before.setdefault(head, []).append(tail)
+        after.setdefault(tail, []).append(head)
+    position = {part: float(min((n.id for n in part.covered), default=-1)) for part in order}
+    for part in order:
+        if part.kind == "entry":
+            position[part] = min(position[head] for head in after[part]) - 0.5
+    kinds: dict[tuple[Part, Part], EdgeKind] = dict.fromkeys(pairs, "flow")
+
+    def reaches(tail: Part, head: Part) -> bool:
+        """Whether another way leads from tail to head."""
+        stack, seen = [t for t in before[head] if t is not tail], set[Part]()
+        while stack:
+            part = stack.pop()
+            if part is tail:
+                return True
+            if part not in seen and position[part] > position[tail]:
+                seen.add(part)
+                stack.extend(before.get(part, ()))
+        return False
+
+    def chain(part: Part, head: Part) -> list[Part]:
+        """The way back from head over boxes with one arrow in and out, to where it forks off."""
+        way = [head, part]
+        while len(before.get(part, ())) == 1 and len(after[part]) == 1:
+            [part] = before[part]
+            way.append(part)
+        return way
+
+    for head, tails in before.items():
+        if len(tails) < 2:
+            continue
+        for tail in tails:
+            if len(after[tail]) > 1 and reaches(tail, head):
+                kinds[tail, head] = "identity"
+        if head.kind == "merge" and head.nodes[-1].operation.name == "add" and len(tails) == 2:
+            ways = sorted((chain(tail, head) for tail in tails), key=len)
+            short, long = ways
+            if short[-1] is long[-1] and 2 < len(short) < len(long):
+                for a, b in zip(short[1:], short, strict=False):
+                    kinds[a, b] = "projection"
+    return kinds

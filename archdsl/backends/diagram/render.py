@@ -1,0 +1,44 @@
+"""Graphviz: from dot text to bytes. The system's `dot` where there is one, else the Graphviz in pygraphviz's wheel."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+TIMEOUT = 120
+"""Seconds after which a layout is given up."""
+
+PROGRAMS = {"dot": ["dot"], "fixed": ["neato", "-n2"]}
+"""How a layout is made: `dot` finds it, `fixed` takes the positions that the text has."""
+
+
+class DrawingError(Exception):
+    """No picture could be made; the message says why."""
+
+
+def render(dot: str, form: str, layout: str = "dot") -> bytes:
+    """The picture as `svg`, `png`, `pdf` or `json`. Raises DrawingError."""
+    program, *options = PROGRAMS[layout]
+    found = shutil.which(program)
+    if found:
+        command = [found, f"-T{form}", *options]
+    else:
+        # In a process of its own: the C library writes its warnings to stderr, and could take the caller down with it.
+        worker = Path(__file__).with_name("_graphviz.py")
+        command = [sys.executable, "-P", str(worker), form, "nop2" if layout == "fixed" else program]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    try:
+        done = subprocess.run(
+            command, input=dot.encode(), capture_output=True, timeout=TIMEOUT, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired:
+        raise DrawingError(f"Graphviz found no layout within {TIMEOUT} s; fold more: `--depth 1`") from None
+    except OSError as error:
+        raise DrawingError(f"Graphviz could not be started: {error}") from None
+    if done.returncode or not done.stdout:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise DrawingError(f"Graphviz could not make the picture: {last[0]}")
+    return done.stdout

@@ -1,0 +1,81 @@
+"""Compares pieces of a graph by what they compute."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from archdsl.graph import Graph, Node, Tensor
+
+
+class Structure:
+    """Operations and wiring of a graph's pieces as keys: equal for pieces that do the same to what flows in.
+
+    Names play no part, nor do incoming channels, which are inferred: six dense layers are equal though each sees more.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self._operations: dict[Hashable, int] = {}
+        self._by_node: dict[int, int] = {}
+        self._consumers: dict[int, list[int]] = {n: list(graph.net.successors(n)) for n in graph.net}
+        for output in graph.outputs:
+            self._consumers[output.tensor.node].append(-1)
+
+    def consumers(self, node: int) -> list[int]:
+        """The nodes that take a result of `node`; -1 stands for an output of the model."""
+        return self._consumers[node]
+
+    def operation(self, node: Node) -> int:
+        """A number that equal operations share."""
+        if node.id not in self._by_node:
+            try:
+                key: Hashable = node.operation
+                hash(key)
+            except TypeError:  # a fixed kernel is a list of numbers
+                key = (type(node.operation), repr(node.operation))
+            self._by_node[node.id] = self._operations.setdefault(key, len(self._operations))
+        return self._by_node[node.id]
+
+    def key(self, nodes: Sequence[Node]) -> Hashable:
+        """Operations and wiring."""
+        first, inside, outside = nodes[0].id, {n.id for n in nodes}, dict[Tensor, int]()
+
+        def source(tensor: Tensor) -> Hashable:
+            if tensor.node in inside:
+                return (tensor.node - first, tensor.index)
+            return outside.setdefault(tensor, len(outside))
+
+        return tuple((n.id - first, self.operation(n), tuple(source(t) for t in n.inputs)) for n in nodes)
+
+    def part_key(self, nodes: Sequence[Node]) -> tuple[Hashable, ...]:
+        """Operations, wiring, and the spatial sizes that flow in: layers at two resolutions are not one box."""
+        if not nodes:
+            return (None, None)
+        return (self.key(nodes), frozenset(self.graph.shape(t)[1:] for t in self.entries(nodes)))
+
+    def entries(self, nodes: Sequence[Node]) -> set[Tensor]:
+        """The tensors that flow in from outside."""
+        inside = {n.id for n in nodes}
+        return {t for n in nodes for t in n.inputs if t.node not in inside}
+
+    def exits(self, nodes: Sequence[Node]) -> set[int]:
+        """The nodes whose results are used outside."""
+        inside = {n.id for n in nodes}
+        return {n.id for n in nodes if any(c not in inside for c in self.consumers(n.id))}
+
+    def chained(self, units: Sequence[Sequence[Node]]) -> int:
+        """How many of the units, from the first on, are equal and each fed by the one before alone."""
+        key = self.key(units[0])
+        if len(self.entries(units[0])) != 1:
+            return 1
+        count, place = 1, None
+        for before, unit in zip(units, units[1:], strict=False):
+            entries = self.entries(unit)
+            if len(entries) != 1:
+                break
+            [entry] = entries
+            offset = (entry.node - before[0].id, entry.index)
+            if self.exits(before) != {entry.node} or place not in (None, offset) or self.key(unit) != key:
+                break
+            place, count = offset, count + 1
+        return count

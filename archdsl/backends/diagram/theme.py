@@ -1,0 +1,107 @@
+"""The looks: colours that colour-blind people tell apart, on a light page, a dark one, and in print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from archdsl.ops.base import Family
+
+FONT = "Helvetica,Arial,sans-serif"
+
+
+@dataclass(frozen=True, slots=True)
+class Theme:
+    """Colours as `#rrggbb`. A family has a fill and a border; the fills differ in lightness too, so that print in grey tells them apart."""
+
+    background: str
+    text: str
+    muted: str
+    line: str
+    skip: str
+    projection: str
+    block: tuple[str, str]
+    terminal: tuple[str, str]
+    merge: tuple[str, str]
+    frames: tuple[str, str]
+    frame_border: str
+    families: Mapping[Family, tuple[str, str]]
+
+
+# The hues are those of Okabe and Ito, "Color Universal Design" (2008).
+LIGHT = Theme(
+    background="#ffffff",
+    text="#1b1b1b",
+    muted="#5a5a5a",
+    line="#444444",
+    skip="#D55E00",
+    projection="#D55E00",
+    block=("#f4f4f4", "#333333"),
+    terminal=("#ffffff", "#333333"),
+    merge=("#ffffff", "#333333"),
+    frames=("#fafafa", "#f1f3f5"),
+    frame_border="#b3b3b3",
+    families={
+        "convolution": ("#cfe5f4", "#0072B2"),
+        "pooling": ("#fbe3b5", "#E69F00"),
+        "normalisation": ("#d3efe6", "#009E73"),
+        "activation": ("#fdfad2", "#b8a800"),
+        "regularisation": ("#eeeeee", "#8a8a8a"),
+        "resize": ("#f7d9c4", "#D55E00"),
+        "channels": ("#f3dfeb", "#CC79A7"),
+        "shape": ("#eeeeee", "#8a8a8a"),
+        "align": ("#eeeeee", "#8a8a8a"),
+    },
+)
+
+DARK = Theme(
+    background="#16181d",
+    text="#f0f0f0",
+    muted="#b0b4bb",
+    line="#c4c8cf",
+    skip="#ff9d5c",
+    projection="#ff9d5c",
+    block=("#2b2f37", "#d0d4db"),
+    terminal=("#16181d", "#d0d4db"),
+    merge=("#16181d", "#d0d4db"),
+    frames=("#1c1f25", "#22262d"),
+    frame_border="#5b616b",
+    families={
+        "convolution": ("#123a55", "#56B4E9"),
+        "pooling": ("#553b05", "#E69F00"),
+        "normalisation": ("#0a4534", "#2fc498"),
+        "activation": ("#4a4510", "#F0E442"),
+        "regularisation": ("#33363c", "#9aa0a8"),
+        "resize": ("#5a2a08", "#ff8a3c"),
+        "channels": ("#4c2a3f", "#e39ac4"),
+        "shape": ("#33363c", "#9aa0a8"),
+        "align": ("#33363c", "#9aa0a8"),
+    },
+)
+
+PRINT = Theme(
+    background="#ffffff",
+    text="#000000",
+    muted="#333333",
+    line="#000000",
+    skip="#000000",
+    projection="#000000",
+    block=("#ffffff", "#000000"),
+    terminal=("#ffffff", "#000000"),
+    merge=("#ffffff", "#000000"),
+    frames=("#ffffff", "#ffffff"),
+    frame_border="#888888",
+    families={
+        "convolution": ("#e6e6e6", "#000000"),
+        "pooling": ("#c4c4c4", "#000000"),
+        "normalisation": ("#f4f4f4", "#000000"),
+        "activation": ("#ffffff", "#000000"),
+        "regularisation": ("#ffffff", "#777777"),
+        "resize": ("#a8a8a8", "#000000"),
+        "channels": ("#d6d6d6", "#000000"),
+        "shape": ("#ffffff", "#777777"),
+        "align": ("#ffffff", "#777777"),
+    },
+)
+
+THEMES: Mapping[str, Theme] = {"light": LIGHT, "dark": DARK, "print": PRINT}

@@ -1,0 +1,381 @@
+"""Values in generated code as expressions: what they mean, how they are written, and how they are found.
+
+A number that differs between the calls of a block is written as a function of the block's parameters. `Frame.find`
+looks for one: the row of values that the number takes, one a call, must come out of the expression exactly.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from archdsl.syntax import tree
+
+# ---------------------------------------------------------------- expressions
+
+
+@dataclass(frozen=True, slots=True)
+class Const:
+    """An int, float, bool, string, None, or a tuple of them."""
+
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Var:
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    operator: str
+    left: Expr
+    right: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    operand: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """`then if condition else otherwise`."""
+
+    condition: Expr
+    then: Expr
+    otherwise: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    base: Expr
+    index: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    function: str
+    arguments: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tuple:
+    items: tuple[Expr, ...]
+
+
+Expr: TypeAlias = Const | Var | Binary | Not | If | Item | Apply | Tuple
+Env: TypeAlias = Callable[[str], object]
+
+OPERATORS: Mapping[str, Callable[[Any, Any], object]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+PRECEDENCE = {"if": 0, "or": 1, "and": 2, "not": 3, "+": 5, "-": 5, "*": 6, "//": 6, "%": 6}
+COMPARISON = 4
+ATOM = 9
+FUNCTIONS: Mapping[str, Callable[..., object]] = {"min": min, "max": max, "len": len, "abs": abs}
+MISTAKES = (ArithmeticError, LookupError, TypeError, ValueError)
+"""What an expression may raise where it does not apply."""
+
+
+def evaluate(expr: Expr, env: Env) -> object:
+    """The value of an expression. Raises one of MISTAKES where it has none."""
+    match expr:
+        case Const(value):
+            return value
+        case Var(name):
+            return env(name)
+        case Binary("and", left, right):
+            return evaluate(left, env) and evaluate(right, env)
+        case Binary("or", left, right):
+            return evaluate(left, env) or evaluate(right, env)
+        case Binary(sign, left, right):
+            return OPERATORS[sign](evaluate(left, env), evaluate(right, env))
+        case Not(operand):
+            return not evaluate(operand, env)
+        case If(condition, then, otherwise):
+            return evaluate(then if evaluate(condition, env) else otherwise, env)
+        case Item(base, index):
+            return evaluate(base, env)[evaluate(index, env)]  # type: ignore[index]
+        case Apply(function, arguments):
+            return FUNCTIONS[function](*[evaluate(a, env) for a in arguments])
+        case Tuple(items):
+            return tuple(evaluate(i, env) for i in items)
+
+
+def variables(expr: Expr) -> Iterator[str]:
+    """The names of the variables of an expression, from left to right."""
+    match expr:
+        case Var(name):
+            yield name
+        case Binary(_, left, right):
+            yield from variables(left)
+            yield from variables(right)
+        case Not(operand):
+            yield from variables(operand)
+        case If(condition, then, otherwise):
+            for part in (condition, then, otherwise):
+                yield from variables(part)
+        case Item(base, index):
+            yield from variables(base)
+            yield from variables(index)
+        case Apply(_, parts) | Tuple(parts):
+            for part in parts:
+                yield from variables(part)
+
+
+def write(expr: Expr, names: Mapping[str, str]) -> str:
+    """The expression as Python. `names` says what a variable is called there, where it is called otherwise."""
+    return _write(expr, names)[0]
+
+
+def _write(expr: Expr, names: Mapping[str, str]) -> tuple[str, int]:
+    def part(inner: Expr, least: int) -> str:
+        text, precedence = _write(inner, names)
+        return text if precedence >= least else f"({text})"
+
+    match expr:
+        case Const(value):
+            negative = isinstance(value, int | float) and not isinstance(value, bool) and value < 0
+            return literal(value), 7 if negative else ATOM
+        case Var(name):
+            return names.get(name, name), ATOM
+        case Binary(sign, left, right):
+            level = PRECEDENCE.get(sign, COMPARISON)
+            tight = 0 if sign in ("and", "or", "+", "*") else 1
+            return f"{part(left, level + (level == COMPARISON))} {sign} {part(right, level + tight)}", level
+        case Not(operand):
+            return f"not {part(operand, 3)}", 3
+        case If(condition, then, otherwise):
+            return f"{part(then, 1)} if {part(condition, 1)} else {part(otherwise, 0)}", 0
+        case Item(base, index):
+            return f"{part(base, ATOM)}[{part(index, 0)}]", ATOM
+        case Apply(function, arguments):
+            return f"{function}({', '.join(part(a, 0) for a in arguments)})", ATOM
+        case Tuple(items):
+            inner = ", ".join(part(i, 0) for i in items)
+            return f"({inner},)" if len(items) == 1 else f"({inner})", ATOM
+
+
+def literal(value: object) -> str:
+    """A value as a Python literal, in the form that formatters leave alone."""
+    match value:
+        case None | bool() | int():
+            return str(value)
+        case float():
+            return repr(value) if value == value and abs(value) != float("inf") else f'float("{value}")'
+        case str():
+            return quoted(value)
+        case tuple():
+            inner = ", ".join(map(literal, value))
+            return f"({inner},)" if len(value) == 1 else f"({inner})"
+        case list():
+            return f"[{', '.join(map(literal, value))}]"
+    raise TypeError(type(value).__name__)
+
+
+def quoted(text: str) -> str:
+    """A string literal in double quotes, in single ones where that saves escapes; nothing in it can end it."""
+    mark = "'" if '"' in text and "'" not in text else '"'
+    return mark + escaped(text).replace(mark, "\\" + mark) + mark
+
+
+def escaped(text: str, keep: str = "") -> str:
+    """Text with backslashes and whatever does not print as escapes; the characters of `keep` stay."""
+    return "".join(_escape(c) if c not in keep else c for c in text)
+
+
+def _escape(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    return char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def plain(value: object) -> bool:
+    """Whether generated code can hold the value as a literal."""
+    if isinstance(value, tuple):
+        return all(map(plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def same(a: object, b: object) -> bool:
+    """Equal, and of one type: 1, 1.0 and True are three values."""
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+def constant(row: Sequence[object]) -> bool:
+    first = row[0]
+    return all(v is first or same(v, first) for v in row)
+
+
+def is_int(value: object) -> bool:
+    return type(value) is int
+
+
+def simplify(expr: Expr) -> Expr:
+    """Without additions of 0 and multiplications by 1, and with constants worked out."""
+    if not isinstance(expr, Binary):
+        return expr
+    left, right = simplify(expr.left), simplify(expr.right)
+    if isinstance(left, Const) and isinstance(right, Const) and expr.operator in OPERATORS:
+        return Const(OPERATORS[expr.operator](left.value, right.value))
+    if expr.operator in "+-" and right == Const(0):
+        return left
+    if expr.operator == "+":
+        if left == Const(0):
+            return right
+        if isinstance(right, Const) and is_int(right.value) and right.value < 0:  # type: ignore[operator]
+            return Binary("-", left, Const(-right.value))  # type: ignore[operator]
+    if expr.operator == "*":
+        if left == Const(1):
+            return right
+        if right == Const(1):
+            return left
+        if Const(0) in (left, right):
+            return Const(0)
+    if expr.operator == "//" and right == Const(1):
+        return left
+    return Binary(expr.operator, left, right)
+
+
+# ---------------------------------------------------------------- from a spec
+
+
+def translate(value: tree.Value, names: Mapping[str, Expr]) -> Expr | None:
+    """A value of the spec as an expression over what `names` holds; None where it asks for anything else.
+
+    `it.channels` is the name `it.channels`.
+    """
+
+    def all_of(*values: tree.Value) -> list[Expr] | None:
+        found = [translate(v, names) for v in values]
+        return None if None in found else [f for f in found if f is not None]
+
+    match value:
+        case tree.Literal():
+            return Const(value.value)
+        case tree.SizeLiteral():
+            return Const(value.values)
+        case tree.Name():
+            return names.get(value.name)
+        case tree.Attribute(base=tree.Name(name="it"), name="channels"):
+            return names.get("it.channels")
+        case tree.ListValue():
+            parts = all_of(*value.items)
+            return None if parts is None else Tuple(tuple(parts))
+        case tree.Unary():
+            operand = translate(value.operand, names)
+            if operand is None or value.operator == "+":
+                return operand
+            return Not(operand) if value.operator == "not" else simplify(Binary("-", Const(0), operand))
+        case tree.Binary():
+            parts = all_of(value.left, value.right)
+            # The spec's exact division of ints is Python's //; a fraction is found out when the values are compared.
+            return None if parts is None else Binary("//" if value.operator == "/" else value.operator, *parts)
+        case tree.Conditional():
+            parts = all_of(value.condition, value.then, value.otherwise)
+            return None if parts is None else If(*parts)
+        case tree.Index():
+            parts = all_of(value.base, value.index)
+            return None if parts is None else Item(*parts)
+        case tree.Apply():
+            parts = all_of(*[a.value for a in value.arguments])
+            if parts is None or value.function.name not in FUNCTIONS:
+                return None
+            return Apply(value.function.name, tuple(parts))
+    return None
+
+
+# ---------------------------------------------------------------- the search
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """Lanes: the calls of a block (or rounds of a loop within them) that one piece of code stands for.
+
+    `values` has a row for each variable, one value a lane, in order of preference.
+    """
+
+    count: int
+    values: dict[str, list[object]] = field(default_factory=dict)
+    _rows: dict[object, Expr] = field(default_factory=dict)
+
+    def env(self, lane: int) -> Env:
+        return lambda name: self.values[name][lane]
+
+    def row(self, expr: Expr) -> list[object] | None:
+        """The values of an expression, one a lane; None where one has none."""
+        try:
+            if isinstance(expr, Var):
+                return self.values[expr.name]
+            return [evaluate(expr, self.env(i)) for i in range(self.count)]
+        except MISTAKES:
+            return None
+
+    def agrees(self, expr: Expr, row: Sequence[object]) -> bool:
+        """Whether the expression has exactly these values."""
+        try:
+            return all(same(evaluate(expr, self.env(i)), v) for i, v in enumerate(row))
+        except MISTAKES:
+            return False
+
+    def find(self, row: Sequence[object], hints: Sequence[Expr] = ()) -> Expr | None:
+        """The expression that has these values: a constant, a hint, a variable, or a small function of variables."""
+        if constant(row):
+            return Const(row[0]) if plain(row[0]) else None
+        for hint in hints:
+            if self.agrees(hint, row):
+                return hint
+        for name, values in self.values.items():
+            if all(map(same, values, row)):
+                return Var(name)
+        if all(map(is_int, row)):
+            return self._function(row)
+        return None
+
+    def _function(self, row: Sequence[Any]) -> Expr | None:
+        """A variable times, over, plus or minus a constant, or two variables combined."""
+        ints = [(Var(n), v) for n, v in self.values.items() if all(map(is_int, v)) and not constant(v)]
+        guesses: list[Expr] = []
+        first = row[0]
+        for variable, values in ints:
+            value: Any = values[0]
+            if value and first % value == 0:
+                guesses.append(Binary("*", Const(first // value), variable))
+            if first and value % first == 0:
+                guesses.append(Binary("//", variable, Const(value // first)))
+            guesses.append(simplify(Binary("+", variable, Const(first - value))))
+        for i, (a, _) in enumerate(ints):
+            for b, _ in ints[i + 1 :]:
+                guesses += [Binary("+", a, b), Binary("*", a, b), Binary("-", a, b), Binary("-", b, a)]
+                guesses += [Binary("//", a, b), Binary("//", b, a)]
+        for guess in guesses:
+            if self.agrees(guess, row):
+                return guess
+        return self._affine(row, ints)
+
+    def _affine(self, row: Sequence[Any], ints: Sequence[tuple[Var, list[Any]]]) -> Expr | None:
+        """c * variable + d, where three values or more bear it out."""
+        for variable, values in ints:
+            points = dict(zip(values, row, strict=True))
+            if len(points) < 3:
+                continue
+            (v0, r0), (v1, r1), *_ = points.items()
+            slope, rest = divmod(r1 - r0, v1 - v0)
+            if rest == 0 and all(r == r0 + slope * (v - v0) for v, r in zip(values, row, strict=True)):
+                return simplify(Binary("+", Binary("*", Const(slope), variable), Const(r0 - slope * v0)))
+        return None

@@ -1,0 +1,217 @@
+"""The finished graph: which input sizes it is valid for, and whether everything in it leads somewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import networkx as nx
+
+from archdsl.diagnostics import Diagnostics, Mark
+from archdsl.dims import Dim, DimError, SizeSet, describe_sizes, evaluate, free
+from archdsl.elaborate import call_notes, show_shape
+from archdsl.graph import Demand, Graph, Narrowing, Tensor
+from archdsl.source import Span
+
+
+def check(graph: Graph, demands: Sequence[Demand], diagnostics: Diagnostics) -> None:
+    """Solves the demands into `graph.sizes` and looks for what leads nowhere. Mistakes go to `diagnostics`."""
+    solve(graph, demands, diagnostics)
+    find_dead_ends(graph, diagnostics)
+
+
+def solve(graph: Graph, demands: Sequence[Demand], diagnostics: Diagnostics) -> None:
+    """Narrows the set of each free size by each demand, in order of the network."""
+    sets = {size.name: SizeSet.everything() for size in graph.free}
+    narrowings: list[Narrowing] = []
+    done: set[object] = set()
+    reported: set[object] = set()
+    for demand in demands:
+        if demand.constraint in done:
+            continue
+        done.add(demand.constraint)
+        where = (demand.span.source, demand.span.start, demand.span.end)
+        if where in reported:
+            continue
+        try:
+            name, before, after = _narrow(demand, sets)
+        except DimError as error:
+            reported.add(where)
+            diagnostics.error(
+                "E0309",
+                str(error),
+                *_marks(graph, demand),
+                notes=[demand.error.message, *call_notes(demand.scope)],
+                help="give both axes one name, as in `input x[3, N, N]`, or pin the sizes"
+                if len(demand.constraint.variables) > 1
+                else None,
+            )
+            continue
+        if after.is_empty:
+            # The set stays as it was, so that what is independent of this mistake is still found.
+            reported.add(where)
+            _report_empty(graph, demand, name, before, narrowings, diagnostics)
+        elif after != before:
+            sets[name] = after
+            narrowings.append(Narrowing(name, demand, before, after))
+    graph.sizes = sets
+    graph.narrowings = tuple(narrowings)
+    _check_examples(graph, diagnostics)
+
+
+def _narrow(demand: Demand, sets: Mapping[str, SizeSet]) -> tuple[str, SizeSet, SizeSet]:
+    variables = sorted(demand.constraint.variables)
+    before = sets[variables[0]]
+    return variables[0], before, demand.constraint.narrow(before)
+
+
+def _marks(graph: Graph, demand: Demand) -> list[Mark]:
+    marks = [Mark(demand.span, "")]
+    if demand.node is not None and demand.node.span == demand.span:
+        for position in demand.error.inputs:
+            tensor = demand.node.inputs[position]
+            source = graph.node(tensor)
+            if source.span != demand.span:
+                marks.append(Mark(source.span, f"gives {show_shape(graph.shape(tensor))}"))
+    return marks
+
+
+def _report_empty(
+    graph: Graph,
+    demand: Demand,
+    name: str,
+    before: SizeSet,
+    narrowings: Sequence[Narrowing],
+    diagnostics: Diagnostics,
+) -> None:
+    earlier = [n for n in narrowings if n.size == name]
+    message = demand.error.message
+    notes = [f"it would need {demand.constraint.text}, which no {name} gives"]
+    if earlier:
+        notes[0] += f" that is valid so far ({before.describe()})"
+        last = earlier[-1].demand.span
+        notes.append(f"the last line that narrowed {name} stands at {last}")
+    diagnostics.error(
+        _code(demand),
+        message,
+        *_marks(graph, demand),
+        notes=[*notes, *call_notes(demand.scope)],
+        help=demand.error.help,
+    )
+
+
+def _check_examples(graph: Graph, diagnostics: Diagnostics) -> None:
+    """A size to show has to be valid. Where a demand leaves a handful of sizes, the demand is what is wrong."""
+    blamed: set[Span] = set()
+    for size in graph.free:
+        valid = graph.sizes[size.name]
+        example = size.example
+        if example is None or example in valid:
+            continue
+        cause = next(n for n in graph.narrowings if n.size == size.name and example not in n.after)
+        demand = cause.demand
+        if cause.after.maximum is not None and cause.before.maximum is None:
+            if demand.span not in blamed:
+                blamed.add(demand.span)
+                note = f"it holds for {size.name} = {cause.after.describe().removeprefix('only ')} alone"
+                diagnostics.error(
+                    _code(demand),
+                    demand.error.message,
+                    *_marks(graph, demand),
+                    notes=[note, *call_notes(demand.scope)],
+                    help=demand.error.help,
+                )
+            continue
+        diagnostics.error(
+            "E0320",
+            f"{size.name} = {example} is not a valid size: {describe_sizes({size.name: valid})}",
+            Mark(size.span, nearest_text(valid, example)),
+            Mark(demand.span, f"here {size.name} has to be {cause.after.describe()}"),
+            notes=[demand.error.message, *call_notes(demand.scope)],
+            help=_use_nearest(size.name, valid, example),
+        )
+
+
+def _code(demand: Demand) -> str:
+    return "E0301" if demand.node is not None and demand.node.operation.inputs == "many" else "E0303"
+
+
+def _use_nearest(name: str, valid: SizeSet, size: int) -> str | None:
+    near = [n for n in valid.nearest(size) if n is not None]
+    return f"write `{name} = {near[-1]}`" if near else None
+
+
+def nearest_text(valid: SizeSet, size: int) -> str:
+    """`the nearest valid sizes are 96 and 112`."""
+    near = [str(n) for n in valid.nearest(size) if n is not None]
+    if len(near) == 2:
+        return f"the nearest valid sizes are {near[0]} and {near[1]}"
+    return f"the nearest valid size is {near[0]}" if near else "no size is valid"
+
+
+def pin(graph: Graph, given: Sequence[Sequence[int]]) -> dict[str, int]:
+    """The free sizes of a checked graph for inputs of these sizes, one for each input; nothing where none is given.
+
+    Raises SpecError where they do not fit the inputs, or lie outside the valid sizes.
+    """
+    diagnostics = Diagnostics()
+    values: dict[str, int] = {}
+
+    def fits(size: int, wanted: Dim) -> bool:
+        if isinstance(wanted, int):
+            return size == wanted
+        if wanted == free(wanted.variable):
+            return values.setdefault(wanted.variable, size) == size
+        return wanted.variable in values and evaluate(wanted, values) == size
+
+    inputs = graph.input_nodes if given else []
+    if len(given) != len(inputs):
+        names = ", ".join(f"`{n.name}`" for n in inputs)
+        diagnostics.error("E0321", f"`{graph.name}` takes {names}: give a size for each, in this order")
+    for node, sizes in zip(inputs, given, strict=False):
+        shape = graph.shape(Tensor(node.id))
+        if len(shape) != len(sizes) or not all(map(fits, sizes, shape)):
+            message = f"the input `{node.name}` is {show_shape(shape)}, which {list(sizes)} does not fit"
+            diagnostics.error("E0321", message, node.span)
+    for name, value in values.items():
+        valid = graph.sizes[name]
+        if value not in valid:
+            message = f"{name} = {value} is not a valid size of `{graph.name}`: {describe_sizes({name: valid})}"
+            diagnostics.error("E0320", message, help=nearest_text(valid, value))
+    diagnostics.stop_on_errors()
+    return values
+
+
+def find_dead_ends(graph: Graph, diagnostics: Diagnostics) -> None:
+    """Reports every node that leads to no output, where its way ends."""
+    wanted = {output.tensor.node for output in graph.outputs if output.tensor.node >= 0}
+    if not wanted or diagnostics.errors:
+        return
+    live = set(wanted)
+    stack = list(wanted)
+    while stack:
+        for before in graph.net.predecessors(stack.pop()):
+            if before not in live:
+                live.add(before)
+                stack.append(before)
+    for node in graph.nodes():
+        if node.id not in live and not any(True for _ in graph.net.successors(node.id)):
+            is_input = node.operation.name == "input"
+            what = f"the input `{node.name}`" if is_input else f"the result of `{node.operation.name}` (`{node.path}`)"
+            diagnostics.error(
+                "E0401",
+                f"nothing uses {what}",
+                Mark(node.span, f"gives {show_shape(graph.shape(Tensor(node.id)))}"),
+                notes=call_notes(node.scope),
+                help="take it away, use it further down, or make it an output: `output a, b`",
+            )
+
+
+def verify(graph: Graph) -> None:
+    """Asserts the invariants of a checked graph: what every later pass relies on."""
+    assert nx.is_directed_acyclic_graph(graph.net)
+    paths: set[str] = set()
+    for node in graph.nodes():
+        assert all(t.node < node.id and t.index < len(graph.node(t).shapes) for t in node.inputs)
+        assert node.operation.name == "input" or node.path not in paths, node.path
+        paths.add(node.path)
+    assert graph.outputs and not any(scope.lost for scope in graph.root.scopes())

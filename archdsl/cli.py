@@ -1,0 +1,448 @@
+"""The command line: arguments in; diagnostics, tables, pictures and modules out.
+
+Exit status: 0 fine, 1 the spec is wrong, 2 the command line or the machine is (an unknown option, a folder that is not
+there, a full disk). Only click is imported at once; what a command needs is imported when it runs, so that `--help` and
+completion answer quickly.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import io
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+import click
+from click.shell_completion import CompletionItem, get_completion_class
+
+from archdsl import __version__
+
+if TYPE_CHECKING:
+    from archdsl.diagnostics import Diagnostic
+    from archdsl.graph import Graph
+    from archdsl.modules import Module
+    from archdsl.report import Table
+
+PROGRAM = "archdsl"
+
+FINE = 0
+SPEC_WRONG = 1
+USAGE_WRONG = 2
+# Beyond those three, what a shell expects: sysexits' EX_SOFTWARE, and 128 + SIGINT, 128 + SIGPIPE.
+BROKEN = 70
+INTERRUPTED = 130
+PIPE_CLOSED = 141
+
+PICTURES = (".svg", ".png", ".pdf", ".dot")
+
+Settings: TypeAlias = Sequence[tuple[str, str]]
+Sizes: TypeAlias = Sequence[tuple[int, ...]]
+
+
+# ---------------------------------------------------------------- arguments
+
+
+class SpecType(click.ParamType):
+    name = "spec"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Families of the library and, behind a colon, models; files come from the shell."""
+        from archdsl import compiler
+
+        if ":" in incomplete:
+            file = incomplete.rpartition(":")[0]
+            try:
+                names = [f"{file}:{model.name}" for model in compiler.models(file)]
+            except Exception:  # a half-written file completes to nothing
+                names = []
+        else:
+            names = [f"{family}:" for family in compiler.library_families()]
+        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
+
+
+class SizeType(click.ParamType):
+    name = "size"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
+        parts = str(value).replace("×", "x").split("x")
+        if not all(p.isascii() and p.isdecimal() and len(p) < 10 and int(p) > 0 for p in parts):
+            self.fail(f"{value!r} is not a size such as 3x224x224", param, ctx)
+        return tuple(int(p) for p in parts)
+
+
+class SettingType(click.ParamType):
+    name = "setting"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        name, sign, text = (part.strip() for part in str(value).partition("="))
+        if not sign or not name.isidentifier() or not text:
+            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
+        return name, text
+
+
+class OutputType(click.ParamType):
+    """A file to write; None for standard output. A folder that is not there is said before any work."""
+
+    name = "file"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path | None:
+        text = str(value)
+        if text == "-":
+            return None
+        path = Path(text)
+        if "\0" in text:
+            self.fail("a file name cannot hold a NUL", param, ctx)
+        if path.is_dir():
+            self.fail(f"{text} is a folder", param, ctx)
+        if not path.parent.is_dir():
+            self.fail(f"there is no folder {path.parent}", param, ctx)
+        return path
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+spec_argument = click.argument("spec", type=SpecType())
+set_option = click.option(
+    "--set",
+    "settings",
+    type=SettingType(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Sets a parameter of the model.",
+)
+size_option = click.option(
+    "--size",
+    "sizes",
+    type=SizeType(),
+    multiple=True,
+    metavar="3x224x224",
+    help="The size of the input, channels first, without the batch; of several inputs, one after the other.",
+)
+depth_option = click.option(
+    "--depth", type=click.IntRange(0), metavar="N", help="Fold blocks that stand deeper than N within others."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
+
+
+# ---------------------------------------------------------------- commands
+
+
+class PipeClosed(Exception):
+    """Whoever read our output has gone."""
+
+
+class Program(click.Group):
+    def invoke(self, ctx: click.Context) -> object:
+        """Runs a command. Click would end a closed pipe by status 1, which means a wrong spec here."""
+        try:
+            status = super().invoke(ctx)
+            if sys.stdout is not None:
+                sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            raise PipeClosed from None
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, "-V", "--version", message="archdsl %(version)s")
+def cli() -> None:
+    """Check, show, draw and compile networks that .arch files describe.
+
+    A SPEC is a file (net.arch), a model of a file (net.arch:small), or a model of the library that ships with archdsl
+    (resnet:resnet50; `archdsl list` names them all).
+    """
+
+
+@cli.command()
+@click.argument("specs", nargs=-1, required=True, type=SpecType(), metavar="SPEC...")
+@set_option
+@size_option
+@json_option
+def check(specs: Sequence[str], settings: Settings, sizes: Sizes, as_json: bool) -> int:
+    """Say what is wrong with a spec or, a line a model, what goes in and out and for which sizes.
+
+    A file stands for all its models whose parameters all have values.
+    """
+    from archdsl import report
+    from archdsl.diagnostics import as_data
+
+    graphs: list[Graph] = []
+    diagnostics: list[Diagnostic] = []
+    for spec in specs:
+        with collecting(diagnostics):
+            module, names, values = select(spec, settings, every=True)
+            for name in names:
+                with collecting(diagnostics):
+                    graphs.append(check_model(module, name, values, sizes))
+    diagnostics += [warning for graph in graphs for warning in graph.warnings]
+    if as_json:
+        write_json({"models": [report.summary_data(g) for g in graphs], "diagnostics": as_data(diagnostics)})
+    else:
+        complain(diagnostics)
+        write("".join(report.summary(g) + "\n" for g in graphs))
+    return SPEC_WRONG if any(d.severity == "error" for d in diagnostics) else FINE
+
+
+@cli.command()
+@spec_argument
+@set_option
+@size_option
+@depth_option
+@click.option("--csv", "as_csv", is_flag=True, help="Write comma-separated values.")
+@json_option
+def show(spec: str, settings: Settings, sizes: Sizes, depth: int | None, as_csv: bool, as_json: bool) -> int:
+    """Show the network as a table: path, operation, output size, parameters, multiply-accumulates."""
+    from archdsl import report
+    from archdsl.checker import pin
+
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other")
+    graph = checked(spec, settings, sizes)
+    layers = report.layers(graph, sizes=pin(graph, sizes), depth=depth)
+    if as_json:
+        write_json({**report.summary_data(graph), **layers.as_data()})
+    elif as_csv:
+        write(layers.table.as_csv())
+    else:
+        write(report.summary(graph) + "\n\n")
+        write_table(layers.table)
+        write(f"\n{layers.note}\n")
+    return FINE
+
+
+@cli.command()
+@spec_argument
+@click.option("-o", "--output", type=OutputType(), required=True, help="A .svg, .png, .pdf or .dot file.")
+@set_option
+@size_option
+@depth_option
+@click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
+@click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
+def draw(
+    spec: str, output: Path | None, settings: Settings, sizes: Sizes, depth: int | None, theme: str, direction: str
+) -> int:
+    """Draw the network; the ending of the file says in which form."""
+    from archdsl import compiler
+    from archdsl.checker import pin
+
+    if output is None or output.suffix.lower() not in PICTURES:
+        raise click.BadParameter(f"a picture is a file that ends with {', '.join(PICTURES)}", param_hint="-o")
+    graph = checked(spec, settings, sizes)
+    compiler.draw(graph, depth=depth, theme=theme, direction=direction, sizes=pin(graph, sizes)).save(output)
+    return FINE
+
+
+@cli.command()
+@spec_argument
+@click.option("-o", "--output", type=OutputType(), help="The .py file to write; standard output if none.")
+@set_option
+def build(spec: str, output: Path | None, settings: Settings) -> int:
+    """Compile the network to a PyTorch module, one file that imports torch alone."""
+    from archdsl import compiler
+    from archdsl.files import write_whole
+
+    data = compiler.build(checked(spec, settings)).encode()
+    if output is not None:
+        write_whole(output, data)
+    elif sys.stdout is not None:
+        # Python source is UTF-8, whatever the terminal speaks.
+        sys.stdout.buffer.write(data)
+    return FINE
+
+
+@cli.command("list")
+@click.argument("file", required=False, type=SpecType())
+@json_option
+def list_models(file: str | None, as_json: bool) -> int:
+    """List the models of a file, or of the library that ships with archdsl."""
+    from archdsl import report
+    from archdsl.compiler import library_families, models
+
+    found = {family: models(family) for family in ([file] if file else library_families())}
+    if as_json:
+        write_json(report.models_data(found))
+    else:
+        write_table(report.models_table(found))
+    return FINE
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print the script that completes archdsl's commands in a shell.
+
+    \b
+    bash:  echo 'eval "$(archdsl completion bash)"' >> ~/.bashrc
+    zsh:   echo 'eval "$(archdsl completion zsh)"' >> ~/.zshrc
+    fish:  archdsl completion fish > ~/.config/fish/completions/archdsl.fish
+    """
+    complete = get_completion_class(shell)
+    assert complete is not None
+    write(complete(cli, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
+    return FINE
+
+
+# ---------------------------------------------------------------- specs
+
+
+def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[Module, list[str], dict[str, object]]:
+    """The file of a SPEC, the models that it means there (`every`: all that can be compiled), the values of `--set`.
+
+    Raises SpecError.
+    """
+    from archdsl import compiler
+    from archdsl.diagnostics import Diagnostics
+
+    diagnostics = Diagnostics()
+    module, name = compiler.locate(spec, diagnostics)
+    values = {key: compiler.value_from_text(text, module, diagnostics) for key, text in settings}
+    models = [compiler.model_info(module, model, diagnostics) for model in module.models]
+    ready = [model.name for model in models if model.missing <= values.keys()]
+    if name is None and (every or len(ready) == 1) and ready:
+        return module, ready, values
+    return module, [compiler.pick(module, name, diagnostics)], values
+
+
+def check_model(module: Module, name: str, values: dict[str, object], sizes: Sizes) -> Graph:
+    """The checked graph of a model that takes inputs of these sizes. Raises SpecError."""
+    from archdsl import compiler
+    from archdsl.checker import pin
+    from archdsl.diagnostics import Diagnostics
+
+    graph = compiler.check_model(module, name, values, Diagnostics())
+    pin(graph, sizes)
+    return graph
+
+
+def checked(spec: str, settings: Settings, sizes: Sizes = ()) -> Graph:
+    """The checked graph of the one model that a SPEC means, its warnings told. Raises SpecError."""
+    module, (name,), values = select(spec, settings)
+    graph = check_model(module, name, values, sizes)
+    complain(graph.warnings)
+    return graph
+
+
+@contextlib.contextmanager
+def collecting(diagnostics: list[Diagnostic]) -> Iterator[None]:
+    """Takes what is wrong with a spec down, so that the next one has its turn."""
+    from archdsl.diagnostics import SpecError
+
+    try:
+        yield
+    except SpecError as error:
+        diagnostics.extend(error.diagnostics)
+
+
+# ---------------------------------------------------------------- output
+
+
+def write(text: str) -> None:
+    if sys.stdout is not None:
+        sys.stdout.write(text)
+
+
+def write_json(data: object) -> None:
+    write(json.dumps(data, indent=2) + "\n")
+
+
+def write_table(table: Table) -> None:
+    if sys.stdout is not None and sys.stdout.isatty():
+        table.print_rich()
+    else:
+        write(table.as_text())
+
+
+def complain(diagnostics: Sequence[Diagnostic]) -> None:
+    """Diagnostics go to standard error, in colour where a person sees it."""
+    from archdsl.diagnostics import render
+
+    if diagnostics and sys.stderr is not None:
+        color = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        sys.stderr.write(render(diagnostics, color=color) + "\n")
+
+
+PLAIN = {
+    "×": "x",
+    "→": "->",
+    "⌊": "floor(",
+    "⌋": ")",
+    "⌈": "ceil(",
+    "⌉": ")",
+    "≡": "=",
+    "≥": ">=",
+    "…": "...",
+    "·": "*",
+}
+
+
+def _plainer(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that an output cannot encode."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text), error.end
+
+
+def _prepare(*streams: object) -> None:
+    codecs.register_error("archdsl.plainer", _plainer)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="archdsl.plainer")
+
+
+def _abandon_stdout() -> None:
+    """Lets what is still buffered go nowhere, so that the interpreter's last flush cannot fail again."""
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(message: str, status: int) -> int:
+    with contextlib.suppress(OSError):
+        print(f"{PROGRAM}: {message}", file=sys.stderr)
+    return status
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line, by default that of the process, and gives the exit status; never raises."""
+    from archdsl.diagnostics import SpecError
+
+    try:
+        return int(cli.main(arguments, prog_name=PROGRAM, standalone_mode=False) or FINE)
+    except SpecError as error:
+        complain(error.diagnostics)
+        return SPEC_WRONG
+    except click.ClickException as error:
+        error.show()
+        return USAGE_WRONG
+    except (click.Abort, KeyboardInterrupt):
+        _abandon_stdout()
+        return _fail("interrupted", INTERRUPTED)
+    except PipeClosed:
+        _abandon_stdout()
+        return PIPE_CLOSED
+    except OSError as error:
+        _abandon_stdout()
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{place}{error.strerror or error}", USAGE_WRONG)
+    except Exception as error:
+        if os.environ.get("ARCHDSL_DEBUG"):
+            raise
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _fail(f"a bug of archdsl, please report it with the spec ({what}; ARCHDSL_DEBUG=1 shows more)", BROKEN)
+
+
+def main() -> NoReturn:
+    """The program `archdsl`."""
+    _prepare(sys.stdout, sys.stderr)
+    sys.exit(run())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""The whole way in order: a spec to a checked graph, the graph to a diagram or a module."""
+
+from __future__ import annotations
+
+import linecache
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from archdsl import checker
+from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
+from archdsl.elaborate import MAX_NODES, elaborate
+from archdsl.graph import Graph
+from archdsl.modules import Loader, Module, family, library_families, library_folder
+from archdsl.source import Source
+from archdsl.syntax import parser
+from archdsl.values import BlockValue, Failure, MemberValue, Namespace, Poisoned, evaluate
+
+if TYPE_CHECKING:  # torch is imported by load() alone
+    import torch
+
+    from archdsl.backends.diagram import Diagram
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """A model of a file. `missing` are its parameters that have no value yet."""
+
+    name: str
+    doc: str | None
+    parameters: tuple[str, ...]
+    missing: frozenset[str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether it can be compiled as it is."""
+        return not self.missing
+
+
+def check(spec: str | Path | Source, *, max_nodes: int = MAX_NODES, **values: object) -> Graph:
+    """The checked graph of a model.
+
+    `spec` is `path.arch`, `path.arch:model`, `family:model` of the library, or the text itself as a Source. `values` are
+    the model's parameters: numbers, strings, booleans, lists; a block or operation goes by its name. Raises SpecError.
+    """
+    diagnostics = Diagnostics()
+    module, name = locate(spec, diagnostics)
+    return check_model(module, pick(module, name, diagnostics), values, diagnostics, max_nodes)
+
+
+def check_model(
+    module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics, max_nodes: int = MAX_NODES
+) -> Graph:
+    """The checked graph of one model of a file that is read already. Raises SpecError."""
+    block, arguments = bind_model(module, name, values, diagnostics)
+    graph, demands = elaborate(name, block, arguments, diagnostics, max_nodes)
+    if not diagnostics.errors or graph.outputs:
+        checker.check(graph, demands, diagnostics)
+    diagnostics.stop_on_errors()
+    return graph
+
+
+def build(graph: Graph) -> str:
+    """The source of a standalone PyTorch module."""
+    from archdsl.backends.torch_source import write_module  # only where a module is wanted
+
+    return write_module(graph)
+
+
+def draw(graph: Graph, **options: Any) -> Diagram:
+    """The diagram of a network, which shows itself in a notebook. Options: see `archdsl.backends.diagram.draw`."""
+    from archdsl.backends.diagram import draw as draw_diagram  # only where a picture is wanted
+
+    return draw_diagram(graph, **options)
+
+
+def load(
+    spec: str | Path | Source,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    **values: object,
+) -> torch.nn.Module:
+    """The network as a module, made by running the very text that `build` gives. Raises SpecError."""
+    graph = check(spec, **values)  # type: ignore[arg-type]  # a model's parameter of the name max_nodes is out of reach
+    module = execute(build(graph), f"<archdsl {graph.name}>")
+    classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
+    network: torch.nn.Module = classes[-1](device=device, dtype=dtype)
+    return network
+
+
+def execute(source: str, filename: str) -> ModuleType:
+    """Runs generated source as a module of its own, with its lines known to tracebacks and debuggers."""
+    name = f"archdsl.built.{len(_built)}"
+    module = ModuleType(name)
+    module.__file__ = filename
+    _built[name] = filename
+    sys.modules[name] = module
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    exec(compile(source, filename, "exec"), module.__dict__)
+    return module
+
+
+_built: dict[str, str] = {}
+
+
+# ---------------------------------------------------------------- which model
+
+
+def locate(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[Module, str | None]:
+    """The file that a SPEC names, read, and the model's name where it gives one. Raises SpecError."""
+    loader = Loader(diagnostics)
+    if isinstance(spec, Source):
+        module: Module | None = loader.load_source(spec)
+        name = None
+    else:
+        path, name = split_spec(str(spec), diagnostics)
+        module = loader.load_file(path)
+    diagnostics.stop_on_errors()
+    assert module is not None
+    return module, name
+
+
+def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
+    """The path and the model's name of `path.arch`, `path.arch:model`, `family:model` or `family`. Raises SpecError."""
+    head, colon, tail = spec.rpartition(":")
+    if colon and not head.endswith((":", "\\")) and "/" not in tail and not tail.endswith(".arch"):
+        where, name = head, tail or None
+    else:
+        where, name = spec, None
+    path = Path(where)
+    if where.endswith(".arch") or "/" in where or path.exists():
+        return path, name
+    families = library_families()
+    if where in families:
+        return library_folder() / f"{where}.arch", name
+    diagnostics.error(
+        "E0003",
+        f"there is no file and no family of the library named `{where}`",
+        help=did_you_mean(where, families) or "the library has: " + ", ".join(families),
+    )
+    diagnostics.stop_on_errors()
+    raise AssertionError
+
+
+def models(spec: str | Path | Source) -> list[ModelInfo]:
+    """The models of a file or family, in order. Raises SpecError where it cannot be read."""
+    diagnostics = Diagnostics()
+    module, _ = locate(spec, diagnostics)
+    return [model_info(module, name, diagnostics) for name in module.models]
+
+
+def model_info(module: Module, name: str, diagnostics: Diagnostics) -> ModelInfo:
+    try:
+        block, given = family(module.models[name])
+    except (Failure, Poisoned) as error:
+        if isinstance(error, Failure):
+            diagnostics.error(error.code, error.message, error.span, help=error.help)
+        diagnostics.stop_on_errors()
+        raise
+    parameters = block.syntax.parameters
+    missing = frozenset(p.name.name for p in parameters if p.default is None) - given.keys()
+    return ModelInfo(name, block.syntax.doc, tuple(p.name.name for p in parameters), missing)
+
+
+def pick(module: Module, name: str | None, diagnostics: Diagnostics) -> str:
+    """The model that a SPEC means: the one it names, or the only one of its file that is complete. Raises SpecError."""
+    if name is not None and name in module.models:
+        return name
+    complete = [m for m in module.models if model_info(module, m, diagnostics).complete]
+    if name is None and len(complete or module.models) == 1:
+        return next(iter(complete or module.models))
+    file = module.source.name
+    if name is not None:
+        message = f"{file} has no model `{name}`"
+    elif not module.models:
+        message = f"{file} has no model"
+    else:
+        message = f"{file} has {len(module.models)} models: say which one"
+    listed = ", ".join(f"`{m}`" for m in complete or module.models) or None
+    help = (did_you_mean(name, module.models) if name else None) or (f"it has {listed}" if listed else None)
+    if not module.models:
+        help = "a model begins with `model NAME { input image[3, H, W] … }`"
+    diagnostics.error("E0202", message, help=help)
+    diagnostics.stop_on_errors()
+    raise AssertionError
+
+
+def bind_model(
+    module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics
+) -> tuple[BlockValue, dict[str, object]]:
+    """A model's block with a value for each of its parameters. Raises SpecError."""
+    block: BlockValue | None = None
+    arguments: dict[str, object] = {}
+    try:
+        block, given = family(module.models[name])
+        known = {p.name.name for p in block.syntax.parameters}
+        for key, value in values.items():
+            if key not in known:
+                has = ", ".join(f"`{k}`" for k in sorted(known)) or "none"
+                help = did_you_mean(key, known) or f"its parameters: {has}"
+                diagnostics.error("E0205", f"the model `{name}` has no parameter `{key}`", help=help)
+        diagnostics.stop_on_errors()
+        given = given | {k: _argument(v, module.names) for k, v in values.items()}
+        space = Namespace(block.module)
+        for parameter in block.syntax.parameters:
+            key = parameter.name.name
+            if key in given:
+                arguments[key] = given[key]
+            elif parameter.default is not None:
+                arguments[key] = evaluate(parameter.default, space)
+            else:
+                diagnostics.error(
+                    "E0207",
+                    f"the model `{name}` needs a value for `{key}`",
+                    Mark(parameter.span, "has no default"),
+                    help=f"give it with `--set {key}=…`, or name a member: `model NAME = {block.name}({key} = …)`",
+                )
+                continue
+            space.values[key] = arguments[key]
+    except Failure as failure:
+        diagnostics.error(failure.code, failure.message, failure.span, help=failure.help)
+    except Poisoned:
+        pass
+    diagnostics.stop_on_errors()
+    assert block is not None
+    return block, arguments
+
+
+def _argument(value: object, names: Namespace) -> object:
+    """A parameter's value from Python: lists become the spec's lists, a string that names a block that block."""
+    if isinstance(value, list | tuple):
+        return tuple(_argument(v, names) for v in value)
+    if isinstance(value, str):
+        found = names.find(value)
+        return found if isinstance(found, BlockValue | MemberValue) else value
+    return value
+
+
+def value_from_text(text: str, module: Module, diagnostics: Diagnostics) -> object:
+    """A value as a spec writes it (`--set NAME=VALUE`), with the names of a file in sight. Raises SpecError."""
+    value = parser.parse_value(Source("--set", text), diagnostics)
+    diagnostics.stop_on_errors()
+    try:
+        return evaluate(value, module.names)
+    except Failure as failure:
+        diagnostics.error(failure.code, failure.message, failure.span, help=failure.help)
+    except Poisoned:
+        pass
+    diagnostics.stop_on_errors()
+    raise AssertionError

@@ -1,0 +1,28 @@
+"""Exact symbolic sizes: what a network does to a free input size, when two sizes agree, the valid input sizes."""
+
+from archdsl.dims.errors import DimError
+from archdsl.dims.expressions import Dim, Expr, ceil_div, evaluate, free, maximum, minimum, substitute
+from archdsl.dims.sets import SizeSet
+from archdsl.dims.solving import Constraint, at_least, divisible, equal, exact_div
+from archdsl.dims.wording import describe_sizes, python, text
+
+__all__ = [
+    "Constraint",
+    "Dim",
+    "DimError",
+    "Expr",
+    "SizeSet",
+    "at_least",
+    "ceil_div",
+    "describe_sizes",
+    "divisible",
+    "equal",
+    "evaluate",
+    "exact_div",
+    "free",
+    "maximum",
+    "minimum",
+    "python",
+    "substitute",
+    "text",
+]

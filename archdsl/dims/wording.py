@@ -1,0 +1,161 @@
+"""Sizes as people write them, and as Python."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+from math import lcm
+
+from archdsl.dims.expressions import Dim, Expr, Extreme, Floor, composed, restricted
+from archdsl.dims.pieces import classes
+from archdsl.dims.sets import SizeSet, literal, number
+
+
+def text(d: Dim, sets: Mapping[str, SizeSet] = {}) -> str:
+    """A size for people: `H/4` where the valid sizes make that exact, `⌊H/4⌋` where not."""
+    if isinstance(d, int):
+        return number(d)
+    known = sets.get(d.variable)
+    if known is not None and not known.is_empty and known.minimum is not None:
+        exact = _exact(d, known)
+        if exact is not None:
+            return _ratio(d.variable, *exact)
+        d = restricted(d, known.minimum, known.maximum)
+        if isinstance(d, int):
+            return number(d)
+    return _sum(d)
+
+
+def _exact(d: Expr, sizes: SizeSet) -> tuple[Fraction, Fraction] | None:
+    """Slope and offset where the size is the same linear function of every valid input size."""
+    if not d.terms:
+        return Fraction(d.slope), Fraction(d.offset)
+    if sum(p.length for p in sizes.pieces) > 64:
+        return None
+    found: tuple[Fraction, Fraction] | None = None
+    alone: list[tuple[int, int]] = []
+    for piece in sizes.pieces:
+        for part in classes(piece):
+            low = part.next(part.low)
+            if part.high is not None and low > part.high:
+                continue
+            steps = None if part.high is None else (part.high - low) // part.period
+            inner = restricted(composed(d, part.period, low), 0, steps)
+            if steps == 0:
+                assert isinstance(inner, int)
+                alone.append((low, inner))
+                continue
+            if isinstance(inner, Expr) and inner.terms:
+                return None
+            slope = Fraction(inner.slope if isinstance(inner, Expr) else 0, part.period)
+            line = slope, (inner.offset if isinstance(inner, Expr) else inner) - slope * low
+            if found is not None and line != found:
+                return None
+            found = line
+    if found is None or any(found[0] * n + found[1] != value for n, value in alone):
+        return None
+    return found
+
+
+def _ratio(name: str, slope: Fraction, offset: Fraction) -> str:
+    k = lcm(slope.denominator, offset.denominator)
+    if offset.denominator == 1:
+        body = _times(abs(slope.numerator), name) + (f"/{number(k)}" if k > 1 else "")
+        return _joined([((slope > 0) - (slope < 0), body)], int(offset))
+    return f"({_joined([(int(slope * k), name)], int(offset * k))})/{number(k)}"
+
+
+def _times(c: int, body: str) -> str:
+    return body if c == 1 else f"{number(c)}{'·' if body[0].isdigit() else ''}{body}"
+
+
+def _joined(terms: list[tuple[int, str]], offset: int) -> str:
+    """A sum; one that would begin with a minus begins with what is positive where there is such a term."""
+    parts = [(c, _times(abs(c), body)) for c, body in terms if c]
+    if offset:
+        parts.append((offset, number(abs(offset))))
+    if not parts:
+        return "0"
+    if parts[0][0] < 0:
+        parts.sort(key=lambda part: part[0] < 0)
+    first, *rest = parts
+    return ("-" if first[0] < 0 else "") + first[1] + "".join(f" {'-' if c < 0 else '+'} {body}" for c, body in rest)
+
+
+def _sum(d: Dim) -> str:
+    if isinstance(d, int):
+        return number(d)
+    offset = d.offset
+    terms = [(d.slope, d.variable)]
+    for c, atom in d.terms:
+        if isinstance(atom, Floor):
+            terms.append((c, _floor(atom)))
+        else:
+            terms.append((c, _extreme(atom, offset if len(d.terms) == 1 and c == 1 and not d.slope else 0)))
+            if len(d.terms) == 1 and c == 1 and not d.slope:
+                offset = 0
+    return _joined(terms, offset)
+
+
+def _extreme(atom: Extreme, offset: int) -> str:
+    return f"{atom.kind}({', '.join(_sum(x + offset) for x in atom.arguments)})"
+
+
+def _floor(atom: Floor) -> str:
+    inner, k = atom.inner, atom.divisor
+    left, right = "⌊", "⌋"
+    if inner.offset == k - 1:
+        inner = Expr(inner.variable, inner.slope, 0, inner.terms)
+        left, right = "⌈", "⌉"
+    body = _sum(inner)
+    return f"{left}{body}/{number(k)}{right}" if _is_atom(inner) else f"{left}({body})/{number(k)}{right}"
+
+
+def _is_atom(d: Expr) -> bool:
+    return not d.offset and len(d.terms) + bool(d.slope) == 1
+
+
+def python(d: Dim, names: Mapping[str, str] = {}) -> str:
+    """A Python expression for the size; `names` gives the expression of each free size, its own name where left out."""
+    return _python(d, names)[0]
+
+
+def _python(d: Dim, names: Mapping[str, str]) -> tuple[str, int]:
+    """Source, and how tightly it binds: 2 an atom, 1 a product, 0 a sum."""
+    if isinstance(d, int):
+        return literal(d), 2 if d >= 0 else 0
+    parts: list[tuple[int, str, int]] = []
+    if d.slope:
+        parts.append((d.slope, names.get(d.variable, d.variable), 2))
+    for c, atom in d.terms:
+        if isinstance(atom, Floor):
+            body, binding = _python(atom.inner, names)
+            parts.append((c, f"{body if binding else f'({body})'} // {literal(atom.divisor)}", 1))
+        else:
+            parts.append((c, f"{atom.kind}({', '.join(_python(x, names)[0] for x in atom.arguments)})", 2))
+    if d.offset:
+        parts.append((1 if d.offset > 0 else -1, literal(abs(d.offset)), 2))
+    if parts[0][0] < 0:
+        parts.sort(key=lambda part: part[0] < 0)
+    out = ""
+    for i, (c, body, binding) in enumerate(parts):
+        product = f"({body})" if binding < 2 and (abs(c) > 1 or (i == 0 and c < 0)) else body
+        sign = ("-" if c < 0 else "") if i == 0 else (" - " if c < 0 else " + ")
+        out += sign + (product if abs(c) == 1 else f"{literal(abs(c))} * {product}")
+    c, _, binding = parts[0]
+    return out, (binding if c == 1 else 1) if len(parts) == 1 and c > 0 else 0
+
+
+def describe_sizes(sets: Mapping[str, SizeSet]) -> str:
+    """All valid input sizes in a line: `H, W: multiples of 16`; empty where there is no free size."""
+    alike: dict[str, list[str]] = {}
+    for name, sizes in sets.items():
+        alike.setdefault(sizes.describe(), []).append(name)
+    parts = []
+    for description, names in alike.items():
+        joined = ", ".join(names)
+        if description == "any":
+            parts.append(f"any {joined}" if len(alike) == 1 else f"{joined}: any")
+        else:
+            parts.append(f"{joined} {description}" if description[0] in "≡≢" else f"{joined}: {description}")
+    return "; ".join(parts)

@@ -1,0 +1,417 @@
+"""The ground of elaboration: tensors that flow, nodes, scopes and their paths, and how mistakes are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias, cast
+
+from archdsl import dims
+from archdsl.diagnostics import Diagnostics, Mark
+from archdsl.dims import Constraint, Dim, DimError, Expr
+from archdsl.graph import Demand, FreeSize, Graph, Node, Scope, Tensor
+from archdsl.ops import Input
+from archdsl.ops.base import Operation, OperationError, Rules, Shape
+from archdsl.source import Span
+from archdsl.syntax import tree
+from archdsl.values import (
+    DEMAND,
+    FAILED,
+    BlockValue,
+    Failure,
+    Namespace,
+    Poisoned,
+    TensorValue,
+    describe,
+    evaluate,
+)
+
+Flow: TypeAlias = tuple[Tensor, ...]
+
+LOST: Final = Tensor(-1)
+"""The result of something that failed and was reported."""
+
+MAX_CALLS = 500
+MAX_NODES = 250_000
+MAX_ITERATIONS = 1_000_000
+MAX_ERRORS = 50
+
+
+class Stop(Exception):
+    """A bound was passed, or there are errors enough: elaboration ends here."""
+
+
+@dataclass(slots=True, eq=False)
+class LabelValue:
+    """What a label stands for."""
+
+    flow: Flow
+    span: Span
+    builder: Builder
+
+    def value(self) -> TensorValue:
+        """The label as a value. Raises Poisoned where its tensor failed."""
+        return self.builder.tensor_value(self.flow)
+
+
+@dataclass(slots=True, eq=False)
+class Place:
+    """Where statements are being read: the scope of paths, the names in sight, the defaults in force, what flows."""
+
+    scope: Scope
+    names: Namespace
+    defaults: dict[str, dict[str, object]]
+    flow: Flow
+    pending: list[tuple[str, LabelValue]] = field(default_factory=list)
+    started: bool = False
+    root: bool = False
+    inflow: Flow = ()
+
+
+@dataclass(slots=True, eq=False)
+class Builder:
+    """Places nodes and scopes in one graph, and reports what goes wrong."""
+
+    diagnostics: Diagnostics
+    graph: Graph
+    max_nodes: int = MAX_NODES
+    demands: list[Demand] = field(default_factory=list)
+    free: dict[str, FreeSize] = field(default_factory=dict)
+    paths: dict[str, Span] = field(default_factory=dict)
+    implied: dict[str, Span] = field(default_factory=dict)
+    reported: set[object] = field(default_factory=set)
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+    iterations: int = 0
+    _operations: dict[object, Operation] = field(default_factory=dict)
+    _inferred: dict[object, tuple[Operation, tuple[Shape, ...], list[tuple[Constraint, OperationError]]]] = field(
+        default_factory=dict
+    )
+
+    # ------------------------------------------------------------ reporting
+
+    def report(
+        self,
+        code: str,
+        message: str,
+        scope: Scope | None,
+        *marks: Span | Mark,
+        help: str | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        """Reports a mistake once for each place in the text, with the calls of blocks that lead there."""
+        first = marks[0].span if isinstance(marks[0], Mark) else marks[0]
+        key = (code, first.source, first.start, first.end)
+        if key in self.reported:
+            return
+        self.reported.add(key)
+        self.diagnostics.error(code, message, *marks, notes=[*notes, *call_notes(scope)], help=help)
+        if len(self.reported) >= MAX_ERRORS:
+            raise Stop
+
+    def fail(self, failure: Failure, scope: Scope | None) -> None:
+        self.report(failure.code, failure.message, scope, failure.span, *failure.others, help=failure.help)
+
+    @contextmanager
+    def guarded(self, place: Place) -> Iterator[None]:
+        """Reports a mistake of a statement and goes on, with nothing known of what flows after it."""
+        try:
+            yield
+        except Failure as failure:
+            self.fail(failure, place.scope)
+            self.lose(place)
+        except Poisoned:
+            self.lose(place)
+
+    def lose(self, place: Place) -> None:
+        place.flow = (LOST,)
+        place.names.it = FAILED
+        place.names.poisoned = True
+
+    def demand(self, scope: Scope) -> Callable[[Constraint, str, Span], None]:
+        def keep(constraint: Constraint, message: str, span: Span) -> None:
+            self.demands.append(Demand(constraint, OperationError(message), span, scope, None))
+
+        return keep
+
+    # ------------------------------------------------------------ tensors
+
+    def shape(self, tensor: Tensor) -> Shape | None:
+        """The size of a tensor, None for a lost one."""
+        if tensor.node < 0:
+            return None
+        return cast(Shape, self.graph.node(tensor).shapes[tensor.index])
+
+    def tensor_value(self, flow: Flow) -> TensorValue:
+        if LOST in flow:
+            raise Poisoned
+        return TensorValue(self.shape(flow[0]) if len(flow) == 1 else None)
+
+    def set_flow(self, place: Place, flow: Flow) -> None:
+        place.flow = flow
+        place.names.it = self.it(flow)
+
+    def it(self, flow: Flow) -> object:
+        if not flow:
+            return None
+        if LOST in flow:
+            return FAILED
+        return self.tensor_value(flow)
+
+    # ------------------------------------------------------------ names in sight
+
+    def body_names(self, block: BlockValue, arguments: Mapping[str, object], scope: Scope) -> Namespace:
+        names = Namespace(block.module)
+        names.values[DEMAND] = self.demand(scope)
+        names.values.update(arguments)
+        return names
+
+    def check_label(self, name: tree.Name, place: Place) -> None:
+        self.check_label_text(name.name, name.span, place)
+
+    def check_label_text(self, name: str, span: Span, place: Place) -> None:
+        if name == "it":
+            raise Failure("E0106", "`it` is reserved: it is the tensor that flows in", span)
+        if place.root and name in place.scope.input_names:
+            raise Failure("E0208", f"`{name}` is the name of an input", span, "choose another label")
+        value = place.names.find(name)
+        if value is not None:
+            raise Failure(
+                "E0209",
+                f"`{name}` is the name of a value here, so it cannot be a label",
+                span,
+                f'quote it: `"{name}":`',
+            )
+
+    # ------------------------------------------------------------ nodes and demands
+
+    def place_node(
+        self,
+        operation: Operation,
+        flow: Flow,
+        name: str,
+        labelled: bool,
+        scope: Scope,
+        span: Span,
+        call: tree.Call | None,
+    ) -> Flow:
+        """Infers the sizes that come out, and adds the node to the graph and its scope."""
+        if not isinstance(operation, Input):
+            self.claim(name, scope, span)
+        if LOST in flow:
+            scope.lost += 1
+            return (LOST,) * operation.results(len(flow))
+        node_id = len(self.graph.net)
+        if node_id >= self.max_nodes:
+            self.too_many("E0501", f"the network has more than {self.max_nodes:,} nodes", span, None)
+        shapes = tuple(cast(Shape, self.shape(t)) for t in flow)
+        key = (id(operation), shapes)
+        known = self._inferred.get(key)
+        new_demands: list[tuple[Constraint, OperationError]] = []
+        if known is None:
+            rules = Rules()
+            try:
+                results = operation.infer(shapes, rules)
+            except OperationError as error:
+                scope.lost += 1
+                self.size_error(error, operation, flow, scope, span, call)
+                return (LOST,) * operation.results(len(flow))
+            except DimError as error:
+                scope.lost += 1
+                self.report("E0305", str(error), scope, span)
+                return (LOST,) * operation.results(len(flow))
+            new_demands = rules.constraints
+            self._inferred[key] = (operation, results, new_demands)
+        else:
+            results = known[1]
+        node = Node(node_id, operation, flow, results, name, join(scope.path, name), labelled, scope, span, call)
+        self.graph.net.add_node(node_id, node=node)
+        for tensor in flow:
+            self.graph.net.add_edge(tensor.node, node_id)
+        scope.members.append(node)
+        for constraint, message in new_demands:
+            self.demands.append(Demand(constraint, message, span, scope, node))
+        return tuple(Tensor(node_id, i) for i in range(len(results)))
+
+    def size_error(
+        self,
+        error: OperationError,
+        operation: Operation,
+        flow: Flow,
+        scope: Scope,
+        span: Span,
+        call: tree.Call | None,
+    ) -> None:
+        """An operation that cannot take what flows in: the cause, and where each party comes from."""
+        cause = argument_span(call, operation, error.parameter) or span
+        marks = [Mark(cause, "")]
+        for position in error.inputs:
+            source = self.graph.node(flow[position])
+            shape = self.shape(flow[position])
+            if source.span != cause and shape is not None:
+                marks.append(Mark(source.span, f"gives {self.show(shape)}"))
+        code = "E0301" if operation.inputs == "many" else "E0302"
+        self.report(code, error.message, scope, *marks, help=error.help)
+
+    def show(self, shape: Shape) -> str:
+        return show_shape(shape)
+
+    def agree(self, size: Dim, wanted: object, span: Span, tensor: Tensor, place: Place, code: str, what: str) -> None:
+        """Demands that a size is as written in an `input` or `expect`."""
+        if not isinstance(wanted, int | Expr) or isinstance(wanted, bool):
+            raise Failure("E0211", f"a size is an int; this is {describe(wanted)}", span)
+        shape = self.shape(tensor)
+        assert shape is not None
+        message = f"{what} is {self.show(shape)}; {dims.text(size)} here should be {dims.text(wanted)}"
+        try:
+            decided = dims.equal(size, wanted)
+        except DimError as error:
+            raise Failure("E0305", str(error), span) from None
+        if decided is False:
+            node = self.graph.node(tensor)
+            marks = [Mark(span, f"should be {dims.text(wanted)}, is {dims.text(size)}")]
+            if node.span != span:
+                marks.append(Mark(node.span, f"gives {self.show(shape)}"))
+            self.report(code, message, place.scope, *marks)
+        elif decided is not True:
+            self.demands.append(Demand(decided, OperationError(message), span, place.scope, self.graph.node(tensor)))
+
+    # ------------------------------------------------------------ scopes and paths
+
+    def open_scope(self, kind: Any, name: str, labelled: bool, parent: Scope, span: Span, flow: Flow) -> Scope:
+        path = self.claim(name, parent, span)
+        scope = Scope(kind, name, path, labelled, parent, span, inputs=flow)
+        parent.members.append(scope)
+        return scope
+
+    def close_scope(self, scope: Scope, flow: Flow) -> None:
+        """A scope that came to nothing leaves no trace: it is not counted, and its path is free."""
+        scope.outputs = flow
+        if not scope.members and not scope.lost:
+            assert scope.parent is not None and scope.parent.members[-1] is scope
+            scope.parent.members.pop()
+            self.paths.pop(scope.path, None)
+
+    def position(self, scope: Scope) -> int:
+        """How many items stand in the scope, lost ones included: the name of the next one without a label."""
+        count = len(scope.members) + scope.lost
+        return count - len(scope.inputs) if scope.kind == "model" else count
+
+    def item_name(self, label: tree.Label | tree.Pattern | None, place: Place) -> tuple[str, bool]:
+        if label is None or isinstance(label, tree.Pattern):
+            return str(self.position(place.scope)), False
+        if not label.quoted:
+            (text,) = label.parts
+            assert isinstance(text, str)
+            self.check_label_text(text, label.span, place)
+            return text, True
+        text = "".join(p if isinstance(p, str) else self.template(p, place.names) for p in label.parts)
+        check_path(text, label.span)
+        return text, True
+
+    def template(self, value: tree.Value, names: Namespace) -> str:
+        found = evaluate(value, names)
+        if isinstance(found, bool) or not isinstance(found, int | str):
+            raise Failure("E0226", f"a label is made of ints and strings, not of {describe(found)}", value.span)
+        return str(found)
+
+    def claim(self, name: str, scope: Scope, span: Span) -> str:
+        """Takes a path for an item. Raises Failure where another one has it."""
+        path = join(scope.path, name)
+        taken = self.paths.get(path)
+        if taken is None:
+            taken = self.implied.get(path)
+        if "." in name:
+            parts = name.split(".")
+            for end in range(1, len(parts)):
+                prefix = join(scope.path, ".".join(parts[:end]))
+                if prefix in self.paths:
+                    taken = self.paths[prefix]
+                self.implied.setdefault(prefix, span)
+        if taken is not None:
+            raise DuplicatePath(path, span, taken)
+        self.paths[path] = span
+        return path
+
+    def too_many(self, code: str, message: str, span: Span, place: Place | None) -> None:
+        self.report(code, message, place.scope if place else None, span)
+        raise Stop
+
+
+class DuplicatePath(Failure):
+    """Two items on one path."""
+
+    def __init__(self, path: str, span: Span, first: Span) -> None:
+        last = path.rsplit(".", 1)[-1]
+        super().__init__(
+            "E0230",
+            f"two items stand on the path `{path}`" + (": each round of the loop places one" if first == span else ""),
+            span,
+            f'give each its own label; in a loop a computed one: `for i in 0..n {{ "{last}{{i}}": … }}`',
+            *([Mark(first, "the first one")] if first != span else []),
+        )
+
+
+# ---------------------------------------------------------------- helpers
+
+
+def show_shape(shape: Shape) -> str:
+    """A size as messages write it: `[64, ⌊H/2⌋, ⌊W/2⌋]`."""
+    return "[" + ", ".join(dims.text(d) for d in shape) + "]"
+
+
+def join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name
+
+
+def call_notes(scope: Scope | None) -> list[str]:
+    """`in block `bottleneck`, called at resnet.arch:40`, innermost first; a long way is cut in its middle."""
+    notes: list[str] = []
+    while scope is not None and scope.parent is not None:
+        if scope.kind == "block" and scope.definition is not None:
+            at = f"{scope.span.source.name}:{scope.span.line}"
+            path = scope.path if len(scope.path) <= 60 else "…" + scope.path[-59:]
+            notes.append(f"in block `{scope.definition.name}` (`{path}`), called at {at}")
+        scope = scope.parent
+    if len(notes) > 5:
+        notes = [*notes[:3], f"… {len(notes) - 4} more calls …", notes[-1]]
+    return notes
+
+
+def argument_span(call: tree.Call | None, operation: Operation, parameter: str | None) -> Span | None:
+    """Where a call gives a parameter."""
+    if call is None or parameter is None:
+        return None
+    names = list(type(operation).model_fields)
+    for position, argument in enumerate(call.arguments or ()):
+        if argument.name == parameter or (argument.name is None and names[position] == parameter):
+            return argument.span
+    return None
+
+
+def check_path(text: str, span: Span) -> None:
+    """A computed label: parts of letters, digits, `_` and `-`, joined by dots. Raises Failure."""
+    for part in text.split("."):
+        if not part or not all(c.isalnum() or c in "_-" for c in part):
+            raise Failure(
+                "E0226",
+                f"`{text}` cannot be a path: its parts are letters, digits, `_` and `-`, joined by dots",
+                span,
+            )
+
+
+def label_names(names: Namespace) -> set[str]:
+    space: Namespace | None = names
+    found: set[str] = set()
+    while space is not None:
+        found.update(space.labels)
+        space = space.outer
+    return found
+
+
+def copy_defaults(defaults: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
+    return {k: dict(v) for k, v in defaults.items()}
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' if number != 1 else ''}"

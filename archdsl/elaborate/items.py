@@ -1,0 +1,342 @@
+"""Chains and items: what an arrow leads into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import assert_never, cast
+
+from archdsl.diagnostics import did_you_mean
+from archdsl.elaborate.core import LOST, MAX_CALLS, Builder, Flow, LabelValue, Place, copy_defaults, count, label_names
+from archdsl.graph import Definition, Tensor
+from archdsl.modules import argument_value, family
+from archdsl.ops import OPERATIONS
+from archdsl.ops.base import Operation, OperationError
+from archdsl.source import Span
+from archdsl.syntax import tree
+from archdsl.values import (
+    FAILED,
+    BlockValue,
+    Failure,
+    FunctionValue,
+    MemberValue,
+    Namespace,
+    OperationValue,
+    Poisoned,
+    bind,
+    describe,
+    evaluate,
+    truth,
+)
+
+
+class Items(Builder):
+    """Chains and the items in them: references, operations, blocks, and the combinators."""
+
+    def statements(self, statements: Sequence[tree.Statement], place: Place) -> None:
+        """Reads statements in order."""
+        raise NotImplementedError
+
+    # ------------------------------------------------------------ chains and items
+
+    def chain(self, chain: tree.Chain, place: Place, flow: Flow) -> Flow:
+        for position, item in enumerate(chain.items):
+            place.names.it = self.it(flow)
+            flow = self.item(item, place, flow, position == 0)
+        return flow
+
+    def item(self, item: tree.Item, place: Place, flow: Flow, first: bool) -> Flow:
+        """Places an item. A mistake in it is reported, and its result is lost."""
+        try:
+            match item:
+                case tree.Call():
+                    result = self.call(item, place, flow, first)
+                case tree.Body() | tree.Parallel() | tree.Residual() | tree.Dense():
+                    result = self.combine(item, place, flow)
+                case _:
+                    assert_never(item)
+        except Failure as failure:
+            self.fail(failure, place.scope)
+            result = (LOST,)
+        except Poisoned:
+            result = (LOST,)
+        if item.label is not None:
+            self.name_result(item.label, result, place)
+        return result
+
+    def name_result(self, label: tree.Label | tree.Pattern, flow: Flow, place: Place) -> None:
+        if isinstance(label, tree.Pattern):
+            if LOST in flow:
+                flow = (LOST,) * len(label.names)
+            if len(flow) != len(label.names):
+                self.report(
+                    "E0223",
+                    f"the pattern names {count(len(label.names), 'tensor')}, and {len(flow)} come out",
+                    place.scope,
+                    label.span,
+                )
+                flow = (LOST,) * len(label.names)
+            for name, tensor in zip(label.names, flow, strict=True):
+                if name.name != "_":
+                    self.check_label(name, place)
+                    place.pending.append((name.name, LabelValue((tensor,), name.span, self)))
+        elif not label.quoted:
+            (text,) = label.parts
+            assert isinstance(text, str)
+            place.pending.append((text, LabelValue(flow, label.span, self)))
+
+    def call(self, item: tree.Call, place: Place, flow: Flow, first: bool) -> Flow:
+        name = item.name.name
+        if name == "it":
+            return self.reference_it(item, flow)
+        target = self.callable(name, place.names)
+        label = place.names.find_label(name) if item.arguments is None else None
+        if label is not None and target is not None:
+            raise Failure(
+                "E0224",
+                f"`{name}` is both a label and {describe(target)} here",
+                item.name.span,
+                f"write `{name}()` to call it, or rename the label",
+            )
+        if label is not None:
+            if not first:
+                raise Failure(
+                    "E0225",
+                    f"`{name}` is a label: a reference stands first in a chain",
+                    item.name.span,
+                    f"to bring both together, write `(it, {name}) -> add`, or `concat`",
+                )
+            if item.label is not None and not isinstance(item.label, tree.Pattern) and item.label.quoted:
+                raise Failure("E0226", "a quoted label is a path, and a reference has none", item.label.span)
+            return cast(Flow, label.flow)
+        if target is None:
+            raise self.unknown_item(item, place)
+        if not flow:
+            raise Failure(
+                "E0203", f"nothing flows into `{name}` here", item.span, "a model begins with `input image[3, H, W]`"
+            )
+        if isinstance(target, OperationValue):
+            return self.place_operation(target.operation, item, place, flow)
+        if isinstance(target, MemberValue | BlockValue):
+            block, arguments = self.bound_block(target, item, place)
+            return self.call_block(block, arguments, item, place, flow)
+        raise Failure("E0211", f"`{name}` is {describe(target)}: it belongs in a value", item.name.span)
+
+    def reference_it(self, item: tree.Call, flow: Flow) -> Flow:
+        if item.arguments is not None:
+            raise Failure("E0106", "`it` is the tensor that flows in; it cannot be called", item.span)
+        if not flow:
+            raise Failure("E0203", "nothing flows in here, so there is no `it`", item.span)
+        return flow
+
+    def callable(self, name: str, names: Namespace) -> object | None:
+        """What a name in a chain calls: a parameter or block of that name, else the operation."""
+        found = names.find(name)
+        if found is FAILED:
+            raise Poisoned
+        if isinstance(found, OperationValue | BlockValue | MemberValue):
+            return found
+        if name in OPERATIONS:
+            return OperationValue(OPERATIONS[name])
+        return found if isinstance(found, FunctionValue) else None
+
+    def unknown_item(self, item: tree.Call, place: Place) -> Exception:
+        name = item.name.name
+        value = place.names.find(name)
+        if value is not None:
+            return Failure("E0211", f"`{name}` is {describe(value)}, not an operation or block", item.name.span)
+        if place.names.is_poisoned():
+            return Poisoned()
+        blocks = {n for n in place.names.names() if self.is_callable(n, place.names)}
+        known = OPERATIONS.keys() | blocks | (label_names(place.names) if item.arguments is None else set())
+        help = did_you_mean(name, known) or _pytorch_hint(name)
+        return Failure("E0201", f"there is no operation, block or label named `{name}`", item.name.span, help)
+
+    def is_callable(self, name: str, names: Namespace) -> bool:
+        return isinstance(names.find(name), OperationValue | BlockValue | MemberValue)
+
+    # ------------------------------------------------------------ operations
+
+    def place_operation(self, cls: type[Operation], item: tree.Call, place: Place, flow: Flow) -> Flow:
+        operation = self.operation(cls, item, place)
+        name, labelled = self.item_name(item.label, place)
+        if operation.inputs == "one" and len(flow) != 1 and LOST not in flow:
+            raise Failure(
+                "E0227",
+                f"`{cls.name}` takes one tensor, and {len(flow)} flow in",
+                item.span,
+                f"merge them first: `(…) -> concat -> {cls.name}`, or `add`",
+            )
+        if operation.inputs == "many" and len(flow) < 2 and LOST not in flow:
+            raise Failure(
+                "E0227",
+                f"`{cls.name}` brings several tensors together, and one flows in",
+                item.span,
+                f"put it after a parallel: `(it, label) -> {cls.name}`",
+            )
+        return self.place_node(operation, flow, name, labelled, place.scope, item.span, item)
+
+    def operation(self, cls: type[Operation], item: tree.Call, place: Place) -> Operation:
+        """The operation of a call, its arguments checked. Equal calls share one value."""
+        parameters = list(cls.model_fields)
+        given: dict[str, object] = dict(place.defaults.get(cls.name, {}))
+        spans: dict[str, Span] = {}
+        for position, argument in enumerate(item.arguments or ()):
+            key = argument.name
+            if key is None:
+                if position >= len(parameters):
+                    takes = count(len(parameters), "argument") if parameters else "no arguments"
+                    raise Failure("E0206", f"`{cls.name}` takes {takes}; this is one too many", argument.span)
+                key = parameters[position]
+            elif key not in parameters:
+                known = "it has: " + ", ".join(f"`{p}`" for p in parameters) if parameters else "it has none"
+                raise Failure(
+                    "E0205",
+                    f"`{cls.name}` has no parameter `{key}`",
+                    argument.span,
+                    did_you_mean(key, parameters) or known,
+                )
+            if key in spans:
+                raise Failure("E0206", f"`{key}` is given twice in this call of `{cls.name}`", argument.span)
+            spans[key] = argument.value.span
+            given[key] = argument_value(argument, cls.words(key), place.names)
+        key_of_call = (cls, tuple((k, type(v), v) for k, v in given.items()))
+        found = self._operations.get(key_of_call)
+        if found is None:
+            try:
+                found = cls.parse(given)
+            except OperationError as error:
+                for other in error.also:
+                    self.fail(self.argument_failure(other, item, spans), place.scope)
+                raise self.argument_failure(error, item, spans) from None
+            self._operations[key_of_call] = found
+        return found
+
+    def argument_failure(self, error: OperationError, item: tree.Call, spans: Mapping[str, Span]) -> Failure:
+        span = spans.get(error.parameter or "", item.span)
+        return Failure("E0207" if error.parameter not in spans else "E0228", error.message, span, error.help)
+
+    # ------------------------------------------------------------ blocks
+
+    def bound_block(
+        self, target: BlockValue | MemberValue, item: tree.Call, place: Place
+    ) -> tuple[BlockValue, dict[str, object]]:
+        block, given = family(target)
+        arguments = bind(
+            target.name, block.syntax.parameters, item.arguments or (), item.span, place.names, block.module, given
+        )
+        return block, arguments
+
+    def call_block(
+        self, block: BlockValue, arguments: dict[str, object], item: tree.Call, place: Place, flow: Flow
+    ) -> Flow:
+        name, labelled = self.item_name(item.label, place)
+        signature = (block, tuple(arguments.values()), tuple(self.shape(t) for t in flow))
+        if signature in self.calls:
+            raise Failure(
+                "E0504",
+                f"`{block.name}` calls itself with the same arguments, without end",
+                item.span,
+                "let an argument shrink at each call, and stop with `if`",
+            )
+        if len(self.calls) >= MAX_CALLS:
+            self.too_many("E0504", f"blocks call each other more than {MAX_CALLS} deep", item.span, place)
+        definition = Definition(block.name, block.syntax)
+        scope = self.open_scope("block", name, labelled, place.scope, item.span, flow)
+        scope.definition = definition
+        scope.arguments = arguments
+        names = self.body_names(block, arguments, scope)
+        inner = Place(scope, names, copy_defaults(block.defaults), flow, inflow=flow)
+        names.it = self.it(flow)
+        self.calls.append(signature)
+        try:
+            self.statements(block.syntax.body.statements, inner)
+        finally:
+            self.calls.pop()
+        self.close_scope(scope, inner.flow)
+        return inner.flow
+
+    # ------------------------------------------------------------ combinators
+
+    def combine(self, item: tree.Body | tree.Parallel | tree.Residual | tree.Dense, place: Place, flow: Flow) -> Flow:
+        """A body, parallel, residual or dense; a label on it opens a scope."""
+        if item.label is None or isinstance(item.label, tree.Pattern):
+            return self.combined(item, place, flow)
+        name, labelled = self.item_name(item.label, place)
+        scope = self.open_scope("body", name, labelled, place.scope, item.span, flow)
+        inner = Place(scope, place.names, place.defaults, flow, place.pending, True, False, flow)
+        result = self.combined(item, inner, flow)
+        self.close_scope(scope, result)
+        return result
+
+    def combined(self, item: tree.Body | tree.Parallel | tree.Residual | tree.Dense, place: Place, flow: Flow) -> Flow:
+        match item:
+            case tree.Body():
+                return self.body(item, place, flow)
+            case tree.Parallel():
+                return self.parallel(item, place, flow)
+            case tree.Residual():
+                return self.residual(item, place, flow)
+            case tree.Dense():
+                self.needs_flow(flow, item.span, "dense")
+                return self.merge("concat", item, place, flow, self.body(item.body, place, flow), "`dense`")
+            case _:
+                assert_never(item)
+
+    def needs_flow(self, flow: Flow, span: Span, what: str) -> None:
+        if not flow:
+            raise Failure("E0203", f"nothing flows into `{what}` here", span)
+
+    def body(self, body: tree.Body, place: Place, flow: Flow) -> Flow:
+        names = Namespace(place.names)
+        names.it = self.it(flow)
+        inner = Place(place.scope, names, dict(place.defaults), flow, started=True)
+        self.statements(body.statements, inner)
+        return inner.flow
+
+    def parallel(self, item: tree.Parallel, place: Place, flow: Flow) -> Flow:
+        results: list[Tensor] = []
+        for branch in item.branches:
+            results.extend(self.chain(branch, place, flow))
+        return tuple(results)
+
+    def residual(self, item: tree.Residual, place: Place, flow: Flow) -> Flow:
+        self.needs_flow(flow, item.span, "residual")
+        if item.condition is not None and not truth(evaluate(item.condition, place.names), item.condition.span):
+            return self.body(item.body, place, flow)
+        skip = flow
+        if item.via is not None:
+            skip = self.item(item.via, place, flow, True)
+            place.names.it = self.it(flow)
+        return self.merge("add", item, place, skip, self.body(item.body, place, flow), "`residual`")
+
+    def merge(
+        self, name: str, item: tree.Residual | tree.Dense, place: Place, skip: Flow, body: Flow, what: str
+    ) -> Flow:
+        """The implied merge of a residual or dense: (skip, body) -> merge."""
+        for flow, which in ((skip, "skip"), (body, "body")):
+            if len(flow) != 1:
+                raise Failure(
+                    "E0227", f"the {which} of {what} gives {len(flow)} tensors, and has to give one", item.span
+                )
+        if skip == body and LOST not in skip:
+            raise Failure(
+                "E0229",
+                f"the body of {what} comes to nothing, so its tensor would meet itself",
+                item.body.span,
+                "put an operation in it, or take it away",
+            )
+        scope = place.scope
+        position = str(self.position(scope))
+        operation = self._operations.setdefault(name, OPERATIONS[name].parse({}))
+        return self.place_node(operation, skip + body, position, False, scope, item.span, None)
+
+
+def _pytorch_hint(name: str) -> str | None:
+    """The operation that PyTorch calls by this name (`Conv2d`, `BatchNorm2d`, `MaxPool2d`)."""
+    plain = name.removeprefix("nn.").lower().rstrip("d").rstrip("123")
+    renamed = {"convtranspose": "upconv", "fc": "linear", "dense": "linear", "cat": "concat", "identity": "{ }"}
+    if plain in OPERATIONS:
+        return f"archdsl calls it `{plain}`, for every number of axes"
+    if plain in renamed:
+        return f"archdsl calls it `{renamed[plain]}`"
+    return None

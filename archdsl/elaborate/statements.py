@@ -1,0 +1,357 @@
+"""Statements: lines of a body, and the inputs and outputs of a network."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import assert_never
+
+from archdsl import dims
+from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
+from archdsl.dims import Dim, Expr
+from archdsl.elaborate.core import (
+    LOST,
+    MAX_ITERATIONS,
+    MAX_NODES,
+    Flow,
+    LabelValue,
+    Place,
+    Stop,
+    copy_defaults,
+    count,
+    label_names,
+)
+from archdsl.elaborate.items import Items
+from archdsl.graph import Definition, Demand, FreeSize, Graph, Output, Scope, Tensor
+from archdsl.modules import extend_defaults
+from archdsl.ops import Input
+from archdsl.ops.base import Shape
+from archdsl.syntax import tree
+from archdsl.values import (
+    FAILED,
+    BlockValue,
+    Failure,
+    Namespace,
+    Poisoned,
+    describe,
+    evaluate,
+    integer,
+    literal,
+    sequence,
+    truth,
+)
+
+
+class Elaborator(Items):
+    """The statements of a body, and the model that they make."""
+
+    # ------------------------------------------------------------ the model
+
+    def model(self, block: BlockValue, arguments: Mapping[str, object]) -> None:
+        """Elaborates the root of the graph."""
+        root = self.graph.root
+        names = self.body_names(block, arguments, root)
+        place = Place(root, names, copy_defaults(block.defaults), (), root=True)
+        names.it = None
+        self.statements(block.syntax.body.statements, place)
+        if not place.started and not self.reported:
+            self.report(
+                "E0213",
+                f"the model `{block.name}` declares no input",
+                None,
+                block.syntax.name.span,
+                help="begin it with `input image[3, H = 224, W = 224]`",
+            )
+        if not self.graph.outputs and LOST not in place.flow:
+            if len(place.flow) > 1:
+                self.report(
+                    "E0214",
+                    f"{len(place.flow)} tensors flow out of `{block.name}` without a name",
+                    None,
+                    block.syntax.name.span,
+                    help="merge them (`add`, `concat`), or name them: `output a, b`",
+                )
+            self.graph.outputs = tuple(Output(None, t) for t in place.flow[:1])
+        root.outputs = tuple(o.tensor for o in self.graph.outputs)
+        self.graph.free = tuple(self.free.values())
+
+    # ------------------------------------------------------------ statements
+
+    def statements(self, statements: Sequence[tree.Statement], place: Place) -> None:
+        for statement in statements:
+            with self.guarded(place):
+                self.statement(statement, place)
+            if place.pending:
+                for name, label in place.pending:
+                    place.names.labels[name] = label
+                place.pending.clear()
+
+    def statement(self, statement: tree.Statement, place: Place) -> None:
+        match statement:
+            case tree.Chain():
+                self.set_flow(place, self.chain(statement, place, place.flow))
+            case tree.Let():
+                self.let(statement, place)
+            case tree.For() | tree.Repeat():
+                self.loop(statement, place)
+            case tree.If():
+                self.choose(statement, place)
+            case tree.Input():
+                self.input(statement, place)
+            case tree.Output():
+                self.output(statement, place)
+            case tree.Expect():
+                self.expect(statement, place)
+            case tree.Require():
+                self.require(statement, place)
+            case tree.Default():
+                extend_defaults(place.defaults, statement, place.names)
+            case _:
+                assert_never(statement)
+
+    def let(self, statement: tree.Let, place: Place) -> None:
+        name = statement.name.name
+        if place.names.find_label(name) is not None:
+            raise Failure("E0209", f"`{name}` is a label here already", statement.name.span, "choose another name")
+        try:
+            place.names.values[name] = evaluate(statement.value, place.names)
+        except Failure as failure:
+            place.names.values[name] = FAILED
+            self.fail(failure, place.scope)
+        except Poisoned:
+            place.names.values[name] = FAILED
+
+    def loop(self, statement: tree.For | tree.Repeat, place: Place) -> None:
+        names: tuple[tree.Name, ...] = ()
+        if isinstance(statement, tree.Repeat):
+            count = integer(evaluate(statement.count, place.names), statement.count.span, "the count of `repeat`")
+            if count < 0:
+                raise Failure("E0215", f"`repeat` cannot run {count} times", statement.count.span)
+            rounds: Sequence[object] = range(count)
+        else:
+            names = statement.names
+            rounds = sequence(evaluate(statement.values, place.names), statement.values.span, "`for`")
+        self.iterations += len(rounds)
+        if self.iterations > MAX_ITERATIONS:
+            self.too_many("E0502", f"more than {MAX_ITERATIONS:,} rounds of loops", statement.span, place)
+        for value in rounds:
+            self.bind_round(names, value, statement, place)
+            self.inner_statements(statement.body, place)
+
+    def bind_round(self, names: tuple[tree.Name, ...], value: object, statement: tree.Statement, place: Place) -> None:
+        if len(names) == 1:
+            place.names.values[names[0].name] = value
+            return
+        if not names:
+            return
+        if not isinstance(value, tuple) or len(value) != len(names):
+            assert isinstance(statement, tree.For)
+            raise Failure(
+                "E0211", f"`for` names {len(names)} values, and each round has {describe(value)}", statement.values.span
+            )
+        for name, part in zip(names, value, strict=True):
+            place.names.values[name.name] = part
+
+    def choose(self, statement: tree.If, place: Place) -> None:
+        for condition, body in statement.branches:
+            if truth(evaluate(condition, place.names), condition.span):
+                self.inner_statements(body, place)
+                return
+        if statement.otherwise is not None:
+            self.inner_statements(statement.otherwise, place)
+
+    def inner_statements(self, body: tree.Body, place: Place) -> None:
+        """The body of a loop or an `if`: what it holds stands in the body around it; its `default`s end with it."""
+        defaults = place.defaults
+        place.defaults = dict(defaults)
+        self.statements(body.statements, place)
+        place.defaults = defaults
+
+    def require(self, statement: tree.Require, place: Place) -> None:
+        if truth(evaluate(statement.condition, place.names), statement.condition.span):
+            return
+        text = "this condition does not hold"
+        if statement.message is not None:
+            message = evaluate(statement.message, place.names)
+            text = message if isinstance(message, str) else literal(message)
+        self.report("E0216", text, place.scope, Mark(statement.condition.span, "does not hold"))
+
+    # ------------------------------------------------------------ input, output, expect
+
+    def input(self, statement: tree.Input, place: Place) -> None:
+        if place.started:
+            raise Failure("E0217", "`input` stands before everything that flows", statement.span)
+        place.started = True
+        if place.root:
+            flow = tuple(self.root_input(t, place) for t in statement.tensors)
+        else:
+            flow = self.block_input(statement, place)
+        for tensor, declared in zip(flow, statement.tensors, strict=True):
+            self.check_label(declared.name, place)
+            place.names.labels[declared.name.name] = LabelValue((tensor,), declared.name.span, self)
+        place.scope.input_names = tuple(t.name.name for t in statement.tensors)
+        self.set_flow(place, flow)
+        if place.root:
+            place.scope.inputs = flow
+
+    def root_input(self, declared: tree.InputTensor, place: Place) -> Tensor:
+        shape: list[Dim] = []
+        for dimension in declared.dimensions:
+            value = dimension.value
+            if isinstance(value, tree.Name) and value.name == "_":
+                raise Failure("E0218", "a size of a model's input needs a name or a number", value.span, "write `H`")
+            unbound = isinstance(value, tree.Name) and place.names.find(value.name) is None
+            if isinstance(value, tree.Name) and (unbound or dimension.example is not None):
+                if not unbound:
+                    raise Failure(
+                        "E0218",
+                        f"`{value.name}` has a value already, so it cannot be a free size with one to show",
+                        dimension.span,
+                        f"write `{value.name}` alone, or choose another name",
+                    )
+                shape.append(self.free_size(value, dimension, place))
+            else:
+                shape.append(self.dimension(value, place.names))
+        return self.place_node(
+            Input(shape=tuple(shape)), (), declared.name.name, True, place.scope, declared.span, None
+        )[0]
+
+    def free_size(self, name: tree.Name, dimension: tree.Dimension, place: Place) -> Dim:
+        example: int | None = None
+        if dimension.example is not None:
+            what = f"the size to show for `{name.name}`"
+            example = integer(evaluate(dimension.example, place.names), dimension.example.span, what)
+            if example < 1:
+                raise Failure("E0218", f"{what} is at least 1, not {example}", dimension.example.span)
+        self.free[name.name] = FreeSize(name.name, example, dimension.span)
+        size = dims.free(name.name)
+        place.names.values[name.name] = size
+        return size
+
+    def dimension(self, value: tree.Value, names: Namespace) -> Dim:
+        size = evaluate(value, names)
+        if isinstance(size, Expr):
+            return size
+        number = integer(size, value.span, "a size")
+        if number < 1:
+            raise Failure("E0218", f"a size is at least 1, not {number}", value.span)
+        return number
+
+    def block_input(self, statement: tree.Input, place: Place) -> Flow:
+        declared = statement.tensors
+        flow = place.inflow
+        if LOST in flow and len(flow) != len(declared):
+            raise Poisoned
+        if len(flow) != len(declared):
+            name = place.scope.definition.name if place.scope.definition else "this body"
+            raise Failure(
+                "E0219",
+                f"`{name}` takes {count(len(declared), 'tensor')}, and {count(len(flow), 'tensor')} flow in"
+                + ("s" if len(flow) == 1 else ""),
+                statement.span,
+                "call it after a parallel of as many chains: `(a, b) -> " + name + "`",
+            )
+        for tensor, wanted in zip(flow, declared, strict=True):
+            shape = self.shape(tensor)
+            if shape is None:
+                for dimension in wanted.dimensions:
+                    if isinstance(dimension.value, tree.Name):
+                        place.names.values.setdefault(dimension.value.name, FAILED)
+                continue
+            self.match_sizes(shape, wanted, tensor, place)
+        return flow
+
+    def match_sizes(self, shape: Shape, wanted: tree.InputTensor, tensor: Tensor, place: Place) -> None:
+        if len(shape) != len(wanted.dimensions):
+            raise Failure(
+                "E0220",
+                f"`{wanted.name.name}` has {count(len(wanted.dimensions), 'size')} here, "
+                f"and the tensor that flows in is {self.show(shape)}",
+                wanted.span,
+            )
+        for size, dimension in zip(shape, wanted.dimensions, strict=True):
+            value = dimension.value
+            if isinstance(value, tree.Name):
+                if value.name == "_":
+                    continue
+                if place.names.find(value.name) is None:
+                    place.names.values[value.name] = size
+                    continue
+            self.agree(
+                size, evaluate(value, place.names), value.span, tensor, place, "E0307", "the tensor that flows in"
+            )
+
+    def expect(self, statement: tree.Expect, place: Place) -> None:
+        if LOST in place.flow:
+            raise Poisoned
+        if len(place.flow) != 1:
+            raise Failure("E0221", f"`expect` looks at one tensor; {len(place.flow)} flow here", statement.span)
+        (tensor,) = place.flow
+        shape = self.shape(tensor)
+        assert shape is not None
+        if len(shape) != len(statement.dimensions):
+            raise Failure(
+                "E0308",
+                f"the tensor here is {self.show(shape)}, with {count(len(shape), 'size')}; "
+                f"`expect` has {len(statement.dimensions)}",
+                statement.span,
+            )
+        for size, value in zip(shape, statement.dimensions, strict=True):
+            if isinstance(value, tree.Name) and value.name == "_":
+                continue
+            self.agree(size, evaluate(value, place.names), value.span, tensor, place, "E0308", "the tensor here")
+
+    def output(self, statement: tree.Output, place: Place) -> None:
+        found: list[Output] = []
+        for declared in statement.tensors:
+            label = place.names.find_label(declared.label.name)
+            if label is None:
+                if place.names.is_poisoned():
+                    raise Poisoned
+                labels = label_names(place.names)
+                raise Failure(
+                    "E0222",
+                    f"there is no label `{declared.label.name}` here",
+                    declared.label.span,
+                    did_you_mean(declared.label.name, labels)
+                    or f"put a label before what it should give: `{declared.label.name}: conv(64, 3)`",
+                )
+            if len(label.flow) != 1:
+                raise Failure("E0222", f"`{declared.label.name}` holds {len(label.flow)} tensors", declared.label.span)
+            if any(o.name == declared.name.name for o in found):
+                raise Failure("E0208", f"`{declared.name.name}` is given twice", declared.name.span)
+            found.append(Output(declared.name.name, label.flow[0], declared.training))
+        flow = tuple(o.tensor for o in found)
+        if place.root:
+            if all(o.training for o in found):
+                raise Failure("E0222", "a network gives something outside of training, too", statement.span)
+            self.graph.outputs = tuple(o for o in found if o.tensor is not LOST)
+        elif any(o.training for o in found):
+            raise Failure("E0222", "`if training` belongs to the outputs of a model", statement.span)
+        self.set_flow(place, flow)
+
+
+def elaborate(
+    name: str,
+    block: BlockValue,
+    arguments: Mapping[str, object],
+    diagnostics: Diagnostics,
+    max_nodes: int = MAX_NODES,
+) -> tuple[Graph, list[Demand]]:
+    """The graph of a model with values for all of its parameters, and the demands that its sizes must meet.
+
+    Mistakes go to `diagnostics`; the graph is whole only where there are none.
+    """
+    definition = Definition(block.name, block.syntax)
+    root = Scope("model", name, "", True, None, block.syntax.name.span, definition, dict(arguments))
+    elaborator = Elaborator(diagnostics, Graph(name, root), max_nodes)
+    limit = sys.getrecursionlimit()
+    # Calls and bodies of a spec nest by calls of Python; the bounds above keep them far below this.
+    sys.setrecursionlimit(max(limit, 60_000))
+    try:
+        elaborator.model(block, arguments)
+    except Stop:
+        pass
+    finally:
+        sys.setrecursionlimit(limit)
+    return elaborator.graph, elaborator.demands

@@ -1,0 +1,202 @@
+"""The network as a graph: nodes with operations and sizes, and the tree of scopes in which they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import networkx as nx
+
+from archdsl.dims import Constraint, SizeSet
+from archdsl.ops.base import Operation, OperationError, Shape
+from archdsl.source import Span
+from archdsl.syntax import tree
+
+
+class Unknown:
+    """The size of a tensor whose node failed. It agrees with everything, so that one mistake gives one error."""
+
+    def __repr__(self) -> str:
+        return "?"
+
+
+UNKNOWN: Final = Unknown()
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A result of a node: node `node`'s output number `index`."""
+
+    node: int
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Node:
+    """One operation in place.
+
+    `shapes` has the size of each result, without the batch. `name` is its own part of the path (it may hold dots where a quoted
+    label does), `path` the whole: the prefix of its keys in the state_dict. `call` is the call in the spec, None for what is implied (an input, the
+    add of a residual).
+    """
+
+    id: int
+    operation: Operation
+    inputs: tuple[Tensor, ...]
+    shapes: tuple[Shape | Unknown, ...]
+    name: str
+    path: str
+    labelled: bool
+    scope: Scope
+    span: Span
+    call: tree.Call | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Definition:
+    """A block or model of a spec, as written. `syntax` has its parameters, documentation and body."""
+
+    name: str
+    syntax: tree.Block | tree.Model
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """A call of a block, a label on a body, or the model itself: what becomes an nn.Module.
+
+    `members` are the nodes and scopes placed in it, in order. `inputs` are the tensors that flow in from outside, in order (for a call: those that
+    flowed into it, used or not), `outputs` those that it gives. `arguments` are the values of the block's parameters. `span` is the call.
+    `input_names` are the names of an `input` statement, one for each of `inputs`, or empty.
+    """
+
+    kind: Literal["model", "block", "body"]
+    name: str
+    path: str
+    labelled: bool
+    parent: Scope | None
+    span: Span
+    definition: Definition | None = None
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    members: list[Node | Scope] = field(default_factory=list)
+    inputs: tuple[Tensor, ...] = ()
+    input_names: tuple[str, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    lost: int = 0
+    """Members that failed and are not in the graph; always 0 in a checked one."""
+
+    def scopes(self) -> Iterator[Scope]:
+        """This scope and all within it, outer before inner, in order."""
+        stack = [self]
+        while stack:
+            scope = stack.pop()
+            yield scope
+            stack.extend(reversed([m for m in scope.members if isinstance(m, Scope)]))
+
+    def nodes(self) -> Iterator[Node]:
+        """The nodes within, in the order in which they were placed."""
+        stack: list[Node | Scope] = [self]
+        while stack:
+            member = stack.pop()
+            if isinstance(member, Node):
+                yield member
+            else:
+                stack.extend(reversed(member.members))
+
+    def calls(self) -> Iterator[Scope]:
+        """This scope and those around it, innermost first."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.parent
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSize:
+    """A free size of a model's input: its name and the size to show, None where the spec gives none."""
+
+    name: str
+    example: int | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A result of the model. `name` is None for the only, unnamed one. `training`: given only while the module trains."""
+
+    name: str | None
+    tensor: Tensor
+    training: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A constraint on the free sizes, with what to say where it cannot be met, and the line that makes it."""
+
+    constraint: Constraint
+    error: OperationError
+    span: Span
+    scope: Scope
+    node: Node | None
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """A demand that made the set of valid values of the free size `size` smaller: from `before` to `after`."""
+
+    size: str
+    demand: Demand
+    before: SizeSet
+    after: SizeSet
+
+
+@dataclass(slots=True, eq=False)
+class Graph:
+    """A checked network.
+
+    `net` holds node ids with a Node each under `"node"`, and an edge for each pair of nodes that a tensor joins. Ids count from 0 in order of placement, which is a
+    topological order. `root` is the model's scope. `sizes` has the valid values of every free size.
+    """
+
+    name: str
+    root: Scope
+    net: nx.DiGraph = field(default_factory=nx.DiGraph)
+    free: tuple[FreeSize, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    sizes: Mapping[str, SizeSet] = field(default_factory=dict)
+    narrowings: tuple[Narrowing, ...] = ()
+    warnings: tuple[object, ...] = ()
+
+    def node(self, at: int | Tensor) -> Node:
+        found: Node = self.net.nodes[at.node if isinstance(at, Tensor) else at]["node"]
+        return found
+
+    def nodes(self) -> Iterator[Node]:
+        """All nodes, in order of placement."""
+        for _, node in self.net.nodes(data="node"):
+            yield node
+
+    def shape(self, tensor: Tensor) -> Shape:
+        """The size of a tensor of a checked graph, without the batch."""
+        shape = self.node(tensor).shapes[tensor.index]
+        assert not isinstance(shape, Unknown)
+        return shape
+
+    def shapes(self, tensors: tuple[Tensor, ...]) -> tuple[Shape, ...]:
+        return tuple(self.shape(t) for t in tensors)
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """A valid value for each free size: the one that the spec shows, else the smallest valid one from 64 on."""
+        found: dict[str, int] = {}
+        for size in self.free:
+            if size.example is not None:
+                found[size.name] = size.example
+            else:
+                below, above = self.sizes[size.name].nearest(64)
+                found[size.name] = above or below or 1
+        return found
+
+    @property
+    def input_nodes(self) -> list[Node]:
+        return [n for n in self.root.members if isinstance(n, Node) and n.operation.name == "input"]

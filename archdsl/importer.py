@@ -1,0 +1,85 @@
+"""After `import archdsl.importer`, Python imports .arch files: `from specs.resnet import resnet50`.
+
+Such a module has a function for each model of the file, families included: `resnet50(classes=10, device="cuda")` checks
+the model, compiles it and gives the nn.Module, as `archdsl.load` does. Where a Python module of that name
+exists, that one is imported. The library that ships with archdsl is `archdsl.specs`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import spec_from_file_location
+from inspect import Parameter, Signature
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from archdsl.compiler import ModelInfo
+
+
+class ArchFinder(MetaPathFinder):
+    """Finds `name.arch` where Python would look for `name.py`."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if fullname == "archdsl.specs":
+            return _library()
+        stem = fullname.rpartition(".")[2]
+        for folder in sys.path if path is None else path:
+            file = Path(folder or ".", f"{stem}.arch")
+            if file.is_file():
+                return spec_from_file_location(fullname, file, loader=ArchLoader(file))
+        return None
+
+
+class ArchLoader(Loader):
+    """Makes a module of a .arch file. Raises SpecError where the file cannot be read as one."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file.resolve()
+
+    def exec_module(self, module: ModuleType) -> None:
+        from archdsl import compiler  # what it imports is wanted only once a spec is
+
+        models = compiler.models(self.file)
+        for model in models:
+            setattr(module, model.name, _factory(self.file, model, module.__name__))
+        module.__doc__ = f"The models of {self.file.name}."
+        module.__dict__["__all__"] = [model.name for model in models]
+
+
+def _factory(file: Path, model: ModelInfo, module: str) -> Callable[..., nn.Module]:
+    given = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None) for name in model.parameters]
+    placing = [Parameter(name, Parameter.KEYWORD_ONLY, default=None) for name in ("device", "dtype")]
+    signature = Signature([*given, *placing])
+
+    def make(*args: Any, **kwargs: Any) -> nn.Module:
+        from archdsl import compiler
+
+        return compiler.load(f"{file}:{model.name}", **signature.bind(*args, **kwargs).arguments)
+
+    make.__name__ = make.__qualname__ = model.name
+    make.__module__ = module
+    make.__doc__ = model.doc
+    make.__signature__ = signature  # type: ignore[attr-defined]
+    return make
+
+
+def _library() -> ModuleSpec:
+    """In a checkout the library stands beside the package, where Python would not look for `archdsl.specs`."""
+    from archdsl.modules import library_folder
+
+    spec = ModuleSpec("archdsl.specs", None, is_package=True)
+    spec.submodule_search_locations = [str(library_folder())]
+    return spec
+
+
+if not any(isinstance(finder, ArchFinder) for finder in sys.meta_path):
+    sys.meta_path.append(ArchFinder())

@@ -1,0 +1,297 @@
+"""Files of specs and what they define: imports, constants, blocks, models; the library that ships with archdsl."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
+from archdsl.ops import OPERATIONS
+from archdsl.source import Source, Span
+from archdsl.syntax import tree
+from archdsl.syntax.parser import parse, read
+from archdsl.values import (
+    FAILED,
+    BlockValue,
+    Defaults,
+    Failure,
+    FunctionValue,
+    MemberValue,
+    Namespace,
+    Poisoned,
+    Thunk,
+    evaluate,
+)
+
+MAX_IMPORTS = 1000
+"""The most files that one spec may import, directly or not."""
+
+
+def library_folder() -> Path:
+    """The folder of the specs that ship with archdsl: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "specs"
+    return inside if inside.is_dir() else package.parent / "specs"
+
+
+def library_families() -> list[str]:
+    return sorted(p.stem for p in library_folder().glob("*.arch"))
+
+
+@dataclass(slots=True, eq=False)
+class Module:
+    """One file, read: its names in order of declaration, and the models among them."""
+
+    source: Source
+    names: Namespace
+    models: dict[str, BlockValue | MemberValue] = field(default_factory=dict)
+    spans: dict[str, Span] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Loader:
+    """Reads files and what they import, each once. `open` is the way from the first file to the one being read."""
+
+    diagnostics: Diagnostics
+    modules: dict[Path, Module | None] = field(default_factory=dict)
+    open: list[Path] = field(default_factory=list)
+
+    def load_file(self, path: Path) -> Module | None:
+        """The module of a file; None, with diagnostics, where it cannot be read."""
+        key = _real(path)
+        if key in self.modules:
+            return self.modules[key]
+        source = read(path, self.diagnostics)
+        self.modules[key] = None
+        if source is None:
+            return None
+        self.open.append(key)
+        self.modules[key] = self.load_source(source)
+        self.open.pop()
+        return self.modules[key]
+
+    def load_source(self, source: Source) -> Module:
+        module = Module(source, Namespace())
+        defaults: dict[str, dict[str, object]] = {}
+        thunks: list[Thunk] = []
+        file = parse(source, self.diagnostics)
+        # Names first, so that blocks may call each other in any order; then what is evaluated once.
+        for declaration in file.declarations:
+            match declaration:
+                case tree.Import():
+                    self._import(declaration, module)
+                case tree.Let():
+                    thunk = Thunk(declaration, module.names)
+                    thunks.append(thunk)
+                    self._declare(module, declaration.name, thunk)
+                case tree.Function():
+                    self._declare(module, declaration.name, FunctionValue(declaration, module.names))
+                case tree.Block():
+                    value = BlockValue(declaration, module.names, cast(Defaults, dict(defaults)))
+                    self._declare(module, declaration.name, value)
+                case tree.Model():
+                    value = BlockValue(declaration, module.names, cast(Defaults, dict(defaults)))
+                    self._declare(module, declaration.name, value)
+                    module.models[declaration.name.name] = value
+                case tree.Member():
+                    member = MemberValue(declaration, module.names)
+                    self._declare(module, declaration.name, member)
+                    module.models[declaration.name.name] = member
+                case tree.Default():
+                    self._guard(lambda d=declaration: extend_defaults(defaults, d, module.names))
+        for thunk in thunks:
+            self._guard(thunk.force)
+        return module
+
+    def _guard(self, step) -> None:  # type: ignore[no-untyped-def]
+        try:
+            step()
+        except Failure as failure:
+            self.diagnostics.error(failure.code, failure.message, failure.span, help=failure.help)
+        except Poisoned:
+            pass
+
+    def _declare(self, module: Module, name: tree.Name, value: object) -> None:
+        if name.name == "it":
+            self.diagnostics.error("E0106", "`it` is reserved: it is the tensor that flows in", name.span)
+            return
+        if name.name in module.spans:
+            self.diagnostics.error(
+                "E0208",
+                f"`{name.name}` is defined twice in this file",
+                Mark(name.span, "again here"),
+                Mark(module.spans[name.name], "first here"),
+                help="rename one of them",
+            )
+            return
+        module.spans[name.name] = name.span
+        module.names.values[name.name] = value
+
+    # ------------------------------------------------------------ imports
+
+    def _import(self, declaration: tree.Import, module: Module) -> None:
+        found = self._find(declaration, module)
+        for imported in declaration.names:
+            value: object = FAILED
+            if found is not None:
+                name = imported.name.name
+                if name in found.spans:
+                    value = found.names.values[name]
+                else:
+                    self.diagnostics.error(
+                        "E0202",
+                        f"{found.source.name} defines no `{name}`",
+                        imported.name.span,
+                        help=did_you_mean(name, found.spans) or _defines(found),
+                    )
+            self._declare(module, imported.alias, value)
+
+    def _find(self, declaration: tree.Import, module: Module) -> Module | None:
+        parts = declaration.module.name.split(".")
+        span = declaration.module.span
+        path = self._locate(parts, module)
+        if path is None:
+            known = {p.stem for p in module.source.path.parent.glob("*.arch")} if module.source.path else set()
+            families = library_families()
+            self.diagnostics.error(
+                "E0003",
+                f"there is no spec `{declaration.module.name}`, neither beside {module.source.name} nor in the library",
+                span,
+                help=did_you_mean(declaration.module.name, known | set(families))
+                or "the library has: " + ", ".join(families),
+            )
+            return None
+        key = _real(path)
+        if key in self.open:
+            way = [p.name for p in self.open[self.open.index(key) :]] + [key.name]
+            self.diagnostics.error(
+                "E0004",
+                "the imports go in a circle: " + " → ".join(way),
+                span,
+                help="move what both files need into a third one, and import that from both",
+            )
+            return None
+        if len(self.modules) >= MAX_IMPORTS or len(self.open) >= 100:
+            self.diagnostics.error(
+                "E0503", f"more than {MAX_IMPORTS} files are imported, or imports nest 100 deep", span
+            )
+            return None
+        return self.load_file(path)
+
+    def _locate(self, parts: list[str], module: Module) -> Path | None:
+        """Beside the file first, then the library; never outside of either, links resolved."""
+        roots = [module.source.path.parent] if module.source.path is not None else []
+        places = [(root, parts) for root in roots] + [(library_folder(), parts)]
+        if parts[0] == "archdsl" and len(parts) > 1:
+            places.append((library_folder(), parts[1:]))
+        for root, names in places:
+            path = root.joinpath(*names[:-1], names[-1] + ".arch")
+            real = _real(path)
+            if path.is_file() and real.is_relative_to(_real(root)):
+                return path
+        return None
+
+
+def _real(path: Path) -> Path:
+    return path.resolve()
+
+
+def _defines(module: Module) -> str:
+    names = ", ".join(f"`{n}`" for n in list(module.spans)[:12])
+    return f"it defines {names}" if names else "it defines nothing"
+
+
+# ---------------------------------------------------------------- members of families
+
+
+def family(target: BlockValue | MemberValue) -> tuple[BlockValue, dict[str, object]]:
+    """The model behind a member, and the arguments that the members on the way give. Raises Failure."""
+    seen: list[MemberValue] = []
+    given: dict[str, object] = {}
+    while isinstance(target, MemberValue):
+        member = target
+        if member in seen:
+            raise Failure("E0210", f"`{member.name}` is defined by itself", member.syntax.name.span)
+        seen.append(member)
+        found = member.module.find(member.syntax.family.name)
+        if found is FAILED:
+            raise Poisoned
+        if not isinstance(found, BlockValue | MemberValue):
+            models = {n for n in member.module.names() if isinstance(member.module.find(n), BlockValue | MemberValue)}
+            name = member.syntax.family.name
+            raise Failure(
+                "E0201", f"there is no model named `{name}`", member.syntax.family.span, did_you_mean(name, models)
+            )
+        target = found
+    block = target
+    for member in reversed(seen):
+        parameters = block.syntax.parameters
+        positions = [p.name.name for p in parameters]
+        bound = bind_given(member, positions, given)
+        given.update(bound)
+    return block, given
+
+
+def bind_given(member: MemberValue, parameters: list[str], given: Mapping[str, object]) -> dict[str, object]:
+    """The arguments of `model NAME = FAMILY(args)` by name. Positions count over the family's parameters."""
+    found: dict[str, object] = {}
+    for position, argument in enumerate(member.syntax.arguments):
+        key = argument.name
+        if key is None:
+            if position >= len(parameters):
+                raise Failure(
+                    "E0206", f"`{member.syntax.family.name}` takes {len(parameters)} arguments", argument.span
+                )
+            key = parameters[position]
+        if key not in parameters:
+            raise Failure(
+                "E0205",
+                f"`{member.syntax.family.name}` has no parameter `{key}`",
+                argument.span,
+                did_you_mean(key, parameters),
+            )
+        if key in found:
+            raise Failure("E0206", f"`{key}` is given twice", argument.span)
+        found[key] = evaluate(argument.value, member.module)
+    return found
+
+
+# ---------------------------------------------------------------- defaults
+
+
+def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.Default, names: Namespace) -> None:
+    """Adds a `default OP(args)` to those in force, in place. Raises Failure where it does not fit the operation."""
+    name = declaration.operation.name
+    cls = OPERATIONS.get(name)
+    if cls is None:
+        help = did_you_mean(name, OPERATIONS)
+        if isinstance(names.find(name), BlockValue):
+            help = "give the block's parameter a default where it is declared: `block NAME(width = 64) { … }`"
+        raise Failure("E0204", f"there is no operation `{name}` to set defaults for", declaration.operation.span, help)
+    merged = dict(defaults.get(name, {}))
+    parameters = list(cls.model_fields)
+    for position, argument in enumerate(declaration.arguments):
+        key = argument.name
+        if key is None:
+            if position >= len(parameters):
+                raise Failure("E0206", f"`{name}` takes {len(parameters)} arguments at most", argument.span)
+            key = parameters[position]
+        if key not in parameters:
+            raise Failure(
+                "E0205",
+                f"`{name}` has no parameter `{key}`",
+                argument.span,
+                did_you_mean(key, parameters) or "it has: " + ", ".join(f"`{p}`" for p in parameters),
+            )
+        merged[key] = argument_value(argument, cls.words(key), names)
+    defaults[name] = merged
+
+
+def argument_value(argument: tree.Argument, words: Collection[str], names: Namespace) -> object:
+    """The value of an argument of an operation: one of its words taken bare, or an expression."""
+    value = argument.value
+    if isinstance(value, tree.Name) and value.name in words:
+        return value.name
+    return evaluate(value, names)

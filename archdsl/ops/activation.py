@@ -1,0 +1,232 @@
+"""Activations: a function of each element, and the softmax over the channels."""
+
+from typing import ClassVar, Literal
+
+from archdsl.ops.base import Argument, Example, ModuleForm, Operation, Rules, Shape, Weight, example
+from archdsl.ops.fields import Number, Positive
+from archdsl.ops.sizes import channels, options
+
+
+class Activation(Operation):
+    """What the activations share: the size stays as it is."""
+
+    family = "activation"
+    module: ClassVar[str]
+    inplace = True
+    examples: ClassVar[tuple[Example, ...]] = (
+        example((3, 4, 5)),
+        example((6,)),
+        example((2, 7)),
+        example((2, 3, 2, 4)),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        return shapes
+
+    def arguments(self) -> tuple[Argument, ...]:
+        """The arguments of PyTorch's module."""
+        return ()
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        return ModuleForm(f"nn.{self.module}", self.arguments(), owns=False)
+
+
+class Relu(Activation):
+    """max(x, 0), of each element of a tensor of any size.
+
+    Nair and Hinton, Rectified linear units improve restricted Boltzmann machines, 2010.
+    """
+
+    name = "relu"
+    module = "ReLU"
+
+
+class Relu6(Activation):
+    """min(max(x, 0), 6), of each element of a tensor of any size.
+
+    Howard et al., MobileNets, 2017.
+    """
+
+    name = "relu6"
+    module = "ReLU6"
+
+
+class LeakyRelu(Activation):
+    """x where it is positive, else slope · x, of each element of a tensor of any size.
+
+    Maas et al., Rectifier nonlinearities improve neural network acoustic models, 2013.
+    """
+
+    name = "leaky_relu"
+    module = "LeakyReLU"
+
+    slope: Number = 0.01
+
+    examples = (*Activation.examples, example((3, 4, 5), slope=0.2))
+
+    def arguments(self) -> tuple[Argument, ...]:
+        return options(("negative_slope", self.slope, 0.01))
+
+
+class Prelu(Activation):
+    """x where it is positive, else a learned slope times x; one slope, or with `channels = each` one a channel.
+
+    He et al., Delving deep into rectifiers, 2015.
+    """
+
+    name = "prelu"
+    module = "PReLU"
+    inplace = False
+
+    init: Number = 0.25
+    channels: Literal["shared", "each"] = "shared"
+
+    examples = (*Activation.examples, example((3, 4, 5), channels="each", init=0.1))
+
+    def _slopes(self, shape: Shape) -> int:
+        return channels(self.name, shape) if self.channels == "each" else 1
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        self._slopes(shapes[0])
+        return shapes
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        return (Weight("weight", (self._slopes(shapes[0]),)),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        slopes = self._slopes(shapes[0])
+        arguments = options(("num_parameters", slopes, 1), ("init", self.init, 0.25))
+        return ModuleForm("nn.PReLU", arguments, factory=True)
+
+
+class Elu(Activation):
+    """x where it is positive, else alpha · (eˣ − 1), of each element of a tensor of any size.
+
+    Clevert et al., Fast and accurate deep network learning by exponential linear units, 2015.
+    """
+
+    name = "elu"
+    module = "ELU"
+
+    alpha: Number = 1.0
+
+    examples = (*Activation.examples, example((3, 4, 5), alpha=0.5))
+
+    def arguments(self) -> tuple[Argument, ...]:
+        return options(("alpha", self.alpha, 1.0))
+
+
+class Selu(Activation):
+    """The ELU whose scale and alpha keep mean 0 and variance 1, of each element of a tensor of any size.
+
+    Klambauer et al., Self-normalizing neural networks, 2017.
+    """
+
+    name = "selu"
+    module = "SELU"
+
+
+class Gelu(Activation):
+    """x · Φ(x), Φ the normal distribution; `approximate = tanh` computes it by tanh.
+
+    Hendrycks and Gimpel, Gaussian error linear units, 2016.
+    """
+
+    name = "gelu"
+    module = "GELU"
+    inplace = False
+
+    approximate: Literal["none", "tanh"] | None = None
+
+    examples = (*Activation.examples, example((3, 4, 5), approximate="tanh"))
+
+    def arguments(self) -> tuple[Argument, ...]:
+        return options(("approximate", self.approximate or "none", "none"))
+
+
+class Silu(Activation):
+    """x · sigmoid(x), also called swish, of each element of a tensor of any size.
+
+    Elfwing et al., 2017; Ramachandran et al., Searching for activation functions, 2017.
+    """
+
+    name = "silu"
+    module = "SiLU"
+
+
+class Mish(Activation):
+    """x · tanh(softplus(x)), of each element of a tensor of any size.
+
+    Misra, Mish: a self regularized non-monotonic activation function, 2019.
+    """
+
+    name = "mish"
+    module = "Mish"
+
+
+class Sigmoid(Activation):
+    """1 / (1 + e⁻ˣ), of each element of a tensor of any size."""
+
+    name = "sigmoid"
+    module = "Sigmoid"
+    inplace = False
+
+
+class Hardsigmoid(Activation):
+    """min(max(x / 6 + 1/2, 0), 1), of each element of a tensor of any size.
+
+    Howard et al., Searching for MobileNetV3, 2019.
+    """
+
+    name = "hardsigmoid"
+    module = "Hardsigmoid"
+
+
+class Hardswish(Activation):
+    """x · hardsigmoid(x), of each element of a tensor of any size.
+
+    Howard et al., Searching for MobileNetV3, 2019.
+    """
+
+    name = "hardswish"
+    module = "Hardswish"
+
+
+class Tanh(Activation):
+    """The hyperbolic tangent of each element of a tensor of any size."""
+
+    name = "tanh"
+    module = "Tanh"
+    inplace = False
+
+
+class Softplus(Activation):
+    """log(1 + e^(beta · x)) / beta, of each element of a tensor of any size.
+
+    Dugas et al., Incorporating second-order functional knowledge for better option pricing, 2000.
+    """
+
+    name = "softplus"
+    module = "Softplus"
+    inplace = False
+
+    beta: Positive = 1.0
+
+    examples = (*Activation.examples, example((3, 4, 5), beta=2.0))
+
+    def arguments(self) -> tuple[Argument, ...]:
+        return options(("beta", self.beta, 1.0))
+
+
+class Softmax(Activation):
+    """eˣ over its sum over the channels, at each position by itself.
+
+    Bridle, 1990.
+    """
+
+    name = "softmax"
+    module = "Softmax"
+    inplace = False
+
+    def arguments(self) -> tuple[Argument, ...]:
+        return (Argument("dim", 1),)

@@ -1,0 +1,175 @@
+"""Operations that bring spatial sizes together, or change them at the edges."""
+
+from typing import Literal
+
+from archdsl import dims
+from archdsl.dims import Dim
+from archdsl.ops import helpers
+from archdsl.ops.base import Argument, FunctionForm, ModuleForm, Operation, Rules, Shape, Window, example
+from archdsl.ops.fields import Margin, shape_text, shown
+from archdsl.ops.merge import several
+from archdsl.ops.sizes import collapse, each, positional, rank_name, spatial
+
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+"""What PyTorch calls linear interpolation, by the number of spatial axes."""
+
+
+class Align(Operation):
+    """Brings the spatial sizes of a parallel value together: the tensors flow on, each with the channels it had.
+
+    `crop` cuts each around its centre to the smallest, `pad` puts zeros around to the largest, `resize` interpolates
+    (bilinear) to the first. What does not divide evenly is cut or put behind.
+
+    Errors: a flat tensor; tensors with unlike numbers of axes.
+
+    Ronneberger et al., U-Net, 2015 (crop).
+    """
+
+    name = "align"
+    family = "align"
+    inputs = "many"
+
+    mode: Literal["crop", "pad", "resize"] = "crop"
+
+    examples = (
+        example((3, 8, 9), (2, 5, 11)),
+        example((3, 8, 9), (2, 5, 11), (1, 7, 9), mode="pad"),
+        example((3, 8, 9), (2, 5, 11), mode="resize"),
+        example((3, 8), (2, 5)),
+        example((3, 8), (2, 5), mode="resize"),
+        example((1, 4, 5, 6), (1, 5, 5, 3), mode="resize"),
+        example((1, 4, 5, 6), (1, 5, 5, 3), mode="pad"),
+    )
+
+    def results(self, count: int) -> int:
+        return count
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        several(self.name, shapes)
+        for shape in shapes:
+            spatial(self.name, shape)
+        axes = list(zip(*(s[1:] for s in shapes), strict=True))
+        size: tuple[Dim, ...]
+        if self.mode == "resize":
+            size = shapes[0][1:]
+        else:
+            choose = dims.minimum if self.mode == "crop" else dims.maximum
+            size = tuple(choose(*axis) for axis in axes)
+        return tuple((s[0], *size) for s in shapes)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        helper = {
+            "crop": helpers.ALIGN_CROP,
+            "pad": helpers.ALIGN_PAD,
+            "resize": helpers.align_resize(LINEAR[len(shapes[0]) - 1]),
+        }[self.mode]
+        return FunctionForm(f"{helper.name}({{all}})", results=len(shapes), helper=helper.source)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"align {self.mode}"
+
+
+class Crop(Operation):
+    """Cuts n elements off each side of each spatial axis.
+
+    [C, …] → [C, …], each size 2n smaller; `1x3` cuts 1 and 3.
+
+    Errors: a flat tensor; nothing would be left.
+    """
+
+    name = "crop"
+    family = "align"
+
+    n: Margin
+
+    examples = (
+        example((3, 8, 9), n=2),
+        example((3, 8, 9), n=(0, 1)),
+        example((3, 8), n=3),
+        example((1, 4, 5, 6), n=1),
+        example((1, 4), n=0),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        sizes = spatial(self.name, shape)
+        out = tuple(size - 2 * n for size, n in zip(sizes, each(self.n, shape, "n"), strict=True))
+        for size, n, left in zip(sizes, each(self.n, shape, "n"), out, strict=True):
+            rules.require(
+                dims.at_least(left, 1),
+                f"`crop` of {n} on each side leaves nothing of a size of {dims.text(size)}; the tensor is "
+                f"{shape_text(shape)}",
+                parameter="n",
+                inputs=(0,),
+                help="crop less",
+            )
+        return ((shape[0], *out),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        margins = each(self.n, shapes[0], "n")
+        names = ["n"] * len(margins) if isinstance(self.n, int) else [f"n{i}" for i in range(len(margins))]
+        cuts = [f"{{{name}}}:-{{{name}}}" if n else ":" for name, n in zip(names, margins, strict=True)]
+        arguments = tuple(Argument(name, n) for name, n in dict(zip(names, margins, strict=True)).items() if n)
+        return FunctionForm(f"{{0}}[:, :, {', '.join(cuts)}]", arguments)
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        margins = each(self.n, shapes[0], "n")
+        one = (1,) * len(margins)
+        return Window(one, one, one, tuple(-n for n in margins))
+
+    def caption(self, rank: int = 2) -> str:
+        return f"crop {shown(self.n)}"
+
+
+class PadEdges(Operation):
+    """Puts n elements on each side of each spatial axis.
+
+    [C, …] → [C, …], each size 2n larger; `1x3` puts 1 and 3. `mode` says what they hold: `zeros`, the boundary's values
+    (`replicate`), the mirrored inside (`reflect`), or the other end (`circular`).
+
+    Errors: a flat tensor; `reflect` as large as the size or larger, `circular` larger than it.
+    """
+
+    name = "pad"
+    family = "align"
+
+    n: Margin
+    mode: Literal["zeros", "replicate", "reflect", "circular"] = "zeros"
+
+    examples = (
+        example((3, 8, 9), n=2),
+        example((3, 8, 9), n=(0, 1), mode="reflect"),
+        example((3, 8), n=3, mode="circular"),
+        example((1, 4, 5, 6), n=(1, 2, 3), mode="replicate"),
+        example((1, 4), n=0),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        margins = each(self.n, shape, "n") if spatial(self.name, shape) else ()
+        if self.mode in ("reflect", "circular"):
+            spare = 1 if self.mode == "reflect" else 0
+            for size, n in zip(shape[1:], margins, strict=True):
+                rules.require(
+                    dims.at_least(size, n + spare),
+                    f"`{self.mode}` cannot pad {n} where the size is {dims.text(size)}: it must be "
+                    f"{'larger' if spare else 'at least as large'}; the tensor is {shape_text(shape)}",
+                    parameter="n",
+                    inputs=(0,),
+                    help="use `mode = replicate` or `zeros`, or pad less",
+                )
+        return ((shape[0], *(size + 2 * n for size, n in zip(shape[1:], margins, strict=True))),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        kind = {"zeros": "Zero", "replicate": "Replication", "reflect": "Reflection", "circular": "Circular"}[self.mode]
+        margins = each(self.n, shapes[0], "n")
+        sides = [n for n in reversed(margins) for _ in range(2)]  # PyTorch counts axes from the last
+        return ModuleForm(f"nn.{kind}Pad{rank_name(shapes[0])}", positional(collapse(sides)), owns=False)
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        margins = each(self.n, shapes[0], "n")
+        one = (1,) * len(margins)
+        return Window(one, one, one, margins)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"pad {shown(self.n)}" + ("" if self.mode == "zeros" else f", {self.mode}")

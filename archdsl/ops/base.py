@@ -1,0 +1,303 @@
+"""What an operation is: one frozen pydantic model that holds every fact of it.
+
+Sizes are tuples without the batch: `(C, H, W)` for a 2-d tensor, `(F,)` for a flat one. Channels stand first. Each
+entry is an int, or an exact expression of a free input size (`archdsl.dims`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import ClassVar, Literal, Self, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from archdsl.diagnostics import did_you_mean
+from archdsl.dims import Constraint, Dim
+from archdsl.ops import fields
+
+Shape: TypeAlias = tuple[Dim, ...]
+
+Family = Literal[
+    "input",
+    "convolution",
+    "pooling",
+    "normalisation",
+    "activation",
+    "regularisation",
+    "merge",
+    "align",
+    "resize",
+    "channels",
+    "shape",
+]
+
+
+class OperationError(Exception):
+    """An argument or an input that an operation cannot take; the elaborator adds where it stands.
+
+    `parameter` names the argument at fault, `inputs` the positions of the incoming tensors at fault, `help` is one
+    concrete thing to do. `also` has the other mistakes of the same call, each to be told on its own.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        parameter: str | None = None,
+        inputs: Sequence[int] = (),
+        help: str | None = None,
+        also: Sequence["OperationError"] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.parameter = parameter
+        self.inputs = tuple(inputs)
+        self.help = help
+        self.also = tuple(also)
+
+
+@dataclass(slots=True)
+class Rules:
+    """Collects what an operation demands of its sizes while they are inferred.
+
+    A demand on known sizes is decided at once: it holds, or `require` raises OperationError. One on a free size is
+    kept as a constraint, and narrows the set of valid input sizes later.
+    """
+
+    constraints: list[tuple[Constraint, OperationError]] = field(default_factory=list)
+
+    def require(
+        self,
+        condition: bool | Constraint,
+        message: str,
+        *,
+        parameter: str | None = None,
+        inputs: Sequence[int] = (),
+        help: str | None = None,
+    ) -> None:
+        if condition is True:
+            return
+        error = OperationError(message, parameter=parameter, inputs=inputs, help=help)
+        if condition is False:
+            raise error
+        self.constraints.append((condition, error))
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor that an operation owns: a trainable or frozen parameter, or a buffer of the state_dict.
+
+    `name` is its key below the operation's path; an empty one is the path itself.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    trainable: bool = True
+    buffer: bool = False
+    dtype: str = "float"
+    """`float` follows the module's dtype, `int64` is fixed (num_batches_tracked)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The sliding window of an operation, one entry a spatial axis: what the receptive field follows from.
+
+    `pad` is what stands before the first element; `scale` is the number of output steps for one input step of an
+    upsampling one (1 otherwise). `whole` says that every output sees the whole input (global pooling, flatten).
+    """
+
+    kernel: tuple[int, ...] = ()
+    stride: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    pad: tuple[int, ...] = ()
+    scale: tuple[int, ...] = ()
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument of a constructor or function in generated code: a value, as data, never as text.
+
+    `name` is None where it is given by position. Values: int, float, bool, str, None, a tuple of them, or, for the
+    size of a `resize`, a tuple that may hold exact expressions of free input sizes.
+    """
+
+    name: str | None
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleForm:
+    """An operation that becomes a submodule: `constructor` is `nn.Conv2d`, or the name of a helper class.
+
+    Only arguments that differ from PyTorch's defaults are listed. `helper` is the helper class's source (it may rely
+    on `torch`, `nn`, `F` (torch.nn.functional) and `Tensor` being imported). `factory` says whether it takes device=
+    and dtype=. `frozen` names parameters for which requires_grad is False. `fill` maps a parameter's name to the nested
+    list of numbers that it starts from (broadcast to its shape). `owns` is False for one without parameters, buffers or
+    training mode, which several calls may share.
+    """
+
+    constructor: str
+    arguments: tuple[Argument, ...] = ()
+    helper: str | None = None
+    factory: bool = False
+    frozen: tuple[str, ...] = ()
+    fill: Mapping[str, object] = field(default_factory=dict)
+    owns: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionForm:
+    """An operation that becomes an expression in `forward`.
+
+    `template` is Python with `{0}`, `{1}`, … for the incoming tensors and `{all}` for all of them separated by commas,
+    and `{name}` for the arguments, which are printed as literals or as attributes: `torch.cat([{all}], 1)`,
+    `{0} + {1}`. `precedence` is `atom` where the result needs no parentheses inside another expression, else `sum` or
+    `product`. `results` is the number of tensors that it gives, a tuple or list where more than one. `helper` as in
+    ModuleForm.
+    """
+
+    template: str
+    arguments: tuple[Argument, ...] = ()
+    precedence: Literal["atom", "sum", "product"] = "atom"
+    results: int = 1
+    helper: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterForm:
+    """A bare nn.Parameter of the scope (the path of the node is its key), used in `forward` by `template`.
+
+    `{0}` is the incoming tensor, `{parameter}` the attribute; `shape` and `fill` say how it starts.
+    """
+
+    template: str
+    shape: tuple[int, ...]
+    fill: float
+    precedence: Literal["atom", "sum", "product"] = "atom"
+
+
+TorchForm: TypeAlias = ModuleForm | FunctionForm | ParameterForm
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A call of the operation for the docs and for the sweep against PyTorch: incoming sizes (ints) and arguments."""
+
+    inputs: tuple[tuple[int, ...], ...]
+    arguments: Mapping[str, object] = field(default_factory=dict)
+
+
+def example(*inputs: tuple[int, ...], **arguments: object) -> Example:
+    return Example(inputs, arguments)
+
+
+class Operation(BaseModel):
+    """The base of all operations: the fields of a subclass are its parameters, in the order of the language.
+
+    A frozen value: two calls with equal arguments are equal. The class's docstring is its documentation for users:
+    the first line says what it does, then shapes, errors and the source paper.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
+
+    name: ClassVar[str]
+    family: ClassVar[Family]
+    examples: ClassVar[tuple[Example, ...]]
+    inputs: ClassVar[Literal["one", "many"]] = "one"
+    """`many`: takes a parallel value of two tensors or more (a merge, an align)."""
+    inplace: ClassVar[bool] = False
+    """Whether PyTorch's module of it takes `inplace=`."""
+    stated: ClassVar[Mapping[str, str | None]] = {}
+    """What a signature says for a default that follows from another parameter: `stride = kernel`; None: nothing."""
+
+    @classmethod
+    def parse(cls, arguments: Mapping[str, object]) -> Self:
+        """The operation with these arguments by name; OperationError says in plain words what is wrong with them."""
+        try:
+            return cls.model_validate(dict(arguments))
+        except ValidationError as error:
+            wrong = dict.fromkeys(str(e["loc"][0]) for e in error.errors(include_url=False, include_input=False))
+        first, *others = [cls._mistake(name, arguments) for name in wrong]
+        first.also = tuple(others)
+        raise first
+
+    @classmethod
+    def _mistake(cls, name: str, arguments: Mapping[str, object]) -> OperationError:
+        parameter = cls.model_fields.get(name)
+        signature = f"its parameters: {cls.signature()}" if cls.model_fields else f"`{cls.name}` takes none"
+        if parameter is None:
+            return OperationError(
+                f"`{cls.name}` has no parameter `{name}`",
+                parameter=name,
+                help=did_you_mean(name, cls.model_fields) or signature,
+            )
+        if name not in arguments:
+            return OperationError(f"`{cls.name}` needs `{name}`", help=signature)
+        value = arguments[name]
+        if fields.is_free(value):
+            return OperationError(
+                f"`{name}` cannot depend on a free input size; got {fields.shown(value)}",
+                parameter=name,
+                help="give a number, or pin the size in the `input`, e.g. `input image[3, 224, 224]`",
+            )
+        wanted = parameter.description or fields.described(parameter.annotation) or fields.one_of(cls.words(name))
+        return OperationError(f"`{name}` must be {wanted}; got {fields.shown(value)}", parameter=name)
+
+    @classmethod
+    @cache
+    def words(cls, parameter: str) -> tuple[str, ...]:
+        """The bare words that a parameter admits: `valid`, `same`, …; none for one that is unknown."""
+        found = cls.model_fields.get(parameter)
+        return tuple(fields.words_of(found.annotation)) if found else ()
+
+    @classmethod
+    def signature(cls) -> str:
+        """The call with all parameters and defaults, as the language reference writes it."""
+        parts = []
+        for name, parameter in cls.model_fields.items():
+            default = cls.stated[name] if name in cls.stated else fields.shown(parameter.default)
+            parts.append(name if parameter.is_required() or default is None else f"{name} = {default}")
+        return f"{cls.name}({', '.join(parts)})" if parts else cls.name
+
+    @classmethod
+    def spell(cls, arguments: Mapping[str, object]) -> str:
+        """A call with these arguments as a spec writes it: `conv(64, 3, stride = 2)`."""
+        parts = []
+        by_position = True
+        for name, parameter in cls.model_fields.items():
+            if name not in arguments:
+                by_position = False
+                continue
+            by_position = by_position and (parameter.is_required() or cls.stated.get(name, "") is None)
+            value = fields.shown(arguments[name])
+            parts.append(value if by_position else f"{name} = {value}")
+        return f"{cls.name}({', '.join(parts)})" if parts else cls.name
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        """The sizes that come out, one for each result. Raises OperationError, or demands through `rules`."""
+        raise NotImplementedError(type(self).__name__)
+
+    def results(self, count: int) -> int:
+        """How many tensors come out when `count` come in, even where their sizes are unknown."""
+        return 1
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        """The tensors that it owns, in state_dict order, for the incoming sizes."""
+        return ()
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
+        """What the generated module says for it."""
+        raise NotImplementedError(type(self).__name__)
+
+    def macs(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> int:
+        """Multiply-accumulates of convolutions and matrix products for one sample; the sizes given are all ints."""
+        return 0
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window | None:
+        """The window that slides over the input; None where each output sees its own position alone."""
+        return None
+
+    def caption(self, rank: int = 2) -> str:
+        """A short text for diagrams and tables, for a tensor of that many spatial axes: `conv 3×3, 64, /2`."""
+        return self.name

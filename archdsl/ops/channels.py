@@ -1,0 +1,160 @@
+"""Operations on the channels: parts of them, their order, their scale."""
+
+from archdsl import dims
+from archdsl.ops.base import (
+    Argument,
+    FunctionForm,
+    ModuleForm,
+    Operation,
+    OperationError,
+    ParameterForm,
+    Rules,
+    Shape,
+    TorchForm,
+    Weight,
+    example,
+)
+from archdsl.ops.fields import Count, Index, Number, Parts, shape_text
+from archdsl.ops.sizes import channels, positional, spatial
+
+
+class Split(Operation):
+    """Splits the channels into n equal parts: a parallel value of n tensors, in order.
+
+    [C, …] → n times [C / n, …].
+
+    Errors: channels that n does not divide.
+    """
+
+    name = "split"
+    family = "channels"
+
+    n: Parts
+
+    examples = (example((6, 4, 5), n=2), example((6,), n=3), example((4, 7), n=4), example((4, 2, 3, 4), n=2))
+
+    def results(self, count: int) -> int:
+        return self.n
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        part, divides = dims.exact_div(shape[0], self.n)
+        rules.require(
+            divides,
+            f"`split({self.n})` needs a multiple of {self.n} channels; the tensor is {shape_text(shape)}",
+            parameter="n",
+            inputs=(0,),
+            help="parts of unlike sizes are `slice(start, stop)`",
+        )
+        return ((part, *shape[1:]),) * self.n
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}.chunk({n}, 1)", (Argument("n", self.n),), results=self.n)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"split {self.n}"
+
+
+class Slice(Operation):
+    """The channels from `start` up to but without `stop`, counted from 0.
+
+    [C, …] → [stop − start, …].
+
+    Errors: `stop` not above `start`, or above the number of channels.
+    """
+
+    name = "slice"
+    family = "channels"
+
+    start: Index
+    stop: Count
+
+    examples = (example((6, 4, 5), start=1, stop=4), example((6,), start=0, stop=6), example((4, 7), start=3, stop=4))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        if self.stop <= self.start:
+            raise OperationError(
+                f"`stop` must be above `start`: there is no channel from {self.start} up to {self.stop}",
+                parameter="stop",
+                help=f"`slice({self.start}, {self.start + 1})` is channel {self.start} alone",
+            )
+        rules.require(
+            dims.at_least(shape[0], self.stop),
+            f"`slice` up to {self.stop} goes past the channels of {shape_text(shape)}",
+            parameter="stop",
+            inputs=(0,),
+            help=f"`stop` is {dims.text(shape[0])} at most",
+        )
+        return ((self.stop - self.start, *shape[1:]),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}[:, {start}:{stop}]", (Argument("start", self.start), Argument("stop", self.stop)))
+
+    def caption(self, rank: int = 2) -> str:
+        return f"channels {self.start}..{self.stop}"
+
+
+class ChannelShuffle(Operation):
+    """Deals the channels of `groups` groups out in turn, so that the next grouped convolution sees all groups.
+
+    [C, …] → [C, …]: channel j of group i goes to j · groups + i.
+
+    Errors: a flat tensor; `groups` that do not divide the channels.
+
+    Zhang et al., ShuffleNet, 2017.
+    """
+
+    name = "channel_shuffle"
+    family = "channels"
+
+    groups: Count
+
+    examples = (example((6, 4, 5), groups=2), example((6, 7), groups=3), example((4, 2, 3, 4), groups=4))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        spatial(self.name, shape)
+        rules.require(
+            dims.divisible(shape[0], self.groups),
+            f"`groups` must divide the number of channels: {dims.text(shape[0])} is no multiple of {self.groups}",
+            parameter="groups",
+            inputs=(0,),
+            help="use a number of groups that divides the channels",
+        )
+        return shapes
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        return ModuleForm("nn.ChannelShuffle", positional(self.groups), owns=False)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"channel_shuffle {self.groups}"
+
+
+class Scale(Operation):
+    """Multiplies each channel by a learned factor, which starts from `init`.
+
+    [C, …] → [C, …]. The factors are a parameter of the scope that the operation stands in: its path is their key.
+
+    Touvron et al., Going deeper with image transformers, 2021 (LayerScale).
+    """
+
+    name = "scale"
+    family = "channels"
+
+    init: Number = 1.0
+
+    examples = (example((3, 4, 5)), example((6,), init=0.1), example((2, 7)), example((2, 3, 4, 5)))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        channels(self.name, shapes[0])
+        return shapes
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        return (Weight("", (channels(self.name, shapes[0]),)),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
+        axes = ", None" * (len(shapes[0]) - 1)
+        factor = f"{{parameter}}[:{axes}]" if axes else "{parameter}"
+        count = channels(self.name, shapes[0])
+        return ParameterForm(f"{{0}} * {factor}", (count,), self.init, precedence="product")

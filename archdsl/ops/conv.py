@@ -1,0 +1,437 @@
+"""Convolutions, their transposes, and the fully connected layer."""
+
+import math
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from archdsl import dims
+from archdsl.dims import Dim
+from archdsl.ops import helpers
+from archdsl.ops.base import ModuleForm, Operation, OperationError, Rules, Shape, Weight, Window, example
+from archdsl.ops.fields import Count, Margin, Numbers, Pad, Size, Switch, UpPad, nested_size, shape_text, times
+from archdsl.ops.sizes import (
+    AXES,
+    channels,
+    collapse,
+    count,
+    each,
+    ints,
+    known,
+    options,
+    output_fits,
+    positional,
+    rank_name,
+    spatial,
+)
+
+
+def padding(
+    pad: int | tuple[int, ...] | str, kernel: tuple[int, ...], dilation: tuple[int, ...], shape: Shape
+) -> tuple[int, ...]:
+    """What stands before and behind each axis, for every `pad` but `same_upper`, which depends on the size.
+
+    Raises OperationError for `same` and an even kernel, which no equal padding on both sides suits.
+    """
+    overlaps = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
+    if not isinstance(pad, str):
+        return each(pad, shape, "pad")
+    if pad == "valid":
+        return (0,) * len(kernel)
+    if pad == "full":
+        return overlaps
+    if any(o % 2 for o in overlaps):
+        raise OperationError(
+            f"`pad = same` needs an odd kernel, so that both sides get the same; this one is {times(kernel)}",
+            parameter="kernel",
+            help="use an odd kernel, give `pad` a number, or say `pad = same_upper` to pad the rest behind",
+        )
+    return tuple(o // 2 for o in overlaps)
+
+
+def same_upper_pads(size: Dim, kernel: int, stride: int, dilation: int) -> tuple[Dim, Dim]:
+    """What `same_upper` puts before and behind an axis of that size."""
+    total = dims.maximum(dilation * (kernel - 1) - (size - 1) % stride, 0)
+    before = total // 2
+    return before, total - before
+
+
+def steps(size: Dim, pads: int, kernel: int, stride: int, dilation: int) -> Dim:
+    """How many windows fit on an axis of that size with `pads` more on both sides together."""
+    return (size + pads - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def groups_divide(name: str, groups: int, channels: int, out: int) -> None:
+    """OperationError where the groups do not divide the channels, coming in or going out."""
+    for number, what, inputs in ((channels, "channels that come in", (0,)), (out, "channels that go out", ())):
+        if number % groups:
+            near = max(g for g in range(1, min(groups, number) + 1) if channels % g == 0 and out % g == 0)
+            raise OperationError(
+                f"`groups` of `{name}` must divide the {what}: {number} is no multiple of {groups}",
+                parameter="groups",
+                inputs=inputs,
+                help=f"`groups = {near}` divides both {channels} and {out}",
+            )
+
+
+class Conv(Operation):
+    """Convolves the spatial axes with learned kernels (as everywhere in deep learning, a cross-correlation).
+
+    [C, …] → [out, …]: each spatial size n becomes ⌊(n + 2·pad − dilation·(kernel − 1) − 1) / stride⌋ + 1, with
+    `pad = same_upper` ⌈n / stride⌉. The rank of the tensor decides between 1-d, 2-d and 3-d. `weight` sets the
+    numbers that the kernel starts from, the same for every pair of channels; `trainable = false` freezes the layer;
+    `flip = true` flips the kernel, which makes it the convolution of signal processing.
+
+    Errors: a flat tensor; a kernel larger than the padded input; `groups` that do not divide the channels; an even
+    kernel with `pad = same`; `reflect` padding as large as the input, `circular` larger than it.
+
+    LeCun et al., Gradient-based learning applied to document recognition, 1998. Dilation: Yu and Koltun, 2016.
+    Groups: Krizhevsky et al., 2012.
+    """
+
+    name = "conv"
+    family = "convolution"
+    stated: ClassVar[Mapping[str, str | None]] = {"kernel": None}
+
+    out: Count
+    kernel: Size | None = None
+    stride: Size = 1
+    pad: Pad = "same"
+    dilation: Size = 1
+    groups: Count = 1
+    bias: Switch = True
+    pad_mode: Literal["zeros", "replicate", "reflect", "circular"] = "zeros"
+    weight: Numbers = None
+    trainable: Switch = True
+    flip: Switch = False
+
+    examples = (
+        example((3, 8, 9), out=4, kernel=3),
+        example((3, 9, 8), out=4, kernel=(3, 1), stride=2, bias=False),
+        example((2, 11), out=4, kernel=5, stride=3, pad="valid"),
+        example((2, 4, 5, 6), out=3, kernel=3, stride=(1, 2, 2)),
+        example((4, 9, 9), out=8, kernel=3, dilation=2, groups=4),
+        example((3, 8, 8), out=2, kernel=3, pad=(0, 2)),
+        example((3, 7, 8), out=2, kernel=3, pad="full"),
+        example((3, 7, 8), out=2, kernel=4, stride=2, pad="same_upper"),
+        example((3, 7, 8), out=2, kernel=3, stride=1, pad="same_upper"),
+        example((3, 12), out=2, kernel=2, dilation=3, stride=4, pad="same_upper", pad_mode="reflect"),
+        example((3, 9, 8), out=2, kernel=1, stride=2, pad="same_upper"),
+        example((3, 8, 7), out=2, kernel=3, pad_mode="replicate"),
+        example((3, 8, 7), out=2, kernel=5, pad_mode="reflect"),
+        example((3, 8, 7), out=2, kernel=5, stride=2, pad_mode="circular"),
+        example((1, 6, 6), out=1, weight=((1, -1),), pad="valid", bias=False, trainable=False, flip=True),
+        example((3, 9), out=3, weight=(1, 2, 1), groups=3, bias=False),
+        example((2, 5, 6, 7), out=2, kernel=(1, 2, 3), pad="same_upper", stride=2, flip=True),
+    )
+
+    def _kernel(self, shape: Shape) -> tuple[int, ...]:
+        """The kernel's size, from `kernel` or from `weight`."""
+        given = None if self.kernel is None else each(self.kernel, shape, "kernel")
+        if self.weight is None:
+            if given is None:
+                raise OperationError("`conv` needs `kernel`", help=f"its parameters: {self.signature()}")
+            return given
+        size = nested_size(self.weight)
+        rank = len(shape) - 1
+        if len(size) != rank:
+            raise OperationError(
+                f"`weight` is nested {len(size)} deep, the tensor {AXES[rank]} {shape_text(shape)} has "
+                f"{rank} spatial {'axis' if rank == 1 else 'axes'}",
+                parameter="weight",
+                inputs=(0,),
+                help=f"nest the numbers {rank} deep, one list an axis",
+            )
+        if given is not None and given != size:
+            raise OperationError(
+                f"`kernel` is {times(given)}, but `weight` has {times(size)} numbers",
+                parameter="kernel",
+                help="leave out `kernel`: the size follows from `weight`",
+            )
+        return size
+
+    def _numbers(self, shape: Shape) -> list[tuple[int, int, int]]:
+        """Kernel, stride and dilation of each spatial axis."""
+        kernel, stride = self._kernel(shape), each(self.stride, shape, "stride")
+        return list(zip(kernel, stride, each(self.dilation, shape, "dilation"), strict=True))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        shape = shapes[0]
+        sizes = spatial("conv", shape)
+        numbers = self._numbers(shape)
+        groups_divide("conv", self.groups, channels("conv", shape), self.out)
+        if self.pad == "same_upper":
+            out = tuple(dims.ceil_div(n, s) for n, (_, s, _) in zip(sizes, numbers, strict=True))
+            pads: tuple[Dim, ...] = tuple(same_upper_pads(n, *m)[1] for n, m in zip(sizes, numbers, strict=True))
+        else:
+            kernel, _, dilation = zip(*numbers, strict=True)
+            fixed = padding(self.pad, kernel, dilation, shape)
+            pads = fixed
+            out = tuple(steps(n, 2 * p, *m) for n, p, m in zip(sizes, fixed, numbers, strict=True))
+            for n, p, (k, _, d), o in zip(sizes, fixed, numbers, out, strict=True):
+                if not (isinstance(o, int) and o >= 1):
+                    output_fits(rules, o, *does_not_fit("conv", shape, n, p, k, d))
+        self._pad_mode_allows(sizes, pads, shape, rules)
+        return ((self.out, *out),)
+
+    def _pad_mode_allows(self, sizes: tuple[Dim, ...], pads: tuple[Dim, ...], shape: Shape, rules: Rules) -> None:
+        if self.pad_mode not in ("reflect", "circular"):
+            return
+        spare = 1 if self.pad_mode == "reflect" else 0
+        for size, pad in zip(sizes, pads, strict=True):
+            rules.require(
+                dims.at_least(size - pad, spare),
+                f"`pad_mode = {self.pad_mode}` cannot pad {dims.text(pad)} where the size is {dims.text(size)}: it "
+                f"must be {'larger' if spare else 'at least as large'}; the tensor is {shape_text(shape)}",
+                parameter="pad_mode",
+                inputs=(0,),
+                help="use `pad_mode = replicate` or `zeros`, or a smaller kernel",
+            )
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        kernel = self._kernel(shapes[0])
+        weight = Weight("weight", (self.out, channels("conv", shapes[0]) // self.groups, *kernel), self.trainable)
+        return (weight, Weight("bias", (self.out,), self.trainable)) if self.bias else (weight,)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        shape = shapes[0]
+        rank = rank_name(shape)
+        kernel, stride, dilation = zip(*self._numbers(shape), strict=True)
+        moving = self.pad == "same_upper" and not steady(kernel, stride, dilation)
+        pad = (0,) * len(kernel) if moving else padding(_steady(self.pad), kernel, dilation, shape)
+        arguments = (
+            *positional(channels("conv", shape), self.out, collapse(kernel)),
+            *options(
+                ("stride", collapse(stride), 1),
+                ("padding", collapse(pad), 0),
+                ("dilation", collapse(dilation), 1),
+                ("groups", self.groups, 1),
+                ("bias", self.bias, True),
+                ("padding_mode", self.pad_mode, "zeros"),
+            ),
+        )
+        helper = helpers.conv(rank, flip=self.flip, same_upper=moving)
+        return ModuleForm(
+            constructor=helper.name if helper else f"nn.Conv{rank}",
+            arguments=arguments,
+            helper=helper.source if helper else None,
+            factory=True,
+            frozen=() if self.trainable else tuple(w.name for w in self.weights(shapes)),
+            fill={} if self.weight is None else {"weight": self.weight},
+        )
+
+    def macs(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> int:
+        (shape,) = shapes
+        return math.prod(self._kernel(shape)) * ints(shape)[0] // self.groups * count(outputs[0])
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
+        return Window(kernel, stride, dilation, window_pads(self.pad, kernel, stride, dilation, shapes[0]))
+
+    def caption(self, rank: int = 2) -> str:
+        kernel = self.kernel if self.weight is None else nested_size(self.weight)
+        return window_caption("conv", kernel, self.stride, rank, str(self.out), self.dilation, self.groups)
+
+
+def steady(kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> bool:
+    """Whether `same_upper` pads alike on both sides, whatever the size of the input."""
+    return all(k == 1 or (s == 1 and d * (k - 1) % 2 == 0) for k, s, d in zip(kernel, stride, dilation, strict=True))
+
+
+def _steady(pad: int | tuple[int, ...] | str) -> int | tuple[int, ...] | str:
+    return "same" if pad == "same_upper" else pad
+
+
+def window_pads(
+    pad: int | tuple[int, ...] | str,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    shape: Shape,
+) -> tuple[int, ...]:
+    """What stands before the first element; for `same_upper`, where the stride divides the size."""
+    if pad == "same_upper":
+        return tuple(max(d * (k - 1) + 1 - s, 0) // 2 for k, s, d in zip(kernel, stride, dilation, strict=True))
+    return padding(pad, kernel, dilation, shape)
+
+
+def does_not_fit(name: str, shape: Shape, size: Dim, pad: int, kernel: int, dilation: int) -> tuple[str, str]:
+    """Message and help for a window that is larger than the padded input."""
+    reach = dilation * (kernel - 1) + 1
+    spans = f"a kernel of {kernel}" + (f" with dilation {dilation} spans {reach}" if dilation > 1 else "")
+    padded = f", with its padding {dims.text(size + 2 * pad)}" if pad else ""
+    here = f"the size here is {dims.text(size)}{padded}; the tensor is {shape_text(shape)}"
+    return (
+        f"`{name}` does not fit: {spans}, {here}",
+        "use a smaller kernel or more padding, or fewer strides and poolings before it",
+    )
+
+
+def window_caption(
+    name: str,
+    kernel: int | tuple[int, ...] | None,
+    stride: int | tuple[int, ...],
+    rank: int,
+    out: str = "",
+    dilation: int | tuple[int, ...] = 1,
+    groups: int = 1,
+) -> str:
+    """`conv 3×3, 64, /2`."""
+    parts = [f"{name} {times((kernel,) * rank if isinstance(kernel, int) else kernel or ())}", out]
+    if stride != 1 and set(stride if isinstance(stride, tuple) else (stride,)) != {1}:
+        parts.append(f"/{times(stride) if isinstance(stride, tuple) else stride}")
+    if dilation != 1:
+        parts.append(f"dilation {times(dilation) if isinstance(dilation, tuple) else dilation}")
+    if groups != 1:
+        parts.append(f"{groups} groups")
+    return ", ".join(p for p in parts if p)
+
+
+class Upconv(Operation):
+    """Transposed convolution: each element paints a kernel onto a larger output (a learned upsampling).
+
+    [C, …] → [out, …]: each spatial size n becomes (n − 1)·stride − 2·pad + dilation·(kernel − 1) + output_pad + 1.
+
+    Errors: a flat tensor; an output of no size; `groups` that do not divide the channels; `output_pad` of the stride
+    and the dilation or more.
+
+    Zeiler et al., Deconvolutional networks, 2010; Dumoulin and Visin, 2016.
+    """
+
+    name = "upconv"
+    family = "convolution"
+    stated: ClassVar[Mapping[str, str | None]] = {"stride": "kernel"}
+
+    out: Count
+    kernel: Size
+    stride: Size | None = None
+    pad: UpPad = 0
+    output_pad: Margin = 0
+    dilation: Size = 1
+    groups: Count = 1
+    bias: Switch = True
+
+    examples = (
+        example((4, 5, 6), out=2, kernel=2),
+        example((4, 5, 6), out=2, kernel=3, stride=2, pad=1, output_pad=1, bias=False),
+        example((4, 7), out=6, kernel=4, stride=2, pad=1, groups=2),
+        example((2, 3, 4, 5), out=3, kernel=(1, 2, 2)),
+        example((2, 5, 6), out=3, kernel=3, stride=1, pad="same", dilation=2),
+        example((2, 5, 6), out=3, kernel=3, stride=(2, 3), pad="full"),
+    )
+
+    def _numbers(self, shape: Shape) -> list[tuple[int, int, int]]:
+        """Kernel, stride and dilation of each spatial axis."""
+        kernel = each(self.kernel, shape, "kernel")
+        stride = kernel if self.stride is None else each(self.stride, shape, "stride")
+        return list(zip(kernel, stride, each(self.dilation, shape, "dilation"), strict=True))
+
+    def _pads(self, shape: Shape) -> tuple[int, ...]:
+        kernel, _, dilation = zip(*self._numbers(shape), strict=True)
+        return padding(self.pad, kernel, dilation, shape)
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        shape = shapes[0]
+        sizes = spatial("upconv", shape)
+        groups_divide("upconv", self.groups, channels("upconv", shape), self.out)
+        more = each(self.output_pad, shape, "output_pad")
+        out: list[Dim] = []
+        for n, p, o, (k, s, d) in zip(sizes, self._pads(shape), more, self._numbers(shape), strict=True):
+            if o >= s and o >= d:
+                raise OperationError(
+                    f"`output_pad` must be below the stride or the dilation; it is {o}, they are {s} and {d}",
+                    parameter="output_pad",
+                    help="give a size behind the padding instead: a smaller `pad`, or `pad(n)` after the upconv",
+                )
+            out.append((n - 1) * s + (d * (k - 1) + o + 1 - 2 * p))
+            if not (isinstance(out[-1], int) and out[-1] >= 1):
+                rules.require(
+                    dims.at_least(out[-1], 1),
+                    f"`upconv` would give a size of {dims.text(out[-1])}: the padding {p} takes away all; "
+                    f"the tensor is {shape_text(shape)}",
+                    parameter="pad",
+                    inputs=(0,),
+                    help="use less padding",
+                )
+        return ((self.out, *out),)
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        kernel = each(self.kernel, shapes[0], "kernel")
+        weight = Weight("weight", (channels("upconv", shapes[0]), self.out // self.groups, *kernel))
+        return (weight, Weight("bias", (self.out,))) if self.bias else (weight,)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        shape = shapes[0]
+        kernel, stride, dilation = zip(*self._numbers(shape), strict=True)
+        arguments = (
+            *positional(channels("upconv", shape), self.out, collapse(kernel)),
+            *options(
+                ("stride", collapse(stride), 1),
+                ("padding", collapse(self._pads(shape)), 0),
+                ("output_padding", collapse(each(self.output_pad, shape, "output_pad")), 0),
+                ("groups", self.groups, 1),
+                ("bias", self.bias, True),
+                ("dilation", collapse(dilation), 1),
+            ),
+        )
+        return ModuleForm(f"nn.ConvTranspose{rank_name(shape)}", arguments, factory=True)
+
+    def macs(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> int:
+        (shape,) = shapes
+        return math.prod(each(self.kernel, shape, "kernel")) * count(shape) * self.out // self.groups
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        """As a convolution of stride 1 over the input with stride − 1 zeros between its elements."""
+        kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
+        pads = self._pads(shapes[0])
+        before = tuple(d * (k - 1) - p for k, d, p in zip(kernel, dilation, pads, strict=True))
+        return Window(kernel, (1,) * len(kernel), dilation, before, scale=stride)
+
+    def caption(self, rank: int = 2) -> str:
+        kernel, up = self.kernel, self.kernel if self.stride is None else self.stride
+        text = window_caption("upconv", kernel, 1, rank, str(self.out), self.dilation, self.groups)
+        return text if up == 1 else f"{text}, ×{times(up) if isinstance(up, tuple) else up}"
+
+
+class Linear(Operation):
+    """Fully connected layer: every output is a weighted sum of every input.
+
+    [F] → [out].
+
+    Errors: a tensor with spatial axes (its meaning is kept free for sequences); a size that depends on a free one.
+    """
+
+    name = "linear"
+    family = "convolution"
+
+    out: Count
+    bias: Switch = True
+
+    examples = (example((12,), out=5), example((7,), out=3, bias=False))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        if len(shape) != 1:
+            raise OperationError(
+                f"`linear` needs a flat tensor; this one is {shape_text(shape)}",
+                inputs=(0,),
+                help=f"put `flatten` before it, or `conv({self.out}, 1)` in its place to map each position",
+            )
+        known("linear", shape[0], "number of features")
+        return ((self.out,),)
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        weight = Weight("weight", (self.out, known("linear", shapes[0][0], "number of features")))
+        return (weight, Weight("bias", (self.out,))) if self.bias else (weight,)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        arguments = (*positional(shapes[0][0], self.out), *options(("bias", self.bias, True)))
+        return ModuleForm("nn.Linear", arguments, factory=True)
+
+    def macs(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> int:
+        return count(shapes[0]) * self.out
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        return Window(whole=True)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"linear {self.out}"

@@ -1,0 +1,134 @@
+"""The kinds of parameters that operations take, and plain words for a value that is not of its kind."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal, get_args, get_origin
+
+from pydantic import BeforeValidator, Field
+from pydantic.fields import FieldInfo
+
+from archdsl import dims
+from archdsl.dims import Dim, Expr
+
+# Each kind says in its description what a message calls it: "`stride` must be <description>; got -1".
+Count = Annotated[int, Field(strict=True, ge=1, description="an int of at least 1")]
+Index = Annotated[int, Field(strict=True, ge=0, description="an int of at least 0")]
+Parts = Annotated[int, Field(strict=True, ge=2, description="an int of at least 2")]
+Switch = Annotated[bool, Field(strict=True, description="`true` or `false`")]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False, description="a number")]
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False, description="a number above 0")]
+Probability = Annotated[float, Field(strict=True, ge=0, le=1, description="a number from 0 to 1")]
+Fraction = Annotated[float, Field(strict=True, ge=0, lt=1, description="a number from 0 to below 1")]
+
+Size = Annotated[
+    Count | Annotated[tuple[Count, ...], Field(min_length=1)],
+    Field(description="an int of at least 1 or a size such as 3x3"),
+]
+Margin = Annotated[
+    Index | Annotated[tuple[Index, ...], Field(min_length=1)],
+    Field(description="an int of at least 0 or a size such as 1x3"),
+]
+Pad = Annotated[
+    Margin | Literal["valid", "same", "same_upper", "full"],
+    Field(description="an int of at least 0, a size such as 1x3, `valid`, `same`, `same_upper` or `full`"),
+]
+UpPad = Annotated[
+    Margin | Literal["valid", "same", "full"],
+    Field(description="an int of at least 0, a size such as 1x3, `valid`, `same` or `full`"),
+]
+Target = Annotated[
+    Count | Expr | Annotated[tuple[Count | Expr, ...], Field(min_length=1)],
+    Field(description="an int of at least 1, a size such as 32x32, or the size of a tensor such as `x.size`"),
+]
+
+
+def _nested(value: object) -> object:
+    """Nested lists of numbers as nested tuples; ValueError where they are ragged, empty or hold anything else."""
+    if value is None:
+        return None
+    frozen, _ = _freeze(value)
+    if not isinstance(frozen, tuple):
+        raise ValueError("not a list")
+    return frozen
+
+
+def _freeze(value: object) -> tuple[object, tuple[int, ...]]:
+    if isinstance(value, (list, tuple)):
+        items = [_freeze(v) for v in value]
+        if not items or any(shape != items[0][1] for _, shape in items):
+            raise ValueError("ragged or empty")
+        return tuple(item for item, _ in items), (len(items), *items[0][1])
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError("not a number")
+    return value, ()
+
+
+Numbers = Annotated[
+    tuple[object, ...] | None,
+    BeforeValidator(_nested),
+    Field(description="a list of numbers, nested once for each spatial axis, such as [[1, -1]]"),
+]
+
+
+def nested_size(numbers: tuple[object, ...]) -> tuple[int, ...]:
+    """The size of nested tuples of numbers: (1, 2) for ((1, -1),)."""
+    return _freeze(numbers)[1]
+
+
+def words_of(annotation: object) -> Iterator[str]:
+    """The strings of every Literal in an annotation, in order."""
+    if get_origin(annotation) is Literal:
+        yield from (w for w in get_args(annotation) if isinstance(w, str))
+    else:
+        for part in get_args(annotation):
+            yield from words_of(part)
+
+
+def described(annotation: object) -> str | None:
+    """The description of the first kind in a union of them: that of Size in `Size | None`."""
+    for part in get_args(annotation):
+        if isinstance(part, FieldInfo) and part.description:
+            return part.description
+    return next((text for part in get_args(annotation) if (text := described(part))), None)
+
+
+def one_of(words: Sequence[str]) -> str:
+    """`a`, `b` or `c`."""
+    quoted = [f"`{w}`" for w in words]
+    return quoted[0] if len(quoted) == 1 else ", ".join(quoted[:-1]) + " or " + quoted[-1]
+
+
+def shown(value: object) -> str:
+    """A value of a spec as the spec would write it."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            return repr(value).replace("e-0", "e-")
+        case int() | str():
+            return str(value)
+        case Expr():
+            return dims.text(value)
+        case tuple() if len(value) > 1 and all(type(v) is int and v >= 0 for v in value):
+            return "x".join(map(str, value))
+        case tuple() | list():
+            return "[" + ", ".join(map(shown, value)) + "]"
+    name = getattr(value, "name", None)
+    return f"`{name}`" if isinstance(name, str) else "something that is not a value"
+
+
+def is_free(value: object) -> bool:
+    """Whether a value depends on a free input size."""
+    return isinstance(value, Expr) or (isinstance(value, (tuple, list)) and any(map(is_free, value)))
+
+
+def shape_text(shape: Sequence[Dim]) -> str:
+    """`[64, H, W]`."""
+    return "[" + ", ".join(dims.text(d) for d in shape) + "]"
+
+
+def times(sizes: Sequence[object]) -> str:
+    """`3×3`."""
+    return "×".join(map(str, sizes))

@@ -1,0 +1,208 @@
+"""Merges: the tensors of a parallel value brought into one."""
+
+from typing import ClassVar, Literal
+
+from archdsl import dims
+from archdsl.dims import Dim
+from archdsl.ops.base import Example, FunctionForm, Operation, OperationError, Rules, Shape, example
+from archdsl.ops.fields import shape_text
+
+
+def several(name: str, shapes: tuple[Shape, ...]) -> None:
+    """OperationError unless there are two tensors or more, all with the same number of axes."""
+    if len(shapes) < 2:
+        raise OperationError(
+            f"`{name}` takes two tensors or more; {'one flows' if shapes else 'none flow'} in here",
+            inputs=tuple(range(len(shapes))),
+            help=f"put the branches in parentheses: `(a, b) -> {name}`",
+        )
+    for i, shape in enumerate(shapes):
+        if len(shape) != len(shapes[0]):
+            flat = 1 in (len(shape), len(shapes[0]))
+            raise OperationError(
+                f"`{name}` needs tensors of one rank; these are {shape_text(shapes[0])} and {shape_text(shape)}",
+                inputs=(0, i),
+                help="leave out the `flatten` of one branch, or flatten both" if flat else None,
+            )
+
+
+def advice(name: str, first: Shape, second: Shape, axis: int) -> str:
+    """One thing to do about two tensors that disagree on an axis."""
+    if axis > 0:
+        return f"bring them together with `align(crop) -> {name}`, or give both branches the same stride and padding"
+    return f"map one of them to {dims.text(first[0])} channels with `conv({dims.text(first[0])}, 1)`"
+
+
+class Merge(Operation):
+    """What the merges of equal sizes share."""
+
+    family = "merge"
+    inputs = "many"
+    stretches: ClassVar[bool] = False
+    template: ClassVar[str]
+    """How each tensor is added to those before it: `{0}` and `{1}`."""
+    precedence: ClassVar[Literal["atom", "sum", "product"]] = "atom"
+
+    examples: ClassVar[tuple[Example, ...]] = (
+        example((3, 4, 5), (3, 4, 5)),
+        example((6,), (6,), (6,)),
+        example((2, 7), (2, 7)),
+        example((1, 2, 3, 4), (1, 2, 3, 4), (1, 2, 3, 4)),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        several(self.name, shapes)
+        out = list(shapes[0])
+        whose = [0] * len(out)
+        for i, shape in enumerate(shapes[1:], 1):
+            for axis, size in enumerate(shape):
+                if self.stretches and size == 1:
+                    continue
+                if self.stretches and out[axis] == 1:
+                    out[axis], whose[axis] = size, i
+                    continue
+                same = dims.equal(out[axis], size)
+                if same is True:
+                    continue
+                other = shapes[whose[axis]]
+                rules.require(
+                    same,
+                    f"`{self.name}` needs equal sizes{' or 1' if self.stretches else ''}; these are "
+                    f"{shape_text(other)} and {shape_text(shape)}",
+                    inputs=(whose[axis], i),
+                    help=advice(self.name, other, shape, axis),
+                )
+        return (tuple(out),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        text = "{0}"
+        for i in range(1, len(shapes)):
+            text = self.template.replace("{1}", f"{{{i}}}").replace("{0}", text)
+        return FunctionForm(text, precedence=self.precedence)
+
+
+class Add(Merge):
+    """The sum of the tensors, element by element.
+
+    Two or more of one size → the same size.
+
+    Errors: sizes that disagree.
+
+    He et al., Deep residual learning for image recognition, 2015.
+    """
+
+    name = "add"
+    template = "{0} + {1}"
+    precedence = "sum"
+
+
+class Mul(Merge):
+    """The product of the tensors, element by element.
+
+    Two or more of one size → that size; a size of 1 stretches: [1, H, W] gates every channel, [C, 1, 1] weighs each.
+
+    Errors: sizes that disagree and are not 1.
+
+    Hu et al., Squeeze-and-excitation networks, 2017; Oktay et al., Attention U-Net, 2018.
+    """
+
+    name = "mul"
+    stretches = True
+    template = "{0} * {1}"
+    precedence = "product"
+
+    examples = (
+        *Merge.examples,
+        example((3, 4, 5), (1, 4, 5)),
+        example((3, 1, 1), (3, 4, 5)),
+        example((3, 1), (1, 7), (3, 7)),
+    )
+
+
+class Sub(Merge):
+    """The first tensor less all the others, element by element.
+
+    Two or more of one size → the same size.
+
+    Errors: sizes that disagree.
+    """
+
+    name = "sub"
+    template = "{0} - {1}"
+    precedence = "sum"
+
+
+class Maximum(Merge):
+    """The largest of the tensors, element by element.
+
+    Two or more of one size → the same size.
+
+    Errors: sizes that disagree.
+
+    Goodfellow et al., Maxout networks, 2013.
+    """
+
+    name = "maximum"
+    template = "torch.maximum({0}, {1})"
+
+
+class Mean(Merge):
+    """The mean of the tensors, element by element.
+
+    Two or more of one size → the same size.
+
+    Errors: sizes that disagree.
+    """
+
+    name = "mean"
+    template = "{0} + {1}"
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        total = super().torch(shapes, outputs).template
+        return FunctionForm(f"({total}) / {len(shapes)}", precedence="product")
+
+
+class Concat(Operation):
+    """The tensors behind each other, along the channels.
+
+    [C₁, …], [C₂, …], … → [C₁ + C₂ + …, …].
+
+    Errors: sizes that disagree in anything but the channels.
+
+    Szegedy et al., Going deeper with convolutions, 2014; Huang et al., Densely connected convolutional networks, 2016.
+    """
+
+    name = "concat"
+    family = "merge"
+    inputs = "many"
+
+    examples = (
+        example((3, 4, 5), (2, 4, 5)),
+        example((6,), (1,), (2,)),
+        example((2, 7), (3, 7)),
+        example((1, 2, 3, 4), (1, 2, 3, 4)),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        several(self.name, shapes)
+        first = shapes[0]
+        channels: Dim = first[0]
+        for i, shape in enumerate(shapes[1:], 1):
+            try:
+                channels = channels + shape[0]
+            except dims.DimError as error:
+                raise OperationError(f"`concat` cannot add up the channels: {error}", inputs=(0, i)) from None
+            for axis in range(1, len(shape)):
+                same = dims.equal(first[axis], shape[axis])
+                if same is not True:
+                    rules.require(
+                        same,
+                        f"`concat` needs sizes that agree in all but the channels; these are {shape_text(first)} and "
+                        f"{shape_text(shape)}",
+                        inputs=(0, i),
+                        help=advice("concat", first, shape, axis),
+                    )
+        return ((channels, *first[1:]),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("torch.cat([{all}], 1)")

@@ -1,0 +1,240 @@
+"""Normalisations: mean and variance brought to 0 and 1, over the batch, the channels, groups of them, or space."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from archdsl import dims
+from archdsl.ops import helpers
+from archdsl.ops.base import ModuleForm, Operation, OperationError, Rules, Shape, Weight, Window, example
+from archdsl.ops.fields import Count, Number, Positive, Switch, shape_text
+from archdsl.ops.sizes import channels, options, positional, rank_name, spatial
+
+Momentum = Annotated[
+    Annotated[float, Field(strict=True, ge=0, le=1)] | None,
+    Field(description="a number from 0 to 1, or `none` for the mean over all batches"),
+]
+
+
+def affine_weights(count: int) -> tuple[Weight, ...]:
+    return Weight("weight", (count,)), Weight("bias", (count,))
+
+
+def running_weights(count: int) -> tuple[Weight, ...]:
+    return (
+        Weight("running_mean", (count,), trainable=False, buffer=True),
+        Weight("running_var", (count,), trainable=False, buffer=True),
+        Weight("num_batches_tracked", (), trainable=False, buffer=True, dtype="int64"),
+    )
+
+
+class Norm(Operation):
+    """What the normalisations share: the size stays as it is."""
+
+    family = "normalisation"
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        channels(self.name, shapes[0])
+        if len(shapes[0]) > 1:
+            spatial(self.name, shapes[0])
+        return shapes
+
+
+class Batchnorm(Norm):
+    """Normalises each channel over the batch, and keeps running statistics for use after training.
+
+    [C, …] → [C, …], flat tensors too: (x − mean) / √(variance + eps) · weight + bias. `momentum` is the share of a new
+    batch in the running statistics; `none` averages all batches. `affine = false` has no weight and bias.
+
+    Ioffe and Szegedy, Batch normalization, 2015.
+    """
+
+    name = "batchnorm"
+
+    eps: Positive = 1e-5
+    momentum: Momentum = 0.1
+    affine: Switch = True
+
+    examples = (
+        example((3, 4, 5)),
+        example((3, 7), eps=1e-3, momentum=0.01),
+        example((2, 3, 4, 5), affine=False),
+        example((6,), momentum=None),
+    )
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        count = channels(self.name, shapes[0])
+        return (*(affine_weights(count) if self.affine else ()), *running_weights(count))
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        arguments = (
+            *positional(shapes[0][0]),
+            *options(("eps", self.eps, 1e-5), ("momentum", self.momentum, 0.1), ("affine", self.affine, True)),
+        )
+        return ModuleForm(f"nn.BatchNorm{rank_name(shapes[0])}", arguments, factory=True)
+
+
+class Layernorm(Norm):
+    """Normalises over the channels, at each position and for each sample by itself.
+
+    [C, …] → [C, …], flat tensors too; one weight and bias a channel.
+
+    Ba et al., Layer normalization, 2016; over the channels alone as in Liu et al., A ConvNet for the 2020s, 2022.
+    """
+
+    name = "layernorm"
+
+    eps: Positive = 1e-5
+
+    examples = (example((6,)), example((3, 4, 5), eps=1e-6), example((3, 7)), example((2, 3, 4, 5)))
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        return affine_weights(channels(self.name, shapes[0]))
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        arguments = (*positional(shapes[0][0]), *options(("eps", self.eps, 1e-5)))
+        if len(shapes[0]) == 1:
+            return ModuleForm("nn.LayerNorm", arguments, factory=True)
+        helper = helpers.CHANNEL_LAYER_NORM
+        return ModuleForm(helper.name, arguments, helper=helper.source, factory=True)
+
+
+class Groupnorm(Norm):
+    """Normalises each group of channels, over the group and all positions, for each sample by itself.
+
+    [C, …] → [C, …], flat tensors too; one weight and bias a channel.
+
+    Errors: `groups` that do not divide the channels.
+
+    Wu and He, Group normalization, 2018.
+    """
+
+    name = "groupnorm"
+
+    groups: Count
+    eps: Positive = 1e-5
+
+    examples = (
+        example((6, 4, 5), groups=3),
+        example((6, 7), groups=1),
+        example((4, 3, 4, 5), groups=4, eps=1e-3),
+        example((6,), groups=2),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        count = channels(self.name, shapes[0])
+        if count % self.groups:
+            near = max(g for g in range(1, min(self.groups, count) + 1) if count % g == 0)
+            raise OperationError(
+                f"`groups` must divide the number of channels: {count} is no multiple of {self.groups}",
+                parameter="groups",
+                inputs=(0,),
+                help=f"`groups = {near}` divides {count}",
+            )
+        return super().infer(shapes, rules)
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        return affine_weights(channels(self.name, shapes[0]))
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        arguments = (*positional(self.groups, shapes[0][0]), *options(("eps", self.eps, 1e-5)))
+        return ModuleForm("nn.GroupNorm", arguments, factory=True)
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        return Window(whole=True)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"groupnorm {self.groups}"
+
+
+class Instancenorm(Norm):
+    """Normalises each channel over its positions, for each sample by itself.
+
+    [C, …] → [C, …]. `affine = true` has a weight and bias a channel, `track = true` keeps running statistics for use
+    after training.
+
+    Errors: a flat tensor, or a single position: there is nothing to take the variance of.
+
+    Ulyanov et al., Instance normalization, 2016.
+    """
+
+    name = "instancenorm"
+
+    eps: Positive = 1e-5
+    momentum: Momentum = 0.1
+    affine: Switch = False
+    track: Switch = False
+
+    examples = (
+        example((3, 4, 5)),
+        example((3, 7), affine=True),
+        example((2, 3, 4, 5), track=True, momentum=0.2, eps=1e-3),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        sizes = spatial(self.name, shapes[0])
+        open_axes = [d for d in sizes if d != 1]
+        if not any(isinstance(d, int) for d in open_axes) and len(open_axes) <= 1:
+            rules.require(
+                dims.at_least(open_axes[0], 2) if open_axes else False,
+                f"`instancenorm` needs more than one position to take a variance of; the tensor is "
+                f"{shape_text(shapes[0])}",
+                inputs=(0,),
+                help="leave it out here, or use `layernorm` or `groupnorm`",
+            )
+        return super().infer(shapes, rules)
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        count = channels(self.name, shapes[0])
+        return (*(affine_weights(count) if self.affine else ()), *(running_weights(count) if self.track else ()))
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        arguments = (
+            *positional(shapes[0][0]),
+            *options(
+                ("eps", self.eps, 1e-5),
+                ("momentum", self.momentum, 0.1),
+                ("affine", self.affine, False),
+                ("track_running_stats", self.track, False),
+            ),
+        )
+        owns = self.affine or self.track
+        return ModuleForm(f"nn.InstanceNorm{rank_name(shapes[0])}", arguments, factory=True, owns=owns)
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        return Window(whole=True)
+
+
+class Lrn(Norm):
+    """Local response normalisation: divides by the strength of the `size` channels around.
+
+    [C, …] → [C, …]: x / (k + alpha / size · Σ x²)^beta.
+
+    Errors: a flat tensor.
+
+    Krizhevsky et al., ImageNet classification with deep convolutional neural networks, 2012.
+    """
+
+    name = "lrn"
+
+    size: Count
+    alpha: Number = 1e-4
+    beta: Number = 0.75
+    k: Number = 1.0
+
+    examples = (
+        example((7, 4, 5), size=5),
+        example((6, 7), size=2, alpha=1e-3, beta=0.5, k=2.0),
+        example((3, 2, 4, 5), size=3),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        spatial(self.name, shapes[0])
+        return shapes
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        more = options(("alpha", self.alpha, 1e-4), ("beta", self.beta, 0.75), ("k", self.k, 1.0))
+        return ModuleForm("nn.LocalResponseNorm", (*positional(self.size), *more), owns=False)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"lrn {self.size}"

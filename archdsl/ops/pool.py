@@ -1,0 +1,281 @@
+"""Poolings: the largest or the mean of each window, of a grid of given size, or of everything."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from archdsl import dims
+from archdsl.dims import Dim
+from archdsl.ops import helpers
+from archdsl.ops.base import ModuleForm, Operation, OperationError, Rules, Shape, Window, example
+from archdsl.ops.conv import does_not_fit, padding, steady, steps, window_caption, window_pads
+from archdsl.ops.fields import Pad, Size, Switch, times
+from archdsl.ops.sizes import collapse, each, options, output_fits, positional, rank_name, spatial
+
+
+def ceil_steps(size: Dim, pad: int, kernel: int, stride: int, dilation: int) -> Dim:
+    """How many windows there are where the last may hang over the end but must start inside (PyTorch's ceil_mode)."""
+    reach = dilation * (kernel - 1)
+    windows = dims.ceil_div(size + 2 * pad - reach - 1, stride) + 1
+    if reach >= pad + stride - 1:  # then none can start outside
+        return windows
+    return dims.minimum(windows, (size + pad - 1) // stride + 1)
+
+
+class Pool(Operation):
+    """What the poolings with a sliding window share."""
+
+    family = "pooling"
+    stated: ClassVar[Mapping[str, str | None]] = {"stride": "kernel"}
+
+    def _settings(self) -> tuple[Size, Size | None, Pad, Size, bool]:
+        """Kernel, stride, padding, dilation, and whether the last window may hang over."""
+        raise NotImplementedError
+
+    def _numbers(self, shape: Shape) -> list[tuple[int, int, int]]:
+        """Kernel, stride and dilation of each spatial axis."""
+        kernel, stride, _, dilation, _ = self._settings()
+        kernels = each(kernel, shape, "kernel")
+        strides = kernels if stride is None else each(stride, shape, "stride")
+        return list(zip(kernels, strides, each(dilation, shape, "dilation"), strict=True))
+
+    def _pads(self, shape: Shape) -> tuple[int, ...] | None:
+        """The padding of each axis; None for a `same_upper` that depends on the size."""
+        kernel, stride, dilation = zip(*self._numbers(shape), strict=True)
+        pad = self._settings()[2]
+        if pad == "same_upper":
+            pads = tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True))
+            return pads if steady(kernel, stride, dilation) and too_much(pads, kernel) is None else None
+        return padding(pad, kernel, dilation, shape)
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        sizes = spatial(self.name, shape)
+        numbers = self._numbers(shape)
+        _, _, pad, _, ceil = self._settings()
+        if pad == "same_upper":
+            return ((shape[0], *(dims.ceil_div(n, s) for n, (_, s, _) in zip(sizes, numbers, strict=True))),)
+        pads = self._pads(shape)
+        assert pads is not None
+        wrong = too_much(pads, [k for k, _, _ in numbers])
+        if wrong is not None:
+            p, k = wrong
+            raise OperationError(
+                f"`{self.name}` cannot pad {p}: that is more than half of its kernel of {k}, so that a window could "
+                "see nothing but padding",
+                parameter="pad",
+                help=f"`pad = {k // 2}` is the most here",
+            )
+        out = []
+        for n, p, m in zip(sizes, pads, numbers, strict=True):
+            o = ceil_steps(n, p, *m) if ceil else steps(n, 2 * p, *m)
+            if not (isinstance(o, int) and o >= 1):
+                output_fits(rules, o, *does_not_fit(self.name, shape, n, p, m[0], m[2]))
+            out.append(o)
+        return ((shape[0], *out),)
+
+    def _form(self, shape: Shape, plain: str, helper: helpers.Helper, *more: tuple[str, object, object]) -> ModuleForm:
+        """nn.MaxPool2d and the like, or the helper where `same_upper` pads by the size of the input."""
+        kernel, stride, dilation = zip(*self._numbers(shape), strict=True)
+        pads = self._pads(shape)
+        arguments = (
+            *positional(collapse(kernel)),
+            *options(
+                ("stride", collapse(stride), collapse(kernel)),
+                ("padding", collapse(pads or (0,)), 0),
+                ("dilation", collapse(dilation), 1),
+                *more,
+            ),
+        )
+        if pads is None:
+            return ModuleForm(helper.name, arguments, helper=helper.source, owns=False)
+        return ModuleForm(plain, arguments, owns=False)
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
+        pads = window_pads(self._settings()[2], kernel, stride, dilation, shapes[0])
+        return Window(kernel, stride, dilation, pads)
+
+    def caption(self, rank: int = 2) -> str:
+        kernel, stride, _, dilation, _ = self._settings()
+        return window_caption(self.name, kernel, kernel if stride is None else stride, rank, "", dilation)
+
+
+def too_much(pads: tuple[int, ...], kernels: tuple[int, ...] | list[int]) -> tuple[int, int] | None:
+    """The first padding, with its kernel, that is more than half of it: PyTorch takes none such."""
+    return next(((p, k) for p, k in zip(pads, kernels, strict=True) if p > k // 2), None)
+
+
+class Maxpool(Pool):
+    """The largest of each window.
+
+    [C, …] → [C, …]: each spatial size n becomes ⌊(n + 2·pad − dilation·(kernel − 1) − 1) / stride⌋ + 1. With
+    `ceil = true` the division rounds up, so that the last window may hang over the end, but it must start inside. With
+    `pad = same_upper` it is ⌈n / stride⌉. Padding never wins.
+
+    Errors: a flat tensor; a kernel larger than the padded input; padding of more than half the kernel.
+
+    Ranzato et al., 2007; Krizhevsky et al., 2012 (overlapping).
+    """
+
+    name = "maxpool"
+
+    kernel: Size
+    stride: Size | None = None
+    pad: Pad = 0
+    dilation: Size = 1
+    ceil: Switch = False
+
+    examples = (
+        example((3, 8, 9), kernel=2),
+        example((3, 9, 8), kernel=3, stride=2, pad=1),
+        example((3, 9, 8), kernel=3, stride=2, ceil=True),
+        example((3, 6, 7), kernel=2, stride=3, pad=1, ceil=True),
+        example((3, 11), kernel=3, stride=2, dilation=2),
+        example((2, 4, 5, 6), kernel=(1, 2, 2)),
+        example((3, 7, 8), kernel=3, stride=1, pad="same"),
+        example((3, 7, 8), kernel=3, stride=2, pad="same_upper"),
+        example((3, 7, 8), kernel=3, stride=1, pad="same_upper"),
+        example((3, 9), kernel=2, stride=3, dilation=2, pad="same_upper"),
+        example((2, 5, 6, 7), kernel=(2, 1, 2), stride=(2, 1, 1), pad="same_upper"),
+    )
+
+    def _settings(self) -> tuple[Size, Size | None, Pad, Size, bool]:
+        return self.kernel, self.stride, self.pad, self.dilation, self.ceil
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        rank = rank_name(shapes[0])
+        ceil = self.ceil and self.pad != "same_upper"
+        return self._form(shapes[0], f"nn.MaxPool{rank}", helpers.max_pool(rank), ("ceil_mode", ceil, False))
+
+
+class Avgpool(Pool):
+    """The mean of each window.
+
+    [C, …] → [C, …], with the sizes of `maxpool`. `count_pad = false` leaves the padding out of the means.
+
+    Errors: a flat tensor; a kernel larger than the padded input; padding of more than half the kernel.
+    """
+
+    name = "avgpool"
+
+    kernel: Size
+    stride: Size | None = None
+    pad: Pad = 0
+    ceil: Switch = False
+    count_pad: Switch = True
+
+    examples = (
+        example((3, 8, 9), kernel=2),
+        example((3, 9, 8), kernel=3, stride=2, pad=1, count_pad=False),
+        example((3, 9, 8), kernel=3, stride=2, ceil=True),
+        example((3, 11), kernel=4, stride=3, pad=2),
+        example((2, 4, 5, 6), kernel=(1, 2, 2)),
+        example((3, 7, 8), kernel=3, stride=2, pad="same_upper"),
+        example((3, 7, 8), kernel=(2, 3), stride=2, pad="same_upper", count_pad=False),
+    )
+
+    def _settings(self) -> tuple[Size, Size | None, Pad, Size, bool]:
+        return self.kernel, self.stride, self.pad, 1, self.ceil
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        rank = rank_name(shapes[0])
+        moving = self._pads(shapes[0]) is None
+        return self._form(
+            shapes[0],
+            f"nn.AvgPool{rank}",
+            helpers.avg_pool(rank, count_pad=self.count_pad),
+            ("ceil_mode", self.ceil and self.pad != "same_upper", False),
+            ("count_include_pad", self.count_pad or moving, True),
+        )
+
+
+class AdaptivePool(Operation):
+    """What the poolings to a given size share."""
+
+    family = "pooling"
+    module: ClassVar[str]
+
+    def _size(self, shape: Shape) -> tuple[int, ...]:
+        raise NotImplementedError
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        spatial(self.name, shape)
+        return ((shape[0], *self._size(shape)),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        size = collapse(self._size(shapes[0]))
+        return ModuleForm(f"nn.{self.module}{rank_name(shapes[0])}", positional(size), owns=False)
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        return Window(whole=True)
+
+
+class AdaptiveAvgpool(AdaptivePool):
+    """The means of a grid of windows, as many as `size` says, that cover the input evenly.
+
+    [C, …] → [C, size]; window i of an axis of n goes from ⌊i·n / size⌋ to ⌈(i + 1)·n / size⌉.
+
+    Errors: a flat tensor.
+    """
+
+    name = "adaptive_avgpool"
+    module = "AdaptiveAvgPool"
+
+    size: Size
+
+    examples = (
+        example((3, 8, 9), size=6),
+        example((3, 9, 7), size=(2, 3)),
+        example((3, 11), size=4),
+        example((2, 4, 5, 6), size=(1, 2, 9)),
+    )
+
+    def _size(self, shape: Shape) -> tuple[int, ...]:
+        return each(self.size, shape, "size")
+
+    def caption(self, rank: int = 2) -> str:
+        return f"{self.name} {times((self.size,) * rank if isinstance(self.size, int) else self.size)}"
+
+
+class AdaptiveMaxpool(AdaptiveAvgpool):
+    """The largest of each of a grid of windows, as many as `size` says, that cover the input evenly.
+
+    [C, …] → [C, size], the windows those of `adaptive_avgpool`.
+
+    Errors: a flat tensor.
+    """
+
+    name = "adaptive_maxpool"
+    module = "AdaptiveMaxPool"
+
+
+class GlobalAvgpool(AdaptivePool):
+    """The mean of each channel.
+
+    [C, …] → [C, 1, …]: the spatial axes stay, each of size 1; `flatten` takes them away.
+
+    Errors: a flat tensor.
+
+    Lin et al., Network in network, 2013.
+    """
+
+    name = "global_avgpool"
+    module = "AdaptiveAvgPool"
+
+    examples = (example((3, 8, 9)), example((3, 11)), example((2, 4, 5, 6)))
+
+    def _size(self, shape: Shape) -> tuple[int, ...]:
+        return (1,) * (len(shape) - 1)
+
+
+class GlobalMaxpool(GlobalAvgpool):
+    """The largest of each channel.
+
+    [C, …] → [C, 1, …]: the spatial axes stay, each of size 1; `flatten` takes them away.
+
+    Errors: a flat tensor.
+    """
+
+    name = "global_maxpool"
+    module = "AdaptiveMaxPool"

@@ -1,0 +1,81 @@
+"""Regularisations: parts of a tensor set to zero at random while the module trains."""
+
+from typing import ClassVar
+
+from archdsl.ops import helpers
+from archdsl.ops.base import Example, ModuleForm, Operation, Rules, Shape, example
+from archdsl.ops.fields import Fraction, Probability
+from archdsl.ops.sizes import positional, rank_name, spatial
+
+
+class Dropout(Operation):
+    """Zeroes each element with probability p while the module trains, and scales up the others.
+
+    A tensor of any size keeps it.
+
+    Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014.
+    """
+
+    name = "dropout"
+    family = "regularisation"
+    inplace = True
+
+    p: Probability = 0.5
+
+    examples: ClassVar[tuple[Example, ...]] = (example((6,)), example((3, 4, 5), p=0.2))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        return shapes
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        return ModuleForm("nn.Dropout", positional(self.p))
+
+    def caption(self, rank: int = 2) -> str:
+        return f"{self.name} {self.p:g}"
+
+
+class DropoutChannels(Dropout):
+    """Zeroes whole channels with probability p while the module trains, and scales up the others.
+
+    [C, …] → [C, …]; on a flat tensor it is `dropout`.
+
+    Tompson et al., Efficient object localization using convolutional networks, 2015.
+    """
+
+    name = "dropout_channels"
+
+    examples = (example((3, 4, 5)), example((3, 7), p=0.1), example((2, 3, 4, 5)), example((6,)))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        if len(shapes[0]) > 1:
+            spatial(self.name, shapes[0])
+        return shapes
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        rank = "" if len(shapes[0]) == 1 else rank_name(shapes[0])
+        return ModuleForm(f"nn.Dropout{rank}", positional(self.p))
+
+
+class Droppath(Operation):
+    """Zeroes the tensor of whole samples with probability p while the module trains (stochastic depth).
+
+    A tensor of any size keeps it. The last operation of a residual body, before the add.
+
+    Huang et al., Deep networks with stochastic depth, 2016.
+    """
+
+    name = "droppath"
+    family = "regularisation"
+
+    p: Fraction
+
+    examples = (example((6,), p=0.1), example((3, 4, 5), p=0.5))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        return shapes
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        return ModuleForm(helpers.DROP_PATH.name, positional(self.p), helper=helpers.DROP_PATH.source)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"droppath {self.p:g}"

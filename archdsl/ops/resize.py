@@ -1,0 +1,250 @@
+"""Operations that make a tensor larger or smaller in space without learned weights."""
+
+from typing import Literal
+
+from archdsl import dims
+from archdsl.dims import Dim
+from archdsl.ops import helpers
+from archdsl.ops.align import LINEAR
+from archdsl.ops.base import (
+    Argument,
+    FunctionForm,
+    ModuleForm,
+    Operation,
+    OperationError,
+    Rules,
+    Shape,
+    TorchForm,
+    Window,
+    example,
+)
+from archdsl.ops.fields import Count, Size, Target, is_free, shape_text, shown, times
+from archdsl.ops.sizes import collapse, each, positional, spatial
+
+Mode = Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"]
+"""`linear`, `bilinear` and `trilinear` are one and the same: linear along each of the axes that there are."""
+
+
+def torch_mode(name: str, mode: str, shape: Shape) -> str:
+    """PyTorch's word for a mode at the rank of a tensor; OperationError for `bicubic` anywhere but in 2-d."""
+    rank = len(shape) - 1
+    if mode == "nearest":
+        return mode
+    if mode != "bicubic":
+        return LINEAR[rank]
+    if rank != 2:
+        raise OperationError(
+            f"`{name}` has `bicubic` for two spatial axes only; the tensor is {shape_text(shape)}",
+            parameter="mode",
+            inputs=(0,),
+            help="use `mode = linear`, which serves every rank",
+        )
+    return mode
+
+
+class Upsample(Operation):
+    """Makes each spatial size `scale` times as large, by copies (`nearest`) or interpolation (`bilinear`, `bicubic`).
+
+    [C, …] → [C, …]: each spatial size n becomes n · scale; `1x2` scales each axis by its own. `bilinear` serves every
+    rank. The corners are not aligned: PyTorch's default.
+
+    Errors: a flat tensor; `bicubic` in 1-d or 3-d.
+    """
+
+    name = "upsample"
+    family = "resize"
+
+    scale: Size
+    mode: Mode = "nearest"
+
+    examples = (
+        example((3, 4, 5), scale=2),
+        example((3, 4, 5), scale=(1, 3), mode="bilinear"),
+        example((3, 4, 5), scale=2, mode="bicubic"),
+        example((3, 7), scale=2, mode="linear"),
+        example((2, 3, 4, 5), scale=2, mode="bilinear"),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        sizes = spatial(self.name, shape)
+        torch_mode(self.name, self.mode, shape)
+        return ((shape[0], *(n * s for n, s in zip(sizes, each(self.scale, shape, "scale"), strict=True))),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        factor = Argument("scale_factor", collapse(each(self.scale, shapes[0], "scale")))
+        mode = torch_mode(self.name, self.mode, shapes[0])
+        more = () if mode == "nearest" else (Argument("mode", mode),)
+        return ModuleForm("nn.Upsample", (factor, *more), owns=False)
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        """As a window of stride 1 over the input with scale − 1 zeros between its elements."""
+        scale = each(self.scale, shapes[0], "scale")
+        one = (1,) * len(scale)
+        if self.mode == "nearest":
+            return Window(scale, one, one, tuple(s - 1 for s in scale), scale)
+        reach = 2 if self.mode == "bicubic" else 1  # neighbours on each side that an output is made from
+        return Window(
+            tuple(2 * reach * s if s > 1 else 1 for s in scale),
+            one,
+            one,
+            tuple(reach * s + (s - 1) // 2 if s > 1 else 0 for s in scale),
+            scale,
+        )
+
+    def caption(self, rank: int = 2) -> str:
+        factor = self.scale if isinstance(self.scale, int) else times(self.scale)
+        return f"upsample ×{factor}" + ("" if self.mode == "nearest" else f", {self.mode}")
+
+
+class Resize(Operation):
+    """Brings the spatial axes to a given size, by interpolation or (`nearest`) by copies.
+
+    [C, …] → [C, to]; `to` is an int, a size, or that of a tensor: `resize(x.size)`. `bilinear` serves every rank. The
+    corners are not aligned: PyTorch's default.
+
+    Errors: a flat tensor; `bicubic` in 1-d or 3-d; a size below 1.
+    """
+
+    name = "resize"
+    family = "resize"
+
+    to: Target
+    mode: Mode = "bilinear"
+
+    examples = (
+        example((3, 4, 5), to=7),
+        example((3, 4, 5), to=(2, 9), mode="nearest"),
+        example((3, 4, 5), to=6, mode="bicubic"),
+        example((3, 7), to=3),
+        example((2, 3, 4, 5), to=(5, 4, 3)),
+    )
+
+    def _size(self, shape: Shape) -> tuple[Dim, ...]:
+        if isinstance(self.to, tuple):
+            if len(self.to) != len(shape) - 1:
+                each((1,) * len(self.to), shape, "to")
+            return self.to
+        return (self.to,) * (len(shape) - 1)
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        spatial(self.name, shape)
+        torch_mode(self.name, self.mode, shape)
+        for size in self._size(shape):
+            rules.require(
+                dims.at_least(size, 1),
+                f"`resize` to {dims.text(size)} leaves nothing",
+                parameter="to",
+                help="give a size of at least 1",
+            )
+        return ((shape[0], *self._size(shape)),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
+        mode = torch_mode(self.name, self.mode, shapes[0])
+        size = self._size(shapes[0])
+        if is_free(size):
+            arguments = (Argument("size", size), Argument("mode", mode))
+            return FunctionForm("F.interpolate({0}, size={size}, mode={mode})", arguments)
+        more = () if mode == "nearest" else (Argument("mode", mode),)
+        return ModuleForm("nn.Upsample", (Argument("size", size), *more), owns=False)
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        return Window(whole=True)
+
+    def caption(self, rank: int = 2) -> str:
+        size = self.to if isinstance(self.to, tuple) else (self.to,) * rank
+        return f"resize {times([dims.text(d) for d in size])}"
+
+
+class PixelShuffle(Operation):
+    """Turns channels into space: r elements along each spatial axis for every r^rank channels.
+
+    [C · r², H, W] → [C, H · r, W · r], and likewise with r¹ in 1-d and r³ in 3-d.
+
+    Errors: a flat tensor; channels that r^rank does not divide.
+
+    Shi et al., Real-time single image and video super-resolution, 2016.
+    """
+
+    name = "pixel_shuffle"
+    family = "resize"
+
+    r: Count
+
+    examples = (example((8, 4, 5), r=2), example((9, 2, 3), r=3), example((6, 7), r=2), example((16, 2, 3, 4), r=2))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        sizes = spatial(self.name, shape)
+        factor = self.r ** len(sizes)
+        out, divides = dims.exact_div(shape[0], factor)
+        rules.require(
+            divides,
+            f"`pixel_shuffle({self.r})` needs a multiple of {factor} channels; the tensor is {shape_text(shape)}",
+            parameter="r",
+            inputs=(0,),
+            help=f"let the convolution before it give {factor} times the channels that are wanted here",
+        )
+        return ((out, *(n * self.r for n in sizes)),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        if len(shapes[0]) == 3:
+            return ModuleForm("nn.PixelShuffle", positional(self.r), owns=False)
+        helper = helpers.PIXEL_SHUFFLE
+        return ModuleForm(helper.name, positional(self.r), helper=helper.source, owns=False)
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        rank = len(shapes[0]) - 1
+        one, r = (1,) * rank, (self.r,) * rank
+        return Window(r, one, one, tuple(n - 1 for n in r), r)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"{self.name} {shown(self.r)}"
+
+
+class PixelUnshuffle(Operation):
+    """Turns space into channels: r^rank channels for every r elements along each spatial axis.
+
+    [C, H · r, W · r] → [C · r², H, W], and likewise with r¹ in 1-d and r³ in 3-d.
+
+    Errors: a flat tensor; spatial sizes that r does not divide.
+
+    Shi et al., Real-time single image and video super-resolution, 2016.
+    """
+
+    name = "pixel_unshuffle"
+    family = "resize"
+
+    r: Count
+
+    examples = (example((3, 4, 6), r=2), example((1, 6, 3), r=3), example((3, 8), r=4), example((2, 2, 4, 6), r=2))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        out: list[Dim] = []
+        for n in spatial(self.name, shape):
+            part, divides = dims.exact_div(n, self.r)
+            rules.require(
+                divides,
+                f"`pixel_unshuffle({self.r})` needs spatial sizes that are multiples of {self.r}; the tensor is "
+                f"{shape_text(shape)}",
+                parameter="r",
+                inputs=(0,),
+                help="pad or crop the tensor first",
+            )
+            out.append(part)
+        return ((shape[0] * self.r ** len(out), *out),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        if len(shapes[0]) == 3:
+            return ModuleForm("nn.PixelUnshuffle", positional(self.r), owns=False)
+        helper = helpers.PIXEL_UNSHUFFLE
+        return ModuleForm(helper.name, positional(self.r), helper=helper.source, owns=False)
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        rank = len(shapes[0]) - 1
+        return Window((self.r,) * rank, (self.r,) * rank, (1,) * rank, (0,) * rank)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"{self.name} {shown(self.r)}"

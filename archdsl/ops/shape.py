@@ -1,0 +1,128 @@
+"""Operations that read the same numbers in another shape."""
+
+import math
+from typing import Annotated
+
+from pydantic import Field
+
+from archdsl.ops.base import FunctionForm, ModuleForm, Operation, OperationError, Rules, Shape, Window, example
+from archdsl.ops.fields import Index, shape_text, shown
+from archdsl.ops.sizes import known_all
+
+Sizes = Annotated[
+    tuple[Annotated[int, Field(strict=True, ge=-1)], ...],
+    Field(min_length=1, description="a list of ints of at least 1, one of which may be -1 for what is left"),
+]
+Order = Annotated[tuple[Index, ...], Field(min_length=1, description="a list of axes, counted from 0 (the channels)")]
+
+
+class Flatten(Operation):
+    """All numbers of a tensor in one row, ready for `linear`.
+
+    [C, H, W] → [C · H · W].
+
+    Errors: a size that depends on a free one.
+    """
+
+    name = "flatten"
+    family = "shape"
+
+    examples = (example((3, 4, 5)), example((2, 7)), example((2, 3, 4, 5)), example((6,)))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        return ((math.prod(known_all(self.name, shapes[0])),),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        return ModuleForm("nn.Flatten", owns=False)
+
+
+class Reshape(Operation):
+    """The same numbers in another shape, which is given without the batch.
+
+    One entry of `sizes` may be -1: what is left.
+
+    Errors: another count of numbers; a size that depends on a free one.
+    """
+
+    name = "reshape"
+    family = "shape"
+
+    sizes: Sizes
+
+    examples = (
+        example((6, 4, 5), sizes=(3, 8, 5)),
+        example((24,), sizes=(2, -1, 4)),
+        example((6, 4), sizes=(-1,)),
+        example((8, 2), sizes=(2, 2, 2, 2)),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        total = math.prod(known_all(self.name, shape))
+        rest = [i for i, n in enumerate(self.sizes) if n == -1]
+        if 0 in self.sizes or len(rest) > 1:
+            raise OperationError(
+                f"`sizes` must be ints of at least 1, one of which may be -1; got {shown(list(self.sizes))}",
+                parameter="sizes",
+            )
+        given = math.prod(n for n in self.sizes if n != -1)
+        if total % given or (not rest and total != given):
+            raise OperationError(
+                f"`reshape` cannot bring {shape_text(shape)}, which is {total} numbers, to {shown(list(self.sizes))}, "
+                f"which is {'a multiple of ' if rest else ''}{given}",
+                parameter="sizes",
+                inputs=(0,),
+                help="write -1 for one of the sizes to have it computed" if not rest else None,
+            )
+        return (tuple(total // given if n == -1 else n for n in self.sizes),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm(f"{{0}}.reshape(-1, {', '.join(map(str, outputs[0]))})")
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        return Window(whole=True)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"reshape {shown(list(self.sizes))}"
+
+
+class Permute(Operation):
+    """The axes in another order; the batch stays first.
+
+    `permute([0, 2, 1])` swaps H and W of [C, H, W]: axis i of the result is axis `axes[i]` of the input, counted from
+    0, the channels.
+
+    Errors: not an order of all axes.
+    """
+
+    name = "permute"
+    family = "shape"
+
+    axes: Order
+
+    examples = (
+        example((3, 4, 5), axes=(0, 2, 1)),
+        example((3, 4, 5), axes=(2, 0, 1)),
+        example((2, 7), axes=(1, 0)),
+        example((2, 3, 4, 5), axes=(0, 3, 1, 2)),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        if sorted(self.axes) != list(range(len(shape))):
+            raise OperationError(
+                f"`permute` needs each axis of {shape_text(shape)} once; got {shown(list(self.axes))}",
+                parameter="axes",
+                inputs=(0,),
+                help=f"{shown(list(range(len(shape))))} is the order that it has",
+            )
+        return (tuple(shape[a] for a in self.axes),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm(f"{{0}}.permute(0, {', '.join(str(a + 1) for a in self.axes)})")
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        return Window(whole=True)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"permute {shown(list(self.axes))}"

@@ -1,0 +1,112 @@
+"""What the size rules of the operations share: reading a shape, and one number an axis from a parameter."""
+
+import math
+from collections.abc import Sequence
+
+from archdsl import dims
+from archdsl.dims import Dim, Expr
+from archdsl.ops.base import Argument, OperationError, Rules, Shape
+from archdsl.ops.fields import shape_text, shown
+
+AXES = {0: "[F]", 1: "[C, T]", 2: "[C, H, W]", 3: "[C, D, H, W]"}
+PIN = "pin the free sizes in the `input`, e.g. `input image[3, 224, 224]`"
+
+
+def spatial(name: str, shape: Shape) -> tuple[Dim, ...]:
+    """The sizes of the one to three spatial axes of a tensor; OperationError where it has none, or more."""
+    axes = shape[1:]
+    if 1 <= len(axes) <= 3:
+        return axes
+    if not axes:
+        raise OperationError(
+            f"`{name}` needs a tensor with spatial axes, such as [C, H, W]; this one is flat: {shape_text(shape)}",
+            inputs=(0,),
+            help=f"put `{name}` before `flatten`, or bring the axes back with `reshape([{shown(shape[0])}, 1, 1])`",
+        )
+    raise OperationError(
+        f"`{name}` works on one to three spatial axes; {shape_text(shape)} has {len(axes)}", inputs=(0,)
+    )
+
+
+def rank_name(shape: Shape) -> str:
+    """`2d` for [C, H, W]: how PyTorch's classes end. A flat tensor is `1d`, as for nn.BatchNorm1d."""
+    return f"{max(len(shape) - 1, 1)}d"
+
+
+def each(value: int | tuple[int, ...], shape: Shape, parameter: str) -> tuple[int, ...]:
+    """One number an axis; OperationError where a size has another count of numbers than the tensor has spatial axes."""
+    rank = len(shape) - 1
+    if isinstance(value, int):
+        return (value,) * rank
+    if len(value) != rank:
+        numbers = f"{len(value)} number{'s' * (len(value) != 1)}"
+        axes = f"{rank} spatial {'axis' if rank == 1 else 'axes'}"
+        sizes = f"{AXES.get(rank, '')} " if rank in AXES else ""
+        raise OperationError(
+            f"`{parameter}` {shown(value)} has {numbers}, the tensor {sizes}{shape_text(shape)} has {axes}",
+            parameter=parameter,
+            inputs=(0,),
+            help=f"give one int, or {rank} numbers such as {shown((3,) * rank)}" if rank > 1 else "give one int",
+        )
+    return value
+
+
+def known(name: str, size: Dim, what: str) -> int:
+    """A size as an int; OperationError where it is free. `what` names it: `number of channels`."""
+    if isinstance(size, int):
+        return size
+    raise OperationError(
+        f"`{name}` needs a known {what}; here it is {dims.text(size)}, which depends on a free input size",
+        inputs=(0,),
+        help=PIN,
+    )
+
+
+def channels(name: str, shape: Shape) -> int:
+    """The number of channels, which must not depend on a free size."""
+    return known(name, shape[0], "number of channels")
+
+
+def known_all(name: str, shape: Shape) -> tuple[int, ...]:
+    """All sizes of a tensor as ints; OperationError that says what to pin where one is free."""
+    sizes = tuple(d for d in shape if isinstance(d, int))
+    if len(sizes) == len(shape):
+        return sizes
+    free = ", ".join(sorted({d.variable for d in shape if isinstance(d, Expr)}))
+    raise OperationError(
+        f"`{name}` of {shape_text(shape)} would depend on the input size {free}, which is free",
+        inputs=(0,),
+        help=f"pin {free.replace(', ', ' and ')} in the `input`, e.g. `input image[3, 224, 224]`, "
+        "or pool first with `global_avgpool` or `adaptive_avgpool`",
+    )
+
+
+def ints(shape: Shape) -> tuple[int, ...]:
+    """A shape whose sizes are known to be ints, where a caller promises so (MACs)."""
+    assert all(isinstance(d, int) for d in shape), shape
+    return tuple(d for d in shape if isinstance(d, int))
+
+
+def count(shape: Shape) -> int:
+    """The number of elements of a shape of ints."""
+    return math.prod(ints(shape))
+
+
+def output_fits(rules: Rules, out: Dim, message: str, help: str) -> None:
+    """Demands that a window gives at least one output."""
+    if not (isinstance(out, int) and out >= 1):
+        rules.require(dims.at_least(out, 1), message, parameter="kernel", inputs=(0,), help=help)
+
+
+def collapse(values: Sequence[object]) -> object:
+    """A single number where all are equal, as PyTorch's constructors take it; else a tuple."""
+    return values[0] if len(set(values)) == 1 else tuple(values)
+
+
+def options(*pairs: tuple[str, object, object]) -> tuple[Argument, ...]:
+    """Keyword arguments (name, value, PyTorch's default) without those that equal the default."""
+    return tuple(Argument(name, value) for name, value, default in pairs if value != default)
+
+
+def positional(*values: object) -> tuple[Argument, ...]:
+    return tuple(Argument(None, value) for value in values)

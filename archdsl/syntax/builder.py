@@ -1,0 +1,419 @@
+"""From rules of the grammar to the syntax tree: one method for each rule, called with what the rule matched, bottom up."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from lark.lexer import Token
+
+from archdsl.diagnostics import Diagnostics, Mark
+from archdsl.source import Source, Span
+from archdsl.syntax import tree
+
+MAX_DEPTH: Final = 1000
+"""The deepest chain of operators that is read."""
+
+MAX_DIGITS: Final = 1000
+"""The longest int that is read."""
+
+RESERVED: Final = "`it` is reserved: it is the tensor that flows in"
+
+ESCAPE: Final = re.compile(r"\\u[0-9A-Fa-f]{4}|\\.")
+LABEL_PIECE: Final = re.compile(
+    rf"(?P<escape>{ESCAPE.pattern})|(?P<double>\{{\{{|\}}\}})|(?P<value>\{{[^{{}}]*\}})|(?P<brace>[{{}}])|(?P<text>[^{{}}\\]+)"
+)
+
+Children: TypeAlias = list[Any]
+"""What a rule matched: tokens, tree nodes, and lists of nodes."""
+
+ParseValue: TypeAlias = Callable[[int, int], tree.Value | None]
+
+
+class Bracketed(NamedTuple):
+    """A list of arguments or parameters, with the span of its parentheses."""
+
+    span: Span
+    items: tuple[Any, ...]
+
+
+class Builder:
+    """The callbacks of the parser for one source; `parse_value` reads a value out of a quoted label."""
+
+    def __init__(self, source: Source, diagnostics: Diagnostics, parse_value: ParseValue) -> None:
+        self.source = source
+        self.diagnostics = diagnostics
+        self.parse_value = parse_value
+        # The depth of every compound node, which is kept beside it so that its id stays its own.
+        self._depths: dict[int, tuple[int, object]] = {}
+
+    def span(self, children: Children) -> Span:
+        first, last = children[0], children[-1]
+        start = first.start_pos if isinstance(first, Token) else first.span.start
+        end = last.end_pos if isinstance(last, Token) else last.span.end
+        return Span(self.source, start, end)
+
+    def token_span(self, token: Token) -> Span:
+        assert token.start_pos is not None and token.end_pos is not None
+        return Span(self.source, token.start_pos, token.end_pos)
+
+    def named(self, token: Token) -> tree.Name:
+        return tree.Name(self.token_span(token), token.value)
+
+    def defined(self, token: Token) -> tree.Name:
+        """A name that is given here, which `it` cannot be."""
+        name = self.named(token)
+        if name.name == "it":
+            self.diagnostics.error("E0106", RESERVED, name.span)
+        return name
+
+    def deep(self, node: Any, parts: Sequence[Any]) -> Any:
+        """The node, once it is known not to nest too deep over its parts."""
+        depths = self._depths
+        depth = 1 + max((depths[id(p)][0] for p in parts if id(p) in depths), default=0)
+        depths[id(node)] = (depth, node)
+        if depth == MAX_DEPTH + 1:
+            self.diagnostics.error(
+                "E0105", f"operators nest deeper than {MAX_DEPTH}", node.span, help="name a part of it with `let`"
+            )
+        return node
+
+    # ------------------------------------------------------------ lists
+
+    def first(self, children: Children) -> Children:
+        return [children[0]]
+
+    def more(self, children: Children) -> Children:
+        items: Children = children[0]
+        items.append(children[-1])
+        return items
+
+    # ------------------------------------------------------------ values
+
+    def name(self, children: Children) -> tree.Name:
+        return self.named(children[0])
+
+    def int(self, children: Children) -> tree.Literal:
+        return tree.Literal(self.span(children), self._int(children[0], children[0].value))
+
+    def _int(self, token: Token, digits: str) -> int:
+        if len(digits) > MAX_DIGITS:
+            self.diagnostics.error("E0103", f"a number of {len(digits)} digits is too long", self.token_span(token))
+            return 1
+        return int(digits)
+
+    def float(self, children: Children) -> tree.Literal:
+        value = float(children[0].value)
+        if math.isinf(value):
+            self.diagnostics.error("E0103", "this number is too large for a float", self.span(children))
+            value = 1.0
+        return tree.Literal(self.span(children), value)
+
+    def size(self, children: Children) -> tree.SizeLiteral:
+        token = children[0]
+        return tree.SizeLiteral(self.span(children), tuple(self._int(token, part) for part in token.value.split("x")))
+
+    def string(self, children: Children) -> tree.Literal:
+        return tree.Literal(self.span(children), self.text_of(children[0]))
+
+    def true(self, children: Children) -> tree.Literal:
+        return tree.Literal(self.span(children), True)
+
+    def false(self, children: Children) -> tree.Literal:
+        return tree.Literal(self.span(children), False)
+
+    def none(self, children: Children) -> tree.Literal:
+        return tree.Literal(self.span(children), None)
+
+    def list_(self, children: Children) -> tree.ListValue:
+        items = self._items(children)
+        return self.deep(tree.ListValue(self.span(children), tuple(items)), items)  # type: ignore[no-any-return]
+
+    def group(self, children: Children) -> Any:
+        value = children[1]
+        grouped = replace(value, span=self.span(children))
+        return self.deep(grouped, [value]) if id(value) in self._depths else grouped
+
+    def unary(self, children: Children) -> tree.Unary:
+        operator, operand = children
+        node = tree.Unary(self.span(children), operator.value.strip(), operand)
+        return self.deep(node, [operand])  # type: ignore[no-any-return]
+
+    def binary(self, children: Children) -> tree.Binary:
+        left, operator, right = children
+        node = tree.Binary(self.span(children), operator.value, left, right)
+        return self.deep(node, [left, right])  # type: ignore[no-any-return]
+
+    def range(self, children: Children) -> tree.Range:
+        start, dots, stop = children
+        node = tree.Range(self.span(children), start, stop, dots.value == "..=")
+        return self.deep(node, [start, stop])  # type: ignore[no-any-return]
+
+    def conditional(self, children: Children) -> tree.Conditional:
+        then, _, condition, _, otherwise = children
+        node = tree.Conditional(self.span(children), condition, then, otherwise)
+        return self.deep(node, [then, condition, otherwise])  # type: ignore[no-any-return]
+
+    def index(self, children: Children) -> tree.Index:
+        base, _, index, _ = children
+        return self.deep(tree.Index(self.span(children), base, index), [base, index])  # type: ignore[no-any-return]
+
+    def attribute(self, children: Children) -> tree.Attribute:
+        base, _, name = children
+        return self.deep(tree.Attribute(self.span(children), base, name.value), [base])  # type: ignore[no-any-return]
+
+    def apply(self, children: Children) -> tree.Apply:
+        name, arguments = children
+        node = tree.Apply(self.span(children), self.named(name), arguments.items)
+        return self.deep(node, [a.value for a in arguments.items])  # type: ignore[no-any-return]
+
+    def argument(self, children: Children) -> tree.Argument:
+        name = children[0].value if len(children) == 3 else None
+        return tree.Argument(self.span(children), name, children[-1])
+
+    def arguments(self, children: Children) -> Bracketed:
+        items: list[tree.Argument] = self._items(children)
+        names: dict[str, tree.Argument] = {}
+        for item in items:
+            if item.name is None:
+                if names:
+                    named = Mark(next(iter(names.values())).span, "named")
+                    help = "give the arguments without names first"
+                    message = "an argument without a name follows one with a name"
+                    self.diagnostics.error("E0108", message, item.span, named, help=help)
+                    break
+            elif item.name in names:
+                first = Mark(names[item.name].span, "given first here")
+                self.diagnostics.error("E0107", f"the argument `{item.name}` is given twice", item.span, first)
+            else:
+                names[item.name] = item
+        return Bracketed(self.span(children), tuple(items))
+
+    def _items(self, children: Children) -> list[Any]:
+        return children[1] if isinstance(children[1], list) else []
+
+    # ------------------------------------------------------------ items
+
+    def call(self, children: Children) -> tree.Call:
+        name = self.named(children[0])
+        if len(children) == 1:
+            return tree.Call(name.span, None, name, None)
+        return tree.Call(self.span(children), None, name, children[1].items)
+
+    def body(self, children: Children) -> tree.Body:
+        return tree.Body(self.span(children), None, tuple(self._items(children)))
+
+    def parallel(self, children: Children) -> tree.Parallel:
+        return tree.Parallel(self.span(children), None, tuple(children[1]))
+
+    def residual(self, children: Children) -> tree.Residual:
+        parts = {a.type: b for a, b in pairwise(children) if isinstance(a, Token)}
+        via = parts.get("VIA")
+        node = tree.Residual(self.span(children), None, parts.get("IF"), via, children[-1])
+        return self.deep(node, [via])  # type: ignore[no-any-return]
+
+    def dense(self, children: Children) -> tree.Dense:
+        return tree.Dense(self.span(children), None, children[1])
+
+    def labelled(self, children: Children) -> Any:
+        label, item = children
+        node = replace(item, label=label)
+        return self.deep(node, [item]) if id(item) in self._depths else node
+
+    def label(self, children: Children) -> tree.Label:
+        name = self.defined(children[0])
+        return tree.Label(name.span, (name.name,), False)
+
+    def pattern(self, children: Children) -> tree.Pattern:
+        parallel = children[0]
+        names = []
+        for branch in parallel.branches:
+            match branch.items:
+                case (tree.Call(label=None, name=name, arguments=None),):
+                    if name.name == "it":
+                        self.diagnostics.error("E0106", RESERVED, name.span)
+                    names.append(name)
+                case _:
+                    help = "a pattern such as `(left, right):` names the results of the item behind it"
+                    self.diagnostics.error("E0101", "expected a name in this label pattern", branch.span, help=help)
+        return tree.Pattern(parallel.span, tuple(names))
+
+    def quoted_label(self, children: Children) -> tree.Label:
+        token = children[0]
+        span = self.token_span(token)
+        parts: list[str | tree.Value] = []
+        text: list[str] = []
+        for piece in LABEL_PIECE.finditer(token.value, 1, len(token.value) - 1):
+            kind, at = piece.lastgroup, token.start_pos + piece.start()
+            if kind == "value":
+                value = self.parse_value(at + 1, token.start_pos + piece.end() - 1)
+                if value is not None:
+                    parts += ["".join(text), value] if text else [value]
+                    text = []
+            elif kind == "brace":
+                where = Span(self.source, at, at + 1)
+                help = f"a computed part is written `{{i}}`, the brace itself `{piece.group() * 2}`"
+                self.diagnostics.error("E0102", f"`{piece.group()}` has no partner in this label", where, help=help)
+            elif kind == "escape":
+                text.append(self._unescaped(piece.group(), at))
+            else:
+                text.append(piece.group()[:1] if kind == "double" else piece.group())
+        if text:
+            parts.append("".join(text))
+        if not token.value[1:-1]:
+            self.diagnostics.error("E0109", "a label cannot be empty", span)
+        return tree.Label(span, tuple(parts), True)
+
+    def text_of(self, token: Token) -> str:
+        """What a string literal stands for."""
+        text = token.value[1:-1]
+        if "\\" not in text:
+            return text
+        start = (token.start_pos or 0) + 1
+        return ESCAPE.sub(lambda m: self._unescaped(m.group(), start + m.start()), text)
+
+    def _unescaped(self, escape: str, at: int) -> str:
+        known = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}.get(escape[1])
+        if known is not None:
+            return known
+        if len(escape) == 6 and not 0xD800 <= (code := int(escape[2:], 16)) < 0xE000:
+            return chr(code)
+        help = r'the escapes are \" \\ \n \t and \u with four hexadecimal digits'
+        where = Span(self.source, at, at + len(escape))
+        self.diagnostics.error("E0103", f"`{escape}` is no escape", where, help=help)
+        return "?"
+
+    # ------------------------------------------------------------ statements
+
+    def chain(self, children: Children) -> tree.Chain:
+        items = children[0]
+        first, last = items[0], items[-1]
+        start = (first.label or first).span.start
+        return tree.Chain(Span(self.source, start, last.span.end), tuple(items))
+
+    def let(self, children: Children) -> tree.Let:
+        _, name, _, value = children
+        return tree.Let(self.span(children), self.defined(name), value)
+
+    def for_(self, children: Children) -> tree.For:
+        _, names, _, values, body = children
+        return tree.For(self.span(children), tuple(self.defined(n) for n in names), values, body)
+
+    def repeat(self, children: Children) -> tree.Repeat:
+        _, count, body = children
+        return tree.Repeat(self.span(children), count, body)
+
+    def if_first(self, children: Children) -> Children:
+        keyword, condition, body = children
+        return [keyword, (condition, body)]
+
+    def if_more(self, children: Children) -> Children:
+        branches, _, _, condition, body = children
+        branches.append((condition, body))
+        return branches  # type: ignore[no-any-return]
+
+    def if_(self, children: Children) -> tree.If:
+        keyword, *branches = children[0]
+        otherwise = children[2] if len(children) == 3 else None
+        last = otherwise or branches[-1][1]
+        return tree.If(self.span([keyword, last]), tuple(branches), otherwise)
+
+    def input(self, children: Children) -> tree.Input:
+        return tree.Input(self.span([children[0], children[1][-1]]), tuple(children[1]))
+
+    def input_tensor(self, children: Children) -> tree.InputTensor:
+        dimensions = children[2] if isinstance(children[2], list) else []
+        return tree.InputTensor(self.span(children), self.defined(children[0]), tuple(dimensions))
+
+    def dimension(self, children: Children) -> tree.Dimension:
+        if len(children) == 1:
+            return tree.Dimension(children[0].span, children[0], None)
+        return tree.Dimension(self.span(children), self.defined(children[0]), children[2])
+
+    def output(self, children: Children) -> tree.Output:
+        return tree.Output(self.span([children[0], children[1][-1]]), tuple(children[1]))
+
+    def output_tensor(self, children: Children) -> tree.OutputTensor:
+        name = self.defined(children[0])
+        label = self.defined(children[2]) if len(children) in (3, 5) and children[1].type == "EQUAL" else name
+        training = len(children) > 1 and children[-2].type == "IF"
+        if training and children[-1].value != "training":
+            where = self.token_span(children[-1])
+            help = "choose between tensors in the network itself; `if training` gives one only while the module trains"
+            self.diagnostics.error("E0101", "an output can only be given `if training`", where, help=help)
+        return tree.OutputTensor(self.span(children), name, label, training)
+
+    def expect(self, children: Children) -> tree.Expect:
+        return tree.Expect(self.span(children), children[1].items)
+
+    def require(self, children: Children) -> tree.Require:
+        message = children[3] if len(children) == 4 else None
+        return tree.Require(self.span(children), children[1], message)
+
+    # ------------------------------------------------------------ declarations
+
+    def module(self, children: Children) -> tree.Name:
+        if len(children) == 1:
+            return self.named(children[0])
+        before, _, name = children
+        return tree.Name(self.span(children), f"{before.name}.{name.value}")
+
+    def imported(self, children: Children) -> tree.Imported:
+        name, alias = self.named(children[0]), self.defined(children[-1])
+        return tree.Imported(self.span(children), name, alias)
+
+    def import_(self, children: Children) -> tree.Import:
+        _, module, _, names = children
+        return tree.Import(self.span([children[0], names[-1]]), module, tuple(names))
+
+    def parameter(self, children: Children) -> tree.Parameter:
+        default = children[2] if len(children) == 3 else None
+        return tree.Parameter(self.span(children), self.defined(children[0]), default)
+
+    def parameters(self, children: Children) -> Bracketed:
+        items: list[tree.Parameter] = self._items(children)
+        seen: dict[str, tree.Parameter] = {}
+        for item in items:
+            first = seen.setdefault(item.name.name, item)
+            if first is not item:
+                mark = Mark(first.span, "named first here")
+                self.diagnostics.error("E0107", f"the parameter `{item.name.name}` stands here twice", item.span, mark)
+        return Bracketed(self.span(children), tuple(items))
+
+    def function(self, children: Children) -> tree.Function:
+        _, name, parameters, _, value = children
+        return tree.Function(self.span(children), self.defined(name), parameters.items, value)
+
+    def undocumented(self, children: Children) -> tuple[str | None, tree.Body]:
+        return None, children[0]
+
+    def documented(self, children: Children) -> tuple[str | None, tree.Body]:
+        statements = next((c for c in children if isinstance(c, list)), [])
+        return self.text_of(children[1]), tree.Body(self.span(children), None, tuple(statements))
+
+    def block(self, children: Children) -> tree.Block:
+        return tree.Block(*self._definition(children))
+
+    def model(self, children: Children) -> tree.Model:
+        return tree.Model(*self._definition(children))
+
+    def _definition(
+        self, children: Children
+    ) -> tuple[Span, tree.Name, tuple[tree.Parameter, ...], str | None, tree.Body]:
+        doc, body = children[-1]
+        parameters = children[2].items if len(children) == 4 else ()
+        return self.span([children[0], body]), self.defined(children[1]), parameters, doc, body
+
+    def member(self, children: Children) -> tree.Member:
+        arguments = children[4].items if len(children) == 5 else ()
+        return tree.Member(self.span(children), self.defined(children[1]), self.named(children[3]), arguments)
+
+    def default(self, children: Children) -> tree.Default:
+        return tree.Default(self.span(children), self.named(children[1]), children[2].items)
+
+    def file(self, children: Children) -> tree.File:
+        return tree.File(self.source, tuple(children[0]) if children else ())

@@ -1,0 +1,378 @@
+"""From text to the tokens that the grammar reads: scanning, pairing of brackets, newlines, contextual keywords.
+
+The rules for newlines and keywords stand at the head of grammars/arch.lark.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from lark.lexer import PatternStr, TerminalDef, Token
+
+from archdsl.diagnostics import Diagnostics, Fix, Mark
+from archdsl.source import Source, Span
+
+MAX_NESTING: Final = 200
+"""The deepest nesting of brackets and braces that is read."""
+
+_CLOSER: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
+_OPENER: Final = {closer: opener for opener, closer in _CLOSER.items()}
+_TEXT: Final = {"RPAR": ")", "RSQB": "]", "RBRACE": "}"}
+
+# What is not of the language, but whose meaning is plain: reported, then read as if it were written right.
+_FOREIGN: Final = {
+    "&&": ("AND", "and", "write `and`"),
+    "||": ("OR", "or", "write `or`"),
+    "!": ("NOT", "not ", "write `not`"),
+    "=>": ("ARROW", "->", "write `->`"),
+    "**": ("SCALE", None, "there is no power operator; multiply: `x * x`"),
+    ";": ("NEWLINE", "\n", "a statement ends with its line; write the next one on a line of its own"),
+}
+
+
+def span_of(source: Source, token: Token) -> Span:
+    assert token.start_pos is not None and token.end_pos is not None
+    return Span(source, token.start_pos, token.end_pos)
+
+
+class TooDeep(Exception):
+    """The nesting passes MAX_NESTING; it has been reported."""
+
+
+class Scanner:
+    """Cuts a text into terminals of the grammar. What is none becomes a diagnostic and, where its meaning is plain, a token."""
+
+    def __init__(self, terminals: Iterable[TerminalDef], ignored: Iterable[str]) -> None:
+        patterns = [t for t in terminals if not isinstance(t.pattern, PatternStr)]
+        literals = [t for t in terminals if isinstance(t.pattern, PatternStr)]
+        self.keywords = {t.pattern.value: t.name for t in literals if t.pattern.value.isalpha()}
+        signs = sorted((t for t in literals if not t.pattern.value.isalpha()), key=lambda t: -len(t.pattern.value))
+        order = [
+            ("FOREIGN", r"&&|\|\||!(?!=)|=>|\*\*|;"),
+            *((t.name, t.pattern.to_regexp()) for t in patterns),
+            ("BAD_NUMBER", r"\.?[0-9](?:[0-9A-Za-z_]|\.(?!\.))*"),
+            *((t.name, t.pattern.to_regexp()) for t in signs),
+            ("SINGLE_QUOTED", r"'(?:[^'\\\r\n]|\\[^\r\n])*'?"),
+            ("OPEN_STRING", r'"[^\r\n]*'),
+            ("BAD_CHARACTERS", r"[^\x00-\x7f]+|[\s\S]"),
+        ]
+        self._pattern = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in order))
+        self._ignored = frozenset(ignored)
+
+    def scan(self, source: Source, start: int, end: int, diagnostics: Diagnostics) -> list[Token]:
+        """The tokens of the text from offset `start` to `end`, with all newlines, every word a NAME."""
+        tokens: list[Token] = []
+        ignored = self._ignored
+        for match in self._pattern.finditer(source.text, start, end):
+            kind = match.lastgroup
+            assert kind is not None
+            if kind in ignored:
+                continue
+            a, b = match.span()
+            if kind in _BAD:
+                token = _bad(kind, Span(source, a, b), diagnostics)
+                if token is None:
+                    continue
+            else:
+                token = Token(kind, match.group(), a, None, None, None, None, b)
+            tokens.append(token)
+        return tokens
+
+
+_BAD: Final = frozenset({"FOREIGN", "BAD_NUMBER", "SINGLE_QUOTED", "OPEN_STRING", "BAD_CHARACTERS"})
+
+
+def _bad(kind: str, span: Span, diagnostics: Diagnostics) -> Token | None:
+    """Reports what is no token; gives what it was meant to be, None where that is not plain."""
+
+    def token(kind: str, text: str) -> Token:
+        return Token(kind, text, span.start, None, None, None, None, span.end)
+
+    text = span.text
+    if kind == "FOREIGN":
+        meant, fix, help = _FOREIGN[text]
+        diagnostics.error("E0103", f"`{text}` is not an operator here", span, help=help, fix=fix and Fix(span, fix))
+        return token(meant, fix or text)
+    if kind == "BAD_NUMBER":
+        fixed = _mended_number(text)
+        help = f"write {fixed}" if fixed else "a number is an int (`64`), a float (`0.5`, `1e-5`) or a size (`3x3`)"
+        diagnostics.error("E0103", f"`{text}` is not a number", span, help=help, fix=Fix(span, fixed) if fixed else None)
+        return token("FLOAT" if fixed and not fixed.isdigit() else "INT", fixed or "1")
+    if kind == "SINGLE_QUOTED":
+        if len(text) > 1 and text.endswith("'"):
+            inner = text[1:-1].replace('"', '\\"')
+            fix = Fix(span, f'"{inner}"')
+            diagnostics.error("E0103", "strings are in double quotes", span, help=f"write {fix.text}", fix=fix)
+            return token("STRING", fix.text)
+        diagnostics.error("E0103", "`'` has no meaning here", span, help="strings are in double quotes")
+        return None
+    if kind == "OPEN_STRING":
+        diagnostics.error("E0104", "this string has no end", span, help='a string ends with `"`, on the line it starts on')
+        return token("STRING", text.rstrip("\\") + '"')
+    help = "names are made of the letters a to z, digits and `_`" if any(c.isalpha() for c in text) else None
+    shown = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    diagnostics.error("E0103", f"`{shown}` has no meaning here", span, help=help)
+    return token("NAME", "_") if help else None
+
+
+def _mended_number(text: str) -> str | None:
+    plain = text.replace("_", "")
+    if plain.startswith("."):
+        plain = "0" + plain
+    if plain.endswith("."):
+        plain += "0"
+    return plain if plain != text and re.fullmatch(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", plain) else None
+
+
+# ---------------------------------------------------------------- brackets
+
+
+@dataclass(slots=True)
+class Paired:
+    """Tokens whose brackets all pair: `partner` leads from the index of each opening one to its closing one.
+
+    `doubtful` are the stretches of text in which a bracket was missing: nothing more need be said of them.
+    """
+
+    tokens: list[Token]
+    partner: dict[int, int]
+    doubtful: list[tuple[int, int]] = field(default_factory=list)
+
+
+def pair(source: Source, tokens: list[Token], diagnostics: Diagnostics) -> Paired:
+    """Pairs the brackets; missing ones are reported and put in, stray ones reported and left out. Raises TooDeep."""
+    partner: dict[int, int] = {}
+    open_: list[int] = []
+    missing: list[tuple[int, int]] = []  # the index of an opening bracket, the index before which its end is put
+    stray: set[int] = set()
+
+    def unclosed(lost: list[int], at: int) -> None:
+        for index in lost:
+            missing.append((index, _line_end(tokens, partner, index, at)))
+        marks = [Mark(span_of(source, tokens[lost[-1]]), "opened here")]
+        if at < len(tokens):
+            marks.append(Mark(span_of(source, tokens[at]), "still open here"))
+        what = tokens[lost[-1]].value
+        diagnostics.error("E0102", f"`{what}` is never closed", *marks, help=f"add `{_TEXT[_CLOSER[tokens[lost[-1]].type]]}`")
+
+    for i, token in enumerate(tokens):
+        kind = token.type
+        if kind in _CLOSER:
+            open_.append(i)
+            if len(open_) > MAX_NESTING:
+                diagnostics.error("E0105", f"brackets nest deeper than {MAX_NESTING}", span_of(source, token))
+                raise TooDeep
+        elif kind in _OPENER:
+            if open_ and tokens[open_[-1]].type == _OPENER[kind]:
+                partner[open_.pop()] = i
+                continue
+            j = _match(source, tokens, open_, i)
+            if j is None:
+                stray.add(i)
+                diagnostics.error("E0102", f"`{token.value}` closes nothing", span_of(source, token), help="remove it")
+            else:
+                unclosed(open_[j + 1 :], i)
+                partner[open_[j]] = i
+                del open_[j:]
+        elif kind == "NAME" and open_ and _declares(tokens, i):
+            unclosed(open_, i)
+            open_ = []
+    if open_:
+        unclosed(open_, len(tokens))
+    if not missing and not stray:
+        return Paired(tokens, partner)
+    return _mended(tokens, missing, stray)
+
+
+def _match(source: Source, tokens: list[Token], open_: list[int], at: int) -> int | None:
+    """The place in `open_` of what the closing bracket at `at` closes, though others stand open within it."""
+    opener = _OPENER[tokens[at].type]
+    line = None
+    for j in range(len(open_) - 1, -1, -1):
+        kind = tokens[open_[j]].type
+        if kind == opener:
+            return j
+        if kind == "LBRACE":
+            # A `)` does not end the statements of a body, unless all of it stands on one line.
+            line = line or source.position(tokens[at].start_pos or 0)[0]
+            if source.position(tokens[open_[j]].start_pos or 0)[0] != line:
+                return None
+    return None
+
+
+def _line_end(tokens: list[Token], partner: dict[int, int], opener: int, before: int) -> int:
+    """Where the missing end of a bracket is put: at the end of its line; at `before` for a brace, or a bracket that ends its line."""
+    if tokens[opener].type == "LBRACE" or opener + 1 >= before or tokens[opener + 1].type == "NEWLINE":
+        return before
+    i = opener + 1
+    while i < before and tokens[i].type != "NEWLINE":
+        i = partner.get(i, i) + 1
+    return min(i, before)
+
+
+def _declares(tokens: list[Token], i: int) -> bool:
+    """Whether a declaration starts here that can stand in no body: what is open before it was to be closed."""
+    if i + 2 >= len(tokens) or tokens[i - 1].type != "NEWLINE" or tokens[i + 1].type != "NAME":
+        return False
+    following = {"block": ("LPAR", "LBRACE"), "model": ("LPAR", "LBRACE", "EQUAL"), "fn": ("LPAR",)}
+    if tokens[i].value == "from":
+        return tokens[i + 2].type == "DOT" or tokens[i + 2].value == "import"
+    return tokens[i + 2].type in following.get(tokens[i].value, ())
+
+
+def _mended(tokens: list[Token], missing: list[tuple[int, int]], stray: set[int]) -> Paired:
+    put: dict[int, list[int]] = {}
+    for opener, before in missing:
+        put.setdefault(before, []).append(opener)
+    paired = Paired([], {})
+    open_: list[int] = []
+    for i in range(len(tokens) + 1):
+        # The inner ones end first.
+        for opener in sorted(put.get(i, ()), reverse=True):
+            kind = _CLOSER[tokens[opener].type]
+            at = (tokens[i - 1].end_pos or 0) if i else 0
+            paired.doubtful.append((tokens[opener].start_pos or 0, at))
+            if open_:
+                paired.partner[open_.pop()] = len(paired.tokens)
+            paired.tokens.append(Token(kind, _TEXT[kind], at, None, None, None, None, at))
+        if i == len(tokens) or i in stray:
+            continue
+        if tokens[i].type in _CLOSER:
+            open_.append(len(paired.tokens))
+        elif tokens[i].type in _OPENER and open_:
+            paired.partner[open_.pop()] = len(paired.tokens)
+        paired.tokens.append(tokens[i])
+    return paired
+
+
+# ---------------------------------------------------------------- newlines and keywords
+
+_AFTER_OPERAND: Final = frozenset({"and", "or", "if", "else", "in", "as", "via", "import"})
+_OPERAND: Final = frozenset(
+    {"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "RPAR", "RSQB", "RBRACE", "RESIDUAL"}
+)
+_VALUE_WORDS: Final = frozenset({"not", "true", "false", "none"})
+_BEFORE_NAME: Final = frozenset({"let", "for", "block", "model", "fn", "from", "default", "input", "output"})
+_BEFORE_VALUE: Final = frozenset({"if", "repeat", "require"})
+_ITEM_ENDS: Final = frozenset({"ARROW", "COLON", "EQUAL", "NEWLINE", "RBRACE", "RPAR", "COMMA", "$END"})
+_NAMING: Final = frozenset({"LET", "FOR", "BLOCK", "MODEL", "FN", "FROM", "DEFAULT", "INPUT", "OUTPUT", "DOT", "AS", "IMPORT"})
+_STATEMENT_STARTS: Final = frozenset({"NEWLINE", "LBRACE", "$START"})
+_ITEM_STARTS: Final = _STATEMENT_STARTS | {"ARROW", "COLON", "VIA"}
+
+
+class _Filter:
+    """One walk over paired tokens. `inside` holds what each open bracket is: a body, a parallel, parameters, or values."""
+
+    def __init__(self, paired: Paired, keywords: dict[str, str], value: bool) -> None:
+        self.tokens, self.partner, self.keywords = paired.tokens, paired.partner, keywords
+        self.inside = ["values" if value else "body"]
+        self.last = ["LPAR" if value else "$START"] * 3
+        """The kinds of the tokens given last, the newest first."""
+
+    def kind_at(self, i: int) -> str:
+        return self.tokens[i].type if i < len(self.tokens) else "$END"
+
+    def run(self) -> list[Token]:
+        kept: list[Token] = []
+        newline: Token | None = None
+        inside, keywords = self.inside, self.keywords
+        last = self.last
+        for i, token in enumerate(self.tokens):
+            kind = token.type
+            if kind == "NAME":
+                if token.value in keywords:
+                    kind = self.keyword(i, token.value)
+                    token.type = kind
+            elif kind == "NEWLINE":
+                newline = newline or token
+                if self.separates(i):
+                    token = newline
+                else:
+                    if self.kind_at(i + 1) != "NEWLINE":
+                        newline = None
+                    continue
+                newline = None
+            elif kind == "LPAR":
+                inside.append(self.parenthesis())
+            elif kind == "LSQB":
+                inside.append("values")
+            elif kind == "LBRACE":
+                inside.append("body")
+            elif kind in _OPENER:
+                inside.pop()
+            last[2] = last[1]
+            last[1] = last[0]
+            last[0] = kind
+            kept.append(token)
+        return kept
+
+    def separates(self, i: int) -> bool:
+        """Whether the newline at `i` ends a statement."""
+        if self.inside[-1] != "body" or self.last[0] in ("$START", "NEWLINE", "LBRACE", "ARROW"):
+            return False
+        following = self.kind_at(i + 1)
+        if following in ("NEWLINE", "ARROW", "RBRACE", "$END"):
+            return False
+        joins = self.last[0] == "RBRACE" and following == "NAME" and self.tokens[i + 1].value == "else"
+        return not (joins and (self.kind_at(i + 2) == "LBRACE" or self.word_at(i + 2) == "if"))
+
+    def word_at(self, i: int) -> str | None:
+        return self.tokens[i].value if self.kind_at(i) == "NAME" else None
+
+    def parenthesis(self) -> str:
+        """What the `(` after the last token opens."""
+        if self.starts_item():
+            return "parallel"
+        if self.last[0] == "NAME" and self.last[1] in ("BLOCK", "MODEL", "FN"):
+            return "parameters"
+        return "values"
+
+    def starts_item(self) -> bool:
+        last = self.last[0]
+        return last in _ITEM_STARTS or (last in ("LPAR", "COMMA") and self.inside[-1] == "parallel")
+
+    def keyword(self, i: int, word: str) -> str:
+        """The terminal that a word is at this place: its keyword's, or NAME."""
+        last, following = self.last[0], self.kind_at(i + 1)
+        if word in _AFTER_OPERAND and last in _OPERAND:
+            keyword = True
+        elif word in _VALUE_WORDS:
+            keyword = (
+                last not in _OPERAND
+                and last not in _NAMING
+                and not self.starts_item()
+                and following not in ("EQUAL", "COLON")
+                and self.inside[-1] != "parameters"
+            ) or (self.inside[-1] == "parameters" and last == "EQUAL")
+        elif word in ("residual", "dense"):
+            opens = following == "LBRACE" or (word == "residual" and self.word_at(i + 1) in ("if", "via"))
+            keyword = opens and self.starts_item()
+        elif last in _STATEMENT_STARTS:
+            keyword = (
+                (word in _BEFORE_NAME and following == "NAME")
+                or (word == "expect" and following == "LSQB")
+                or (word in _BEFORE_VALUE and self.takes_value(i, word))
+            )
+        else:
+            keyword = word == "if" and last == "ELSE" and self.last[1] == "RBRACE"
+        return self.keywords[word] if keyword else "NAME"
+
+    def takes_value(self, i: int, word: str) -> bool:
+        """Whether `if`, `repeat` or `require` at `i` starts a statement: an item ends, or goes on with an arrow, behind it."""
+        i += 1
+        if self.kind_at(i) == "LPAR" and word != "require":
+            i = self.partner[i] + 1
+        if self.kind_at(i) == "NEWLINE" and self.kind_at(i + 1) == "LBRACE":
+            return True
+        return self.kind_at(i) not in _ITEM_ENDS
+
+
+def classify(paired: Paired, keywords: dict[str, str], *, value: bool = False) -> list[Token]:
+    """The tokens as the grammar reads them: keywords told from names, newlines only where they end a statement.
+
+    `value` says that the text is a single value rather than a file.
+    """
+    return _Filter(paired, keywords, value).run()

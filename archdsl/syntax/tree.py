@@ -1,0 +1,370 @@
+"""The syntax tree of a .arch file: frozen dataclasses, each with the span of text that it was read from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archdsl.source import Source, Span
+
+# ---------------------------------------------------------------- values
+
+
+@dataclass(frozen=True, slots=True)
+class Literal:
+    """An int, float, string, bool, or None (written `none`)."""
+
+    span: Span
+    value: int | float | str | bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLiteral:
+    """`3x3`, `1x7x7`."""
+
+    span: Span
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A bare name in a value; `it` included."""
+
+    span: Span
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListValue:
+    span: Span
+    items: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """`-x`, `+x`, `not x`."""
+
+    span: Span
+    operator: str
+    operand: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """Arithmetic, a comparison, `and`, `or`. The operator as it is written."""
+
+    span: Span
+    operator: str
+    left: Value
+    right: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Conditional:
+    """`a if c else b`."""
+
+    span: Span
+    condition: Value
+    then: Value
+    otherwise: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    span: Span
+    base: Value
+    index: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """`it.channels`, `x.size`, `x.shape`."""
+
+    span: Span
+    base: Value
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """A function called in a value: `max(a, b)`."""
+
+    span: Span
+    function: Name
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """`a..b` (without b), or `a..=b`."""
+
+    span: Span
+    start: Value
+    stop: Value
+    inclusive: bool
+
+
+Value = Literal | SizeLiteral | Name | ListValue | Unary | Binary | Conditional | Index | Attribute | Apply | Range
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument of a call, by position (`name` is None) or by name."""
+
+    span: Span
+    name: str | None
+    value: Value
+
+
+# ---------------------------------------------------------------- items
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label before an item. `parts` are pieces of text and, in a quoted label, the values between braces."""
+
+    span: Span
+    parts: tuple[str | Value, ...]
+    quoted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """`(left, right):` names the results of a parallel value; `_` names none."""
+
+    span: Span
+    names: tuple[Name, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """`conv(64, 3)`, or a bare name (`arguments` is None): an operation, a block, or, first in a chain, a label."""
+
+    span: Span
+    label: Label | Pattern | None
+    name: Name
+    arguments: tuple[Argument, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """`{ … }`: statements in sequence; an empty one is the identity. `span` includes the braces."""
+
+    span: Span
+    label: Label | Pattern | None
+    statements: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """`( a, b, … )`: every chain receives the tensor that flows in."""
+
+    span: Span
+    label: Label | Pattern | None
+    branches: tuple[Chain, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Residual:
+    """`residual [if condition] [via ITEM] { … }`."""
+
+    span: Span
+    label: Label | Pattern | None
+    condition: Value | None
+    via: Item | None
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """`dense { … }`."""
+
+    span: Span
+    label: Label | Pattern | None
+    body: Body
+
+
+Item = Call | Body | Parallel | Residual | Dense
+
+
+# ---------------------------------------------------------------- statements
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """`ITEM -> ITEM -> …`."""
+
+    span: Span
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Let:
+    span: Span
+    name: Name
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    span: Span
+    names: tuple[Name, ...]
+    values: Value
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    span: Span
+    count: Value
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class If:
+    """`branches` are (condition, body) in order; `otherwise` the body of a last `else`."""
+
+    span: Span
+    branches: tuple[tuple[Value, Body], ...]
+    otherwise: Body | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One size of an `input`: `_` (a Name), a name, a name with the size to show (`H = 224`), or any value."""
+
+    span: Span
+    value: Value
+    example: Value | None
+
+
+@dataclass(frozen=True, slots=True)
+class InputTensor:
+    span: Span
+    name: Name
+    dimensions: tuple[Dimension, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    span: Span
+    tensors: tuple[InputTensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputTensor:
+    """`label`, `name = label`, either with `if training`. `name` is the label's own name where none is given."""
+
+    span: Span
+    name: Name
+    label: Name
+    training: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    span: Span
+    tensors: tuple[OutputTensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expect:
+    """`expect [2 * C, H / 2, _]`; `_` is a Name."""
+
+    span: Span
+    dimensions: tuple[Value, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Require:
+    span: Span
+    condition: Value
+    message: Value | None
+
+
+# ---------------------------------------------------------------- declarations
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """`name` or `name as alias`; `alias` is the name itself where none is given."""
+
+    span: Span
+    name: Name
+    alias: Name
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """`from layers import conv_bn, se as squeeze`; `module` as written, dots included."""
+
+    span: Span
+    module: Name
+    names: tuple[Imported, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    span: Span
+    name: Name
+    default: Value | None
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """`fn NAME(params) = value`."""
+
+    span: Span
+    name: Name
+    parameters: tuple[Parameter, ...]
+    value: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """`block NAME(params) { … }`; `doc` is the string that stands first in its body, which then is not in the body."""
+
+    span: Span
+    name: Name
+    parameters: tuple[Parameter, ...]
+    doc: str | None
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """`model NAME(params) { … }`."""
+
+    span: Span
+    name: Name
+    parameters: tuple[Parameter, ...]
+    doc: str | None
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """`model NAME = FAMILY(args)`."""
+
+    span: Span
+    name: Name
+    family: Name
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """`default OP(args)`."""
+
+    span: Span
+    operation: Name
+    arguments: tuple[Argument, ...]
+
+
+Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | Require | Default
+Declaration = Import | Let | Function | Block | Model | Member | Default
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    source: Source
+    declarations: tuple[Declaration, ...]

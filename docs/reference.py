@@ -1,0 +1,50 @@
+"""Writes the operations into docs/language.md, from their own classes: `make docs`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from itertools import groupby
+from pathlib import Path
+
+from archdsl.ops import OPERATIONS
+from archdsl.ops.base import Operation, Rules
+
+PAGE = Path(__file__).with_name("language.md")
+MARKERS = re.compile(r"(?<=<!-- operations: made by `make docs` -->\n).*(?=<!-- end of operations -->)", re.DOTALL)
+
+
+def operations() -> str:
+    """A table of all operations, then a section for each family with an entry for each operation."""
+    first_lines = {name: documentation(cls).partition("\n")[0] for name, cls in OPERATIONS.items()}
+    rows = [f"| [`{name}`](#{name}) | {line} |\n" for name, line in first_lines.items()]
+    parts = ["\n| operation | |\n| --- | --- |\n", *rows]
+    for family, members in groupby(OPERATIONS.values(), key=lambda cls: cls.family):
+        parts.append(f"\n### {family.capitalize()}\n")
+        parts.extend(entry(cls) for cls in members)
+    return "".join(parts) + "\n"
+
+
+def entry(cls: type[Operation]) -> str:
+    """One operation: its call with the defaults, its documentation, an example with the sizes."""
+    return f"\n#### {cls.name}\n\n`{cls.signature()}`\n\n{documentation(cls)}\n\n{example(cls)}\n"
+
+
+def documentation(cls: type[Operation]) -> str:
+    return inspect.getdoc(cls) or ""
+
+
+def example(cls: type[Operation]) -> str:
+    first = cls.examples[0]
+    results = cls.parse(first.arguments).infer(first.inputs, Rules())
+    sizes = [", ".join(str(list(shape)) for shape in shapes) for shapes in (first.inputs, results)]
+    return f"`{cls.spell(first.arguments)}` takes {sizes[0]} to {sizes[1]}."
+
+
+def renewed(page: str) -> str:
+    """The page with the operations as they are now."""
+    return MARKERS.sub(lambda _: operations(), page)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(renewed(PAGE.read_text("utf-8")), "utf-8")

@@ -1,0 +1,76 @@
+"""Runs the PyTorch form of an operation, as a generated module would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from archdsl import dims
+from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm, Shape
+
+
+def names(helper: str | None) -> dict[str, object]:
+    """What a form may refer to, its helper included."""
+    found: dict[str, object] = {"torch": torch, "nn": nn, "F": F, "Tensor": Tensor}
+    if helper is not None:
+        exec(helper, found)
+    return found
+
+
+def value(argument: object, sizes: Mapping[str, int]) -> object:
+    if isinstance(argument, tuple):
+        return tuple(value(a, sizes) for a in argument)
+    return dims.evaluate(argument, sizes) if isinstance(argument, dims.Expr) else argument
+
+
+class Built(nn.Module):
+    """A module with one operation, under the name `op` where it owns anything."""
+
+    def __init__(self, operation: Operation, shapes: tuple[Shape, ...], sizes: Mapping[str, int] | None = None) -> None:
+        super().__init__()
+        self.form = form = operation.torch(shapes, operation.infer(shapes, rules_free()))
+        known = {} if isinstance(form, ParameterForm) else names(form.helper)
+        tensors = [f"x[{i}]" for i in range(len(shapes))]
+        if isinstance(form, ModuleForm):
+            constructor = eval(form.constructor, known)
+            positional = [value(a.value, sizes or {}) for a in form.arguments if a.name is None]
+            named = {a.name: value(a.value, sizes or {}) for a in form.arguments if a.name is not None}
+            self.op = constructor(*positional, **named, **({"device": "cpu"} if form.factory else {}))
+            for name, start in form.fill.items():
+                with torch.no_grad():
+                    self.op.get_parameter(name).copy_(torch.tensor(start))
+            for name in form.frozen:
+                self.op.get_parameter(name).requires_grad_(False)
+            self.run = lambda x: self.op(*x)
+            return
+        if isinstance(form, FunctionForm):
+            literals = {a.name: repr(value(a.value, sizes or {})) for a in form.arguments}
+            source = form.template.format(*tensors, all=", ".join(tensors), **literals)
+        else:
+            self.op = nn.Parameter(torch.full(form.shape, form.fill))
+            source = form.template.format(*tensors, parameter="op")
+        function = eval(f"lambda x, op: {source}", known)
+        self.run = lambda x: function(x, getattr(self, "op", None))
+
+    def forward(self, *x: Tensor) -> object:
+        return self.run(x)
+
+
+def rules_free():  # type: ignore[no-untyped-def]
+    from archdsl.ops.base import Rules
+
+    return Rules()
+
+
+def tensors(shapes: tuple[tuple[int, ...], ...], batch: int = 2) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(batch, *shape, generator=generator) for shape in shapes]
+
+
+def shapes_of(result: object) -> tuple[tuple[int, ...], ...]:
+    """The sizes of one tensor or several, without the batch."""
+    found = [result] if isinstance(result, Tensor) else list(result)  # type: ignore[call-overload]
+    return tuple(tuple(t.shape[1:]) for t in found)

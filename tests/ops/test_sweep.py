@@ -1,0 +1,153 @@
+"""Every example of every operation, held against PyTorch: sizes, weights, arithmetic, and what sizes are refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from archdsl import dims
+from archdsl.dims import Dim, SizeSet
+from archdsl.ops import OPERATIONS
+from archdsl.ops.base import Example, FunctionForm, ModuleForm, Operation, OperationError, Rules, Shape
+from tests.ops.forms import Built, shapes_of, tensors
+
+CASES = [
+    pytest.param(cls, example, id=f"{cls.spell(example.arguments)} of {'+'.join(str(list(s)) for s in example.inputs)}")
+    for cls in OPERATIONS.values()
+    for example in cls.examples
+]
+every_example = pytest.mark.parametrize(("cls", "example"), CASES)
+
+
+@pytest.mark.parametrize("cls", OPERATIONS.values(), ids=OPERATIONS)
+def test_has_what_the_docs_need(cls: type[Operation]) -> None:
+    assert cls.examples
+    assert cls.__doc__ and cls.__doc__.splitlines()[0].endswith((".", ":", ","))
+    assert cls.__doc__ is not Operation.__doc__ and len(cls.__doc__) < 1200
+    for example in cls.examples:
+        assert cls.parse(example.arguments).caption(len(example.inputs[0]) - 1)
+
+
+@every_example
+def test_sizes_and_weights_are_pytorchs(cls: type[Operation], example: Example) -> None:
+    operation = cls.parse(example.arguments)
+    rules = Rules()
+    predicted = operation.infer(example.inputs, rules)
+    assert not rules.constraints  # known sizes are decided at once
+    assert len(predicted) == operation.results(len(example.inputs))
+
+    module = Built(operation, example.inputs).eval()
+    assert shapes_of(module(*tensors(example.inputs))) == predicted
+
+    parameters = dict(module.named_parameters())
+    state = {
+        name.removeprefix("op").removeprefix("."): (
+            tuple(tensor.shape),
+            name not in parameters,
+            name in parameters and parameters[name].requires_grad,
+            str(tensor.dtype).removeprefix("torch.").replace("float32", "float"),
+        )
+        for name, tensor in module.state_dict().items()
+    }
+    owned = operation.weights(example.inputs)
+    assert {w.name: (w.shape, w.buffer, w.trainable, w.dtype) for w in owned} == state
+    assert [w.name for w in owned] == list(state)
+    if isinstance(module.form, ModuleForm) and not module.form.owns:
+        assert not owned
+
+
+@every_example
+def test_macs_are_half_of_pytorchs_flops(cls: type[Operation], example: Example) -> None:
+    operation = cls.parse(example.arguments)
+    module = Built(operation, example.inputs).eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(*tensors(example.inputs, batch=1))
+    macs = operation.macs(example.inputs, operation.infer(example.inputs, Rules()))
+    assert 2 * macs == counter.get_total_flops()
+
+
+def with_free_sizes(inputs: tuple[tuple[int, ...], ...]) -> tuple[Shape, ...]:
+    """The inputs with a free size for each spatial axis; further ones keep their distance to the first, and 1 stays."""
+    names = [dims.free(name) for name in "DHW"]
+    first = next((s for s in inputs if 1 not in s[1:]), inputs[0])
+
+    def size(axis: int, n: int) -> Dim:
+        return n if axis == 0 or (n == 1 and len(inputs) > 1) else names[axis - 1] + (n - first[axis])
+
+    return tuple(tuple(size(axis, n) for axis, n in enumerate(shape)) for shape in inputs)
+
+
+SPATIAL = [
+    case for case in CASES if len(case.values[1].inputs[0]) > 1 and case.values[0].name not in ("flatten", "reshape")
+]
+
+
+@pytest.mark.parametrize(("cls", "example"), SPATIAL)
+def test_free_sizes_say_what_pytorch_does_at_each(cls: type[Operation], example: Example) -> None:
+    operation = cls.parse(example.arguments)
+    shapes = with_free_sizes(example.inputs)
+    rules = Rules()
+    predicted = operation.infer(shapes, rules)
+    module = Built(operation, shapes).eval()
+    if isinstance(module.form, (ModuleForm, FunctionForm)):  # one text for all sizes
+        assert module.form == Built(operation, example.inputs).form
+
+    for n in range(1, 11):
+        sizes = {"D": n, "H": n + 1, "W": n + 3}
+        here = tuple(tuple(dims.evaluate(d, sizes) for d in shape) for shape in shapes)
+        if any(d < 1 for shape in here for d in shape):
+            continue
+        valid = all(
+            sizes[variable] in constraint.narrow(SizeSet.everything())
+            for constraint, _ in rules.constraints
+            for variable in constraint.variables
+        )
+        if valid:
+            expected = tuple(tuple(dims.evaluate(d, sizes) for d in shape) for shape in predicted)
+            assert operation.infer(here, Rules()) == expected
+            assert shapes_of(module(*tensors(here))) == expected
+        else:
+            with pytest.raises(OperationError):
+                operation.infer(here, Rules())
+            assert refuses(module, here)
+
+
+def refuses(module: nn.Module, shapes: tuple[tuple[int, ...], ...]) -> bool:
+    """Whether PyTorch raises, or gives nothing, at these sizes."""
+    try:
+        return any(0 in shape or min(shape) < 0 for shape in shapes_of(module(*tensors(shapes))))
+    except (RuntimeError, ValueError):
+        return True
+
+
+HELPED = [
+    case
+    for case in CASES
+    if getattr(Built(case.values[0].parse(case.values[1].arguments), case.values[1].inputs).form, "helper", None)
+]
+
+
+@pytest.mark.parametrize("take", ["compile", "export"])
+@pytest.mark.parametrize(("cls", "example"), HELPED)
+def test_helpers_are_taken_by_compile_and_export(cls: type[Operation], example: Example, take: str) -> None:
+    module = Built(cls.parse(example.arguments), example.inputs).eval()
+    inputs = tensors(tuple((s[0], *(16 + n for n in s[1:])) if len(s) > 1 else s for s in example.inputs))
+    if cls.name == "pixel_unshuffle":
+        inputs = tensors(tuple((s[0], *(4 * n for n in s[1:])) for s in example.inputs))
+    torch._dynamo.reset()
+    if take == "compile":
+        taken = torch.compile(module, fullgraph=True, dynamic=True, backend="eager")
+    else:
+        Dim = torch.export.Dim
+        names = [{a: Dim.AUTO for a in range(x.ndim) if a != 1} for x in inputs]
+        taken = torch.export.export(module, tuple(inputs), dynamic_shapes=(tuple(names),)).module()
+    with torch.no_grad():
+        wanted, found = module(*inputs), taken(*inputs)
+    for a, b in zip(
+        [wanted] if isinstance(wanted, torch.Tensor) else wanted,
+        [found] if isinstance(found, torch.Tensor) else found,
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)

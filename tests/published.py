@@ -1,0 +1,67 @@
+"""Facts of published models (torchvision's), and a module held against them.
+
+A file of `tests/data/models` holds `state` (key -> shape), `parameters`, `macs` (of convolutions and matrix products at
+`input`), and `probe`: what the published model gives in eval mode for a state and an input made by formula,
+    value[i] of tensor KEY = frac((i + 1) * 0.6180339887498949 + crc32(KEY) / 2**32), row-major, in float64,
+scaled as `fill` below says.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+FOLDER = Path(__file__).parent / "data" / "models"
+NAMES = sorted(p.stem for p in FOLDER.glob("*.json"))
+
+
+def facts(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((FOLDER / f"{name}.json").read_text())
+    return found
+
+
+def family(name: str) -> str:
+    """The file of specs/ that holds a published model."""
+    if name.startswith(("resnext", "wide_resnet")):
+        return "resnet"
+    return name.split("_")[0].rstrip("0123456789") or name
+
+
+def sequence(key: str, count: int) -> Tensor:
+    steps = torch.arange(1, count + 1, dtype=torch.float64)
+    return (steps * 0.6180339887498949 + zlib.crc32(key.encode()) / 2**32) % 1.0
+
+
+@torch.no_grad()
+def fill(model: nn.Module) -> None:
+    for key, tensor in model.state_dict().items():
+        value = sequence(key, tensor.numel()).reshape(tensor.shape)
+        if key.endswith("num_batches_tracked"):
+            value = torch.zeros_like(value)
+        elif key.endswith("running_var"):
+            value = 0.5 + value
+        elif tensor.dim() <= 1:
+            value = 0.75 + value / 2 if key.endswith("weight") else (value - 0.5) / 5
+        else:
+            value = (value - 0.5) * 2 * math.sqrt(3 * tensor.shape[0] / tensor.numel())
+        tensor.copy_(value)
+
+
+@torch.no_grad()
+def probe_error(model: nn.Module, fact: dict[str, Any]) -> float:
+    """How far the model's numbers are from the published one's, in standard deviations of its output."""
+    model.eval()
+    fill(model)
+    size = fact["input"]
+    image = ((sequence("input", math.prod(size)) - 0.5) * 2).reshape(size).float()
+    output = model(image)
+    assert list(output.shape) == fact["output"]
+    values = output.double().flatten()[:: fact["probe"]["every"]][:32]
+    wanted = torch.tensor(fact["probe"]["values"], dtype=torch.float64)
+    return float((values - wanted).abs().max() / fact["probe"]["std"])

@@ -1,0 +1,107 @@
+"""The house's order: every module imports only from rooms below its own, and torch is nobody's but load()'s."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "archdsl"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# From the bottom up. A room is a module or a package; within one, imports are its own affair.
+ORDER = [
+    ["source"],
+    ["diagnostics", "files"],
+    ["dims"],
+    ["ops"],
+    ["syntax"],
+    ["graph"],
+    ["values"],
+    ["modules"],
+    ["elaborate"],
+    ["checker"],
+    ["analysis"],
+    ["backends"],
+    ["compiler"],
+    ["report", "importer"],
+    ["cli"],
+]
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """The names of ours that a module imports, deferred imports included, those for type checkers alone not."""
+    found: set[str] = set()
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            stack.extend(node.orelse)
+            continue
+        if isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            # `from archdsl import dims` is dims, and `from archdsl import __version__` the package itself.
+            found |= {f"archdsl.{a.name}" for a in node.names} if module == "archdsl" else {module}
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names}
+        stack.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_downwards(path: Path) -> None:
+    here = room(path)
+    names = imported(ast.parse(path.read_text("utf-8")))
+    assert not {n for n in names if n.partition(".")[0] == "torch"}
+    if here == "__init__":
+        return
+    for name in names:
+        parts = name.split(".")
+        if parts[0] == "archdsl" and len(parts) > 1 and parts[1] in LEVEL and parts[1] != here:
+            assert LEVEL[parts[1]] < LEVEL[here], f"{here} imports {parts[1]}"
+
+
+def test_every_room_has_its_place() -> None:
+    assert {room(p) for p in MODULES} - {"__init__"} == set(LEVEL)
+
+
+def test_backends_do_not_import_each_other() -> None:
+    for path in (PACKAGE / "backends").rglob("*.py"):
+        own = path.relative_to(PACKAGE / "backends").with_suffix("").parts[0]
+        for name in imported(ast.parse(path.read_text("utf-8"))):
+            if name.startswith("archdsl.backends."):
+                assert name.split(".")[2] == own
+
+
+COMMANDS = [
+    ["check", "resnet:resnet18"],
+    ["show", "resnet:resnet18"],
+    ["build", "resnet:resnet18", "-o", "net.py"],
+    ["draw", "resnet:resnet18", "-o", "net.svg"],
+    ["list"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c[0])
+def test_torch_is_not_imported_by(command: list[str], tmp_path: Path) -> None:
+    code = f"""
+import sys
+from archdsl import cli
+status = cli.run({command!r})
+assert status == 0, status
+assert "torch" not in sys.modules and "numpy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env={"PYTHONPATH": str(ROOT)})
+
+
+def test_importing_the_package_is_cheap() -> None:
+    code = "import sys, archdsl; print({'click', 'lark', 'networkx', 'pydantic'} & set(sys.modules))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.strip() == "set()"

@@ -1,0 +1,57 @@
+"""The built wheel, installed elsewhere, does what the checkout does."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import archdsl
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the wheel's contents, laid out as pip does."""
+    folder = tmp_path_factory.mktemp("wheel")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
+    (wheel,) = folder.glob("*.whl")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder / "site"]
+    subprocess.run([*pip, wheel], check=True)
+    return folder / "site"
+
+
+def run(installed: Path, folder: Path, code: str) -> str:
+    env = {**os.environ, "PYTHONPATH": str(installed)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_wheel_compiles_its_library(installed: Path, tmp_path: Path) -> None:
+    code = """
+import archdsl, archdsl.importer
+from archdsl import cli
+print(archdsl.__file__)
+assert cli.run(["check", "lenet:lenet", "resnet:resnet18"]) == 0
+assert cli.run(["build", "lenet:lenet", "-o", "built.py"]) == 0
+assert cli.run(["draw", "lenet:lenet", "-o", "built.svg"]) == 0
+import built
+from archdsl.specs.lenet import lenet
+assert [k for k, _ in lenet().named_parameters()] == [k for k, _ in built.Lenet().named_parameters()]
+"""
+    out = run(installed, tmp_path, code)
+    assert out.splitlines()[0].startswith(str(installed))
+    assert "resnet18: " in out
+
+
+def test_the_wheel_holds_what_it_should(installed: Path) -> None:
+    version = archdsl.__version__
+    assert (installed / f"archdsl-{version}.dist-info").is_dir()
+    for folder in ("specs", "grammars"):
+        ours = {p.name for p in (ROOT / folder).iterdir()}
+        assert {p.name for p in (installed / "archdsl" / folder).iterdir()} == ours
+    assert (installed / "archdsl" / "py.typed").is_file()
+    assert not (installed / "tests").exists()

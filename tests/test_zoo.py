@@ -1,0 +1,78 @@
+"""Every model of specs/ against published numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+import archdsl
+from archdsl.analysis import costs
+from tests import published
+
+CONVOLUTIONS = ("conv", "upconv")
+
+
+def parameters(spec: str, **values: object) -> int:
+    return costs(archdsl.check(spec, **values)).total.parameters
+
+
+@pytest.mark.parametrize("name", published.NAMES)
+def test_published_model(name: str) -> None:
+    fact = published.facts(name)
+    spec = f"{published.family(name)}:{name}"
+    graph = archdsl.check(spec)
+    total = costs(graph, {s.name: 224 for s in graph.free}).total
+    assert total.macs == fact["macs"]
+    assert total.parameters == fact["parameters"]
+    model = archdsl.load(spec)
+    assert {k: list(t.shape) for k, t in model.state_dict().items()} == fact["state"]
+    assert sum(p.numel() for p in model.parameters()) == fact["parameters"]
+    assert published.probe_error(model, fact) < 1e-3
+
+
+def convolutions(spec: str) -> int:
+    return sum(n.operation.name in CONVOLUTIONS for n in archdsl.check(spec).nodes())
+
+
+@pytest.mark.parametrize(
+    ("spec", "count"),
+    [
+        ("unet:unet", 31_030_658),
+        ("fcdensenet:fcdensenet56", 1_376_795),
+        ("fcdensenet:fcdensenet67", 3_463_243),
+        ("fcdensenet:fcdensenet103", 9_322_091),
+        ("densenet:densenet264", 33_337_704),
+    ],
+)
+def test_parameters(spec: str, count: int) -> None:
+    assert parameters(spec) == count
+
+
+@pytest.mark.parametrize(
+    ("spec", "count"),
+    [
+        ("unet:unet", 23),
+        ("fcdensenet:fcdensenet56", 56),
+        ("fcdensenet:fcdensenet67", 67),
+        ("fcdensenet:fcdensenet103", 103),
+    ],
+)
+def test_convolutions(spec: str, count: int) -> None:
+    assert convolutions(spec) == count
+
+
+def test_resnet152_has_less_than_half_the_parameters_of_vgg19() -> None:
+    assert 2 * parameters("resnet:resnet152") < parameters("vgg:vgg19")
+
+
+@pytest.mark.parametrize(
+    ("spec", "size", "output"),
+    [
+        ("unet:unet", (572, 572), (2, 388, 388)),
+        ("fcdensenet:fcdensenet56", (360, 480), (11, 360, 480)),
+        ("fcdensenet:fcdensenet103", (360, 480), (11, 360, 480)),
+    ],
+)
+def test_sizes_in_and_out(spec: str, size: tuple[int, int], output: tuple[int, ...]) -> None:
+    graph = archdsl.check(spec)
+    shape = costs(graph, dict(zip(("H", "W"), size, strict=True))).shape(graph.outputs[0].tensor)
+    assert shape == output
