@@ -29,7 +29,7 @@ docs: $(READY)
 	$(BIN)/python docs/reference.py
 
 images: $(READY)
-	$(BIN)/archdsl draw examples/tiny.arch -o docs/images/tiny.svg
+	$(BIN)/archdsl draw examples/tiny.arch --direction right -o docs/images/tiny.svg
 
 tables: $(READY)
 	$(BIN)/python -m archdsl.syntax.build_tables

@@ -16,7 +16,8 @@ IntShape = tuple[int, ...]
 class Cost:
     """What a node or a scope costs for one sample. Costs add.
 
-    `trainable` and `frozen` are numbers of parameters, `buffers` of the state_dict's other numbers. `macs` are the multiply-accumulates
+    `trainable` and `frozen` are numbers of parameters, `buffers` of the state_dict's other numbers. `macs` are the
+    multiply-accumulates
     of convolutions and matrix products; biases, normalisation, activations and merges are not counted.
     """
 
@@ -62,23 +63,28 @@ def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> Analysis:
     Parameters of one path count once, at the first node that bears it.
     """
     values = {**graph.examples, **(sizes or {})}
-    shapes: list[tuple[IntShape, ...]] = []
+    shapes = sized_shapes(graph, values)
     nodes: list[Cost] = []
     scopes: dict[Scope, Cost] = {scope: Cost() for scope in graph.root.scopes()}
     owned: set[str] = set()
     for node in graph.nodes():
-        shapes.append(
-            tuple(tuple(evaluate(d, values) for d in graph.shape(Tensor(node.id, i))) for i in range(len(node.shapes)))
-        )
         incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
-        cost = Cost(macs=node.operation.macs(incoming, shapes[-1])) + _weights(node, incoming, owned)
+        cost = Cost(macs=node.operation.macs(incoming, shapes[node.id])) + _weights(node, incoming, owned)
         nodes.append(cost)
         scopes[node.scope] += cost
     # Inner scopes stand behind outer ones, so each is whole before it is added to its parent.
     for scope in reversed(list(graph.root.scopes())):
         if scope.parent is not None:
             scopes[scope.parent] += scopes[scope]
-    return Analysis(graph, values, tuple(shapes), tuple(nodes), scopes)
+    return Analysis(graph, values, shapes, tuple(nodes), scopes)
+
+
+def sized_shapes(graph: Graph, values: Mapping[str, int]) -> tuple[tuple[IntShape, ...], ...]:
+    """The sizes of each node's results, by node id, without the batch, for these values of the free sizes."""
+    return tuple(
+        tuple(tuple(evaluate(d, values) for d in graph.shape(Tensor(node.id, i))) for i in range(len(node.shapes)))
+        for node in graph.nodes()
+    )
 
 
 def _weights(node: Node, incoming: tuple[IntShape, ...], owned: set[str]) -> Cost:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import networkx as nx
-
-from archdsl.diagnostics import Diagnostics, Mark
+from archdsl.diagnostics import Diagnostics, Fix, Mark
 from archdsl.dims import Dim, DimError, SizeSet, describe_sizes, evaluate, free
-from archdsl.elaborate import call_notes, show_shape
+from archdsl.advice import Advice, advise, show_shape
+from archdsl.elaborate import call_notes
 from archdsl.graph import Demand, Graph, Narrowing, Tensor
 from archdsl.source import Span
 
@@ -36,15 +35,9 @@ def solve(graph: Graph, demands: Sequence[Demand], diagnostics: Diagnostics) -> 
             name, before, after = _narrow(demand, sets)
         except DimError as error:
             reported.add(where)
-            diagnostics.error(
-                "E0309",
-                str(error),
-                *_marks(graph, demand),
-                notes=[demand.error.message, *call_notes(demand.scope)],
-                help="give both axes one name, as in `input x[3, N, N]`, or pin the sizes"
-                if len(demand.constraint.variables) > 1
-                else None,
-            )
+            advice = _advice(graph, demand)
+            notes = [demand.error.message, *advice.notes, *call_notes(demand.scope)]
+            diagnostics.error("E0309", error.message, *advice.marks, notes=notes, help=error.help or advice.help)
             continue
         if after.is_empty:
             # The set stays as it was, so that what is independent of this mistake is still found.
@@ -64,15 +57,25 @@ def _narrow(demand: Demand, sets: Mapping[str, SizeSet]) -> tuple[str, SizeSet, 
     return variables[0], before, demand.constraint.narrow(before)
 
 
-def _marks(graph: Graph, demand: Demand) -> list[Mark]:
-    marks = [Mark(demand.span, "")]
+def _advice(graph: Graph, demand: Demand) -> Advice:
+    """Where a demand comes from: the node that makes it, or a line of the spec (`expect`, an exact division)."""
     if demand.node is not None and demand.node.span == demand.span:
-        for position in demand.error.inputs:
-            tensor = demand.node.inputs[position]
-            source = graph.node(tensor)
-            if source.span != demand.span:
-                marks.append(Mark(source.span, f"gives {show_shape(graph.shape(tensor))}"))
-    return marks
+        return advise(graph, demand.node, demand.error)
+    return Advice((Mark(demand.span),), (), demand.error.help, None)
+
+
+def _blame(graph: Graph, demand: Demand, notes: Sequence[str], diagnostics: Diagnostics) -> None:
+    """Reports a demand that cannot be met."""
+    advice = _advice(graph, demand)
+    code = "E0301" if demand.node is not None and demand.node.operation.inputs == "many" else "E0303"
+    diagnostics.error(
+        code,
+        demand.error.message,
+        *advice.marks,
+        notes=[*advice.notes, *notes, *call_notes(demand.scope)],
+        help=advice.help,
+        fix=advice.fix,
+    )
 
 
 def _report_empty(
@@ -83,20 +86,12 @@ def _report_empty(
     narrowings: Sequence[Narrowing],
     diagnostics: Diagnostics,
 ) -> None:
-    earlier = [n for n in narrowings if n.size == name]
-    message = demand.error.message
     notes = [f"it would need {demand.constraint.text}, which no {name} gives"]
+    earlier = [n for n in narrowings if n.size == name]
     if earlier:
         notes[0] += f" that is valid so far ({before.describe()})"
-        last = earlier[-1].demand.span
-        notes.append(f"the last line that narrowed {name} stands at {last}")
-    diagnostics.error(
-        _code(demand),
-        message,
-        *_marks(graph, demand),
-        notes=[*notes, *call_notes(demand.scope)],
-        help=demand.error.help,
-    )
+        notes.append(f"the last line that narrowed {name} stands at {earlier[-1].demand.span}")
+    _blame(graph, demand, notes, diagnostics)
 
 
 def _check_examples(graph: Graph, diagnostics: Diagnostics) -> None:
@@ -112,32 +107,19 @@ def _check_examples(graph: Graph, diagnostics: Diagnostics) -> None:
         if cause.after.maximum is not None and cause.before.maximum is None:
             if demand.span not in blamed:
                 blamed.add(demand.span)
-                note = f"it holds for {size.name} = {cause.after.describe().removeprefix('only ')} alone"
-                diagnostics.error(
-                    _code(demand),
-                    demand.error.message,
-                    *_marks(graph, demand),
-                    notes=[note, *call_notes(demand.scope)],
-                    help=demand.error.help,
-                )
+                alone = cause.after.describe().removeprefix("only ")
+                _blame(graph, demand, [f"it holds for {size.name} = {alone} alone"], diagnostics)
             continue
+        near = [n for n in valid.nearest(example) if n is not None]
         diagnostics.error(
             "E0320",
             f"{size.name} = {example} is not a valid size: {describe_sizes({size.name: valid})}",
             Mark(size.span, nearest_text(valid, example)),
-            Mark(demand.span, f"here {size.name} has to be {cause.after.describe()}"),
-            notes=[demand.error.message, *call_notes(demand.scope)],
-            help=_use_nearest(size.name, valid, example),
+            Mark(demand.span, f"here, {describe_sizes({size.name: cause.after})}"),
+            notes=[demand.error.message, *_advice(graph, demand).notes, *call_notes(demand.scope)],
+            help=f"write `{size.name} = {near[-1]}`" if near else None,
+            fix=Fix(size.span, f"{size.name} = {near[-1]}") if near else None,
         )
-
-
-def _code(demand: Demand) -> str:
-    return "E0301" if demand.node is not None and demand.node.operation.inputs == "many" else "E0303"
-
-
-def _use_nearest(name: str, valid: SizeSet, size: int) -> str | None:
-    near = [n for n in valid.nearest(size) if n is not None]
-    return f"write `{name} = {near[-1]}`" if near else None
 
 
 def nearest_text(valid: SizeSet, size: int) -> str:
@@ -187,14 +169,13 @@ def find_dead_ends(graph: Graph, diagnostics: Diagnostics) -> None:
     if not wanted or diagnostics.errors:
         return
     live = set(wanted)
-    stack = list(wanted)
-    while stack:
-        for before in graph.net.predecessors(stack.pop()):
-            if before not in live:
-                live.add(before)
-                stack.append(before)
+    # Ids are in topological order, so what reads a tensor is met before what gives it.
+    for node in reversed(list(graph.nodes())):
+        if node.id in live:
+            live.update(tensor.node for tensor in node.inputs)
+    used = {tensor.node for node in graph.nodes() for tensor in node.inputs}
     for node in graph.nodes():
-        if node.id not in live and not any(True for _ in graph.net.successors(node.id)):
+        if node.id not in live and node.id not in used:
             is_input = node.operation.name == "input"
             what = f"the input `{node.name}`" if is_input else f"the result of `{node.operation.name}` (`{node.path}`)"
             diagnostics.error(
@@ -208,7 +189,6 @@ def find_dead_ends(graph: Graph, diagnostics: Diagnostics) -> None:
 
 def verify(graph: Graph) -> None:
     """Asserts the invariants of a checked graph: what every later pass relies on."""
-    assert nx.is_directed_acyclic_graph(graph.net)
     paths: set[str] = set()
     for node in graph.nodes():
         assert all(t.node < node.id and t.index < len(graph.node(t).shapes) for t in node.inputs)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import gc
 import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
@@ -40,79 +41,74 @@ PIPE_CLOSED = 141
 
 PICTURES = (".svg", ".png", ".pdf", ".dot")
 
-Settings: TypeAlias = Sequence[tuple[str, str]]
+Command: TypeAlias = Callable[..., int]
+Settings: TypeAlias = Mapping[str, str]
 Sizes: TypeAlias = Sequence[tuple[int, ...]]
 
 
 # ---------------------------------------------------------------- arguments
 
 
-class SpecType(click.ParamType):
-    name = "spec"
+def complete_spec(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Families of the library and, behind a colon, models; files come from the shell."""
+    from archdsl import compiler
+    from archdsl.modules import library_families
 
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Families of the library and, behind a colon, models; files come from the shell."""
-        from archdsl import compiler
-
-        if ":" in incomplete:
-            file = incomplete.rpartition(":")[0]
-            try:
-                names = [f"{file}:{model.name}" for model in compiler.models(file)]
-            except Exception:  # a half-written file completes to nothing
-                names = []
-        else:
-            names = [f"{family}:" for family in compiler.library_families()]
-        found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
-        return found or [CompletionItem(incomplete, type="file")]
+    if ":" in incomplete:
+        file = incomplete.rpartition(":")[0]
+        try:
+            names = [f"{file}:{model.name}" for model in compiler.models(file)]
+        except Exception:  # a half-written file completes to nothing
+            names = []
+    else:
+        names = [f"{family}:" for family in library_families()]
+    found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
 
 
-class SizeType(click.ParamType):
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        parts = str(value).replace("×", "x").split("x")
+def parse_sizes(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> list[tuple[int, ...]]:
+    sizes = []
+    for text in given:
+        parts = text.replace("×", "x").split("x")
         if not all(p.isascii() and p.isdecimal() and len(p) < 10 and int(p) > 0 for p in parts):
-            self.fail(f"{value!r} is not a size such as 3x224x224", param, ctx)
-        return tuple(int(p) for p in parts)
+            raise click.BadParameter(f"{text!r} is not a size such as 3x224x224")
+        sizes.append(tuple(int(p) for p in parts))
+    return sizes
 
 
-class SettingType(click.ParamType):
-    name = "setting"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        name, sign, text = (part.strip() for part in str(value).partition("="))
-        if not sign or not name.isidentifier() or not text:
-            self.fail(f"{value!r} is not of the form NAME=VALUE", param, ctx)
-        return name, text
-
-
-class OutputType(click.ParamType):
-    """A file to write; None for standard output. A folder that is not there is said before any work."""
-
-    name = "file"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Path | None:
-        text = str(value)
-        if text == "-":
-            return None
-        path = Path(text)
-        if "\0" in text:
-            self.fail("a file name cannot hold a NUL", param, ctx)
-        if path.is_dir():
-            self.fail(f"{text} is a folder", param, ctx)
-        if not path.parent.is_dir():
-            self.fail(f"there is no folder {path.parent}", param, ctx)
-        return path
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [CompletionItem(incomplete, type="file")]
+def parse_settings(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+    settings = {}
+    for text in given:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not sign or not name.isidentifier() or not value:
+            raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE")
+        settings[name] = value
+    return settings
 
 
-spec_argument = click.argument("spec", type=SpecType())
+def parse_output(context: click.Context, parameter: click.Parameter, given: str | None) -> Path | None:
+    """The file to write; None for standard output. A folder that is not there is said before any work."""
+    if given is None or given == "-":
+        return None
+    path = Path(given)
+    if "\0" in given:
+        raise click.BadParameter("a file name cannot hold a NUL")
+    if path.is_dir():
+        raise click.BadParameter(f"{given} is a folder")
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {path.parent}")
+    return path
+
+
+def complete_file(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
+spec_argument = click.argument("spec", shell_complete=complete_spec)
 set_option = click.option(
     "--set",
     "settings",
-    type=SettingType(),
+    callback=parse_settings,
     multiple=True,
     metavar="NAME=VALUE",
     help="Sets a parameter of the model.",
@@ -120,7 +116,7 @@ set_option = click.option(
 size_option = click.option(
     "--size",
     "sizes",
-    type=SizeType(),
+    callback=parse_sizes,
     multiple=True,
     metavar="3x224x224",
     help="The size of the input, channels first, without the batch; of several inputs, one after the other.",
@@ -129,6 +125,18 @@ depth_option = click.option(
     "--depth", type=click.IntRange(0), metavar="N", help="Fold blocks that stand deeper than N within others."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
+
+
+def output_option(help: str, *, required: bool = False) -> Callable[[Command], Command]:
+    return click.option(
+        "-o",
+        "--output",
+        callback=parse_output,
+        required=required,
+        metavar="FILE",
+        shell_complete=complete_file,
+        help=help,
+    )
 
 
 # ---------------------------------------------------------------- commands
@@ -161,7 +169,7 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("specs", nargs=-1, required=True, type=SpecType(), metavar="SPEC...")
+@click.argument("specs", nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
 @set_option
 @size_option
 @json_option
@@ -219,7 +227,7 @@ def show(spec: str, settings: Settings, sizes: Sizes, depth: int | None, as_csv:
 
 @cli.command()
 @spec_argument
-@click.option("-o", "--output", type=OutputType(), required=True, help="A .svg, .png, .pdf or .dot file.")
+@output_option("A .svg, .png, .pdf or .dot file.", required=True)
 @set_option
 @size_option
 @depth_option
@@ -241,7 +249,7 @@ def draw(
 
 @cli.command()
 @spec_argument
-@click.option("-o", "--output", type=OutputType(), help="The .py file to write; standard output if none.")
+@output_option("The .py file to write; standard output if none.")
 @set_option
 def build(spec: str, output: Path | None, settings: Settings) -> int:
     """Compile the network to a PyTorch module, one file that imports torch alone."""
@@ -258,12 +266,13 @@ def build(spec: str, output: Path | None, settings: Settings) -> int:
 
 
 @cli.command("list")
-@click.argument("file", required=False, type=SpecType())
+@click.argument("file", required=False, shell_complete=complete_spec)
 @json_option
 def list_models(file: str | None, as_json: bool) -> int:
     """List the models of a file, or of the library that ships with archdsl."""
     from archdsl import report
-    from archdsl.compiler import library_families, models
+    from archdsl.compiler import models
+    from archdsl.modules import library_families
 
     found = {family: models(family) for family in ([file] if file else library_families())}
     if as_json:
@@ -302,7 +311,7 @@ def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[Modul
 
     diagnostics = Diagnostics()
     module, name = compiler.locate(spec, diagnostics)
-    values = {key: compiler.value_from_text(text, module, diagnostics) for key, text in settings}
+    values = {key: compiler.value_from_text(text, module, diagnostics) for key, text in settings.items()}
     models = [compiler.model_info(module, model, diagnostics) for model in module.models]
     ready = [model.name for model in models if model.missing <= values.keys()]
     if name is None and (every or len(ready) == 1) and ready:
@@ -440,6 +449,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main() -> NoReturn:
     """The program `archdsl`."""
+    # A short process makes little garbage and much that stays: looking for the one among the other takes its time.
+    gc.set_threshold(200_000, 50, 50)
     _prepare(sys.stdout, sys.stderr)
     sys.exit(run())
 

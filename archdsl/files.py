@@ -12,7 +12,8 @@ from pathlib import Path
 def write_whole(path: str | Path, data: bytes) -> None:
     """Puts `data` at `path`. Until the last byte is on the disk, what stood there before stays.
 
-    A link keeps pointing where it does: the file that it names is replaced. What is no regular file (`/dev/stdout`, a pipe) is
+    A link keeps pointing where it does: the file that it names is replaced. What is no regular file (`/dev/stdout`,
+    a pipe) is
     written to directly. Raises OSError, which names `path`.
     """
     given, target = Path(path), Path(os.path.realpath(path))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-import networkx as nx
-
+from archdsl.diagnostics import Diagnostic
 from archdsl.dims import Constraint, SizeSet
 from archdsl.ops.base import Operation, OperationError, Shape
 from archdsl.source import Span
 from archdsl.syntax import tree
+
+if TYPE_CHECKING:  # its import takes longer than most checks, which walk the nodes alone
+    import networkx as nx
 
 
 class Unknown:
@@ -32,13 +34,17 @@ class Tensor:
     index: int = 0
 
 
+Origin: TypeAlias = tree.Parallel | tree.Residual | tree.Dense
+"""What a merge or align brings together."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Node:
     """One operation in place.
 
-    `shapes` has the size of each result, without the batch. `name` is its own part of the path (it may hold dots where a quoted
-    label does), `path` the whole: the prefix of its keys in the state_dict. `call` is the call in the spec, None for what is implied (an input, the
-    add of a residual).
+    `shapes` has the size of each result, without the batch. `name` is its own part of the path (it may hold dots where
+    a quoted label does), `path` the whole: the prefix of its keys in the state_dict. `call` is the call in the spec,
+    None for what is implied (an input, the add of a residual); `origin` is what a merge or align brings together.
     """
 
     id: int
@@ -51,6 +57,7 @@ class Node:
     scope: Scope
     span: Span
     call: tree.Call | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,27 +161,47 @@ class Narrowing:
 class Graph:
     """A checked network.
 
-    `net` holds node ids with a Node each under `"node"`, and an edge for each pair of nodes that a tensor joins. Ids count from 0 in order of placement, which is a
-    topological order. `root` is the model's scope. `sizes` has the valid values of every free size.
+    Nodes have ids that count from 0 in order of placement, which is a topological order. `root` is the model's scope.
+    `sizes` has the valid values of every free size.
     """
 
     name: str
     root: Scope
-    net: nx.DiGraph = field(default_factory=nx.DiGraph)
     free: tuple[FreeSize, ...] = ()
     outputs: tuple[Output, ...] = ()
     sizes: Mapping[str, SizeSet] = field(default_factory=dict)
     narrowings: tuple[Narrowing, ...] = ()
-    warnings: tuple[object, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
+    _nodes: list[Node] = field(default_factory=list)
+    _net: nx.DiGraph | None = None
+
+    def __len__(self) -> int:
+        """The number of nodes."""
+        return len(self._nodes)
+
+    def add(self, node: Node) -> None:
+        """Places a node, whose id is the number of nodes so far."""
+        assert node.id == len(self._nodes)
+        self._nodes.append(node)
+        self._net = None
 
     def node(self, at: int | Tensor) -> Node:
-        found: Node = self.net.nodes[at.node if isinstance(at, Tensor) else at]["node"]
-        return found
+        return self._nodes[at.node if isinstance(at, Tensor) else at]
 
     def nodes(self) -> Iterator[Node]:
         """All nodes, in order of placement."""
-        for _, node in self.net.nodes(data="node"):
-            yield node
+        return iter(self._nodes)
+
+    @property
+    def net(self) -> nx.DiGraph:
+        """The network for networkx's algorithms: ids, and an edge for each pair of nodes that a tensor joins."""
+        if self._net is None:
+            import networkx as nx
+
+            self._net = nx.DiGraph()
+            self._net.add_nodes_from(range(len(self._nodes)))
+            self._net.add_edges_from((tensor.node, node.id) for node in self._nodes for tensor in node.inputs)
+        return self._net
 
     def shape(self, tensor: Tensor) -> Shape:
         """The size of a tensor of a checked graph, without the batch."""

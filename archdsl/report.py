@@ -184,9 +184,11 @@ def layers(graph: Graph, *, sizes: Mapping[str, int] | None = None, depth: int |
 
     def row(part: Node | Scope) -> tuple[Cell, ...]:
         if isinstance(part, Node):
-            what, tensors = part.operation.caption(), [Tensor(part.id, i) for i in range(len(part.shapes))]
+            tensors = [Tensor(part.id, i) for i in range(len(part.shapes))]
+            what = part.operation.caption(len(graph.shape((*part.inputs, *tensors)[0])) - 1)
         else:
-            what, tensors = part.definition.name if part.definition else "{ … }", list(part.outputs)
+            tensors = list(part.outputs)
+            what = part.definition.name if part.definition else "{ … }"
         return part.path, what, size(tensors), analysis[part].parameters, analysis[part].macs
 
     total = analysis.total

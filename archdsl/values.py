@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any, NoReturn, TypeAlias
 
 from archdsl import dims
-from archdsl.diagnostics import Mark, did_you_mean
+from archdsl.diagnostics import Fix, Mark, did_you_mean
 from archdsl.dims import DimError, Expr
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Operation, Shape
@@ -27,8 +27,11 @@ MAX_BITS = 4096
 class Failure(Exception):
     """A mistake in a spec, with where it stands. Caught by the elaborator, which reports it and goes on."""
 
-    def __init__(self, code: str, message: str, span: Span, help: str | None = None, *others: Mark) -> None:
+    def __init__(
+        self, code: str, message: str, span: Span, help: str | None = None, *others: Mark, fix: Fix | None = None
+    ) -> None:
         super().__init__(message)
+        self.fix = fix
         self.others = others
         self.code = code
         self.message = message

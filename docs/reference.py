@@ -1,4 +1,4 @@
-"""Writes the operations into docs/language.md, from their own classes: `make docs`."""
+"""Writes the operations and the limits into docs/language.md, from the code itself: `make docs`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,28 @@ import re
 from itertools import groupby
 from pathlib import Path
 
+from archdsl import modules, values
+from archdsl.elaborate import core
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Operation, Rules
+from archdsl.syntax import builder, lexer, parser
 
 PAGE = Path(__file__).with_name("language.md")
-MARKERS = re.compile(r"(?<=<!-- operations: made by `make docs` -->\n).*(?=<!-- end of operations -->)", re.DOTALL)
+PART = re.compile(r"(?<=<!-- )(\w+)(: made by `make docs` -->\n).*?(?=<!-- end of \1 -->)", re.DOTALL)
+
+LIMITS = {
+    "nodes in a network": core.MAX_NODES,
+    "calls of blocks within each other": core.MAX_CALLS,
+    "rounds of loops": core.MAX_ITERATIONS,
+    "elements in a list or range": values.MAX_LIST,
+    "bits in an int that is computed": values.MAX_BITS,
+    "calls of functions within each other": values.MAX_FUNCTION_CALLS,
+    "files that one spec imports": modules.MAX_IMPORTS,
+    "bytes in a file": parser.MAX_BYTES,
+    "brackets within each other": lexer.MAX_NESTING,
+    "operators in a row in one value": builder.MAX_DEPTH,
+    "digits in a number": builder.MAX_DIGITS,
+}
 
 
 def operations() -> str:
@@ -41,9 +58,15 @@ def example(cls: type[Operation]) -> str:
     return f"`{cls.spell(first.arguments)}` takes {sizes[0]} to {sizes[1]}."
 
 
+def limits() -> str:
+    rows = [f"| {limit:,} | {what} |\n" for what, limit in LIMITS.items()]
+    return "".join(["\n| at most | |\n| --: | --- |\n", *rows, "\n"])
+
+
 def renewed(page: str) -> str:
-    """The page with the operations as they are now."""
-    return MARKERS.sub(lambda _: operations(), page)
+    """The page with what is made from the code as it is now."""
+    parts = {"operations": operations, "limits": limits}
+    return PART.sub(lambda match: f"{match[1]}{match[2]}{parts[match[1]]()}", page)
 
 
 if __name__ == "__main__":

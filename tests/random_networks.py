@@ -57,8 +57,14 @@ class Writer:
         upconv = f"upconv({random.randint(1, 4)}, {random.randint(1, 4)}, stride = {random.randint(1, 3)}"
         return random.choice(
             [
-                (f"maxpool({kernel}, {random.randint(1, 3)}, {random.randint(0, kernel // 2)}, ceil = {ceil})", channels),
-                (f"avgpool({kernel}, {random.randint(1, 3)}, {random.randint(0, kernel // 2)}, ceil = {ceil})", channels),
+                (
+                    f"maxpool({kernel}, {random.randint(1, 3)}, {random.randint(0, kernel // 2)}, ceil = {ceil})",
+                    channels,
+                ),
+                (
+                    f"avgpool({kernel}, {random.randint(1, 3)}, {random.randint(0, kernel // 2)}, ceil = {ceil})",
+                    channels,
+                ),
                 ("upsample(2)", channels),
                 (f"pad({random.randint(1, 2)})", channels),
                 ("crop(1)", channels),

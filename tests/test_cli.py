@@ -31,7 +31,7 @@ model family(layer, width, classes = 10) {
 model small = family(unit, 8)
 model large = family(unit, 16)
 """
-SMALL = "small: image [3, H, W] -> [10], H, W: multiples of 2; 946 parameters"
+SMALL = "small: image [3, H, W] -> [10], H, W: multiples of 2; 930 parameters"
 
 WRONG = """
 model wrong {
@@ -70,7 +70,7 @@ def archdsl_process(*arguments: str, **options) -> subprocess.Popen:
 
 
 def test_check_says_a_line_a_model(folder, said):
-    large = "large: image [3, H, W] -> [10], H, W: multiples of 2; 2,978 parameters"
+    large = "large: image [3, H, W] -> [10], H, W: multiples of 2; 3,002 parameters"
     assert said("check", "net.arch") == (0, f"{SMALL}\n{large}\n", "")
 
 
@@ -96,7 +96,7 @@ def test_check_json(folder, said):
     assert model["inputs"] == [{"name": "image", "size": [3, "H", "W"]}]
     assert model["outputs"] == [{"name": None, "size": [10], "training_only": False}]
     assert model["sizes"]["H"]["modulus"] == 2
-    assert model["parameters"]["trainable"] == 946
+    assert model["parameters"]["trainable"] == 930
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_check_json(folder, said):
     [
         ("net.arch:small", ["classes=7"], "small: image [3, H, W] -> [7]"),
         ("net.arch:small", ["classes = 2 * 3 + len([1])"], "small: image [3, H, W] -> [7]"),
-        ("net.arch:family", ["layer=unit", "width=8"], "family: image [3, H, W] -> [10], H, W: multiples of 2; 946 "),
+        ("net.arch:family", ["layer=unit", "width=8"], "family: image [3, H, W] -> [10], H, W: multiples of 2; 930 "),
         ("net.arch:small", ["layer=conv", "width=4"], None),
         ("net.arch:small", ["clases=7"], None),
         ("net.arch:small", ["classes=seven"], None),
@@ -144,7 +144,7 @@ def test_show_is_plain_in_a_pipe_and_the_same_data_in_each_form(folder, said):
     rows = list(csv.DictReader(io.StringIO(table)))
     layers = json.loads(data)["layers"]
     assert [{k: str(v) for k, v in layer.items()} for layer in layers] == rows
-    assert rows[0] | {"operation": ""} == {
+    assert rows[1] | {"operation": ""} == {
         "path": "0.0",
         "operation": "",
         "output": "8 × 32 × 64",
@@ -152,7 +152,7 @@ def test_show_is_plain_in_a_pipe_and_the_same_data_in_each_form(folder, said):
         "macs": str(8 * 27 * 32 * 64),
     }
     total = json.loads(data)["total"]
-    assert total["parameters"] == sum(int(r["parameters"]) for r in rows) == 946
+    assert total["parameters"] == sum(int(r["parameters"]) for r in rows) == 930
     assert total["macs"] == sum(int(r["macs"]) for r in rows)
     assert "\x1b" not in text and f"{total['macs']:,}" in text
 
@@ -164,7 +164,7 @@ def test_show_keeps_free_sizes_and_folds(folder, said):
     assert [layer["path"] for layer in layers] == ["image", "0", "1", "2", "3", "4", "5", "6", "fc"]
     assert layers[2]["output"] == "8 × H/2 × W/2"
     _, out, _ = said("show", "net.arch:small", "--csv")
-    assert "0.0,conv" in out
+    assert '0.0,"conv 3×3, 8",8 × H × W,' in out
 
 
 def test_show_guards_spreadsheets(folder, said):

@@ -4,7 +4,7 @@ An example is a fenced block that begins with ```arch; the words behind that say
 `body`   statements alone, which stand in a model with `input x[16, H = 32, W = 32]`
 `error`  it is wrong; the ```text block behind shows the diagnostics
 `keys`   the ```text block behind shows the keys of the compiled module's state_dict
-A ```text block behind an example is what archdsl says of it; `pytest --update` writes it anew.
+A ```text block behind an example is what archdsl says of it. `pytest --update` writes these blocks anew.
 """
 
 import importlib.util
@@ -16,14 +16,17 @@ from types import ModuleType
 
 import pytest
 
+import archdsl
 from archdsl import compiler, report
 from archdsl.diagnostics import Diagnostics, SpecError, render
 from archdsl.graph import Graph
 from archdsl.source import Source
 
 DOCS = Path(__file__).parents[1] / "docs"
+TINY = DOCS.parent / "examples" / "tiny.arch"
 PAGES = [DOCS / "language.md", DOCS.parent / "README.md"]
 FENCE = re.compile(r"^```arch(?P<words>[a-z ]*)\n(?P<text>.*?)^```\n(?:^```text\n(?P<said>.*?)^```\n)?", re.M | re.S)
+CODE = re.compile(r"^```python\n.*?^```\n", re.M | re.S)
 
 
 @dataclass(frozen=True)
@@ -83,26 +86,36 @@ def said_of(example: Example) -> str:
 
 @pytest.mark.parametrize("example", list(examples()), ids=str)
 def test_example(example: Example) -> None:
-    said = said_of(example)
-    if example.said is not None:
-        assert example.said.rstrip("\n") == said, "`pytest --update tests/test_docs.py` writes it anew"
-    else:
-        assert not example.words & {"error", "keys"}, "what it gives should follow in a ```text block"
+    said_of(example)
+    assert example.said is not None or not example.words & {"error", "keys"}, "what it gives has to follow"
 
 
-def test_update(update: bool) -> None:
-    """Not a test of its own: with --update, writes what archdsl says into the pages."""
-    if not update:
-        return
-    for page in PAGES:
+def renewed(page: Path) -> str:
+    """The page with what archdsl says now of its examples and, in the README, with the code that its spec becomes."""
 
-        def renewed(match: re.Match[str], page: Path = page) -> str:
-            if match["said"] is None:
-                return match[0]
-            example = Example(page, match.start(), frozenset(match["words"].split()), match["text"], match["said"])
-            return f"```arch{match['words']}\n{match['text']}```\n```text\n{said_of(example)}\n```\n"
+    def example(match: re.Match[str]) -> str:
+        if match["said"] is None:
+            return match[0]
+        found = Example(page, match.start(), frozenset(match["words"].split()), match["text"], match["said"])
+        return f"```arch{match['words']}\n{match['text']}```\n```text\n{said_of(found)}\n```\n"
 
-        page.write_text(FENCE.sub(renewed, page.read_text("utf-8")), "utf-8")
+    text = FENCE.sub(example, page.read_text("utf-8"))
+    if page.name == "README.md":
+        built = archdsl.build(archdsl.check(TINY))
+        text = CODE.sub(lambda _: f"```python\n{built}```\n", text, count=1)
+    return text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_page_is_up_to_date(page: Path, update: bool) -> None:
+    now = renewed(page)
+    if update:
+        page.write_text(now, "utf-8")
+    assert page.read_text("utf-8") == now, "`pytest --update tests/test_docs.py` writes it anew"
+
+
+def test_the_readme_shows_the_example_file() -> None:
+    assert f"```arch\n{TINY.read_text('utf-8')}```\n" in (DOCS.parent / "README.md").read_text("utf-8")
 
 
 def reference() -> ModuleType:
@@ -113,6 +126,6 @@ def reference() -> ModuleType:
     return module
 
 
-def test_operations_are_those_of_the_code() -> None:
+def test_operations_and_limits_are_those_of_the_code() -> None:
     page = (DOCS / "language.md").read_text("utf-8")
     assert reference().renewed(page) == page, "`make docs` writes them anew"

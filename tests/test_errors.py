@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from archdsl import compiler
-from archdsl.diagnostics import SpecError, render
+from archdsl.diagnostics import Diagnostic, Fix, SpecError, render
 
 FOLDER = Path(__file__).parent / "errors"
 CASE = re.compile(r"^## (?P<name>.+?)\n(?P<body>.*?)(?=^## |\Z)", re.M | re.S)
@@ -26,25 +26,29 @@ CASES = [
 ]
 
 
-def diagnose(body: str, folder: Path) -> str:
-    """What archdsl says of the files of a case: the diagnostics of every model of the first."""
+def diagnostics_of(body: str | None, folder: Path) -> list[Diagnostic]:
+    """What archdsl says of the files of a case: the diagnostics of every model of the first. None: of files as they are."""
     names: list[str] = []
-    for fence in FENCE.finditer(body):
+    for fence in FENCE.finditer(body or ""):
         if fence["kind"] == "arch":
             named = FILE.match(fence["text"])
             names.append(named[1] if named else "net.arch")
             (folder / names[-1]).write_text(fence["text"])
-    found = []
+    main = folder / (names[0] if names else "net.arch")
     try:
-        infos = compiler.models(folder / names[0])
+        infos = compiler.models(main)
         for info in infos:
             if info.complete:
-                compiler.check(f"{folder / names[0]}:{info.name}")
+                compiler.check(f"{main}:{info.name}")
         if not any(i.complete for i in infos):
-            compiler.check(folder / names[0])
+            compiler.check(main)
     except SpecError as error:
-        found = list(error.diagnostics)
-    return render(found).replace(str(folder) + "/", "") + "\n"
+        return list(error.diagnostics)
+    return []
+
+
+def diagnose(body: str, folder: Path) -> str:
+    return render(diagnostics_of(body, folder)).replace(str(folder) + "/", "") + "\n"
 
 
 @pytest.mark.parametrize(("path", "name"), CASES)
@@ -56,9 +60,42 @@ def test_message(path: Path, name: str, tmp_path: Path, request: pytest.FixtureR
     if request.config.getoption("--update"):
         block = f"```text\n{said}```"
         body = case["body"]
-        new = body[: wanted[0].start()] + block + body[wanted[0].end() :] if wanted else body.rstrip() + f"\n\n{block}\n\n"
+        new = (
+            body[: wanted[0].start()] + block + body[wanted[0].end() :]
+            if wanted
+            else body.rstrip() + f"\n\n{block}\n\n"
+        )
         path.write_text(text[: case.start("body")] + new + text[case.end("body") :])
         return
     assert wanted, "this case has no expected text: run `pytest --update`"
     assert said == wanted[0]["text"]
     assert re.search(r"^(error|warning)\[E\d{4}\]", said, re.M)
+
+
+def apply(fix: Fix, folder: Path) -> None:
+    path = folder / Path(fix.span.source.name).name
+    text = fix.span.source.text
+    path.write_text(text[: fix.span.start] + fix.text + text[fix.span.end :])
+
+
+SIZE_CASES = [c for c in CASES if c.values[0].stem == "sizes"]
+
+
+@pytest.mark.parametrize(("path", "name"), SIZE_CASES)
+def test_fix(path: Path, name: str, tmp_path: Path) -> None:
+    """Applying the change that a size error proposes makes it go away, and brings no other in its place."""
+    case = next(m for m in CASE.finditer(path.read_text()) if m["name"] == name)
+    first = diagnostics_of(case["body"], tmp_path)
+    count = len(first)
+    for _ in range(count):
+        fixable = [d for d in diagnostics_of(None, tmp_path) if d.fix is not None]
+        if not fixable:
+            break
+        fix = fixable[0].fix
+        assert fix is not None
+        apply(fix, tmp_path)
+    left = diagnostics_of(None, tmp_path)
+    if "No fix:" in case["body"]:
+        assert left, "this case is mended, so it should not say that it has no fix"
+        return
+    assert left == [], render(left)

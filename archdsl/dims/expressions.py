@@ -1,8 +1,9 @@
 """Exact sizes: what a network makes of one free input size.
 
 A size is a canonical sum `slope * n + offset + Σ coefficient * atom`. An atom is a floor `⌊inner / divisor⌋`, a
-minimum or a maximum. Floors of floors fold (`⌊(⌊x / c⌋ + e) / f⌋ = ⌊(x + c e) / (c f)⌋`), what divides evenly is taken out
-of them, and floors are taken inside minima, so that a chain of convolutions and poolings, however long, is one floor.
+minimum or a maximum. Floors of floors fold (`⌊(⌊x / c⌋ + e) / f⌋ = ⌊(x + c e) / (c f)⌋`), what divides evenly is
+taken out of them, and floors are taken inside minima: a chain of convolutions and poolings, however long, is one
+floor.
 """
 
 from __future__ import annotations
@@ -268,7 +269,7 @@ def _floor(a: Expr, k: int) -> Dim:
 
 def ceil_div(a: Dim, k: int) -> Dim:
     """⌈a / k⌉."""
-    return -floor_div(-a, k)
+    return floor_div(a + k - 1, k)
 
 
 def minimum(*dims: Dim) -> Dim:

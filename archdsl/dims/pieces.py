@@ -1,8 +1,8 @@
 """Exact sets of sizes: unions of arithmetic progressions, cyclic windows and intervals, never lists of sizes.
 
 A set is a union of disjoint pieces. A piece is `{n : low <= n <= high, (n - start) mod period in {0, step, …,
-(length - 1) * step}}`: a residue class (`length` 1), an interval of residues (`step` 1), or a strided one. Such pieces stay
-few for what networks give: multiples of 2^20 are one piece, and so are the sizes with n mod 2^20 < 2^19.
+(length - 1) * step}}`: a residue class (`length` 1), an interval of residues (`step` 1), or a strided one. Such pieces
+stay few for what networks give: multiples of 2^20 are one piece, and so are the sizes with n mod 2^20 < 2^19.
 """
 
 from __future__ import annotations

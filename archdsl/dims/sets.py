@@ -60,10 +60,14 @@ class SizeSet:
         return hash(self) == hash(other) and self._measure == self.intersect(other)._measure == other._measure
 
     def __hash__(self) -> int:
-        return hash((self.minimum, self.maximum, self._measure[0]))
+        return self._hash
 
     def __repr__(self) -> str:
         return f"SizeSet({self.describe()})"
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.minimum, self.maximum, self._measure))
 
     @cached_property
     def _measure(self) -> tuple[Fraction, Fraction]:
@@ -141,7 +145,7 @@ class SizeSet:
 
     @cached_property
     def gaps(self) -> tuple[Run, ...]:
-        """What the pattern has from the minimum on and the set has not, where that is shorter to say than `form.below`."""
+        """What the pattern has from the minimum on and the set has not, where that is shorter than `form.below`."""
         threshold, pattern, below = self.form
         inside = sum(run.length for run in below)
         if pattern is None or not inside or inside > PIECES:

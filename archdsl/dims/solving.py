@@ -81,18 +81,7 @@ class Constraint:
                 f"{self.text} ties {names} together, which a set of valid sizes for each cannot say",
                 f"give both axes one name, `input x[3, N, N]`, or pin one of {names}",
             )
-        difference, relation = self._normal
-        if isinstance(difference, int):
-            return current if (difference == 0 if relation == "= 0" else difference >= 0) else NOTHING
-        found = solution(difference, relation)
-        try:
-            found = found and current.intersect(found)
-        except DimError:
-            found = None
-        # Within the classes of `current` it may be much simpler than for all sizes.
-        found = found or _solution_within(difference, relation, current)
-        if found is None:
-            raise too_intricate()
+        found = _narrowed(self, current)
         return current if found == current else found
 
     @property
@@ -110,7 +99,7 @@ def equal(a: Dim, b: Dim) -> bool | Constraint:
         return a == b
     if isinstance(a, Expr) and isinstance(b, Expr) and a.variable != b.variable:
         return _equal_apart(a, b)
-    return _decide(Constraint(a, "=", b))
+    return _decided(Constraint(a, "=", b))
 
 
 def at_least(a: Dim, n: Dim) -> bool | Constraint:
@@ -121,7 +110,7 @@ def at_least(a: Dim, n: Dim) -> bool | Constraint:
         if bounds(a)[0] >= bounds(n)[1]:
             return True
         return False if bounds(a)[1] < bounds(n)[0] else Constraint(a, "≥", n)
-    return _decide(Constraint(a, "≥", n))
+    return _decided(Constraint(a, "≥", n))
 
 
 def divisible(a: Dim, k: int) -> bool | Constraint:
@@ -140,10 +129,29 @@ def _divided(a: Dim, k: Dim) -> bool | Constraint:
     if isinstance(a, int):
         assert isinstance(k, int)
         return a % k == 0
-    return _decide(Constraint(a, "divided by", k))
+    return _decided(Constraint(a, "divided by", k))
 
 
-def _decide(demand: Constraint) -> bool | Constraint:
+@lru_cache(maxsize=1 << 12)
+def _narrowed(demand: Constraint, current: SizeSet) -> SizeSet:
+    difference, relation = demand._normal
+    if isinstance(difference, int):
+        return current if (difference == 0 if relation == "= 0" else difference >= 0) else NOTHING
+    found = solution(difference, relation)
+    try:
+        found = found and current.intersect(found)
+    except DimError:
+        found = None
+    # Within the classes of `current` it may be much simpler than for all sizes.
+    found = found or _solution_within(difference, relation, current)
+    if found is None:
+        raise too_intricate()
+    return current if found == current else found
+
+
+@lru_cache(maxsize=1 << 12)
+def _decided(demand: Constraint) -> bool | Constraint:
+    """True or False where it is so for every value, else the demand."""
     difference, relation = demand._normal
     if isinstance(difference, int):
         return difference == 0 if relation == "= 0" else difference >= 0

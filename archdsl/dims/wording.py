@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import lru_cache
 from math import lcm
 
 from archdsl.dims.expressions import Dim, Expr, Extreme, Floor, composed, restricted
@@ -15,15 +16,15 @@ def text(d: Dim, sets: Mapping[str, SizeSet] = {}) -> str:
     """A size for people: `H/4` where the valid sizes make that exact, `⌊H/4⌋` where not."""
     if isinstance(d, int):
         return number(d)
-    known = sets.get(d.variable)
-    if known is not None and not known.is_empty and known.minimum is not None:
-        exact = _exact(d, known)
-        if exact is not None:
-            return _ratio(d.variable, *exact)
-        d = restricted(d, known.minimum, known.maximum)
-        if isinstance(d, int):
-            return number(d)
-    return _sum(d)
+    return _text(d, sets.get(d.variable))
+
+
+@lru_cache(maxsize=1 << 12)
+def _text(d: Expr, known: SizeSet | None) -> str:
+    if known is None or known.minimum is None:
+        return _sum(d)
+    exact = _exact(d, known)
+    return _sum(restricted(d, known.minimum, known.maximum)) if exact is None else _ratio(d.variable, *exact)
 
 
 def _exact(d: Expr, sizes: SizeSet) -> tuple[Fraction, Fraction] | None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, cast
 
 from archdsl import dims
-from archdsl.diagnostics import Diagnostics, Mark
+from archdsl.advice import advise, show_shape
+from archdsl.diagnostics import Diagnostics, Fix, Mark
 from archdsl.dims import Constraint, Dim, DimError, Expr
-from archdsl.graph import Demand, FreeSize, Graph, Node, Scope, Tensor
+from archdsl.graph import Demand, FreeSize, Graph, Node, Origin, Scope, Tensor
 from archdsl.ops import Input
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
 from archdsl.source import Span
@@ -82,6 +83,7 @@ class Builder:
     implied: dict[str, Span] = field(default_factory=dict)
     reported: set[object] = field(default_factory=set)
     calls: list[tuple[object, ...]] = field(default_factory=list)
+    parallels: dict[Flow, tree.Parallel] = field(default_factory=dict)
     iterations: int = 0
     _operations: dict[object, Operation] = field(default_factory=dict)
     _inferred: dict[object, tuple[Operation, tuple[Shape, ...], list[tuple[Constraint, OperationError]]]] = field(
@@ -98,6 +100,7 @@ class Builder:
         *marks: Span | Mark,
         help: str | None = None,
         notes: Sequence[str] = (),
+        fix: Fix | None = None,
     ) -> None:
         """Reports a mistake once for each place in the text, with the calls of blocks that lead there."""
         first = marks[0].span if isinstance(marks[0], Mark) else marks[0]
@@ -105,12 +108,14 @@ class Builder:
         if key in self.reported:
             return
         self.reported.add(key)
-        self.diagnostics.error(code, message, *marks, notes=[*notes, *call_notes(scope)], help=help)
+        self.diagnostics.error(code, message, *marks, notes=[*notes, *call_notes(scope)], help=help, fix=fix)
         if len(self.reported) >= MAX_ERRORS:
             raise Stop
 
     def fail(self, failure: Failure, scope: Scope | None) -> None:
-        self.report(failure.code, failure.message, scope, failure.span, *failure.others, help=failure.help)
+        self.report(
+            failure.code, failure.message, scope, failure.span, *failure.others, help=failure.help, fix=failure.fix
+        )
 
     @contextmanager
     def guarded(self, place: Place) -> Iterator[None]:
@@ -194,6 +199,7 @@ class Builder:
         scope: Scope,
         span: Span,
         call: tree.Call | None,
+        origin: Origin | None = None,
     ) -> Flow:
         """Infers the sizes that come out, and adds the node to the graph and its scope."""
         if not isinstance(operation, Input):
@@ -201,7 +207,7 @@ class Builder:
         if LOST in flow:
             scope.lost += 1
             return (LOST,) * operation.results(len(flow))
-        node_id = len(self.graph.net)
+        node_id = len(self.graph)
         if node_id >= self.max_nodes:
             self.too_many("E0501", f"the network has more than {self.max_nodes:,} nodes", span, None)
         shapes = tuple(cast(Shape, self.shape(t)) for t in flow)
@@ -214,7 +220,10 @@ class Builder:
                 results = operation.infer(shapes, rules)
             except OperationError as error:
                 scope.lost += 1
-                self.size_error(error, operation, flow, scope, span, call)
+                failed = Node(
+                    -1, operation, flow, (), name, join(scope.path, name), labelled, scope, span, call, origin
+                )
+                self.size_error(error, failed)
                 return (LOST,) * operation.results(len(flow))
             except DimError as error:
                 scope.lost += 1
@@ -224,34 +233,22 @@ class Builder:
             self._inferred[key] = (operation, results, new_demands)
         else:
             results = known[1]
-        node = Node(node_id, operation, flow, results, name, join(scope.path, name), labelled, scope, span, call)
-        self.graph.net.add_node(node_id, node=node)
-        for tensor in flow:
-            self.graph.net.add_edge(tensor.node, node_id)
+        node = Node(
+            node_id, operation, flow, results, name, join(scope.path, name), labelled, scope, span, call, origin
+        )
+        self.graph.add(node)
         scope.members.append(node)
         for constraint, message in new_demands:
             self.demands.append(Demand(constraint, message, span, scope, node))
         return tuple(Tensor(node_id, i) for i in range(len(results)))
 
-    def size_error(
-        self,
-        error: OperationError,
-        operation: Operation,
-        flow: Flow,
-        scope: Scope,
-        span: Span,
-        call: tree.Call | None,
-    ) -> None:
+    def size_error(self, error: OperationError, node: Node) -> None:
         """An operation that cannot take what flows in: the cause, and where each party comes from."""
-        cause = argument_span(call, operation, error.parameter) or span
-        marks = [Mark(cause, "")]
-        for position in error.inputs:
-            source = self.graph.node(flow[position])
-            shape = self.shape(flow[position])
-            if source.span != cause and shape is not None:
-                marks.append(Mark(source.span, f"gives {self.show(shape)}"))
-        code = "E0301" if operation.inputs == "many" else "E0302"
-        self.report(code, error.message, scope, *marks, help=error.help)
+        advice = advise(self.graph, node, error)
+        code = "E0301" if node.operation.inputs == "many" else "E0302"
+        self.report(
+            code, error.message, node.scope, *advice.marks, help=advice.help, notes=advice.notes, fix=advice.fix
+        )
 
     def show(self, shape: Shape) -> str:
         return show_shape(shape)
@@ -272,7 +269,8 @@ class Builder:
             marks = [Mark(span, f"should be {dims.text(wanted)}, is {dims.text(size)}")]
             if node.span != span:
                 marks.append(Mark(node.span, f"gives {self.show(shape)}"))
-            self.report(code, message, place.scope, *marks)
+            fix = Fix(span, dims.python(size))
+            self.report(code, message, place.scope, *marks, help=f"write `{fix.text}` if that is meant", fix=fix)
         elif decided is not True:
             self.demands.append(Demand(decided, OperationError(message), span, place.scope, self.graph.node(tensor)))
 
@@ -355,11 +353,6 @@ class DuplicatePath(Failure):
 # ---------------------------------------------------------------- helpers
 
 
-def show_shape(shape: Shape) -> str:
-    """A size as messages write it: `[64, ⌊H/2⌋, ⌊W/2⌋]`."""
-    return "[" + ", ".join(dims.text(d) for d in shape) + "]"
-
-
 def join(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
@@ -376,17 +369,6 @@ def call_notes(scope: Scope | None) -> list[str]:
     if len(notes) > 5:
         notes = [*notes[:3], f"… {len(notes) - 4} more calls …", notes[-1]]
     return notes
-
-
-def argument_span(call: tree.Call | None, operation: Operation, parameter: str | None) -> Span | None:
-    """Where a call gives a parameter."""
-    if call is None or parameter is None:
-        return None
-    names = list(type(operation).model_fields)
-    for position, argument in enumerate(call.arguments or ()):
-        if argument.name == parameter or (argument.name is None and names[position] == parameter):
-            return argument.span
-    return None
 
 
 def check_path(text: str, span: Span) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import assert_never, cast
 
-from archdsl.diagnostics import did_you_mean
+from archdsl.diagnostics import Fix, did_you_mean
 from archdsl.elaborate.core import LOST, MAX_CALLS, Builder, Flow, LabelValue, Place, copy_defaults, count, label_names
 from archdsl.graph import Definition, Tensor
 from archdsl.modules import argument_value, family
@@ -165,6 +165,7 @@ class Items(Builder):
                 f"`{cls.name}` takes one tensor, and {len(flow)} flow in",
                 item.span,
                 f"merge them first: `(…) -> concat -> {cls.name}`, or `add`",
+                fix=Fix(Span(item.name.span.source, item.name.span.start, item.name.span.start), "concat -> "),
             )
         if operation.inputs == "many" and len(flow) < 2 and LOST not in flow:
             raise Failure(
@@ -173,7 +174,7 @@ class Items(Builder):
                 item.span,
                 f"put it after a parallel: `(it, label) -> {cls.name}`",
             )
-        return self.place_node(operation, flow, name, labelled, place.scope, item.span, item)
+        return self.place_node(operation, flow, name, labelled, place.scope, item.span, item, self.parallels.get(flow))
 
     def operation(self, cls: type[Operation], item: tree.Call, place: Place) -> Operation:
         """The operation of a call, its arguments checked. Equal calls share one value."""
@@ -297,6 +298,7 @@ class Items(Builder):
         results: list[Tensor] = []
         for branch in item.branches:
             results.extend(self.chain(branch, place, flow))
+        self.parallels[tuple(results)] = item
         return tuple(results)
 
     def residual(self, item: tree.Residual, place: Place, flow: Flow) -> Flow:
@@ -328,7 +330,7 @@ class Items(Builder):
         scope = place.scope
         position = str(self.position(scope))
         operation = self._operations.setdefault(name, OPERATIONS[name].parse({}))
-        return self.place_node(operation, skip + body, position, False, scope, item.span, None)
+        return self.place_node(operation, skip + body, position, False, scope, item.span, None, item)
 
 
 def _pytorch_hint(name: str) -> str | None:

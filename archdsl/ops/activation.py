@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from archdsl.ops.base import Argument, Example, ModuleForm, Operation, Rules, Shape, Weight, example
+from archdsl.ops.base import Argument, Example, ModuleForm, Operation, Rules, Saves, Shape, Weight, example
 from archdsl.ops.fields import Number, Positive
 from archdsl.ops.sizes import channels, options
 
@@ -13,6 +13,8 @@ class Activation(Operation):
     family = "activation"
     module: ClassVar[str]
     inplace = True
+    needs: ClassVar[Literal["input", "output", "either"]] = "input"
+    """What its gradient is computed from; `either`: its input, or its output where it overwrites the input."""
     examples: ClassVar[tuple[Example, ...]] = (
         example((3, 4, 5)),
         example((6,)),
@@ -30,6 +32,13 @@ class Activation(Operation):
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         return ModuleForm(f"nn.{self.module}", self.arguments(), owns=False)
 
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((1, shapes[0]),)
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        output = self.needs == "output" or (self.needs == "either" and inplace)
+        return Saves(inputs=not output, outputs=output)
+
 
 class Relu(Activation):
     """max(x, 0), of each element of a tensor of any size.
@@ -39,6 +48,7 @@ class Relu(Activation):
 
     name = "relu"
     module = "ReLU"
+    needs = "output"
 
 
 class Relu6(Activation):
@@ -49,6 +59,7 @@ class Relu6(Activation):
 
     name = "relu6"
     module = "ReLU6"
+    needs = "either"
 
 
 class LeakyRelu(Activation):
@@ -59,6 +70,7 @@ class LeakyRelu(Activation):
 
     name = "leaky_relu"
     module = "LeakyReLU"
+    needs = "either"
 
     slope: Number = 0.01
 
@@ -107,6 +119,7 @@ class Elu(Activation):
 
     name = "elu"
     module = "ELU"
+    needs = "either"
 
     alpha: Number = 1.0
 
@@ -124,6 +137,7 @@ class Selu(Activation):
 
     name = "selu"
     module = "SELU"
+    needs = "either"
 
 
 class Gelu(Activation):
@@ -169,6 +183,7 @@ class Sigmoid(Activation):
 
     name = "sigmoid"
     module = "Sigmoid"
+    needs = "output"
     inplace = False
 
 
@@ -197,6 +212,7 @@ class Tanh(Activation):
 
     name = "tanh"
     module = "Tanh"
+    needs = "output"
     inplace = False
 
 
@@ -226,6 +242,7 @@ class Softmax(Activation):
 
     name = "softmax"
     module = "Softmax"
+    needs = "output"
     inplace = False
 
     def arguments(self) -> tuple[Argument, ...]:

@@ -1,14 +1,26 @@
 """Operations that bring spatial sizes together, or change them at the edges."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops import helpers
-from archdsl.ops.base import Argument, FunctionForm, ModuleForm, Operation, Rules, Shape, Window, example
+from archdsl.ops import helpers, sight
+from archdsl.ops.base import (
+    Argument,
+    FunctionForm,
+    ModuleForm,
+    Operation,
+    OperationError,
+    Rules,
+    Saves,
+    Shape,
+    Window,
+    example,
+)
 from archdsl.ops.fields import Margin, shape_text, shown
 from archdsl.ops.merge import several
-from archdsl.ops.sizes import collapse, each, positional, rank_name, spatial
+from archdsl.ops.sizes import collapse, each, ints, positional, rank_name, spatial
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 """What PyTorch calls linear interpolation, by the number of spatial axes."""
@@ -54,7 +66,16 @@ class Align(Operation):
             size = shapes[0][1:]
         else:
             choose = dims.minimum if self.mode == "crop" else dims.maximum
-            size = tuple(choose(*axis) for axis in axes)
+            try:
+                size = tuple(choose(*axis) for axis in axes)
+            except dims.DimError as error:
+                end = "smaller" if self.mode == "crop" else "larger"
+                raise OperationError(
+                    f"`align({self.mode})` cannot tell the {end} of {' and '.join(map(shape_text, shapes))}: {error}",
+                    parameter="mode",
+                    inputs=tuple(range(len(shapes))),
+                    help="use `align(resize)`, or give both sizes one name in the `input`",
+                ) from None
         return tuple((s[0], *size) for s in shapes)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
@@ -64,6 +85,20 @@ class Align(Operation):
             "resize": helpers.align_resize(LINEAR[len(shapes[0]) - 1]),
         }[self.mode]
         return FunctionForm(f"{helper.name}({{all}})", results=len(shapes), helper=helper.source)
+
+    def sight(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+        axes = list(enumerate(zip(ints(shapes[result][1:]), ints(outputs[result][1:]), strict=True)))
+        if self.mode == "resize" and result:
+            return {result: tuple(sight.resampled(a, n, o, "linear") for a, (n, o) in axes)}
+        # What is cut or put before: half of the difference, rounded down.
+        return {result: tuple(sight.shifted(a, (n - o) // 2 if n >= o else -((o - n) // 2)) for a, (n, o) in axes)}
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        if self.mode != "resize":
+            return ()
+        return tuple((2 * 2 ** (len(o) - 1), o) for o in outputs[1:])
 
     def caption(self, rank: int = 2) -> str:
         return f"align {self.mode}"
@@ -79,6 +114,7 @@ class Crop(Operation):
 
     name = "crop"
     family = "align"
+    view = True
 
     n: Margin
 
@@ -165,6 +201,9 @@ class PadEdges(Operation):
         margins = each(self.n, shapes[0], "n")
         sides = [n for n in reversed(margins) for _ in range(2)]  # PyTorch counts axes from the last
         return ModuleForm(f"nn.{kind}Pad{rank_name(shapes[0])}", positional(collapse(sides)), owns=False)
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        return Saves(inputs=self.mode in ("reflect", "replicate"))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         margins = each(self.n, shapes[0], "n")

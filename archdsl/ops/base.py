@@ -4,6 +4,7 @@ Sizes are tuples without the batch: `(C, H, W)` for a 2-d tensor, `(F,)` for a f
 entry is an int, or an exact expression of a free input size (`archdsl.dims`).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from archdsl.diagnostics import did_you_mean
 from archdsl.dims import Constraint, Dim
-from archdsl.ops import fields
+from archdsl.ops import fields, sight
+from archdsl.ops.sight import IndexMap
 
 Shape: TypeAlias = tuple[Dim, ...]
 
@@ -36,7 +38,9 @@ class OperationError(Exception):
     """An argument or an input that an operation cannot take; the elaborator adds where it stands.
 
     `parameter` names the argument at fault, `inputs` the positions of the incoming tensors at fault, `help` is one
-    concrete thing to do. `also` has the other mistakes of the same call, each to be told on its own.
+    concrete thing to do. `also` has the other mistakes of the same call, each to be told on its own. A change of the
+    call that mends it is said by `arguments`, as the text that a spec would give, or by `before`, the item to put
+    before it.
     """
 
     def __init__(
@@ -47,6 +51,8 @@ class OperationError(Exception):
         inputs: Sequence[int] = (),
         help: str | None = None,
         also: Sequence["OperationError"] = (),
+        arguments: Mapping[str, str] | None = None,
+        before: str | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -54,6 +60,8 @@ class OperationError(Exception):
         self.inputs = tuple(inputs)
         self.help = help
         self.also = tuple(also)
+        self.arguments = dict(arguments or {})
+        self.before = before
 
 
 @dataclass(slots=True)
@@ -74,10 +82,14 @@ class Rules:
         parameter: str | None = None,
         inputs: Sequence[int] = (),
         help: str | None = None,
+        arguments: Mapping[str, str] | None = None,
+        before: str | None = None,
     ) -> None:
         if condition is True:
             return
-        error = OperationError(message, parameter=parameter, inputs=inputs, help=help)
+        error = OperationError(
+            message, parameter=parameter, inputs=inputs, help=help, arguments=arguments, before=before
+        )
         if condition is False:
             raise error
         self.constraints.append((condition, error))
@@ -112,6 +124,27 @@ class Window:
     pad: tuple[int, ...] = ()
     scale: tuple[int, ...] = ()
     whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A tensor that is neither an input nor a result of an operation, kept for the backward pass.
+
+    `shape` is without the batch; `batched` says whether there is one for each sample.
+    """
+
+    shape: Shape
+    dtype: Literal["float", "int64"] = "float"
+    batched: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Saves:
+    """What PyTorch keeps of an operation for the backward pass, its weights aside."""
+
+    inputs: bool = False
+    outputs: bool = False
+    more: tuple[Kept, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +241,8 @@ class Operation(BaseModel):
     """`many`: takes a parallel value of two tensors or more (a merge, an align)."""
     inplace: ClassVar[bool] = False
     """Whether PyTorch's module of it takes `inplace=`."""
+    view: ClassVar[bool] = False
+    """Whether its results are views of its inputs, which take no memory of their own."""
     stated: ClassVar[Mapping[str, str | None]] = {}
     """What a signature says for a default that follows from another parameter: `stride = kernel`; None: nothing."""
 
@@ -241,6 +276,9 @@ class Operation(BaseModel):
                 parameter=name,
                 help="give a number, or pin the size in the `input`, e.g. `input image[3, 224, 224]`",
             )
+        if fields.is_too_large(value):
+            limit = f"`{name}` is too large; got {fields.shown(value)}, no number may be above {fields.LARGEST}"
+            return OperationError(limit, parameter=name)
         wanted = parameter.description or fields.described(parameter.annotation) or fields.one_of(cls.words(name))
         return OperationError(f"`{name}` must be {wanted}; got {fields.shown(value)}", parameter=name)
 
@@ -290,13 +328,50 @@ class Operation(BaseModel):
         """What the generated module says for it."""
         raise NotImplementedError(type(self).__name__)
 
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape] | None:
+        """Of a convolution or matrix product: the multiply-accumulates for each element of a tensor, and its size."""
+        return None
+
     def macs(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> int:
         """Multiply-accumulates of convolutions and matrix products for one sample; the sizes given are all ints."""
-        return 0
+        found = self.products(shapes, outputs)
+        return found[0] * math.prod(d for d in found[1] if isinstance(d, int)) if found else 0
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        """What it computes in inference beside its products: operations for each element of a tensor, and its size."""
+        return ()
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        """What a training step keeps of it, as PyTorch's kernels for the CPU do; `inplace`: it overwrites its input."""
+        return Saves()
 
     def window(self, shapes: tuple[Shape, ...]) -> Window | None:
         """The window that slides over the input; None where each output sees its own position alone."""
         return None
+
+    def sight(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[IndexMap, ...]]:
+        """How a result reads the incoming tensors: by their position, a map for each spatial axis of theirs.
+
+        The sizes given are all ints. A tensor that is left out is not read. Raises sight.TooFine.
+        """
+        return {i: self.reads(shape, outputs[result], self.window((shape,))) for i, shape in enumerate(shapes)}
+
+    @staticmethod
+    def reads(shape: Shape, output: Shape, window: Window | None) -> tuple[IndexMap, ...]:
+        """The maps of an incoming tensor's spatial axes for a window, or for none."""
+        sizes = [n for n in shape[1:] if isinstance(n, int)]
+        if window is None and len(shape) == len(output):
+            return tuple(
+                sight.stretched() if n == 1 and o != 1 else sight.shifted(a)
+                for a, (n, o) in enumerate(zip(sizes, output[1:], strict=True))
+            )
+        if window is None or window.whole or len(shape) != len(output):
+            return tuple(map(sight.everything, sizes))
+        scale = window.scale or (1,) * len(sizes)
+        numbers = zip(window.kernel, window.stride, window.dilation, window.pad, scale, strict=True)
+        return tuple(sight.sliding(a, *n) for a, n in enumerate(numbers))
 
     def caption(self, rank: int = 2) -> str:
         """A short text for diagrams and tables, for a tensor of that many spatial axes: `conv 3×3, 64, /2`."""

@@ -9,6 +9,7 @@ from archdsl.ops.base import (
     OperationError,
     ParameterForm,
     Rules,
+    Saves,
     Shape,
     TorchForm,
     Weight,
@@ -28,6 +29,7 @@ class Split(Operation):
 
     name = "split"
     family = "channels"
+    view = True
 
     n: Parts
 
@@ -45,6 +47,7 @@ class Split(Operation):
             parameter="n",
             inputs=(0,),
             help="parts of unlike sizes are `slice(start, stop)`",
+            before=f"conv({-(-shape[0] // self.n) * self.n}, 1)" if isinstance(shape[0], int) and shape[1:] else None,
         )
         return ((part, *shape[1:]),) * self.n
 
@@ -65,6 +68,7 @@ class Slice(Operation):
 
     name = "slice"
     family = "channels"
+    view = True
 
     start: Index
     stop: Count
@@ -152,6 +156,12 @@ class Scale(Operation):
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
         return (Weight("", (channels(self.name, shapes[0]),)),)
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((1, shapes[0]),)
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        return Saves(inputs=True)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
         axes = ", None" * (len(shapes[0]) - 1)

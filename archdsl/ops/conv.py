@@ -7,16 +7,14 @@ from typing import ClassVar, Literal
 from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops import helpers
-from archdsl.ops.base import ModuleForm, Operation, OperationError, Rules, Shape, Weight, Window, example
-from archdsl.ops.fields import Count, Margin, Numbers, Pad, Size, Switch, UpPad, nested_size, shape_text, times
+from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Weight, Window, example
+from archdsl.ops.fields import Count, Margin, Numbers, Pad, Size, Switch, UpPad, nested_size, shape_text, shown, times
 from archdsl.ops.sizes import (
-    AXES,
     channels,
     collapse,
-    count,
     each,
-    ints,
     known,
+    near_divisor,
     options,
     output_fits,
     positional,
@@ -44,6 +42,7 @@ def padding(
             f"`pad = same` needs an odd kernel, so that both sides get the same; this one is {times(kernel)}",
             parameter="kernel",
             help="use an odd kernel, give `pad` a number, or say `pad = same_upper` to pad the rest behind",
+            arguments={"pad": "same_upper"},
         )
     return tuple(o // 2 for o in overlaps)
 
@@ -64,12 +63,13 @@ def groups_divide(name: str, groups: int, channels: int, out: int) -> None:
     """OperationError where the groups do not divide the channels, coming in or going out."""
     for number, what, inputs in ((channels, "channels that come in", (0,)), (out, "channels that go out", ())):
         if number % groups:
-            near = max(g for g in range(1, min(groups, number) + 1) if channels % g == 0 and out % g == 0)
+            near = near_divisor(math.gcd(channels, out), groups)
             raise OperationError(
-                f"`groups` of `{name}` must divide the {what}: {number} is no multiple of {groups}",
+                f"`groups` of `{name}` must divide the {what}: {shown(number)} is no multiple of {groups}",
                 parameter="groups",
                 inputs=inputs,
-                help=f"`groups = {near}` divides both {channels} and {out}",
+                help=f"`groups = {near}` divides both {shown(channels)} and {out}",
+                arguments={"groups": str(near)},
             )
 
 
@@ -135,7 +135,7 @@ class Conv(Operation):
         rank = len(shape) - 1
         if len(size) != rank:
             raise OperationError(
-                f"`weight` is nested {len(size)} deep, the tensor {AXES[rank]} {shape_text(shape)} has "
+                f"`weight` is nested {len(size)} deep, the tensor {shape_text(shape)} has "
                 f"{rank} spatial {'axis' if rank == 1 else 'axes'}",
                 parameter="weight",
                 inputs=(0,),
@@ -219,9 +219,26 @@ class Conv(Operation):
             fill={} if self.weight is None else {"weight": self.weight},
         )
 
-    def macs(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> int:
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
         (shape,) = shapes
-        return math.prod(self._kernel(shape)) * ints(shape)[0] // self.groups * count(outputs[0])
+        return math.prod(self._kernel(shape)) * channels("conv", shape) // self.groups, outputs[0]
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((1, outputs[0]),) if self.bias else ()
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
+        moving = self.pad == "same_upper" and not steady(kernel, stride, dilation)
+        if not moving and self.pad_mode == "zeros":
+            return Saves(inputs=self.trainable)
+        # The convolution pads nothing itself: what it reads, and keeps, is a padded copy.
+        shape = shapes[0]
+        if moving:
+            pads = [sum(same_upper_pads(n, *m)) for n, m in zip(shape[1:], self._numbers(shape), strict=True)]
+        else:
+            pads = [2 * p for p in padding(_steady(self.pad), kernel, dilation, shape)]
+        padded = Kept((shape[0], *(n + p for n, p in zip(shape[1:], pads, strict=True))))
+        return Saves(inputs=self.pad_mode in ("reflect", "replicate"), more=(padded,) if self.trainable else ())
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
@@ -248,14 +265,18 @@ def window_pads(
     dilation: tuple[int, ...],
     shape: Shape,
 ) -> tuple[int, ...]:
-    """What stands before the first element; for `same_upper`, where the stride divides the size."""
+    """What stands before the first element; for `same_upper` and a free size, where the stride divides the size."""
     if pad == "same_upper":
-        return tuple(max(d * (k - 1) + 1 - s, 0) // 2 for k, s, d in zip(kernel, stride, dilation, strict=True))
+        sizes = (n if isinstance(n, int) else s for n, s in zip(shape[1:], stride, strict=True))
+        befores = (same_upper_pads(n, *m)[0] for n, *m in zip(sizes, kernel, stride, dilation, strict=True))
+        return tuple(b for b in befores if isinstance(b, int))
     return padding(pad, kernel, dilation, shape)
 
 
-def does_not_fit(name: str, shape: Shape, size: Dim, pad: int, kernel: int, dilation: int) -> tuple[str, str]:
-    """Message and help for a window that is larger than the padded input."""
+def does_not_fit(
+    name: str, shape: Shape, size: Dim, pad: int, kernel: int, dilation: int
+) -> tuple[str, str, dict[str, str]]:
+    """Message, help and the kernel that would fit, for a window that is larger than the padded input."""
     reach = dilation * (kernel - 1) + 1
     spans = f"a kernel of {kernel}" + (f" with dilation {dilation} spans {reach}" if dilation > 1 else "")
     padded = f", with its padding {dims.text(size + 2 * pad)}" if pad else ""
@@ -263,6 +284,7 @@ def does_not_fit(name: str, shape: Shape, size: Dim, pad: int, kernel: int, dila
     return (
         f"`{name}` does not fit: {spans}, {here}",
         "use a smaller kernel or more padding, or fewer strides and poolings before it",
+        {"kernel": str((size + 2 * pad - 1) // dilation + 1)} if isinstance(size, int) and size + 2 * pad > 0 else {},
     )
 
 
@@ -375,9 +397,15 @@ class Upconv(Operation):
         )
         return ModuleForm(f"nn.ConvTranspose{rank_name(shape)}", arguments, factory=True)
 
-    def macs(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> int:
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
         (shape,) = shapes
-        return math.prod(each(self.kernel, shape, "kernel")) * count(shape) * self.out // self.groups
+        return math.prod(each(self.kernel, shape, "kernel")) * self.out // self.groups, shape
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((1, outputs[0]),) if self.bias else ()
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        return Saves(inputs=True)
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         """As a convolution of stride 1 over the input with stride − 1 zeros between its elements."""
@@ -415,6 +443,7 @@ class Linear(Operation):
                 f"`linear` needs a flat tensor; this one is {shape_text(shape)}",
                 inputs=(0,),
                 help=f"put `flatten` before it, or `conv({self.out}, 1)` in its place to map each position",
+                before="flatten" if all(isinstance(d, int) for d in shape) else "global_avgpool -> flatten",
             )
         known("linear", shape[0], "number of features")
         return ((self.out,),)
@@ -427,8 +456,14 @@ class Linear(Operation):
         arguments = (*positional(shapes[0][0], self.out), *options(("bias", self.bias, True)))
         return ModuleForm("nn.Linear", arguments, factory=True)
 
-    def macs(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> int:
-        return count(shapes[0]) * self.out
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
+        return known("linear", shapes[0][0], "number of features"), outputs[0]
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((1, outputs[0]),) if self.bias else ()
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        return Saves(inputs=True)
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)

@@ -10,10 +10,13 @@ from pydantic.fields import FieldInfo
 from archdsl import dims
 from archdsl.dims import Dim, Expr
 
+LARGEST = 2**31 - 1
+"""The largest number that a parameter takes: more than any layer has, and what PyTorch's kernels count to."""
+
 # Each kind says in its description what a message calls it: "`stride` must be <description>; got -1".
-Count = Annotated[int, Field(strict=True, ge=1, description="an int of at least 1")]
-Index = Annotated[int, Field(strict=True, ge=0, description="an int of at least 0")]
-Parts = Annotated[int, Field(strict=True, ge=2, description="an int of at least 2")]
+Count = Annotated[int, Field(strict=True, ge=1, le=LARGEST, description="an int of at least 1")]
+Index = Annotated[int, Field(strict=True, ge=0, le=LARGEST, description="an int of at least 0")]
+Parts = Annotated[int, Field(strict=True, ge=2, le=4096, description="an int from 2 to 4096")]
 Switch = Annotated[bool, Field(strict=True, description="`true` or `false`")]
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False, description="a number")]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False, description="a number above 0")]
@@ -107,16 +110,23 @@ def shown(value: object) -> str:
             return "true" if value else "false"
         case float():
             return repr(value).replace("e-0", "e-")
-        case int() | str():
-            return str(value)
-        case Expr():
+        case str():
+            return value
+        case int() | Expr():
             return dims.text(value)
         case tuple() if len(value) > 1 and all(type(v) is int and v >= 0 for v in value):
-            return "x".join(map(str, value))
+            return "x".join(map(dims.text, value))
         case tuple() | list():
             return "[" + ", ".join(map(shown, value)) + "]"
     name = getattr(value, "name", None)
     return f"`{name}`" if isinstance(name, str) else "something that is not a value"
+
+
+def is_too_large(value: object) -> bool:
+    """Whether a number, or one in a list, is beyond what a parameter takes."""
+    if isinstance(value, (tuple, list)):
+        return any(map(is_too_large, value))
+    return type(value) is int and value > LARGEST
 
 
 def is_free(value: object) -> bool:

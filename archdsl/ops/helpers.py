@@ -56,6 +56,25 @@ def as_tuples(rank: str, **names: str) -> str:
     )
 
 
+def _max_pool_call(rank: str, arguments: str) -> str:
+    # Without indices PyTorch's max_pool1d reads the size as a constant, and an export with a free size fails.
+    return f"F.max_pool1d({arguments}, return_indices=True)[0]" if rank == "1d" else f"F.max_pool{rank}({arguments})"
+
+
+MAX_POOL_FREE = Helper(
+    "MaxPool1dFreeSize",
+    '''class MaxPool1dFreeSize(nn.MaxPool1d):
+    """nn.MaxPool1d that torch.export takes with a free size: without indices PyTorch reads it as a constant."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled, _ = F.max_pool1d(
+            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, return_indices=True
+        )
+        return pooled
+''',
+)
+
+
 def max_pool(rank: str) -> Helper:
     """nn.MaxPool with SAME_UPPER padding, which never wins."""
     name = f"MaxPool{rank}SameUpper"
@@ -69,7 +88,7 @@ def max_pool(rank: str) -> Helper:
 {as_tuples(rank, kernel="self.kernel_size", stride="self.stride", dilation="self.dilation")}
 {pads}
         x = F.pad(x, pads, value=float("-inf"))
-        return F.max_pool{rank}(x, kernel, stride, 0, dilation)
+        return {_max_pool_call(rank, "x, kernel, stride, 0, dilation")}
 ''',
     )
 

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops.base import Example, FunctionForm, Operation, OperationError, Rules, Shape, example
+from archdsl.ops.base import Example, FunctionForm, Operation, OperationError, Rules, Saves, Shape, example
 from archdsl.ops.fields import shape_text
 
 
@@ -27,10 +27,13 @@ def several(name: str, shapes: tuple[Shape, ...]) -> None:
 
 
 def advice(name: str, first: Shape, second: Shape, axis: int) -> str:
-    """One thing to do about two tensors that disagree on an axis."""
+    """One thing to do about two tensors that disagree on an axis, and on no axis before it."""
     if axis > 0:
         return f"bring them together with `align(crop) -> {name}`, or give both branches the same stride and padding"
-    return f"map one of them to {dims.text(first[0])} channels with `conv({dims.text(first[0])}, 1)`"
+    wanted = dims.text(second[0])
+    if all(dims.equal(a, b) is True for a, b in zip(first[1:], second[1:], strict=True)):
+        return f"map the first to {wanted} channels with `conv({wanted}, 1)`"
+    return f"map the first to {wanted} channels and to the other's size, e.g. with `conv({wanted}, 1, stride = 2)`"
 
 
 class Merge(Operation):
@@ -39,6 +42,8 @@ class Merge(Operation):
     family = "merge"
     inputs = "many"
     stretches: ClassVar[bool] = False
+    needs_inputs: ClassVar[bool] = False
+    """Whether its gradient is computed from what came in."""
     template: ClassVar[str]
     """How each tensor is added to those before it: `{0}` and `{1}`."""
     precedence: ClassVar[Literal["atom", "sum", "product"]] = "atom"
@@ -74,6 +79,12 @@ class Merge(Operation):
                 )
         return (tuple(out),)
 
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((len(shapes) - 1, outputs[0]),)
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        return Saves(inputs=self.needs_inputs)
+
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         text = "{0}"
         for i in range(1, len(shapes)):
@@ -108,6 +119,7 @@ class Mul(Merge):
 
     name = "mul"
     stretches = True
+    needs_inputs = True
     template = "{0} * {1}"
     precedence = "product"
 
@@ -143,6 +155,7 @@ class Maximum(Merge):
     """
 
     name = "maximum"
+    needs_inputs = True
     template = "torch.maximum({0}, {1})"
 
 
@@ -160,6 +173,9 @@ class Mean(Merge):
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         total = super().torch(shapes, outputs).template
         return FunctionForm(f"({total}) / {len(shapes)}", precedence="product")
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((len(shapes), outputs[0]),)
 
 
 class Concat(Operation):

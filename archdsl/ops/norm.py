@@ -6,9 +6,9 @@ from pydantic import Field
 
 from archdsl import dims
 from archdsl.ops import helpers
-from archdsl.ops.base import ModuleForm, Operation, OperationError, Rules, Shape, Weight, Window, example
-from archdsl.ops.fields import Count, Number, Positive, Switch, shape_text
-from archdsl.ops.sizes import channels, options, positional, rank_name, spatial
+from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Weight, Window, example
+from archdsl.ops.fields import Count, Number, Positive, Switch, shape_text, shown
+from archdsl.ops.sizes import channels, near_divisor, options, positional, rank_name, spatial
 
 Momentum = Annotated[
     Annotated[float, Field(strict=True, ge=0, le=1)] | None,
@@ -39,6 +39,17 @@ class Norm(Operation):
             spatial(self.name, shapes[0])
         return shapes
 
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        # Mean 1, variance 3, and what each element is brought to by them, 2; weight and bias are one factor and term.
+        return ((6, shapes[0]),)
+
+    def _statistics(self, shape: Shape) -> tuple[Kept, ...]:
+        """The means and variances that are kept, of each kind one tensor."""
+        return (Kept(shape[:1], batched=False),) * 2
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        return Saves(inputs=True, more=self._statistics(shapes[0]))
+
 
 class Batchnorm(Norm):
     """Normalises each channel over the batch, and keeps running statistics for use after training.
@@ -66,6 +77,9 @@ class Batchnorm(Norm):
         count = channels(self.name, shapes[0])
         return (*(affine_weights(count) if self.affine else ()), *running_weights(count))
 
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((2, shapes[0]),)  # the statistics are known: a factor and a term a channel
+
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (
             *positional(shapes[0][0]),
@@ -90,6 +104,9 @@ class Layernorm(Norm):
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
         return affine_weights(channels(self.name, shapes[0]))
+
+    def _statistics(self, shape: Shape) -> tuple[Kept, ...]:
+        return (Kept((1, *shape[1:])),) * 2
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (*positional(shapes[0][0]), *options(("eps", self.eps, 1e-5)))
@@ -124,17 +141,19 @@ class Groupnorm(Norm):
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         count = channels(self.name, shapes[0])
         if count % self.groups:
-            near = max(g for g in range(1, min(self.groups, count) + 1) if count % g == 0)
             raise OperationError(
-                f"`groups` must divide the number of channels: {count} is no multiple of {self.groups}",
+                f"`groups` must divide the number of channels: {shown(count)} is no multiple of {self.groups}",
                 parameter="groups",
                 inputs=(0,),
-                help=f"`groups = {near}` divides {count}",
+                help=f"`groups = {near_divisor(count, self.groups)}` divides {shown(count)}",
             )
         return super().infer(shapes, rules)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
         return affine_weights(channels(self.name, shapes[0]))
+
+    def _statistics(self, shape: Shape) -> tuple[Kept, ...]:
+        return (Kept((self.groups,)),) * 2
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (*positional(self.groups, shapes[0][0]), *options(("eps", self.eps, 1e-5)))
@@ -173,10 +192,13 @@ class Instancenorm(Norm):
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         sizes = spatial(self.name, shapes[0])
-        open_axes = [d for d in sizes if d != 1]
-        if not any(isinstance(d, int) for d in open_axes) and len(open_axes) <= 1:
+        try:
+            largest = dims.maximum(*sizes)
+        except dims.DimError:  # two free sizes: no rule on one of them says that both must not be 1
+            largest = 2
+        if largest != 2:
             rules.require(
-                dims.at_least(open_axes[0], 2) if open_axes else False,
+                dims.at_least(largest, 2),
                 f"`instancenorm` needs more than one position to take a variance of; the tensor is "
                 f"{shape_text(shapes[0])}",
                 inputs=(0,),
@@ -187,6 +209,9 @@ class Instancenorm(Norm):
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
         count = channels(self.name, shapes[0])
         return (*(affine_weights(count) if self.affine else ()), *(running_weights(count) if self.track else ()))
+
+    def _statistics(self, shape: Shape) -> tuple[Kept, ...]:
+        return (Kept(shape[:1]),) * 2
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (
@@ -231,6 +256,15 @@ class Lrn(Norm):
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         spatial(self.name, shapes[0])
         return shapes
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        # Squares 1, their sum size − 1, alpha, k, the power and the quotient 1 each.
+        return ((self.size + 4, shapes[0]),)
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        # PyTorch composes it: kept are the padded squares, what is raised to the power, and the power.
+        squares = Kept((shapes[0][0] + self.size - 1, *shapes[0][1:]))
+        return Saves(inputs=True, more=(squares, Kept(shapes[0]), Kept(shapes[0])))
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         more = options(("alpha", self.alpha, 1e-4), ("beta", self.beta, 0.75), ("k", self.k, 1.0))

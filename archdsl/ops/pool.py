@@ -1,15 +1,17 @@
 """Poolings: the largest or the mean of each window, of a grid of given size, or of everything."""
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops import helpers
-from archdsl.ops.base import ModuleForm, Operation, OperationError, Rules, Shape, Window, example
-from archdsl.ops.conv import does_not_fit, padding, steady, steps, window_caption, window_pads
-from archdsl.ops.fields import Pad, Size, Switch, times
-from archdsl.ops.sizes import collapse, each, options, output_fits, positional, rank_name, spatial
+from archdsl.ops import helpers, sight
+from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Window, example
+from archdsl.ops.conv import does_not_fit, padding, same_upper_pads, steady, steps, window_caption, window_pads
+from archdsl.ops.fields import Pad, Size, Switch, shape_text, times
+from archdsl.ops.sizes import collapse, each, ints, options, output_fits, positional, rank_name, spatial
 
 
 def ceil_steps(size: Dim, pad: int, kernel: int, stride: int, dilation: int) -> Dim:
@@ -95,6 +97,20 @@ class Pool(Operation):
         pads = window_pads(self._settings()[2], kernel, stride, dilation, shapes[0])
         return Window(kernel, stride, dilation, pads)
 
+    def _padded(self, shape: Shape) -> Shape:
+        """The size with the padding that stands around it before PyTorch's pooling sees it."""
+        if self._pads(shape) is not None:
+            return shape
+        pads = [sum(same_upper_pads(n, *m)) for n, m in zip(shape[1:], self._numbers(shape), strict=True)]
+        return (shape[0], *(n + p for n, p in zip(shape[1:], pads, strict=True)))
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        padded = self._padded(shapes[0])
+        return Saves(inputs=True) if padded == shapes[0] else Saves(more=(Kept(padded),))
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((math.prod(k for k, _, _ in self._numbers(shapes[0])), outputs[0]),)
+
     def caption(self, rank: int = 2) -> str:
         kernel, stride, _, dilation, _ = self._settings()
         return window_caption(self.name, kernel, kernel if stride is None else stride, rank, "", dilation)
@@ -143,9 +159,17 @@ class Maxpool(Pool):
         return self.kernel, self.stride, self.pad, self.dilation, self.ceil
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        rank = rank_name(shapes[0])
+        (shape,) = shapes
+        rank = rank_name(shape)
         ceil = self.ceil and self.pad != "same_upper"
-        return self._form(shapes[0], f"nn.MaxPool{rank}", helpers.max_pool(rank), ("ceil_mode", ceil, False))
+        form = self._form(shape, f"nn.MaxPool{rank}", helpers.max_pool(rank), ("ceil_mode", ceil, False))
+        if form.helper is None and len(shape) == 2 and not isinstance(shape[1], int):
+            return replace(form, constructor=helpers.MAX_POOL_FREE.name, helper=helpers.MAX_POOL_FREE.source)
+        return form
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        found = super().saves(shapes, outputs, inplace)
+        return Saves(found.inputs, more=(*found.more, Kept(outputs[0], "int64")))
 
 
 class Avgpool(Pool):
@@ -172,10 +196,32 @@ class Avgpool(Pool):
         example((2, 4, 5, 6), kernel=(1, 2, 2)),
         example((3, 7, 8), kernel=3, stride=2, pad="same_upper"),
         example((3, 7, 8), kernel=(2, 3), stride=2, pad="same_upper", count_pad=False),
+        example((2, 3, 4, 5), kernel=3, stride=1, pad=1),
+        example((2, 3, 4, 5), kernel=3, stride=1, pad="same_upper"),
     )
 
     def _settings(self) -> tuple[Size, Size | None, Pad, Size, bool]:
         return self.kernel, self.stride, self.pad, 1, self.ceil
+
+    def _pads(self, shape: Shape) -> tuple[int, ...] | None:
+        # See infer: in 3-d what is padded must be so before the pooling.
+        return None if self.pad == "same_upper" and len(shape) == 4 else super()._pads(shape)
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        results = super().infer(shapes, rules)
+        (shape,) = shapes
+        if len(shape) == 4 and self.pad != "same_upper":
+            # PyTorch's avg_pool3d, unlike its 1-d and 2-d forms, wants the kernel to fit without the padding.
+            for n, (kernel, _, _) in zip(shape[1:], self._numbers(shape), strict=True):
+                rules.require(
+                    dims.at_least(n, kernel),
+                    f"`avgpool` in 3-d needs sizes of at least its kernel, {kernel}, not counting the padding; the "
+                    f"size here is {dims.text(n)}, the tensor is {shape_text(shape)}",
+                    parameter="kernel",
+                    inputs=(0,),
+                    help="use a smaller kernel, or put the padding before it with `pad(n)`",
+                )
+        return results
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         rank = rank_name(shapes[0])
@@ -209,6 +255,21 @@ class AdaptivePool(Operation):
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
+
+    def sight(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+        axes = enumerate(zip(ints(shapes[0][1:]), self._size(shapes[0]), strict=True))
+        return {0: tuple(sight.gridded(a, n, o) for a, (n, o) in axes)}
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((1, shapes[0]),)
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        if "Max" in self.module:
+            return Saves(inputs=True, more=(Kept(outputs[0], "int64"),))
+        # PyTorch takes the mean where one element is left, which needs nothing but the size.
+        return Saves(inputs=set(self._size(shapes[0])) != {1})
 
 
 class AdaptiveAvgpool(AdaptivePool):

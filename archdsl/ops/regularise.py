@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from archdsl.ops import helpers
-from archdsl.ops.base import Example, ModuleForm, Operation, Rules, Shape, example
+from archdsl.ops.base import Example, Kept, ModuleForm, Operation, Rules, Saves, Shape, example
 from archdsl.ops.fields import Fraction, Probability
 from archdsl.ops.sizes import positional, rank_name, spatial
 
@@ -30,6 +30,12 @@ class Dropout(Operation):
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         return ModuleForm("nn.Dropout", positional(self.p))
 
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        return Saves(more=(Kept(self._mask(shapes[0])),) if self.p else ())
+
+    def _mask(self, shape: Shape) -> Shape:
+        return shape
+
     def caption(self, rank: int = 2) -> str:
         return f"{self.name} {self.p:g}"
 
@@ -50,6 +56,9 @@ class DropoutChannels(Dropout):
         if len(shapes[0]) > 1:
             spatial(self.name, shapes[0])
         return shapes
+
+    def _mask(self, shape: Shape) -> Shape:
+        return (shape[0], *(1 for _ in shape[1:]))
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         rank = "" if len(shapes[0]) == 1 else rank_name(shapes[0])

@@ -1,10 +1,11 @@
 """Operations that make a tensor larger or smaller in space without learned weights."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops import helpers
+from archdsl.ops import helpers, sight
 from archdsl.ops.align import LINEAR
 from archdsl.ops.base import (
     Argument,
@@ -19,7 +20,7 @@ from archdsl.ops.base import (
     example,
 )
 from archdsl.ops.fields import Count, Size, Target, is_free, shape_text, shown, times
-from archdsl.ops.sizes import collapse, each, positional, spatial
+from archdsl.ops.sizes import collapse, each, ints, positional, spatial
 
 Mode = Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"]
 """`linear`, `bilinear` and `trilinear` are one and the same: linear along each of the axes that there are."""
@@ -42,7 +43,28 @@ def torch_mode(name: str, mode: str, shape: Shape) -> str:
     return mode
 
 
-class Upsample(Operation):
+class Interpolation(Operation):
+    """What the interpolations share; PyTorch keeps nothing of theirs for the backward pass but sizes."""
+
+    family = "resize"
+
+    def _mode(self) -> Mode:
+        raise NotImplementedError
+
+    def sight(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+        axes = enumerate(zip(ints(shapes[0][1:]), ints(outputs[0][1:]), strict=True))
+        return {0: tuple(sight.resampled(a, n, o, self._mode()) for a, (n, o) in axes)}
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        if self._mode() == "nearest":
+            return ()
+        neighbours = 4 if self._mode() == "bicubic" else 2
+        return ((2 * neighbours ** (len(shapes[0]) - 1), outputs[0]),)
+
+
+class Upsample(Interpolation):
     """Makes each spatial size `scale` times as large, by copies (`nearest`) or interpolation (`bilinear`, `bicubic`).
 
     [C, …] → [C, …]: each spatial size n becomes n · scale; `1x2` scales each axis by its own. `bilinear` serves every
@@ -52,10 +74,12 @@ class Upsample(Operation):
     """
 
     name = "upsample"
-    family = "resize"
 
     scale: Size
     mode: Mode = "nearest"
+
+    def _mode(self) -> Mode:
+        return self.mode
 
     examples = (
         example((3, 4, 5), scale=2),
@@ -97,7 +121,7 @@ class Upsample(Operation):
         return f"upsample ×{factor}" + ("" if self.mode == "nearest" else f", {self.mode}")
 
 
-class Resize(Operation):
+class Resize(Interpolation):
     """Brings the spatial axes to a given size, by interpolation or (`nearest`) by copies.
 
     [C, …] → [C, to]; `to` is an int, a size, or that of a tensor: `resize(x.size)`. `bilinear` serves every rank. The
@@ -107,10 +131,12 @@ class Resize(Operation):
     """
 
     name = "resize"
-    family = "resize"
 
     to: Target
     mode: Mode = "bilinear"
+
+    def _mode(self) -> Mode:
+        return self.mode
 
     examples = (
         example((3, 4, 5), to=7),
@@ -121,11 +147,7 @@ class Resize(Operation):
     )
 
     def _size(self, shape: Shape) -> tuple[Dim, ...]:
-        if isinstance(self.to, tuple):
-            if len(self.to) != len(shape) - 1:
-                each((1,) * len(self.to), shape, "to")
-            return self.to
-        return (self.to,) * (len(shape) - 1)
+        return each(self.to, shape, "to")
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes

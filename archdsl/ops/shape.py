@@ -1,16 +1,18 @@
 """Operations that read the same numbers in another shape."""
 
 import math
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
 
+from archdsl.ops import sight
 from archdsl.ops.base import FunctionForm, ModuleForm, Operation, OperationError, Rules, Shape, Window, example
-from archdsl.ops.fields import Index, shape_text, shown
-from archdsl.ops.sizes import known_all
+from archdsl.ops.fields import LARGEST, Index, shape_text, shown
+from archdsl.ops.sizes import ints, known_all
 
 Sizes = Annotated[
-    tuple[Annotated[int, Field(strict=True, ge=-1)], ...],
+    tuple[Annotated[int, Field(strict=True, ge=-1, le=LARGEST)], ...],
     Field(min_length=1, description="a list of ints of at least 1, one of which may be -1 for what is left"),
 ]
 Order = Annotated[tuple[Index, ...], Field(min_length=1, description="a list of axes, counted from 0 (the channels)")]
@@ -26,6 +28,7 @@ class Flatten(Operation):
 
     name = "flatten"
     family = "shape"
+    view = True
 
     examples = (example((3, 4, 5)), example((2, 7)), example((2, 3, 4, 5)), example((6,)))
 
@@ -34,6 +37,16 @@ class Flatten(Operation):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         return ModuleForm("nn.Flatten", owns=False)
+
+
+def leading(sizes: tuple[int, ...], total: int) -> list[int]:
+    """The first of some sizes, as long as they divide the number of elements together."""
+    kept: list[int] = []
+    for size in sizes[:-1]:
+        if size < 1 or total % (math.prod(kept) * size):
+            break
+        kept.append(size)
+    return kept
 
 
 class Reshape(Operation):
@@ -46,6 +59,7 @@ class Reshape(Operation):
 
     name = "reshape"
     family = "shape"
+    view = True
 
     sizes: Sizes
 
@@ -67,12 +81,13 @@ class Reshape(Operation):
             )
         given = math.prod(n for n in self.sizes if n != -1)
         if total % given or (not rest and total != given):
+            wanted = f"{shown(list(self.sizes))}, which is {'a multiple of ' if rest else ''}{shown(given)}"
             raise OperationError(
-                f"`reshape` cannot bring {shape_text(shape)}, which is {total} numbers, to {shown(list(self.sizes))}, "
-                f"which is {'a multiple of ' if rest else ''}{given}",
+                f"`reshape` cannot bring {shape_text(shape)}, which is {shown(total)} numbers, to {wanted}",
                 parameter="sizes",
                 inputs=(0,),
                 help="write -1 for one of the sizes to have it computed" if not rest else None,
+                arguments={"sizes": shown([*leading(self.sizes, total), -1])},
             )
         return (tuple(total // given if n == -1 else n for n in self.sizes),)
 
@@ -97,6 +112,7 @@ class Permute(Operation):
 
     name = "permute"
     family = "shape"
+    view = True
 
     axes: Order
 
@@ -123,6 +139,16 @@ class Permute(Operation):
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
+
+    def sight(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+        goes_to = [self.axes.index(a) for a in range(1, len(self.axes))]
+        sizes = ints(shapes[0][1:])
+        # An axis that becomes the channels is seen whole, as all channels of a position are taken together.
+        return {
+            0: tuple(sight.shifted(o - 1) if o else sight.everything(n) for o, n in zip(goes_to, sizes, strict=True))
+        }
 
     def caption(self, rank: int = 2) -> str:
         return f"permute {shown(list(self.axes))}"

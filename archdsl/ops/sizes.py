@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 from archdsl import dims
 from archdsl.dims import Dim, Expr
 from archdsl.ops.base import Argument, OperationError, Rules, Shape
 from archdsl.ops.fields import shape_text, shown
 
-AXES = {0: "[F]", 1: "[C, T]", 2: "[C, H, W]", 3: "[C, D, H, W]"}
+D = TypeVar("D", int, Dim)
 PIN = "pin the free sizes in the `input`, e.g. `input image[3, 224, 224]`"
 
 
@@ -33,22 +34,27 @@ def rank_name(shape: Shape) -> str:
     return f"{max(len(shape) - 1, 1)}d"
 
 
-def each(value: int | tuple[int, ...], shape: Shape, parameter: str) -> tuple[int, ...]:
+def each(value: D | tuple[D, ...], shape: Shape, parameter: str) -> tuple[D, ...]:
     """One number an axis; OperationError where a size has another count of numbers than the tensor has spatial axes."""
     rank = len(shape) - 1
-    if isinstance(value, int):
+    if not isinstance(value, tuple):
         return (value,) * rank
     if len(value) != rank:
         numbers = f"{len(value)} number{'s' * (len(value) != 1)}"
         axes = f"{rank} spatial {'axis' if rank == 1 else 'axes'}"
-        sizes = f"{AXES.get(rank, '')} " if rank in AXES else ""
         raise OperationError(
-            f"`{parameter}` {shown(value)} has {numbers}, the tensor {sizes}{shape_text(shape)} has {axes}",
+            f"`{parameter}` {shown(value)} has {numbers}, the tensor {shape_text(shape)} has {axes}",
             parameter=parameter,
             inputs=(0,),
             help=f"give one int, or {rank} numbers such as {shown((3,) * rank)}" if rank > 1 else "give one int",
         )
     return value
+
+
+def near_divisor(number: int, at_most: int) -> int:
+    """The largest divisor of a number up to a bound, near that bound; 1 where none is near."""
+    high = min(number, at_most)
+    return next((g for g in range(high, max(high - 4096, 0), -1) if number % g == 0), 1)
 
 
 def known(name: str, size: Dim, what: str) -> int:
@@ -72,12 +78,13 @@ def known_all(name: str, shape: Shape) -> tuple[int, ...]:
     sizes = tuple(d for d in shape if isinstance(d, int))
     if len(sizes) == len(shape):
         return sizes
-    free = ", ".join(sorted({d.variable for d in shape if isinstance(d, Expr)}))
+    free = " and ".join(sorted({d.variable for d in shape if isinstance(d, Expr)}))
     raise OperationError(
-        f"`{name}` of {shape_text(shape)} would depend on the input size {free}, which is free",
+        f"`{name}` of {shape_text(shape)} would depend on the free size {free} of the input",
         inputs=(0,),
-        help=f"pin {free.replace(', ', ' and ')} in the `input`, e.g. `input image[3, 224, 224]`, "
+        help=f"pin {free} in the `input`, e.g. `input image[3, 224, 224]`, "
         "or pool first with `global_avgpool` or `adaptive_avgpool`",
+        before="global_avgpool" if isinstance(shape[0], int) else None,
     )
 
 
@@ -92,10 +99,11 @@ def count(shape: Shape) -> int:
     return math.prod(ints(shape))
 
 
-def output_fits(rules: Rules, out: Dim, message: str, help: str) -> None:
-    """Demands that a window gives at least one output."""
+def output_fits(rules: Rules, out: Dim, message: str, help: str, arguments: dict[str, str]) -> None:
+    """Demands that a window gives at least one output; `arguments` would mend it."""
     if not (isinstance(out, int) and out >= 1):
-        rules.require(dims.at_least(out, 1), message, parameter="kernel", inputs=(0,), help=help)
+        fits = dims.at_least(out, 1)
+        rules.require(fits, message, parameter="kernel", inputs=(0,), help=help, arguments=arguments)
 
 
 def collapse(values: Sequence[object]) -> object:

@@ -1,4 +1,4 @@
-"""From rules of the grammar to the syntax tree: one method for each rule, called with what the rule matched, bottom up."""
+"""From rules of the grammar to the syntax tree: a method for each rule, called bottom up with what it matched."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any, Final, NamedTuple, TypeAlias
-
-from lark.lexer import Token
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from archdsl.diagnostics import Diagnostics, Mark
 from archdsl.source import Source, Span
 from archdsl.syntax import tree
+from archdsl.syntax.lexer import Lexeme
 
 MAX_DEPTH: Final = 1000
 """The deepest chain of operators that is read."""
@@ -31,6 +30,7 @@ LABEL_PIECE: Final = re.compile(
 Children: TypeAlias = list[Any]
 """What a rule matched: tokens, tree nodes, and lists of nodes."""
 
+Node = TypeVar("Node")
 ParseValue: TypeAlias = Callable[[int, int], tree.Value | None]
 
 
@@ -53,32 +53,32 @@ class Builder:
 
     def span(self, children: Children) -> Span:
         first, last = children[0], children[-1]
-        start = first.start_pos if isinstance(first, Token) else first.span.start
-        end = last.end_pos if isinstance(last, Token) else last.span.end
+        start = first.start if type(first) is Lexeme else first.span.start
+        end = last.end if type(last) is Lexeme else last.span.end
         return Span(self.source, start, end)
 
-    def token_span(self, token: Token) -> Span:
-        assert token.start_pos is not None and token.end_pos is not None
-        return Span(self.source, token.start_pos, token.end_pos)
+    def token_span(self, token: Lexeme) -> Span:
+        return Span(self.source, token.start, token.end)
 
-    def named(self, token: Token) -> tree.Name:
-        return tree.Name(self.token_span(token), token.value)
+    def named(self, token: Lexeme) -> tree.Name:
+        return tree.Name(self.token_span(token), token.text)
 
-    def defined(self, token: Token) -> tree.Name:
+    def defined(self, token: Lexeme) -> tree.Name:
         """A name that is given here, which `it` cannot be."""
         name = self.named(token)
         if name.name == "it":
             self.diagnostics.error("E0106", RESERVED, name.span)
         return name
 
-    def deep(self, node: Any, parts: Sequence[Any]) -> Any:
+    def deep(self, node: Node, parts: Sequence[Any]) -> Node:
         """The node, once it is known not to nest too deep over its parts."""
         depths = self._depths
         depth = 1 + max((depths[id(p)][0] for p in parts if id(p) in depths), default=0)
         depths[id(node)] = (depth, node)
         if depth == MAX_DEPTH + 1:
+            span = self.span([node])
             self.diagnostics.error(
-                "E0105", f"operators nest deeper than {MAX_DEPTH}", node.span, help="name a part of it with `let`"
+                "E0105", f"operators nest deeper than {MAX_DEPTH}", span, help="name a part of it with `let`"
             )
         return node
 
@@ -97,17 +97,17 @@ class Builder:
     def name(self, children: Children) -> tree.Name:
         return self.named(children[0])
 
-    def int(self, children: Children) -> tree.Literal:
-        return tree.Literal(self.span(children), self._int(children[0], children[0].value))
+    def int_(self, children: Children) -> tree.Literal:
+        return tree.Literal(self.span(children), self._int(children[0], children[0].text))
 
-    def _int(self, token: Token, digits: str) -> int:
+    def _int(self, token: Lexeme, digits: str) -> int:
         if len(digits) > MAX_DIGITS:
             self.diagnostics.error("E0103", f"a number of {len(digits)} digits is too long", self.token_span(token))
             return 1
         return int(digits)
 
-    def float(self, children: Children) -> tree.Literal:
-        value = float(children[0].value)
+    def float_(self, children: Children) -> tree.Literal:
+        value = float(children[0].text)
         if math.isinf(value):
             self.diagnostics.error("E0103", "this number is too large for a float", self.span(children))
             value = 1.0
@@ -115,7 +115,7 @@ class Builder:
 
     def size(self, children: Children) -> tree.SizeLiteral:
         token = children[0]
-        return tree.SizeLiteral(self.span(children), tuple(self._int(token, part) for part in token.value.split("x")))
+        return tree.SizeLiteral(self.span(children), tuple(self._int(token, part) for part in token.text.split("x")))
 
     def string(self, children: Children) -> tree.Literal:
         return tree.Literal(self.span(children), self.text_of(children[0]))
@@ -131,7 +131,7 @@ class Builder:
 
     def list_(self, children: Children) -> tree.ListValue:
         items = self._items(children)
-        return self.deep(tree.ListValue(self.span(children), tuple(items)), items)  # type: ignore[no-any-return]
+        return self.deep(tree.ListValue(self.span(children), tuple(items)), items)
 
     def group(self, children: Children) -> Any:
         value = children[1]
@@ -140,39 +140,39 @@ class Builder:
 
     def unary(self, children: Children) -> tree.Unary:
         operator, operand = children
-        node = tree.Unary(self.span(children), operator.value.strip(), operand)
-        return self.deep(node, [operand])  # type: ignore[no-any-return]
+        node = tree.Unary(self.span(children), operator.text.strip(), operand)
+        return self.deep(node, [operand])
 
     def binary(self, children: Children) -> tree.Binary:
         left, operator, right = children
-        node = tree.Binary(self.span(children), operator.value, left, right)
-        return self.deep(node, [left, right])  # type: ignore[no-any-return]
+        node = tree.Binary(self.span(children), operator.text, left, right)
+        return self.deep(node, [left, right])
 
-    def range(self, children: Children) -> tree.Range:
+    def range_(self, children: Children) -> tree.Range:
         start, dots, stop = children
-        node = tree.Range(self.span(children), start, stop, dots.value == "..=")
-        return self.deep(node, [start, stop])  # type: ignore[no-any-return]
+        node = tree.Range(self.span(children), start, stop, dots.text == "..=")
+        return self.deep(node, [start, stop])
 
     def conditional(self, children: Children) -> tree.Conditional:
         then, _, condition, _, otherwise = children
         node = tree.Conditional(self.span(children), condition, then, otherwise)
-        return self.deep(node, [then, condition, otherwise])  # type: ignore[no-any-return]
+        return self.deep(node, [then, condition, otherwise])
 
     def index(self, children: Children) -> tree.Index:
         base, _, index, _ = children
-        return self.deep(tree.Index(self.span(children), base, index), [base, index])  # type: ignore[no-any-return]
+        return self.deep(tree.Index(self.span(children), base, index), [base, index])
 
     def attribute(self, children: Children) -> tree.Attribute:
         base, _, name = children
-        return self.deep(tree.Attribute(self.span(children), base, name.value), [base])  # type: ignore[no-any-return]
+        return self.deep(tree.Attribute(self.span(children), base, name.text), [base])
 
     def apply(self, children: Children) -> tree.Apply:
         name, arguments = children
         node = tree.Apply(self.span(children), self.named(name), arguments.items)
-        return self.deep(node, [a.value for a in arguments.items])  # type: ignore[no-any-return]
+        return self.deep(node, [a.value for a in arguments.items])
 
     def argument(self, children: Children) -> tree.Argument:
-        name = children[0].value if len(children) == 3 else None
+        name = children[0].text if len(children) == 3 else None
         return tree.Argument(self.span(children), name, children[-1])
 
     def arguments(self, children: Children) -> Bracketed:
@@ -211,10 +211,10 @@ class Builder:
         return tree.Parallel(self.span(children), None, tuple(children[1]))
 
     def residual(self, children: Children) -> tree.Residual:
-        parts = {a.type: b for a, b in pairwise(children) if isinstance(a, Token)}
+        parts = {a.kind: b for a, b in pairwise(children) if isinstance(a, Lexeme)}
         via = parts.get("VIA")
         node = tree.Residual(self.span(children), None, parts.get("IF"), via, children[-1])
-        return self.deep(node, [via])  # type: ignore[no-any-return]
+        return self.deep(node, [via])
 
     def dense(self, children: Children) -> tree.Dense:
         return tree.Dense(self.span(children), None, children[1])
@@ -247,10 +247,10 @@ class Builder:
         span = self.token_span(token)
         parts: list[str | tree.Value] = []
         text: list[str] = []
-        for piece in LABEL_PIECE.finditer(token.value, 1, len(token.value) - 1):
-            kind, at = piece.lastgroup, token.start_pos + piece.start()
+        for piece in LABEL_PIECE.finditer(token.text, 1, len(token.text) - 1):
+            kind, at = piece.lastgroup, token.start + piece.start()
             if kind == "value":
-                value = self.parse_value(at + 1, token.start_pos + piece.end() - 1)
+                value = self.parse_value(at + 1, token.start + piece.end() - 1)
                 if value is not None:
                     parts += ["".join(text), value] if text else [value]
                     text = []
@@ -264,16 +264,16 @@ class Builder:
                 text.append(piece.group()[:1] if kind == "double" else piece.group())
         if text:
             parts.append("".join(text))
-        if not token.value[1:-1]:
+        if not token.text[1:-1]:
             self.diagnostics.error("E0109", "a label cannot be empty", span)
         return tree.Label(span, tuple(parts), True)
 
-    def text_of(self, token: Token) -> str:
+    def text_of(self, token: Lexeme) -> str:
         """What a string literal stands for."""
-        text = token.value[1:-1]
+        text: str = token.text[1:-1]
         if "\\" not in text:
             return text
-        start = (token.start_pos or 0) + 1
+        start = token.start + 1
         return ESCAPE.sub(lambda m: self._unescaped(m.group(), start + m.start()), text)
 
     def _unescaped(self, escape: str, at: int) -> str:
@@ -282,7 +282,7 @@ class Builder:
             return known
         if len(escape) == 6 and not 0xD800 <= (code := int(escape[2:], 16)) < 0xE000:
             return chr(code)
-        help = r'the escapes are \" \\ \n \t and \u with four hexadecimal digits'
+        help = r"the escapes are \" \\ \n \t and \u with four hexadecimal digits"
         where = Span(self.source, at, at + len(escape))
         self.diagnostics.error("E0103", f"`{escape}` is no escape", where, help=help)
         return "?"
@@ -312,9 +312,10 @@ class Builder:
         return [keyword, (condition, body)]
 
     def if_more(self, children: Children) -> Children:
-        branches, _, _, condition, body = children
+        branches: Children = children[0]
+        *_, condition, body = children
         branches.append((condition, body))
-        return branches  # type: ignore[no-any-return]
+        return branches
 
     def if_(self, children: Children) -> tree.If:
         keyword, *branches = children[0]
@@ -339,9 +340,9 @@ class Builder:
 
     def output_tensor(self, children: Children) -> tree.OutputTensor:
         name = self.defined(children[0])
-        label = self.defined(children[2]) if len(children) in (3, 5) and children[1].type == "EQUAL" else name
-        training = len(children) > 1 and children[-2].type == "IF"
-        if training and children[-1].value != "training":
+        label = self.defined(children[2]) if len(children) in (3, 5) and children[1].kind == "EQUAL" else name
+        training = len(children) > 1 and children[-2].kind == "IF"
+        if training and children[-1].text != "training":
             where = self.token_span(children[-1])
             help = "choose between tensors in the network itself; `if training` gives one only while the module trains"
             self.diagnostics.error("E0101", "an output can only be given `if training`", where, help=help)
@@ -360,7 +361,7 @@ class Builder:
         if len(children) == 1:
             return self.named(children[0])
         before, _, name = children
-        return tree.Name(self.span(children), f"{before.name}.{name.value}")
+        return tree.Name(self.span(children), f"{before.name}.{name.text}")
 
     def imported(self, children: Children) -> tree.Imported:
         name, alias = self.named(children[0]), self.defined(children[-1])

@@ -6,11 +6,12 @@ The rules for newlines and keywords stand at the head of grammars/arch.lark.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from lark.lexer import PatternStr, TerminalDef, Token
+from lark.lexer import PatternStr, TerminalDef
 
 from archdsl.diagnostics import Diagnostics, Fix, Mark
 from archdsl.source import Source, Span
@@ -33,9 +34,18 @@ _FOREIGN: Final = {
 }
 
 
-def span_of(source: Source, token: Token) -> Span:
-    assert token.start_pos is not None and token.end_pos is not None
-    return Span(source, token.start_pos, token.end_pos)
+@dataclass(slots=True, eq=False)
+class Lexeme:
+    """A piece of the text: its terminal, and the offsets at which it starts and ends."""
+
+    kind: str
+    text: str
+    start: int
+    end: int
+
+
+def span_of(source: Source, token: Lexeme) -> Span:
+    return Span(source, token.start, token.end)
 
 
 class TooDeep(Exception):
@@ -43,7 +53,7 @@ class TooDeep(Exception):
 
 
 class Scanner:
-    """Cuts a text into terminals of the grammar. What is none becomes a diagnostic and, where its meaning is plain, a token."""
+    """Cuts a text into terminals. What is none becomes a diagnostic and, where its meaning is plain, a token."""
 
     def __init__(self, terminals: Iterable[TerminalDef], ignored: Iterable[str]) -> None:
         patterns = [t for t in terminals if not isinstance(t.pattern, PatternStr)]
@@ -62,9 +72,9 @@ class Scanner:
         self._pattern = re.compile("|".join(f"(?P<{name}>{pattern})" for name, pattern in order))
         self._ignored = frozenset(ignored)
 
-    def scan(self, source: Source, start: int, end: int, diagnostics: Diagnostics) -> list[Token]:
+    def scan(self, source: Source, start: int, end: int, diagnostics: Diagnostics) -> list[Lexeme]:
         """The tokens of the text from offset `start` to `end`, with all newlines, every word a NAME."""
-        tokens: list[Token] = []
+        tokens: list[Lexeme] = []
         ignored = self._ignored
         for match in self._pattern.finditer(source.text, start, end):
             kind = match.lastgroup
@@ -77,45 +87,72 @@ class Scanner:
                 if token is None:
                     continue
             else:
-                token = Token(kind, match.group(), a, None, None, None, None, b)
+                token = Lexeme(kind, match.group(), a, b)
             tokens.append(token)
         return tokens
 
 
+# Characters from outside ASCII that editors and papers put in the place of others.
+_LOOKALIKES: Final = {
+    "\u2192": ("ARROW", "->"),
+    "\u2212": ("SIGN", "-"),
+    "\u2013": ("SIGN", "-"),
+    "\u201c": (None, '"'),
+    "\u201d": (None, '"'),
+    "\u2018": (None, '"'),
+    "\u2019": (None, '"'),
+    "\u00d7": (None, "x"),
+    "\u00a0": (None, " "),
+    "\u2026": (None, ".."),
+}
+
 _BAD: Final = frozenset({"FOREIGN", "BAD_NUMBER", "SINGLE_QUOTED", "OPEN_STRING", "BAD_CHARACTERS"})
 
 
-def _bad(kind: str, span: Span, diagnostics: Diagnostics) -> Token | None:
+def _bad(kind: str, span: Span, diagnostics: Diagnostics) -> Lexeme | None:
     """Reports what is no token; gives what it was meant to be, None where that is not plain."""
 
-    def token(kind: str, text: str) -> Token:
-        return Token(kind, text, span.start, None, None, None, None, span.end)
+    def token(kind: str, text: str) -> Lexeme:
+        return Lexeme(kind, text, span.start, span.end)
 
     text = span.text
     if kind == "FOREIGN":
-        meant, fix, help = _FOREIGN[text]
-        diagnostics.error("E0103", f"`{text}` is not an operator here", span, help=help, fix=fix and Fix(span, fix))
-        return token(meant, fix or text)
+        terminal, meant, help = _FOREIGN[text]
+        fix = Fix(span, meant) if meant else None
+        diagnostics.error("E0103", f"`{text}` is no sign of this language", span, help=help, fix=fix)
+        return token(terminal, meant or text)
     if kind == "BAD_NUMBER":
-        fixed = _mended_number(text)
-        help = f"write {fixed}" if fixed else "a number is an int (`64`), a float (`0.5`, `1e-5`) or a size (`3x3`)"
-        diagnostics.error("E0103", f"`{text}` is not a number", span, help=help, fix=Fix(span, fixed) if fixed else None)
-        return token("FLOAT" if fixed and not fixed.isdigit() else "INT", fixed or "1")
+        mended = _mended_number(text)
+        help = f"write {mended}" if mended else "a number is an int (`64`), a float (`0.5`, `1e-5`) or a size (`3x3`)"
+        fix = Fix(span, mended) if mended else None
+        diagnostics.error("E0103", f"`{text}` is not a number", span, help=help, fix=fix)
+        return token("FLOAT" if mended and not mended.isdigit() else "INT", mended or "1")
     if kind == "SINGLE_QUOTED":
         if len(text) > 1 and text.endswith("'"):
-            inner = text[1:-1].replace('"', '\\"')
+            inner = text[1:-1].replace("\\'", "'").replace('"', '\\"')
             fix = Fix(span, f'"{inner}"')
             diagnostics.error("E0103", "strings are in double quotes", span, help=f"write {fix.text}", fix=fix)
             return token("STRING", fix.text)
         diagnostics.error("E0103", "`'` has no meaning here", span, help="strings are in double quotes")
         return None
     if kind == "OPEN_STRING":
-        diagnostics.error("E0104", "this string has no end", span, help='a string ends with `"`, on the line it starts on')
+        diagnostics.error(
+            "E0104", "this string has no end", span, help='a string ends with `"`, on the line it starts on'
+        )
         return token("STRING", text.rstrip("\\") + '"')
-    help = "names are made of the letters a to z, digits and `_`" if any(c.isalpha() for c in text) else None
+    return _bad_characters(span, diagnostics)
+
+
+def _bad_characters(span: Span, diagnostics: Diagnostics) -> Lexeme | None:
+    text = span.text
     shown = text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
-    diagnostics.error("E0103", f"`{shown}` has no meaning here", span, help=help)
-    return token("NAME", "_") if help else None
+    kind, meant = _LOOKALIKES.get(text[0], (None, None))
+    help = f"write {'a plain space' if meant == ' ' else f'`{meant}`'}" if meant else None
+    if help is None and any(c.isalpha() for c in text):
+        kind, help = "NAME", "names are made of the letters a to z, digits and `_`"
+    fix = Fix(span, meant) if meant and len(text) == 1 else None
+    diagnostics.error("E0103", f"`{shown}` has no meaning here", span, help=help, fix=fix)
+    return Lexeme(kind, meant or "_", span.start, span.end) if kind else None
 
 
 def _mended_number(text: str) -> str | None:
@@ -137,47 +174,49 @@ class Paired:
     `doubtful` are the stretches of text in which a bracket was missing: nothing more need be said of them.
     """
 
-    tokens: list[Token]
+    tokens: list[Lexeme]
     partner: dict[int, int]
     doubtful: list[tuple[int, int]] = field(default_factory=list)
 
 
-def pair(source: Source, tokens: list[Token], diagnostics: Diagnostics) -> Paired:
-    """Pairs the brackets; missing ones are reported and put in, stray ones reported and left out. Raises TooDeep."""
+def pair(source: Source, tokens: list[Lexeme], broken: list[int], diagnostics: Diagnostics) -> Paired:
+    """Pairs the brackets; missing ones are reported and put in, stray ones reported and left out. Raises TooDeep.
+
+    `broken` are the offsets of what could not be scanned, in order: it may have swallowed a bracket of its line.
+    """
     partner: dict[int, int] = {}
     open_: list[int] = []
     missing: list[tuple[int, int]] = []  # the index of an opening bracket, the index before which its end is put
     stray: set[int] = set()
 
     def unclosed(lost: list[int], at: int) -> None:
-        for index in lost:
-            missing.append((index, _line_end(tokens, partner, index, at)))
-        marks = [Mark(span_of(source, tokens[lost[-1]]), "opened here")]
-        if at < len(tokens):
-            marks.append(Mark(span_of(source, tokens[at]), "still open here"))
-        what = tokens[lost[-1]].value
-        diagnostics.error("E0102", f"`{what}` is never closed", *marks, help=f"add `{_TEXT[_CLOSER[tokens[lost[-1]].type]]}`")
+        ends = [_line_end(tokens, partner, index, at) for index in lost]
+        missing.extend(zip(lost, ends, strict=True))
+        first, end = tokens[lost[-1]], tokens[min(ends[-1], len(tokens) - 1)]
+        swallowed = bisect_left(broken, end.start) > bisect_left(broken, first.start)
+        if not (swallowed and first.kind != "LBRACE"):
+            _report_unclosed(source, tokens, partner, lost[-1], at, diagnostics)
 
     for i, token in enumerate(tokens):
-        kind = token.type
+        kind = token.kind
         if kind in _CLOSER:
             open_.append(i)
             if len(open_) > MAX_NESTING:
                 diagnostics.error("E0105", f"brackets nest deeper than {MAX_NESTING}", span_of(source, token))
                 raise TooDeep
         elif kind in _OPENER:
-            if open_ and tokens[open_[-1]].type == _OPENER[kind]:
+            if open_ and tokens[open_[-1]].kind == _OPENER[kind]:
                 partner[open_.pop()] = i
                 continue
             j = _match(source, tokens, open_, i)
             if j is None:
                 stray.add(i)
-                diagnostics.error("E0102", f"`{token.value}` closes nothing", span_of(source, token), help="remove it")
+                diagnostics.error("E0102", f"`{token.text}` closes nothing", span_of(source, token), help="remove it")
             else:
                 unclosed(open_[j + 1 :], i)
                 partner[open_[j]] = i
                 del open_[j:]
-        elif kind == "NAME" and open_ and _declares(tokens, i):
+        elif kind == "NAME" and open_ and _declares(source, tokens, i, open_[0]):
             unclosed(open_, i)
             open_ = []
     if open_:
@@ -187,43 +226,72 @@ def pair(source: Source, tokens: list[Token], diagnostics: Diagnostics) -> Paire
     return _mended(tokens, missing, stray)
 
 
-def _match(source: Source, tokens: list[Token], open_: list[int], at: int) -> int | None:
+def _indent(source: Source, token: Lexeme) -> int:
+    """The columns before the first character of a token's line."""
+    line = source.line(source.position(token.start)[0])
+    return len(line) - len(line.lstrip())
+
+
+def _report_unclosed(
+    source: Source, tokens: list[Lexeme], partner: dict[int, int], opener: int, at: int, diagnostics: Diagnostics
+) -> None:
+    """Says that a bracket is not closed before the token at `at`, or, if the indentation tells on one, another."""
+    note = "still open here"
+    if tokens[opener].kind == "LBRACE":
+        for a, b in sorted(partner.items()):
+            starts_line = tokens[a].kind == "LBRACE" and tokens[b - 1].kind == "NEWLINE"
+            if opener < a and starts_line and _indent(source, tokens[b]) < _indent(source, tokens[a]):
+                opener, at, note = a, b, "this stands further left, so it closes another"
+                break
+    marks = [Mark(span_of(source, tokens[opener]), "opened here")]
+    if at < len(tokens):
+        marks.append(Mark(span_of(source, tokens[at]), note))
+    closer = _TEXT[_CLOSER[tokens[opener].kind]]
+    diagnostics.error("E0102", f"`{tokens[opener].text}` is never closed", *marks, help=f"add `{closer}`")
+
+
+def _match(source: Source, tokens: list[Lexeme], open_: list[int], at: int) -> int | None:
     """The place in `open_` of what the closing bracket at `at` closes, though others stand open within it."""
-    opener = _OPENER[tokens[at].type]
+    opener = _OPENER[tokens[at].kind]
     line = None
     for j in range(len(open_) - 1, -1, -1):
-        kind = tokens[open_[j]].type
+        kind = tokens[open_[j]].kind
         if kind == opener:
             return j
         if kind == "LBRACE":
             # A `)` does not end the statements of a body, unless all of it stands on one line.
-            line = line or source.position(tokens[at].start_pos or 0)[0]
-            if source.position(tokens[open_[j]].start_pos or 0)[0] != line:
+            line = line or source.position(tokens[at].start)[0]
+            if source.position(tokens[open_[j]].start)[0] != line:
                 return None
     return None
 
 
-def _line_end(tokens: list[Token], partner: dict[int, int], opener: int, before: int) -> int:
-    """Where the missing end of a bracket is put: at the end of its line; at `before` for a brace, or a bracket that ends its line."""
-    if tokens[opener].type == "LBRACE" or opener + 1 >= before or tokens[opener + 1].type == "NEWLINE":
+def _line_end(tokens: list[Lexeme], partner: dict[int, int], opener: int, before: int) -> int:
+    """Where the missing end of a bracket is put: at the end of its line; a brace's at `before`."""
+    if tokens[opener].kind == "LBRACE" or opener + 1 >= before or tokens[opener + 1].kind == "NEWLINE":
         return before
     i = opener + 1
-    while i < before and tokens[i].type != "NEWLINE":
+    while i < before and tokens[i].kind != "NEWLINE":
         i = partner.get(i, i) + 1
     return min(i, before)
 
 
-def _declares(tokens: list[Token], i: int) -> bool:
-    """Whether a declaration starts here that can stand in no body: what is open before it was to be closed."""
-    if i + 2 >= len(tokens) or tokens[i - 1].type != "NEWLINE" or tokens[i + 1].type != "NAME":
+def _declares(source: Source, tokens: list[Lexeme], i: int, outermost: int) -> bool:
+    """Whether a declaration starts here that can stand in no body: what is open before it was to be closed.
+
+    One that is indented deeper than what stands open is meant to stand in it, which is an error of its own.
+    """
+    if i + 2 >= len(tokens) or tokens[i - 1].kind != "NEWLINE" or tokens[i + 1].kind != "NAME":
         return False
     following = {"block": ("LPAR", "LBRACE"), "model": ("LPAR", "LBRACE", "EQUAL"), "fn": ("LPAR",)}
-    if tokens[i].value == "from":
-        return tokens[i + 2].type == "DOT" or tokens[i + 2].value == "import"
-    return tokens[i + 2].type in following.get(tokens[i].value, ())
+    if tokens[i].text == "from":
+        starts = tokens[i + 2].kind == "DOT" or tokens[i + 2].text == "import"
+    else:
+        starts = tokens[i + 2].kind in following.get(tokens[i].text, ())
+    return starts and _indent(source, tokens[outermost]) >= _indent(source, tokens[i])
 
 
-def _mended(tokens: list[Token], missing: list[tuple[int, int]], stray: set[int]) -> Paired:
+def _mended(tokens: list[Lexeme], missing: list[tuple[int, int]], stray: set[int]) -> Paired:
     put: dict[int, list[int]] = {}
     for opener, before in missing:
         put.setdefault(before, []).append(opener)
@@ -232,17 +300,18 @@ def _mended(tokens: list[Token], missing: list[tuple[int, int]], stray: set[int]
     for i in range(len(tokens) + 1):
         # The inner ones end first.
         for opener in sorted(put.get(i, ()), reverse=True):
-            kind = _CLOSER[tokens[opener].type]
-            at = (tokens[i - 1].end_pos or 0) if i else 0
-            paired.doubtful.append((tokens[opener].start_pos or 0, at))
+            kind = _CLOSER[tokens[opener].kind]
+            at = tokens[i - 1].end if i else 0
+            # In a body that lacks its end, everything else can still be judged.
+            paired.doubtful.append((at if kind == "RBRACE" else tokens[opener].start, at))
             if open_:
                 paired.partner[open_.pop()] = len(paired.tokens)
-            paired.tokens.append(Token(kind, _TEXT[kind], at, None, None, None, None, at))
+            paired.tokens.append(Lexeme(kind, _TEXT[kind], at, at))
         if i == len(tokens) or i in stray:
             continue
-        if tokens[i].type in _CLOSER:
+        if tokens[i].kind in _CLOSER:
             open_.append(len(paired.tokens))
-        elif tokens[i].type in _OPENER and open_:
+        elif tokens[i].kind in _OPENER and open_:
             paired.partner[open_.pop()] = len(paired.tokens)
         paired.tokens.append(tokens[i])
     return paired
@@ -258,13 +327,16 @@ _VALUE_WORDS: Final = frozenset({"not", "true", "false", "none"})
 _BEFORE_NAME: Final = frozenset({"let", "for", "block", "model", "fn", "from", "default", "input", "output"})
 _BEFORE_VALUE: Final = frozenset({"if", "repeat", "require"})
 _ITEM_ENDS: Final = frozenset({"ARROW", "COLON", "EQUAL", "NEWLINE", "RBRACE", "RPAR", "COMMA", "$END"})
-_NAMING: Final = frozenset({"LET", "FOR", "BLOCK", "MODEL", "FN", "FROM", "DEFAULT", "INPUT", "OUTPUT", "DOT", "AS", "IMPORT"})
+_NAMING: Final = frozenset(
+    {"LET", "FOR", "BLOCK", "MODEL", "FN", "FROM", "DEFAULT", "INPUT", "OUTPUT", "DOT", "AS", "IMPORT"}
+)
+_NO_OPERAND: Final = _ITEM_ENDS | {"RSQB", "LBRACE", "COMPARISON", "RANGE", "SCALE", "DOT"}
 _STATEMENT_STARTS: Final = frozenset({"NEWLINE", "LBRACE", "$START"})
 _ITEM_STARTS: Final = _STATEMENT_STARTS | {"ARROW", "COLON", "VIA"}
 
 
 class _Filter:
-    """One walk over paired tokens. `inside` holds what each open bracket is: a body, a parallel, parameters, or values."""
+    """One walk over paired tokens. `inside` has what each open bracket holds: body, parallel, parameters or values."""
 
     def __init__(self, paired: Paired, keywords: dict[str, str], value: bool) -> None:
         self.tokens, self.partner, self.keywords = paired.tokens, paired.partner, keywords
@@ -273,19 +345,19 @@ class _Filter:
         """The kinds of the tokens given last, the newest first."""
 
     def kind_at(self, i: int) -> str:
-        return self.tokens[i].type if i < len(self.tokens) else "$END"
+        return self.tokens[i].kind if i < len(self.tokens) else "$END"
 
-    def run(self) -> list[Token]:
-        kept: list[Token] = []
-        newline: Token | None = None
+    def run(self) -> list[Lexeme]:
+        kept: list[Lexeme] = []
+        newline: Lexeme | None = None
         inside, keywords = self.inside, self.keywords
         last = self.last
         for i, token in enumerate(self.tokens):
-            kind = token.type
+            kind = token.kind
             if kind == "NAME":
-                if token.value in keywords:
-                    kind = self.keyword(i, token.value)
-                    token.type = kind
+                if token.text in keywords:
+                    kind = self.keyword(i, token.text)
+                    token.kind = kind
             elif kind == "NEWLINE":
                 newline = newline or token
                 if self.separates(i):
@@ -316,11 +388,11 @@ class _Filter:
         following = self.kind_at(i + 1)
         if following in ("NEWLINE", "ARROW", "RBRACE", "$END"):
             return False
-        joins = self.last[0] == "RBRACE" and following == "NAME" and self.tokens[i + 1].value == "else"
+        joins = self.last[0] == "RBRACE" and following == "NAME" and self.tokens[i + 1].text == "else"
         return not (joins and (self.kind_at(i + 2) == "LBRACE" or self.word_at(i + 2) == "if"))
 
     def word_at(self, i: int) -> str | None:
-        return self.tokens[i].value if self.kind_at(i) == "NAME" else None
+        return self.tokens[i].text if self.kind_at(i) == "NAME" else None
 
     def parenthesis(self) -> str:
         """What the `(` after the last token opens."""
@@ -340,13 +412,7 @@ class _Filter:
         if word in _AFTER_OPERAND and last in _OPERAND:
             keyword = True
         elif word in _VALUE_WORDS:
-            keyword = (
-                last not in _OPERAND
-                and last not in _NAMING
-                and not self.starts_item()
-                and following not in ("EQUAL", "COLON")
-                and self.inside[-1] != "parameters"
-            ) or (self.inside[-1] == "parameters" and last == "EQUAL")
+            keyword = self.expects_value() and following not in (_NO_OPERAND if word == "not" else ("EQUAL", "COLON"))
         elif word in ("residual", "dense"):
             opens = following == "LBRACE" or (word == "residual" and self.word_at(i + 1) in ("if", "via"))
             keyword = opens and self.starts_item()
@@ -360,17 +426,28 @@ class _Filter:
             keyword = word == "if" and last == "ELSE" and self.last[1] == "RBRACE"
         return self.keywords[word] if keyword else "NAME"
 
+    def expects_value(self) -> bool:
+        """Whether a value comes next, rather than an item, the name of something, or an operator."""
+        last, before, before_that = self.last
+        if self.inside[-1] == "parameters":
+            return last == "EQUAL"
+        if self.inside[-1] == "body" and (last, before) == ("EQUAL", "NAME"):
+            return before_that not in ("MODEL", "OUTPUT", "COMMA")
+        return not (last in _OPERAND or last in _NAMING or self.starts_item())
+
     def takes_value(self, i: int, word: str) -> bool:
-        """Whether `if`, `repeat` or `require` at `i` starts a statement: an item ends, or goes on with an arrow, behind it."""
+        """Whether `if`, `repeat` or `require` at `i` starts a statement, and is not an item, which ends behind it."""
         i += 1
-        if self.kind_at(i) == "LPAR" and word != "require":
+        if self.kind_at(i) == "LPAR":
             i = self.partner[i] + 1
+            if word == "require":
+                return self.kind_at(i) != "ARROW"
         if self.kind_at(i) == "NEWLINE" and self.kind_at(i + 1) == "LBRACE":
             return True
         return self.kind_at(i) not in _ITEM_ENDS
 
 
-def classify(paired: Paired, keywords: dict[str, str], *, value: bool = False) -> list[Token]:
+def classify(paired: Paired, keywords: dict[str, str], *, value: bool = False) -> list[Lexeme]:
     """The tokens as the grammar reads them: keywords told from names, newlines only where they end a statement.
 
     `value` says that the text is a single value rather than a file.

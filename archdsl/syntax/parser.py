@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import errno
-from functools import cache
+from bisect import bisect_left, bisect_right
 from pathlib import Path
-from typing import Any, Final, cast
-
-from lark import Lark
-from lark.exceptions import UnexpectedToken
-from lark.lexer import Token
-from lark.parsers.lalr_interactive_parser import InteractiveParser
-from lark.parsers.lalr_parser_state import ParseConf, ParserState
+from typing import Final, cast
 
 from archdsl.diagnostics import Diagnostics
 from archdsl.source import Source, Span
 from archdsl.syntax import tree
-from archdsl.syntax._tables import DATA, MEMO
 from archdsl.syntax.builder import Builder
 from archdsl.syntax.errors import explain
-from archdsl.syntax.lexer import Scanner, TooDeep, classify, pair
+from archdsl.syntax.lexer import Lexeme, TooDeep, classify, pair
+from archdsl.syntax.machine import END, Machine, language
 
 MAX_ERRORS: Final = 100
 """How many errors of one text are reported."""
@@ -41,13 +35,8 @@ def parse(source: Source, diagnostics: Diagnostics) -> tree.File:
     return file
 
 
-def parse_value(source: Source, diagnostics: Diagnostics) -> tree.Value | None:
-    """The value that a text is (`--set NAME=VALUE`); None, with diagnostics, where it is none."""
-    return _Parse(source, diagnostics).value(0, len(source.text))
-
-
 def parse_value(source: Source, diagnostics: Diagnostics) -> tree.Value:
-    """A text that is one value, such as an argument of the command line; None's literal, with diagnostics, if it is none."""
+    """The value that a text is (`--set NAME=VALUE`); `none`, with diagnostics, where it is no value."""
     found = Diagnostics()
     value = _Parse(source, found).value(0, len(source.text))
     for diagnostic in found.items[:MAX_ERRORS]:
@@ -55,20 +44,13 @@ def parse_value(source: Source, diagnostics: Diagnostics) -> tree.Value:
     return value if value is not None else tree.Literal(Span(source, 0, len(source.text)), None)
 
 
-@cache
-def _language() -> tuple[Lark, Scanner]:
-    lark = Lark._load_from_dict(DATA, MEMO)
-    return lark, Scanner(lark.terminals, lark.lexer_conf.ignore)
-
-
 class _Parse:
     """The parse of one source, and of the values in its quoted labels."""
 
     def __init__(self, source: Source, diagnostics: Diagnostics) -> None:
         self.source, self.diagnostics = source, diagnostics
-        self.lark, self.scanner = _language()
-        builder = Builder(source, diagnostics, self.value)
-        self.callbacks = self.lark._parse_tree_builder.create_callback(builder)  # type: ignore[no-untyped-call]
+        self.language = language()
+        self.callbacks = self.language.callbacks(Builder(source, diagnostics, self.value))
 
     def file(self) -> tree.File:
         nothing = tree.File(self.source, ())
@@ -79,13 +61,17 @@ class _Parse:
         return cast(tree.Value | None, self.text("value", start, end))
 
     def text(self, rule: str, start: int, end: int) -> object | None:
+        before = len(self.diagnostics.items)
+        scanner = self.language.scanner
+        tokens = scanner.scan(self.source, start, end, self.diagnostics)
+        broken = [d.marks[0].span.start for d in self.diagnostics.items[before:]]
         try:
-            paired = pair(self.source, self.scanner.scan(self.source, start, end, self.diagnostics), self.diagnostics)
+            paired = pair(self.source, tokens, broken, self.diagnostics)
         except TooDeep:
             return None
-        tokens = classify(paired, self.scanner.keywords, value=rule == "value")
-        tokens.append(Token("$END", "", end, None, None, None, None, end))
-        run = _Run(self, tokens, paired.doubtful)
+        tokens = classify(paired, scanner.keywords, value=rule == "value")
+        tokens.append(Lexeme(END, "", end, end))
+        run = _Run(self, tokens, paired.doubtful, broken)
         result = run.rule(rule, 0, len(tokens) - 1)
         while run.skipped:
             # What stands in braces behind a broken head is read for its own mistakes.
@@ -96,64 +82,46 @@ class _Parse:
 class _Run:
     """One walk of the parser over tokens, with recovery: after an error it goes on at the next statement."""
 
-    def __init__(self, parse: _Parse, tokens: list[Token], doubtful: list[tuple[int, int]]) -> None:
-        self.parse, self.tokens, self.doubtful = parse, tokens, doubtful
+    def __init__(self, parse: _Parse, tokens: list[Lexeme], doubtful: list[tuple[int, int]], broken: list[int]) -> None:
+        self.parse, self.tokens, self.doubtful, self.broken = parse, tokens, doubtful, broken
         self.skipped: list[tuple[int, int]] = []
 
     def rule(self, rule: str, start: int, end: int) -> object | None:
         """What the rule makes of the tokens from index `start` to `end`, or None if no part of them can be used."""
-        table = self.parse.lark.parser.parser._parse_table
-        state: ParserState[int] = ParserState(ParseConf(table, self.parse.callbacks, rule), cast(Any, None))
-        tokens, stack, feed = self.tokens, state.state_stack, state.feed_token
+        machine = Machine(self.parse.language, self.parse.callbacks, rule)
+        tokens, states, feed = self.tokens, machine.states, machine.feed
         # For each open body: the height of the stack, and the token, at which its newest statement starts.
-        bodies = [(len(stack), start)]
+        bodies = [(len(states), start)]
         i = start
         while i < end:
             token = tokens[i]
-            kind = token.type
-            try:
-                feed(token)
-            except UnexpectedToken:
-                i = self.recover(state, bodies[-1], i, end, rule)
-                if i < 0:
-                    return None
+            kind = token.kind
+            if feed(kind, token):
+                i += 1
+                if kind == "NEWLINE":
+                    bodies[-1] = (len(states), i)
+                elif kind == "LBRACE":
+                    bodies.append((len(states), i))
+                elif kind == "RBRACE":
+                    bodies.pop()
                 continue
-            i += 1
-            if kind == "NEWLINE":
-                bodies[-1] = (len(stack), i)
-            elif kind == "LBRACE":
-                bodies.append((len(stack), i))
-            elif kind == "RBRACE":
-                bodies.pop()
-        last = tokens[end]
-        final = Token("$END", "", last.start_pos, None, None, None, None, last.end_pos)
-        try:
-            return cast(object, feed(final, True))
-        except UnexpectedToken:
-            self.report(state, final, end, bodies[-1][1])
-        if rule != "file" or len(stack) < bodies[0][0]:
-            return None
-        self.unwind(state, bodies[0][0])
-        return cast(object, feed(final, True))
+            height, begin = bodies[-1]
+            self.report(machine, i, begin)
+            if rule == "value" or not machine.unwind(height):
+                return None
+            i = self.skip(i, end, outermost=rule == "file" and len(bodies) == 1)
+        if not feed(END, tokens[end]):
+            height, begin = bodies[0]
+            self.report(machine, end, begin)
+            if rule != "file" or not machine.unwind(height) or not feed(END, tokens[end]):
+                return None
+        return cast(object, machine.values[-1])
 
-    def recover(self, state: ParserState[int], body: tuple[int, int], i: int, end: int, rule: str) -> int:
-        """Reports the token at `i`, takes the stack back to the start of its statement, and says where to go on."""
-        height, start = body
-        self.report(state, self.tokens[i], i, start)
-        if rule == "value" or len(state.state_stack) < height:
-            return -1
-        self.unwind(state, height)
-        return self.skip(i, end)
-
-    def unwind(self, state: ParserState[int], height: int) -> None:
-        del state.state_stack[height:]
-        del state.value_stack[height - 1 :]
-
-    def skip(self, i: int, end: int) -> int:
+    def skip(self, i: int, end: int, *, outermost: bool) -> int:
         """The index of the next statement, or of the brace that ends this body. Bodies on the way are noted."""
         depth = opening = 0
         while i < end:
-            kind = self.tokens[i].type
+            kind = self.tokens[i].kind
             if kind == "LBRACE":
                 if depth == 0:
                     opening = i
@@ -162,33 +130,37 @@ class _Run:
                 if depth == 0:
                     return i
                 depth -= 1
-                if depth == 0 and any(t.type == "NEWLINE" for t in self.tokens[opening:i]):
+                text = self.parse.source.text
+                if depth == 0 and "\n" in text[self.tokens[opening].end : self.tokens[i].start]:
                     self.skipped.append((opening, i + 1))
-            elif kind == "NEWLINE" and depth == 0:
+            elif kind == "NEWLINE" and depth == 0 and not self.continues(i + 1, outermost):
                 return i + 1
             i += 1
         return i
 
-    def report(self, state: ParserState[int], token: Token, i: int, start: int) -> None:
-        """Says what is wrong at a token, unless a bracket is missing there, which has been said."""
-        at = token.start_pos or 0
+    def continues(self, i: int, outermost: bool) -> bool:
+        """Whether the line at `i` goes with the broken one above: it starts with a body, or is indented for no brace."""
+        token = self.tokens[i]
+        if token.kind == "LBRACE" or not outermost:
+            return token.kind == "LBRACE"
+        indented = self.parse.source.position(token.start)[1] > 1
+        return indented and token.kind not in ("BLOCK", "MODEL", "FN", "FROM", "LET", "DEFAULT")
+
+    def report(self, machine: Machine, i: int, start: int) -> None:
+        """Says what is wrong at a token, unless a missing bracket, or what could not be scanned, was reported there."""
+        at = self.tokens[i].start
         if any(a <= at <= b for a, b in self.doubtful):
             return
-        accepted = InteractiveParser(cast(Any, None), state, cast(Any, _NoLexer)).accepts()
-        explain(self.parse.source, self.parse.diagnostics, self.tokens, i, start, accepted)
-
-
-class _NoLexer:
-    """Stands for the lexer in Lark's trials of what would be accepted, which reads nothing from it but this."""
-
-    _Token = Token
+        if bisect_right(self.broken, at) > bisect_left(self.broken, self.tokens[min(start, i)].start):
+            return
+        explain(self.parse.source, self.parse.diagnostics, self.tokens, i, start, machine.accepted())
 
 
 # ---------------------------------------------------------------- files
 
 
 def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
-    """The text of a file; None, with a diagnostic, where there is none to be had. Line ends become `\\n`, a BOM is skipped."""
+    """The text of a file; None, with a diagnostic, where it cannot be had. Line ends become `\\n`, a BOM is skipped."""
     name = str(path)
     try:
         with open(path, "rb") as file:

@@ -1,4 +1,8 @@
-"""The syntax tree of a .arch file: frozen dataclasses, each with the span of text that it was read from."""
+"""The syntax tree of a .arch file: frozen dataclasses, each with the span of text that it was read from.
+
+The span of an item leaves out its label, which has its own; that of a value includes the parentheses around it. Nodes
+are equal only to themselves: comparing trees would recurse as deep as they are.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from archdsl.source import Source, Span
 # ---------------------------------------------------------------- values
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Literal:
     """An int, float, string, bool, or None (written `none`)."""
 
@@ -17,7 +21,7 @@ class Literal:
     value: int | float | str | bool | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class SizeLiteral:
     """`3x3`, `1x7x7`."""
 
@@ -25,7 +29,7 @@ class SizeLiteral:
     values: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Name:
     """A bare name in a value; `it` included."""
 
@@ -33,13 +37,15 @@ class Name:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ListValue:
+    """`[a, b]`."""
+
     span: Span
     items: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unary:
     """`-x`, `+x`, `not x`."""
 
@@ -48,7 +54,7 @@ class Unary:
     operand: Value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Binary:
     """Arithmetic, a comparison, `and`, `or`. The operator as it is written."""
 
@@ -58,7 +64,7 @@ class Binary:
     right: Value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Conditional:
     """`a if c else b`."""
 
@@ -68,14 +74,16 @@ class Conditional:
     otherwise: Value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Index:
+    """`base[index]`."""
+
     span: Span
     base: Value
     index: Value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Attribute:
     """`it.channels`, `x.size`, `x.shape`."""
 
@@ -84,7 +92,7 @@ class Attribute:
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Apply:
     """A function called in a value: `max(a, b)`."""
 
@@ -93,7 +101,7 @@ class Apply:
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Range:
     """`a..b` (without b), or `a..=b`."""
 
@@ -106,7 +114,7 @@ class Range:
 Value = Literal | SizeLiteral | Name | ListValue | Unary | Binary | Conditional | Index | Attribute | Apply | Range
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Argument:
     """An argument of a call, by position (`name` is None) or by name."""
 
@@ -118,7 +126,7 @@ class Argument:
 # ---------------------------------------------------------------- items
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Label:
     """A label before an item. `parts` are pieces of text and, in a quoted label, the values between braces."""
 
@@ -127,7 +135,7 @@ class Label:
     quoted: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pattern:
     """`(left, right):` names the results of a parallel value; `_` names none."""
 
@@ -135,7 +143,7 @@ class Pattern:
     names: tuple[Name, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Call:
     """`conv(64, 3)`, or a bare name (`arguments` is None): an operation, a block, or, first in a chain, a label."""
 
@@ -145,7 +153,7 @@ class Call:
     arguments: tuple[Argument, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Body:
     """`{ … }`: statements in sequence; an empty one is the identity. `span` includes the braces."""
 
@@ -154,7 +162,7 @@ class Body:
     statements: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Parallel:
     """`( a, b, … )`: every chain receives the tensor that flows in."""
 
@@ -163,7 +171,7 @@ class Parallel:
     branches: tuple[Chain, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Residual:
     """`residual [if condition] [via ITEM] { … }`."""
 
@@ -174,7 +182,7 @@ class Residual:
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Dense:
     """`dense { … }`."""
 
@@ -189,7 +197,7 @@ Item = Call | Body | Parallel | Residual | Dense
 # ---------------------------------------------------------------- statements
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Chain:
     """`ITEM -> ITEM -> …`."""
 
@@ -197,29 +205,35 @@ class Chain:
     items: tuple[Item, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Let:
+    """`let x = value`."""
+
     span: Span
     name: Name
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class For:
+    """`for a, b in values { … }`."""
+
     span: Span
     names: tuple[Name, ...]
     values: Value
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Repeat:
+    """`repeat count { … }`."""
+
     span: Span
     count: Value
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class If:
     """`branches` are (condition, body) in order; `otherwise` the body of a last `else`."""
 
@@ -228,7 +242,7 @@ class If:
     otherwise: Body | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Dimension:
     """One size of an `input`: `_` (a Name), a name, a name with the size to show (`H = 224`), or any value."""
 
@@ -237,20 +251,24 @@ class Dimension:
     example: Value | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class InputTensor:
+    """`image[3, H = 224, W]`."""
+
     span: Span
     name: Name
     dimensions: tuple[Dimension, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Input:
+    """`input x[C, H, W], gate[_, H, W]`."""
+
     span: Span
     tensors: tuple[InputTensor, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OutputTensor:
     """`label`, `name = label`, either with `if training`. `name` is the label's own name where none is given."""
 
@@ -260,13 +278,15 @@ class OutputTensor:
     training: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Output:
+    """`output logits, aux = side if training`."""
+
     span: Span
     tensors: tuple[OutputTensor, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Expect:
     """`expect [2 * C, H / 2, _]`; `_` is a Name."""
 
@@ -274,8 +294,10 @@ class Expect:
     dimensions: tuple[Value, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Require:
+    """`require condition, "message"`."""
+
     span: Span
     condition: Value
     message: Value | None
@@ -284,7 +306,7 @@ class Require:
 # ---------------------------------------------------------------- declarations
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Imported:
     """`name` or `name as alias`; `alias` is the name itself where none is given."""
 
@@ -293,7 +315,7 @@ class Imported:
     alias: Name
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Import:
     """`from layers import conv_bn, se as squeeze`; `module` as written, dots included."""
 
@@ -302,14 +324,16 @@ class Import:
     names: tuple[Imported, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Parameter:
+    """A parameter of a block, model or function; `default` is None where it has none."""
+
     span: Span
     name: Name
     default: Value | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Function:
     """`fn NAME(params) = value`."""
 
@@ -319,7 +343,7 @@ class Function:
     value: Value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Block:
     """`block NAME(params) { … }`; `doc` is the string that stands first in its body, which then is not in the body."""
 
@@ -330,7 +354,7 @@ class Block:
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Model:
     """`model NAME(params) { … }`."""
 
@@ -341,7 +365,7 @@ class Model:
     body: Body
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Member:
     """`model NAME = FAMILY(args)`."""
 
@@ -351,7 +375,7 @@ class Member:
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Default:
     """`default OP(args)`."""
 
@@ -364,7 +388,9 @@ Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | Require 
 Declaration = Import | Let | Function | Block | Model | Member | Default
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class File:
+    """A whole file."""
+
     source: Source
     declarations: tuple[Declaration, ...]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archdsl import dims
-from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm, Shape
+from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm, Rules, Shape
 
 
 def names(helper: str | None) -> dict[str, object]:
@@ -27,21 +27,28 @@ def value(argument: object, sizes: Mapping[str, int]) -> object:
 
 
 class Built(nn.Module):
-    """A module with one operation, under the name `op` where it owns anything."""
+    """A module with one operation, under the name `op` where it owns anything; `sizes` are values of free sizes."""
 
-    def __init__(self, operation: Operation, shapes: tuple[Shape, ...], sizes: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        operation: Operation,
+        shapes: tuple[Shape, ...],
+        sizes: Mapping[str, int] | None = None,
+        dtype: torch.dtype = torch.float32,
+        device: str = "cpu",
+    ) -> None:
         super().__init__()
-        self.form = form = operation.torch(shapes, operation.infer(shapes, rules_free()))
+        self.form = form = operation.torch(shapes, operation.infer(shapes, Rules()))
         known = {} if isinstance(form, ParameterForm) else names(form.helper)
         tensors = [f"x[{i}]" for i in range(len(shapes))]
         if isinstance(form, ModuleForm):
             constructor = eval(form.constructor, known)
             positional = [value(a.value, sizes or {}) for a in form.arguments if a.name is None]
             named = {a.name: value(a.value, sizes or {}) for a in form.arguments if a.name is not None}
-            self.op = constructor(*positional, **named, **({"device": "cpu"} if form.factory else {}))
+            self.op = constructor(*positional, **named, **({"device": device, "dtype": dtype} if form.factory else {}))
             for name, start in form.fill.items():
                 with torch.no_grad():
-                    self.op.get_parameter(name).copy_(torch.tensor(start))
+                    self.op.get_parameter(name).copy_(torch.tensor(start, dtype=dtype))
             for name in form.frozen:
                 self.op.get_parameter(name).requires_grad_(False)
             self.run = lambda x: self.op(*x)
@@ -50,19 +57,13 @@ class Built(nn.Module):
             literals = {a.name: repr(value(a.value, sizes or {})) for a in form.arguments}
             source = form.template.format(*tensors, all=", ".join(tensors), **literals)
         else:
-            self.op = nn.Parameter(torch.full(form.shape, form.fill))
+            self.op = nn.Parameter(torch.full(form.shape, form.fill, dtype=dtype))
             source = form.template.format(*tensors, parameter="op")
         function = eval(f"lambda x, op: {source}", known)
         self.run = lambda x: function(x, getattr(self, "op", None))
 
     def forward(self, *x: Tensor) -> object:
         return self.run(x)
-
-
-def rules_free():  # type: ignore[no-untyped-def]
-    from archdsl.ops.base import Rules
-
-    return Rules()
 
 
 def tensors(shapes: tuple[tuple[int, ...], ...], batch: int = 2) -> list[Tensor]:

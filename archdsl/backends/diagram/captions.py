@@ -21,7 +21,8 @@ MOST_ARGUMENTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """The lines of a box. `title` is the one that counts among `lines`; `notes` are smaller, `size` is what comes out."""
+    """The lines of a box. `title` is the one that counts among `lines`; `notes` are smaller, `size` is what comes
+    out."""
 
     lines: tuple[str, ...]
     title: int = 0
@@ -30,7 +31,8 @@ class Caption:
 
 
 class Captions:
-    """Finds the words for the parts of one graph. Free sizes are shown at the sizes that the spec shows, else by name."""
+    """Finds the words for the parts of one graph. Free sizes are shown at the sizes that the spec shows, else by
+    name."""
 
     def __init__(self, graph: Graph, analysis: Analysis) -> None:
         self.graph = graph
@@ -60,7 +62,11 @@ class Captions:
             case "block":
                 assert part.scope is not None
                 notes = tuple(filter(None, [self.facts(part.scope, self._times(part)), self.share(part)]))
-                return Caption((scope_title(part.scope),), notes=notes, size=self.result(part))
+                return Caption(
+                    (scope_title(part.scope, repeated=part.inner or part.count > 1),),
+                    notes=notes,
+                    size=self.result(part),
+                )
             case _:
                 return self._layers(part)
 
@@ -85,13 +91,18 @@ class Captions:
 
     def frame(self, part: Part) -> str:
         """The heading of a frame: `layer1: stage`, and how often it stands there."""
-        heading = scope_title(part.scope) if part.scope is not None and part.kind == "open" else ""
+        heading = (
+            scope_title(part.scope, repeated=part.inner or part.count > 1)
+            if part.scope is not None and part.kind == "open"
+            else ""
+        )
         return " ".join(filter(None, [heading, times(part)]))
 
     # ------------------------------------------------------------ pieces
 
     def facts(self, scope: Scope, times: Sequence[Sequence[Node]]) -> str:
-        """`64 → 256, stride 1`: the channels into a block and out of it, over all times that it stands there, and its arguments."""
+        """`64 → 256, stride 1`: the channels into a block and out of it, over all times that it stands there, and
+        its arguments."""
         into = {self.graph.shape(t)[0] for nodes in times for t in self._entries(nodes)[:1]}
         out = {self.graph.shape(t)[0] for nodes in times for t in self._exits(nodes)[-1:]}
         channels = [self._span(into), self._span(out)] if into and out else []
@@ -153,13 +164,14 @@ class Captions:
         sizes = {self.size(t) for t in edge.tensors}
         return sizes.pop() if len(sizes) == 1 else ""
 
-    def summary(self) -> str:
-        """The line under the picture."""
+    def summary(self) -> tuple[str, str]:
+        """What stands under the picture: the network's name, and what it costs."""
         total = self.analysis.total
-        sizes = ", ".join(f"{self.size(Tensor(n.id))}" for n in self.graph.input_nodes)
-        text = f"{self.graph.name}: {total.parameters:,} parameters"
-        known = all(f.example is not None for f in self.graph.free)
-        return f"{text}, {quantity(total.macs)}MACs at {sizes}" if known else text
+        facts = f"{total.parameters:,} parameters"
+        if all(f.example is not None for f in self.graph.free):
+            sizes = ", ".join(self.size(Tensor(n.id)) for n in self.graph.input_nodes)
+            facts += f", {quantity(total.macs)}MACs at {sizes}"
+        return self.graph.name, facts
 
 
 def family(part: Part) -> Family | None:
@@ -168,10 +180,13 @@ def family(part: Part) -> Family | None:
     return next((f for f in families if f not in LIGHT), families[0] if families else None)
 
 
-def scope_title(scope: Scope) -> str:
-    """`layer1: stage`, `bottleneck`, `features`."""
+def scope_title(scope: Scope, *, repeated: bool = False) -> str:
+    """`layer1: stage`, `bottleneck`, `features`. A repeated block goes by no label, which would be that of its first
+    round."""
     called = scope.definition.name if scope.definition is not None and scope.kind == "block" else ""
-    label = scope.name if scope.labelled else ""
+    label = scope.name if scope.labelled and not (repeated and called) else ""
+    if label.rstrip("0123456789").replace("_", "") == called.replace("_", ""):
+        return label  # `denseblock1: dense_block` says it twice
     return ": ".join(filter(None, [label, called])) or scope.name
 
 

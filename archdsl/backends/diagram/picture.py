@@ -29,8 +29,10 @@ LEADING: frozenset[Family] = frozenset({"normalisation", "regularisation", "shap
 class Part:
     """A piece of the picture: a box, or, where it has `children`, a frame around others.
 
-    `times` holds the nodes of each repetition that the part stands for; the first is the one that is drawn. `covered` has all the nodes of a
-    box, those of repeated frames around it included.
+    `times` holds the nodes of each repetition that the part stands for; the first is the one that is drawn.
+    `covered` has all the nodes of a
+    box, those of repeated frames around it included. `inner` says that there is a repeated frame around it, or any
+    for an entry.
     """
 
     kind: Kind
@@ -40,6 +42,7 @@ class Part:
     output: Output | None = None
     id: str = ""
     covered: list[Node] = field(default_factory=list)
+    inner: bool = False
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -215,7 +218,7 @@ def picture(graph: Graph, parts: list[Part], structure: Structure, block: Scope 
     for node_id, box in owner.items():
         box.covered.append(graph.node(node_id))
     if block is not None:
-        nodes = [n for part in parts for n in part.nodes]
+        nodes = [graph.node(i) for i in sorted(owner)]
         entries = {t: Part("entry", [()]) for t in sorted(structure.entries(nodes), key=lambda t: (t.node, t.index))}
         exits = [Part("exit", [()], output=Output(None, Tensor(n))) for n in sorted(structure.exits(nodes))]
         parts = [*entries.values(), *parts, *exits]
@@ -253,7 +256,8 @@ class _Arrow:
 
 
 def _with_entries(parts: list[Part], arrows: list[_Arrow]) -> list[_Arrow]:
-    """Gives a frame one entry where what flows in forks to several of its boxes, so that a skip stays inside its block."""
+    """Gives a frame one entry where what flows in forks to several of its boxes, so that a skip stays inside its
+    block."""
     around: dict[Part, tuple[Part, ...]] = {}
 
     def walk(part: Part, frames: tuple[Part, ...]) -> None:
@@ -272,8 +276,13 @@ def _with_entries(parts: list[Part], arrows: list[_Arrow]) -> list[_Arrow]:
     result = list(arrows)
     for frame in sorted(entering, key=lambda f: len(around[f])):
         inward = entering[frame]
-        if len(inward) > 1 and len({(a.tail, *a.tensors[:1]) for a in inward}) == 1:
-            entry = Part("entry", [()])
+        deeper = {around[a.head][len(around[frame]) + 1 :][:1] for a in inward}
+        if (
+            len(inward) > 1
+            and len({(a.tail, *a.tensors[:1]) for a in inward}) == 1
+            and (len(deeper) > 1 or deeper == {()})
+        ):
+            entry = Part("entry", [()], inner=True)
             frame.children.insert(0, entry)
             result.append(_Arrow(inward[0].tail, entry, list(inward[0].tensors)))
             for arrow in inward:
@@ -281,19 +290,21 @@ def _with_entries(parts: list[Part], arrows: list[_Arrow]) -> list[_Arrow]:
     return result
 
 
-def _own(part: Part, owner: dict[int, Part]) -> None:
+def _own(part: Part, owner: dict[int, Part], inner: bool = False) -> None:
     """Enters the box of every node, repetitions of frames included."""
+    part.inner = inner
     if not part.children:
         owner.update({n.id: part for time in part.times for n in time})
         return
     for child in part.children:
-        _own(child, owner)
+        _own(child, owner, inner or part.count > 1)
     for time in part.times[1:]:
         owner.update({n.id: owner[first.id] for first, n in zip(part.nodes, time, strict=True)})
 
 
 def _edge_kinds(pairs: list[tuple[Part, Part]]) -> dict[tuple[Part, Part], EdgeKind]:
-    """An arrow around others is an identity skip; one of the two ways into an addition that leads through fewer boxes, a projection."""
+    """An arrow around others is an identity skip; one of the two ways into an addition that leads through fewer
+    boxes, a projection."""
     order: dict[Part, int] = {}
     before: dict[Part, list[Part]] = {}
     after: dict[Part, list[Part]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from itertools import pairwise
 
 from archdsl.graph import Graph, Node, Tensor
 
@@ -69,7 +70,7 @@ class Structure:
         if len(self.entries(units[0])) != 1:
             return 1
         count, place = 1, None
-        for before, unit in zip(units, units[1:], strict=False):
+        for before, unit in pairwise(units):
             entries = self.entries(unit)
             if len(entries) != 1:
                 break

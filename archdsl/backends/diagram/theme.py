@@ -12,7 +12,8 @@ FONT = "Helvetica,Arial,sans-serif"
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours as `#rrggbb`. A family has a fill and a border; the fills differ in lightness too, so that print in grey tells them apart."""
+    """Colours as `#rrggbb`. A family has a fill and a border; the fills differ in lightness too, so that print in
+    grey tells them apart."""
 
     background: str
     text: str

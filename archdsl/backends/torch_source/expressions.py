@@ -85,7 +85,16 @@ OPERATORS: Mapping[str, Callable[[Any, Any], object]] = {
 PRECEDENCE = {"if": 0, "or": 1, "and": 2, "not": 3, "+": 5, "-": 5, "*": 6, "//": 6, "%": 6}
 COMPARISON = 4
 ATOM = 9
-FUNCTIONS: Mapping[str, Callable[..., object]] = {"min": min, "max": max, "len": len, "abs": abs}
+FUNCTIONS: Mapping[str, Callable[..., object]] = {
+    "min": min,
+    "max": max,
+    "len": len,
+    "abs": abs,
+    "sum": sum,
+    "range": lambda *a: tuple(range(*a)),
+    "zip": lambda *a: tuple(zip(*a, strict=False)),
+    "enumerate": lambda *a: tuple(enumerate(*a)),
+}
 MISTAKES = (ArithmeticError, LookupError, TypeError, ValueError)
 """What an expression may raise where it does not apply."""
 
@@ -292,6 +301,12 @@ def translate(value: tree.Value, names: Mapping[str, Expr]) -> Expr | None:
         case tree.Index():
             parts = all_of(value.base, value.index)
             return None if parts is None else Item(*parts)
+        case tree.Range():
+            parts = all_of(value.start, value.stop)
+            if parts is None:
+                return None
+            start, stop = parts[0], simplify(Binary("+", parts[1], Const(1))) if value.inclusive else parts[1]
+            return Apply("range", (stop,) if start == Const(0) else (start, stop))
         case tree.Apply():
             parts = all_of(*[a.value for a in value.arguments])
             if parts is None or value.function.name not in FUNCTIONS:

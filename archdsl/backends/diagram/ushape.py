@@ -1,0 +1,228 @@
+"""Encoder-decoder networks: recognised by their resolutions, and laid out as a U whose skips run straight across."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import log2, prod
+
+from archdsl.analysis import Analysis
+from archdsl.backends.diagram.picture import Edge, Part, Picture
+
+Point = tuple[float, float]
+Size = tuple[float, float]
+
+ROW_GAP = 34.0
+"""Points between two boxes of a column: an arrow with a line of text on it."""
+
+SKIP_GAP = 150.0
+"""Points between the columns, for the text on the skips."""
+
+BOTTOM_GAP = 90.0
+"""Points between boxes in the row of the coarsest resolution, for the text on the arrows."""
+
+SIDE_GAP = 30.0
+"""Points between boxes beside each other, and between a column and an arrow that runs along it."""
+
+
+@dataclass(frozen=True, slots=True)
+class U:
+    """The way of a network down to its coarsest resolution and up again.
+
+    `down` and `up` are the boxes of the trunk at each level of resolution, in the order of the network, `steps`
+    those that lead from
+    one level to the next (into the lower one, or out of it), `bottom` those of the coarsest. `across` are boxes on
+    the way of a skip, `aside` outputs beside the trunk.
+    """
+
+    down: dict[int, list[Part]]
+    up: dict[int, list[Part]]
+    steps_down: dict[int, list[Part]]
+    steps_up: dict[int, list[Part]]
+    bottom: list[Part]
+    skips: list[Edge]
+    across: dict[Part, tuple[Part, Part]]
+    aside: dict[Part, Part]
+
+
+def recognise(picture: Picture, analysis: Analysis) -> U | None:
+    """The U of a picture without frames, None where it has another form."""
+    trunk = picture.trunk()
+    edges = {(e.tail, e.head): e for e in picture.edges}
+    areas = [_area(analysis, edges[pair]) for pair in pairwise(trunk)]
+    if len(trunk) < 5 or any(a is None for a in areas):
+        return None
+    place = {part: i for i, part in enumerate(trunk)}
+    # A level for each part: that of what flows out of it.
+    levels = [0]
+    for before, after in pairwise([areas[0], *areas]):
+        assert before is not None and after is not None
+        levels.append(levels[-1] + round(before - after))
+    levels = [*levels[1:], levels[-1]]
+    coarsest = max(levels)
+    first, last = levels.index(coarsest), len(levels) - 1 - levels[::-1].index(coarsest)
+    falling = all(a <= b for a, b in pairwise(levels[: first + 1]))
+    rising = all(a >= b for a, b in pairwise(levels[last:]))
+    if not (falling and rising and set(levels[first : last + 1]) == {coarsest}):
+        return None
+    if coarsest < 2 or levels[0] != 0 or levels[-1] > coarsest - 2:
+        return None
+    u = U({}, {}, {}, {}, [], [], {}, {})
+    for i, part in enumerate(trunk):
+        into = levels[i - 1] if i else 0
+        if levels[i] > into:
+            u.steps_down.setdefault(into, []).append(part)
+        elif levels[i] < into:
+            u.steps_up.setdefault(levels[i], []).append(part)
+        elif levels[i] == coarsest:
+            u.bottom.append(part)
+        else:
+            (u.down if i < first else u.up).setdefault(levels[i], []).append(part)
+    return _with_skips(u, picture, place, levels, (first, last))
+
+
+def _area(analysis: Analysis, edge: Edge) -> float | None:
+    """The logarithm of the mean side of what flows along an arrow, None for what has no sides."""
+    sides = analysis.shape(edge.tensors[-1])[1:]
+    return log2(prod(sides)) / len(sides) if sides and all(sides) else None
+
+
+def _with_skips(
+    u: U, picture: Picture, place: dict[Part, int], levels: Sequence[int], bottom: tuple[int, int]
+) -> U | None:
+    """Adds what does not stand on the trunk; None where that is more than skips."""
+    before: dict[Part, list[Part]] = {}
+    after: dict[Part, list[Part]] = {}
+    for edge in picture.edges:
+        before.setdefault(edge.head, []).append(edge.tail)
+        after.setdefault(edge.tail, []).append(edge.head)
+    ways = [(e.tail, e.head) for e in picture.edges if e.tail in place and e.head in place]
+    for part in picture.boxes():
+        if part in place:
+            continue
+        tails, heads = before.get(part, []), after.get(part, [])
+        if part.kind == "output" and all(t in place and place[t] > bottom[1] for t in tails):
+            u.aside[part] = tails[0]
+        elif len(tails) == 1 and len(heads) == 1 and tails[0] in place and heads[0] in place:
+            u.across[part] = (tails[0], heads[0])
+            ways.append(u.across[part])
+        else:
+            return None
+
+    def spans(tail: Part, head: Part) -> bool:
+        return place[tail] < bottom[0] and place[head] > bottom[1]
+
+    if any(not spans(*u.across[part]) for part in u.across):
+        return None
+    u.skips.extend(e for e in picture.edges if e.tail in place and e.head in place and spans(e.tail, e.head))
+    joined = {levels[place[t]] for t, h in ways if spans(t, h) and levels[place[t]] == levels[place[h]]}
+    return u if len(joined) >= max(2, max(levels) - 1) else None
+
+
+# ---------------------------------------------------------------- places
+
+
+@dataclass(slots=True)
+class Layout:
+    """Where everything stands: centres and sizes of boxes, corners of arrows' ways, in points; y grows upwards."""
+
+    places: dict[Part, Point] = field(default_factory=dict)
+    sizes: dict[Part, Size] = field(default_factory=dict)
+    routes: dict[Edge, list[Point]] = field(default_factory=dict)
+    labels: dict[Edge, Point] = field(default_factory=dict)
+
+    def bounds(self) -> tuple[float, float, float, float]:
+        """Left, bottom, right, top."""
+        boxes = [(x, y, *self.sizes[p]) for p, (x, y) in self.places.items()]
+        points = [point for route in self.routes.values() for point in route]
+        xs = [x - w / 2 for x, _, w, _ in boxes] + [x + w / 2 for x, _, w, _ in boxes] + [x for x, _ in points]
+        ys = [y - h / 2 for _, y, _, h in boxes] + [y + h / 2 for _, y, _, h in boxes] + [y for _, y in points]
+        return min(xs), min(ys), max(xs), max(ys)
+
+
+def lay_out(u: U, picture: Picture, measure: Callable[[Part], Size]) -> Layout:
+    """Places the parts of a U. The rows of a level are counted from the one in which its skip runs."""
+    layout = Layout(sizes={part: measure(part) for part in picture.boxes()})
+    width = max(size[0] for size in layout.sizes.values())
+    bottom_width = sum(layout.sizes[p][0] + BOTTOM_GAP for p in u.bottom) - BOTTOM_GAP
+    right = max(width + SKIP_GAP, bottom_width + 2 * SIDE_GAP)
+    rows: list[tuple[list[Part], list[Part]]] = []
+    levels = sorted(set(u.down) | set(u.up) | set(u.steps_down) | set(u.steps_up))
+    for level in levels:
+        rows += _rows(u, level)
+        left, up = u.steps_down.get(level, []), u.steps_up.get(level, [])[::-1]
+        rows += [(left[i : i + 1], up[i : i + 1]) for i in range(max(len(left), len(up)))]
+    y = 0.0
+    for left_parts, right_parts in rows:
+        height = max(layout.sizes[p][1] for p in (*left_parts, *right_parts))
+        for parts, x in ((left_parts, 0.0), (right_parts, right)):
+            for part in parts:
+                layout.places[part] = (x, y - height / 2)
+        y -= height + ROW_GAP
+    if u.bottom:
+        y -= ROW_GAP / 2
+        height = max(layout.sizes[p][1] for p in u.bottom)
+        x = (right - bottom_width) / 2
+        for part in u.bottom:
+            layout.places[part] = (x + layout.sizes[part][0] / 2, y - height / 2)
+            x += layout.sizes[part][0] + BOTTOM_GAP
+    for part, (tail, head) in u.across.items():
+        layout.places[part] = ((layout.places[tail][0] + layout.places[head][0]) / 2, layout.places[tail][1])
+    for part, tail in u.aside.items():
+        x, row = layout.places[tail]
+        layout.places[part] = (x + layout.sizes[tail][0] / 2 + SIDE_GAP + layout.sizes[part][0] / 2, row)
+    for edge in picture.edges:
+        _route(layout, edge, u)
+    return layout
+
+
+def _rows(u: U, level: int) -> list[tuple[list[Part], list[Part]]]:
+    """The rows of a level, from the top: the left column is read downwards, the right one upwards."""
+    down, up = u.down.get(level, []), u.up.get(level, [])
+    ways = [(e.tail, e.head) for e in u.skips] + list(u.across.values())
+    tail, head = next(((t, h) for t, h in ways if t in down and h in up), (None, None))
+    at_left = down.index(tail) if tail is not None else len(down) - 1
+    at_right = up.index(head) if head is not None else 0
+    above = max(at_left, len(up) - 1 - at_right, 0)
+    below = max(len(down) - 1 - at_left, at_right)
+    found = []
+    for row in range(-above, below + 1):
+        left, right = at_left + row, at_right - row
+        pair = (down[left : left + 1] if left >= 0 else [], up[right : right + 1] if right >= 0 else [])
+        if any(pair):
+            found.append(pair)
+    return found
+
+
+def _route(layout: Layout, edge: Edge, u: U) -> None:
+    """The way of an arrow: straight within a column or across, else around a corner."""
+    (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
+    (w1, h1), (w2, h2) = layout.sizes[edge.tail], layout.sizes[edge.head]
+    if abs(x1 - x2) < 1:
+        between = [
+            p for p, (x, y) in layout.places.items() if abs(x - x1) < 1 and min(y1, y2) + 1 < y < max(y1, y2) - 1
+        ]
+        if between:  # alongside the column, on its outer side
+            side = -1 if x1 < 1 else 1
+            out = x1 + side * (max(layout.sizes[p][0] for p in [*between, edge.tail, edge.head]) / 2 + SIDE_GAP / 2)
+            layout.routes[edge] = [(x1 + side * w1 / 2, y1), (out, y1), (out, y2), (x2 + side * w2 / 2, y2)]
+            return
+        up = 1 if y2 > y1 else -1
+        layout.routes[edge] = [(x1, y1 + up * h1 / 2), (x2, y2 - up * h2 / 2)]
+    else:
+        right = 1 if x2 > x1 else -1
+        start, end = (x1 + right * w1 / 2, y1), (x2 - right * w2 / 2, y2)
+        if abs(y1 - y2) < 1 or not {edge.tail, edge.head} & set(u.bottom):
+            layout.routes[edge] = [start, end]
+        elif y2 < y1:
+            layout.routes[edge] = [(x1, y1 - h1 / 2), (x1, y2), end]
+        else:
+            layout.routes[edge] = [start, (x2, y1), (x2, y2 - h2 / 2)]
+    _label(layout, edge)
+
+
+def _label(layout: Layout, edge: Edge) -> None:
+    """Where the text of an arrow stands: in the middle of the piece that runs up or down, where there is one."""
+    a, b = max(pairwise(layout.routes[edge]), key=lambda s: (abs(s[0][1] - s[1][1]), abs(s[0][0] - s[1][0])))
+    layout.labels[edge] = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)

@@ -1,0 +1,281 @@
+"""Each scope of the graph as a cell: its members in order, and the tensors that cross its border.
+
+The steps of a cell know their site, the place in the spec that made them: by it the calls of a block are laid side by
+side, and loops and conditions are found again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from archdsl import dims
+from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.ops.base import ModuleForm, TorchForm
+from archdsl.source import Span
+from archdsl.syntax import tree
+
+Site: TypeAlias = tuple[int, int, str]
+"""Start and end of the text that made a step, and the operation's name where it is implied."""
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """A member of a cell: an operation in place, or a scope. `sizes` is a tensor whose spatial size it takes."""
+
+    site: Site
+    position: int
+    name: str
+    member: Node | Cell
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    form: TorchForm | None
+    sized: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Cell:
+    """A scope, with the tensors used in it that come from outside, and those made in it that are used outside."""
+
+    scope: Scope
+    key: object
+    syntax: Syntax
+    inputs: tuple[Tensor, ...] = ()
+    input_names: tuple[str, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    steps: list[Step] = field(default_factory=list)
+    height: int = 0
+    chain: bool = False
+    arguments: dict[str, object] = field(default_factory=dict)
+    """The values that the constructor of its class takes, once the class is known."""
+
+    @property
+    def positional(self) -> bool:
+        """Whether the members are named by their positions alone, as those of an nn.Sequential."""
+        return all(step.name == str(i) for i, step in enumerate(self.steps))
+
+
+# ---------------------------------------------------------------- the syntax of a body
+
+
+@dataclass(slots=True, eq=False)
+class Region:
+    """A `for`, `repeat` or `if` of a body. `branches` holds its bodies: one of a loop, several of an `if`."""
+
+    statement: tree.For | tree.Repeat | tree.If
+    branches: list[tuple[tree.Value | None, Span, list[Region]]]
+
+    @property
+    def span(self) -> Span:
+        return self.statement.span
+
+
+@dataclass(slots=True, eq=False)
+class Syntax:
+    """A body as written: its loops and conditions, its items by their place, its `let`s."""
+
+    regions: list[Region] = field(default_factory=list)
+    items: dict[tuple[int, int], tree.Item] = field(default_factory=dict)
+    lets: list[tree.Let] = field(default_factory=list)
+
+    @staticmethod
+    def of(body: tree.Block | tree.Model | tree.Item) -> Syntax:
+        """That of a block, a model, or an item that opens a scope."""
+        found = Syntax()
+        if isinstance(body, tree.Block | tree.Model):
+            found.regions = found._statements(body.body.statements)
+        else:
+            found.regions = found._inside(body)
+        return found
+
+    def _statements(self, statements: Sequence[tree.Statement]) -> list[Region]:
+        regions: list[Region] = []
+        for statement in statements:
+            match statement:
+                case tree.Chain():
+                    for item in statement.items:
+                        regions += self._item(item)
+                case tree.For() | tree.Repeat():
+                    inner = self._statements(statement.body.statements)
+                    regions.append(Region(statement, [(None, statement.span, inner)]))
+                case tree.If():
+                    bodies: list[tuple[tree.Value | None, tree.Body]] = list(statement.branches)
+                    if statement.otherwise is not None:
+                        bodies.append((None, statement.otherwise))
+                    branches = [(c, b.span, self._statements(b.statements)) for c, b in bodies]
+                    regions.append(Region(statement, branches))
+                case tree.Let():
+                    self.lets.append(statement)
+        return regions
+
+    def _item(self, item: tree.Item) -> list[Region]:
+        self.items[(item.span.start, item.span.end)] = item
+        opens_scope = item.label is not None and not isinstance(item.label, tree.Pattern)
+        return [] if opens_scope or isinstance(item, tree.Call) else self._inside(item)
+
+    def _inside(self, item: tree.Item) -> list[Region]:
+        match item:
+            case tree.Body():
+                return self._statements(item.statements)
+            case tree.Parallel():
+                return [r for chain in item.branches for i in chain.items for r in self._item(i)]
+            case tree.Residual():
+                via = self._item(item.via) if item.via is not None else []
+                return via + self._statements(item.body.statements)
+            case tree.Dense():
+                return self._statements(item.body.statements)
+            case tree.Call():
+                return []
+
+
+# ---------------------------------------------------------------- from the graph
+
+
+def cells(graph: Graph) -> tuple[list[Cell], Mapping[Node, Tensor]]:
+    """A cell for every scope, inner ones before outer ones; and for nodes that take the size of another tensor, which."""
+    references = size_references(graph)
+    inflow, outflow = borders(graph, references)
+    found: dict[Scope, Cell] = {}
+    syntaxes: dict[object, Syntax] = {}
+    scopes = list(graph.root.scopes())
+    for scope in scopes:
+        key, body = _body(scope, found)
+        if key not in syntaxes:
+            syntaxes[key] = Syntax.of(body)
+        found[scope] = Cell(scope, key, syntaxes[key])
+    forms: dict[object, TorchForm] = {}
+    for scope in reversed(scopes):
+        _fill(found[scope], found, graph, inflow[scope], outflow[scope], references, forms)
+    return [found[s] for s in reversed(scopes)], references
+
+
+def _body(scope: Scope, found: Mapping[Scope, Cell]) -> tuple[object, tree.Block | tree.Model | tree.Item]:
+    """What tells the body of a scope from others, and its syntax."""
+    if scope.definition is not None:
+        syntax = scope.definition.syntax
+        return (scope.kind == "model", id(syntax)), syntax
+    assert scope.parent is not None
+    span = scope.span
+    return (id(span.source), span.start, span.end), found[scope.parent].syntax.items[(span.start, span.end)]
+
+
+def size_references(graph: Graph) -> Mapping[Node, Tensor]:
+    """For each node whose arguments hold a free size, a tensor that has this spatial size."""
+    found: dict[Node, Tensor] = {}
+    latest: dict[tuple[Scope | None, object], Tensor] = {}
+    for node in graph.nodes():
+        target = getattr(node.operation, "to", None)
+        wanted = node.shapes[0][1:] if _free(target) else None  # type: ignore[index]
+        if wanted is not None:
+            for scope in (*node.scope.calls(), None):
+                if (scope, wanted) in latest:
+                    found[node] = latest[(scope, wanted)]
+                    break
+        for index, shape in enumerate(node.shapes):
+            spatial = shape[1:]  # type: ignore[index]
+            latest[(node.scope, spatial)] = latest[(None, spatial)] = Tensor(node.id, index)
+    return found
+
+
+def _free(value: object) -> bool:
+    if isinstance(value, tuple):
+        return any(map(_free, value))
+    return isinstance(value, dims.Expr)
+
+
+def borders(
+    graph: Graph, references: Mapping[Node, Tensor]
+) -> tuple[dict[Scope, dict[Tensor, None]], dict[Scope, dict[Tensor, None]]]:
+    """The tensors that flow into each scope from outside, and those that flow out of it and are used there."""
+    depth: dict[Scope, int] = {}
+    for scope in graph.root.scopes():
+        depth[scope] = 0 if scope.parent is None else depth[scope.parent] + 1
+    inflow: dict[Scope, dict[Tensor, None]] = {s: {} for s in depth}
+    outflow: dict[Scope, dict[Tensor, None]] = {s: {} for s in depth}
+
+    def cross(tensor: Tensor, user: Scope) -> None:
+        maker: Scope = graph.node(tensor).scope
+        while maker is not user:
+            if depth[maker] >= depth[user]:
+                outflow[maker][tensor] = None
+                assert maker.parent is not None
+                maker = maker.parent
+            else:
+                inflow[user][tensor] = None
+                assert user.parent is not None
+                user = user.parent
+
+    for node in graph.nodes():
+        for tensor in node.inputs:
+            cross(tensor, node.scope)
+        if node in references:
+            cross(references[node], node.scope)
+    for output in graph.outputs:
+        cross(output.tensor, graph.root)
+        outflow[graph.root][output.tensor] = None
+    return inflow, outflow
+
+
+def _fill(
+    cell: Cell,
+    found: Mapping[Scope, Cell],
+    graph: Graph,
+    inflow: Mapping[Tensor, None],
+    outflow: Mapping[Tensor, None],
+    references: Mapping[Node, Tensor],
+    forms: dict[object, TorchForm],
+) -> None:
+    scope = cell.scope
+    names = dict(zip(scope.inputs, scope.input_names, strict=False))
+    if scope.kind == "model":
+        cell.inputs = tuple(Tensor(n.id) for n in graph.input_nodes)
+        names = {Tensor(n.id): n.name for n in graph.input_nodes}
+    else:
+        cell.inputs = (*(t for t in dict.fromkeys(scope.inputs) if t in inflow), *(t for t in inflow if t not in names))
+        cell.inputs = tuple(dict.fromkeys(cell.inputs))
+    cell.input_names = tuple(names.get(t, "") for t in cell.inputs)
+    cell.outputs = tuple(dict.fromkeys((*(t for t in scope.outputs if t in outflow), *outflow)))
+    for member in scope.members:
+        if isinstance(member, Scope):
+            inner = found[member]
+            site = (member.span.start, member.span.end, "")
+            cell.steps.append(Step(site, site[0], member.name, inner, inner.inputs, inner.outputs, None))
+            cell.height = max(cell.height, inner.height + 1)
+        elif member.operation.name != "input":
+            cell.steps.append(_node_step(member, graph, references, forms))
+    cell.chain = _is_chain(cell)
+
+
+def _node_step(node: Node, graph: Graph, references: Mapping[Node, Tensor], forms: dict[object, TorchForm]) -> Step:
+    shapes = graph.shapes(node.inputs)
+    key = (id(node.operation), shapes)
+    if key not in forms:
+        forms[key] = node.operation.torch(shapes, node.shapes)  # type: ignore[arg-type]
+    implied = "" if node.call is not None else node.operation.name
+    site = (node.span.start, node.span.end, implied)
+    inputs = node.inputs
+    if node in references:
+        inputs = (*inputs, references[node])
+    results = tuple(Tensor(node.id, i) for i in range(len(node.shapes)))
+    # What is implied stands behind the items that it joins.
+    return Step(site, site[1] if implied else site[0], node.name, node, inputs, results, forms[key], node in references)
+
+
+def _is_chain(cell: Cell) -> bool:
+    """Whether it is modules one behind the other, each fed by the one before."""
+    if len(cell.inputs) != 1 or len(cell.outputs) != 1 or not cell.steps:
+        return False
+    flow = cell.inputs
+    for step in cell.steps:
+        if step.inputs != flow or len(step.outputs) != 1:
+            return False
+        if step.form is not None and not isinstance(step.form, ModuleForm):
+            return False
+        flow = step.outputs
+    return flow == cell.outputs
+
+
+def walk(cell: Cell) -> Iterator[Cell]:
+    """The cells directly within."""
+    return (s.member for s in cell.steps if isinstance(s.member, Cell))

@@ -1,0 +1,200 @@
+"""Which classes the generated module has: the calls of each block as few classes as their structure allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import networkx as nx
+
+from archdsl.backends.torch_source.cells import Cell, Step, cells, walk
+from archdsl.backends.torch_source.flow import Router
+from archdsl.backends.torch_source.fold import Entry, Folder, Group, Irregular, Leaf, Loop, Unlike
+from archdsl.backends.torch_source.names import is_attribute
+from archdsl.backends.torch_source.plan import Plan, Planner
+from archdsl.graph import Graph, Tensor
+from archdsl.ops.base import FunctionForm, ModuleForm
+
+SHORT = 4
+"""A block of so many modules in a row that is called at one place is written in place."""
+
+
+@dataclass(slots=True, eq=False)
+class Classifier:
+    """Finds the plans of a graph's classes, inner ones before those that use them; the model's comes last."""
+
+    graph: Graph
+    groups: dict[object, list[Cell]] = field(default_factory=dict)
+    inline: set[object] = field(default_factory=set)
+    plans: dict[Cell, Plan] = field(default_factory=dict)
+    found: list[Plan] = field(default_factory=list)
+
+    def run(self) -> list[Plan]:
+        inner_first, _ = cells(self.graph)
+        for cell in inner_first:
+            self.groups.setdefault(cell.key, []).append(cell)
+        uses = nx.DiGraph()
+        uses.add_nodes_from(self.groups)
+        for cell in inner_first:
+            uses.add_edges_from((cell.key, inner.key) for inner in walk(cell))
+        parents = _parents(inner_first)
+        for keys in _inner_first(uses, list(self.groups)):
+            recursive = len(keys) > 1 or uses.has_edge(keys[0], keys[0])
+            if not recursive and self.is_inline(self.groups[keys[0]], parents):
+                self.inline.add(keys[0])
+            elif not recursive:
+                self.solve(self.groups[keys[0]])
+            else:
+                self.solve_recursive(keys)
+        return self.found
+
+    # ------------------------------------------------------------ written in place
+
+    def is_inline(self, calls: Sequence[Cell], parents: Mapping[Cell, tuple[Cell, Step]]) -> bool:
+        """Whether a scope stands as an nn.Sequential in the class around it, without a class of its own."""
+        first = calls[0]
+        if first.scope.kind == "model" or not all(c.chain for c in calls):
+            return False
+        above = [parents[c] for c in calls]
+        if first.scope.kind == "block":
+            if len({(p.key, s.site) for p, s in above}) > 1 or max(len(c.steps) for c in calls) > SHORT:
+                return False
+        positional = all(c.positional for c in calls)
+        if not positional and not all(is_attribute(s.name) or s.name.isdigit() for c in calls for s in c.steps):
+            return False
+        try:
+            group = Group(len(calls))
+            entries = Folder(frozenset(self.inline)).fold_cells(calls, group)
+        except (Unlike, Irregular):
+            return False
+        if all(isinstance(e, Leaf) for e in entries):
+            return True
+        if not positional or first.scope.kind == "block":
+            return False
+        return all(map(_simple, entries)) or not any(self.is_sequence(p) for p, _ in above)
+
+    def is_sequence(self, cell: Cell) -> bool:
+        """Whether a cell is an nn.Sequential: not the model, where its members have names, so that it shows its flow."""
+        if not cell.chain:
+            return False
+        return cell.scope.kind != "model" or any(_weighty(s) and s.name.isdigit() for s in cell.steps)
+
+    # ------------------------------------------------------------ classes
+
+    def solve(self, calls: Sequence[Cell]) -> None:
+        """Makes one class of these calls, or as few as it can."""
+        try:
+            self.attempt(calls, False)
+            return
+        except Unlike:
+            pass
+        for key in (self.kinds, self.skeleton):
+            parts: dict[object, list[Cell]] = {}
+            for cell in calls:
+                parts.setdefault(key(cell), []).append(cell)
+            if len(parts) > 1:
+                for part in parts.values():
+                    self.solve(part)
+                return
+        self.attempt(calls, True)
+
+    def solve_recursive(self, keys: Sequence[object]) -> None:
+        """Blocks that call themselves: one class that does so too, or else a class for each depth."""
+        if len(keys) == 1:
+            try:
+                self.attempt(self.groups[keys[0]], False)
+                return
+            except Unlike:
+                pass
+        levels: dict[tuple[int, int], list[Cell]] = {}
+        for number, key in enumerate(keys):
+            for cell in self.groups[key]:
+                levels.setdefault((cell.height, number), []).append(cell)
+        for level in sorted(levels):
+            self.solve(levels[level])
+
+    def attempt(self, calls: Sequence[Cell], by_position: bool) -> None:
+        """One class for these calls. Raises Unlike where they do not fit in one."""
+        folder = Folder(frozenset(self.inline), by_position=by_position)
+        sequence = all(map(self.is_sequence, calls))
+        plain = by_position
+        while True:
+            group = Group(len(calls))
+            try:
+                entries = folder.fold_cells(calls, group)
+                flow = None if sequence else Router(plain).flow(calls, group, entries)
+                plan = Planner(self.graph, Plan(list(calls), entries, flow), self.plans, group).run()
+                break
+            except Irregular as irregular:
+                key = (id(irregular.loop.region), irregular.loop.way)
+                if key in folder.unrolled:
+                    raise Unlike from None
+                folder.unrolled.add(key)
+            except Unlike:
+                if plain or sequence:
+                    raise
+                plain = True
+        self.found.append(plan)
+        for cell in calls:
+            self.plans[cell] = plan
+
+    def kinds(self, cell: Cell) -> object:
+        """What a call is made of, without regard to how often."""
+        return frozenset((s.site, self.kind(s)) for s in cell.steps)
+
+    def kind(self, step: Step) -> object:
+        match step.form:
+            case ModuleForm():
+                return step.form.constructor
+            case FunctionForm():
+                return step.form.template
+        return id(self.plans.get(step.member)) if isinstance(step.member, Cell) else "parameter"
+
+    def skeleton(self, cell: Cell) -> object:
+        """The exact structure of a call: its steps, their names, and how they are wired."""
+        places: dict[Tensor, tuple[int, int]] = {t: (-1, i) for i, t in enumerate(cell.inputs)}
+        rows: list[object] = []
+        for number, step in enumerate(cell.steps):
+            names = (
+                tuple(a.name for a in step.form.arguments) if isinstance(step.form, ModuleForm | FunctionForm) else ()
+            )
+            name = "" if cell.chain and cell.positional else step.name
+            inner = (
+                self.skeleton(step.member) if isinstance(step.member, Cell) and step.member.key in self.inline else None
+            )
+            rows.append(
+                (
+                    name,
+                    self.kind(step),
+                    repr(step.form) if names == () else names,
+                    tuple(places[t] for t in step.inputs),
+                    inner,
+                )
+            )
+            places.update({t: (number, i) for i, t in enumerate(step.outputs)})
+        return tuple(rows), tuple(places[t] for t in cell.outputs), len(cell.inputs)
+
+
+def _inner_first(uses: nx.DiGraph, keys: Sequence[object]) -> list[list[object]]:
+    """The keys, those that use each other together, users behind what they use; else in the order given."""
+    place = {key: i for i, key in enumerate(keys)}
+    knots = nx.condensation(uses)
+    members = {knot: sorted(found, key=place.__getitem__) for knot, found in knots.nodes(data="members")}
+    ordered = nx.lexicographical_topological_sort(knots.reverse(copy=False), key=lambda knot: place[members[knot][0]])
+    return [members[knot] for knot in ordered]
+
+
+def _parents(inner_first: Sequence[Cell]) -> dict[Cell, tuple[Cell, Step]]:
+    return {s.member: (cell, s) for cell in inner_first for s in cell.steps if isinstance(s.member, Cell)}
+
+
+def _simple(entry: Entry) -> bool:
+    """Whether it is an expression in nn.Sequential's parentheses."""
+    return isinstance(entry, Leaf) or (
+        isinstance(entry, Loop) and len(entry.body) == 1 and isinstance(entry.body[0], Leaf)
+    )
+
+
+def _weighty(step: Step) -> bool:
+    """Whether it may have weights."""
+    return isinstance(step.member, Cell) or (isinstance(step.form, ModuleForm) and step.form.factory)

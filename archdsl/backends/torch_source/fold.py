@@ -1,0 +1,256 @@
+"""The calls of one block laid side by side: steps of the same site become one entry, and loops and conditions come back.
+
+The entries are found from what was placed, never by running the spec a second time: an entry stands for exactly the
+steps that it holds, one a lane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from archdsl.backends.torch_source.cells import Cell, Region, Step
+from archdsl.source import Span
+from archdsl.syntax import tree
+
+Way: TypeAlias = tuple[tuple[int, int], ...]
+"""The unrolled loops around an entry: (identity of the region, round)."""
+
+
+class Unlike(Exception):
+    """These calls cannot be one class."""
+
+
+class Irregular(Exception):
+    """A loop that cannot be written as one: its rounds are to be written out."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+
+
+@dataclass(slots=True, eq=False)
+class Group:
+    """Lanes that run through the same code: the calls of a block, or the rounds of a loop in them, or a part of these.
+
+    `above` gives each lane's place in the group around it.
+    """
+
+    count: int
+    around: Group | None = None
+    above: list[int] = field(default_factory=list)
+    loop: Loop | None = None
+    rounds: list[int] = field(default_factory=list)
+
+    def out(self, lane: int) -> int:
+        """The call (a lane of the outermost group) that a lane belongs to."""
+        group: Group = self
+        while group.around is not None:
+            lane = group.above[lane]
+            group = group.around
+        return lane
+
+
+@dataclass(slots=True, eq=False)
+class Leaf:
+    """One operation or scope, in every lane of its group. `inner` are the entries of a scope that is written in place."""
+
+    group: Group
+    steps: list[Step]
+    inner: list[Entry] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Loop:
+    """The body of a `for` or `repeat`: `counts` rounds of it, one number a lane of `group`."""
+
+    group: Group
+    inner: Group
+    counts: list[int]
+    region: Region
+    way: Way
+    body: list[Entry] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Branch:
+    """One of several ways on: the lanes that take it, and what of the spec decides it."""
+
+    inner: Group
+    body: list[Entry]
+    condition: tree.Value | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Choice:
+    """Entries that only some lanes have. Lanes that take no branch pass by."""
+
+    group: Group
+    branches: list[Branch]
+
+
+Entry: TypeAlias = Leaf | Loop | Choice
+
+
+@dataclass(slots=True, eq=False)
+class Folder:
+    """Folds calls into entries. `unrolled` are the loops to be written out, `inline` says which scopes stand in place."""
+
+    inline: frozenset[object]
+    unrolled: set[tuple[int, Way]] = field(default_factory=set)
+    by_position: bool = False
+    """Whether sites count for nothing: the steps of all lanes are alike already, one by one."""
+
+    def fold_cells(self, cells: Sequence[Cell], group: Group, way: Way = ()) -> list[Entry]:
+        """The entries of calls of one body. Raises Unlike where their steps do not fit together."""
+        regions = [] if self.by_position else cells[0].syntax.regions
+        return self.fold(regions, group, [c.steps for c in cells], way)
+
+    def fold(self, regions: Sequence[Region], group: Group, lanes: Sequence[Sequence[Step]], way: Way) -> list[Entry]:
+        found: dict[tuple[int, object], dict[int, list[Step]]] = {}
+        for lane, steps in enumerate(lanes):
+            last: tuple[int, object] | None = None
+            for number, step in enumerate(steps):
+                key = (number, 0) if self.by_position else self._key(regions, step)
+                if key != last and last is not None and not self.by_position and self._place(key) < self._place(last):
+                    raise Unlike
+                last = key
+                found.setdefault(key, {}).setdefault(lane, []).append(step)
+        entries: list[Entry] = []
+        for key in sorted(found, key=self._place):
+            kind = key[1]
+            if isinstance(kind, Region):
+                if isinstance(kind.statement, tree.If):
+                    entries += self._choice(kind, group, found[key], way)
+                else:
+                    entries += self._loop(kind, group, found[key], way)
+            else:
+                entries += self._leaf(group, found[key], way)
+        return entries
+
+    @staticmethod
+    def _place(key: tuple[int, object]) -> tuple[int, int]:
+        return (key[0], 0 if isinstance(key[1], Region) else 1)
+
+    @staticmethod
+    def _key(regions: Sequence[Region], step: Step) -> tuple[int, object]:
+        region = _region_of(regions, step)
+        return (step.position, step.site) if region is None else (region.span.start, region)
+
+    def _leaf(self, group: Group, found: dict[int, list[Step]], way: Way) -> list[Entry]:
+        if any(len(steps) != 1 for steps in found.values()):
+            raise Unlike
+        if len(found) == group.count:
+            return [self._one(group, [found[i][0] for i in range(group.count)], way)]
+        lanes = list(found)
+        inner = Group(len(lanes), group, lanes)
+        return [Choice(group, [Branch(inner, [self._one(inner, [found[i][0] for i in lanes], way)])])]
+
+    def _one(self, group: Group, steps: list[Step], way: Way) -> Leaf:
+        cells = [s.member for s in steps if isinstance(s.member, Cell)]
+        if not cells or cells[0].key not in self.inline:
+            return Leaf(group, steps)
+        if len(cells) != len(steps) or any(c.key != cells[0].key for c in cells):
+            raise Unlike
+        return Leaf(group, steps, self.fold_cells(cells, group, way))
+
+    def _choice(self, region: Region, group: Group, found: dict[int, list[Step]], way: Way) -> list[Entry]:
+        taken: dict[int, list[int]] = {}
+        for lane, steps in found.items():
+            branches = {_branch_of(region, s) for s in steps}
+            if len(branches) != 1:
+                raise Unlike
+            taken.setdefault(branches.pop(), []).append(lane)
+        if len(taken) == 1 and len(found) == group.count:
+            (number,) = taken
+            return self.fold(region.branches[number][2], group, [found[i] for i in range(group.count)], way)
+        branches_found: list[Branch] = []
+        for number in sorted(taken):
+            lanes = taken[number]
+            condition, _, regions = region.branches[number]
+            inner = Group(len(lanes), group, lanes)
+            body = self.fold(regions, inner, [found[i] for i in lanes], way)
+            branches_found.append(Branch(inner, body, condition))
+        return [Choice(group, branches_found)]
+
+    def _loop(self, region: Region, group: Group, found: dict[int, list[Step]], way: Way) -> list[Entry]:
+        regions = region.branches[0][2]
+        rounds = {lane: _rounds(regions, steps) for lane, steps in found.items()}
+        counts = [len(rounds.get(i, ())) for i in range(group.count)]
+        if max(counts) == 1:
+            if min(counts) == 1:
+                return self.fold(regions, group, [rounds[i][0] for i in range(group.count)], way)
+            lanes = [i for i, n in enumerate(counts) if n]
+            inner = Group(len(lanes), group, lanes)
+            body = self.fold(regions, inner, [rounds[i][0] for i in lanes], way)
+            return [Choice(group, [Branch(inner, body)])]
+        if (id(region), way) in self.unrolled or self._short(counts, rounds):
+            if min(counts) != max(counts):
+                raise Unlike
+            entries: list[Entry] = []
+            for k in range(counts[0]):
+                steps = [rounds[i][k] for i in range(group.count)]
+                entries += self.fold(regions, group, steps, (*way, (id(region), k)))
+            return entries
+        lanes = [i for i in range(group.count) for _ in range(counts[i])]
+        inner = Group(len(lanes), group, lanes, rounds=[k for n in counts for k in range(n)])
+        loop = Loop(group, inner, counts, region, way)
+        inner.loop = loop
+        steps_of = [steps for i in range(group.count) for steps in rounds.get(i, ())]
+        try:
+            loop.body = self.fold(regions, inner, steps_of, way)
+        except Unlike:
+            raise Irregular(loop) from None
+        return [loop]
+
+    @staticmethod
+    def _short(counts: Sequence[int], rounds: dict[int, list[list[Step]]]) -> bool:
+        """Whether the rounds written out take no more room than a loop."""
+        if min(counts) != max(counts):
+            return False
+        steps = max(len(r) for found in rounds.values() for r in found)
+        return (counts[0] - 1) * steps < 3
+
+
+def _inside(span: Span, start: int, end: int) -> bool:
+    return span.start <= start and end <= span.end
+
+
+def _region_of(regions: Sequence[Region], step: Step) -> Region | None:
+    return next((r for r in regions if _inside(r.span, step.site[0], step.site[1])), None)
+
+
+def _branch_of(region: Region, step: Step) -> int:
+    for number, (_, span, _) in enumerate(region.branches):
+        if _inside(span, step.site[0], step.site[1]):
+            return number
+    raise Unlike
+
+
+def _rounds(regions: Sequence[Region], steps: Sequence[Step]) -> list[list[Step]]:
+    """The steps of a loop cut where its body begins anew."""
+    found: list[list[Step]] = []
+    last: tuple[int, int] | None = None
+    inside: Region | None = None
+    for step in steps:
+        region = _region_of(regions, step)
+        place = (step.position, 1) if region is None else (region.span.start, 0)
+        goes_on = region is not None and region is inside
+        if last is None or (not goes_on and place <= last):
+            found.append([])
+        found[-1].append(step)
+        last, inside = place, region
+    return found
+
+
+def leaves(entries: Sequence[Entry]) -> Iterator[Leaf]:
+    """The leaves in order, those of scopes written in place not included."""
+    for entry in entries:
+        match entry:
+            case Leaf():
+                yield entry
+            case Loop():
+                yield from leaves(entry.body)
+            case Choice():
+                for branch in entry.branches:
+                    yield from leaves(branch.body)

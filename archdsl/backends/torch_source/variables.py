@@ -1,0 +1,347 @@
+"""Statements of a `forward`, and which variable each value lives in.
+
+Calls whose result is taken once, on the same line of the spec, are nested. Values share a variable where a hand would
+write `x = layer(x)`: the one that a loop carries, those that a condition joins, and an operand that is used up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from archdsl.backends.torch_source.flow import Action, Call, Decision, Flow, Rounds, Value
+from archdsl.backends.torch_source.names import unique
+
+LETTERS = ("x", "y", "z", "u", "v", "w")
+DEEPEST = 4
+"""How many calls are nested in one statement."""
+
+
+@dataclass(slots=True, eq=False)
+class Assign:
+    """`targets = call`. `grows` is the operand that it adds to in place (`y += …`)."""
+
+    call: Call
+    nested: dict[Value, Assign] = field(default_factory=dict)
+    depth: int = 1
+    length: int = 0
+    grows: Value | None = None
+    line: int = 0
+
+    def operands(self) -> Iterator[Value]:
+        """The values in variables that it takes."""
+        for value in self.call.inputs:
+            if value in self.nested:
+                yield from self.nested[value].operands()
+            else:
+                yield value
+
+    def calls(self) -> Iterator[Call]:
+        """Its calls, the innermost first."""
+        for inner in self.nested.values():
+            yield from inner.calls()
+        yield self.call
+
+
+@dataclass(slots=True, eq=False)
+class Copy:
+    """`targets = sources`: what a loop or condition hands on, where it stands in another variable."""
+
+    targets: list[Value]
+    sources: list[Value]
+
+
+@dataclass(slots=True, eq=False)
+class When:
+    decision: Decision
+    branches: list[list[Statement]]
+
+
+@dataclass(slots=True, eq=False)
+class Each:
+    rounds: Rounds
+    body: list[Statement]
+
+
+Statement = Assign | Copy | When | Each
+
+
+@dataclass(slots=True, eq=False)
+class Layout:
+    """The statements of a `forward` and the name of each value's variable."""
+
+    statements: list[Statement]
+    names: dict[Value, str]
+
+
+@dataclass(slots=True, eq=False)
+class Composer:
+    """Makes statements of a flow. `length` is how long a call is when written, `grows` which operand it may add to."""
+
+    flow: Flow
+    line: Callable[[Call], int]
+    length: Callable[[Call], int]
+    grows: Callable[[Call], Value | None]
+    label: Callable[[Call], str | None]
+    reserved: frozenset[str]
+    input_names: Sequence[str]
+    width: int = 72
+    roots: dict[Value, Value] = field(default_factory=dict)
+    spans: dict[Value, tuple[int, int]] = field(default_factory=dict)
+    joined: dict[Value, list[Value]] = field(default_factory=dict)
+    preferred: dict[Value, list[Value]] = field(default_factory=dict)
+    labels: dict[Value, str] = field(default_factory=dict)
+    clock: int = 0
+
+    def run(self) -> Layout:
+        statements = self.compose(self.flow.actions)
+        self.measure_flow(statements)
+        self.share(statements)
+        statements = self.with_copies(statements)
+        self.measure_flow(statements)
+        return Layout(statements, self.allocate())
+
+    # ------------------------------------------------------------ statements
+
+    def compose(self, actions: Sequence[Action]) -> list[Statement]:
+        found: list[Statement] = []
+        for action in actions:
+            match action:
+                case Call():
+                    found.append(self.assign(action, found))
+                case Decision():
+                    found.append(When(action, [self.compose(b) for b in action.branches]))
+                case Rounds():
+                    found.append(Each(action, self.compose(action.body)))
+        return found
+
+    def assign(self, call: Call, found: list[Statement]) -> Assign:
+        """A statement for a call, with those before it that it alone needs nested in it, as far as it stays short."""
+        assign = Assign(call, length=self.length(call), line=self.line(call), grows=self.grows(call))
+        for value in reversed(call.inputs):
+            inner = next((s for s in found[-3:] if isinstance(s, Assign) and value in s.call.outputs), None)
+            if inner is None or inner.grows is not None or value is assign.grows:
+                continue
+            if value.uses != 1 or len(inner.call.outputs) != 1:
+                continue
+            follows = inner.line == assign.line and found[-1] is inner
+            operand = len(call.inputs) > 1 and inner.depth == 1
+            if not (follows or operand) or assign.length + inner.length > self.width or inner.depth >= DEEPEST:
+                continue
+            found.remove(inner)
+            assign.nested[value] = inner
+            assign.length += inner.length
+            assign.depth = max(assign.depth, inner.depth + 1)
+        return assign
+
+    # ------------------------------------------------------------ lifetimes
+
+    def measure_flow(self, statements: Sequence[Statement]) -> None:
+        """For each value the first and last statement that needs its variable."""
+        self.spans = {v: (0, 0) for v in self.flow.inputs}
+        self.clock = 0
+        self.measure(statements)
+        self.clock += 1
+        for value in self.flow.outputs:
+            self.use(value, self.clock)
+
+    def suggest(self, statement: Assign) -> None:
+        """The names that a result may bear: that of an operand, the label of what made it."""
+        operands = list(statement.operands())
+        for value in statement.call.outputs:
+            self.preferred[value] = operands
+        label = next((found for call in statement.calls() if (found := self.label(call)) is not None), None)
+        if label is not None and len(statement.call.outputs) == 1:
+            self.labels[statement.call.outputs[0]] = label
+
+    def use(self, value: Value, time: int) -> None:
+        start, end = self.spans.get(value, (time, time))
+        self.spans[value] = (start, max(end, time))
+
+    def define(self, value: Value, time: int) -> None:
+        self.spans.setdefault(value, (time, time))
+
+    def measure(self, statements: Sequence[Statement]) -> None:
+        for statement in statements:
+            self.clock += 1
+            match statement:
+                case Assign():
+                    for value in statement.operands():
+                        self.use(value, self.clock)
+                    for value in statement.call.outputs:
+                        self.define(value, self.clock)
+                    self.suggest(statement)
+                case Copy():
+                    for value in statement.sources:
+                        self.use(value, self.clock)
+                    for value in statement.targets:
+                        self.define(value, self.clock)
+                        self.use(value, self.clock)
+                case When():
+                    self.measure_condition(statement)
+                case Each():
+                    self.measure_loop(statement)
+
+    def measure_condition(self, statement: When) -> None:
+        joins = statement.decision.joins
+        for join in joins:
+            if join.passed is not None:
+                self.use(join.passed, self.clock)
+        for number, branch in enumerate(statement.branches):
+            self.measure(branch)
+            self.clock += 1
+            for join in joins:
+                value = join.branches[number]
+                if value is not None:
+                    self.use(value, self.clock)
+                    made = value.place is statement.decision.places[number]
+                    self.define(join.value, self.spans[value][0] if made else self.clock)
+        for join in joins:
+            self.use(join.value, self.clock)
+
+    def measure_loop(self, statement: Each) -> None:
+        start = self.clock
+        outside = list(self.spans) if len(self.spans) < 1000 else list(self.spans)[-1000:]
+        for carried in statement.rounds.carried:
+            self.use(carried.first, start)
+            self.define(carried.value, start)
+        self.measure(statement.body)
+        self.clock += 1
+        for value in outside:
+            if self.spans[value][1] > start:
+                self.use(value, self.clock)
+        for carried in statement.rounds.carried:
+            assert carried.after is not None
+            self.use(carried.after, self.clock)
+            if carried.final is not None:
+                self.define(carried.final, self.clock)
+
+    # ------------------------------------------------------------ values that share a variable
+
+    def root(self, value: Value) -> Value:
+        while value in self.roots:
+            value = self.roots[value]
+        return value
+
+    def unite(self, a: Value, b: Value) -> None:
+        a, b = self.root(a), self.root(b)
+        if a is not b:
+            self.roots[b] = a
+            self.joined.setdefault(a, [a]).extend(self.joined.pop(b, [b]))
+
+    def span(self, value: Value) -> tuple[int, int]:
+        members = self.joined.get(self.root(value), [value])
+        spans = [self.spans[m] for m in members if m in self.spans]
+        return min(s for s, _ in spans), max(e for _, e in spans)
+
+    def apart(self, a: Value, b: Value) -> bool:
+        """Whether the lives of two variables touch at most."""
+        (s1, e1), (s2, e2) = self.span(a), self.span(b)
+        return e1 <= s2 or e2 <= s1
+
+    def share(self, statements: Sequence[Statement]) -> None:
+        for statement in statements:
+            match statement:
+                case Assign():
+                    if statement.grows is not None:
+                        self.unite(statement.grows, statement.call.outputs[0])
+                case When():
+                    for branch in statement.branches:
+                        self.share(branch)
+                    self.share_joins(statement)
+                case Each():
+                    self.share(statement.body)
+                    place = statement.rounds.place
+                    for carried in statement.rounds.carried:
+                        if carried.after is not None and carried.after.place is place:
+                            self.try_unite(carried.value, carried.after)
+                        if carried.first.place is place.around:
+                            self.try_unite(carried.value, carried.first)
+                        if carried.final is not None:
+                            self.unite(carried.value, carried.final)
+
+    def share_joins(self, statement: When) -> None:
+        decision = statement.decision
+        taken: set[Value] = set()
+        for join in decision.joins:
+            for value, place in zip(join.branches, decision.places, strict=True):
+                if value is not None and value.place is place and self.root(value) not in taken:
+                    taken.add(self.root(value))
+                    self.unite(join.value, value)
+                    taken.add(self.root(value))
+            if join.passed is not None and join.passed.place is decision.places[0].around:
+                self.try_unite(join.value, join.passed)
+
+    def try_unite(self, a: Value, b: Value) -> None:
+        if self.root(a) is not self.root(b) and self.apart(a, b):
+            self.unite(a, b)
+
+    # ------------------------------------------------------------ copies
+
+    def with_copies(self, statements: Sequence[Statement]) -> list[Statement]:
+        found: list[Statement] = []
+        for statement in statements:
+            match statement:
+                case When():
+                    before: list[tuple[Value, Value]] = []
+                    for join in statement.decision.joins:
+                        if join.passed is not None and self.root(join.passed) is not self.root(join.value):
+                            before.append((join.value, join.passed))
+                    branches: list[list[Statement]] = []
+                    for number, branch in enumerate(statement.branches):
+                        pairs = [(j.value, v) for j in statement.decision.joins if (v := j.branches[number]) is not None]
+                        branches.append([*self.with_copies(branch), *self.copies(pairs)])
+                    found += [*self.copies(before), When(statement.decision, branches)]
+                case Each():
+                    firsts = [(c.value, c.first) for c in statement.rounds.carried]
+                    afters = [(c.value, c.after) for c in statement.rounds.carried if c.after is not None]
+                    body = [*self.with_copies(statement.body), *self.copies(afters)]
+                    found += [*self.copies(firsts), Each(statement.rounds, body)]
+                case _:
+                    found.append(statement)
+        return found
+
+    def copies(self, pairs: Sequence[tuple[Value, Value]]) -> list[Statement]:
+        needed = [(a, b) for a, b in pairs if self.root(a) is not self.root(b)]
+        return [Copy([a for a, _ in needed], [b for _, b in needed])] if needed else []
+
+    # ------------------------------------------------------------ names
+
+    def allocate(self) -> dict[Value, str]:
+        """A name for each variable; two that live at once have different ones."""
+        variables: dict[Value, tuple[int, int]] = {}
+        for value in self.spans:
+            root = self.root(value)
+            if root not in variables:
+                variables[root] = self.span(root)
+        busy: dict[str, list[tuple[int, int]]] = {}
+        names: dict[Value, str] = {}
+
+        def is_free(name: str, span: tuple[int, int]) -> bool:
+            return all(e <= span[0] or span[1] <= s for s, e in busy.get(name, ()))
+
+        def take(root: Value, name: str) -> None:
+            names[root] = name
+            busy.setdefault(name, []).append(variables[root])
+
+        for value, name in zip(self.flow.inputs, self.input_names, strict=True):
+            take(self.root(value), name)
+        outputs = {self.root(v) for v in self.flow.outputs}
+        for root in sorted(variables, key=lambda v: variables[v]):
+            if root in names:
+                continue
+            span = variables[root]
+            wishes: list[str] = []
+            if root in outputs and len(outputs) == 1:
+                wishes += self.input_names
+            members = self.joined.get(root, [root])
+            operands = [v for m in members for v in self.preferred.get(m, ())]
+            wishes += [names[r] for v in operands if (r := self.root(v)) in names]
+            label = next((self.labels[m] for m in members if m in self.labels), None)
+            if label is not None and span[1] > span[0] + 1:
+                wishes.append(label)
+            wishes += [n for n in LETTERS if n not in self.reserved]
+            chosen = next((n for n in wishes if is_free(n, span)), None)
+            take(root, chosen or unique("t1", {*busy, *self.reserved}))
+        return {value: names[self.root(value)] for value in self.spans}
+

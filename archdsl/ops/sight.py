@@ -1,0 +1,96 @@
+"""Which elements of an axis that comes in an element that goes out is made from: what receptive fields follow from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import gcd
+
+FINEST = 1 << 14
+
+
+class TooFine(Exception):
+    """A pattern of more than FINEST elements before it repeats, which is not worth to be computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexMap:
+    """How one spatial axis is read: element q · period + r comes from the elements q · step + t, t in taps[r].
+
+    `out` is the axis of the result that moves the reader along, counted from the first spatial one; None where every
+    element of the result reads the same. Taps at the edges may lie outside the axis.
+    """
+
+    out: int | None
+    period: int
+    step: int
+    taps: tuple[range, ...]
+
+
+def everything(size: int) -> IndexMap:
+    """Every element sees the whole axis."""
+    return IndexMap(None, 1, 0, (range(size),))
+
+
+def stretched() -> IndexMap:
+    """Every element sees the only element of an axis of size 1."""
+    return IndexMap(None, 1, 0, (range(1),))
+
+
+def shifted(out: int, offset: int = 0) -> IndexMap:
+    """Element i is element i + offset."""
+    return IndexMap(out, 1, 1, (range(offset, offset + 1),))
+
+
+def sliding(out: int, kernel: int, stride: int, dilation: int, pad: int, scale: int = 1) -> IndexMap:
+    """A window over an axis that has scale − 1 zeros between its elements, and `pad` of them before the first."""
+    period, step = _ratio(scale, stride)
+    taps = tuple(_hits(r * stride - pad, kernel, dilation, scale) for r in range(period))
+    return IndexMap(out, period, step, taps)
+
+
+def _ratio(a: int, b: int) -> tuple[int, int]:
+    """a : b in lowest terms."""
+    common = gcd(a, b)
+    if a // common > FINEST:
+        raise TooFine
+    return a // common, b // common
+
+
+def _hits(start: int, kernel: int, dilation: int, scale: int) -> range:
+    """The elements that a window from `start` on meets between the zeros."""
+    common = gcd(dilation, scale)
+    every = scale // common  # of the window's elements, one in so many meets one
+    if start % common:
+        return range(0)
+    first = -start // common * pow(dilation // common, -1, every) % every
+    if first >= kernel:
+        return range(0)
+    begin, apart = (start + first * dilation) // scale, dilation // common
+    return range(begin, begin + ((kernel - 1 - first) // every) * apart + 1, apart)
+
+
+def resampled(out: int, size: int, target: int, mode: str) -> IndexMap:
+    """An axis of `size` brought to `target` elements: `nearest`, `bicubic`, or linear; corners not aligned."""
+    period, step = _ratio(target, size)
+    taps = []
+    for r in range(period):
+        if mode == "nearest":
+            low = high = r * size // target
+        else:
+            low, rest = divmod((2 * r + 1) * size - target, 2 * target)
+            high = low + (1 if rest else 0)
+            if rest and mode == "bicubic":
+                low, high = low - 1, high + 1
+        if period == target:  # the pattern is the whole axis, so its ends are known
+            low, high = min(max(low, 0), size - 1), min(max(high, 0), size - 1)
+        taps.append(range(low, high + 1))
+    return IndexMap(out, period, step, tuple(taps))
+
+
+def gridded(out: int, size: int, target: int) -> IndexMap:
+    """An axis of `size` covered by `target` windows, as adaptive poolings do it."""
+    if target == 1:
+        return everything(size)
+    period, step = _ratio(target, size)
+    taps = (range(r * size // target, -(-(r + 1) * size // target)) for r in range(period))
+    return IndexMap(out, period, step, tuple(taps))

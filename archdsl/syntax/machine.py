@@ -1,0 +1,126 @@
+"""The LALR automaton of the grammar: Lark makes and loads its tables and calls the builder; this runs them.
+
+Lark's own loop is meant for any grammar. This one looks up no rule by its text, passes over the many rules of one
+symbol that only say how tightly operators bind, and gives an error back instead of raising it, so that one can go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final, NamedTuple
+
+from lark import Lark
+from lark.grammar import Rule
+from lark.parsers.lalr_analysis import Shift
+
+from archdsl.syntax._tables import DATA, MEMO
+from archdsl.syntax.lexer import Scanner
+
+END: Final = "$END"
+
+
+class Reduction(NamedTuple):
+    """`size` symbols become the symbol `origin`. `rule` is the rule's number, None where the value stays what it is."""
+
+    size: int
+    origin: str
+    rule: int | None
+
+
+class Language:
+    """The grammar, ready to run: for each state, what each symbol does, a state to go to or a reduction."""
+
+    def __init__(self) -> None:
+        self.lark: Lark = Lark._load_from_dict(DATA, MEMO)  # type: ignore[no-untyped-call]
+        self.scanner = Scanner(self.lark.terminals, self.lark.lexer_conf.ignore)
+        self.rules = self.lark.rules
+        numbers = {rule: number for number, rule in enumerate(self.rules)}
+        reductions = {rule: _reduction(rule, number) for rule, number in numbers.items()}
+        table: Any = self.lark.parser.parser._parse_table
+        self.starts, self.ends = table.start_states, table.end_states
+        self.rows: dict[int, dict[str, int | Reduction]] = {
+            state: {symbol: arg if action is Shift else reductions[arg] for symbol, (action, arg) in row.items()}
+            for state, row in table.states.items()
+        }
+
+    def callbacks(self, builder: object) -> list[Callable[[list[Any]], Any]]:
+        """The builder's method for each rule, by the rule's number."""
+        found = self.lark._parse_tree_builder.create_callback(builder)  # type: ignore[no-untyped-call]
+        return [found[rule] for rule in self.rules]
+
+
+@cache
+def language() -> Language:
+    return Language()
+
+
+def _reduction(rule: Rule, number: int) -> Reduction:
+    size = len(rule.expansion)
+    passes = size == 1 and rule.options.expand1 and not rule.alias
+    return Reduction(size, rule.origin.name, None if passes else number)
+
+
+class Machine:
+    """One run of the automaton, for the rule `start`, over terminals with their values."""
+
+    def __init__(self, language: Language, callbacks: list[Callable[[list[Any]], Any]], start: str) -> None:
+        self.rows, self.callbacks = language.rows, callbacks
+        self.end = language.ends[start]
+        self.states = [language.starts[start]]
+        self.values: list[Any] = []
+
+    def feed(self, kind: str, value: object) -> bool:
+        """Takes a terminal, or says False where it does not fit; what could be reduced before it then is."""
+        rows, states, values = self.rows, self.states, self.values
+        while True:
+            action = rows[states[-1]].get(kind)
+            if action.__class__ is int:
+                states.append(action)
+                values.append(value)
+                return True
+            if action is None:
+                return kind == END and states[-1] == self.end
+            size, origin, rule = action  # type: ignore[misc]
+            if rule is None:
+                states[-1] = rows[states[-2]][origin]
+                continue
+            if size:
+                children = values[-size:]
+                del states[-size:], values[-size:]
+            else:
+                children = []
+            values.append(self.callbacks[rule](children))
+            states.append(rows[states[-1]][origin])
+
+    def accepted(self) -> set[str]:
+        """The terminals that fit here."""
+        return {kind for kind in self.rows[self.states[-1]] if kind.isupper() and self._fits(kind)}
+
+    def _fits(self, kind: str) -> bool:
+        trial = Machine.__new__(Machine)
+        trial.rows, trial.end = self.rows, self.end
+        trial.callbacks = _NOTHING
+        trial.states, trial.values = self.states.copy(), [None] * len(self.values)
+        return trial.feed(kind, None)
+
+    def unwind(self, height: int) -> bool:
+        """Goes back to when this many states were stacked; False if reductions have passed that point."""
+        if len(self.states) < height:
+            return False
+        del self.states[height:], self.values[height - 1 :]
+        return True
+
+
+class _Nothing(list[Callable[[list[Any]], Any]]):
+    """Callbacks that build nothing."""
+
+    def __getitem__(self, rule: Any) -> Any:
+        return _nothing
+
+
+def _nothing(children: list[Any]) -> None:
+    return None
+
+
+_NOTHING: Final = _Nothing()

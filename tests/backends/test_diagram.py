@@ -1,0 +1,319 @@
+"""Diagrams: what they fold, what they mark as a skip, where they put things; never pixels."""
+
+import html
+import json
+import os
+import re
+import xml.etree.ElementTree as ElementTree
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from archdsl.backends import diagram
+from archdsl.backends.diagram import Diagram, draw
+from archdsl.backends.diagram.render import render
+from archdsl.compiler import check, models
+from archdsl.modules import library_families
+from archdsl.source import Source
+
+MODELS = [f"{family}:{m.name}" for family in library_families() for m in models(family) if m.complete]
+
+
+def drawn(text: str, **options: object) -> Diagram:
+    return draw(check(Source("net.arch", text)), **options)  # type: ignore[arg-type]
+
+
+def texts(picture: Diagram) -> list[str]:
+    """Every text of the picture, as a reader of the SVG sees it."""
+    root = ElementTree.fromstring(picture.svg())
+    return [
+        (element.text or "").replace("\xa0", " ").strip() for element in root.iter("{http://www.w3.org/2000/svg}text")
+    ]
+
+
+def laid_out(picture: Diagram) -> dict[str, object]:
+    found: dict[str, object] = json.loads(render(picture.dot, "json", picture.layout))
+    return found
+
+
+# ---------------------------------------------------------------- folding
+
+STAGES = """
+block unit(width) { residual { conv(width, 3) -> batchnorm -> relu } }
+block stage(width, count) { conv(width, 1)\n repeat count { unit(width) } }
+model m() {
+    input image[3, H = 32, W = 32]
+    stage(8, 6)
+    conv(16, 3) -> relu
+    stage(16, 2)
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("depth", "expected", "absent"),
+    [
+        (0, {"stage": 2, "conv 3×3, 16": 1}, ["unit", "batchnorm · relu"]),
+        (1, {"conv 1×1, 8": 1, "conv 1×1, 16": 1, "unit": 2, "× 6": 1, "× 2": 1}, ["batchnorm · relu"]),
+        (2, {"batchnorm · relu": 2, "⊕": 2, "unit × 6": 1, "unit × 2": 1}, []),
+    ],
+)
+def test_depth_opens_levels_and_equal_neighbours_are_one(
+    depth: int, expected: dict[str, int], absent: list[str]
+) -> None:
+    found = texts(drawn(STAGES, depth=depth))
+    for text, count in expected.items():
+        assert found.count(text) == count, text
+    assert not set(absent) & set(found)
+
+
+def test_repetition_is_found_in_the_structure_not_in_the_text() -> None:
+    """Blocks of different names that compute the same fold; one that differs in a number does not."""
+    found = texts(
+        drawn(
+            "block one() { conv(4, 3)\n maxpool(3, 1, 1)\n conv(4, 1) }\n"
+            "block two() { label: conv(4, 3, stride = 1)\n maxpool(3, stride = 1, pad = 1)\n conv(4, 1) }\n"
+            "block other() { conv(4, 3)\n maxpool(3, 1, 1)\n conv(4, 3) }\n"
+            "model m() {\n input x[4, 8, 8]\n one\n two\n one\n other\n}",
+            depth=0,
+        )
+    )
+    assert "× 3" in found and "other" in found
+
+
+@pytest.mark.parametrize(
+    "between",
+    ["conv(4, 3)\n side: conv(4, 3)\n conv(4, 3)\n (it, side) -> add", "(it, it) -> concat -> conv(4, 3)\n conv(4, 3)"],
+)
+def test_what_is_used_elsewhere_is_not_folded_away(between: str) -> None:
+    graph = check(Source("net.arch", f"model m() {{\n input x[4, 8, 8]\n {between}\n}}"))
+    convs = sum(n.operation.name == "conv" for n in graph.nodes())
+    shown = texts(draw(graph))
+    folded = sum(int(t[2:]) for t in shown if re.fullmatch(r"× \d+", t))
+    assert shown.count("conv 3×3, 4") + max(folded - 1, 0) == convs
+
+
+def test_dense_layers_fold_though_each_sees_more_channels() -> None:
+    found = texts(draw(check("densenet:densenet121"), depth=2))
+    assert [t for t in found if t.startswith("× ")] == ["× 6", "× 12", "× 24", "× 16"]
+    assert any(t.startswith("64…224 → 32") for t in found)
+
+
+def test_a_folded_block_says_what_it_is_and_what_it_costs() -> None:
+    found = texts(draw(check("resnet:resnet50"), depth=1))
+    at = next(i for i, t in enumerate(found) if t.startswith("64 → 256, stride 1"))
+    assert found[at - 1] == "bottleneck"
+    assert found[at + 1] == "<1 % params · 6 % MACs"
+    assert found[at + 2] == "256 × 56 × 56"
+
+
+@pytest.mark.parametrize("spec", MODELS)
+def test_default_diagrams_fit_a_page_and_hold_the_whole_network(spec: str) -> None:
+    graph = check(spec)
+    picture = draw(graph)
+    boxes = re.findall(r"^\t+p\d+ \[", picture.dot, re.MULTILINE)
+    assert 3 <= len(boxes) <= 40
+    assert f"{sum(n.operation.name == 'input' for n in graph.nodes())}" == "1"
+    assert graph.root.input_names[0] in picture.dot
+
+
+def test_sizes_that_the_spec_leaves_open_are_named() -> None:
+    assert "8 × H/2 × 16" in texts(
+        drawn("model m() {\n input x[3, H, W = 32]\n maxpool(2) -> conv(8, 1)\n expect [_, H/2, _]\n}")
+    )
+
+
+# ---------------------------------------------------------------- skips
+
+EDGE = re.compile(r"^\t+(\w+) -> (\w+) \[(.*)\]$", re.MULTILINE)
+
+
+def test_identity_projection_and_trunk_look_different() -> None:
+    dot = draw(check("resnet:resnet18"), depth=2).dot
+    kinds = [
+        "identity" if "style=dashed" in looks else "projection" if "penwidth" in looks else "trunk"
+        for _, _, looks in EDGE.findall(dot)
+    ]
+    # layer1 folds two equal blocks into one, and layers 2 to 4 hold one block of each kind.
+    assert kinds.count("identity") == 4
+    assert kinds.count("projection") == 2 * 3
+    assert {"identity skip", "projection skip"} <= set(texts(draw(check("resnet:resnet18"), depth=2)))
+
+
+@pytest.mark.parametrize(
+    ("merge", "sign"), [("add", "⊕"), ("mul", "⊗"), ("concat", "‖"), ("sub", "⊖"), ("maximum", "maximum")]
+)
+def test_merges_have_their_signs(merge: str, sign: str) -> None:
+    assert sign in texts(drawn(f"model m() {{\n input x[4, 8, 8]\n (it, conv(4, 3)) -> {merge}\n}}"))
+
+
+def test_encoder_decoders_are_drawn_as_a_u_with_level_skips() -> None:
+    picture = draw(check("unet:unet"))
+    assert picture.layout == "fixed"
+    skips = re.findall(r'pos="e,\S+,(\S+) \S+,(\S+) .*style=dashed', picture.dot)
+    assert len(skips) == 4 and all(head == tail for head, tail in skips)
+
+
+@pytest.mark.parametrize("spec", ["resnet:resnet18", "densenet:densenet121", "vgg:vgg19", "lenet:lenet"])
+def test_other_networks_are_not(spec: str) -> None:
+    assert draw(check(spec)).layout == "dot"
+
+
+# ---------------------------------------------------------------- layout
+
+
+def boxes_of(layout: dict[str, object]) -> dict[str, tuple[float, float, float, float]]:
+    found = {}
+    for thing in layout["objects"]:  # type: ignore[attr-defined]
+        if "pos" in thing:
+            x, y = map(float, thing["pos"].split(","))
+            w, h = (36 * float(thing[k]) for k in ("width", "height"))
+            found[thing["name"]] = (x - w, y - h, x + w, y + h)
+    return found
+
+
+def curve(pos: str) -> list[tuple[float, float]]:
+    """Points along a spline of Graphviz."""
+    points = [tuple(map(float, p.removeprefix("e,").removeprefix("s,").split(","))) for p in pos.split()]
+    points = points[1:] if pos.startswith("e,") else points
+    found = []
+    for i in range(0, len(points) - 3, 3):
+        for step in range(11):
+            t = step / 10
+            weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+            found.append(
+                tuple(sum(w * p[axis] for w, p in zip(weights, points[i : i + 4], strict=True)) for axis in (0, 1))
+            )
+    return found  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("options", [{}, {"depth": 2}, {"direction": "right"}], ids=str)
+@pytest.mark.parametrize("spec", ["resnet:resnet18", "densenet:densenet121", "unet:unet", "squeezenet:squeezenet1_0"])
+def test_nothing_overlaps_and_no_skip_runs_through_a_box(spec: str, options: dict[str, object]) -> None:
+    layout = laid_out(draw(check(spec), **options))  # type: ignore[arg-type]
+    boxes = boxes_of(layout)
+    for (a, (ax1, ay1, ax2, ay2)), (b, (bx1, by1, bx2, by2)) in combinations(boxes.items(), 2):
+        assert min(ax2, bx2) - max(ax1, bx1) <= 0.5 or min(ay2, by2) - max(ay1, by1) <= 0.5, f"{a} and {b} overlap"
+    objects = layout["objects"]
+    for edge in layout["edges"]:  # type: ignore[attr-defined]
+        ends = {objects[edge["tail"]]["name"], objects[edge["head"]]["name"]}  # type: ignore[index]
+        if edge.get("style") == "dashed":
+            for name, (x1, y1, x2, y2) in boxes.items():
+                inside = [p for p in curve(edge["pos"]) if x1 + 1 < p[0] < x2 - 1 and y1 + 1 < p[1] < y2 - 1]
+                assert name in ends or name.endswith("size") or not inside, f"a skip runs through {name}"
+
+
+# ---------------------------------------------------------------- formats
+
+FIRST = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF", "dot": b"digraph"}
+
+
+@pytest.mark.parametrize("form", FIRST)
+def test_formats_by_the_ending_without_a_system_graphviz(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    target = tmp_path / f"net.{form}"
+    draw(check("lenet:lenet")).save(target)
+    assert target.read_bytes().startswith(FIRST[form])
+    assert [p.name for p in tmp_path.iterdir()] == [target.name]
+
+
+def test_a_dot_on_the_path_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "dot"
+    program.write_text("#!/bin/sh\necho made by $0 $@\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert draw(check("lenet:lenet")).svg() == f"made by {program} -Tsvg\n"
+
+
+def test_text_stays_text_in_a_pdf(tmp_path: Path) -> None:
+    assert b"/ToUnicode" in draw(check("lenet:lenet")).pdf()
+
+
+def test_an_existing_file_outlives_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "net.svg"
+    target.write_text("before")
+    broken = Diagram("digraph {")
+    with pytest.raises(diagram.DrawingError):
+        broken.save(target)
+    with pytest.raises(ValueError, match=r"no format ends in `\.gif`"):
+        draw(check("lenet:lenet")).save(tmp_path / "net.gif")
+    assert target.read_text() == "before" and list(tmp_path.iterdir()) == [target]
+
+
+def test_notebooks_show_it() -> None:
+    picture = draw(check("lenet:lenet"))
+    assert picture._repr_svg_() == picture._repr_mimebundle_()["image/svg+xml"] == picture.svg()
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "print"])
+def test_themes(theme: str) -> None:
+    dot = draw(check("resnet:resnet18"), theme=theme).dot
+    colours = {c.lower() for c in re.findall("#[0-9a-fA-F]{6}", dot)}
+    if theme == "print":
+        assert all(c[1:3] == c[3:5] == c[5:7] for c in colours)
+    assert dot != draw(check("resnet:resnet18"), theme={"light": "dark"}.get(theme, "light")).dot
+
+
+@pytest.mark.parametrize("options", [{"theme": "pink"}, {"direction": "up"}])
+def test_options_that_there_are_not(options: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"pink|up"):
+        drawn("model m() {\n input x[1, 4, 4]\n relu\n}", **options)
+
+
+# ---------------------------------------------------------------- hostile names
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    '"]; evil [label="',
+    "\\N \\G \\l",
+    "&lt; & ]]>",
+    "<<B>>",
+    "a{b|c}",
+    "\u202e\u0007x",
+    "-",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("depth", [None, 0, 1])
+def test_names_of_a_spec_are_data(name: str, depth: int | None) -> None:
+    text = name.replace("\\", "\\\\").replace('"', '\\"')
+    graph = check(
+        Source(
+            "net.arch",
+            "block b(note) { residual { conv(3, 3) -> relu }\n maxpool(3, 1, 1) }\n"
+            f'model m() {{\n input x[3, 8, 8]\n one: b("{text}")\n conv(3, 1)\n two: b("{text}")\n}}',
+        )
+    )
+    # Paths and identifiers are plain in a spec; a diagram does not rely on it.
+    graph.name = name
+    for scope in graph.root.scopes():
+        scope.name = scope.path = name
+    picture = draw(graph, depth=depth)
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    assert any(plain in t for t in texts(picture)), html.escape(name)
+    names = {o["name"] for o in laid_out(picture)["objects"]}  # type: ignore[attr-defined]
+    assert all(re.fullmatch(r"(cluster_)?[pi]\d+(_\w+)?", n) for n in names)
+    assert not re.search(r"<script|onload", picture.svg())
+
+
+# ---------------------------------------------------------------- large networks
+
+
+def test_ten_thousand_nodes_fold() -> None:
+    """Costs are counted, not timed: what is drawn stays small."""
+    text = """
+block unit(width) { residual { conv(width, 3) -> batchnorm -> relu\n conv(width, 3) -> batchnorm }\n relu }
+block stage(width, count) { conv(width, 3, 2)\n repeat count { unit(width) } }
+model m() {
+    input image[3, H = 64, W = 64]
+    for width in [8, 16, 32, 64] { stage(width, 350) }
+}
+"""
+    graph = check(Source("net.arch", text))
+    assert sum(1 for _ in graph.nodes()) > 9_800
+    picture = draw(graph)
+    assert len(re.findall(r"^\t+p\d+ \[", picture.dot, re.MULTILINE)) <= 40

@@ -1,0 +1,86 @@
+"""Convolutions and poolings with random numbers: a size is predicted, or refused, just as PyTorch does."""
+
+from __future__ import annotations
+
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archdsl import dims
+from archdsl.dims import SizeSet
+from archdsl.ops import OPERATIONS
+from archdsl.ops.base import ModuleForm, Operation, OperationError, Rules
+from tests.ops.forms import names
+
+NAMES = ("D", "H", "W")
+
+
+@st.composite
+def operations(draw: st.DrawFn) -> Operation:
+    name = draw(st.sampled_from(["conv", "upconv", "maxpool", "avgpool"]))
+    words = ["valid", "same", "full"] + (["same_upper"] if name != "upconv" else [])
+    given: dict[str, object] = {
+        "kernel": draw(st.integers(1, 5)),
+        "stride": draw(st.integers(1, 4)),
+        "pad": draw(st.sampled_from([0, 1, 2, 3, *words])),
+    }
+    if name != "avgpool":
+        given["dilation"] = draw(st.integers(1, 3))
+    if name == "conv":
+        given["pad_mode"] = draw(st.sampled_from(["zeros", "replicate", "reflect", "circular"]))
+    if name == "upconv":
+        given["output_pad"] = draw(st.integers(0, 2))
+    if name in ("conv", "upconv"):
+        given["out"] = 2
+    else:
+        given["ceil"] = draw(st.booleans())
+    return OPERATIONS[name].parse(given)
+
+
+def pytorch(operation: Operation, rank: int, sizes: list[tuple[int, ...]]) -> list[tuple[int, ...] | None]:
+    """What PyTorch's module gives for each size, None where it refuses or nothing is left."""
+    try:
+        form = operation.torch(((3, *(16,) * rank),), ())
+    except OperationError:  # `same` and an even kernel: PyTorch has no such thing
+        return [None] * len(sizes)
+    assert isinstance(form, ModuleForm)
+    values = {a.name: a.value for a in form.arguments if a.name is not None}
+    module = eval(form.constructor, names(form.helper))(*(a.value for a in form.arguments if a.name is None), **values)
+
+    def one(size: tuple[int, ...]) -> tuple[int, ...] | None:
+        try:
+            with torch.no_grad():
+                shape = tuple(module(torch.zeros(1, 3, *size)).shape[1:])
+        except (RuntimeError, ValueError):
+            return None
+        return None if 0 in shape else shape
+
+    return [one(size) for size in sizes]
+
+
+@settings(max_examples=250, deadline=None)
+@given(operations(), st.integers(1, 3), st.data())
+def test_sizes_are_pytorchs(operation: Operation, rank: int, data: st.DataObject) -> None:
+    size = st.tuples(*[st.integers(1, 9)] * rank)
+    sizes = data.draw(st.lists(size, min_size=5, max_size=5))
+    wanted = pytorch(operation, rank, sizes)
+
+    def predicted(size: tuple[int, ...]) -> tuple[dims.Dim, ...] | None:
+        try:
+            return operation.infer(((3, *size),), Rules())[0]
+        except OperationError:
+            return None
+
+    assert [predicted(size) for size in sizes] == wanted
+
+    rules = Rules()
+    try:
+        (free,) = operation.infer(((3, *map(dims.free, NAMES[:rank])),), rules)
+    except OperationError:
+        assert not any(wanted)
+        return
+    valid = [(name, c.narrow(SizeSet.everything())) for c, _ in rules.constraints for name in c.variables]
+    for size, shape in zip(sizes, wanted, strict=True):
+        values = dict(zip(NAMES, size, strict=False))
+        assert (shape is not None) == all(values[name] in members for name, members in valid)
+        assert shape is None or shape == tuple(dims.evaluate(d, values) for d in free)

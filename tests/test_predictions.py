@@ -1,0 +1,104 @@
+"""What the checker predicts is what PyTorch does: random networks, every node's size against the tensor there."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from archdsl import check
+from archdsl.diagnostics import SpecError
+from archdsl.dims import evaluate
+from archdsl.graph import Graph, Node
+from archdsl.source import Source
+from tests.ops.forms import Built
+from tests.random_networks import network
+
+NETWORKS = 3000
+
+
+def arriving(graph: Graph, sizes: dict[str, int]) -> list[tuple[Node, list[tuple[int, ...]]]]:
+    """The sizes of the tensors that PyTorch computes at every node, on the meta device."""
+    values: dict[tuple[int, int], Tensor] = {}
+    found: list[tuple[Node, list[tuple[int, ...]]]] = []
+    with torch.no_grad(), torch.device("meta"):
+        for node in graph.nodes():
+            if node.operation.name == "input":
+                result: object = torch.empty(2, *(evaluate(d, sizes) for d in node.shapes[0]))
+            else:
+                incoming = [values[t.node, t.index] for t in node.inputs]
+                result = operation(node, graph, sizes)(*incoming)
+            tensors = [result] if isinstance(result, Tensor) else list(result)
+            for index, tensor in enumerate(tensors):
+                values[node.id, index] = tensor
+            found.append((node, [tuple(t.shape[1:]) for t in tensors]))
+    return found
+
+
+_built: dict[object, Built] = {}
+
+
+def operation(node: Node, graph: Graph, sizes: dict[str, int]) -> Built:
+    shapes = tuple(tuple(evaluate(d, sizes) for d in s) for s in graph.shapes(node.inputs))
+    key = (node.operation, shapes)
+    if key not in _built:
+        _built[key] = Built(node.operation, shapes, device="meta")
+    return _built[key]
+
+
+def agrees(graph: Graph, sizes: dict[str, int]) -> None:
+    for node, tensors in arriving(graph, sizes):
+        predicted = [tuple(evaluate(d, sizes) for d in s) for s in node.shapes]
+        assert predicted == tensors, f"{node.path} ({node.operation}): {predicted}, PyTorch has {tensors}"
+
+
+def test_predicted_sizes_are_the_sizes_that_arrive() -> None:
+    random = Random(7)
+    accepted = 0
+    for _ in range(NETWORKS):
+        text = network(random)
+        try:
+            graph = check(Source("net.arch", text))
+        except SpecError:
+            continue
+        accepted += 1
+        try:
+            agrees(graph, {})
+        except Exception as error:
+            raise AssertionError(text) from error
+    assert accepted > NETWORKS / 3
+
+
+@given(st.randoms(use_true_random=False))
+def test_free_sizes_are_the_sizes_that_arrive(random: Random) -> None:
+    text = network(random, free=True)
+    try:
+        graph = check(Source("net.arch", text))
+    except SpecError:
+        return
+    nearest = {name: found.nearest(50) for name, found in graph.sizes.items()}
+    agrees(graph, graph.examples)
+    agrees(graph, {name: below or above for name, (below, above) in nearest.items()})
+
+
+@settings(max_examples=30)
+@given(st.randoms(use_true_random=False))
+def test_sizes_outside_the_valid_set_fail(random: Random) -> None:
+    """The set is exact: PyTorch, or a pinned check, refuses every size of one axis that is not in it."""
+    text = network(random, free=True)
+    try:
+        graph = check(Source("net.arch", text))
+    except SpecError:
+        return
+    for size in graph.free:
+        for value in range(1, 25):
+            pinned = text.replace(f"{size.name} = {size.example}", str(value))
+            if value in graph.sizes[size.name]:
+                check(Source("net.arch", pinned))
+            else:
+                with pytest.raises(SpecError):
+                    check(Source("net.arch", pinned))
