@@ -172,13 +172,15 @@ def cli() -> None:
 @click.argument("specs", nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
 @set_option
 @size_option
+@click.option("--why", is_flag=True, help="Say which line of the spec narrowed the valid input sizes, and to what.")
 @json_option
-def check(specs: Sequence[str], settings: Settings, sizes: Sizes, as_json: bool) -> int:
+def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_json: bool) -> int:
     """Say what is wrong with a spec or, a line a model, what goes in and out and for which sizes.
 
     A file stands for all its models whose parameters all have values.
     """
     from archdsl import report
+    from archdsl.checker import pin
     from archdsl.diagnostics import as_data
 
     graphs: list[Graph] = []
@@ -194,7 +196,10 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, as_json: bool)
         write_json({"models": [report.summary_data(g) for g in graphs], "diagnostics": as_data(diagnostics)})
     else:
         complain(diagnostics)
-        write("".join(report.summary(g) + "\n" for g in graphs))
+        for graph in graphs:
+            write(report.summary(graph, pin(graph, sizes)) + "\n")
+            if why:
+                write(report.why(graph))
     return SPEC_WRONG if any(d.severity == "error" for d in diagnostics) else FINE
 
 

@@ -12,7 +12,7 @@ from archdsl import dims
 from archdsl.analysis import Analysis, costs
 from archdsl.compiler import ModelInfo
 from archdsl.diagnostics import visible
-from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph import Demand, Graph, Node, Scope, Tensor
 from archdsl.ops.base import Shape
 
 Cell: TypeAlias = str | int
@@ -97,8 +97,11 @@ def _harmless(cell: Cell) -> Cell:
 # ---------------------------------------------------------------- a network in a line
 
 
-def summary(graph: Graph) -> str:
-    """`resnet18: image [3, H, W] -> [1000], any H, W; 11,689,512 parameters`."""
+def summary(graph: Graph, sizes: Mapping[str, int] | None = None) -> str:
+    """`resnet18: image [3, H, W] -> [1000], any H, W; 11,689,512 parameters`.
+
+    Where what comes out hangs on free sizes, it is told for `sizes`, or else for the sizes to show.
+    """
     inputs = ", ".join(f"{name} {bracketed(shape, graph)}" for name, shape in input_shapes(graph))
     outputs = ", ".join(
         (f"{o.name} " if o.name else "")
@@ -108,8 +111,74 @@ def summary(graph: Graph) -> str:
     )
     valid = dims.describe_sizes(graph.sizes)
     parameters = costs(graph).total.parameters
-    text = f"{graph.name}: {inputs} -> {outputs}{f', {valid}' if valid else ''}; {parameters:,} parameters"
-    return visible(text)
+    text = f"{graph.name}: {inputs} -> {outputs}{f', {valid}' if valid else ''}"
+    results = [graph.shape(o.tensor) for o in graph.outputs]
+    if any(isinstance(d, dims.Expr) for shape in results for d in shape):
+        values = {**graph.examples, **(sizes or {})}
+        into = ", ".join(_at(shape, values) for _, shape in input_shapes(graph))
+        text += f" ({into} -> {', '.join(_at(shape, values) for shape in results)})"
+    return visible(f"{text}; {parameters:,} parameters")
+
+
+def _at(shape: Shape, values: Mapping[str, int]) -> str:
+    return "×".join(str(dims.evaluate(d, values)) for d in shape)
+
+
+@dataclass(slots=True)
+class Cause:
+    """A line of a spec that narrowed free sizes: which ones, from what, to what, and why."""
+
+    demand: Demand
+    before: str
+    after: str
+    names: list[str]
+
+    def as_text(self) -> str:
+        path = f" (`{self.demand.node.path}`)" if self.demand.node is not None else ""
+        line = f"{self.demand.span.source.name}:{self.demand.span.line}"
+        what = " ".join(self.demand.span.text.split())
+        what = what if len(what) <= 40 else what[:39] + "…"
+        return (
+            f"  {', '.join(self.names)}: {self.before} → {self.after}"
+            f"   {line}: `{what}`{path} needs {self.demand.constraint.text}"
+        )
+
+    def as_data(self) -> dict[str, object]:
+        line, column = self.demand.span.line, self.demand.span.column
+        return {
+            "names": self.names,
+            "before": self.before,
+            "after": self.after,
+            "file": self.demand.span.source.name,
+            "line": line,
+            "column": column,
+            "path": self.demand.node.path if self.demand.node is not None else None,
+            "needs": self.demand.constraint.text,
+        }
+
+
+def causes(graph: Graph) -> list[Cause]:
+    """What narrowed the valid sizes, in order; sizes that one line narrowed alike stand together."""
+    found: list[Cause] = []
+    for narrowing in graph.narrowings:
+        before, after = narrowing.before.describe(), narrowing.after.describe()
+        same = [c for c in found if c.demand.span == narrowing.demand.span and (c.before, c.after) == (before, after)]
+        same = [c for c in same if c.demand.node is narrowing.demand.node]
+        if same:
+            same[0].names.append(narrowing.size)
+        else:
+            found.append(Cause(narrowing.demand, before, after, [narrowing.size]))
+    return found
+
+
+def why(graph: Graph) -> str:
+    """Which line of the spec narrowed which size, and to what."""
+    lines = [cause.as_text() for cause in causes(graph)]
+    return visible_lines(lines or ["  nothing narrows the sizes"])
+
+
+def visible_lines(lines: Sequence[str]) -> str:
+    return "".join(visible(line) + "\n" for line in lines)
 
 
 def summary_data(graph: Graph) -> dict[str, object]:
@@ -123,6 +192,7 @@ def summary_data(graph: Graph) -> dict[str, object]:
             for o in graph.outputs
         ],
         "sizes": {name: {"text": s.describe(), **s.as_data()} for name, s in graph.sizes.items()},
+        "narrowed_by": [cause.as_data() for cause in causes(graph)],
         "example": dict(graph.examples),
         "parameters": {"trainable": total.trainable, "frozen": total.frozen, "buffers": total.buffers},
     }

@@ -2,6 +2,9 @@
 
 Sizes are tuples without the batch: `(C, H, W)` for a 2-d tensor, `(F,)` for a flat one. Channels stand first. Each
 entry is an int, or an exact expression of a free input size (`archdsl.dims`).
+
+The files of this package do without `from __future__ import annotations`: pydantic would have to evaluate the text of
+every annotation of every class, which doubles the time of the import.
 """
 
 import math

@@ -12,7 +12,7 @@ from archdsl.source import Source, Span
 from archdsl.syntax import tree
 from archdsl.syntax.builder import Builder
 from archdsl.syntax.errors import explain
-from archdsl.syntax.lexer import Lexeme, TooDeep, classify, pair
+from archdsl.syntax.lexer import Lexeme, TooDeep, classify, pair, span_of
 from archdsl.syntax.machine import END, Machine, language
 
 MAX_ERRORS: Final = 100
@@ -153,7 +153,11 @@ class _Run:
             return
         if bisect_right(self.broken, at) > bisect_left(self.broken, self.tokens[min(start, i)].start):
             return
-        explain(self.parse.source, self.parse.diagnostics, self.tokens, i, start, machine.accepted())
+        if len(self.parse.diagnostics.items) > MAX_ERRORS:
+            # It will only be counted, and there may be very many.
+            self.parse.diagnostics.error("E0101", "a syntax error", span_of(self.parse.source, self.tokens[i]))
+        else:
+            explain(self.parse.source, self.parse.diagnostics, self.tokens, i, start, machine.accepted())
 
 
 # ---------------------------------------------------------------- files

@@ -39,7 +39,7 @@ def escaped(text: str) -> str:
     """Text for an HTML-like label: printable, of bounded length, and without a meaning to Graphviz."""
     text = visible(text)
     text = text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 1] + "…"
-    # Graphviz puts names for `\\N`, `\\G`, … even within markup.
+    # Graphviz puts names for `\N`, `\G`, … even within markup.
     return html.escape(text).replace("\\", "\\\\")
 
 
