@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-accumulates, of each node and of each scope, without running it."""
+"""What a network costs: parameters, multiply-accumulates, sizes of results, of each node and scope, without a run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from math import prod
 
-from archdsl.dims import evaluate
+from archdsl.dims import evaluate, substitute
+from archdsl.formulas import Formula, total
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.ops.base import Shape
 
 IntShape = tuple[int, ...]
 
@@ -96,3 +98,63 @@ def _weights(node: Node, incoming: tuple[IntShape, ...], owned: set[str]) -> Cos
     frozen = sum(prod(w.shape) for w in weights if not w.buffer and not w.trainable)
     trainable = sum(prod(w.shape) for w in weights if not w.buffer and w.trainable)
     return Cost(trainable, frozen, buffers)
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What depends on the sizes, for one sample, as formulas of the free ones. Amounts add.
+
+    `macs` as in Cost. `flops` are twice those and the element-wise operations: one for each bias, activation, element
+    of a pooling's window and merged tensor beyond the first, two for a batchnorm, six for the other normalisations, two
+    for each neighbour in an interpolation. `elements` are the numbers in results, views aside.
+    """
+
+    macs: Formula
+    flops: Formula
+    elements: Formula
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Formulas:
+    """The amounts of a graph: `formulas[node]`, `formulas[scope]`."""
+
+    _nodes: tuple[Amounts, ...]
+    _scopes: Mapping[Scope, Amounts]
+
+    def __getitem__(self, part: Node | Scope) -> Amounts:
+        return self._nodes[part.id] if isinstance(part, Node) else self._scopes[part]
+
+
+def amounts(graph: Graph, sizes: Mapping[str, int] | None = None) -> Formulas:
+    """The amounts of a checked graph, with the free sizes that `sizes` has put in."""
+    values = sizes or {}
+
+    def sized(shape: Shape) -> Shape:
+        return tuple(substitute(d, values) for d in shape) if values else shape
+
+    shapes = [tuple(sized(graph.shape(Tensor(n.id, i))) for i in range(len(n.shapes))) for n in graph.nodes()]
+    nodes = [
+        _amounts(node, tuple(shapes[t.node][t.index] for t in node.inputs), shapes[node.id], graph)
+        for node in graph.nodes()
+    ]
+    parts: dict[Scope, list[Amounts]] = {scope: [] for scope in graph.root.scopes()}
+    for node in graph.nodes():
+        parts[node.scope].append(nodes[node.id])
+    scopes: dict[Scope, Amounts] = {}
+    for scope in reversed(list(graph.root.scopes())):
+        scopes[scope] = Amounts(*(total(getattr(p, f.name) for p in parts[scope]) for f in fields(Amounts)))
+        if scope.parent is not None:
+            parts[scope.parent].append(scopes[scope])
+    return Formulas(tuple(nodes), scopes)
+
+
+def _amounts(node: Node, incoming: tuple[Shape, ...], outputs: tuple[Shape, ...], graph: Graph) -> Amounts:
+    def formula(factor: int, shape: Shape) -> Formula:
+        return Formula.product(factor, shape, graph.sizes)
+
+    operation = node.operation
+    product = operation.products(incoming, outputs)
+    macs = formula(*product) if product else Formula()
+    flops = total([macs * 2, *(formula(*part) for part in operation.elementwise(incoming, outputs))])
+    own = [shape for i, shape in enumerate(outputs) if operation.shares(i) is None]
+    return Amounts(macs, flops, total(formula(1, shape) for shape in own))

@@ -4,7 +4,7 @@ from archdsl.dims.errors import DimError
 from archdsl.dims.expressions import Dim, Expr, ceil_div, evaluate, free, maximum, minimum, substitute
 from archdsl.dims.sets import SizeSet
 from archdsl.dims.solving import Constraint, at_least, divisible, equal, exact_div
-from archdsl.dims.wording import describe_sizes, python, text
+from archdsl.dims.wording import describe_sizes, linear, python, text
 
 __all__ = [
     "Constraint",
@@ -20,6 +20,7 @@ __all__ = [
     "evaluate",
     "exact_div",
     "free",
+    "linear",
     "maximum",
     "minimum",
     "python",

@@ -27,6 +27,18 @@ def _text(d: Expr, known: SizeSet | None) -> str:
     return _sum(restricted(d, known.minimum, known.maximum)) if exact is None else _ratio(d.variable, *exact)
 
 
+@lru_cache(maxsize=1 << 12)
+def _linear(d: Expr, known: SizeSet | None) -> tuple[Fraction, Fraction] | None:
+    if known is None or known.minimum is None:
+        return None if d.terms else (Fraction(d.slope), Fraction(d.offset))
+    return _exact(d, known)
+
+
+def linear(d: Expr, sets: Mapping[str, SizeSet] = {}) -> tuple[Fraction, Fraction] | None:
+    """Slope and offset of a size that is the same linear function of every valid input size; else None."""
+    return _linear(d, sets.get(d.variable))
+
+
 def _exact(d: Expr, sizes: SizeSet) -> tuple[Fraction, Fraction] | None:
     """Slope and offset where the size is the same linear function of every valid input size."""
     if not d.terms:

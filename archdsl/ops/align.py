@@ -95,6 +95,9 @@ class Align(Operation):
         # What is cut or put before: half of the difference, rounded down.
         return {result: tuple(sight.shifted(a, (n - o) // 2 if n >= o else -((o - n) // 2)) for a, (n, o) in axes)}
 
+    def shares(self, result: int) -> int | None:
+        return result if self.mode == "crop" or (self.mode == "resize" and result == 0) else None
+
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         if self.mode != "resize":
             return ()

@@ -352,6 +352,10 @@ class Operation(BaseModel):
         """The window that slides over the input; None where each output sees its own position alone."""
         return None
 
+    def shares(self, result: int) -> int | None:
+        """The position of the incoming tensor that a result is a view of, None where it has memory of its own."""
+        return 0 if self.view else None
+
     def sight(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
     ) -> Mapping[int, tuple[IndexMap, ...]]:

@@ -40,7 +40,7 @@ _WORDS: Final = {
     "LBRACE": "`{`",
     "RBRACE": "`}`",
     "NEWLINE": "the end of the line",
-    "$END": "the end of the text",
+    "$END": "the end",
 }
 
 _FOREIGN_WORDS: Final = {
@@ -127,7 +127,8 @@ def _found(problem: _Problem) -> str:
         return _WORDS["NEWLINE"]
     token = problem.found
     if token.kind == "$END":
-        return _WORDS["$END"]
+        # A value in a quoted label ends at its brace, not with the text.
+        return "`}`" if problem.source.text[token.start : token.start + 1] == "}" else "the end of the text"
     text = str(token.text).strip()
     return f"`{text if len(text) <= 40 else text[:39] + '…'}`"
 
@@ -314,7 +315,7 @@ def _missing_arrow(p: _Problem) -> _Hint | None:
     if "ARROW" not in p.accepted or p.kind(-1) not in ("NAME", "RPAR", "RBRACE"):
         return None
     if p.found.kind in ("INT", "FLOAT", "SIZE") and "LPAR" in p.accepted:
-        return _Hint(f"arguments stand in parentheses: `{p.word(-1)}({p.word(0)})`")
+        return _Hint(f"arguments stand in parentheses: `{p.word(-1)}({p.word(0)}, …)`")
     if p.found.kind in ("NAME", "RESIDUAL", "DENSE", "LPAR", "LBRACE", "STRING"):
         before = Span(p.source, p.found.start, p.found.start)
         return _Hint("items in a chain are joined with `->`", fix=Fix(before, "-> "))

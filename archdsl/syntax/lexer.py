@@ -192,10 +192,17 @@ def pair(source: Source, tokens: list[Lexeme], broken: list[int], diagnostics: D
     def unclosed(lost: list[int], at: int) -> None:
         ends = [_line_end(tokens, partner, index, at) for index in lost]
         missing.extend(zip(lost, ends, strict=True))
-        first, end = tokens[lost[-1]], tokens[min(ends[-1], len(tokens) - 1)]
-        swallowed = bisect_left(broken, end.start) > bisect_left(broken, first.start)
-        if not (swallowed and first.kind != "LBRACE"):
-            _report_unclosed(source, tokens, partner, lost[-1], at, diagnostics)
+        reported = set()
+        for opener, end in zip(reversed(lost), reversed(ends), strict=True):
+            # Of the brackets that end at one place only the innermost is spoken of, and of braces.
+            brace = tokens[opener].kind == "LBRACE"
+            if end in reported or (brace and reported):
+                continue
+            reported.add(end)
+            stop = tokens[end].start if end < len(tokens) else tokens[-1].end
+            swallowed = bisect_left(broken, stop) > bisect_left(broken, tokens[opener].start)
+            if brace or not swallowed:
+                _report_unclosed(source, tokens, partner, opener, at, diagnostics)
 
     for i, token in enumerate(tokens):
         kind = token.kind

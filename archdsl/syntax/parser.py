@@ -110,8 +110,9 @@ class _Run:
             if rule == "value" or not machine.unwind(height):
                 return None
             i = self.skip(i, end, outermost=rule == "file" and len(bodies) == 1)
+            bodies[-1] = (height, i)
         if not feed(END, tokens[end]):
-            height, begin = bodies[0]
+            height, begin = bodies[-1]
             self.report(machine, end, begin)
             if rule != "file" or not machine.unwind(height) or not feed(END, tokens[end]):
                 return None

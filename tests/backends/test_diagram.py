@@ -317,3 +317,16 @@ model m() {
     assert sum(1 for _ in graph.nodes()) > 9_800
     picture = draw(graph)
     assert len(re.findall(r"^\t+p\d+ \[", picture.dot, re.MULTILINE)) <= 40
+
+
+def test_a_long_network_without_blocks_is_gathered_by_resolution() -> None:
+    text = """
+model m() {
+    input image[3, H = 64, W = 64]
+    for i in 0..600 { conv(8 + (i * i) % 61, 3) -> relu }
+    maxpool(2)
+    for i in 0..600 { conv(8 + (i * i) % 61, 3) -> relu }
+}
+"""
+    found = texts(draw(check(Source("net.arch", text))))
+    assert found.count("1200 operations") == 1 and found.count("1201 operations") == 1

@@ -60,13 +60,11 @@ class Captions:
             case "merge":
                 return self._merge(part)
             case "block":
-                assert part.scope is not None
+                title = f"{len(part.nodes)} operations"
+                if part.scope is not None:
+                    title = scope_title(part.scope, repeated=part.inner or part.count > 1)
                 notes = tuple(filter(None, [self.facts(part.scope, self._times(part)), self.share(part)]))
-                return Caption(
-                    (scope_title(part.scope, repeated=part.inner or part.count > 1),),
-                    notes=notes,
-                    size=self.result(part),
-                )
+                return Caption((title,), notes=notes, size=self.result(part))
             case _:
                 return self._layers(part)
 
@@ -100,7 +98,7 @@ class Captions:
 
     # ------------------------------------------------------------ pieces
 
-    def facts(self, scope: Scope, times: Sequence[Sequence[Node]]) -> str:
+    def facts(self, scope: Scope | None, times: Sequence[Sequence[Node]]) -> str:
         """`64 → 256, stride 1`: the channels into a block and out of it, over all times that it stands there, and
         its arguments."""
         into = {self.graph.shape(t)[0] for nodes in times for t in self._entries(nodes)[:1]}
@@ -142,9 +140,9 @@ class Captions:
         found = sorted(set(dims), key=lambda d: (not isinstance(d, int), d if isinstance(d, int) else 0))
         return self.dim(found[0]) if len(found) == 1 else f"{self.dim(found[0])}…{self.dim(found[-1])}"
 
-    def _arguments(self, scope: Scope, shown: Sequence[str]) -> list[str]:
+    def _arguments(self, scope: Scope | None, shown: Sequence[str]) -> list[str]:
         """The arguments of a block's call that say more than its channels do: `stride 1`."""
-        texts = {name: argument_text(value) for name, value in scope.arguments.items()}
+        texts = {name: argument_text(value) for name, value in (scope.arguments if scope else {}).items()}
         found = [
             f"{n} {t}" for n, t in texts.items() if t is not None and t not in shown and len(t) <= LONGEST_ARGUMENT
         ]

@@ -78,7 +78,7 @@ class Writer:
     def box(self, part: Part) -> dict[str, str]:
         """The attributes of a box."""
         theme = self.theme
-        paths = part.scope.path if part.scope else ", ".join(n.path for n in part.nodes)
+        paths = part.scope.path if part.scope else ", ".join(n.path for n in part.nodes[:8])
         looks = {"label": label(self.lines(part)), "tooltip": graphviz.escape(visible(paths) or " ")}
         if part.kind in ("entry", "exit"):
             return {

@@ -91,6 +91,7 @@ class Composer:
     joined: dict[Value, list[Value]] = field(default_factory=dict)
     preferred: dict[Value, list[Value]] = field(default_factory=dict)
     labels: dict[Value, str] = field(default_factory=dict)
+    loops: list[dict[Value, None]] = field(default_factory=list)
     clock: int = 0
 
     def run(self) -> Layout:
@@ -157,6 +158,8 @@ class Composer:
     def use(self, value: Value, time: int) -> None:
         start, end = self.spans.get(value, (time, time))
         self.spans[value] = (start, max(end, time))
+        for used in self.loops:
+            used[value] = None
 
     def define(self, value: Value, time: int) -> None:
         self.spans.setdefault(value, (time, time))
@@ -201,14 +204,14 @@ class Composer:
 
     def measure_loop(self, statement: Each) -> None:
         start = self.clock
-        outside = list(self.spans) if len(self.spans) < 1000 else list(self.spans)[-1000:]
         for carried in statement.rounds.carried:
             self.use(carried.first, start)
             self.define(carried.value, start)
+        self.loops.append({})
         self.measure(statement.body)
         self.clock += 1
-        for value in outside:
-            if self.spans[value][1] > start:
+        for value in self.loops.pop():
+            if self.spans[value][0] < start:
                 self.use(value, self.clock)
         for carried in statement.rounds.carried:
             assert carried.after is not None
@@ -314,15 +317,15 @@ class Composer:
             root = self.root(value)
             if root not in variables:
                 variables[root] = self.span(root)
-        busy: dict[str, list[tuple[int, int]]] = {}
+        busy: dict[str, int] = {}
         names: dict[Value, str] = {}
 
         def is_free(name: str, span: tuple[int, int]) -> bool:
-            return all(e <= span[0] or span[1] <= s for s, e in busy.get(name, ()))
+            return busy.get(name, 0) <= span[0]
 
         def take(root: Value, name: str) -> None:
             names[root] = name
-            busy.setdefault(name, []).append(variables[root])
+            busy[name] = max(busy.get(name, 0), variables[root][1])
 
         for value, name in zip(self.flow.inputs, self.input_names, strict=True):
             take(self.root(value), name)

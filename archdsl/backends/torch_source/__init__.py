@@ -1,0 +1,90 @@
+"""The PyTorch module of a network, as one file that imports torch alone.
+
+`write_module` goes three steps. `cells` and `fold` lay the calls of each block side by side, `flow` and `plan` write what
+differs as loops, conditions and functions of the block's parameters, `write` and `layout` make the text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from archdsl import __version__, dims
+from archdsl.backends.torch_source import layout
+from archdsl.backends.torch_source.classes import Classifier
+from archdsl.backends.torch_source.flow import Value
+from archdsl.backends.torch_source.inplace import InPlace
+from archdsl.backends.torch_source.names import RESERVED, camel, unique
+from archdsl.backends.torch_source.plan import Plan
+from archdsl.backends.torch_source.write import FACTORY, ClassWriter, File
+from archdsl.graph import Graph, Tensor
+
+TAKEN = RESERVED | {"Factory", "TypedDict", "Unpack", "Any", "NamedTuple", "OrderedDict", "filled"}
+
+
+def write_module(graph: Graph) -> str:
+    """The source of a checked network's module. The same network gives the same bytes."""
+    plans = Classifier(graph).run()
+    file = File(graph, InPlace.of(graph), lambda value: _size(graph, value))
+    taken = set(TAKEN)
+    for plan in [plans[-1], *plans[:-1]]:
+        file.names[plan] = _class_name(plan, graph, taken)
+        taken.add(file.names[plan])
+    classes = [ClassWriter(file, plan, plan is plans[-1]).run() for plan in plans]
+    helpers = [source.rstrip("\n").split("\n") for source in file.helpers]
+    if "Factory" in file.imports:
+        helpers.insert(0, FACTORY.split("\n"))
+    body = "\n".join(line for part in [*helpers, *classes] for line in part)
+    head = layout.docstring(_title(graph), 0)
+    return "\n".join([*head, "", *_imports(file, body), "", "", ""]) + layout.blocks([*helpers, *classes])
+
+
+def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
+    scope = plan.cells[0].scope
+    if scope.kind == "model":
+        name = graph.name
+    else:
+        name = scope.definition.name if scope.definition is not None else scope.name.split(".")[-1]
+    found = camel(name)
+    return found if found not in taken else unique(found if found not in TAKEN else f"{found}Block", taken)
+
+
+def _imports(file: File, body: str) -> list[str]:
+    lines: list[str] = []
+    if re.search(r"\bOrderedDict\(", body):
+        lines.append("from collections import OrderedDict")
+    typing = [n for n in ("Any", "NamedTuple", "TypedDict", "Unpack") if re.search(rf"\b{n}\b", body)]
+    if typing:
+        lines.append(f"from typing import {', '.join(typing)}")
+    lines += [""] if lines else []
+    if re.search(r"\btorch\.", body):
+        lines.append("import torch")
+    if re.search(r"\bF\.", body):
+        lines.append("import torch.nn.functional as F")
+    lines.append("from torch import Tensor, nn" if re.search(r"\bTensor\b", body) else "from torch import nn")
+    return lines
+
+
+def _title(graph: Graph) -> str:
+    source = graph.root.span.source
+    digest = hashlib.sha256(source.text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    file = source.name.replace("\\", "/").rsplit("/", 1)[-1]
+    inputs = ", ".join(f"{n.name} {_shape(graph, Tensor(n.id))}" for n in graph.input_nodes)
+    outputs = ", ".join(f"{o.name + ' ' if o.name else ''}{_shape(graph, o.tensor)}" for o in graph.outputs)
+    sizes = dims.describe_sizes(graph.sizes)
+    return (
+        f"{graph.name}, compiled by archdsl {__version__} from {file} (sha256 {digest}): "
+        f"{inputs} -> {outputs}{', ' + sizes if sizes else ''}."
+    )
+
+
+def _shape(graph: Graph, tensor: Tensor) -> str:
+    return "[" + ", ".join(dims.text(d, graph.sizes) for d in graph.shape(tensor)) + "]"
+
+
+def _size(graph: Graph, value: Value) -> str:
+    tensor = value.row[0]
+    return _shape(graph, tensor) if tensor is not None else ""
+
+
+__all__ = ["write_module"]
