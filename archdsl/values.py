@@ -132,6 +132,13 @@ class Namespace:
             space = space.outer
         return None
 
+    def declares_block(self, name: str) -> bool:
+        """Whether a name is that of a block or model of the file, and of nothing nearer."""
+        space = self
+        while name not in space.values and space.outer is not None:
+            space = space.outer
+        return space.outer is None and isinstance(space.values.get(name), BlockValue | MemberValue)
+
     def find_label(self, name: str) -> Any | None:
         space: Namespace | None = self
         while space is not None:

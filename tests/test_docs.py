@@ -102,7 +102,8 @@ def renewed(page: Path) -> str:
     text = FENCE.sub(example, page.read_text("utf-8"))
     if page.name == "README.md":
         built = archdsl.build(archdsl.check(TINY))
-        text = CODE.sub(lambda _: f"```python\n{built}```\n", text, count=1)
+        block = built[built.index("class Unit") : built.index("class Tiny")].rstrip()
+        text = CODE.sub(lambda _: f"```python\n{block}\n```\n", text, count=1)
     return text
 
 

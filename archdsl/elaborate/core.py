@@ -180,7 +180,8 @@ class Builder:
         if place.root and name in place.scope.input_names:
             raise Failure("E0208", f"`{name}` is the name of an input", span, "choose another label")
         value = place.names.find(name)
-        if value is not None:
+        # A label may share the name of a block or model: then the bare name is what is refused.
+        if value is not None and not place.names.declares_block(name):
             raise Failure(
                 "E0209",
                 f"`{name}` is the name of a value here, so it cannot be a label",

@@ -192,7 +192,7 @@ def pair(source: Source, tokens: list[Lexeme], broken: list[int], diagnostics: D
     def unclosed(lost: list[int], at: int) -> None:
         ends = [_line_end(tokens, partner, index, at) for index in lost]
         missing.extend(zip(lost, ends, strict=True))
-        reported = set()
+        reported: set[int] = set()
         for opener, end in zip(reversed(lost), reversed(ends), strict=True):
             # Of the brackets that end at one place only the innermost is spoken of, and of braces.
             brace = tokens[opener].kind == "LBRACE"

@@ -140,7 +140,7 @@ class _Run:
         return i
 
     def continues(self, i: int, outermost: bool) -> bool:
-        """Whether the line at `i` goes with the broken one above: it starts with a body, or is indented for no brace."""
+        """Whether the line at `i` goes with the broken one above: it is a body, or is indented for no brace."""
         token = self.tokens[i]
         if token.kind == "LBRACE" or not outermost:
             return token.kind == "LBRACE"

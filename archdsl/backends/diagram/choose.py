@@ -36,10 +36,11 @@ def level(scope: Scope) -> int:
 
 
 def kind(scope: Scope) -> tuple[object, ...]:
-    """What is opened together: the calls of one block, the bodies of one name within them."""
+    """What is opened together: the calls of one block, the bodies that stand in one."""
     if scope.definition is not None and scope.kind == "block":
         return (scope.definition.syntax.span,)
-    return (*(kind(scope.parent) if scope.parent else ()), scope.name)
+    inner = scope.parent is not None and scope.parent.kind != "model"
+    return (*(kind(scope.parent) if scope.parent else ()), "body" if inner else scope.name)
 
 
 def overview(folder: Folder) -> Callable[[Scope], bool]:

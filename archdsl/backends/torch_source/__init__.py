@@ -73,8 +73,8 @@ def _title(graph: Graph) -> str:
     outputs = ", ".join(f"{o.name + ' ' if o.name else ''}{_shape(graph, o.tensor)}" for o in graph.outputs)
     sizes = dims.describe_sizes(graph.sizes)
     return (
-        f"{graph.name}, compiled by archdsl {__version__} from {file} (sha256 {digest}): "
-        f"{inputs} -> {outputs}{', ' + sizes if sizes else ''}."
+        f"{graph.name}, compiled by archdsl {__version__} from {file} (sha256 {digest}).\n\n"
+        f"{inputs} -> {outputs}{'; ' + sizes if sizes else ''}."
     )
 
 

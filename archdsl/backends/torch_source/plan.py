@@ -129,6 +129,8 @@ class Planner:
     recursive: list[tuple[Leaf, list[Expr | None], Names]] = field(default_factory=list)
     channels: dict[Value, Expr] = field(default_factory=dict)
     by_position: bool = False
+    own_hints: int = 0
+    """How many of the hints for a leaf stand in its call itself."""
 
     def run(self) -> Plan:
         plan = self.plan
@@ -314,7 +316,9 @@ class Planner:
         if flowing:
             known["it.channels"] = flowing[0]
         found = [ex.translate(a.value, known) for a in self.arguments(leaf.steps[0], names)]
-        return [e for e in [*found, *flowing, *known.values(), *self.recent] if e is not None]
+        own = [e for e in [*found, *flowing] if e is not None]
+        self.own_hints = len(own)
+        return [*own, *known.values(), *self.recent]
 
     @staticmethod
     def arguments(step: Step, names: Names) -> Sequence[tree.Argument]:
@@ -350,7 +354,7 @@ class Planner:
         Empty where nothing depends on it: nn.Sequential numbers its members, and what has no weights has no keys.
         """
         row = [s.name for s in leaf.steps]
-        if self.by_position:
+        if self.by_position or not (is_needed(leaf) or leaf.group.loop is not None):
             return []
         if len(set(row)) == 1:
             return [row[0]]
@@ -490,7 +494,10 @@ class Planner:
         for form in forms:
             assert isinstance(form, ModuleForm | FunctionForm)
             tables.append({i if a.name is None else a.name: a.value for i, a in enumerate(form.arguments)})
-        keys = dict.fromkeys(k for t in {id(t): t for t in tables}.values() for k in t)
+        keys = list(dict.fromkeys(k for t in tables for k in t))
+        if any(t.keys() != tables[0].keys() for t in tables):
+            order = list(PYTORCH_DEFAULTS)
+            keys.sort(key=lambda k: order.index(k) if k in order else -1)  # type: ignore[arg-type]
         found: dict[str | int, list[object]] = {}
         for key in keys:
             row = [t[key] if key in t else self.default(key, t, first) for t in tables]
@@ -530,7 +537,7 @@ class Planner:
 
     def resolve(self, row: Sequence[object], group: Group, hints: Sequence[Expr], name: str) -> Expr:
         """The expression for a number with these values, one a lane; a new parameter where there is no other way."""
-        found = self.frame(group).find(row, hints)
+        found = self.stated_here(row, group, hints) or self.frame(group).find(row, hints)
         if found is None and group.loop is not None:
             found = self.progression(row, group, 3)
         if found is not None:
@@ -538,6 +545,16 @@ class Planner:
         if group.around is None:
             return self.parameter(name, list(row))
         return self.resolve_outside(row, group, hints, name)
+
+    def stated_here(self, row: Sequence[object], group: Group, hints: Sequence[Expr]) -> Expr | None:
+        """What the spec says for a number that is the same in the calls that have it, but would not be in others."""
+        if group.around is None or group.loop is not None or not ex.constant(row) or Const(row[0]) in hints:
+            return None
+        varying = {n for n, v in self.frames[self.group].values.items() if not ex.constant(v)}
+        for hint in hints[: self.own_hints]:
+            if varying.intersection(ex.variables(hint)) and self.frame(group).agrees(hint, row):
+                return hint
+        return None
 
     def resolve_outside(self, row: Sequence[object], group: Group, hints: Sequence[Expr], name: str) -> Expr:
         """A number that depends on the call alone, or on the round of a loop by a table."""
@@ -701,7 +718,9 @@ class Planner:
             if isinstance(item, tree.Residual) and item.condition is not None:
                 values.append((item.condition, names.known))
             if isinstance(step.member, Cell) and step.member.scope.definition is not None:
-                inner = self.substituted(leaf, step.member, names)
+                inner = {**self.substituted(leaf, step.member, names)}
+                if "it.channels" in names.known:
+                    inner["it.channels"] = names.known["it.channels"]
                 values += [(c, inner) for r in step.member.syntax.regions for c, _, _ in r.branches if c is not None]
             break
         for loop_count in _counts(branch.body, names.syntax):

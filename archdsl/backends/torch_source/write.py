@@ -231,7 +231,8 @@ class ClassWriter:
         if condition is not None:
             text = f"{text} if {condition} else nn.Identity()"
         label = made.name
-        if not label or (not is_labelled(leaf.steps[0]) and not _weighty(made)):
+        plain = not is_labelled(leaf.steps[0]) and not _weighty(made) and not self.in_round(leaf)
+        if not label or plain:
             base = _attribute_base(leaf)
             if text not in self.shared or self.plan.flow is None:
                 self.shared[text] = unique(base, self.taken)
@@ -250,6 +251,11 @@ class ClassWriter:
             self.attributes[leaf] = f"self.{label[0]}"
         else:
             self.child(leaf, label, text)
+
+    def in_round(self, leaf: Leaf) -> bool:
+        """Whether a member differs from round to round of a loop."""
+        used = {n for _, e in self.plan.made[leaf].arguments for n in ex.variables(e)}
+        return any("@" in name for name in used)
 
     assigned: dict[str, str] = field(default_factory=dict)
 

