@@ -1,4 +1,4 @@
-"""What to say of sizes that do not fit: the parties, how each came to its size, and a change of the text that mends it."""
+"""What to say of sizes that do not fit: the parties, how each came to its size, and a change that mends it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from archdsl import dims
 from archdsl.diagnostics import Fix, Mark
 from archdsl.dims import Dim
-from archdsl.graph import Graph, Node, Origin, Tensor
+from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import OperationError, Rules, Shape
 from archdsl.source import Span

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from archdsl.advice import Advice, advise, show_shape
 from archdsl.diagnostics import Diagnostics, Fix, Mark
 from archdsl.dims import Dim, DimError, SizeSet, describe_sizes, evaluate, free
-from archdsl.advice import Advice, advise, show_shape
 from archdsl.elaborate import call_notes
 from archdsl.graph import Demand, Graph, Narrowing, Tensor
 from archdsl.source import Span

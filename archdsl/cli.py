@@ -39,6 +39,10 @@ BROKEN = 70
 INTERRUPTED = 130
 PIPE_CLOSED = 141
 
+# As archdsl.memory has them, which --help need not import.
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
+
 PICTURES = (".svg", ".png", ".pdf", ".dot")
 
 Command: TypeAlias = Callable[..., int]
@@ -207,26 +211,56 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 @spec_argument
 @set_option
 @size_option
+@click.option("--batch", type=click.IntRange(1), default=1, metavar="N", help="Samples at once; 1 if not said.")
 @depth_option
-@click.option("--csv", "as_csv", is_flag=True, help="Write comma-separated values.")
+@click.option("--flops", is_flag=True, help="Count all operations, too, not only multiply-accumulates.")
+@click.option("--wide", is_flag=True, help="All columns: what is trainable, frozen, buffers, the fields' offset.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adam", show_default=True)
+@click.option("--gpu-memory", type=BytesType(), metavar="16GiB", help="Tell the largest batch for so much memory.")
+@click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
+@click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
+@click.option("--latex", "form", flag_value="latex", help="Write a LaTeX table, for the package booktabs.")
 @json_option
-def show(spec: str, settings: Settings, sizes: Sizes, depth: int | None, as_csv: bool, as_json: bool) -> int:
-    """Show the network as a table: path, operation, output size, parameters, multiply-accumulates."""
+def show(
+    spec: str,
+    settings: Settings,
+    sizes: Sizes,
+    batch: int,
+    depth: int | None,
+    flops: bool,
+    wide: bool,
+    dtype: str,
+    optimizer: str,
+    gpu_memory: int | None,
+    form: str | None,
+    as_json: bool,
+) -> int:
+    """Show the network as a table: what each layer gives, holds, computes and sees, and what the whole takes.
+
+    Where input sizes are free, amounts are formulas of them; --size makes them numbers.
+    """
     from archdsl import report
     from archdsl.checker import pin
+    from archdsl.layers import Layers, Options
 
-    if as_csv and as_json:
-        raise click.UsageError("--csv and --json exclude each other")
+    if form and as_json:
+        raise click.UsageError(f"--{form} and --json exclude each other")
     graph = checked(spec, settings, sizes)
-    layers = report.layers(graph, sizes=pin(graph, sizes), depth=depth)
+    all_columns = wide or as_json or form == "csv"
+    options = Options(pin(graph, sizes), batch, depth, flops, all_columns, dtype, optimizer, gpu_memory)
+    layers = Layers(graph, options)
     if as_json:
         write_json({**report.summary_data(graph), **layers.as_data()})
-    elif as_csv:
-        write(layers.table.as_csv())
+    elif form is not None:
+        write(getattr(layers.table, f"as_{form}")())
     else:
         write(report.summary(graph) + "\n\n")
         write_table(layers.table)
-        write(f"\n{layers.note}\n")
+        write("\n" + "".join(f"{note}\n" for note in layers.notes))
+        lines = layers.totals()
+        width = max(len(name) for name, _ in lines)
+        write("\n" + "".join(f"{name:{width}}  {text}\n" for name, text in lines))
     return FINE
 
 

@@ -14,10 +14,10 @@ from archdsl import checker
 from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
 from archdsl.elaborate import MAX_NODES, elaborate
 from archdsl.graph import Graph
-from archdsl.modules import Loader, Module, family, library_families, library_folder
+from archdsl.modules import Loader, Module, family, library_families, library_folder, reporting
 from archdsl.source import Source
 from archdsl.syntax import parser
-from archdsl.values import BlockValue, Failure, MemberValue, Namespace, Poisoned, evaluate
+from archdsl.values import BlockValue, MemberValue, Namespace, evaluate
 
 if TYPE_CHECKING:  # torch is imported by load() alone
     import torch
@@ -43,8 +43,8 @@ class ModelInfo:
 def check(spec: str | Path | Source, *, max_nodes: int = MAX_NODES, **values: object) -> Graph:
     """The checked graph of a model.
 
-    `spec` is `path.arch`, `path.arch:model`, `family:model` of the library, or the text itself as a Source. `values` are
-    the model's parameters: numbers, strings, booleans, lists; a block or operation goes by its name. Raises SpecError.
+    `spec` is `path.arch`, `path.arch:model`, `family:model` of the library, or the text itself as a Source. `values`
+    are the model's parameters: numbers, strings, booleans, lists; a block or operation goes by its name. Raises SpecError.
     """
     diagnostics = Diagnostics()
     module, name = locate(spec, diagnostics)
@@ -86,6 +86,13 @@ def load(
 ) -> torch.nn.Module:
     """The network as a module, made by running the very text that `build` gives. Raises SpecError."""
     graph = check(spec, **values)  # type: ignore[arg-type]  # a model's parameter of the name max_nodes is out of reach
+    return instantiate(graph, device=device, dtype=dtype)
+
+
+def instantiate(
+    graph: Graph, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+) -> torch.nn.Module:
+    """A checked network as a module."""
     module = execute(build(graph), f"<archdsl {graph.name}>")
     classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
     network: torch.nn.Module = classes[-1](device=device, dtype=dtype)
@@ -154,13 +161,9 @@ def models(spec: str | Path | Source) -> list[ModelInfo]:
 
 
 def model_info(module: Module, name: str, diagnostics: Diagnostics) -> ModelInfo:
-    try:
+    with reporting(diagnostics):
         block, given = family(module.models[name])
-    except (Failure, Poisoned) as error:
-        if isinstance(error, Failure):
-            diagnostics.error(error.code, error.message, error.span, help=error.help)
-        diagnostics.stop_on_errors()
-        raise
+    diagnostics.stop_on_errors()
     parameters = block.syntax.parameters
     missing = frozenset(p.name.name for p in parameters if p.default is None) - given.keys()
     return ModelInfo(name, block.syntax.doc, tuple(p.name.name for p in parameters), missing)
@@ -195,14 +198,13 @@ def bind_model(
     """A model's block with a value for each of its parameters. Raises SpecError."""
     block: BlockValue | None = None
     arguments: dict[str, object] = {}
-    try:
+    with reporting(diagnostics):
         block, given = family(module.models[name])
         known = {p.name.name for p in block.syntax.parameters}
-        for key, value in values.items():
-            if key not in known:
-                has = ", ".join(f"`{k}`" for k in sorted(known)) or "none"
-                help = did_you_mean(key, known) or f"its parameters: {has}"
-                diagnostics.error("E0205", f"the model `{name}` has no parameter `{key}`", help=help)
+        for key in sorted(values.keys() - known):
+            has = ", ".join(f"`{k}`" for k in sorted(known)) or "none"
+            help = did_you_mean(key, known) or f"its parameters: {has}"
+            diagnostics.error("E0205", f"the model `{name}` has no parameter `{key}`", help=help)
         diagnostics.stop_on_errors()
         given = given | {k: _argument(v, module.names) for k, v in values.items()}
         space = Namespace(block.module)
@@ -221,10 +223,6 @@ def bind_model(
                 )
                 continue
             space.values[key] = arguments[key]
-    except Failure as failure:
-        diagnostics.error(failure.code, failure.message, failure.span, help=failure.help)
-    except Poisoned:
-        pass
     diagnostics.stop_on_errors()
     assert block is not None
     return block, arguments
@@ -244,11 +242,8 @@ def value_from_text(text: str, module: Module, diagnostics: Diagnostics) -> obje
     """A value as a spec writes it (`--set NAME=VALUE`), with the names of a file in sight. Raises SpecError."""
     value = parser.parse_value(Source("--set", text), diagnostics)
     diagnostics.stop_on_errors()
-    try:
-        return evaluate(value, module.names)
-    except Failure as failure:
-        diagnostics.error(failure.code, failure.message, failure.span, help=failure.help)
-    except Poisoned:
-        pass
+    found: object = None
+    with reporting(diagnostics):
+        found = evaluate(value, module.names)
     diagnostics.stop_on_errors()
-    raise AssertionError
+    return found

@@ -25,7 +25,8 @@ class Formula:
 
     def __init__(self, terms: Mapping[Monomial, int | Fraction] | int = 0) -> None:
         self.terms: dict[Monomial, int | Fraction] = {}
-        for monomial, factor in {(): terms}.items() if isinstance(terms, int) else terms.items():
+        given: Mapping[Monomial, int | Fraction] = {(): terms} if isinstance(terms, int) else terms
+        for monomial, factor in given.items():
             if factor:
                 self.terms[monomial] = factor
 
@@ -85,7 +86,7 @@ class Formula:
         parts = []
         for monomial, factor in sorted(self.terms.items(), key=lambda t: (-_growth(t[0]), repr(t[0]))):
             body = "·".join(_power(dims.text(a, sets), len(list(same))) for a, same in groupby(monomial))
-            numerator, denominator = Fraction(abs(factor)).as_integer_ratio()
+            numerator, denominator = abs(factor).as_integer_ratio()
             text = "·".join(filter(None, [f"{numerator:,}" if numerator != 1 or not body else "", body]))
             parts.append((factor < 0, text + (f"/{denominator:,}" if denominator != 1 else "")))
         (negative, first), *rest = parts

@@ -72,8 +72,9 @@ class Definition:
 class Scope:
     """A call of a block, a label on a body, or the model itself: what becomes an nn.Module.
 
-    `members` are the nodes and scopes placed in it, in order. `inputs` are the tensors that flow in from outside, in order (for a call: those that
-    flowed into it, used or not), `outputs` those that it gives. `arguments` are the values of the block's parameters. `span` is the call.
+    `members` are the nodes and scopes placed in it, in order. `inputs` are the tensors that flow in from outside, in
+    order (for a call: those that flowed into it, used or not), `outputs` those that it gives. `arguments` are the
+    values of the block's parameters. `span` is the call.
     `input_names` are the names of an `input` statement, one for each of `inputs`, or empty.
     """
 
@@ -129,7 +130,7 @@ class FreeSize:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A result of the model. `name` is None for the only, unnamed one. `training`: given only while the module trains."""
+    """A result of the model. `name` is None for the only, unnamed one. `training`: only while the module trains."""
 
     name: str | None
     tensor: Tensor

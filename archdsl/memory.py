@@ -1,9 +1,10 @@
 """What memory a network takes: weights, what inference holds at once, what a training step does.
 
-Every moment of a run holds so many bytes whatever the batch, and so many for each sample; a peak is the largest
-of them for a batch. Counted are the tensors of PyTorch's eager mode on a CPU, with the module that archdsl builds: results live as long as the
-module's variables and callers hold them, activations overwrite their input where the graph allows it, and a training
-step keeps what autograd saves. Not counted: workspaces that a kernel takes while it runs, and what an allocator rounds up.
+Every moment of a run holds so many bytes whatever the batch, and so many for each sample; a peak is the largest of them
+for a batch. Counted are the tensors of PyTorch's eager mode with the module that archdsl builds: results live as long
+as its variables and callers hold them, activations and additions overwrite what nothing else needs, and a training step
+keeps what autograd saves. On a CPU the copies are counted, too, that oneDNN's convolutions make while they run; what
+other kernels take then, and what an allocator rounds up, is not.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Memory:
     """The memory of a network in bytes.
 
     `weights` are its parameters and buffers, `trainable` those that have gradients. `saved` is what autograd keeps
-    between the forward and the backward pass, weights aside, at the end of the forward pass. `training` holds the peaks of a training step by optimiser.
+    between the forward and the backward pass, weights aside.
     """
 
     weights: int
@@ -79,9 +80,12 @@ class Memory:
         return Peak(_largest(moments))
 
 
-def memory(graph: Graph, sizes: Mapping[str, int] | None = None, dtype: str = "float32") -> Memory:
-    """The memory of a checked graph. A free size that `sizes` does not name takes the value that `graph.examples` shows."""
-    run = Run(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype])
+def memory(graph: Graph, sizes: Mapping[str, int] | None = None, dtype: str = "float32", *, cpu: bool = True) -> Memory:
+    """The memory of a checked graph, for `dtype`, one of BYTES; `cpu`: with what convolutions copy there.
+
+    A free size that `sizes` does not name takes the value that `graph.examples` shows.
+    """
+    run = Run(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype], cpu)
     weights = trainable = 0
     owned: set[str] = set()
     for node in graph.nodes():
@@ -89,7 +93,7 @@ def memory(graph: Graph, sizes: Mapping[str, int] | None = None, dtype: str = "f
             continue
         for weight in node.operation.weights(run.incoming(node)):
             owned.add(node.path)
-            size = prod(weight.shape) * (run.width if weight.dtype == "float" else 8)
+            size = weight.bytes(run.width)
             weights += size
             run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
             trainable += size if weight.trainable else 0
@@ -159,9 +163,9 @@ class Ledger:
             self.fixed -= fixed
             self.sample -= sample
 
-    def note(self, node: Node | None, more: int = 0) -> None:
-        """A moment, with so many bytes more for each sample."""
-        key = self.fixed, self.sample + more
+    def note(self, node: Node | None, sample: int = 0, fixed: int = 0) -> None:
+        """A moment, with so many bytes more."""
+        key = self.fixed + fixed, self.sample + sample
         self.moments.setdefault(key, Moment(*key, None if node is None else node.id))
 
     def peak(self) -> Peak:
@@ -175,6 +179,7 @@ class Run:
     graph: Graph
     shapes: tuple[tuple[IntShape, ...], ...]
     width: int
+    cpu: bool
     gradients: dict[int, int] = field(default_factory=dict)
     """Bytes of the gradients of each node's weights."""
 
@@ -186,6 +191,21 @@ class Run:
 
     def saves(self, node: Node, inplace: bool) -> Saves:
         return node.operation.saves(self.incoming(node), self.shapes[node.id], inplace)
+
+    def copies(self, node: Node, ledger: Ledger, *, backward: bool = False) -> None:
+        """The moments in which a convolution on a CPU holds its tensors a second time, in oneDNN's own layout."""
+        if not self.cpu or node.operation.family != "convolution" or len(self.shapes[node.id][0]) == 1:
+            return
+        coming, going = self.bytes(node.inputs[0]), self.bytes(Tensor(node.id))
+        kernel = self.width * max(prod(w.shape) for w in node.operation.weights(self.incoming(node)))
+        if backward:
+            ledger.note(node, coming + going)
+            ledger.note(node, fixed=kernel)
+        elif node.operation.name == "upconv":
+            ledger.note(node, 2 * going)
+        else:
+            ledger.note(node, coming, kernel)
+            ledger.note(node, going)
 
     def size(self, kept: Kept) -> int:
         return prod(ints(kept.shape)) * (self.width if kept.dtype == "float" else 8)
@@ -257,6 +277,7 @@ class Run:
             # A padded copy, or the places of maxima, is made whether or not it is kept.
             made = self.saves(node, False).more if node.operation.family in ("convolution", "pooling") else ()
             ledger.note(node, sum(self.size(k) for k in made))
+            self.copies(node, ledger)
             for buffer in freed.get(node.id, ()):
                 if ledger.holders[buffer]:
                     ledger.release(buffer)
@@ -291,6 +312,7 @@ class Run:
                 differentiable.update(results)
                 kept[node.id] = self.keep(node, buffers, ledger)
             ledger.note(node)
+            self.copies(node, ledger)
             for buffer in freed.get(node.id, ()):
                 ledger.release(buffer)
         saved = self.saved(kept, ledger)
@@ -366,6 +388,7 @@ class Backward:
                 self.ledger.hold(through)
                 arrived.append((tensor, through))
         self.ledger.note(node)
+        self.run_.copies(node, self.ledger, backward=True)
         for tensor, gradient in arrived:
             self.add(tensor, gradient, node)
 
@@ -382,7 +405,7 @@ class Backward:
         return first
 
     def add(self, tensor: Tensor, gradient: object, node: Node) -> None:
-        """A gradient comes to what has arrived before for the same tensor: in place, where one of the two is no one else's."""
+        """Adds a gradient to what has arrived before: in place, where one of the two is nobody else's."""
         before = self.gradients.get(tensor)
         if before is None:
             self.gradients[tensor] = gradient

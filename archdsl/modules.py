@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -22,6 +23,7 @@ from archdsl.values import (
     Namespace,
     Poisoned,
     Thunk,
+    deep_calls,
     evaluate,
 )
 
@@ -38,6 +40,20 @@ def library_folder() -> Path:
 
 def library_families() -> list[str]:
     return sorted(p.stem for p in library_folder().glob("*.arch"))
+
+
+@contextmanager
+def reporting(diagnostics: Diagnostics) -> Iterator[None]:
+    """Evaluates values of a spec; a mistake in them ends the block and goes to `diagnostics`."""
+    try:
+        with deep_calls():
+            yield
+    except Failure as failure:
+        diagnostics.error(
+            failure.code, failure.message, failure.span, *failure.others, help=failure.help, fix=failure.fix
+        )
+    except Poisoned:
+        pass
 
 
 @dataclass(slots=True, eq=False)
@@ -100,18 +116,12 @@ class Loader:
                     self._declare(module, declaration.name, member)
                     module.models[declaration.name.name] = member
                 case tree.Default():
-                    self._guard(lambda d=declaration: extend_defaults(defaults, d, module.names))
+                    with reporting(self.diagnostics):
+                        extend_defaults(defaults, declaration, module.names)
         for thunk in thunks:
-            self._guard(thunk.force)
+            with reporting(self.diagnostics):
+                thunk.force()
         return module
-
-    def _guard(self, step) -> None:  # type: ignore[no-untyped-def]
-        try:
-            step()
-        except Failure as failure:
-            self.diagnostics.error(failure.code, failure.message, failure.span, help=failure.help)
-        except Poisoned:
-            pass
 
     def _declare(self, module: Module, name: tree.Name, value: object) -> None:
         if name.name == "it":

@@ -1,98 +1,17 @@
-"""What is said of a network in lines and tables, and the forms in which tables are written."""
+"""What is said of networks in lines, and the table of the models of files."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from archdsl import dims
-from archdsl.analysis import Analysis, costs
+from archdsl.analysis import costs
 from archdsl.compiler import ModelInfo
 from archdsl.diagnostics import visible
-from archdsl.graph import Demand, Graph, Node, Scope, Tensor
+from archdsl.graph import Demand, Graph, Tensor
 from archdsl.ops.base import Shape
-
-Cell: TypeAlias = str | int
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table: `key` is its name for programs, `title` its name for people."""
-
-    key: str
-    title: str
-    numeric: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of cells, one for each column; `total` is a last row apart, empty where there is none."""
-
-    columns: tuple[Column, ...]
-    rows: Sequence[tuple[Cell, ...]] = field(repr=False)
-    total: tuple[Cell, ...] = ()
-
-    def as_data(self) -> list[dict[str, Cell]]:
-        """The rows for JSON, without the totals."""
-        return [dict(zip((c.key for c in self.columns), row, strict=True)) for row in self.rows]
-
-    def as_csv(self) -> str:
-        """The rows as RFC 4180 has them, without the totals, lines ended by a bare newline."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([c.key for c in self.columns])
-        writer.writerows([_harmless(cell) for cell in row] for row in self.rows)
-        return out.getvalue()
-
-    def as_text(self) -> str:
-        """The table for a pipe: columns of aligned text two spaces apart, never wrapped."""
-        titles = tuple(c.title for c in self.columns)
-        lines = [titles, *([_shown(cell) for cell in row] for row in (*self.rows, *self._totals()))]
-        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-        rule = ["-" * width for width in widths]
-        lines.insert(1, rule)
-        if self.total:
-            lines.insert(len(lines) - 1, rule)
-        return "\n".join(self._line(cells, widths) for cells in lines) + "\n"
-
-    def print_rich(self) -> None:
-        """The table on a terminal, as wide as that is."""
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        table = RichTable(box=box.SIMPLE_HEAD, show_footer=bool(self.total), pad_edge=False, header_style="bold")
-        for column, total in zip(self.columns, self.total or ("",) * len(self.columns), strict=True):
-            justify = "right" if column.numeric else "left"
-            table.add_column(column.title, Text(_shown(total), style="bold"), justify=justify, overflow="fold")  # type: ignore[arg-type]
-        for row in self.rows:
-            table.add_row(*(Text(_shown(cell)) for cell in row))
-        Console().print(table)
-
-    def _totals(self) -> Iterator[tuple[Cell, ...]]:
-        if self.total:
-            yield self.total
-
-    def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
-        padded = (
-            cell.rjust(width) if column.numeric else cell.ljust(width)
-            for cell, width, column in zip(cells, widths, self.columns, strict=True)
-        )
-        return "  ".join(padded).rstrip()
-
-
-def _shown(cell: Cell) -> str:
-    return f"{cell:,}" if isinstance(cell, int) else visible(cell)
-
-
-def _harmless(cell: Cell) -> Cell:
-    """A spreadsheet computes text that starts like a formula; an apostrophe before it keeps it text."""
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
-
+from archdsl.tables import Column, Table
 
 # ---------------------------------------------------------------- a network in a line
 
@@ -209,72 +128,6 @@ def bracketed(shape: Shape, graph: Graph) -> str:
 
 def _plain(shape: Shape, graph: Graph) -> list[int | str]:
     return [d if isinstance(d, int) else dims.text(d, graph.sizes) for d in shape]
-
-
-# ---------------------------------------------------------------- a network in a table
-
-
-@dataclass(frozen=True, slots=True)
-class Layers:
-    """The table of a network, its totals and the sizes that the MACs are of."""
-
-    table: Table
-    analysis: Analysis
-
-    @property
-    def note(self) -> str:
-        at = ", ".join(f"{name} = {value}" for name, value in self.analysis.sizes.items())
-        return f"MACs: multiply-accumulates of convolutions and matrix products, one sample{f', at {at}' if at else ''}"
-
-    def as_data(self) -> dict[str, object]:
-        total = self.analysis.total
-        return {
-            "at": dict(self.analysis.sizes),
-            "layers": self.table.as_data(),
-            "total": {"parameters": total.parameters, "macs": total.macs},
-        }
-
-
-LAYER_COLUMNS = (
-    Column("path", "path"),
-    Column("operation", "operation"),
-    Column("output", "output size"),
-    Column("parameters", "parameters", numeric=True),
-    Column("macs", "MACs", numeric=True),
-)
-
-
-def layers(graph: Graph, *, sizes: Mapping[str, int] | None = None, depth: int | None = None) -> Layers:
-    """The nodes in order; a scope deeper than `depth` within others is one row. `sizes` put numbers for free sizes."""
-    analysis = costs(graph, sizes)
-
-    def size(tensors: Sequence[Tensor]) -> str:
-        shown = (analysis.shape(t) if sizes else graph.shape(t) for t in tensors)
-        return ", ".join(" × ".join(dims.text(d, graph.sizes) for d in shape) for shape in shown)
-
-    def row(part: Node | Scope) -> tuple[Cell, ...]:
-        if isinstance(part, Node):
-            tensors = [Tensor(part.id, i) for i in range(len(part.shapes))]
-            what = part.operation.caption(len(graph.shape((*part.inputs, *tensors)[0])) - 1)
-        else:
-            tensors = list(part.outputs)
-            what = part.definition.name if part.definition else "{ … }"
-        return part.path, what, size(tensors), analysis[part].parameters, analysis[part].macs
-
-    total = analysis.total
-    rows = [row(part) for part in _folded(graph.root, depth)]
-    return Layers(Table(LAYER_COLUMNS, rows, ("total", "", "", total.parameters, total.macs)), analysis)
-
-
-def _folded(root: Scope, depth: int | None) -> Iterator[Node | Scope]:
-    """The nodes within, in order, and in place of scopes that stand deeper than `depth` those scopes themselves."""
-    stack: list[tuple[Node | Scope, int]] = [(root, -1)]
-    while stack:
-        part, level = stack.pop()
-        if isinstance(part, Scope) and (part is root or depth is None or level < depth):
-            stack.extend((member, level + 1) for member in reversed(part.members))
-        else:
-            yield part
 
 
 # ---------------------------------------------------------------- the models of files

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NoReturn, TypeAlias
@@ -93,7 +95,7 @@ class FunctionValue:
 
 @dataclass(frozen=True, slots=True)
 class TensorValue:
-    """A tensor as a value: `it`, a label, an input. Only its sizes can be asked for; `shape` is None where several flow."""
+    """A tensor as a value: `it`, a label, an input. It has sizes only; `shape` is None where several flow."""
 
     shape: Shape | None
 
@@ -204,6 +206,17 @@ class Thunk:
 # ---------------------------------------------------------------- evaluation
 
 
+@contextmanager
+def deep_calls() -> Iterator[None]:
+    """Expressions, calls and bodies of a spec nest by calls of Python; their own bounds keep them far below this."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(limit, 60_000))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 def evaluate(value: tree.Value, names: Namespace) -> object:
     """The value of an expression. Raises Failure for a mistake, Poisoned where an earlier one is the cause."""
     return _EVALUATE[type(value)](value, names)
@@ -247,6 +260,8 @@ def _name(value: tree.Name, names: Namespace) -> object:
         return name
     if names.is_poisoned():
         raise Poisoned
+    if name in ("True", "False", "None"):
+        raise Failure("E0201", f"there is no value named `{name}` here", value.span, f"write `{name.lower()}`")
     known = names.names() | OPERATIONS.keys() | BUILTINS.keys()
     raise Failure("E0201", f"there is no value named `{name}` here", value.span, did_you_mean(name, known))
 

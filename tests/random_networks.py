@@ -8,7 +8,7 @@ LETTERS = ("T",), ("H", "W"), ("D", "H", "W")
 
 
 class Writer:
-    """Writes one model. It follows the channels, so that groups divide and joins agree; spatial sizes it leaves to luck."""
+    """Writes one model. It follows the channels, so that groups divide and joins agree; sizes it leaves to luck."""
 
     def __init__(self, random: Random, rank: int) -> None:
         self.random = random

@@ -27,7 +27,7 @@ CASES = [
 
 
 def diagnostics_of(body: str | None, folder: Path) -> list[Diagnostic]:
-    """What archdsl says of the files of a case: the diagnostics of every model of the first. None: of files as they are."""
+    """What archdsl says of every model of the first file of a case. None: of the files as they are."""
     names: list[str] = []
     for fence in FENCE.finditer(body or ""):
         if fence["kind"] == "arch":

@@ -30,6 +30,8 @@ ORDER = [
     ["memory"],
     ["backends"],
     ["compiler"],
+    ["tables", "units"],
+    ["layers"],
     ["report", "importer"],
     ["cli"],
 ]

@@ -145,9 +145,7 @@ def one_channel(node: Node, incoming: tuple, outputs: tuple, tensors: list[Tenso
     return tensors[0]
 
 
-def reached(
-    output: Tensor, position: tuple[int, ...], image: Tensor, above: float = 0
-) -> list[tuple[int, int] | None]:
+def reached(output: Tensor, position: tuple[int, ...], image: Tensor, above: float = 0) -> list[tuple[int, int] | None]:
     """Along each axis, the first and last element of the image with a gradient."""
     at = output[(0, slice(None), *position)]
     (gradient,) = torch.autograd.grad(at.sum(), image, retain_graph=True, allow_unused=True)

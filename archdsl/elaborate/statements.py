@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import assert_never
 
 from archdsl import dims
@@ -33,6 +33,7 @@ from archdsl.values import (
     Failure,
     Namespace,
     Poisoned,
+    deep_calls,
     describe,
     evaluate,
     integer,
@@ -345,13 +346,6 @@ def elaborate(
     definition = Definition(block.name, block.syntax)
     root = Scope("model", name, "", True, None, block.syntax.name.span, definition, dict(arguments))
     elaborator = Elaborator(diagnostics, Graph(name, root), max_nodes)
-    limit = sys.getrecursionlimit()
-    # Calls and bodies of a spec nest by calls of Python; the bounds above keep them far below this.
-    sys.setrecursionlimit(max(limit, 60_000))
-    try:
+    with deep_calls(), suppress(Stop):
         elaborator.model(block, arguments)
-    except Stop:
-        pass
-    finally:
-        sys.setrecursionlimit(limit)
     return elaborator.graph, elaborator.demands

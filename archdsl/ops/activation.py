@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from archdsl.ops.base import Argument, Example, ModuleForm, Operation, Rules, Saves, Shape, Weight, example
+from archdsl.ops.base import Argument, Example, Kept, ModuleForm, Operation, Rules, Saves, Shape, Weight, example
 from archdsl.ops.fields import Number, Positive
 from archdsl.ops.sizes import channels, options
 
@@ -59,7 +59,10 @@ class Relu6(Activation):
 
     name = "relu6"
     module = "ReLU6"
-    needs = "either"
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        # Where PyTorch overwrites the input, it keeps a copy of it.
+        return Saves(more=(Kept(shapes[0]),)) if inplace else Saves(inputs=True)
 
 
 class LeakyRelu(Activation):

@@ -112,6 +112,10 @@ class Weight:
     dtype: str = "float"
     """`float` follows the module's dtype, `int64` is fixed (num_batches_tracked)."""
 
+    def bytes(self, width: int) -> int:
+        """What it takes where a float takes `width` bytes."""
+        return math.prod(self.shape) * (width if self.dtype == "float" else 8)
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -228,8 +232,8 @@ def example(*inputs: tuple[int, ...], **arguments: object) -> Example:
     return Example(inputs, arguments)
 
 
-class Operation(BaseModel):
-    """The base of all operations: the fields of a subclass are its parameters, in the order of the language.
+class Declaration(BaseModel):
+    """What a spec calls by name: an operation, or a change of pictures. The fields are its parameters, in order.
 
     A frozen value: two calls with equal arguments are equal. The class's docstring is its documentation for users:
     the first line says what it does, then shapes, errors and the source paper.
@@ -238,14 +242,6 @@ class Operation(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
     name: ClassVar[str]
-    family: ClassVar[Family]
-    examples: ClassVar[tuple[Example, ...]]
-    inputs: ClassVar[Literal["one", "many"]] = "one"
-    """`many`: takes a parallel value of two tensors or more (a merge, an align)."""
-    inplace: ClassVar[bool] = False
-    """Whether PyTorch's module of it takes `inplace=`."""
-    view: ClassVar[bool] = False
-    """Whether its results are views of its inputs, which take no memory of their own."""
     stated: ClassVar[Mapping[str, str | None]] = {}
     """What a signature says for a default that follows from another parameter: `stride = kernel`; None: nothing."""
 
@@ -314,6 +310,19 @@ class Operation(BaseModel):
             value = fields.shown(arguments[name])
             parts.append(value if by_position else f"{name} = {value}")
         return f"{cls.name}({', '.join(parts)})" if parts else cls.name
+
+
+class Operation(Declaration):
+    """The base of all operations."""
+
+    family: ClassVar[Family]
+    examples: ClassVar[tuple[Example, ...]]
+    inputs: ClassVar[Literal["one", "many"]] = "one"
+    """`many`: takes a parallel value of two tensors or more (a merge, an align)."""
+    inplace: ClassVar[bool] = False
+    """Whether PyTorch's module of it takes `inplace=`."""
+    view: ClassVar[bool] = False
+    """Whether its results are views of its inputs, which take no memory of their own."""
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         """The sizes that come out, one for each result. Raises OperationError, or demands through `rules`."""

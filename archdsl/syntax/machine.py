@@ -100,7 +100,7 @@ class Machine:
     def _fits(self, kind: str) -> bool:
         trial = Machine.__new__(Machine)
         trial.rows, trial.end = self.rows, self.end
-        trial.callbacks = _NOTHING
+        trial.callbacks = [_nothing] * len(self.callbacks)
         trial.states, trial.values = self.states.copy(), [None] * len(self.values)
         return trial.feed(kind, None)
 
@@ -112,15 +112,5 @@ class Machine:
         return True
 
 
-class _Nothing(list[Callable[[list[Any]], Any]]):
-    """Callbacks that build nothing."""
-
-    def __getitem__(self, rule: Any) -> Any:
-        return _nothing
-
-
 def _nothing(children: list[Any]) -> None:
-    return None
-
-
-_NOTHING: Final = _Nothing()
+    """Stands for the builder where nothing is to be built."""

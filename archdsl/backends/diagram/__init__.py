@@ -10,18 +10,23 @@ from typing import Literal
 
 from archdsl.analysis import costs
 from archdsl.backends.diagram.captions import Captions
-from archdsl.backends.diagram.choose import encoder_decoder, gathered, insets, level, overview, whole
+from archdsl.backends.diagram.choose import as_volumes, encoder_decoder, gathered, insets, level, overview, whole
 from archdsl.backends.diagram.dot import Direction, Style, Writer, write_layered
 from archdsl.backends.diagram.fixed import measure, write_fixed
 from archdsl.backends.diagram.picture import Folder
 from archdsl.backends.diagram.render import DrawingError, render
+from archdsl.backends.diagram.scene import Scene, from_layout
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import THEMES
+from archdsl.backends.diagram.tikz import write_tikz
 from archdsl.backends.diagram.ushape import lay_out
+from archdsl.backends.diagram.volumes import draw_volumes
 from archdsl.files import write_whole
 from archdsl.graph import Graph
 
-FORMATS = (".dot", ".svg", ".png", ".pdf")
+STYLES = ("boxes", "volumes")
+
+FORMATS = (".dot", ".svg", ".png", ".pdf", ".tex")
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +35,8 @@ class Diagram:
 
     dot: str
     layout: Literal["dot", "fixed"] = "dot"
+    scene: Scene | None = None
+    """The shapes, where the drawing is our own."""
 
     def svg(self) -> str:
         """Raises DrawingError where Graphviz fails."""
@@ -47,6 +54,10 @@ class Diagram:
         """Raises DrawingError."""
         return render(self.dot, "pdf", self.layout)
 
+    def tex(self) -> str:
+        """A LaTeX document with the picture in TikZ. Raises DrawingError."""
+        return write_tikz(self.scene or from_layout(render(self.dot, "json", self.layout)))
+
     def save(self, path: str | Path) -> None:
         """Writes the format that the ending names, whole or not at all. Raises ValueError on another ending,
         DrawingError, OSError."""
@@ -60,6 +71,8 @@ class Diagram:
                 data = self.png()
             case ".pdf":
                 data = self.pdf()
+            case ".tex":
+                data = self.tex().encode()
             case _:
                 raise ValueError(f"no format ends in `{ending}`; there are {', '.join(FORMATS)}")
         write_whole(path, data)
@@ -75,6 +88,7 @@ def draw(
     graph: Graph,
     *,
     depth: int | None = None,
+    style: str = "boxes",
     theme: str = "light",
     direction: Direction = "down",
     sizes: Mapping[str, int] | None = None,
@@ -83,17 +97,24 @@ def draw(
 
     `depth` is how many levels of blocks are opened: 0 shows the model's own statements, each block a box. Without it,
     as many are opened as fit a page, encoder-decoders become a U, and blocks that stay folded are shown once beside.
-    `sizes` are values for free sizes, for the work that the picture tells.
-    Raises ValueError on a theme or direction that there is not.
+    `style` is `boxes`, or `volumes`: feature maps in perspective. `sizes` are values for free sizes, for the work
+    that the picture tells.
+    Raises ValueError on a style, theme or direction that there is not, DrawingError.
     """
     if theme not in THEMES:
         raise ValueError(f"no theme is called `{theme}`; there are {', '.join(THEMES)}")
     if direction not in ("down", "right"):
         raise ValueError(f"a diagram goes `down` or `right`, not `{direction}`")
+    if style not in STYLES:
+        raise ValueError(f"no style is called `{style}`; there are {', '.join(STYLES)}")
     captions = Captions(graph, costs(graph, sizes))
     structure = Structure(graph)
     folder = Folder(graph, structure)
     writer = Writer(captions, Style(THEMES[theme], direction))
+    if style == "volumes":
+        flat, u = as_volumes(folder, captions.analysis, depth)
+        dot, scene = draw_volumes(flat, u, writer)
+        return Diagram(dot, "fixed", scene)
     if depth is None:
         u_shaped = encoder_decoder(folder, captions.analysis)
         if u_shaped is not None:

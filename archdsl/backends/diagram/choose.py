@@ -68,6 +68,20 @@ def encoder_decoder(folder: Folder, analysis: Analysis) -> tuple[Picture, U] | N
     return (found[0], found[1]) if found is not None and found[1] is not None else None
 
 
+def as_volumes(folder: Folder, analysis: Analysis, depth: int | None) -> tuple[Picture, U | None]:
+    """The picture without frames that is drawn as volumes, and its U where it has one."""
+    found = encoder_decoder(folder, analysis) if depth is None else None
+    if found is not None:
+        return found
+
+    def opened(scope: Scope) -> bool:
+        return level(scope) <= depth if depth is not None else chosen(scope)
+
+    chosen = overview(folder)
+    flat = whole(folder, boxes(gathered(folder, folder.fold(folder.graph.root, opened))))
+    return flat, recognise(flat, analysis)
+
+
 def whole(folder: Folder, parts: list[Part]) -> Picture:
     """The picture of a whole network, from its inputs to its outputs."""
     outputs = [Part("output", [()], output=output) for output in folder.graph.outputs]

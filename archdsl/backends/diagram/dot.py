@@ -17,6 +17,8 @@ from archdsl.ops.base import Family
 
 Direction = Literal["down", "right"]
 
+LONGEST_TOOLTIP = 400
+
 TITLE, NOTE = 11, 9
 """Sizes of text, in points."""
 
@@ -79,7 +81,7 @@ class Writer:
         """The attributes of a box."""
         theme = self.theme
         paths = part.scope.path if part.scope else ", ".join(n.path for n in part.nodes[:8])
-        looks = {"label": label(self.lines(part)), "tooltip": graphviz.escape(visible(paths) or " ")}
+        looks = {"label": label(self.lines(part)), "tooltip": graphviz.escape(visible(paths[:LONGEST_TOOLTIP]) or " ")}
         if part.kind in ("entry", "exit"):
             return {
                 "label": "",
@@ -283,6 +285,6 @@ class _Layered:
             group = {"group": f"{self.prefix}trunk"} if edge.tail in self.trunk else {}
             dot.node(middle, label=label(self.labels[edge], padding=1), shape="plain", style="", tooltip=" ", **group)
             dot.edge(tail, middle, **looks | {"arrowhead": "none"})
-        # All arrows that carry this size come from where it stands.
-        carries = edge.kind != "identity" and self.sized.get(edge.tail) == edge.tensors[0]
+        # All arrows of the trunk that carry this size come from where it stands.
+        carries = edge.kind == "flow" and self.sized.get(edge.tail) == edge.tensors[0]
         dot.edge(middle if carries else tail, self.prefix + edge.head.id, **looks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -42,3 +43,26 @@ def render(dot: str, form: str, layout: str = "dot") -> bytes:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         raise DrawingError(f"Graphviz could not make the picture: {last[0]}")
     return done.stdout
+
+
+Point = tuple[float, float]
+
+
+def positions(dot: str) -> tuple[dict[str, Point], dict[tuple[str, str], list[Point]]]:
+    """Where `dot` puts the middle of each node, and the Bézier points of each arrow, by the names of its ends.
+
+    Points; y grows upwards. Raises DrawingError.
+    """
+    layout = json.loads(render(dot, "json"))
+    objects = layout.get("objects", [])
+    places = {o["name"]: _point(o["pos"]) for o in objects if "pos" in o}
+    splines = {
+        (objects[e["tail"]]["name"], objects[e["head"]]["name"]): [_point(p) for p in e["pos"].split()]
+        for e in layout.get("edges", [])
+    }
+    return places, splines
+
+
+def _point(text: str) -> Point:
+    x, y = text.split(",")
+    return float(x), float(y)

@@ -41,6 +41,7 @@ class Cell:
     scope: Scope
     key: object
     syntax: Syntax
+    parent: Cell | None = None
     inputs: tuple[Tensor, ...] = ()
     input_names: tuple[str, ...] = ()
     outputs: tuple[Tensor, ...] = ()
@@ -143,7 +144,7 @@ def cells(graph: Graph) -> tuple[list[Cell], Mapping[Node, Tensor]]:
         key, body = _body(scope, found)
         if key not in syntaxes:
             syntaxes[key] = Syntax.of(body)
-        found[scope] = Cell(scope, key, syntaxes[key])
+        found[scope] = Cell(scope, key, syntaxes[key], found[scope.parent] if scope.parent is not None else None)
     forms: dict[object, TorchForm] = {}
     for scope in reversed(scopes):
         _fill(found[scope], found, graph, inflow[scope], outflow[scope], references, forms)

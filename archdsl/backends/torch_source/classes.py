@@ -19,6 +19,10 @@ SHORT = 4
 """A block of so many modules in a row that is called at one place is written in place."""
 
 
+FLAT = 20
+"""So many named modules of a scope are written out one by one, loops or not."""
+
+
 @dataclass(slots=True, eq=False)
 class Classifier:
     """Finds the plans of a graph's classes, inner ones before those that use them; the model's comes last."""
@@ -26,6 +30,8 @@ class Classifier:
     graph: Graph
     groups: dict[object, list[Cell]] = field(default_factory=dict)
     inline: set[object] = field(default_factory=set)
+    flat: set[object] = field(default_factory=set)
+    chains: dict[object, bool] = field(default_factory=dict)
     plans: dict[Cell, Plan] = field(default_factory=dict)
     found: list[Plan] = field(default_factory=list)
 
@@ -57,25 +63,34 @@ class Classifier:
             return False
         above = [parents[c] for c in calls]
         if first.scope.kind == "block":
-            if len({(p.key, s.site) for p, s in above}) > 1 or max(len(c.steps) for c in calls) > SHORT:
+            at_one_place = len({(p.key, s.site) for p, s in above}) == 1 and len({p for p, _ in above}) == len(above)
+            if not at_one_place or max(len(c.steps) for c in calls) > SHORT:
                 return False
         positional = all(c.positional for c in calls)
         if not positional and not all(is_attribute(s.name) or s.name.isdigit() for c in calls for s in c.steps):
             return False
         try:
-            group = Group(len(calls))
-            entries = Folder(frozenset(self.inline)).fold_cells(calls, group)
+            entries = Folder(frozenset(self.inline), flat=self.flat).fold_cells(calls, Group(len(calls)))
+            if all(isinstance(e, Leaf) for e in entries):
+                return True
+            if first.scope.kind == "block":
+                return False
+            if not positional:
+                self.flat.add(first.key)
+                entries = Folder(frozenset(self.inline), flat=self.flat).fold_cells(calls, Group(len(calls)))
+                if len(entries) <= FLAT and all(isinstance(e, Leaf) for e in entries):
+                    return True
+                self.flat.discard(first.key)
+                return False
         except (Unlike, Irregular):
-            return False
-        if all(isinstance(e, Leaf) for e in entries):
-            return True
-        if not positional or first.scope.kind == "block":
             return False
         return all(map(_simple, entries)) or not any(self.is_sequence(p) for p, _ in above)
 
     def is_sequence(self, cell: Cell) -> bool:
         """Whether a cell is an nn.Sequential: not the model, where its members have names, so that it shows its flow."""
-        if not cell.chain:
+        if cell.key not in self.chains:
+            self.chains[cell.key] = all(c.chain for c in self.groups[cell.key])
+        if not self.chains[cell.key]:
             return False
         return cell.scope.kind != "model" or any(_weighty(s) and s.name.isdigit() for s in cell.steps)
 
@@ -115,8 +130,8 @@ class Classifier:
 
     def attempt(self, calls: Sequence[Cell], by_position: bool) -> None:
         """One class for these calls. Raises Unlike where they do not fit in one."""
-        folder = Folder(frozenset(self.inline), by_position=by_position)
-        sequence = all(map(self.is_sequence, calls))
+        folder = Folder(frozenset(self.inline), by_position=by_position, flat=self.flat)
+        sequence = self.is_sequence(calls[0])
         plain = by_position
         while True:
             group = Group(len(calls))

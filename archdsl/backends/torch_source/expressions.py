@@ -126,33 +126,20 @@ def evaluate(expr: Expr, env: Env) -> object:
 
 def variables(expr: Expr) -> Iterator[str]:
     """The names of the variables of an expression, from left to right."""
-    match expr:
-        case Var(name):
-            yield name
-        case Binary(_, left, right):
-            yield from variables(left)
-            yield from variables(right)
-        case Not(operand):
-            yield from variables(operand)
-        case If(condition, then, otherwise):
-            for part in (condition, then, otherwise):
-                yield from variables(part)
-        case Item(base, index):
-            yield from variables(base)
-            yield from variables(index)
-        case Apply(_, parts) | Tuple(parts):
-            for part in parts:
-                yield from variables(part)
+    return (part.name for part in parts(expr) if isinstance(part, Var))
 
 
-def write(expr: Expr, names: Mapping[str, str]) -> str:
-    """The expression as Python. `names` says what a variable is called there, where it is called otherwise."""
-    return _write(expr, names)[0]
+def write(expr: Expr, names: Mapping[str, str], aliases: Mapping[Expr, str] = {}) -> str:
+    """The expression as Python. `names` says what a variable is called there, `aliases` what has a name of its own."""
+    return _write(expr, names, aliases)[0]
 
 
-def _write(expr: Expr, names: Mapping[str, str]) -> tuple[str, int]:
+def _write(expr: Expr, names: Mapping[str, str], aliases: Mapping[Expr, str]) -> tuple[str, int]:
+    if expr in aliases:
+        return aliases[expr], ATOM
+
     def part(inner: Expr, least: int) -> str:
-        text, precedence = _write(inner, names)
+        text, precedence = _write(inner, names, aliases)
         return text if precedence >= least else f"({text})"
 
     match expr:
@@ -235,6 +222,46 @@ def is_int(value: object) -> bool:
     return type(value) is int
 
 
+def parts(expr: Expr) -> Iterator[Expr]:
+    """The expression and all within it."""
+    yield expr
+    match expr:
+        case Binary(_, left, right):
+            yield from parts(left)
+            yield from parts(right)
+        case Not(operand):
+            yield from parts(operand)
+        case If(condition, then, otherwise):
+            for part in (condition, then, otherwise):
+                yield from parts(part)
+        case Item(base, index):
+            yield from parts(base)
+            yield from parts(index)
+        case Apply(_, inner) | Tuple(inner):
+            for part in inner:
+                yield from parts(part)
+
+
+def substitute(expr: Expr, given: Mapping[str, Expr]) -> Expr:
+    """The expression with variables replaced."""
+    match expr:
+        case Var(name):
+            return given.get(name, expr)
+        case Binary(sign, left, right):
+            return simplify(Binary(sign, substitute(left, given), substitute(right, given)))
+        case Not(operand):
+            return Not(substitute(operand, given))
+        case If(condition, then, otherwise):
+            return If(substitute(condition, given), substitute(then, given), substitute(otherwise, given))
+        case Item(base, index):
+            return Item(substitute(base, given), substitute(index, given))
+        case Apply(function, inner):
+            return Apply(function, tuple(substitute(p, given) for p in inner))
+        case Tuple(inner):
+            return Tuple(tuple(substitute(p, given) for p in inner))
+    return expr
+
+
 def simplify(expr: Expr) -> Expr:
     """Without additions of 0 and multiplications by 1, and with constants worked out."""
     if not isinstance(expr, Binary):
@@ -247,6 +274,8 @@ def simplify(expr: Expr) -> Expr:
     if expr.operator == "+":
         if left == Const(0):
             return right
+        if left == right:
+            return simplify(Binary("*", Const(2), left))
         if isinstance(right, Const) and is_int(right.value) and right.value < 0:  # type: ignore[operator]
             return Binary("-", left, Const(-right.value))  # type: ignore[operator]
     if expr.operator == "*":
@@ -256,8 +285,14 @@ def simplify(expr: Expr) -> Expr:
             return left
         if Const(0) in (left, right):
             return Const(0)
-    if expr.operator == "//" and right == Const(1):
-        return left
+    if expr.operator == "//":
+        if right == Const(1):
+            return left
+        match left, right:
+            case Binary("*", factor, Const(int(times))), Const(int(parts)) if parts and times % parts == 0:
+                return simplify(Binary("*", Const(times // parts), factor))
+            case Binary("*", Const(int(times)), factor), Const(int(parts)) if parts and times % parts == 0:
+                return simplify(Binary("*", Const(times // parts), factor))
     return Binary(expr.operator, left, right)
 
 
@@ -271,8 +306,8 @@ def translate(value: tree.Value, names: Mapping[str, Expr]) -> Expr | None:
     """
 
     def all_of(*values: tree.Value) -> list[Expr] | None:
-        found = [translate(v, names) for v in values]
-        return None if None in found else [f for f in found if f is not None]
+        every = [translate(v, names) for v in values]
+        return None if None in every else [e for e in every if e is not None]
 
     match value:
         case tree.Literal():
@@ -284,34 +319,34 @@ def translate(value: tree.Value, names: Mapping[str, Expr]) -> Expr | None:
         case tree.Attribute(base=tree.Name(name="it"), name="channels"):
             return names.get("it.channels")
         case tree.ListValue():
-            parts = all_of(*value.items)
-            return None if parts is None else Tuple(tuple(parts))
+            found = all_of(*value.items)
+            return None if found is None else Tuple(tuple(found))
         case tree.Unary():
             operand = translate(value.operand, names)
             if operand is None or value.operator == "+":
                 return operand
             return Not(operand) if value.operator == "not" else simplify(Binary("-", Const(0), operand))
         case tree.Binary():
-            parts = all_of(value.left, value.right)
+            found = all_of(value.left, value.right)
             # The spec's exact division of ints is Python's //; a fraction is found out when the values are compared.
-            return None if parts is None else Binary("//" if value.operator == "/" else value.operator, *parts)
+            return None if found is None else Binary("//" if value.operator == "/" else value.operator, *found)
         case tree.Conditional():
-            parts = all_of(value.condition, value.then, value.otherwise)
-            return None if parts is None else If(*parts)
+            found = all_of(value.condition, value.then, value.otherwise)
+            return None if found is None else If(*found)
         case tree.Index():
-            parts = all_of(value.base, value.index)
-            return None if parts is None else Item(*parts)
+            found = all_of(value.base, value.index)
+            return None if found is None else Item(*found)
         case tree.Range():
-            parts = all_of(value.start, value.stop)
-            if parts is None:
+            found = all_of(value.start, value.stop)
+            if found is None:
                 return None
-            start, stop = parts[0], simplify(Binary("+", parts[1], Const(1))) if value.inclusive else parts[1]
+            start, stop = found[0], simplify(Binary("+", found[1], Const(1))) if value.inclusive else found[1]
             return Apply("range", (stop,) if start == Const(0) else (start, stop))
         case tree.Apply():
-            parts = all_of(*[a.value for a in value.arguments])
-            if parts is None or value.function.name not in FUNCTIONS:
+            found = all_of(*[a.value for a in value.arguments])
+            if found is None or value.function.name not in FUNCTIONS:
                 return None
-            return Apply(value.function.name, tuple(parts))
+            return Apply(value.function.name, tuple(found))
     return None
 
 
@@ -327,16 +362,15 @@ class Frame:
 
     count: int
     values: dict[str, list[object]] = field(default_factory=dict)
-    _rows: dict[object, Expr] = field(default_factory=dict)
+    running: dict[str, list[object]] = field(default_factory=dict)
+    """Variables that change on the way, which only stand for what flows."""
 
     def env(self, lane: int) -> Env:
-        return lambda name: self.values[name][lane]
+        return lambda name: (self.values[name] if name in self.values else self.running[name])[lane]
 
     def row(self, expr: Expr) -> list[object] | None:
         """The values of an expression, one a lane; None where one has none."""
         try:
-            if isinstance(expr, Var):
-                return self.values[expr.name]
             return [evaluate(expr, self.env(i)) for i in range(self.count)]
         except MISTAKES:
             return None
@@ -374,10 +408,14 @@ class Frame:
             if first and value % first == 0:
                 guesses.append(Binary("//", variable, Const(value // first)))
             guesses.append(simplify(Binary("+", variable, Const(first - value))))
-        for i, (a, _) in enumerate(ints):
-            for b, _ in ints[i + 1 :]:
+        for i, (a, a_values) in enumerate(ints):
+            for b, b_values in ints[i + 1 :]:
                 guesses += [Binary("+", a, b), Binary("*", a, b), Binary("-", a, b), Binary("-", b, a)]
                 guesses += [Binary("//", a, b), Binary("//", b, a)]
+                for one, other, ones, others in ((a, b, a_values, b_values), (b, a, b_values, a_values)):
+                    rest: Any = first - ones[0]  # type: ignore[operator]
+                    if rest and others[0] and rest % others[0] == 0:  # type: ignore[operator]
+                        guesses.append(Binary("+", one, Binary("*", Const(rest // others[0]), other)))  # type: ignore[operator]
         for guess in guesses:
             if self.agrees(guess, row):
                 return guess

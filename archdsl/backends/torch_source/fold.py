@@ -98,13 +98,19 @@ class Folder:
 
     inline: frozenset[object]
     unrolled: set[tuple[int, Way]] = field(default_factory=set)
+    flat: set[object] = field(default_factory=set)
+    """Scopes whose loops are written out always."""
+    is_flat: bool = False
     by_position: bool = False
     """Whether sites count for nothing: the steps of all lanes are alike already, one by one."""
 
     def fold_cells(self, cells: Sequence[Cell], group: Group, way: Way = ()) -> list[Entry]:
         """The entries of calls of one body. Raises Unlike where their steps do not fit together."""
         regions = [] if self.by_position else cells[0].syntax.regions
-        return self.fold(regions, group, [c.steps for c in cells], way)
+        around, self.is_flat = self.is_flat, cells[0].key in self.flat
+        entries = self.fold(regions, group, [c.steps for c in cells], way)
+        self.is_flat = around
+        return entries
 
     def fold(self, regions: Sequence[Region], group: Group, lanes: Sequence[Sequence[Step]], way: Way) -> list[Entry]:
         found: dict[tuple[int, object], dict[int, list[Step]]] = {}
@@ -184,7 +190,7 @@ class Folder:
             inner = Group(len(lanes), group, lanes)
             body = self.fold(regions, inner, [rounds[i][0] for i in lanes], way)
             return [Choice(group, [Branch(inner, body)])]
-        if (id(region), way) in self.unrolled or self._short(counts, rounds):
+        if self.is_flat or (id(region), way) in self.unrolled or self._short(counts, rounds):
             if min(counts) != max(counts):
                 raise Unlike
             entries: list[Entry] = []

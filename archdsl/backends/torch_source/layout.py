@@ -185,6 +185,8 @@ def docstring(text: str, indent: int) -> list[str]:
         " ".join(p.split(" ")) for p in text.replace("\r\n", "\n").replace("\t", " ").strip(" \n").split("\n")
     ]
     lines = [escaped(p.strip(" ")).replace('"""', '\\"\\"\\"') for p in paragraphs]
+    if lines[0].startswith('"'):
+        lines[0] = "\\" + lines[0]
     if len(lines) == 1 and indent + len(lines[0]) + 6 <= WIDTH:
         only = lines[0]
         return [f'{pad}"""{only[:-1]}\\""""' if only.endswith('"') else f'{pad}"""{only}"""'] if only else []
@@ -198,6 +200,11 @@ def docstring(text: str, indent: int) -> list[str]:
                 *textwrap.wrap(" ".join(parts[1:]), WIDTH - indent, break_long_words=False, break_on_hyphens=False),
             ]
         wrapped += parts or [""]
+    if len(wrapped) == 1:  # one line with its quotes would be too long, and formatters would join them
+        first, _, last = wrapped[0].rpartition(" ")
+        if not first:
+            return [f'{pad}"""{last}"""']
+        wrapped = [first, last]
     body = [pad + line if line else "" for line in wrapped[1:]]
     return [f'{pad}"""{wrapped[0]}', *body, f'{pad}"""']
 

@@ -75,6 +75,20 @@ class Heading:
     names: list[Var] = field(default_factory=list)
     over: Expr | None = None
     columns: list[tuple[Var, Expr]] = field(default_factory=list)
+    running: Running | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A number that changes on the way, as the channels do: a variable of the constructor.
+
+    It is `first` before the loop or condition, and the one of `after` at the end of a round or branch.
+    """
+
+    variable: Var
+    first: Expr | None
+    after: list[Expr | None]
+    used: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -89,6 +103,9 @@ class Plan:
     made: dict[Leaf, Made] = field(default_factory=dict)
     conditions: dict[Choice, list[Expr]] = field(default_factory=dict)
     headings: dict[Loop, Heading] = field(default_factory=dict)
+    running: dict[Choice, list[Running]] = field(default_factory=dict)
+    lets: dict[str, Expr] = field(default_factory=dict)
+    """Values that the spec gives a name."""
     output: Expr | None = None
     """The channels that come out, where they are a function of the parameters."""
 
@@ -126,6 +143,7 @@ class Planner:
     parameters: dict[str, Parameter] = field(default_factory=dict)
     used: dict[str, None] = field(default_factory=dict)
     recent: list[Expr] = field(default_factory=list)
+    running: dict[str, Running] = field(default_factory=dict)
     recursive: list[tuple[Leaf, list[Expr | None], Names]] = field(default_factory=list)
     channels: dict[Value, Expr] = field(default_factory=dict)
     by_position: bool = False
@@ -147,7 +165,7 @@ class Planner:
                     self.channels[value] = expr
             self.actions(plan.flow.actions, names)
             if len(plan.flow.outputs) == 1:
-                plan.output = self.channels.get(plan.flow.outputs[0])
+                plan.output = self.value_channels(plan.flow.outputs[0])
         self.close_recursion()
         plan.parameters = [p for n, p in self.parameters.items() if n in self.used]
         for cell, number in zip(cells, range(len(cells)), strict=True):
@@ -197,16 +215,26 @@ class Planner:
         return None
 
     def names_of(self, cell: Cell) -> Names:
+        """The names in sight in a cell: its block's parameters, and the `let`s of the bodies around it."""
         owner = _owner(cell)
         known: dict[str, Expr] = {}
         if owner.definition is not None:
             for parameter in owner.definition.syntax.parameters:
-                if parameter.name.name in self.parameters:
-                    known[parameter.name.name] = Var(parameter.name.name)
+                name = parameter.name.name
+                if name in self.parameters:
+                    values = self.parameters[name].values
+                    same = ex.constant(values) and not isinstance(values[0], tuple)
+                    known[name] = Const(values[0]) if same else Var(name)
         inflow = self.input_channels(0) if cell.inputs else None
         if inflow is not None:
             known["it.channels"] = inflow
-        return Names(known, cell.syntax).with_lets()
+        names = Names(known, cell.syntax).with_lets()
+        above = cell
+        while above.scope is not owner and above.parent is not None:
+            above = above.parent
+            names = Names(names.known, above.syntax).with_lets()
+        self.plan.lets = {n: e for n, e in names.known.items() if n not in self.parameters and n != "it.channels"}
+        return Names(names.known, cell.syntax)
 
     def frame(self, group: Group) -> Frame:
         if group not in self.frames:
@@ -217,8 +245,16 @@ class Planner:
         return self.frames[group]
 
     def keep(self, expr: Expr) -> Expr:
-        for name in ex.variables(expr):
+        names = list(ex.variables(expr))
+        for name in names:
             self.used[name] = None
+            if name in self.running and not self.running[name].used:
+                self.running[name].used = True
+                for part in (self.running[name].first, *self.running[name].after):
+                    if part is not None:
+                        self.keep(part)
+        if any("@" in name for name in names):
+            return expr
         if not isinstance(expr, Const | Var) and expr not in self.recent:
             self.recent = [expr, *self.recent[:15]]
         return expr
@@ -250,20 +286,50 @@ class Planner:
                 case Call():
                     if action.optional is not None:
                         self.condition(action.optional, names)
-                    flows = [self.value_channels(v, action.leaf.group) for v in action.inputs]
+                    flows = [self.value_channels(v) for v in action.inputs]
                     out = self.leaf(action.leaf, flows, names)
-                    if out is not None and len(action.outputs) == 1 and action.optional is None:
+                    if action.optional is not None and out is not None and flows[0] is not None:
+                        out = ex.If(self.plan.conditions[action.optional][0], out, flows[0])
+                    if out is not None and len(action.outputs) == 1 and self.is_right(action.outputs[0], out):
                         self.channels[action.outputs[0]] = out
                 case Decision():
                     self.condition(action.choice, names)
                     for inner in action.branches:
                         self.actions(inner, names)
+                    self.join_channels(action)
                 case Rounds():
                     self.actions(action.body, self.heading(action.loop, names))
 
-    def value_channels(self, value: Value, group: Group) -> Expr | None:
+    def join_channels(self, decision: Decision) -> None:
+        """The channels of what a condition joins: a variable of the constructor where no one expression says them."""
+        group = decision.places[0].group.around
+        assert group is not None
+        for join in decision.joins:
+            if self.value_channels(join.value) is not None:
+                continue
+            row = self.channel_row(join.value)
+            after = [self.value_channels(v) if v is not None else None for v in join.branches]
+            first = self.value_channels(join.passed) if join.passed is not None else None
+            known = all(e is not None for e, v in zip(after, join.branches, strict=True) if v is not None)
+            if None in row or not known or (join.passed is not None and first is None):
+                continue
+            variable = Var(f"channels@{id(join)}")
+            self.frame(group).running[variable.name] = list(row)
+            running = Running(variable, first, after)
+            self.running[variable.name] = running
+            self.plan.running.setdefault(decision.choice, []).append(running)
+            self.channels[join.value] = variable
+
+    def channel_row(self, value: Value) -> list[object]:
+        return [self.graph.shape(t)[0] if t is not None else None for t in value.row]
+
+    def is_right(self, value: Value, expr: Expr) -> bool:
+        assert value.place is not None
+        return self.frame(value.place.group).agrees(expr, self.channel_row(value))
+
+    def value_channels(self, value: Value) -> Expr | None:
         if value not in self.channels and value.place is not None:
-            row = [self.graph.shape(t)[0] if t is not None else None for t in value.row]
+            row = self.channel_row(value)
             found = None if None in row else self.frame(value.place.group).find(row, self.recent)
             if found is not None:
                 self.channels[value] = found
@@ -300,8 +366,8 @@ class Planner:
             total = [ex.simplify(Binary("+", total[0], flow))]
         if made is not None and made.plan is not None and made.plan.output is not None:
             passed = {n: a for n, a in zip([p.name for p in made.plan.parameters], more, strict=False)}
-            more.insert(0, substitute(made.plan.output, passed))
-        return self.result(leaf.group, [s.outputs[0] for s in steps], [*known[:1], *more, *total, *hints])
+            more.insert(0, ex.substitute(made.plan.output, passed))
+        return self.result(leaf.group, [s.outputs[0] for s in steps], [*more, *total, *known, *hints])
 
     def result(self, group: Group, tensors: Sequence[Tensor], hints: Sequence[Expr] = ()) -> Expr | None:
         row = [self.graph.shape(t)[0] for t in tensors]
@@ -607,6 +673,8 @@ class Planner:
         for count in loop.counts:
             tuples.append(tuple(row[lane : lane + count]))
             lane += count
+        if loop.group.around is None and loop.group.count == 1 and len(heading.names) > 0:
+            raise Irregular(loop)
         over = self.resolve(tuples, group.around, [heading.over] if heading.over is not None else [], name + "s")
         variable = Var(f"{name}@{id(loop)}.{len(heading.columns)}")
         heading.columns.append((variable, over))
@@ -642,7 +710,7 @@ class Planner:
         over: Expr | None = None
         variables: list[Var] = []
         if isinstance(statement, tree.For):
-            over = ex.translate(statement.values, names.known)
+            over = self.numbered(statement, ex.translate(statement.values, names.known), index, known)
             rounds = frame.row(over) if over is not None else None
             if over is None or rounds is None or [len(r) for r in rounds if isinstance(r, tuple)] != loop.counts:
                 over = None
@@ -650,10 +718,21 @@ class Planner:
                 flat = [value for r in rounds if isinstance(r, tuple) for value in r]
                 variables = self.bind(statement, flat, loop, known)
                 hints = [length(over)]
+        known = {n: e for n, e in known.items() if e is not None}
         inner.values[index.name] = list(loop.inner.rounds)
         count_expr = self.resolve(list(loop.counts), loop.group, hints, "count")
         self.plan.headings[loop] = Heading(count_expr, index, variables, over if variables else None)
         return Names(known, names.syntax)
+
+    @staticmethod
+    def numbered(statement: tree.For, over: Expr | None, index: Var, known: dict[str, Expr]) -> Expr | None:
+        """Lets the variable of a `for` over a range be the index plus where it starts."""
+        match over:
+            case ex.Apply("range", (_,)) if len(statement.names) == 1:
+                known[statement.names[0].name] = index
+            case ex.Apply("range", (start, _)) if len(statement.names) == 1:
+                known[statement.names[0].name] = ex.simplify(Binary("+", index, start))
+        return over
 
     def bind(self, statement: tree.For, flat: list[object], loop: Loop, known: dict[str, Expr]) -> list[Var]:
         """The variables of a `for`, with their values in all rounds."""
@@ -664,6 +743,10 @@ class Planner:
         if count > 1 and not all(isinstance(v, tuple) and len(v) == count for v in flat):
             return []
         variables: list[Var] = []
+        if count == 1 and statement.names[0].name in known and any(
+            "index@" in n for n in ex.variables(known[statement.names[0].name])
+        ):
+            return []
         for i, name in enumerate(statement.names):
             variable = Var(f"{name.name}@{id(loop)}")
             row = flat if count == 1 else [v[i] for v in flat if isinstance(v, tuple)]
@@ -775,18 +858,6 @@ def length(over: Expr) -> Expr:
     return ex.Apply("len", (over,))
 
 
-def substitute(expr: Expr, given: Mapping[str, Expr]) -> Expr:
-    """The expression with variables replaced."""
-    match expr:
-        case Var(name):
-            return given.get(name, expr)
-        case Binary(sign, left, right):
-            return ex.simplify(Binary(sign, substitute(left, given), substitute(right, given)))
-        case ex.Item(base, index):
-            return ex.Item(substitute(base, given), substitute(index, given))
-    return expr
-
-
 def argument_names(constructor: str) -> Sequence[str]:
     return next((names for part, names in ARGUMENT_NAMES.items() if part in constructor), ())
 
@@ -824,16 +895,25 @@ def inner_cells(leaf: Leaf) -> list[Cell]:
     return [s.member for s in leaf.steps if isinstance(s.member, Cell)]
 
 
-def _lasts(loop: Loop) -> list[Step]:
-    """The last step of each lane's loop, where its body ends in one operation or scope."""
-    last = loop.body[-1]
-    if not isinstance(last, Leaf):
-        return []
-    found: list[Step] = []
-    lane = 0
-    for count in loop.counts:
-        lane += count
-        found.append(last.steps[lane - 1])
+def rounds_of(loop: Loop) -> list[list[Step]]:
+    """The first and last step of each round of a loop whose body is a sequence."""
+    found: list[list[Step]] = [[] for _ in range(loop.inner.count)]
+
+    def visit(entries: Sequence[Entry], lanes: Sequence[Sequence[int]]) -> None:
+        """`lanes` are the rounds that each lane of the entries' group belongs to."""
+        for entry in entries:
+            match entry:
+                case Leaf():
+                    for lane, step in enumerate(entry.steps):
+                        for place in lanes[lane]:
+                            found[place].append(step)
+                case Loop():
+                    visit(entry.body, [lanes[a] for a in entry.inner.above])
+                case Choice():
+                    for branch in entry.branches:
+                        visit(branch.body, [lanes[a] for a in branch.inner.above])
+
+    visit(loop.body, [[i] for i in range(loop.inner.count)])
     return found
 
 

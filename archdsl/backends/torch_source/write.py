@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import string
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -14,7 +16,7 @@ from archdsl.backends.torch_source.flow import Call, Decision, Rounds, Value
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop
 from archdsl.backends.torch_source.inplace import InPlace
 from archdsl.backends.torch_source.names import RESERVED, camel, identifier, is_attribute, is_owned, unique
-from archdsl.backends.torch_source.plan import Made, Parameter, Plan, is_labelled
+from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, is_labelled
 from archdsl.backends.torch_source.variables import Assign, Composer, Copy, Each, Layout, Statement, When
 from archdsl.graph import Graph, Node
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
@@ -74,7 +76,11 @@ class ClassWriter:
     lines: list[str] = field(default_factory=list)
     depth: int = 8
     members: int = 0
-    tensors: set[str] = field(default_factory=set)
+    aliases: dict[Expr, str] = field(default_factory=dict)
+    """Expressions that have a variable of their own in the constructor."""
+    late_names: set[str] = field(default_factory=set)
+    late: set[str] = field(default_factory=set)
+    """Variables of the constructor that change on the way."""
 
     # ------------------------------------------------------------ the class
 
@@ -89,11 +95,15 @@ class ClassWriter:
             forward = self.prepare_forward()
             self.line("super().__init__()")
             self.model_factory()
+            self.name_lets()
             at = len(self.lines)
             self.construct(plan.entries)
             body = forward()
-            stores = [f"{' ' * 8}self.{name} = {text}" for name, text in self.stored.items()]
-            self.lines[at:at] = stores
+            late = {n: t for n, t in self.stored.items() if self.late.intersection(re.findall(r"\w+", t))}
+            early = [f"self.{name} = {text}" for name, text in self.stored.items() if name not in late]
+            self.lines[at:at] = [line for text in early for line in layout.statement(text, 8)]
+            for name, text in late.items():
+                self.line(f"self.{name} = {text}")
         else:
             body = []
             self.sequence()
@@ -171,7 +181,21 @@ class ClassWriter:
         self.depth += 4
 
     def text(self, expr: Expr) -> str:
-        return ex.write(expr, self.names)
+        return ex.write(expr, self.names, self.aliases)
+
+    def name_lets(self) -> None:
+        """A variable for each value that the spec names and the class needs more than once."""
+        plan = self.plan
+        used = [e for m in plan.made.values() for _, e in m.arguments]
+        used += [e for found in plan.conditions.values() for e in found]
+        used += [e for found in plan.running.values() for r in found if r.used for e in (r.first, *r.after) if e is not None]
+        counts = Counter(part for expr in used for part in ex.parts(expr) if not isinstance(part, Const | Var))
+        for name, expr in plan.lets.items():
+            if counts[expr] > 1 and expr not in self.aliases and all(v in self.names for v in ex.variables(expr)):
+                variable = unique(identifier(name), self.locals)
+                self.line(f"{variable} = {self.text(expr)}")
+                self.locals.add(variable)
+                self.aliases[expr] = variable
 
     def construct(self, entries: Sequence[Entry]) -> None:
         """The members of a class with a `forward`, or of an nn.Sequential whose members have names."""
@@ -181,13 +205,48 @@ class ClassWriter:
                     self.member(entry, None)
                 case Loop():
                     if any(self.has_member(leaf) for leaf in _leaves(entry.body)):
-                        self.head(f"for {self.loop_head(entry)}:")
+                        self.enter(entry)
                         self.construct(entry.body)
-                        self.depth -= 4
+                        self.leave(entry)
                     else:
                         self.construct(entry.body)
                 case Choice():
                     self.construct_choice(entry)
+
+    def enter(self, loop: Loop) -> None:
+        """The head of a loop of the constructor, and before it the number that runs through it."""
+        running = self.plan.headings[loop].running
+        if running is not None and running.used:
+            assert running.first is not None
+            first = running.first
+            if isinstance(first, Var) and first.name in self.late_names:
+                self.names[running.variable.name] = self.names[first.name]
+            else:
+                self.name_running(running, "in_channels")
+                self.line(f"{self.names[running.variable.name]} = {self.text(first)}")
+            self.late_names.add(running.variable.name)
+        self.head(f"for {self.loop_head(loop)}:")
+
+    def leave(self, loop: Loop) -> None:
+        running = self.plan.headings[loop].running
+        if running is not None and running.used and not self.counted_within(loop, running):
+            assert running.after[0] is not None
+            self.line(f"{self.names[running.variable.name]} = {self.text(running.after[0])}")
+        self.depth -= 4
+
+    def counted_within(self, loop: Loop, running: Running) -> bool:
+        """Whether a loop inside leaves the number as it is to be."""
+        for inner in _loops(loop.body):
+            other = self.plan.headings[inner].running
+            if other is not None and other.used and other.after == running.after and min(inner.counts) > 0:
+                return self.names[other.variable.name] == self.names[running.variable.name]
+        return False
+
+    def name_running(self, running: Running, name: str) -> None:
+        found = unique(name, self.locals)
+        self.locals.add(found)
+        self.late.add(found)
+        self.names[running.variable.name] = found
 
     def has_member(self, leaf: Leaf) -> bool:
         made = self.plan.made[leaf]
@@ -202,19 +261,25 @@ class ClassWriter:
             return
         conditions = self.plan.conditions[choice]
         flags = self.flags.get(choice)
+        running = [r for r in self.plan.running.get(choice, ()) if r.used]
+        for number in running:
+            self.name_running(number, "channels")
+            if number.first is not None:
+                self.line(f"{self.names[number.variable.name]} = {self.text(number.first)}")
         first = True
-        for number, (branch, condition) in enumerate(zip(choice.branches, conditions, strict=True)):
-            if not any(self.has_member(leaf) for leaf in _leaves(branch.body)):
+        for place, (branch, condition) in enumerate(zip(choice.branches, conditions, strict=True)):
+            if not running and not any(self.has_member(leaf) for leaf in _leaves(branch.body)):
                 continue
             test = self.text(condition)
-            if flags is not None and flags[number]:
-                test = flags[number]
-            if condition == Const(True) and not first:
-                self.head("else:")
-            else:
-                self.head(f"{'if' if first else 'elif'} {test}:")
+            if flags is not None and flags[place] and not self.late.intersection(re.findall(r"\w+", test)):
+                test = flags[place]
+            self.head("else:" if condition == Const(True) and not first else f"{'if' if first else 'elif'} {test}:")
             first = False
             self.construct(branch.body)
+            for number in running:
+                after = number.after[place]
+                if after is not None:
+                    self.line(f"{self.names[number.variable.name]} = {self.text(after)}")
             self.depth -= 4
 
     optional: set[Choice] = field(default_factory=set)
@@ -397,7 +462,7 @@ class ClassWriter:
 
     def items(self, entries: Sequence[Entry]) -> list[str]:
         """The arguments of nn.Sequential. What is no expression is gathered in a list by statements before."""
-        if not all(map(_is_item, entries)):
+        if not all(map(self.is_item, entries)):
             return [f"*{self.gathered(entries)}"]
         found: list[str] = []
         for entry in entries:
@@ -409,6 +474,14 @@ class ClassWriter:
                 found.append(f"*({self.module(entry.body[0])} for {head})")
         return found
 
+    def is_item(self, entry: Entry) -> bool:
+        """Whether it is an expression among the arguments of nn.Sequential."""
+        if isinstance(entry, Loop):
+            running = self.plan.headings[entry].running
+            plain = running is None or not running.used
+            return plain and len(entry.body) == 1 and isinstance(entry.body[0], Leaf)
+        return isinstance(entry, Leaf)
+
     def gathered(self, entries: Sequence[Entry]) -> str:
         name = unique("layers", self.locals)
         self.locals.add(name)
@@ -418,7 +491,7 @@ class ClassWriter:
     def gather(self, entries: Sequence[Entry], name: str, start: bool) -> None:
         run: list[Entry] = []
         for entry in [*entries, None]:
-            if entry is not None and _is_item(entry):
+            if entry is not None and self.is_item(entry):
                 run.append(entry)
                 continue
             if run or start:
@@ -432,9 +505,9 @@ class ClassWriter:
                 start = False
                 run = []
             if isinstance(entry, Loop):
-                self.head(f"for {self.loop_head(entry)}:")
+                self.enter(entry)
                 self.gather(entry.body, name, False)
-                self.depth -= 4
+                self.leave(entry)
             elif isinstance(entry, Choice):
                 for number, (branch, condition) in enumerate(
                     zip(entry.branches, self.plan.conditions[entry], strict=True)
@@ -447,13 +520,14 @@ class ClassWriter:
     def sequence(self) -> None:
         """The constructor of a class that is an nn.Sequential."""
         if all(c.positional for c in self.plan.cells):
-            if self.is_model:
-                self.model_factory()
+            self.model_factory()
+            self.name_lets()
             items = self.items(self.plan.entries)
             self.line(f"super().__init__({', '.join(items)})")
             return
         self.line("super().__init__()")
         self.model_factory()
+        self.name_lets()
         self.construct(self.plan.entries)
 
     # ------------------------------------------------------------ loops
@@ -624,7 +698,7 @@ class ClassWriter:
         if isinstance(form, FunctionForm):
             if form.helper is not None:
                 self.file.helper(form.helper)
-            values = {name or "": self.forward_text(e) for name, e in made.arguments}
+            values = {name or "": self.forward_text(e, name or "value") for name, e in made.arguments}
             if call.leaf.steps[0].sized:
                 *operands, (sized, _) = operands
                 values["size"] = f"{sized}.shape[2:]"
@@ -635,14 +709,30 @@ class ClassWriter:
         inside = ", ".join(text for text, _ in operands)
         return f"{self.forward_access(call.leaf)}({inside})", "atom"
 
-    def forward_text(self, expr: Expr) -> str:
-        """An expression in `forward`: parameters are attributes there."""
-        return ex.write(expr, self.forward_names(expr))
+    def forward_text(self, expr: Expr, name: str = "") -> str:
+        """An expression in `forward`: parameters are attributes there, and what is made of them is one itself."""
+        used = set(ex.variables(expr))
+        if not used or isinstance(expr, Var) or not name or any(self.is_of_loop(v) for v in used):
+            return ex.write(expr, self.forward_names(expr))
+        text = self.text(expr)
+        for attribute, stored in self.stored.items():
+            if stored == text:
+                return f"self.{attribute}"
+        attribute = unique(name, self.taken)
+        self.taken.add(attribute)
+        self.stored[attribute] = text
+        return f"self.{attribute}"
+
+    def is_of_loop(self, name: str) -> bool:
+        return "@" in name and name not in self.running_names
 
     def forward_names(self, expr: Expr) -> dict[str, str]:
         names: dict[str, str] = {}
         for name in ex.variables(expr):
-            names[name] = self.loop_names[name] if name in self.loop_names else f"self.{self.store(name)}"
+            if "@" in name and name not in self.running_names:
+                names[name] = self.loop_names.get(name, "i")
+            else:
+                names[name] = f"self.{self.store(name)}"
         return names
 
     loop_names: dict[str, str] = field(default_factory=dict)
@@ -656,6 +746,10 @@ class ClassWriter:
         self.taken.add(name)
         self.stored[name] = text
         return name
+
+    @property
+    def running_names(self) -> set[str]:
+        return {r.variable.name for found in self.plan.running.values() for r in found}
 
     def forward_access(self, leaf: Leaf) -> str:
         if leaf in self.loop_members:
@@ -961,10 +1055,6 @@ def _attribute_base(leaf: Leaf) -> str:
     member = leaf.steps[0].member
     name = member.operation.name if isinstance(member, Node) else member.scope.name
     return name if is_attribute(name) else f"{identifier(name, 'part').strip('_')}_part"
-
-
-def _is_item(entry: Entry) -> bool:
-    return isinstance(entry, Leaf) or (isinstance(entry, Loop) and len(entry.body) == 1 and isinstance(entry.body[0], Leaf))
 
 
 def _line(call: Call) -> int:

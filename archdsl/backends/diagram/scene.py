@@ -1,0 +1,176 @@
+"""A finished drawing as shapes with coordinates: what TikZ is written from, and how our own figures reach Graphviz."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from archdsl.backends.diagram.theme import FONT
+from archdsl.diagnostics import visible
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Pen:
+    """The looks of a line and of what it surrounds: colours as `#rrggbb` or empty for none, the width in points."""
+
+    stroke: str = ""
+    fill: str = ""
+    width: float = 1.0
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Polygon:
+    """A closed shape, or, where not `closed`, a line along its corners."""
+
+    points: tuple[Point, ...]
+    pen: Pen
+    closed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Cubic Bézier pieces: a start, then two control points and an end for each. Filled where its pen has a fill."""
+
+    points: tuple[Point, ...]
+    pen: Pen
+
+
+@dataclass(frozen=True, slots=True)
+class Ellipse:
+    """`radii` along x and y."""
+
+    centre: Point
+    radii: Point
+    pen: Pen
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A line of text, centred on x, its baseline at y; `width` is the room that it was given, in points."""
+
+    at: Point
+    text: str
+    size: float
+    color: str
+    bold: bool = False
+    width: float = 0.0
+
+
+Shape = Polygon | Curve | Ellipse | Text
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Shapes in the order of painting, within `bounds` (left, bottom, right, top, in points); y grows upwards."""
+
+    shapes: tuple[Shape, ...]
+    bounds: tuple[float, float, float, float]
+
+
+# ---------------------------------------------------------------- from a layout of Graphviz
+
+
+def from_layout(text: str | bytes) -> Scene:
+    """The scene of a drawing that Graphviz gave as JSON."""
+    layout = json.loads(text)
+    left, bottom, right, top = map(float, layout["bb"].split(","))
+    objects, edges = layout.get("objects", []), layout.get("edges", [])
+    frames = [o for o in objects if "nodes" in o or "subgraphs" in o or o["name"].startswith("cluster")]
+    boxes = [o for o in objects if o not in frames]
+    shapes: list[Shape] = []
+    for thing in [layout, *frames, *edges, *boxes]:
+        for part in ("_draw_", "_hdraw_", "_ldraw_"):
+            shapes += _shapes(thing.get(part, ()))
+    return Scene(tuple(shapes), (left, bottom, right, top))
+
+
+def _shapes(operations: Iterable[dict[str, Any]]) -> Iterator[Shape]:
+    """The shapes of a list of xdot operations, which set a state and paint with it."""
+    stroke, fill, width, dashed, size, bold = "", "", 1.0, False, 9.0, False
+    for op in operations:
+        match op["op"]:
+            case "c":
+                stroke = _color(op["color"])
+            case "C":
+                fill = _color(op["color"])
+            case "S":
+                style = op["style"]
+                if style.startswith("setlinewidth("):
+                    width = float(style[13:-1])
+                else:
+                    dashed = style == "dashed"
+            case "F":
+                size = op["size"]
+            case "t":
+                bold = bool(op["fontchar"] & 1)
+            case "T":
+                x, y = op["pt"]
+                middle = x + {"l": 0.5, "c": 0.0, "r": -0.5}[op["align"]] * op["width"]
+                yield Text((middle, y), op["text"], size, stroke, bold, op["width"])
+            case "P" | "p" | "L" as kind:
+                pen = Pen(stroke, fill if kind == "P" else "", width, dashed)
+                yield Polygon(tuple((x, y) for x, y in op["points"]), pen, kind != "L")
+            case "B" | "b" as kind:
+                # In Graphviz's JSON the capital is the filled one; in xdot's text it is the other.
+                pen = Pen(stroke, fill if kind == "B" else "", width, dashed)
+                yield Curve(tuple((x, y) for x, y in op["points"]), pen)
+            case "E" | "e" as kind:
+                x, y, w, h = op["rect"]
+                yield Ellipse((x, y), (w, h), Pen(stroke, fill if kind == "E" else "", width, dashed))
+            case _:
+                pass
+
+
+def _color(text: str) -> str:
+    """`#rrggbb`, empty for a transparent colour."""
+    if not text.startswith("#"):
+        return {"black": "#000000", "white": "#ffffff"}.get(text, "")
+    return "" if len(text) == 9 and text.endswith("00") else text[:7]
+
+
+# ---------------------------------------------------------------- to Graphviz
+
+
+def to_xdot(scene: Scene) -> str:
+    """The scene in the language in which Graphviz takes a background; no text of it can leave its place."""
+    return " ".join(piece for shape in scene.shapes for piece in _xdot(shape))
+
+
+def _xdot(shape: Shape) -> Iterator[str]:
+    match shape:
+        case Text():
+            yield f"F {shape.size:g} {_counted(FONT)}"
+            yield f"t {1 if shape.bold else 0} c {_counted(shape.color)}"
+            x, y = shape.at
+            yield f"T {x:.2f} {y:.2f} 0 {shape.width:.2f} {_counted(shape.text)}"
+        case Ellipse():
+            yield _pen(shape.pen)
+            (x, y), (w, h) = shape.centre, shape.radii
+            yield f"{'E' if shape.pen.fill else 'e'} {x:.2f} {y:.2f} {w:.2f} {h:.2f}"
+        case Polygon() | Curve():
+            yield _pen(shape.pen)
+            if isinstance(shape, Curve):
+                letter = "b" if shape.pen.fill else "B"
+            else:
+                letter = "L" if not shape.closed else "P" if shape.pen.fill else "p"
+            points = " ".join(f"{x:.2f} {y:.2f}" for x, y in shape.points)
+            yield f"{letter} {len(shape.points)} {points}"
+
+
+def _pen(pen: Pen) -> str:
+    fill = f" C {_counted(pen.fill)}" if pen.fill else ""
+    return (
+        f"S {_counted(f'setlinewidth({pen.width:g})')} S {_counted('dashed' if pen.dashed else 'solid')} "
+        f"c {_counted(pen.stroke or '#ffffff00')}{fill}"
+    )
+
+
+def _counted(text: str) -> str:
+    # Within dot's quotes these two would change the length that is counted.
+    text = visible(text).replace('"', "\u201d").replace("\\", "\u2216")
+    return f"{len(text.encode())} -{text}"

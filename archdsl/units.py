@@ -1,0 +1,47 @@
+"""Amounts as people write them."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+DECIMAL = ("", "k", "M", "G", "T", "P", "E")
+
+
+def bytes_text(count: int) -> str:
+    """`97.5 MiB`: three digits or more."""
+    return _scaled(count, 1024, BINARY)
+
+
+def count_text(count: int) -> str:
+    """`4.09 G`."""
+    return _scaled(count, 1000, DECIMAL).strip()
+
+
+def _scaled(count: int, base: int, units: tuple[str, ...]) -> str:
+    value, unit = float(count), 0
+    while value >= base * 0.9995 and unit < len(units) - 1:
+        value /= base
+        unit += 1
+    if not unit:
+        return f"{count} {units[0]}"
+    return f"{value:.{2 if value < 9.995 else 1 if value < 99.95 else 0}f} {units[unit]}"
+
+
+def bytes_from(text: str) -> int | None:
+    """The bytes that `16GiB`, `16 GB`, `512M` or `1000000` says; None where it is no amount. A bare G is a GiB."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?b)?|b)?", text.strip(), re.IGNORECASE)
+    if found is None:
+        return None
+    number, prefix, ending = found.groups()
+    power = " kmgtp".index(prefix.lower()) if prefix else 0
+    base = 1000 if ending is not None and len(ending) == 1 else 1024
+    return int(Fraction(number) * base**power)
+
+
+def ratio_text(value: Fraction) -> str:
+    """`32`, `15.5`, `1/3`."""
+    if value.denominator in (1, 2, 4, 8, 16, 32):
+        return f"{float(value):g}" if value.denominator > 1 else str(value.numerator)
+    return str(value)

@@ -1,0 +1,36 @@
+"""Trains a small U-Net to tell coins from the ground on scikit-image's photograph, eight of its 24 coins held out."""
+
+from __future__ import annotations
+
+import data
+import torch
+from options import HERE, options
+from torch import nn
+from training import Training, iou, parameters
+
+import archdsl
+
+
+def main() -> None:
+    given = options(__doc__, epochs=20)
+    torch.manual_seed(given.seed)
+    network = archdsl.load(HERE / "coins.arch:coins", device=given.device)
+    train, test = data.coins()
+    training = Training(
+        network,
+        train,
+        test,
+        loss=nn.CrossEntropyLoss(),
+        score=iou,
+        epochs=given.epochs,
+        batch=8,
+        seed=given.seed,
+        folder=given.folder,
+        show=not given.quiet,
+    )
+    score = training.run(given.until)
+    print(f"{parameters(network):,} parameters, IoU {score:.4f} on {len(test[0]):,} held-out tiles")
+
+
+if __name__ == "__main__":
+    main()
