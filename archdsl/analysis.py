@@ -19,8 +19,8 @@ class Cost:
     """What a node or a scope costs for one sample. Costs add.
 
     `trainable` and `frozen` are numbers of parameters, `buffers` of the state_dict's other numbers. `macs` are the
-    multiply-accumulates
-    of convolutions and matrix products; biases, normalisation, activations and merges are not counted.
+    multiply-accumulates of convolutions and matrix products; biases, normalisation, activations and merges are not
+    counted.
     """
 
     trainable: int = 0
@@ -33,7 +33,12 @@ class Cost:
         return self.trainable + self.frozen
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Cost)))
+        return Cost(
+            self.trainable + other.trainable,
+            self.frozen + other.frozen,
+            self.buffers + other.buffers,
+            self.macs + other.macs,
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

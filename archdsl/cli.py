@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from archdsl.diagnostics import Diagnostic
     from archdsl.graph import Graph
     from archdsl.modules import Module
-    from archdsl.report import Table
+    from archdsl.tables import Table
 
 PROGRAM = "archdsl"
 
@@ -43,7 +43,7 @@ PIPE_CLOSED = 141
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
 
-PICTURES = (".svg", ".png", ".pdf", ".dot")
+PICTURES = (".svg", ".png", ".pdf", ".dot", ".tex")
 
 Command: TypeAlias = Callable[..., int]
 Settings: TypeAlias = Mapping[str, str]
@@ -88,6 +88,16 @@ def parse_settings(context: click.Context, parameter: click.Parameter, given: Se
             raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE")
         settings[name] = value
     return settings
+
+
+def parse_bytes(context: click.Context, parameter: click.Parameter, given: str | None) -> int | None:
+    from archdsl.units import bytes_from
+
+    if given is None:
+        return None
+    if not (found := bytes_from(given)):
+        raise click.BadParameter(f"{given!r} is not an amount of memory such as 16GiB")
+    return found
 
 
 def parse_output(context: click.Context, parameter: click.Parameter, given: str | None) -> Path | None:
@@ -217,7 +227,7 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 @click.option("--wide", is_flag=True, help="All columns: what is trainable, frozen, buffers, the fields' offset.")
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adam", show_default=True)
-@click.option("--gpu-memory", type=BytesType(), metavar="16GiB", help="Tell the largest batch for so much memory.")
+@click.option("--gpu-memory", callback=parse_bytes, metavar="16GiB", help="Tell the largest batch for so much memory.")
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @click.option("--latex", "form", flag_value="latex", help="Write a LaTeX table, for the package booktabs.")
@@ -266,14 +276,28 @@ def show(
 
 @cli.command()
 @spec_argument
-@output_option("A .svg, .png, .pdf or .dot file.", required=True)
+@output_option("A .svg, .png, .pdf, .dot or .tex (TikZ) file.", required=True)
 @set_option
 @size_option
 @depth_option
+@click.option(
+    "--style",
+    type=click.Choice(["boxes", "volumes"]),
+    default="boxes",
+    show_default=True,
+    help="volumes: feature maps.",
+)
 @click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
 @click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
 def draw(
-    spec: str, output: Path | None, settings: Settings, sizes: Sizes, depth: int | None, theme: str, direction: str
+    spec: str,
+    output: Path | None,
+    settings: Settings,
+    sizes: Sizes,
+    depth: int | None,
+    style: str,
+    theme: str,
+    direction: str,
 ) -> int:
     """Draw the network; the ending of the file says in which form."""
     from archdsl import compiler
@@ -282,7 +306,8 @@ def draw(
     if output is None or output.suffix.lower() not in PICTURES:
         raise click.BadParameter(f"a picture is a file that ends with {', '.join(PICTURES)}", param_hint="-o")
     graph = checked(spec, settings, sizes)
-    compiler.draw(graph, depth=depth, theme=theme, direction=direction, sizes=pin(graph, sizes)).save(output)
+    options = {"depth": depth, "style": style, "theme": theme, "direction": direction}
+    compiler.draw(graph, **options, sizes=pin(graph, sizes)).save(output)
     return FINE
 
 

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from archdsl import checker
 from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
-from archdsl.elaborate import MAX_NODES, elaborate
+from archdsl.elaborate import elaborate
+from archdsl.elaborate.augment import augmentation
 from archdsl.graph import Graph
+from archdsl.limits import Limits, limited, ongoing
 from archdsl.modules import Loader, Module, family, library_families, library_folder, reporting
 from archdsl.source import Source
 from archdsl.syntax import parser
@@ -22,6 +24,7 @@ from archdsl.values import BlockValue, MemberValue, Namespace, evaluate
 if TYPE_CHECKING:  # torch is imported by load() alone
     import torch
 
+    from archdsl.augment.base import Companion
     from archdsl.backends.diagram import Diagram
 
 
@@ -40,25 +43,27 @@ class ModelInfo:
         return not self.missing
 
 
-def check(spec: str | Path | Source, *, max_nodes: int = MAX_NODES, **values: object) -> Graph:
+def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: object) -> Graph:
     """The checked graph of a model.
 
     `spec` is `path.arch`, `path.arch:model`, `family:model` of the library, or the text itself as a Source. `values`
-    are the model's parameters: numbers, strings, booleans, lists; a block or operation goes by its name. Raises SpecError.
+    are the model's parameters: numbers, strings, booleans, lists; a block or operation goes by its name. `limits`
+    are the most that it may ask for. Raises SpecError.
     """
     diagnostics = Diagnostics()
-    module, name = locate(spec, diagnostics)
-    return check_model(module, pick(module, name, diagnostics), values, diagnostics, max_nodes)
+    with limited(limits):
+        module, name = locate(spec, diagnostics)
+        return check_model(module, pick(module, name, diagnostics), values, diagnostics)
 
 
-def check_model(
-    module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics, max_nodes: int = MAX_NODES
-) -> Graph:
+def check_model(module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
     """The checked graph of one model of a file that is read already. Raises SpecError."""
-    block, arguments = bind_model(module, name, values, diagnostics)
-    graph, demands = elaborate(name, block, arguments, diagnostics, max_nodes)
-    if not diagnostics.errors or graph.outputs:
-        checker.check(graph, demands, diagnostics)
+    with limited():
+        block, arguments = bind_model(module, name, values, diagnostics)
+        graph, demands = elaborate(name, block, arguments, diagnostics)
+        graph.augment = augmentation(module, name, graph, diagnostics)
+        if not diagnostics.errors or graph.outputs:
+            checker.check(graph, demands, diagnostics)
     diagnostics.stop_on_errors()
     return graph
 
@@ -67,7 +72,16 @@ def build(graph: Graph) -> str:
     """The source of a standalone PyTorch module."""
     from archdsl.backends.torch_source import write_module  # only where a module is wanted
 
-    return write_module(graph)
+    return write_module(graph, _companion(graph))
+
+
+def _companion(graph: Graph) -> Companion | None:
+    """The augmentation that stands beside the model in its file."""
+    if graph.augment is None:
+        return None
+    from archdsl.backends.augment_source import write_augmentation  # only where a spec augments
+
+    return write_augmentation(graph.augment, graph.name)
 
 
 def draw(graph: Graph, **options: Any) -> Diagram:
@@ -82,10 +96,11 @@ def load(
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    limits: Limits | None = None,
     **values: object,
 ) -> torch.nn.Module:
     """The network as a module, made by running the very text that `build` gives. Raises SpecError."""
-    graph = check(spec, **values)  # type: ignore[arg-type]  # a model's parameter of the name max_nodes is out of reach
+    graph = check(spec, limits=limits, **values)
     return instantiate(graph, device=device, dtype=dtype)
 
 
@@ -97,6 +112,21 @@ def instantiate(
     classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
     network: torch.nn.Module = classes[-1](device=device, dtype=dtype)
     return network
+
+
+def load_augment(spec: str | Path | Source, **values: object) -> torch.nn.Module:
+    """The augmentation that a model's spec says, as a module that `build` writes beside the model; it needs kornia.
+
+    Called with pictures [N, C, H, W] it gives changed ones. Raises SpecError, and ValueError where the spec does not
+    augment.
+    """
+    graph = check(spec, **values)  # type: ignore[arg-type]  # a model's parameter of the name limits is out of reach
+    companion = _companion(graph)
+    if companion is None:
+        raise ValueError(f"{graph.name} is not augmented: `model {graph.name} augmented NAME {{ … }}`")
+    module = execute(build(graph), f"<archdsl {graph.name}>")
+    augmentation: torch.nn.Module = getattr(module, companion.name)()
+    return augmentation
 
 
 def execute(source: str, filename: str) -> ModuleType:
@@ -120,12 +150,13 @@ _built: dict[str, str] = {}
 def locate(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[Module, str | None]:
     """The file that a SPEC names, read, and the model's name where it gives one. Raises SpecError."""
     loader = Loader(diagnostics)
-    if isinstance(spec, Source):
-        module: Module | None = loader.load_source(spec)
-        name = None
-    else:
-        path, name = split_spec(str(spec), diagnostics)
-        module = loader.load_file(path)
+    name: str | None = None
+    with ongoing():
+        if isinstance(spec, Source):
+            module: Module | None = loader.load_source(spec)
+        else:
+            path, name = split_spec(str(spec), diagnostics)
+            module = loader.load_file(path)
     diagnostics.stop_on_errors()
     assert module is not None
     return module, name

@@ -84,7 +84,8 @@ class Formula:
         if not self.terms:
             return "0"
         parts = []
-        for monomial, factor in sorted(self.terms.items(), key=lambda t: (-_growth(t[0]), repr(t[0]))):
+        for monomial in sorted(self.terms, key=lambda m: (-_growth(m), repr(m))):
+            factor = self.terms[monomial]
             body = "·".join(_power(dims.text(a, sets), len(list(same))) for a, same in groupby(monomial))
             numerator, denominator = abs(factor).as_integer_ratio()
             text = "·".join(filter(None, [f"{numerator:,}" if numerator != 1 or not body else "", body]))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
+from archdsl.augment.base import Pipeline
 from archdsl.diagnostics import Diagnostic
 from archdsl.dims import Constraint, SizeSet
 from archdsl.ops.base import Operation, OperationError, Shape
@@ -92,6 +93,8 @@ class Scope:
     outputs: tuple[Tensor, ...] = ()
     lost: int = 0
     """Members that failed and are not in the graph; always 0 in a checked one."""
+    depth: int = 0
+    """How many scopes this one stands in."""
 
     def scopes(self) -> Iterator[Scope]:
         """This scope and all within it, outer before inner, in order."""
@@ -163,7 +166,7 @@ class Graph:
     """A checked network.
 
     Nodes have ids that count from 0 in order of placement, which is a topological order. `root` is the model's scope.
-    `sizes` has the valid values of every free size.
+    `sizes` has the valid values of every free size; `augment` are the changes of pictures that the model trains with.
     """
 
     name: str
@@ -173,6 +176,7 @@ class Graph:
     sizes: Mapping[str, SizeSet] = field(default_factory=dict)
     narrowings: tuple[Narrowing, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
+    augment: Pipeline | None = None
     _nodes: list[Node] = field(default_factory=list)
     _net: nx.DiGraph | None = None
 

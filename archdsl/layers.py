@@ -10,7 +10,7 @@ from archdsl import dims
 from archdsl.analysis import Analysis, Formulas, amounts, costs
 from archdsl.formulas import Formula
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.memory import BYTES, Memory, memory
+from archdsl.memory import BYTES, Memory, Moment, memory
 from archdsl.receptive import AxisField, Receptive, receptive_fields
 from archdsl.tables import Cell, Column, Table
 from archdsl.units import bytes_text, ratio_text
@@ -144,12 +144,12 @@ class Layers:
         notes = [f"MACs: multiply-accumulates of convolutions and matrix products, {samples}"]
         if options.flops:
             notes.append(
-                "FLOPs: 2 × MACs, and element-wise operations (bias, activation, element of a pooling's window, merge: 1 "
-                "each; batchnorm: 2; other normalisations: 6; interpolation: 2 a neighbour)"
+                "FLOPs: 2 × MACs, and element-wise operations (bias, activation, element of a pooling's window, "
+                "merge: 1 each; batchnorm: 2; other normalisations: 6; interpolation: 2 a neighbour)"
             )
         notes += [
             f"memory: bytes of the results in {options.dtype}, {samples}; views of others take none",
-            f"{sight}: what an element sees of the input, all channels together, and how far apart neighbours' fields lie",
+            f"{sight}: what an element sees of the input (all channels together), how far on the next one's lies",
         ]
         return notes
 
@@ -170,26 +170,16 @@ class Layers:
         where = ", ".join(filter(None, [self.at, f"batch {options.batch}", options.dtype]))
         found = self.memory
         peak, step = found.inference, found.training(options.optimizer)
-        lines += [
-            (
-                "inference",
-                f"at most {bytes_text(peak.at(options.batch))} at once ({where}), {self.place(peak.moment(options.batch).node)}",
-            ),
-            (
-                "training",
-                f"at most {bytes_text(step.at(options.batch))} at once with {options.optimizer}, of which "
-                f"{bytes_text(found.saved.at(options.batch))} are saved activations, {self.place(step.moment(options.batch).node)}",
-            ),
-        ]
+        held, saved = bytes_text(peak.at(options.batch)), bytes_text(found.saved.at(options.batch))
+        lines.append(("inference", f"at most {held} at once ({where}), {self.place(peak.moment(options.batch))}"))
+        held, place = bytes_text(step.at(options.batch)), self.place(step.moment(options.batch))
+        text = f"at most {held} at once with {options.optimizer}, {place}; {saved} of saved activations"
+        lines.append(("training", text))
         if options.limit is not None:
             training, inference = self.batches(options.limit)
-            lines.append(
-                (
-                    "batch",
-                    f"in {bytes_text(options.limit)} the largest is {training:,} for training with {options.optimizer}, {inference:,} "
-                    "for inference; kernels' workspaces, the CUDA context and fragments come on top",
-                )
-            )
+            text = f"{training:,} for training with {options.optimizer}, {inference:,} for inference"
+            more = "a GPU's context, its kernels' workspaces and fragments come on top"
+            lines.append(("batch", f"at most {text} in {bytes_text(options.limit)}; {more}"))
         return lines
 
     def batches(self, limit: int) -> tuple[int, int]:
@@ -197,8 +187,8 @@ class Layers:
         found = memory(self.graph, self.sizes, self.options.dtype, cpu=False)
         return found.training(self.options.optimizer).largest_batch(limit), found.inference.largest_batch(limit)
 
-    def place(self, node: int | None) -> str:
-        return "between the passes" if node is None else f"in {self.graph.node(node).path}"
+    def place(self, moment: Moment) -> str:
+        return "between the passes" if moment.node is None else f"in {self.graph.node(moment.node).path}"
 
     def weights(self, dtype: str) -> int:
         """Bytes of parameters and buffers."""

@@ -309,8 +309,8 @@ class Run:
                 if not ledger.holders[buffers[result]]:
                     ledger.hold(buffers[result], self.bytes(buffers[result]))
             if self.gradients.get(node.id) or any(t in differentiable for t in node.inputs):
+                kept[node.id] = self.keep(node, buffers, ledger, differentiable)
                 differentiable.update(results)
-                kept[node.id] = self.keep(node, buffers, ledger)
             ledger.note(node)
             self.copies(node, ledger)
             for buffer in freed.get(node.id, ()):
@@ -319,12 +319,16 @@ class Run:
         Backward(self, ledger, differentiable, kept).run(outputs)
         return ledger.peak(), saved
 
-    def keep(self, node: Node, buffers: Mapping[Tensor, Tensor], ledger: Ledger) -> list[object]:
+    def keep(
+        self, node: Node, buffers: Mapping[Tensor, Tensor], ledger: Ledger, differentiable: set[Tensor]
+    ) -> list[object]:
         """Holds what autograd saves of a node."""
+        weights = self.gradients.get(node.id)
         inplace = any(buffers[Tensor(node.id, i)] == buffers[t] for i in range(len(node.shapes)) for t in node.inputs)
         saves = self.saves(node, inplace)
         held: list[object] = []
-        if saves.inputs:
+        # A convolution that keeps a padded copy needs its input for the gradient of the padding alone.
+        if saves.inputs and (not saves.more or not weights or node.inputs[0] in differentiable):
             held += dict.fromkeys(buffers[t] for t in node.inputs)
         if saves.outputs:
             held += (buffers[Tensor(node.id, i)] for i in range(len(node.shapes)))

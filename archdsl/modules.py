@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import cast
 
 from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
+from archdsl.limits import Exceeded, budget, deep_calls, ongoing
 from archdsl.ops import OPERATIONS
 from archdsl.source import Source, Span
 from archdsl.syntax import tree
 from archdsl.syntax.parser import parse, read
 from archdsl.values import (
     FAILED,
+    AugmentValue,
     BlockValue,
     Defaults,
     Failure,
@@ -23,12 +25,8 @@ from archdsl.values import (
     Namespace,
     Poisoned,
     Thunk,
-    deep_calls,
     evaluate,
 )
-
-MAX_IMPORTS = 1000
-"""The most files that one spec may import, directly or not."""
 
 
 def library_folder() -> Path:
@@ -46,12 +44,14 @@ def library_families() -> list[str]:
 def reporting(diagnostics: Diagnostics) -> Iterator[None]:
     """Evaluates values of a spec; a mistake in them ends the block and goes to `diagnostics`."""
     try:
-        with deep_calls():
+        with ongoing(), deep_calls():
             yield
     except Failure as failure:
         diagnostics.error(
             failure.code, failure.message, failure.span, *failure.others, help=failure.help, fix=failure.fix
         )
+    except Exceeded as error:
+        diagnostics.error(error.code, error.message, *([error.span] if error.span else []), help=error.help)
     except Poisoned:
         pass
 
@@ -72,6 +72,7 @@ class Loader:
 
     diagnostics: Diagnostics
     modules: dict[Path, Module | None] = field(default_factory=dict)
+    library: Path = field(default_factory=lambda: library_folder().resolve())
     open: list[Path] = field(default_factory=list)
 
     def load_file(self, path: Path) -> Module | None:
@@ -115,6 +116,8 @@ class Loader:
                     member = MemberValue(declaration, module.names)
                     self._declare(module, declaration.name, member)
                     module.models[declaration.name.name] = member
+                case tree.Augment():
+                    self._declare(module, declaration.name, AugmentValue(declaration, module.names))
                 case tree.Default():
                     with reporting(self.diagnostics):
                         extend_defaults(defaults, declaration, module.names)
@@ -142,7 +145,9 @@ class Loader:
     # ------------------------------------------------------------ imports
 
     def _import(self, declaration: tree.Import, module: Module) -> None:
-        found = self._find(declaration, module)
+        found: Module | None = None
+        with reporting(self.diagnostics):
+            found = self._find(declaration, module)
         for imported in declaration.names:
             value: object = FAILED
             if found is not None:
@@ -183,11 +188,11 @@ class Loader:
                 help="move what both files need into a third one, and import that from both",
             )
             return None
-        if len(self.modules) >= MAX_IMPORTS or len(self.open) >= 100:
-            self.diagnostics.error(
-                "E0503", f"more than {MAX_IMPORTS} files are imported, or imports nest 100 deep", span
-            )
-            return None
+        limits = budget().limits
+        if len(self.modules) >= limits.imports:
+            raise Exceeded("imports", f"more than {limits.imports:,} files are imported", span)
+        if len(self.open) >= limits.import_depth:
+            raise Exceeded("import_depth", f"imports nest more than {limits.import_depth} deep", span)
         return self.load_file(path)
 
     def _locate(self, parts: list[str], module: Module) -> Path | None:
@@ -220,8 +225,12 @@ def family(target: BlockValue | MemberValue) -> tuple[BlockValue, dict[str, obje
     """The model behind a member, and the arguments that the members on the way give. Raises Failure."""
     seen: list[MemberValue] = []
     given: dict[str, object] = {}
+    most = budget().limits.depth
     while isinstance(target, MemberValue):
         member = target
+        if len(seen) >= most:
+            span = member.syntax.name.span
+            raise Exceeded("depth", f"members of families are members of families more than {most} deep", span)
         if member in seen:
             raise Failure("E0210", f"`{member.name}` is defined by itself", member.syntax.name.span)
         seen.append(member)

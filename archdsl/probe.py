@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Literal
 from archdsl import dims
 from archdsl.graph import Graph
 from archdsl.receptive import AxisField, Receptive, receptive_fields
-from archdsl.report import Cell, Column, Table
 from archdsl.running import Frame, Part, frame_of, network_of, parts_of, pictures, watched
+from archdsl.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
     import torch
@@ -166,7 +166,7 @@ def measure(
     """
     import torch
 
-    parts = parts_of(graph, network, least)
+    parts = [p for p in parts_of(graph, network, least) if p.tensor != graph.outputs[0].tensor]
     sizes = _sizes(graph, frame)
     receptive = receptive_fields(graph, sizes)
     margin = (canvas.shape[3] - frame.width) // 2

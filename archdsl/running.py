@@ -6,6 +6,8 @@ this module, as the command line does, stays cheap.
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -109,6 +111,23 @@ def read_picture(path: Path) -> torch.Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
+def encode_png(pixels: torch.Tensor) -> bytes:
+    """A picture [3, H, W] or [1, H, W] with values from 0 to 1 as the bytes of a PNG file."""
+    import torch
+
+    height, width = pixels.shape[1:]
+    rows = (pixels.expand(3, -1, -1).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).reshape(height, -1)
+    # Every row begins with the number of its filter; 0 is none.
+    data = torch.cat([torch.zeros(height, 1, dtype=torch.uint8), rows], 1)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = zlib.compress(bytes(data.flatten().tolist()))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
 def with_channels(picture: torch.Tensor, channels: int) -> torch.Tensor:
     """[3, H, W] as [channels, H, W]: in grey for one channel, repeated for other numbers."""
     import torch
@@ -188,10 +207,11 @@ class Part:
 
 
 def parts_of(graph: Graph, network: torch.nn.Module, least: int = 4) -> list[Part]:
-    """The blocks of the model, in order, opened until there are at least that many with a module to watch."""
+    """The blocks and convolutions of the model, in order; blocks are opened until there are so many, if there are."""
     opened: list[Scope | Node] = list(graph.root.members)
     while True:
-        found = [p for p in map(part_of, opened) if watchable(p, network)]
+        telling = [m for m in opened if isinstance(m, Scope) or m.operation.family == "convolution"]
+        found = [p for p in map(part_of, telling) if watchable(p, network)]
         scopes = [m for m in opened if isinstance(m, Scope)]
         if len(found) >= least or not scopes:
             return found

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, NoReturn, TypeAlias
@@ -14,16 +12,11 @@ from typing import Any, NoReturn, TypeAlias
 from archdsl import dims
 from archdsl.diagnostics import Fix, Mark, did_you_mean
 from archdsl.dims import DimError, Expr
+from archdsl.limits import Exceeded, budget
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Operation, Shape
 from archdsl.source import Span
 from archdsl.syntax import tree
-
-MAX_LIST = 1_000_000
-"""The longest list or range that a spec may make."""
-
-MAX_BITS = 4096
-"""The largest number, in bits."""
 
 
 class Failure(Exception):
@@ -86,6 +79,18 @@ class FunctionValue:
     """`fn NAME(params) = value`."""
 
     syntax: tree.Function
+    module: Namespace
+
+    @property
+    def name(self) -> str:
+        return self.syntax.name.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AugmentValue:
+    """`augment NAME { … }`."""
+
+    syntax: tree.Augment
     module: Namespace
 
     @property
@@ -192,8 +197,9 @@ class Thunk:
             raise Failure("E0210", f"`{name.name}` is defined by itself", name.span)
         self.busy = True
         try:
-            self.done = evaluate(self.syntax.value, self.module)
-        except Failure:
+            with budget().deeper(self.syntax.name.span, "values need each other"):
+                self.done = evaluate(self.syntax.value, self.module)
+        except (Failure, Exceeded):
             self.done = FAILED
             self.finished = True
             raise
@@ -204,17 +210,6 @@ class Thunk:
 
 
 # ---------------------------------------------------------------- evaluation
-
-
-@contextmanager
-def deep_calls() -> Iterator[None]:
-    """Expressions, calls and bodies of a spec nest by calls of Python; their own bounds keep them far below this."""
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, 60_000))
-    try:
-        yield
-    finally:
-        sys.setrecursionlimit(limit)
 
 
 def evaluate(value: tree.Value, names: Namespace) -> object:
@@ -231,7 +226,13 @@ def _size(value: tree.SizeLiteral, names: Namespace) -> object:
 
 
 def _list(value: tree.ListValue, names: Namespace) -> object:
-    return tuple(evaluate(v, names) for v in value.items)
+    # A list comprehension, as a generator would nest on the stack of C.
+    items = tuple([evaluate(v, names) for v in value.items])
+    if any([type(i) is tuple for i in items]):
+        budget().nested(items, value.span)
+    else:
+        budget().list(len(items), value.span)
+    return items
 
 
 def _name(value: tree.Name, names: Namespace) -> object:
@@ -292,6 +293,7 @@ _COMPARISON: dict[str, Callable[[Any, Any], bool]] = {
 
 def _binary(value: tree.Binary, names: Namespace) -> object:
     sign = value.operator
+    budget().step(1, value.span)
     left = evaluate(value.left, names)
     if sign == "and":
         return truth(left, value.left.span) and truth(evaluate(value.right, names), value.right.span)
@@ -348,9 +350,10 @@ def _compare(sign: str, left: object, right: object, span: Span) -> bool:
 
 def _arithmetic(sign: str, left: object, right: object, span: Span, names: Namespace) -> object:
     if sign == "+" and isinstance(left, tuple) and isinstance(right, tuple):
-        return _bounded_list(left + right, span)
-    if sign == "+" and isinstance(left, str) and isinstance(right, str):
+        budget().nested((*left, *right), span)
         return left + right
+    if sign == "+" and isinstance(left, str) and isinstance(right, str):
+        return _checked(left + right, span)
     if sign == "*" and isinstance(left, tuple) and _is_int(right):
         return _repeat(left, right, span)  # type: ignore[arg-type]
     if sign == "*" and isinstance(right, tuple) and _is_int(left):
@@ -363,9 +366,16 @@ def _arithmetic(sign: str, left: object, right: object, span: Span, names: Names
     symbolic = isinstance(left, Expr) or isinstance(right, Expr)
     if symbolic and (isinstance(left, float) or isinstance(right, float)):
         raise Failure("E0305", "a size is an integer: it cannot be computed with a fraction", span)
-    result = _ARITHMETIC[sign](left, right)
-    if isinstance(result, int) and result.bit_length() > MAX_BITS:
-        raise Failure("E0211", "the number is too large", span)
+    return _checked(_ARITHMETIC[sign](left, right), span)
+
+
+def _checked(result: object, span: Span) -> object:
+    """A computed number or string, once it is known not to be too large."""
+    limits = budget().limits
+    if isinstance(result, int) and result.bit_length() > limits.bits:
+        raise Exceeded("bits", f"the number is too large: it has more than {limits.bits:,} bits", span)
+    if isinstance(result, str) and len(result) > limits.string_size:
+        raise Exceeded("string_size", f"the string is longer than {limits.string_size:,} characters", span)
     return result
 
 
@@ -400,18 +410,15 @@ DEMAND = " demand"
 
 
 def _repeat(items: tuple[object, ...], count: int, span: Span) -> tuple[object, ...]:
-    if len(items) * count > MAX_LIST:
-        raise Failure("E0505", f"a list of {len(items) * count:,} is longer than {MAX_LIST:,}", span)
-    return items * count
-
-
-def _bounded_list(items: tuple[object, ...], span: Span) -> tuple[object, ...]:
-    if len(items) > MAX_LIST:
-        raise Failure("E0505", f"a list of {len(items):,} is longer than {MAX_LIST:,}", span)
-    return items
+    budget().list(len(items) * max(count, 0), span)
+    repeated = items * count
+    if any(type(i) is tuple for i in items):
+        budget().nested(repeated, span)
+    return repeated
 
 
 def _conditional(value: tree.Conditional, names: Namespace) -> object:
+    budget().step(1, value.span)
     condition = truth(evaluate(value.condition, names), value.condition.span)
     return evaluate(value.then if condition else value.otherwise, names)
 
@@ -459,17 +466,15 @@ def _range(value: tree.Range, names: Namespace) -> object:
 
 
 def _checked_range(numbers: range, span: Span) -> tuple[int, ...]:
-    try:
-        count = len(numbers)
-    except OverflowError:
-        count = MAX_LIST + 1
-    if count > MAX_LIST:
-        raise Failure("E0505", f"a range of more than {MAX_LIST:,} numbers", span)
+    # The length of a range may be more than len() takes.
+    count = max(0, (numbers.stop - numbers.start + numbers.step - (1 if numbers.step > 0 else -1)) // numbers.step)
+    budget().list(count, span, "range")
     return tuple(numbers)
 
 
 def _apply(value: tree.Apply, names: Namespace) -> object:
     name = value.function.name
+    budget().step(20, value.span)
     found = names.find(name)
     if isinstance(found, FunctionValue):
         return _call_function(found, value, names)
@@ -485,22 +490,12 @@ def _apply(value: tree.Apply, names: Namespace) -> object:
     raise Failure("E0201", f"there is no function named `{name}`", value.function.span, did_you_mean(name, functions))
 
 
-MAX_FUNCTION_CALLS = 200
-_depth = 0
-
-
 def _call_function(function: FunctionValue, value: tree.Apply, names: Namespace) -> object:
-    global _depth
-    if _depth >= MAX_FUNCTION_CALLS:
-        raise Failure("E0504", f"`{function.name}` calls functions more than {MAX_FUNCTION_CALLS} deep", value.span)
     arguments = bind(function.name, function.syntax.parameters, value.arguments, value.span, names, function.module)
     space = Namespace(function.module)
     space.values.update(arguments)
-    _depth += 1
-    try:
+    with budget().deeper(value.span, f"`{function.name}` calls functions"):
         return evaluate(function.syntax.value, space)
-    finally:
-        _depth -= 1
 
 
 def bind(
@@ -558,7 +553,7 @@ def _call_builtin(name: str, value: tree.Apply, names: Namespace) -> object:
         raise Failure("E0205", f"`{name}` takes its arguments by position", value.span)
     arguments = [evaluate(a.value, names) for a in value.arguments]
     try:
-        return BUILTINS[name](arguments, value.span)
+        return _checked(BUILTINS[name](arguments, value.span), value.span)
     except DimError as error:
         raise Failure("E0305", str(error), value.span) from None
     except (TypeError, ValueError, OverflowError):
@@ -595,7 +590,18 @@ def _one(function: Callable[[Any], object]) -> Callable[[list[Any], Span], objec
 
 
 def _round(arguments: list[Any], span: Span) -> object:
-    return round(*arguments)
+    number, *digits = arguments
+    if any(not _is_int(d) or abs(d) > 1000 for d in digits):
+        raise ValueError("Python would compute 10 to this power")
+    return round(number, *digits)
+
+
+def _listed(pairs: Iterable[object], length: int, span: Span) -> tuple[object, ...]:
+    """A list of pairs, which is three elements for each."""
+    budget().list(3 * length, span)
+    items = tuple(pairs)
+    budget().nested(items, span)
+    return items
 
 
 BUILTINS: Mapping[str, Callable[[list[Any], Span], object]] = {
@@ -609,8 +615,8 @@ BUILTINS: Mapping[str, Callable[[list[Any], Span], object]] = {
     "floor": _one(math.floor),
     "ceil": _one(math.ceil),
     "range": lambda a, span: _checked_range(range(*a), span),
-    "enumerate": lambda a, span: tuple(enumerate(*a)),
-    "zip": lambda a, span: tuple(zip(*a, strict=False)),
+    "enumerate": lambda a, span: _listed(enumerate(*a), len(a[0]), span),
+    "zip": lambda a, span: _listed(zip(*a, strict=False), min(map(len, a), default=0), span),
 }
 
 
@@ -674,6 +680,8 @@ def describe(value: object) -> str:
             return f"the model `{value.name}`"
         case FunctionValue():
             return f"the function `{value.name}`"
+        case AugmentValue():
+            return f"the augmentation `{value.name}`"
         case TensorValue():
             return "a tensor"
     return "this"
@@ -693,7 +701,7 @@ def literal(value: object) -> str:
             return "[" + ", ".join(items + ["…"] * (len(value) > 8)) + "]"
         case Expr():
             return dims.text(value)
-        case OperationValue() | BlockValue() | MemberValue() | FunctionValue():
+        case OperationValue() | BlockValue() | MemberValue() | FunctionValue() | AugmentValue():
             return value.name
     return str(value)
 

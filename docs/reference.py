@@ -7,28 +7,12 @@ import re
 from itertools import groupby
 from pathlib import Path
 
-from archdsl import modules, values
-from archdsl.elaborate import core
+from archdsl.limits import WHAT, Limits
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Operation, Rules
-from archdsl.syntax import builder, lexer, parser
 
 PAGE = Path(__file__).with_name("language.md")
 PART = re.compile(r"(?<=<!-- )(\w+)(: made by `make docs` -->\n).*?(?=<!-- end of \1 -->)", re.DOTALL)
-
-LIMITS = {
-    "nodes in a network": core.MAX_NODES,
-    "calls of blocks within each other": core.MAX_CALLS,
-    "rounds of loops": core.MAX_ITERATIONS,
-    "elements in a list or range": values.MAX_LIST,
-    "bits in an int that is computed": values.MAX_BITS,
-    "calls of functions within each other": values.MAX_FUNCTION_CALLS,
-    "files that one spec imports": modules.MAX_IMPORTS,
-    "bytes in a file": parser.MAX_BYTES,
-    "brackets within each other": lexer.MAX_NESTING,
-    "operators in a row in one value": builder.MAX_DEPTH,
-    "digits in a number": builder.MAX_DIGITS,
-}
 
 
 def operations() -> str:
@@ -59,8 +43,8 @@ def example(cls: type[Operation]) -> str:
 
 
 def limits() -> str:
-    rows = [f"| {limit:,} | {what} |\n" for what, limit in LIMITS.items()]
-    return "".join(["\n| at most | |\n| --: | --- |\n", *rows, "\n"])
+    rows = [f"| `{name}` | {getattr(Limits(), name):,} | {what} |\n" for name, what in WHAT.items()]
+    return "".join(["\n| limit | at most | |\n| --- | --: | --- |\n", *rows, "\n"])
 
 
 def renewed(page: str) -> str:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import data
 import torch
 from options import HERE, options
-from torch import nn
+from torch import Tensor, nn
 from training import Training, iou, parameters
 
 import archdsl
 
 
 def main() -> None:
-    given = options(__doc__, epochs=20)
+    given = options(__doc__, epochs=12)
     torch.manual_seed(given.seed)
     network = archdsl.load(HERE / "coins.arch:coins", device=given.device)
+    augment = archdsl.load_augment(HERE / "coins.arch:coins")
     train, test = data.coins()
+
+    def prepare(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        images, masks = augment.along(images, mask=masks, generator=generator)
+        return images, masks
+
     training = Training(
         network,
         train,
@@ -25,6 +31,7 @@ def main() -> None:
         epochs=given.epochs,
         batch=8,
         seed=given.seed,
+        prepare=prepare,
         folder=given.folder,
         show=not given.quiet,
     )

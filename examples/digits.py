@@ -15,6 +15,7 @@ def main() -> None:
     given = options(__doc__, epochs=12)
     torch.manual_seed(given.seed)
     network = archdsl.load(HERE / "digits.arch:digits", device=given.device)
+    augment = archdsl.load_augment(HERE / "digits.arch:digits")
     train, test = data.digits()
     training = Training(
         network,
@@ -24,6 +25,7 @@ def main() -> None:
         score=accuracy,
         epochs=given.epochs,
         seed=given.seed,
+        prepare=lambda images, labels, generator: (augment(images, generator=generator), labels),
         folder=given.folder,
         show=not given.quiet,
     )

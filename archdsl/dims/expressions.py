@@ -14,6 +14,7 @@ from math import gcd, inf, lcm
 from typing import Literal, NamedTuple, TypeAlias
 
 from archdsl.dims.errors import DimError
+from archdsl.limits import budget
 
 Bound: TypeAlias = int | float
 """An int, or an infinity."""
@@ -413,6 +414,7 @@ def _quotient(x: Bound, k: int) -> Bound:
 
 def restricted(d: Dim, low: int, high: int | None) -> Dim:
     """An equal size for values of the free size from `low` to `high` alone, with fewer atoms."""
+    budget().tick()
     if isinstance(d, int) or not d.terms:
         return d.slope * low + d.offset if isinstance(d, Expr) and low == high else d
     result: Dim = make(d.variable, d.slope, d.offset, [])

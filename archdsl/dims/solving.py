@@ -31,6 +31,7 @@ from archdsl.dims.expressions import (
 from archdsl.dims.pieces import Piece, classes, joined, strides, too_intricate
 from archdsl.dims.sets import EVERYTHING, NOTHING, SizeSet
 from archdsl.dims.wording import text
+from archdsl.limits import budget
 
 WORK = 60_000
 """The largest number of atoms that may be looked at in all cases of one demand."""
@@ -137,16 +138,17 @@ def _narrowed(demand: Constraint, current: SizeSet) -> SizeSet:
     difference, relation = demand._normal
     if isinstance(difference, int):
         return current if (difference == 0 if relation == "= 0" else difference >= 0) else NOTHING
-    found = solution(difference, relation)
-    try:
-        found = found and current.intersect(found)
-    except DimError:
-        found = None
-    # Within the classes of `current` it may be much simpler than for all sizes.
-    found = found or _solution_within(difference, relation, current)
-    if found is None:
-        raise too_intricate()
-    return current if found == current else found
+    with budget().solving():
+        found = solution(difference, relation)
+        try:
+            found = found and current.intersect(found)
+        except DimError:
+            found = None
+        # Within the classes of `current` it may be much simpler than for all sizes.
+        found = found or _solution_within(difference, relation, current)
+        if found is None:
+            raise too_intricate()
+        return current if found == current else found
 
 
 @lru_cache(maxsize=1 << 12)
@@ -160,7 +162,8 @@ def _decided(demand: Constraint) -> bool | Constraint:
         return True
     if most < 0 or (relation == "= 0" and least > 0):
         return False
-    found = solution(difference, relation)
+    with budget().solving():
+        found = solution(difference, relation)
     if found is None:
         return demand  # together with other demands it may be simple
     if found.is_empty:

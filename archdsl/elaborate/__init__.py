@@ -5,7 +5,7 @@ after a parallel. What failed flows on as the tensor `LOST`, which agrees with e
 error.
 """
 
-from archdsl.elaborate.core import MAX_NODES, call_notes
+from archdsl.elaborate.core import call_notes
 from archdsl.elaborate.statements import elaborate
 
-__all__ = ["MAX_NODES", "call_notes", "elaborate"]
+__all__ = ["call_notes", "elaborate"]

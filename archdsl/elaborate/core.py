@@ -12,6 +12,7 @@ from archdsl.advice import advise, show_shape
 from archdsl.diagnostics import Diagnostics, Fix, Mark
 from archdsl.dims import Constraint, Dim, DimError, Expr
 from archdsl.graph import Demand, FreeSize, Graph, Node, Origin, Scope, Tensor
+from archdsl.limits import Budget, Exceeded
 from archdsl.ops import Input
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
 from archdsl.source import Span
@@ -33,10 +34,8 @@ Flow: TypeAlias = tuple[Tensor, ...]
 LOST: Final = Tensor(-1)
 """The result of something that failed and was reported."""
 
-MAX_CALLS = 500
-MAX_NODES = 250_000
-MAX_ITERATIONS = 1_000_000
 MAX_ERRORS = 50
+"""The most mistakes that are reported of one network."""
 
 
 class Stop(Exception):
@@ -76,7 +75,7 @@ class Builder:
 
     diagnostics: Diagnostics
     graph: Graph
-    max_nodes: int = MAX_NODES
+    budget: Budget
     demands: list[Demand] = field(default_factory=list)
     free: dict[str, FreeSize] = field(default_factory=dict)
     paths: dict[str, Span] = field(default_factory=dict)
@@ -84,7 +83,6 @@ class Builder:
     reported: set[object] = field(default_factory=set)
     calls: list[tuple[object, ...]] = field(default_factory=list)
     parallels: dict[Flow, tree.Parallel] = field(default_factory=dict)
-    iterations: int = 0
     _operations: dict[object, Operation] = field(default_factory=dict)
     _inferred: dict[object, tuple[Operation, tuple[Shape, ...], list[tuple[Constraint, OperationError]]]] = field(
         default_factory=dict
@@ -118,7 +116,7 @@ class Builder:
         )
 
     @contextmanager
-    def guarded(self, place: Place) -> Iterator[None]:
+    def guarded(self, place: Place, span: Span) -> Iterator[None]:
         """Reports a mistake of a statement and goes on, with nothing known of what flows after it."""
         try:
             yield
@@ -127,6 +125,12 @@ class Builder:
             self.lose(place)
         except Poisoned:
             self.lose(place)
+        except Exceeded as error:
+            self.exceeded(error, span, place.scope)
+            raise Stop from None
+
+    def exceeded(self, error: Exceeded, span: Span, scope: Scope) -> None:
+        self.report(error.code, error.message, scope, error.span or span, help=error.help)
 
     def lose(self, place: Place) -> None:
         place.flow = (LOST,)
@@ -209,8 +213,7 @@ class Builder:
             scope.lost += 1
             return (LOST,) * operation.results(len(flow))
         node_id = len(self.graph)
-        if node_id >= self.max_nodes:
-            self.too_many("E0501", f"the network has more than {self.max_nodes:,} nodes", span, None)
+        self.enough_for(1, span)
         shapes = tuple(cast(Shape, self.shape(t)) for t in flow)
         key = (id(operation), shapes)
         known = self._inferred.get(key)
@@ -279,7 +282,10 @@ class Builder:
 
     def open_scope(self, kind: Any, name: str, labelled: bool, parent: Scope, span: Span, flow: Flow) -> Scope:
         path = self.claim(name, parent, span)
-        scope = Scope(kind, name, path, labelled, parent, span, inputs=flow)
+        if parent.depth >= self.budget.limits.depth:
+            message = f"blocks and labelled bodies stand more than {self.budget.limits.depth} deep in each other"
+            raise Exceeded("depth", message, span)
+        scope = Scope(kind, name, path, labelled, parent, span, inputs=flow, depth=parent.depth + 1)
         parent.members.append(scope)
         return scope
 
@@ -317,6 +323,9 @@ class Builder:
     def claim(self, name: str, scope: Scope, span: Span) -> str:
         """Takes a path for an item. Raises Failure where another one has it."""
         path = join(scope.path, name)
+        if len(path) > self.budget.limits.path_size:
+            raise Exceeded("path_size", f"a path is longer than {self.budget.limits.path_size:,} characters", span)
+        self.budget.step(len(path) // 20)
         taken = self.paths.get(path)
         if taken is None:
             taken = self.implied.get(path)
@@ -332,9 +341,11 @@ class Builder:
         self.paths[path] = span
         return path
 
-    def too_many(self, code: str, message: str, span: Span, place: Place | None) -> None:
-        self.report(code, message, place.scope if place else None, span)
-        raise Stop
+    def enough_for(self, number: int, span: Span) -> None:
+        """Makes sure that this many nodes more are allowed, before they are placed."""
+        most = self.budget.limits.nodes
+        if len(self.graph) + number > most:
+            raise Exceeded("nodes", f"the network has more than {most:,} nodes", span)
 
 
 class DuplicatePath(Failure):

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never, cast
 
 from archdsl.diagnostics import Fix, did_you_mean
-from archdsl.elaborate.core import LOST, MAX_CALLS, Builder, Flow, LabelValue, Place, copy_defaults, count, label_names
+from archdsl.elaborate.core import LOST, Builder, Flow, LabelValue, Place, copy_defaults, count, label_names
 from archdsl.graph import Definition, Tensor
+from archdsl.limits import Exceeded
 from archdsl.modules import argument_value, family
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Operation, OperationError
@@ -40,6 +41,7 @@ class Items(Builder):
 
     def chain(self, chain: tree.Chain, place: Place, flow: Flow) -> Flow:
         for position, item in enumerate(chain.items):
+            self.budget.step(2 + len(flow))
             place.names.it = self.it(flow)
             flow = self.item(item, place, flow, position == 0)
         return flow
@@ -231,6 +233,7 @@ class Items(Builder):
         self, block: BlockValue, arguments: dict[str, object], item: tree.Call, place: Place, flow: Flow
     ) -> Flow:
         name, labelled = self.item_name(item.label, place)
+        self.budget.step(20)
         signature = (block, tuple(arguments.values()), tuple(self.shape(t) for t in flow))
         if signature in self.calls:
             raise Failure(
@@ -239,8 +242,6 @@ class Items(Builder):
                 item.span,
                 "let an argument shrink at each call, and stop with `if`",
             )
-        if len(self.calls) >= MAX_CALLS:
-            self.too_many("E0504", f"blocks call each other more than {MAX_CALLS} deep", item.span, place)
         definition = Definition(block.name, block.syntax)
         scope = self.open_scope("block", name, labelled, place.scope, item.span, flow)
         scope.definition = definition
@@ -298,6 +299,9 @@ class Items(Builder):
         results: list[Tensor] = []
         for branch in item.branches:
             results.extend(self.chain(branch, place, flow))
+            if len(results) > self.budget.limits.nodes:
+                message = f"more than {self.budget.limits.nodes:,} tensors flow side by side"
+                raise Exceeded("nodes", message, item.span)
         self.parallels[tuple(results)] = item
         return tuple(results)
 

@@ -11,8 +11,6 @@ from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
 from archdsl.dims import Dim, Expr
 from archdsl.elaborate.core import (
     LOST,
-    MAX_ITERATIONS,
-    MAX_NODES,
     Flow,
     LabelValue,
     Place,
@@ -23,6 +21,7 @@ from archdsl.elaborate.core import (
 )
 from archdsl.elaborate.items import Items
 from archdsl.graph import Definition, Demand, FreeSize, Graph, Output, Scope, Tensor
+from archdsl.limits import Exceeded, deep_calls, ongoing
 from archdsl.modules import extend_defaults
 from archdsl.ops import Input
 from archdsl.ops.base import Shape
@@ -33,7 +32,6 @@ from archdsl.values import (
     Failure,
     Namespace,
     Poisoned,
-    deep_calls,
     describe,
     evaluate,
     integer,
@@ -80,7 +78,8 @@ class Elaborator(Items):
 
     def statements(self, statements: Sequence[tree.Statement], place: Place) -> None:
         for statement in statements:
-            with self.guarded(place):
+            self.budget.step()
+            with self.guarded(place, statement.span):
                 self.statement(statement, place)
             if place.pending:
                 for name, label in place.pending:
@@ -128,13 +127,12 @@ class Elaborator(Items):
             count = integer(evaluate(statement.count, place.names), statement.count.span, "the count of `repeat`")
             if count < 0:
                 raise Failure("E0215", f"`repeat` cannot run {count} times", statement.count.span)
+            self.budget.round(count, statement.span)
             rounds: Sequence[object] = range(count)
         else:
             names = statement.names
             rounds = sequence(evaluate(statement.values, place.names), statement.values.span, "`for`")
-        self.iterations += len(rounds)
-        if self.iterations > MAX_ITERATIONS:
-            self.too_many("E0502", f"more than {MAX_ITERATIONS:,} rounds of loops", statement.span, place)
+            self.budget.round(len(rounds), statement.span)
         for value in rounds:
             self.bind_round(names, value, statement, place)
             self.inner_statements(statement.body, place)
@@ -337,7 +335,6 @@ def elaborate(
     block: BlockValue,
     arguments: Mapping[str, object],
     diagnostics: Diagnostics,
-    max_nodes: int = MAX_NODES,
 ) -> tuple[Graph, list[Demand]]:
     """The graph of a model with values for all of its parameters, and the demands that its sizes must meet.
 
@@ -345,7 +342,11 @@ def elaborate(
     """
     definition = Definition(block.name, block.syntax)
     root = Scope("model", name, "", True, None, block.syntax.name.span, definition, dict(arguments))
-    elaborator = Elaborator(diagnostics, Graph(name, root), max_nodes)
-    with deep_calls(), suppress(Stop):
-        elaborator.model(block, arguments)
+    with ongoing() as budget:
+        elaborator = Elaborator(diagnostics, Graph(name, root), budget)
+        try:
+            with deep_calls(), suppress(Stop):
+                elaborator.model(block, arguments)
+        except Exceeded as error:
+            elaborator.exceeded(error, block.syntax.name.span, root)
     return elaborator.graph, elaborator.demands

@@ -10,15 +10,10 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from archdsl.diagnostics import Diagnostics, Mark
+from archdsl.limits import limits
 from archdsl.source import Source, Span
 from archdsl.syntax import tree
-from archdsl.syntax.lexer import Lexeme
-
-MAX_DEPTH: Final = 1000
-"""The deepest chain of operators that is read."""
-
-MAX_DIGITS: Final = 1000
-"""The longest int that is read."""
+from archdsl.syntax.lexer import Lexeme, TooDeep
 
 RESERVED: Final = "`it` is reserved: it is the tensor that flows in"
 
@@ -41,6 +36,13 @@ class Bracketed(NamedTuple):
     items: tuple[Any, ...]
 
 
+class Augmented(NamedTuple):
+    """`augmented NAME` behind a model."""
+
+    span: Span
+    name: tree.Name
+
+
 class Builder:
     """The callbacks of the parser for one source; `parse_value` reads a value out of a quoted label."""
 
@@ -48,6 +50,7 @@ class Builder:
         self.source = source
         self.diagnostics = diagnostics
         self.parse_value = parse_value
+        self.limits = limits()
         # The depth of every compound node, which is kept beside it so that its id stays its own.
         self._depths: dict[int, tuple[int, object]] = {}
 
@@ -75,11 +78,10 @@ class Builder:
         depths = self._depths
         depth = 1 + max((depths[id(p)][0] for p in parts if id(p) in depths), default=0)
         depths[id(node)] = (depth, node)
-        if depth == MAX_DEPTH + 1:
-            span = self.span([node])
-            self.diagnostics.error(
-                "E0105", f"operators nest deeper than {MAX_DEPTH}", span, help="name a part of it with `let`"
-            )
+        if depth > self.limits.operators:
+            message = f"operators nest deeper than {self.limits.operators}"
+            self.diagnostics.error("E0105", message, self.span([node]), help="name a part of it with `let`")
+            raise TooDeep
         return node
 
     # ------------------------------------------------------------ lists
@@ -101,7 +103,7 @@ class Builder:
         return tree.Literal(self.span(children), self._int(children[0], children[0].text))
 
     def _int(self, token: Lexeme, digits: str) -> int:
-        if len(digits) > MAX_DIGITS:
+        if len(digits) > self.limits.digits:
             self.diagnostics.error("E0103", f"a number of {len(digits)} digits is too long", self.token_span(token))
             return 1
         return int(digits)
@@ -400,7 +402,9 @@ class Builder:
         return tree.Block(*self._definition(children))
 
     def model(self, children: Children) -> tree.Model:
-        return tree.Model(*self._definition(children))
+        augmented = next((c for c in children if type(c) is Augmented), None)
+        rest = [c for c in children if c is not augmented]
+        return tree.Model(*self._definition(rest), augmented and augmented.name)
 
     def _definition(
         self, children: Children
@@ -410,8 +414,27 @@ class Builder:
         return self.span([children[0], body]), self.defined(children[1]), parameters, doc, body
 
     def member(self, children: Children) -> tree.Member:
-        arguments = children[4].items if len(children) == 5 else ()
-        return tree.Member(self.span(children), self.defined(children[1]), self.named(children[3]), arguments)
+        family, *rest = children[3:]
+        arguments = next((c.items for c in rest if type(c) is Bracketed), ())
+        augmented = next((c.name for c in rest if type(c) is Augmented), None)
+        return tree.Member(
+            self.span(children), self.defined(children[1]), self.named(family), arguments, augmented
+        )
+
+    def augmented(self, children: Children) -> Augmented:
+        return Augmented(self.span(children), self.named(children[1]))
+
+    def augment(self, children: Children) -> tree.Augment:
+        doc, lines, closing = children[2]
+        return tree.Augment(self.span([children[0], closing]), self.defined(children[1]), doc, lines)
+
+    def changes(self, children: Children) -> tuple[str | None, tuple[tuple[tree.Change, ...], ...], Lexeme]:
+        doc = next((self.text_of(c) for c in children if type(c) is Lexeme and c.kind == "STRING"), None)
+        lines = next((c for c in children if isinstance(c, list)), [])
+        return doc, tuple(tuple(line) for line in lines), children[-1]
+
+    def one_of(self, children: Children) -> tree.OneOf:
+        return tree.OneOf(self.span(children), tuple(tuple(chain) for chain in children[2]))
 
     def default(self, children: Children) -> tree.Default:
         return tree.Default(self.span(children), self.named(children[1]), children[2].items)

@@ -18,7 +18,7 @@ _VALUE_STARTS: Final = frozenset(
 )
 _ITEM_STARTS: Final = frozenset({"NAME", "STRING", "LPAR", "LBRACE", "RESIDUAL", "DENSE"})
 _OPERATORS: Final = frozenset({"COMPARISON", "RANGE", "SIGN", "SCALE", "DOT", "LSQB", "LPAR", "AND", "OR", "IF"})
-_DECLARATIONS: Final = frozenset({"FROM", "LET", "FN", "BLOCK", "MODEL", "DEFAULT"})
+_DECLARATIONS: Final = frozenset({"FROM", "LET", "FN", "BLOCK", "MODEL", "AUGMENT", "DEFAULT"})
 _STATEMENTS: Final = frozenset(
     {"LET", "FOR", "REPEAT", "IF", "INPUT", "OUTPUT", "EXPECT", "REQUIRE", "DEFAULT"},
 )
@@ -146,7 +146,7 @@ def _expected(accepted: Set[str]) -> str:
         phrases.append("an item such as `conv(64, 3)`")
         rest -= _ITEM_STARTS
     elif "BLOCK" in rest:
-        phrases.append("a declaration (`block`, `model`, `let`, `fn`, `from` or `default`)")
+        phrases.append("a declaration (`block`, `model`, `augment`, `let`, `fn`, `from` or `default`)")
         rest -= _DECLARATIONS
     if phrases:
         rest -= {"NEWLINE", "$END"}
@@ -183,7 +183,7 @@ def _comment(p: _Problem) -> _Hint | None:
 
 def _declaration(p: _Problem) -> _Hint | None:
     """Something at the outermost level of a file that is no declaration, or a declaration in a body."""
-    if p.found.kind in ("BLOCK", "MODEL", "FN", "FROM") and "BLOCK" not in p.accepted:
+    if p.found.kind in ("BLOCK", "MODEL", "AUGMENT", "FN", "FROM") and "BLOCK" not in p.accepted:
         return _Hint("move it to the outermost level of the file", f"`{p.found.text}` cannot stand in a body")
     if "BLOCK" not in p.accepted or p.index != p.start:
         return None

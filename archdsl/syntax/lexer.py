@@ -14,10 +14,8 @@ from typing import Final
 from lark.lexer import PatternStr, TerminalDef
 
 from archdsl.diagnostics import Diagnostics, Fix, Mark
+from archdsl.limits import limits
 from archdsl.source import Source, Span
-
-MAX_NESTING: Final = 200
-"""The deepest nesting of brackets and braces that is read."""
 
 _CLOSER: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 _OPENER: Final = {closer: opener for opener, closer in _CLOSER.items()}
@@ -49,7 +47,7 @@ def span_of(source: Source, token: Lexeme) -> Span:
 
 
 class TooDeep(Exception):
-    """The nesting passes MAX_NESTING; it has been reported."""
+    """The text nests deeper than the limits allow; it has been reported."""
 
 
 class Scanner:
@@ -58,8 +56,8 @@ class Scanner:
     def __init__(self, terminals: Iterable[TerminalDef], ignored: Iterable[str]) -> None:
         patterns = [t for t in terminals if not isinstance(t.pattern, PatternStr)]
         literals = [t for t in terminals if isinstance(t.pattern, PatternStr)]
-        self.keywords = {t.pattern.value: t.name for t in literals if t.pattern.value.isalpha()}
-        signs = sorted((t for t in literals if not t.pattern.value.isalpha()), key=lambda t: -len(t.pattern.value))
+        self.keywords = {t.pattern.value: t.name for t in literals if t.pattern.value.isidentifier()}
+        signs = sorted((t for t in literals if not t.pattern.value.isidentifier()), key=lambda t: -len(t.pattern.value))
         order = [
             ("FOREIGN", r"&&|\|\||!(?!=)|=>|\*\*|;"),
             *((t.name, t.pattern.to_regexp()) for t in patterns),
@@ -186,6 +184,7 @@ def pair(source: Source, tokens: list[Lexeme], broken: list[int], diagnostics: D
     """
     partner: dict[int, int] = {}
     open_: list[int] = []
+    most = limits().nesting
     missing: list[tuple[int, int]] = []  # the index of an opening bracket, the index before which its end is put
     stray: set[int] = set()
 
@@ -208,8 +207,8 @@ def pair(source: Source, tokens: list[Lexeme], broken: list[int], diagnostics: D
         kind = token.kind
         if kind in _CLOSER:
             open_.append(i)
-            if len(open_) > MAX_NESTING:
-                diagnostics.error("E0105", f"brackets nest deeper than {MAX_NESTING}", span_of(source, token))
+            if len(open_) > most:
+                diagnostics.error("E0105", f"brackets nest deeper than {most}", span_of(source, token))
                 raise TooDeep
         elif kind in _OPENER:
             if open_ and tokens[open_[-1]].kind == _OPENER[kind]:
@@ -290,7 +289,12 @@ def _declares(source: Source, tokens: list[Lexeme], i: int, outermost: int) -> b
     """
     if i + 2 >= len(tokens) or tokens[i - 1].kind != "NEWLINE" or tokens[i + 1].kind != "NAME":
         return False
-    following = {"block": ("LPAR", "LBRACE"), "model": ("LPAR", "LBRACE", "EQUAL"), "fn": ("LPAR",)}
+    following = {
+        "block": ("LPAR", "LBRACE"),
+        "model": ("LPAR", "LBRACE", "EQUAL"),
+        "augment": ("LBRACE",),
+        "fn": ("LPAR",),
+    }
     if tokens[i].text == "from":
         starts = tokens[i + 2].kind == "DOT" or tokens[i + 2].text == "import"
     else:
@@ -331,11 +335,16 @@ _OPERAND: Final = frozenset(
     {"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "RPAR", "RSQB", "RBRACE", "RESIDUAL"}
 )
 _VALUE_WORDS: Final = frozenset({"not", "true", "false", "none"})
-_BEFORE_NAME: Final = frozenset({"let", "for", "block", "model", "fn", "from", "default", "input", "output"})
+_BEFORE_NAME: Final = frozenset(
+    {"let", "for", "block", "model", "augment", "fn", "from", "default", "input", "output"}
+)
 _BEFORE_VALUE: Final = frozenset({"if", "repeat", "require"})
 _ITEM_ENDS: Final = frozenset({"ARROW", "COLON", "EQUAL", "NEWLINE", "RBRACE", "RPAR", "COMMA", "$END"})
 _NAMING: Final = frozenset(
-    {"LET", "FOR", "BLOCK", "MODEL", "FN", "FROM", "DEFAULT", "INPUT", "OUTPUT", "DOT", "AS", "IMPORT"}
+    {
+        *("LET", "FOR", "BLOCK", "MODEL", "AUGMENT", "AUGMENTED", "FN", "FROM", "DEFAULT", "INPUT", "OUTPUT"),
+        *("DOT", "AS", "IMPORT"),
+    }
 )
 _NO_OPERAND: Final = _ITEM_ENDS | {"RSQB", "LBRACE", "COMPARISON", "RANGE", "SCALE", "DOT"}
 _STATEMENT_STARTS: Final = frozenset({"NEWLINE", "LBRACE", "$START"})
@@ -423,6 +432,10 @@ class _Filter:
         elif word in ("residual", "dense"):
             opens = following == "LBRACE" or (word == "residual" and self.word_at(i + 1) in ("if", "via"))
             keyword = opens and self.starts_item()
+        elif word == "one_of":
+            keyword = following == "LBRACE" and self.starts_item()
+        elif word == "augmented" and last in ("NAME", "RPAR"):
+            keyword = following == "NAME"
         elif last in _STATEMENT_STARTS:
             keyword = (
                 (word in _BEFORE_NAME and following == "NAME")

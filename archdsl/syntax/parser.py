@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final, cast
 
 from archdsl.diagnostics import Diagnostics
+from archdsl.limits import limits
 from archdsl.source import Source, Span
 from archdsl.syntax import tree
 from archdsl.syntax.builder import Builder
@@ -17,9 +18,6 @@ from archdsl.syntax.machine import END, Machine, language
 
 MAX_ERRORS: Final = 100
 """How many errors of one text are reported."""
-
-MAX_BYTES: Final = 64 * 1024 * 1024
-"""The largest file that is read."""
 
 
 def parse(source: Source, diagnostics: Diagnostics) -> tree.File:
@@ -72,10 +70,13 @@ class _Parse:
         tokens = classify(paired, scanner.keywords, value=rule == "value")
         tokens.append(Lexeme(END, "", end, end))
         run = _Run(self, tokens, paired.doubtful, broken)
-        result = run.rule(rule, 0, len(tokens) - 1)
-        while run.skipped:
-            # What stands in braces behind a broken head is read for its own mistakes.
-            run.rule("documented", *run.skipped.pop())
+        try:
+            result = run.rule(rule, 0, len(tokens) - 1)
+            while run.skipped:
+                # What stands in braces behind a broken head is read for its own mistakes.
+                run.rule("documented", *run.skipped.pop())
+        except TooDeep:
+            return None
         return result
 
 
@@ -145,7 +146,7 @@ class _Run:
         if token.kind == "LBRACE" or not outermost:
             return token.kind == "LBRACE"
         indented = self.parse.source.position(token.start)[1] > 1
-        return indented and token.kind not in ("BLOCK", "MODEL", "FN", "FROM", "LET", "DEFAULT")
+        return indented and token.kind not in ("BLOCK", "MODEL", "AUGMENT", "FN", "FROM", "LET", "DEFAULT")
 
     def report(self, machine: Machine, i: int, start: int) -> None:
         """Says what is wrong at a token, unless a missing bracket, or what could not be scanned, was reported there."""
@@ -167,9 +168,10 @@ class _Run:
 def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
     """The text of a file; None, with a diagnostic, where it cannot be had. Line ends become `\\n`, a BOM is skipped."""
     name = str(path)
+    most = limits().text_bytes
     try:
         with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            data = file.read(most + 1)
     except FileNotFoundError:
         diagnostics.error("E0001", f"there is no file `{name}`")
         return None
@@ -184,8 +186,8 @@ def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
         code = "E0001" if isinstance(error, OSError) and error.errno == errno.ENOTDIR else "E0006"
         diagnostics.error(code, f"`{name}` cannot be read: {reason[:1].lower()}{reason[1:]}")
         return None
-    if len(data) > MAX_BYTES:
-        diagnostics.error("E0006", f"`{name}` cannot be read: it is larger than {MAX_BYTES // 1024**2} MiB")
+    if len(data) > most:
+        diagnostics.error("E0006", f"`{name}` cannot be read: it has more than {most:,} bytes")
         return None
     try:
         text = data.decode("utf-8-sig")

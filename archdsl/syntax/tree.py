@@ -356,23 +356,46 @@ class Block:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """`model NAME(params) { … }`."""
+    """`model NAME(params) augmented NAME { … }`."""
 
     span: Span
     name: Name
     parameters: tuple[Parameter, ...]
     doc: str | None
     body: Body
+    augmented: Name | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """`model NAME = FAMILY(args)`."""
+    """`model NAME = FAMILY(args) augmented NAME`."""
 
     span: Span
     name: Name
     family: Name
     arguments: tuple[Argument, ...]
+    augmented: Name | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OneOf:
+    """`one_of { … }`: chains of changes, of which each sample goes through one."""
+
+    span: Span
+    alternatives: tuple[tuple[Change, ...], ...]
+
+
+Change = Call | OneOf
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Augment:
+    """`augment NAME { … }`: a chain of changes for each line."""
+
+    span: Span
+    name: Name
+    doc: str | None
+    lines: tuple[tuple[Change, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -385,7 +408,7 @@ class Default:
 
 
 Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | Require | Default
-Declaration = Import | Let | Function | Block | Model | Member | Default
+Declaration = Import | Let | Function | Block | Model | Member | Augment | Default
 
 
 @dataclass(frozen=True, slots=True, eq=False)

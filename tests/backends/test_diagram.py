@@ -1,19 +1,26 @@
 """Diagrams: what they fold, what they mark as a skip, where they put things; never pixels."""
 
-import html
 import json
 import os
 import re
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from itertools import combinations
+from math import sqrt
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from archdsl.backends import diagram
-from archdsl.backends.diagram import Diagram, draw
+from archdsl.backends.diagram import Diagram, draw, tikz
 from archdsl.backends.diagram.render import render
+from archdsl.backends.diagram.scene import Polygon, Text
+from archdsl.backends.diagram.theme import LIGHT
+from archdsl.backends.diagram.volumes import THINNEST
 from archdsl.compiler import check, models
+from archdsl.graph import Scope
 from archdsl.modules import library_families
 from archdsl.source import Source
 
@@ -206,16 +213,17 @@ def test_nothing_overlaps_and_no_skip_runs_through_a_box(spec: str, options: dic
 
 # ---------------------------------------------------------------- formats
 
-FIRST = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF", "dot": b"digraph"}
+FIRST = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF", "dot": b"digraph", "tex": b"%"}
 
 
+@pytest.mark.parametrize("style", diagram.STYLES)
 @pytest.mark.parametrize("form", FIRST)
 def test_formats_by_the_ending_without_a_system_graphviz(
-    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    form: str, style: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     target = tmp_path / f"net.{form}"
-    draw(check("lenet:lenet")).save(target)
+    draw(check("lenet:lenet"), style=style).save(target)
     assert target.read_bytes().startswith(FIRST[form])
     assert [p.name for p in tmp_path.iterdir()] == [target.name]
 
@@ -257,10 +265,99 @@ def test_themes(theme: str) -> None:
     assert dot != draw(check("resnet:resnet18"), theme={"light": "dark"}.get(theme, "light")).dot
 
 
-@pytest.mark.parametrize("options", [{"theme": "pink"}, {"direction": "up"}])
+@pytest.mark.parametrize("options", [{"theme": "pink"}, {"direction": "up"}, {"style": "oil"}])
 def test_options_that_there_are_not(options: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"pink|up"):
+    with pytest.raises(ValueError, match=r"pink|up|oil"):
         drawn("model m() {\n input x[1, 4, 4]\n relu\n}", **options)
+
+
+# ---------------------------------------------------------------- volumes
+
+
+def quads(picture: Diagram, fill: str) -> list[tuple[float, float]]:
+    """Widths and heights of the upright faces of a colour."""
+    assert picture.scene is not None
+    found = []
+    for shape in picture.scene.shapes:
+        if isinstance(shape, Polygon) and shape.pen.fill == fill and len(shape.points) == 4:
+            (x1, y1), (x2, y2), (x3, y3), _ = shape.points
+            if y1 == y2 and x2 == x3:
+                found.append((x2 - x1, y3 - y2))
+    return found
+
+
+def test_sides_of_volumes_follow_the_square_roots_of_sizes_and_channels() -> None:
+    text = "model m() {\n input x[4, H = 64, W = 64]\n conv(16, 3)\n maxpool(4)\n conv(64, 3)\n}"
+    picture = drawn(text, style="volumes")
+    (thin, high), (thick, low), _ = quads(picture, LIGHT.families["convolution"][0])  # the third is in the legend
+    assert high / low == pytest.approx(sqrt(64 / 16))
+    assert (thick - THINNEST) / (thin - THINNEST) == pytest.approx(sqrt(64 / 16))
+
+
+@pytest.mark.parametrize("spec", ["unet:unet", "unet:unet_1d", "unet:unet_3d", "squeezenet:squeezenet1_0"])
+def test_volumes_and_their_words_do_not_overlap(spec: str) -> None:
+    graph = check(spec)
+    picture = draw(graph, style="volumes")
+    assert picture.scene is not None
+    words = [s for s in picture.scene.shapes if isinstance(s, Text)]
+    for a, b in combinations(words, 2):
+        apart = abs(a.at[0] - b.at[0]) >= (a.width + b.width) / 2 - 1 or abs(a.at[1] - b.at[1]) >= min(a.size, b.size)
+        assert apart, f"{a.text} and {b.text}"
+    assert {w.text for w in words} <= {t.text for t in words} and len(texts(picture)) == len(words)
+
+
+def test_a_concatenation_is_what_was_skipped_beside_what_came_up() -> None:
+    picture = draw(check("unet:unet"), style="volumes")
+    skipped = [q for q in quads(picture, LIGHT.background) if q[0] > THINNEST + 10]
+    assert len(skipped) == 4
+
+
+# ---------------------------------------------------------------- TikZ
+
+
+@pytest.mark.parametrize("style", diagram.STYLES)
+def test_tikz_has_all_the_text_and_balanced_braces(style: str) -> None:
+    picture = draw(check("unet:unet"), style=style)
+    source = picture.tex()
+    assert source.count("{") - source.count(r"\{") == source.count("}") - source.count(r"\}")
+    assert source.count(r"\node[") == len(texts(picture))
+    for line in source.splitlines():
+        if line.startswith((r"\path", r"\node")):
+            assert line.endswith(";") and all(name in source for name in re.findall(r"(?:fill|draw|text)=(c\d+)", line))
+
+
+@pytest.mark.parametrize(
+    ("text", "latex"),
+    [
+        ("a_b^c", r"a\_b\textasciicircum{}c"),
+        ("\\input{x}", r"\textbackslash{}input\{x\}"),
+        ("100 % & #1 $x$", r"100 \% \& \#1 \$x\$"),
+        ("64 × 3 → ⌊H/2⌋", r"64 $\times$ 3 $\to$ $\lfloor$H/2$\rfloor$"),
+        ("é日", r"é{\ttfamily U+65E5}"),
+        ("a--b ``c''", r"a{-}{-}b \textasciigrave{}\textasciigrave{}c\textquotesingle{}\textquotesingle{}"),
+    ],
+)
+def test_text_is_data_for_latex(text: str, latex: str) -> None:
+    assert tikz.escaped(text) == latex
+
+
+@pytest.mark.parametrize("options", [{}, {"style": "volumes"}], ids=str)
+def test_the_same_spec_gives_the_same_bytes(options: dict[str, str]) -> None:
+    """In every process, wherever its objects lie and however its strings hash."""
+    code = f"""
+import random
+from archdsl.compiler import check
+from archdsl.backends.diagram import draw
+keep = [object() for _ in range(random.randrange(100_000))]
+print(draw(check("unet:unet"), **{options!r}).dot)
+"""
+    runs = {
+        subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, check=True
+        ).stdout
+        for seed in "012"
+    }
+    assert len(runs) == 1
 
 
 # ---------------------------------------------------------------- hostile names
@@ -277,26 +374,26 @@ HOSTILE = [
 ]
 
 
-@pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("depth", [None, 0, 1])
-def test_names_of_a_spec_are_data(name: str, depth: int | None) -> None:
-    text = name.replace("\\", "\\\\").replace('"', '\\"')
-    graph = check(
-        Source(
-            "net.arch",
-            "block b(note) { residual { conv(3, 3) -> relu }\n maxpool(3, 1, 1) }\n"
-            f'model m() {{\n input x[3, 8, 8]\n one: b("{text}")\n conv(3, 1)\n two: b("{text}")\n}}',
-        )
-    )
+@pytest.mark.parametrize("options", [{"depth": 0}, {"depth": 1}, {"style": "volumes", "depth": 0}], ids=str)
+def test_names_of_a_spec_are_data(options: dict[str, Any]) -> None:
+    calls = "\n".join(f" b{i}: b({i + 1})\n conv(3, {2 * i + 1})" for i in range(len(HOSTILE)))
+    block = "block b(n) { residual { conv(3, 3) -> relu }\n maxpool(3, 1, 1) }\n"
+    text = f"{block}model m() {{\n input x[3, 8, 8]\n{calls}\n}}"
+    graph = check(Source("net.arch", text))
     # Paths and identifiers are plain in a spec; a diagram does not rely on it.
-    graph.name = name
-    for scope in graph.root.scopes():
-        scope.name = scope.path = name
-    picture = draw(graph, depth=depth)
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
-    assert any(plain in t for t in texts(picture)), html.escape(name)
+    graph.name = HOSTILE[0]
+    for member, name in zip([m for m in graph.root.members if isinstance(m, Scope)], HOSTILE, strict=True):
+        member.name = member.path = name
+        member.arguments = {"note": name}
+    picture = draw(graph, **options)
+    found = texts(picture)
+    for name in HOSTILE:
+        plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+        if "style" in options:  # a figure has typographic quotes and strokes for these
+            plain = plain.replace('"', "\u201d").replace("\\", "\u2216")
+        assert any(plain in t for t in found), plain
     names = {o["name"] for o in laid_out(picture)["objects"]}  # type: ignore[attr-defined]
-    assert all(re.fullmatch(r"(cluster_)?[pi]\d+(_\w+)?", n) for n in names)
+    assert all(re.fullmatch(r"(cluster_)?[pi]\d+(_\w+)?|[ab]", n) for n in names)
     assert not re.search(r"<script|onload", picture.svg())
 
 

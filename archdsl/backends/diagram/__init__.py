@@ -107,7 +107,7 @@ def draw(
         raise ValueError(f"a diagram goes `down` or `right`, not `{direction}`")
     if style not in STYLES:
         raise ValueError(f"no style is called `{style}`; there are {', '.join(STYLES)}")
-    captions = Captions(graph, costs(graph, sizes))
+    captions = Captions(graph, costs(graph, sizes), sizes)
     structure = Structure(graph)
     folder = Folder(graph, structure)
     writer = Writer(captions, Style(THEMES[theme], direction))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -21,8 +21,7 @@ MOST_ARGUMENTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """The lines of a box. `title` is the one that counts among `lines`; `notes` are smaller, `size` is what comes
-    out."""
+    """The lines of a box: `title` counts the main one of `lines`, `notes` are smaller, `size` is what comes out."""
 
     lines: tuple[str, ...]
     title: int = 0
@@ -31,13 +30,15 @@ class Caption:
 
 
 class Captions:
-    """Finds the words for the parts of one graph. Free sizes are shown at the sizes that the spec shows, else by
-    name."""
+    """Finds the words for the parts of one graph.
 
-    def __init__(self, graph: Graph, analysis: Analysis) -> None:
+    Free sizes are shown at the values given, else at those that the spec shows, else by name.
+    """
+
+    def __init__(self, graph: Graph, analysis: Analysis, sizes: Mapping[str, int] | None = None) -> None:
         self.graph = graph
         self.analysis = analysis
-        self.values = {f.name: f.example for f in graph.free if f.example is not None}
+        self.values = {f.name: f.example for f in graph.free if f.example is not None} | dict(sizes or {})
 
     def dim(self, dim: Dim) -> str:
         return dim_text(substitute(dim, self.values), self.graph.sizes)
@@ -137,7 +138,7 @@ class Captions:
         ]
 
     def _span(self, dims: Iterable[Dim]) -> str:
-        found = sorted(set(dims), key=lambda d: (not isinstance(d, int), d if isinstance(d, int) else 0))
+        found = sorted(set(dims), key=lambda d: (0, d, "") if isinstance(d, int) else (1, 0, self.dim(d)))
         return self.dim(found[0]) if len(found) == 1 else f"{self.dim(found[0])}…{self.dim(found[-1])}"
 
     def _arguments(self, scope: Scope | None, shown: Sequence[str]) -> list[str]:
@@ -166,7 +167,7 @@ class Captions:
         """What stands under the picture: the network's name, and what it costs."""
         total = self.analysis.total
         facts = f"{total.parameters:,} parameters"
-        if all(f.example is not None for f in self.graph.free):
+        if all(f.name in self.values for f in self.graph.free):
             sizes = ", ".join(self.size(Tensor(n.id)) for n in self.graph.input_nodes)
             facts += f", {quantity(total.macs)}MACs at {sizes}"
         return self.graph.name, facts
@@ -179,8 +180,10 @@ def family(part: Part) -> Family | None:
 
 
 def scope_title(scope: Scope, *, repeated: bool = False) -> str:
-    """`layer1: stage`, `bottleneck`, `features`. A repeated block goes by no label, which would be that of its first
-    round."""
+    """`layer1: stage`, `bottleneck`, `features`.
+
+    A repeated block goes by no label: it would be that of its first round.
+    """
     called = scope.definition.name if scope.definition is not None and scope.kind == "block" else ""
     label = scope.name if scope.labelled and not (repeated and called) else ""
     if label.rstrip("0123456789").replace("_", "") == called.replace("_", ""):

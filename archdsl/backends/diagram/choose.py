@@ -55,8 +55,10 @@ def overview(folder: Folder) -> Callable[[Scope], bool]:
 
 
 def encoder_decoder(folder: Folder, analysis: Analysis) -> tuple[Picture, U] | None:
-    """The picture of a network that goes down in resolution and up again, as far open as fits a page; None for
-    another."""
+    """The picture of a network that goes down in resolution and up again, None for another.
+
+    It is as far open as fits a page.
+    """
 
     def fits(parts: list[Part]) -> tuple[Picture, U | None] | None:
         if len(boxes(parts)) > U_BUDGET or any(p.count > 1 and p.children for part in parts for p in part.walk()):

@@ -218,8 +218,7 @@ FAMILY_ORDER: tuple[Family, ...] = (
 
 
 def write_layered(pictures: Sequence[tuple[str, Picture]], writer: Writer) -> str:
-    """The pictures side by side, laid out in layers by Graphviz's `dot`: the network, then insets in frames with
-    their headings."""
+    """The pictures side by side, for Graphviz's `dot` to lay out: the network, then insets in frames with headings."""
     dot = writer.new(
         rankdir="TB" if writer.style.direction == "down" else "LR",
         nodesep="0.3",

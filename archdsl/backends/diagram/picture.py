@@ -256,8 +256,7 @@ class _Arrow:
 
 
 def _with_entries(parts: list[Part], arrows: list[_Arrow]) -> list[_Arrow]:
-    """Gives a frame one entry where what flows in forks to several of its boxes, so that a skip stays inside its
-    block."""
+    """Gives a frame one entry where what flows in forks to several of its boxes: a skip stays inside its block."""
     around: dict[Part, tuple[Part, ...]] = {}
 
     def walk(part: Part, frames: tuple[Part, ...]) -> None:

@@ -16,8 +16,8 @@ PROGRAMS = {"dot": ["dot"], "fixed": ["neato", "-n2"]}
 """How a layout is made: `dot` finds it, `fixed` takes the positions that the text has."""
 
 
-class DrawingError(Exception):
-    """No picture could be made; the message says why."""
+class DrawingError(OSError):
+    """No picture could be made: Graphviz is not there, failed, or took too long. The message says why."""
 
 
 def render(dot: str, form: str, layout: str = "dot") -> bytes:

@@ -18,6 +18,8 @@ class Structure:
         self.graph = graph
         self._operations: dict[Hashable, int] = {}
         self._by_node: dict[int, int] = {}
+        self._pieces: dict[Hashable, int] = {}
+        self._by_piece: dict[tuple[Node, ...], int] = {}
         self._consumers: dict[int, list[int]] = {n: list(graph.net.successors(n)) for n in graph.net}
         for output in graph.outputs:
             self._consumers[output.tensor.node].append(-1)
@@ -37,16 +39,20 @@ class Structure:
             self._by_node[node.id] = self._operations.setdefault(key, len(self._operations))
         return self._by_node[node.id]
 
-    def key(self, nodes: Sequence[Node]) -> Hashable:
-        """Operations and wiring."""
-        first, inside, outside = nodes[0].id, {n.id for n in nodes}, dict[Tensor, int]()
+    def key(self, nodes: Sequence[Node]) -> int:
+        """A number that pieces share whose operations and wiring are equal."""
+        nodes = tuple(nodes)
+        if nodes not in self._by_piece:
+            first, inside, outside = nodes[0].id, {n.id for n in nodes}, dict[Tensor, int]()
 
-        def source(tensor: Tensor) -> Hashable:
-            if tensor.node in inside:
-                return (tensor.node - first, tensor.index)
-            return outside.setdefault(tensor, len(outside))
+            def source(tensor: Tensor) -> Hashable:
+                if tensor.node in inside:
+                    return (tensor.node - first, tensor.index)
+                return outside.setdefault(tensor, len(outside))
 
-        return tuple((n.id - first, self.operation(n), tuple(source(t) for t in n.inputs)) for n in nodes)
+            wiring = tuple((n.id - first, self.operation(n), tuple(source(t) for t in n.inputs)) for n in nodes)
+            self._by_piece[nodes] = self._pieces.setdefault(wiring, len(self._pieces))
+        return self._by_piece[nodes]
 
     def part_key(self, nodes: Sequence[Node]) -> tuple[Hashable, ...]:
         """Operations, wiring, and the spatial sizes that flow in: layers at two resolutions are not one box."""

@@ -46,8 +46,8 @@ SIGNS = {
     "\u00a0": "~",
 }
 
-HEAD = r"""% A figure of its own: pdflatex FILE. In a paper: \usepackage{tikz}, \usepackage{standalone} and
-\input{FILE}.
+HEAD = r"""% A figure of its own (run pdflatex on this file), or part of a paper that has
+% \usepackage{tikz} and \usepackage{standalone}: \input it there.
 \documentclass[tikz,border=4pt]{standalone}
 \usepackage[utf8]{inputenc}
 \usepackage{textcomp}

@@ -140,9 +140,8 @@ class Figure:
                 )
             )
         start = left
-        tensors = part.nodes[-1].inputs if len(volume.pieces) > 1 else ()
         for number, piece in enumerate(volume.pieces):
-            face = fill if len(volume.pieces) == 1 else self.piece_fill(tensors[number], fill)
+            face = fill if len(volume.pieces) == 1 else self.piece_fill(part, number)
             end = start + piece
             if back:
                 shapes.append(
@@ -162,12 +161,16 @@ class Figure:
             )
         return shapes
 
-    def piece_fill(self, tensor: Tensor, default: str) -> str:
-        """The colour of a piece of a concatenation: that of the part which it comes from."""
-        for part in self.picture.boxes():
-            if any(n.id == tensor.node for n in part.covered) and part.kind in ("layers", "block"):
-                return self.writer.colours(part)[0]
-        return default
+    def piece_fill(self, part: Part, index: int) -> str:
+        """The colour of a piece of a concatenation: that of the part which it comes from, the page's for a skip."""
+        tensor = part.nodes[-1].inputs[index]
+        for node in part.nodes[:-1]:
+            if node.id == tensor.node:  # what brings the sizes together belongs to the concatenation
+                tensor = node.inputs[tensor.index]
+        for edge in self.picture.edges:
+            if edge.head is part and tensor in edge.tensors and edge.kind == "flow":
+                return self.writer.colours(edge.tail)[0]
+        return self.theme.background
 
     def arrow(self, kind: EdgeKind, way: Sequence[Point]) -> list[Shape]:
         """A line along corners, with a head."""
@@ -243,7 +246,7 @@ def in_a_u(figure: Figure, u: U) -> tuple[dict[Part, Point], list[Shape]]:
     trunk = figure.picture.trunk()
     down = {p for parts in u.steps_down.values() for p in parts}
     up = {p for parts in u.steps_up.values() for p in parts}
-    hidden = {a for a, b in pairwise(trunk) if a in up and b.kind == "merge" and b in figure.volumes}
+    hidden = [a for a, b in pairwise(trunk) if a in up and b.kind == "merge" and b in figure.volumes]
     shown = [p for p in trunk if p not in hidden]
     places: dict[Part, Point] = {}
     levels: dict[Part, int] = {}
@@ -276,6 +279,12 @@ def in_a_u(figure: Figure, u: U) -> tuple[dict[Part, Point], list[Shape]]:
         if tail in places and head in places and (tail, head) not in set(pairwise(shown)):
             (x1, y1), (x2, y2) = places[tail], places[head]
             arrows += figure.arrow(edge.kind, [(x1, y1), (x2 - figure.half(head)[0], y2)])
+            notes = figure.writer.captions.box(head).notes if head.kind == "merge" else ()
+            for note in notes:
+                words = Words(note, SMALL - 1, figure.theme.muted)
+                arrows.append(
+                    Text(((x1 + x2) / 2, (y1 + y2) / 2 + 4), note, words.size, words.color, width=words.width)
+                )
     return places, arrows
 
 
@@ -319,6 +328,19 @@ def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, Sc
         shapes.append(Text(((left + right) / 2, y), words.text, words.size, words.color, words.bold, words.width))
         left, right = min(left, (left + right - words.width) / 2), max(right, (left + right + words.width) / 2)
         y -= 14
+    entries = writer.legend([picture])
+    width = sum(entry.name.width + 34 for entry in entries)
+    x, y = (left + right - width) / 2, y - 4
+    left, right = min(left, x), max(right, x + width)
+    for entry in entries:
+        if entry.sign is None:
+            patch = _quad(Pen(entry.border, entry.fill, 0.7), (x, y), (x + 14, y), (x + 14, y + 9), (x, y + 9))
+        else:
+            patch = Polygon(((x, y + 4), (x + 14, y + 4)), figure.line("identity"), closed=False)
+        name = entry.name
+        shapes += [patch, Text((x + 20 + name.width / 2, y + 1), name.text, name.size, name.color, width=name.width)]
+        x += name.width + 34
+    y -= 12
     scene = Scene(tuple(shapes), (left - 8, y, right + 8, high + 8))
     return as_dot(scene, writer), scene
 

@@ -10,6 +10,7 @@ import hashlib
 import re
 
 from archdsl import __version__, dims
+from archdsl.augment.base import Companion
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.classes import Classifier
 from archdsl.backends.torch_source.flow import Value
@@ -22,11 +23,11 @@ from archdsl.graph import Graph, Tensor
 TAKEN = RESERVED | {"Factory", "TypedDict", "Unpack", "Any", "NamedTuple", "OrderedDict", "filled"}
 
 
-def write_module(graph: Graph) -> str:
-    """The source of a checked network's module. The same network gives the same bytes."""
+def write_module(graph: Graph, companion: Companion | None = None) -> str:
+    """The source of a checked network's module, with what stands beside it. The same network gives the same bytes."""
     plans = Classifier(graph).run()
     file = File(graph, InPlace.of(graph), lambda value: _size(graph, value))
-    taken = set(TAKEN)
+    taken = set(TAKEN | companion.names) if companion else set(TAKEN)
     for plan in [plans[-1], *plans[:-1]]:
         file.names[plan] = _class_name(plan, graph, taken)
         taken.add(file.names[plan])
@@ -34,9 +35,10 @@ def write_module(graph: Graph) -> str:
     helpers = [source.rstrip("\n").split("\n") for source in file.helpers]
     if "Factory" in file.imports:
         helpers.insert(0, FACTORY.split("\n"))
+    helpers += [block.split("\n") for block in companion.blocks] if companion else []
     body = "\n".join(line for part in [*helpers, *classes] for line in part)
     head = layout.docstring(_title(graph), 0)
-    return "\n".join([*head, "", *_imports(file, body), "", "", ""]) + layout.blocks([*helpers, *classes])
+    return "\n".join([*head, "", *_imports(file, body, companion), "", "", ""]) + layout.blocks([*helpers, *classes])
 
 
 def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
@@ -49,11 +51,13 @@ def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
     return found if found not in taken else unique(found if found not in TAKEN else f"{found}Block", taken)
 
 
-def _imports(file: File, body: str) -> list[str]:
+def _imports(file: File, body: str, companion: Companion | None) -> list[str]:
     lines: list[str] = []
     if re.search(r"\bOrderedDict\(", body):
         lines.append("from collections import OrderedDict")
-    typing = [n for n in ("Any", "NamedTuple", "TypedDict", "Unpack") if re.search(rf"\b{n}\b", body)]
+    if companion:
+        lines += ["from collections.abc import Iterator", "from contextlib import contextmanager"]
+    typing = [n for n in ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack") if re.search(rf"\b{n}\b", body)]
     if typing:
         lines.append(f"from typing import {', '.join(typing)}")
     lines += [""] if lines else []

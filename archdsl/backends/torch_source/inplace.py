@@ -11,10 +11,30 @@ from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops.base import FunctionForm
 
 FRESH = frozenset(
-    """
-    conv upconv linear batchnorm layernorm groupnorm instancenorm add sub mul mean maximum concat scale
-    maxpool avgpool adaptive_avgpool adaptive_maxpool global_avgpool global_maxpool upsample resize
-    """.split()
+    [
+        "conv",
+        "upconv",
+        "linear",
+        "batchnorm",
+        "layernorm",
+        "groupnorm",
+        "instancenorm",
+        "add",
+        "sub",
+        "mul",
+        "mean",
+        "maximum",
+        "concat",
+        "scale",
+        "maxpool",
+        "avgpool",
+        "adaptive_avgpool",
+        "adaptive_maxpool",
+        "global_avgpool",
+        "global_maxpool",
+        "upsample",
+        "resize",
+    ]
 )
 """Operations whose result is a tensor of its own (no view of another) that their backward does not look at again."""
 
@@ -59,6 +79,10 @@ class InPlace:
             same_size = all(
                 self.graph.shape(s.inputs[place]) == self.graph.shape(s.outputs[0]) for s in call.leaf.steps
             )
-            if same_size and value is not call.inputs[1 - place] and all(self.is_free(s.inputs[place]) for s in call.leaf.steps):
+            if (
+                same_size
+                and value is not call.inputs[1 - place]
+                and all(self.is_free(s.inputs[place]) for s in call.leaf.steps)
+            ):
                 return value
         return None

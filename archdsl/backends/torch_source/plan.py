@@ -144,6 +144,8 @@ class Planner:
     used: dict[str, None] = field(default_factory=dict)
     recent: list[Expr] = field(default_factory=list)
     running: dict[str, Running] = field(default_factory=dict)
+    sources: dict[str, Expr] = field(default_factory=dict)
+    """What the variables of loops go over."""
     recursive: list[tuple[Leaf, list[Expr | None], Names]] = field(default_factory=list)
     channels: dict[Value, Expr] = field(default_factory=dict)
     by_position: bool = False
@@ -223,7 +225,7 @@ class Planner:
                 name = parameter.name.name
                 if name in self.parameters:
                     values = self.parameters[name].values
-                    same = ex.constant(values) and not isinstance(values[0], tuple)
+                    same = ex.constant(values) and (len(values) == 1 or not isinstance(values[0], tuple))
                     known[name] = Const(values[0]) if same else Var(name)
         inflow = self.input_channels(0) if cell.inputs else None
         if inflow is not None:
@@ -248,6 +250,8 @@ class Planner:
         names = list(ex.variables(expr))
         for name in names:
             self.used[name] = None
+            if name in self.sources:
+                self.keep(self.sources.pop(name))
             if name in self.running and not self.running[name].used:
                 self.running[name].used = True
                 for part in (self.running[name].first, *self.running[name].after):
@@ -268,17 +272,39 @@ class Planner:
                 case Leaf():
                     flow = self.leaf(entry, [flow], names)
                 case Loop():
-                    inner = self.heading(entry, names)
-                    self.chain(entry.body, inner, None)
-                    flow = (
-                        self.result(entry.group, [s.outputs[0] for s in _lasts(entry)]) if min(entry.counts) else None
-                    )
+                    flow = self.chain_loop(entry, names, flow)
                 case Choice():
                     self.condition(entry, names)
                     for branch in entry.branches:
                         self.chain(branch.body, names, flow)
                     flow = None
         return flow
+
+    def chain_loop(self, loop: Loop, names: Names, flow: Expr | None) -> Expr | None:
+        """A loop in a sequence. Where nothing else says how many channels flow into a round, a variable counts them."""
+        inner_names = self.heading(loop, names)
+        steps = rounds_of(loop)
+        inner = self.frame(loop.inner)
+        row = [self.graph.shape(r[0].inputs[0])[0] for r in steps]
+        ends = [self.graph.shape(r[-1].outputs[0])[0] for r in steps]
+        running: Running | None = None
+        if all(isinstance(v, int) for v in row) and not ex.constant(row):
+            running = Running(Var(f"in_channels@{id(loop)}"), flow, [None])
+            inner.running[running.variable.name] = list(row)
+            self.running[running.variable.name] = running
+            self.plan.headings[loop].running = running
+        out = self.chain(loop.body, inner_names, running.variable if running is not None else flow)
+        if running is not None and running.used:
+            if out is None or not inner.agrees(out, ends):
+                out = inner.find(ends, [*inner_names.known.values(), *self.recent])
+            if out is None or flow is None:
+                raise Irregular(loop)
+            running.after[0] = out
+            self.keep(out)
+        if not min(loop.counts):
+            return None
+        places = [sum(loop.counts[: i + 1]) - 1 for i in range(loop.group.count)]
+        return self.frame(loop.group).find([ends[i] for i in places], self.recent)
 
     def actions(self, actions: Iterable[Call | Decision | Rounds], names: Names) -> None:
         for action in actions:
@@ -373,7 +399,8 @@ class Planner:
         row = [self.graph.shape(t)[0] for t in tensors]
         if len(row) != group.count or not all(isinstance(v, int) for v in row):
             return None
-        return self.frame(group).find(row, [*hints, *self.recent])
+        right = [h for h in dict.fromkeys([*hints, *self.recent]) if self.frame(group).agrees(h, row)]
+        return self.frame(group).find(row, [min(right, key=ex.size)] if right else [])
 
     def hints(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> list[Expr]:
         """What the spec says at the call, and the channels that flow in."""
@@ -603,14 +630,20 @@ class Planner:
 
     def resolve(self, row: Sequence[object], group: Group, hints: Sequence[Expr], name: str) -> Expr:
         """The expression for a number with these values, one a lane; a new parameter where there is no other way."""
-        found = self.stated_here(row, group, hints) or self.frame(group).find(row, hints)
+        still = [h for h in hints if not self.is_running(h)]
+        found = self.stated_here(row, group, still) or self.frame(group).find(row, still)
         if found is None and group.loop is not None:
             found = self.progression(row, group, 3)
+        if found is None:
+            found = next((h for h in hints if self.frame(group).agrees(h, row)), None)
         if found is not None:
             return self.keep(found)
         if group.around is None:
             return self.parameter(name, list(row))
         return self.resolve_outside(row, group, hints, name)
+
+    def is_running(self, expr: Expr) -> bool:
+        return any(name in self.running for name in ex.variables(expr))
 
     def stated_here(self, row: Sequence[object], group: Group, hints: Sequence[Expr]) -> Expr | None:
         """What the spec says for a number that is the same in the calls that have it, but would not be in others."""
@@ -717,6 +750,7 @@ class Planner:
             else:
                 flat = [value for r in rounds if isinstance(r, tuple) for value in r]
                 variables = self.bind(statement, flat, loop, known)
+                self.sources.update((v.name, over) for v in variables)
                 hints = [length(over)]
         known = {n: e for n, e in known.items() if e is not None}
         inner.values[index.name] = list(loop.inner.rounds)
@@ -743,8 +777,10 @@ class Planner:
         if count > 1 and not all(isinstance(v, tuple) and len(v) == count for v in flat):
             return []
         variables: list[Var] = []
-        if count == 1 and statement.names[0].name in known and any(
-            "index@" in n for n in ex.variables(known[statement.names[0].name])
+        if (
+            count == 1
+            and statement.names[0].name in known
+            and any("index@" in n for n in ex.variables(known[statement.names[0].name]))
         ):
             return []
         for i, name in enumerate(statement.names):

@@ -27,6 +27,7 @@ class Assign:
     length: int = 0
     grows: Value | None = None
     line: int = 0
+    is_nested: bool = False
 
     def operands(self) -> Iterator[Value]:
         """The values in variables that it takes."""
@@ -106,30 +107,35 @@ class Composer:
 
     def compose(self, actions: Sequence[Action]) -> list[Statement]:
         found: list[Statement] = []
+        makers: dict[Value, Assign] = {}
         for action in actions:
             match action:
                 case Call():
-                    found.append(self.assign(action, found))
+                    assign = self.assign(action, found, makers)
+                    found.append(assign)
+                    if len(action.outputs) == 1:
+                        makers[action.outputs[0]] = assign
                 case Decision():
                     found.append(When(action, [self.compose(b) for b in action.branches]))
                 case Rounds():
                     found.append(Each(action, self.compose(action.body)))
-        return found
+        return [s for s in found if not (isinstance(s, Assign) and s.is_nested)]
 
-    def assign(self, call: Call, found: list[Statement]) -> Assign:
+    def assign(self, call: Call, found: list[Statement], makers: dict[Value, Assign]) -> Assign:
         """A statement for a call, with those before it that it alone needs nested in it, as far as it stays short."""
         assign = Assign(call, length=self.length(call), line=self.line(call), grows=self.grows(call))
         for value in reversed(call.inputs):
-            inner = next((s for s in found[-3:] if isinstance(s, Assign) and value in s.call.outputs), None)
-            if inner is None or inner.grows is not None or value is assign.grows:
-                continue
-            if value.uses != 1 or len(inner.call.outputs) != 1:
+            inner = makers.get(value)
+            if inner is None or inner.grows is not None or value is assign.grows or value.uses != 1:
                 continue
             follows = inner.line == assign.line and found[-1] is inner
             operand = len(call.inputs) > 1 and inner.depth == 1
             if not (follows or operand) or assign.length + inner.length > self.width or inner.depth >= DEEPEST:
                 continue
-            found.remove(inner)
+            if found[-1] is inner:
+                found.pop()
+            else:
+                inner.is_nested = True
             assign.nested[value] = inner
             assign.length += inner.length
             assign.depth = max(assign.depth, inner.depth + 1)
@@ -292,7 +298,9 @@ class Composer:
                             before.append((join.value, join.passed))
                     branches: list[list[Statement]] = []
                     for number, branch in enumerate(statement.branches):
-                        pairs = [(j.value, v) for j in statement.decision.joins if (v := j.branches[number]) is not None]
+                        pairs = [
+                            (j.value, v) for j in statement.decision.joins if (v := j.branches[number]) is not None
+                        ]
                         branches.append([*self.with_copies(branch), *self.copies(pairs)])
                     found += [*self.copies(before), When(statement.decision, branches)]
                 case Each():
@@ -341,10 +349,9 @@ class Composer:
             operands = [v for m in members for v in self.preferred.get(m, ())]
             wishes += [names[r] for v in operands if (r := self.root(v)) in names]
             label = next((self.labels[m] for m in members if m in self.labels), None)
-            if label is not None and span[1] > span[0] + 1:
+            if label is not None and root not in outputs and span[1] > span[0] + 1:
                 wishes.append(label)
             wishes += [n for n in LETTERS if n not in self.reserved]
             chosen = next((n for n in wishes if is_free(n, span)), None)
             take(root, chosen or unique("t1", {*busy, *self.reserved}))
         return {value: names[self.root(value)] for value in self.spans}
-

@@ -188,7 +188,9 @@ class ClassWriter:
         plan = self.plan
         used = [e for m in plan.made.values() for _, e in m.arguments]
         used += [e for found in plan.conditions.values() for e in found]
-        used += [e for found in plan.running.values() for r in found if r.used for e in (r.first, *r.after) if e is not None]
+        used += [
+            e for found in plan.running.values() for r in found if r.used for e in (r.first, *r.after) if e is not None
+        ]
         counts = Counter(part for expr in used for part in ex.parts(expr) if not isinstance(part, Const | Var))
         for name, expr in plan.lets.items():
             if counts[expr] > 1 and expr not in self.aliases and all(v in self.names for v in ex.variables(expr)):
@@ -559,9 +561,7 @@ class ClassWriter:
         index = self.names[heading.index.name] if indexed else "_"
         return f"{index} in range({self.text(heading.count)})"
 
-    def table_head(
-        self, loop: Loop, names: Sequence[Var], columns: Sequence[tuple[Var, Expr]], indexed: bool
-    ) -> str:
+    def table_head(self, loop: Loop, names: Sequence[Var], columns: Sequence[tuple[Var, Expr]], indexed: bool) -> str:
         heading = self.plan.headings[loop]
         targets: list[str] = []
         overs: list[str] = []
@@ -595,7 +595,11 @@ class ClassWriter:
                 found.update(ex.variables(condition))
         for inner in _loops(loop.body):
             heading = self.plan.headings[inner]
-            for expr in (heading.count, *([heading.over] if heading.over is not None else []), *[e for _, e in heading.columns]):
+            for expr in (
+                heading.count,
+                *([heading.over] if heading.over is not None else []),
+                *[e for _, e in heading.columns],
+            ):
                 found.update(ex.variables(expr))
         return found
 
@@ -989,7 +993,7 @@ def fill(template: str, operands: Sequence[tuple[str, str]], values: Mapping[str
             found.append(", ".join(operand for operand, _ in operands))
         elif name.isdigit():
             operand = operands[int(name)]
-            enclosed = text.endswith("(") and template.endswith(")") or template.startswith(("torch.", "F."))
+            enclosed = (text.endswith("(") and template.endswith(")")) or template.startswith(("torch.", "F."))
             found.append(operand[0] if enclosed else _atom(operand))
         else:
             found.append(values[name])

@@ -1,0 +1,78 @@
+"""Changes that take something away: sharpness, exactness, a part of the picture."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from archdsl.augment.base import Change, Form, named
+from archdsl.augment.fields import Share
+from archdsl.ops.base import OperationError, Shape
+from archdsl.ops.fields import Positive, Probability, shape_text
+
+
+def _odd(value: int) -> int:
+    if value % 2 == 0:
+        raise ValueError("even")
+    return value
+
+
+OddKernel = Annotated[
+    int, Field(strict=True, ge=3, le=4095, description="an odd int of at least 3"), AfterValidator(_odd)
+]
+
+
+class Blur(Change):
+    """Blurs by a Gaussian in a window of kernel × kernel, whose deviation is drawn from 0.1 to `sigma` pixels."""
+
+    name = "blur"
+    family = "damage"
+
+    kernel: OddKernel
+    sigma: Positive = 2.0
+    p: Probability = 1.0
+
+    examples = ({"kernel": 3}, {"kernel": 5, "sigma": 1.5, "p": 0.5})
+
+    def check(self, shape: Shape) -> None:
+        super().check(shape)
+        if any(isinstance(d, int) and d <= self.kernel // 2 for d in shape[1:]):
+            message = f"`kernel` is too large for pictures of {shape_text(shape)}; got {self.kernel}"
+            raise OperationError(message, parameter="kernel")
+
+    def forms(self, channels: int) -> tuple[Form, ...]:
+        deviations = (min(0.1, float(self.sigma)), float(self.sigma))
+        arguments = named(kernel_size=(self.kernel, self.kernel), sigma=deviations, p=self.p)
+        return (Form("RandomGaussianBlur", arguments),)
+
+
+class Noise(Change):
+    """Adds to every value a random number of a normal distribution with that standard deviation."""
+
+    name = "noise"
+    family = "damage"
+
+    std: Positive
+    p: Probability = 1.0
+
+    examples = ({"std": 0.05},)
+
+    def forms(self, channels: int) -> tuple[Form, ...]:
+        return (Form("RandomGaussianNoise", named(std=float(self.std), p=self.p)),)
+
+
+class Erase(Change):
+    """Blackens a rectangle of up to a fraction of the picture; masks, boxes and points keep what it hides.
+
+    Zhong et al., Random erasing data augmentation, 2017.
+    """
+
+    name = "erase"
+    family = "damage"
+
+    area: Share
+    p: Probability = 1.0
+
+    examples = ({"area": 0.2}, {"area": 0.1, "p": 0.5})
+
+    def forms(self, channels: int) -> tuple[Form, ...]:
+        return (Form("RandomErasing", named(scale=(min(0.02, self.area), float(self.area)), p=self.p)),)

@@ -1,0 +1,150 @@
+"""`augment` declarations, read and held against the pictures that their model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from archdsl.augment import CHANGES, Change, OneOf, Pipeline, Step
+from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
+from archdsl.graph import Graph, Tensor
+from archdsl.modules import Module, argument_value
+from archdsl.ops.base import OperationError, Shape
+from archdsl.source import Span
+from archdsl.syntax import tree
+from archdsl.values import FAILED, AugmentValue, BlockValue, Failure, MemberValue, Namespace, Poisoned, describe
+
+
+def augmentation(module: Module, model: str, graph: Graph, diagnostics: Diagnostics) -> Pipeline | None:
+    """The pipeline of changes that a model is augmented by, None where it is not. Mistakes go to `diagnostics`.
+
+    Those of the file's other declarations do, too.
+    """
+    for value in module.names.values.values():
+        if isinstance(value, AugmentValue):
+            _Reading(value, None, diagnostics).pipeline()
+    found = _augmented(module.models[model], diagnostics)
+    if found is None:
+        return None
+    value, name = found
+    shape = _picture(graph)
+    if shape is None:
+        diagnostics.error(
+            "E0240",
+            f"`{value.name}` changes pictures, and `{graph.name}` does not take one picture [C, H, W] alone",
+            name.span,
+            help="take `augmented` away",
+        )
+        return None
+    pipeline = _Reading(value, shape, diagnostics, name.span).pipeline()
+    return replace(pipeline, channels=shape[0]) if isinstance(shape[0], int) else pipeline
+
+
+def _augmented(
+    target: object, diagnostics: Diagnostics, seen: tuple[object, ...] = ()
+) -> tuple[AugmentValue, tree.Name] | None:
+    """What a model is augmented by: what it says itself, else what its family says."""
+    if not isinstance(target, BlockValue | MemberValue) or target in seen:
+        return None
+    name = target.syntax.augmented if isinstance(target.syntax, tree.Model | tree.Member) else None
+    if name is None:
+        if isinstance(target, MemberValue):
+            return _augmented(target.module.find(target.syntax.family.name), diagnostics, (*seen, target))
+        return None
+    found = target.module.find(name.name)
+    if isinstance(found, AugmentValue):
+        return found, name
+    if found is None:
+        known = {n for n in target.module.names() if isinstance(target.module.find(n), AugmentValue)}
+        help = did_you_mean(name.name, known) or f"declare it: `augment {name.name} {{ hflip }}`"
+        diagnostics.error("E0201", f"there is no `augment {name.name}`", name.span, help=help)
+    elif found is not FAILED:
+        diagnostics.error("E0211", f"`{name.name}` is {describe(found)}, not an augmentation", name.span)
+    return None
+
+
+def _picture(graph: Graph) -> Shape | None:
+    """The size of the model's one input, where that is a picture."""
+    inputs = graph.input_nodes
+    if len(inputs) != 1:
+        return None
+    shape = graph.shape(Tensor(inputs[0].id))
+    return shape if len(shape) == 3 else None
+
+
+class _Reading:
+    """One declaration, read for pictures of a size, or, where `shape` is None, for its own mistakes alone."""
+
+    def __init__(
+        self, value: AugmentValue, shape: Shape | None, diagnostics: Diagnostics, used: Span | None = None
+    ) -> None:
+        self.value, self.shape, self.diagnostics, self.used = value, shape, diagnostics, used
+
+    def pipeline(self) -> Pipeline:
+        syntax = self.value.syntax
+        return Pipeline(self.value.name, tuple(self.chain(line) for line in syntax.lines), syntax.doc)
+
+    def chain(self, chain: tuple[tree.Change, ...]) -> tuple[Step, ...]:
+        steps: list[Step] = []
+        for item in chain:
+            if isinstance(item, tree.OneOf):
+                steps.append(OneOf(tuple(self.chain(alternative) for alternative in item.alternatives)))
+                continue
+            try:
+                steps.append(self.change(item, self.value.module))
+            except Failure as failure:
+                self.diagnostics.error(failure.code, failure.message, failure.span, help=failure.help)
+            except Poisoned:
+                pass
+        return tuple(steps)
+
+    def change(self, item: tree.Call, names: Namespace) -> Change:
+        cls = CHANGES.get(item.name.name)
+        if cls is None:
+            help = did_you_mean(item.name.name, CHANGES) or "there are " + ", ".join(f"`{n}`" for n in CHANGES)
+            raise Failure("E0201", f"there is no change of pictures named `{item.name.name}`", item.name.span, help)
+        given, spans = bound(cls, item, names)
+        try:
+            found = cls.parse(given)
+        except OperationError as error:
+            for other in error.also:
+                self.complain(other, item, spans)
+            raise _failure(error, item, spans) from None
+        if self.shape is not None:
+            try:
+                found.check(self.shape)
+            except OperationError as error:
+                self.complain(error, item, spans)
+        return found
+
+    def complain(self, error: OperationError, item: tree.Call, spans: Mapping[str, Span]) -> None:
+        failure = _failure(error, item, spans)
+        used = [Mark(self.used, "the model is augmented here")] if self.used else []
+        self.diagnostics.error(failure.code, failure.message, failure.span, *used, help=failure.help)
+
+
+def bound(cls: type[Change], item: tree.Call, names: Namespace) -> tuple[dict[str, object], dict[str, Span]]:
+    """The arguments of a call by name, and where their values stand. Raises Failure."""
+    parameters = list(cls.model_fields)
+    given: dict[str, object] = {}
+    spans: dict[str, Span] = {}
+    for position, argument in enumerate(item.arguments or ()):
+        key = argument.name
+        if key is None:
+            if position >= len(parameters):
+                raise Failure("E0206", f"`{cls.name}` takes {len(parameters)} arguments at most", argument.span)
+            key = parameters[position]
+        elif key not in parameters:
+            known = "it has: " + ", ".join(f"`{p}`" for p in parameters)
+            help = did_you_mean(key, parameters) or known
+            raise Failure("E0205", f"`{cls.name}` has no parameter `{key}`", argument.span, help)
+        if key in spans:
+            raise Failure("E0206", f"`{key}` is given twice in this call of `{cls.name}`", argument.span)
+        spans[key] = argument.value.span
+        given[key] = argument_value(argument, cls.words(key), names)
+    return given, spans
+
+
+def _failure(error: OperationError, item: tree.Call, spans: Mapping[str, Span]) -> Failure:
+    span = spans.get(error.parameter or "", item.span)
+    return Failure("E0207" if error.parameter not in spans else "E0228", error.message, span, error.help)

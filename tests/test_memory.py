@@ -1,0 +1,154 @@
+"""Predicted memory against what autograd saves and what the profiler sees allocated."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from archdsl import check, load
+from archdsl.graph import Graph
+from archdsl.memory import BYTES, STATES, Moment, Peak, memory
+from archdsl.source import Source
+
+TOLERANCE = 0.05
+
+MODELS = {
+    "vgg:vgg11": (3, 64, 64),
+    "resnet:resnet50": (3, 64, 96),
+    "densenet:densenet121": (3, 64, 64),
+    "unet:unet": (1, 188, 188),
+    "unet:unet_padded": (3, 64, 64),
+    "mobilenet:mobilenet_v2": (3, 64, 64),
+}
+
+# A multiple of 16 channels, as oneDNN's layouts have them: what it copies is as large as the tensor then.
+SMALL = {
+    "activations": "conv(16, 3) -> gelu -> conv(16, 3) -> silu -> conv(16, 3) -> sigmoid -> conv(16, 3) -> leaky_relu",
+    "relu6": "conv(16, 3) -> relu6 -> conv(16, 3) -> elu -> conv(16, 3) -> relu6",
+    "norms": "conv(16, 3) -> groupnorm(2) -> conv(16, 3) -> layernorm -> conv(16, 3) -> instancenorm -> conv(16, 3)",
+    "lrn": "conv(16, 3) -> lrn(5) -> conv(16, 3)",
+    "pools": "conv(16, 3) -> maxpool(3, 2, 1) -> conv(16, 3) -> avgpool(2) -> conv(16, 3) -> adaptive_avgpool(5)",
+    "dropout": "conv(16, 3) -> dropout(0.3) -> conv(16, 3) -> dropout_channels(0.3) -> conv(16, 3)",
+    "merges": "conv(16, 3)\n (conv(16, 3), conv(16, 3)) -> mul\n (conv(16, 3), it) -> maximum -> conv(16, 3)",
+    "resizes": "conv(16, 3) -> upsample(2, bilinear) -> conv(64, 3) -> pixel_shuffle(2) -> conv(16, 3)",
+    "slices": "conv(32, 3) -> slice(0, 16) -> conv(16, 3) -> crop(2) -> conv(16, 3) -> global_avgpool -> flatten",
+    "pads": "conv(16, 3, pad_mode = reflect) -> conv(16, 4, stride = 2, pad = same_upper) -> pad(2) -> conv(16, 3)",
+    "frozen": "conv(16, 3, trainable = false) -> relu -> conv(16, 3)\n residual { conv(16, 3) -> relu -> conv(16, 3) }",
+    "scale": "conv(16, 3)\n residual { conv(16, 3) -> scale(0.1) }\n conv(16, 3)",
+    "skips": "conv(16, 3)\n repeat 3 { dense { conv(16, 3) -> relu } }\n residual { conv(64, 3) -> batchnorm -> relu }",
+}
+
+
+def small(name: str) -> Source:
+    return Source("net.arch", f"model net {{\n input x[3, H = 64, W = 64]\n {SMALL[name]}\n}}")
+
+
+def weights(model: nn.Module) -> int:
+    return sum(t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers()))
+
+
+def saved(model: nn.Module, images: Tensor) -> int:
+    """The bytes that autograd keeps, weights aside, each memory once."""
+    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    found: dict[int, tuple[int, Tensor]] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            found[storage.data_ptr()] = storage.nbytes(), tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        model.train()(images)
+    return sum(count for count, _ in found.values())
+
+
+def peak(run) -> int:
+    """The most bytes allocated at once."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    now = most = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
+    return most
+
+
+def step(model: nn.Module, images: Tensor) -> None:
+    # Cloned, so that the profiler sees the input allocated.
+    output = model.train()(images.clone())
+    output.sum().backward()
+
+
+def infer(model: nn.Module, images: Tensor) -> None:
+    with torch.no_grad():
+        model.eval()(images.clone())
+
+
+def agrees(graph: Graph, model: nn.Module, size: tuple[int, ...], batch: int) -> None:
+    torch.manual_seed(0)
+    predicted = memory(graph, dict(zip(("H", "W"), size[1:], strict=True)))
+    images = torch.randn(batch, *size)
+    assert predicted.weights == weights(model)
+    assert predicted.saved.at(batch) == pytest.approx(saved(model, images), rel=TOLERANCE)
+    held = weights(model) + peak(lambda: infer(model, images))
+    assert predicted.inference.at(batch) == pytest.approx(held, rel=TOLERANCE)
+    model.zero_grad(set_to_none=True)
+    held = weights(model) + peak(lambda: step(model, images))
+    assert predicted.training("sgd").at(batch) == pytest.approx(held, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("spec", MODELS)
+def test_models(spec: str) -> None:
+    agrees(check(spec), load(spec), MODELS[spec], batch=3)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_operations(name: str) -> None:
+    agrees(check(small(name)), load(small(name)), (3, 64, 64), batch=8)
+
+
+def test_the_state_of_optimizers_is_what_pytorch_keeps() -> None:
+    graph, model = check("lenet:lenet"), load("lenet:lenet")
+    optimizers = {
+        "sgd": torch.optim.SGD,
+        "momentum": lambda p: torch.optim.SGD(p, momentum=0.9),
+        "rmsprop": torch.optim.RMSprop,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+    }
+    assert optimizers.keys() == STATES.keys()
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    found = memory(graph)
+    for name, make in optimizers.items():
+        optimizer = make(model.parameters())
+        optimizer.step()
+        state = sum(
+            t.nbytes for s in optimizer.state.values() for t in s.values() if isinstance(t, Tensor) and t.numel() > 1
+        )
+        assert found.training(name).at(0) - found.training("sgd").at(0) == state
+
+
+def test_the_largest_batch_fits_and_one_more_does_not() -> None:
+    found = memory(check("resnet:resnet18"))
+    for run in (found.inference, found.training("adam")):
+        for limit in (2**28, 2**32, 10**11):
+            batch = run.largest_batch(limit)
+            assert run.at(batch) <= limit < run.at(batch + 1)
+        assert run.largest_batch(10**6) == 0
+
+
+def test_a_peak_is_the_largest_moment_for_a_batch() -> None:
+    run = Peak((Moment(100, 1), Moment(10, 20)))
+    assert [run.at(batch) for batch in (1, 4, 5, 10)] == [101, 104, 110, 210]
+    assert run.largest_batch(110) == 5
+
+
+def test_half_as_wide_is_half_as_much() -> None:
+    graph = check("lenet:lenet")
+    assert BYTES["float16"] * 2 == BYTES["float32"]
+    assert memory(graph, dtype="bfloat16").saved.sample < memory(graph).saved.sample
