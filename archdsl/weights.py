@@ -1,0 +1,173 @@
+"""Weights in files: read without running anything of them, matched to a network by key and shape, and kept.
+
+torch is imported inside the functions that hold tensors in their hands: matching itself works on a graph's facts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archdsl.graph import Graph
+
+if TYPE_CHECKING:  # where tensors are read or written, each function imports torch itself
+    import torch
+
+WRAPPERS = ("state_dict", "model", "network", "model_state_dict")
+"""The keys under which checkpoints hold a state_dict."""
+
+
+class WeightsError(Exception):
+    """A file that holds no weights, or weights that nothing of a network fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """What became of each key. `shapes` has (key, shape in the file, shape in the network) of those that differ."""
+
+    matched: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor of the network, and every one of the file, found its like."""
+        return not (self.missing or self.unexpected or self.shapes)
+
+    def as_text(self) -> str:
+        """`matched 318 of 320 tensors`, and the first few keys of each kind that did not fit."""
+        total = len(self.matched) + len(self.missing) + len(self.shapes)
+        lines = [f"matched {len(self.matched)} of {total} tensors"]
+        differ = [f"{key}: {_times(theirs)} in the file, {_times(ours)} here" for key, theirs, ours in self.shapes]
+        groups = (("of another shape", differ), ("missing", self.missing), ("unexpected", self.unexpected))
+        for title, keys in groups:
+            if keys:
+                lines.append(f"{len(keys)} {title}:")
+                lines += [f"  {key}" for key in keys[:8]]
+                lines += [f"  … {len(keys) - 8} more"] if len(keys) > 8 else []
+        return "\n".join(lines)
+
+    def as_data(self) -> dict[str, object]:
+        return {
+            "matched": list(self.matched),
+            "missing": list(self.missing),
+            "unexpected": list(self.unexpected),
+            "shapes": [{"key": k, "file": list(a), "network": list(b)} for k, a, b in self.shapes],
+        }
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "a number"
+
+
+def state_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
+    """The keys and shapes of the network's state_dict, in order of placement."""
+    found: dict[str, tuple[int, ...]] = {}
+    for node in graph.nodes():
+        for weight in node.operation.weights(graph.shapes(node.inputs)):
+            found[f"{node.path}.{weight.name}" if weight.name else node.path] = weight.shape
+    return found
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """The state_dict in a .safetensors or .pth file, bare or inside a checkpoint, on the CPU.
+
+    Nothing of the file is run: of pickles, tensors and plain containers alone are read. Raises OSError, WeightsError.
+    """
+    import torch  # a state_dict is made of its tensors
+
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file  # needed for files of this kind alone
+
+            found: Any = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # whatever the readers say of a file that is no checkpoint, or would run code
+        raise WeightsError(f"{path} holds no weights that can be read without running it: {_first(error)}") from None
+    for key in WRAPPERS:
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+    state = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
+    if not state:
+        raise WeightsError(f"{path} holds no state_dict: no tensors by name")
+    return state
+
+
+def _first(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def write_state(path: Path, state: Mapping[str, torch.Tensor]) -> bytes:
+    """The bytes of a state_dict for a file of this name: .safetensors, else PyTorch's own format."""
+    import io
+
+    import torch  # its format
+
+    if path.suffix == ".safetensors":
+        from safetensors.torch import save  # needed for files of this kind alone
+
+        data: bytes = save({k: v.contiguous() for k, v in state.items()})
+        return data
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    return buffer.getvalue()
+
+
+def renamed(keys: Sequence[str], rules: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Each key under its new name. A `*` of a rule's old side stands for any text, which its new side takes over.
+
+    The first rule that fits a key counts. Raises WeightsError where two keys come to one name, or the stars differ.
+    """
+    patterns = []
+    for old, new in rules:
+        if new.count("*") > old.count("*"):
+            raise WeightsError(f"--rename {old}={new}: the new name has more `*` than the old one")
+        patterns.append((re.compile("(.*)".join(map(re.escape, old.split("*")))), new.split("*")))
+    found: dict[str, str] = {}
+    for key in keys:
+        name = key
+        for pattern, pieces in patterns:
+            fits = pattern.fullmatch(key)
+            if fits:
+                name = "".join(a + b for a, b in zip(pieces, (*fits.groups()[: len(pieces) - 1], ""), strict=True))
+                break
+        if name in found.values():
+            raise WeightsError(f"two tensors of the file come to the name {name}")
+        found[key] = name
+    return found
+
+
+def match(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Tensor]) -> Match:
+    """Which tensors of a state_dict fit a network of these keys and shapes."""
+    matched, differ = [], []
+    for key, shape in shapes.items():
+        if key in state:
+            theirs = tuple(state[key].shape)
+            if theirs == shape:
+                matched.append(key)
+            else:
+                differ.append((key, theirs, shape))
+    missing = tuple(k for k in shapes if k not in state)
+    unexpected = tuple(k for k in state if k not in shapes)
+    return Match(tuple(matched), missing, unexpected, tuple(differ))
+
+
+def fit(graph: Graph, path: Path, rules: Sequence[tuple[str, str]] = ()) -> tuple[dict[str, torch.Tensor], Match]:
+    """The tensors of a file that fit a network, under the network's keys, and what became of each key.
+
+    Raises OSError, WeightsError.
+    """
+    state = read_state(path)
+    names = renamed(list(state), rules)
+    state = {names[k]: v for k, v in state.items()}
+    found = match(state_shapes(graph), state)
+    if not found.matched:
+        raise WeightsError(f"nothing of {path} fits {graph.name}\n{found.as_text()}")
+    return {k: state[k] for k in found.matched}, found
