@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint format docs images tables bench wheel clean
+.PHONY: demo test lint format docs images gallery examples tables fuzz bench wheel clean
 
 demo: $(READY)
 	@mkdir -p build
@@ -31,12 +31,28 @@ docs: $(READY)
 images: $(READY)
 	$(BIN)/archdsl draw examples/tiny.arch --direction right -o docs/images/tiny.svg
 
+gallery: $(READY)
+	$(BIN)/python docs/gallery.py
+
 tables: $(READY)
 	$(BIN)/python -m archdsl.syntax.build_tables
+
+# The trainings in full: a quarter of an hour on two cores. The tests have them in a short form.
+examples: $(READY)
+	$(BIN)/python examples/digits.py
+	$(BIN)/python examples/textures.py
+	$(BIN)/python examples/coins.py
+	$(BIN)/python examples/few.py
+	$(BIN)/python examples/parameters.py
+
+# Hostile specs for half an hour; what breaks is kept in tests/fuzz/corpus, for the tests.
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz.hostile --minutes 30 --run
 
 bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/linear.py
+	$(BIN)/python benchmarks/diagrams.py
 
 wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel

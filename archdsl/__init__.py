@@ -6,17 +6,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from archdsl.compiler import build, check, draw, load, load_augment
+    from archdsl.compiler import build, check, diff, draw, load, load_augment
     from archdsl.diagnostics import SpecError
     from archdsl.source import Source
 
 __version__ = "0.1.0"
 
-__all__ = ["Source", "SpecError", "__version__", "build", "check", "draw", "load", "load_augment"]
+__all__ = ["Source", "SpecError", "__version__", "build", "check", "diff", "draw", "load", "load_augment"]
 
 _HOMES = {
     "build": "archdsl.compiler",
     "check": "archdsl.compiler",
+    "diff": "archdsl.compiler",
     "draw": "archdsl.compiler",
     "load": "archdsl.compiler",
     "load_augment": "archdsl.compiler",

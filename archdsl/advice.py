@@ -256,7 +256,8 @@ def agree(first: Shape, second: Shape) -> bool:
 
 def far_apart(graph: Graph, first: Shape, second: Shape) -> bool:
     """Whether two sizes differ by a stride, rather than by a border or a rounding."""
-    values = {size.name: size.example or 64 for size in graph.free}
+    examples = {size.name: size.example for size in graph.free}
+    values = {d.variable: examples.get(d.variable) or 64 for d in (*first, *second) if not isinstance(d, int)}
     for a, b in zip(first[1:], second[1:], strict=True):
         x, y = sorted((dims.evaluate(a, values), dims.evaluate(b, values)))
         if y >= 1.5 * x + 1:

@@ -26,6 +26,7 @@ from archdsl import __version__
 if TYPE_CHECKING:
     from archdsl.diagnostics import Diagnostic
     from archdsl.graph import Graph
+    from archdsl.layers import Layers
     from archdsl.modules import Module
     from archdsl.tables import Table
 
@@ -43,7 +44,9 @@ PIPE_CLOSED = 141
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
 
+PLOTS = (".svg", ".png", ".pdf")
 PICTURES = (".svg", ".png", ".pdf", ".dot", ".tex")
+PAGES = (*PICTURES, ".html")
 
 Command: TypeAlias = Callable[..., int]
 Settings: TypeAlias = Mapping[str, str]
@@ -100,6 +103,28 @@ def parse_bytes(context: click.Context, parameter: click.Parameter, given: str |
     return found
 
 
+def parse_limits(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> None:
+    """Puts the limits in force for the whole command."""
+    from archdsl.limits import WHAT, Limits, limited
+
+    found = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not value.isascii() or not value.isdecimal() or len(value) > 18 or int(value) < 1:
+            raise click.BadParameter(f"{text!r} is not of the form NAME=NUMBER")
+        if name not in WHAT:
+            raise click.BadParameter(f"there is no limit {name!r}; there are {', '.join(WHAT)}")
+        found[name] = int(value)
+    if found:
+        context.with_resource(limited(Limits(**found)))
+
+
+def complete_limit(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from archdsl.limits import WHAT
+
+    return [CompletionItem(f"{name}=", help=what) for name, what in WHAT.items() if name.startswith(incomplete)]
+
+
 def parse_output(context: click.Context, parameter: click.Parameter, given: str | None) -> Path | None:
     """The file to write; None for standard output. A folder that is not there is said before any work."""
     if given is None or given == "-":
@@ -126,6 +151,15 @@ set_option = click.option(
     multiple=True,
     metavar="NAME=VALUE",
     help="Sets a parameter of the model.",
+)
+limit_option = click.option(
+    "--limit",
+    callback=parse_limits,
+    expose_value=False,
+    multiple=True,
+    metavar="NAME=NUMBER",
+    shell_complete=complete_limit,
+    help="Allow a spec more, or less, than usual: nodes=1000000, say (docs/language.md lists the limits).",
 )
 size_option = click.option(
     "--size",
@@ -185,6 +219,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("specs", nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
 @set_option
+@limit_option
 @size_option
 @click.option("--why", is_flag=True, help="Say which line of the spec narrowed the valid input sizes, and to what.")
 @json_option
@@ -218,8 +253,9 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 
 
 @cli.command()
-@spec_argument
+@click.argument("specs", nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
 @set_option
+@limit_option
 @size_option
 @click.option("--batch", type=click.IntRange(1), default=1, metavar="N", help="Samples at once; 1 if not said.")
 @depth_option
@@ -231,9 +267,10 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @click.option("--latex", "form", flag_value="latex", help="Write a LaTeX table, for the package booktabs.")
+@output_option("Draw plots of the costs to a .svg, .png or .pdf file.")
 @json_option
 def show(
-    spec: str,
+    specs: Sequence[str],
     settings: Settings,
     sizes: Sizes,
     batch: int,
@@ -244,11 +281,13 @@ def show(
     optimizer: str,
     gpu_memory: int | None,
     form: str | None,
+    output: Path | None,
     as_json: bool,
 ) -> int:
     """Show the network as a table: what each layer gives, holds, computes and sees, and what the whole takes.
 
-    Where input sizes are free, amounts are formulas of them; --size makes them numbers.
+    Where input sizes are free, amounts are formulas of them; --size makes them numbers. Several SPECs are compared, a
+    row of totals each.
     """
     from archdsl import report
     from archdsl.checker import pin
@@ -256,28 +295,90 @@ def show(
 
     if form and as_json:
         raise click.UsageError(f"--{form} and --json exclude each other")
-    graph = checked(spec, settings, sizes)
-    all_columns = wide or as_json or form == "csv"
-    options = Options(pin(graph, sizes), batch, depth, flops, all_columns, dtype, optimizer, gpu_memory)
-    layers = Layers(graph, options)
-    if as_json:
-        write_json({**report.summary_data(graph), **layers.as_data()})
+    if output is not None and output.suffix.lower() not in PLOTS:
+        raise click.BadParameter(f"plots are a file that ends with {', '.join(PLOTS)}", param_hint="-o")
+    models = []
+    for spec in progress(specs):
+        graph = checked(spec, settings, sizes)
+        all_columns = wide or as_json or form == "csv"
+        options = Options(pin(graph, sizes), batch, depth, flops, all_columns, dtype, optimizer, gpu_memory)
+        models.append(Layers(graph, options))
+    if output is not None:
+        write_plots(models, output)
+    elif len(models) > 1:
+        compare_models(models, form, as_json)
+    elif as_json:
+        write_json({**report.summary_data(models[0].graph), **models[0].as_data()})
     elif form is not None:
-        write(getattr(layers.table, f"as_{form}")())
+        write(getattr(models[0].table, f"as_{form}")())
     else:
-        write(report.summary(graph) + "\n\n")
-        write_table(layers.table)
-        write("\n" + "".join(f"{note}\n" for note in layers.notes))
-        lines = layers.totals()
+        write(report.summary(models[0].graph) + "\n" + report.augmentation(models[0].graph) + "\n")
+        write_table(models[0].table)
+        write_lines(models[0].notes)
+        lines = models[0].totals()
         width = max(len(name) for name, _ in lines)
-        write("\n" + "".join(f"{name:{width}}  {text}\n" for name, text in lines))
+        write_lines([f"{name:{width}}  {text}" for name, text in lines])
+    return FINE
+
+
+def compare_models(models: Sequence[Layers], form: str | None, as_json: bool) -> None:
+    from archdsl import totals
+
+    table = totals.side_by_side(models)
+    if as_json:
+        write_json({"models": table.as_data()})
+    elif form is not None:
+        write(getattr(table, f"as_{form}")())
+    else:
+        write_table(table)
+        write_lines(totals.notes(models))
+
+
+def write_plots(models: Sequence[Layers], output: Path) -> None:
+    from archdsl import totals
+    from archdsl.files import write_whole
+
+    try:
+        data = totals.plot(models, output.suffix.lower()[1:])
+    except totals.NoPlots:
+        raise click.UsageError("plots need matplotlib: pip install 'archdsl[plots]'") from None
+    write_whole(output, data)
+
+
+@cli.command()
+@click.argument("spec", shell_complete=complete_spec, metavar="SPEC[:PATH]")
+@set_option
+@size_option
+def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
+    """Tell the story of a model, or how a layer or block of it works, in words and numbers.
+
+    PATH is that of a layer or block, as `archdsl show` lists them: resnet:resnet50:layer1.0.conv1.
+    """
+    from archdsl import explain as telling
+    from archdsl.checker import pin
+    from archdsl.diagnostics import SpecError
+
+    path = None
+    try:
+        graph = checked(spec, settings, sizes)
+    except SpecError:
+        # What stands behind the last colon may be a path, where a spec stands before it.
+        head, colon, path = spec.rpartition(":")
+        found = None
+        with contextlib.suppress(SpecError):
+            found = checked(head, settings, sizes) if colon and path else None
+        if found is None:
+            raise
+        graph = found
+    write(telling.explain(graph, path, pin(graph, sizes)))
     return FINE
 
 
 @cli.command()
 @spec_argument
-@output_option("A .svg, .png, .pdf, .dot or .tex (TikZ) file.", required=True)
+@output_option("A .svg, .png, .pdf, .dot, .tex (TikZ) or .html (a page to walk through) file.", required=True)
 @set_option
+@limit_option
 @size_option
 @depth_option
 @click.option(
@@ -303,10 +404,14 @@ def draw(
     from archdsl import compiler
     from archdsl.checker import pin
 
-    if output is None or output.suffix.lower() not in PICTURES:
-        raise click.BadParameter(f"a picture is a file that ends with {', '.join(PICTURES)}", param_hint="-o")
+    if output is None or output.suffix.lower() not in PAGES:
+        raise click.BadParameter(f"a picture is a file that ends with {', '.join(PAGES)}", param_hint="-o")
     graph = checked(spec, settings, sizes)
-    options = {"depth": depth, "style": style, "theme": theme, "direction": direction}
+    options: dict[str, object] = {"depth": depth, "style": style, "theme": theme, "direction": direction}
+    if graph.augment is not None:
+        from archdsl.running import augmented_examples
+
+        options["examples"] = augmented_examples(graph)
     compiler.draw(graph, **options, sizes=pin(graph, sizes)).save(output)
     return FINE
 
@@ -315,6 +420,7 @@ def draw(
 @spec_argument
 @output_option("The .py file to write; standard output if none.")
 @set_option
+@limit_option
 def build(spec: str, output: Path | None, settings: Settings) -> int:
     """Compile the network to a PyTorch module, one file that imports torch alone."""
     from archdsl import compiler
@@ -326,6 +432,68 @@ def build(spec: str, output: Path | None, settings: Settings) -> int:
     elif sys.stdout is not None:
         # Python source is UTF-8, whatever the terminal speaks.
         sys.stdout.buffer.write(data)
+    return FINE
+
+
+@cli.command()
+@click.argument("before", shell_complete=complete_spec)
+@click.argument("after", shell_complete=complete_spec, required=False)
+@set_option
+@click.option(
+    "--set-before", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="As --set, of BEFORE alone."
+)
+@click.option(
+    "--set-after", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="As --set, of AFTER alone."
+)
+@size_option
+@output_option("Write a diagram with the changes marked: a .svg, .png, .pdf, .dot or .tex file.")
+@depth_option
+@click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
+@click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
+@click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
+@click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
+@json_option
+def diff(
+    before: str,
+    after: str | None,
+    settings: Settings,
+    set_before: Settings,
+    set_after: Settings,
+    sizes: Sizes,
+    output: Path | None,
+    depth: int | None,
+    theme: str,
+    direction: str,
+    form: str | None,
+    as_json: bool,
+) -> int:
+    """Show what differs between two networks: what was added, removed or changed, and what that costs.
+
+    Without AFTER, BEFORE stands against itself with other settings: diff resnet:resnet18 --set-after classes=10.
+    """
+    from archdsl import compare, compiler
+    from archdsl.checker import pin
+
+    if form and as_json:
+        raise click.UsageError(f"--{form} and --json exclude each other")
+    if output is not None and output.suffix.lower() not in PICTURES:
+        raise click.BadParameter(f"a picture is a file that ends with {', '.join(PICTURES)}", param_hint="-o")
+    old = checked(before, {**settings, **set_before}, sizes)
+    new = checked(after or before, {**settings, **set_after}, sizes)
+    found = compiler.diff(old, new, (pin(old, sizes), pin(new, sizes)))
+    if output is not None:
+        compiler.draw(found, depth=depth, theme=theme, direction=direction).save(output)
+    if as_json:
+        write_json(compare.as_data(found))
+    elif form is not None:
+        write(getattr(compare.table(found), f"as_{form}")())
+    else:
+        if found.changes:
+            write_table(compare.table(found))
+            write("\n")
+        lines = compare.totals(found)
+        width = max(len(name) for name, _ in lines)
+        write("".join(f"{name:{width}}  {text}\n" for name, text in lines))
     return FINE
 
 
@@ -360,6 +528,208 @@ def completion(shell: str) -> int:
     assert complete is not None
     write(complete(cli, {}, PROGRAM, f"_{PROGRAM.upper()}_COMPLETE").source())
     return FINE
+
+
+def weights_option(command: Command) -> Command:
+    return click.option(
+        "--weights",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        help="A state_dict (.pt, .pth, .safetensors); without it, the weights are random.",
+    )(command)
+
+
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random weights.")
+
+
+@cli.command()
+@spec_argument
+@weights_option
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of pictures; without it, photographs that scikit-image ships.",
+)
+@output_option("An .svg file for the curves.")
+@set_option
+@limit_option
+@size_option
+@seed_option
+@click.option("--csv", "as_csv", is_flag=True, help="Write comma-separated values, all of them.")
+@json_option
+def probe(
+    spec: str,
+    weights: Path | None,
+    images: Path | None,
+    output: Path | None,
+    settings: Settings,
+    sizes: Sizes,
+    seed: int,
+    as_csv: bool,
+    as_json: bool,
+) -> int:
+    """Measure what a network is invariant or equivariant to.
+
+    Pictures are flipped, shifted, turned, scaled, recoloured. For the output the table says how far it moves, for the
+    blocks how far their feature maps are from moving likewise: 0 not at all, 1 as far as to another picture.
+    """
+    from archdsl import probe as probing
+    from archdsl.checker import pin
+    from archdsl.files import write_whole
+
+    if as_csv and as_json:
+        raise click.UsageError("--csv and --json exclude each other")
+    if output is not None and output.suffix.lower() != ".svg":
+        raise click.BadParameter("curves are a file that ends with .svg", param_hint="-o")
+    graph = checked(spec, settings, sizes)
+    with running():
+        found = probing.probe(graph, weights=weights, images=images, sizes=pin(graph, sizes), seed=seed)
+        drawn = probing.curves(found) if output is not None else b""
+    if output is not None:
+        write_whole(output, drawn)
+    if as_json:
+        write_json({"model": found.name, "on": found.on, "measured": found.as_table().as_data()})
+    elif as_csv:
+        write(found.as_table().as_csv())
+    else:
+        write(f"{found.name}: {found.on}\n\n")
+        write_table(found.table())
+        write(f"\n{probing.NOTE}\n")
+    return FINE
+
+
+def parse_units(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> list[tuple[str, int, int]]:
+    units = []
+    for text in given:
+        path, _, place = text.rpartition(":")
+        row, comma, column = place.partition(",")
+        if not path or not comma or not row.isdecimal() or not column.isdecimal():
+            raise click.BadParameter(f"{text!r} is not of the form PATH:ROW,COLUMN")
+        units.append((path, int(row), int(column)))
+    return units
+
+
+@cli.command()
+@spec_argument
+@click.option(
+    "--image",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="The picture to show to the network.",
+)
+@output_option("A .html, .svg or .png file.", required=True)
+@weights_option
+@click.option("--at", multiple=True, metavar="PATH", help="A block or convolution to watch, in place of the default.")
+@click.option(
+    "--unit",
+    "units",
+    multiple=True,
+    callback=parse_units,
+    metavar="PATH:ROW,COLUMN",
+    help="Draw the receptive field of this unit, in place of the one excited most.",
+)
+@set_option
+@limit_option
+@size_option
+@seed_option
+def look(
+    spec: str,
+    image: Path,
+    output: Path | None,
+    weights: Path | None,
+    at: Sequence[str],
+    units: Sequence[tuple[str, int, int]],
+    settings: Settings,
+    sizes: Sizes,
+    seed: int,
+) -> int:
+    """Show the network a picture and draw it with what it sees: filters, feature maps, receptive fields."""
+    from archdsl import look as looking
+    from archdsl.checker import pin
+    from archdsl.files import write_whole
+
+    if output is None or output.suffix.lower() not in looking.FORMATS:
+        raise click.BadParameter(f"the look is a file that ends with {', '.join(looking.FORMATS)}", param_hint="-o")
+    graph = checked(spec, settings, sizes)
+    with running():
+        found = looking.look(
+            graph,
+            image,
+            weights=weights,
+            at=at,
+            units=[looking.Unit(*unit) for unit in units],
+            sizes=pin(graph, sizes),
+            seed=seed,
+        )
+        data = found.data(output.suffix.lower())
+    write_whole(output, data)
+    return FINE
+
+
+@cli.command()
+@spec_argument
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write what fits (.safetensors or .pth).")
+@click.option(
+    "--rename", "rules", metavar="OLD=NEW", multiple=True, help="New names for keys; `*` stands for any text."
+)
+@set_option
+@json_option
+def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], settings: Settings, as_json: bool) -> int:
+    """Say which weights of a file fit the network, by key and shape; write those.
+
+    FILE is a state_dict: .safetensors, or .pth, of which nothing but tensors is read.
+    """
+    from archdsl import weights as weighing
+    from archdsl.files import write_whole
+
+    pairs = []
+    for rule in rules:
+        old, equals, new = rule.partition("=")
+        if not equals or not old:
+            raise click.BadParameter(f"{rule!r} is not OLD=NEW", param_hint="--rename")
+        pairs.append((old, new))
+    graph = checked(spec, settings)
+    try:
+        state, match = weighing.fit(graph, file, pairs)
+    except weighing.WeightsError as error:
+        raise click.ClickException(str(error)) from None
+    if output is not None:
+        write_whole(output, weighing.write_state(output, state))
+    if as_json:
+        write_json(match.as_data())
+    else:
+        write(match.as_text() + "\n")
+    return FINE
+
+
+@cli.command()
+@spec_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A .pt2 or .onnx file.")
+@weights_option
+@set_option
+def export(spec: str, output: Path, weights: Path | None, settings: Settings) -> int:
+    """Export the network for other runtimes: .pt2 (torch.export) or .onnx, free in the batch and in the free sizes."""
+    from archdsl import export as exporting
+    from archdsl.files import write_whole
+    from archdsl.weights import WeightsError
+
+    graph = checked(spec, settings)
+    try:
+        write_whole(output, exporting.export(graph, output, weights))
+    except (exporting.ExportError, WeightsError) as error:
+        raise click.ClickException(str(error)) from None
+    return FINE
+
+
+@contextlib.contextmanager
+def running() -> Iterator[None]:
+    """What cannot be run, or drawn, is said in one line."""
+    from archdsl.running import RunError
+
+    try:
+        yield
+    except RunError as error:
+        raise click.ClickException(str(error)) from None
 
 
 # ---------------------------------------------------------------- specs
@@ -419,6 +789,22 @@ def collecting(diagnostics: list[Diagnostic]) -> Iterator[None]:
 def write(text: str) -> None:
     if sys.stdout is not None:
         sys.stdout.write(text)
+
+
+def write_lines(lines: Sequence[str]) -> None:
+    """Lines below a table."""
+    write("\n" + "".join(f"{line}\n" for line in lines))
+
+
+def progress(specs: Sequence[str]) -> Iterator[str]:
+    """The specs, with a bar on a terminal while they are many."""
+    if len(specs) < 4 or sys.stderr is None or not sys.stderr.isatty():
+        yield from specs
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(specs, "reading", console=Console(stderr=True), transient=True)
 
 
 def write_json(data: object) -> None:
@@ -504,6 +890,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _abandon_stdout()
         place = f"{error.filename}: " if error.filename else ""
         return _fail(f"{place}{error.strerror or error}", USAGE_WRONG)
+    except MemoryError:
+        return _fail("the memory is full", USAGE_WRONG)
     except Exception as error:
         if os.environ.get("ARCHDSL_DEBUG"):
             raise

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import linecache
 import sys
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from archdsl import checker
-from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
+from archdsl.diagnostics import Diagnostic, Diagnostics, Mark, SpecError, did_you_mean
 from archdsl.elaborate import elaborate
 from archdsl.elaborate.augment import augmentation
 from archdsl.graph import Graph
-from archdsl.limits import Limits, limited, ongoing
+from archdsl.limits import Exceeded, Limits, deep_calls, limited, ongoing
 from archdsl.modules import Loader, Module, family, library_families, library_folder, reporting
 from archdsl.source import Source
 from archdsl.syntax import parser
@@ -24,8 +26,9 @@ from archdsl.values import BlockValue, MemberValue, Namespace, evaluate
 if TYPE_CHECKING:  # torch is imported by load() alone
     import torch
 
-    from archdsl.augment.base import Companion
+    from archdsl.augment.base import Companion, Pipeline
     from archdsl.backends.diagram import Diagram
+    from archdsl.compare import Comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,22 @@ def check_model(module: Module, name: str, values: Mapping[str, object], diagnos
     return graph
 
 
+@contextmanager
+def roomy() -> Iterator[None]:
+    """What nests deep in a network nests in the calls that write it down. Raises SpecError where there is no room."""
+    try:
+        with deep_calls():
+            yield
+    except Exceeded as error:
+        raise SpecError([Diagnostic(error.code, error.message)]) from None
+
+
 def build(graph: Graph) -> str:
     """The source of a standalone PyTorch module."""
     from archdsl.backends.torch_source import write_module  # only where a module is wanted
 
-    return write_module(graph, _companion(graph))
+    with roomy():
+        return write_module(graph, _companion(graph))
 
 
 def _companion(graph: Graph) -> Companion | None:
@@ -84,11 +98,30 @@ def _companion(graph: Graph) -> Companion | None:
     return write_augmentation(graph.augment, graph.name)
 
 
-def draw(graph: Graph, **options: Any) -> Diagram:
-    """The diagram of a network, which shows itself in a notebook. Options: see `archdsl.backends.diagram.draw`."""
-    from archdsl.backends.diagram import draw as draw_diagram  # only where a picture is wanted
+def draw(shown: Graph | Comparison, **options: Any) -> Diagram:
+    """The diagram of a network, or of a comparison, which shows itself in a notebook.
 
-    return draw_diagram(graph, **options)
+    Options: see `draw` and `draw_changes` of `archdsl.backends.diagram`.
+    """
+    from archdsl.backends import diagram  # only where a picture is wanted
+
+    with roomy():
+        return diagram.draw(shown, **options) if isinstance(shown, Graph) else diagram.draw_changes(shown, **options)
+
+
+def _paint(graph: Graph) -> dict[str, str]:
+    return draw(graph)._repr_mimebundle_()
+
+
+Graph.painter = _paint
+
+
+def diff(before: Graph, after: Graph, sizes: Sequence[Mapping[str, int]] = ({}, {})) -> Comparison:
+    """What differs between two checked networks; `sizes` are values of their free sizes, at which costs are told."""
+    from archdsl.analysis import costs
+    from archdsl.compare import compare  # only where networks are compared
+
+    return compare(costs(before, sizes[0]), costs(after, sizes[1]))
 
 
 def load(
@@ -96,12 +129,25 @@ def load(
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    weights: str | Path | None = None,
     limits: Limits | None = None,
     **values: object,
 ) -> torch.nn.Module:
-    """The network as a module, made by running the very text that `build` gives. Raises SpecError."""
+    """The network as a module, made by running the very text that `build` gives.
+
+    `weights` is a state_dict in a .safetensors or .pth file: what fits of it by key and shape is loaded, and a warning
+    tells the rest. Raises SpecError, OSError, and WeightsError where the file has nothing that fits.
+    """
     graph = check(spec, limits=limits, **values)
-    return instantiate(graph, device=device, dtype=dtype)
+    network = instantiate(graph, device=device, dtype=dtype)
+    if weights is not None:
+        from archdsl.weights import fit  # only where there are some
+
+        state, match = fit(graph, Path(weights))
+        network.load_state_dict(state, strict=False)
+        if not match.complete:
+            warnings.warn(match.as_text(), stacklevel=2)
+    return network
 
 
 def instantiate(
@@ -121,10 +167,17 @@ def load_augment(spec: str | Path | Source, **values: object) -> torch.nn.Module
     augment.
     """
     graph = check(spec, **values)  # type: ignore[arg-type]  # a model's parameter of the name limits is out of reach
-    companion = _companion(graph)
-    if companion is None:
+    if graph.augment is None:
         raise ValueError(f"{graph.name} is not augmented: `model {graph.name} augmented NAME {{ … }}`")
-    module = execute(build(graph), f"<archdsl {graph.name}>")
+    return instantiate_augment(graph.augment)
+
+
+def instantiate_augment(pipeline: Pipeline) -> torch.nn.Module:
+    """An augmentation as a module. Raises ImportError where kornia is not installed."""
+    from archdsl.backends.augment_source import write_alone, write_augmentation
+
+    companion = write_augmentation(pipeline, "")
+    module = execute(write_alone(companion), f"<archdsl augment {pipeline.name}>")
     augmentation: torch.nn.Module = getattr(module, companion.name)()
     return augmentation
 

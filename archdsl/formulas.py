@@ -13,7 +13,7 @@ from archdsl import dims
 from archdsl.dims import Dim, Expr, SizeSet
 
 Monomial: TypeAlias = tuple[Expr, ...]
-"""Factors, each a free size, a floor or a minimum, in order of their text."""
+"""Factors, each a free size, a floor or a minimum, in order of their names."""
 
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -41,7 +41,7 @@ class Formula:
             out: dict[Monomial, int | Fraction] = {}
             for atom, slope in _summands(size, sets):
                 for m, c in terms.items():
-                    grown = tuple(sorted((*m, atom), key=repr)) if atom is not None else m
+                    grown = tuple(sorted((*m, atom), key=_order)) if atom is not None else m
                     out[grown] = out.get(grown, 0) + c * slope
             terms = out
         return Formula(terms)
@@ -87,7 +87,7 @@ class Formula:
         for monomial in sorted(self.terms, key=lambda m: (-_growth(m), repr(m))):
             factor = self.terms[monomial]
             body = "·".join(_power(dims.text(a, sets), len(list(same))) for a, same in groupby(monomial))
-            numerator, denominator = abs(factor).as_integer_ratio()
+            numerator, denominator = abs(Fraction(factor)).as_integer_ratio()
             text = "·".join(filter(None, [f"{numerator:,}" if numerator != 1 or not body else "", body]))
             parts.append((factor < 0, text + (f"/{denominator:,}" if denominator != 1 else "")))
         (negative, first), *rest = parts
@@ -106,6 +106,10 @@ def _parts(size: Expr, exact: tuple[Fraction, Fraction] | None) -> tuple[tuple[E
 def _summands(size: Expr, sets: Mapping[str, SizeSet]) -> tuple[tuple[Expr | None, int | Fraction], ...]:
     """A size as a sum: a free size, floors and minima, and None for 1, each with its factor."""
     return _parts(size, dims.linear(size, sets))
+
+
+def _order(atom: Expr) -> tuple[str, str]:
+    return atom.variable, repr(atom)
 
 
 def _growth(monomial: Monomial) -> float:

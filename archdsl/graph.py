@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 
 from archdsl.augment.base import Pipeline
 from archdsl.diagnostics import Diagnostic
@@ -161,7 +161,7 @@ class Narrowing:
     after: SizeSet
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Graph:
     """A checked network.
 
@@ -179,6 +179,15 @@ class Graph:
     augment: Pipeline | None = None
     _nodes: list[Node] = field(default_factory=list)
     _net: nx.DiGraph | None = None
+    painter: ClassVar[Callable[[Graph], dict[str, str]] | None] = None
+    """Shows a graph in a notebook, by MIME type. The compiler's to set: pictures are made above graphs."""
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        painter = type(self).painter
+        return {"text/plain": repr(self)} if painter is None else painter(self)
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name}: {len(self)} nodes>"
 
     def __len__(self) -> int:
         """The number of nodes."""

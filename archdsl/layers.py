@@ -46,6 +46,11 @@ class Layers:
         return {**self.graph.examples, **(self.options.sizes or {})}
 
     @cached_property
+    def several(self) -> bool:
+        """Whether the network has several inputs."""
+        return len(self.graph.input_nodes) > 1
+
+    @cached_property
     def costs(self) -> Analysis:
         return costs(self.graph, self.sizes)
 
@@ -119,7 +124,7 @@ class Layers:
             return {"field": "?", "stride": "", "offset": ""}
         cells: dict[str, list[str]] = {"field": [], "stride": [], "offset": []}
         for source, axes in found.items():
-            name = f"{self.graph.node(source).name} " if len(self.graph.input_nodes) > 1 else ""
+            name = f"{self.graph.node(source).name} " if self.several else ""
             numbers = describe(axes, self.fields.shape(tensors[0]))
             for key, text in numbers.items():
                 if text:
@@ -193,6 +198,10 @@ class Layers:
     def weights(self, dtype: str) -> int:
         """Bytes of parameters and buffers."""
         return memory_of_weights(self.graph, dtype)
+
+    def bytes(self, part: Node | Scope) -> int:
+        """Bytes of the results of a layer or block at `sizes`, for the batch."""
+        return self.formulas[part].elements.at(self.sizes) * BYTES[self.options.dtype] * self.options.batch
 
     def number(self, key: str) -> int:
         """A total at `sizes`, times the batch."""

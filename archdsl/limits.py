@@ -17,7 +17,7 @@ from archdsl.source import Span
 
 
 def _limit(most: int, what: str, code: str) -> int:
-    return field(default=most, metadata={"what": what, "code": code})  # type: ignore[no-any-return]
+    return field(default=most, metadata={"what": what, "code": code})
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Limits:
     steps: int = _limit(5_000_000, "steps of elaboration: statements, operators, arguments; a call counts 20", "E0502")
     imports: int = _limit(1_000, "files that one spec imports", "E0503")
     import_depth: int = _limit(100, "files that import each other in a row", "E0503")
-    depth: int = _limit(500, "calls of blocks and labelled bodies within each other", "E0504")
+    depth: int = _limit(100, "calls of blocks and labelled bodies within each other", "E0504")
     function_depth: int = _limit(200, "calls of functions within each other, and values that need values", "E0504")
     list_size: int = _limit(1_000_000, "elements in a list or range, those of the lists in it included", "E0505")
     list_depth: int = _limit(50, "lists within each other", "E0505")

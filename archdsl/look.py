@@ -6,7 +6,6 @@ The first convolution shows its filters as well. So a reader sees edges, then co
 
 from __future__ import annotations
 
-import base64
 import html
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archdsl import dims
+from archdsl.backends.diagram.panel import inlined
 from archdsl.backends.diagram.render import render
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.conv import Conv
@@ -103,7 +103,7 @@ def look(
             continue  # what the box of the output says
         view = views[part.path] = View([part.path, _caption(part, graph), _size(features)])
         if part.what is first:
-            view.pictures.append(("filters", encode_png(_filters(network.get_submodule(part.path).weight))))  # type: ignore[arg-type]
+            view.pictures.append(("filters", encode_png(_filters(network.get_submodule(part.path).weight))))
         if features.ndim == 3:
             _show_maps(view, features, picture, receptive, part, chosen.get(part.path))
     views["output"] = _output_view(graph, output[0], [p for p in parts if p.path in views])
@@ -177,10 +177,14 @@ def _enlarged(picture: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def _sheet(maps: torch.Tensor) -> torch.Tensor:
-    """Feature maps side by side, [1, H, W], with white between."""
+    """Feature maps side by side, [1, H, W], with white between; large ones averaged down."""
     from torch.nn import functional as F
 
-    return _row([F.pad(_enlarged(m[None], TILE), (0, 3), value=1.0) for m in _shades(maps)])
+    shades = _shades(maps)[None]
+    factor = 2 * TILE / max(shades.shape[2:])
+    if factor < 1:
+        shades = F.interpolate(shades, scale_factor=factor, mode="bilinear", antialias=True)
+    return _row([F.pad(_enlarged(m[None], TILE), (0, 3), value=1.0) for m in shades[0]])
 
 
 def _row(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -279,9 +283,7 @@ class Looks:
         """A picture that stands alone. Raises DrawingError."""
         with tempfile.TemporaryDirectory() as folder:
             text = render(self._dot(Path(folder)), "svg").decode()
-            for file in sorted(Path(folder).iterdir()):
-                data = base64.b64encode(file.read_bytes()).decode()
-                text = text.replace(f'"{file}"', f'"data:image/png;base64,{data}"')
+            text = inlined(text, Path(folder))
         # What is enlarged shows its pixels.
         return text.replace("<image ", '<image style="image-rendering: pixelated" ')
 

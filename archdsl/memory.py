@@ -10,7 +10,7 @@ other kernels take then, and what an allocator rounds up, is not.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
@@ -80,9 +80,18 @@ class Memory:
         return Peak(_largest(moments))
 
 
-def memory(graph: Graph, sizes: Mapping[str, int] | None = None, dtype: str = "float32", *, cpu: bool = True) -> Memory:
+def memory(
+    graph: Graph,
+    sizes: Mapping[str, int] | None = None,
+    dtype: str = "float32",
+    *,
+    cpu: bool = True,
+    recompute: Collection[Scope] = (),
+) -> Memory:
     """The memory of a checked graph, for `dtype`, one of BYTES; `cpu`: with what convolutions copy there.
 
+    Of the scopes in `recompute`, none within another, a training step keeps what flows in alone, and computes the rest
+    a second time (activation checkpointing).
     A free size that `sizes` does not name takes the value that `graph.examples` shows.
     """
     run = Run(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype], cpu)
@@ -98,7 +107,7 @@ def memory(graph: Graph, sizes: Mapping[str, int] | None = None, dtype: str = "f
             run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
             trainable += size if weight.trainable else 0
     inference = run.inference(weights)
-    step, saved = run.step(weights)
+    step, saved = run.step(weights, recompute)
     return Memory(weights, trainable, saved, inference, step)
 
 
@@ -119,7 +128,7 @@ def grown(graph: Graph, readers: Counter[Tensor], node: Node) -> int | None:
         return None
     for place in (1, 0) if node.operation.name == "add" else (0,):
         tensor = node.inputs[place]
-        if readers[tensor] == 1 and _is_own(graph.node(tensor)) and node.inputs[0] != node.inputs[1]:
+        if readers[tensor] == 1 and graph.node(tensor).operation.family in OWN and node.inputs[0] != node.inputs[1]:
             return place
     return None
 
@@ -182,6 +191,8 @@ class Run:
     cpu: bool
     gradients: dict[int, int] = field(default_factory=dict)
     """Bytes of the gradients of each node's weights."""
+    pieces: set[Tensor] = field(default_factory=set)
+    """Views that are not in one piece."""
 
     def incoming(self, node: Node) -> tuple[IntShape, ...]:
         return tuple(self.shapes[t.node][t.index] for t in node.inputs)
@@ -192,20 +203,25 @@ class Run:
     def saves(self, node: Node, inplace: bool) -> Saves:
         return node.operation.saves(self.incoming(node), self.shapes[node.id], inplace)
 
-    def copies(self, node: Node, ledger: Ledger, *, backward: bool = False) -> None:
-        """The moments in which a convolution on a CPU holds its tensors a second time, in oneDNN's own layout."""
+    def copies(self, node: Node, ledger: Ledger, made: int = 0, *, backward: bool = False) -> None:
+        """The moments in which a convolution on a CPU holds its tensors a second time, in oneDNN's own layout.
+
+        `made` are the bytes of what the operation makes beside.
+        """
         if not self.cpu or node.operation.family != "convolution" or len(self.shapes[node.id][0]) == 1:
             return
-        coming, going = self.bytes(node.inputs[0]), self.bytes(Tensor(node.id))
+        coming, going = made or self.bytes(node.inputs[0]), self.bytes(Tensor(node.id))
         kernel = self.width * max(prod(w.shape) for w in node.operation.weights(self.incoming(node)))
+        if node.inputs[0] in self.pieces:
+            made += coming  # brought into one piece first
         if backward:
             ledger.note(node, coming + going)
             ledger.note(node, fixed=kernel)
         elif node.operation.name == "upconv":
-            ledger.note(node, 2 * going)
+            ledger.note(node, made + 2 * going)
         else:
-            ledger.note(node, coming, kernel)
-            ledger.note(node, going)
+            ledger.note(node, made + coming, kernel)
+            ledger.note(node, made + going)
 
     def size(self, kept: Kept) -> int:
         return prod(ints(kept.shape)) * (self.width if kept.dtype == "float" else 8)
@@ -235,6 +251,7 @@ class Run:
                 )
                 if node.operation.name == "permute":
                     whole[result] = False
+        self.pieces = {t for t, one in whole.items() if not one}
         return found
 
     def last_uses(self, buffers: Mapping[Tensor, Tensor], outputs: Iterable[Tensor]) -> dict[int, list[Tensor]]:
@@ -274,14 +291,20 @@ class Run:
                 buffer = buffers[Tensor(node.id, i)]
                 if not ledger.holders[buffer]:
                     ledger.hold(buffer, self.bytes(buffer))
-            # A padded copy, or the places of maxima, is made whether or not it is kept.
-            made = self.saves(node, False).more if node.operation.family in ("convolution", "pooling") else ()
-            ledger.note(node, sum(self.size(k) for k in made))
-            self.copies(node, ledger)
+            made = self.made(node)
+            ledger.note(node, made)
+            self.copies(node, ledger, made)
             for buffer in freed.get(node.id, ()):
                 if ledger.holders[buffer]:
                     ledger.release(buffer)
         return ledger.peak()
+
+    def made(self, node: Node) -> int:
+        """Bytes that an operation makes for itself: a padded copy, the places of maxima, the terms of an lrn."""
+        more = self.saves(node, False).more if node.operation.family in ("convolution", "pooling") else ()
+        if node.operation.name == "lrn":
+            more = self.saves(node, False).more[1:]
+        return sum(self.size(k) for k in more)
 
     def ancestors(self, tensors: Sequence[Tensor]) -> set[int]:
         """The nodes that these tensors need."""
@@ -294,7 +317,7 @@ class Run:
                     stack.append(t.node)
         return found
 
-    def step(self, weights: int) -> tuple[Peak, Moment]:
+    def step(self, weights: int, recompute: Collection[Scope]) -> tuple[Peak, Moment]:
         """A training step, and what is saved between its passes."""
         graph = self.graph
         buffers = self.buffers(training=True)
@@ -303,24 +326,36 @@ class Run:
         ledger = Ledger(weights)
         differentiable: set[Tensor] = set()
         kept: dict[int, list[object]] = {}
+        again = {node.id: scope for scope in recompute for node in scope.nodes()}
         for node in graph.nodes():
             results = [Tensor(node.id, i) for i in range(len(node.shapes))]
             for result in results:
                 if not ledger.holders[buffers[result]]:
                     ledger.hold(buffers[result], self.bytes(buffers[result]))
             if self.gradients.get(node.id) or any(t in differentiable for t in node.inputs):
-                kept[node.id] = self.keep(node, buffers, ledger, differentiable)
+                if node.id not in again:
+                    kept[node.id] = self.keep(node, buffers, ledger, differentiable)
                 differentiable.update(results)
+            if (scope := again.get(node.id)) is not None and next(scope.nodes()) is node:
+                kept[node.id] = list(self.entering(scope, buffers))
+                for buffer in kept[node.id]:
+                    ledger.hold(buffer)
             ledger.note(node)
             self.copies(node, ledger)
             for buffer in freed.get(node.id, ()):
                 ledger.release(buffer)
         saved = self.saved(kept, ledger)
-        Backward(self, ledger, differentiable, kept).run(outputs)
+        Backward(self, ledger, differentiable, kept, buffers, again).run(outputs)
         return ledger.peak(), saved
 
+    def entering(self, scope: Scope, buffers: Mapping[Tensor, Tensor]) -> dict[object, None]:
+        """The buffers from outside that a scope reads."""
+        inside = {node.id for node in scope.nodes()}
+        found = (buffers[t] for node in scope.nodes() for t in node.inputs)
+        return dict.fromkeys(b for b in found if b.node not in inside)
+
     def keep(
-        self, node: Node, buffers: Mapping[Tensor, Tensor], ledger: Ledger, differentiable: set[Tensor]
+        self, node: Node, buffers: Mapping[Tensor, object], ledger: Ledger, differentiable: set[Tensor]
     ) -> list[object]:
         """Holds what autograd saves of a node."""
         weights = self.gradients.get(node.id)
@@ -354,6 +389,8 @@ class Backward:
     ledger: Ledger
     differentiable: set[Tensor]
     kept: dict[int, list[object]]
+    buffers: Mapping[Tensor, Tensor]
+    again: Mapping[int, Scope]
     gradients: dict[Tensor, object] = field(default_factory=dict)
     made: int = 0
 
@@ -362,13 +399,46 @@ class Backward:
             if tensor in self.differentiable:
                 self.gradients[tensor] = self.new(self.run_.bytes(tensor))
         self.ledger.note(None)
+        redone: set[Scope] = set()
         for node in reversed(list(self.run_.graph.nodes())):
+            scope = self.again.get(node.id)
+            if scope is not None and scope not in redone:
+                redone.add(scope)
+                self.redo(scope)
             results = [Tensor(node.id, i) for i in range(len(node.shapes))]
             own = {r: self.gradients.pop(r) for r in results if r in self.gradients}
             if own:
                 self.pass_back(node, own)
             for buffer in (*own.values(), *self.kept.get(node.id, ())):
                 self.ledger.release(buffer)
+
+    def redo(self, scope: Scope) -> None:
+        """The forward pass of a scope a second time, now with what is saved of it."""
+        nodes = list(scope.nodes())
+        inside = {node.id for node in nodes}
+        local: dict[Tensor, object] = {}
+        last: dict[object, int] = {}
+        for node in nodes:
+            for tensor in (*node.inputs, *(Tensor(node.id, i) for i in range(len(node.shapes)))):
+                buffer = self.buffers[tensor]
+                local[tensor] = ("again", buffer) if buffer.node in inside else buffer
+                if buffer.node in inside:
+                    last[local[tensor]] = node.id
+        freed: dict[int, list[object]] = {}
+        for mine, node_id in last.items():
+            freed.setdefault(node_id, []).append(mine)
+        for node in nodes:
+            for i in range(len(node.shapes)):
+                result = Tensor(node.id, i)
+                if not self.ledger.holders[local[result]]:
+                    self.ledger.hold(local[result], self.run_.bytes(self.buffers[result]))
+            if Tensor(node.id) in self.differentiable:
+                held = self.run_.keep(node, local, self.ledger, self.differentiable)
+                self.kept[node.id] = [*self.kept.get(node.id, ()), *held]
+            self.ledger.note(node)
+            self.run_.copies(node, self.ledger)
+            for mine in freed.get(node.id, ()):
+                self.ledger.release(mine)
 
     def new(self, size: int) -> object:
         self.made += 1

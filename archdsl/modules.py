@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -72,7 +72,6 @@ class Loader:
 
     diagnostics: Diagnostics
     modules: dict[Path, Module | None] = field(default_factory=dict)
-    library: Path = field(default_factory=lambda: library_folder().resolve())
     open: list[Path] = field(default_factory=list)
 
     def load_file(self, path: Path) -> Module | None:
@@ -203,9 +202,10 @@ class Loader:
             places.append((library_folder(), parts[1:]))
         for root, names in places:
             path = root.joinpath(*names[:-1], names[-1] + ".arch")
-            real = _real(path)
-            if path.is_file() and real.is_relative_to(_real(root)):
-                return path
+            # A name too long for a file, a link in a circle, a folder that may not be looked into: no spec either.
+            with suppress(OSError, RuntimeError):
+                if path.is_file() and _real(path).is_relative_to(_real(root)):
+                    return path
         return None
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from archdsl import dims
 from archdsl.graph import Graph
@@ -34,6 +34,11 @@ LIGHT = (0.8, 0.9, 1.1, 1.25)
 
 OUTPUT = "output"
 """What the network's result is called in tables, beside the paths of its parts."""
+
+NOTE = (
+    "How far the output moves, and the parts' maps stray from moving likewise (of colours: move); 1 is as far as to\n"
+    "another picture. `exact for shifts by`: so many pixels, clear of the border; * where nothing is clear of it."
+)
 
 Kind = Literal["flip", "shift", "rotation", "scale", "grey", "hue", "brightness"]
 
@@ -110,9 +115,9 @@ class Probe:
         rows: dict[Change, list[Cell]] = {}
         for m in self.measured:
             shown = m.moves if m.strays is None else m.strays
-            rows.setdefault(m.change, [m.change.name, m.change.text()]).append(
-                f"{shown:.3f}" if shown >= 0.0005 else "0" if shown < 5e-5 else "<.001"
-            )
+            text = "0" if shown < 5e-5 else f"{shown:.3f}" if shown >= 0.0005 else "<.001"
+            starred = m.change.kind == "shift" and m.strays is not None and not m.inside
+            rows.setdefault(m.change, [m.change.name, m.change.text()]).append(f"{text}*" if starred else text)
         grids: list[Cell] = ["exact for shifts by", "", *("" if p.grid is None else f"{p.grid}" for p in self.parts)]
         return Table(tuple(columns), [tuple(row) for row in rows.values()], tuple(grids))
 
@@ -269,7 +274,7 @@ def _rotated_hue(images: torch.Tensor, turn: float, saturation: float) -> torch.
     to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
     cos, sin = saturation * math.cos(2 * math.pi * turn), saturation * math.sin(2 * math.pi * turn)
     matrix = torch.linalg.inv(to_yiq) @ torch.tensor([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) @ to_yiq
-    return torch.einsum("dc,nchw->ndhw", matrix, images).clamp(0, 1)
+    return torch.einsum("dc,nchw->ndhw", matrix.to(images), images).clamp(0, 1)
 
 
 # ---------------------------------------------------------------- distances
@@ -277,7 +282,7 @@ def _rotated_hue(images: torch.Tensor, turn: float, saturation: float) -> torch.
 
 def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
     """The mean Euclidean distance of samples."""
-    return (a - b).flatten(1).norm(dim=1).mean().item()
+    return float((a - b).flatten(1).norm(dim=1).mean())
 
 
 def _spread(features: torch.Tensor) -> float:
@@ -346,9 +351,7 @@ def _free_of_border(axis: AxisField | None, features: int) -> range:
     """The features along an axis that see picture alone, none of what padding added; they stand in a row."""
     if axis is None or axis.along is None:
         return range(0)
-    inside = [
-        i for i in range(features) if (span := axis.at(i)) is not None and span[0] >= 0 and span[1] < axis.size
-    ]
+    inside = [i for i in range(features) if (span := axis.at(i)) is not None and span[0] >= 0 and span[1] < axis.size]
     return range(inside[0], inside[-1] + 1) if inside else range(0)
 
 
@@ -392,7 +395,7 @@ def _plot(found: Probe, plots: list[tuple[Kind, str]], value: Callable[[Measured
         raise RunError("curves are drawn by matplotlib: pip install 'archdsl[plots]'") from None
     with matplotlib.rc_context({"svg.hashsalt": "archdsl", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(3.2 * len(plots), 3.4), layout="constrained")
-        axes = figure.subplots(1, len(plots), sharey=True, squeeze=False)[0]
+        axes: Any = figure.subplots(1, len(plots), sharey=True, squeeze=False)[0]
         for ax, (kind, title) in zip(axes, plots, strict=True):
             for part in found.parts:
                 line = [m for m in found.measured if m.change.kind == kind and m.path == part.path]

@@ -100,6 +100,17 @@ def visible_lines(lines: Sequence[str]) -> str:
     return "".join(visible(line) + "\n" for line in lines)
 
 
+def augmentation(graph: Graph) -> str:
+    """What the model trains with, a line for each of the spec's; nothing where it does not augment."""
+    if graph.augment is None:
+        return ""
+    return (
+        visible(f"augmented {graph.augment.name}:")
+        + "".join(f"\n    {visible(t)}" for t in graph.augment.text())
+        + "\n"
+    )
+
+
 def summary_data(graph: Graph) -> dict[str, object]:
     """The summary as plain data; `sizes` has the exact set of every free size."""
     total = costs(graph).total
@@ -113,6 +124,7 @@ def summary_data(graph: Graph) -> dict[str, object]:
         "sizes": {name: {"text": s.describe(), **s.as_data()} for name, s in graph.sizes.items()},
         "narrowed_by": [cause.as_data() for cause in causes(graph)],
         "example": dict(graph.examples),
+        "augmented": {"name": graph.augment.name, "changes": list(graph.augment.text())} if graph.augment else None,
         "parameters": {"trainable": total.trainable, "frozen": total.frozen, "buffers": total.buffers},
     }
 

@@ -10,12 +10,13 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archdsl import compiler, dims
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.weights import WeightsError, read_state
 
 if TYPE_CHECKING:
     import torch
@@ -41,35 +42,14 @@ def network_of(graph: Graph, weights: Path | None = None, seed: int = 0) -> torc
         torch.manual_seed(seed)
         network = compiler.instantiate(graph)
     if weights is not None:
-        state = _state(weights)
         try:
-            network.load_state_dict(state)
+            network.load_state_dict(read_state(weights))
+        except WeightsError as error:
+            raise RunError(str(error)) from None
         except (RuntimeError, TypeError) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise RunError(f"{weights} does not fit {graph.name}: {' '.join(lines[1:3])[:300]}") from None
     return network.eval()
-
-
-def _state(path: Path) -> Mapping[str, Any]:
-    """The state_dict in a file, bare or inside a checkpoint."""
-    import torch
-
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)  # type: ignore[no-any-return]
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception as error:  # whatever a file that is no checkpoint makes the unpickler say
-        raise RunError(f"{path} holds no weights: {str(error).splitlines()[0][:200]}") from None
-    for key in ("state_dict", "model", "network"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            return found[key]  # type: ignore[no-any-return]
-    if not isinstance(found, dict):
-        raise RunError(f"{path} holds no state_dict")
-    return found
 
 
 # ---------------------------------------------------------------- pictures
@@ -192,6 +172,45 @@ def _smooth_noise(count: int, frame: Frame) -> torch.Tensor:
     noise = torch.fft.irfft2(spectrum / (fy**2 + fx**2).sqrt().clamp(min=1 / max(height, width)), s=(height, width))
     low, high = noise.amin((1, 2, 3), keepdim=True), noise.amax((1, 2, 3), keepdim=True)
     return (noise - low) / (high - low)
+
+
+EXAMPLES = 6
+"""How many pictures show a change of an `augment`."""
+
+
+def augmented_examples(graph: Graph) -> tuple[tuple[str, bytes | None], ...]:
+    """Each line of the model's augmentation, then all of it, with a strip of changed pictures as a PNG.
+
+    None in place of a strip where kornia, which changes the pictures, is not installed. Always the same pictures.
+    """
+    import torch
+
+    pipeline = graph.augment
+    if pipeline is None:
+        return ()
+    frame = frame_of(graph)
+    scale = min(1.0, 96 / max(frame.height, frame.width))
+    small = Frame(frame.channels, max(1, round(frame.height * scale)), max(1, round(frame.width * scale)))
+    picture = pictures(None, small)[0][:1]
+    shown = [
+        (text, replace(pipeline, lines=(line,))) for text, line in zip(pipeline.text(), pipeline.lines, strict=True)
+    ]
+    if len(shown) != 1:
+        shown.append(("together", pipeline))
+    strips: list[tuple[str, bytes | None]] = []
+    for text, part in shown:
+        try:
+            augment = compiler.instantiate_augment(part)
+        except ImportError:
+            strips.append((text, None))
+            continue
+        batch = augment(picture.repeat(EXAMPLES, 1, 1, 1), generator=torch.Generator().manual_seed(0)).clamp(0, 1)
+        rgb = batch if frame.channels == 3 else batch[:, :1].expand(-1, 3, -1, -1)
+        factor = max(1, 64 // max(rgb.shape[2:]))
+        large = rgb.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+        strip = torch.nn.functional.pad(large, (0, 3), value=1.0).permute(1, 2, 0, 3).flatten(2)
+        strips.append((text, encode_png(strip)))
+    return tuple(strips)
 
 
 # ---------------------------------------------------------------- parts

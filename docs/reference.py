@@ -7,9 +7,10 @@ import re
 from itertools import groupby
 from pathlib import Path
 
+from archdsl.augment import CHANGES
 from archdsl.limits import WHAT, Limits
 from archdsl.ops import OPERATIONS
-from archdsl.ops.base import Operation, Rules
+from archdsl.ops.base import Declaration, Operation, Rules
 
 PAGE = Path(__file__).with_name("language.md")
 PART = re.compile(r"(?<=<!-- )(\w+)(: made by `make docs` -->\n).*?(?=<!-- end of \1 -->)", re.DOTALL)
@@ -31,7 +32,12 @@ def entry(cls: type[Operation]) -> str:
     return f"\n#### {cls.name}\n\n`{cls.signature()}`\n\n{documentation(cls)}\n\n{example(cls)}\n"
 
 
-def documentation(cls: type[Operation]) -> str:
+def changes() -> str:
+    """An entry for each change of pictures."""
+    return "\n".join(f"\n`{cls.signature()}`: {documentation(cls)}" for cls in CHANGES.values()) + "\n\n"
+
+
+def documentation(cls: type[Declaration]) -> str:
     return inspect.getdoc(cls) or ""
 
 
@@ -49,7 +55,7 @@ def limits() -> str:
 
 def renewed(page: str) -> str:
     """The page with what is made from the code as it is now."""
-    parts = {"operations": operations, "limits": limits}
+    parts = {"operations": operations, "changes": changes, "limits": limits}
     return PART.sub(lambda match: f"{match[1]}{match[2]}{parts[match[1]]()}", page)
 
 

@@ -56,7 +56,7 @@ def textures(size: int = 32) -> tuple[Data, Data]:
 
 
 def coins(size: int = 96) -> tuple[Data, Data]:
-    """Tiles of scikit-image's photograph of 24 Roman coins, [N, 1, size, size], and where the coins are, [N, size, size].
+    """Tiles of scikit-image's photograph of 24 coins, [N, 1, size, size], and where the coins are, [N, size, size].
 
     The masks are made as scikit-image's own guide segments this photograph: a watershed from sure coin and sure ground
     over the map of edges, holes filled. The right third, eight coins, is held out.

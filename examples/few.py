@@ -45,7 +45,9 @@ def main() -> None:
         scores = [train(seed, given.count, given.epochs, augmented) for seed in range(given.seeds)]
         spread = statistics.stdev(scores) if len(scores) > 1 else 0.0
         what = "with augment" if augmented else "without"
-        print(f"{what}: accuracy {statistics.mean(scores):.4f} ± {spread:.4f} ({', '.join(f'{s:.3f}' for s in scores)})")
+        print(
+            f"{what}: accuracy {statistics.mean(scores):.4f} ± {spread:.4f} ({', '.join(f'{s:.3f}' for s in scores)})"
+        )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import archdsl
 
 
 def main() -> None:
-    given = options(__doc__, epochs=6)
+    given = options(__doc__, epochs=5)
     torch.manual_seed(given.seed)
     network = archdsl.load(HERE / "textures.arch", device=given.device)
     train, test = data.textures()

@@ -54,7 +54,9 @@ class Training:
         self.resume()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, disable=not self.show) as progress:
-            bar = progress.add_task("training", total=self.epochs * self.steps, completed=len(self.history) * self.steps)
+            bar = progress.add_task(
+                "training", total=self.epochs * self.steps, completed=len(self.history) * self.steps
+            )
             while len(self.history) < (self.epochs if until is None else until):
                 start = time.perf_counter()
                 loss = self.epoch(lambda: progress.advance(bar))

@@ -29,17 +29,18 @@ ORDER = [
     ["formulas"],
     ["analysis"],
     ["receptive"],
-    ["memory"],
+    ["memory", "weights"],
+    ["compare", "layers"],
     ["backends"],
     ["compiler"],
-    ["layers"],
-    ["running"],
+    ["explain", "totals"],
+    ["running", "export"],
     ["probe", "look"],
     ["report", "importer"],
     ["cli"],
 ]
 # These run networks; they alone import torch, and only within the functions that do.
-RUNNERS = {"running", "probe", "look"}
+RUNNERS = {"running", "probe", "look", "weights", "export"}
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
 
@@ -97,13 +98,16 @@ def test_backends_do_not_import_each_other() -> None:
 COMMANDS = [
     ["check", "resnet:resnet18"],
     ["show", "resnet:resnet18"],
+    ["show", "resnet:resnet18", "vgg:vgg11", "--gpu-memory", "16GiB"],
+    ["explain", "resnet:resnet18:layer1.0.conv1"],
     ["build", "resnet:resnet18", "-o", "net.py"],
     ["draw", "resnet:resnet18", "-o", "net.svg"],
     ["list"],
+    ["diff", "resnet:resnet18", "resnet:resnet34"],
 ]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda c: c[0])
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_torch_is_not_imported_by(command: list[str], tmp_path: Path) -> None:
     code = f"""
 import sys

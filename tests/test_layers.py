@@ -142,7 +142,7 @@ def test_show_json_has_the_totals(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("form", ["markdown", "latex", "csv"])
 def test_show_in_other_forms(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = shown(capsys, "lenet:lenet", f"--{form}").splitlines()
-    first = {"markdown": "| path |", "latex": r"\begin{tabular}{llllrrrr}", "csv": "path,operation,"}[form]
+    first = {"markdown": "| path |", "latex": r"\begin{tabular}{lllrrrrr}", "csv": "path,operation,"}[form]
     assert lines[0].startswith(first)
     assert len({line.count("|") for line in lines}) == 1
 

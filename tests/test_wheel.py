@@ -38,6 +38,7 @@ print(archdsl.__file__)
 assert cli.run(["check", "lenet:lenet", "resnet:resnet18"]) == 0
 assert cli.run(["build", "lenet:lenet", "-o", "built.py"]) == 0
 assert cli.run(["draw", "lenet:lenet", "-o", "built.svg"]) == 0
+assert cli.run(["draw", "lenet:lenet", "-o", "built.html"]) == 0
 import built
 from archdsl.specs.lenet import lenet
 assert [k for k, _ in lenet().named_parameters()] == [k for k, _ in built.Lenet().named_parameters()]

@@ -121,8 +121,6 @@ class Pipeline:
         return tuple(chain_text(line) for line in self.lines)
 
 
-
-
 @dataclass(frozen=True, slots=True)
 class Companion:
     """What stands beside a model in its file: texts of classes and functions, and all names that they take."""

@@ -29,6 +29,20 @@ def write_augmentation(pipeline: Pipeline, model: str) -> Companion:
     return Companion(name, frozenset({name, *HELPERS}), blocks)
 
 
+IMPORTS = """from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+"""
+
+
+def write_alone(companion: Companion) -> str:
+    """A file of the augmentation alone."""
+    return "\n\n\n".join([IMPORTS.rstrip("\n"), *companion.blocks]) + "\n"
+
+
 def class_name(name: str, model: str) -> str:
     """The name in CamelCase, longer where it is the model's or one of Python or of the helpers."""
     found, other = ("".join(w[:1].upper() + w[1:] for w in n.split("_")) for n in (name, model))

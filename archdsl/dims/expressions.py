@@ -21,6 +21,7 @@ Bound: TypeAlias = int | float
 
 BITS = 10_000
 DEPTH = 40
+WEIGHT = 20_000
 ARGUMENTS = 32
 
 
@@ -67,7 +68,7 @@ class Expr:
         if terms:
             self.depth = 1 + max(_depth(atom) for _, atom in terms)
             self.weight += sum(_weight(atom) for _, atom in terms)
-            if self.depth > DEPTH:
+            if self.depth > DEPTH or self.weight > WEIGHT:
                 raise DimError(f"the sizes that follow from {variable} are too intricate to compute", f"pin {variable}")
         if offset.bit_length() > BITS or slope.bit_length() > BITS:
             raise DimError(f"a size that follows from {variable} grows beyond all bounds")

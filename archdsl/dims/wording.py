@@ -11,6 +11,9 @@ from archdsl.dims.expressions import Dim, Expr, Extreme, Floor, composed, restri
 from archdsl.dims.pieces import classes
 from archdsl.dims.sets import SizeSet, literal, number
 
+READABLE = 200
+"""The most atoms of a size that is written out for people."""
+
 
 def text(d: Dim, sets: Mapping[str, SizeSet] = {}) -> str:
     """A size for people: `H/4` where the valid sizes make that exact, `⌊H/4⌋` where not."""
@@ -21,6 +24,8 @@ def text(d: Dim, sets: Mapping[str, SizeSet] = {}) -> str:
 
 @lru_cache(maxsize=1 << 12)
 def _text(d: Expr, known: SizeSet | None) -> str:
+    if d.weight > READABLE:
+        return f"f({d.variable})"
     if known is None or known.minimum is None:
         return _sum(d)
     exact = _exact(d, known)

@@ -5,7 +5,34 @@ after a parallel. What failed flows on as the tensor `LOST`, which agrees with e
 error.
 """
 
-from archdsl.elaborate.core import call_notes
-from archdsl.elaborate.statements import elaborate
+from collections.abc import Mapping
+from contextlib import suppress
+
+from archdsl.diagnostics import Diagnostics
+from archdsl.elaborate.core import Stop, call_notes
+from archdsl.elaborate.estimate import estimate
+from archdsl.elaborate.statements import Elaborator
+from archdsl.graph import Definition, Demand, Graph, Scope
+from archdsl.limits import Exceeded, deep_calls, ongoing
+from archdsl.values import BlockValue
 
 __all__ = ["call_notes", "elaborate"]
+
+
+def elaborate(
+    name: str, block: BlockValue, arguments: Mapping[str, object], diagnostics: Diagnostics
+) -> tuple[Graph, list[Demand]]:
+    """The graph of a model with values for all of its parameters, and the demands that its sizes must meet.
+
+    Mistakes go to `diagnostics`; the graph is whole only where there are none.
+    """
+    definition = Definition(block.name, block.syntax)
+    root = Scope("model", name, "", True, None, block.syntax.name.span, definition, dict(arguments))
+    with ongoing() as budget:
+        elaborator = Elaborator(diagnostics, Graph(name, root), budget, lambda: estimate(name, block, arguments))
+        try:
+            with deep_calls(), suppress(Stop):
+                elaborator.model(block, arguments)
+        except Exceeded as error:
+            elaborator.exceeded(error, block.syntax.name.span, root)
+    return elaborator.graph, elaborator.demands

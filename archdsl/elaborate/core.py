@@ -34,7 +34,10 @@ Flow: TypeAlias = tuple[Tensor, ...]
 LOST: Final = Tensor(-1)
 """The result of something that failed and was reported."""
 
-MAX_ERRORS = 50
+LARGE: Final = 10_000
+"""A network with so many nodes is counted ahead, before more of it is placed."""
+
+MAX_ERRORS: Final = 50
 """The most mistakes that are reported of one network."""
 
 
@@ -76,6 +79,7 @@ class Builder:
     diagnostics: Diagnostics
     graph: Graph
     budget: Budget
+    estimate: Callable[[], int | None] = lambda: None
     demands: list[Demand] = field(default_factory=list)
     free: dict[str, FreeSize] = field(default_factory=dict)
     paths: dict[str, Span] = field(default_factory=dict)
@@ -213,7 +217,7 @@ class Builder:
             scope.lost += 1
             return (LOST,) * operation.results(len(flow))
         node_id = len(self.graph)
-        self.enough_for(1, span)
+        self.another_node(span)
         shapes = tuple(cast(Shape, self.shape(t)) for t in flow)
         key = (id(operation), shapes)
         known = self._inferred.get(key)
@@ -341,10 +345,12 @@ class Builder:
         self.paths[path] = span
         return path
 
-    def enough_for(self, number: int, span: Span) -> None:
-        """Makes sure that this many nodes more are allowed, before they are placed."""
+    def another_node(self, span: Span) -> None:
+        """Makes sure that one more node is allowed, before it is placed."""
         most = self.budget.limits.nodes
-        if len(self.graph) + number > most:
+        if len(self.graph) == LARGE < most and (total := self.estimate() or 0) > most:
+            raise Exceeded("nodes", f"the network would have {total:,} nodes; {most:,} are allowed", span)
+        if len(self.graph) >= most:
             raise Exceeded("nodes", f"the network has more than {most:,} nodes", span)
 
 
@@ -384,12 +390,16 @@ def call_notes(scope: Scope | None) -> list[str]:
 
 
 def check_path(text: str, span: Span) -> None:
-    """A computed label: parts of letters, digits, `_` and `-`, joined by dots. Raises Failure."""
+    """A quoted label: parts of letters, digits, `_` and `-`, joined by dots. Raises Failure.
+
+    ASCII alone: no two paths look alike or are the same in another normal form.
+    """
     for part in text.split("."):
-        if not part or not all(c.isalnum() or c in "_-" for c in part):
+        if not part or not part.isascii() or not all(c.isalnum() or c in "_-" for c in part):
+            shown = text if len(text) <= 60 else text[:60] + "…"
             raise Failure(
                 "E0226",
-                f"`{text}` cannot be a path: its parts are letters, digits, `_` and `-`, joined by dots",
+                f"`{shown}` cannot be a path: its parts are letters a to z, digits, `_` and `-`, joined by dots",
                 span,
             )
 

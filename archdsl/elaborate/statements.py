@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import assert_never
 
 from archdsl import dims
-from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
+from archdsl.diagnostics import Mark, did_you_mean
 from archdsl.dims import Dim, Expr
 from archdsl.elaborate.core import (
     LOST,
     Flow,
     LabelValue,
     Place,
-    Stop,
     copy_defaults,
     count,
     label_names,
 )
 from archdsl.elaborate.items import Items
-from archdsl.graph import Definition, Demand, FreeSize, Graph, Output, Scope, Tensor
-from archdsl.limits import Exceeded, deep_calls, ongoing
+from archdsl.graph import FreeSize, Output, Tensor
 from archdsl.modules import extend_defaults
 from archdsl.ops import Input
 from archdsl.ops.base import Shape
@@ -121,18 +118,20 @@ class Elaborator(Items):
         except Poisoned:
             place.names.values[name] = FAILED
 
-    def loop(self, statement: tree.For | tree.Repeat, place: Place) -> None:
-        names: tuple[tree.Name, ...] = ()
+    def rounds(self, statement: tree.For | tree.Repeat, place: Place) -> tuple[tuple[tree.Name, ...], Sequence[object]]:
+        """The names that a loop binds, and what to in each round."""
         if isinstance(statement, tree.Repeat):
             count = integer(evaluate(statement.count, place.names), statement.count.span, "the count of `repeat`")
             if count < 0:
                 raise Failure("E0215", f"`repeat` cannot run {count} times", statement.count.span)
             self.budget.round(count, statement.span)
-            rounds: Sequence[object] = range(count)
-        else:
-            names = statement.names
-            rounds = sequence(evaluate(statement.values, place.names), statement.values.span, "`for`")
-            self.budget.round(len(rounds), statement.span)
+            return (), range(count)
+        values = sequence(evaluate(statement.values, place.names), statement.values.span, "`for`")
+        self.budget.round(len(values), statement.span)
+        return statement.names, values
+
+    def loop(self, statement: tree.For | tree.Repeat, place: Place) -> None:
+        names, rounds = self.rounds(statement, place)
         for value in rounds:
             self.bind_round(names, value, statement, place)
             self.inner_statements(statement.body, place)
@@ -174,6 +173,7 @@ class Elaborator(Items):
             message = evaluate(statement.message, place.names)
             text = message if isinstance(message, str) else literal(message)
         self.report("E0216", text, place.scope, Mark(statement.condition.span, "does not hold"))
+        self.lose(place)
 
     # ------------------------------------------------------------ input, output, expect
 
@@ -328,25 +328,3 @@ class Elaborator(Items):
         elif any(o.training for o in found):
             raise Failure("E0222", "`if training` belongs to the outputs of a model", statement.span)
         self.set_flow(place, flow)
-
-
-def elaborate(
-    name: str,
-    block: BlockValue,
-    arguments: Mapping[str, object],
-    diagnostics: Diagnostics,
-) -> tuple[Graph, list[Demand]]:
-    """The graph of a model with values for all of its parameters, and the demands that its sizes must meet.
-
-    Mistakes go to `diagnostics`; the graph is whole only where there are none.
-    """
-    definition = Definition(block.name, block.syntax)
-    root = Scope("model", name, "", True, None, block.syntax.name.span, definition, dict(arguments))
-    with ongoing() as budget:
-        elaborator = Elaborator(diagnostics, Graph(name, root), budget)
-        try:
-            with deep_calls(), suppress(Stop):
-                elaborator.model(block, arguments)
-        except Exceeded as error:
-            elaborator.exceeded(error, block.syntax.name.span, root)
-    return elaborator.graph, elaborator.demands

@@ -24,11 +24,11 @@ Probability = Annotated[float, Field(strict=True, ge=0, le=1, description="a num
 Fraction = Annotated[float, Field(strict=True, ge=0, lt=1, description="a number from 0 to below 1")]
 
 Size = Annotated[
-    Count | Annotated[tuple[Count, ...], Field(min_length=1)],
+    Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)],
     Field(description="an int of at least 1 or a size such as 3x3"),
 ]
 Margin = Annotated[
-    Index | Annotated[tuple[Index, ...], Field(min_length=1)],
+    Index | Annotated[tuple[Index, ...], Field(min_length=1, max_length=8)],
     Field(description="an int of at least 0 or a size such as 1x3"),
 ]
 Pad = Annotated[
@@ -40,7 +40,7 @@ UpPad = Annotated[
     Field(description="an int of at least 0, a size such as 1x3, `valid`, `same` or `full`"),
 ]
 Target = Annotated[
-    Count | Expr | Annotated[tuple[Count | Expr, ...], Field(min_length=1)],
+    Count | Expr | Annotated[tuple[Count | Expr, ...], Field(min_length=1, max_length=8)],
     Field(description="an int of at least 1, a size such as 32x32, or the size of a tensor such as `x.size`"),
 ]
 
@@ -114,10 +114,10 @@ def shown(value: object) -> str:
             return value
         case int() | Expr():
             return dims.text(value)
-        case tuple() if len(value) > 1 and all(type(v) is int and v >= 0 for v in value):
+        case tuple() if len(value) > 1 and len(value) <= 8 and all(type(v) is int and v >= 0 for v in value):
             return "x".join(map(dims.text, value))
         case tuple() | list():
-            return "[" + ", ".join(map(shown, value)) + "]"
+            return "[" + ", ".join([*map(shown, value[:20]), *["…"] * (len(value) > 20)]) + "]"
     name = getattr(value, "name", None)
     return f"`{name}`" if isinstance(name, str) else "something that is not a value"
 

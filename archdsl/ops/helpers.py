@@ -1,8 +1,8 @@
 """Source of the few classes and functions that generated modules need where PyTorch has nothing.
 
-They are text: they go into generated files as they stand, one copy a file, and rely on `torch`, `nn`, `F`
-(torch.nn.functional) and `Tensor`. None loops over anything but axes or branches on data, and sizes come from
-`x.shape`, so torch.compile and torch.export take them with dynamic sizes.
+They are text: they go into generated files as they stand, one copy of each definition a file (two empty lines stand
+between definitions), and rely on `torch`, `nn`, `F` (torch.nn.functional) and `Tensor`. None loops over anything but
+axes or branches on data, and sizes come from `x.shape`, so torch.compile and torch.export take them with dynamic sizes.
 """
 
 from dataclasses import dataclass
@@ -14,62 +14,76 @@ class Helper:
     source: str
 
 
-SAME_UPPER_PADS = """
-        pads: list[int] = []
-        for size, k, s, d in zip(x.shape[2:], {kernel}, {stride}, {dilation}):
-            total = torch.sym_max(d * (k - 1) - (size - 1) % s, 0)
-            pads = [total // 2, total - total // 2, *pads]  # F.pad counts axes from the last"""
-
-
-def _conv_source(name: str, rank: str, flip: bool, same_upper: bool) -> str:
-    axes = int(rank[0])
-    says = ["The kernel is flipped, as signal processing defines a convolution."] if flip else []
-    if same_upper:
-        says.append("Pads to ⌈size / stride⌉ outputs, what does not divide evenly behind (SAME_UPPER).")
-    weight = f"self.weight.flip({', '.join(str(a + 2) for a in range(axes))})" if flip else "self.weight"
-    lines = [f"class {name}(nn.Conv{rank}):", f'    """{" ".join(says)}"""', ""]
-    lines += ["    def forward(self, x: Tensor) -> Tensor:"]
-    if same_upper:
-        pads = SAME_UPPER_PADS.format(kernel="self.kernel_size", stride="self.stride", dilation="self.dilation")
-        lines += [pads.strip("\n")]
-        lines += ['        x = F.pad(x, pads, "constant" if self.padding_mode == "zeros" else self.padding_mode)']
-        call = f"F.conv{rank}(x, {weight}, self.bias, self.stride, 0, self.dilation, self.groups)"
-    else:
-        call = f"self._conv_forward(x, {weight}, self.bias)"
-    return "\n".join([*lines, f"        return {call}", ""])
+SAME_UPPER_PADS = '''def same_upper_pads(
+    x: Tensor,
+    kernel: int | tuple[int, ...],
+    stride: int | tuple[int, ...],
+    dilation: int | tuple[int, ...] = 1,
+) -> list[int]:
+    """What F.pad adds, from the last axis on, for ⌈size / stride⌉ outputs."""
+    pads: list[int] = []
+    for axis, size in enumerate(x.shape[2:]):
+        k = kernel if isinstance(kernel, int) else kernel[axis]
+        s = stride if isinstance(stride, int) else stride[axis]
+        d = dilation if isinstance(dilation, int) else dilation[axis]
+        total = max(d * (k - 1) - (size - 1) % s, 0)
+        pads = [total // 2, total - total // 2, *pads]
+    return pads
+'''
 
 
 def conv(rank: str, *, flip: bool, same_upper: bool) -> Helper | None:
     """The subclass of nn.Conv1d, 2d or 3d with a flipped kernel, SAME_UPPER padding or both; None where neither."""
     if not (flip or same_upper):
         return None
+    axes = ", ".join(str(a + 2) for a in range(int(rank[0])))
     name = f"{'Flipped' if flip else ''}Conv{rank}{'SameUpper' if same_upper else ''}"
-    return Helper(name, _conv_source(name, rank, flip, same_upper))
-
-
-def as_tuples(rank: str, **names: str) -> str:
-    """Lines that bring pooling's numbers, an int or a tuple, to one a spatial axis."""
-    axes = int(rank[0])
-    return "\n".join(
-        f"        {name} = ({attribute},) * {axes} if isinstance({attribute}, int) else {attribute}"
-        for name, attribute in names.items()
-    )
-
-
-def _max_pool_call(rank: str, arguments: str) -> str:
-    # Without indices PyTorch's max_pool1d reads the size as a constant, and an export with a free size fails.
-    return f"F.max_pool1d({arguments}, return_indices=True)[0]" if rank == "1d" else f"F.max_pool{rank}({arguments})"
+    says = ["The kernel is flipped, as signal processing defines a convolution."] if flip else []
+    says += ["Pads to ⌈size / stride⌉ outputs, the odd one behind."] if same_upper else []
+    doc = f'"""{says[0]}"""' if len(says) == 1 else f'"""{says[0]}\n\n    {says[1]}\n    """'
+    weight = [f"        weight = self.weight.flip({axes})"] if flip else []
+    used = "weight" if flip else "self.weight"
+    lines = [
+        f"class {name}(nn.Conv{rank}):",
+        f"    {doc}",
+        "",
+        "    def forward(self, input: Tensor) -> Tensor:",
+        *weight,
+    ]
+    if same_upper:
+        lines += [
+            "        pads = same_upper_pads(input, self.kernel_size, self.stride, self.dilation)",
+            '        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode',
+            "        input = F.pad(input, pads, mode)",
+            f"        return F.conv{rank}(",
+            f"            input, {used}, self.bias, self.stride, 0, self.dilation, self.groups",
+            "        )",
+        ]
+        if len(lines[-2]) > 88:
+            lines[-2:-1] = [f"            {part}," for part in lines[-2].strip().split(", ")]
+    else:
+        lines += [f"        input = self._conv_forward(input, {used}, self.bias)", "        return input"]
+    return Helper(name, (f"{SAME_UPPER_PADS}\n\n" if same_upper else "") + "\n".join([*lines, ""]))
 
 
 MAX_POOL_FREE = Helper(
     "MaxPool1dFreeSize",
     '''class MaxPool1dFreeSize(nn.MaxPool1d):
-    """nn.MaxPool1d that torch.export takes with a free size: without indices PyTorch reads it as a constant."""
+    """nn.MaxPool1d that torch.export takes with a free size.
 
-    def forward(self, x: Tensor) -> Tensor:
-        pooled, _ = F.max_pool1d(
-            x, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode, return_indices=True
-        )
+    Without indices PyTorch reads the size as a constant.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        pooled: Tensor = F.max_pool1d(
+            input,
+            self.kernel_size,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.ceil_mode,
+            return_indices=True,
+        )[0]
         return pooled
 ''',
 )
@@ -78,17 +92,25 @@ MAX_POOL_FREE = Helper(
 def max_pool(rank: str) -> Helper:
     """nn.MaxPool with SAME_UPPER padding, which never wins."""
     name = f"MaxPool{rank}SameUpper"
-    pads = SAME_UPPER_PADS.format(kernel="kernel", stride="stride", dilation="dilation").strip("\n")
+    arguments = "x, self.kernel_size, self.stride, 0, self.dilation"
+    # Without indices PyTorch's max_pool1d reads the size as a constant, and an export with a free size fails.
+    call = (
+        f"        x = F.max_pool1d(\n            {arguments}, return_indices=True\n        )[0]"
+        if rank == "1d"
+        else f"        x = F.max_pool{rank}({arguments})"
+    )
     return Helper(
         name,
-        f'''class {name}(nn.MaxPool{rank}):
-    """Pads to ⌈size / stride⌉ outputs, what does not divide evenly behind (SAME_UPPER)."""
+        f'''{SAME_UPPER_PADS}
 
-    def forward(self, x: Tensor) -> Tensor:
-{as_tuples(rank, kernel="self.kernel_size", stride="self.stride", dilation="self.dilation")}
-{pads}
-        x = F.pad(x, pads, value=float("-inf"))
-        return {_max_pool_call(rank, "x, kernel, stride, 0, dilation")}
+class {name}(nn.MaxPool{rank}):
+    """Pads to ⌈size / stride⌉ outputs, the odd one behind."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        pads = same_upper_pads(input, self.kernel_size, self.stride, self.dilation)
+        x: Tensor = F.pad(input, pads, value=float("-inf"))
+{call}
+        return x
 ''',
     )
 
@@ -96,21 +118,26 @@ def max_pool(rank: str) -> Helper:
 def avg_pool(rank: str, *, count_pad: bool) -> Helper:
     """nn.AvgPool with SAME_UPPER padding, which counts as zeros or not at all."""
     name = f"AvgPool{rank}SameUpper" + ("" if count_pad else "Unpadded")
-    pads = SAME_UPPER_PADS.format(kernel="kernel", stride="stride", dilation=f"(1,) * {rank[0]}").strip("\n")
-    mean = f"F.avg_pool{rank}(F.pad({{}}, pads), kernel, stride)"
-    if count_pad:
-        says, result = "the padding counts as zeros", mean.format("x")
-    else:
-        says, result = "the padding does not count", f"{mean.format('x')} / {mean.format('torch.ones_like(x[:1, :1])')}"
+    says = "the padding counts as zeros" if count_pad else "the padding does not count"
+    counts = (
+        ""
+        if count_pad
+        else (
+            "        ones = F.pad(torch.ones_like(input[:1, :1]), pads)\n"
+            f"        x = x / F.avg_pool{rank}(ones, self.kernel_size, self.stride)\n"
+        )
+    )
     return Helper(
         name,
-        f'''class {name}(nn.AvgPool{rank}):
-    """Pads to ⌈size / stride⌉ outputs, what does not divide evenly behind (SAME_UPPER); {says}."""
+        f'''{SAME_UPPER_PADS}
 
-    def forward(self, x: Tensor) -> Tensor:
-{as_tuples(rank, kernel="self.kernel_size", stride="self.stride")}
-{pads}
-        return {result}
+class {name}(nn.AvgPool{rank}):
+    """Pads to ⌈size / stride⌉ outputs, the odd one behind; {says}."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        pads = same_upper_pads(input, self.kernel_size, self.stride)
+        x: Tensor = F.avg_pool{rank}(F.pad(input, pads), self.kernel_size, self.stride)
+{counts}        return x
 ''',
     )
 
@@ -120,15 +147,18 @@ CHANNEL_LAYER_NORM = Helper(
     '''class ChannelLayerNorm(nn.LayerNorm):
     """Layer normalisation over the channels of [N, C, ...], at each position by itself."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x.movedim(1, -1)).movedim(-1, 1)
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 ''',
 )
 
 DROP_PATH = Helper(
     "DropPath",
     '''class DropPath(nn.Module):
-    """Zeroes whole samples with probability p while training and scales up the others (stochastic depth)."""
+    """Zeroes whole samples with probability p while training (stochastic depth).
+
+    The others are scaled up by 1 / (1 - p).
+    """
 
     def __init__(self, p: float) -> None:
         super().__init__()
@@ -148,28 +178,37 @@ DROP_PATH = Helper(
 ALIGN_CROP = Helper(
     "crop_to_smallest",
     '''def crop_to_smallest(*tensors: Tensor) -> list[Tensor]:
-    """The tensors, each cropped around its centre to the smallest of their spatial sizes."""
-    sizes = tensors[0].shape[2:]
+    """The tensors, each cropped around its centre to the smallest of their sizes."""
+    sizes = list(tensors[0].shape[2:])
     for x in tensors[1:]:
-        sizes = [torch.sym_min(a, b) for a, b in zip(sizes, x.shape[2:])]
+        sizes = list(map(torch.sym_min, sizes, x.shape[2:]))
+    cropped = list(tensors)
     for axis, size in enumerate(sizes, 2):
-        tensors = [x.narrow(axis, (x.shape[axis] - size) // 2, size) for x in tensors]
-    return list(tensors)
+        over = [x.shape[axis] - size for x in tensors]
+        if torch.compiler.is_exporting():  # it cannot prove that slices stay inside
+            edges = [[0, 0] * (x.dim() - 1 - axis) for x in tensors]
+            cropped = [
+                F.pad(x, [*edge, -(n // 2), n // 2 - n])
+                for x, edge, n in zip(cropped, edges, over)
+            ]
+        else:
+            cropped = [x.narrow(axis, n // 2, size) for x, n in zip(cropped, over)]
+    return cropped
 ''',
 )
 
 ALIGN_PAD = Helper(
     "pad_to_largest",
     '''def pad_to_largest(*tensors: Tensor) -> list[Tensor]:
-    """The tensors, each padded with zeros around it to the largest of their spatial sizes."""
-    sizes = tensors[0].shape[2:]
+    """The tensors, each padded with zeros around it to the largest of their sizes."""
+    sizes = list(tensors[0].shape)[2:]
     for x in tensors[1:]:
-        sizes = [torch.sym_max(a, b) for a, b in zip(sizes, x.shape[2:])]
-    padded = []
+        sizes = [max(a, b) for a, b in zip(sizes, x.shape[2:])]
+    padded: list[Tensor] = []
     for x in tensors:
-        pads: list[int] = []
+        pads: list[int] = []  # from the last axis on
         for size, now in zip(sizes, x.shape[2:]):
-            pads = [(size - now) // 2, size - now - (size - now) // 2, *pads]  # F.pad counts axes from the last
+            pads = [(size - now) // 2, size - now - (size - now) // 2, *pads]
         padded.append(F.pad(x, pads))
     return padded
 ''',
@@ -183,7 +222,8 @@ def align_resize(mode: str) -> Helper:
         name,
         f'''def {name}(first: Tensor, *others: Tensor) -> list[Tensor]:
     """The tensors, the others interpolated to the spatial size of the first."""
-    return [first, *(F.interpolate(x, size=first.shape[2:], mode="{mode}") for x in others)]
+    size = first.shape[2:]
+    return [first, *(F.interpolate(x, size=size, mode="{mode}") for x in others)]
 ''',
     )
 
@@ -191,18 +231,17 @@ def align_resize(mode: str) -> Helper:
 PIXEL_SHUFFLE = Helper(
     "PixelShuffle",
     '''class PixelShuffle(nn.Module):
-    """[N, C * r**k, ...] -> [N, C, ...] with each of the k spatial sizes times r: channels become space."""
+    """[N, C * r**k, ...] -> [N, C, ...], each of the k spatial sizes times r."""
 
     def __init__(self, r: int) -> None:
         super().__init__()
         self.r = r
 
     def forward(self, x: Tensor) -> Tensor:
-        rank = x.ndim - 2
-        size = [n * self.r for n in x.shape[2:]]
-        x = x.unflatten(1, (-1, *[self.r] * rank))  # [N, C, r, ..., n, ...]
-        x = x.permute(0, 1, *(axis for i in range(rank) for axis in (2 + rank + i, 2 + i)))  # [N, C, n, r, ...]
-        return x.reshape(x.shape[0], x.shape[1], *size)
+        r, rank, (n, c, *size) = self.r, x.ndim - 2, x.shape
+        x = x.reshape(n, c // r**rank, *[r] * rank, *size)
+        x = x.permute(0, 1, *[a for i in range(rank) for a in (2 + rank + i, 2 + i)])
+        return x.reshape(n, c // r**rank, *[s * r for s in size])
 
     def extra_repr(self) -> str:
         return f"{self.r}"
@@ -212,17 +251,16 @@ PIXEL_SHUFFLE = Helper(
 PIXEL_UNSHUFFLE = Helper(
     "PixelUnshuffle",
     '''class PixelUnshuffle(nn.Module):
-    """[N, C, ...] -> [N, C * r**k, ...] with each of the k spatial sizes divided by r: space becomes channels."""
+    """[N, C, ...] -> [N, C * r**k, ...], each of the k spatial sizes divided by r."""
 
     def __init__(self, r: int) -> None:
         super().__init__()
         self.r = r
 
     def forward(self, x: Tensor) -> Tensor:
-        rank = x.ndim - 2
-        size = [n // self.r for n in x.shape[2:]]
-        x = x.reshape(x.shape[0], x.shape[1], *(part for n in size for part in (n, self.r)))  # [N, C, n, r, ...]
-        x = x.permute(0, 1, *range(3, 3 + 2 * rank, 2), *range(2, 2 + 2 * rank, 2))  # [N, C, r, ..., n, ...]
+        r, rank, (n, c, *size) = self.r, x.ndim - 2, x.shape
+        x = x.reshape(n, c, *[part for s in size for part in (s // r, r)])
+        x = x.permute(0, 1, *range(3, 3 + 2 * rank, 2), *range(2, 2 + 2 * rank, 2))
         return x.flatten(1, 1 + rank)
 
     def extra_repr(self) -> str:

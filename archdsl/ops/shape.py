@@ -13,9 +13,15 @@ from archdsl.ops.sizes import ints, known_all
 
 Sizes = Annotated[
     tuple[Annotated[int, Field(strict=True, ge=-1, le=LARGEST)], ...],
-    Field(min_length=1, description="a list of ints of at least 1, one of which may be -1 for what is left"),
+    Field(
+        min_length=1,
+        max_length=32,
+        description="a list of up to 32 ints of at least 1, one of which may be -1 for what is left",
+    ),
 ]
-Order = Annotated[tuple[Index, ...], Field(min_length=1, description="a list of axes, counted from 0 (the channels)")]
+Order = Annotated[
+    tuple[Index, ...], Field(min_length=1, max_length=32, description="a list of axes, counted from 0 (the channels)")
+]
 
 
 class Flatten(Operation):

@@ -417,9 +417,7 @@ class Builder:
         family, *rest = children[3:]
         arguments = next((c.items for c in rest if type(c) is Bracketed), ())
         augmented = next((c.name for c in rest if type(c) is Augmented), None)
-        return tree.Member(
-            self.span(children), self.defined(children[1]), self.named(family), arguments, augmented
-        )
+        return tree.Member(self.span(children), self.defined(children[1]), self.named(family), arguments, augmented)
 
     def augmented(self, children: Children) -> Augmented:
         return Augmented(self.span(children), self.named(children[1]))
@@ -434,7 +432,12 @@ class Builder:
         return doc, tuple(tuple(line) for line in lines), children[-1]
 
     def one_of(self, children: Children) -> tree.OneOf:
-        return tree.OneOf(self.span(children), tuple(tuple(chain) for chain in children[2]))
+        # The grammar takes an empty one, as every body: behind an error, that is what is left of it.
+        chains = children[2] if isinstance(children[2], list) else []
+        if not chains and not self.diagnostics.errors:
+            help = "write changes in it: `one_of { blur(3)  noise(0.05) }`"
+            self.diagnostics.error("E0101", "expected a change of pictures in `one_of`", self.span(children), help=help)
+        return tree.OneOf(self.span(children), tuple(tuple(chain) for chain in chains))
 
     def default(self, children: Children) -> tree.Default:
         return tree.Default(self.span(children), self.named(children[1]), children[2].items)

@@ -335,9 +335,7 @@ _OPERAND: Final = frozenset(
     {"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "RPAR", "RSQB", "RBRACE", "RESIDUAL"}
 )
 _VALUE_WORDS: Final = frozenset({"not", "true", "false", "none"})
-_BEFORE_NAME: Final = frozenset(
-    {"let", "for", "block", "model", "augment", "fn", "from", "default", "input", "output"}
-)
+_BEFORE_NAME: Final = frozenset({"let", "for", "block", "model", "augment", "fn", "from", "default", "input", "output"})
 _BEFORE_VALUE: Final = frozenset({"if", "repeat", "require"})
 _ITEM_ENDS: Final = frozenset({"ARROW", "COLON", "EQUAL", "NEWLINE", "RBRACE", "RPAR", "COMMA", "$END"})
 _NAMING: Final = frozenset(

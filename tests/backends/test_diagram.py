@@ -253,7 +253,9 @@ def test_an_existing_file_outlives_a_failure(tmp_path: Path, monkeypatch: pytest
 
 def test_notebooks_show_it() -> None:
     picture = draw(check("lenet:lenet"))
-    assert picture._repr_svg_() == picture._repr_mimebundle_()["image/svg+xml"] == picture.svg()
+    bundle = picture._repr_mimebundle_()
+    assert picture._repr_svg_() == bundle["image/svg+xml"] and picture.svg().endswith(bundle["image/svg+xml"])
+    assert bundle["image/svg+xml"].startswith("<svg") and bundle["text/html"].startswith('<img alt="lenet"')
 
 
 @pytest.mark.parametrize("theme", ["light", "dark", "print"])
@@ -427,3 +429,17 @@ model m() {
 """
     found = texts(draw(check(Source("net.arch", text))))
     assert found.count("1200 operations") == 1 and found.count("1201 operations") == 1
+
+
+def test_branches_stand_side_by_side() -> None:
+    graph = check(Path(__file__).parents[2] / "examples" / "inception.arch")
+    objects = laid_out(draw(graph, depth=1))["objects"]
+    heights: dict[str, set[float]] = {}
+    for thing in objects:  # type: ignore[attr-defined]
+        words = [op["text"] for op in thing.get("_ldraw_", ()) if op["op"] == "T"]
+        if words and words[0] in ("conv 1×1, 64", "branch2", "branch3", "maxpool 3×3") and "pos" in thing:
+            heights.setdefault(words[0], set()).add(float(thing["pos"].split(",")[1]))
+    first, second = heights["branch2"]
+    assert heights["branch3"] == heights["maxpool 3×3"] == {first, second}
+    # The second block's last branch has an equal convolution further down.
+    assert heights["conv 1×1, 64"] & {first, second}

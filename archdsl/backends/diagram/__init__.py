@@ -1,18 +1,24 @@
-"""Diagrams: a graph as a picture that folds its blocks, in dot, svg, png and pdf."""
+"""Diagrams: a graph as a picture that folds its blocks, in many formats, and as a page to walk through."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property
+import tempfile
+from base64 import b64encode
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from html import escape
 from pathlib import Path
 from typing import Literal
 
 from archdsl.analysis import costs
 from archdsl.backends.diagram.captions import Captions
+from archdsl.backends.diagram.changes import mark_changes
 from archdsl.backends.diagram.choose import as_volumes, encoder_decoder, gathered, insets, level, overview, whole
 from archdsl.backends.diagram.dot import Direction, Style, Writer, write_layered
 from archdsl.backends.diagram.fixed import measure, write_fixed
+from archdsl.backends.diagram.page import write_page
+from archdsl.backends.diagram.panel import Panel, inlined
 from archdsl.backends.diagram.picture import Folder
 from archdsl.backends.diagram.render import DrawingError, render
 from archdsl.backends.diagram.scene import Scene, from_layout
@@ -21,12 +27,13 @@ from archdsl.backends.diagram.theme import THEMES
 from archdsl.backends.diagram.tikz import write_tikz
 from archdsl.backends.diagram.ushape import lay_out
 from archdsl.backends.diagram.volumes import draw_volumes
+from archdsl.compare import Comparison
 from archdsl.files import write_whole
 from archdsl.graph import Graph
 
 STYLES = ("boxes", "volumes")
 
-FORMATS = (".dot", ".svg", ".png", ".pdf", ".tex")
+FORMATS = (".dot", ".svg", ".png", ".pdf", ".tex", ".html")
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +44,11 @@ class Diagram:
     layout: Literal["dot", "fixed"] = "dot"
     scene: Scene | None = None
     """The shapes, where the drawing is our own."""
+    title: str = "a network"
+    panel: Panel | None = None
+    """Example pictures of what the model trains with; in dot text alone they are left out."""
+    page: Callable[[], str] | None = None
+    """Writes the page, where there is one to walk through."""
 
     def svg(self) -> str:
         """Raises DrawingError where Graphviz fails."""
@@ -44,19 +56,35 @@ class Diagram:
 
     @cached_property
     def _svg(self) -> str:
-        return render(self.dot, "svg", self.layout).decode()
+        return self._rendered("svg").decode()
 
     def png(self) -> bytes:
         """The picture at 144 dots an inch. Raises DrawingError."""
-        return render(self.dot.replace("{", '{\n\tgraph [dpi="144"]', 1), "png", self.layout)
+        return self._rendered("png", '\n\tgraph [dpi="144"]')
 
     def pdf(self) -> bytes:
         """Raises DrawingError."""
-        return render(self.dot, "pdf", self.layout)
+        return self._rendered("pdf")
+
+    def _rendered(self, form: str, setting: str = "") -> bytes:
+        dot = self.dot.replace("{", "{" + setting, 1) if setting else self.dot
+        if self.panel is None:
+            return render(dot, form, self.layout)
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            data = render(self.panel.put(dot, folder), form, self.layout)
+            return inlined(data.decode(), folder).encode() if form == "svg" else data
 
     def tex(self) -> str:
         """A LaTeX document with the picture in TikZ. Raises DrawingError."""
         return write_tikz(self.scene or from_layout(render(self.dot, "json", self.layout)))
+
+    def html(self) -> str:
+        """A self-contained page in which blocks open, with the numbers and the spec beside. Raises DrawingError, and
+        ValueError for a comparison."""
+        if self.page is None:
+            raise ValueError("a comparison has no page; draw it as .svg")
+        return self.page()
 
     def save(self, path: str | Path) -> None:
         """Writes the format that the ending names, whole or not at all. Raises ValueError on another ending,
@@ -64,7 +92,7 @@ class Diagram:
         ending = Path(path).suffix.lower()
         match ending:
             case ".dot" | ".gv":
-                data = self.dot.encode()
+                data = (self.panel.put(self.dot) if self.panel else self.dot).encode()
             case ".svg":
                 data = self.svg().encode()
             case ".png":
@@ -73,15 +101,29 @@ class Diagram:
                 data = self.pdf()
             case ".tex":
                 data = self.tex().encode()
+            case ".html":
+                data = self.html().encode()
             case _:
                 raise ValueError(f"no format ends in `{ending}`; there are {', '.join(FORMATS)}")
         write_whole(path, data)
 
     def _repr_svg_(self) -> str:
-        return self.svg()
+        svg = self.svg()
+        return svg[svg.index("<svg") :]  # without what only a file begins with
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
-        return {"image/svg+xml": self.svg(), "text/plain": repr(self)}
+        """For notebooks: as HTML, an image that shrinks to the cell's width, so that it shows whole; as SVG for export.
+
+        An image runs no scripts and brings its styles in no conflict with the page's.
+        """
+        svg = self._repr_svg_()
+        encoded = b64encode(svg.encode()).decode()
+        style = "max-width:100%;height:auto"
+        return {
+            "text/html": f'<img alt="{escape(self.title)}" style="{style}" src="data:image/svg+xml;base64,{encoded}">',
+            "image/svg+xml": svg,
+            "text/plain": f"<Diagram of {self.title}>",
+        }
 
 
 def draw(
@@ -92,13 +134,15 @@ def draw(
     theme: str = "light",
     direction: Direction = "down",
     sizes: Mapping[str, int] | None = None,
+    examples: Sequence[tuple[str, bytes | None]] = (),
 ) -> Diagram:
     """A diagram of a checked graph.
 
     `depth` is how many levels of blocks are opened: 0 shows the model's own statements, each block a box. Without it,
     as many are opened as fit a page, encoder-decoders become a U, and blocks that stay folded are shown once beside.
     `style` is `boxes`, or `volumes`: feature maps in perspective. `sizes` are values for free sizes, for the work
-    that the picture tells.
+    that the picture tells. `examples` are lines of an augmentation with PNGs, for a panel beside the network; without
+    them the lines stand there alone.
     Raises ValueError on a style, theme or direction that there is not, DrawingError.
     """
     if theme not in THEMES:
@@ -107,6 +151,20 @@ def draw(
         raise ValueError(f"a diagram goes `down` or `right`, not `{direction}`")
     if style not in STYLES:
         raise ValueError(f"no style is called `{style}`; there are {', '.join(STYLES)}")
+    diagram = replace(
+        _network(graph, depth, style, theme, direction, sizes),
+        title=graph.name,
+        page=partial(write_page, graph, Style(THEMES[theme], direction), sizes, depth),
+    )
+    if graph.augment is None:
+        return diagram
+    lines = tuple(examples) or tuple((text, None) for text in graph.augment.text())
+    return replace(diagram, panel=Panel(f"augment {graph.augment.name}", lines, THEMES[theme]))
+
+
+def _network(
+    graph: Graph, depth: int | None, style: str, theme: str, direction: Direction, sizes: Mapping[str, int] | None
+) -> Diagram:
     captions = Captions(graph, costs(graph, sizes), sizes)
     structure = Structure(graph)
     folder = Folder(graph, structure)
@@ -132,4 +190,17 @@ def draw(
     return Diagram(write_layered(pictures, writer))
 
 
-__all__ = ["FORMATS", "Diagram", "DrawingError", "draw"]
+def draw_changes(
+    comparison: Comparison, *, depth: int | None = None, theme: str = "light", direction: Direction = "down"
+) -> Diagram:
+    """A diagram of what differs between two networks, the changes marked.
+
+    Blocks in which nothing changed stay folded, and with `depth` those that stand deeper. Raises as `draw` does.
+    """
+    if theme not in THEMES:
+        raise ValueError(f"no theme is called `{theme}`; there are {', '.join(THEMES)}")
+    picture, writer = mark_changes(comparison, Style(THEMES[theme], direction), depth)
+    return Diagram(write_layered([("", picture)], writer), title=writer.captions.summary()[0])
+
+
+__all__ = ["FORMATS", "Diagram", "DrawingError", "draw", "draw_changes"]

@@ -1,6 +1,7 @@
 """Run as a program: dot text on stdin, the picture on stdout, laid out by the Graphviz that pygraphviz's wheel carries.
 
-Arguments: the format, and Graphviz's name of the layout.
+Arguments: the format, and Graphviz's name of the layout. Several graphs, parted by NUL, give pictures one after the
+other.
 """
 
 import sys
@@ -12,8 +13,8 @@ def main() -> None:
     except ImportError as error:
         sys.exit(f"there is no Graphviz: no `dot` on PATH, and pygraphviz cannot be imported ({error})")
     form, layout = sys.argv[1:]
-    graph = pygraphviz.AGraph(string=sys.stdin.buffer.read().decode())
-    sys.stdout.buffer.write(graph.draw(format=form, prog=layout))
+    for text in sys.stdin.buffer.read().decode().split("\0"):
+        sys.stdout.buffer.write(pygraphviz.AGraph(string=text).draw(format=form, prog=layout))
 
 
 if __name__ == "__main__":

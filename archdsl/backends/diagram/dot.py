@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -228,7 +229,7 @@ def write_layered(pictures: Sequence[tuple[str, Picture]], writer: Writer) -> st
         labeljust="c",
     )
     for number, (heading, picture) in enumerate(pictures):
-        layered = _Layered(picture, writer, f"i{number}_" if number else "")
+        layered = Layered(picture, writer, f"i{number}_" if number else "")
         if number:
             with dot.subgraph(name=f"cluster_i{number}") as inset:
                 inset.attr(**writer.frame(heading, 0, dashed=True, crossed=False))
@@ -238,7 +239,7 @@ def write_layered(pictures: Sequence[tuple[str, Picture]], writer: Writer) -> st
     return str(dot.source)
 
 
-class _Layered:
+class Layered:
     """Writes one picture. Each arrow stands in the innermost frame around both its ends, so that it stays inside."""
 
     def __init__(self, picture: Picture, writer: Writer, prefix: str) -> None:
@@ -253,6 +254,8 @@ class _Layered:
             part, frames = stack.pop()
             around[part] = frames
             stack += [(child, (*frames, part)) for child in part.children]
+        self.home = {part: frames[-1] if frames else None for part, frames in around.items()}
+        self.arrivals = Counter(edge.head for edge in picture.edges)
         self.edges: dict[Part | None, list[Edge]] = {}
         self.sized = {edge.tail: edge.tensors[0] for edge in self.labels}
         for edge in picture.edges:
@@ -275,6 +278,23 @@ class _Layered:
                 dot.node(self.prefix + part.id, **writer.box(part), **group)
         for edge in self.edges.get(frame, ()):
             self._edge(dot, edge)
+        for heads in self._branches(frame):
+            with dot.subgraph() as row:
+                row.attr(rank="same")
+                for head in heads:
+                    row.node(self.prefix + head.id)
+
+    def _branches(self, frame: Part | None) -> list[list[Part]]:
+        """The boxes with which branches begin that fork in one place: they stand side by side."""
+        forks: dict[Part, list[Part]] = {}
+        for edge in self.edges.get(frame, ()):
+            if (
+                self.arrivals[edge.head] == 1
+                and edge.head.kind in ("layers", "block")
+                and self.home[edge.head] is frame
+            ):
+                forks.setdefault(edge.tail, []).append(edge.head)
+        return [heads for heads in forks.values() if len(heads) > 1]
 
     def _edge(self, dot: graphviz.Digraph, edge: Edge) -> None:
         """An arrow; its size stands on it, as a node of its own, since dot would bend the arrow around a label."""

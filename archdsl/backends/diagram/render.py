@@ -7,7 +7,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 TIMEOUT = 120
 """Seconds after which a layout is given up."""
@@ -20,8 +22,23 @@ class DrawingError(OSError):
     """No picture could be made: Graphviz is not there, failed, or took too long. The message says why."""
 
 
+def layouts(dots: Sequence[str]) -> list[Any]:
+    """The layouts of several graphs by `dot`, as Graphviz's JSON has them, by one process. Raises DrawingError."""
+    found: list[Any] = []
+    text = render("\0".join(dots), "json").decode() if dots else ""
+    decoder, at = json.JSONDecoder(), 0
+    while at < len(text):
+        layout, at = decoder.raw_decode(text, at)
+        found.append(layout)
+        at += len(text[at:]) - len(text[at:].lstrip())
+    return found
+
+
 def render(dot: str, form: str, layout: str = "dot") -> bytes:
-    """The picture as `svg`, `png`, `pdf` or `json`. Raises DrawingError."""
+    """The picture as `svg`, `png`, `pdf` or `json`; of several graphs, parted by NUL, one after the other.
+
+    Raises DrawingError.
+    """
     program, *options = PROGRAMS[layout]
     found = shutil.which(program)
     if found:
@@ -33,7 +50,12 @@ def render(dot: str, form: str, layout: str = "dot") -> bytes:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     try:
         done = subprocess.run(
-            command, input=dot.encode(), capture_output=True, timeout=TIMEOUT, check=False, env=environment
+            command,
+            input=(dot.replace("\0", "\n") if found else dot).encode(),
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=False,
+            env=environment,
         )
     except subprocess.TimeoutExpired:
         raise DrawingError(f"Graphviz found no layout within {TIMEOUT} s; fold more: `--depth 1`") from None

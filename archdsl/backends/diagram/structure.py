@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
 
 from archdsl.graph import Graph, Node, Tensor
@@ -14,8 +14,10 @@ class Structure:
     Names play no part, nor do incoming channels, which are inferred: six dense layers are equal though each sees more.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, marks: Mapping[int, Hashable] | None = None) -> None:
+        """`marks`, by node id, set operations apart that are equal otherwise."""
         self.graph = graph
+        self._marks = marks or {}
         self._operations: dict[Hashable, int] = {}
         self._by_node: dict[int, int] = {}
         self._pieces: dict[Hashable, int] = {}
@@ -32,10 +34,10 @@ class Structure:
         """A number that equal operations share."""
         if node.id not in self._by_node:
             try:
-                key: Hashable = node.operation
+                key: Hashable = (node.operation, self._marks.get(node.id))
                 hash(key)
             except TypeError:  # a fixed kernel is a list of numbers
-                key = (type(node.operation), repr(node.operation))
+                key = (type(node.operation), repr(node.operation), self._marks.get(node.id))
             self._by_node[node.id] = self._operations.setdefault(key, len(self._operations))
         return self._by_node[node.id]
 

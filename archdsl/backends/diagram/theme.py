@@ -27,6 +27,8 @@ class Theme:
     frames: tuple[str, str]
     frame_border: str
     families: Mapping[Family, tuple[str, str]]
+    changes: Mapping[str, str]
+    """The outlines of what was added, removed and changed; signs and strokes say it as well."""
 
 
 # The hues are those of Okabe and Ito, "Color Universal Design" (2008).
@@ -53,6 +55,7 @@ LIGHT = Theme(
         "shape": ("#eeeeee", "#8a8a8a"),
         "align": ("#eeeeee", "#8a8a8a"),
     },
+    changes={"added": "#007a59", "removed": "#c43c00", "changed": "#8a4fbf"},
 )
 
 DARK = Theme(
@@ -78,6 +81,7 @@ DARK = Theme(
         "shape": ("#33363c", "#9aa0a8"),
         "align": ("#33363c", "#9aa0a8"),
     },
+    changes={"added": "#2fc498", "removed": "#ff8a3c", "changed": "#c9a0ff"},
 )
 
 PRINT = Theme(
@@ -103,6 +107,7 @@ PRINT = Theme(
         "shape": ("#ffffff", "#777777"),
         "align": ("#ffffff", "#777777"),
     },
+    changes={"added": "#000000", "removed": "#000000", "changed": "#000000"},
 )
 
 THEMES: Mapping[str, Theme] = {"light": LIGHT, "dark": DARK, "print": PRINT}

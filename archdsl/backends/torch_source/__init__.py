@@ -7,38 +7,62 @@ differs as loops, conditions and functions of the block's parameters, `write` an
 from __future__ import annotations
 
 import hashlib
+import keyword
 import re
 
 from archdsl import __version__, dims
 from archdsl.augment.base import Companion
 from archdsl.backends.torch_source import layout
+from archdsl.backends.torch_source.checks import size_checks
 from archdsl.backends.torch_source.classes import Classifier
+from archdsl.backends.torch_source.exporting import dynamic_shapes
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.inplace import InPlace
-from archdsl.backends.torch_source.names import RESERVED, camel, unique
+from archdsl.backends.torch_source.names import RESERVED, camel, identifier, unique
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.write import FACTORY, ClassWriter, File
 from archdsl.graph import Graph, Tensor
 
-TAKEN = RESERVED | {"Factory", "TypedDict", "Unpack", "Any", "NamedTuple", "OrderedDict", "filled"}
+TAKEN = RESERVED | {"Factory", "TypedDict", "Unpack", "Any", "NamedTuple", "OrderedDict", "filled", "member", "dynamic_shapes"}
 
 
 def write_module(graph: Graph, companion: Companion | None = None) -> str:
     """The source of a checked network's module, with what stands beside it. The same network gives the same bytes."""
     plans = Classifier(graph).run()
-    file = File(graph, InPlace.of(graph), lambda value: _size(graph, value))
+    check_functions, checks = size_checks(graph)
+    file = File(graph, InPlace.of(graph), lambda value: _size(graph, value), checks)
     taken = set(TAKEN | companion.names) if companion else set(TAKEN)
+    taken |= {c.function for c in checks}
     for plan in [plans[-1], *plans[:-1]]:
         file.names[plan] = _class_name(plan, graph, taken)
         taken.add(file.names[plan])
+    outputs: list[list[str]] = []
+    if len(graph.outputs) > 1:
+        file.output_class = unique(f"{file.names[plans[-1]]}Output", taken)
+        outputs.append(_output_class(file.output_class, graph))
     classes = [ClassWriter(file, plan, plan is plans[-1]).run() for plan in plans]
     helpers = [source.rstrip("\n").split("\n") for source in file.helpers]
     if "Factory" in file.imports:
         helpers.insert(0, FACTORY.split("\n"))
     helpers += [block.split("\n") for block in companion.blocks] if companion else []
+    helpers += [*check_functions, dynamic_shapes(graph)]
+    classes[-1:-1] = outputs
     body = "\n".join(line for part in [*helpers, *classes] for line in part)
     head = layout.docstring(_title(graph), 0)
     return "\n".join([*head, "", *_imports(file, body, companion), "", "", ""]) + layout.blocks([*helpers, *classes])
+
+
+def _output_class(name: str, graph: Graph) -> list[str]:
+    """The named tuple of a model with several outputs."""
+    lines = [f"class {name}(NamedTuple):"]
+    fields: list[str] = []
+    for output in graph.outputs:
+        field = unique(identifier((output.name or "").strip("_") or "output"), fields)
+        field += "_" if field in ("count", "index") or keyword.iskeyword(field) else ""
+        fields.append(field)
+        kind = "Tensor | None  # None unless the module trains" if output.training else "Tensor"
+        lines.append(f"    {field}: {kind}")
+    return lines
 
 
 def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:

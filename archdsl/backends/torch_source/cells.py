@@ -269,7 +269,8 @@ def _is_chain(cell: Cell) -> bool:
         return False
     flow = cell.inputs
     for step in cell.steps:
-        if step.inputs != flow or len(step.outputs) != 1:
+        # A name with a dot stands in a holder of its own, which no sequence calls.
+        if step.inputs != flow or len(step.outputs) != 1 or "." in step.name:
             return False
         if step.form is not None and not isinstance(step.form, ModuleForm):
             return False

@@ -23,6 +23,10 @@ FLAT = 20
 """So many named modules of a scope are written out one by one, loops or not."""
 
 
+DEEP = 8
+"""The most sequences that are written within each other: Python takes 200 parentheses, and readers fewer."""
+
+
 @dataclass(slots=True, eq=False)
 class Classifier:
     """Finds the plans of a graph's classes, inner ones before those that use them; the model's comes last."""
@@ -44,10 +48,13 @@ class Classifier:
         for cell in inner_first:
             uses.add_edges_from((cell.key, inner.key) for inner in walk(cell))
         parents = _parents(inner_first)
+        heights: dict[object, int] = {}
         for keys in _inner_first(uses, list(self.groups)):
             recursive = len(keys) > 1 or uses.has_edge(keys[0], keys[0])
-            if not recursive and self.is_inline(self.groups[keys[0]], parents):
+            height = 1 + max((heights.get(key, 0) for key in uses.successors(keys[0])), default=0)
+            if not recursive and height <= DEEP and self.is_inline(self.groups[keys[0]], parents):
                 self.inline.add(keys[0])
+                heights[keys[0]] = height
             elif not recursive:
                 self.solve(self.groups[keys[0]])
             else:

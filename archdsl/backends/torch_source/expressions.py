@@ -294,7 +294,7 @@ def _arithmetic(sign: str, left: Expr, right: Expr) -> Expr:
     match sign, left, right:
         case "+", Const(0), other:
             return other
-        case ("+" | "-"), other, Const(0):
+        case (("+" | "-"), other, Const(0)):
             return other
         case "-", Binary("+", a, Const(int(n))), Const(int(m)):
             return simplify(Binary("+", a, Const(n - m)))
@@ -310,6 +310,8 @@ def _arithmetic(sign: str, left: Expr, right: Expr) -> Expr:
             return other
         case ("*", Const(0), _) | ("*", _, Const(0)):
             return Const(0)
+        case "*", factor, Const():
+            return Binary("*", right, factor)
         case ("//", Binary("*", factor, Const(int(n))), Const(int(m))) | (
             "//",
             Binary("*", Const(int(n)), factor),
@@ -357,7 +359,9 @@ def translate(value: tree.Value, names: Mapping[str, Expr]) -> Expr | None:
         case tree.Binary():
             found = all_of(value.left, value.right)
             # The spec's exact division of ints is Python's //; a fraction is found out when the values are compared.
-            return None if found is None else simplify(Binary("//" if value.operator == "/" else value.operator, *found))
+            return (
+                None if found is None else simplify(Binary("//" if value.operator == "/" else value.operator, *found))
+            )
         case tree.Conditional():
             found = all_of(value.condition, value.then, value.otherwise)
             return None if found is None else simplify(If(*found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -184,12 +185,10 @@ def docstring(text: str, indent: int) -> list[str]:
     paragraphs = [
         " ".join(p.split(" ")) for p in text.replace("\r\n", "\n").replace("\t", " ").strip(" \n").split("\n")
     ]
-    lines = [escaped(p.strip(" ")).replace('"""', '\\"\\"\\"') for p in paragraphs]
-    if lines[0].startswith('"'):
-        lines[0] = "\\" + lines[0]
+    # No quote may meet another one, or those around the text.
+    lines = [re.sub(r'^"|"(?="|$)', r'\\"', escaped(p.strip(" "))) for p in paragraphs]
     if len(lines) == 1 and indent + len(lines[0]) + 6 <= WIDTH:
-        only = lines[0]
-        return [f'{pad}"""{only[:-1]}\\""""' if only.endswith('"') else f'{pad}"""{only}"""'] if only else []
+        return [f'{pad}"""{lines[0]}"""'] if lines[0] else []
     wrapped: list[str] = []
     for line in lines:
         width = WIDTH - indent - (0 if wrapped else 3)

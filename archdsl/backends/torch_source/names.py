@@ -76,7 +76,12 @@ MODULE_ATTRIBUTES = frozenset(
 )
 """What an nn.Module or nn.Sequential owns already, so that no member can be an attribute of that name."""
 
-RESERVED = frozenset({*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "self", "kw", "torch", "nn", "F", "Tensor"})
+RESERVED = frozenset(
+    {
+        *(*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "__class__"),
+        *("self", "kw", "device", "dtype", "torch", "nn", "F", "Tensor"),
+    }
+)
 
 
 def is_owned(name: str) -> bool:

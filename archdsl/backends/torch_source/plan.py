@@ -149,6 +149,8 @@ class Planner:
     recursive: list[tuple[Leaf, list[Expr | None], Names]] = field(default_factory=list)
     channels: dict[Value, Expr] = field(default_factory=dict)
     by_position: bool = False
+    flowed: list[Expr] = field(default_factory=list)
+    """The channels of what flowed lately."""
     own_hints: int = 0
     """How many of the hints for a leaf stand in its call itself."""
 
@@ -243,7 +245,8 @@ class Planner:
             assert group.around is not None
             outer = self.frame(group.around)
             values = {n: [v[a] for a in group.above] for n, v in outer.values.items()}
-            self.frames[group] = Frame(group.count, values)
+            running = {n: [v[a] for a in group.above] for n, v in outer.running.items()}
+            self.frames[group] = Frame(group.count, values, running)
         return self.frames[group]
 
     def keep(self, expr: Expr) -> Expr:
@@ -411,7 +414,8 @@ class Planner:
         found = [ex.translate(a.value, known) for a in self.arguments(leaf.steps[0], names)]
         own = [e for e in [*found, *flowing] if e is not None]
         self.own_hints = len(own)
-        return [*own, *known.values(), *self.recent]
+        self.flowed = [*flowing[:1], *[f for f in self.flowed if f not in flowing][:5]]
+        return [*own, *known.values(), *self.recent, *self.flowed]
 
     @staticmethod
     def arguments(step: Step, names: Names) -> Sequence[tree.Argument]:
@@ -458,8 +462,8 @@ class Planner:
             ]
             if all(n is not None for n in numbers):
                 texts: list[str | Expr] = [*split[0]]
-                texts[1::2] = [self.keep(n) for n in numbers if n is not None]
-                return [t for t in texts if t != ""]
+                texts[1::2] = [str(n.value) if isinstance(n, Const) else self.keep(n) for n in numbers if n is not None]
+                return merged(texts)
         if not is_needed(leaf):
             return []
         self.unlike(leaf.group)
@@ -532,8 +536,9 @@ class Planner:
                 for leaf, flows, names in self.recursive:
                     values = self.parameters[name].values
                     row = [values[position[s.member]] for s in leaf.steps if isinstance(s.member, Cell)]
+                    same = ex.constant(values) and ex.constant(row)
                     hints = self.given(leaf, plan, flows, names)(name)
-                    expr = self.resolve(row, leaf.group, hints, name)
+                    expr = Var(name) if same else self.resolve(row, leaf.group, hints, name)
                     plan.made[leaf].arguments.append((name, expr))
                     if len(self.parameters) > frozen:
                         raise Unlike
@@ -913,6 +918,17 @@ def _kind(form: TorchForm | None) -> object:
         case FunctionForm():
             return (form.template, form.helper, form.results)
     return None
+
+
+def merged(texts: Sequence[str | Expr]) -> list[str | Expr]:
+    """With pieces of text that stand together made one."""
+    found: list[str | Expr] = []
+    for text in texts:
+        if isinstance(text, str) and found and isinstance(found[-1], str):
+            found[-1] += text
+        elif text != "":
+            found.append(text)
+    return found
 
 
 def is_labelled(step: Step) -> bool:

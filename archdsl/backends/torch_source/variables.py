@@ -59,12 +59,20 @@ class When:
 
 
 @dataclass(slots=True, eq=False)
+class Training:
+    """What only a module in training computes, for outputs that are None else."""
+
+    values: list[Value]
+    body: list[Statement]
+
+
+@dataclass(slots=True, eq=False)
 class Each:
     rounds: Rounds
     body: list[Statement]
 
 
-Statement = Assign | Copy | When | Each
+Statement = Assign | Copy | When | Training | Each
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +94,9 @@ class Composer:
     label: Callable[[Call], str | None]
     reserved: frozenset[str]
     input_names: Sequence[str]
+    training: Sequence[Value] = ()
+    """Outputs that only a module in training gives."""
+    output_names: Sequence[str | None] = ()
     width: int = 72
     roots: dict[Value, Value] = field(default_factory=dict)
     spans: dict[Value, tuple[int, int]] = field(default_factory=dict)
@@ -96,7 +107,7 @@ class Composer:
     clock: int = 0
 
     def run(self) -> Layout:
-        statements = self.compose(self.flow.actions)
+        statements = self.compose_all()
         self.measure_flow(statements)
         self.share(statements)
         statements = self.with_copies(statements)
@@ -104,6 +115,24 @@ class Composer:
         return Layout(statements, self.allocate())
 
     # ------------------------------------------------------------ statements
+
+    def compose_all(self) -> list[Statement]:
+        """The statements, with what only training outputs need at the end, under a condition of its own."""
+        if not self.training:
+            return self.compose(self.flow.actions)
+        needed = {v for v in self.flow.outputs if v not in self.training}
+        always: list[Action] = []
+        rest: list[Action] = []
+        for action in reversed(self.flow.actions):
+            if not needed.isdisjoint(_made(action)):
+                always.append(action)
+                needed.update(_taken(action))
+            else:
+                rest.append(action)
+        own = {v for action in rest for v in _made(action)}
+        self.training = [v for v in self.training if v in own]
+        body = self.compose(list(reversed(rest)))
+        return [*self.compose(list(reversed(always))), *([Training(list(self.training), body)] if body else [])]
 
     def compose(self, actions: Sequence[Action]) -> list[Statement]:
         found: list[Statement] = []
@@ -188,6 +217,10 @@ class Composer:
                         self.use(value, self.clock)
                 case When():
                     self.measure_condition(statement)
+                case Training():
+                    for value in statement.values:
+                        self.define(value, self.clock)
+                    self.measure(statement.body)
                 case Each():
                     self.measure_loop(statement)
 
@@ -258,6 +291,8 @@ class Composer:
                     for branch in statement.branches:
                         self.share(branch)
                     self.share_joins(statement)
+                case Training():
+                    self.share(statement.body)
                 case Each():
                     self.share(statement.body)
                     place = statement.rounds.place
@@ -303,6 +338,8 @@ class Composer:
                         ]
                         branches.append([*self.with_copies(branch), *self.copies(pairs)])
                     found += [*self.copies(before), When(statement.decision, branches)]
+                case Training():
+                    found.append(Training(statement.values, self.with_copies(statement.body)))
                 case Each():
                     firsts = [(c.value, c.first) for c in statement.rounds.carried]
                     afters = [(c.value, c.after) for c in statement.rounds.carried if c.after is not None]
@@ -338,11 +375,15 @@ class Composer:
         for value, name in zip(self.flow.inputs, self.input_names, strict=True):
             take(self.root(value), name)
         outputs = {self.root(v) for v in self.flow.outputs}
+        named = {self.root(v): n for v, n in zip(self.flow.outputs, self.output_names, strict=False)}
         for root in sorted(variables, key=lambda v: variables[v]):
             if root in names:
                 continue
             span = variables[root]
             wishes: list[str] = []
+            output_name = named.get(root)
+            if output_name is not None:
+                wishes.append(output_name)
             if root in outputs and len(outputs) == 1:
                 wishes += self.input_names
             members = self.joined.get(root, [root])
@@ -355,3 +396,32 @@ class Composer:
             chosen = next((n for n in wishes if is_free(n, span)), None)
             take(root, chosen or unique("t1", {*busy, *self.reserved}))
         return {value: names[self.root(value)] for value in self.spans}
+
+
+def _made(action: Action) -> list[Value]:
+    """The values that an action makes for those behind it."""
+    match action:
+        case Call():
+            return action.outputs
+        case Decision():
+            return [join.value for join in action.joins]
+        case Rounds():
+            return [c.final for c in action.carried if c.final is not None]
+
+
+def _taken(action: Action) -> Iterator[Value]:
+    """The values that an action needs, those made within it, too."""
+    match action:
+        case Call():
+            yield from action.inputs
+        case Decision():
+            for join in action.joins:
+                yield from (v for v in (*join.branches, join.passed) if v is not None)
+            for branch in action.branches:
+                for inner in branch:
+                    yield from _taken(inner)
+        case Rounds():
+            for carried in action.carried:
+                yield carried.first
+            for inner in action.body:
+                yield from _taken(inner)

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.cells import Cell, Step
+from archdsl.backends.torch_source.checks import SizeCheck
 from archdsl.backends.torch_source.expressions import Const, Expr, Var, literal, quoted
 from archdsl.backends.torch_source.flow import Call, Decision, Rounds, Value
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop
 from archdsl.backends.torch_source.inplace import InPlace
 from archdsl.backends.torch_source.names import RESERVED, camel, identifier, is_attribute, is_owned, unique
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, is_labelled
-from archdsl.backends.torch_source.variables import Assign, Composer, Copy, Each, Layout, Statement, When
+from archdsl.backends.torch_source.variables import Assign, Composer, Copy, Each, Layout, Statement, Training, When
 from archdsl.graph import Graph, Node
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
 
@@ -36,6 +37,13 @@ FILLED = '''def filled(module: nn.Module, frozen: bool = False, **numbers: list[
     return module'''
 
 
+MEMBER = '''def member(module: nn.Module, *path: str) -> nn.Module:
+    """A member whose name is also that of an attribute of every module."""
+    for name in path:
+        module = dict(module.named_children())[name]
+    return module'''
+
+
 @dataclass(slots=True, eq=False)
 class File:
     """What the whole file shares: its imports, helpers, and the names of its classes."""
@@ -43,14 +51,18 @@ class File:
     graph: Graph
     inplace: InPlace
     sizes: Callable[[Value], str]
+    checks: list[SizeCheck]
     imports: set[str] = field(default_factory=set)
     helpers: dict[str, str] = field(default_factory=dict)
     names: dict[Plan, str] = field(default_factory=dict)
+    output_class: str = ""
     factories: dict[Plan, bool] = field(default_factory=dict)
     """Whether a class takes device= and dtype=."""
 
     def helper(self, source: str) -> None:
-        self.helpers[source] = source
+        """Takes the definitions of a helper, each once for the file."""
+        for definition in source.strip("\n").split("\n\n\n"):
+            self.helpers[definition] = definition
 
 
 @dataclass(slots=True, eq=False)
@@ -71,11 +83,16 @@ class ClassWriter:
     attributes: dict[Leaf, str] = field(default_factory=dict)
     stored: dict[str, str] = field(default_factory=dict)
     flags: dict[Choice, list[str]] = field(default_factory=dict)
-    holders: set[str] = field(default_factory=set)
+    holders: dict[str, str] = field(default_factory=dict)
     factory: bool = False
     lines: list[str] = field(default_factory=list)
     depth: int = 8
-    members: int = 0
+    moved: int = 0
+    """How many lines were put before an open block."""
+    before_block: int = 0
+    """Where in the lines the outermost block of the constructor begins."""
+    by_path: set[Leaf] = field(default_factory=set)
+    """Members that are no attributes."""
     aliases: dict[Expr, str] = field(default_factory=dict)
     """Expressions that have a variable of their own in the constructor."""
     late_names: set[str] = field(default_factory=set)
@@ -97,6 +114,7 @@ class ClassWriter:
             self.model_factory()
             self.name_lets()
             at = len(self.lines)
+            self.make_holders()
             self.construct(plan.entries)
             body = forward()
             late = {n: t for n, t in self.stored.items() if self.late.intersection(re.findall(r"\w+", t))}
@@ -105,7 +123,7 @@ class ClassWriter:
             for name, text in late.items():
                 self.line(f"self.{name} = {text}")
         else:
-            body = []
+            body = self.sequence_forward()
             self.sequence()
         lines = [f"class {self.file.names[plan]}({base}):"]
         if plan.doc:
@@ -177,6 +195,8 @@ class ClassWriter:
         self.lines += layout.statement(text, self.depth)
 
     def head(self, text: str) -> None:
+        if self.depth == 8 and not text.startswith("el"):
+            self.before_block = len(self.lines)
         self.lines += layout.header(text, self.depth)
         self.depth += 4
 
@@ -207,9 +227,15 @@ class ClassWriter:
                     self.member(entry, None)
                 case Loop():
                     if any(self.has_member(leaf) for leaf in _leaves(entry.body)):
+                        moved, start = self.moved, len(self.lines)
                         self.enter(entry)
+                        head = len(self.lines) + moved
                         self.construct(entry.body)
-                        self.leave(entry)
+                        if len(self.lines) == head + self.moved - 2 * moved:
+                            del self.lines[start + self.moved - moved :]
+                            self.depth -= 4
+                        else:
+                            self.leave(entry)
                     else:
                         self.construct(entry.body)
                 case Choice():
@@ -268,21 +294,28 @@ class ClassWriter:
             self.name_running(number, "channels")
             if number.first is not None:
                 self.line(f"{self.names[number.variable.name]} = {self.text(number.first)}")
-        first = True
+        filled = 0
+        blocks: list[tuple[int, int]] = []
         for place, (branch, condition) in enumerate(zip(choice.branches, conditions, strict=True)):
-            if not running and not any(self.has_member(leaf) for leaf in _leaves(branch.body)):
-                continue
             test = self.text(condition)
             if flags is not None and flags[place] and not self.late.intersection(re.findall(r"\w+", test)):
                 test = flags[place]
-            self.head("else:" if condition == Const(True) and not first else f"{'if' if first else 'elif'} {test}:")
-            first = False
+            blocks.append((len(self.lines), self.moved))
+            self.head("else:" if condition == Const(True) and place else f"{'elif' if place else 'if'} {test}:")
+            start, moved = len(self.lines), self.moved
             self.construct(branch.body)
             for number in running:
                 after = number.after[place]
                 if after is not None:
                     self.line(f"{self.names[number.variable.name]} = {self.text(after)}")
+            if len(self.lines) == start + self.moved - moved:
+                self.line("pass")
+            else:
+                filled = place + 1
             self.depth -= 4
+        if filled < len(blocks):
+            start, moved = blocks[filled]
+            del self.lines[start + self.moved - moved :]
 
     optional: set[Choice] = field(default_factory=set)
 
@@ -298,17 +331,18 @@ class ClassWriter:
         if condition is not None:
             text = f"{text} if {condition} else nn.Identity()"
         label = made.name
-        plain = not is_labelled(leaf.steps[0]) and not _weighty(made) and not self.in_round(leaf)
-        if not label or plain:
+        if self.is_shared(leaf):
             base = _attribute_base(leaf)
             if text not in self.shared or self.plan.flow is None:
                 self.shared[text] = unique(base, self.taken)
                 self.taken.add(self.shared[text])
-                self.line(f"self.{self.shared[text]} = {text}")
-                self.members += 1
+                added = layout.statement(f"self.{self.shared[text]} = {text}", 8)
+                at = len(self.lines) if self.depth == 8 else self.before_block  # others may share it
+                self.lines[at:at] = added
+                self.before_block += len(added)
+                self.moved += len(added) if self.depth > 8 else 0
             self.attributes[leaf] = f"self.{self.shared[text]}"
             return
-        self.members += 1
         if len(label) == 1 and isinstance(label[0], str) and is_attribute(label[0]):
             if label[0] in self.assigned and self.assigned[label[0]] != _type_name(text):
                 self.line(f"self.add_module({quoted(label[0])}, {text})")
@@ -319,6 +353,11 @@ class ClassWriter:
         else:
             self.child(leaf, label, text)
 
+    def is_shared(self, leaf: Leaf) -> bool:
+        """Whether the member may have any name, and be one with others like it."""
+        made = self.plan.made[leaf]
+        return not made.name or not (is_labelled(leaf.steps[0]) or _weighty(made) or self.in_round(leaf))
+
     def in_round(self, leaf: Leaf) -> bool:
         """Whether a member differs from round to round of a loop."""
         used = {n for _, e in self.plan.made[leaf].arguments for n in ex.variables(e)}
@@ -328,15 +367,35 @@ class ClassWriter:
 
     def child(self, leaf: Leaf, label: list[str | Expr], text: str) -> None:
         pieces = split_dots(label)
+        self.by_path.add(leaf)
+        self.add_child(self.holder(pieces[:-1]), pieces[-1], text)
+        self.attributes[leaf] = self.access(label, self.names)
+
+    def holder(self, pieces: Sequence[Sequence[str | Expr]]) -> str:
+        """The module that members with dots in their names stand in; made where it is not there yet."""
         owner = "self"
-        for i in range(1, len(pieces)):
-            path = self.label_text([*_joined(pieces[:i])])
+        for i, piece in enumerate(pieces, 1):
+            path = self.label_text(_joined(pieces[:i]))
             if path not in self.holders:
-                self.holders.add(path)
-                self.add_child(owner, pieces[i - 1], "nn.Module()")
-            owner = f"self.get_submodule({path})"
-        self.add_child(owner, pieces[-1], text)
-        self.attributes[leaf] = self.access(label, self.label_text)
+                name = piece[0] if len(piece) == 1 else None
+                if owner.startswith("self") and isinstance(name, str) and is_attribute(name):
+                    self.holders[path] = f"{owner}.{name}"
+                    self.line(f"{owner}.{name} = nn.Module()")
+                else:
+                    self.holders[path] = unique(identifier("holder"), self.locals)
+                    self.locals.add(self.holders[path])
+                    self.line(f"{self.holders[path]} = nn.Module()")
+                    self.add_child(owner, list(piece), self.holders[path])
+            owner = self.holders[path]
+        return owner
+
+    def make_holders(self) -> None:
+        """Makes the holders that all rounds of a loop share before it."""
+        for made in self.plan.made.values():
+            pieces = split_dots(made.name)
+            for i in range(1, len(pieces)):
+                if all(isinstance(p, str) for piece in pieces[:i] for p in piece):
+                    self.holder(pieces[:i])
 
     def add_child(self, owner: str, name: list[str | Expr], text: str) -> None:
         if len(name) == 1 and isinstance(name[0], str) and is_owned(name[0]):
@@ -344,12 +403,13 @@ class ClassWriter:
         else:
             self.line(f"{owner}.add_module({self.label_text(name)}, {text})")
 
-    @staticmethod
-    def access(label: list[str | Expr], text: Callable[[list[str | Expr]], str]) -> str:
+    def access(self, label: Sequence[str | Expr], names: Mapping[str, str]) -> str:
+        """A member whose name is no attribute."""
         pieces = split_dots(label)
         if any(len(p) == 1 and isinstance(p[0], str) and is_owned(p[0]) for p in pieces):
-            return f"dict(self.named_modules())[{text(label)}]"
-        return f"self.get_submodule({text(label)})"
+            self.file.helper(MEMBER)
+            return f"member(self, {', '.join(self.label_text(p, names) for p in pieces)})"
+        return f"self.get_submodule({self.label_text(label, names)})"
 
     def label_text(self, label: Sequence[str | Expr], names: Mapping[str, str] | None = None) -> str:
         """A path as a string, or an f-string where a loop or a parameter numbers it."""
@@ -374,13 +434,8 @@ class ClassWriter:
             self.attributes[leaf] = f"self.{label[0]}"
             return
         pieces = split_dots(label)
-        owner = "self"
-        for i in range(1, len(pieces)):
-            path = self.label_text([*_joined(pieces[:i])])
-            if path not in self.holders:
-                self.holders.add(path)
-                self.add_child(owner, pieces[i - 1], "nn.Module()")
-            owner = f"self.get_submodule({path})"
+        owner = self.holder(pieces[:-1])
+        self.by_path.add(leaf)
         name = pieces[-1]
         if len(name) == 1 and isinstance(name[0], str) and is_owned(name[0]):
             self.line(f"{owner}._parameters[{quoted(name[0])}] = {value}")
@@ -519,6 +574,14 @@ class ClassWriter:
                     self.gather(branch.body, name, False)
                     self.depth -= 4
 
+    def sequence_forward(self) -> list[str]:
+        """The `forward` of a model that is an nn.Sequential, where it has to check its input."""
+        checks = self.check_lines(["input"])
+        if not checks:
+            return []
+        lines = ["    def forward(self, input: Tensor) -> Tensor:", *checks]
+        return [*lines, "        for layer in self:", "            input = layer(input)", "        return input"]
+
     def sequence(self) -> None:
         """The constructor of a class that is an nn.Sequential."""
         if all(c.positional for c in self.plan.cells):
@@ -530,6 +593,7 @@ class ClassWriter:
         self.line("super().__init__()")
         self.model_factory()
         self.name_lets()
+        self.make_holders()
         self.construct(self.plan.entries)
 
     # ------------------------------------------------------------ loops
@@ -588,7 +652,7 @@ class ClassWriter:
             for _, expr in made.arguments:
                 found.update(ex.variables(expr))
             for piece in made.name:
-                if not isinstance(piece, str):
+                if not isinstance(piece, str) and not self.is_shared(leaf):
                     found.update(ex.variables(piece))
         for choice in _choices(loop.body):
             for condition in self.plan.conditions[choice]:
@@ -643,20 +707,56 @@ class ClassWriter:
         assert flow is not None
         names = self.input_names()
         reserved = frozenset({*RESERVED, *self.file.names.values()})
-        composer = Composer(flow, _line, self.call_length, self.grown, self.variable_label, reserved, names)
+        composer = Composer(
+            flow,
+            _line,
+            self.call_length,
+            self.grown,
+            self.variable_label,
+            reserved,
+            names,
+            self.training_values(),
+            self.output_names(),
+        )
         composed = composer.run()
         signature = ", ".join(["self", *[f"{n}: Tensor" for n in names]])
         self.file.imports.add("Tensor")
         lines = layout.header(f"def forward({signature}) -> {self.result_type()}:", 4)
-        writer = ForwardWriter(self, composed, {n for n in names})
-        return lines + writer.run()
+        return lines + self.check_lines(names) + ForwardWriter(self, composed, set(names)).run()
+
+    def check_lines(self, names: Sequence[str]) -> list[str]:
+        """The calls that check the sizes of the model's input."""
+        if not self.is_model:
+            return []
+        calls = [f"{c.function}({quoted(c.size)}, {names[c.input]}.shape[{c.axis + 0}])" for c in self.file.checks]
+        return [line for call in calls for line in layout.statement(call, 8)]
+
+    def output_names(self) -> list[str | None]:
+        """The names of the model's outputs, one for each value that flows out."""
+        if not self.is_model or len(self.file.graph.outputs) < 2:
+            return []
+        by_tensor = {o.tensor: o.name for o in reversed(self.file.graph.outputs)}
+        found: list[str | None] = []
+        for tensor in self.plan.cells[0].outputs:
+            name = by_tensor[tensor]
+            found.append(identifier(name.strip("_")) if name is not None and name.strip("_") else None)
+        return found
+
+    def training_values(self) -> list[Value]:
+        flow = self.plan.flow
+        assert flow is not None
+        if not self.is_model:
+            return []
+        always = {o.tensor for o in self.file.graph.outputs if not o.training}
+        pairs = zip(self.plan.cells[0].outputs, flow.outputs, strict=True)
+        return [value for tensor, value in pairs if tensor not in always]
 
     def result_type(self) -> str:
         flow = self.plan.flow
         assert flow is not None
         count = len(flow.outputs)
         if self.is_model and (count > 1 or len(self.file.graph.outputs) > 1):
-            return f"{self.file.names[self.plan]}Output"
+            return self.file.output_class
         return "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
 
     def input_names(self) -> list[str]:
@@ -759,15 +859,14 @@ class ClassWriter:
         if leaf in self.loop_members:
             return self.loop_members[leaf]
         label = self.plan.made[leaf].name
-        if any(not isinstance(p, str) for p in label) and leaf in self.attributes:
+        if leaf in self.by_path and any(not isinstance(p, str) for p in label):
             names: dict[str, str] = {}
             for piece in label:
                 if not isinstance(piece, str):
                     names.update(self.forward_names(piece))
-            text = self.label_text(label, names)
             if isinstance(self.plan.made[leaf].form, ParameterForm):
-                return f"self.get_parameter({text})"
-            return f"self.get_submodule({text})"
+                return f"self.get_parameter({self.label_text(label, names)})"
+            return self.access(label, names)
         return self.attributes.get(leaf, "self.x")
 
     loop_members: dict[Leaf, str] = field(default_factory=dict)
@@ -789,7 +888,7 @@ class ForwardWriter:
         assert flow is not None
         names = self.composed.names
         statements = self.composed.statements
-        returned = [names[v] for v in flow.outputs]
+        returned = self.returned()
         last = statements[-1] if statements else None
         self.statements(statements[:-1] if last is not None else [])
         if last is not None:
@@ -804,6 +903,23 @@ class ForwardWriter:
             result = f"{owner.result_type()}({result})"
         self.lines += layout.statement(f"return {result}", self.depth)
         return self.lines
+
+    def returned(self) -> list[str]:
+        """What is given back: variables, those of training None where the module does not train."""
+        owner = self.owner
+        flow = owner.plan.flow
+        assert flow is not None
+        names = self.composed.names
+        if not owner.is_model or len(owner.file.graph.outputs) < 2:
+            return [names[v] for v in flow.outputs]
+        values = dict(zip(owner.plan.cells[0].outputs, flow.outputs, strict=True))
+        guarded = {v for s in self.composed.statements if isinstance(s, Training) for v in s.values}
+        found: list[str] = []
+        for output in owner.file.graph.outputs:
+            value = values[output.tensor]
+            alone = output.training and value not in guarded
+            found.append(f"{names[value]} if self.training else None" if alone else names[value])
+        return found
 
     def annotate(self, name: str) -> None:
         """Says the type of a variable where it is first set, for type checkers: modules return Any."""
@@ -854,6 +970,13 @@ class ForwardWriter:
                 self.line(f"{targets} = {', '.join(names[v] for v in statement.sources)}", statement)
             case When():
                 self.condition(statement)
+            case Training():
+                for value in statement.values:
+                    self.lines += layout.statement(f"{names[value]}: Tensor | None = None", self.depth)
+                self.lines += layout.header("if self.training:", self.depth)
+                self.depth += 4
+                self.statements(statement.body)
+                self.depth -= 4
             case Each():
                 self.loop(statement)
 
@@ -954,7 +1077,7 @@ class ForwardWriter:
         for leaf in _leaves(loop.body):
             made = owner.plan.made[leaf]
             for piece in made.name:
-                if not isinstance(piece, str) and owner.has_member(leaf):
+                if not isinstance(piece, str) and owner.has_member(leaf) and not owner.is_shared(leaf):
                     found.update(ex.variables(piece))
             if isinstance(made.form, FunctionForm):
                 for _, expr in made.arguments:
@@ -997,7 +1120,13 @@ def fill(template: str, operands: Sequence[tuple[str, str]], values: Mapping[str
             found.append(operand[0] if enclosed else _atom(operand))
         else:
             found.append(values[name])
+    if ":" in found and not all(found[i + d].replace("-", "").isalnum() for i in _where(found, ":") for d in (-1, 1)):
+        found = [" : " if part == ":" else part for part in found]
     return "".join(found)
+
+
+def _where(parts: Sequence[str], wanted: str) -> list[int]:
+    return [i for i, part in enumerate(parts) if part == wanted]
 
 
 def _atom(operand: tuple[str, str]) -> str:
@@ -1073,7 +1202,9 @@ def _flag_name(choice: Choice, number: int) -> str:
     if isinstance(step.member, Node) and step.member.call is None:
         return "with_skip"
     named = next((l.steps[0].name for l in _leaves(choice.branches[number].body) if is_labelled(l.steps[0])), None)
-    return f"with_{identifier(named).strip('_')}" if named is not None and named.isidentifier() else "whole"
+    if named is None or not named.isidentifier():
+        named = step.member.operation.name if isinstance(step.member, Node) else "more"
+    return f"with_{identifier(named).strip('_')}"
 
 
 def _leaves(entries: Sequence[Entry], inside: bool = False) -> Iterable[Leaf]:

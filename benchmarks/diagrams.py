@@ -1,0 +1,96 @@
+"""How long diagrams take, after import, against the aims; and the page, in a browser where there is one.
+
+Aims: the default diagram of every model of specs/ within 1 s, densenet201 unfolded within 10 s, a spec of 10,000 nodes
+folded within 5 s, the page of densenet201 under 2 MB and painted within 2 s.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from archdsl.backends.diagram import Diagram
+from archdsl.compiler import check, draw, models
+from archdsl.graph import Graph
+from archdsl.modules import library_families
+from archdsl.source import Source
+
+DEEP = """
+block unit(width) { residual { conv(width, 3) -> batchnorm -> relu -> conv(width, 3) -> batchnorm } -> relu }
+block stage(width, count) { conv(width, 1)\n repeat count { unit(width) } }
+model deep() {
+    input image[3, 64, 64]
+    for i in 1..=10 { stage(8 * i, 142) }
+}
+"""
+# Nothing repeats and no block folds it.
+FLAT = """
+model flat() {
+    input image[3, 64, 64]
+    for i in 1..=3333 { conv(1 + i % 97, 3) -> batchnorm -> relu }
+}
+"""
+
+
+def seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def svg(graph: Graph, **options: int) -> float:
+    return seconds(lambda: draw(graph, **options).svg())
+
+
+def report(what: str, took: float, aim: float, unit: str = "s") -> None:
+    print(f"{what:50} {took:8.2f} {unit}  (aim {aim:g} {unit}){'' if took <= aim else '  TOO MUCH'}")
+
+
+def first_paint(picture: Diagram) -> float | None:
+    """Seconds from opening the page to its first picture; None without a browser."""
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        return None
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        path = Path(folder) / "page.html"
+        picture.save(path)
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        page = browser.new_page()
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready]")
+        paint: float = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        browser.close()
+    return paint / 1000
+
+
+def main() -> None:
+    svg(check("lenet:lenet"))  # imports, and the disk's cache
+    ready = [f"{f}:{m.name}" for f in library_families() for m in models(f) if m.complete]
+    times = {spec: svg(check(spec)) for spec in ready}
+    slowest = max(times, key=lambda spec: times[spec])
+    report(f"default diagram of {len(times)} models, the slowest ({slowest})", times[slowest], 1)
+    densenet = check("densenet:densenet201")
+    report("densenet201, everything unfolded", svg(densenet, depth=99), 10)
+    for text in (DEEP, FLAT):
+        graph = check(Source("bench.arch", text))
+        report(f"{graph.name}, {len(graph):,} nodes, default diagram", svg(graph), 5)
+        report(f"{graph.name}, {len(graph):,} nodes, page", seconds(draw(graph).html), 30)
+    picture = draw(densenet)
+    report("page of densenet201, written", seconds(picture.html), 10)
+    report("page of densenet201, size", len(picture.html().encode()) / 1e6, 2, "MB")
+    paint = first_paint(picture)
+    if paint is None:
+        print("no browser: the page's first paint was not measured")
+    else:
+        report("page of densenet201, first paint", paint, 2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Writes docs/gallery.md and its pictures from specs/ and examples/: `make gallery`.
+
+Each picture holds the hash of the dot text that it was made from, by which a test sees that it is the code's.
+"""
+
+from __future__ import annotations
+
+import re
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from archdsl.backends.diagram import Diagram
+from archdsl.compiler import check, diff, draw
+
+HERE = Path(__file__).parent
+FOLDER = HERE / "images" / "gallery"
+MARK = re.compile(r"<!-- dot ([0-9a-f]{64}) -->")
+
+# Name, heading, what to draw, options, words.
+PICTURES: list[tuple[str, str, tuple[str, ...], dict[str, Any], str]] = [
+    ("lenet", "LeNet", ("lenet:lenet",), {"direction": "right"}, "From left to right."),
+    ("lenet-volumes", "LeNet, as volumes", ("lenet:lenet",), {"style": "volumes"}, "The form of the AlexNet paper."),
+    ("vgg19", "VGG-19", ("vgg:vgg19",), {}, "Neighbours that are equal are one box."),
+    ("resnet50", "ResNet-50", ("resnet:resnet50",), {}, "An overview, with each kind of block opened once beside it."),
+    ("densenet121", "DenseNet-121", ("densenet:densenet121",), {}, "Dense connections, folded."),
+    ("unet", "U-Net", ("unet:unet",), {}, "Recognised as an encoder-decoder: the skips run straight across."),
+    ("unet-volumes", "U-Net, as volumes", ("unet:unet",), {"style": "volumes"}, "The figure of the paper."),
+    ("fcdensenet103", "FC-DenseNet-103", ("fcdensenet:fcdensenet103",), {}, "A U of dense blocks."),
+    ("inception", "Inception", ("examples/inception.arch",), {"depth": 2}, "Branches stand side by side."),
+    (
+        "resnet18-resnet34",
+        "What differs",
+        ("resnet:resnet18", "resnet:resnet34"),
+        {},
+        "`archdsl diff`, the changes marked.",
+    ),
+]
+
+
+def diagram(specs: tuple[str, ...], options: dict[str, Any]) -> Diagram:
+    graphs = [check(HERE.parent / s if s.endswith(".arch") else s) for s in specs]
+    return draw(graphs[0] if len(graphs) == 1 else diff(graphs[0], graphs[1]), **options)
+
+
+def digest(found: Diagram) -> str:
+    return sha256(found.dot.encode()).hexdigest()
+
+
+def command(name: str, specs: tuple[str, ...], options: dict[str, Any]) -> str:
+    words = ["archdsl", "draw" if len(specs) == 1 else "diff", *specs]
+    words += [f"--{key} {value}" for key, value in options.items()]
+    return " ".join([*words, f"-o {name}.svg"])
+
+
+def page() -> str:
+    parts = ["# Gallery\n\nMade by `make gallery` from `specs/` and `examples/`.\n"]
+    for name, heading, specs, options, words in PICTURES:
+        parts.append(
+            f"\n## {heading}\n\n{words}\n\n```\n{command(name, specs, options)}\n```\n\n"
+            f"![{heading}](images/gallery/{name}.svg)\n"
+        )
+    return "".join(parts)
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, _, specs, options, _ in PICTURES:
+        path, found = FOLDER / f"{name}.svg", diagram(specs, options)
+        if path.exists() and (mark := MARK.search(path.read_text("utf-8"))) and mark[1] == digest(found):
+            continue  # another Graphviz would only move it about
+        path.write_text(found.svg().rstrip() + f"\n<!-- dot {digest(found)} -->\n", "utf-8")
+    (HERE / "gallery.md").write_text(page(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

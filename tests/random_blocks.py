@@ -1,0 +1,110 @@
+"""Random specs of blocks that call each other: parameters, loops, conditions, recursion, labels that Python does not like."""
+
+from __future__ import annotations
+
+from random import Random
+
+
+class Writer:
+    """Writes blocks and a model that calls them. `numbers` are names of values in sight, `counter` numbers the labels."""
+
+    def __init__(self, random: Random) -> None:
+        self.random = random
+        self.counter = 0
+
+    def number(self, numbers: list[str], low: int = 1, high: int = 4) -> str:
+        random = self.random
+        if not numbers or random.random() < 0.5:
+            return str(random.randint(low, high))
+        name = random.choice(numbers)
+        return random.choice(
+            [name, f"{name} + {random.randint(1, 2)}", f"2 * {name}", f"{name} * {random.randint(1, 3)}"]
+        )
+
+    def label(self, loop: str | None) -> str:
+        """A label before an item; `loop` is the variable that numbers it, `-` where rounds leave no name free."""
+        self.counter += 1
+        if loop == "-":
+            return ""
+        if loop is not None:
+            prefix = self.random.choice(["layer", "mix.x", "a-b"])
+            return f'"{prefix}{self.counter}_{{{loop}}}": ' if self.random.random() < 0.7 else ""
+        odd = self.random.choice(["train", "type", "9x", "__x", "_y", "class"])
+        choices = [
+            f"c{self.counter}: ",
+            f'"q{self.counter}": ',
+            f'"h{self.counter}.0": ',
+            f'"{odd}.z{self.counter}": ',
+            "",
+            "",
+        ]
+        return self.random.choice(choices)
+
+    def item(self, numbers: list[str], blocks: list[tuple[str, int]], loop: str | None) -> str:
+        random = self.random
+        roll = random.random()
+        if blocks and roll < 0.3:
+            block, count = random.choice(blocks)
+            text = f"{block}({', '.join(self.number(numbers) for _ in range(count))})"
+        elif roll < 0.6:
+            text = f"conv({self.number(numbers)}, {random.choice([1, 3])})"
+        else:
+            kept = ["relu", "silu", "leaky_relu", "dropout(0.1)", "maxpool(3, 1, 1)", "batchnorm", "scale"]
+            text = random.choice([*kept, "conv(it.channels, 3)", "slice(0, 1)"])
+        return self.label(loop) + text
+
+    def condition(self, numbers: list[str]) -> str:
+        name = self.random.choice(numbers) if numbers else "1"
+        return self.random.choice([f"{name} > 2", f"{name} % 2 == 0", f"it.channels == {name}", f"{name} != 2"])
+
+    def statements(self, numbers: list[str], blocks: list[tuple[str, int]], depth: int, loop: str | None = None) -> str:
+        return "\n".join(self.statement(numbers, blocks, depth, loop) for _ in range(self.random.randint(1, 3)))
+
+    def statement(self, numbers: list[str], blocks: list[tuple[str, int]], depth: int, loop: str | None) -> str:
+        random = self.random
+        roll = random.random() if depth < 3 else 0.0
+        if roll < 0.4:
+            return " -> ".join(self.item(numbers, blocks, loop) for _ in range(random.randint(1, 3)))
+        if roll < 0.5:
+            where = random.choice(["", f" if {self.condition(numbers)}"])
+            return f"residual{where} {{ conv(it.channels, 3){random.choice([' -> relu', ' -> batchnorm'])} }}"
+        if roll < 0.58:
+            return f"dense {{ conv({self.number(numbers)}, 3) -> relu }}"
+        if roll < 0.7:
+            text = f"if {self.condition(numbers)} {{ {self.statements(numbers, blocks, depth + 1, loop)} }}"
+            other = f" else {{ {self.statements(numbers, blocks, depth + 1, loop)} }}"
+            return text + (other if random.random() < 0.5 else "")
+        if roll < 0.8 and loop is None:
+            return f"repeat {self.number(numbers, 0)} {{ {self.statements(numbers, blocks, 3, '-')} }}"
+        if roll < 0.92 and loop is None:
+            self.counter += 1
+            name = f"i{self.counter}"
+            seen = [*numbers, name] if random.random() < 0.4 else numbers
+            rounds = f"{random.choice(['0..', '1..='])}{self.number(numbers)}"
+            return f"for {name} in {rounds} {{ {self.statements(seen, blocks, depth + 1, name)} }}"
+        branches = [f"{{ {self.statements(numbers, blocks, depth + 2, loop)} }}" for _ in range(random.randint(2, 3))]
+        return f"( {', '.join(branches)} ) -> concat"
+
+
+def network(random: Random) -> str:
+    """The text of a spec with one model, `net`."""
+    writer = Writer(random)
+    blocks: list[tuple[str, int]] = []
+    text: list[str] = []
+    for number in range(random.randint(1, 4)):
+        parameters = [f"p{i}" for i in range(random.randint(0, 2))]
+        body = writer.statements(parameters, blocks[-2:], 0)
+        if parameters and random.random() < 0.2:
+            again = ", ".join([f"{parameters[0]} - 1", *parameters[1:]])
+            body += f"\nif {parameters[0]} > 0 {{ inner: b{number}({again}) }}"
+        text.append(f"block b{number}({', '.join(parameters)}) {{\n{body}\n}}")
+        blocks.append((f"b{number}", len(parameters)))
+    calls: list[str] = []
+    for number in range(random.randint(2, 5)):
+        block, count = random.choice(blocks)
+        label = random.choice(["", f"s{number}: "])
+        calls.append(f"{label}{block}({', '.join(str(random.randint(1, 4)) for _ in range(count))})")
+    if random.random() < 0.5:
+        calls.append(writer.statements([], blocks, 1))
+    text.append("model net {\n    input x[3, 8, 8]\n" + "\n".join(calls) + "\n}")
+    return "\n".join(text)

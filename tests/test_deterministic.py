@@ -1,0 +1,77 @@
+"""The same spec gives the same bytes of every output, wherever and however archdsl runs."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+SPEC = (ROOT / "specs" / "unet.arch").read_text("utf-8")
+
+CODE = """
+import hashlib, sys
+from pathlib import Path
+import archdsl
+from archdsl import cli, report
+from archdsl.backends.diagram import draw
+for name in ("net.arch:unet_padded", "resnet:resnet18"):
+    graph = archdsl.check(name)
+    outputs = [archdsl.build(graph), draw(graph).dot, draw(graph, depth=1).tex(), draw(graph, depth=1).svg()]
+    print(name, *[hashlib.sha256(o.encode()).hexdigest() for o in outputs], sep="\\n")
+sys.stdout.flush()
+for command in (["show", "net.arch:unet", "--csv"], ["show", "net.arch:unet", "--json"], ["check", "net.arch"]):
+    cli.run(command)
+    sys.stdout.flush()
+"""
+
+PLACES = {
+    "plain": {},
+    "seed 1": {"PYTHONHASHSEED": "1"},
+    "seed 4242": {"PYTHONHASHSEED": "4242"},
+    "optimised": {"PYTHONOPTIMIZE": "2"},
+    "C locale": {"LC_ALL": "C", "LANG": "C"},
+    "Turkish, if there": {"LC_ALL": "tr_TR.UTF-8"},
+    "another time zone": {"TZ": "Pacific/Kiritimati"},
+}
+
+
+def outputs(folder: Path, text: str, settings: dict[str, str]) -> bytes:
+    folder.mkdir(parents=True)
+    (folder / "net.arch").write_bytes(text.encode())
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", **settings}
+    done = subprocess.run([sys.executable, "-c", CODE], cwd=folder, env=env, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    return outputs(tmp_path_factory.mktemp("deterministic") / "first", SPEC, {"PYTHONHASHSEED": "0"})
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_same_bytes_everywhere(place: str, expected: bytes, tmp_path: Path) -> None:
+    assert outputs(tmp_path / "some where" / "é", SPEC, PLACES[place]) == expected
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_line_ends_change_nothing(end: str, expected: bytes, tmp_path: Path) -> None:
+    assert outputs(tmp_path / "net", SPEC.replace("\n", end), {}) == expected
+    assert outputs(tmp_path / "bom", "\ufeff" + SPEC, {}) == expected
+
+
+def test_same_bytes_in_one_process(tmp_path: Path, expected: bytes) -> None:
+    """Whatever was compiled before."""
+    twice = (
+        "import archdsl\nfor n in ('vgg:vgg11', 'unet:unet_3d', 'resnet:resnet50'): archdsl.build(archdsl.check(n))\n"
+    )
+    folder = tmp_path / "net"
+    folder.mkdir()
+    (folder / "net.arch").write_text(SPEC, "utf-8")
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    done = subprocess.run([sys.executable, "-c", twice + CODE], cwd=folder, env=env, capture_output=True, timeout=300)
+    assert hashlib.sha256(done.stdout).digest() == hashlib.sha256(expected).digest(), done.stderr

@@ -1,0 +1,111 @@
+"""What `explain` tells: its numbers against the matrix of a convolution, its words where they are asked for."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from archdsl import check, cli
+from archdsl.diagnostics import SpecError
+from archdsl.explain import explain
+from archdsl.source import Source
+
+
+def net(body: str) -> Source:
+    return Source("net.arch", f"model net {{\n input x[1, T = 8]\n {body}\n}}")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "conv(1, 3)",
+        "conv(1, 3, stride = 2)",
+        "conv(1, 3, pad = valid, dilation = 2)",
+        "conv(1, 4, pad = full)",
+        "conv(1, 2, pad = same_upper, stride = 3)",
+        "conv(1, 3, pad = valid, flip = true)",
+    ],
+)
+def test_the_matrix_drawn_is_the_matrix_of_the_convolution(body: str) -> None:
+    graph = check(net(body))
+    lines = explain(graph, "0").splitlines()
+    start = next(i for i, line in enumerate(lines) if "from one channel to one" in line)
+    names = lines[start].partition("kernel ")[2].rstrip(":").split()
+    rows = [line.split() for line in lines[start + 1 :] if re.fullmatch(r" {6}[a-l·]( [a-l·])*", line)]
+    kernel = torch.arange(1.0, len(names) + 1)
+    drawn = torch.tensor([[names.index(c) + 1.0 if c != "·" else 0.0 for c in row] for row in rows])
+    operation = next(n.operation for n in graph.nodes() if n.path == "0")
+    window = operation.window(((1, 8),))
+    assert window is not None
+    after = (len(rows) - 1) * window.stride[0] + window.dilation[0] * (len(names) - 1) + 1 - 8 - window.pad[0]
+    images = F.pad(torch.eye(8)[:, None], (window.pad[0], after))
+    weight = kernel.flip(0) if "flip" in body else kernel
+    matrix = F.conv1d(images, weight[None, None], None, window.stride, 0, window.dilation)[:, 0].T
+    assert torch.equal(drawn, matrix)
+    told = re.search(r"of which ([\d,]+) entries are not zero", "\n".join(lines))
+    assert told is not None and int(told[1]) == int((matrix != 0).sum())
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("conv1", ["y[o, i, j] = Σ_c Σ_uv w[o, c, u, v] · x[c, 2i + u - 3, 2j + v - 3]", "/ 2⌋ + 1 = 112"]),
+        ("conv1", ["64 kernels of 3 × 7 × 7 = 9,408 numbers", "150,528 × 802,816 = 120,846,286,848 weights"]),
+        ("bn1", ["y = γ · (x - mean) / √(σ² + ε) + β", "ε = 1e-05", "2 × 64 numbers"]),
+        ("layer1.1", ["y = h + NN(h)", "dL/dh = dL/dy + Jᵀ dL/dy", "the short path is the identity"]),
+        ("layer1.0", ["y = A h + NN(h)", "layer1.0.downsample.0 → layer1.0.downsample.1"]),
+        ("layer4", ["each element sees 427 elements of `image`"]),
+        ("fc", ["2,048 × 1,000 = 2,048,000", "all of `image`"]),
+        (None, ["56×56: 3 … layer1.2", "at its end an element sees 427 of the input", "54 layers"]),
+    ],
+)  # fmt: skip
+def test_words(path: str | None, words: list[str]) -> None:
+    told = explain(check("resnet:resnet50"), path)
+    assert [w for w in words if w not in told] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("upconv(1, 3, stride = 2)", "length: (8 - 1) · 2 + 1 · (3 - 1) + 1 + rest = 17"),
+        ("maxpool(2)", "the largest of each 2 window"),
+        ("avgpool(2)", "the mean of each 2 window"),
+        ("conv(4, 3) -> conv(4, 3, groups = 4)", "the channels c of its group"),
+        ("(it, it) -> concat", "the channels behind each other"),
+        ("batchnorm(affine = false)", "without γ and β here"),
+    ],
+)
+def test_words_of_operations(body: str, words: str) -> None:
+    graph = check(net(body))
+    assert words in "".join(explain(graph, n.path) for n in graph.nodes())
+
+
+@pytest.mark.parametrize("spec", ["unet:unet_3d", "mobilenet:mobilenet_v2", "squeezenet:squeezenet1_1", "edges:edges"])
+def test_every_layer_and_block_can_be_explained(spec: str) -> None:
+    graph = check(spec)
+    for part in (*graph.nodes(), *graph.root.scopes()):
+        assert explain(graph, part.path or None).startswith(part.path or graph.name)
+
+
+def test_an_unknown_path_is_said_with_a_proposal() -> None:
+    with pytest.raises(SpecError, match="did you mean `layer4`"):
+        explain(check("resnet:resnet50"), "layer9")
+
+
+@pytest.mark.parametrize(
+    ("spec", "begin"),
+    [("resnet:resnet18", "resnet18: "), ("resnet:resnet18:layer1.0.conv1", "layer1.0.conv1: conv 3×3")],
+)
+def test_command(spec: str, begin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["explain", spec]) == 0
+    assert capsys.readouterr().out.startswith(begin)
+
+
+@pytest.mark.parametrize("spec", ["resnet:resnet99", "resnet:resnet18:nosuch", "nosuch:nosuch:nosuch", ":", "a:b:"])
+def test_command_on_what_is_not_there(spec: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["explain", spec]) == 1
+    out, err = capsys.readouterr()
+    assert out == "" and "error[" in err

@@ -1,0 +1,31 @@
+"""The gallery shows what the code draws."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def gallery() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gallery", DOCS / "gallery.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GALLERY = gallery()
+
+
+@pytest.mark.parametrize(("name", "specs", "options"), [(p[0], p[2], p[3]) for p in GALLERY.PICTURES])
+def test_each_picture_is_drawn_from_the_dot_text_of_today(name: str, specs: tuple[str, ...], options: dict) -> None:
+    text = (DOCS / "images" / "gallery" / f"{name}.svg").read_text("utf-8")
+    assert GALLERY.MARK.findall(text) == [GALLERY.digest(GALLERY.diagram(specs, options))], "`make gallery` renews it"
+
+
+def test_the_page_shows_each_picture() -> None:
+    assert (DOCS / "gallery.md").read_text("utf-8") == GALLERY.page(), "`make gallery` writes it anew"
+    assert {p.stem for p in (DOCS / "images" / "gallery").iterdir()} == {p[0] for p in GALLERY.PICTURES}

@@ -1,0 +1,135 @@
+"""Networks of very many nodes, or of blocks deep in blocks: time grows with their nodes, and memory stays small."""
+
+import ast
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import archdsl
+from archdsl.backends.diagram import draw
+from archdsl.graph import Graph
+from archdsl.layers import Layers, Options
+
+ROOT = Path(__file__).parents[1]
+
+
+def chain(nodes: int) -> str:
+    body = "residual { conv(16, 3) -> batchnorm -> relu\nconv(16, 3) -> batchnorm }"
+    return f"model m {{\ninput x[16, H = 64, W = 64]\nrepeat {nodes // 6} {{ {body} }}\n}}"
+
+
+def dense(nodes: int) -> str:
+    """Dense blocks of 300 layers."""
+    layers = min(300, nodes // 4)
+    return f"""
+block layer {{ batchnorm -> relu -> conv(4, 3) }}
+block dense_block {{
+    repeat {layers} {{ dense {{ layer }} }}
+    conv(16, 1)
+}}
+model m {{
+    input x[16, H = 64, W = 64]
+    repeat {max(1, nodes // (4 * layers + 1))} {{ dense_block }}
+}}
+"""
+
+
+def recursion(nodes: int) -> str:
+    """Twelve levels of a block that calls itself twice, and then in a row."""
+    return f"""
+block level(depth) {{
+    if depth > 0 {{
+        level(depth - 1)
+        if depth > {12 - (nodes // 4).bit_length()} {{ level(depth - 1) }}
+    }}
+    residual {{ conv(16, 3) -> batchnorm -> relu }}
+}}
+model m {{
+    input x[16, H = 64, W = 64]
+    level(12)
+}}
+"""
+
+
+ALL = {
+    "check": lambda graph: len(graph),
+    "show": lambda graph: len(Layers(graph, Options()).table.as_csv()),
+    "draw folded": lambda graph: len(draw(graph, depth=1).dot),
+    "build": lambda graph: len(archdsl.build(graph)),
+}
+
+
+def seconds_a_node(text: str, output: Callable[[Graph], int]) -> float:
+    best = float("inf")
+    for _ in range(2):
+        start = time.process_time()
+        graph = archdsl.check(archdsl.Source("huge.arch", text))
+        output(graph)
+        best = min(best, (time.process_time() - start) / len(graph))
+    return best
+
+
+@pytest.mark.parametrize("make", [chain, dense, recursion], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("output", ALL)
+def test_time_is_linear(make: Callable[[int], str], output: str) -> None:
+    small = seconds_a_node(make(1_000), ALL[output])
+    # Twice is far from what a quadratic step would take, eight times, and beyond what a busy machine adds.
+    assert seconds_a_node(make(8_000), ALL[output]) < 2 * small
+
+
+MEASURE = """
+import resource, sys
+import archdsl
+from archdsl.graph import Graph
+from archdsl.layers import Layers, Options
+from archdsl.backends.diagram import draw
+def most(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+archdsl.build(archdsl.check("lenet:lenet")), draw(archdsl.check("lenet:lenet"), depth=1)
+before = most()
+graph = archdsl.check("net.arch")
+archdsl.build(graph), draw(graph, depth=1), Layers(graph, Options()).table.as_csv()
+print(len(graph), (most() - before) / len(graph))
+"""
+
+
+@pytest.mark.parametrize("make", [chain, dense], ids=lambda make: make.__name__)
+def test_memory_of_a_node(make: Callable[[int], str], tmp_path: Path) -> None:
+    (tmp_path / "net.arch").write_text(make(20_000))
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", MEASURE], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    nodes, kilobytes = done.stdout.split()
+    assert int(nodes) > 19_000 and float(kilobytes) < 4
+
+
+DEPTH = 98
+RECURSION = "block b(d) { relu\nif d > 0 { b(d - 1) }\nconv(2, 1) }\nmodel m {\ninput x[2, 8, 8]\n"
+DEEP = {
+    "recursion": RECURSION + f"b({DEPTH - 1})\n}}",
+    "blocks": "".join(f"block b{i} {{ a: relu\nb{i + 1}\nconv(2, 1) }}\n" for i in range(DEPTH))
+    + f"block b{DEPTH} {{ relu }}\nmodel m {{\ninput x[2, 8, 8]\nb0\n}}",
+    "bodies": "model m {\ninput x[2, 8, 8]\n" + "a: { relu\n" * DEPTH + "conv(2, 1)" + "}" * DEPTH + "\n}",
+    "residuals": "model m {\ninput x[2, 8, 8]\n"
+    + "a: residual { relu()\n" * DEPTH
+    + "conv(2, 1)"
+    + "}" * DEPTH
+    + "\n}",
+    "unlabelled": "model m {\ninput x[2, 8, 8]\n" + "residual { relu()\n" * 190 + "conv(2, 1)" + "}" * 190 + "\n}",
+}
+
+
+@pytest.mark.parametrize("name", DEEP)
+def test_deep_networks_work(name: str) -> None:
+    graph = archdsl.check(archdsl.Source("deep.arch", DEEP[name]))
+    compile(ast.parse(archdsl.build(graph)), "deep.py", "exec")
+    for depth in (None, 0, 1, DEPTH):
+        assert draw(graph, depth=depth).dot
+    assert Layers(graph, Options()).table.as_text()
+    torch = pytest.importorskip("torch")
+    network = archdsl.load(archdsl.Source("deep.arch", DEEP[name]))
+    assert network(torch.zeros(1, 2, 8, 8)).shape == (1, 2, 8, 8)

@@ -1,0 +1,84 @@
+"""Models side by side, and plots."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from archdsl import check, cli, totals
+from archdsl.layers import Layers, Options
+
+MODELS = ["resnet:resnet18", "vgg:vgg16", "densenet:densenet121"]
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert cli.run(["show", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_forms_hold_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    data = json.loads(said(capsys, *MODELS, "--json"))["models"]
+    rows = list(csv.DictReader(io.StringIO(said(capsys, *MODELS, "--csv"))))
+    assert [{k: str(v) for k, v in row.items()} for row in data] == rows
+    assert [(m["model"], m["parameters"], m["field"]) for m in data] == [
+        ("resnet18", 11_689_512, "435"),
+        ("vgg16", 138_357_544, "212"),
+        ("densenet121", 7_978_856, "2071"),
+    ]
+    text, markdown, latex = (said(capsys, *MODELS, *form) for form in ([], ["--markdown"], ["--latex"]))
+    for row in rows:
+        count = f"{int(row['macs']):,}"
+        assert count in text and f"| {count} |" in markdown and f"& {count} &" in latex
+    assert latex.startswith(r"\begin{tabular}{llr") and r"3 $\times$ 224 $\times$ 224" in latex
+
+
+def test_options_reach_every_model(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = (*MODELS, "--size", "3x64x64", "--batch", "2", "--flops", "--gpu-memory", "1GiB", "--json")
+    for row in json.loads(said(capsys, *arguments))["models"]:
+        assert row["input"] == "3 × 64 × 64" and row["flops"] > 2 * row["macs"] and row["batch"] >= 0
+
+
+@pytest.mark.parametrize("form", ["svg", "png", "pdf"])
+def test_plots_are_whole_and_stable(form: str) -> None:
+    pytest.importorskip("matplotlib")
+    models = [Layers(check(spec), Options()) for spec in MODELS]
+    first = totals.plot(models, form)
+    assert first == totals.plot(models, form)
+    assert first.startswith({"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[form])
+    if form == "svg":
+        texts = {"".join(e.itertext()).strip() for e in ET.fromstring(first).iter("{http://www.w3.org/2000/svg}text")}
+        assert {"resnet18", "vgg16", "densenet121", "parameters (millions)", "layer3"} <= texts
+
+
+def test_stages_hold_all_the_macs() -> None:
+    for spec in MODELS:
+        model = Layers(check(spec), Options())
+        found = totals.stages(model)
+        assert sum(s.macs for s in found) == model.number("macs") and len(found) > 3
+
+
+def test_plot_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    assert said(capsys, "lenet:lenet", "-o", str(tmp_path / "cost.svg")) == ""
+    assert (tmp_path / "cost.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_without_matplotlib_it_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib", None)
+    assert cli.run(["show", "lenet:lenet", "-o", str(tmp_path / "cost.svg")]) == 2
+    assert "archdsl[plots]" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["-o", "cost.txt"], ["--latex", "--json"], ["--gpu-memory", "much"], ["--batch", "0"]]
+)
+def test_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["show", "lenet:lenet", *arguments]) == 2
+    assert capsys.readouterr().err
