@@ -1,4 +1,4 @@
-"""Random specs of blocks that call each other: parameters, loops, conditions, recursion, labels that Python does not like."""
+"""Random specs of blocks that call each other: parameters, loops, conditions, recursion, labels Python does not like."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from random import Random
 
 
 class Writer:
-    """Writes blocks and a model that calls them. `numbers` are names of values in sight, `counter` numbers the labels."""
+    """Writes blocks and a model that calls them. `numbers` are values in sight, `counter` numbers the labels."""
 
     def __init__(self, random: Random) -> None:
         self.random = random

@@ -23,7 +23,17 @@ from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.write import FACTORY, ClassWriter, File
 from archdsl.graph import Graph, Tensor
 
-TAKEN = RESERVED | {"Factory", "TypedDict", "Unpack", "Any", "NamedTuple", "OrderedDict", "filled", "member", "dynamic_shapes"}
+TAKEN = RESERVED | {
+    "Factory",
+    "TypedDict",
+    "Unpack",
+    "Any",
+    "NamedTuple",
+    "OrderedDict",
+    "filled",
+    "member",
+    "dynamic_shapes",
+}
 
 
 def write_module(graph: Graph, companion: Companion | None = None) -> str:

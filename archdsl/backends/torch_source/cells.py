@@ -134,7 +134,7 @@ class Syntax:
 
 
 def cells(graph: Graph) -> tuple[list[Cell], Mapping[Node, Tensor]]:
-    """A cell for every scope, inner ones before outer ones; and for nodes that take the size of another tensor, which."""
+    """A cell for every scope, inner before outer; and for nodes that take the size of another tensor, which."""
     references = size_references(graph)
     inflow, outflow = borders(graph, references)
     found: dict[Scope, Cell] = {}

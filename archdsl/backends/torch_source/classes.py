@@ -94,7 +94,7 @@ class Classifier:
         return all(map(_simple, entries)) or not any(self.is_sequence(p) for p, _ in above)
 
     def is_sequence(self, cell: Cell) -> bool:
-        """Whether a cell is an nn.Sequential: not the model, where its members have names, so that it shows its flow."""
+        """Whether a cell is an nn.Sequential: not a model whose members have names, so that it shows its flow."""
         if cell.key not in self.chains:
             self.chains[cell.key] = all(c.chain for c in self.groups[cell.key])
         if not self.chains[cell.key]:

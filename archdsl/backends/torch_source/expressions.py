@@ -447,9 +447,9 @@ class Frame:
                 guesses += [Binary("+", a, b), Binary("*", a, b), Binary("-", a, b), Binary("-", b, a)]
                 guesses += [Binary("//", a, b), Binary("//", b, a)]
                 for one, other, ones, others in ((a, b, a_values, b_values), (b, a, b_values, a_values)):
-                    rest: Any = first - ones[0]  # type: ignore[operator]
-                    if rest and others[0] and rest % others[0] == 0:  # type: ignore[operator]
-                        guesses.append(Binary("+", one, Binary("*", Const(rest // others[0]), other)))  # type: ignore[operator]
+                    rest: Any = first - ones[0]
+                    if rest and others[0] and rest % others[0] == 0:
+                        guesses.append(Binary("+", one, Binary("*", Const(rest // others[0]), other)))
         for guess in guesses:
             if self.agrees(guess, row):
                 return guess

@@ -1,4 +1,4 @@
-"""The calls of one block laid side by side: steps of the same site become one entry, and loops and conditions come back.
+"""The calls of one block laid side by side: steps of a site become one entry, loops and conditions come back.
 
 The entries are found from what was placed, never by running the spec a second time: an entry stands for exactly the
 steps that it holds, one a lane.
@@ -53,7 +53,7 @@ class Group:
 
 @dataclass(slots=True, eq=False)
 class Leaf:
-    """One operation or scope, in every lane of its group. `inner` are the entries of a scope that is written in place."""
+    """One operation or scope, in every lane of its group. `inner`: the entries of a scope that is written in place."""
 
     group: Group
     steps: list[Step]
@@ -94,7 +94,7 @@ Entry: TypeAlias = Leaf | Loop | Choice
 
 @dataclass(slots=True, eq=False)
 class Folder:
-    """Folds calls into entries. `unrolled` are the loops to be written out, `inline` says which scopes stand in place."""
+    """Folds calls into entries. `unrolled`: the loops to be written out, `inline`: which scopes stand in place."""
 
     inline: frozenset[object]
     unrolled: set[tuple[int, Way]] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""One class of the generated module: which calls it stands for, its parameters, and every number as a function of them."""
+"""One class of the generated module: which calls it stands for, its parameters, every number as their function."""
 
 from __future__ import annotations
 
@@ -595,7 +595,7 @@ class Planner:
         keys = list(dict.fromkeys(k for t in tables for k in t))
         if any(t.keys() != tables[0].keys() for t in tables):
             order = list(PYTORCH_DEFAULTS)
-            keys.sort(key=lambda k: order.index(k) if k in order else -1)  # type: ignore[arg-type]
+            keys.sort(key=lambda k: order.index(k) if k in order else -1)
         found: dict[str | int, list[object]] = {}
         for key in keys:
             row = [t[key] if key in t else self.default(key, t, first) for t in tables]
@@ -697,7 +697,7 @@ class Planner:
         return found if self.frame(group).agrees(found, row) else None
 
     def column(self, row: Sequence[object], group: Group, name: str) -> Expr:
-        """A number that each round of a loop takes from a list. Raises Irregular where rounds written out are plainer."""
+        """A number that each round of a loop takes from a list. Raises Irregular where writing them out is plainer."""
         loop = group.loop
         assert group.around is not None
         if loop is None:

@@ -211,7 +211,9 @@ class ClassWriter:
         used += [
             e for found in plan.running.values() for r in found if r.used for e in (r.first, *r.after) if e is not None
         ]
-        counts = Counter(part for expr in used for part in ex.parts(expr) if not isinstance(part, Const | Var))
+        counts: Counter[ex.Expr] = Counter(
+            part for expr in used for part in ex.parts(expr) if not isinstance(part, Const | Var)
+        )
         for name, expr in plan.lets.items():
             if counts[expr] > 1 and expr not in self.aliases and all(v in self.names for v in ex.variables(expr)):
                 variable = unique(identifier(name), self.locals)
@@ -638,11 +640,11 @@ class ClassWriter:
             targets.append(self.names[variable.name])
             overs.append(self.text(over))
         target = targets[0] if len(targets) == 1 else ", ".join(targets)
-        over = overs[0] if len(overs) == 1 else f"zip({', '.join(overs)})"
+        columns_text = overs[0] if len(overs) == 1 else f"zip({', '.join(overs)})"
         if indexed:
             inner_target = f"({target})" if len(targets) > 1 else target
-            return f"{self.names[heading.index.name]}, {inner_target} in enumerate({over})"
-        return f"{target} in {over}"
+            return f"{self.names[heading.index.name]}, {inner_target} in enumerate({columns_text})"
+        return f"{target} in {columns_text}"
 
     def used_in(self, loop: Loop) -> set[str]:
         """The variables that the members in a loop take."""
@@ -886,7 +888,6 @@ class ForwardWriter:
         owner = self.owner
         flow = owner.plan.flow
         assert flow is not None
-        names = self.composed.names
         statements = self.composed.statements
         returned = self.returned()
         last = statements[-1] if statements else None
@@ -1065,10 +1066,10 @@ class ForwardWriter:
         if not targets:
             return f"{index or '_'} in range({owner.forward_text(heading.count)})"
         target = targets[0].strip("()") if len(targets) == 1 and index is None else ", ".join(targets)
-        over = overs[0] if len(overs) == 1 else f"zip({', '.join(overs)})"
+        columns_text = overs[0] if len(overs) == 1 else f"zip({', '.join(overs)})"
         if index is not None:
-            return f"{index}, {targets[0] if len(targets) == 1 else f'({target})'} in enumerate({over})"
-        return f"{target} in {over}"
+            return f"{index}, {targets[0] if len(targets) == 1 else f'({target})'} in enumerate({columns_text})"
+        return f"{target} in {columns_text}"
 
     def used(self, loop: Loop) -> set[str]:
         """The variables of loops that names of members and arguments of functions need in `forward`."""
@@ -1201,7 +1202,7 @@ def _flag_name(choice: Choice, number: int) -> str:
     step = leaf.steps[0]
     if isinstance(step.member, Node) and step.member.call is None:
         return "with_skip"
-    named = next((l.steps[0].name for l in _leaves(choice.branches[number].body) if is_labelled(l.steps[0])), None)
+    named = next((a.steps[0].name for a in _leaves(choice.branches[number].body) if is_labelled(a.steps[0])), None)
     if named is None or not named.isidentifier():
         named = step.member.operation.name if isinstance(step.member, Node) else "more"
     return f"with_{identifier(named).strip('_')}"
