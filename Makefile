@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint format docs images gallery examples tables fuzz bench wheel clean
+.PHONY: demo test test-oldest lint format docs images gallery examples tables fuzz bench wheel clean
 
 demo: $(READY)
 	@mkdir -p build
@@ -14,6 +14,12 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2
+
+# The tests with the oldest versions that pyproject.toml allows, in an environment of their own.
+test-oldest:
+	$(PYTHON) -m venv --without-pip --clear .venv-oldest
+	$(PYTHON) -m pip --python .venv-oldest/bin/python install --quiet -c constraints-oldest.txt -e ".[dev]"
+	.venv-oldest/bin/python -m pytest -q -n 2
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -58,7 +64,7 @@ wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel
 
 clean:
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The venv is made without pip and filled by the pip at hand, so that a Python without ensurepip will do.
 $(READY): pyproject.toml constraints.txt

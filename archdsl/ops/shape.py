@@ -16,7 +16,7 @@ Sizes = Annotated[
     Field(
         min_length=1,
         max_length=32,
-        description="a list of up to 32 ints of at least 1, one of which may be -1 for what is left",
+        description="a list of ints of at least 1, one of which may be -1 for what is left",
     ),
 ]
 Order = Annotated[
