@@ -92,7 +92,7 @@ def test_hostile_spec_is_refused(name: str) -> None:
     code, text = HOSTILE[name]
     start = time.process_time()
     assert code in codes(text)
-    assert time.process_time() - start < 10  # some 5 s at worst
+    assert time.process_time() - start < 30  # some 5 s at worst, and twice that on a busy machine
 
 
 def test_the_solver_runs_out_of_time() -> None:
