@@ -1,4 +1,4 @@
-"""Random specs of blocks that call each other: parameters, loops, conditions, recursion, labels Python does not like."""
+"""Random specs of blocks that call each other: parameters, loops, conditions, recursion, odd labels."""
 
 from __future__ import annotations
 

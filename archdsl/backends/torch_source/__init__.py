@@ -1,7 +1,7 @@
 """The PyTorch module of a network, as one file that imports torch alone.
 
-`write_module` goes three steps. `cells` and `fold` lay the calls of each block side by side, `flow` and `plan` write what
-differs as loops, conditions and functions of the block's parameters, `write` and `layout` make the text.
+`write_module` goes three steps. `cells` and `fold` lay the calls of each block side by side, `flow` and `plan` write
+what differs as loops, conditions and functions of the block's parameters, `write` and `layout` make the text.
 """
 
 from __future__ import annotations
