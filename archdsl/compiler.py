@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 from archdsl import checker
 from archdsl.diagnostics import Diagnostic, Diagnostics, Mark, SpecError, did_you_mean
 from archdsl.elaborate import elaborate
-from archdsl.elaborate.augment import augmentation
 from archdsl.graph import Graph
 from archdsl.limits import Exceeded, Limits, deep_calls, limited, ongoing
-from archdsl.modules import Loader, Module, family, library_families, library_folder, reporting
+from archdsl.modules import Loader, Module, family, library_families, library_folder, reporting, says_augment
 from archdsl.source import Source
 from archdsl.syntax import parser
 from archdsl.values import BlockValue, MemberValue, Namespace, evaluate
@@ -64,7 +63,10 @@ def check_model(module: Module, name: str, values: Mapping[str, object], diagnos
     with limited():
         block, arguments = bind_model(module, name, values, diagnostics)
         graph, demands = elaborate(name, block, arguments, diagnostics)
-        graph.augment = augmentation(module, name, graph, diagnostics)
+        if says_augment(module, name):
+            from archdsl.elaborate.augment import augmentation  # its changes cost start-up, and few specs have them
+
+            graph.augment = augmentation(module, name, graph, diagnostics)
         if not diagnostics.errors or graph.outputs:
             checker.check(graph, demands, diagnostics)
     diagnostics.stop_on_errors()

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 
-from archdsl.augment.base import Pipeline
 from archdsl.diagnostics import Diagnostic
 from archdsl.dims import Constraint, SizeSet
 from archdsl.ops.base import Operation, OperationError, Shape
@@ -15,6 +14,8 @@ from archdsl.syntax import tree
 
 if TYPE_CHECKING:  # its import takes longer than most checks, which walk the nodes alone
     import networkx as nx
+
+    from archdsl.augment.base import Pipeline
 
 
 class Unknown:

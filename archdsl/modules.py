@@ -221,6 +221,22 @@ def _defines(module: Module) -> str:
 # ---------------------------------------------------------------- members of families
 
 
+def says_augment(module: Module, model: str) -> bool:
+    """Whether a file declares an `augment`, or one of its models or of that one's families is augmented."""
+    if any(isinstance(value, AugmentValue) for value in module.names.values.values()):
+        return True
+    target: object = module.models[model]
+    seen: list[object] = []
+    while isinstance(target, MemberValue) and target not in seen:
+        if target.syntax.augmented is not None:
+            return True
+        seen.append(target)
+        target = target.module.find(target.syntax.family.name)
+    return (
+        isinstance(target, BlockValue) and isinstance(target.syntax, tree.Model) and target.syntax.augmented is not None
+    )
+
+
 def family(target: BlockValue | MemberValue) -> tuple[BlockValue, dict[str, object]]:
     """The model behind a member, and the arguments that the members on the way give. Raises Failure."""
     seen: list[MemberValue] = []
