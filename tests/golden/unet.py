@@ -21,7 +21,7 @@ def crop_to_smallest(*tensors: Tensor) -> list[Tensor]:
     """The tensors, each cropped around its centre to the smallest of their sizes."""
     sizes = list(tensors[0].shape[2:])
     for x in tensors[1:]:
-        sizes = list(map(torch.sym_min, sizes, x.shape[2:]))
+        sizes = [min(a, b) for a, b in zip(sizes, x.shape[2:])]
     cropped = list(tensors)
     for axis, size in enumerate(sizes, 2):
         over = [x.shape[axis] - size for x in tensors]

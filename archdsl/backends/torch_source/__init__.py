@@ -1,7 +1,9 @@
 """The PyTorch module of a network, as one file that imports torch alone.
 
-`write_module` goes three steps. `cells` and `fold` lay the calls of each block side by side, `flow` and `plan` write
-what differs as loops, conditions and functions of the block's parameters, `write` and `layout` make the text.
+The way of `write_module`, a file each: `cells` every scope with its members in order; `fold` the calls of a block side
+by side, loops and conditions found again; `flow` what flows between their members; `classes` as few classes as these
+allow; `planner` what each member becomes, over `numbers`, `control` and `forms`; `constructor` and `forward` (its
+variables: `variables`) their text; `write` the class.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ from archdsl.augment.base import Companion
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.checks import size_checks
 from archdsl.backends.torch_source.classes import Classifier
+from archdsl.backends.torch_source.constructor import File
 from archdsl.backends.torch_source.exporting import dynamic_shapes
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.inplace import InPlace
 from archdsl.backends.torch_source.names import RESERVED, camel, identifier, unique
 from archdsl.backends.torch_source.plan import Plan
-from archdsl.backends.torch_source.write import FACTORY, ClassWriter, File
+from archdsl.backends.torch_source.text import FACTORY
+from archdsl.backends.torch_source.write import write_class
 from archdsl.graph import Graph, Tensor
 
 TAKEN = RESERVED | {
@@ -50,7 +54,7 @@ def write_module(graph: Graph, companion: Companion | None = None) -> str:
     if len(graph.outputs) > 1:
         file.output_class = unique(f"{file.names[plans[-1]]}Output", taken)
         outputs.append(_output_class(file.output_class, graph))
-    classes = [ClassWriter(file, plan, plan is plans[-1]).run() for plan in plans]
+    classes = [write_class(file, plan, plan is plans[-1]) for plan in plans]
     helpers = [source.rstrip("\n").split("\n") for source in file.helpers]
     if "Factory" in file.imports:
         helpers.insert(0, FACTORY.split("\n"))

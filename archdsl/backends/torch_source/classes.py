@@ -11,7 +11,8 @@ from archdsl.backends.torch_source.cells import Cell, Step, cells, walk
 from archdsl.backends.torch_source.flow import Router
 from archdsl.backends.torch_source.fold import Entry, Folder, Group, Irregular, Leaf, Loop, Unlike
 from archdsl.backends.torch_source.names import is_attribute
-from archdsl.backends.torch_source.plan import Plan, Planner
+from archdsl.backends.torch_source.plan import Plan
+from archdsl.backends.torch_source.planner import Planner
 from archdsl.graph import Graph, Tensor
 from archdsl.ops.base import FunctionForm, ModuleForm
 
@@ -145,7 +146,9 @@ class Classifier:
             try:
                 entries = folder.fold_cells(calls, group)
                 flow = None if sequence else Router(plain).flow(calls, group, entries)
-                plan = Planner(self.graph, Plan(list(calls), entries, flow), self.plans, group).run()
+                plan = Planner(
+                    graph=self.graph, plan=Plan(list(calls), entries, flow), plans=self.plans, group=group
+                ).run()
                 break
             except Irregular as irregular:
                 key = (id(irregular.loop.region), irregular.loop.way)

@@ -7,7 +7,7 @@ carries from round to round. So the code that comes out does in every lane what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -359,3 +359,17 @@ class Router:
 
 def _is_module(form: object) -> bool:
     return form is None or isinstance(form, ModuleForm)
+
+
+def calls(actions: Iterable[Action]) -> Iterator[Call | Decision]:
+    """The calls and decisions, those within others, too."""
+    for action in actions:
+        match action:
+            case Call():
+                yield action
+            case Decision():
+                yield action
+                for branch in action.branches:
+                    yield from calls(branch)
+            case Rounds():
+                yield from calls(action.body)

@@ -42,6 +42,14 @@ class Group:
     loop: Loop | None = None
     rounds: list[int] = field(default_factory=list)
 
+    @property
+    def in_loop(self) -> bool:
+        """Whether the code stands in a loop."""
+        group: Group | None = self
+        while group is not None and group.loop is None:
+            group = group.around
+        return group is not None
+
     def out(self, lane: int) -> int:
         """The call (a lane of the outermost group) that a lane belongs to."""
         group: Group = self
@@ -249,14 +257,42 @@ def _rounds(regions: Sequence[Region], steps: Sequence[Step]) -> list[list[Step]
     return found
 
 
-def leaves(entries: Sequence[Entry]) -> Iterator[Leaf]:
-    """The leaves in order, those of scopes written in place not included."""
+def leaves(entries: Sequence[Entry], inside: bool = False) -> Iterator[Leaf]:
+    """The leaves in order, with `inside` those of scopes written in place, too."""
     for entry in entries:
         match entry:
             case Leaf():
                 yield entry
+                if inside and entry.inner is not None:
+                    yield from leaves(entry.inner, True)
             case Loop():
-                yield from leaves(entry.body)
+                yield from leaves(entry.body, inside)
             case Choice():
                 for branch in entry.branches:
-                    yield from leaves(branch.body)
+                    yield from leaves(branch.body, inside)
+
+
+def choices(entries: Sequence[Entry]) -> Iterator[Choice]:
+    for entry in entries:
+        match entry:
+            case Leaf():
+                yield from choices(entry.inner or [])
+            case Loop():
+                yield from choices(entry.body)
+            case Choice():
+                yield entry
+                for branch in entry.branches:
+                    yield from choices(branch.body)
+
+
+def loops(entries: Sequence[Entry]) -> Iterator[Loop]:
+    for entry in entries:
+        match entry:
+            case Leaf():
+                yield from loops(entry.inner or [])
+            case Loop():
+                yield entry
+                yield from loops(entry.body)
+            case Choice():
+                for branch in entry.branches:
+                    yield from loops(branch.body)

@@ -1,0 +1,212 @@
+"""Heads of loops and conditions of a class, found again in the spec or made up from its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from archdsl.backends.torch_source import expressions as ex
+from archdsl.backends.torch_source.cells import Cell, Step, Syntax
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Frame, Var
+from archdsl.backends.torch_source.fold import Branch, Choice, Entry, Leaf, Loop, leaves
+from archdsl.backends.torch_source.numbers import Numbers
+from archdsl.backends.torch_source.plan import Heading
+from archdsl.syntax import tree
+
+
+@dataclass(slots=True, eq=False)
+class Names:
+    """What the names of a spec stand for in a class, at a place of it."""
+
+    known: dict[str, Expr]
+    syntax: Syntax
+
+    def with_lets(self) -> Names:
+        for let in self.syntax.lets:
+            if let.name.name not in self.known:
+                found = ex.translate(let.value, self.known)
+                if found is not None:
+                    self.known[let.name.name] = found
+        return self
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Control(Numbers):
+    """Finds how often a loop runs, what its variables are, and when a branch is taken."""
+
+    def heading(self, loop: Loop, names: Names) -> Names:
+        """The head of a loop, and the names in its body."""
+        frame = self.frame(loop.group)
+        inner = self.frame(loop.inner)
+        statement = loop.region.statement
+        index = Var(f"index@{id(loop)}")
+        hints: list[Expr] = []
+        known = dict(names.known)
+        if isinstance(statement, tree.Repeat):
+            count = ex.translate(statement.count, names.known)
+            hints = [count] if count is not None else []
+        over: Expr | None = None
+        variables: list[Var] = []
+        if isinstance(statement, tree.For):
+            over = self.numbered(statement, ex.translate(statement.values, names.known), index, known)
+            rounds = frame.row(over) if over is not None else None
+            if over is None or rounds is None or [len(r) for r in rounds if isinstance(r, tuple)] != loop.counts:
+                over = None
+            else:
+                flat = [value for r in rounds if isinstance(r, tuple) for value in r]
+                variables = self.bind(statement, flat, loop, known)
+                self.sources.update((v.name, over) for v in variables)
+                hints = [length(over)]
+        known = {n: e for n, e in known.items() if e is not None}
+        inner.values[index.name] = list(loop.inner.rounds)
+        count_expr = self.resolve(list(loop.counts), loop.group, hints, "count")
+        self.plan.headings[loop] = Heading(count_expr, index, variables, over if variables else None)
+        return Names(known, names.syntax)
+
+    @staticmethod
+    def numbered(statement: tree.For, over: Expr | None, index: Var, known: dict[str, Expr]) -> Expr | None:
+        """Lets the variable of a `for` over a range be the index plus where it starts."""
+        match over:
+            case ex.Apply("range", (_,)) if len(statement.names) == 1:
+                known[statement.names[0].name] = index
+            case ex.Apply("range", (start, _)) if len(statement.names) == 1:
+                known[statement.names[0].name] = ex.simplify(Binary("+", index, start))
+        return over
+
+    def bind(self, statement: tree.For, flat: list[object], loop: Loop, known: dict[str, Expr]) -> list[Var]:
+        """The variables of a `for`, with their values in all rounds."""
+        inner = self.frame(loop.inner)
+        count = len(statement.names)
+        if not all(map(ex.plain, flat)):
+            return []
+        if count > 1 and not all(isinstance(v, tuple) and len(v) == count for v in flat):
+            return []
+        variables: list[Var] = []
+        if (
+            count == 1
+            and statement.names[0].name in known
+            and any("index@" in n for n in ex.variables(known[statement.names[0].name]))
+        ):
+            return []
+        for i, name in enumerate(statement.names):
+            variable = Var(f"{name.name}@{id(loop)}")
+            row = flat if count == 1 else [v[i] for v in flat if isinstance(v, tuple)]
+            inner.values[variable.name] = list(row)
+            known[name.name] = variable
+            variables.append(variable)
+        return variables
+
+    def condition(self, choice: Choice, names: Names) -> None:
+        """For each branch of a choice, the condition on which it is taken."""
+        found: list[Expr] = []
+        frame = self.frame(choice.group)
+        before: set[int] = set()
+        for number, branch in enumerate(choice.branches):
+            taken = set(branch.inner.above)
+            rest = [i for i in range(choice.group.count) if i not in before]
+            if number and len(taken) == len(rest):
+                found.append(Const(True))
+                continue
+            row = [i in taken for i in range(choice.group.count)]
+            expr = self.condition_of(choice, branch, row, before, names, frame)
+            if expr is None:
+                expr = self.resolve(row, choice.group, [], self.condition_name(choice))
+            found.append(self.keep(expr))
+            before |= taken
+        self.plan.conditions[choice] = found
+
+    def condition_of(
+        self, choice: Choice, branch: Branch, row: list[bool], before: set[int], names: Names, frame: Frame
+    ) -> Expr | None:
+        hints = [*self.stated(choice, branch, names)]
+        for hint in hints:
+            if all(i in before or self.holds(hint, frame, i) is wanted for i, wanted in enumerate(row)):
+                return hint
+        return None
+
+    @staticmethod
+    def holds(hint: Expr, frame: Frame, lane: int) -> object:
+        try:
+            return ex.evaluate(hint, frame.env(lane))
+        except ex.MISTAKES:
+            return None
+
+    def stated(self, choice: Choice, branch: Branch, names: Names) -> Iterable[Expr]:
+        """The conditions of the spec that may decide a branch."""
+        values: list[tuple[tree.Value, Mapping[str, Expr]]] = []
+        if branch.condition is not None:
+            values.append((branch.condition, names.known))
+        for leaf in leaves(branch.body):
+            step = leaf.steps[0]
+            item = names.syntax.items.get((step.site[0], step.site[1]))
+            if isinstance(item, tree.Residual) and item.condition is not None:
+                values.append((item.condition, names.known))
+            if isinstance(step.member, Cell) and step.member.scope.definition is not None:
+                inner = {**self.substituted(leaf, step.member, names)}
+                if "it.channels" in names.known:
+                    inner["it.channels"] = names.known["it.channels"]
+                values += [(c, inner) for r in step.member.syntax.regions for c, _, _ in r.branches if c is not None]
+            break
+        for loop_count in _counts(branch.body, names.syntax):
+            values.append((loop_count, names.known))
+        frame = self.frame(choice.group)
+        ints = [Var(n) for n, v in frame.values.items() if all(map(ex.is_int, v))]
+        for value, known in values:
+            for flowing in [known.get("it.channels"), *ints]:
+                more = dict(known) if flowing is None else {**known, "it.channels": flowing}
+                found = ex.translate(value, more)
+                if found is not None:
+                    yield found
+                    yield Binary(">", found, Const(0))
+
+    def substituted(self, leaf: Leaf, cell: Cell, names: Names) -> Mapping[str, Expr]:
+        """The parameters of a called block as the call gives them."""
+        assert cell.scope.definition is not None
+        parameters = cell.scope.definition.syntax.parameters
+        known: dict[str, Expr] = {}
+        for parameter in parameters:
+            default = ex.translate(parameter.default, {}) if parameter.default is not None else None
+            if default is not None:
+                known[parameter.name.name] = default
+        for position, argument in enumerate(self.arguments(leaf.steps[0], names)):
+            name = argument.name or (parameters[position].name.name if position < len(parameters) else "")
+            found = ex.translate(argument.value, names.known)
+            if found is not None:
+                known[name] = found
+        return known
+
+    @staticmethod
+    def condition_name(choice: Choice) -> str:
+        leaf = next(leaves(choice.branches[0].body))
+        member = leaf.steps[0].member
+        if isinstance(member, Cell):
+            return (
+                f"with_{member.scope.name}" if member.scope.labelled and member.scope.name.isidentifier() else "whole"
+            )
+        return f"with_{member.operation.name}"
+
+    @staticmethod
+    def arguments(step: Step, names: Names) -> Sequence[tree.Argument]:
+        item = names.syntax.items.get((step.site[0], step.site[1]))
+        return item.arguments or () if isinstance(item, tree.Call) else ()
+
+
+def length(over: Expr) -> Expr:
+    """How many values a `for` goes over."""
+    match over:
+        case ex.Apply("range", (stop,)):
+            return stop
+        case ex.Apply("range", (start, stop)):
+            return ex.simplify(Binary("-", stop, start))
+    return ex.Apply("len", (over,))
+
+
+def _counts(body: Sequence[Entry], syntax: Syntax) -> Iterable[tree.Value]:
+    """The counts of the loops of a body that hold these entries: a loop of one round or none is a condition."""
+    first = body[0]
+    if isinstance(first, Leaf):
+        site = first.steps[0].site
+        for region in syntax.regions:
+            inside = region.span.start <= site[0] and site[1] <= region.span.end
+            if inside and isinstance(region.statement, tree.Repeat):
+                yield region.statement.count

@@ -1,0 +1,144 @@
+"""The PyTorch forms of the operations of a class, with their arguments as expressions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from archdsl.backends.torch_source import expressions as ex
+from archdsl.backends.torch_source.control import Control
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr
+from archdsl.backends.torch_source.fold import Leaf, Unlike
+from archdsl.backends.torch_source.plan import Made
+from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm, TorchForm
+
+PYTORCH_DEFAULTS: Mapping[str, object] = {
+    "stride": 1,
+    "padding": 0,
+    "output_padding": 0,
+    "dilation": 1,
+    "groups": 1,
+    "bias": True,
+    "padding_mode": "zeros",
+    "ceil_mode": False,
+    "count_include_pad": True,
+    "eps": 1e-5,
+    "momentum": 0.1,
+    "affine": True,
+    "track_running_stats": False,
+    "mode": "nearest",
+}
+"""What an argument is where an operation leaves it out, by its name in PyTorch."""
+
+ARGUMENT_NAMES: Mapping[str, Sequence[str]] = {
+    "Conv": ("in_channels", "out_channels", "kernel_size"),
+    "Linear": ("in_features", "out_features"),
+    "Pool": ("kernel_size",),
+    "Norm": ("num_features",),
+    "Dropout": ("p",),
+    "DropPath": ("p",),
+}
+"""What PyTorch calls the arguments that are given by position, by a part of the constructor's name."""
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Forms(Control):
+    """Brings the forms that a leaf has in different calls to one."""
+
+    def module(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr]) -> None:
+        forms = [s.form for s in leaf.steps]
+        first = forms[0]
+        assert isinstance(first, ModuleForm)
+        rows = self.rows(leaf)
+        names = argument_names(first.constructor)
+        resolved: dict[str | int, Expr] = {}
+        for key, row in rows.items():
+            name = key if isinstance(key, str) else (names[key] if key < len(names) else f"value{key + 1}")
+            more = hints
+            if key == "padding" and 2 in resolved:
+                more = [Binary("//", resolved[2], Const(2)), *hints]
+                if "dilation" in resolved:
+                    more = [resolved["dilation"], *more]
+            resolved[key] = self.resolve(row, leaf.group, more, name)
+        arguments: list[tuple[str | None, Expr]] = []
+        for key, expr in resolved.items():
+            if (
+                isinstance(key, str)
+                and isinstance(expr, Const)
+                and self.is_default(key, expr, resolved, first.constructor)
+            ):
+                continue
+            arguments.append((key if isinstance(key, str) else None, expr))
+        self.plan.made[leaf] = Made(first.constructor, arguments, label, first)
+
+    @staticmethod
+    def is_default(key: str, expr: Const, resolved: Mapping[str | int, Expr], constructor: str) -> bool:
+        if key == "stride" and "Pool" in constructor:
+            return expr == resolved.get(0)
+        return key in PYTORCH_DEFAULTS and ex.same(PYTORCH_DEFAULTS[key], expr.value)
+
+    def rows(self, leaf: Leaf) -> dict[str | int, list[object]]:
+        """The arguments of a leaf's forms by position or name, one value a lane. Raises Unlike where forms differ."""
+        forms = [s.form for s in leaf.steps]
+        first = forms[0]
+        for form in forms:
+            if form is first:
+                continue
+            if type(form) is not type(first) or _kind(form) != _kind(first):
+                self.unlike(leaf.group)
+        assert not isinstance(first, ParameterForm | None)
+        tables: list[dict[str | int, object]] = []
+        for form in forms:
+            assert isinstance(form, ModuleForm | FunctionForm)
+            tables.append({i if a.name is None else a.name: a.value for i, a in enumerate(form.arguments)})
+        keys = list(dict.fromkeys(k for t in tables for k in t))
+        if any(t.keys() != tables[0].keys() for t in tables):
+            order = list(PYTORCH_DEFAULTS)
+            keys.sort(key=lambda k: order.index(k) if k in order else -1)
+        found: dict[str | int, list[object]] = {}
+        for key in keys:
+            row = [t[key] if key in t else self.default(key, t, first) for t in tables]
+            found[key] = row
+        return found
+
+    def default(self, key: str | int, table: Mapping[str | int, object], form: TorchForm) -> object:
+        if isinstance(form, ModuleForm) and isinstance(key, str):
+            if key == "stride" and "Pool" in form.constructor:
+                return table[0]
+            if key in PYTORCH_DEFAULTS:
+                return PYTORCH_DEFAULTS[key]
+        raise Unlike
+
+    def function(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr]) -> None:
+        first = leaf.steps[0].form
+        assert isinstance(first, FunctionForm)
+        arguments: list[tuple[str | None, Expr]] = []
+        for key, row in self.rows(leaf).items():
+            if leaf.steps[0].sized and key == "size":
+                continue
+            arguments.append((str(key), self.resolve(row, leaf.group, hints, str(key))))
+        self.plan.made[leaf] = Made(first.template, arguments, label, first)
+
+    def weight(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr]) -> None:
+        forms = [s.form for s in leaf.steps]
+        first = forms[0]
+        assert isinstance(first, ParameterForm)
+        if any(not isinstance(f, ParameterForm) or f.template != first.template for f in forms):
+            self.unlike(leaf.group)
+        shapes = [f.shape for f in forms if isinstance(f, ParameterForm)]
+        size = self.resolve([s[0] for s in shapes], leaf.group, hints, "width")
+        fill = self.resolve([f.fill for f in forms if isinstance(f, ParameterForm)], leaf.group, hints, "init")
+        self.plan.made[leaf] = Made(first.template, [("size", size), ("fill", fill)], label, first)
+
+
+def argument_names(constructor: str) -> Sequence[str]:
+    return next((names for part, names in ARGUMENT_NAMES.items() if part in constructor), ())
+
+
+def _kind(form: TorchForm | None) -> object:
+    match form:
+        case ModuleForm():
+            return (form.constructor, form.helper, form.factory, form.frozen, repr(form.fill))
+        case FunctionForm():
+            return (form.template, form.helper, form.results)
+    return None

@@ -1,0 +1,163 @@
+"""Numbers that differ between the calls of a block, written as functions of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from archdsl.backends.torch_source import expressions as ex
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Frame, Var
+from archdsl.backends.torch_source.fold import Group, Irregular, Unlike
+from archdsl.backends.torch_source.plan import Parameter, Plan, Running
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Numbers:
+    """Finds the expression for each number of a class. `group` are its calls."""
+
+    plan: Plan
+    group: Group
+    frames: dict[Group, Frame] = field(default_factory=dict)
+    parameters: dict[str, Parameter] = field(default_factory=dict)
+    used: dict[str, None] = field(default_factory=dict)
+    """Parameters and variables of loops that some number takes."""
+    recent: list[Expr] = field(default_factory=list)
+    """What was found lately, which the next numbers often are, too."""
+    running: dict[str, Running] = field(default_factory=dict)
+    sources: dict[str, Expr] = field(default_factory=dict)
+    """What the variables of loops go over."""
+    own_hints: int = 0
+    """How many of the hints for a leaf stand in its call itself."""
+
+    def frame(self, group: Group) -> Frame:
+        if group not in self.frames:
+            assert group.around is not None
+            outer = self.frame(group.around)
+            values = {n: [v[a] for a in group.above] for n, v in outer.values.items()}
+            running = {n: [v[a] for a in group.above] for n, v in outer.running.items()}
+            self.frames[group] = Frame(group.count, values, running)
+        return self.frames[group]
+
+    def keep(self, expr: Expr) -> Expr:
+        names = list(ex.variables(expr))
+        for name in names:
+            self.used[name] = None
+            if name in self.sources:
+                self.keep(self.sources.pop(name))
+            if name in self.running and not self.running[name].used:
+                self.running[name].used = True
+                for part in (self.running[name].first, *self.running[name].after):
+                    if part is not None:
+                        self.keep(part)
+        if any("@" in name for name in names):
+            return expr
+        if not isinstance(expr, Const | Var) and expr not in self.recent:
+            self.recent = [expr, *self.recent[:15]]
+        return expr
+
+    def resolve(self, row: Sequence[object], group: Group, hints: Sequence[Expr], name: str) -> Expr:
+        """The expression for a number with these values, one a lane; a new parameter where there is no other way."""
+        still = [h for h in hints if not self.is_running(h)]
+        found = self.stated_here(row, group, still) or self.frame(group).find(row, still)
+        if found is None and group.loop is not None:
+            found = self.progression(row, group, 3)
+        if found is None:
+            found = next((h for h in hints if self.frame(group).agrees(h, row)), None)
+        if found is not None:
+            return self.keep(found)
+        if group.around is None:
+            return self.parameter(name, list(row))
+        return self.resolve_outside(row, group, hints, name)
+
+    def is_running(self, expr: Expr) -> bool:
+        return any(name in self.running for name in ex.variables(expr))
+
+    def stated_here(self, row: Sequence[object], group: Group, hints: Sequence[Expr]) -> Expr | None:
+        """What the spec says for a number that is the same in the calls that have it, but would not be in others."""
+        if group.around is None or group.loop is not None or not ex.constant(row) or Const(row[0]) in hints:
+            return None
+        varying = {n for n, v in self.frames[self.group].values.items() if not ex.constant(v)}
+        for hint in hints[: self.own_hints]:
+            if varying.intersection(ex.variables(hint)) and self.frame(group).agrees(hint, row):
+                return hint
+        return None
+
+    def resolve_outside(self, row: Sequence[object], group: Group, hints: Sequence[Expr], name: str) -> Expr:
+        """A number that depends on the call alone, or on the round of a loop by a table."""
+        by_lane: dict[int, object] = {}
+        for lane, value in enumerate(row):
+            if not ex.same(by_lane.setdefault(group.above[lane], value), value):
+                return self.column(row, group, name)
+        assert group.around is not None
+        fill = next(iter(by_lane.values()))
+        return self.resolve([by_lane.get(i, fill) for i in range(group.around.count)], group.around, hints, name)
+
+    def progression(self, row: Sequence[object], group: Group, least: int) -> Expr | None:
+        """a + b * index, where a and b depend on what is outside of the loop, and `least` rounds bear it out."""
+        loop = group.loop
+        assert loop is not None and group.around is not None
+        if not all(map(ex.is_int, row)) or max(loop.counts) < least:
+            return None
+        values: list[int] = [v for v in row if isinstance(v, int)]
+        starts: list[int] = []
+        slopes: list[int | None] = []
+        lane = 0
+        for count in loop.counts:
+            part = values[lane : lane + count]
+            lane += count
+            starts.append(part[0] if part else 0)
+            slopes.append(part[1] - part[0] if len(part) > 1 else None)
+            if any(v != part[0] + k * (slopes[-1] or 0) for k, v in enumerate(part)):
+                return None
+        known = [s for s in slopes if s is not None]
+        filled = [known[0] if s is None else s for s in slopes]
+        frame = self.frame(group.around)
+        start, slope = frame.find(starts, self.recent), frame.find(filled, self.recent)
+        if start is None or slope is None:
+            return None
+        found = ex.simplify(Binary("+", start, ex.simplify(Binary("*", self.plan.headings[loop].index, slope))))
+        return found if self.frame(group).agrees(found, row) else None
+
+    def column(self, row: Sequence[object], group: Group, name: str) -> Expr:
+        """A number that each round of a loop takes from a list. Raises Irregular where writing them out is plainer."""
+        loop = group.loop
+        assert group.around is not None
+        if loop is None:
+            self.unlike(group)
+            raise Unlike
+        if min(loop.counts) == max(loop.counts) and (loop.counts[0] < 6 or len(self.plan.headings[loop].columns) > 1):
+            raise Irregular(loop)
+        heading = self.plan.headings[loop]
+        tuples: list[tuple[object, ...]] = []
+        lane = 0
+        for count in loop.counts:
+            tuples.append(tuple(row[lane : lane + count]))
+            lane += count
+        if loop.group.around is None and loop.group.count == 1 and len(heading.names) > 0:
+            raise Irregular(loop)
+        over = self.resolve(tuples, group.around, [heading.over] if heading.over is not None else [], name + "s")
+        variable = Var(f"{name}@{id(loop)}.{len(heading.columns)}")
+        heading.columns.append((variable, over))
+        self.frame(group).values[variable.name] = list(row)
+        return self.keep(variable)
+
+    def parameter(self, name: str, values: list[object]) -> Expr:
+        """A parameter that the spec does not have."""
+        if not all(map(ex.plain, values)):
+            raise Unlike
+        base, number = name, 1
+        while name in self.parameters:
+            number += 1
+            name = f"{base}{number}"
+        self.parameters[name] = Parameter(name, values)
+        for group, frame in self.frames.items():
+            frame.values[name] = [values[group.out(i)] for i in range(group.count)]
+        return self.keep(Var(name))
+
+    @staticmethod
+    def unlike(group: Group) -> None:
+        while group.loop is None and group.around is not None:
+            group = group.around
+        if group.loop is not None:
+            raise Irregular(group.loop)
+        raise Unlike

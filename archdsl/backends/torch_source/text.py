@@ -1,0 +1,129 @@
+"""Pieces of generated text: helpers of the file, templates, paths, types, heads of loops."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Callable, Mapping, Sequence
+
+from archdsl.backends.torch_source.expressions import Expr
+from archdsl.backends.torch_source.plan import Heading
+
+FACTORY = '''class Factory(TypedDict, total=False):
+    """Where the parameters of a module are made, and of which type."""
+
+    device: torch.device | str | None
+    dtype: torch.dtype | None'''
+
+FILLED = '''def filled(module: nn.Module, frozen: bool = False, **numbers: list[Any]) -> nn.Module:
+    """The module with parameters that start from given numbers, frozen ones for good."""
+    for name, parameter in module.named_parameters():
+        if name in numbers:
+            parameter.data.copy_(torch.tensor(numbers[name]))
+        parameter.requires_grad_(not (frozen and (name in numbers or not numbers)))
+    return module'''
+
+MEMBER = '''def member(module: nn.Module, *path: str) -> nn.Module:
+    """A member whose name is also that of an attribute of every module."""
+    for name in path:
+        module = dict(module.named_children())[name]
+    return module'''
+
+
+def loop_header(heading: Heading, names: Mapping[str, str], text: Callable[[Expr], str]) -> str:
+    """`i in range(3)`: what stands behind `for`. `names` has the variables that the loop's body uses."""
+    targets: list[str] = []
+    overs: list[str] = []
+    if any(v.name in names for v in heading.names):
+        assert heading.over is not None
+        inner = [names.get(v.name, "_") for v in heading.names]
+        alone = len(inner) == 1 or (
+            heading.index.name not in names and not any(v.name in names for v, _ in heading.columns)
+        )
+        targets.append(", ".join(inner) if alone else f"({', '.join(inner)})")
+        overs.append(text(heading.over))
+    for variable, over in heading.columns:
+        if variable.name in names:
+            targets.append(names[variable.name])
+            overs.append(text(over))
+    index = names.get(heading.index.name)
+    if not targets:
+        return f"{index or '_'} in range({text(heading.count)})"
+    target = ", ".join(targets)
+    source = overs[0] if len(overs) == 1 else f"zip({', '.join(overs)})"
+    if index is None:
+        return f"{target} in {source}"
+    return f"{index}, {target if len(targets) == 1 else f'({target})'} in enumerate({source})"
+
+
+def fill(template: str, operands: Sequence[tuple[str, str]], values: Mapping[str, str]) -> str:
+    """A function's template with its tensors and arguments put in."""
+    found: list[str] = []
+    for text, name, _, _ in string.Formatter().parse(template):
+        found.append(text)
+        if name is None:
+            continue
+        if name == "all":
+            found.append(", ".join(operand for operand, _ in operands))
+        elif name.isdigit():
+            operand = operands[int(name)]
+            enclosed = (text.endswith("(") and template.endswith(")")) or template.startswith(("torch.", "F."))
+            found.append(operand[0] if enclosed else atom(operand))
+        else:
+            found.append(values[name])
+    if ":" in found and not all(found[i + d].replace("-", "").isalnum() for i in _where(found, ":") for d in (-1, 1)):
+        found = [" : " if part == ":" else part for part in found]
+    return "".join(found)
+
+
+def _where(parts: Sequence[str], wanted: str) -> list[int]:
+    return [i for i, part in enumerate(parts) if part == wanted]
+
+
+def atom(operand: tuple[str, str]) -> str:
+    return operand[0] if operand[1] == "atom" else f"({operand[0]})"
+
+
+def type_text(value: object) -> str:
+    match value:
+        case bool():
+            return "bool"
+        case int():
+            return "int"
+        case float():
+            return "float"
+        case str():
+            return "str"
+        case tuple():
+            kinds = list(dict.fromkeys(type_text(v) for v in value))
+            return f"tuple[{' | '.join(kinds) or 'int'}, ...]"
+    return "None"
+
+
+def split_dots(label: Sequence[str | Expr]) -> list[list[str | Expr]]:
+    """A path's pieces between its dots."""
+    pieces: list[list[str | Expr]] = [[]]
+    for part in label:
+        if not isinstance(part, str):
+            pieces[-1].append(part)
+            continue
+        first, *rest = part.split(".")
+        if first:
+            pieces[-1].append(first)
+        pieces += [[text] if text else [] for text in rest]
+    return pieces
+
+
+def joined(pieces: Sequence[Sequence[str | Expr]]) -> list[str | Expr]:
+    found: list[str | Expr] = []
+    for piece in pieces:
+        found += ["."] if found else []
+        found += piece
+    return found
+
+
+def lists(value: object) -> object:
+    return [lists(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+def type_name(text: str) -> str:
+    return text.partition("(")[0]
