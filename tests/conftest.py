@@ -1,6 +1,7 @@
 """Settings that all tests share."""
 
 import os
+import signal
 
 # Workers share the cores, so each computes on one; said before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,3 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def update(request: pytest.FixtureRequest) -> bool:
     """Whether expected outputs are to be rewritten rather than compared."""
     return bool(request.config.getoption("--update"))
+
+
+# A job in the background ignores Ctrl-C, and so would the programs that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
