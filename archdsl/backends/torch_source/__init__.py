@@ -2,8 +2,8 @@
 
 The way of `write_module`, a file each: `cells` every scope with its members in order; `fold` the calls of a block side
 by side, loops and conditions found again; `flow` what flows between their members; `classes` as few classes as these
-allow; `planner` what each member becomes, over `numbers`, `control` and `forms`; `constructor` and `forward` (its
-variables: `variables`) their text; `write` the class.
+allow; `planner` what each member becomes, over `numbers`, `control` and `forms`; `constructor` (over `writer`, `calls`
+and `members`) and `forward` (its variables: `variables`) their text; `write` the class.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from archdsl.augment.base import Companion
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.checks import size_checks
 from archdsl.backends.torch_source.classes import Classifier
-from archdsl.backends.torch_source.constructor import File
 from archdsl.backends.torch_source.exporting import dynamic_shapes
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.inplace import InPlace
@@ -25,6 +24,7 @@ from archdsl.backends.torch_source.names import RESERVED, camel, identifier, uni
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.text import FACTORY
 from archdsl.backends.torch_source.write import write_class
+from archdsl.backends.torch_source.writer import File
 from archdsl.graph import Graph, Tensor
 
 TAKEN = RESERVED | {

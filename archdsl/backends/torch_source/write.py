@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from archdsl.backends.torch_source import layout
-from archdsl.backends.torch_source.constructor import Constructor, File
+from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.expressions import literal
 from archdsl.backends.torch_source.forward import Forward
 from archdsl.backends.torch_source.plan import Parameter, Plan
 from archdsl.backends.torch_source.text import type_text
+from archdsl.backends.torch_source.writer import File
 
 
 def write_class(file: File, plan: Plan, is_model: bool) -> list[str]:

@@ -1,0 +1,167 @@
+"""The members of a generated class, one way or another under the names that the state_dict has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from archdsl.backends.torch_source import expressions as ex
+from archdsl.backends.torch_source import layout
+from archdsl.backends.torch_source.calls import Calls, attribute_base
+from archdsl.backends.torch_source.expressions import Expr, quoted
+from archdsl.backends.torch_source.fold import Leaf
+from archdsl.backends.torch_source.names import identifier, is_attribute, is_owned, unique
+from archdsl.backends.torch_source.plan import Made, is_labelled
+from archdsl.backends.torch_source.text import MEMBER, joined, split_dots, type_name
+from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
+
+
+@dataclass(slots=True, eq=False)
+class Members(Calls):
+    """Gives members to a class."""
+
+    taken: set[str] = field(default_factory=set)
+    """Attributes of the class."""
+    attributes: dict[Leaf, str] = field(default_factory=dict)
+    assigned: dict[str, str] = field(default_factory=dict)
+    """The class of what an attribute was set to."""
+    shared: dict[str, str] = field(default_factory=dict)
+    """Attributes of modules without weights, by what they are."""
+    by_path: set[Leaf] = field(default_factory=set)
+    """Members that are no attributes."""
+    holders: dict[str, str] = field(default_factory=dict)
+    """Modules that members with dots in their names stand in, by their path."""
+
+    def has_member(self, leaf: Leaf) -> bool:
+        made = self.plan.made[leaf]
+        return not isinstance(made.form, FunctionForm) and self.functional(leaf) is None
+
+    def functional(self, leaf: Leaf) -> str | None:
+        """The method of a tensor that stands for a module in `forward`, where that is the custom."""
+        made = self.plan.made[leaf]
+        plain = isinstance(made.form, ModuleForm) and made.form.constructor == "nn.Flatten" and not made.arguments
+        return "{0}.flatten(1)" if plain and self.plan.flow is not None and not is_labelled(leaf.steps[0]) else None
+
+    def member(self, leaf: Leaf, condition: str | None) -> None:
+        """One member: an attribute, or, where its name is none, a child of that name."""
+        made = self.plan.made[leaf]
+        if not self.has_member(leaf):
+            return
+        if isinstance(made.form, ParameterForm):
+            self.weight(leaf, made)
+            return
+        text = self.module(leaf)
+        if condition is not None:
+            text = f"{text} if {condition} else nn.Identity()"
+        label = made.name
+        if self.is_shared(leaf):
+            self.share(leaf, text)
+            return
+        if len(label) == 1 and isinstance(label[0], str) and is_attribute(label[0]):
+            if label[0] in self.assigned and self.assigned[label[0]] != type_name(text):
+                self.line(f"self.add_module({quoted(label[0])}, {text})")
+            else:
+                self.assigned[label[0]] = type_name(text)
+                self.line(f"self.{label[0]} = {text}")
+            self.attributes[leaf] = f"self.{label[0]}"
+        else:
+            self.child(leaf, label, text)
+
+    def share(self, leaf: Leaf, text: str) -> None:
+        """A member under any name: one for all that are alike, but in an nn.Sequential, which has an order."""
+        if self.plan.flow is None or text not in self.shared:
+            self.shared[text] = unique(attribute_base(leaf), self.taken)
+            self.taken.add(self.shared[text])
+            statement = f"self.{self.shared[text]} = {text}"
+            if self.plan.flow is None or self.depth == 8:
+                self.line(statement)
+            else:
+                added = layout.statement(statement, 8)
+                self.lines[self.before_block : self.before_block] = added
+                self.before_block += len(added)
+                self.moved += len(added)
+        self.attributes[leaf] = f"self.{self.shared[text]}"
+
+    def child(self, leaf: Leaf, label: list[str | Expr], text: str) -> None:
+        pieces = split_dots(label)
+        self.by_path.add(leaf)
+        self.add_child(self.holder(pieces[:-1]), pieces[-1], text)
+        self.attributes[leaf] = self.access(label, self.names)
+
+    def holder(self, pieces: Sequence[Sequence[str | Expr]]) -> str:
+        """The module that members with dots in their names stand in; made where it is not there yet."""
+        owner = "self"
+        for i, piece in enumerate(pieces, 1):
+            path = self.label_text(joined(pieces[:i]))
+            if path not in self.holders:
+                name = piece[0] if len(piece) == 1 else None
+                if owner.startswith("self") and isinstance(name, str) and is_attribute(name):
+                    self.holders[path] = f"{owner}.{name}"
+                    self.line(f"{owner}.{name} = nn.Module()")
+                else:
+                    self.holders[path] = unique(identifier("holder"), self.locals)
+                    self.locals.add(self.holders[path])
+                    self.line(f"{self.holders[path]} = nn.Module()")
+                    self.add_child(owner, list(piece), self.holders[path])
+            owner = self.holders[path]
+        return owner
+
+    def make_holders(self) -> None:
+        """Makes the holders that all rounds of a loop share before it."""
+        for made in self.plan.made.values():
+            pieces = split_dots(made.name)
+            for i in range(1, len(pieces)):
+                if all(isinstance(p, str) for piece in pieces[:i] for p in piece):
+                    self.holder(pieces[:i])
+
+    def add_child(self, owner: str, name: list[str | Expr], text: str) -> None:
+        if len(name) == 1 and isinstance(name[0], str) and is_owned(name[0]):
+            self.line(f"{owner}._modules[{quoted(name[0])}] = {text}")
+        else:
+            self.line(f"{owner}.add_module({self.label_text(name)}, {text})")
+
+    def access(self, label: Sequence[str | Expr], names: Mapping[str, str], is_parameter: bool = False) -> str:
+        """A member whose name is no attribute."""
+        pieces = split_dots(label)
+        if not any(len(p) == 1 and isinstance(p[0], str) and is_owned(p[0]) for p in pieces):
+            return f"self.get_{'parameter' if is_parameter else 'submodule'}({self.label_text(label, names)})"
+        path = pieces[:-1] if is_parameter else pieces
+        owner = "self"
+        if path:
+            self.file.helper(MEMBER)
+            owner = f"member(self, {', '.join(self.label_text(p, names) for p in path)})"
+        if not is_parameter:
+            return owner
+        return f"dict({owner}.named_parameters(recurse=False))[{self.label_text(pieces[-1], names)}]"
+
+    def label_text(self, label: Sequence[str | Expr], names: Mapping[str, str] | None = None) -> str:
+        """A path as a string, or an f-string where a loop or a parameter numbers it."""
+        if all(isinstance(p, str) for p in label):
+            return quoted("".join(p for p in label if isinstance(p, str)))
+        write = self.names if names is None else names
+        if len(label) == 1 and not isinstance(label[0], str):
+            return f"str({ex.write(label[0], write)})"
+        parts = [p if isinstance(p, str) else "{" + ex.write(p, write) + "}" for p in label]
+        return f'f"{"".join(parts)}"'
+
+    def weight(self, leaf: Leaf, made: Made) -> None:
+        assert isinstance(made.form, ParameterForm)
+        given = dict(made.arguments)
+        size, fill = self.text(given["size"]), self.text(given["fill"])
+        self.file.imports.add("torch")
+        made_of = {"1.0": f"torch.ones({size}, **kw)", "0.0": f"torch.zeros({size}, **kw)"}
+        value = f"nn.Parameter({made_of.get(fill, f'torch.full(({size},), {fill}, **kw)')})"
+        label = made.name
+        if len(label) == 1 and isinstance(label[0], str) and is_attribute(label[0]):
+            self.line(f"self.{label[0]} = {value}")
+            self.attributes[leaf] = f"self.{label[0]}"
+            return
+        pieces = split_dots(label)
+        owner = self.holder(pieces[:-1])
+        self.by_path.add(leaf)
+        name = pieces[-1]
+        if len(name) == 1 and isinstance(name[0], str) and is_owned(name[0]):
+            self.line(f"{owner}._parameters[{quoted(name[0])}] = {value}")
+        else:
+            self.line(f"{owner}.register_parameter({self.label_text(name)}, {value})")
+        self.attributes[leaf] = self.access(label, self.names, True)

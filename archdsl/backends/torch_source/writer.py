@@ -1,0 +1,181 @@
+"""What the classes of a generated file share, and the lines of a constructor: statements, loops and their variables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from archdsl.backends.torch_source import expressions as ex
+from archdsl.backends.torch_source import layout
+from archdsl.backends.torch_source.checks import SizeCheck
+from archdsl.backends.torch_source.expressions import Expr, Var
+from archdsl.backends.torch_source.flow import Value
+from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
+from archdsl.backends.torch_source.inplace import InPlace
+from archdsl.backends.torch_source.names import identifier, unique
+from archdsl.backends.torch_source.plan import Made, Plan, Running, is_labelled
+from archdsl.backends.torch_source.text import loop_header
+from archdsl.graph import Graph
+from archdsl.ops.base import ModuleForm
+
+
+@dataclass(slots=True, eq=False)
+class File:
+    """What the whole file shares: its imports, helpers, and the names of its classes."""
+
+    graph: Graph
+    inplace: InPlace
+    sizes: Callable[[Value], str]
+    checks: list[SizeCheck]
+    imports: set[str] = field(default_factory=set)
+    helpers: dict[str, str] = field(default_factory=dict)
+    names: dict[Plan, str] = field(default_factory=dict)
+    output_class: str = ""
+    factories: dict[Plan, bool] = field(default_factory=dict)
+    """Whether a class takes device= and dtype=."""
+
+    def helper(self, source: str) -> None:
+        """Takes the definitions of a helper, each once for the file."""
+        for definition in source.strip("\n").split("\n\n\n"):
+            self.helpers[definition] = definition
+
+
+@dataclass(slots=True, eq=False)
+class Writer:
+    """Writes statements of a constructor, and names its variables."""
+
+    file: File
+    plan: Plan
+    is_model: bool
+    factory: bool = False
+    """Whether the class takes device= and dtype=."""
+    names: dict[str, str] = field(default_factory=dict)
+    """What a parameter or a variable of a loop is called."""
+    locals: set[str] = field(default_factory=set)
+    """All names of variables."""
+    aliases: dict[Expr, str] = field(default_factory=dict)
+    """Expressions that have a variable of their own."""
+    late: set[str] = field(default_factory=set)
+    """Variables that change on the way."""
+    late_names: set[str] = field(default_factory=set)
+    lines: list[str] = field(default_factory=list)
+    depth: int = 8
+    before_block: int = 0
+    """Where in the lines the outermost open block begins."""
+    moved: int = 0
+    """How many lines were put before an open block."""
+
+    def line(self, text: str) -> None:
+        self.lines += layout.statement(text, self.depth)
+
+    def head(self, text: str) -> None:
+        if self.depth == 8 and not text.startswith("el"):
+            self.before_block = len(self.lines)
+        self.lines += layout.header(text, self.depth)
+        self.depth += 4
+
+    def text(self, expr: Expr) -> str:
+        return ex.write(expr, self.names, self.aliases)
+
+    # ------------------------------------------------------------ loops
+
+    def enter(self, loop: Loop) -> None:
+        """The head of a loop of the constructor, and before it the number that runs through it."""
+        running = self.plan.headings[loop].running
+        if running is not None and running.used:
+            assert running.first is not None
+            first = running.first
+            if isinstance(first, Var) and first.name in self.late_names:
+                self.names[running.variable.name] = self.names[first.name]
+            else:
+                self.name_running(running, "in_channels")
+                self.line(f"{self.names[running.variable.name]} = {self.text(first)}")
+            self.late_names.add(running.variable.name)
+        self.head(f"for {self.loop_head(loop)}:")
+
+    def leave(self, loop: Loop) -> None:
+        running = self.plan.headings[loop].running
+        if running is not None and running.used and not self.counted_within(loop, running):
+            assert running.after[0] is not None
+            self.line(f"{self.names[running.variable.name]} = {self.text(running.after[0])}")
+        self.depth -= 4
+
+    def counted_within(self, loop: Loop, running: Running) -> bool:
+        """Whether a loop inside leaves the number as it is to be."""
+        for inner in loops(loop.body):
+            other = self.plan.headings[inner].running
+            if other is not None and other.used and other.after == running.after and min(inner.counts) > 0:
+                return self.names[other.variable.name] == self.names[running.variable.name]
+        return False
+
+    def loop_head(self, loop: Loop) -> str:
+        """What stands behind `for`; the loop's variables get names."""
+        heading = self.plan.headings[loop]
+        used = self.used_in(loop)
+        own = [heading.index, *heading.names, *[v for v, _ in heading.columns]]
+        for variable in own:
+            if variable.name in used:
+                self.name_variable(variable, "i" if variable is heading.index else variable.name.split("@")[0])
+        return loop_header(heading, {v.name: self.names[v.name] for v in own if v.name in used}, self.text)
+
+    def used_in(self, loop: Loop) -> set[str]:
+        """The variables that the members in a loop take."""
+        found: set[str] = set()
+        for leaf in leaves(loop.body, inside=True):
+            made = self.plan.made[leaf]
+            for _, expr in made.arguments:
+                found.update(ex.variables(expr))
+            for piece in made.name:
+                if not isinstance(piece, str) and not self.is_shared(leaf):
+                    found.update(ex.variables(piece))
+        for choice in choices(loop.body):
+            for condition in self.plan.conditions[choice]:
+                found.update(ex.variables(condition))
+        for inner in loops(loop.body):
+            heading = self.plan.headings[inner]
+            for expr in (
+                heading.count,
+                *([heading.over] if heading.over is not None else []),
+                *[e for _, e in heading.columns],
+            ):
+                found.update(ex.variables(expr))
+        return found
+
+    def name_variable(self, variable: Var, base: str) -> None:
+        if variable.name in self.names:
+            return
+        if base == "i":
+            name = next((n for n in "ijklmn" if n not in self.locals), None) or unique("i", self.locals)
+        else:
+            name = unique(identifier(base), self.locals)
+        self.names[variable.name] = name
+        self.locals.add(name)
+
+    def name_running(self, running: Running, name: str) -> None:
+        found = unique(name, self.locals)
+        self.locals.add(found)
+        self.late.add(found)
+        self.names[running.variable.name] = found
+
+    @property
+    def running_names(self) -> set[str]:
+        return {r.variable.name for found in self.plan.running.values() for r in found}
+
+    def is_shared(self, leaf: Leaf) -> bool:
+        """Whether the member may have any name, and be one with others like it."""
+        made = self.plan.made[leaf]
+        if not made.name:
+            return True
+        if self.plan.flow is None and leaf.group.in_loop:
+            return False
+        return not (is_labelled(leaf.steps[0]) or weighty(made) or self.in_round(leaf))
+
+    def in_round(self, leaf: Leaf) -> bool:
+        """Whether a member differs from round to round of a loop."""
+        used = {n for _, e in self.plan.made[leaf].arguments for n in ex.variables(e)}
+        return any("@" in name for name in used)
+
+
+def weighty(made: Made) -> bool:
+    form = made.form
+    return not isinstance(form, ModuleForm) or form.factory
