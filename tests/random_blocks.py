@@ -69,6 +69,10 @@ class Writer:
             where = random.choice(["", f" if {self.condition(numbers)}"])
             return f"residual{where} {{ conv(it.channels, 3){random.choice([' -> relu', ' -> batchnorm'])} }}"
         if roll < 0.58:
+            if blocks and random.random() < 0.6:
+                block, count = random.choice(blocks)
+                call = f"{self.label(loop)}{block}({', '.join(self.number(numbers) for _ in range(count))})"
+                return f"dense {{ {call} }}"
             return f"dense {{ conv({self.number(numbers)}, 3) -> relu }}"
         if roll < 0.7:
             text = f"if {self.condition(numbers)} {{ {self.statements(numbers, blocks, depth + 1, loop)} }}"

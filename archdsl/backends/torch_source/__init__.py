@@ -9,8 +9,10 @@ and `members`) and `forward` (its variables: `variables`) their text; `write` th
 from __future__ import annotations
 
 import hashlib
+import io
 import keyword
-import re
+import tokenize
+from collections.abc import Mapping, Sequence
 
 from archdsl import __version__, dims
 from archdsl.augment.base import Companion
@@ -26,25 +28,27 @@ from archdsl.backends.torch_source.text import FACTORY
 from archdsl.backends.torch_source.write import write_class
 from archdsl.backends.torch_source.writer import File
 from archdsl.graph import Graph, Tensor
+from archdsl.recompute import NOTHING, Recompute
 
-TAKEN = RESERVED | {
-    "Factory",
-    "TypedDict",
-    "Unpack",
-    "Any",
-    "NamedTuple",
-    "OrderedDict",
-    "filled",
-    "member",
-    "dynamic_shapes",
+STANDARD: Mapping[str, Sequence[str]] = {
+    "collections": ("OrderedDict",),
+    "collections.abc": ("Callable", "Iterator"),
+    "contextlib": ("contextmanager", "nullcontext"),
+    "functools": ("wraps",),
+    "typing": ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack"),
 }
+"""What a file may import from the standard library."""
+
+TAKEN = RESERVED.union(
+    {"Factory", "filled", "member", "dynamic_shapes", "checkpoint", "recomputed", "counted_before"}, *STANDARD.values()
+)
 
 
-def write_module(graph: Graph, companion: Companion | None = None) -> str:
+def write_module(graph: Graph, companion: Companion | None = None, recompute: Recompute = NOTHING) -> str:
     """The source of a checked network's module, with what stands beside it. The same network gives the same bytes."""
-    plans = Classifier(graph).run()
+    plans = Classifier(graph, recompute.scopes).run()
     check_functions, checks = size_checks(graph)
-    file = File(graph, InPlace.of(graph), lambda value: _size(graph, value), checks)
+    file = File(graph, InPlace.of(graph, recompute.scopes), recompute, lambda value: _size(graph, value), checks)
     taken = set(TAKEN | companion.names) if companion else set(TAKEN)
     taken |= {c.function for c in checks}
     for plan in [plans[-1], *plans[:-1]]:
@@ -91,19 +95,17 @@ def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
 
 def _imports(file: File, body: str, companion: Companion | None) -> list[str]:
     lines: list[str] = []
-    if re.search(r"\bOrderedDict\(", body):
-        lines.append("from collections import OrderedDict")
-    if companion:
-        lines += ["from collections.abc import Iterator", "from contextlib import contextmanager"]
-    typing = [n for n in ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack") if re.search(rf"\b{n}\b", body)]
-    if typing:
-        lines.append(f"from typing import {', '.join(typing)}")
+    used = {t.string for t in tokenize.generate_tokens(io.StringIO(body).readline) if t.type == tokenize.NAME}
+    for module, names in STANDARD.items():
+        found = [n for n in names if n in used]
+        lines += [f"from {module} import {', '.join(found)}"] if found else []
     lines += [""] if lines else []
-    if re.search(r"\btorch\.", body):
+    if "torch" in used:
         lines.append("import torch")
-    if re.search(r"\bF\.", body):
+    if "F" in used:
         lines.append("import torch.nn.functional as F")
-    lines.append("from torch import Tensor, nn" if re.search(r"\bTensor\b", body) else "from torch import nn")
+    lines.append("from torch import Tensor, nn" if "Tensor" in used else "from torch import nn")
+    lines += ["from torch.utils.checkpoint import checkpoint"] if "recomputed" in used else []
     return lines
 
 

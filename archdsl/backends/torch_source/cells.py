@@ -6,7 +6,7 @@ side, and loops and conditions are found again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -48,6 +48,8 @@ class Cell:
     steps: list[Step] = field(default_factory=list)
     height: int = 0
     chain: bool = False
+    recomputed: bool = False
+    """Whether its activations are not kept for the backward pass."""
     arguments: dict[str, object] = field(default_factory=dict)
     """The values that the constructor of its class takes, once the class is known."""
 
@@ -133,8 +135,8 @@ class Syntax:
 # ---------------------------------------------------------------- from the graph
 
 
-def cells(graph: Graph) -> tuple[list[Cell], Mapping[Node, Tensor]]:
-    """A cell for every scope, inner before outer; and for nodes that take the size of another tensor, which."""
+def cells(graph: Graph, recomputed: Collection[Scope] = ()) -> list[Cell]:
+    """A cell for every scope, inner before outer."""
     references = size_references(graph)
     inflow, outflow = borders(graph, references)
     found: dict[Scope, Cell] = {}
@@ -144,11 +146,14 @@ def cells(graph: Graph) -> tuple[list[Cell], Mapping[Node, Tensor]]:
         key, body = _body(scope, found)
         if key not in syntaxes:
             syntaxes[key] = Syntax.of(body)
-        found[scope] = Cell(scope, key, syntaxes[key], found[scope.parent] if scope.parent is not None else None)
+        cell = Cell(scope, key, syntaxes[key], found[scope.parent] if scope.parent is not None else None)
+        if scope in recomputed:
+            cell.key, cell.recomputed = ("recomputed", key), True
+        found[scope] = cell
     forms: dict[object, TorchForm] = {}
     for scope in reversed(scopes):
         _fill(found[scope], found, graph, inflow[scope], outflow[scope], references, forms)
-    return [found[s] for s in reversed(scopes)], references
+    return [found[s] for s in reversed(scopes)]
 
 
 def _body(scope: Scope, found: Mapping[Scope, Cell]) -> tuple[object, tree.Block | tree.Model | tree.Item]:

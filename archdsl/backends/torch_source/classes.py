@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -13,7 +13,7 @@ from archdsl.backends.torch_source.fold import Entry, Folder, Group, Irregular, 
 from archdsl.backends.torch_source.names import is_attribute
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.planner import Planner
-from archdsl.graph import Graph, Tensor
+from archdsl.graph import Graph, Scope, Tensor
 from archdsl.ops.base import FunctionForm, ModuleForm
 
 SHORT = 4
@@ -33,6 +33,7 @@ class Classifier:
     """Finds the plans of a graph's classes, inner ones before those that use them; the model's comes last."""
 
     graph: Graph
+    recomputed: Collection[Scope] = ()
     groups: dict[object, list[Cell]] = field(default_factory=dict)
     inline: set[object] = field(default_factory=set)
     flat: set[object] = field(default_factory=set)
@@ -41,7 +42,7 @@ class Classifier:
     found: list[Plan] = field(default_factory=list)
 
     def run(self) -> list[Plan]:
-        inner_first, _ = cells(self.graph)
+        inner_first = cells(self.graph, self.recomputed)
         for cell in inner_first:
             self.groups.setdefault(cell.key, []).append(cell)
         uses = nx.DiGraph()
@@ -67,7 +68,7 @@ class Classifier:
     def is_inline(self, calls: Sequence[Cell], parents: Mapping[Cell, tuple[Cell, Step]]) -> bool:
         """Whether a scope stands as an nn.Sequential in the class around it, without a class of its own."""
         first = calls[0]
-        if first.scope.kind == "model" or not all(c.chain for c in calls):
+        if first.scope.kind == "model" or first.recomputed or not all(c.chain for c in calls):
             return False
         above = [parents[c] for c in calls]
         if first.scope.kind == "block":

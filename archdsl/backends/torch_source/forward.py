@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source import layout
-from archdsl.backends.torch_source.cells import Step
+from archdsl.backends.torch_source.cells import Cell, Step
 from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.expressions import Expr, Var, quoted
 from archdsl.backends.torch_source.flow import Call, Value
@@ -47,20 +47,45 @@ class Forward:
             self.variable_label,
             frozenset({*RESERVED, *made.file.names.values()}),
             names,
+            self.appends,
             self.training_values(),
             self.output_names(),
         ).run()
-        signature = ", ".join(["self", *[f"{n}: Tensor" for n in names]])
+        parts = self.features_line(names[0])
+        signature = ", ".join(["self", *[f"{n}: Tensor" for n in (["*features"] if parts else names)]])
         head = layout.header(f"def forward({signature}) -> {self.result_type()}:", 4)
-        return [*head, *self.check_lines(names), *self.body(set(names))]
+        return [*self.decorator(), *head, *self.check_lines(names), *parts, *self.body(set(names))]
+
+    def decorator(self) -> list[str]:
+        return ["    @recomputed"] if self.recomputed else []
+
+    @property
+    def recomputed(self) -> bool:
+        return self.constructor.plan.cells[0].recomputed
+
+    def features_line(self, name: str) -> list[str]:
+        """Where the body of a dense connection puts the features together that flow in one by one."""
+        grows = self.recomputed and self.constructor.file.recompute.grown
+        return [f"        {name} = torch.cat(features, 1)"] if grows else []
+
+    def appends(self, call: Call) -> bool | None:
+        """Whether a concat adds to a list of features that nothing reads any more behind it; None for other calls."""
+        file = self.constructor.file
+        nodes = [s.member for s in call.leaf.steps]
+        if not all(n in file.recompute.grown for n in nodes):
+            return None
+        return all(isinstance(n, Node) and file.inplace.last_reader[n.inputs[0]] == n.id for n in nodes)
 
     def of_sequence(self) -> list[str]:
         """That of a model that is an nn.Sequential, where it has to check its input."""
         checks = self.check_lines(["input"])
-        if not checks:
+        parts = self.features_line("x")
+        if not (checks or self.recomputed):
             return []
-        lines = ["    def forward(self, input: Tensor) -> Tensor:", *checks]
-        return [*lines, "        for layer in self:", "            input = layer(input)", "        return input"]
+        name = "x" if parts else "input"
+        signature = "*features" if parts else name
+        lines = [*self.decorator(), f"    def forward(self, {signature}: Tensor) -> Tensor:", *checks, *parts]
+        return [*lines, "        for layer in self:", f"            {name} = layer({name})", f"        return {name}"]
 
     def check_lines(self, names: Sequence[str]) -> list[str]:
         """The calls that check the sizes of the model's input."""
@@ -220,15 +245,20 @@ class Forward:
         assert flow is not None
         names = self.composed.names
         if not self.constructor.is_model or len(self.constructor.file.graph.outputs) < 2:
-            return [names[v] for v in flow.outputs]
+            return [self.whole(v, names[v]) for v in flow.outputs]
         values = dict(zip(self.constructor.plan.cells[0].outputs, flow.outputs, strict=True))
         guarded = {v for s in self.composed.statements if isinstance(s, Training) for v in s.values}
         found: list[str] = []
         for output in self.constructor.file.graph.outputs:
             value = values[output.tensor]
             alone = output.training and value not in guarded
-            found.append(f"{names[value]} if self.training else None" if alone else names[value])
+            text = self.whole(value, names[value])
+            found.append(f"{text} if self.training else None" if alone else text)
         return found
+
+    def whole(self, value: Value, text: str) -> str:
+        """A tensor, put together where it is a list of features."""
+        return f"torch.cat({text}, 1)" if value in self.composed.lists else text
 
     def annotate(self, name: str) -> None:
         """Says the type of a variable where it is first set, for type checkers: modules return Any."""
@@ -276,7 +306,8 @@ class Forward:
                 self.line(f"{targets} = {text}", statement)
             case Copy():
                 targets = ", ".join(names[v] for v in statement.targets)
-                self.line(f"{targets} = {', '.join(names[v] for v in statement.sources)}", statement)
+                pairs = zip(statement.targets, statement.sources, strict=True)
+                self.line(f"{targets} = {', '.join(self.copied(a, b) for a, b in pairs)}", statement)
             case When():
                 self.condition(statement)
             case Training():
@@ -299,12 +330,20 @@ class Forward:
 
     def expression(self, statement: Assign) -> tuple[str, str]:
         names = self.composed.names
+        appends = self.appends(statement.call)
         operands: list[tuple[str, str]] = []
-        for value in statement.call.inputs:
-            if value in statement.nested:
-                operands.append(self.expression(statement.nested[value]))
-            else:
-                operands.append((names[value], "atom"))
+        for position, value in enumerate(statement.call.inputs):
+            nested = statement.nested.get(value)
+            operand = (names[value], "atom") if nested is None else self.expression(nested)
+            if value in self.composed.lists and (appends is None or position):
+                text = operand[0]
+                operand = (f"*{text}" if self.takes_features(statement.call) else self.whole(value, text), "atom")
+            operands.append(operand)
+        if appends is not None:
+            (features, _), (new, _) = operands
+            if statement.grows is not None:
+                return f"{features}.append({new})", "atom"
+            return f"[{'*' if statement.call.inputs[0] in self.composed.lists else ''}{features}, {new}]", "atom"
         if statement.grows is not None:
             at = statement.call.inputs.index(statement.grows)
             form = self.constructor.plan.made[statement.call.leaf].form
@@ -313,6 +352,17 @@ class Forward:
             other = operands[1 - at]
             return f"{operands[at][0]} {sign} {other[0]}", "sum"
         return self.call_parts(statement.call, operands)
+
+    def copied(self, target: Value, source: Value) -> str:
+        name = self.composed.names[source]
+        if target in self.composed.lists:
+            return f"[{'*' if source in self.composed.lists else ''}{name}]"
+        return self.whole(source, name)
+
+    def takes_features(self, call: Call) -> bool:
+        """Whether a member takes the features that a dense connection has gathered one by one."""
+        member = call.leaf.steps[0].member
+        return isinstance(member, Cell) and member.recomputed and bool(self.constructor.file.recompute.grown)
 
     def condition(self, statement: When) -> None:
         choice = statement.decision.choice

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from archdsl.backends.torch_source.flow import Call, Value
 from archdsl.backends.torch_source.fold import Leaf
-from archdsl.graph import Graph, Node, Tensor
+from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import FunctionForm
+from archdsl.recompute import inflow
 
 FRESH = frozenset(
     [
@@ -46,12 +48,17 @@ BY_RESULT = frozenset({"relu", "relu6", "leaky_relu", "elu", "selu"})
 class InPlace:
     graph: Graph
     readers: Counter[Tensor]
+    last_reader: dict[Tensor, int]
 
     @staticmethod
-    def of(graph: Graph) -> InPlace:
+    def of(graph: Graph, recomputed: Iterable[Scope] = ()) -> InPlace:
         readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
         readers.update(o.tensor for o in graph.outputs)
-        return InPlace(graph, readers)
+        for scope in recomputed:  # it reads what flows in once more
+            readers.update(inflow(scope))
+        last_reader = {t: node.id for node in graph.nodes() for t in node.inputs}
+        last_reader.update((o.tensor, len(graph)) for o in graph.outputs)
+        return InPlace(graph, readers, last_reader)
 
     def is_free(self, tensor: Tensor) -> bool:
         """Whether the one reader of a tensor may overwrite it."""

@@ -81,6 +81,8 @@ class Layout:
 
     statements: list[Statement]
     names: dict[Value, str]
+    lists: set[Value] = field(default_factory=set)
+    """Values that are lists of features."""
 
 
 @dataclass(slots=True, eq=False)
@@ -94,6 +96,8 @@ class Composer:
     label: Callable[[Call], str | None]
     reserved: frozenset[str]
     input_names: Sequence[str]
+    appends: Callable[[Call], bool | None] = lambda call: None
+    """Whether a call adds a part to a list of features: in place, or in a new list; None for any other call."""
     training: Sequence[Value] = ()
     """Outputs that only a module in training gives."""
     output_names: Sequence[str | None] = ()
@@ -103,16 +107,37 @@ class Composer:
     joined: dict[Value, list[Value]] = field(default_factory=dict)
     preferred: dict[Value, list[Value]] = field(default_factory=dict)
     labels: dict[Value, str] = field(default_factory=dict)
+    lists: set[Value] = field(default_factory=set)
+    """Values that are lists of features, put together where they are read."""
     loops: list[dict[Value, None]] = field(default_factory=list)
     clock: int = 0
 
     def run(self) -> Layout:
+        self.find_lists(self.flow.actions)
         statements = self.compose_all()
         self.measure_flow(statements)
         self.share(statements)
         statements = self.with_copies(statements)
         self.measure_flow(statements)
-        return Layout(statements, self.allocate())
+        return Layout(statements, self.allocate(), self.lists)
+
+    def find_lists(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            match action:
+                case Call():
+                    if self.appends(action) is not None:
+                        self.lists.update(action.outputs)
+                case Decision():
+                    for branch in action.branches:
+                        self.find_lists(branch)
+                    for join in action.joins:
+                        if all(v in self.lists for v in (*join.branches, join.passed) if v is not None):
+                            self.lists.add(join.value)
+                case Rounds():
+                    self.find_lists(action.body)
+                    for carried in action.carried:
+                        if carried.after in self.lists:
+                            self.lists.update(v for v in (carried.value, carried.final) if v is not None)
 
     # ------------------------------------------------------------ statements
 
@@ -152,7 +177,8 @@ class Composer:
 
     def assign(self, call: Call, found: list[Statement], makers: dict[Value, Assign]) -> Assign:
         """A statement for a call, with those before it that it alone needs nested in it, as far as it stays short."""
-        assign = Assign(call, length=self.length(call), line=self.line(call), grows=self.grows(call))
+        grows = call.inputs[0] if self.appends(call) and call.inputs[0] in self.lists else self.grows(call)
+        assign = Assign(call, length=self.length(call), line=self.line(call), grows=grows)
         for value in reversed(call.inputs):
             inner = makers.get(value)
             if inner is None or inner.grows is not None or value is assign.grows or value.uses != 1:
@@ -267,7 +293,7 @@ class Composer:
 
     def unite(self, a: Value, b: Value) -> None:
         a, b = self.root(a), self.root(b)
-        if a is not b:
+        if a is not b and (a in self.lists) is (b in self.lists):
             self.roots[b] = a
             self.joined.setdefault(a, [a]).extend(self.joined.pop(b, [b]))
 
@@ -380,6 +406,9 @@ class Composer:
             if root in names:
                 continue
             span = variables[root]
+            if root in self.lists:
+                take(root, unique("features", {*busy, *self.reserved}))
+                continue
             wishes: list[str] = []
             output_name = named.get(root)
             if output_name is not None:

@@ -7,7 +7,7 @@ from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.expressions import literal
 from archdsl.backends.torch_source.forward import Forward
 from archdsl.backends.torch_source.plan import Parameter, Plan
-from archdsl.backends.torch_source.text import type_text
+from archdsl.backends.torch_source.text import recomputing, type_text
 from archdsl.backends.torch_source.writer import File
 
 
@@ -20,6 +20,8 @@ def write_class(file: File, plan: Plan, is_model: bool) -> list[str]:
     made.run()
     forward = Forward(made).run()
     made.store()
+    if plan.cells[0].recomputed:
+        file.helper(recomputing(counts(file)))
     lines = [f"class {file.names[plan]}({'nn.Sequential' if plan.flow is None else 'nn.Module'}):"]
     if plan.doc:
         lines += layout.docstring(plan.doc, 4)
@@ -27,6 +29,13 @@ def write_class(file: File, plan: Plan, is_model: bool) -> list[str]:
     if made.lines == ["        super().__init__()"] and not plan.parameters and not made.factory:
         return lines + forward
     return [*lines, *signature(made), *made.lines, *([""] if forward else []), *forward]
+
+
+def counts(file: File) -> bool:
+    """Whether something that is computed a second time keeps statistics of what it has seen."""
+    graph = file.graph
+    nodes = [node for scope in file.recompute.scopes for node in scope.nodes()]
+    return any(w.buffer for node in nodes for w in node.operation.weights(graph.shapes(node.inputs)))
 
 
 def signature(made: Constructor) -> list[str]:

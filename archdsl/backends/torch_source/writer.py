@@ -17,6 +17,7 @@ from archdsl.backends.torch_source.plan import Made, Plan, Running, is_labelled
 from archdsl.backends.torch_source.text import loop_header
 from archdsl.graph import Graph
 from archdsl.ops.base import ModuleForm
+from archdsl.recompute import Recompute
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +26,7 @@ class File:
 
     graph: Graph
     inplace: InPlace
+    recompute: Recompute
     sizes: Callable[[Value], str]
     checks: list[SizeCheck]
     imports: set[str] = field(default_factory=set)
