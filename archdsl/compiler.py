@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # torch is imported by load() alone
     from archdsl.augment.base import Companion, Pipeline
     from archdsl.backends.diagram import Diagram
     from archdsl.compare import Comparison
+    from archdsl.recompute import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +84,17 @@ def roomy() -> Iterator[None]:
         raise SpecError([Diagnostic(error.code, error.message)]) from None
 
 
-def build(graph: Graph) -> str:
-    """The source of a standalone PyTorch module."""
+def build(graph: Graph, *, recompute: Mode = "none") -> str:
+    """The source of a standalone PyTorch module.
+
+    `recompute` says which activations a training step computes a second time instead of keeping them: `none`, those of
+    the bodies of `dense` connections, or of calls of `blocks`. Raises SpecError where a network has no such.
+    """
     from archdsl.backends.torch_source import write_module  # only where a module is wanted
+    from archdsl.recompute import recompute as choose
 
     with roomy():
-        return write_module(graph, _companion(graph))
+        return write_module(graph, _companion(graph), choose(graph, recompute))
 
 
 def _companion(graph: Graph) -> Companion | None:
@@ -132,16 +138,17 @@ def load(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     weights: str | Path | None = None,
+    recompute: Mode = "none",
     limits: Limits | None = None,
     **values: object,
 ) -> torch.nn.Module:
-    """The network as a module, made by running the very text that `build` gives.
+    """The network as a module, made by running the very text that `build` gives, for the same `recompute`.
 
     `weights` is a state_dict in a .safetensors or .pth file: what fits of it by key and shape is loaded, and a warning
     tells the rest. Raises SpecError, OSError, and WeightsError where the file has nothing that fits.
     """
     graph = check(spec, limits=limits, **values)
-    network = instantiate(graph, device=device, dtype=dtype)
+    network = instantiate(graph, device=device, dtype=dtype, recompute=recompute)
     if weights is not None:
         from archdsl.weights import fit  # only where there are some
 
@@ -153,10 +160,14 @@ def load(
 
 
 def instantiate(
-    graph: Graph, *, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    graph: Graph,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    recompute: Mode = "none",
 ) -> torch.nn.Module:
     """A checked network as a module."""
-    module = execute(build(graph), f"<archdsl {graph.name}>")
+    module = execute(build(graph, recompute=recompute), f"<archdsl {graph.name}>")
     classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
     network: torch.nn.Module = classes[-1](device=device, dtype=dtype)
     return network
