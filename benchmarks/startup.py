@@ -11,7 +11,7 @@ import time
 from statistics import median
 
 ROUNDS = 15
-CHECK = [sys.executable, "-m", "archdsl.cli", "check", "resnet:resnet152"]
+CHECK = [sys.executable, "-m", "archdsl", "check", "resnet:resnet152"]
 IMPORTS = [sys.executable, "-c", "import lark, pydantic, networkx"]
 
 

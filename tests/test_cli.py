@@ -61,7 +61,7 @@ def said(capsys: pytest.CaptureFixture[str]):
 
 
 def archdsl_process(*arguments: str, **options) -> subprocess.Popen:
-    command = [sys.executable, "-m", "archdsl.cli", *arguments]
+    command = [sys.executable, "-m", "archdsl", *arguments]
     options = {"env": ENV, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen(command, **options)
 

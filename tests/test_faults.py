@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
-RUN = [sys.executable, "-m", "archdsl.cli"]
+RUN = [sys.executable, "-m", "archdsl"]
 NET = """
 block unit(width) { conv(width, 3) -> batchnorm -> relu }
 model net {

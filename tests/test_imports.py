@@ -39,6 +39,7 @@ ORDER = [
     ["probe", "look"],
     ["report", "importer"],
     ["cli"],
+    ["__main__"],
 ]
 # These run networks; they alone import torch, and only within the functions that do.
 RUNNERS = {"running", "probe", "look", "weights", "export"}

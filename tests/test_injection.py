@@ -224,7 +224,7 @@ def test_a_real_terminal(tmp_path: Path) -> None:
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
     for command in ("list", "show", "check"):
         subprocess.run(
-            [sys.executable, "-m", "archdsl.cli", command, "net.arch"], cwd=tmp_path, env=env, stdout=child, check=True
+            [sys.executable, "-m", "archdsl", command, "net.arch"], cwd=tmp_path, env=env, stdout=child, check=True
         )
     os.close(child)
     said = b""

@@ -110,7 +110,7 @@ def test_a_small_spec_takes_little_memory(name: str, tmp_path: Path) -> None:
     def little_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (200 << 20, 200 << 20))
 
-    command = [sys.executable, "-m", "archdsl.cli", "check", "net.arch"]
+    command = [sys.executable, "-m", "archdsl", "check", "net.arch"]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         command, cwd=tmp_path, env=env, capture_output=True, text=True, preexec_fn=little_memory, timeout=60

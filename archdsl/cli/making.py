@@ -1,0 +1,143 @@
+"""Commands that make files of a spec: draw, build, weights, export."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from archdsl.cli.options import (
+    PAGES,
+    Settings,
+    Sizes,
+    depth_option,
+    json_option,
+    limit_option,
+    output_option,
+    set_option,
+    size_option,
+    spec_argument,
+    weights_option,
+)
+from archdsl.cli.printing import write, write_json
+from archdsl.cli.program import FINE, cli
+from archdsl.cli.specs import checked
+
+
+@cli.command()
+@spec_argument
+@output_option("A .svg, .png, .pdf, .dot, .tex (TikZ) or .html (a page to walk through) file.", required=True)
+@set_option
+@limit_option
+@size_option
+@depth_option
+@click.option(
+    "--style",
+    type=click.Choice(["boxes", "volumes"]),
+    default="boxes",
+    show_default=True,
+    help="volumes: feature maps.",
+)
+@click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
+@click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
+def draw(
+    spec: str,
+    output: Path | None,
+    settings: Settings,
+    sizes: Sizes,
+    depth: int | None,
+    style: str,
+    theme: str,
+    direction: str,
+) -> int:
+    """Draw the network; the ending of the file says in which form."""
+    from archdsl import compiler
+    from archdsl.checker import pin
+
+    if output is None or output.suffix.lower() not in PAGES:
+        raise click.BadParameter(f"a picture is a file that ends with {', '.join(PAGES)}", param_hint="-o")
+    graph = checked(spec, settings, sizes)
+    options: dict[str, object] = {"depth": depth, "style": style, "theme": theme, "direction": direction}
+    if graph.augment is not None:
+        from archdsl.running import augmented_examples
+
+        options["examples"] = augmented_examples(graph)
+    compiler.draw(graph, **options, sizes=pin(graph, sizes)).save(output)
+    return FINE
+
+
+@cli.command()
+@spec_argument
+@output_option("The .py file to write; standard output if none.")
+@set_option
+@limit_option
+def build(spec: str, output: Path | None, settings: Settings) -> int:
+    """Compile the network to a PyTorch module, one file that imports torch alone."""
+    from archdsl import compiler
+    from archdsl.files import write_whole
+
+    data = compiler.build(checked(spec, settings)).encode()
+    if output is not None:
+        write_whole(output, data)
+    elif sys.stdout is not None:
+        # Python source is UTF-8, whatever the terminal speaks.
+        sys.stdout.buffer.write(data)
+    return FINE
+
+
+@cli.command()
+@spec_argument
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write what fits (.safetensors or .pth).")
+@click.option(
+    "--rename", "rules", metavar="OLD=NEW", multiple=True, help="New names for keys; `*` stands for any text."
+)
+@set_option
+@json_option
+def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], settings: Settings, as_json: bool) -> int:
+    """Say which weights of a file fit the network, by key and shape; write those.
+
+    FILE is a state_dict: .safetensors, or .pth, of which nothing but tensors is read.
+    """
+    from archdsl import weights as weighing
+    from archdsl.files import write_whole
+
+    pairs = []
+    for rule in rules:
+        old, equals, new = rule.partition("=")
+        if not equals or not old:
+            raise click.BadParameter(f"{rule!r} is not OLD=NEW", param_hint="--rename")
+        pairs.append((old, new))
+    graph = checked(spec, settings)
+    try:
+        state, match = weighing.fit(graph, file, pairs)
+    except weighing.WeightsError as error:
+        raise click.ClickException(str(error)) from None
+    if output is not None:
+        write_whole(output, weighing.write_state(output, state))
+    if as_json:
+        write_json(match.as_data())
+    else:
+        write(match.as_text() + "\n")
+    return FINE
+
+
+@cli.command()
+@spec_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A .pt2 or .onnx file.")
+@weights_option
+@set_option
+def export(spec: str, output: Path, weights: Path | None, settings: Settings) -> int:
+    """Export the network for other runtimes: .pt2 (torch.export) or .onnx, free in the batch and in the free sizes."""
+    from archdsl import export as exporting
+    from archdsl.files import write_whole
+    from archdsl.weights import WeightsError
+
+    graph = checked(spec, settings)
+    try:
+        write_whole(output, exporting.export(graph, output, weights))
+    except (exporting.ExportError, WeightsError) as error:
+        raise click.ClickException(str(error)) from None
+    return FINE

@@ -1,0 +1,156 @@
+"""The arguments and options that several commands take: how each is read, completed and explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import click
+from click.shell_completion import CompletionItem
+
+Command: TypeAlias = Callable[..., int]
+Settings: TypeAlias = Mapping[str, str]
+Sizes: TypeAlias = Sequence[tuple[int, ...]]
+
+PICTURES = (".svg", ".png", ".pdf", ".dot", ".tex")
+PAGES = (*PICTURES, ".html")
+
+
+def complete_spec(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Families of the library and, behind a colon, models; files come from the shell."""
+    from archdsl import compiler
+    from archdsl.modules import library_families
+
+    if ":" in incomplete:
+        file = incomplete.rpartition(":")[0]
+        try:
+            names = [f"{file}:{model.name}" for model in compiler.models(file)]
+        except Exception:  # a half-written file completes to nothing
+            names = []
+    else:
+        names = [f"{family}:" for family in library_families()]
+    found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
+def parse_sizes(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> list[tuple[int, ...]]:
+    sizes = []
+    for text in given:
+        parts = text.replace("×", "x").split("x")
+        if not all(p.isascii() and p.isdecimal() and len(p) < 10 and int(p) > 0 for p in parts):
+            raise click.BadParameter(f"{text!r} is not a size such as 3x224x224")
+        sizes.append(tuple(int(p) for p in parts))
+    return sizes
+
+
+def parse_settings(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> dict[str, str]:
+    settings = {}
+    for text in given:
+        name, sign, value = (part.strip() for part in text.partition("="))
+        if not sign or not name.isidentifier() or not value:
+            raise click.BadParameter(f"{text!r} is not of the form NAME=VALUE")
+        settings[name] = value
+    return settings
+
+
+def parse_bytes(context: click.Context, parameter: click.Parameter, given: str | None) -> int | None:
+    from archdsl.units import bytes_from
+
+    if given is None:
+        return None
+    if not (found := bytes_from(given)):
+        raise click.BadParameter(f"{given!r} is not an amount of memory such as 16GiB")
+    return found
+
+
+def parse_limits(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> None:
+    """Puts the limits in force for the whole command."""
+    from archdsl.limits import WHAT, Limits, limited
+
+    found = {}
+    for text in given:
+        name, sign, value = text.partition("=")
+        if not sign or not value.isascii() or not value.isdecimal() or len(value) > 18 or int(value) < 1:
+            raise click.BadParameter(f"{text!r} is not of the form NAME=NUMBER")
+        if name not in WHAT:
+            raise click.BadParameter(f"there is no limit {name!r}; there are {', '.join(WHAT)}")
+        found[name] = int(value)
+    if found:
+        context.with_resource(limited(Limits(**found)))
+
+
+def complete_limit(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from archdsl.limits import WHAT
+
+    return [CompletionItem(f"{name}=", help=what) for name, what in WHAT.items() if name.startswith(incomplete)]
+
+
+def parse_output(context: click.Context, parameter: click.Parameter, given: str | None) -> Path | None:
+    """The file to write; None for standard output. A folder that is not there is said before any work."""
+    if given is None or given == "-":
+        return None
+    path = Path(given)
+    if "\0" in given:
+        raise click.BadParameter("a file name cannot hold a NUL")
+    if path.is_dir():
+        raise click.BadParameter(f"{given} is a folder")
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {path.parent}")
+    return path
+
+
+def complete_file(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
+spec_argument = click.argument("spec", shell_complete=complete_spec)
+set_option = click.option(
+    "--set",
+    "settings",
+    callback=parse_settings,
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Sets a parameter of the model.",
+)
+limit_option = click.option(
+    "--limit",
+    callback=parse_limits,
+    expose_value=False,
+    multiple=True,
+    metavar="NAME=NUMBER",
+    shell_complete=complete_limit,
+    help="Allow a spec more, or less, than usual: nodes=1000000, say (docs/language.md lists the limits).",
+)
+size_option = click.option(
+    "--size",
+    "sizes",
+    callback=parse_sizes,
+    multiple=True,
+    metavar="3x224x224",
+    help="The size of the input, channels first, without the batch; of several inputs, one after the other.",
+)
+depth_option = click.option(
+    "--depth", type=click.IntRange(0), metavar="N", help="Fold blocks that stand deeper than N within others."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
+
+
+def output_option(help: str, *, required: bool = False) -> Callable[[Command], Command]:
+    return click.option(
+        "-o",
+        "--output",
+        callback=parse_output,
+        required=required,
+        metavar="FILE",
+        shell_complete=complete_file,
+        help=help,
+    )
+
+
+weights_option = click.option(
+    "--weights",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A state_dict (.pt, .pth, .safetensors); without it, the weights are random.",
+)
+seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random weights.")

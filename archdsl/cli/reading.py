@@ -1,0 +1,276 @@
+"""Commands that tell what a spec says: check, show, explain, diff, list."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from archdsl.cli.options import (
+    PICTURES,
+    Settings,
+    Sizes,
+    complete_spec,
+    depth_option,
+    json_option,
+    limit_option,
+    output_option,
+    parse_bytes,
+    parse_settings,
+    set_option,
+    size_option,
+)
+from archdsl.cli.printing import complain, progress, write, write_json, write_lines, write_table
+from archdsl.cli.program import FINE, SPEC_WRONG, cli
+from archdsl.cli.specs import check_model, checked, collecting, select
+
+if TYPE_CHECKING:
+    from archdsl.diagnostics import Diagnostic
+    from archdsl.graph import Graph
+    from archdsl.layers import Layers
+
+# As archdsl.memory has them, which --help need not import.
+DTYPES = ("float64", "float32", "float16", "bfloat16")
+OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
+
+PLOTS = (".svg", ".png", ".pdf")
+
+
+@cli.command()
+@click.argument("specs", nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
+@set_option
+@limit_option
+@size_option
+@click.option("--why", is_flag=True, help="Say which line of the spec narrowed the valid input sizes, and to what.")
+@json_option
+def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_json: bool) -> int:
+    """Say what is wrong with a spec or, a line a model, what goes in and out and for which sizes.
+
+    A file stands for all its models whose parameters all have values.
+    """
+    from archdsl import report
+    from archdsl.checker import pin
+    from archdsl.diagnostics import as_data
+
+    graphs: list[Graph] = []
+    diagnostics: list[Diagnostic] = []
+    for spec in specs:
+        with collecting(diagnostics):
+            module, names, values = select(spec, settings, every=True)
+            for name in names:
+                with collecting(diagnostics):
+                    graphs.append(check_model(module, name, values, sizes))
+    diagnostics += [warning for graph in graphs for warning in graph.warnings]
+    if as_json:
+        write_json({"models": [report.summary_data(g) for g in graphs], "diagnostics": as_data(diagnostics)})
+    else:
+        complain(diagnostics)
+        for graph in graphs:
+            write(report.summary(graph, pin(graph, sizes)) + "\n")
+            if why:
+                write(report.why(graph))
+    return SPEC_WRONG if any(d.severity == "error" for d in diagnostics) else FINE
+
+
+@cli.command()
+@click.argument("specs", nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
+@set_option
+@limit_option
+@size_option
+@click.option("--batch", type=click.IntRange(1), default=1, metavar="N", help="Samples at once; 1 if not said.")
+@depth_option
+@click.option("--flops", is_flag=True, help="Count all operations, too, not only multiply-accumulates.")
+@click.option("--wide", is_flag=True, help="All columns: what is trainable, frozen, buffers, the fields' offset.")
+@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
+@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adam", show_default=True)
+@click.option("--gpu-memory", callback=parse_bytes, metavar="16GiB", help="Tell the largest batch for so much memory.")
+@click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
+@click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
+@click.option("--latex", "form", flag_value="latex", help="Write a LaTeX table, for the package booktabs.")
+@output_option("Draw plots of the costs to a .svg, .png or .pdf file.")
+@json_option
+def show(
+    specs: Sequence[str],
+    settings: Settings,
+    sizes: Sizes,
+    batch: int,
+    depth: int | None,
+    flops: bool,
+    wide: bool,
+    dtype: str,
+    optimizer: str,
+    gpu_memory: int | None,
+    form: str | None,
+    output: Path | None,
+    as_json: bool,
+) -> int:
+    """Show the network as a table: what each layer gives, holds, computes and sees, and what the whole takes.
+
+    Where input sizes are free, amounts are formulas of them; --size makes them numbers. Several SPECs are compared, a
+    row of totals each.
+    """
+    from archdsl import report
+    from archdsl.checker import pin
+    from archdsl.layers import Layers, Options
+
+    if form and as_json:
+        raise click.UsageError(f"--{form} and --json exclude each other")
+    if output is not None and output.suffix.lower() not in PLOTS:
+        raise click.BadParameter(f"plots are a file that ends with {', '.join(PLOTS)}", param_hint="-o")
+    models = []
+    for spec in progress(specs):
+        graph = checked(spec, settings, sizes)
+        all_columns = wide or as_json or form == "csv"
+        options = Options(pin(graph, sizes), batch, depth, flops, all_columns, dtype, optimizer, gpu_memory)
+        models.append(Layers(graph, options))
+    if output is not None:
+        write_plots(models, output)
+    elif len(models) > 1:
+        compare_models(models, form, as_json)
+    elif as_json:
+        write_json({**report.summary_data(models[0].graph), **models[0].as_data()})
+    elif form is not None:
+        write(getattr(models[0].table, f"as_{form}")())
+    else:
+        write(report.summary(models[0].graph) + "\n" + report.augmentation(models[0].graph) + "\n")
+        write_table(models[0].table)
+        write_lines(models[0].notes)
+        lines = models[0].totals()
+        width = max(len(name) for name, _ in lines)
+        write_lines([f"{name:{width}}  {text}" for name, text in lines])
+    return FINE
+
+
+def compare_models(models: Sequence[Layers], form: str | None, as_json: bool) -> None:
+    from archdsl import totals
+
+    table = totals.side_by_side(models)
+    if as_json:
+        write_json({"models": table.as_data()})
+    elif form is not None:
+        write(getattr(table, f"as_{form}")())
+    else:
+        write_table(table)
+        write_lines(totals.notes(models))
+
+
+def write_plots(models: Sequence[Layers], output: Path) -> None:
+    from archdsl import totals
+    from archdsl.files import write_whole
+
+    try:
+        data = totals.plot(models, output.suffix.lower()[1:])
+    except totals.NoPlots:
+        raise click.UsageError("plots need matplotlib: pip install 'archdsl[plots]'") from None
+    write_whole(output, data)
+
+
+@cli.command()
+@click.argument("spec", shell_complete=complete_spec, metavar="SPEC[:PATH]")
+@set_option
+@size_option
+def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
+    """Tell the story of a model, or how a layer or block of it works, in words and numbers.
+
+    PATH is that of a layer or block, as `archdsl show` lists them: resnet:resnet50:layer1.0.conv1.
+    """
+    from archdsl import explain as telling
+    from archdsl.checker import pin
+    from archdsl.diagnostics import SpecError
+
+    path = None
+    try:
+        graph = checked(spec, settings, sizes)
+    except SpecError:
+        # What stands behind the last colon may be a path, where a spec stands before it.
+        head, colon, path = spec.rpartition(":")
+        found = None
+        with contextlib.suppress(SpecError):
+            found = checked(head, settings, sizes) if colon and path else None
+        if found is None:
+            raise
+        graph = found
+    write(telling.explain(graph, path, pin(graph, sizes)))
+    return FINE
+
+
+@cli.command()
+@click.argument("before", shell_complete=complete_spec)
+@click.argument("after", shell_complete=complete_spec, required=False)
+@set_option
+@click.option(
+    "--set-before", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="As --set, of BEFORE alone."
+)
+@click.option(
+    "--set-after", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="As --set, of AFTER alone."
+)
+@size_option
+@output_option("Write a diagram with the changes marked: a .svg, .png, .pdf, .dot or .tex file.")
+@depth_option
+@click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
+@click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
+@click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
+@click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
+@json_option
+def diff(
+    before: str,
+    after: str | None,
+    settings: Settings,
+    set_before: Settings,
+    set_after: Settings,
+    sizes: Sizes,
+    output: Path | None,
+    depth: int | None,
+    theme: str,
+    direction: str,
+    form: str | None,
+    as_json: bool,
+) -> int:
+    """Show what differs between two networks: what was added, removed or changed, and what that costs.
+
+    Without AFTER, BEFORE stands against itself with other settings: diff resnet:resnet18 --set-after classes=10.
+    """
+    from archdsl import compare, compiler
+    from archdsl.checker import pin
+
+    if form and as_json:
+        raise click.UsageError(f"--{form} and --json exclude each other")
+    if output is not None and output.suffix.lower() not in PICTURES:
+        raise click.BadParameter(f"a picture is a file that ends with {', '.join(PICTURES)}", param_hint="-o")
+    old = checked(before, {**settings, **set_before}, sizes)
+    new = checked(after or before, {**settings, **set_after}, sizes)
+    found = compiler.diff(old, new, (pin(old, sizes), pin(new, sizes)))
+    if output is not None:
+        compiler.draw(found, depth=depth, theme=theme, direction=direction).save(output)
+    if as_json:
+        write_json(compare.as_data(found))
+    elif form is not None:
+        write(getattr(compare.table(found), f"as_{form}")())
+    else:
+        if found.changes:
+            write_table(compare.table(found))
+            write("\n")
+        lines = compare.totals(found)
+        width = max(len(name) for name, _ in lines)
+        write("".join(f"{name:{width}}  {text}\n" for name, text in lines))
+    return FINE
+
+
+@cli.command("list")
+@click.argument("file", required=False, shell_complete=complete_spec)
+@json_option
+def list_models(file: str | None, as_json: bool) -> int:
+    """List the models of a file, or of the library that ships with archdsl."""
+    from archdsl import report
+    from archdsl.compiler import models
+    from archdsl.modules import library_families
+
+    found = {family: models(family) for family in ([file] if file else library_families())}
+    if as_json:
+        write_json(report.models_data(found))
+    else:
+        write_table(report.models_table(found))
+    return FINE

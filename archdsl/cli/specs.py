@@ -1,0 +1,63 @@
+"""From a SPEC of the command line to checked graphs."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from archdsl.cli.options import Settings, Sizes
+from archdsl.cli.printing import complain
+
+if TYPE_CHECKING:
+    from archdsl.diagnostics import Diagnostic
+    from archdsl.graph import Graph
+    from archdsl.modules import Module
+
+
+def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[Module, list[str], dict[str, object]]:
+    """The file of a SPEC, the models that it means there (`every`: all that can be compiled), the values of `--set`.
+
+    Raises SpecError.
+    """
+    from archdsl import compiler
+    from archdsl.diagnostics import Diagnostics
+
+    diagnostics = Diagnostics()
+    module, name = compiler.locate(spec, diagnostics)
+    values = {key: compiler.value_from_text(text, module, diagnostics) for key, text in settings.items()}
+    models = [compiler.model_info(module, model, diagnostics) for model in module.models]
+    ready = [model.name for model in models if model.missing <= values.keys()]
+    if name is None and (every or len(ready) == 1) and ready:
+        return module, ready, values
+    return module, [compiler.pick(module, name, diagnostics)], values
+
+
+def check_model(module: Module, name: str, values: dict[str, object], sizes: Sizes) -> Graph:
+    """The checked graph of a model that takes inputs of these sizes. Raises SpecError."""
+    from archdsl import compiler
+    from archdsl.checker import pin
+    from archdsl.diagnostics import Diagnostics
+
+    graph = compiler.check_model(module, name, values, Diagnostics())
+    pin(graph, sizes)
+    return graph
+
+
+def checked(spec: str, settings: Settings, sizes: Sizes = ()) -> Graph:
+    """The checked graph of the one model that a SPEC means, its warnings told. Raises SpecError."""
+    module, (name,), values = select(spec, settings)
+    graph = check_model(module, name, values, sizes)
+    complain(graph.warnings)
+    return graph
+
+
+@contextlib.contextmanager
+def collecting(diagnostics: list[Diagnostic]) -> Iterator[None]:
+    """Takes what is wrong with a spec down, so that the next one has its turn."""
+    from archdsl.diagnostics import SpecError
+
+    try:
+        yield
+    except SpecError as error:
+        diagnostics.extend(error.diagnostics)
