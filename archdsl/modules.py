@@ -11,10 +11,12 @@ from typing import cast
 from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
 from archdsl.limits import Exceeded, budget, deep_calls, ongoing
 from archdsl.ops import OPERATIONS
+from archdsl.ops.fields import one_of
 from archdsl.source import Source, Span
 from archdsl.syntax import tree
 from archdsl.syntax.parser import parse, read
 from archdsl.values import (
+    BUILTINS,
     FAILED,
     AugmentValue,
     BlockValue,
@@ -327,6 +329,14 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
 def argument_value(argument: tree.Argument, words: Collection[str], names: Namespace) -> object:
     """The value of an argument of an operation: one of its words taken bare, or an expression."""
     value = argument.value
-    if isinstance(value, tree.Name) and value.name in words:
-        return value.name
+    if isinstance(value, tree.Name) and words:
+        if value.name in words:
+            return value.name
+        try:
+            return evaluate(value, names)
+        except Failure as failure:
+            if failure.code == "E0201" and value.name not in BUILTINS:
+                listed = f"`{argument.name}` takes " if argument.name else "it takes "
+                failure.help = did_you_mean(value.name, words) or failure.help or listed + one_of(list(words))
+            raise
     return evaluate(value, names)

@@ -15,6 +15,8 @@ from archdsl.dims import DimError, Expr
 from archdsl.limits import Exceeded, budget
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Operation, Shape
+from archdsl.ops.fields import shown
+from archdsl.ops.init import Drawn
 from archdsl.source import Span
 from archdsl.syntax import tree
 
@@ -263,7 +265,9 @@ def _name(value: tree.Name, names: Namespace) -> object:
         raise Poisoned
     if name in ("True", "False", "None"):
         raise Failure("E0201", f"there is no value named `{name}` here", value.span, f"write `{name.lower()}`")
-    known = names.names() | OPERATIONS.keys() | BUILTINS.keys()
+    if name in BUILTINS:
+        raise Failure("E0201", f"`{name}` is a function, not a value", value.span, f"call it: `{name}(…)`")
+    known = names.names() | OPERATIONS.keys()
     raise Failure("E0201", f"there is no value named `{name}` here", value.span, did_you_mean(name, known))
 
 
@@ -604,6 +608,17 @@ def _listed(pairs: Iterable[object], length: int, span: Span) -> tuple[object, .
     return items
 
 
+def _drawn(rule: str) -> Callable[[list[Any], Span], object]:
+    def draw(arguments: list[Any], span: Span) -> object:
+        (std,) = arguments
+        if not _is_number(std) or not 0 < std < math.inf:
+            message = f"`{rule}` takes a standard deviation, a number above 0; this is {describe(std)}"
+            raise Failure("E0211", message, span)
+        return Drawn(rule, float(std))
+
+    return draw
+
+
 BUILTINS: Mapping[str, Callable[[list[Any], Span], object]] = {
     "min": _extreme(min, dims.minimum),
     "max": _extreme(max, dims.maximum),
@@ -617,6 +632,8 @@ BUILTINS: Mapping[str, Callable[[list[Any], Span], object]] = {
     "range": lambda a, span: _checked_range(range(*a), span),
     "enumerate": lambda a, span: _listed(enumerate(*a), len(a[0]), span),
     "zip": lambda a, span: _listed(zip(*a, strict=False), min(map(len, a), default=0), span),
+    "normal": _drawn("normal"),
+    "truncated_normal": _drawn("truncated_normal"),
 }
 
 
@@ -684,6 +701,8 @@ def describe(value: object) -> str:
             return f"the augmentation `{value.name}`"
         case TensorValue():
             return "a tensor"
+        case Drawn():
+            return f"the distribution `{shown(value)}`"
     return "this"
 
 
@@ -703,6 +722,8 @@ def literal(value: object) -> str:
             return dims.text(value)
         case OperationValue() | BlockValue() | MemberValue() | FunctionValue() | AugmentValue():
             return value.name
+        case Drawn():
+            return shown(value)
     return str(value)
 
 

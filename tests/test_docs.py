@@ -26,7 +26,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 TINY = DOCS.parent / "examples" / "tiny.arch"
 PAGES = [DOCS / "language.md", DOCS.parent / "README.md"]
 FENCE = re.compile(r"^```arch(?P<words>[a-z ]*)\n(?P<text>.*?)^```\n(?:^```text\n(?P<said>.*?)^```\n)?", re.M | re.S)
-CODE = re.compile(r"^```python\n.*?^```\n", re.M | re.S)
+CODE = re.compile(r"^```python\nclass (?P<name>\w+).*?^```\n", re.M | re.S)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def test_example(example: Example) -> None:
 
 
 def renewed(page: Path) -> str:
-    """The page with what archdsl says now of its examples and, in the README, with the code that its spec becomes."""
+    """The page with what archdsl says now of its examples, and with the classes that these become."""
 
     def example(match: re.Match[str]) -> str:
         if match["said"] is None:
@@ -99,12 +99,16 @@ def renewed(page: Path) -> str:
         found = Example(page, match.start(), frozenset(match["words"].split()), match["text"], match["said"])
         return f"```arch{match['words']}\n{match['text']}```\n```text\n{said_of(found)}\n```\n"
 
+    def code(match: re.Match[str]) -> str:
+        """A class that is shown is one of the last example before it."""
+        *_, last = FENCE.finditer(text[: match.start()])
+        spec = Example(page, last.start(), frozenset(last["words"].split()), last["text"], None).source()
+        parts = archdsl.build(archdsl.check(spec)).rstrip("\n").split("\n\n\n")
+        (block,) = [part for part in parts if part.startswith(f"class {match['name']}(")]
+        return f"```python\n{block}\n```\n"
+
     text = FENCE.sub(example, page.read_text("utf-8"))
-    if page.name == "README.md":
-        built = archdsl.build(archdsl.check(TINY))
-        block = built[built.index("class Unit") : built.index("class Tiny")].rstrip()
-        text = CODE.sub(lambda _: f"```python\n{block}\n```\n", text, count=1)
-    return text
+    return CODE.sub(code, text)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

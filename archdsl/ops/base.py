@@ -167,14 +167,26 @@ class Argument:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """How a module's weight starts, by a rule of `ops.init`, where that is not PyTorch's own way.
+
+    A bias starts from 0 then; `bias` says whether there is one.
+    """
+
+    rule: str
+    std: float | None = None
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleForm:
     """An operation that becomes a submodule: `constructor` is `nn.Conv2d`, or the name of a helper class.
 
     Only arguments that differ from PyTorch's defaults are listed. `helper` is the helper class's source (it may rely
     on `torch`, `nn`, `F` (torch.nn.functional) and `Tensor` being imported). `factory` says whether it takes device=
     and dtype=. `frozen` names parameters for which requires_grad is False. `fill` maps a parameter's name to the nested
-    list of numbers that it starts from (broadcast to its shape). `owns` is False for one without parameters, buffers or
-    training mode, which several calls may share.
+    list of numbers that it starts from (broadcast to its shape); `start` is how the weight starts where there is none.
+    `owns` is False for one without parameters, buffers or training mode, which several calls may share.
     """
 
     constructor: str
@@ -183,6 +195,7 @@ class ModuleForm:
     factory: bool = False
     frozen: tuple[str, ...] = ()
     fill: Mapping[str, object] = field(default_factory=dict)
+    start: Start | None = None
     owns: bool = True
 
 

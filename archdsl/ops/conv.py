@@ -7,8 +7,34 @@ from typing import ClassVar, Literal
 from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops import helpers
-from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Weight, Window, example
-from archdsl.ops.fields import Count, Margin, Numbers, Pad, Size, Switch, UpPad, nested_size, shape_text, shown, times
+from archdsl.ops.base import (
+    Kept,
+    ModuleForm,
+    Operation,
+    OperationError,
+    Rules,
+    Saves,
+    Shape,
+    Start,
+    Weight,
+    Window,
+    example,
+)
+from archdsl.ops.fields import (
+    Count,
+    Init,
+    Margin,
+    Numbers,
+    Pad,
+    Size,
+    Switch,
+    UpPad,
+    nested_size,
+    shape_text,
+    shown,
+    times,
+)
+from archdsl.ops.init import Drawn
 from archdsl.ops.sizes import (
     channels,
     collapse,
@@ -54,6 +80,13 @@ def same_upper_pads(size: Dim, kernel: int, stride: int, dilation: int) -> tuple
     return before, total - before
 
 
+def start(init: Init, bias: bool) -> Start | None:
+    """How the weight starts, as the generated module says it."""
+    if isinstance(init, Drawn):
+        return Start(init.rule, init.std, bias)
+    return Start(init, bias=bias) if init is not None else None
+
+
 def steps(size: Dim, pads: int, kernel: int, stride: int, dilation: int) -> Dim:
     """How many windows fit on an axis of that size with `pads` more on both sides together."""
     return (size + pads - dilation * (kernel - 1) - 1) // stride + 1
@@ -79,10 +112,12 @@ class Conv(Operation):
     [C, …] → [out, …]: each spatial size n becomes ⌊(n + 2·pad − dilation·(kernel − 1) − 1) / stride⌋ + 1, with
     `pad = same_upper` ⌈n / stride⌉. The rank of the tensor decides between 1-d, 2-d and 3-d. `weight` sets the
     numbers that the kernel starts from, the same for every pair of channels; `trainable = false` freezes the layer;
-    `flip = true` flips the kernel, which makes it the convolution of signal processing.
+    `flip = true` flips the kernel, which makes it the convolution of signal processing. `init` says how the weight
+    starts (see Initialisation).
 
     Errors: a flat tensor; a kernel larger than the padded input; `groups` that do not divide the channels; an even
-    kernel with `pad = same`; `reflect` padding as large as the input, `circular` larger than it.
+    kernel with `pad = same`; `reflect` padding as large as the input, `circular` larger than it; both `weight` and
+    `init`.
 
     LeCun et al., Gradient-based learning applied to document recognition, 1998. Dilation: Yu and Koltun, 2016.
     Groups: Krizhevsky et al., 2012.
@@ -103,6 +138,7 @@ class Conv(Operation):
     weight: Numbers = None
     trainable: Switch = True
     flip: Switch = False
+    init: Init = None
 
     examples = (
         example((3, 8, 9), out=4, kernel=3),
@@ -122,6 +158,8 @@ class Conv(Operation):
         example((1, 6, 6), out=1, weight=((1, -1),), pad="valid", bias=False, trainable=False, flip=True),
         example((3, 9), out=3, weight=(1, 2, 1), groups=3, bias=False),
         example((2, 5, 6, 7), out=2, kernel=(1, 2, 3), pad="same_upper", stride=2, flip=True),
+        example((4, 8, 9), out=8, kernel=3, groups=2, init="he"),
+        example((3, 9), out=4, kernel=3, bias=False, init=Drawn("normal", 0.02)),
     )
 
     def _kernel(self, shape: Shape) -> tuple[int, ...]:
@@ -158,6 +196,12 @@ class Conv(Operation):
         shape = shapes[0]
         sizes = spatial("conv", shape)
         numbers = self._numbers(shape)
+        if self.weight is not None and self.init is not None:
+            raise OperationError(
+                f"`weight` gives the numbers that the kernel starts from, and `init = {shown(self.init)}` others",
+                parameter="init",
+                help="give one of the two; `init = none` here undoes a `default conv(init = …)`",
+            )
         groups_divide("conv", self.groups, channels("conv", shape), self.out)
         if self.pad == "same_upper":
             out = tuple(dims.ceil_div(n, s) for n, (_, s, _) in zip(sizes, numbers, strict=True))
@@ -217,6 +261,7 @@ class Conv(Operation):
             factory=True,
             frozen=() if self.trainable else tuple(w.name for w in self.weights(shapes)),
             fill={} if self.weight is None else {"weight": self.weight},
+            start=start(self.init, self.bias),
         )
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
@@ -312,6 +357,7 @@ class Upconv(Operation):
     """Transposed convolution: each element paints a kernel onto a larger output (a learned upsampling).
 
     [C, …] → [out, …]: each spatial size n becomes (n − 1)·stride − 2·pad + dilation·(kernel − 1) + output_pad + 1.
+    `init` says how the weight starts (see Initialisation).
 
     Errors: a flat tensor; an output of no size; `groups` that do not divide the channels; `output_pad` of the stride
     and the dilation or more.
@@ -331,6 +377,7 @@ class Upconv(Operation):
     dilation: Size = 1
     groups: Count = 1
     bias: Switch = True
+    init: Init = None
 
     examples = (
         example((4, 5, 6), out=2, kernel=2),
@@ -339,6 +386,7 @@ class Upconv(Operation):
         example((2, 3, 4, 5), out=3, kernel=(1, 2, 2)),
         example((2, 5, 6), out=3, kernel=3, stride=1, pad="same", dilation=2),
         example((2, 5, 6), out=3, kernel=3, stride=(2, 3), pad="full"),
+        example((4, 5, 6), out=2, kernel=2, groups=2, init="he_fan_out"),
     )
 
     def _numbers(self, shape: Shape) -> list[tuple[int, int, int]]:
@@ -395,7 +443,8 @@ class Upconv(Operation):
                 ("dilation", collapse(dilation), 1),
             ),
         )
-        return ModuleForm(f"nn.ConvTranspose{rank_name(shape)}", arguments, factory=True)
+        constructor, starts = f"nn.ConvTranspose{rank_name(shape)}", start(self.init, self.bias)
+        return ModuleForm(constructor, arguments, factory=True, start=starts)
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
         (shape,) = shapes
@@ -423,7 +472,7 @@ class Upconv(Operation):
 class Linear(Operation):
     """Fully connected layer: every output is a weighted sum of every input.
 
-    [F] → [out].
+    [F] → [out]. `init` says how the weight starts (see Initialisation).
 
     Errors: a tensor with spatial axes (its meaning is kept free for sequences); a size that depends on a free one.
     """
@@ -433,8 +482,14 @@ class Linear(Operation):
 
     out: Count
     bias: Switch = True
+    init: Init = None
 
-    examples = (example((12,), out=5), example((7,), out=3, bias=False))
+    examples = (
+        example((12,), out=5),
+        example((7,), out=3, bias=False),
+        example((7,), out=3, init="zeros"),
+        example((7,), out=3, init="xavier"),
+    )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes
@@ -454,7 +509,7 @@ class Linear(Operation):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (*positional(shapes[0][0], self.out), *options(("bias", self.bias, True)))
-        return ModuleForm("nn.Linear", arguments, factory=True)
+        return ModuleForm("nn.Linear", arguments, factory=True, start=start(self.init, self.bias))
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
         return known("linear", shapes[0][0], "number of features"), outputs[0]

@@ -9,6 +9,7 @@ from pydantic.fields import FieldInfo
 
 from archdsl import dims
 from archdsl.dims import Dim, Expr
+from archdsl.ops.init import Drawn
 
 LARGEST = 2**31 - 1
 """The largest number that a parameter takes: more than any layer has, and what PyTorch's kernels count to."""
@@ -43,6 +44,14 @@ Target = Annotated[
     Count | Expr | Annotated[tuple[Count | Expr, ...], Field(min_length=1, max_length=8)],
     Field(description="an int of at least 1, a size such as 32x32, or the size of a tensor such as `x.size`"),
 ]
+Init = Annotated[
+    Literal["he", "he_uniform", "he_fan_out", "xavier", "xavier_uniform", "lecun", "zeros"] | Drawn | None,
+    Field(
+        description="`none`, `he`, `he_uniform`, `he_fan_out`, `xavier`, `xavier_uniform`, `lecun`, `zeros`, "
+        "`normal(std)` or `truncated_normal(std)`"
+    ),
+]
+AffineInit = Literal["ones", "zeros"]
 
 
 def _nested(value: object) -> object:
@@ -114,6 +123,8 @@ def shown(value: object) -> str:
             return value
         case int() | Expr():
             return dims.text(value)
+        case Drawn():
+            return f"{value.rule}({shown(value.std)})"
         case tuple() if len(value) > 1 and len(value) <= 8 and all(type(v) is int and v >= 0 for v in value):
             return "x".join(map(dims.text, value))
         case tuple() | list():

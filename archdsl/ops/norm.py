@@ -6,8 +6,20 @@ from pydantic import Field
 
 from archdsl import dims
 from archdsl.ops import helpers
-from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Weight, Window, example
-from archdsl.ops.fields import Count, Number, Positive, Switch, shape_text, shown
+from archdsl.ops.base import (
+    Kept,
+    ModuleForm,
+    Operation,
+    OperationError,
+    Rules,
+    Saves,
+    Shape,
+    Start,
+    Weight,
+    Window,
+    example,
+)
+from archdsl.ops.fields import AffineInit, Count, Number, Positive, Switch, shape_text, shown
 from archdsl.ops.sizes import channels, near_divisor, options, positional, rank_name, spatial
 
 Momentum = Annotated[
@@ -20,12 +32,27 @@ def affine_weights(count: int) -> tuple[Weight, ...]:
     return Weight("weight", (count,)), Weight("bias", (count,))
 
 
+def start(init: AffineInit) -> Start | None:
+    """How the weight starts, as the generated module says it; from ones it does of itself."""
+    return Start(init) if init != "ones" else None
+
+
 def running_weights(count: int) -> tuple[Weight, ...]:
     return (
         Weight("running_mean", (count,), trainable=False, buffer=True),
         Weight("running_var", (count,), trainable=False, buffer=True),
         Weight("num_batches_tracked", (), trainable=False, buffer=True, dtype="int64"),
     )
+
+
+def needs_weight(affine: bool, init: AffineInit) -> None:
+    """OperationError where there is no weight that could start from zeros."""
+    if init != "ones" and not affine:
+        raise OperationError(
+            f"`init = {init}` is about a weight, and without `affine` there is none",
+            parameter="init",
+            help="leave out `init`, or say `affine = true`",
+        )
 
 
 class Norm(Operation):
@@ -55,7 +82,10 @@ class Batchnorm(Norm):
     """Normalises each channel over the batch, and keeps running statistics for use after training.
 
     [C, …] → [C, …], flat tensors too: (x − mean) / √(variance + eps) · weight + bias. `momentum` is the share of a new
-    batch in the running statistics; `none` averages all batches. `affine = false` has no weight and bias.
+    batch in the running statistics; `none` averages all batches. `affine = false` has no weight and bias. With
+    `init = zeros` the weight starts from zeros: for the last one of a residual block, which is the identity at first.
+
+    Errors: `init = zeros` without `affine`.
 
     Ioffe and Szegedy, Batch normalization, 2015.
     """
@@ -65,13 +95,19 @@ class Batchnorm(Norm):
     eps: Positive = 1e-5
     momentum: Momentum = 0.1
     affine: Switch = True
+    init: AffineInit = "ones"
 
     examples = (
         example((3, 4, 5)),
         example((3, 7), eps=1e-3, momentum=0.01),
         example((2, 3, 4, 5), affine=False),
         example((6,), momentum=None),
+        example((3, 4, 5), init="zeros"),
     )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        needs_weight(self.affine, self.init)
+        return super().infer(shapes, rules)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
         count = channels(self.name, shapes[0])
@@ -85,13 +121,13 @@ class Batchnorm(Norm):
             *positional(shapes[0][0]),
             *options(("eps", self.eps, 1e-5), ("momentum", self.momentum, 0.1), ("affine", self.affine, True)),
         )
-        return ModuleForm(f"nn.BatchNorm{rank_name(shapes[0])}", arguments, factory=True)
+        return ModuleForm(f"nn.BatchNorm{rank_name(shapes[0])}", arguments, factory=True, start=start(self.init))
 
 
 class Layernorm(Norm):
     """Normalises over the channels, at each position and for each sample by itself.
 
-    [C, …] → [C, …], flat tensors too; one weight and bias a channel.
+    [C, …] → [C, …], flat tensors too; one weight and bias a channel. `init = zeros` lets the weight start from zeros.
 
     Ba et al., Layer normalization, 2016; over the channels alone as in Liu et al., A ConvNet for the 2020s, 2022.
     """
@@ -99,8 +135,15 @@ class Layernorm(Norm):
     name = "layernorm"
 
     eps: Positive = 1e-5
+    init: AffineInit = "ones"
 
-    examples = (example((6,)), example((3, 4, 5), eps=1e-6), example((3, 7)), example((2, 3, 4, 5)))
+    examples = (
+        example((6,)),
+        example((3, 4, 5), eps=1e-6),
+        example((3, 7)),
+        example((2, 3, 4, 5)),
+        example((3, 4), init="zeros"),
+    )
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
         return affine_weights(channels(self.name, shapes[0]))
@@ -111,15 +154,15 @@ class Layernorm(Norm):
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (*positional(shapes[0][0]), *options(("eps", self.eps, 1e-5)))
         if len(shapes[0]) == 1:
-            return ModuleForm("nn.LayerNorm", arguments, factory=True)
+            return ModuleForm("nn.LayerNorm", arguments, factory=True, start=start(self.init))
         helper = helpers.CHANNEL_LAYER_NORM
-        return ModuleForm(helper.name, arguments, helper=helper.source, factory=True)
+        return ModuleForm(helper.name, arguments, helper=helper.source, factory=True, start=start(self.init))
 
 
 class Groupnorm(Norm):
     """Normalises each group of channels, over the group and all positions, for each sample by itself.
 
-    [C, …] → [C, …], flat tensors too; one weight and bias a channel.
+    [C, …] → [C, …], flat tensors too; one weight and bias a channel. `init = zeros` lets the weight start from zeros.
 
     Errors: `groups` that do not divide the channels.
 
@@ -130,12 +173,14 @@ class Groupnorm(Norm):
 
     groups: Count
     eps: Positive = 1e-5
+    init: AffineInit = "ones"
 
     examples = (
         example((6, 4, 5), groups=3),
         example((6, 7), groups=1),
         example((4, 3, 4, 5), groups=4, eps=1e-3),
         example((6,), groups=2),
+        example((6, 7), groups=3, init="zeros"),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
@@ -157,7 +202,7 @@ class Groupnorm(Norm):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (*positional(self.groups, shapes[0][0]), *options(("eps", self.eps, 1e-5)))
-        return ModuleForm("nn.GroupNorm", arguments, factory=True)
+        return ModuleForm("nn.GroupNorm", arguments, factory=True, start=start(self.init))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
@@ -170,9 +215,10 @@ class Instancenorm(Norm):
     """Normalises each channel over its positions, for each sample by itself.
 
     [C, …] → [C, …]. `affine = true` has a weight and bias a channel, `track = true` keeps running statistics for use
-    after training.
+    after training. `init = zeros` lets the weight start from zeros.
 
-    Errors: a flat tensor, or a single position: there is nothing to take the variance of.
+    Errors: a flat tensor, or a single position: there is nothing to take the variance of; `init = zeros` without
+    `affine`.
 
     Ulyanov et al., Instance normalization, 2016.
     """
@@ -183,14 +229,17 @@ class Instancenorm(Norm):
     momentum: Momentum = 0.1
     affine: Switch = False
     track: Switch = False
+    init: AffineInit = "ones"
 
     examples = (
         example((3, 4, 5)),
         example((3, 7), affine=True),
+        example((3, 7), affine=True, init="zeros"),
         example((2, 3, 4, 5), track=True, momentum=0.2, eps=1e-3),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        needs_weight(self.affine, self.init)
         sizes = spatial(self.name, shapes[0])
         try:
             largest = dims.maximum(*sizes)
@@ -224,7 +273,8 @@ class Instancenorm(Norm):
             ),
         )
         owns = self.affine or self.track
-        return ModuleForm(f"nn.InstanceNorm{rank_name(shapes[0])}", arguments, factory=True, owns=owns)
+        constructor = f"nn.InstanceNorm{rank_name(shapes[0])}"
+        return ModuleForm(constructor, arguments, factory=True, start=start(self.init), owns=owns)
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)

@@ -22,6 +22,7 @@ from archdsl.modules import library_families
 from archdsl.source import Source
 from archdsl.weights import state_shapes
 from tests import published
+from tests.backends.test_starts import mixed
 from tests.ops.forms import Built
 from tests.random_networks import network
 
@@ -101,10 +102,11 @@ def test_golden(spec: str, update: bool) -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the built file of every model of the library."""
+    """A folder with the built file of every model of the library, and of one whose weights start in many ways."""
     folder = tmp_path_factory.mktemp("built")
     for spec in SPECS:
         (folder / f"{spec.split(':')[1]}.py").write_text(archdsl.build(archdsl.check(spec)))
+    (folder / "net.py").write_text(archdsl.build(mixed()))
     return folder
 
 

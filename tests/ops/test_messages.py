@@ -13,19 +13,19 @@ H, W = dims.free("H"), dims.free("W")
 
 TABLE = """
 conv(out, kernel, stride = 1, pad = same, dilation = 1, groups = 1, bias = true, pad_mode = zeros, weight = none, \
-trainable = true, flip = false)
-upconv(out, kernel, stride = kernel, pad = 0, output_pad = 0, dilation = 1, groups = 1, bias = true)
-linear(out, bias = true)
+trainable = true, flip = false, init = none)
+upconv(out, kernel, stride = kernel, pad = 0, output_pad = 0, dilation = 1, groups = 1, bias = true, init = none)
+linear(out, bias = true, init = none)
 maxpool(kernel, stride = kernel, pad = 0, dilation = 1, ceil = false)
 avgpool(kernel, stride = kernel, pad = 0, ceil = false, count_pad = true)
 adaptive_avgpool(size)
 adaptive_maxpool(size)
 global_avgpool
 global_maxpool
-batchnorm(eps = 1e-5, momentum = 0.1, affine = true)
-layernorm(eps = 1e-5)
-groupnorm(groups, eps = 1e-5)
-instancenorm(eps = 1e-5, momentum = 0.1, affine = false, track = false)
+batchnorm(eps = 1e-5, momentum = 0.1, affine = true, init = ones)
+layernorm(eps = 1e-5, init = ones)
+groupnorm(groups, eps = 1e-5, init = ones)
+instancenorm(eps = 1e-5, momentum = 0.1, affine = false, track = false, init = ones)
 lrn(size, alpha = 0.0001, beta = 0.75, k = 1.0)
 relu
 relu6

@@ -22,26 +22,14 @@ from archdsl.backends.torch_source.classes import Classifier
 from archdsl.backends.torch_source.exporting import dynamic_shapes
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.inplace import InPlace
-from archdsl.backends.torch_source.names import RESERVED, camel, identifier, unique
+from archdsl.backends.torch_source.names import RESERVED, STANDARD, camel, identifier, unique
 from archdsl.backends.torch_source.plan import Plan
+from archdsl.backends.torch_source.starts import everywhere
 from archdsl.backends.torch_source.text import FACTORY
 from archdsl.backends.torch_source.write import write_class
 from archdsl.backends.torch_source.writer import File
 from archdsl.graph import Graph, Tensor
 from archdsl.recompute import NOTHING, Recompute
-
-STANDARD: Mapping[str, Sequence[str]] = {
-    "collections": ("OrderedDict",),
-    "collections.abc": ("Callable", "Iterator"),
-    "contextlib": ("contextmanager", "nullcontext"),
-    "functools": ("wraps",),
-    "typing": ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack"),
-}
-"""What a file may import from the standard library."""
-
-TAKEN = RESERVED.union(
-    {"Factory", "filled", "member", "dynamic_shapes", "checkpoint", "recomputed", "counted_before"}, *STANDARD.values()
-)
 
 
 def write_module(graph: Graph, companion: Companion | None = None, recompute: Recompute = NOTHING) -> str:
@@ -49,11 +37,12 @@ def write_module(graph: Graph, companion: Companion | None = None, recompute: Re
     plans = Classifier(graph, recompute.scopes).run()
     check_functions, checks = size_checks(graph)
     file = File(graph, InPlace.of(graph, recompute.scopes), recompute, lambda value: _size(graph, value), checks)
-    taken = set(TAKEN | companion.names) if companion else set(TAKEN)
+    taken = set(RESERVED | companion.names) if companion else set(RESERVED)
     taken |= {c.function for c in checks}
     for plan in [plans[-1], *plans[:-1]]:
         file.names[plan] = _class_name(plan, graph, taken)
         taken.add(file.names[plan])
+    file.alike = everywhere(plans)
     outputs: list[list[str]] = []
     if len(graph.outputs) > 1:
         file.output_class = unique(f"{file.names[plans[-1]]}Output", taken)
@@ -90,7 +79,7 @@ def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
     else:
         name = scope.definition.name if scope.definition is not None else scope.name.split(".")[-1]
     found = camel(name)
-    return found if found not in taken else unique(found if found not in TAKEN else f"{found}Block", taken)
+    return found if found not in taken else unique(found if found not in RESERVED else f"{found}Block", taken)
 
 
 def _imports(file: File, body: str, companion: Companion | None) -> list[str]:

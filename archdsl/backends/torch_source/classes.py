@@ -10,6 +10,7 @@ import networkx as nx
 from archdsl.backends.torch_source.cells import Cell, Step, cells, walk
 from archdsl.backends.torch_source.flow import Router
 from archdsl.backends.torch_source.fold import Entry, Folder, Group, Irregular, Leaf, Loop, Unlike
+from archdsl.backends.torch_source.forms import kind
 from archdsl.backends.torch_source.names import is_attribute
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.planner import Planner
@@ -120,7 +121,13 @@ class Classifier:
                 for part in parts.values():
                     self.solve(part)
                 return
-        self.attempt(calls, True)
+        try:
+            self.attempt(calls, True)
+        except Unlike:
+            if len(calls) == 1:
+                raise
+            for cell in calls:
+                self.solve([cell])
 
     def solve_recursive(self, keys: Sequence[object]) -> None:
         """Blocks that call themselves: one class that does so too, or else a class for each depth."""
@@ -169,12 +176,7 @@ class Classifier:
         return frozenset((s.site, self.kind(s)) for s in cell.steps)
 
     def kind(self, step: Step) -> object:
-        match step.form:
-            case ModuleForm():
-                return step.form.constructor
-            case FunctionForm():
-                return step.form.template
-        return id(self.plans.get(step.member)) if isinstance(step.member, Cell) else "parameter"
+        return id(self.plans.get(step.member)) if isinstance(step.member, Cell) else kind(step.form)
 
     def skeleton(self, cell: Cell) -> object:
         """The exact structure of a call: its steps, their names, and how they are wired."""

@@ -15,6 +15,7 @@ from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, leaves
 from archdsl.backends.torch_source.members import Members
 from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plan import Made, is_labelled
+from archdsl.backends.torch_source.starts import base, is_biased, model_loop
 from archdsl.graph import Node
 from archdsl.ops.base import ModuleForm, ParameterForm
 
@@ -71,6 +72,18 @@ class Constructor(Members):
         self.lines[self.start : self.start] = [line for text in early for line in layout.statement(text, 8)]
         for name, text in late.items():
             self.line(f"self.{name} = {text}")
+        if self.is_model and self.file.alike:
+            self.start_alike()
+
+    def start_alike(self) -> None:
+        """The model's loop over all modules, for types of which all start alike."""
+        members = [(plan.made[leaf].form, leaf) for plan in self.file.names for leaf in leaves(plan.entries, True)]
+        modules = [(base(form), leaf) for form, leaf in members if isinstance(form, ModuleForm)]
+        biased = {kind for kind, leaf in modules if is_biased(leaf)}
+        always = biased - {kind for kind, leaf in modules if not is_biased(leaf, always=True)}
+        for depth, text in model_loop(self.file.alike, biased, always, unique("module", self.locals)):
+            write = layout.header if text.endswith(":") else layout.statement
+            self.lines += write(text, 8 + 4 * depth)
 
     # ------------------------------------------------------------ the class
 
@@ -86,9 +99,8 @@ class Constructor(Members):
         for entry in entries:
             match entry:
                 case Leaf():
-                    label = self.plan.made[entry].name
-                    if label and isinstance(label[0], str):
-                        self.taken.add(label[0].split(".")[0])
+                    if self.plan.made[entry].name:
+                        self.taken.update(step.name.split(".")[0] for step in entry.steps)
                 case Loop():
                     self.collect_labels(entry.body)
                 case Choice():
@@ -113,7 +125,7 @@ class Constructor(Members):
     def name_lets(self) -> None:
         """A variable for each value that the spec names and the class needs more than once."""
         plan = self.plan
-        used = [e for m in plan.made.values() for _, e in m.arguments]
+        used = [e for m in plan.made.values() for e in m.numbers()]
         used += [e for found in plan.conditions.values() for e in found]
         used += [
             e for found in plan.running.values() for r in found if r.used for e in (r.first, *r.after) if e is not None

@@ -69,7 +69,13 @@ class Forms(Control):
             ):
                 continue
             arguments.append((key if isinstance(key, str) else None, expr))
-        self.plan.made[leaf] = Made(first.constructor, arguments, label, first)
+        self.plan.made[leaf] = Made(first.constructor, arguments, label, first, std=self.std(leaf, hints))
+
+    def std(self, leaf: Leaf, hints: list[Expr]) -> Expr | None:
+        """The standard deviation that the weight is drawn with, where one is said."""
+        starts = [s.form.start for s in leaf.steps if isinstance(s.form, ModuleForm) and s.form.start is not None]
+        row = [start.std for start in starts if start.std is not None]
+        return self.resolve(row, leaf.group, hints, "std") if row else None
 
     @staticmethod
     def is_default(key: str, expr: Const, resolved: Mapping[str | int, Expr], constructor: str) -> bool:
@@ -84,7 +90,7 @@ class Forms(Control):
         for form in forms:
             if form is first:
                 continue
-            if type(form) is not type(first) or _kind(form) != _kind(first):
+            if type(form) is not type(first) or kind(form) != kind(first):
                 self.unlike(leaf.group)
         assert not isinstance(first, ParameterForm | None)
         tables: list[dict[str | int, object]] = []
@@ -135,10 +141,14 @@ def argument_names(constructor: str) -> Sequence[str]:
     return next((names for part, names in ARGUMENT_NAMES.items() if part in constructor), ())
 
 
-def _kind(form: TorchForm | None) -> object:
+def kind(form: TorchForm | None) -> object:
+    """What a form is, but for its numbers."""
     match form:
         case ModuleForm():
-            return (form.constructor, form.helper, form.factory, form.frozen, repr(form.fill))
+            rule = form.start.rule if form.start is not None else ""
+            return (form.constructor, form.helper, form.factory, form.frozen, repr(form.fill), rule)
         case FunctionForm():
             return (form.template, form.helper, form.results)
+        case ParameterForm():
+            return form.template
     return None

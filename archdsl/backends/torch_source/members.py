@@ -12,6 +12,7 @@ from archdsl.backends.torch_source.expressions import Expr, quoted
 from archdsl.backends.torch_source.fold import Leaf
 from archdsl.backends.torch_source.names import identifier, is_attribute, is_owned, unique
 from archdsl.backends.torch_source.plan import Made, is_labelled
+from archdsl.backends.torch_source.starts import base, call, is_biased, is_statement, way
 from archdsl.backends.torch_source.text import MEMBER, joined, split_dots, type_name
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
 
@@ -64,8 +65,19 @@ class Members(Calls):
                 self.assigned[label[0]] = type_name(text)
                 self.line(f"self.{label[0]} = {text}")
             self.attributes[leaf] = f"self.{label[0]}"
+            self.fill(leaf, made)
         else:
             self.child(leaf, label, text)
+
+    def fill(self, leaf: Leaf, made: Made) -> None:
+        """The statements that fill the weight of an attribute, where the spec says how."""
+        start = way(made)
+        if start is None or not isinstance(made.form, ModuleForm):
+            return
+        if base(made.form) not in self.file.alike and is_statement(self.plan, leaf):
+            self.line(call(start, f"{self.attributes[leaf]}.weight", self.names))
+            if is_biased(leaf):
+                self.line(f"nn.init.zeros_({self.attributes[leaf]}.bias)")
 
     def share(self, leaf: Leaf, text: str) -> None:
         """A member under any name: one for all that are alike, but in an nn.Sequential, which has an order."""

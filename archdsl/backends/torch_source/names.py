@@ -5,7 +5,9 @@ from __future__ import annotations
 import builtins
 import keyword
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+
+from archdsl.ops.init import RULES
 
 MODULE_ATTRIBUTES = frozenset(
     [
@@ -76,12 +78,28 @@ MODULE_ATTRIBUTES = frozenset(
 )
 """What an nn.Module or nn.Sequential owns already, so that no member can be an attribute of that name."""
 
+STANDARD: Mapping[str, Sequence[str]] = {
+    "collections": ("OrderedDict",),
+    "collections.abc": ("Callable", "Iterator"),
+    "contextlib": ("contextmanager", "nullcontext"),
+    "functools": ("wraps",),
+    "typing": ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack"),
+}
+"""What a file may import from the standard library."""
+
 RESERVED = frozenset(
     {
         *(*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "__class__"),
         *("self", "kw", "device", "dtype", "torch", "nn", "F", "Tensor"),
+        *(name for names in STANDARD.values() for name in names),
+        *("Factory", "checkpoint", "counted_before", "filled", "member", "recomputed"),
+        *("crop_to_smallest", "dynamic_shapes", "pad_to_largest", "same_upper_pads"),
+        *("resize_to_first", "resize_to_first_linear", "resize_to_first_trilinear"),
+        *(f"init_{rule}" for rule in RULES),
+        *("check_size", *(f"check_size{n}" for n in range(2, 100))),
     }
 )
+"""What a generated file may mean by a name itself: Python's words, what it imports, its helpers."""
 
 
 def is_owned(name: str) -> bool:

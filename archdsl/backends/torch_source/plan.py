@@ -30,6 +30,12 @@ class Made:
     name: list[str | Expr]
     form: TorchForm | None = None
     plan: Plan | None = None
+    std: Expr | None = None
+    """The standard deviation that the weight is drawn with, where the spec says it."""
+
+    def numbers(self) -> list[Expr]:
+        """All numbers of it."""
+        return [e for _, e in self.arguments] + ([self.std] if self.std is not None else [])
 
 
 @dataclass(slots=True, eq=False)

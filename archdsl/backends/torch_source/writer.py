@@ -14,6 +14,7 @@ from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loop
 from archdsl.backends.torch_source.inplace import InPlace
 from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plan import Made, Plan, Running, is_labelled
+from archdsl.backends.torch_source.starts import Way
 from archdsl.backends.torch_source.text import loop_header
 from archdsl.graph import Graph
 from archdsl.ops.base import ModuleForm
@@ -35,6 +36,8 @@ class File:
     output_class: str = ""
     factories: dict[Plan, bool] = field(default_factory=dict)
     """Whether a class takes device= and dtype=."""
+    alike: dict[str, Way] = field(default_factory=dict)
+    """The types of which all modules start alike, with how: the model sees to it."""
 
     def helper(self, source: str) -> None:
         """Takes the definitions of a helper, each once for the file."""
@@ -125,7 +128,7 @@ class Writer:
         found: set[str] = set()
         for leaf in leaves(loop.body, inside=True):
             made = self.plan.made[leaf]
-            for _, expr in made.arguments:
+            for expr in made.numbers():
                 found.update(ex.variables(expr))
             for piece in made.name:
                 if not isinstance(piece, str) and not self.is_shared(leaf):
@@ -174,7 +177,7 @@ class Writer:
 
     def in_round(self, leaf: Leaf) -> bool:
         """Whether a member differs from round to round of a loop."""
-        used = {n for _, e in self.plan.made[leaf].arguments for n in ex.variables(e)}
+        used = {n for e in self.plan.made[leaf].numbers() for n in ex.variables(e)}
         return any("@" in name for name in used)
 
 

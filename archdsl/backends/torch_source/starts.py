@@ -1,0 +1,121 @@
+"""How the weights of a generated module start, where the spec says so.
+
+Where all modules of a type start alike, one loop in the model's constructor sees to it, as in torchvision. Else it
+stands where the member is made: a statement behind an attribute, a helper around a constructor within an expression.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import TypeAlias
+
+from archdsl.backends.torch_source import expressions as ex
+from archdsl.backends.torch_source.expressions import Const, Expr
+from archdsl.backends.torch_source.fold import Leaf, leaves
+from archdsl.backends.torch_source.names import is_attribute
+from archdsl.backends.torch_source.plan import Made, Plan
+from archdsl.ops.base import ModuleForm
+from archdsl.ops.init import RULES
+
+Way: TypeAlias = tuple[str, Expr | None]
+"""A rule, and the standard deviation where it takes one."""
+
+
+def way(made: Made) -> Way | None:
+    """How the weight of a member starts, None where PyTorch's own way will do."""
+    start = made.form.start if isinstance(made.form, ModuleForm) else None
+    return (start.rule, made.std) if start is not None else None
+
+
+def base(form: ModuleForm) -> str:
+    """PyTorch's class that a module is of, also where a helper extends it."""
+    found = re.search(rf"class {form.constructor}\((nn\.\w+)\)", form.helper or "")
+    return found[1] if found else form.constructor
+
+
+def everywhere(plans: Iterable[Plan]) -> dict[str, Way]:
+    """The types of which all modules of a model start alike, with how."""
+    found: dict[str, list[tuple[Plan, Leaf]]] = {}
+    for plan in plans:
+        for leaf in leaves(plan.entries, inside=True):
+            made = plan.made.get(leaf)
+            if made is not None and isinstance(made.form, ModuleForm) and made.form.factory:
+                found.setdefault(base(made.form), []).append((plan, leaf))
+    alike: dict[str, Way] = {}
+    for kind, members in found.items():
+        one, *others = {way(plan.made[leaf]) for plan, leaf in members}
+        if others or one is None or not isinstance(one[1], Const | None):
+            continue
+        if len(members) > 1 or not is_statement(*members[0]):
+            alike[kind] = one
+    return alike
+
+
+def is_statement(plan: Plan, leaf: Leaf) -> bool:
+    """Whether a statement behind a member can say how it starts: an attribute, with a bias only where it always is."""
+    made = plan.made[leaf]
+    assert isinstance(made.form, ModuleForm)
+    plain = leaf in plan.entries and not (made.form.fill or made.form.frozen)
+    named = len(made.name) == 1 and isinstance(made.name[0], str) and is_attribute(made.name[0])
+    return plain and named and (not is_biased(leaf) or (made.head == "nn.Linear" and is_biased(leaf, always=True)))
+
+
+def is_biased(leaf: Leaf, always: bool = False) -> bool:
+    """Whether the module has a bias in some calls, or in all."""
+    starts = [s.form.start for s in leaf.steps if isinstance(s.form, ModuleForm) and s.form.start is not None]
+    found = [start.bias for start in starts]
+    return all(found) if always else any(found)
+
+
+def call(start: Way, weight: str, names: Mapping[str, str]) -> str:
+    """PyTorch's call that fills a weight."""
+    rule, std = start
+    return RULES[rule].call.format(weight, std=ex.write(std, names) if std is not None else "")
+
+
+def helper(start: Way) -> tuple[str, str]:
+    """The name of the function that a module goes through where it is made, and its source."""
+    rule, std = start
+    name = f"init_{rule}"
+    fill = RULES[rule].call.format("parameter", std="std")
+    if rule == "zeros":
+        body = ["    for parameter in module.parameters():", f"        {fill}"]
+    else:
+        body = [
+            "    for name, parameter in module.named_parameters():",
+            '        if name == "weight":',
+            f"            {fill}",
+            "        else:",
+            "            nn.init.zeros_(parameter)",
+        ]
+    lines = [
+        f"def {name}(module: nn.Module{', std: float' if std is not None else ''}) -> nn.Module:",
+        f'    """{RULES[rule].says}"""',
+        *body,
+        "    return module",
+    ]
+    return name, "\n".join(lines)
+
+
+def model_loop(
+    alike: Mapping[str, Way], biased: Collection[str], always: Collection[str], module: str
+) -> list[tuple[int, str]]:
+    """The loop over all modules of a model, as lines with their depth.
+
+    `biased` are the types of which some have a bias, `always` those of which all have one.
+    """
+    lines: list[tuple[int, str]] = [(0, f"for {module} in self.modules():")]
+    by_way: dict[tuple[Way, bool], list[str]] = {}
+    for kind, start in alike.items():
+        by_way.setdefault((start, kind in biased), []).append(kind)
+    for number, ((start, with_bias), kinds) in enumerate(by_way.items()):
+        types = kinds[0] if len(kinds) == 1 else f"({', '.join(kinds)})"
+        lines.append((1, f"{'elif' if number else 'if'} isinstance({module}, {types}):"))
+        lines.append((2, call(start, f"{module}.weight", {})))
+        fill = f"nn.init.zeros_({module}.bias)"
+        if kinds == ["nn.Linear"] and kinds[0] in always:  # others may have None for all that type checkers know
+            lines.append((2, fill))
+        elif with_bias:
+            lines += [(2, f"if {module}.bias is not None:"), (3, fill)]
+    return lines
