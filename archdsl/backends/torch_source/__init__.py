@@ -12,7 +12,6 @@ import hashlib
 import io
 import keyword
 import tokenize
-from collections.abc import Mapping, Sequence
 
 from archdsl import __version__, dims
 from archdsl.augment.base import Companion
