@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -101,7 +102,7 @@ class Loader:
                 case tree.Import():
                     self._import(declaration, module)
                 case tree.Let():
-                    thunk = Thunk(declaration, module.names)
+                    thunk = Thunk(declaration.name, partial(evaluate, declaration.value, module.names))
                     thunks.append(thunk)
                     self._declare(module, declaration.name, thunk)
                 case tree.Function():

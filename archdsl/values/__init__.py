@@ -1,0 +1,46 @@
+"""The values of a spec: numbers, lists, blocks, functions; and how an expression comes to its value."""
+
+from archdsl.values.arithmetic import DEMAND
+from archdsl.values.evaluation import bind, evaluate
+from archdsl.values.kinds import (
+    FAILED,
+    AugmentValue,
+    BlockValue,
+    Defaults,
+    Failure,
+    FunctionValue,
+    MemberValue,
+    Namespace,
+    OperationValue,
+    Poisoned,
+    TensorValue,
+    Thunk,
+    describe,
+    integer,
+    literal,
+    sequence,
+    truth,
+)
+
+__all__ = [
+    "DEMAND",
+    "FAILED",
+    "AugmentValue",
+    "BlockValue",
+    "Defaults",
+    "Failure",
+    "FunctionValue",
+    "MemberValue",
+    "Namespace",
+    "OperationValue",
+    "Poisoned",
+    "TensorValue",
+    "Thunk",
+    "bind",
+    "describe",
+    "evaluate",
+    "integer",
+    "literal",
+    "sequence",
+    "truth",
+]

@@ -1,0 +1,262 @@
+"""How an expression comes to its value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from archdsl.diagnostics import did_you_mean
+from archdsl.dims import DimError, Expr
+from archdsl.limits import budget
+from archdsl.ops import OPERATIONS
+from archdsl.source import Span
+from archdsl.syntax import tree
+from archdsl.values.arithmetic import COMPARISON, arithmetic, checked_range, compare, equal
+from archdsl.values.builtins import BUILTINS, call_builtin
+from archdsl.values.kinds import (
+    FAILED,
+    NONE,
+    Failure,
+    FunctionValue,
+    Namespace,
+    OperationValue,
+    Poisoned,
+    TensorValue,
+    describe,
+    integer,
+    truth,
+)
+
+
+def evaluate(value: tree.Value, names: Namespace) -> object:
+    """The value of an expression. Raises Failure for a mistake, Poisoned where an earlier one is the cause."""
+    return _EVALUATE[type(value)](value, names)
+
+
+def _literal(value: tree.Literal, names: Namespace) -> object:
+    return value.value
+
+
+def _size(value: tree.SizeLiteral, names: Namespace) -> object:
+    return value.values
+
+
+def _list(value: tree.ListValue, names: Namespace) -> object:
+    # A list comprehension, as a generator would nest on the stack of C.
+    items = tuple([evaluate(v, names) for v in value.items])
+    if any([type(i) is tuple for i in items]):
+        budget().nested(items, value.span)
+    else:
+        budget().list(len(items), value.span)
+    return items
+
+
+def _name(value: tree.Name, names: Namespace) -> object:
+    name = value.name
+    if name == "it":
+        if names.it is None:
+            raise Failure("E0203", "nothing flows in here, so there is no `it`", value.span)
+        if names.it is FAILED:
+            raise Poisoned
+        return names.it
+    found = names.find(name)
+    if found is NONE:
+        return None
+    if found is FAILED:
+        raise Poisoned
+    if found is not None:
+        return found
+    label = names.find_label(name)
+    if label is not None:
+        if label is FAILED:
+            raise Poisoned
+        return label.value()
+    if name in OPERATIONS:
+        return OperationValue(OPERATIONS[name])
+    if name in words():
+        return name
+    if names.is_poisoned():
+        raise Poisoned
+    if name in ("True", "False", "None"):
+        raise Failure("E0201", f"there is no value named `{name}` here", value.span, f"write `{name.lower()}`")
+    if name in BUILTINS:
+        raise Failure("E0201", f"`{name}` is a function, not a value", value.span, f"call it: `{name}(…)`")
+    known = names.names() | OPERATIONS.keys()
+    raise Failure("E0201", f"there is no value named `{name}` here", value.span, did_you_mean(name, known))
+
+
+def _unary(value: tree.Unary, names: Namespace) -> object:
+    operand = evaluate(value.operand, names)
+    if value.operator == "not":
+        return not truth(operand, value.operand.span)
+    if isinstance(operand, bool) or not isinstance(operand, int | float | Expr):
+        raise Failure("E0211", f"`{value.operator}` takes a number, not {describe(operand)}", value.span)
+    return -operand if value.operator == "-" else operand
+
+
+def _binary(value: tree.Binary, names: Namespace) -> object:
+    sign = value.operator
+    budget().step(1, value.span)
+    left = evaluate(value.left, names)
+    if sign == "and":
+        return truth(left, value.left.span) and truth(evaluate(value.right, names), value.right.span)
+    if sign == "or":
+        return truth(left, value.left.span) or truth(evaluate(value.right, names), value.right.span)
+    right = evaluate(value.right, names)
+    if sign in ("==", "!="):
+        return equal(left, right, value.span) == (sign == "==")
+    try:
+        if sign in COMPARISON:
+            return compare(sign, left, right, value.span)
+        return arithmetic(sign, left, right, value.span, names)
+    except DimError as error:
+        raise Failure("E0305", str(error), value.span) from None
+    except ZeroDivisionError:
+        raise Failure("E0211", "division by zero", value.span) from None
+    except OverflowError:
+        raise Failure("E0211", "the number is too large", value.span) from None
+
+
+def _conditional(value: tree.Conditional, names: Namespace) -> object:
+    budget().step(1, value.span)
+    condition = truth(evaluate(value.condition, names), value.condition.span)
+    return evaluate(value.then if condition else value.otherwise, names)
+
+
+def _index(value: tree.Index, names: Namespace) -> object:
+    base = evaluate(value.base, names)
+    index = evaluate(value.index, names)
+    if not isinstance(base, tuple | str):
+        raise Failure("E0211", f"{describe(base)} has no elements", value.span)
+    try:
+        return base[integer(index, value.index.span, "an index")]
+    except IndexError:
+        raise Failure(
+            "E0212", f"there is no element {index}: the list has {len(base)}, counted from 0", value.index.span
+        ) from None
+
+
+def _attribute(value: tree.Attribute, names: Namespace) -> object:
+    base = evaluate(value.base, names)
+    if not isinstance(base, TensorValue):
+        raise Failure("E0211", f"{describe(base)} has no `.{value.name}`", value.span)
+    if base.shape is None:
+        raise Failure(
+            "E0211", f"several tensors flow here: name one of them to ask for its `.{value.name}`", value.span
+        )
+    match value.name:
+        case "channels":
+            return base.shape[0]
+        case "size":
+            return base.shape[1:]
+        case "shape":
+            return base.shape
+    raise Failure(
+        "E0211",
+        f"a tensor has no `.{value.name}`",
+        value.span,
+        did_you_mean(value.name, ("channels", "size", "shape")) or "a tensor has `.channels`, `.size`, `.shape`",
+    )
+
+
+def _range(value: tree.Range, names: Namespace) -> object:
+    start = integer(evaluate(value.start, names), value.start.span, "the start of a range")
+    stop = integer(evaluate(value.stop, names), value.stop.span, "the end of a range")
+    return checked_range(range(start, stop + value.inclusive), value.span)
+
+
+def _apply(value: tree.Apply, names: Namespace) -> object:
+    name = value.function.name
+    budget().step(20, value.span)
+    found = names.find(name)
+    if isinstance(found, FunctionValue):
+        return _call_function(found, value, names)
+    if found is FAILED:
+        raise Poisoned
+    if found is None and name in BUILTINS:
+        if any(a.name is not None for a in value.arguments):
+            raise Failure("E0205", f"`{name}` takes its arguments by position", value.span)
+        return call_builtin(name, [evaluate(a.value, names) for a in value.arguments], value.span)
+    if found is not None:
+        raise Failure("E0211", f"`{name}` is {describe(found)}, not a function of values", value.function.span)
+    if name in OPERATIONS:
+        raise Failure("E0211", f"`{name}` is an operation: it stands in a chain, not in a value", value.function.span)
+    functions = {n for n in names.names() if isinstance(names.find(n), FunctionValue)} | BUILTINS.keys()
+    raise Failure("E0201", f"there is no function named `{name}`", value.function.span, did_you_mean(name, functions))
+
+
+def _call_function(function: FunctionValue, value: tree.Apply, names: Namespace) -> object:
+    arguments = bind(function.name, function.syntax.parameters, value.arguments, value.span, names, function.module)
+    space = Namespace(function.module)
+    space.values.update(arguments)
+    with budget().deeper(value.span, f"`{function.name}` calls functions"):
+        return evaluate(function.syntax.value, space)
+
+
+def bind(
+    name: str,
+    parameters: Sequence[tree.Parameter],
+    arguments: Iterable[tree.Argument],
+    span: Span,
+    names: Namespace,
+    home: Namespace,
+    given: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """The values of the parameters of a block or function for a call, defaults included (they see the earlier ones).
+
+    `given` are values by name that were computed elsewhere; the arguments of the call win over them.
+    """
+    known = [p.name.name for p in parameters]
+    found: dict[str, object] = {}
+    for position, argument in enumerate(arguments):
+        if argument.name is None:
+            if position >= len(known):
+                takes = f"{len(known)} argument{'s' if len(known) != 1 else ''}" if known else "no arguments"
+                raise Failure("E0206", f"`{name}` takes {takes}; this is one too many", argument.span)
+            target = known[position]
+        else:
+            target = argument.name
+            if target not in known:
+                takes = "it has: " + ", ".join(f"`{k}`" for k in known) if known else "it has none"
+                raise Failure(
+                    "E0205",
+                    f"`{name}` has no parameter `{target}`",
+                    argument.span,
+                    did_you_mean(target, known) or takes,
+                )
+        if target in found:
+            raise Failure("E0206", f"`{target}` is given twice in this call of `{name}`", argument.span)
+        found[target] = evaluate(argument.value, names)
+    for key, value in (given or {}).items():
+        found.setdefault(key, value)
+    space = Namespace(home)
+    for parameter in parameters:
+        key = parameter.name.name
+        if key not in found:
+            if parameter.default is None:
+                raise Failure("E0207", f"`{name}` needs a value for `{key}`", span, f"write `{name}({key} = …)`")
+            found[key] = evaluate(parameter.default, space)
+        space.values[key] = found[key]
+    return {k: found[k] for k in known}
+
+
+@cache
+def words() -> frozenset[str]:
+    """The bare words that some operation takes as an argument (`same`, `crop`, `bilinear`)."""
+    return frozenset(w for cls in OPERATIONS.values() for p in cls.model_fields for w in cls.words(p))
+
+
+_EVALUATE: dict[type, Callable[[Any, Namespace], object]] = {
+    tree.Literal: _literal,
+    tree.SizeLiteral: _size,
+    tree.Name: _name,
+    tree.ListValue: _list,
+    tree.Unary: _unary,
+    tree.Binary: _binary,
+    tree.Conditional: _conditional,
+    tree.Index: _index,
+    tree.Attribute: _attribute,
+    tree.Apply: _apply,
+    tree.Range: _range,
+}

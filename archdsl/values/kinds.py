@@ -1,0 +1,295 @@
+"""What a value can be, how it is called in a message, and the namespaces that hold values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from archdsl import dims
+from archdsl.diagnostics import Fix, Mark
+from archdsl.dims import Expr
+from archdsl.limits import Exceeded, budget
+from archdsl.ops.base import Operation, Shape
+from archdsl.ops.fields import shown
+from archdsl.ops.init import Drawn
+from archdsl.source import Span
+from archdsl.syntax import tree
+
+
+class Failure(Exception):
+    """A mistake in a spec, with where it stands. Caught by the elaborator, which reports it and goes on."""
+
+    def __init__(
+        self, code: str, message: str, span: Span, help: str | None = None, *others: Mark, fix: Fix | None = None
+    ) -> None:
+        super().__init__(message)
+        self.fix = fix
+        self.others = others
+        self.code = code
+        self.message = message
+        self.span = span
+        self.help = help
+
+
+class Poisoned(Exception):
+    """A value hangs on something that failed before, and was reported then."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OperationValue:
+    """An operation as a value: an argument `unit = conv`."""
+
+    operation: type[Operation]
+
+    @property
+    def name(self) -> str:
+        return self.operation.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockValue:
+    """A block or model with the file that it stands in, and the `default`s in force where it is written."""
+
+    syntax: tree.Block | tree.Model
+    module: Namespace
+    defaults: Defaults
+
+    @property
+    def name(self) -> str:
+        return self.syntax.name.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MemberValue:
+    """`model NAME = FAMILY(args)`."""
+
+    syntax: tree.Member
+    module: Namespace
+
+    @property
+    def name(self) -> str:
+        return self.syntax.name.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FunctionValue:
+    """`fn NAME(params) = value`."""
+
+    syntax: tree.Function
+    module: Namespace
+
+    @property
+    def name(self) -> str:
+        return self.syntax.name.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AugmentValue:
+    """`augment NAME { … }`."""
+
+    syntax: tree.Augment
+    module: Namespace
+
+    @property
+    def name(self) -> str:
+        return self.syntax.name.name
+
+
+@dataclass(frozen=True, slots=True)
+class TensorValue:
+    """A tensor as a value: `it`, a label, an input. It has sizes only; `shape` is None where several flow."""
+
+    shape: Shape | None
+
+
+class Failed:
+    """Stands for a value that could not be computed."""
+
+
+FAILED = Failed()
+
+Defaults: TypeAlias = Mapping[str, Mapping[str, object]]
+"""What `default` says: the name of an operation → the name of a parameter → its value."""
+
+
+class Namespace:
+    """Names and their values, within an outer namespace: a file's, a body's."""
+
+    __slots__ = ("it", "labels", "outer", "poisoned", "values")
+
+    def __init__(self, outer: Namespace | None = None) -> None:
+        self.outer = outer
+        self.values: dict[str, object] = {}
+        self.labels: dict[str, Any] = {}
+        self.it: object = outer.it if outer is not None else None
+        self.poisoned = False
+
+    def find(self, name: str) -> object | None:
+        """The value of a name here or further out; a Thunk is computed first. None (Python's) where there is none."""
+        space: Namespace | None = self
+        while space is not None:
+            if name in space.values:
+                value = space.values[name]
+                if isinstance(value, Thunk):
+                    value = value.force()
+                return NONE if value is None else value
+            space = space.outer
+        return None
+
+    def declares_block(self, name: str) -> bool:
+        """Whether a name is that of a block or model of the file, and of nothing nearer."""
+        space = self
+        while name not in space.values and space.outer is not None:
+            space = space.outer
+        return space.outer is None and isinstance(space.values.get(name), BlockValue | MemberValue)
+
+    def find_label(self, name: str) -> Any | None:
+        space: Namespace | None = self
+        while space is not None:
+            if name in space.labels:
+                return space.labels[name]
+            space = space.outer
+        return None
+
+    def names(self) -> set[str]:
+        space: Namespace | None = self
+        found: set[str] = set()
+        while space is not None:
+            found.update(space.values)
+            found.update(space.labels)
+            space = space.outer
+        return found
+
+    def is_poisoned(self) -> bool:
+        space: Namespace | None = self
+        while space is not None:
+            if space.poisoned:
+                return True
+            space = space.outer
+        return False
+
+
+class _None:
+    """The spec's `none`, told apart from "no such name"."""
+
+
+NONE = _None()
+
+
+@dataclass(slots=True, eq=False)
+class Thunk:
+    """A `let` of a file, computed when it is first asked for."""
+
+    name: tree.Name
+    compute: Callable[[], object]
+    busy: bool = False
+    done: object = field(default=None)
+    finished: bool = False
+
+    def force(self) -> object:
+        if self.finished:
+            return self.done
+        if self.busy:
+            raise Failure("E0210", f"`{self.name.name}` is defined by itself", self.name.span)
+        self.busy = True
+        try:
+            with budget().deeper(self.name.span, "values need each other"):
+                self.done = self.compute()
+        except (Failure, Exceeded):
+            self.done = FAILED
+            self.finished = True
+            raise
+        finally:
+            self.busy = False
+        self.finished = True
+        return self.done
+
+
+def truth(value: object, span: Span) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise Failure(
+        "E0211",
+        f"a condition is true or false; this is {describe(value)}",
+        span,
+        "compare it, as in `n > 0`" if is_number(value) else None,
+    )
+
+
+def integer(value: object, span: Span, what: str) -> int:
+    """The value as an int. Raises Failure that says `what` must be one."""
+    if is_int(value):
+        return value  # type: ignore[return-value]
+    if isinstance(value, Expr):
+        raise Failure("E0304", f"{what} cannot depend on a free input size", span)
+    raise Failure("E0211", f"{what} is an int; this is {describe(value)}", span)
+
+
+def sequence(value: object, span: Span, what: str) -> tuple[object, ...]:
+    if isinstance(value, tuple):
+        return value
+    raise Failure("E0211", f"{what} goes over a list or a range; this is {describe(value)}", span)
+
+
+def describe(value: object) -> str:
+    """A value in the user's words: `the int 3`, `the list [1, 2]`, `the block basic`."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return f"the int {value}" if value.bit_length() < 200 else "a very large int"
+        case float():
+            return f"the number {value}"
+        case str():
+            return f'the string "{value[:40]}"'
+        case tuple():
+            return f"the list {literal(value)}"
+        case Expr():
+            return f"the size {dims.text(value)}"
+        case OperationValue():
+            return f"the operation `{value.name}`"
+        case BlockValue():
+            return f"the block `{value.name}`"
+        case MemberValue():
+            return f"the model `{value.name}`"
+        case FunctionValue():
+            return f"the function `{value.name}`"
+        case AugmentValue():
+            return f"the augmentation `{value.name}`"
+        case TensorValue():
+            return "a tensor"
+        case Drawn():
+            return f"the distribution `{shown(value)}`"
+    return "this"
+
+
+def literal(value: object) -> str:
+    """A value as it is written in a spec."""
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        case tuple():
+            items = [literal(v) for v in value[:8]]
+            return "[" + ", ".join(items + ["…"] * (len(value) > 8)) + "]"
+        case Expr():
+            return dims.text(value)
+        case OperationValue() | BlockValue() | MemberValue() | FunctionValue() | AugmentValue():
+            return value.name
+        case Drawn():
+            return shown(value)
+    return str(value)
+
+
+def is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
