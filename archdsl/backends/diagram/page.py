@@ -11,7 +11,6 @@ import html
 import json
 import re
 from base64 import b64encode
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -25,13 +24,13 @@ from archdsl.backends.diagram.fixed import measure, spline
 from archdsl.backends.diagram.labels import LONGEST_LINE, Line
 from archdsl.backends.diagram.picture import LIGHT, Edge, Folder, Part, Picture, boxes, picture
 from archdsl.backends.diagram.render import layouts
+from archdsl.backends.diagram.rows import Rows
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import Theme
 from archdsl.backends.diagram.ushape import lay_out
 from archdsl.diagnostics import visible
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.layers import Layers, Options
-from archdsl.source import Source
 
 Data: TypeAlias = dict[str, Any]
 
@@ -64,7 +63,7 @@ def write_page(graph: Graph, style: Style, sizes: Mapping[str, int] | None = Non
     captions = Captions(graph, layers.costs, sizes)
     writer = _Blank(captions, style)
     book = _Book(graph, writer)
-    rows = _Rows(graph, layers)
+    rows = Rows(graph, layers)
     name, facts = captions.summary()
     data = {
         "name": visible(name),
@@ -199,7 +198,7 @@ class _Book:
 
     # ------------------------------------------------------------ as data
 
-    def views(self, rows: _Rows) -> list[Data]:
+    def views(self, rows: Rows) -> list[Data]:
         layered = [v for v in self.pages if self.u is None or v is not self.pages[0]]
         found = layouts([self._dot(v.picture) for v in layered])
         data = [_layered(v, layout, self.writer, rows) for v, layout in zip(layered, found, strict=True)]
@@ -224,7 +223,7 @@ class _Book:
         Layered(shown, self.writer, "").write(dot, shown.parts, None, 0)
         return str(dot.source)
 
-    def _u_shaped(self, rows: _Rows) -> Data:
+    def _u_shaped(self, rows: Rows) -> Data:
         assert self.u is not None
         flat, u = self.u
         layout = lay_out(u, flat, lambda part: measure(self.writer, part))
@@ -282,7 +281,7 @@ class Flip:
         return points + tip
 
 
-def _layered(view: View, layout: Data, writer: Writer, rows: _Rows) -> Data:
+def _layered(view: View, layout: Data, writer: Writer, rows: Rows) -> Data:
     """A view where Graphviz has put everything."""
     left, _, right, top = map(float, layout["bb"].split(","))
     bottom = float(layout["bb"].split(",")[1])
@@ -343,7 +342,7 @@ def _size(lines: Sequence[Line], at: tuple[float, float, float, float]) -> Data:
     return {**_rect(x - w / 2, y - h / 2, w, h), "kind": "size", "lines": _words(lines)}
 
 
-def _box(view: View, part: Part, at: tuple[float, float, float, float], writer: Writer, rows: _Rows) -> Data:
+def _box(view: View, part: Part, at: tuple[float, float, float, float], writer: Writer, rows: Rows) -> Data:
     box = {**_rect(*at), "kind": part.kind}
     if part.kind in ("entry", "exit"):
         edges = [e for e in view.picture.edges if part in (e.tail, e.head)]
@@ -382,87 +381,6 @@ def _legend(book: _Book, writer: Writer) -> list[list[str]]:
     """Name, fill and border of each family that is somewhere in the network."""
     entries = writer.legend(v.picture for v in book.pages)
     return [[e.name.text, e.fill, e.border] for e in entries if e.sign is None]
-
-
-# ---------------------------------------------------------------- rows
-
-
-class _Rows:
-    """The table: a row for each scope and node, and the sources that they stand in.
-
-    A row: path, what it is, output, parameters, MACs, memory, field, stride, depth, whether it is a block, and the
-    places (source, line) of its call and of those around it, inner ones first.
-    """
-
-    def __init__(self, graph: Graph, layers: Layers) -> None:
-        self.data: list[list[Any]] = []
-        self.sources: list[Source] = []
-        self._sources: dict[int, int] = {}
-        self._nodes: dict[int, int] = {}
-        self._scopes: dict[Scope, int] = {}
-        self._parents: list[int] = []
-        self._sizes: list[int] = []
-        self._places: dict[Scope, list[int]] = {}
-        stack: list[tuple[Node | Scope, int, int]] = [(m, 0, -1) for m in reversed(graph.root.members)]
-        self._places[graph.root] = []
-        while stack:
-            member, depth, parent = stack.pop()
-            number = len(self.data)
-            cells = layers.row(member)
-            is_scope = isinstance(member, Scope)
-            place = self._place(member)
-            around = self._places[member.parent if isinstance(member, Scope) else member.scope]  # type: ignore[index]
-            places = [*place, *around]
-            if isinstance(member, Scope):
-                self._scopes[member] = number
-                self._places[member] = places
-                stack.extend((m, depth + 1, number) for m in reversed(member.members))
-            else:
-                self._nodes[member.id] = number
-            self._parents.append(parent)
-            self._sizes.append(0)
-            up = number if not is_scope else -1
-            while up >= 0:
-                self._sizes[up] += 1
-                up = self._parents[up]
-            texts = [cells[k] for k in ("operation", "output", "parameters", "macs", "memory", "field", "stride")]
-            shown = [visible(c) if isinstance(c, str) else c for c in texts]
-            self.data.append([visible(member.path or member.name), *shown, depth, int(is_scope), places])
-
-    def _place(self, member: Node | Scope) -> list[int]:
-        source = member.span.source
-        if id(source) not in self._sources:
-            self._sources[id(source)] = len(self.sources)
-            self.sources.append(source)
-        return [self._sources[id(source)], member.span.line]
-
-    def ranges(self, nodes: Iterable[Node]) -> list[int]:
-        """The rows of nodes, and of the scopes that these fill, as first and last of each run."""
-        leaves = {self._nodes[n.id] for n in nodes}
-        held: Counter[int] = Counter()
-        for leaf in leaves:
-            up = self._parents[leaf]
-            while up >= 0:
-                held[up] += 1
-                up = self._parents[up]
-        numbers = sorted(leaves | {row for row, count in held.items() if count == self._sizes[row]})
-        runs: list[int] = []
-        for number in numbers:
-            if runs and number == runs[-1] + 1:
-                runs[-1] = number
-            else:
-                runs += [number, number]
-        return runs
-
-    def of(self, node: Node) -> int:
-        return self._nodes[node.id]
-
-    def main(self, part: Part, nodes: Sequence[Node]) -> int:
-        """The row that tells what a box gives: that of its block, or of its last layer."""
-        if part.scope is not None and part.kind == "block":
-            return self._scopes.get(part.scope, -1)
-        last = part.nodes[-1] if part.nodes else nodes[-1] if nodes else None
-        return self._nodes[last.id] if last is not None else -1
 
 
 # ---------------------------------------------------------------- the file

@@ -1,0 +1,91 @@
+"""The rows of the page's table, and which of them a box of a picture stands for."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from archdsl.backends.diagram.picture import Part
+from archdsl.diagnostics import visible
+from archdsl.graph import Graph, Node, Scope
+from archdsl.layers import Layers
+from archdsl.source import Source
+
+
+class Rows:
+    """The table: a row for each scope and node, and the sources that they stand in.
+
+    A row: path, what it is, output, parameters, MACs, memory, field, stride, depth, whether it is a block, and the
+    places (source, line) of its call and of those around it, inner ones first.
+    """
+
+    def __init__(self, graph: Graph, layers: Layers) -> None:
+        self.data: list[list[Any]] = []
+        self.sources: list[Source] = []
+        self._sources: dict[int, int] = {}
+        self._nodes: dict[int, int] = {}
+        self._scopes: dict[Scope, int] = {}
+        self._parents: list[int] = []
+        self._sizes: list[int] = []
+        self._places: dict[Scope, list[int]] = {}
+        stack: list[tuple[Node | Scope, int, int]] = [(m, 0, -1) for m in reversed(graph.root.members)]
+        self._places[graph.root] = []
+        while stack:
+            member, depth, parent = stack.pop()
+            number = len(self.data)
+            cells = layers.row(member)
+            is_scope = isinstance(member, Scope)
+            place = self._place(member)
+            around = self._places[member.parent if isinstance(member, Scope) else member.scope]  # type: ignore[index]
+            places = [*place, *around]
+            if isinstance(member, Scope):
+                self._scopes[member] = number
+                self._places[member] = places
+                stack.extend((m, depth + 1, number) for m in reversed(member.members))
+            else:
+                self._nodes[member.id] = number
+            self._parents.append(parent)
+            self._sizes.append(0)
+            up = number if not is_scope else -1
+            while up >= 0:
+                self._sizes[up] += 1
+                up = self._parents[up]
+            texts = [cells[k] for k in ("operation", "output", "parameters", "macs", "memory", "field", "stride")]
+            shown = [visible(c) if isinstance(c, str) else c for c in texts]
+            self.data.append([visible(member.path or member.name), *shown, depth, int(is_scope), places])
+
+    def _place(self, member: Node | Scope) -> list[int]:
+        source = member.span.source
+        if id(source) not in self._sources:
+            self._sources[id(source)] = len(self.sources)
+            self.sources.append(source)
+        return [self._sources[id(source)], member.span.line]
+
+    def ranges(self, nodes: Iterable[Node]) -> list[int]:
+        """The rows of nodes, and of the scopes that these fill, as first and last of each run."""
+        leaves = {self._nodes[n.id] for n in nodes}
+        held: Counter[int] = Counter()
+        for leaf in leaves:
+            up = self._parents[leaf]
+            while up >= 0:
+                held[up] += 1
+                up = self._parents[up]
+        numbers = sorted(leaves | {row for row, count in held.items() if count == self._sizes[row]})
+        runs: list[int] = []
+        for number in numbers:
+            if runs and number == runs[-1] + 1:
+                runs[-1] = number
+            else:
+                runs += [number, number]
+        return runs
+
+    def of(self, node: Node) -> int:
+        return self._nodes[node.id]
+
+    def main(self, part: Part, nodes: Sequence[Node]) -> int:
+        """The row that tells what a box gives: that of its block, or of its last layer."""
+        if part.scope is not None and part.kind == "block":
+            return self._scopes.get(part.scope, -1)
+        last = part.nodes[-1] if part.nodes else nodes[-1] if nodes else None
+        return self._nodes[last.id] if last is not None else -1
