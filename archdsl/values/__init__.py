@@ -1,6 +1,7 @@
 """The values of a spec: numbers, lists, blocks, functions; and how an expression comes to its value."""
 
 from archdsl.values.arithmetic import DEMAND
+from archdsl.values.builtins import BUILTINS
 from archdsl.values.evaluation import bind, evaluate
 from archdsl.values.kinds import (
     FAILED,
@@ -23,6 +24,7 @@ from archdsl.values.kinds import (
 )
 
 __all__ = [
+    "BUILTINS",
     "DEMAND",
     "FAILED",
     "AugmentValue",
