@@ -115,6 +115,11 @@ class Scope:
             else:
                 stack.extend(reversed(member.members))
 
+    def inflow(self) -> list[Tensor]:
+        """The tensors from outside that are read within, each once."""
+        inside = {node.id for node in self.nodes()}
+        return list(dict.fromkeys(t for node in self.nodes() for t in node.inputs if t.node not in inside))
+
     def calls(self) -> Iterator[Scope]:
         """This scope and those around it, innermost first."""
         scope: Scope | None = self

@@ -19,14 +19,12 @@ from archdsl.analysis import IntShape, sized_shapes
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import Kept, Saves
 from archdsl.ops.sizes import ints
+from archdsl.overwriting import Overwriting
 
 STATES: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2})
 """Optimisers, and how many numbers each keeps for a trainable parameter. `momentum` is SGD with it."""
 
 BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2})
-
-OWN = frozenset(("convolution", "normalisation", "merge", "pooling", "resize"))
-"""Families whose results are tensors of their own, which their gradients do not look at again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ def memory(
     a second time (activation checkpointing).
     A free size that `sizes` does not name takes the value that `graph.examples` shows.
     """
-    run = Run(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype], cpu)
+    run = Run(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype], cpu, recompute)
     weights = trainable = 0
     owned: set[str] = set()
     for node in graph.nodes():
@@ -107,34 +105,8 @@ def memory(
             run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
             trainable += size if weight.trainable else 0
     inference = run.inference(weights)
-    step, saved = run.step(weights, recompute)
+    step, saved = run.step(weights)
     return Memory(weights, trainable, saved, inference, step)
-
-
-def overwrites(graph: Graph, readers: Counter[Tensor], node: Node) -> bool:
-    """Whether an activation of the built module overwrites its input: nothing else reads it, no gradient needs it."""
-    operation = node.operation
-    if operation.family != "activation" or not operation.inplace or readers[node.inputs[0]] != 1:
-        return False
-    slope = getattr(operation, "slope", getattr(operation, "alpha", 0.0))
-    shapes = graph.shapes(node.inputs)
-    kept = operation.saves(shapes, shapes, True)
-    return slope >= 0 and not kept.inputs and _is_own(graph.node(node.inputs[0]))
-
-
-def grown(graph: Graph, readers: Counter[Tensor], node: Node) -> int | None:
-    """The position of the tensor to which an addition of the built module adds the others, None where to none."""
-    if node.operation.name not in ("add", "sub") or len(node.inputs) != 2:
-        return None
-    for place in (1, 0) if node.operation.name == "add" else (0,):
-        tensor = node.inputs[place]
-        if readers[tensor] == 1 and graph.node(tensor).operation.family in OWN and node.inputs[0] != node.inputs[1]:
-            return place
-    return None
-
-
-def _is_own(node: Node) -> bool:
-    return (node.operation.family in OWN or node.operation.name == "scale") and "pixel" not in node.operation.name
 
 
 def _largest(moments: Iterable[Moment]) -> tuple[Moment, ...]:
@@ -189,6 +161,7 @@ class Run:
     shapes: tuple[tuple[IntShape, ...], ...]
     width: int
     cpu: bool
+    recompute: Collection[Scope]
     gradients: dict[int, int] = field(default_factory=dict)
     """Bytes of the gradients of each node's weights."""
     pieces: set[Tensor] = field(default_factory=set)
@@ -229,8 +202,7 @@ class Run:
     def buffers(self, *, training: bool) -> dict[Tensor, Tensor]:
         """The tensor whose memory each tensor uses: itself, what it is a view of, or what it has overwritten."""
         graph = self.graph
-        readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
-        readers.update(o.tensor for o in graph.outputs)
+        overwriting = Overwriting.of(graph, self.recompute)
         found: dict[Tensor, Tensor] = {}
         whole: dict[Tensor, bool] = {}
         for node in graph.nodes():
@@ -241,10 +213,10 @@ class Run:
                     source = None  # what is not in one piece is copied
                 if node.operation.family == "regularisation" and not training:
                     source = 0
-                if overwrites(graph, readers, node):
+                if overwriting.activates(node):
                     source = 0
                 if source is None:
-                    source = grown(graph, readers, node)
+                    source = next(iter(overwriting.grows(node)), None)
                 found[result] = result if source is None else found[node.inputs[source]]
                 whole[result] = source is None or (
                     whole[node.inputs[source]] and self.bytes(result) == self.bytes(node.inputs[source])
@@ -317,7 +289,7 @@ class Run:
                     stack.append(t.node)
         return found
 
-    def step(self, weights: int, recompute: Collection[Scope]) -> tuple[Peak, Moment]:
+    def step(self, weights: int) -> tuple[Peak, Moment]:
         """A training step, and what is saved between its passes."""
         graph = self.graph
         buffers = self.buffers(training=True)
@@ -326,7 +298,7 @@ class Run:
         ledger = Ledger(weights)
         differentiable: set[Tensor] = set()
         kept: dict[int, list[object]] = {}
-        again = {node.id: scope for scope in recompute for node in scope.nodes()}
+        again = {node.id: scope for scope in self.recompute for node in scope.nodes()}
         for node in graph.nodes():
             results = [Tensor(node.id, i) for i in range(len(node.shapes))]
             for result in results:
@@ -350,9 +322,7 @@ class Run:
 
     def entering(self, scope: Scope, buffers: Mapping[Tensor, Tensor]) -> dict[object, None]:
         """The buffers from outside that a scope reads."""
-        inside = {node.id for node in scope.nodes()}
-        found = (buffers[t] for node in scope.nodes() for t in node.inputs)
-        return dict.fromkeys(b for b in found if b.node not in inside)
+        return dict.fromkeys(buffers[t] for t in scope.inflow())
 
     def keep(
         self, node: Node, buffers: Mapping[Tensor, object], ledger: Ledger, differentiable: set[Tensor]

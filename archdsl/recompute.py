@@ -63,7 +63,7 @@ def _dense(graph: Graph) -> Recompute:
         if body is None:
             if isinstance(node.origin, tree.Dense):
                 in_place.append(node)
-        elif readers[new] == 1 and body.outputs == (new,) and set(inflow(body)) == {whole}:
+        elif readers[new] == 1 and body.outputs == (new,) and body.inflow() == [whole]:
             scopes.add(body)
             grown.add(node)
     if scopes:
@@ -118,9 +118,3 @@ def _peak(graph: Graph, scopes: Iterable[Scope]) -> int:
 def _outermost(scopes: Sequence[Scope]) -> list[Scope]:
     given = set(scopes)
     return [s for s in dict.fromkeys(scopes) if given.isdisjoint(list(s.calls())[1:])]
-
-
-def inflow(scope: Scope) -> list[Tensor]:
-    """The tensors from outside that are read in a scope, each once."""
-    inside = {node.id for node in scope.nodes()}
-    return list(dict.fromkeys(t for node in scope.nodes() for t in node.inputs if t.node not in inside))

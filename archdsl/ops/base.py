@@ -334,6 +334,8 @@ class Operation(Declaration):
     """`many`: takes a parallel value of two tensors or more (a merge, an align)."""
     inplace: ClassVar[bool] = False
     """Whether PyTorch's module of it takes `inplace=`."""
+    own: ClassVar[bool] = False
+    """Whether its result is a tensor of its own, no view, that its backward pass does not look at again."""
     view: ClassVar[bool] = False
     """Whether its results are views of its inputs, which take no memory of their own."""
 

@@ -145,6 +145,7 @@ class Scale(Operation):
 
     name = "scale"
     family = "channels"
+    own = True
 
     init: Number = 1.0
 

@@ -125,6 +125,7 @@ class Conv(Operation):
 
     name = "conv"
     family = "convolution"
+    own = True
     stated: ClassVar[Mapping[str, str | None]] = {"kernel": None}
 
     out: Count
@@ -367,6 +368,7 @@ class Upconv(Operation):
 
     name = "upconv"
     family = "convolution"
+    own = True
     stated: ClassVar[Mapping[str, str | None]] = {"stride": "kernel"}
 
     out: Count
@@ -479,6 +481,7 @@ class Linear(Operation):
 
     name = "linear"
     family = "convolution"
+    own = True
 
     out: Count
     bias: Switch = True

@@ -40,6 +40,7 @@ class Merge(Operation):
     """What the merges of equal sizes share."""
 
     family = "merge"
+    own = True
     inputs = "many"
     stretches: ClassVar[bool] = False
     needs_inputs: ClassVar[bool] = False
@@ -190,6 +191,7 @@ class Concat(Operation):
 
     name = "concat"
     family = "merge"
+    own = True
     inputs = "many"
 
     examples = (

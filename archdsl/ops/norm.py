@@ -59,6 +59,7 @@ class Norm(Operation):
     """What the normalisations share: the size stays as it is."""
 
     family = "normalisation"
+    own = True
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         channels(self.name, shapes[0])
@@ -291,6 +292,7 @@ class Lrn(Norm):
     """
 
     name = "lrn"
+    own = False
 
     size: Count
     alpha: Number = 1e-4

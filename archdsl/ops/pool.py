@@ -27,6 +27,7 @@ class Pool(Operation):
     """What the poolings with a sliding window share."""
 
     family = "pooling"
+    own = True
     stated: ClassVar[Mapping[str, str | None]] = {"stride": "kernel"}
 
     def _settings(self) -> tuple[Size, Size | None, Pad, Size, bool]:
@@ -239,6 +240,7 @@ class AdaptivePool(Operation):
     """What the poolings to a given size share."""
 
     family = "pooling"
+    own = True
     module: ClassVar[str]
 
     def _size(self, shape: Shape) -> tuple[int, ...]:

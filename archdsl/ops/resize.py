@@ -47,6 +47,7 @@ class Interpolation(Operation):
     """What the interpolations share; PyTorch keeps nothing of theirs for the backward pass but sizes."""
 
     family = "resize"
+    own = True
 
     def _mode(self) -> Mode:
         raise NotImplementedError

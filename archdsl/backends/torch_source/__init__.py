@@ -20,7 +20,6 @@ from archdsl.backends.torch_source.checks import size_checks
 from archdsl.backends.torch_source.classes import Classifier
 from archdsl.backends.torch_source.exporting import dynamic_shapes
 from archdsl.backends.torch_source.flow import Value
-from archdsl.backends.torch_source.inplace import InPlace
 from archdsl.backends.torch_source.names import RESERVED, STANDARD, camel, identifier, unique
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.starts import everywhere
@@ -28,6 +27,7 @@ from archdsl.backends.torch_source.text import FACTORY
 from archdsl.backends.torch_source.write import write_class
 from archdsl.backends.torch_source.writer import File
 from archdsl.graph import Graph, Tensor
+from archdsl.overwriting import Overwriting
 from archdsl.recompute import NOTHING, Recompute
 
 
@@ -35,7 +35,7 @@ def write_module(graph: Graph, companion: Companion | None = None, recompute: Re
     """The source of a checked network's module, with what stands beside it. The same network gives the same bytes."""
     plans = Classifier(graph, recompute.scopes).run()
     check_functions, checks = size_checks(graph)
-    file = File(graph, InPlace.of(graph, recompute.scopes), recompute, lambda value: _size(graph, value), checks)
+    file = File(graph, Overwriting.of(graph, recompute.scopes), recompute, lambda value: _size(graph, value), checks)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
     taken |= {c.function for c in checks}
     for plan in [plans[-1], *plans[:-1]]:

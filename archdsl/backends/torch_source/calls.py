@@ -34,7 +34,8 @@ class Calls(Writer):
         if form.helper is not None:
             self.file.helper(form.helper)
         arguments = [self.text(e) if name is None else f"{name}={self.text(e)}" for name, e in made.arguments]
-        if self.file.inplace.activation(leaf):
+        nodes = [s.member for s in leaf.steps]
+        if all(isinstance(n, Node) and self.file.overwriting.activates(n) for n in nodes):
             arguments.append("inplace=True")
         if form.factory:
             arguments.append("**kw")

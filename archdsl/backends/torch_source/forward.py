@@ -43,7 +43,7 @@ class Forward:
             made.plan.flow,
             line_of,
             self.call_length,
-            made.file.inplace.grown,
+            self.grown,
             self.variable_label,
             frozenset({*RESERVED, *made.file.names.values()}),
             names,
@@ -68,13 +68,20 @@ class Forward:
         grows = self.recomputed and self.constructor.file.recompute.grown
         return [f"        {name} = torch.cat(features, 1)"] if grows else []
 
+    def grown(self, call: Call) -> Value | None:
+        """The operand that an addition or subtraction may add to, in all calls."""
+        nodes = [s.member for s in call.leaf.steps]
+        rows = [self.constructor.file.overwriting.grows(n) for n in nodes if isinstance(n, Node)]
+        places = [p for p in rows[0] if all(p in row for row in rows)] if len(rows) == len(nodes) else []
+        return call.inputs[places[0]] if places and call.inputs[0] is not call.inputs[1] else None
+
     def appends(self, call: Call) -> bool | None:
         """Whether a concat adds to a list of features that nothing reads any more behind it; None for other calls."""
         file = self.constructor.file
         nodes = [s.member for s in call.leaf.steps]
         if not all(n in file.recompute.grown for n in nodes):
             return None
-        return all(isinstance(n, Node) and file.inplace.last_reader[n.inputs[0]] == n.id for n in nodes)
+        return all(isinstance(n, Node) and file.overwriting.last_reader[n.inputs[0]] == n.id for n in nodes)
 
     def of_sequence(self) -> list[str]:
         """That of a model that is an nn.Sequential, where it has to check its input."""

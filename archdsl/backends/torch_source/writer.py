@@ -11,13 +11,13 @@ from archdsl.backends.torch_source.checks import SizeCheck
 from archdsl.backends.torch_source.expressions import Expr, Var
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
-from archdsl.backends.torch_source.inplace import InPlace
 from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plan import Made, Plan, Running, is_labelled
 from archdsl.backends.torch_source.starts import Way
 from archdsl.backends.torch_source.text import loop_header
 from archdsl.graph import Graph
 from archdsl.ops.base import ModuleForm
+from archdsl.overwriting import Overwriting
 from archdsl.recompute import Recompute
 
 
@@ -26,7 +26,7 @@ class File:
     """What the whole file shares: its imports, helpers, and the names of its classes."""
 
     graph: Graph
-    inplace: InPlace
+    overwriting: Overwriting
     recompute: Recompute
     sizes: Callable[[Value], str]
     checks: list[SizeCheck]

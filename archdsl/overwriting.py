@@ -1,0 +1,57 @@
+"""Where the graph proves that a tensor may be overwritten: nothing else reads it, and no gradient needs it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from archdsl.graph import Graph, Node, Scope, Tensor
+
+
+@dataclass(slots=True, eq=False)
+class Overwriting:
+    """What the built module overwrites. `inference`: it has no backward pass."""
+
+    graph: Graph
+    inference: bool
+    readers: Counter[Tensor]
+    last_reader: dict[Tensor, int]
+    """The id of the last node that reads a tensor, the number of nodes for an output."""
+
+    @staticmethod
+    def of(graph: Graph, recomputed: Iterable[Scope] = (), *, inference: bool = False) -> Overwriting:
+        """`recomputed` are scopes that run a second time, in the backward pass."""
+        readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
+        readers.update(o.tensor for o in graph.outputs)
+        for scope in recomputed:
+            readers.update(scope.inflow())
+        last_reader = {t: node.id for node in graph.nodes() for t in node.inputs}
+        last_reader.update((o.tensor, len(graph)) for o in graph.outputs)
+        return Overwriting(graph, inference, readers, last_reader)
+
+    def is_free(self, tensor: Tensor) -> bool:
+        """Whether the one reader of a tensor may overwrite it."""
+        operation = self.graph.node(tensor).operation
+        own = operation.own or (self.inference and operation.family == "activation")
+        return own and self.readers[tensor] == 1
+
+    def activates(self, node: Node) -> bool:
+        """Whether an activation overwrites its input."""
+        operation = node.operation
+        if operation.family != "activation" or not operation.inplace or not self.is_free(node.inputs[0]):
+            return False
+        if self.inference:
+            return True
+        # A negative slope loses the sign that the gradient needs.
+        slope = getattr(operation, "slope", getattr(operation, "alpha", 0.0))
+        shapes = self.graph.shapes(node.inputs)
+        return slope >= 0 and not operation.saves(shapes, shapes, True).inputs
+
+    def grows(self, node: Node) -> tuple[int, ...]:
+        """The positions of the tensors to which an addition or subtraction may add the other, the best one first."""
+        if node.operation.name not in ("add", "sub") or len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
+            return ()
+        places = (1, 0) if node.operation.name == "add" else (0,)
+        same = [p for p in places if self.graph.shape(node.inputs[p]) == node.shapes[0]]
+        return tuple(p for p in same if self.is_free(node.inputs[p]))
