@@ -274,6 +274,8 @@ def simplify(expr: Expr) -> Expr:
                     return Const(OPERATORS[sign](left.value, right.value))
                 except MISTAKES:
                     return Binary(sign, left, right)
+            if left == right and sign in ("==", "<=", ">=", "!=", "<", ">"):
+                return Const(sign in ("==", "<=", ">="))
             return _arithmetic(sign, left, right)
         case If(Const(value), then, otherwise):
             return simplify(then if value else otherwise)

@@ -102,7 +102,7 @@ def _split(text: str, indent: int, end: str) -> list[str]:
     clause = _find(inside, " for ")
     if clause is not None:
         lines = (
-            [" " * inner + inside] if fits else [*_item(inside[:clause], inner, ""), " " * inner + inside[clause + 1 :]]
+            [" " * inner + inside] if fits else [*_item(inside[:clause], inner, ""), *_item(inside[clause + 1 :], inner, "")]
         )
         return [pad + head, *lines, pad + tail + end]
     parts = _commas(inside)
