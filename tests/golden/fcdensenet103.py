@@ -134,8 +134,8 @@ class Level(nn.Module):
             encode = self.encode(x)
             y = self.down(encode)
             y = self.inner(y)
-            encode, y = crop_to_smallest(encode, self.up(y))
-            x = torch.cat([encode, y], 1)
+            y, z = crop_to_smallest(encode, self.up(y))
+            x = torch.cat([y, z], 1)
         x = self.decode(x)
         if self.with_slice:
             x = x[:, self.channels : self.stop]

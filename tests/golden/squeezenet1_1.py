@@ -62,9 +62,9 @@ class Fire(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.squeeze_activation(self.squeeze(x))
-        expand1x1 = self.expand1x1_activation(self.expand1x1(x))
+        y = self.expand1x1_activation(self.expand1x1(x))
         x = self.expand3x3_activation(self.expand3x3(x))
-        return torch.cat([expand1x1, x], 1)
+        return torch.cat([y, x], 1)
 
 
 class Squeezenet11(nn.Module):

@@ -175,8 +175,9 @@ def size_references(graph: Graph) -> Mapping[Node, Tensor]:
         wanted = node.shapes[0][1:] if _free(target) else None  # type: ignore[index]
         if wanted is not None:
             for scope in (*node.scope.calls(), None):
-                if (scope, wanted) in latest:
-                    found[node] = latest[(scope, wanted)]
+                inflow = [t for t in scope.inputs if graph.shape(t)[1:] == wanted] if scope is not None else []
+                if inflow or (scope, wanted) in latest:
+                    found[node] = inflow[0] if inflow else latest[(scope, wanted)]
                     break
         for index, shape in enumerate(node.shapes):
             spatial = shape[1:]  # type: ignore[index]

@@ -142,10 +142,9 @@ class Forward:
 
     def variable_label(self, call: Call) -> str | None:
         step = call.leaf.steps[0]
-        label = self.constructor.plan.made[call.leaf].name
-        if not is_labelled(step) or len(label) != 1 or not isinstance(label[0], str):
+        if not is_labelled(step) or any(s.name != step.name for s in call.leaf.steps):
             return None
-        name = label[0]
+        name = step.name
         free = name.isidentifier() and name.isascii() and name not in RESERVED and not name.startswith("_")
         return name if free and name not in self.constructor.file.names.values() else None
 

@@ -101,9 +101,8 @@ def _split(text: str, indent: int, end: str) -> list[str]:
     fits = inner + len(inside) <= WIDTH
     clause = _find(inside, " for ")
     if clause is not None:
-        lines = (
-            [" " * inner + inside] if fits else [*_item(inside[:clause], inner, ""), *_item(inside[clause + 1 :], inner, "")]
-        )
+        parts = [inside] if fits else [inside[:clause], inside[clause + 1 :]]
+        lines = [line for part in parts for line in _item(part, inner, "")]
         return [pad + head, *lines, pad + tail + end]
     parts = _commas(inside)
     is_literal = not (open_at and (text[open_at - 1].isalnum() or text[open_at - 1] in "_])"))

@@ -6,13 +6,18 @@ write `x = layer(x)`: the one that a loop carries, those that a condition joins,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source.flow import Action, Call, Decision, Flow, Rounds, Value
 from archdsl.backends.torch_source.names import unique
+from archdsl.ops.base import FunctionForm
 
 LETTERS = ("x", "y", "z", "u", "v", "w")
+INDENTED = 20
+"""How much longer the operands of a merge may be that stand on lines of their own."""
+LONG, SHORT = 3, 10
+"""What lives for more statements bears its label; other values do where it is short and no operand's name is free."""
 DEEPEST = 4
 """How many calls are nested in one statement."""
 
@@ -179,13 +184,17 @@ class Composer:
         """A statement for a call, with those before it that it alone needs nested in it, as far as it stays short."""
         grows = call.inputs[0] if self.appends(call) and call.inputs[0] in self.lists else self.grows(call)
         assign = Assign(call, length=self.length(call), line=self.line(call), grows=grows)
+        merges = len(call.inputs) > 1 and isinstance(call.leaf.steps[0].form, FunctionForm)
+        if len(call.inputs) > 2 and merges and not self.fits(call, makers):
+            return assign
+        width = self.width + (INDENTED if len(call.inputs) > 2 and merges else 0)
         for value in reversed(call.inputs):
             inner = makers.get(value)
             if inner is None or inner.grows is not None or value is assign.grows or value.uses != 1:
                 continue
             follows = inner.line == assign.line and found[-1] is inner
-            operand = len(call.inputs) > 1 and inner.depth == 1
-            if not (follows or operand) or assign.length + inner.length > self.width or inner.depth >= DEEPEST:
+            operand = merges and inner.depth == 1
+            if not (follows or operand) or assign.length + inner.length > width or inner.depth >= DEEPEST:
                 continue
             if found[-1] is inner:
                 found.pop()
@@ -195,6 +204,11 @@ class Composer:
             assign.length += inner.length
             assign.depth = max(assign.depth, inner.depth + 1)
         return assign
+
+    def fits(self, call: Call, makers: Mapping[Value, Assign]) -> bool:
+        """Whether all calls among many operands of a merge can stand in its parentheses: all do, or none."""
+        inner = [makers[v] for v in call.inputs if v in makers and v.uses == 1]
+        return self.length(call) + sum(i.length for i in inner) <= self.width + INDENTED
 
     # ------------------------------------------------------------ lifetimes
 
@@ -212,7 +226,7 @@ class Composer:
         operands = list(statement.operands())
         for value in statement.call.outputs:
             self.preferred[value] = operands
-        label = next((found for call in statement.calls() if (found := self.label(call)) is not None), None)
+        label = self.label(statement.call)
         if label is not None and len(statement.call.outputs) == 1:
             self.labels[statement.call.outputs[0]] = label
 
@@ -413,13 +427,19 @@ class Composer:
             output_name = named.get(root)
             if output_name is not None:
                 wishes.append(output_name)
+            own = self.input_names if len(self.input_names) == 1 else []
             if root in outputs and len(outputs) == 1:
-                wishes += self.input_names
+                wishes += own
             members = self.joined.get(root, [root])
-            operands = [v for m in members for v in self.preferred.get(m, ())]
-            wishes += [names[r] for v in operands if (r := self.root(v)) in names]
             label = next((self.labels[m] for m in members if m in self.labels), None)
-            if label is not None and root not in outputs and span[1] > span[0] + 1:
+            life = span[1] - span[0] if root not in outputs else 0
+            if len(members) > 1:  # it becomes another one on its way
+                label = None
+            if label is not None and life > LONG:
+                wishes.append(label)
+            operands = [self.root(v) for m in members for v in self.preferred.get(m, ())]
+            wishes += [names[r] for r in operands if names.get(r) in (*LETTERS, *own)]
+            if label is not None and life > 1 and len(label) <= SHORT:
                 wishes.append(label)
             wishes += [n for n in LETTERS if n not in self.reserved]
             chosen = next((n for n in wishes if is_free(n, span)), None)
