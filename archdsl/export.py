@@ -44,10 +44,7 @@ def export(graph: Graph, path: Path, weights: Path | None = None) -> bytes:
     buffer = io.BytesIO()
     with torch.no_grad():
         if path.suffix == ".pt2":
-            # What the exporter cannot prove of a size (a pool that rounds up) is asserted when the program runs.
-            program = torch.export.export(
-                model, images, dynamic_shapes=free, prefer_deferred_runtime_asserts_over_guards=True
-            )
+            program = torch.export.export(model, images, dynamic_shapes=free)
             torch.export.save(program, buffer)
             return buffer.getvalue()
         try:

@@ -216,6 +216,9 @@ class SizeSet:
         return " or ".join([test, *_tests_of_sizes(name, below)])
 
 
+LISTED = 16
+"""The most residues that are tested one by one, rather than looked up."""
+
 EVERYTHING = SizeSet([Piece(1, None, 1, 0, 1, 1)])
 NOTHING = SizeSet([])
 
@@ -273,23 +276,24 @@ def _listed(name: str, numbers: list[int]) -> str:
 
 
 def _test_of_pattern(name: str, pattern: Pattern) -> str:
+    """One expression, without `or` where it can be: torch.compile guards a branch each, and compiles each anew."""
     modulus = literal(pattern.modulus)
-    alone: list[int] = []
-    tests = []
+    alone = [run.first for run in pattern.runs if run.length == 1]
+    if len(alone) <= LISTED:
+        tests = [[f"{name} % {modulus} == {literal(residue)}"] for residue in alone]
+    else:
+        tests = [[_listed(f"{name} % {modulus}", alone)]]
     for run in pattern.runs:
-        if run.length == 1 or pattern.number <= 8:
-            alone += run.members()
+        if run.length == 1:
             continue
-        parts = []
-        if run.step > 1:
-            parts.append(f"{name} % {literal(run.step)} == {literal(run.first % run.step)}")
+        parts = [f"{name} % {literal(run.step)} == {literal(run.first % run.step)}"] if run.step > 1 else []
         if run.step * run.length < pattern.modulus:
             shifted = f"({name} - {literal(run.first)})" if run.first else name
             parts.append(f"{shifted} % {modulus} < {literal(run.step * run.length)}")
-        tests.append(" and ".join(parts))
-    if alone:
-        tests.insert(0, _listed(f"{name} % {modulus}", alone))
-    return tests[0] if len(tests) == 1 else f"({' or '.join(tests)})"
+        tests.append(parts)
+    if len(tests) == 1:
+        return " and ".join(tests[0])
+    return " | ".join(" & ".join(f"({part})" for part in parts) for parts in tests)
 
 
 def _tests_of_sizes(name: str, runs: Iterable[Run]) -> list[str]:

@@ -8,7 +8,11 @@ from archdsl import dims
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.expressions import quoted
 from archdsl.dims import DimError, SizeSet
+from archdsl.dims.sets import literal
 from archdsl.graph import Graph, Tensor
+
+SEARCH = 1 << 16
+"""The longest way to a valid size on which a generated module looks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,27 +50,58 @@ def size_checks(graph: Graph) -> tuple[list[list[str]], list[SizeCheck]]:
 def _function(name: str, model: str, valid: SizeSet) -> list[str] | None:
     """The function for one set of sizes; None for a set that cannot be written down."""
     try:
-        test = valid.python("n")
-        threshold, pattern, _ = valid.form
+        body, nearest = _of_progression(valid) or _of_any(valid)
     except DimError:
         return None
     words = condition(valid)
-    reach = f"max(size, {threshold}) + {pattern.modulus + 1}" if pattern is not None else f"{(valid.maximum or 0) + 1}"
-    message = quoted(f"{model}: {{name}} must be {words}, got {{size}}; the nearest {{nearest}}")
+    message = quoted(f"{model}: {{name}} must be {words}, got {{size}}{nearest}")
     return [
         f"def {name}(name: str, size: int) -> None:",
         *layout.docstring(f"Raises ValueError unless a size of the input is {words}.", 4),
-        "",
-        "    def fits(n: int) -> bool:",
-        *layout.statement(f"return {test}", 8),
-        "",
-        "    if torch.compiler.is_compiling() or fits(size):",
-        "        return",
-        "    near = [n for n in range(1, size) if fits(n)][-1:]",
-        *layout.statement(f"near += [n for n in range(size + 1, {reach}) if fits(n)][:1]", 4),
-        '    nearest = ("are " if len(near) > 1 else "is ") + " and ".join(map(str, near))',
+        *body,
         *layout.statement(f"raise ValueError(f{message})", 4),
     ]
+
+
+def _of_progression(valid: SizeSet) -> tuple[list[str], str] | None:
+    """The test of one residue from a minimum on, and what tells the nearest sizes; None for other sets."""
+    if valid.progression is None:
+        return None
+    modulus, residue, minimum = valid.progression
+    least, step = literal(minimum), literal(modulus)
+    lines = [*layout.header(f"if {valid.python('size')}:", 4), "        return"]
+    if modulus == 1:
+        return lines, f"; the nearest is {least}"
+    lines += [
+        f"    below = size - {f'(size - {literal(residue)})' if residue else 'size'} % {step}",
+        *layout.statement(f'nearest = f"are {{below}} and {{below + {step}}}" if size > {least} else "is {least}"', 4),
+    ]
+    return lines, "; the nearest {nearest}"
+
+
+def _of_any(valid: SizeSet) -> tuple[list[str], str]:
+    """The test of any set, and what tells the nearest sizes, which are looked for one by one where none is far."""
+    threshold, pattern, _ = valid.form
+    lines = [
+        "",
+        "    def fits(n: int) -> bool:",
+        *layout.statement(f"return {valid.python('n')}", 8),
+        "",
+        "    if fits(size):",
+        "        return",
+    ]
+    largest = valid.maximum or 0
+    if max(threshold, pattern.modulus if pattern else largest) > SEARCH:
+        return lines, ""
+    start = "size - 1" if pattern else f"min(size - 1, {largest})"
+    end = f"max(size, {threshold}) + {pattern.modulus + 1}" if pattern else str(largest + 1)
+    lines += [
+        f"    below = next(filter(fits, range({start}, 0, -1)), None)",
+        *layout.statement(f"above = next(filter(fits, range(size + 1, {end})), None)", 4),
+        "    near = [str(n) for n in (below, above) if n is not None]",
+        '    nearest = ("are " if len(near) > 1 else "is ") + " and ".join(near)',
+    ]
+    return lines, "; the nearest {nearest}"
 
 
 def condition(valid: SizeSet) -> str:

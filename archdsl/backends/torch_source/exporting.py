@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from archdsl import dims
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.expressions import quoted
-from archdsl.dims import Dim, DimError, Expr
-from archdsl.graph import Graph, Tensor
+from archdsl.dims import Dim, DimError, Expr, SizeSet
+from archdsl.graph import Graph, Node, Tensor
+from archdsl.ops.align import Align
+from archdsl.ops.base import Operation
+from archdsl.ops.conv import Conv
+from archdsl.ops.pool import Avgpool, Maxpool
 
 
 def dynamic_shapes(graph: Graph) -> list[str]:
@@ -16,12 +20,11 @@ def dynamic_shapes(graph: Graph) -> list[str]:
     symbols: dict[str, str] = {}
     made = ['batch = Dim("batch")']
     for free in graph.free:
-        symbol = _symbol(graph, free.name)
+        name = free.name.lower() if free.name.lower() not in ("batch", *symbols) else f"size_{len(symbols)}"
+        symbol = _symbol(graph, free.name, name)
         if symbol is not None:
-            name = free.name.lower() if free.name.lower() not in ("batch", *symbols) else f"size_{len(symbols)}"
-            least, text = symbol
-            made.append(f"{name} = Dim({quoted(name)}, min={least})")
-            symbols[free.name] = text.format(name)
+            made.append(f"{name} = {symbol[0]}")
+            symbols[free.name] = symbol[1]
     shapes = [_axes(graph.shape(Tensor(node.id)), symbols) for node in graph.input_nodes]
     pinned = [free.name for free in graph.free if free.name not in symbols]
     doc = "The sizes that torch.export may leave free: the batch" + "".join(f", {name}" for name in symbols)
@@ -44,26 +47,37 @@ def _axes(shape: tuple[Dim, ...], symbols: dict[str, str]) -> str:
     return "{" + ", ".join(entries) + "}"
 
 
-def _symbol(graph: Graph, name: str) -> tuple[int, str] | None:
-    """The least value of a symbol and the size as a function of it (`16 * {}`); None where no progression says it.
+def _symbol(graph: Graph, size: str, name: str) -> tuple[str, str] | None:
+    """What stands for a free size, and the size as a function of it (`16 * h`); None where it has to be pinned.
 
-    torch.export takes a size of 1 for a constant, so that every size within the network has to be 2 or more.
+    A named `Dim` has to be proven for all its values before the program runs. What PyTorch cannot prove, or no
+    progression says, is `Dim.DYNAMIC`: the program then checks its input when it runs, by the same rule as `forward`.
     """
     try:
-        valid = graph.sizes[name]
-        for size in _sizes(graph, name):
-            demand = dims.at_least(size, 2)
-            if not isinstance(demand, bool):
-                narrowed = demand.narrow(valid)
-                valid = valid if narrowed.is_empty else narrowed
+        valid = _exportable(graph, size)
+        threshold, pattern, _ = valid.form
         progression = valid.progression
     except DimError:
         return None
-    if progression is None:
+    nodes = [node for node in graph.nodes() if _reads(graph, node, size)]
+    if pattern is None or any(_differs(graph, node, size) for node in nodes):
         return None
+    if progression is None or any(_is_beyond_proof(node.operation) for node in nodes):
+        return f"Dim.DYNAMIC(min={pattern.first(threshold)})", name
     modulus, residue, minimum = progression
-    text = "{}" if modulus == 1 else f"{modulus} * {{}}"
-    return (minimum - residue) // modulus, f"{text} + {residue}" if residue else text
+    text = name if modulus == 1 else f"{modulus} * {name}"
+    return f"Dim({quoted(name)}, min={(minimum - residue) // modulus})", f"{text} + {residue}" if residue else text
+
+
+def _exportable(graph: Graph, size: str) -> SizeSet:
+    """The valid sizes that one exported program takes: torch.export takes a size of 1 within it for a constant."""
+    valid = graph.sizes[size]
+    for inner in _sizes(graph, size):
+        demand = dims.at_least(inner, 2)
+        if not isinstance(demand, bool):
+            narrowed = demand.narrow(valid)
+            valid = valid if narrowed.is_empty else narrowed
+    return valid
 
 
 def _sizes(graph: Graph, name: str) -> Iterator[Expr]:
@@ -75,3 +89,31 @@ def _sizes(graph: Graph, name: str) -> Iterator[Expr]:
                 if isinstance(size, Expr) and size.variable == name and size not in seen:
                     seen.add(size)
                     yield size
+
+
+def _reads(graph: Graph, node: Node, name: str) -> bool:
+    return any(isinstance(d, Expr) and d.variable == name for shape in graph.shapes(node.inputs) for d in shape)
+
+
+def _is_beyond_proof(operation: Operation) -> bool:
+    """Whether PyTorch computes a size by a comparison or maximum that it cannot decide for a symbol."""
+    match operation:
+        case Maxpool(ceil=True) | Avgpool(ceil=True) | Align(mode="pad"):
+            return True
+        case Conv(pad="same_upper") | Maxpool(pad="same_upper") | Avgpool(pad="same_upper"):
+            return True
+    return False
+
+
+def _differs(graph: Graph, node: Node, name: str) -> bool:
+    """Whether PyTorch takes another way for some sizes: a pool that rounds up drops a window that starts outside."""
+    match node.operation:
+        case Maxpool(ceil=True) | Avgpool(ceil=True) if node.operation.pad != "same_upper":
+            shape = graph.shape(node.inputs[0])
+            window = node.operation.window((shape,))
+            numbers = zip(window.kernel, window.stride, window.dilation, window.pad, shape[1:], strict=True)
+            return any(
+                isinstance(size, Expr) and size.variable == name and dilation * (kernel - 1) < pad + stride - 1
+                for kernel, stride, dilation, pad, size in numbers
+            )
+    return False

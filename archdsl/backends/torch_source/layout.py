@@ -52,7 +52,7 @@ def _target(text: str) -> tuple[str, str | None]:
 def _value(text: str, indent: int, used: int) -> list[str]:
     """The right side of an assignment that does not fit on its line; the first line comes without its indentation."""
     condition = _find(text, " if ")
-    operators = [sign for sign in (" + ", " - ", " * ", " / ") if _find(text, sign) is not None]
+    operators = [sign for sign in (" | ", " + ", " - ", " * ", " / ") if _find(text, sign) is not None]
     if condition is not None or operators or not text.endswith(tuple(CLOSING)):
         body = [" " * (indent + 4) + text] if indent + 4 + len(text) <= WIDTH else []
         if not body and condition is not None:
@@ -75,7 +75,7 @@ def _operands(text: str, indent: int) -> list[str]:
     pad = " " * indent
     if indent + len(text) <= WIDTH:
         return [pad + text]
-    for signs in ((" or ",), (" and ",), (" + ", " - "), (" * ", " / ")):
+    for signs in ((" or ",), (" and ",), (" | ",), (" + ", " - "), (" * ", " / ")):
         cuts = sorted(place for sign in signs for place in _all(text, sign))
         if cuts:
             parts = [text[a:b] for a, b in zip([0, *[c + 1 for c in cuts]], [*cuts, len(text)], strict=True)]
