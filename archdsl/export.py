@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import io
+import logging
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from archdsl import compiler, dims
+from archdsl.backends.torch_source.exporting import exportable
 from archdsl.graph import Graph, Tensor
 
 ENDINGS = (".pt2", ".onnx")
@@ -20,8 +25,8 @@ class ExportError(Exception):
 def export(graph: Graph, path: Path, weights: Path | None = None) -> bytes:
     """The bytes of a network in evaluation mode for a .pt2 or .onnx file, by the ending of the path.
 
-    The batch is free, and so are the free sizes that the model's own `dynamic_shapes()` names; the others are pinned to
-    the size to show. Raises ExportError, OSError, WeightsError.
+    The batch is free, and so are the free sizes that the model's own `dynamic_shapes()` names; the others, which
+    `pinned` tells, have the size to show. Raises ExportError, OSError, WeightsError.
     """
     import torch  # it holds and traces the network
 
@@ -36,16 +41,15 @@ def export(graph: Graph, path: Path, weights: Path | None = None) -> bytes:
             raise WeightsError(f"{weights} has not all that {graph.name} needs: {match.as_text()}")
         model.load_state_dict(state)
     model.eval()
-    values = graph.examples
+    values = {name: _traced(graph, name, value) for name, value in graph.examples.items()}
     shapes = [[dims.evaluate(d, values) for d in graph.shape(Tensor(n.id))] for n in graph.input_nodes]
     # A batch of 1 would be taken for a constant.
     images = tuple(torch.zeros(2, *shape) for shape in shapes)
     free = sys.modules[type(model).__module__].dynamic_shapes()
-    buffer = io.BytesIO()
-    with torch.no_grad():
+    with torch.no_grad(), _reported(graph):
         if path.suffix == ".pt2":
-            program = torch.export.export(model, images, dynamic_shapes=free)
-            torch.export.save(program, buffer)
+            buffer = io.BytesIO()
+            torch.export.save(torch.export.export(model, images, dynamic_shapes=free), buffer)
             return buffer.getvalue()
         try:
             import onnx  # noqa: F401  # the exporter needs both, and they are an extra
@@ -59,3 +63,38 @@ def export(graph: Graph, path: Path, weights: Path | None = None) -> bytes:
     assert translated is not None
     data: bytes = translated.model_proto.SerializeToString()
     return data
+
+
+def pinned(graph: Graph) -> dict[str, int]:
+    """The free sizes that an export has to pin, and the size that each gets."""
+    return {name: value for name, value in graph.examples.items() if exportable(graph, name) is None}
+
+
+def _traced(graph: Graph, name: str, example: int) -> int:
+    """The size to trace with: the one to show, or the nearest that a program for many sizes takes."""
+    valid = exportable(graph, name)
+    if valid is None or example in valid:
+        return example
+    below, above = valid.nearest(example)
+    return above or below or example
+
+
+@contextmanager
+def _reported(graph: Graph) -> Iterator[None]:
+    """What the exporter cannot do is said in one line; what it tried on its way is not told."""
+    loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ExportError:
+        raise
+    except Exception as error:  # PyTorch raises many kinds
+        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise ExportError(f"PyTorch cannot export `{graph.name}`: {said}") from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""Exports: every fully convolutional network leaves batch, H and W free, and gives the same numbers elsewhere."""
+"""Exported and compiled programs: batch, H and W free in one graph, the same numbers, the same refusals."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from typing import Any
 
 import pytest
 import torch
+from click.testing import CliRunner
 
 import archdsl
+from archdsl import cli, compiler
 from archdsl.dims import evaluate
 from archdsl.export import ExportError, export
 from archdsl.graph import Graph, Tensor
+from archdsl.source import Source
 
 CONVOLUTIONAL = [
-    ("unet:unet", {"width": 4, "depth": 2}),
-    ("unet:unet_padded", {"width": 4, "depth": 2}),
-    ("unet:unet_1d", {"width": 4, "depth": 2}),
-    ("unet:unet_3d", {"width": 4, "depth": 1}),
-    ("fcdensenet:fcdensenet", {"counts": [2, 2, 2], "growth": 4, "width": 8}),
+    ("unet:unet", {"width": 2, "depth": 1}),
+    ("unet:unet_padded", {"width": 2, "depth": 2}),
+    ("unet:unet_1d", {"width": 2, "depth": 1}),
+    ("unet:unet_3d", {"width": 2, "depth": 1}),
+    ("fcdensenet:fcdensenet", {"counts": [1, 1], "growth": 2, "width": 4}),
     ("edges:edges", {}),
     ("edges:edges_1d", {}),
     ("resnet:resnet18", {"classes": 3}),
@@ -45,27 +48,106 @@ def small(graph: Graph, start: int) -> dict[str, int]:
     return sizes
 
 
+def reloaded(program: Any) -> Any:
+    """A program saved and loaded again, as a module."""
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    buffer.seek(0)
+    return torch.export.load(buffer).module()
+
+
+def exported(graph: Graph, model: torch.nn.Module, sizes: dict[str, int]) -> Any:
+    """The module's export, as anyone would write it."""
+    free = sys.modules[type(model).__module__].dynamic_shapes()
+    return reloaded(torch.export.export(model, tuple(images(graph, sizes, 2)), dynamic_shapes=free))
+
+
 @pytest.mark.parametrize(("spec", "values"), CONVOLUTIONAL)
 def test_torch_export_leaves_every_size_free(spec: str, values: dict[str, Any]) -> None:
     graph = archdsl.check(spec, **values)
     model = archdsl.load(spec, **values).eval()
     free = sys.modules[type(model).__module__].dynamic_shapes()
     assert len(free[0]) == 1 + len(graph.free)
-    lowest = 40 if "resnet" in spec or "squeeze" in spec else 20
-    program = torch.export.export(
-        model,
-        tuple(images(graph, small(graph, lowest), 2)),
-        dynamic_shapes=free,
-        # PyTorch cannot prove its own rule of pools that round up for every size.
-        prefer_deferred_runtime_asserts_over_guards="squeeze" in spec,
-    )
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    buffer.seek(0)
-    again = torch.export.load(buffer).module()
-    for start, batch in ((lowest + 25, 3), (lowest + 40, 5)):
+    lowest = 20 if graph.name.startswith(("unet", "fcdensenet", "edges")) else 70
+    again = exported(graph, model, small(graph, lowest))
+    for start, batch in ((lowest + 25, 3), (lowest + 40, 1)):
         inputs = images(graph, small(graph, start), batch)
         torch.testing.assert_close(again(*inputs), model(*inputs), rtol=1e-4, atol=1e-5)
+
+
+# Sizes that PyTorch cannot prove, or that no progression says: the exported program checks them when it runs.
+UNPROVEN = {
+    "maxpool(3, 2, ceil = true) -> conv(1, 3)": "any from 2",
+    "conv(1, 3, stride = 2, pad = same_upper)": "any",
+    "(it -> conv(1, 3, pad = valid), it -> conv(1, 5)) -> align(pad) -> add": "any from 3",
+    "(it -> maxpool(2) -> conv(1, 1, stride = 3), it -> maxpool(6)) -> add": "≡ 0, 1 (mod 6), at least 6",
+    "(it -> maxpool(4) -> upsample(2), it -> maxpool(2)) -> add": "≡ 0, 1 (mod 4), at least 4",
+}
+
+
+@pytest.mark.parametrize(("body", "valid"), UNPROVEN.items())
+def test_sizes_beyond_proof_are_free_as_well(body: str, valid: str) -> None:
+    graph = archdsl.check(Source("net.arch", f"model net {{\n input image[1, H, W]\n {body}\n}}\n"))
+    assert graph.sizes["H"].describe() == valid
+    model = compiler.instantiate(graph).eval()
+    again = exported(graph, model, small(graph, 30))
+    for start in range(31, 44):
+        inputs = images(graph, small(graph, start), 3)
+        torch.testing.assert_close(again(*inputs), model(*inputs))
+    odd = torch.zeros(2, 1, 47, 47)
+    if 47 not in graph.sizes["H"]:
+        with pytest.raises(AssertionError, match="Guard failed"):
+            again(odd)
+
+
+def test_what_goes_by_cases_is_pinned(tmp_path: Path) -> None:
+    """A pool that rounds up and drops a window for some sizes is one program for each of the two."""
+    spec = tmp_path / "net.arch"
+    spec.write_text("model net {\n input image[1, H = 30, W = 30]\n maxpool(1x2, 2, 0, ceil = true)\n}\n")
+    found = CliRunner().invoke(cli.cli, ["export", str(spec), "-o", str(tmp_path / "net.pt2")])
+    assert (found.exit_code, found.output) == (0, f"{tmp_path / 'net.pt2'}: H is pinned to 30\n")
+    again = torch.export.load(tmp_path / "net.pt2").module()
+    assert again(torch.zeros(3, 1, 30, 41)).shape == (3, 1, 15, 21)
+
+
+def test_sizes_to_show_that_are_too_small_to_trace(tmp_path: Path) -> None:
+    graph = archdsl.check(Source("net.arch", "model net {\n input image[1, H = 2, W = 3]\n maxpool(2)\n}\n"))
+    (tmp_path / "net.pt2").write_bytes(export(graph, tmp_path / "net.pt2"))
+    assert torch.export.load(tmp_path / "net.pt2").module()(torch.zeros(1, 1, 9, 8)).shape == (1, 1, 4, 4)
+
+
+# One compiled graph for all valid sizes
+
+
+@pytest.mark.parametrize(
+    ("spec", "values"),
+    [CONVOLUTIONAL[1], CONVOLUTIONAL[4], ("squeezenet:squeezenet1_1", {"classes": 3}), *((b, {}) for b in UNPROVEN)],
+)
+def test_the_check_breaks_no_graph_and_compiles_none_again(spec: str, values: dict[str, Any]) -> None:
+    text = f"model net {{\n input image[1, H, W]\n {spec}\n}}\n"
+    graph = archdsl.check(Source("net.arch", text) if spec in UNPROVEN else spec, **values)
+    model = compiler.instantiate(graph).eval()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
+    compiled(*images(graph, small(graph, 36), 2))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        for start in range(38, 62, 5):
+            inputs = images(graph, small(graph, start), 2)
+            torch.testing.assert_close(compiled(*inputs), model(*inputs))
+
+
+def test_a_compiled_model_refuses_a_size_in_the_same_sentence() -> None:
+    model = archdsl.load("unet:unet_padded", width=2, depth=4).eval()
+    torch._dynamo.reset()
+    compiled = torch.compile(model, dynamic=True, backend="eager")
+    compiled(torch.zeros(1, 3, 32, 48))
+    sentence = "^unet_padded: H must be a multiple of 16, got 100; the nearest are 96 and 112$"
+    with pytest.raises(ValueError, match=sentence):
+        compiled(torch.zeros(1, 3, 100, 96))
+    torch._dynamo.reset()
+    whole = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=sentence[1:-1]):
+        whole(torch.zeros(1, 3, 100, 96))
 
 
 def test_a_pinned_size_stays_pinned() -> None:

@@ -130,7 +130,10 @@ def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], se
 @weights_option
 @set_option
 def export(spec: str, output: Path, weights: Path | None, settings: Settings) -> int:
-    """Export the network for other runtimes: .pt2 (torch.export) or .onnx, free in the batch and in the free sizes."""
+    """Export the network for other runtimes: .pt2 (torch.export) or .onnx, free in the batch and in the free sizes.
+
+    Says which free size it had to pin.
+    """
     from archdsl import export as exporting
     from archdsl.files import write_whole
     from archdsl.weights import WeightsError
@@ -140,4 +143,6 @@ def export(spec: str, output: Path, weights: Path | None, settings: Settings) ->
         write_whole(output, exporting.export(graph, output, weights))
     except (exporting.ExportError, WeightsError) as error:
         raise click.ClickException(str(error)) from None
+    for name, size in exporting.pinned(graph).items():
+        write(f"{output}: {name} is pinned to {size}\n")
     return FINE

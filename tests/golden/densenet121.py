@@ -19,17 +19,10 @@ class Factory(TypedDict, total=False):
 
 def check_size(name: str, size: int) -> None:
     """Raises ValueError unless a size of the input is at least 29."""
-
-    def fits(n: int) -> bool:
-        return n >= 29
-
-    if torch.compiler.is_compiling() or fits(size):
+    if size >= 29:
         return
-    near = [n for n in range(1, size) if fits(n)][-1:]
-    near += [n for n in range(size + 1, max(size, 29) + 2) if fits(n)][:1]
-    nearest = ("are " if len(near) > 1 else "is ") + " and ".join(map(str, near))
     raise ValueError(
-        f"densenet121: {name} must be at least 29, got {size}; the nearest {nearest}"
+        f"densenet121: {name} must be at least 29, got {size}; the nearest is 29"
     )
 
 

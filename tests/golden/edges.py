@@ -56,18 +56,9 @@ def crop_to_smallest(*tensors: Tensor) -> list[Tensor]:
 
 def check_size(name: str, size: int) -> None:
     """Raises ValueError unless a size of the input is at least 2."""
-
-    def fits(n: int) -> bool:
-        return n >= 2
-
-    if torch.compiler.is_compiling() or fits(size):
+    if size >= 2:
         return
-    near = [n for n in range(1, size) if fits(n)][-1:]
-    near += [n for n in range(size + 1, max(size, 2) + 2) if fits(n)][:1]
-    nearest = ("are " if len(near) > 1 else "is ") + " and ".join(map(str, near))
-    raise ValueError(
-        f"edges: {name} must be at least 2, got {size}; the nearest {nearest}"
-    )
+    raise ValueError(f"edges: {name} must be at least 2, got {size}; the nearest is 2")
 
 
 def dynamic_shapes() -> tuple[dict[int, Any], ...]:

@@ -38,17 +38,10 @@ def crop_to_smallest(*tensors: Tensor) -> list[Tensor]:
 
 def check_size(name: str, size: int) -> None:
     """Raises ValueError unless a size of the input is at least 32."""
-
-    def fits(n: int) -> bool:
-        return n >= 32
-
-    if torch.compiler.is_compiling() or fits(size):
+    if size >= 32:
         return
-    near = [n for n in range(1, size) if fits(n)][-1:]
-    near += [n for n in range(size + 1, max(size, 32) + 2) if fits(n)][:1]
-    nearest = ("are " if len(near) > 1 else "is ") + " and ".join(map(str, near))
     raise ValueError(
-        f"fcdensenet103: {name} must be at least 32, got {size}; the nearest {nearest}"
+        f"fcdensenet103: {name} must be at least 32, got {size}; the nearest is 32"
     )
 
 

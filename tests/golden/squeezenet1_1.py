@@ -18,17 +18,10 @@ class Factory(TypedDict, total=False):
 
 def check_size(name: str, size: int) -> None:
     """Raises ValueError unless a size of the input is at least 17."""
-
-    def fits(n: int) -> bool:
-        return n >= 17
-
-    if torch.compiler.is_compiling() or fits(size):
+    if size >= 17:
         return
-    near = [n for n in range(1, size) if fits(n)][-1:]
-    near += [n for n in range(size + 1, max(size, 17) + 2) if fits(n)][:1]
-    nearest = ("are " if len(near) > 1 else "is ") + " and ".join(map(str, near))
     raise ValueError(
-        f"squeezenet1_1: {name} must be at least 17, got {size}; the nearest {nearest}"
+        f"squeezenet1_1: {name} must be at least 17, got {size}; the nearest is 17"
     )
 
 
@@ -37,8 +30,8 @@ def dynamic_shapes() -> tuple[dict[int, Any], ...]:
     from torch.export import Dim  # slow to import, and needed here alone
 
     batch = Dim("batch")
-    h = Dim("h", min=33)
-    w = Dim("w", min=33)
+    h = Dim.DYNAMIC(min=33)
+    w = Dim.DYNAMIC(min=33)
     return ({0: batch, 2: h, 3: w},)
 
 

@@ -38,15 +38,10 @@ def crop_to_smallest(*tensors: Tensor) -> list[Tensor]:
 
 def check_size(name: str, size: int) -> None:
     """Raises ValueError unless a size of the input is ≡ 12 (mod 16), at least 188."""
-
-    def fits(n: int) -> bool:
-        return n % 16 == 12 and n >= 188
-
-    if torch.compiler.is_compiling() or fits(size):
+    if size % 16 == 12 and size >= 188:
         return
-    near = [n for n in range(1, size) if fits(n)][-1:]
-    near += [n for n in range(size + 1, max(size, 173) + 17) if fits(n)][:1]
-    nearest = ("are " if len(near) > 1 else "is ") + " and ".join(map(str, near))
+    below = size - (size - 12) % 16
+    nearest = f"are {below} and {below + 16}" if size > 188 else "is 188"
     raise ValueError(
         f"unet: {name} must be ≡ 12 (mod 16), at least 188, got {size}; the nearest {nearest}",
     )

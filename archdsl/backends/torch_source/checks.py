@@ -8,7 +8,7 @@ from archdsl import dims
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.expressions import quoted
 from archdsl.dims import DimError, SizeSet
-from archdsl.dims.sets import literal
+from archdsl.dims.sets import literal, number
 from archdsl.graph import Graph, Tensor
 
 SEARCH = 1 << 16
@@ -38,7 +38,7 @@ def size_checks(graph: Graph) -> tuple[list[list[str]], list[SizeCheck]]:
                     continue
                 if valid not in functions:
                     name = f"check_size{len(functions) + 1 if functions else ''}"
-                    lines = _function(name, graph.name, valid)
+                    lines = check_function(name, graph.name, valid)
                     if lines is None:
                         continue
                     functions[valid] = name
@@ -47,7 +47,7 @@ def size_checks(graph: Graph) -> tuple[list[list[str]], list[SizeCheck]]:
     return sources, calls
 
 
-def _function(name: str, model: str, valid: SizeSet) -> list[str] | None:
+def check_function(name: str, model: str, valid: SizeSet) -> list[str] | None:
     """The function for one set of sizes; None for a set that cannot be written down."""
     try:
         body, nearest = _of_progression(valid) or _of_any(valid)
@@ -68,13 +68,13 @@ def _of_progression(valid: SizeSet) -> tuple[list[str], str] | None:
     if valid.progression is None:
         return None
     modulus, residue, minimum = valid.progression
-    least, step = literal(minimum), literal(modulus)
+    least, step = number(minimum), literal(modulus)
     lines = [*layout.header(f"if {valid.python('size')}:", 4), "        return"]
     if modulus == 1:
         return lines, f"; the nearest is {least}"
     lines += [
         f"    below = size - {f'(size - {literal(residue)})' if residue else 'size'} % {step}",
-        *layout.statement(f'nearest = f"are {{below}} and {{below + {step}}}" if size > {least} else "is {least}"', 4),
+        *layout.statement(f'nearest = f"are {{below}} and {{below + {step}}}" if size > {literal(minimum)} else "is {least}"', 4),
     ]
     return lines, "; the nearest {nearest}"
 

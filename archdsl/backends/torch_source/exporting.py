@@ -53,31 +53,34 @@ def _symbol(graph: Graph, size: str, name: str) -> tuple[str, str] | None:
     A named `Dim` has to be proven for all its values before the program runs. What PyTorch cannot prove, or no
     progression says, is `Dim.DYNAMIC`: the program then checks its input when it runs, by the same rule as `forward`.
     """
-    try:
-        valid = _exportable(graph, size)
-        threshold, pattern, _ = valid.form
-        progression = valid.progression
-    except DimError:
+    valid = exportable(graph, size)
+    if valid is None:
         return None
-    nodes = [node for node in graph.nodes() if _reads(graph, node, size)]
-    if pattern is None or any(_differs(graph, node, size) for node in nodes):
-        return None
-    if progression is None or any(_is_beyond_proof(node.operation) for node in nodes):
-        return f"Dim.DYNAMIC(min={pattern.first(threshold)})", name
-    modulus, residue, minimum = progression
+    if valid.progression is None or any(_is_beyond_proof(node.operation) for node in _readers(graph, size)):
+        return f"Dim.DYNAMIC(min={valid.minimum})", name
+    modulus, residue, minimum = valid.progression
     text = name if modulus == 1 else f"{modulus} * {name}"
     return f"Dim({quoted(name)}, min={(minimum - residue) // modulus})", f"{text} + {residue}" if residue else text
 
 
-def _exportable(graph: Graph, size: str) -> SizeSet:
-    """The valid sizes that one exported program takes: torch.export takes a size of 1 within it for a constant."""
+def exportable(graph: Graph, size: str) -> SizeSet | None:
+    """The valid sizes that one exported program can take; None where a program takes one size alone.
+
+    torch.export takes a size of 1 within the network for a constant, and what PyTorch does by cases for one of them.
+    """
     valid = graph.sizes[size]
-    for inner in _sizes(graph, size):
-        demand = dims.at_least(inner, 2)
-        if not isinstance(demand, bool):
-            narrowed = demand.narrow(valid)
-            valid = valid if narrowed.is_empty else narrowed
-    return valid
+    try:
+        for inner in _sizes(graph, size):
+            demand = dims.at_least(inner, 2)
+            if not isinstance(demand, bool):
+                narrowed = demand.narrow(valid)
+                valid = valid if narrowed.is_empty else narrowed
+        threshold, pattern, _ = valid.form
+        if pattern is None or any(_goes_by_cases(graph, node, size) for node in _readers(graph, size)):
+            return None
+        return valid if valid.gaps else valid.intersect(SizeSet.progression_from(threshold))
+    except DimError:
+        return None
 
 
 def _sizes(graph: Graph, name: str) -> Iterator[Expr]:
@@ -91,8 +94,13 @@ def _sizes(graph: Graph, name: str) -> Iterator[Expr]:
                     yield size
 
 
-def _reads(graph: Graph, node: Node, name: str) -> bool:
-    return any(isinstance(d, Expr) and d.variable == name for shape in graph.shapes(node.inputs) for d in shape)
+def _readers(graph: Graph, name: str) -> list[Node]:
+    """The nodes into which a size flows that follows from a free one."""
+    return [
+        node
+        for node in graph.nodes()
+        if any(isinstance(d, Expr) and d.variable == name for shape in graph.shapes(node.inputs) for d in shape)
+    ]
 
 
 def _is_beyond_proof(operation: Operation) -> bool:
@@ -105,8 +113,8 @@ def _is_beyond_proof(operation: Operation) -> bool:
     return False
 
 
-def _differs(graph: Graph, node: Node, name: str) -> bool:
-    """Whether PyTorch takes another way for some sizes: a pool that rounds up drops a window that starts outside."""
+def _goes_by_cases(graph: Graph, node: Node, name: str) -> bool:
+    """Whether PyTorch does otherwise for some sizes: a pool that rounds up drops a window that starts outside."""
     match node.operation:
         case Maxpool(ceil=True) | Avgpool(ceil=True) if node.operation.pad != "same_upper":
             shape = graph.shape(node.inputs[0])
