@@ -40,7 +40,7 @@ Origin: TypeAlias = tree.Parallel | tree.Residual | tree.Dense
 """What a merge or align brings together."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
     """One operation in place.
 
@@ -61,16 +61,22 @@ class Node:
     call: tree.Call | None = None
     origin: Origin | None = None
 
+    def __repr__(self) -> str:
+        return f"<Node {self.id} {self.path}: {self.operation.name}>"
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Definition:
     """A block or model of a spec, as written. `syntax` has its parameters, documentation and body."""
 
     name: str
     syntax: tree.Block | tree.Model
 
+    def __repr__(self) -> str:
+        return f"<Definition {self.name}>"
 
-@dataclass(slots=True, eq=False)
+
+@dataclass(slots=True, eq=False, repr=False)
 class Scope:
     """A call of a block, a label on a body, or the model itself: what becomes an nn.Module.
 
@@ -96,6 +102,9 @@ class Scope:
     """Members that failed and are not in the graph; always 0 in a checked one."""
     depth: int = 0
     """How many scopes this one stands in."""
+
+    def __repr__(self) -> str:
+        return f"<Scope {self.path or self.name}: {len(self.members)} members>"
 
     def scopes(self) -> Iterator[Scope]:
         """This scope and all within it, outer before inner, in order."""

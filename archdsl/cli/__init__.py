@@ -74,7 +74,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("ARCHDSL_DEBUG"):
             raise
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         return _fail(f"a bug of archdsl, please report it with the spec ({what}; ARCHDSL_DEBUG=1 shows more)", BROKEN)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -41,7 +42,7 @@ class Change:
     details: tuple[Detail, ...] = ()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Comparison:
     """Two networks, with the nodes that stand for each other: `pairs` from the ids before to those after.
 
@@ -58,11 +59,21 @@ class Comparison:
     follows: list[tuple[Node, Node]] = field(default_factory=list)
     placed: list[tuple[Member, Scope, Member | None]] = field(default_factory=list)
 
+    def __repr__(self) -> str:
+        return f"<Comparison of {self.before.name} and {self.after.name}: {self.kinds() or 'no changes'}>"
+
+    def kinds(self) -> str:
+        """How many changes of each kind there are: `2 added, 1 changed`; empty for none."""
+        found = Counter(c.kind for c in self.changes)
+        return ", ".join(f"{found[k]} {k}" for k in SIGNS if found[k])
+
     def cost(self, members: Iterable[Member], side: Literal[0, 1]) -> Cost:
         return sum((self.costs[side][m] for m in members), Cost())
 
     def difference(self, change: Change) -> tuple[int, int]:
-        """How many parameters and MACs a change adds."""
+        """How many parameters and MACs a change adds; a new name adds none."""
+        if change.kind == "renamed":
+            return 0, 0
         old, new = self.cost(change.before, 0), self.cost(change.after, 1)
         return new.parameters - old.parameters, new.macs - old.macs
 

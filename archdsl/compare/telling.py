@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -92,9 +91,7 @@ def totals(found: Comparison) -> list[tuple[str, str]]:
     valid = [dims.describe_sizes(g.sizes) or "fixed" for g in (found.before, found.after)]
     if valid[0] != valid[1]:
         lines.append(("valid sizes", f"{valid[0]} → {valid[1]}"))
-    kinds = Counter(c.kind for c in found.changes)
-    changes = ", ".join(f"{kinds[k]} {k}" for k in SIGNS if kinds[k]) or "none"
-    lines.append(("changes", changes))
+    lines.append(("changes", found.kinds() or "none"))
     if found.follows:
         moved = sum(a.path != b.path for a, b in found.follows)
         keys = f"; {moved} have another path" if moved else ""

@@ -162,6 +162,32 @@ def test_encoder_decoders_are_drawn_as_a_u_with_level_skips() -> None:
     assert len(skips) == 4 and all(head == tail for head, tail in skips)
 
 
+GATED = """
+block level(width, depth) {
+    here: conv(width, 3)
+    if depth > 0 {
+        maxpool(2) -> level(2 * width, depth - 1) -> upsample(2) -> deep: conv(width, 3)
+        (here, deep) -> add -> relu -> gated: conv(width, 1)
+        (gated, deep) -> concat -> conv(width, 3)
+    }
+}
+model m() { input x[3, H = 64, W = 64]
+ level(8, 3) }
+"""
+
+
+def test_an_arrow_past_the_boxes_of_a_column_has_its_text_clear_of_them() -> None:
+    picture = drawn(GATED)
+    assert picture.layout == "fixed"
+    boxes = boxes_of(laid_out(picture))
+    sizes = {name: box for name, box in boxes.items() if name.endswith("_size")}
+    others = {name: box for name, box in boxes.items() if name not in sizes}
+    assert len(sizes) > 10
+    for name, (left, bottom, right, top) in sizes.items():
+        for other, (x1, y1, x2, y2) in others.items():
+            assert right <= x1 or left >= x2 or top <= y1 or bottom >= y2, (name, other)
+
+
 @pytest.mark.parametrize("spec", ["resnet:resnet18", "densenet:densenet121", "vgg:vgg19", "lenet:lenet"])
 def test_other_networks_are_not(spec: str) -> None:
     assert draw(check(spec)).layout == "dot"

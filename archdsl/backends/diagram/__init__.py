@@ -36,7 +36,7 @@ STYLES = ("boxes", "volumes")
 FORMATS = (".dot", ".svg", ".png", ".pdf", ".tex", ".html")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Diagram:
     """A diagram, as dot text that any Graphviz can lay out. It shows itself in a notebook."""
 
@@ -122,8 +122,11 @@ class Diagram:
         return {
             "text/html": f'<img alt="{escape(self.title)}" style="{style}" src="data:image/svg+xml;base64,{encoded}">',
             "image/svg+xml": svg,
-            "text/plain": f"<Diagram of {self.title}>",
+            "text/plain": repr(self),
         }
+
+    def __repr__(self) -> str:
+        return f"<Diagram of {self.title}>"
 
 
 def draw(

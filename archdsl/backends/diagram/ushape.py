@@ -23,7 +23,10 @@ BOTTOM_GAP = 90.0
 """Points between boxes in the row of the coarsest resolution, for the text on the arrows."""
 
 SIDE_GAP = 30.0
-"""Points between boxes beside each other, and between a column and an arrow that runs along it."""
+"""Points between boxes beside each other."""
+
+TEXT_ROOM = 45.0
+"""Points from the middle of the text on an arrow to its ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,7 @@ class Layout:
         boxes = [(x, y, *self.sizes[p]) for p, (x, y) in self.places.items()]
         points = [point for route in self.routes.values() for point in route]
         xs = [x - w / 2 for x, _, w, _ in boxes] + [x + w / 2 for x, _, w, _ in boxes] + [x for x, _ in points]
+        xs += [x + side for x, _ in self.labels.values() for side in (-TEXT_ROOM, TEXT_ROOM)]
         ys = [y - h / 2 for _, y, _, h in boxes] + [y + h / 2 for _, y, _, h in boxes] + [y for _, y in points]
         return min(xs), min(ys), max(xs), max(ys)
 
@@ -205,11 +209,11 @@ def _route(layout: Layout, edge: Edge, u: U) -> None:
         ]
         if between:  # alongside the column, on its outer side
             side = -1 if x1 < 1 else 1
-            out = x1 + side * (max(layout.sizes[p][0] for p in [*between, edge.tail, edge.head]) / 2 + SIDE_GAP / 2)
+            out = x1 + side * (max(layout.sizes[p][0] for p in [*between, edge.tail, edge.head]) / 2 + TEXT_ROOM)
             layout.routes[edge] = [(x1 + side * w1 / 2, y1), (out, y1), (out, y2), (x2 + side * w2 / 2, y2)]
-            return
-        up = 1 if y2 > y1 else -1
-        layout.routes[edge] = [(x1, y1 + up * h1 / 2), (x2, y2 - up * h2 / 2)]
+        else:
+            up = 1 if y2 > y1 else -1
+            layout.routes[edge] = [(x1, y1 + up * h1 / 2), (x2, y2 - up * h2 / 2)]
     else:
         right = 1 if x2 > x1 else -1
         start, end = (x1 + right * w1 / 2, y1), (x2 - right * w2 / 2, y2)
