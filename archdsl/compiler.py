@@ -84,17 +84,26 @@ def roomy() -> Iterator[None]:
         raise SpecError([Diagnostic(error.code, error.message)]) from None
 
 
-def build(graph: Graph, *, recompute: Mode = "none") -> str:
+def build(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> str:
     """The source of a standalone PyTorch module.
 
-    `recompute` says which activations a training step computes a second time instead of keeping them: `none`, those of
-    the bodies of `dense` connections, or of calls of `blocks`. Raises SpecError where a network has no such.
+    `inference` asks for the form without batchnorms behind convolutions, dropouts and outputs of training; the function
+    `fold_batchnorms` of the same file makes its weights from those of the training form. `recompute` says which
+    activations a training step computes a second time instead of keeping them: `none`, those of the bodies of `dense`
+    connections, or of calls of `blocks`. Raises SpecError where a network has no such, ValueError where both are asked.
     """
     from archdsl.backends.torch_source import write_module  # only where a module is wanted
-    from archdsl.recompute import recompute as choose
 
+    if inference and recompute != "none":
+        raise ValueError("a form for inference has no backward pass in which to recompute anything")
     with roomy():
-        return write_module(graph, _companion(graph), choose(graph, recompute))
+        if inference:
+            from archdsl.inference import for_inference
+
+            return write_module(*for_inference(graph))
+        from archdsl.recompute import recompute as choose
+
+        return write_module(graph, companion=_companion(graph), recompute=choose(graph, recompute))
 
 
 def _companion(graph: Graph) -> Companion | None:
@@ -138,25 +147,37 @@ def load(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     weights: str | Path | None = None,
+    inference: bool = False,
     recompute: Mode = "none",
     limits: Limits | None = None,
     **values: object,
 ) -> torch.nn.Module:
-    """The network as a module, made by running the very text that `build` gives, for the same `recompute`.
+    """The network as a module, made by running the very text that `build` gives; `inference`, `recompute`: see there.
 
-    `weights` is a state_dict in a .safetensors or .pth file: what fits of it by key and shape is loaded, and a warning
-    tells the rest. Raises SpecError, OSError, and WeightsError where the file has nothing that fits.
+    `weights` is a state_dict of the training form in a .safetensors or .pth file: what fits of it by key and shape is
+    loaded, and a warning tells the rest. Raises SpecError, OSError, and WeightsError where the file has nothing that
+    fits.
     """
     graph = check(spec, limits=limits, **values)
-    network = instantiate(graph, device=device, dtype=dtype, recompute=recompute)
+    network = instantiate(graph, device=device, dtype=dtype, inference=inference, recompute=recompute)
     if weights is not None:
         from archdsl.weights import fit  # only where there are some
 
         state, match = fit(graph, Path(weights))
+        if inference:
+            complete = not (match.missing or match.shapes)
+            state = folded(network, state if complete else {**instantiate(graph).state_dict(), **state})
         network.load_state_dict(state, strict=False)
         if not match.complete:
             warnings.warn(match.as_text(), stacklevel=2)
     return network
+
+
+def folded(network: torch.nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state_dict of a module for inference, from that of the training form."""
+    fold = getattr(sys.modules[type(network).__module__], "fold_batchnorms", dict)
+    found: dict[str, torch.Tensor] = fold(state)
+    return found
 
 
 def instantiate(
@@ -164,10 +185,11 @@ def instantiate(
     *,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    inference: bool = False,
     recompute: Mode = "none",
 ) -> torch.nn.Module:
-    """A checked network as a module."""
-    module = execute(build(graph, recompute=recompute), f"<archdsl {graph.name}>")
+    """A checked network as a module; `inference`, `recompute`: see `build`."""
+    module = execute(build(graph, inference=inference, recompute=recompute), f"<archdsl {graph.name}>")
     classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
     network: torch.nn.Module = classes[-1](device=device, dtype=dtype)
     return network

@@ -22,9 +22,10 @@ class ExportError(Exception):
     """An export that cannot be made: an ending that means nothing, a package that is not installed."""
 
 
-def export(graph: Graph, path: Path, weights: Path | None = None) -> bytes:
+def export(graph: Graph, path: Path, weights: Path | None = None, *, inference: bool = False) -> bytes:
     """The bytes of a network in evaluation mode for a .pt2 or .onnx file, by the ending of the path.
 
+    `weights` are those of the training form; with `inference`, batchnorms become part of convolutions.
     The batch is free, and so are the free sizes that the model's own `dynamic_shapes()` names; the others, which
     `pinned` tells, have the size to show. Raises ExportError, OSError, WeightsError.
     """
@@ -32,14 +33,14 @@ def export(graph: Graph, path: Path, weights: Path | None = None) -> bytes:
 
     if path.suffix not in ENDINGS:
         raise ExportError(f"{path}: the ending says the form, one of {', '.join(ENDINGS)}")
-    model: Any = compiler.instantiate(graph)
+    model: Any = compiler.instantiate(graph, inference=inference)
     if weights is not None:
         from archdsl.weights import WeightsError, fit
 
         state, match = fit(graph, weights)
         if match.missing or match.shapes:
             raise WeightsError(f"{weights} has not all that {graph.name} needs: {match.as_text()}")
-        model.load_state_dict(state)
+        model.load_state_dict(compiler.folded(model, state) if inference else state)
     model.eval()
     values = {name: _traced(graph, name, value) for name, value in graph.examples.items()}
     shapes = [[dims.evaluate(d, values) for d in graph.shape(Tensor(n.id))] for n in graph.input_nodes]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -16,6 +17,8 @@ from archdsl.cli.options import (
     json_option,
     limit_option,
     output_option,
+    purpose_option,
+    recompute_option,
     set_option,
     size_option,
     spec_argument,
@@ -73,12 +76,22 @@ def draw(
 @output_option("The .py file to write; standard output if none.")
 @set_option
 @limit_option
-def build(spec: str, output: Path | None, settings: Settings) -> int:
-    """Compile the network to a PyTorch module, one file that imports torch alone."""
+@purpose_option
+@recompute_option
+def build(
+    spec: str, output: Path | None, purpose: str, recompute: Literal["none", "dense", "blocks"], settings: Settings
+) -> int:
+    """Compile the network to a PyTorch module, one file that imports torch alone.
+
+    The file for inference has a function, fold_batchnorms, that makes its weights from those of the training form.
+    """
     from archdsl import compiler
     from archdsl.files import write_whole
 
-    data = compiler.build(checked(spec, settings)).encode()
+    inference = purpose == "inference"
+    if inference and recompute != "none":
+        raise click.UsageError("--recompute is for training: --for inference has no backward pass")
+    data = compiler.build(checked(spec, settings), inference=inference, recompute=recompute).encode()
     if output is not None:
         write_whole(output, data)
     elif sys.stdout is not None:
@@ -128,8 +141,9 @@ def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], se
 @spec_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A .pt2 or .onnx file.")
 @weights_option
+@purpose_option
 @set_option
-def export(spec: str, output: Path, weights: Path | None, settings: Settings) -> int:
+def export(spec: str, output: Path, weights: Path | None, purpose: str, settings: Settings) -> int:
     """Export the network for other runtimes: .pt2 (torch.export) or .onnx, free in the batch and in the free sizes.
 
     Says which free size it had to pin.
@@ -140,7 +154,7 @@ def export(spec: str, output: Path, weights: Path | None, settings: Settings) ->
 
     graph = checked(spec, settings)
     try:
-        write_whole(output, exporting.export(graph, output, weights))
+        write_whole(output, exporting.export(graph, output, weights, inference=purpose == "inference"))
     except (exporting.ExportError, WeightsError) as error:
         raise click.ClickException(str(error)) from None
     for name, size in exporting.pinned(graph).items():

@@ -153,4 +153,19 @@ weights_option = click.option(
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A state_dict (.pt, .pth, .safetensors); without it, the weights are random.",
 )
+purpose_option = click.option(
+    "--for",
+    "purpose",
+    type=click.Choice(["training", "inference"]),
+    default="training",
+    show_default=True,
+    help="inference: batchnorms become part of the convolutions before them, dropouts go.",
+)
+recompute_option = click.option(
+    "--recompute",
+    type=click.Choice(["none", "dense", "blocks"]),
+    default="none",
+    show_default=True,
+    help="What a training step computes a second time instead of keeping it: bodies of dense connections, or blocks.",
+)
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random weights.")

@@ -110,16 +110,42 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with forms for inference and forms that recompute."""
+    folder = tmp_path_factory.mktemp("forms")
+    for spec in ("resnet:resnet50", "densenet:densenet121", "vgg:vgg16_bn", "fcdensenet:fcdensenet56"):
+        graph = archdsl.check(spec)
+        (folder / f"{graph.name}.py").write_text(archdsl.build(graph, inference=True))
+    for spec, mode in (("densenet:densenet121", "dense"), ("unet:unet_padded", "blocks"), ("unet:unet", "blocks")):
+        graph = archdsl.check(spec)
+        (folder / f"{graph.name}_{mode}.py").write_text(archdsl.build(graph, recompute=mode))
+    for number, body in enumerate(CHANNELS):
+        graph = archdsl.check(archdsl.Source("net.arch", f"model net {{\n input x[4, 8, 8]\n {body}\n}}"))
+        (folder / f"net{number}.py").write_text(archdsl.build(graph, inference=True))
+    return folder
+
+
+CHANNELS = (
+    "upconv(6, 2, groups = 2) -> batchnorm",
+    "(conv(3, 1), conv(5, 3)) -> concat -> batchnorm(affine = false) -> relu",
+    "aux: conv(3, 1)\n x -> dropout(0.1) -> conv(4, 1) -> logits: batchnorm\n output logits, aux if training",
+)
+
+
 def run(*command: str, cwd: Path) -> None:
     found = subprocess.run([sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-def test_linter_formatter_and_type_checker_pass_on_built_files(built: Path) -> None:
+def test_linter_formatter_and_type_checker_pass_on_built_files(built: Path, forms: Path) -> None:
     assert shutil.which("ruff", path=str(Path(sys.executable).parent)), "ruff is one of the dev extra"
     run("ruff", "check", "--isolated", ".", cwd=built)
     run("ruff", "format", "--isolated", "--check", ".", cwd=built)
     run("mypy", "--strict", "--config-file=", *[p.name for p in sorted(built.glob("*.py"))], cwd=built)
+    run("ruff", "check", "--isolated", ".", cwd=forms)
+    run("ruff", "format", "--isolated", "--check", ".", cwd=forms)
+    run("mypy", "--strict", "--config-file=", *[p.name for p in sorted(forms.glob("*.py"))], cwd=forms)
 
 
 def test_imports_torch_alone_and_the_model_stands_last(built: Path) -> None:

@@ -20,6 +20,7 @@ from archdsl.backends.torch_source.checks import size_checks
 from archdsl.backends.torch_source.classes import Classifier
 from archdsl.backends.torch_source.exporting import dynamic_shapes
 from archdsl.backends.torch_source.flow import Value
+from archdsl.backends.torch_source.folding import FUNCTION, folding_function
 from archdsl.backends.torch_source.names import RESERVED, STANDARD, camel, identifier, unique
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.starts import everywhere
@@ -27,15 +28,26 @@ from archdsl.backends.torch_source.text import FACTORY
 from archdsl.backends.torch_source.write import write_class
 from archdsl.backends.torch_source.writer import File
 from archdsl.graph import Graph, Tensor
+from archdsl.inference import Folding
 from archdsl.overwriting import Overwriting
 from archdsl.recompute import NOTHING, Recompute
 
 
-def write_module(graph: Graph, companion: Companion | None = None, recompute: Recompute = NOTHING) -> str:
-    """The source of a checked network's module, with what stands beside it. The same network gives the same bytes."""
+def write_module(
+    graph: Graph,
+    folding: Folding | None = None,
+    *,
+    companion: Companion | None = None,
+    recompute: Recompute = NOTHING,
+) -> str:
+    """The source of a checked network's module, with what stands beside it. The same network gives the same bytes.
+
+    `folding` is given for the form of a network for inference, and says how its weights come about.
+    """
     plans = Classifier(graph, recompute.scopes).run()
     check_functions, checks = size_checks(graph)
-    file = File(graph, Overwriting.of(graph, recompute.scopes), recompute, lambda value: _size(graph, value), checks)
+    overwriting = Overwriting.of(graph, recompute.scopes, inference=folding is not None)
+    file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
     taken |= {c.function for c in checks}
     for plan in [plans[-1], *plans[:-1]]:
@@ -52,9 +64,10 @@ def write_module(graph: Graph, companion: Companion | None = None, recompute: Re
         helpers.insert(0, FACTORY.split("\n"))
     helpers += [block.split("\n") for block in companion.blocks] if companion else []
     helpers += [*check_functions, dynamic_shapes(graph)]
+    helpers += folding_function(folding) if folding is not None else []
     classes[-1:-1] = outputs
     body = "\n".join(line for part in [*helpers, *classes] for line in part)
-    head = layout.docstring(_title(graph), 0)
+    head = layout.docstring(_title(graph, folding), 0)
     return "\n".join([*head, "", *_imports(file, body, companion), "", "", ""]) + layout.blocks([*helpers, *classes])
 
 
@@ -97,16 +110,22 @@ def _imports(file: File, body: str, companion: Companion | None) -> list[str]:
     return lines
 
 
-def _title(graph: Graph) -> str:
+def _title(graph: Graph, folding: Folding | None) -> str:
     source = graph.root.span.source
     digest = hashlib.sha256(source.text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
     file = source.name.replace("\\", "/").rsplit("/", 1)[-1]
     inputs = ", ".join(f"{n.name} {_shape(graph, Tensor(n.id))}" for n in graph.input_nodes)
     outputs = ", ".join(f"{o.name + ' ' if o.name else ''}{_shape(graph, o.tensor)}" for o in graph.outputs)
     sizes = dims.describe_sizes(graph.sizes)
+    purpose = " for inference" if folding is not None else ""
+    weights = (
+        f"\n\nThe state_dict of the training form is turned into that of this one by `{FUNCTION}`."
+        if folding is not None and folding.changes
+        else ""
+    )
     return (
-        f"{graph.name}, compiled by archdsl {__version__} from {file} (sha256 {digest}).\n\n"
-        f"{inputs} -> {outputs}{'; ' + sizes if sizes else ''}."
+        f"{graph.name}{purpose}, compiled by archdsl {__version__} from {file} (sha256 {digest}).\n\n"
+        f"{inputs} -> {outputs}{'; ' + sizes if sizes else ''}.{weights}"
     )
 
 

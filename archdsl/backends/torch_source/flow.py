@@ -222,7 +222,7 @@ class Router:
         if value is None:
             return False
         value.uses += 1
-        row = list(value.row)
+        row = [self.seen(value, place, lane) for lane in range(place.group.count)]
         for i, step in enumerate(leaf.steps):
             row[branch.inner.above[i]] = step.outputs[0]
         place.actions.append(Call(leaf, [value], [place.add(Value(row, self.clock))], choice))

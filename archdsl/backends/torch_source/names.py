@@ -80,7 +80,7 @@ MODULE_ATTRIBUTES = frozenset(
 
 STANDARD: Mapping[str, Sequence[str]] = {
     "collections": ("OrderedDict",),
-    "collections.abc": ("Callable", "Iterator"),
+    "collections.abc": ("Callable", "Iterator", "Mapping"),
     "contextlib": ("contextmanager", "nullcontext"),
     "functools": ("wraps",),
     "typing": ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack"),
@@ -93,6 +93,7 @@ RESERVED = frozenset(
         *("self", "kw", "device", "dtype", "torch", "nn", "F", "Tensor"),
         *(name for names in STANDARD.values() for name in names),
         *("Factory", "checkpoint", "counted_before", "filled", "member", "recomputed"),
+        *("DROPPED", "FOLDED", "RENAMED", "fold_batchnorms", "renamed"),
         *("crop_to_smallest", "dynamic_shapes", "pad_to_largest", "same_upper_pads"),
         *("resize_to_first", "resize_to_first_linear", "resize_to_first_trilinear"),
         *(f"init_{rule}" for rule in RULES),

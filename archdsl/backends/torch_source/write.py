@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.expressions import literal
@@ -9,6 +11,7 @@ from archdsl.backends.torch_source.forward import Forward
 from archdsl.backends.torch_source.plan import Parameter, Plan
 from archdsl.backends.torch_source.text import recomputing, type_text
 from archdsl.backends.torch_source.writer import File
+from archdsl.graph import Graph, Scope
 
 
 def write_class(file: File, plan: Plan, is_model: bool) -> list[str]:
@@ -21,7 +24,9 @@ def write_class(file: File, plan: Plan, is_model: bool) -> list[str]:
     forward = Forward(made).run()
     made.store()
     if plan.cells[0].recomputed:
-        file.helper(recomputing(counts(file)))
+        file.helper(recomputing(counts(file.graph, file.recompute.scopes)))
+    if is_model and file.overwriting.inference and counts(file.graph, [file.graph.root]):
+        made.line("self.eval()")
     lines = [f"class {file.names[plan]}({'nn.Sequential' if plan.flow is None else 'nn.Module'}):"]
     if plan.doc:
         lines += layout.docstring(plan.doc, 4)
@@ -31,10 +36,9 @@ def write_class(file: File, plan: Plan, is_model: bool) -> list[str]:
     return [*lines, *signature(made), *made.lines, *([""] if forward else []), *forward]
 
 
-def counts(file: File) -> bool:
-    """Whether something that is computed a second time keeps statistics of what it has seen."""
-    graph = file.graph
-    nodes = [node for scope in file.recompute.scopes for node in scope.nodes()]
+def counts(graph: Graph, scopes: Iterable[Scope]) -> bool:
+    """Whether something in these scopes keeps statistics of what it has seen in training."""
+    nodes = [node for scope in scopes for node in scope.nodes()]
     return any(w.buffer for node in nodes for w in node.operation.weights(graph.shapes(node.inputs)))
 
 

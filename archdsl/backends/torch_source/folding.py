@@ -1,0 +1,180 @@
+"""The function of an inference form that makes its weights from those of the training form."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from archdsl.backends.torch_source import layout
+from archdsl.backends.torch_source.expressions import literal
+from archdsl.graph import Node
+from archdsl.inference import Folding
+from archdsl.ops.norm import Batchnorm
+
+FUNCTION = "fold_batchnorms"
+
+RENAMED = '''def renamed(key: str) -> str:
+    """A key of the training form as this form has it."""
+    path = key.split(".")
+    for end in range(len(path), 0, -1):
+        old = ".".join(path[:end])
+        if old in RENAMED:
+            return ".".join([RENAMED[old], *path[end:]])
+    return key'''
+
+SAYS = (
+    "In evaluation a batchnorm is a factor and a shift for each channel, which the convolution before it takes into "
+    "its weight and bias (Ioffe and Szegedy, 2015)."
+)
+
+BY_ENDS = """    folded, norms = dict(state), set()
+    for key in state:
+        norm = key.removesuffix(".running_var")
+        end = next((e for e in FOLDED if f".{norm}".endswith(f".{e}")), None)
+        if norm == key or end is None:
+            continue
+        conv = norm.removesuffix(end) + FOLDED[end]
+        weight = state[f"{conv}.weight"]
+        factor = state[f"{norm}.weight"] / torch.sqrt(state[key] + EPS)
+        shift = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * factor
+        bias = state.get(f"{conv}.bias", torch.zeros_like(factor))
+        folded[f"{conv}.weight"] = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+        folded[f"{conv}.bias"] = bias * factor + shift
+        norms.add(norm)"""
+
+BY_CHANNELS = """    folded, norms = dict(state), {row[0] for row in FOLDED}
+    for norm, at, conv, start, count, eps, groups in FOLDED:
+        taken, given = slice(at, at + count), slice(start, start + count)
+        mean = state[f"{norm}.running_mean"][taken]
+        factor = torch.rsqrt(state[f"{norm}.running_var"][taken] + eps)
+        shift = -mean * factor
+        if f"{norm}.weight" in state:
+            factor = factor * state[f"{norm}.weight"][taken]
+            shift = state[f"{norm}.bias"][taken] - mean * factor
+        weight = folded[f"{conv}.weight"].clone()
+        if groups:  # a transposed convolution, whose output channels do not stand first
+            weight = weight.reshape(groups, -1, *weight.shape[1:])
+            weight = weight.transpose(1, 2).flatten(0, 1)
+        bias = folded.get(f"{conv}.bias", weight.new_zeros(len(weight))).clone()
+        weight[given] *= factor.reshape(-1, *[1] * (weight.ndim - 1))
+        bias[given] = bias[given] * factor + shift
+        if groups:
+            weight = weight.reshape(groups, -1, *weight.shape[1:])
+            weight = weight.transpose(1, 2).flatten(0, 1)
+        folded[f"{conv}.weight"], folded[f"{conv}.bias"] = weight, bias"""
+
+
+def folding_function(folding: Folding) -> list[list[str]]:
+    """The tables and functions, as lines; none where a state_dict of the training form fits as it is."""
+    if not folding.changes:
+        return []
+    tables: list[str] = []
+    source, condition = "state", ""
+    body: list[str] = []
+    if folding.folded:
+        source, condition = "folded", ' if k.rpartition(".")[0] not in norms'
+        ends = _by_ends(folding)
+        if ends is not None:
+            table, eps = ends
+            tables += _table("FOLDED", [f"{literal(a)}: {literal(b)}" for a, b in table.items()], "{}")
+            tables += _says("Batchnorms and the convolutions that take them in, by the ends of their paths.")
+            body = BY_ENDS.replace("EPS", literal(eps)).split("\n")
+        else:
+            tables += _table("FOLDED", [literal(row) for row in _rows(folding)], "()")
+            tables += _says(
+                "Batchnorms, the first channel, the convolution that takes it in, its first channel, how many "
+                "channels, eps, and the groups of a transposed convolution."
+            )
+            body = BY_CHANNELS.split("\n")
+    parts = [tables] if tables else []
+    key = "k"
+    if folding.renamed:
+        rows = [f"{literal(a)}: {literal(b)}" for a, b in folding.renamed.items()]
+        parts.append(
+            [*_table("RENAMED", rows, "{}"), *_says("Members that moved up, by their paths in the training form.")]
+        )
+        parts.append(RENAMED.split("\n"))
+        key = "renamed(k)"
+    if folding.dropped:
+        parts.append(
+            [
+                *_table("DROPPED", [literal(f"{path}.") for path in folding.dropped], "()"),
+                *_says("Members that only outputs of training need."),
+            ]
+        )
+        body.insert(0, '    state = {k: v for k, v in state.items() if not f"{k}.".startswith(DROPPED)}')
+    body += layout.statement(f"return {{{key}: v for k, v in {source}.items(){condition}}}", 4)
+    head = [
+        f"def {FUNCTION}(state: Mapping[str, Tensor]) -> dict[str, Tensor]:",
+        *layout.docstring(
+            "The weights of this form, from the state_dict of the training form."
+            + (f"\n\n{' '.join(SAYS.split())}" if folding.folded else ""),
+            4,
+        ),
+    ]
+    return [*parts, [*head, *body]]
+
+
+def _table(name: str, rows: list[str], brackets: str) -> list[str]:
+    text = f"{name} = {brackets[0]}{', '.join(rows)}{',' if brackets == '()' and len(rows) == 1 else ''}{brackets[1]}"
+    return layout.statement(text, 0)
+
+
+def _says(text: str) -> list[str]:
+    return layout.docstring(text, 0)
+
+
+def _by_ends(folding: Folding) -> tuple[dict[str, str], float] | None:
+    """For the end of a batchnorm's path that of its convolution, where that tells every one apart, and eps."""
+    graph = folding.training
+    pairs: dict[str, str] = {}
+    eps: set[float] = set()
+    for norm, parts in folding.folded.items():
+        (first, *others) = parts
+        operation = norm.operation
+        assert isinstance(operation, Batchnorm)
+        if others or not operation.affine or first.convolution.operation.name == "upconv":
+            return None
+        if first.count != _outputs(first.convolution):
+            return None
+        pairs[norm.path] = first.convolution.path
+        eps.add(operation.eps)
+    if len(eps) > 1 or len(set(pairs.values())) < len(pairs):
+        return None
+    norms = [n.path for n in graph.nodes() if isinstance(n.operation, Batchnorm)]
+    for table in (dict(_end(a, b) for a, b in pairs.items()), pairs):
+        if all(_found(table, norm) == pairs.get(norm) for norm in norms):
+            return table, eps.pop()
+    return None
+
+
+def _outputs(node: Node) -> object:
+    shape = node.shapes[0]
+    assert isinstance(shape, tuple)
+    return shape[0]
+
+
+def _end(norm: str, conv: str) -> tuple[str, str]:
+    """Both paths without what they have in common at the start, but for one name before a mere position."""
+    a, b = norm.split("."), conv.split(".")
+    while len(a) > 1 and len(b) > 1 and a[0] == b[0] and not (len(a) == 2 and a[1].isdigit()):
+        a, b = a[1:], b[1:]
+    return ".".join(a), ".".join(b)
+
+
+def _found(table: Mapping[str, str], norm: str) -> str | None:
+    """What the function of the file makes of a batchnorm's path."""
+    end = next((e for e in table if f".{norm}".endswith(f".{e}")), None)
+    return None if end is None else norm.removesuffix(end) + table[end]
+
+
+def _rows(folding: Folding) -> Iterator[tuple[object, ...]]:
+    for norm, parts in folding.folded.items():
+        operation = norm.operation
+        assert isinstance(operation, Batchnorm)
+        for part in parts:
+            conv = part.convolution
+            groups = conv.operation.groups if conv.operation.name == "upconv" else 0  # type: ignore[attr-defined]
+            yield (norm.path, part.at, conv.path, part.start, part.count, operation.eps, groups)
+
+
+__all__ = ["FUNCTION", "folding_function"]
