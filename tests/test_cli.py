@@ -265,7 +265,7 @@ def test_help(folder, said, arguments):
 
 
 def test_a_bug_is_said_in_a_line(folder, said, monkeypatch):
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise RuntimeError("first\nsecond")
 
     monkeypatch.setattr("archdsl.compiler.build", fail)
