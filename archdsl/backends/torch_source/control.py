@@ -141,7 +141,11 @@ class Control(Numbers):
             item = names.syntax.items.get((step.site[0], step.site[1]))
             if isinstance(item, tree.Residual) and item.condition is not None:
                 values.append((item.condition, names.known))
-            if isinstance(step.member, Cell) and step.member.scope.definition is not None:
+            if isinstance(step.member, Cell) and step.member.scope.definition is None:
+                values += [
+                    (c, names.known) for r in step.member.syntax.regions for c, _, _ in r.branches if c is not None
+                ]
+            elif isinstance(step.member, Cell):
                 inner = {**self.substituted(leaf, step.member, names)}
                 if "it.channels" in names.known:
                     inner["it.channels"] = names.known["it.channels"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -408,6 +409,14 @@ class Frame:
             return [evaluate(expr, self.env(i)) for i in range(self.count)]
         except MISTAKES:
             return None
+
+    def known(self, expr: Expr) -> list[object]:
+        """The values of an expression in the lanes in which it has one."""
+        found: list[object] = []
+        for lane in range(self.count):
+            with suppress(*MISTAKES):
+                found.append(evaluate(expr, self.env(lane)))
+        return found
 
     def agrees(self, expr: Expr, row: Sequence[object]) -> bool:
         """Whether the expression has exactly these values."""

@@ -41,11 +41,23 @@ ARGUMENT_NAMES: Mapping[str, Sequence[str]] = {
 """What PyTorch calls the arguments that are given by position, by a part of the constructor's name."""
 
 
+PYTORCH_NAMES: Mapping[str, str] = {
+    "out": "out_channels",
+    "kernel": "kernel_size",
+    "pad": "padding",
+    "output_pad": "output_padding",
+    "pad_mode": "padding_mode",
+    "ceil": "ceil_mode",
+    "count_pad": "count_include_pad",
+}
+"""What PyTorch calls parameters of operations that have another name in a spec."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Forms(Control):
     """Brings the forms that a leaf has in different calls to one."""
 
-    def module(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr]) -> None:
+    def module(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr], stated: Mapping[str, Expr]) -> None:
         forms = [s.form for s in leaf.steps]
         first = forms[0]
         assert isinstance(first, ModuleForm)
@@ -59,7 +71,7 @@ class Forms(Control):
                 more = [Binary("//", resolved[2], Const(2)), *hints]
                 if "dilation" in resolved:
                     more = [resolved["dilation"], *more]
-            resolved[key] = self.resolve(row, leaf.group, more, name)
+            resolved[key] = self.resolve(row, leaf.group, more, name, stated.get(name))
         arguments: list[tuple[str | None, Expr]] = []
         for key, expr in resolved.items():
             if (

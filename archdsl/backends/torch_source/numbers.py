@@ -26,8 +26,6 @@ class Numbers:
     running: dict[str, Running] = field(default_factory=dict)
     sources: dict[str, Expr] = field(default_factory=dict)
     """What the variables of loops go over."""
-    own_hints: int = 0
-    """How many of the hints for a leaf stand in its call itself."""
 
     def frame(self, group: Group) -> Frame:
         if group not in self.frames:
@@ -55,10 +53,17 @@ class Numbers:
             self.recent = [expr, *self.recent[:15]]
         return expr
 
-    def resolve(self, row: Sequence[object], group: Group, hints: Sequence[Expr], name: str) -> Expr:
-        """The expression for a number with these values, one a lane; a new parameter where there is no other way."""
+    def resolve(
+        self, row: Sequence[object], group: Group, hints: Sequence[Expr], name: str, stated: Expr | None = None
+    ) -> Expr:
+        """The expression for a number with these values, one a lane; a new parameter where there is no other way.
+
+        `stated` is what the spec says for it, the hints are what else it may be.
+        """
+        if stated is not None:
+            hints = [stated, *hints]
         still = [h for h in hints if not self.is_running(h)]
-        found = self.stated_here(row, group, still) or self.frame(group).find(row, still)
+        found = self.stated_here(row, group, stated) or self.frame(group).find(row, still)
         if found is None and group.loop is not None:
             found = self.progression(row, group, 3)
         if found is None:
@@ -72,15 +77,13 @@ class Numbers:
     def is_running(self, expr: Expr) -> bool:
         return any(name in self.running for name in ex.variables(expr))
 
-    def stated_here(self, row: Sequence[object], group: Group, hints: Sequence[Expr]) -> Expr | None:
+    def stated_here(self, row: Sequence[object], group: Group, stated: Expr | None) -> Expr | None:
         """What the spec says for a number that is the same in the calls that have it, but would not be in others."""
-        if group.around is None or group.loop is not None or not ex.constant(row) or Const(row[0]) in hints:
+        if stated is None or group.around is None or group.loop is not None or not ex.constant(row):
             return None
-        varying = {n for n, v in self.frames[self.group].values.items() if not ex.constant(v)}
-        for hint in hints[: self.own_hints]:
-            if varying.intersection(ex.variables(hint)) and self.frame(group).agrees(hint, row):
-                return hint
-        return None
+        if self.is_running(stated) or not self.frame(group).agrees(stated, row):
+            return None
+        return stated if any(not ex.same(v, row[0]) for v in self.frame(group.around).known(stated)) else None
 
     def resolve_outside(self, row: Sequence[object], group: Group, hints: Sequence[Expr], name: str) -> Expr:
         """A number that depends on the call alone, or on the round of a loop by a table."""

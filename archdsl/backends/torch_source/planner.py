@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source import expressions as ex
@@ -12,9 +12,9 @@ from archdsl.backends.torch_source.control import Names
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Frame, Var
 from archdsl.backends.torch_source.flow import Call, Decision, Rounds, Value
 from archdsl.backends.torch_source.fold import Choice, Entry, Group, Irregular, Leaf, Loop, Unlike
-from archdsl.backends.torch_source.forms import Forms
+from archdsl.backends.torch_source.forms import PYTORCH_NAMES, Forms
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_needed
-from archdsl.graph import Graph, Scope, Tensor
+from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
 
 
@@ -228,7 +228,7 @@ class Planner(Forms):
         if any(isinstance(s.member, Cell) for s in steps):
             self.call(leaf, label, flows, names)
         elif isinstance(form, ModuleForm):
-            self.module(leaf, label, hints)
+            self.module(leaf, label, hints, self.stated_of_module(leaf, flows, names))
         elif isinstance(form, FunctionForm):
             self.function(leaf, label, hints)
         else:
@@ -261,10 +261,34 @@ class Planner(Forms):
         if flowing:
             known["it.channels"] = flowing[0]
         found = [ex.translate(a.value, known) for a in self.arguments(leaf.steps[0], names)]
-        own = [e for e in [*found, *flowing] if e is not None]
-        self.own_hints = len(own)
         self.flowed = [*flowing[:1], *[f for f in self.flowed if f not in flowing][:5]]
-        return [*own, *known.values(), *self.recent, *self.flowed]
+        return [*[e for e in found if e is not None], *flowing, *known.values(), *self.recent, *self.flowed]
+
+    def stated_arguments(
+        self, leaf: Leaf, parameters: Sequence[str], flows: Sequence[Expr | None], names: Names
+    ) -> dict[str, Expr]:
+        """What the spec says in a call for each of the parameters of the operation or block."""
+        known = dict(names.known)
+        if flows and flows[0] is not None:
+            known["it.channels"] = flows[0]
+        found: dict[str, Expr] = {}
+        for position, argument in enumerate(self.arguments(leaf.steps[0], names)):
+            name = argument.name or (parameters[position] if position < len(parameters) else "")
+            expr = ex.translate(argument.value, known)
+            if expr is not None:
+                found[name] = expr
+        return found
+
+    def stated_of_module(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> dict[str, Expr]:
+        """What the spec says for the arguments of an operation's module, by their names in PyTorch."""
+        member = leaf.steps[0].member
+        fields = list(type(member.operation).model_fields) if isinstance(member, Node) else []
+        found = self.stated_arguments(leaf, fields, flows, names)
+        stated = {PYTORCH_NAMES.get(name, name): expr for name, expr in found.items()}
+        stated |= {"out_features": stated["out_channels"]} if "out_channels" in stated else {}
+        if flows and flows[0] is not None:
+            stated |= dict.fromkeys(("in_channels", "in_features", "num_features"), flows[0])
+        return stated
 
     def inline_names(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> Names:
         """The names in a scope that is written in place: those of a block are what the call gives for them."""
@@ -273,14 +297,13 @@ class Planner(Forms):
         known = dict(names.known)
         if definition is not None:
             known = {}
-            for parameter in definition.syntax.parameters:
-                name = parameter.name.name
+            parameters = [p.name.name for p in definition.syntax.parameters]
+            stated = self.stated_arguments(leaf, parameters, flows, names)
+            for name in parameters:
                 row = [c.scope.arguments.get(name) for c in cells]
-                expr = (
-                    self.frame(leaf.group).find(row, self.hints(leaf, flows, names))
-                    if all(map(ex.plain, row))
-                    else None
-                )
+                expr = self.stated_here(row, leaf.group, stated.get(name))
+                if expr is None and all(map(ex.plain, row)):
+                    expr = self.frame(leaf.group).find(row, self.hints(leaf, flows, names))
                 if expr is not None:
                     known[name] = expr
         if flows and flows[0] is not None:
@@ -328,35 +351,24 @@ class Planner(Forms):
         if plan is None or any(self.plans.get(c) is not plan for c in cells):
             self.unlike(leaf.group)
             return
-        given = self.given(leaf, plan, flows, names)
         arguments: list[tuple[str | None, Expr]] = []
         for parameter in plan.parameters:
             row = [c.arguments[parameter.name] for c in cells]
-            arguments.append((parameter.name, self.resolve(row, leaf.group, given(parameter.name), parameter.name)))
+            stated, hints = self.given(parameter.name, leaf, plan, flows, names)
+            arguments.append((parameter.name, self.resolve(row, leaf.group, hints, parameter.name, stated)))
         self.plan.made[leaf] = Made("", arguments, label, plan=plan)
 
-    def given(self, leaf: Leaf, plan: Plan, flows: Sequence[Expr | None], names: Names) -> Callable[[str], list[Expr]]:
-        """For a parameter of a class, the expressions that the call in the spec suggests, the likeliest first."""
-        arguments = self.arguments(leaf.steps[0], names)
+    def given(
+        self, name: str, leaf: Leaf, plan: Plan, flows: Sequence[Expr | None], names: Names
+    ) -> tuple[Expr | None, list[Expr]]:
+        """For a parameter of a class, what the call in the spec says, and what else it may be, the likeliest first."""
         definition = plan.cells[0].scope.definition
         parameters = [p.name.name for p in definition.syntax.parameters] if definition is not None else []
         hints = self.hints(leaf, flows, names)
-        known = dict(names.known)
-        flowing = [f for f in flows if f is not None]
-        if flowing:
-            known["it.channels"] = flowing[0]
-
-        def of(name: str) -> list[Expr]:
-            if name.startswith("in_"):
-                return [*flowing, *hints]
-            for position, argument in enumerate(arguments):
-                at = argument.name or (parameters[position] if position < len(parameters) else None)
-                found = ex.translate(argument.value, known) if at == name else None
-                if found is not None:
-                    return [found, *hints]
-            return hints
-
-        return of
+        if name.startswith("in_"):
+            flowing = [f for f in flows if f is not None]
+            return (flowing[0] if len(flowing) == 1 else None), [*flowing, *hints]
+        return self.stated_arguments(leaf, parameters, flows, names).get(name), hints
 
     def close_recursion(self) -> None:
         """The arguments of calls of the class by itself: they may use parameters that nothing else did."""
@@ -371,8 +383,8 @@ class Planner(Forms):
                     values = self.parameters[name].values
                     row = [values[position[s.member]] for s in leaf.steps if isinstance(s.member, Cell)]
                     same = ex.constant(values) and ex.constant(row)
-                    hints = self.given(leaf, plan, flows, names)(name)
-                    expr = Var(name) if same else self.resolve(row, leaf.group, hints, name)
+                    stated, hints = self.given(name, leaf, plan, flows, names)
+                    expr = Var(name) if same else self.resolve(row, leaf.group, hints, name, stated)
                     plan.made[leaf].arguments.append((name, expr))
                     if len(self.parameters) > frozen:
                         raise Unlike
