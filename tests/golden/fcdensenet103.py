@@ -106,7 +106,7 @@ class Level(nn.Module):
     ) -> None:
         super().__init__()
         self.with_encode = depth + 1 < len(counts)
-        self.with_slice = depth > 0
+        self.depth = depth
         channels = in_channels
         if self.with_encode:
             self.encode = DenseBlock(in_channels, counts[depth], **kw)
@@ -120,7 +120,6 @@ class Level(nn.Module):
             channels = in_channels + 16 * counts[depth] + 16 * counts[depth + 1]
         self.decode = DenseBlock(channels, counts[depth], **kw)
         self.channels = channels
-        self.stop = channels + 16 * counts[depth]
 
     def forward(self, x: Tensor) -> Tensor:
         if self.with_encode:
@@ -130,8 +129,8 @@ class Level(nn.Module):
             y, z = crop_to_smallest(encode, self.up(y))
             x = torch.cat([y, z], 1)
         x = self.decode(x)
-        if self.with_slice:
-            x = x[:, self.channels : self.stop]
+        if self.depth > 0:
+            x = x[:, self.channels :]
         return x
 
 

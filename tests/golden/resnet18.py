@@ -33,14 +33,6 @@ class Basic(nn.Module):
         self, in_channels: int, width: int, stride: int = 1, **kw: Unpack[Factory]
     ) -> None:
         super().__init__()
-        self.downsample = (
-            nn.Sequential(
-                nn.Conv2d(in_channels, width, 1, stride=2, bias=False, **kw),
-                nn.BatchNorm2d(width, **kw),
-            )
-            if stride != 1 or in_channels != width
-            else nn.Identity()
-        )
         self.conv1 = nn.Conv2d(
             in_channels, width, 3, stride=stride, padding=1, bias=False, **kw
         )
@@ -48,6 +40,14 @@ class Basic(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False, **kw)
         self.bn2 = nn.BatchNorm2d(width, **kw)
+        self.downsample = (
+            nn.Sequential(
+                nn.Conv2d(in_channels, width, 1, stride=stride, bias=False, **kw),
+                nn.BatchNorm2d(width, **kw),
+            )
+            if stride != 1 or in_channels != width
+            else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))

@@ -33,14 +33,6 @@ class Bottleneck(nn.Module):
         self, in_channels: int, width: int, stride: int = 1, **kw: Unpack[Factory]
     ) -> None:
         super().__init__()
-        self.downsample = (
-            nn.Sequential(
-                nn.Conv2d(in_channels, 4 * width, 1, stride=stride, bias=False, **kw),
-                nn.BatchNorm2d(4 * width, **kw),
-            )
-            if stride != 1 or in_channels != 4 * width
-            else nn.Identity()
-        )
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False, **kw)
         self.bn1 = nn.BatchNorm2d(width, **kw)
         self.relu = nn.ReLU(inplace=True)
@@ -50,6 +42,14 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(width, **kw)
         self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False, **kw)
         self.bn3 = nn.BatchNorm2d(4 * width, **kw)
+        self.downsample = (
+            nn.Sequential(
+                nn.Conv2d(in_channels, 4 * width, 1, stride=stride, bias=False, **kw),
+                nn.BatchNorm2d(4 * width, **kw),
+            )
+            if stride != 1 or in_channels != 4 * width
+            else nn.Identity()
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))

@@ -78,17 +78,17 @@ class Level(nn.Module):
         self, in_channels: int, width: int, depth: int, **kw: Unpack[Factory]
     ) -> None:
         super().__init__()
-        self.with_inner = depth > 0
+        self.depth = depth
         self.encode = DoubleConv(in_channels, width, **kw)
         self.maxpool = nn.MaxPool2d(2)
-        if self.with_inner:
+        if depth > 0:
             self.inner = Level(width, 2 * width, depth - 1, **kw)
             self.up = nn.ConvTranspose2d(2 * width, width, 2, stride=2, **kw)
             self.decode = DoubleConv(2 * width, width, **kw)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.encode(x)
-        if self.with_inner:
+        if self.depth > 0:
             y = self.maxpool(x)
             y = self.inner(y)
             y, z = crop_to_smallest(x, self.up(y))

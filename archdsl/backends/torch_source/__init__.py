@@ -2,8 +2,8 @@
 
 The way of `write_module`, a file each: `cells` every scope with its members in order; `fold` the calls of a block side
 by side, loops and conditions found again; `flow` what flows between their members; `classes` as few classes as these
-allow; `planner` what each member becomes, over `numbers`, `control` and `forms`; `constructor` (over `writer`, `calls`
-and `members`) and `forward` (its variables: `variables`) their text; `write` the class.
+allow; `planner` what each member becomes, over `numbers` (with `search`), `control` and `forms`; `constructor` (over
+`writer`, `calls` and `members`) and `forward` (its variables: `variables`) their text; `write` the class.
 """
 
 from __future__ import annotations

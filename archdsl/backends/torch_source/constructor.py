@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source import layout
-from archdsl.backends.torch_source.expressions import Const, Var
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.flow import Call, Decision, calls
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, leaves
 from archdsl.backends.torch_source.members import Members
@@ -18,6 +18,8 @@ from archdsl.backends.torch_source.plan import Made, is_labelled
 from archdsl.backends.torch_source.starts import base, is_biased, model_loop
 from archdsl.graph import Node
 from archdsl.ops.base import ModuleForm, ParameterForm
+from archdsl.source import Span
+from archdsl.syntax import tree
 
 
 @dataclass(slots=True, eq=False)
@@ -49,7 +51,7 @@ class Constructor(Members):
         self.name_lets()
         self.start = len(self.lines)
         self.make_holders()
-        self.construct(self.plan.entries)
+        self.construct(self.in_reading_order(self.plan.entries))
 
     def sequence(self) -> None:
         """The constructor of a class that is an nn.Sequential."""
@@ -162,6 +164,19 @@ class Constructor(Members):
                 case Choice():
                     self.construct_choice(entry)
 
+    def in_reading_order(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries of a body with what a skip goes through behind what it goes around."""
+        found = list(entries)
+        items = self.plan.cells[0].syntax.items.values()
+        for item in [i for i in items if isinstance(i, tree.Residual) and i.via is not None]:
+            via = [e for e in found if item.via is not None and stands_in(e, item.via.span)]
+            body = [e for e in found if stands_in(e, item.body.span)]
+            if via and body and not any(isinstance(e, Choice) and self.plan.running.get(e) for e in via):
+                found = [e for e in found if e not in via]
+                place = found.index(body[-1]) + 1
+                found[place:place] = via
+        return found
+
     def construct_choice(self, choice: Choice) -> None:
         optional = choice in self.optional
         if optional:
@@ -180,7 +195,8 @@ class Constructor(Members):
         blocks: list[tuple[int, int]] = []
         for place, (branch, condition) in enumerate(zip(choice.branches, conditions, strict=True)):
             test = self.text(condition)
-            if flags is not None and flags[place] and not self.late.intersection(re.findall(r"\w+", test)):
+            is_late = self.late.intersection(re.findall(r"\w+", test))
+            if flags is not None and flags[place] and not is_late and self.test(condition) is None:
                 test = flags[place]
             blocks.append((len(self.lines), self.moved))
             self.head("else:" if condition == Const(True) and place else f"{'elif' if place else 'if'} {test}:")
@@ -205,11 +221,37 @@ class Constructor(Members):
             if isinstance(condition, Const):
                 flags.append("")
                 continue
-            name = unique(flag_name(choice, number), self.taken)
-            self.taken.add(name)
-            self.stored[name] = self.text(condition)
-            flags.append(f"self.{name}")
+            flags.append(self.test(condition) or f"self.{self.store_text(flag_name(choice, number), condition)}")
         self.flags[choice] = flags
+
+    def test(self, condition: Expr) -> str | None:
+        """A condition on one parameter as `forward` asks it: `self.stride > 1`."""
+        match condition:
+            case Var(name) | Binary("==" | "!=" | "<" | "<=" | ">" | ">=", Var(name), Const()):
+                if name in {p.name for p in self.plan.parameters}:
+                    return ex.write(condition, {name: f"self.{self.store_parameter(name)}"})
+        return None
+
+    def store_parameter(self, parameter: str) -> str:
+        """The attribute that holds a parameter."""
+        return self.store_text(self.names[parameter], Var(parameter))
+
+    def store_text(self, name: str, expr: Expr) -> str:
+        """The attribute that holds a value; one for each value."""
+        text = self.text(expr)
+        for found, stored in self.stored.items():
+            if stored == text:
+                return found
+        found = unique(name, self.taken)
+        self.taken.add(found)
+        self.stored[found] = text
+        return found
+
+
+def stands_in(entry: Entry, span: Span) -> bool:
+    """Whether all of an entry was written within a stretch of the spec."""
+    sites = [leaf.steps[0].site for leaf in leaves([entry])]
+    return all(span.start <= start and end <= span.end for start, end, _ in sites)
 
 
 def flag_name(choice: Choice, number: int) -> str:

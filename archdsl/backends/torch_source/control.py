@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.cells import Cell, Step, Syntax
-from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Frame, Var
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.fold import Branch, Choice, Entry, Leaf, Loop, leaves
 from archdsl.backends.torch_source.numbers import Numbers
 from archdsl.backends.torch_source.plan import Heading
+from archdsl.backends.torch_source.search import Frame
 from archdsl.syntax import tree
 
 

@@ -41,6 +41,9 @@ ARGUMENT_NAMES: Mapping[str, Sequence[str]] = {
 """What PyTorch calls the arguments that are given by position, by a part of the constructor's name."""
 
 
+SLICE = "{0}[:, {start}:{stop}]"
+"""A slice of the channels, which does without a bound that is the first or last one."""
+
 PYTORCH_NAMES: Mapping[str, str] = {
     "out": "out_channels",
     "kernel": "kernel_size",
@@ -127,14 +130,23 @@ class Forms(Control):
                 return PYTORCH_DEFAULTS[key]
         raise Unlike
 
-    def function(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr]) -> None:
+    def function(
+        self,
+        leaf: Leaf,
+        label: list[str | Expr],
+        hints: list[Expr],
+        widths: Sequence[object],
+        stated: Mapping[str, Expr],
+    ) -> None:
+        """`widths` are the channels that flow in, one number a call."""
         first = leaf.steps[0].form
         assert isinstance(first, FunctionForm)
+        edges = {"start": [0] * len(widths), "stop": list(widths)} if first.template == SLICE else {}
         arguments: list[tuple[str | None, Expr]] = []
         for key, row in self.rows(leaf).items():
-            if leaf.steps[0].sized and key == "size":
+            if (leaf.steps[0].sized and key == "size") or (key in edges and edges[str(key)] == row):
                 continue
-            arguments.append((str(key), self.resolve(row, leaf.group, hints, str(key))))
+            arguments.append((str(key), self.resolve(row, leaf.group, hints, str(key), stated.get(str(key)))))
         self.plan.made[leaf] = Made(first.template, arguments, label, first)
 
     def weight(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr]) -> None:

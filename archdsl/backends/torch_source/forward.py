@@ -92,6 +92,7 @@ class Forward:
         name = "x" if parts else "input"
         signature = "*features" if parts else name
         lines = [*self.decorator(), f"    def forward(self, {signature}: Tensor) -> Tensor:", *checks, *parts]
+        # nn.Sequential's own forward has no types, so that strict type checkers refuse a call of it.
         return [*lines, "        for layer in self:", f"            {name} = layer({name})", f"        return {name}"]
 
     def check_lines(self, names: Sequence[str]) -> list[str]:
@@ -197,18 +198,8 @@ class Forward:
             if "@" in name and name not in self.constructor.running_names:
                 names[name] = self.loop_names.get(name, "i")
             else:
-                names[name] = f"self.{self.store(name)}"
+                names[name] = f"self.{self.constructor.store_parameter(name)}"
         return names
-
-    def store(self, parameter: str) -> str:
-        text = self.constructor.names[parameter]
-        for name, stored in self.constructor.stored.items():
-            if stored == text:
-                return name
-        name = unique(text, self.constructor.taken)
-        self.constructor.taken.add(name)
-        self.constructor.stored[name] = text
-        return name
 
     def forward_access(self, leaf: Leaf) -> str:
         if leaf in self.loop_members:

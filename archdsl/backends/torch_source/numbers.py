@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source import expressions as ex
-from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Frame, Var
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.fold import Group, Irregular, Unlike
 from archdsl.backends.torch_source.plan import Parameter, Plan, Running
+from archdsl.backends.torch_source.search import Frame
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -24,6 +25,8 @@ class Numbers:
     recent: list[Expr] = field(default_factory=list)
     """What was found lately, which the next numbers often are, too."""
     running: dict[str, Running] = field(default_factory=dict)
+    owner: str = ""
+    """The member that is being settled, for the names of parameters that the spec does not have."""
     sources: dict[str, Expr] = field(default_factory=dict)
     """What the variables of loops go over."""
 
@@ -148,6 +151,8 @@ class Numbers:
         """A parameter that the spec does not have."""
         if not all(map(ex.plain, values)):
             raise Unlike
+        if name in self.parameters and self.owner:
+            name = f"{self.owner}_{name}"
         base, number = name, 1
         while name in self.parameters:
             number += 1

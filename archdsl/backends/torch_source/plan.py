@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source.cells import Cell, Step
-from archdsl.backends.torch_source.expressions import Const, Expr, Var
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var, simplify
 from archdsl.backends.torch_source.flow import Flow
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop
 from archdsl.graph import Node
@@ -48,6 +49,14 @@ class Heading:
     over: Expr | None = None
     columns: list[tuple[Var, Expr]] = field(default_factory=list)
     running: Running | None = None
+    start: int = 0
+    """What the index counts from."""
+
+    def bounds(self, text: Callable[[Expr], str]) -> str:
+        """What stands in the parentheses of `range`."""
+        if not self.start:
+            return text(self.count)
+        return f"{self.start}, {text(simplify(Binary('+', self.count, Const(self.start))))}"
 
 
 @dataclass(slots=True, eq=False)

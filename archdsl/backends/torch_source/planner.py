@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.cells import Cell, Step
 from archdsl.backends.torch_source.control import Names
-from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Frame, Var
+from archdsl.backends.torch_source.counting import count_from_start
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.flow import Call, Decision, Rounds, Value
 from archdsl.backends.torch_source.fold import Choice, Entry, Group, Irregular, Leaf, Loop, Unlike
 from archdsl.backends.torch_source.forms import PYTORCH_NAMES, Forms
-from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_needed
+from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_labelled, is_needed
+from archdsl.backends.torch_source.search import Frame
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
 
@@ -53,6 +55,7 @@ class Planner(Forms):
         plan.parameters = [p for n, p in self.parameters.items() if n in self.used]
         for cell, number in zip(cells, range(len(cells)), strict=True):
             cell.arguments = {p.name: p.values[number] for p in plan.parameters}
+        count_from_start(plan)
         return plan
 
     def start(self) -> None:
@@ -216,6 +219,7 @@ class Planner(Forms):
     def leaf(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> Expr | None:
         """Resolves an operation or scope; gives the channels that come out, where one tensor does."""
         steps = leaf.steps
+        self.owner = owner_name(steps[0])
         hints = self.hints(leaf, flows, names)
         label = self.label(leaf, names)
         form = steps[0].form
@@ -230,7 +234,8 @@ class Planner(Forms):
         elif isinstance(form, ModuleForm):
             self.module(leaf, label, hints, self.stated_of_module(leaf, flows, names))
         elif isinstance(form, FunctionForm):
-            self.function(leaf, label, hints)
+            widths = [self.graph.shape(s.inputs[0])[0] for s in steps]
+            self.function(leaf, label, hints, widths, self.stated_of_module(leaf, flows, names))
         else:
             assert isinstance(form, ParameterForm)
             self.weight(leaf, label, hints)
@@ -399,6 +404,13 @@ def _owner(cell: Cell) -> Scope:
     while scope.definition is None and scope.parent is not None:
         scope = scope.parent
     return scope
+
+
+def owner_name(step: Step) -> str:
+    """What the parameters that only this member takes are called after."""
+    scope = step.member.scope
+    named = scope.definition.name if isinstance(step.member, Cell) and scope.definition is not None else ""
+    return step.name if is_labelled(step) and step.name.isidentifier() else named
 
 
 def merged(texts: Sequence[str | Expr]) -> list[str | Expr]:

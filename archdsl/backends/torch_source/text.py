@@ -88,12 +88,14 @@ def loop_header(heading: Heading, names: Mapping[str, str], text: Callable[[Expr
             overs.append(text(over))
     index = names.get(heading.index.name)
     if not targets:
-        return f"{index or '_'} in range({text(heading.count)})"
+        return f"{index or '_'} in range({heading.bounds(text) if index else text(heading.count)})"
     target = ", ".join(targets)
     source = overs[0] if len(overs) == 1 else f"zip({', '.join(overs)})"
     if index is None:
         return f"{target} in {source}"
-    return f"{index}, {target if len(targets) == 1 else f'({target})'} in enumerate({source})"
+    target = target if len(targets) == 1 else f"({target})"
+    start = f", {heading.start}" if heading.start else ""
+    return f"{index}, {target} in enumerate({source}{start})"
 
 
 def fill(template: str, operands: Sequence[tuple[str, str]], values: Mapping[str, str]) -> str:
@@ -110,14 +112,12 @@ def fill(template: str, operands: Sequence[tuple[str, str]], values: Mapping[str
             enclosed = (text.endswith("(") and template.endswith(")")) or template.startswith(("torch.", "F."))
             found.append(operand[0] if enclosed else atom(operand))
         else:
-            found.append(values[name])
-    if ":" in found and not all(found[i + d].replace("-", "").isalnum() for i in _where(found, ":") for d in (-1, 1)):
-        found = [" : " if part == ":" else part for part in found]
+            found.append(values.get(name, ""))
+    for i in [i for i, part in enumerate(found) if part == ":"]:
+        sides = (found[i - 1], found[i + 1])
+        if not all(side.replace("-", "").isalnum() for side in sides if side):
+            found[i] = f"{' ' * bool(sides[0])}:{' ' * bool(sides[1])}"
     return "".join(found)
-
-
-def _where(parts: Sequence[str], wanted: str) -> list[int]:
-    return [i for i, part in enumerate(parts) if part == wanted]
 
 
 def atom(operand: tuple[str, str]) -> str:
