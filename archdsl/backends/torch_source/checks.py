@@ -72,9 +72,10 @@ def _of_progression(valid: SizeSet) -> tuple[list[str], str] | None:
     lines = [*layout.header(f"if {valid.python('size')}:", 4), "        return"]
     if modulus == 1:
         return lines, f"; the nearest is {least}"
+    near, other = f'f"are {{below}} and {{below + {step}}}"', f'"is {least}"'
     lines += [
         f"    below = size - {f'(size - {literal(residue)})' if residue else 'size'} % {step}",
-        *layout.statement(f'nearest = f"are {{below}} and {{below + {step}}}" if size > {literal(minimum)} else "is {least}"', 4),
+        *layout.statement(f"nearest = {near} if size > {literal(minimum)} else {other}", 4),
     ]
     return lines, "; the nearest {nearest}"
 
