@@ -59,6 +59,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/linear.py
 	$(BIN)/python benchmarks/diagrams.py
+	$(BIN)/python benchmarks/torch_speed.py
 
 wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel
