@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from itertools import groupby
 from math import prod
 
@@ -173,7 +174,9 @@ class Teller:
                 yield from titled("receptive field", f"all of `{name}`")
                 continue
             lines = [f"each element sees {told['field']} elements of `{name}` along each axis"]
-            if told["stride"]:
+            if "varies" in told["stride"]:
+                lines.append("through branches of unlike strides: how far the next one's field lies varies")
+            elif told["stride"]:
                 lines.append(
                     f"the next one's field lies {told['stride']} further; the first one's centre is at {told['offset']}"
                 )
@@ -268,7 +271,9 @@ class Teller:
     def model(self, root: Scope) -> Iterator[str]:
         total = self.layers.costs.total
         inputs = ", ".join(f"{n.name} {bracketed(self.layers.costs.shapes[n.id][0])}" for n in self.graph.input_nodes)
-        outputs = ", ".join(bracketed(self.layers.costs.shape(o.tensor)) for o in self.graph.outputs)
+        outputs = ", ".join(
+            f"{o.name} {bracketed(self.layers.costs.shape(o.tensor))}".removeprefix("None ") for o in self.graph.outputs
+        )
         yield f"{self.graph.name}: {inputs} → {outputs}{self.where}"
         if root.definition is not None and root.definition.syntax.doc:
             for line in root.definition.syntax.doc.strip().splitlines():
@@ -313,12 +318,13 @@ class Teller:
     def runs(self, root: Scope) -> Iterator[list[Node | Scope]]:
         """The layers and residual blocks in runs of one stride to the input."""
         run: list[Node | Scope] = []
-        stride: object = None
+        stride: set[Fraction] | str | None = None
         for part in self.units(root):
             field = self.layers.fields[results(part)[0]] or {}
-            here = {a.stride for axes in field.values() for a in axes}
-            flat = len(self.layers.costs.shape(results(part)[0])) == 1 or here == {0}
-            mine = "flat" if flat else here
+            # What sees everything, by a gate say, and moves beside that, belongs where it moves.
+            here = {Fraction(t.step, t.period) for axes in field.values() for a in axes for t in a.tracks if t.step}
+            flat = len(self.layers.costs.shape(results(part)[0])) == 1 or not here
+            mine: set[Fraction] | str = "flat" if flat else here
             if run and mine != stride:
                 yield run
                 run = []
@@ -328,12 +334,13 @@ class Teller:
             yield run
 
     def units(self, scope: Scope) -> Iterator[Node | Scope]:
-        """The nodes within, but blocks that add a skip as a whole."""
+        """The nodes within, but blocks that add a skip, or multiply by a gate, as a whole."""
         stack: list[Node | Scope] = [scope]
         while stack:
             part = stack.pop()
             whole = isinstance(part, Node) or (
-                part is not scope and any(isinstance(m, Node) and m.operation.name == "add" for m in part.members)
+                part is not scope
+                and any(isinstance(m, Node) and m.operation.name in ("add", "mul") for m in part.members)
             )
             if whole:
                 yield part

@@ -109,3 +109,28 @@ def test_command_on_what_is_not_there(spec: str, capsys: pytest.CaptureFixture[s
     assert cli.run(["explain", spec]) == 1
     out, err = capsys.readouterr()
     assert out == "" and "error[" in err
+
+
+GATED = """
+block gate { input x[C, _, _]
+ (x, x -> global_avgpool -> conv(C, 1) -> sigmoid) -> mul }
+model m() {
+    input x[3, H = 32, W = 32]
+    conv(8, 3) -> gate
+    conv(16, 3, stride = 2) -> gate
+    conv(16, 3) -> last: gate
+}
+"""
+
+
+def test_gates_do_not_break_the_story_into_pieces() -> None:
+    told = explain(check(Source("net.arch", GATED)))
+    assert re.findall(r"^    (\d\S*): (.*)$", told, re.MULTILINE) == [
+        ("32×32", "x … 1"),
+        ("16×16", "2 … last"),
+    ]
+
+
+def test_fields_that_move_unevenly_are_said_to() -> None:
+    told = explain(check(net("(conv(1, 1), conv(1, 3, stride = 2)) -> align -> add")), "3")
+    assert "how far the next one's field lies varies" in told and "centre is at \n" not in told

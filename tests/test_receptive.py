@@ -53,6 +53,12 @@ def test_global_pooling_sees_everything() -> None:
     assert all(sees_all and stride == 0 for _, stride, _, sees_all in field("resnet:resnet18"))
 
 
+def test_behind_a_gate_that_sees_everything_all_do() -> None:
+    gate = "conv(3, 3) -> (it, global_avgpool -> conv(3, 1) -> sigmoid) -> mul -> conv(3, 3, stride = 2)"
+    found = field(Source("net.arch", f"model m() {{\n input x[3, H = 32, W = 32]\n {gate}\n}}"))
+    assert all(sees_all for _, _, _, sees_all in found)
+
+
 @pytest.mark.parametrize(
     ("body", "wanted"),
     [
