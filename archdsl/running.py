@@ -76,13 +76,13 @@ def frame_of(graph: Graph, sizes: Mapping[str, int] | None = None) -> Frame:
 
 def read_picture(path: Path) -> torch.Tensor:
     """A picture file as [3, H, W] with values from 0 to 1. Raises RunError, OSError."""
+    import numpy
     import torch
 
     try:
-        import numpy
         from PIL import Image, UnidentifiedImageError
     except ImportError:
-        raise RunError("reading pictures takes Pillow and NumPy: pip install 'archdsl[pictures]'") from None
+        raise RunError("reading pictures takes Pillow: pip install 'archdsl[pictures]'") from None
     try:
         with Image.open(path) as image:
             pixels = numpy.array(image.convert("RGB"))

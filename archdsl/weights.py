@@ -6,6 +6,7 @@ torch is imported inside the functions that hold tensors in their hands: matchin
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,11 +87,16 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
             found: Any = load_file(path)
         else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of protocols; what it can read, it reads
+                found = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # whatever the readers say of a file that is no checkpoint, or would run code
-        raise WeightsError(f"{path} holds no weights that can be read without running it: {_first(error)}") from None
+    except Exception:  # the readers raise many kinds for a file that is no checkpoint, or would run code
+        raise WeightsError(
+            f"{path} holds no weights that can be read without running it; save them alone: "
+            "torch.save(model.state_dict(), FILE)"
+        ) from None
     for key in WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
@@ -98,10 +104,6 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     if not state:
         raise WeightsError(f"{path} holds no state_dict: no tensors by name")
     return state
-
-
-def _first(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def write_state(path: Path, state: Mapping[str, torch.Tensor]) -> bytes:

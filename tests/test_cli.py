@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 import archdsl
-from archdsl import cli
+from archdsl import cli, export, look, memory
+from archdsl.backends import diagram
+from archdsl.cli import options, reading
 
 ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
@@ -329,3 +331,34 @@ def test_color_for_people_alone(folder, extra, colored):
     except OSError:  # Linux says so when the other end has closed
         pass
     assert process.wait() == 1 and b"E0301" in out and (b"\x1b[" in out) == colored
+
+
+def test_options_are_of_what_the_modules_behind_them_know():
+    assert set(options.PAGES) == set(diagram.FORMATS)
+    assert set(options.LOOKS) == set(look.FORMATS)
+    assert set(options.EXPORTS) == set(export.ENDINGS)
+    assert set(reading.DTYPES) == set(memory.BYTES)
+    assert set(reading.OPTIMIZERS) == set(memory.STATES)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["weights", "net.arch:small", "net.arch", "-o", "out.txt"], "weights are a file that ends with .safetensors"),
+        (["export", "net.arch:small", "-o", "out.txt"], "an export is a file that ends with .pt2, .onnx"),
+        (["export", "net.arch:small", "-o", "nowhere/out.onnx"], "there is no folder nowhere"),
+        (["draw", "net.arch:small", "-o", "-"], "a picture is a file that ends with .svg"),
+        (["show", "net.arch:small", "-o", "out.html"], "plots are a file that ends with .svg, .png, .pdf"),
+    ],
+)
+def test_outputs_that_cannot_be_are_said_before_any_work(folder, said, monkeypatch, arguments, message):
+    monkeypatch.setattr("archdsl.compiler.check_model", None)
+    status, out, err = said(*arguments)
+    assert (status, out) == (2, "") and message in err
+
+
+@pytest.mark.parametrize("command", ["check", "show", "explain", "draw", "build", "diff", "probe", "weights", "export"])
+def test_every_command_that_reads_a_model_can_be_limited(folder, said, command):
+    more = {"draw": ["-o", "out.svg"], "export": ["-o", "out.pt2"], "weights": ["net.arch"]}.get(command, [])
+    status, out, err = said(command, "net.arch:small", *more, "--limit", "nodes=3")
+    assert (status, out) == (1, "") and "error[E05" in err

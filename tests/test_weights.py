@@ -77,7 +77,7 @@ class Bomb:
 def test_nothing_of_a_pickle_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bomb.pth").write_bytes(pickle.dumps({"weight": Bomb()}))
-    with pytest.raises(WeightsError, match="without running it"):
+    with pytest.raises(WeightsError, match="without running it; save them alone"):
         read_state(Path("bomb.pth"))
     assert not Path("exploded").exists()
 

@@ -10,16 +10,17 @@ from typing import Literal
 import click
 
 from archdsl.cli.options import (
+    EXPORTS,
     PAGES,
+    STATES,
     Settings,
     Sizes,
     depth_option,
     json_option,
-    limit_option,
+    model_options,
     output_option,
     purpose_option,
     recompute_option,
-    set_option,
     size_option,
     spec_argument,
     weights_option,
@@ -31,9 +32,13 @@ from archdsl.cli.specs import checked
 
 @cli.command()
 @spec_argument
-@output_option("A .svg, .png, .pdf, .dot, .tex (TikZ) or .html (a page to walk through) file.", required=True)
-@set_option
-@limit_option
+@output_option(
+    "A .svg, .png, .pdf, .dot, .tex (TikZ) or .html (a page to walk through) file.",
+    "a picture is",
+    PAGES,
+    required=True,
+)
+@model_options
 @size_option
 @depth_option
 @click.option(
@@ -47,7 +52,7 @@ from archdsl.cli.specs import checked
 @click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
 def draw(
     spec: str,
-    output: Path | None,
+    output: Path,
     settings: Settings,
     sizes: Sizes,
     depth: int | None,
@@ -59,8 +64,6 @@ def draw(
     from archdsl import compiler
     from archdsl.checker import pin
 
-    if output is None or output.suffix.lower() not in PAGES:
-        raise click.BadParameter(f"a picture is a file that ends with {', '.join(PAGES)}", param_hint="-o")
     graph = checked(spec, settings, sizes)
     options: dict[str, object] = {"depth": depth, "style": style, "theme": theme, "direction": direction}
     if graph.augment is not None:
@@ -74,16 +77,16 @@ def draw(
 @cli.command()
 @spec_argument
 @output_option("The .py file to write; standard output if none.")
-@set_option
-@limit_option
+@model_options
 @purpose_option
 @recompute_option
 def build(
     spec: str, output: Path | None, purpose: str, recompute: Literal["none", "dense", "blocks"], settings: Settings
 ) -> int:
-    """Compile the network to a PyTorch module, one file that imports torch alone.
+    """Compile the network to a PyTorch module.
 
-    The file for inference has a function, fold_batchnorms, that makes its weights from those of the training form.
+    The module is one file that imports torch alone. The one for inference has a function, fold_batchnorms, that makes
+    its weights from those of the training form.
     """
     from archdsl import compiler
     from archdsl.files import write_whole
@@ -103,16 +106,17 @@ def build(
 @cli.command()
 @spec_argument
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write what fits (.safetensors or .pth).")
+@output_option("Write what fits (.safetensors, .pth or .pt).", "weights are", STATES)
 @click.option(
     "--rename", "rules", metavar="OLD=NEW", multiple=True, help="New names for keys; `*` stands for any text."
 )
-@set_option
+@model_options
 @json_option
 def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], settings: Settings, as_json: bool) -> int:
-    """Say which weights of a file fit the network, by key and shape; write those.
+    """Say which weights of a file fit the network.
 
-    FILE is a state_dict: .safetensors, or .pth, of which nothing but tensors is read.
+    They fit by key and shape; -o writes those that do. FILE is a state_dict: .safetensors, or .pth, of which nothing
+    but tensors is read.
     """
     from archdsl import weights as weighing
     from archdsl.files import write_whole
@@ -139,14 +143,14 @@ def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], se
 
 @cli.command()
 @spec_argument
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="A .pt2 or .onnx file.")
+@output_option("A .pt2 or .onnx file.", "an export is", EXPORTS, required=True)
 @weights_option
 @purpose_option
-@set_option
+@model_options
 def export(spec: str, output: Path, weights: Path | None, purpose: str, settings: Settings) -> int:
-    """Export the network for other runtimes: .pt2 (torch.export) or .onnx, free in the batch and in the free sizes.
+    """Export the network to .pt2 (torch.export) or .onnx.
 
-    Says which free size it had to pin.
+    The batch and the free sizes stay free; which size had to be pinned is said.
     """
     from archdsl import export as exporting
     from archdsl.files import write_whole

@@ -13,8 +13,13 @@ Command: TypeAlias = Callable[..., int]
 Settings: TypeAlias = Mapping[str, str]
 Sizes: TypeAlias = Sequence[tuple[int, ...]]
 
-PICTURES = (".svg", ".png", ".pdf", ".dot", ".tex")
+# The endings of files as the modules that write them have them, which --help need not import.
+PLOTS = (".svg", ".png", ".pdf")
+PICTURES = (*PLOTS, ".dot", ".tex")
 PAGES = (*PICTURES, ".html")
+LOOKS = (".html", ".svg", ".png")
+STATES = (".safetensors", ".pth", ".pt")
+EXPORTS = (".pt2", ".onnx")
 
 
 def complete_spec(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -86,11 +91,13 @@ def complete_limit(context: click.Context, parameter: click.Parameter, incomplet
     return [CompletionItem(f"{name}=", help=what) for name, what in WHAT.items() if name.startswith(incomplete)]
 
 
-def parse_output(context: click.Context, parameter: click.Parameter, given: str | None) -> Path | None:
-    """The file to write; None for standard output. A folder that is not there is said before any work."""
-    if given is None or given == "-":
+def parse_output(given: str | None, what: str, endings: Sequence[str]) -> Path | None:
+    """The file to write; None for standard output. What cannot be written there is said before any work."""
+    if given is None or (given == "-" and not endings):
         return None
     path = Path(given)
+    if endings and path.suffix.lower() not in endings:
+        raise click.BadParameter(f"{what} a file that ends with {', '.join(endings)}")
     if "\0" in given:
         raise click.BadParameter("a file name cannot hold a NUL")
     if path.is_dir():
@@ -136,11 +143,19 @@ depth_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
 
 
-def output_option(help: str, *, required: bool = False) -> Callable[[Command], Command]:
+def model_options(command: Command) -> Command:
+    """What every command takes that reads a model."""
+    return set_option(limit_option(command))
+
+
+def output_option(
+    help: str, what: str = "", endings: Sequence[str] = (), *, required: bool = False
+) -> Callable[[Command], Command]:
+    """The file to write. `what` is to have one of the `endings`: "a picture is", say; none where any will do."""
     return click.option(
         "-o",
         "--output",
-        callback=parse_output,
+        callback=lambda context, parameter, given: parse_output(given, what, endings),
         required=required,
         metavar="FILE",
         shell_complete=complete_file,

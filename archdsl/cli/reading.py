@@ -11,16 +11,16 @@ import click
 
 from archdsl.cli.options import (
     PICTURES,
+    PLOTS,
     Settings,
     Sizes,
     complete_spec,
     depth_option,
     json_option,
-    limit_option,
+    model_options,
     output_option,
     parse_bytes,
     parse_settings,
-    set_option,
     size_option,
 )
 from archdsl.cli.printing import complain, progress, write, write_json, write_lines, write_table
@@ -36,19 +36,17 @@ if TYPE_CHECKING:
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
 
-PLOTS = (".svg", ".png", ".pdf")
-
 
 @cli.command()
 @click.argument("specs", nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
-@set_option
-@limit_option
+@model_options
 @size_option
 @click.option("--why", is_flag=True, help="Say which line of the spec narrowed the valid input sizes, and to what.")
 @json_option
 def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_json: bool) -> int:
-    """Say what is wrong with a spec or, a line a model, what goes in and out and for which sizes.
+    """Say what is wrong with a spec, or what goes in and out.
 
+    That is a line a model, with the sizes for which it is valid.
     A file stands for all its models whose parameters all have values.
     """
     from archdsl import report
@@ -77,8 +75,7 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 
 @cli.command()
 @click.argument("specs", nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
-@set_option
-@limit_option
+@model_options
 @size_option
 @click.option("--batch", type=click.IntRange(1), default=1, metavar="N", help="Samples at once; 1 if not said.")
 @depth_option
@@ -90,7 +87,7 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @click.option("--latex", "form", flag_value="latex", help="Write a LaTeX table, for the package booktabs.")
-@output_option("Draw plots of the costs to a .svg, .png or .pdf file.")
+@output_option("Draw plots of the costs to a .svg, .png or .pdf file.", "plots are", PLOTS)
 @json_option
 def show(
     specs: Sequence[str],
@@ -107,10 +104,10 @@ def show(
     output: Path | None,
     as_json: bool,
 ) -> int:
-    """Show the network as a table: what each layer gives, holds, computes and sees, and what the whole takes.
+    """Show the network as a table, a row a layer.
 
-    Where input sizes are free, amounts are formulas of them; --size makes them numbers. Several SPECs are compared, a
-    row of totals each.
+    It says what each layer gives, holds, computes and sees, and what the whole takes. Where input sizes are free,
+    amounts are formulas of them; --size makes them numbers. Several SPECs are compared, a row of totals each.
     """
     from archdsl import report
     from archdsl.checker import pin
@@ -118,8 +115,6 @@ def show(
 
     if form and as_json:
         raise click.UsageError(f"--{form} and --json exclude each other")
-    if output is not None and output.suffix.lower() not in PLOTS:
-        raise click.BadParameter(f"plots are a file that ends with {', '.join(PLOTS)}", param_hint="-o")
     models = []
     for spec in progress(specs):
         graph = checked(spec, settings, sizes)
@@ -170,10 +165,10 @@ def write_plots(models: Sequence[Layers], output: Path) -> None:
 
 @cli.command()
 @click.argument("spec", shell_complete=complete_spec, metavar="SPEC[:PATH]")
-@set_option
+@model_options
 @size_option
 def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
-    """Tell the story of a model, or how a layer or block of it works, in words and numbers.
+    """Tell how a model, a block or a layer works.
 
     PATH is that of a layer or block, as `archdsl show` lists them: resnet:resnet50:layer1.0.conv1.
     """
@@ -200,7 +195,7 @@ def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
 @cli.command()
 @click.argument("before", shell_complete=complete_spec)
 @click.argument("after", shell_complete=complete_spec, required=False)
-@set_option
+@model_options
 @click.option(
     "--set-before", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="As --set, of BEFORE alone."
 )
@@ -208,7 +203,9 @@ def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
     "--set-after", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="As --set, of AFTER alone."
 )
 @size_option
-@output_option("Write a diagram with the changes marked: a .svg, .png, .pdf, .dot or .tex file.")
+@output_option(
+    "Write a diagram with the changes marked: a .svg, .png, .pdf, .dot or .tex file.", "a picture is", PICTURES
+)
 @depth_option
 @click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
 @click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
@@ -229,8 +226,9 @@ def diff(
     form: str | None,
     as_json: bool,
 ) -> int:
-    """Show what differs between two networks: what was added, removed or changed, and what that costs.
+    """Show what differs between two networks.
 
+    It says what was added, removed or changed, and what that costs.
     Without AFTER, BEFORE stands against itself with other settings: diff resnet:resnet18 --set-after classes=10.
     """
     from archdsl import compare, compiler
@@ -238,8 +236,6 @@ def diff(
 
     if form and as_json:
         raise click.UsageError(f"--{form} and --json exclude each other")
-    if output is not None and output.suffix.lower() not in PICTURES:
-        raise click.BadParameter(f"a picture is a file that ends with {', '.join(PICTURES)}", param_hint="-o")
     old = checked(before, {**settings, **set_before}, sizes)
     new = checked(after or before, {**settings, **set_after}, sizes)
     found = compiler.diff(old, new, (pin(old, sizes), pin(new, sizes)))
@@ -263,7 +259,7 @@ def diff(
 @click.argument("file", required=False, shell_complete=complete_spec)
 @json_option
 def list_models(file: str | None, as_json: bool) -> int:
-    """List the models of a file, or of the library that ships with archdsl."""
+    """List the models of a file, or of the library."""
     from archdsl import report
     from archdsl.compiler import models
     from archdsl.modules import library_families

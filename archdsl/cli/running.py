@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from archdsl.cli.options import (
+    LOOKS,
     Settings,
     Sizes,
     json_option,
-    limit_option,
+    model_options,
     output_option,
-    set_option,
     size_option,
     spec_argument,
     weights_option,
@@ -34,9 +34,8 @@ seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_def
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="A folder of pictures; without it, photographs that scikit-image ships.",
 )
-@output_option("An .svg file for the curves.")
-@set_option
-@limit_option
+@output_option("An .svg file for the curves.", "curves are", (".svg",))
+@model_options
 @size_option
 @seed_option
 @click.option("--csv", "as_csv", is_flag=True, help="Write comma-separated values, all of them.")
@@ -63,8 +62,6 @@ def probe(
 
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
-    if output is not None and output.suffix.lower() != ".svg":
-        raise click.BadParameter("curves are a file that ends with .svg", param_hint="-o")
     graph = checked(spec, settings, sizes)
     with running():
         found = probing.probe(graph, weights=weights, images=images, sizes=pin(graph, sizes), seed=seed)
@@ -101,7 +98,7 @@ def parse_units(context: click.Context, parameter: click.Parameter, given: Seque
     required=True,
     help="The picture to show to the network.",
 )
-@output_option("A .html, .svg or .png file.", required=True)
+@output_option("A .html, .svg or .png file.", "the look is", LOOKS, required=True)
 @weights_option
 @click.option("--at", multiple=True, metavar="PATH", help="A block or convolution to watch, in place of the default.")
 @click.option(
@@ -112,14 +109,13 @@ def parse_units(context: click.Context, parameter: click.Parameter, given: Seque
     metavar="PATH:ROW,COLUMN",
     help="Draw the receptive field of this unit, in place of the one excited most.",
 )
-@set_option
-@limit_option
+@model_options
 @size_option
 @seed_option
 def look(
     spec: str,
     image: Path,
-    output: Path | None,
+    output: Path,
     weights: Path | None,
     at: Sequence[str],
     units: Sequence[tuple[str, int, int]],
@@ -127,13 +123,14 @@ def look(
     sizes: Sizes,
     seed: int,
 ) -> int:
-    """Show the network a picture and draw it with what it sees: filters, feature maps, receptive fields."""
+    """Draw the network with what it makes of a picture.
+
+    That is: filters, feature maps, receptive fields.
+    """
     from archdsl import look as looking
     from archdsl.checker import pin
     from archdsl.files import write_whole
 
-    if output is None or output.suffix.lower() not in looking.FORMATS:
-        raise click.BadParameter(f"the look is a file that ends with {', '.join(looking.FORMATS)}", param_hint="-o")
     graph = checked(spec, settings, sizes)
     with running():
         found = looking.look(
