@@ -12,6 +12,7 @@ import hashlib
 import io
 import keyword
 import tokenize
+from itertools import pairwise
 
 from archdsl import __version__, dims
 from archdsl.augment.base import Companion
@@ -44,9 +45,9 @@ def write_module(
 
     `folding` is given for the form of a network for inference, and says how its weights come about.
     """
-    plans = Classifier(graph, recompute.scopes).run()
-    check_functions, checks = size_checks(graph)
     overwriting = Overwriting.of(graph, recompute.scopes, inference=folding is not None)
+    plans = Classifier(graph, overwriting, recompute.scopes).run()
+    check_functions, checks = size_checks(graph)
     file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
     taken |= {c.function for c in checks}
@@ -96,7 +97,8 @@ def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
 
 def _imports(file: File, body: str, companion: Companion | None) -> list[str]:
     lines: list[str] = []
-    used = {t.string for t in tokenize.generate_tokens(io.StringIO(body).readline) if t.type == tokenize.NAME}
+    tokens = list(tokenize.generate_tokens(io.StringIO(body).readline))
+    used = {t.string for before, t in pairwise(tokens) if t.type == tokenize.NAME and before.string != "."}
     for module, names in STANDARD.items():
         found = [n for n in names if n in used]
         lines += [f"from {module} import {', '.join(found)}"] if found else []

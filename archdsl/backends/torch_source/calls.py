@@ -31,9 +31,12 @@ class Calls(Writer):
             return self.call_class(made)
         form = made.form
         assert isinstance(form, ModuleForm)
-        if form.helper is not None:
-            self.file.helper(form.helper)
+        for step in leaf.steps if made.layer is not None else leaf.steps[:1]:
+            if isinstance(step.form, ModuleForm) and step.form.helper is not None:
+                self.file.helper(step.form.helper)
         arguments = [self.text(e) if name is None else f"{name}={self.text(e)}" for name, e in made.arguments]
+        if made.layer is not None:
+            return f"{self.text(made.layer)}({', '.join([*arguments, *['**kw'] * form.factory])})"
         nodes = [s.member for s in leaf.steps]
         if all(isinstance(n, Node) and self.file.overwriting.activates(n) for n in nodes):
             arguments.append("inplace=True")
@@ -56,16 +59,17 @@ class Calls(Writer):
 
     def call_class(self, made: Made) -> str:
         assert made.plan is not None
-        defaults = {p.name: p.default for p in made.plan.parameters}
+        parameters = {p.name: p for p in made.plan.parameters}
         callee = {p.name: identifier(p.name) for p in made.plan.parameters} | self.file_names(made.plan)
         positional: list[str] = []
         named: list[str] = []
-        for name, expr in made.arguments:
-            default = defaults[name or ""]
-            if default is None:
+        given = {name or "": expr for name, expr in made.arguments}
+        for name, parameter in parameters.items():
+            expr, default = given[name], parameter.default
+            if default is None and not parameter.is_option:
                 positional.append(self.text(expr))
-            elif not (isinstance(expr, Const) and ex.same(expr.value, default.value)):
-                named.append(f"{callee[name or '']}={self.text(expr)}")
+            elif default is None or not (isinstance(expr, Const) and ex.same(expr.value, default.value)):
+                named.append(f"{callee[name]}={self.text(expr)}")
         if self.file.factories.get(made.plan, self.factory):
             named.append("**kw")
         return f"{self.file.names[made.plan]}({', '.join([*positional, *named])})"
@@ -93,7 +97,7 @@ class Calls(Writer):
             made = self.plan.made[entry]
             name = "".join(p for p in made.name if isinstance(p, str))
             if not is_labelled(entry.steps[0]) and not weighty(made):
-                name = unique(attribute_base(entry), taken)
+                name = unique(attribute_base(entry, made), taken)
             taken.add(name)
             pairs.append((name, self.module(entry)))
         if all(is_attribute(name) for name, _ in pairs):
@@ -160,7 +164,9 @@ class Calls(Writer):
                     self.depth -= 4
 
 
-def attribute_base(leaf: Leaf) -> str:
+def attribute_base(leaf: Leaf, made: Made) -> str:
+    if made.layer is not None:
+        return made.head if is_attribute(made.head) else "layer"
     member = leaf.steps[0].member
     name = member.operation.name if isinstance(member, Node) else member.scope.name
     return name if is_attribute(name) else f"{identifier(name, 'part').strip('_')}_part"

@@ -10,16 +10,21 @@ import networkx as nx
 from archdsl.backends.torch_source.cells import Cell, Step, cells, walk
 from archdsl.backends.torch_source.flow import Router
 from archdsl.backends.torch_source.fold import Entry, Folder, Group, Irregular, Leaf, Loop, Unlike
-from archdsl.backends.torch_source.forms import kind
+from archdsl.backends.torch_source.forms import kind as kind_of
 from archdsl.backends.torch_source.names import is_attribute
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.planner import Planner
-from archdsl.graph import Graph, Scope, Tensor
+from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import FunctionForm, ModuleForm
+from archdsl.overwriting import Overwriting
+from archdsl.syntax import tree
 
 SHORT = 4
 """A block of so many modules in a row that is called at one place is written in place."""
 
+
+ARGUMENT = "argument"
+"""Stands for an operation that a spec calls by the name of a parameter: it may be another one in another call."""
 
 FLAT = 20
 """So many named modules of a scope are written out one by one, loops or not."""
@@ -34,6 +39,7 @@ class Classifier:
     """Finds the plans of a graph's classes, inner ones before those that use them; the model's comes last."""
 
     graph: Graph
+    overwriting: Overwriting
     recomputed: Collection[Scope] = ()
     groups: dict[object, list[Cell]] = field(default_factory=dict)
     inline: set[object] = field(default_factory=set)
@@ -155,7 +161,11 @@ class Classifier:
                 entries = folder.fold_cells(calls, group)
                 flow = None if sequence else Router(plain).flow(calls, group, entries)
                 plan = Planner(
-                    graph=self.graph, plan=Plan(list(calls), entries, flow), plans=self.plans, group=group
+                    graph=self.graph,
+                    plan=Plan(list(calls), entries, flow),
+                    plans=self.plans,
+                    group=group,
+                    overwrites=self.overwriting.activates,
                 ).run()
                 break
             except Irregular as irregular:
@@ -173,19 +183,29 @@ class Classifier:
 
     def kinds(self, cell: Cell) -> object:
         """What a call is made of, without regard to how often."""
-        return frozenset((s.site, self.kind(s)) for s in cell.steps)
+        return frozenset((s.site, self.kind(cell, s)) for s in cell.steps)
 
-    def kind(self, step: Step) -> object:
-        return id(self.plans.get(step.member)) if isinstance(step.member, Cell) else kind(step.form)
+    def kind(self, cell: Cell, step: Step) -> object:
+        """What a step is made of; nothing definite where the spec calls an operation by the name of a parameter."""
+        item = cell.syntax.items.get((step.site[0], step.site[1]))
+        form, member = step.form, step.member
+        if isinstance(member, Node) and isinstance(form, ModuleForm) and isinstance(item, tree.Call):
+            own = form.frozen or form.fill or form.start
+            return kind_of(form) if own or item.name.name == member.operation.name else ARGUMENT
+        return id(self.plans.get(step.member)) if isinstance(step.member, Cell) else kind_of(step.form)
 
     def skeleton(self, cell: Cell) -> object:
         """The exact structure of a call: its steps, their names, and how they are wired."""
         places: dict[Tensor, tuple[int, int]] = {t: (-1, i) for i, t in enumerate(cell.inputs)}
         rows: list[object] = []
         for number, step in enumerate(cell.steps):
-            names = (
-                tuple(a.name for a in step.form.arguments) if isinstance(step.form, ModuleForm | FunctionForm) else ()
-            )
+            kind = self.kind(cell, step)
+            if kind == ARGUMENT:
+                form: object = ARGUMENT
+            elif isinstance(step.form, ModuleForm | FunctionForm) and step.form.arguments:
+                form = tuple(a.name for a in step.form.arguments)
+            else:
+                form = repr(step.form)
             name = "" if cell.chain and cell.positional else step.name
             inner = (
                 self.skeleton(step.member) if isinstance(step.member, Cell) and step.member.key in self.inline else None
@@ -193,8 +213,8 @@ class Classifier:
             rows.append(
                 (
                     name,
-                    self.kind(step),
-                    repr(step.form) if names == () else names,
+                    kind,
+                    form,
                     tuple(places[t] for t in step.inputs),
                     inner,
                 )

@@ -127,7 +127,7 @@ class Constructor(Members):
     def name_lets(self) -> None:
         """A variable for each value that the spec names and the class needs more than once."""
         plan = self.plan
-        used = [e for m in plan.made.values() for e in m.numbers()]
+        used = [e for m in plan.made.values() for e in m.values()]
         used += [e for found in plan.conditions.values() for e in found]
         used += [
             e for found in plan.running.values() for r in found if r.used for e in (r.first, *r.after) if e is not None

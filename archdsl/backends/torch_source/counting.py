@@ -30,7 +30,7 @@ def count_from_start(plan: Plan) -> None:
 def expressions(plan: Plan) -> Iterator[Expr]:
     """All expressions of a class."""
     for made in plan.made.values():
-        yield from made.numbers()
+        yield from made.values()
         yield from (piece for piece in made.name if not isinstance(piece, str))
     for conditions in plan.conditions.values():
         yield from conditions
@@ -52,6 +52,7 @@ def replace(plan: Plan, old: Expr, new: Expr) -> None:
         made.arguments = [(name, changed(e)) for name, e in made.arguments]
         made.name = [piece if isinstance(piece, str) else changed(piece) for piece in made.name]
         made.std = changed(made.std) if made.std is not None else None
+        made.layer = changed(made.layer) if made.layer is not None else None
     plan.conditions = {choice: [changed(e) for e in found] for choice, found in plan.conditions.items()}
     for heading in plan.headings.values():
         heading.count = changed(heading.count)

@@ -62,6 +62,14 @@ class Tuple:
     items: tuple[Expr, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A value: a class of modules, with arguments that are given already."""
+
+    constructor: str
+    arguments: tuple[tuple[str | None, object], ...] = ()
+
+
 Expr: TypeAlias = Const | Var | Binary | Not | If | Item | Apply | Tuple
 Env: TypeAlias = Callable[[str], object]
 
@@ -175,6 +183,11 @@ def literal(value: object) -> str:
             return f"({inner},)" if len(value) == 1 else f"({inner})"
         case list():
             return f"[{', '.join(map(literal, value))}]"
+        case Layer(constructor, ()):
+            return constructor
+        case Layer(constructor, arguments):
+            given = [literal(v) if name is None else f"{name}={literal(v)}" for name, v in arguments]
+            return f"partial({', '.join([constructor, *given])})"
     raise TypeError(type(value).__name__)
 
 
@@ -199,7 +212,7 @@ def plain(value: object) -> bool:
     """Whether generated code can hold the value as a literal."""
     if isinstance(value, tuple):
         return all(map(plain, value))
-    return value is None or isinstance(value, bool | int | float | str)
+    return value is None or isinstance(value, bool | int | float | str | Layer)
 
 
 def same(a: object, b: object) -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.control import Control
-from archdsl.backends.torch_source.expressions import Binary, Const, Expr
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer
 from archdsl.backends.torch_source.fold import Leaf, Unlike
 from archdsl.backends.torch_source.plan import Made
+from archdsl.graph import Node
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm, TorchForm
 
 PYTORCH_DEFAULTS: Mapping[str, object] = {
@@ -60,6 +61,31 @@ PYTORCH_NAMES: Mapping[str, str] = {
 class Forms(Control):
     """Brings the forms that a leaf has in different calls to one."""
 
+    overwrites: Callable[[Node], bool]
+    """Whether a node's module overwrites its input."""
+
+    def layer(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr], called: str) -> None:
+        """A member whose class is an argument, with the numbers that are its own; the others are given to it here."""
+        forms = [s.form for s in leaf.steps if isinstance(s.form, ModuleForm)]
+        first = forms[0]
+        plain = len(forms) == len(leaf.steps) and not any(f.frozen or f.fill or f.start for f in forms)
+        positional = [[a.value for a in f.arguments if a.name is None] for f in forms]
+        if not plain or any(f.factory != first.factory for f in forms):
+            self.unlike(leaf.group)
+        arguments: list[tuple[str | None, Expr]] = []
+        if first.factory:
+            if len({len(p) for p in positional}) > 1:
+                self.unlike(leaf.group)
+            for number, row in enumerate(zip(*positional, strict=True)):
+                arguments.append((None, self.resolve(row, leaf.group, hints, f"{called}_{number}")))
+        layers: list[Layer] = []
+        for step, form in zip(leaf.steps, forms, strict=True):
+            assert isinstance(step.member, Node)
+            own = [(a.name, a.value) for a in form.arguments if not (first.factory and a.name is None)]
+            own += [("inplace", True)] if self.overwrites(step.member) else []
+            layers.append(Layer(form.constructor, tuple(own)))
+        self.plan.made[leaf] = Made(called, arguments, label, first, layer=self.resolve(layers, leaf.group, [], called))
+
     def module(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr], stated: Mapping[str, Expr]) -> None:
         forms = [s.form for s in leaf.steps]
         first = forms[0]
@@ -102,11 +128,8 @@ class Forms(Control):
         """The arguments of a leaf's forms by position or name, one value a lane. Raises Unlike where forms differ."""
         forms = [s.form for s in leaf.steps]
         first = forms[0]
-        for form in forms:
-            if form is first:
-                continue
-            if type(form) is not type(first) or kind(form) != kind(first):
-                self.unlike(leaf.group)
+        if not alike(forms):
+            self.unlike(leaf.group)
         assert not isinstance(first, ParameterForm | None)
         tables: list[dict[str | int, object]] = []
         for form in forms:
@@ -159,6 +182,12 @@ class Forms(Control):
         size = self.resolve([s[0] for s in shapes], leaf.group, hints, "width")
         fill = self.resolve([f.fill for f in forms if isinstance(f, ParameterForm)], leaf.group, hints, "init")
         self.plan.made[leaf] = Made(first.template, [("size", size), ("fill", fill)], label, first)
+
+
+def alike(forms: Sequence[TorchForm | None]) -> bool:
+    """Whether forms differ in numbers at most."""
+    first = forms[0]
+    return all(f is first or (type(f) is type(first) and kind(f) == kind(first)) for f in forms)
 
 
 def argument_names(constructor: str) -> Sequence[str]:

@@ -82,7 +82,7 @@ class Members(Calls):
     def share(self, leaf: Leaf, text: str) -> None:
         """A member under any name: one for all that are alike, but in an nn.Sequential, which has an order."""
         if self.plan.flow is None or text not in self.shared:
-            self.shared[text] = unique(attribute_base(leaf), self.taken)
+            self.shared[text] = unique(attribute_base(leaf, self.plan.made[leaf]), self.taken)
             self.taken.add(self.shared[text])
             statement = f"self.{self.shared[text]} = {text}"
             if self.plan.flow is None or self.depth == 8:

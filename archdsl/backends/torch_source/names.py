@@ -82,7 +82,7 @@ STANDARD: Mapping[str, Sequence[str]] = {
     "collections": ("OrderedDict",),
     "collections.abc": ("Callable", "Iterator", "Mapping"),
     "contextlib": ("contextmanager", "nullcontext"),
-    "functools": ("wraps",),
+    "functools": ("partial", "wraps"),
     "typing": ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack"),
 }
 """What a file may import from the standard library."""

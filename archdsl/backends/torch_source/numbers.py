@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source import expressions as ex
@@ -57,11 +57,17 @@ class Numbers:
         return expr
 
     def resolve(
-        self, row: Sequence[object], group: Group, hints: Sequence[Expr], name: str, stated: Expr | None = None
+        self,
+        row: Sequence[object],
+        group: Group,
+        hints: Sequence[Expr],
+        name: str,
+        stated: Expr | None = None,
+        free: Collection[int] = (),
     ) -> Expr:
         """The expression for a number with these values, one a lane; a new parameter where there is no other way.
 
-        `stated` is what the spec says for it, the hints are what else it may be.
+        `stated` is what the spec says for it, the hints are what else it may be. Any value will do in `free` lanes.
         """
         if stated is not None:
             hints = [stated, *hints]
@@ -74,7 +80,7 @@ class Numbers:
         if found is not None:
             return self.keep(found)
         if group.around is None:
-            return self.parameter(name, list(row))
+            return self.parameter(name, list(row), free)
         return self.resolve_outside(row, group, hints, name)
 
     def is_running(self, expr: Expr) -> bool:
@@ -96,7 +102,9 @@ class Numbers:
                 return self.column(row, group, name)
         assert group.around is not None
         fill = next(iter(by_lane.values()))
-        return self.resolve([by_lane.get(i, fill) for i in range(group.around.count)], group.around, hints, name)
+        lanes = range(group.around.count)
+        free = {i for i in lanes if i not in by_lane}
+        return self.resolve([by_lane.get(i, fill) for i in lanes], group.around, hints, name, free=free)
 
     def progression(self, row: Sequence[object], group: Group, least: int) -> Expr | None:
         """a + b * index, where a and b depend on what is outside of the loop, and `least` rounds bear it out."""
@@ -147,20 +155,34 @@ class Numbers:
         self.frame(group).values[variable.name] = list(row)
         return self.keep(variable)
 
-    def parameter(self, name: str, values: list[object]) -> Expr:
-        """A parameter that the spec does not have."""
+    def parameter(self, name: str, values: list[object], free: Collection[int] = ()) -> Expr:
+        """A parameter that the spec does not have: a new one, or one that agrees where neither is free."""
         if not all(map(ex.plain, values)):
             raise Unlike
+        for found in self.parameters.values():
+            both = [i for i in range(len(values)) if i not in free and i not in found.free]
+            if (free or found.free) and both and all(ex.same(values[i], found.values[i]) for i in both):
+                for lane in found.free.difference(free):
+                    found.values[lane] = values[lane]
+                found.free.intersection_update(free)
+                self.spread(found)
+                return self.keep(Var(found.name))
         if name in self.parameters and self.owner:
             name = f"{self.owner}_{name}"
         base, number = name, 1
         while name in self.parameters:
             number += 1
             name = f"{base}{number}"
-        self.parameters[name] = Parameter(name, values)
-        for group, frame in self.frames.items():
-            frame.values[name] = [values[group.out(i)] for i in range(group.count)]
+        if all(map(ex.is_int, values)):
+            values = [0 if lane in free else v for lane, v in enumerate(values)]
+        self.parameters[name] = Parameter(name, values, free=set(free))
+        self.spread(self.parameters[name])
         return self.keep(Var(name))
+
+    def spread(self, parameter: Parameter) -> None:
+        """Tells the values of a parameter to all lanes."""
+        for group, frame in self.frames.items():
+            frame.values[parameter.name] = [parameter.values[group.out(i)] for i in range(group.count)]
 
     @staticmethod
     def unlike(group: Group) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source.cells import Cell, Step
-from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var, simplify
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Var, simplify
 from archdsl.backends.torch_source.flow import Flow
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop
 from archdsl.graph import Node
@@ -20,6 +20,13 @@ class Parameter:
     name: str
     values: list[object]
     default: Const | None = None
+    free: set[int] = field(default_factory=set)
+    """The calls in which any value will do."""
+
+    @property
+    def is_option(self) -> bool:
+        """Whether it stands behind the others, and is given by name: a switch, or a class of modules."""
+        return all(isinstance(v, bool | Layer) for v in self.values)
 
 
 @dataclass(slots=True, eq=False)
@@ -33,10 +40,12 @@ class Made:
     plan: Plan | None = None
     std: Expr | None = None
     """The standard deviation that the weight is drawn with, where the spec says it."""
+    layer: Expr | None = None
+    """What gives the class of the module, where that is an argument."""
 
-    def numbers(self) -> list[Expr]:
-        """All numbers of it."""
-        return [e for _, e in self.arguments] + ([self.std] if self.std is not None else [])
+    def values(self) -> list[Expr]:
+        """All values that it takes."""
+        return [e for e in (*[e for _, e in self.arguments], self.std, self.layer) if e is not None]
 
 
 @dataclass(slots=True, eq=False)

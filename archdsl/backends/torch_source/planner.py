@@ -13,11 +13,12 @@ from archdsl.backends.torch_source.counting import count_from_start
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.flow import Call, Decision, Rounds, Value
 from archdsl.backends.torch_source.fold import Choice, Entry, Group, Irregular, Leaf, Loop, Unlike
-from archdsl.backends.torch_source.forms import PYTORCH_NAMES, Forms
+from archdsl.backends.torch_source.forms import PYTORCH_NAMES, Forms, alike
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_labelled, is_needed
 from archdsl.backends.torch_source.search import Frame
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
+from archdsl.syntax import tree
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -53,6 +54,7 @@ class Planner(Forms):
                 plan.output = self.value_channels(plan.flow.outputs[0])
         self.close_recursion()
         plan.parameters = [p for n, p in self.parameters.items() if n in self.used]
+        plan.parameters.sort(key=lambda p: (p.default is not None, p.is_option))
         for cell, number in zip(cells, range(len(cells)), strict=True):
             cell.arguments = {p.name: p.values[number] for p in plan.parameters}
         count_from_start(plan)
@@ -231,6 +233,8 @@ class Planner(Forms):
             return out
         if any(isinstance(s.member, Cell) for s in steps):
             self.call(leaf, label, flows, names)
+        elif isinstance(form, ModuleForm) and (called := self.called(leaf, names)) is not None:
+            self.layer(leaf, label, hints, called)
         elif isinstance(form, ModuleForm):
             self.module(leaf, label, hints, self.stated_of_module(leaf, flows, names))
         elif isinstance(form, FunctionForm):
@@ -283,6 +287,15 @@ class Planner(Forms):
             if expr is not None:
                 found[name] = expr
         return found
+
+    def called(self, leaf: Leaf, names: Names) -> str | None:
+        """The parameter by whose name the spec calls an operation, where it is another one in other calls."""
+        step = leaf.steps[0]
+        item = names.syntax.items.get((step.site[0], step.site[1]))
+        if alike([s.form for s in leaf.steps]) or not isinstance(item, tree.Call):
+            return None
+        operations = {s.member.operation.name for s in leaf.steps if isinstance(s.member, Node)}
+        return item.name.name if operations != {item.name.name} else None
 
     def stated_of_module(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> dict[str, Expr]:
         """What the spec says for the arguments of an operation's module, by their names in PyTorch."""

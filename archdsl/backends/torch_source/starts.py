@@ -40,8 +40,11 @@ def everywhere(plans: Iterable[Plan]) -> dict[str, Way]:
     for plan in plans:
         for leaf in leaves(plan.entries, inside=True):
             made = plan.made.get(leaf)
-            if made is not None and isinstance(made.form, ModuleForm) and made.form.factory:
-                found.setdefault(base(made.form), []).append((plan, leaf))
+            if made is None or not isinstance(made.form, ModuleForm) or not made.form.factory:
+                continue
+            forms = [s.form for s in leaf.steps] if made.layer is not None else [made.form]
+            for kind in {base(form) for form in forms if isinstance(form, ModuleForm)}:
+                found.setdefault(kind, []).append((plan, leaf))
     alike: dict[str, Way] = {}
     for kind, members in found.items():
         one, *others = {way(plan.made[leaf]) for plan, leaf in members}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Mapping, Sequence
 
-from archdsl.backends.torch_source.expressions import Expr
+from archdsl.backends.torch_source.expressions import Expr, Layer
 from archdsl.backends.torch_source.plan import Heading
 
 FACTORY = '''class Factory(TypedDict, total=False):
@@ -137,6 +137,8 @@ def type_text(value: object) -> str:
         case tuple():
             kinds = list(dict.fromkeys(type_text(v) for v in value))
             return f"tuple[{' | '.join(kinds) or 'int'}, ...]"
+        case Layer():
+            return "Callable[..., nn.Module]"
     return "None"
 
 

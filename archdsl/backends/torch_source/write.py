@@ -44,7 +44,7 @@ def counts(graph: Graph, scopes: Iterable[Scope]) -> bool:
 
 def signature(made: Constructor) -> list[str]:
     parameters = ["self"]
-    for p in sorted(made.plan.parameters, key=lambda p: p.default is not None):
+    for p in made.plan.parameters:
         default = f" = {literal(p.default.value)}" if p.default is not None else ""
         parameters.append(f"{made.names[p.name]}: {type_of(p)}{default}")
     if made.is_model:

@@ -128,7 +128,7 @@ class Writer:
         found: set[str] = set()
         for leaf in leaves(loop.body, inside=True):
             made = self.plan.made[leaf]
-            for expr in made.numbers():
+            for expr in made.values():
                 found.update(ex.variables(expr))
             for piece in made.name:
                 if not isinstance(piece, str) and not self.is_shared(leaf):
@@ -177,7 +177,7 @@ class Writer:
 
     def in_round(self, leaf: Leaf) -> bool:
         """Whether a member differs from round to round of a loop."""
-        used = {n for e in self.plan.made[leaf].numbers() for n in ex.variables(e)}
+        used = {n for e in self.plan.made[leaf].values() for n in ex.variables(e)}
         return any("@" in name for name in used)
 
 
