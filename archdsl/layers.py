@@ -12,6 +12,7 @@ from archdsl.formulas import Formula
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.memory import BYTES, Memory, Moment, memory
 from archdsl.receptive import AxisField, Receptive, receptive_fields
+from archdsl.recompute import Mode, as_run, recompute
 from archdsl.tables import Cell, Column, Table
 from archdsl.units import bytes_text, ratio_text
 
@@ -21,7 +22,8 @@ class Options:
     """What a table is asked for.
 
     `sizes` put numbers for free sizes. A scope deeper than `depth` within others is one row. `flops` adds a column,
-    `wide` the columns that are left out for people. `optimizer` and `limit` (bytes) are those of training.
+    `wide` the columns that are left out for people. `optimizer`, `limit` (bytes) and `recompute` are
+    those of training.
     """
 
     sizes: Mapping[str, int] | None = None
@@ -32,6 +34,7 @@ class Options:
     dtype: str = "float32"
     optimizer: str = "adam"
     limit: int | None = None
+    recompute: Mode = "none"
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +67,16 @@ class Layers:
 
     @cached_property
     def memory(self) -> Memory:
-        return memory(self.graph, self.sizes, self.options.dtype)
+        return self.held(cpu=True)
+
+    @cached_property
+    def run(self) -> tuple[Graph, frozenset[Scope]]:
+        """The graph as the built module runs it, and the scopes that it computes a second time."""
+        return as_run(self.graph, recompute(self.graph, self.options.recompute))
+
+    def held(self, *, cpu: bool) -> Memory:
+        graph, again = self.run
+        return memory(graph, self.sizes, self.options.dtype, cpu=cpu, recompute=again)
 
     @cached_property
     def table(self) -> Table:
@@ -189,11 +201,11 @@ class Layers:
 
     def batches(self, limit: int) -> tuple[int, int]:
         """The largest batches for training and inference in so many bytes on a GPU."""
-        found = memory(self.graph, self.sizes, self.options.dtype, cpu=False)
+        found = self.held(cpu=False)
         return found.training(self.options.optimizer).largest_batch(limit), found.inference.largest_batch(limit)
 
     def place(self, moment: Moment) -> str:
-        return "between the passes" if moment.node is None else f"in {self.graph.node(moment.node).path}"
+        return "between the passes" if moment.node is None else f"in {self.run[0].node(moment.node).path}"
 
     def weights(self, dtype: str) -> int:
         """Bytes of parameters and buffers."""

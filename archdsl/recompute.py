@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias, get_args
 
 from archdsl.diagnostics import Diagnostic, Mark, SpecError
@@ -118,3 +118,76 @@ def _peak(graph: Graph, scopes: Iterable[Scope]) -> int:
 def _outermost(scopes: Sequence[Scope]) -> list[Scope]:
     given = set(scopes)
     return [s for s in dict.fromkeys(scopes) if given.isdisjoint(list(s.calls())[1:])]
+
+
+# ---------------------------------------------------------------- the graph that runs
+
+
+def as_run(graph: Graph, again: Recompute) -> tuple[Graph, frozenset[Scope]]:
+    """The graph with the features of dense connections put together where they are read, and its recomputed scopes.
+
+    Its nodes have the paths of those that they stand for.
+    """
+    return _Apart(graph, again).run() if again.grown else (graph, again.scopes)
+
+
+@dataclass(slots=True, eq=False)
+class _Apart:
+    graph: Graph
+    again: Recompute
+    parts: dict[Tensor, tuple[Tensor, ...]] = field(default_factory=dict)
+    """What the result of a dense connection consists of, as tensors of the new graph."""
+    whole: dict[tuple[Scope | None, Tensor], Tensor] = field(default_factory=dict)
+    """A tensor of the old graph in the new one; in a recomputed scope, as it is put together there."""
+    scopes: dict[Scope, Scope] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+
+    def run(self) -> tuple[Graph, frozenset[Scope]]:
+        old = self.graph
+        for scope in old.root.scopes():
+            parent = self.scopes[scope.parent] if scope.parent is not None else None
+            self.scopes[scope] = replace(scope, parent=parent, members=[])
+            if parent is not None:
+                parent.members.append(self.scopes[scope])
+        region = {node.id: scope for scope in self.again.scopes for node in scope.nodes()}
+        read = {o.tensor for o in old.outputs}
+        for node in old.nodes():
+            if node.id not in region:
+                read.update(node.inputs[1:] if node in self.again.grown else node.inputs)
+        for node in old.nodes():
+            within = region.get(node.id)
+            result = Tensor(node.id)
+            if node in self.again.grown:
+                first, new = node.inputs
+                self.parts[result] = (*self.stands(first), self.whole[None, new])
+                if result in read:
+                    self.whole[None, result] = self.place(node, self.parts[result], node.scope)
+                continue
+            for tensor in node.inputs:
+                if within is not None and tensor in self.parts and (within, tensor) not in self.whole:
+                    maker = old.node(tensor)
+                    self.whole[within, tensor] = self.place(maker, self.parts[tensor], within)
+            inputs = tuple(self.whole.get((within, t)) or self.whole[None, t] for t in node.inputs)
+            placed = self.place(node, inputs, node.scope)
+            for i in range(len(node.shapes)):
+                self.whole[None, Tensor(node.id, i)] = Tensor(placed.node, i)
+        for scope, copy in self.scopes.items():
+            copy.inputs = tuple(part for t in scope.inputs for part in self.stands(t))
+            copy.outputs = tuple(part for t in scope.outputs for part in self.stands(t))
+        outputs = tuple(replace(o, tensor=self.whole[None, o.tensor]) for o in old.outputs)
+        graph = replace(old, root=self.scopes[old.root], outputs=outputs, _nodes=[], _net=None)
+        for node in self.nodes:
+            graph.add(node)
+        return graph, frozenset(self.scopes[s] for s in self.again.scopes)
+
+    def stands(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """What holds a tensor: its parts, or itself."""
+        return self.parts.get(tensor) or (self.whole[None, tensor],)
+
+    def place(self, node: Node, inputs: tuple[Tensor, ...], scope: Scope) -> Tensor:
+        """A node of the new graph that does what one of the old graph did."""
+        new = self.scopes[scope]
+        placed = replace(node, id=len(self.nodes), inputs=inputs, scope=new)
+        self.nodes.append(placed)
+        new.members.append(placed)
+        return Tensor(placed.id)

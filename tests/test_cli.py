@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import archdsl
-from archdsl import cli, export, look, memory
+from archdsl import cli, export, look, memory, recompute
 from archdsl.backends import diagram
 from archdsl.cli import options, reading
 
@@ -338,6 +338,7 @@ def test_options_are_of_what_the_modules_behind_them_know():
     assert set(options.LOOKS) == set(look.FORMATS)
     assert set(options.EXPORTS) == set(export.ENDINGS)
     assert set(reading.DTYPES) == set(memory.BYTES)
+    assert options.MODES == recompute.MODES
     assert set(reading.OPTIMIZERS) == set(memory.STATES)
 
 

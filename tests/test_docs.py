@@ -26,6 +26,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 TINY = DOCS.parent / "examples" / "tiny.arch"
 PAGES = [DOCS / "language.md", DOCS.parent / "README.md"]
 FENCE = re.compile(r"^```arch(?P<words>[a-z ]*)\n(?P<text>.*?)^```\n(?:^```text\n(?P<said>.*?)^```\n)?", re.M | re.S)
+PYTHON = re.compile(r"^```python\n(?P<text>.*?)^```\n", re.M | re.S)
 CODE = re.compile(r"^```python\nclass (?P<name>\w+).*?^```\n", re.M | re.S)
 
 
@@ -134,3 +135,9 @@ def reference() -> ModuleType:
 def test_operations_and_limits_are_those_of_the_code() -> None:
     page = (DOCS / "language.md").read_text("utf-8")
     assert reference().renewed(page) == page, "`make docs` writes them anew"
+
+
+def test_the_code_on_the_module_runs() -> None:
+    page = DOCS / "module.md"
+    code = "".join(match["text"] for match in PYTHON.finditer(page.read_text("utf-8")))
+    exec(compile(code, str(page), "exec"), {"__name__": "page"})

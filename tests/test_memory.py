@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils.checkpoint import checkpoint
 
 from archdsl import check, load
 from archdsl.graph import Graph
 from archdsl.memory import BYTES, STATES, Moment, Peak, memory
+from archdsl.recompute import Mode, as_run, recompute
 from archdsl.source import Source
 
 TOLERANCE = 0.05
 
 MODELS = {
     "vgg:vgg11": (3, 64, 64),
-    "resnet:resnet50": (3, 64, 96),
+    "resnet:resnet50": (3, 96, 96),
     "densenet:densenet121": (3, 64, 64),
     "unet:unet": (1, 188, 188),
     "unet:unet_padded": (3, 64, 64),
@@ -121,7 +119,8 @@ def agrees(graph: Graph, model: nn.Module, size: tuple[int, ...], batch: int, *,
 
 @pytest.mark.parametrize("spec", MODELS)
 def test_models(spec: str) -> None:
-    agrees(check(spec), load(spec), MODELS[spec], batch=3)
+    # On maps of a few pixels kernels take workspaces of their own, each CPU's others.
+    agrees(check(spec), load(spec), MODELS[spec], batch=8 if spec == "resnet:resnet50" else 3)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -131,20 +130,26 @@ def test_operations(name: str) -> None:
     agrees(check(small(name)), load(small(name)), (3, 64, 64), batch=8, peaks=peaks)
 
 
-@pytest.mark.parametrize(("spec", "blocks"), [("resnet:resnet18", "basic"), ("densenet:densenet121", "dense_layer")])
-def test_recomputation(spec: str, blocks: str) -> None:
-    """The blocks of a definition checkpointed, as torch.utils.checkpoint does it."""
-    graph, model, batch = check(spec), load(spec), 8
-    scopes = [s for s in graph.root.scopes() if s.definition is not None and s.definition.name == blocks]
-    plain = memory(graph, {"H": 64, "W": 64})
-    predicted = memory(graph, {"H": 64, "W": 64}, recompute=scopes)
-    for scope in scopes:
-        module = model.get_submodule(scope.path)
-        module.forward = partial(checkpoint, module.forward, use_reentrant=False)
-    images = torch.randn(batch, 3, 64, 64)
+RECOMPUTED = [
+    ("resnet:resnet50", "blocks"),
+    ("densenet:densenet121", "dense"),
+    ("densenet:densenet121", "blocks"),
+    ("unet:unet_padded", "blocks"),
+    ("mobilenet:mobilenet_v2", "blocks"),
+]
+
+
+@pytest.mark.parametrize(("spec", "mode"), RECOMPUTED)
+def test_recomputation(spec: str, mode: Mode) -> None:
+    graph, model, batch = check(spec), load(spec, recompute=mode), 8
+    sizes = {"H": 96, "W": 96}
+    plain, (run, scopes) = memory(graph, sizes), as_run(graph, recompute(graph, mode))
+    predicted = memory(run, sizes, recompute=scopes)
+    images = torch.randn(batch, 3, 96, 96)
     held = weights(model) + peak(lambda: step(model, images))
     assert predicted.training("sgd").at(batch) == pytest.approx(held, rel=TOLERANCE)
-    assert predicted.saved.at(batch) < plain.saved.at(batch)
+    assert predicted.saved.at(batch) == pytest.approx(saved(model, images), rel=TOLERANCE)
+    assert predicted.saved.at(batch) < 0.8 * plain.saved.at(batch)
 
 
 def test_the_state_of_optimizers_is_what_pytorch_keeps() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,6 +28,9 @@ from archdsl.cli.options import (
 from archdsl.cli.printing import write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
+
+if TYPE_CHECKING:
+    from archdsl.recompute import Mode
 
 
 @cli.command()
@@ -80,9 +83,7 @@ def draw(
 @model_options
 @purpose_option
 @recompute_option
-def build(
-    spec: str, output: Path | None, purpose: str, recompute: Literal["none", "dense", "blocks"], settings: Settings
-) -> int:
+def build(spec: str, output: Path | None, purpose: str, recompute: Mode, settings: Settings) -> int:
     """Compile the network to a PyTorch module.
 
     The module is one file that imports torch alone. The one for inference has a function, fold_batchnorms, that makes

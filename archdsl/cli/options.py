@@ -15,6 +15,9 @@ Sizes: TypeAlias = Sequence[tuple[int, ...]]
 
 # The endings of files as the modules that write them have them, which --help need not import.
 PLOTS = (".svg", ".png", ".pdf")
+# As archdsl.recompute has them, which --help need not import.
+MODES = ("none", "dense", "blocks")
+
 PICTURES = (*PLOTS, ".dot", ".tex")
 PAGES = (*PICTURES, ".html")
 LOOKS = (".html", ".svg", ".png")
@@ -178,7 +181,7 @@ purpose_option = click.option(
 )
 recompute_option = click.option(
     "--recompute",
-    type=click.Choice(["none", "dense", "blocks"]),
+    type=click.Choice(MODES),
     default="none",
     show_default=True,
     help="What a training step computes a second time instead of keeping it: bodies of dense connections, or blocks.",

@@ -21,6 +21,7 @@ from archdsl.cli.options import (
     output_option,
     parse_bytes,
     parse_settings,
+    recompute_option,
     size_option,
 )
 from archdsl.cli.printing import complain, progress, write, write_json, write_lines, write_table
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from archdsl.diagnostics import Diagnostic
     from archdsl.graph import Graph
     from archdsl.layers import Layers
+    from archdsl.recompute import Mode
 
 # As archdsl.memory has them, which --help need not import.
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -84,6 +86,7 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 @click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
 @click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adam", show_default=True)
 @click.option("--gpu-memory", callback=parse_bytes, metavar="16GiB", help="Tell the largest batch for so much memory.")
+@recompute_option
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @click.option("--latex", "form", flag_value="latex", help="Write a LaTeX table, for the package booktabs.")
@@ -100,6 +103,7 @@ def show(
     dtype: str,
     optimizer: str,
     gpu_memory: int | None,
+    recompute: Mode,
     form: str | None,
     output: Path | None,
     as_json: bool,
@@ -119,7 +123,7 @@ def show(
     for spec in progress(specs):
         graph = checked(spec, settings, sizes)
         all_columns = wide or as_json or form == "csv"
-        options = Options(pin(graph, sizes), batch, depth, flops, all_columns, dtype, optimizer, gpu_memory)
+        options = Options(pin(graph, sizes), batch, depth, flops, all_columns, dtype, optimizer, gpu_memory, recompute)
         models.append(Layers(graph, options))
     if output is not None:
         write_plots(models, output)
