@@ -189,7 +189,7 @@ def mend_merge(graph: Graph, node: Node, error: OperationError) -> tuple[str, Fi
     if len(shapes[0]) != len(shapes[1]) or len(shapes[0]) < 2:
         return None
     if isinstance(node.origin, tree.Residual):
-        return mend_residual(node.origin, *shapes)
+        return mend_residual(graph, node.inputs[positions[0]], node.origin, *shapes)
     if node.operation.name != "concat" and not agree(shapes[0][:1], shapes[1][:1]):
         return mend_channels(node, positions, shapes)
     if node.call is None:
@@ -201,9 +201,19 @@ def mend_merge(graph: Graph, node: Node, error: OperationError) -> tuple[str, Fi
     return f"{verb}: `align({mode}) -> {name}`", Fix(where, f"align({mode}) -> ")
 
 
-def mend_residual(origin: tree.Residual, skip: Shape, body: Shape) -> tuple[str, Fix] | None:
+def mend_residual(
+    graph: Graph, tensor: Tensor, origin: tree.Residual, skip: Shape, body: Shape
+) -> tuple[str, Fix] | None:
+    """A projection of the skip, whose end is `tensor`; or another one, where `via` names a single operation."""
     if origin.via is not None:
-        return None
+        node = graph.node(tensor)
+        if node.call is not origin.via or len(node.inputs) != 1:
+            return None
+        projection = projected(graph.shape(node.inputs[0]), body)
+        if projection is None:
+            return None
+        help = f"let `via` bring the skip to {show_shape(body)}: `residual via {projection} {{ … }}`"
+        return help, Fix(origin.via.span, projection)
     projection = projected(skip, body)
     if projection is None:
         return None

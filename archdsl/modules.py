@@ -11,7 +11,7 @@ from typing import cast
 
 from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
 from archdsl.limits import Exceeded, budget, deep_calls, ongoing
-from archdsl.ops import OPERATIONS
+from archdsl.ops import OPERATIONS, foreign
 from archdsl.ops.fields import one_of
 from archdsl.source import Source, Span
 from archdsl.syntax import tree
@@ -256,9 +256,12 @@ def family(target: BlockValue | MemberValue) -> tuple[BlockValue, dict[str, obje
         found = member.module.find(member.syntax.family.name)
         if found is FAILED:
             raise Poisoned
+        name = member.syntax.family.name
+        if isinstance(found, BlockValue) and isinstance(found.syntax, tree.Block):
+            help = f"a family is a model with parameters: `model {name}(…) {{ input image[3, H, W] … }}`"
+            raise Failure("E0211", f"`{name}` is a block, not a model", member.syntax.family.span, help)
         if not isinstance(found, BlockValue | MemberValue):
-            models = {n for n in member.module.names() if isinstance(member.module.find(n), BlockValue | MemberValue)}
-            name = member.syntax.family.name
+            models = {n for n in member.module.names() if is_model(member.module.find(n))}
             raise Failure(
                 "E0201", f"there is no model named `{name}`", member.syntax.family.span, did_you_mean(name, models)
             )
@@ -270,6 +273,10 @@ def family(target: BlockValue | MemberValue) -> tuple[BlockValue, dict[str, obje
         bound = bind_given(member, positions, given)
         given.update(bound)
     return block, given
+
+
+def is_model(value: object) -> bool:
+    return isinstance(value, MemberValue) or (isinstance(value, BlockValue) and isinstance(value.syntax, tree.Model))
 
 
 def bind_given(member: MemberValue, parameters: list[str], given: Mapping[str, object]) -> dict[str, object]:
@@ -288,7 +295,7 @@ def bind_given(member: MemberValue, parameters: list[str], given: Mapping[str, o
                 "E0205",
                 f"`{member.syntax.family.name}` has no parameter `{key}`",
                 argument.span,
-                did_you_mean(key, parameters),
+                did_you_mean(key, parameters) or "it has: " + ", ".join(f"`{p}`" for p in parameters),
             )
         if key in found:
             raise Failure("E0206", f"`{key}` is given twice", argument.span)
@@ -304,7 +311,7 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
     name = declaration.operation.name
     cls = OPERATIONS.get(name)
     if cls is None:
-        help = did_you_mean(name, OPERATIONS)
+        help = foreign.operation(name, OPERATIONS) or did_you_mean(name, OPERATIONS)
         if isinstance(names.find(name), BlockValue):
             help = "give the block's parameter a default where it is declared: `block NAME(width = 64) { … }`"
         raise Failure("E0204", f"there is no operation `{name}` to set defaults for", declaration.operation.span, help)
@@ -317,12 +324,8 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
                 raise Failure("E0206", f"`{name}` takes {len(parameters)} arguments at most", argument.span)
             key = parameters[position]
         if key not in parameters:
-            raise Failure(
-                "E0205",
-                f"`{name}` has no parameter `{key}`",
-                argument.span,
-                did_you_mean(key, parameters) or "it has: " + ", ".join(f"`{p}`" for p in parameters),
-            )
+            message = f"`{name}` has no parameter `{key}`"
+            raise Failure("E0205", message, argument.span, foreign.parameter(key, parameters))
         merged[key] = argument_value(argument, cls.words(key), names)
     defaults[name] = merged
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import assert_never, cast
 
 from archdsl.diagnostics import Fix, did_you_mean
 from archdsl.elaborate.core import LOST, Builder, Flow, LabelValue, Place, copy_defaults, count, label_names
-from archdsl.graph import Definition, Tensor
+from archdsl.graph import Definition, Scope, Tensor
 from archdsl.limits import Exceeded
 from archdsl.modules import argument_value, family
-from archdsl.ops import OPERATIONS
+from archdsl.ops import OPERATIONS, foreign
 from archdsl.ops.base import Operation, OperationError
 from archdsl.source import Span
 from archdsl.syntax import tree
@@ -23,6 +24,7 @@ from archdsl.values import (
     Namespace,
     OperationValue,
     Poisoned,
+    TensorValue,
     bind,
     describe,
     evaluate,
@@ -72,7 +74,8 @@ class Items(Builder):
             if len(flow) != len(label.names):
                 self.report(
                     "E0223",
-                    f"the pattern names {count(len(label.names), 'tensor')}, and {len(flow)} come out",
+                    f"the pattern names {count(len(label.names), 'tensor')}, and {len(flow)} "
+                    f"come{'s' * (len(flow) == 1)} out",
                     place.scope,
                     label.span,
                 )
@@ -150,8 +153,18 @@ class Items(Builder):
             return Poisoned()
         blocks = {n for n in place.names.names() if self.is_callable(n, place.names)}
         known = OPERATIONS.keys() | blocks | (label_names(place.names) if item.arguments is None else set())
-        help = did_you_mean(name, known) or _pytorch_hint(name)
+        help = foreign.operation(name, OPERATIONS) or did_you_mean(name, known)
+        if self.is_label_further_down(item, place.scope):
+            help = f"`{name}` is a label further down: a reference stands behind its label"
         return Failure("E0201", f"there is no operation, block or label named `{name}`", item.name.span, help)
+
+    def is_label_further_down(self, item: tree.Call, scope: Scope) -> bool:
+        """Whether the text of the block or model goes on to give an item this label."""
+        around = next((s.definition for s in scope.calls() if s.definition is not None), None)
+        if item.arguments is not None or around is None or around.syntax.span.source is not item.span.source:
+            return False
+        text = item.span.source.text[item.span.end : around.syntax.span.end]
+        return re.search(rf"\b{re.escape(item.name.name)}\s*:", text) is not None
 
     def is_callable(self, name: str, names: Namespace) -> bool:
         return isinstance(names.find(name), OperationValue | BlockValue | MemberValue)
@@ -188,16 +201,12 @@ class Items(Builder):
             if key is None:
                 if position >= len(parameters):
                     takes = count(len(parameters), "argument") if parameters else "no arguments"
-                    raise Failure("E0206", f"`{cls.name}` takes {takes}; this is one too many", argument.span)
+                    message = f"`{cls.name}` takes {takes}; this is one too many"
+                    raise Failure("E0206", message, argument.span, surplus_help(cls, item, argument, place.names))
                 key = parameters[position]
             elif key not in parameters:
-                known = "it has: " + ", ".join(f"`{p}`" for p in parameters) if parameters else "it has none"
-                raise Failure(
-                    "E0205",
-                    f"`{cls.name}` has no parameter `{key}`",
-                    argument.span,
-                    did_you_mean(key, parameters) or known,
-                )
+                message = f"`{cls.name}` has no parameter `{key}`"
+                raise Failure("E0205", message, argument.span, foreign.parameter(key, parameters))
             if key in spans:
                 raise Failure("E0206", f"`{key}` is given twice in this call of `{cls.name}`", argument.span)
             spans[key] = argument.value.span
@@ -205,6 +214,14 @@ class Items(Builder):
         key_of_call = (cls, tuple((k, type(v), v) for k, v in given.items()))
         found = self._operations.get(key_of_call)
         if found is None:
+            tensor = next((k for k in spans if isinstance(given[k], TensorValue)), None)
+            if tensor is not None:
+                raise Failure(
+                    "E0228",
+                    f"`{tensor}` of `{cls.name}` is a value, and this is a tensor",
+                    spans[tensor],
+                    f"a tensor flows in by an arrow: `{spans[tensor].text} -> {cls.name}`",
+                )
             try:
                 found = cls.parse(given)
             except OperationError as error:
@@ -337,12 +354,14 @@ class Items(Builder):
         return self.place_node(operation, skip + body, position, False, scope, item.span, None, item)
 
 
-def _pytorch_hint(name: str) -> str | None:
-    """The operation that PyTorch calls by this name (`Conv2d`, `BatchNorm2d`, `MaxPool2d`)."""
-    plain = name.removeprefix("nn.").lower().rstrip("d").rstrip("123")
-    renamed = {"convtranspose": "upconv", "fc": "linear", "dense": "linear", "cat": "concat", "identity": "{ }"}
-    if plain in OPERATIONS:
-        return f"archdsl calls it `{plain}`, for every number of axes"
-    if plain in renamed:
-        return f"archdsl calls it `{renamed[plain]}`"
-    return None
+def surplus_help(cls: type[Operation], item: tree.Call, argument: tree.Argument, names: Namespace) -> str | None:
+    """What is meant by one argument too many: a tensor to work on, or the second number of a size."""
+    value = argument.value
+    if isinstance(value, tree.Name) and (value.name == "it" or names.find_label(value.name) is not None):
+        return f"a tensor flows in by an arrow: `{value.name} -> {cls.name}`"
+    given = item.arguments or ()
+    numbers = [a.value.value for a in given if isinstance(a.value, tree.Literal) and isinstance(a.value.value, int)]
+    first = next(iter(cls.model_fields.values()), None)
+    if len(numbers) == len(given) and first is not None and "size" in (first.description or ""):
+        return f"a size is one argument: `{cls.name}({'x'.join(map(str, numbers))})`"
+    return f"its parameters: {cls.signature()}" if cls.model_fields else None

@@ -179,7 +179,8 @@ class Elaborator(Items):
 
     def input(self, statement: tree.Input, place: Place) -> None:
         if place.started:
-            raise Failure("E0217", "`input` stands before everything that flows", statement.span)
+            help = "declare all inputs in one statement: `input left[3, H, W], right[3, H, W]`"
+            raise Failure("E0217", "`input` stands before everything that flows", statement.span, help)
         place.started = True
         if place.root:
             flow = tuple(self.root_input(t, place) for t in statement.tensors)
@@ -245,8 +246,7 @@ class Elaborator(Items):
             name = place.scope.definition.name if place.scope.definition else "this body"
             raise Failure(
                 "E0219",
-                f"`{name}` takes {count(len(declared), 'tensor')}, and {count(len(flow), 'tensor')} flow in"
-                + ("s" if len(flow) == 1 else ""),
+                f"`{name}` takes {count(len(declared), 'tensor')}, and {len(flow)} flow{'s' * (len(flow) == 1)} in",
                 statement.span,
                 "call it after a parallel of as many chains: `(a, b) -> " + name + "`",
             )
@@ -294,6 +294,7 @@ class Elaborator(Items):
                 f"the tensor here is {self.show(shape)}, with {count(len(shape), 'size')}; "
                 f"`expect` has {len(statement.dimensions)}",
                 statement.span,
+                "list them all, channels first, without the batch; `_` is any",
             )
         for size, value in zip(shape, statement.dimensions, strict=True):
             if isinstance(value, tree.Name) and value.name == "_":
@@ -323,7 +324,12 @@ class Elaborator(Items):
         flow = tuple(o.tensor for o in found)
         if place.root:
             if all(o.training for o in found):
-                raise Failure("E0222", "a network gives something outside of training, too", statement.span)
+                raise Failure(
+                    "E0222",
+                    "outside of training this network would give nothing",
+                    statement.span,
+                    "leave out the `if training` of one output",
+                )
             self.graph.outputs = tuple(o for o in found if o.tensor is not LOST)
         elif any(o.training for o in found):
             raise Failure("E0222", "`if training` belongs to the outputs of a model", statement.span)

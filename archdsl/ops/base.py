@@ -15,9 +15,8 @@ from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from archdsl.diagnostics import did_you_mean
 from archdsl.dims import Constraint, Dim
-from archdsl.ops import fields, sight
+from archdsl.ops import fields, foreign, sight
 from archdsl.ops.sight import IndexMap
 
 Shape: TypeAlias = tuple[Dim, ...]
@@ -277,7 +276,7 @@ class Declaration(BaseModel):
             return OperationError(
                 f"`{cls.name}` has no parameter `{name}`",
                 parameter=name,
-                help=did_you_mean(name, cls.model_fields) or signature,
+                help=foreign.parameter(name, cls.model_fields),
             )
         if name not in arguments:
             return OperationError(f"`{cls.name}` needs `{name}`", help=signature)
@@ -292,7 +291,8 @@ class Declaration(BaseModel):
             limit = f"`{name}` is too large; got {fields.shown(value)}, no number may be above {fields.LARGEST}"
             return OperationError(limit, parameter=name)
         wanted = parameter.description or fields.described(parameter.annotation) or fields.one_of(cls.words(name))
-        return OperationError(f"`{name}` must be {wanted}; got {fields.shown(value)}", parameter=name)
+        help = "`//` divides and rounds down" if isinstance(value, float) and "an int" in wanted else None
+        return OperationError(f"`{name}` must be {wanted}; got {fields.given(value)}", parameter=name, help=help)
 
     @classmethod
     @cache

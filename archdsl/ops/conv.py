@@ -209,7 +209,13 @@ class Conv(Operation):
             pads: tuple[Dim, ...] = tuple(same_upper_pads(n, *m)[1] for n, m in zip(sizes, numbers, strict=True))
         else:
             kernel, _, dilation = zip(*numbers, strict=True)
-            fixed = padding(self.pad, kernel, dilation, shape)
+            try:
+                fixed = padding(self.pad, kernel, dilation, shape)
+            except OperationError as error:
+                if self.out == shape[0] and self.stride not in (1, 2):
+                    error.help = f"what comes in is inferred: write `conv({shown(self.kernel)}, {shown(self.stride)})`"
+                    error.arguments = {}
+                raise
             pads = fixed
             out = tuple(steps(n, 2 * p, *m) for n, p, m in zip(sizes, fixed, numbers, strict=True))
             for n, p, (k, _, d), o in zip(sizes, fixed, numbers, out, strict=True):

@@ -133,6 +133,16 @@ def shown(value: object) -> str:
     return f"`{name}`" if isinstance(name, str) else "something that is not a value"
 
 
+def given(value: object) -> str:
+    """A value that does not fit, so that its kind is seen: text that is no word in quotes, nested lists in brackets."""
+    if isinstance(value, str):
+        return value if value.isidentifier() else f'"{value}"'
+    if isinstance(value, tuple) and any(isinstance(v, tuple) for v in value):
+        items = [f"[{', '.join(map(shown, v))}]" if isinstance(v, tuple) else shown(v) for v in value[:20]]
+        return "[" + ", ".join([*items, *["…"] * (len(value) > 20)]) + "]"
+    return shown(value)
+
+
 def is_too_large(value: object) -> bool:
     """Whether a number, or one in a list, is beyond what a parameter takes."""
     if isinstance(value, (tuple, list)):

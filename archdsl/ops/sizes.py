@@ -78,9 +78,10 @@ def known_all(name: str, shape: Shape) -> tuple[int, ...]:
     sizes = tuple(d for d in shape if isinstance(d, int))
     if len(sizes) == len(shape):
         return sizes
-    free = " and ".join(sorted({d.variable for d in shape if isinstance(d, Expr)}))
+    names = sorted({d.variable for d in shape if isinstance(d, Expr)})
+    free = " and ".join(names)
     raise OperationError(
-        f"`{name}` of {shape_text(shape)} would depend on the free size {free} of the input",
+        f"`{name}` of {shape_text(shape)} would depend on the free size{'s' * (len(names) > 1)} {free} of the input",
         inputs=(0,),
         help=f"pin {free} in the `input`, e.g. `input image[3, 224, 224]`, "
         "or pool first with `global_avgpool` or `adaptive_avgpool`",

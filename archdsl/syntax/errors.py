@@ -181,6 +181,24 @@ def _comment(p: _Problem) -> _Hint | None:
     return None
 
 
+def _import(p: _Problem) -> _Hint | None:
+    if p.head.kind == "FROM" and p.word(0) == "*":
+        return _Hint(f"name what you take: `from {p.word(-2)} import NAME, NAME`")
+    return None
+
+
+def _name(p: _Problem) -> _Hint | None:
+    """`my-net`, `my-conv:`."""
+    adjacent = p.word(0) == "-" and p.kind(-1) == p.kind(1) == "NAME" and p.span(-1).end == p.found.start
+    if not adjacent or p.found.end != p.span(1).start:
+        return None
+    if p.kind(2) == "COLON" and "ARROW" in p.accepted:
+        return _Hint(f'a label with a `-` is quoted: `"{p.word(-1)}-{p.word(1)}":`')
+    if "LBRACE" in p.accepted:
+        return _Hint(f"a name is made of letters, digits and `_`: `{p.word(-1)}_{p.word(1)}`")
+    return None
+
+
 def _declaration(p: _Problem) -> _Hint | None:
     """Something at the outermost level of a file that is no declaration, or a declaration in a body."""
     if p.found.kind in ("BLOCK", "MODEL", "AUGMENT", "FN", "FROM") and "BLOCK" not in p.accepted:
@@ -210,8 +228,8 @@ def _statement_in_chain(p: _Problem) -> _Hint | None:
 def _stray_else(p: _Problem) -> _Hint | None:
     if p.word(-1) == "else" and p.found.kind == "LBRACE":
         return _Hint("`else` goes with the `}` of an `if`", "this `else` belongs to no `if`", p.span(-1))
-    if p.word(-2) == "else" and p.word(-1) == ":":
-        return _Hint("write `} else { … }`", "`else` takes a body in braces", p.span(-2))
+    if (p.word(-2) == "else" and p.word(-1) == ":") or (p.kind(-1) == "ELSE" and p.found.kind == "NAME"):
+        return _Hint("write `} else { … }`", "`else` takes a body in braces", p.span(-2 if p.word(-1) == ":" else -1))
     return None
 
 
@@ -230,6 +248,8 @@ def _comparison(p: _Problem) -> _Hint | None:
         return None
     if p.found.text == "==" and "EQUAL" in p.accepted:
         return _Hint("a value is given with `=`", fix=Fix(p.span(), "="))
+    if p.word(-1) == "<" and p.word(0) == ">":
+        return _Hint("write `!=`", "`<>` is no sign of this language", p.span(-1).to(p.span()))
     if "AND" in p.accepted:
         return _Hint("join them with `and`: `a < b and b < c`", "comparisons cannot be chained")
     return None
@@ -240,8 +260,12 @@ def _colon(p: _Problem) -> _Hint | None:
         return None
     if "LBRACE" in p.accepted:
         return _Hint("a body stands in braces: `{ … }`", fix=Fix(p.span(), " {"))
+    if "EQUAL" in p.accepted and p.head.kind in ("BLOCK", "MODEL", "FN"):
+        return _Hint(f"a parameter has no type; a default is given with `=`: `{p.word(-1)} = 64`")
     if "EQUAL" in p.accepted or "COMMA" in p.accepted:
         return _Hint("a value is given with `=`", fix=Fix(p.span(), " ="))
+    if "RSQB" in p.accepted:
+        return _Hint("a part of a list is had with `..`: `list[1..3]`, `list[1..len(list)]`")
     return None
 
 
@@ -254,6 +278,12 @@ def _brace_on_next_line(p: _Problem) -> _Hint | None:
 def _trailing_arrow(p: _Problem) -> _Hint | None:
     if p.kind(-1) == "ARROW" and p.found.kind in ("RBRACE", "RPAR", "COMMA", "NEWLINE", "$END"):
         return _Hint("remove the arrow, or name the item that it leads to", "this arrow leads nowhere", p.span(-1))
+    return None
+
+
+def _arrow_after_input(p: _Problem) -> _Hint | None:
+    if p.head.kind == "INPUT" and p.found.kind == "ARROW":
+        return _Hint("begin the next line with an item: the input flows into it", "an `input` is not part of a chain")
     return None
 
 
@@ -281,6 +311,8 @@ def _stray_string(p: _Problem) -> _Hint | None:
         return None
     if p.found.kind == "SIGN":
         return _Hint('a computed label is written `"layer{i}":`')
+    if p.found.kind == "ARROW":
+        return _Hint("a quoted label is a path alone: give the item a label without quotes, and refer to that")
     help = "documentation stands first in the body of a block or model; a quoted label is followed by `:`"
     return _Hint(help, "this string says nothing here", p.span(-1))
 
@@ -295,6 +327,8 @@ def _body_after_call(p: _Problem) -> _Hint | None:
         for word in ("residual", "dense"):
             if word in words:
                 return _Hint(f"`{word}` takes no arguments: `{word} {{ … }}`")
+        if p.kind(1) in ("NAME", "INT") and p.kind(2) == "RBRACE" and p.kind(-1) == "NAME":
+            return _Hint(f'a computed label is quoted: `"{p.word(-1)}{{{p.word(1)}}}": …`')
         return _Hint("a call takes no body; join items with `->`")
     return None
 
@@ -325,8 +359,26 @@ def _missing_arrow(p: _Problem) -> _Hint | None:
 def _missing_comma(p: _Problem) -> _Hint | None:
     if p.head.kind == "FOR" and "IN" in p.accepted:
         return _Hint(f"write `for {p.word(-1)} in … {{`")
-    if "COMMA" in p.accepted and p.kind(-1) in _OPERANDS and p.found.kind in _VALUE_STARTS:
-        return _Hint("put a `,` between them")
+    if "COMMA" not in p.accepted or p.kind(-1) not in _OPERANDS or p.found.kind not in _VALUE_STARTS:
+        return None
+    if p.kind(-1) == "INT" and p.word(0) == "x" and p.kind(1) == "INT":
+        return _Hint(f"a size is one word: `{p.word(-1)}x{p.word(1)}`")
+    if p.word(0) == "for" and "RSQB" in p.accepted:
+        return _Hint("a list is written out, or computed by an `fn`; in a body `for x in … { … }` places items")
+    return _Hint("put a `,` between them")
+
+
+def _list_in_parentheses(p: _Problem) -> _Hint | None:
+    if p.found.kind == "COMMA" and "RPAR" in p.accepted and "COMMA" not in p.accepted:
+        return _Hint("a size is written `3x5`, a list `[3, 5]`")
+    return None
+
+
+def _for_pattern(p: _Problem) -> _Hint | None:
+    """`for (i, w) in …`."""
+    if p.head.text == "for" and p.word(0) == "in" and p.kind(-1) == "RPAR":
+        names = ", ".join(p.word(i) for i in range(p.start - p.index, -1) if p.kind(i) == "NAME" and p.word(i) != "for")
+        return _Hint(f"write `for {names} in … {{`")
     return None
 
 
@@ -339,6 +391,8 @@ def _second_statement(p: _Problem) -> _Hint | None:
 _HINTS: Final[tuple[Callable[[_Problem], _Hint | None], ...]] = (
     _foreign_word,
     _comment,
+    _import,
+    _name,
     _declaration,
     _statement_in_chain,
     _stray_else,
@@ -347,6 +401,7 @@ _HINTS: Final[tuple[Callable[[_Problem], _Hint | None], ...]] = (
     _colon,
     _brace_on_next_line,
     _trailing_arrow,
+    _arrow_after_input,
     _tensor_arithmetic,
     _qualified_name,
     _stray_string,
@@ -355,5 +410,7 @@ _HINTS: Final[tuple[Callable[[_Problem], _Hint | None], ...]] = (
     _prefixed_string,
     _missing_arrow,
     _missing_comma,
+    _list_in_parentheses,
+    _for_pattern,
     _second_statement,
 )

@@ -21,13 +21,17 @@ _CLOSER: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 _OPENER: Final = {closer: opener for opener, closer in _CLOSER.items()}
 _TEXT: Final = {"RPAR": ")", "RSQB": "]", "RBRACE": "}"}
 
+_POWER: Final = "there is no power operator: multiply, or write `fn power(b, n) = 1 if n == 0 else b * power(b, n - 1)`"
+
 # What is not of the language, but whose meaning is plain: reported, then read as if it were written right.
 _FOREIGN: Final = {
     "&&": ("AND", "and", "write `and`"),
     "||": ("OR", "or", "write `or`"),
     "!": ("NOT", "not ", "write `not`"),
     "=>": ("ARROW", "->", "write `->`"),
-    "**": ("SCALE", None, "there is no power operator; multiply: `x * x`"),
+    "|": ("ARROW", "->", "write `->`"),
+    "**": ("SCALE", None, _POWER),
+    "^": ("SCALE", None, _POWER),
     ";": ("NEWLINE", "\n", "a statement ends with its line; write the next one on a line of its own"),
 }
 
@@ -59,7 +63,7 @@ class Scanner:
         self.keywords = {t.pattern.value: t.name for t in literals if t.pattern.value.isidentifier()}
         signs = sorted((t for t in literals if not t.pattern.value.isidentifier()), key=lambda t: -len(t.pattern.value))
         order = [
-            ("FOREIGN", r"&&|\|\||!(?!=)|=>|\*\*|;"),
+            ("FOREIGN", r"&&|\|\|?|!(?!=)|=>|\*\*|\^|;"),
             *((t.name, t.pattern.to_regexp()) for t in patterns),
             ("BAD_NUMBER", r"\.?[0-9](?:[0-9A-Za-z_]|\.(?!\.))*"),
             *((t.name, t.pattern.to_regexp()) for t in signs),
@@ -122,6 +126,11 @@ def _bad(kind: str, span: Span, diagnostics: Diagnostics) -> Lexeme | None:
     if kind == "BAD_NUMBER":
         mended = _mended_number(text)
         help = f"write {mended}" if mended else "a number is an int (`64`), a float (`0.5`, `1e-5`) or a size (`3x3`)"
+        before = re.search(r"[A-Za-z_][A-Za-z0-9_]*$", span.source.text[max(0, span.start - 64) : span.start])
+        if text.startswith(".") and before:
+            mended, help = None, f'a label with a dot is quoted: `"{before[0]}{text}": …`'
+        elif text[0].isdigit() and text[-1].isalpha() and not mended:
+            help += "; a name begins with a letter or `_`"
         fix = Fix(span, mended) if mended else None
         diagnostics.error("E0103", f"`{text}` is not a number", span, help=help, fix=fix)
         return token("FLOAT" if mended and not mended.isdigit() else "INT", mended or "1")

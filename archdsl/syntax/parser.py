@@ -153,7 +153,9 @@ class _Run:
         at = self.tokens[i].start
         if any(a <= at <= b for a, b in self.doubtful):
             return
-        if bisect_right(self.broken, at) > bisect_left(self.broken, self.tokens[min(start, i)].start):
+        # What could not be scanned right behind it may be why it does not fit.
+        behind = self.tokens[min(i + 1, len(self.tokens) - 1)].start
+        if bisect_right(self.broken, behind) > bisect_left(self.broken, self.tokens[min(start, i)].start):
             return
         if len(self.parse.diagnostics.items) > MAX_ERRORS:
             # It will only be counted, and there may be very many.

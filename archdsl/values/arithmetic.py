@@ -10,7 +10,7 @@ from archdsl import dims
 from archdsl.dims import DimError, Expr
 from archdsl.limits import Exceeded, budget
 from archdsl.source import Span
-from archdsl.values.kinds import Failure, Namespace, OperationValue, describe, is_int, is_number
+from archdsl.values.kinds import Failure, Namespace, OperationValue, describe, is_int, is_number, literal
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], object]] = {
     "+": operator.add,
@@ -39,7 +39,7 @@ def equal(left: object, right: object, span: Span) -> bool:
             return decided
         raise Failure(
             "E0304",
-            f"whether {describe(left)} equals {describe(right)} depends on the input's free size",
+            f"whether {literal(left)} equals {literal(right)} depends on the input's free size",
             span,
             "the shape of a network cannot depend on it: pin the size, or use `expect`",
         )
@@ -52,7 +52,7 @@ def compare(sign: str, left: object, right: object, span: Span) -> bool:
     if isinstance(left, Expr) or isinstance(right, Expr):
         raise Failure(
             "E0304",
-            f"whether {describe(left)} {sign} {describe(right)} depends on the input's free size",
+            f"whether {literal(left)} {sign} {literal(right)} depends on the input's free size",
             span,
             "the shape of a network cannot depend on it: pin the size in `input`",
         )

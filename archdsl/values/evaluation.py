@@ -78,6 +78,9 @@ def _name(value: tree.Name, names: Namespace) -> object:
         return name
     if names.is_poisoned():
         raise Poisoned
+    if name == "training":
+        help = "`dropout` and `batchnorm` know by themselves whether the module trains; an output may be `if training`"
+        raise Failure("E0201", "there is no value named `training` here", value.span, help)
     if name in ("True", "False", "None"):
         raise Failure("E0201", f"there is no value named `{name}` here", value.span, f"write `{name.lower()}`")
     if name in BUILTINS:
@@ -126,15 +129,29 @@ def _conditional(value: tree.Conditional, names: Namespace) -> object:
 
 def _index(value: tree.Index, names: Namespace) -> object:
     base = evaluate(value.base, names)
-    index = evaluate(value.index, names)
     if not isinstance(base, tuple | str):
         raise Failure("E0211", f"{describe(base)} has no elements", value.span)
+    if isinstance(value.index, tree.Range):
+        return _part(base, value.index, names)
+    index = evaluate(value.index, names)
     try:
         return base[integer(index, value.index.span, "an index")]
     except IndexError:
         raise Failure(
             "E0212", f"there is no element {index}: the list has {len(base)}, counted from 0", value.index.span
         ) from None
+
+
+def _part(base: tuple[object, ...] | str, bounds: tree.Range, names: Namespace) -> object:
+    """`list[a..b]`: the elements at these positions."""
+    first = integer(evaluate(bounds.start, names), bounds.start.span, "the start of a range")
+    stop = integer(evaluate(bounds.stop, names), bounds.stop.span, "the end of a range") + bounds.inclusive
+    if first < 0 or stop > len(base) or stop < 0:
+        has = f"the list has {len(base)} elements, counted from 0"
+        raise Failure("E0212", f"`{bounds.span.text}` goes past the list: {has}", bounds.span)
+    part = base[first:stop]
+    budget().list(len(part), bounds.span)
+    return part
 
 
 def _attribute(value: tree.Attribute, names: Namespace) -> object:

@@ -229,7 +229,8 @@ def integer(value: object, span: Span, what: str) -> int:
 def sequence(value: object, span: Span, what: str) -> tuple[object, ...]:
     if isinstance(value, tuple):
         return value
-    raise Failure("E0211", f"{what} goes over a list or a range; this is {describe(value)}", span)
+    help = f"write `0..{value}`, or `repeat {value} {{ … }}`" if is_int(value) else None
+    raise Failure("E0211", f"{what} goes over a list or a range; this is {describe(value)}", span, help)
 
 
 def describe(value: object) -> str:
