@@ -153,7 +153,9 @@ def pin(graph: Graph, given: Sequence[Sequence[int]]) -> dict[str, int]:
         shape = graph.shape(Tensor(node.id))
         if len(shape) != len(sizes) or not all(map(fits, sizes, shape)):
             message = f"the input `{node.name}` is {show_shape(shape)}, which {list(sizes)} does not fit"
-            diagnostics.error("E0321", message, node.span)
+            example = "x".join(str(evaluate(d, graph.examples)) for d in shape)
+            help = f"channels first, without the batch: {example}, say"
+            diagnostics.error("E0321", message, node.span, help=help)
     for name, value in values.items():
         valid = graph.sizes[name]
         if value not in valid:

@@ -263,11 +263,13 @@ def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
     families = library_families()
     if where in families:
         return library_folder() / f"{where}.arch", name
-    diagnostics.error(
-        "E0003",
-        f"there is no file and no family of the library named `{where}`",
-        help=did_you_mean(where, families) or "the library has: " + ", ".join(families),
-    )
+    if ":" in where:
+        help: str | None = "a SPEC is FILE, FILE:MODEL or FAMILY:MODEL; the path of a layer goes to `archdsl explain`"
+    elif path.with_name(f"{path.name}.arch").exists():
+        help = f"did you mean `{where}.arch`?"
+    else:
+        help = did_you_mean(where, families) or "the library has: " + ", ".join(families)
+    diagnostics.error("E0003", f"there is no file and no family of the library named `{where}`", help=help)
     diagnostics.stop_on_errors()
     raise AssertionError
 

@@ -213,7 +213,11 @@ class Loader:
 
 
 def _real(path: Path) -> Path:
-    return path.resolve()
+    """The path with its links resolved, or as it is where they go in a circle."""
+    try:
+        return path.resolve()
+    except RuntimeError:
+        return path.absolute()
 
 
 def _defines(module: Module) -> str:

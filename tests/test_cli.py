@@ -358,8 +358,40 @@ def test_outputs_that_cannot_be_are_said_before_any_work(folder, said, monkeypat
     assert (status, out) == (2, "") and message in err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["check", "net"], 1, "did you mean `net.arch`?"),
+        (["check", "nett.arch"], 1, "did you mean `net.arch`?"),
+        (["check", "net.arch:small:0"], 1, "the path of a layer goes to `archdsl explain`"),
+        (["check", "net.arch:small", "--size", "1x3x32x32"], 1, "without the batch: 3x32x32, say"),
+        (["check", "loop.arch"], 1, "too many levels of symbolic links"),
+        (["explain", "net.arch:small:0.0", "--size", "3x32"], 1, "which [3, 32] does not fit"),
+        (["explain", "net.arch:smal"], 1, "did you mean `small`?"),
+        (["diff", "net.arch:small"], 2, "there is nothing to compare"),
+        (["list", "empty.arch"], 1, "empty.arch has no model"),
+        (["list", "net.arch:smal"], 1, "did you mean `small`?"),
+    ],
+)
+def test_what_is_not_there_is_said_with_what_is(folder, said, arguments, status, message):
+    (folder / "loop.arch").symlink_to("loop.arch")
+    (folder / "empty.arch").write_text("")
+    found, out, err = said(*arguments)
+    assert (found, out) == (status, "") and message in err
+
+
+def test_list_names_specs_as_commands_take_them(said):
+    found = [said("list", spec, "--json")[1] for spec in ("lenet", "lenet:", "lenet:lenet")]
+    assert len(set(found)) == 1 and [m["spec"] for m in json.loads(found[0])] == ["lenet:lenet"]
+
+
 @pytest.mark.parametrize("command", ["check", "show", "explain", "draw", "build", "diff", "probe", "weights", "export"])
 def test_every_command_that_reads_a_model_can_be_limited(folder, said, command):
-    more = {"draw": ["-o", "out.svg"], "export": ["-o", "out.pt2"], "weights": ["net.arch"]}.get(command, [])
+    more = {
+        "diff": ["net.arch:large"],
+        "draw": ["-o", "out.svg"],
+        "export": ["-o", "out.pt2"],
+        "weights": ["net.arch"],
+    }.get(command, [])
     status, out, err = said(command, "net.arch:small", *more, "--limit", "nodes=3")
     assert (status, out) == (1, "") and "error[E05" in err

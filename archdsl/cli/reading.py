@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ from archdsl.cli.options import (
 )
 from archdsl.cli.printing import complain, progress, write, write_json, write_lines, write_table
 from archdsl.cli.program import FINE, SPEC_WRONG, cli
-from archdsl.cli.specs import check_model, checked, collecting, select
+from archdsl.cli.specs import check_model, checked, collecting, means_a_model, named, select
 
 if TYPE_CHECKING:
     from archdsl.diagnostics import Diagnostic
@@ -178,20 +177,14 @@ def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
     """
     from archdsl import explain as telling
     from archdsl.checker import pin
-    from archdsl.diagnostics import SpecError
 
     path = None
-    try:
-        graph = checked(spec, settings, sizes)
-    except SpecError:
+    if not means_a_model(spec):
         # What stands behind the last colon may be a path, where a spec stands before it.
-        head, colon, path = spec.rpartition(":")
-        found = None
-        with contextlib.suppress(SpecError):
-            found = checked(head, settings, sizes) if colon and path else None
-        if found is None:
-            raise
-        graph = found
+        head, colon, tail = spec.rpartition(":")
+        if colon and tail and means_a_model(head):
+            spec, path = head, tail
+    graph = checked(spec, settings, sizes)
     write(telling.explain(graph, path, pin(graph, sizes)))
     return FINE
 
@@ -240,6 +233,8 @@ def diff(
 
     if form and as_json:
         raise click.UsageError(f"--{form} and --json exclude each other")
+    if after is None and not (set_before or set_after):
+        raise click.UsageError("there is nothing to compare: name AFTER, too, or give --set-before or --set-after")
     old = checked(before, {**settings, **set_before}, sizes)
     new = checked(after or before, {**settings, **set_after}, sizes)
     found = compiler.diff(old, new, (pin(old, sizes), pin(new, sizes)))
@@ -268,7 +263,11 @@ def list_models(file: str | None, as_json: bool) -> int:
     from archdsl.compiler import models
     from archdsl.modules import library_families
 
-    found = {family: models(family) for family in ([file] if file else library_families())}
+    if file is not None:
+        file, model = named(file)
+        found = {file: [info for info in models(file) if model in (None, info.name)]}
+    else:
+        found = {family: models(family) for family in library_families()}
     if as_json:
         write_json(report.models_data(found))
     else:

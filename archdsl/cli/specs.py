@@ -33,6 +33,31 @@ def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[Modul
     return module, [compiler.pick(module, name, diagnostics)], values
 
 
+def named(spec: str) -> tuple[str, str | None]:
+    """The file or family of a SPEC, and the model of it that it names, if any. Raises SpecError where there is none."""
+    from archdsl import compiler
+    from archdsl.diagnostics import Diagnostics
+
+    diagnostics = Diagnostics()
+    module, name = compiler.locate(spec, diagnostics)
+    if name is not None or not module.models:
+        compiler.pick(module, name, diagnostics)
+    return (spec.removesuffix(":") if name is None else spec.rpartition(":")[0]), name
+
+
+def means_a_model(spec: str) -> bool:
+    """Whether a SPEC is one of a model: it names one, or the only one of a file."""
+    from archdsl import compiler
+    from archdsl.diagnostics import Diagnostics, SpecError
+
+    diagnostics = Diagnostics()
+    try:
+        compiler.pick(*compiler.locate(spec, diagnostics), diagnostics)
+    except SpecError:
+        return False
+    return True
+
+
 def check_model(module: Module, name: str, values: dict[str, object], sizes: Sizes) -> Graph:
     """The checked graph of a model that takes inputs of these sizes. Raises SpecError."""
     from archdsl import compiler

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 from bisect import bisect_left, bisect_right
+from itertools import islice
 from pathlib import Path
 from typing import Final, cast
 
-from archdsl.diagnostics import Diagnostics
+from archdsl.diagnostics import Diagnostics, did_you_mean
 from archdsl.limits import limits
 from archdsl.source import Source, Span
 from archdsl.syntax import tree
@@ -167,6 +168,15 @@ class _Run:
 # ---------------------------------------------------------------- files
 
 
+def _near(path: Path) -> str | None:
+    """A file beside a missing one whose name is like its."""
+    try:
+        near = did_you_mean(path.name, [p.name for p in islice(path.parent.glob("*.arch"), 1000)])
+    except OSError:
+        return None
+    return near
+
+
 def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
     """The text of a file; None, with a diagnostic, where it cannot be had. Line ends become `\\n`, a BOM is skipped."""
     name = str(path)
@@ -175,7 +185,7 @@ def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
         with open(path, "rb") as file:
             data = file.read(most + 1)
     except FileNotFoundError:
-        diagnostics.error("E0001", f"there is no file `{name}`")
+        diagnostics.error("E0001", f"there is no file `{name}`", help=_near(Path(path)))
         return None
     except IsADirectoryError:
         diagnostics.error("E0002", f"`{name}` is a directory", help="name a .arch file in it")
