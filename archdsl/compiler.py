@@ -17,6 +17,7 @@ from archdsl.diagnostics import Diagnostic, Diagnostics, Mark, SpecError, did_yo
 from archdsl.elaborate import elaborate
 from archdsl.graph import Graph
 from archdsl.limits import Exceeded, Limits, deep_calls, limited, ongoing
+from archdsl.lints import lints
 from archdsl.modules import Loader, Module, family, library_families, library_folder, reporting, says_augment
 from archdsl.source import Source
 from archdsl.syntax import parser
@@ -71,6 +72,7 @@ def check_model(module: Module, name: str, values: Mapping[str, object], diagnos
         if not diagnostics.errors or graph.outputs:
             checker.check(graph, demands, diagnostics)
     diagnostics.stop_on_errors()
+    graph.warnings = lints(graph)
     return graph
 
 

@@ -25,7 +25,7 @@ ORDER = [
     ["values"],
     ["modules"],
     ["elaborate"],
-    ["checker"],
+    ["checker", "lints"],
     ["formulas"],
     ["analysis"],
     ["receptive"],

@@ -52,26 +52,29 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
     """
     from archdsl import report
     from archdsl.checker import pin
-    from archdsl.diagnostics import as_data
+    from archdsl.diagnostics import Diagnostics, as_data
 
     graphs: list[Graph] = []
-    diagnostics: list[Diagnostic] = []
+    found: list[Diagnostic] = []
     for spec in specs:
-        with collecting(diagnostics):
+        with collecting(found):
             module, names, values = select(spec, settings, every=True)
             for name in names:
-                with collecting(diagnostics):
+                with collecting(found):
                     graphs.append(check_model(module, name, values, sizes))
-    diagnostics += [warning for graph in graphs for warning in graph.warnings]
+    # Models of one file share what is to be said of it.
+    diagnostics = Diagnostics()
+    for diagnostic in (*found, *(warning for graph in graphs for warning in graph.warnings)):
+        diagnostics.add(diagnostic)
     if as_json:
-        write_json({"models": [report.summary_data(g) for g in graphs], "diagnostics": as_data(diagnostics)})
+        write_json({"models": [report.summary_data(g) for g in graphs], "diagnostics": as_data(diagnostics.items)})
     else:
-        complain(diagnostics)
+        complain(diagnostics.items)
         for graph in graphs:
             write(report.summary(graph, pin(graph, sizes)) + "\n")
             if why:
                 write(report.why(graph))
-    return SPEC_WRONG if any(d.severity == "error" for d in diagnostics) else FINE
+    return SPEC_WRONG if diagnostics.errors else FINE
 
 
 @cli.command()
