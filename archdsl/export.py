@@ -6,8 +6,9 @@ import io
 import logging
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def export(graph: Graph, path: Path, weights: Path | None = None, *, inference: 
 
     `weights` are those of the training form; with `inference`, batchnorms become part of convolutions.
     The batch is free, and so are the free sizes that the model's own `dynamic_shapes()` names; the others, which
-    `pinned` tells, have the size to show. Raises ExportError, OSError, WeightsError.
+    `pinned` tells, have the size to show. Several outputs are a tuple, in a .onnx file by their names; those of
+    training are left out. Raises ExportError, OSError, WeightsError.
     """
     import torch  # it holds and traces the network
 
@@ -47,6 +49,9 @@ def export(graph: Graph, path: Path, weights: Path | None = None, *, inference: 
     # A batch of 1 would be taken for a constant.
     images = tuple(torch.zeros(2, *shape) for shape in shapes)
     free = sys.modules[type(model).__module__].dynamic_shapes()
+    outputs = [output for output in graph.outputs if not output.training]
+    if len(graph.outputs) > 1:
+        model.forward = _in_a_tuple(model.forward)
     with torch.no_grad(), _reported(graph):
         if path.suffix == ".pt2":
             buffer = io.BytesIO()
@@ -57,13 +62,29 @@ def export(graph: Graph, path: Path, weights: Path | None = None, *, inference: 
             import onnxscript  # noqa: F401
         except ImportError as error:
             raise ExportError(f"ONNX needs the package {error.name}: pip install 'archdsl[onnx]'") from None
-        names = [node.name for node in graph.input_nodes]
         translated = torch.onnx.export(
-            model, images, dynamo=True, dynamic_shapes=free, input_names=names, verbose=False, optimize=True
+            model,
+            images,
+            dynamo=True,
+            dynamic_shapes=free,
+            input_names=[node.name for node in graph.input_nodes],
+            output_names=[output.name or "output" for output in outputs],
+            verbose=False,
+            optimize=True,
         )
     assert translated is not None
     data: bytes = translated.model_proto.SerializeToString()
     return data
+
+
+def _in_a_tuple(forward: Callable[..., tuple[object, ...]]) -> Callable[..., tuple[object, ...]]:
+    """What a module gives in evaluation as a plain tuple: no file can name the class of a named one."""
+
+    @wraps(forward)
+    def plain(*inputs: object) -> tuple[object, ...]:
+        return tuple(found for found in forward(*inputs) if found is not None)
+
+    return plain
 
 
 def pinned(graph: Graph) -> dict[str, int]:

@@ -82,6 +82,7 @@ UNPROVEN = {
     "(it -> conv(1, 3, pad = valid), it -> conv(1, 5)) -> align(pad) -> add": "any from 3",
     "(it -> maxpool(2) -> conv(1, 1, stride = 3), it -> maxpool(6)) -> add": "≡ 0, 1 (mod 6), at least 6",
     "(it -> maxpool(4) -> upsample(2), it -> maxpool(2)) -> add": "≡ 0, 1 (mod 4), at least 4",
+    "conv(4, 4, 4, pad = valid) -> residual { layernorm -> conv(4, 1) -> scale(0.1) }": "any from 4",
 }
 
 
@@ -114,6 +115,39 @@ def test_sizes_to_show_that_are_too_small_to_trace(tmp_path: Path) -> None:
     graph = archdsl.check(Source("net.arch", "model net {\n input image[1, H = 2, W = 3]\n maxpool(2)\n}\n"))
     (tmp_path / "net.pt2").write_bytes(export(graph, tmp_path / "net.pt2"))
     assert torch.export.load(tmp_path / "net.pt2").module()(torch.zeros(1, 1, 9, 8)).shape == (1, 1, 4, 4)
+
+
+HEADS = """
+model heads {
+    input left[3, H = 32, W = 32], right[3, H, W]
+    (left, right) -> add -> trunk: conv(4, 3)
+    side: conv(2, 1)
+    trunk -> relu -> logits: conv(2, 1)
+    output logits, aux = side%s
+}
+"""
+
+
+@pytest.mark.parametrize(("training", "names"), [("", ["logits", "aux"]), (" if training", ["logits"])])
+@pytest.mark.parametrize("ending", [".pt2", ".onnx"])
+def test_several_outputs(training: str, names: list[str], ending: str, tmp_path: Path) -> None:
+    graph = archdsl.check(Source("net.arch", HEADS % training))
+    weights, file = tmp_path / "weights.pth", tmp_path / f"net{ending}"
+    model = compiler.instantiate(graph).eval()
+    torch.save(model.state_dict(), weights)
+    file.write_bytes(export(graph, file, weights))
+    inputs = images(graph, {"H": 21, "W": 34}, 3)
+    wanted = [getattr(model(*inputs), name) for name in names]
+    if ending == ".pt2":
+        found = torch.export.load(file).module()(*inputs)
+        assert type(found) is tuple
+    else:
+        onnxruntime = pytest.importorskip("onnxruntime")
+        session = onnxruntime.InferenceSession(file)
+        assert [o.name for o in session.get_outputs()] == names
+        values = session.run(None, {n.name: x.numpy() for n, x in zip(graph.input_nodes, inputs, strict=True)})
+        found = tuple(map(torch.from_numpy, values))
+    torch.testing.assert_close(found, tuple(wanted), rtol=1e-4, atol=1e-5)
 
 
 # One compiled graph for all valid sizes

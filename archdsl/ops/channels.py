@@ -166,6 +166,7 @@ class Scale(Operation):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
         axes = ", None" * (len(shapes[0]) - 1)
-        factor = f"{{parameter}}[:{axes}]" if axes else "{parameter}"
+        # With the batch's axis, too: without it torch.export ties the width to the strides of channels-last tensors.
+        factor = f"{{parameter}}[None, :{axes}]" if axes else "{parameter}"
         count = channels(self.name, shapes[0])
         return ParameterForm(f"{{0}} * {factor}", (count,), self.init, precedence="product")
