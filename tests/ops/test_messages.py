@@ -102,7 +102,7 @@ def test_table_of_operations() -> None:
         ("conv", {"out": 1, "pad_mode": 3}, "pad_mode", "must be `zeros`, `replicate`, `reflect` or `circular`", None),
         ("conv", {"out": 1, "weight": [[1], [1, 2]]}, "weight", "`weight` must be a list of numbers, nested", None),
         ("conv", {"out": 1, "weight": [float("nan")]}, "weight", "`weight` must be a list of numbers, nested", None),
-        ("relu", {"inplace": True}, "inplace", "`relu` has no parameter `inplace`", "the compiled module sees where a tensor can be overwritten"),
+        ("relu", {"inplace": True}, "inplace", "`relu` has no parameter `inplace`", "leave it out"),
         ("batchnorm", {"momentum": 2}, "momentum", "must be a number from 0 to 1, or `none`", None),
         ("dropout", {"p": 1.5}, "p", "`p` must be a number from 0 to 1; got 1.5", None),
         ("droppath", {"p": 1}, "p", "`p` must be a number from 0 to below 1; got 1", None),
