@@ -67,10 +67,14 @@ class Node:
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Definition:
-    """A block or model of a spec, as written. `syntax` has its parameters, documentation and body."""
+    """A block or model of a spec, as written. `syntax` has its parameters, documentation and body.
+
+    `constants` gives what the `let`s of its file come to, as far as something asked for them.
+    """
 
     name: str
     syntax: tree.Block | tree.Model
+    constants: Callable[[], Mapping[str, object]] = dict
 
     def __repr__(self) -> str:
         return f"<Definition {self.name}>"

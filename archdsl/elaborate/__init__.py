@@ -26,7 +26,7 @@ def elaborate(
 
     Mistakes go to `diagnostics`; the graph is whole only where there are none.
     """
-    definition = Definition(block.name, block.syntax)
+    definition = Definition(block.name, block.syntax, block.module.constants)
     root = Scope("model", name, "", True, None, block.syntax.name.span, definition, dict(arguments))
     with ongoing() as budget:
         elaborator = Elaborator(diagnostics, Graph(name, root), budget, lambda: estimate(name, block, arguments))

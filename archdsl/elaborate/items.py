@@ -259,7 +259,7 @@ class Items(Builder):
                 item.span,
                 "let an argument shrink at each call, and stop with `if`",
             )
-        definition = Definition(block.name, block.syntax)
+        definition = Definition(block.name, block.syntax, block.module.constants)
         scope = self.open_scope("block", name, labelled, place.scope, item.span, flow)
         scope.definition = definition
         scope.arguments = arguments

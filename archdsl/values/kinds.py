@@ -161,6 +161,11 @@ class Namespace:
             space = space.outer
         return found
 
+    def constants(self) -> dict[str, object]:
+        """The values of the `let`s of a file that were computed."""
+        thunks = {name: value for name, value in self.values.items() if isinstance(value, Thunk)}
+        return {name: thunk.done for name, thunk in thunks.items() if thunk.finished}
+
     def is_poisoned(self) -> bool:
         space: Namespace | None = self
         while space is not None:

@@ -116,8 +116,8 @@ class Calls(Writer):
                 found.append(self.module(entry))
             else:
                 assert isinstance(entry, Loop) and isinstance(entry.body[0], Leaf)
-                head = self.loop_head(entry)
-                found.append(f"*({self.module(entry.body[0])} for {head})")
+                with self.comprehension(entry) as head:
+                    found.append(f"*({self.module(entry.body[0])} for {head})")
         return found
 
     def is_item(self, entry: Entry) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.cells import Cell, Step, Syntax
@@ -21,13 +21,21 @@ class Names:
 
     known: dict[str, Expr]
     syntax: Syntax
+    constants: Mapping[str, Expr] = field(default_factory=dict)
+    """Those of the file, which others hide."""
+
+    def __post_init__(self) -> None:
+        self.known = {**self.constants, **self.known}
 
     def with_lets(self) -> Names:
         for let in self.syntax.lets:
-            if let.name.name not in self.known:
+            name = let.name.name
+            if name not in self.known or self.known[name] is self.constants.get(name):
                 found = ex.translate(let.value, self.known)
                 if found is not None:
-                    self.known[let.name.name] = found
+                    self.known[name] = found
+                else:
+                    self.known.pop(name, None)
         return self
 
 
@@ -62,7 +70,7 @@ class Control(Numbers):
         inner.values[index.name] = list(loop.inner.rounds)
         count_expr = self.resolve(list(loop.counts), loop.group, hints, "count")
         self.plan.headings[loop] = Heading(count_expr, index, variables, over if variables else None)
-        return Names(known, names.syntax)
+        return Names(known, names.syntax, names.constants)
 
     @staticmethod
     def numbered(statement: tree.For, over: Expr | None, index: Var, known: dict[str, Expr]) -> Expr | None:

@@ -223,7 +223,7 @@ class Folder:
         if min(counts) != max(counts):
             return False
         steps = max(len(r) for found in rounds.values() for r in found)
-        return (counts[0] - 1) * steps < 3
+        return (counts[0] - 1) * steps < 3 or (counts[0] == 2 and steps == 3)
 
 
 def _inside(span: Span, start: int, end: int) -> bool:

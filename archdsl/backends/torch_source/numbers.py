@@ -88,7 +88,7 @@ class Numbers:
 
     def stated_here(self, row: Sequence[object], group: Group, stated: Expr | None) -> Expr | None:
         """What the spec says for a number that is the same in the calls that have it, but would not be in others."""
-        if stated is None or group.around is None or group.loop is not None or not ex.constant(row):
+        if stated is None or group.around is None or not ex.constant(row):
             return None
         if self.is_running(stated) or not self.frame(group).agrees(stated, row):
             return None

@@ -114,13 +114,18 @@ class Planner(Forms):
         inflow = self.input_channels(0) if cell.inputs else None
         if inflow is not None:
             known["it.channels"] = inflow
-        names = Names(known, cell.syntax).with_lets()
+        given: dict[str, Expr] = {}
+        if owner.definition is not None:
+            own = {p.name.name for p in owner.definition.syntax.parameters}
+            constants = owner.definition.constants().items()
+            given = {name: Const(value) for name, value in constants if ex.plain(value) and name not in own}
+        names = Names(known, cell.syntax, given).with_lets()
         above = cell
         while above.scope is not owner and above.parent is not None:
             above = above.parent
-            names = Names(names.known, above.syntax).with_lets()
+            names = Names(names.known, above.syntax, given).with_lets()
         self.plan.lets = {n: e for n, e in names.known.items() if n not in self.parameters and n != "it.channels"}
-        return Names(names.known, cell.syntax)
+        return Names(names.known, cell.syntax, given)
 
     def chain(self, entries: Sequence[Entry], names: Names, flow: Expr | None) -> Expr | None:
         """Resolves the entries of a sequence; gives the channels that come out."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import string
 from collections.abc import Callable, Mapping, Sequence
 
-from archdsl.backends.torch_source.expressions import Expr, Layer
+from archdsl.backends.torch_source.expressions import Apply, Expr, Layer
 from archdsl.backends.torch_source.plan import Heading
 
 FACTORY = '''class Factory(TypedDict, total=False):
@@ -74,6 +74,12 @@ def loop_header(heading: Heading, names: Mapping[str, str], text: Callable[[Expr
     """`i in range(3)`: what stands behind `for`. `names` has the variables that the loop's body uses."""
     targets: list[str] = []
     overs: list[str] = []
+    further = [(names[v.name], text(over)) for v, over in heading.columns if v.name in names]
+    match heading.over:
+        case Apply("enumerate", (over,)) if further and len(heading.names) == 2 and heading.names[0].name in names:
+            number, value = [names.get(v.name, "_") for v in heading.names]
+            columns = ", ".join([text(over), *[source for _, source in further]])
+            return f"{number}, ({', '.join([value, *[n for n, _ in further]])}) in enumerate(zip({columns}))"
     if any(v.name in names for v in heading.names):
         assert heading.over is not None
         inner = [names.get(v.name, "_") for v in heading.names]
@@ -82,10 +88,8 @@ def loop_header(heading: Heading, names: Mapping[str, str], text: Callable[[Expr
         )
         targets.append(", ".join(inner) if alone else f"({', '.join(inner)})")
         overs.append(text(heading.over))
-    for variable, over in heading.columns:
-        if variable.name in names:
-            targets.append(names[variable.name])
-            overs.append(text(over))
+    targets += [name for name, _ in further]
+    overs += [source for _, source in further]
     index = names.get(heading.index.name)
     if not targets:
         return f"{index or '_'} in range({heading.bounds(text) if index else text(heading.count)})"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source import expressions as ex
@@ -16,7 +17,7 @@ from archdsl.backends.torch_source.plan import Made, Plan, Running, is_labelled
 from archdsl.backends.torch_source.starts import Way
 from archdsl.backends.torch_source.text import loop_header
 from archdsl.graph import Graph
-from archdsl.ops.base import ModuleForm
+from archdsl.ops.base import FunctionForm, ModuleForm
 from archdsl.overwriting import Overwriting
 from archdsl.recompute import Recompute
 
@@ -69,6 +70,10 @@ class Writer:
     """Where in the lines the outermost open block begins."""
     moved: int = 0
     """How many lines were put before an open block."""
+    of_round: dict[Loop, Expr] = field(default_factory=dict)
+    """Expressions that have a variable within a loop."""
+    enclosing: set[str] = field(default_factory=set)
+    """The variables of the comprehensions around."""
 
     def line(self, text: str) -> None:
         self.lines += layout.statement(text, self.depth)
@@ -90,20 +95,76 @@ class Writer:
         if running is not None and running.used:
             assert running.first is not None
             first = running.first
-            if isinstance(first, Var) and first.name in self.late_names:
+            if isinstance(first, Var) and (first.name in self.late_names or self.is_spent(first.name, loop)):
                 self.names[running.variable.name] = self.names[first.name]
             else:
-                self.name_running(running, "in_channels")
+                self.name_running(running, "in_channels" if "in_channels" not in self.locals else "channels")
                 self.line(f"{self.names[running.variable.name]} = {self.text(first)}")
             self.late_names.add(running.variable.name)
         self.head(f"for {self.loop_head(loop)}:")
+        if running is not None and running.used and running.after[0] is not None:
+            self.name_result(loop, running.after[0])
+
+    def is_spent(self, parameter: str, loop: Loop) -> bool:
+        """Whether nothing from a loop on needs a parameter: the number that runs through it can bear its name then."""
+        inside = list(leaves(loop.body, inside=True))
+        everything = list(leaves(self.plan.entries, inside=True))
+        later = everything[everything.index(inside[0]) :]
+        needed = [e for leaf in later for e in self.plan.made[leaf].values()]
+        needed += [e for leaf in everything for e in self.plan.made[leaf].values() if self.is_function(leaf)]
+        needed += [e for found in self.plan.conditions.values() for e in found]
+        for heading in self.plan.headings.values():
+            needed += [e for e in (heading.count, heading.over, *[e for _, e in heading.columns]) if e is not None]
+        mine = self.plan.headings[loop].running
+        numbers = [*self.running.values()]
+        needed += [e for r in numbers for e in (*([r.first] if r is not mine else []), *r.after) if e is not None]
+        return not any(parameter in ex.variables(e) for e in needed)
+
+    def is_function(self, leaf: Leaf) -> bool:
+        """Whether it takes its numbers in `forward`."""
+        return isinstance(self.plan.made[leaf].form, FunctionForm)
+
+    @property
+    def running(self) -> dict[str, Running]:
+        """The numbers that change on the way, by their variables."""
+        found = [h.running for h in self.plan.headings.values() if h.running is not None]
+        found += [r for numbers in self.plan.running.values() for r in numbers]
+        return {r.variable.name: r for r in found}
+
+    def name_result(self, loop: Loop, after: Expr) -> None:
+        """A variable for the channels that come out of a round, where they take long to say."""
+        values = [e for leaf in leaves(loop.body, inside=True) for e in self.plan.made[leaf].values()]
+        if ex.size(after) > 3 and sum(e == after for e in values) > 1 and after not in self.aliases:
+            name = unique("out_channels", self.locals)
+            self.locals.add(name)
+            self.line(f"{name} = {self.text(after)}")
+            self.aliases[after] = name
+            self.of_round[loop] = after
 
     def leave(self, loop: Loop) -> None:
         running = self.plan.headings[loop].running
         if running is not None and running.used and not self.counted_within(loop, running):
             assert running.after[0] is not None
             self.line(f"{self.names[running.variable.name]} = {self.text(running.after[0])}")
+        if loop in self.of_round:
+            self.locals.discard(self.aliases.pop(self.of_round[loop]))
         self.depth -= 4
+
+    @contextmanager
+    def comprehension(self, loop: Loop) -> Iterator[str]:
+        """What stands behind `for` in a comprehension; its variables have their names within it alone."""
+        heading = self.plan.headings[loop]
+        own = {v.name for v in (heading.index, *heading.names, *[v for v, _ in heading.columns])}
+        outside, around = self.locals, self.enclosing
+        needed = {self.names[n] for n in self.used_in(loop) - own if n in self.names}
+        self.locals = {*needed, *around, *self.aliases.values(), *self.file.names.values()}
+        before = set(self.locals)
+        head = self.loop_head(loop)
+        self.enclosing = around | (self.locals - before)
+        yield head
+        self.locals, self.enclosing = outside, around
+        for name in own:
+            self.names.pop(name, None)
 
     def counted_within(self, loop: Loop, running: Running) -> bool:
         """Whether a loop inside leaves the number as it is to be."""
@@ -124,8 +185,13 @@ class Writer:
         return loop_header(heading, {v.name: self.names[v.name] for v in own if v.name in used}, self.text)
 
     def used_in(self, loop: Loop) -> set[str]:
-        """The variables that the members in a loop take."""
+        """The variables that the members in a loop take, and the numbers that run through it."""
         found: set[str] = set()
+        for inner in [loop, *loops(loop.body)]:
+            running = self.plan.headings[inner].running
+            if running is not None and running.used:
+                numbers = [*running.after, running.first if inner is not loop else None]
+                found.update(n for e in numbers if e is not None for n in ex.variables(e))
         for leaf in leaves(loop.body, inside=True):
             made = self.plan.made[leaf]
             for expr in made.values():
