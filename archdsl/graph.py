@@ -40,13 +40,18 @@ Origin: TypeAlias = tree.Parallel | tree.Residual | tree.Dense
 """What a merge or align brings together."""
 
 
+Rounds: TypeAlias = tuple[tuple[int, int], ...]
+"""The loops around something, outer before inner: where each stands in the text, and which round of it, from 0."""
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
     """One operation in place.
 
     `shapes` has the size of each result, without the batch. `name` is its own part of the path (it may hold dots where
     a quoted label does), `path` the whole: the prefix of its keys in the state_dict. `call` is the call in the spec,
-    None for what is implied (an input, the add of a residual); `origin` is what a merge or align brings together.
+    None for what is implied (an input, the add of a residual); `origin` is what a merge or align brings together;
+    `rounds` are the rounds of the loops that it was placed in.
     """
 
     id: int
@@ -60,6 +65,7 @@ class Node:
     span: Span
     call: tree.Call | None = None
     origin: Origin | None = None
+    rounds: Rounds = ()
 
     def __repr__(self) -> str:
         return f"<Node {self.id} {self.path}: {self.operation.name}>"
@@ -106,6 +112,8 @@ class Scope:
     """Members that failed and are not in the graph; always 0 in a checked one."""
     depth: int = 0
     """How many scopes this one stands in."""
+    rounds: Rounds = ()
+    """The rounds of the loops that it was opened in."""
 
     def __repr__(self) -> str:
         return f"<Scope {self.path or self.name}: {len(self.members)} members>"

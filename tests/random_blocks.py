@@ -11,6 +11,7 @@ class Writer:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.counter = 0
+        self.in_block = True
 
     def number(self, numbers: list[str], low: int = 1, high: int = 4) -> str:
         random = self.random
@@ -44,14 +45,22 @@ class Writer:
         random = self.random
         roll = random.random()
         if blocks and roll < 0.3:
-            block, count = random.choice(blocks)
-            text = f"{block}({', '.join(self.number(numbers) for _ in range(count))})"
+            text = self.call(numbers, blocks)
         elif roll < 0.6:
             text = f"conv({self.number(numbers)}, {random.choice([1, 3])})"
         else:
             kept = ["relu", "silu", "leaky_relu", "dropout(0.1)", "maxpool(3, 1, 1)", "batchnorm", "scale"]
-            text = random.choice([*kept, "conv(it.channels, 3)", "slice(0, 1)"])
+            text = random.choice([*kept, "conv(it.channels, 3)", "slice(0, 1)", *["act"] * (2 * self.in_block)])
         return self.label(loop) + text
+
+    def call(self, numbers: list[str], blocks: list[tuple[str, int]]) -> str:
+        """A call of a block; the operation that it is given is its own, one of ours, or what we were given."""
+        block, count = self.random.choice(blocks)
+        given = [self.number(numbers) for _ in range(count)]
+        if self.random.random() < 0.4:
+            operation = self.random.choice(["silu", "leaky_relu", "batchnorm", *["act"] * self.in_block])
+            given.append(f"act = {operation}")
+        return f"{block}({', '.join(given)})"
 
     def condition(self, numbers: list[str]) -> str:
         name = self.random.choice(numbers) if numbers else "1"
@@ -66,26 +75,30 @@ class Writer:
         if roll < 0.4:
             return " -> ".join(self.item(numbers, blocks, loop) for _ in range(random.randint(1, 3)))
         if roll < 0.5:
-            where = random.choice(["", f" if {self.condition(numbers)}"])
+            via = f" via {{ if {self.condition(numbers)} {{ {self.label(loop)}conv(it.channels, 1) }} }}"
+            where = random.choice(["", f" if {self.condition(numbers)}", via])
             return f"residual{where} {{ conv(it.channels, 3){random.choice([' -> relu', ' -> batchnorm'])} }}"
         if roll < 0.58:
             if blocks and random.random() < 0.6:
-                block, count = random.choice(blocks)
-                call = f"{self.label(loop)}{block}({', '.join(self.number(numbers) for _ in range(count))})"
-                return f"dense {{ {call} }}"
+                return f"dense {{ {self.label(loop)}{self.call(numbers, blocks)} }}"
             return f"dense {{ conv({self.number(numbers)}, 3) -> relu }}"
         if roll < 0.7:
             text = f"if {self.condition(numbers)} {{ {self.statements(numbers, blocks, depth + 1, loop)} }}"
             other = f" else {{ {self.statements(numbers, blocks, depth + 1, loop)} }}"
             return text + (other if random.random() < 0.5 else "")
-        if roll < 0.8 and loop is None:
+        if roll < 0.8:
             return f"repeat {self.number(numbers, 0)} {{ {self.statements(numbers, blocks, 3, '-')} }}"
-        if roll < 0.92 and loop is None:
+        if roll < 0.92 and loop != "-":
             self.counter += 1
             name = f"i{self.counter}"
-            seen = [*numbers, name] if random.random() < 0.4 else numbers
+            numbered = name if loop is None else f"{loop}}}_{{{name}"
             rounds = f"{random.choice(['0..', '1..='])}{self.number(numbers)}"
-            return f"for {name} in {rounds} {{ {self.statements(seen, blocks, depth + 1, name)} }}"
+            head, more = name, [name]
+            if random.random() < 0.3:
+                head, more = f"{name}, w{name}", [f"w{name}"]
+                rounds = random.choice(["[[0, 2], [1, 4], [2, 4]]", "enumerate([3, 1, 2])", "table"])
+            seen = [*numbers, *more] if random.random() < 0.5 else numbers
+            return f"for {head} in {rounds} {{ {self.statements(seen, blocks, depth + 1, numbered)} }}"
         branches = [f"{{ {self.statements(numbers, blocks, depth + 2, loop)} }}" for _ in range(random.randint(2, 3))]
         return f"( {', '.join(branches)} ) -> concat"
 
@@ -94,20 +107,19 @@ def network(random: Random) -> str:
     """The text of a spec with one model, `net`."""
     writer = Writer(random)
     blocks: list[tuple[str, int]] = []
-    text: list[str] = []
+    text = ["let table = [[0, 3], [1, 3], [2, 1], [3, 2]]"]
     for number in range(random.randint(1, 4)):
         parameters = [f"p{i}" for i in range(random.randint(0, 2))]
         body = writer.statements(parameters, blocks[-2:], 0)
         if parameters and random.random() < 0.2:
-            again = ", ".join([f"{parameters[0]} - 1", *parameters[1:]])
+            again = ", ".join([f"{parameters[0]} - 1", *parameters[1:], "act = act"])
             body += f"\nif {parameters[0]} > 0 {{ inner: b{number}({again}) }}"
-        text.append(f"block b{number}({', '.join(parameters)}) {{\n{body}\n}}")
+        text.append(f"block b{number}({', '.join([*parameters, 'act = relu'])}) {{\n{body}\n}}")
         blocks.append((f"b{number}", len(parameters)))
     calls: list[str] = []
+    writer.in_block = False
     for number in range(random.randint(2, 5)):
-        block, count = random.choice(blocks)
-        label = random.choice(["", f"s{number}: "])
-        calls.append(f"{label}{block}({', '.join(str(random.randint(1, 4)) for _ in range(count))})")
+        calls.append(random.choice(["", f"s{number}: "]) + writer.call([], blocks))
     if random.random() < 0.5:
         calls.append(writer.statements([], blocks, 1))
     text.append("model net {\n    input x[3, 8, 8]\n" + "\n".join(calls) + "\n}")

@@ -11,7 +11,7 @@ from archdsl import dims
 from archdsl.advice import advise, show_shape
 from archdsl.diagnostics import Diagnostics, Fix, Mark
 from archdsl.dims import Constraint, Dim, DimError, Expr
-from archdsl.graph import Demand, FreeSize, Graph, Node, Origin, Scope, Tensor
+from archdsl.graph import Demand, FreeSize, Graph, Node, Origin, Rounds, Scope, Tensor
 from archdsl.limits import Budget, Exceeded
 from archdsl.ops import Input
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
@@ -87,6 +87,8 @@ class Builder:
     reported: set[object] = field(default_factory=set)
     calls: list[tuple[object, ...]] = field(default_factory=list)
     parallels: dict[Flow, tree.Parallel] = field(default_factory=dict)
+    rounds_around: Rounds = ()
+    """The rounds of the loops that are being read."""
     _operations: dict[object, Operation] = field(default_factory=dict)
     _inferred: dict[object, tuple[Operation, tuple[Shape, ...], list[tuple[Constraint, OperationError]]]] = field(
         default_factory=dict
@@ -241,8 +243,9 @@ class Builder:
             self._inferred[key] = (operation, results, new_demands)
         else:
             results = known[1]
+        path = join(scope.path, name)
         node = Node(
-            node_id, operation, flow, results, name, join(scope.path, name), labelled, scope, span, call, origin
+            node_id, operation, flow, results, name, path, labelled, scope, span, call, origin, self.rounds_around
         )
         self.graph.add(node)
         scope.members.append(node)
@@ -289,7 +292,9 @@ class Builder:
         if parent.depth >= self.budget.limits.depth:
             message = f"blocks and labelled bodies stand more than {self.budget.limits.depth} deep in each other"
             raise Exceeded("depth", message, span)
-        scope = Scope(kind, name, path, labelled, parent, span, inputs=flow, depth=parent.depth + 1)
+        scope = Scope(
+            kind, name, path, labelled, parent, span, inputs=flow, depth=parent.depth + 1, rounds=self.rounds_around
+        )
         parent.members.append(scope)
         return scope
 

@@ -132,9 +132,12 @@ class Elaborator(Items):
 
     def loop(self, statement: tree.For | tree.Repeat, place: Place) -> None:
         names, rounds = self.rounds(statement, place)
-        for value in rounds:
+        around = self.rounds_around
+        for number, value in enumerate(rounds):
+            self.rounds_around = (*around, (statement.span.start, number))
             self.bind_round(names, value, statement, place)
             self.inner_statements(statement.body, place)
+        self.rounds_around = around
 
     def bind_round(self, names: tuple[tree.Name, ...], value: object, statement: tree.Statement, place: Place) -> None:
         if len(names) == 1:

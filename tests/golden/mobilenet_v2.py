@@ -95,27 +95,27 @@ class MobilenetV2(nn.Module):
     ) -> None:
         super().__init__()
         kw: Factory = {"device": device, "dtype": dtype}
-        self.features = nn.Sequential(
-            ConvBn(3, 32, stride=2, **kw),
-            InvertedResidual(32, 16, 1, 1, **kw),
-            InvertedResidual(16, 24, 2, 6, **kw),
-            InvertedResidual(24, 24, 1, 6, **kw),
-            InvertedResidual(24, 32, 2, 6, **kw),
-            InvertedResidual(32, 32, 1, 6, **kw),
-            InvertedResidual(32, 32, 1, 6, **kw),
-            InvertedResidual(32, 64, 2, 6, **kw),
-            InvertedResidual(64, 64, 1, 6, **kw),
-            InvertedResidual(64, 64, 1, 6, **kw),
-            InvertedResidual(64, 64, 1, 6, **kw),
-            InvertedResidual(64, 96, 1, 6, **kw),
-            InvertedResidual(96, 96, 1, 6, **kw),
-            InvertedResidual(96, 96, 1, 6, **kw),
-            InvertedResidual(96, 160, 2, 6, **kw),
-            InvertedResidual(160, 160, 1, 6, **kw),
-            InvertedResidual(160, 160, 1, 6, **kw),
-            InvertedResidual(160, 320, 1, 6, **kw),
-            ConvBn(320, 1280, kernel=1, **kw),
-        )
+        layers: list[nn.Module] = [ConvBn(3, 32, stride=2, **kw)]
+        in_channels = 32
+        for expand, width, count, stride in (
+            (1, 16, 1, 1),
+            (6, 24, 2, 2),
+            (6, 32, 3, 2),
+            (6, 64, 4, 2),
+            (6, 96, 3, 1),
+            (6, 160, 3, 2),
+            (6, 320, 1, 1),
+        ):
+            layers += [
+                InvertedResidual(in_channels, width, stride, expand, **kw),
+                *(
+                    InvertedResidual(width, width, 1, expand, **kw)
+                    for _ in range(count - 1)
+                ),
+            ]
+            in_channels = width
+        layers.append(ConvBn(320, 1280, kernel=1, **kw))
+        self.features = nn.Sequential(*layers)
         self.global_avgpool = nn.AdaptiveAvgPool2d(1)
         self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, 1000, **kw))
 

@@ -218,11 +218,15 @@ class Constructor(Members):
     def flag(self, choice: Choice) -> None:
         flags: list[str] = []
         for number, condition in enumerate(self.plan.conditions[choice]):
-            if isinstance(condition, Const):
+            if isinstance(condition, Const) or self.is_of_round(condition):
                 flags.append("")
                 continue
             flags.append(self.test(condition) or f"self.{self.store_text(flag_name(choice, number), condition)}")
         self.flags[choice] = flags
+
+    def is_of_round(self, condition: Expr) -> bool:
+        """Whether it differs from round to round of a loop, so that `forward` asks it anew."""
+        return any("@" in name and name not in self.running_names for name in ex.variables(condition))
 
     def test(self, condition: Expr) -> str | None:
         """A condition on one parameter as `forward` asks it: `self.stride > 1`."""

@@ -127,8 +127,11 @@ class Control(Numbers):
     def condition_of(
         self, choice: Choice, branch: Branch, row: list[bool], before: set[int], names: Names, frame: Frame
     ) -> Expr | None:
-        hints = [*self.stated(choice, branch, names)]
-        for hint in hints:
+        # In a loop of `forward`, the channels that flow are nowhere to ask for.
+        unknown = self.plan.flow is not None and choice.group.in_loop
+        for hint in self.stated(choice, branch, names):
+            if unknown and self.is_running(hint):
+                continue
             if all(i in before or self.holds(hint, frame, i) is wanted for i, wanted in enumerate(row)):
                 return hint
         return None

@@ -125,12 +125,15 @@ class Router:
 
     plain: bool = False
     clock: int = 0
+    members: list[set[str]] = field(default_factory=list)
+    """The names of the members of each call."""
 
     def flow(self, cells: Sequence[Cell], group: Group, entries: Sequence[Entry]) -> Flow:
         """The flow of calls with these entries. Raises Unlike where their tensors flow on different ways."""
         first = cells[0]
         if any(len(c.inputs) != len(first.inputs) or len(c.outputs) != len(first.outputs) for c in cells):
             raise Unlike
+        self.members = [{step.name for step in c.steps} for c in cells]
         place = Place(group, None, 0)
         inputs = [place.add(Value([c.inputs[i] for c in cells], 0)) for i in range(len(first.inputs))]
         self.run(entries, place)
@@ -218,6 +221,10 @@ class Router:
             return False
         if any(len(s.inputs) != 1 or len(s.outputs) != 1 for s in leaf.steps):
             return False
+        without = {choice.group.out(i) for i in set(range(choice.group.count)).difference(branch.inner.above)}
+        names = {s.name for s in leaf.steps}
+        if not choice.group.in_loop and any(names & self.members[call] for call in without):
+            return False  # where it is not, something else has its name
         value = self.find(place, {branch.inner.above[i]: s.inputs[0] for i, s in enumerate(leaf.steps)})
         if value is None:
             return False
@@ -267,7 +274,7 @@ class Router:
                 value = self.join(action, place, wanted)
                 if value is not None:
                     return value
-        if place.group.loop is not None and limit is None:
+        if place.group.loop is not None:
             value = self.carry(place, wanted)
             if value is not None:
                 return value

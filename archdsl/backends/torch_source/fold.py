@@ -189,7 +189,7 @@ class Folder:
 
     def _loop(self, region: Region, group: Group, found: dict[int, list[Step]], way: Way) -> list[Entry]:
         regions = region.branches[0][2]
-        rounds = {lane: _rounds(regions, steps) for lane, steps in found.items()}
+        rounds = {lane: _rounds(region, steps) for lane, steps in found.items()}
         counts = [len(rounds.get(i, ())) for i in range(group.count)]
         if max(counts) == 1:
             if min(counts) == 1:
@@ -241,20 +241,14 @@ def _branch_of(region: Region, step: Step) -> int:
     raise Unlike
 
 
-def _rounds(regions: Sequence[Region], steps: Sequence[Step]) -> list[list[Step]]:
-    """The steps of a loop cut where its body begins anew."""
-    found: list[list[Step]] = []
-    last: tuple[int, int] | None = None
-    inside: Region | None = None
+def _rounds(region: Region, steps: Sequence[Step]) -> list[list[Step]]:
+    """The steps of a loop, a list for each round that has any."""
+    found: dict[int, list[Step]] = {}
     for step in steps:
-        region = _region_of(regions, step)
-        place = (step.position, 1) if region is None else (region.span.start, 0)
-        goes_on = region is not None and region is inside
-        if last is None or (not goes_on and place <= last):
-            found.append([])
-        found[-1].append(step)
-        last, inside = place, region
-    return found
+        member = step.member.scope if isinstance(step.member, Cell) else step.member
+        number = next(number for start, number in reversed(member.rounds) if start == region.span.start)
+        found.setdefault(number, []).append(step)
+    return list(found.values())
 
 
 def leaves(entries: Sequence[Entry], inside: bool = False) -> Iterator[Leaf]:

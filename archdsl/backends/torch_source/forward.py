@@ -11,7 +11,7 @@ from archdsl.backends.torch_source.cells import Cell, Step
 from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.expressions import Expr, Var, quoted
 from archdsl.backends.torch_source.flow import Call, Value
-from archdsl.backends.torch_source.fold import Leaf, Loop, leaves, loops
+from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
 from archdsl.backends.torch_source.names import RESERVED, identifier, unique
 from archdsl.backends.torch_source.plan import is_labelled
 from archdsl.backends.torch_source.text import atom, fill, loop_header
@@ -366,7 +366,9 @@ class Forward:
         flags = self.constructor.flags[choice]
         first = True
         for number, branch in enumerate(statement.branches):
-            test = flags[number]
+            condition = self.constructor.plan.conditions[choice][number]
+            in_loop = any(map(self.is_of_loop, ex.variables(condition)))
+            test = self.forward_text(condition) if in_loop else flags[number]
             if not branch and number + 1 == len(statement.branches):
                 continue
             if not test and not first:
@@ -395,7 +397,8 @@ class Forward:
                 if variable.name in used:
                     base = "i" if variable is heading.index else variable.name.split("@")[0]
                     taken = {*self.composed.names.values(), *self.loop_names.values()}
-                    names[variable.name] = unique(identifier(base), taken)
+                    own = self.constructor.names.get(variable.name, identifier(base))
+                    names[variable.name] = own if own not in taken else unique(identifier(base), taken)
             self.loop_names.update(names)
             self.lines += layout.header(f"for {loop_header(heading, names, self.forward_text)}:", self.depth)
         self.depth += 4
@@ -418,7 +421,11 @@ class Forward:
                 for _, expr in made.arguments:
                     found.update(ex.variables(expr))
         for inner in loops(loop.body):
-            found.update(ex.variables(self.constructor.plan.headings[inner].count))
+            heading = self.constructor.plan.headings[inner]
+            for over in (heading.count, heading.over, *[e for _, e in heading.columns]):
+                found.update(ex.variables(over) if over is not None else ())
+        for choice in choices(loop.body):
+            found.update(n for condition in self.constructor.plan.conditions[choice] for n in ex.variables(condition))
         return found
 
     def children(self, loop: Loop) -> Leaf | None:
