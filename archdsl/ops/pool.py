@@ -9,9 +9,9 @@ from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops import helpers, sight
 from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Window, example
-from archdsl.ops.conv import does_not_fit, padding, same_upper_pads, steady, steps, window_caption, window_pads
 from archdsl.ops.fields import Pad, Size, Switch, shape_text, times
 from archdsl.ops.sizes import collapse, each, ints, options, output_fits, positional, rank_name, spatial
+from archdsl.ops.windows import does_not_fit, padding, same_upper_pads, steady, steps, window_caption, window_pads
 
 
 def ceil_steps(size: Dim, pad: int, kernel: int, stride: int, dilation: int) -> Dim:

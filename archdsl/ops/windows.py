@@ -1,0 +1,103 @@
+"""Windows that slide over a padded axis: how many fit, what stands around, and what is said of one that does not."""
+
+from archdsl import dims
+from archdsl.dims import Dim
+from archdsl.ops.base import OperationError, Shape
+from archdsl.ops.fields import shape_text, times
+from archdsl.ops.sizes import each
+
+
+def padding(
+    pad: int | tuple[int, ...] | str, kernel: tuple[int, ...], dilation: tuple[int, ...], shape: Shape
+) -> tuple[int, ...]:
+    """What stands before and behind each axis, for every `pad` but `same_upper`, which depends on the size.
+
+    Raises OperationError for `same` and an even kernel, which no equal padding on both sides suits.
+    """
+    overlaps = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
+    if not isinstance(pad, str):
+        return each(pad, shape, "pad")
+    if pad == "valid":
+        return (0,) * len(kernel)
+    if pad == "full":
+        return overlaps
+    if any(o % 2 for o in overlaps):
+        raise OperationError(
+            f"`pad = same` needs an odd kernel, so that both sides get the same; this one is {times(kernel)}",
+            parameter="kernel",
+            help="use an odd kernel, give `pad` a number, or say `pad = same_upper` to pad the rest behind",
+            arguments={"pad": "same_upper"},
+        )
+    return tuple(o // 2 for o in overlaps)
+
+
+def same_upper_pads(size: Dim, kernel: int, stride: int, dilation: int) -> tuple[Dim, Dim]:
+    """What `same_upper` puts before and behind an axis of that size."""
+    total = dims.maximum(dilation * (kernel - 1) - (size - 1) % stride, 0)
+    before = total // 2
+    return before, total - before
+
+
+def steps(size: Dim, pads: int, kernel: int, stride: int, dilation: int) -> Dim:
+    """How many windows fit on an axis of that size with `pads` more on both sides together."""
+    return (size + pads - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def steady(kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> bool:
+    """Whether `same_upper` pads alike on both sides, whatever the size of the input."""
+    return all(k == 1 or (s == 1 and d * (k - 1) % 2 == 0) for k, s, d in zip(kernel, stride, dilation, strict=True))
+
+
+def fixed_pad(pad: int | tuple[int, ...] | str) -> int | tuple[int, ...] | str:
+    """What pads as a steady `same_upper` does, and any other `pad` as it is."""
+    return "same" if pad == "same_upper" else pad
+
+
+def window_pads(
+    pad: int | tuple[int, ...] | str,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    shape: Shape,
+) -> tuple[int, ...]:
+    """What stands before the first element; for `same_upper` and a free size, where the stride divides the size."""
+    if pad == "same_upper":
+        sizes = (n if isinstance(n, int) else s for n, s in zip(shape[1:], stride, strict=True))
+        befores = (same_upper_pads(n, *m)[0] for n, *m in zip(sizes, kernel, stride, dilation, strict=True))
+        return tuple(b for b in befores if isinstance(b, int))
+    return padding(pad, kernel, dilation, shape)
+
+
+def does_not_fit(
+    name: str, shape: Shape, size: Dim, pad: int, kernel: int, dilation: int
+) -> tuple[str, str, dict[str, str]]:
+    """Message, help and the kernel that would fit, for a window that is larger than the padded input."""
+    reach = dilation * (kernel - 1) + 1
+    spans = f"a kernel of {kernel}" + (f" with dilation {dilation} spans {reach}" if dilation > 1 else "")
+    padded = f", with its padding {dims.text(size + 2 * pad)}" if pad else ""
+    here = f"the size here is {dims.text(size)}{padded}; the tensor is {shape_text(shape)}"
+    return (
+        f"`{name}` does not fit: {spans}, {here}",
+        "use a smaller kernel or more padding, or fewer strides and poolings before it",
+        {"kernel": str((size + 2 * pad - 1) // dilation + 1)} if isinstance(size, int) and size + 2 * pad > 0 else {},
+    )
+
+
+def window_caption(
+    name: str,
+    kernel: int | tuple[int, ...] | None,
+    stride: int | tuple[int, ...],
+    rank: int,
+    out: str = "",
+    dilation: int | tuple[int, ...] = 1,
+    groups: int = 1,
+) -> str:
+    """`conv 3×3, 64, /2`."""
+    parts = [f"{name} {times((kernel,) * rank if isinstance(kernel, int) else kernel or ())}", out]
+    if stride != 1 and set(stride if isinstance(stride, tuple) else (stride,)) != {1}:
+        parts.append(f"/{times(stride) if isinstance(stride, tuple) else stride}")
+    if dilation != 1:
+        parts.append(f"dilation {times(dilation) if isinstance(dilation, tuple) else dilation}")
+    if groups != 1:
+        parts.append(f"{groups} groups")
+    return ", ".join(p for p in parts if p)
