@@ -17,8 +17,10 @@ from archdsl.values.builtins import BUILTINS, call_builtin
 from archdsl.values.kinds import (
     FAILED,
     NONE,
+    BlockValue,
     Failure,
     FunctionValue,
+    MemberValue,
     Namespace,
     OperationValue,
     Poisoned,
@@ -195,10 +197,13 @@ def _apply(value: tree.Apply, names: Namespace) -> object:
         if any(a.name is not None for a in value.arguments):
             raise Failure("E0205", f"`{name}` takes its arguments by position", value.span)
         return call_builtin(name, [evaluate(a.value, names) for a in value.arguments], value.span)
+    by_name = f"pass it by its name alone, or a block that holds the call: `block part {{ {name}(…) }}`"
     if found is not None:
-        raise Failure("E0211", f"`{name}` is {describe(found)}, not a function of values", value.function.span)
+        help = by_name if isinstance(found, BlockValue | MemberValue | OperationValue) else None
+        raise Failure("E0211", f"`{name}` is {describe(found)}, not a function of values", value.function.span, help)
     if name in OPERATIONS:
-        raise Failure("E0211", f"`{name}` is an operation: it stands in a chain, not in a value", value.function.span)
+        message = f"`{name}` is an operation: it stands in a chain, not in a value"
+        raise Failure("E0211", message, value.function.span, by_name)
     functions = {n for n in names.names() if isinstance(names.find(n), FunctionValue)} | BUILTINS.keys()
     raise Failure("E0201", f"there is no function named `{name}`", value.function.span, did_you_mean(name, functions))
 
