@@ -9,23 +9,23 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from html import escape
 from pathlib import Path
-from typing import Literal
 
 from archdsl.analysis import costs
 from archdsl.backends.diagram.captions import Captions
 from archdsl.backends.diagram.changes import mark_changes
 from archdsl.backends.diagram.choose import as_volumes, encoder_decoder, gathered, insets, level, overview, whole
-from archdsl.backends.diagram.dot import Direction, Style, Writer, write_layered
-from archdsl.backends.diagram.fixed import measure, write_fixed
+from archdsl.backends.diagram.dot import Direction, Style, Writer
+from archdsl.backends.diagram.fixed import Drawn, compose, write_fixed
+from archdsl.backends.diagram.layered import lay_out as lay_out_layered
 from archdsl.backends.diagram.page import write_page
 from archdsl.backends.diagram.panel import Panel, inlined
-from archdsl.backends.diagram.picture import Folder
+from archdsl.backends.diagram.picture import Folder, Picture
 from archdsl.backends.diagram.render import DrawingError, render
 from archdsl.backends.diagram.scene import Scene, from_layout
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import THEMES
 from archdsl.backends.diagram.tikz import write_tikz
-from archdsl.backends.diagram.ushape import lay_out
+from archdsl.backends.diagram.ushape import lay_out as lay_out_u
 from archdsl.backends.diagram.volumes import draw_volumes
 from archdsl.compare import Comparison
 from archdsl.files import write_whole
@@ -36,22 +36,43 @@ STYLES = ("boxes", "volumes")
 FORMATS = (".dot", ".svg", ".png", ".pdf", ".tex", ".html")
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Diagram:
-    """A diagram, as dot text that any Graphviz can lay out. It shows itself in a notebook."""
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Dot text with the places of all that it draws, for `neato -n2`; and the shapes, where the drawing is our own."""
 
     dot: str
-    layout: Literal["dot", "fixed"] = "dot"
     scene: Scene | None = None
-    """The shapes, where the drawing is our own."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Diagram:
+    """A diagram, drawn when it is first asked for. It shows itself in a notebook.
+
+    What shows or saves it raises DrawingError.
+    """
+
+    draw: Callable[[], Drawing]
     title: str = "a network"
     panel: Panel | None = None
     """Example pictures of what the model trains with; in dot text alone they are left out."""
     page: Callable[[], str] | None = None
     """Writes the page, where there is one to walk through."""
 
+    @cached_property
+    def _drawing(self) -> Drawing:
+        return self.draw()
+
+    @property
+    def dot(self) -> str:
+        """The picture as dot text, everything in its place: `neato -n2` draws it, `dot` lays it out anew."""
+        return self._drawing.dot
+
+    @property
+    def scene(self) -> Scene | None:
+        """The shapes of a drawing in volumes."""
+        return self._drawing.scene
+
     def svg(self) -> str:
-        """Raises DrawingError where Graphviz fails."""
         return self._svg
 
     @cached_property
@@ -59,36 +80,34 @@ class Diagram:
         return self._rendered("svg").decode()
 
     def png(self) -> bytes:
-        """The picture at 144 dots an inch. Raises DrawingError."""
+        """The picture at 144 dots an inch."""
         return self._rendered("png", '\n\tgraph [dpi="144"]')
 
     def pdf(self) -> bytes:
-        """Raises DrawingError."""
         return self._rendered("pdf")
 
     def _rendered(self, form: str, setting: str = "") -> bytes:
         dot = self.dot.replace("{", "{" + setting, 1) if setting else self.dot
         if self.panel is None:
-            return render(dot, form, self.layout)
+            return render(dot, form, "fixed")
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            data = render(self.panel.put(dot, folder), form, self.layout)
+            data = render(self.panel.put(dot, folder), form, "fixed")
             return inlined(data.decode(), folder).encode() if form == "svg" else data
 
     def tex(self) -> str:
-        """A LaTeX document with the picture in TikZ. Raises DrawingError."""
-        return write_tikz(self.scene or from_layout(render(self.dot, "json", self.layout)))
+        """A LaTeX document with the picture in TikZ."""
+        return write_tikz(self.scene or from_layout(render(self.dot, "json", "fixed")))
 
     def html(self) -> str:
-        """A self-contained page in which blocks open, with the numbers and the spec beside. Raises DrawingError, and
-        ValueError for a comparison."""
+        """A self-contained page in which blocks open, with the numbers and the spec beside. Raises ValueError for a
+        comparison."""
         if self.page is None:
             raise ValueError("a comparison has no page; draw it as .svg")
         return self.page()
 
     def save(self, path: str | Path) -> None:
-        """Writes the format that the ending names, whole or not at all. Raises ValueError on another ending,
-        DrawingError, OSError."""
+        """Writes the format that the ending names, whole or not at all. Raises ValueError on another, OSError."""
         ending = Path(path).suffix.lower()
         match ending:
             case ".dot" | ".gv":
@@ -154,34 +173,36 @@ def draw(
         raise ValueError(f"a diagram goes `down` or `right`, not `{direction}`")
     if style not in STYLES:
         raise ValueError(f"no style is called `{style}`; there are {', '.join(STYLES)}")
-    diagram = replace(
-        _network(graph, depth, style, theme, direction, sizes),
+    looks = Style(THEMES[theme], direction)
+    panel = None
+    if graph.augment is not None:
+        lines = tuple(examples) or tuple((text, None) for text in graph.augment.text())
+        panel = Panel(f"augment {graph.augment.name}", lines, THEMES[theme])
+    return Diagram(
+        partial(_network, graph, depth, style, looks, sizes),
         title=graph.name,
-        page=partial(write_page, graph, Style(THEMES[theme], direction), sizes, depth),
+        panel=panel,
+        page=partial(write_page, graph, looks, sizes, depth),
     )
-    if graph.augment is None:
-        return diagram
-    lines = tuple(examples) or tuple((text, None) for text in graph.augment.text())
-    return replace(diagram, panel=Panel(f"augment {graph.augment.name}", lines, THEMES[theme]))
 
 
-def _network(
-    graph: Graph, depth: int | None, style: str, theme: str, direction: Direction, sizes: Mapping[str, int] | None
-) -> Diagram:
+def _network(graph: Graph, depth: int | None, style: str, looks: Style, sizes: Mapping[str, int] | None) -> Drawing:
     captions = Captions(graph, costs(graph, sizes), sizes)
     structure = Structure(graph)
     folder = Folder(graph, structure)
-    writer = Writer(captions, Style(THEMES[theme], direction))
+    writer = Writer(captions, looks)
     if style == "volumes":
         flat, u = as_volumes(folder, captions.analysis, depth)
-        dot, scene = draw_volumes(flat, u, writer)
-        return Diagram(dot, "fixed", scene)
+        return Drawing(*draw_volumes(flat, u, writer))
     if depth is None:
         u_shaped = encoder_decoder(folder, captions.analysis)
         if u_shaped is not None:
-            flat, u = u_shaped
-            layout = lay_out(u, flat, lambda part: measure(writer, part))
-            return Diagram(write_fixed(flat, layout, writer), "fixed")
+            flat, u, opened = u_shaped
+            writer = Writer(captions, replace(looks, direction="down"))
+            layout = lay_out_u(u, flat, writer.measure, writer.sizes(flat, skips=True))
+            beside = insets(folder, opened, captions)
+            drawn = [Drawn(flat, layout), *_drawn(beside, writer)]
+            return Drawing(write_fixed(compose(drawn, writer), writer))
         opened = overview(folder)
         pictures = [
             ("", whole(folder, gathered(folder, folder.fold(graph.root, opened)))),
@@ -190,7 +211,17 @@ def _network(
     else:
         limit = depth
         pictures = [("", whole(folder, folder.fold(graph.root, lambda scope: level(scope) <= limit)))]
-    return Diagram(write_layered(pictures, writer))
+    return _layered(pictures, writer)
+
+
+def _layered(pictures: Sequence[tuple[str, Picture]], writer: Writer) -> Drawing:
+    """Pictures with their headings, laid out and composed."""
+    return Drawing(write_fixed(compose(_drawn(pictures, writer), writer), writer))
+
+
+def _drawn(pictures: Sequence[tuple[str, Picture]], writer: Writer) -> list[Drawn]:
+    found = lay_out_layered([picture for _, picture in pictures], writer)
+    return [Drawn(picture, layout, heading) for (heading, picture), layout in zip(pictures, found, strict=True)]
 
 
 def draw_changes(
@@ -202,8 +233,12 @@ def draw_changes(
     """
     if theme not in THEMES:
         raise ValueError(f"no theme is called `{theme}`; there are {', '.join(THEMES)}")
-    picture, writer = mark_changes(comparison, Style(THEMES[theme], direction), depth)
-    return Diagram(write_layered([("", picture)], writer), title=writer.captions.summary()[0])
+
+    def drawing() -> Drawing:
+        picture, writer = mark_changes(comparison, Style(THEMES[theme], direction), depth)
+        return _layered([("", picture)], writer)
+
+    return Diagram(drawing, title=f"{comparison.before.name} → {comparison.after.name}")
 
 
 __all__ = ["FORMATS", "Diagram", "DrawingError", "draw", "draw_changes"]

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from archdsl.analysis import Analysis, Cost
-from archdsl.backends.diagram.picture import LIGHT, Edge, Part
+from archdsl.backends.diagram.labels import cut
+from archdsl.backends.diagram.picture import LIGHT, Edge, Part, main_node
 from archdsl.dims import Dim, substitute
 from archdsl.dims import text as dim_text
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import Family
+from archdsl.syntax.tree import Literal
 
 MERGE_SIGNS = {"add": "⊕", "sub": "⊖", "mul": "⊗", "concat": "‖"}
 
 LONGEST_ARGUMENT = 18
 MOST_ARGUMENTS = 3
+LONGEST_NAME = 44
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """The lines of a box: `title` counts the main one of `lines`, `notes` are smaller, `size` is what comes out."""
+    """The lines of a box: `title` counts the main one of `lines`, which `then` goes on, `notes` are smaller, `size` is
+    what comes out, and `share` the box's part of what the network costs."""
 
     lines: tuple[str, ...]
     title: int = 0
+    then: str = ""
     notes: tuple[str, ...] = ()
     size: str = ""
+    share: str = ""
 
 
 class Captions:
@@ -64,20 +69,24 @@ class Captions:
                 title = f"{len(part.nodes)} operations"
                 if part.scope is not None:
                     title = scope_title(part.scope, repeated=part.inner or part.count > 1)
-                notes = tuple(filter(None, [self.facts(part.scope, self._times(part)), self.share(part)]))
-                return Caption((title,), notes=notes, size=self.result(part))
+                notes = tuple(filter(None, [self.facts(part.scope, self._times(part))]))
+                return Caption((title,), notes=notes, size=self.result(part), share=self.share(part))
             case _:
                 return self._layers(part)
 
     def _layers(self, part: Part) -> Caption:
-        lines: list[str] = []
-        title = 0
-        for light, nodes in groupby(part.nodes, key=lambda n: n.operation.family in LIGHT):
-            if not light:
-                title = len(lines)
-            words = [self.operation(n) for n in nodes]
-            lines += [" · ".join(words)] if light else words
-        return Caption(tuple(lines), title)
+        nodes, main = part.nodes, main_node(part.nodes)
+        if main.operation.family in LIGHT:
+            return Caption((self._row(nodes),))
+        at = nodes.index(main)
+        before, after = nodes[:at], nodes[at + 1 :]
+        lines = [*([self._row(before)] if before else []), self.operation(main)]
+        if len(after) == 1 and after[0].operation.family == "activation":
+            return Caption(tuple(lines), len(lines) - 1, then=self.operation(after[0]))
+        return Caption((*lines, *([self._row(after)] if after else [])), len(lines) - 1)
+
+    def _row(self, nodes: Sequence[Node]) -> str:
+        return " · ".join(map(self.operation, nodes))
 
     def _merge(self, part: Part) -> Caption:
         last = part.nodes[-1].operation
@@ -95,7 +104,7 @@ class Captions:
             if part.scope is not None and part.kind == "open"
             else ""
         )
-        return " ".join(filter(None, [heading, times(part)]))
+        return " ".join(filter(None, [cut(heading, LONGEST_NAME), times(part)]))
 
     # ------------------------------------------------------------ pieces
 
@@ -142,11 +151,18 @@ class Captions:
         return self.dim(found[0]) if len(found) == 1 else f"{self.dim(found[0])}…{self.dim(found[-1])}"
 
     def _arguments(self, scope: Scope | None, shown: Sequence[str]) -> list[str]:
-        """The arguments of a block's call that say more than its channels do: `stride 1`."""
-        texts = {name: argument_text(value) for name, value in (scope.arguments if scope else {}).items()}
-        found = [
-            f"{n} {t}" for n, t in texts.items() if t is not None and t not in shown and len(t) <= LONGEST_ARGUMENT
-        ]
+        """The arguments of a block's call that say more than its channels and its defaults do: `stride 1`."""
+        if scope is None or scope.definition is None:
+            return []
+        usual = {p.name.name: p.default for p in scope.definition.syntax.parameters}
+        found = []
+        for name, value in scope.arguments.items():
+            default = usual.get(name)
+            text = argument_text(value)
+            if isinstance(default, Literal) and default.value == value and name != "stride":
+                continue
+            if text is not None and text not in shown and len(text) <= LONGEST_ARGUMENT:
+                found.append(f"{name} {text}")
         return found[:MOST_ARGUMENTS]
 
     def share(self, part: Part) -> str:
@@ -174,9 +190,8 @@ class Captions:
 
 
 def family(part: Part) -> Family | None:
-    """The family that gives a box of layers its colour: that of its first operation with work to do."""
-    families = [n.operation.family for n in part.nodes]
-    return next((f for f in families if f not in LIGHT), families[0] if families else None)
+    """The family that gives a box of layers its colour."""
+    return main_node(part.nodes).operation.family if part.nodes else None
 
 
 def scope_title(scope: Scope, *, repeated: bool = False) -> str:

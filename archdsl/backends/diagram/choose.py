@@ -9,7 +9,7 @@ from typing import TypeVar
 from archdsl.analysis import Analysis
 from archdsl.backends.diagram.captions import Captions
 from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes, picture
-from archdsl.backends.diagram.ushape import U, recognise
+from archdsl.backends.diagram.ushape import U, height, recognise
 from archdsl.graph import Node, Scope, Tensor
 
 T = TypeVar("T")
@@ -18,10 +18,13 @@ BUDGET = 30
 """The most boxes of a diagram that was not told how deep to go."""
 
 LENGTH = 20
-"""The most boxes on a way through such a diagram."""
+"""The most boxes on a way through such a diagram, a frame counted as one."""
 
 U_BUDGET = 36
 """The most boxes of a U, whose two columns share the height."""
+
+U_LENGTH = 21
+"""The most rows to which a U is opened."""
 
 CROWD = 60
 """From how many boxes on a network that has no blocks to fold is gathered by resolution."""
@@ -48,40 +51,61 @@ def overview(folder: Folder) -> Callable[[Scope], bool]:
 
     def fits(parts: list[Part]) -> Picture | None:
         found = whole(folder, parts)
-        return found if len(found.boxes()) <= BUDGET and len(found.trunk()) <= LENGTH else None
+        frames = sum(1 for part in found.parts for p in part.walk() if p.children)
+        return found if len(found.boxes()) <= BUDGET and len(found.trunk()) + frames <= LENGTH else None
 
     opened, _ = open_while(folder, fits)
     return opened
 
 
-def encoder_decoder(folder: Folder, analysis: Analysis) -> tuple[Picture, U] | None:
-    """The picture of a network that goes down in resolution and up again, None for another.
+def encoder_decoder(folder: Folder, analysis: Analysis) -> tuple[Picture, U, Callable[[Scope], bool]] | None:
+    """The picture of a network that goes down in resolution and up again, and what is open in it; None for another.
 
     It is as far open as fits a page.
     """
 
-    def fits(parts: list[Part]) -> tuple[Picture, U | None] | None:
-        if len(boxes(parts)) > U_BUDGET or any(p.count > 1 and p.children for part in parts for p in part.walk()):
-            return None
-        flat = whole(folder, boxes(parts))
-        return flat, recognise(flat, analysis)
+    found_one = False
 
-    _, found = open_while(folder, fits)
-    return (found[0], found[1]) if found is not None and found[1] is not None else None
+    def fits(parts: list[Part]) -> tuple[Picture, U | None] | None:
+        nonlocal found_one
+        row = folder.joined(boxes(parts))
+        if len(row) > U_BUDGET or any(p.count > 1 and p.children for part in parts for p in part.walk()):
+            return None
+        flat = whole(folder, row)
+        u = recognise(flat, analysis)
+        if u is not None and found_one and height(u) > U_LENGTH:
+            return None
+        found_one = found_one or u is not None
+        return flat, u
+
+    opened, found = open_while(folder, fits)
+    return (found[0], found[1], opened) if found is not None and found[1] is not None else None
 
 
 def as_volumes(folder: Folder, analysis: Analysis, depth: int | None) -> tuple[Picture, U | None]:
     """The picture without frames that is drawn as volumes, and its U where it has one."""
     found = encoder_decoder(folder, analysis) if depth is None else None
     if found is not None:
-        return found
+        return found[:2]
 
     def opened(scope: Scope) -> bool:
         return level(scope) <= depth if depth is not None else chosen(scope)
 
     chosen = overview(folder)
-    flat = whole(folder, boxes(gathered(folder, folder.fold(folder.graph.root, opened))))
+    flat = whole(folder, folder.joined(unframed(gathered(folder, folder.fold(folder.graph.root, opened)))))
     return flat, recognise(flat, analysis)
+
+
+def unframed(parts: list[Part]) -> list[Part]:
+    """The boxes of a picture that has no frames: a repeated frame is one box, others show their contents."""
+    found: list[Part] = []
+    for part in parts:
+        if part.children and part.count > 1:
+            scopes = [p.scope for p in part.walk() if p.scope is not None]
+            found.append(Part("block", part.times, scopes[0] if scopes else None))
+        else:
+            found += unframed(part.children) if part.children else [part]
+    return found
 
 
 def whole(folder: Folder, parts: list[Part]) -> Picture:
@@ -134,7 +158,7 @@ def insets(folder: Folder, opened: Callable[[Scope], bool], captions: Captions) 
         if wiring in found or parts is None:
             continue
         room -= len(boxes(parts))
-        heading = "inside " + captions.described(box.scope)
+        heading = captions.described(box.scope)
         found[wiring] = (heading, picture(folder.graph, parts, folder.structure, box.scope))
     return list(found.values())
 

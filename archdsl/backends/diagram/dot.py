@@ -1,17 +1,16 @@
-"""Dot text of pictures: every box, frame and arrow with its looks. Names in dot are ours (`p3`), never a spec's."""
+"""How the parts of a picture look, in Graphviz's attributes, and how large they are."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import graphviz
 
-from archdsl.backends.diagram.captions import Captions, family, times
-from archdsl.backends.diagram.labels import Entry, Line, Words, label, legend_label
-from archdsl.backends.diagram.picture import Edge, Part, Picture
+from archdsl.backends.diagram.captions import LONGEST_NAME, Captions, family, times
+from archdsl.backends.diagram.labels import Entry, Line, Words, cut, extent, label
+from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture
 from archdsl.backends.diagram.theme import FONT, Theme
 from archdsl.diagnostics import visible
 from archdsl.ops.base import Family
@@ -20,8 +19,14 @@ Direction = Literal["down", "right"]
 
 LONGEST_TOOLTIP = 400
 
-TITLE, NOTE = 11, 9
+TITLE, HEADING, NOTE = 11, 10, 9
 """Sizes of text, in points."""
+
+MERGE, POINT = 22.0, 6.0
+"""Widths of the sign of a merge, and of a point of entry, in points."""
+
+OUTLINE = 8.0
+"""What a second outline adds to a box, in points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +47,9 @@ class Writer:
         """A graph with the looks that everything in it shares."""
         theme = self.theme
         dot = graphviz.Digraph(name="network")
-        dot.attr(bgcolor=theme.background, fontname=FONT, fontcolor=theme.text, pad="0.2", tooltip=" ", **attributes)
-        dot.attr(
-            "node",
-            fontname=FONT,
-            fontcolor=theme.text,
-            fontsize=f"{TITLE}",
-            shape="box",
-            style="rounded,filled",
-            margin="0.12,0.05",
-        )
+        dot.attr(bgcolor=theme.background, fontname=FONT, fontcolor=theme.text, pad="0.1", tooltip=" ", **attributes)
+        looks = {"shape": "box", "style": "rounded,filled", "fixedsize": "true", "margin": "0"}
+        dot.attr("node", fontname=FONT, fontcolor=theme.text, fontsize=f"{TITLE}", **looks)
         dot.attr("edge", fontname=FONT, fontcolor=theme.muted, fontsize=f"{NOTE}", color=theme.line, arrowsize="0.6")
         return dot
 
@@ -65,48 +63,63 @@ class Writer:
         caption = self.captions.box(part)
         if part.kind == "merge":
             sign = caption.lines[0]
-            return [[Words(sign, 13 if len(sign) == 1 else NOTE, theme.text)]]
+            return [[Words(sign, 13 if len(sign) == 1 else 7, theme.text)]]
         found: list[Line] = []
         for number, line in enumerate(caption.lines):
             main = number == caption.title
+            line = cut(line, LONGEST_NAME) if main else line
             words = [Words(line, TITLE if main else NOTE, theme.text if main else theme.muted, main)]
+            then = [Words(caption.then, NOTE, theme.muted)] if main and caption.then else []
+            if then and self.style.direction == "down":
+                words += [Words("  ", NOTE, theme.muted), *then]
+                then = []
             if main and part.count > 1:
                 words.append(Words(f"   {times(part)}", TITLE, theme.text, True))
-            found.append(words)
+            found += [words, then] if then else [words]
         found += [[Words(note, NOTE, theme.muted)] for note in caption.notes]
-        if caption.size:
-            found.append([Words(caption.size, NOTE, theme.text)])
-        return found
+        last = [Words(caption.size, NOTE, theme.text)] if caption.size else []
+        if caption.share:
+            last.append(Words(f"   {caption.share}" if last else caption.share, NOTE, theme.muted))
+        return [*found, last] if last else found
+
+    def measure(self, part: Part) -> tuple[float, float]:
+        """Width and height of a box, in points."""
+        if part.kind == "merge":
+            return (MERGE, MERGE)
+        if part.kind in ("entry", "exit"):
+            return (POINT, POINT)
+        width, height = extent(self.lines(part))
+        outline = OUTLINE if part.count > 1 else 0
+        return (max(width + 16, 40) + outline, height + 8 + outline)
 
     def box(self, part: Part) -> dict[str, str]:
         """The attributes of a box."""
         theme = self.theme
-        paths = part.scope.path if part.scope else ", ".join(n.path for n in part.nodes[:8])
-        looks = {"label": label(self.lines(part)), "tooltip": graphviz.escape(visible(paths[:LONGEST_TOOLTIP]) or " ")}
+        width, height = self.measure(part)
+        if part.count > 1:
+            width, height = width - OUTLINE, height - OUTLINE  # Graphviz puts the outline around
+        looks = {"width": f"{width / 72:.4g}", "height": f"{height / 72:.4g}"}
         if part.kind in ("entry", "exit"):
-            return {
-                "label": "",
-                "shape": "point",
-                "width": "0.08",
-                "color": theme.line,
-                "fillcolor": theme.line,
-                "tooltip": " ",
-            }
+            dot = {"label": "", "shape": "circle", "style": "filled", "color": theme.line, "fillcolor": theme.line}
+            return looks | dot | {"tooltip": " "}
+        paths = part.scope.path if part.scope else ", ".join(n.path for n in part.nodes[:8])
         fill, border = self.colours(part)
-        looks |= {"fillcolor": fill, "color": border}
+        looks |= {"label": label(self.lines(part)), "fillcolor": fill, "color": border}
+        looks["tooltip"] = graphviz.escape(visible(paths[:LONGEST_TOOLTIP]) or " ")
         if part.kind == "merge":
-            caption = self.captions.box(part)
-            width = "0.3" if len(caption.lines[0]) == 1 else "0.6"
-            notes = label([[Words(note, 8, theme.muted)] for note in caption.notes])
-            shape = {"shape": "circle", "fixedsize": "true", "width": width, "margin": "0", "style": "filled"}
-            return looks | shape | ({"xlabel": notes} if notes else {})
+            looks |= {"shape": "circle", "style": "filled"}
         if part.kind in ("input", "output"):
-            looks |= {"style": "filled", "margin": "0.2,0.05"}
+            looks |= {"style": "filled"}
         if part.kind == "block":
             looks |= {"penwidth": "1.6"}
         if part.count > 1:
             looks |= {"peripheries": "2"}
         return looks
+
+    def notes(self, part: Part) -> list[Line]:
+        """What stands beside the sign of a merge."""
+        notes = self.captions.box(part).notes if part.kind == "merge" else ()
+        return [[Words(note, 8, self.theme.muted)] for note in notes]
 
     def colours(self, part: Part) -> tuple[str, str]:
         """Fill and border."""
@@ -118,34 +131,31 @@ class Writer:
         found = family(part) if part.kind == "layers" else None
         return theme.families.get(found, theme.block) if found else theme.block
 
-    def frame(
-        self, heading: str, level: int, *, dashed: bool = False, bold: bool = False, crossed: bool = True
-    ) -> dict[str, str]:
-        """The attributes of a frame; `crossed` says that an arrow comes in from above."""
+    def frame(self, level: int, *, dashed: bool = False, bold: bool = False) -> dict[str, str]:
+        """The attributes of a frame, but for its heading."""
         theme = self.theme
-        words = [Words(heading, 10, theme.muted, bold)]
         return {
-            # The arrow comes in through the middle of the upper side: the heading keeps to the left of it.
-            "label": label([words], spacer=words[0].width * 1.2 if crossed else 0, padding=1) if heading else "",
-            "labeljust": "l",
-            "labelloc": "t",
             "style": "rounded,filled,dashed" if dashed else "rounded,filled",
             "fillcolor": theme.frames[level % 2],
             "color": theme.text if bold else theme.frame_border,
             "penwidth": "1",
-            "margin": "8",
             "tooltip": " ",
         }
+
+    def title(self, heading: str, *, bold: bool = False) -> Words:
+        """The heading of a frame."""
+        return Words(heading, HEADING, self.theme.muted, bold)
 
     # ------------------------------------------------------------ arrows
 
     def arrow(self, edge: Edge) -> dict[str, str]:
         """The attributes of an arrow, but for its label."""
         theme = self.theme
-        looks = {
-            "flow": {"weight": "10"},
-            "identity": {"style": "dashed", "color": theme.skip, "weight": "0", "penwidth": "1.2"},
-            "projection": {"color": theme.projection, "weight": "1", "penwidth": "1.2"},
+        looks: dict[str, str] = {
+            "flow": {},
+            "identity": {"style": "dashed", "color": theme.skip, "penwidth": "1.2"},
+            "dense": {"style": "dotted", "color": theme.dense, "penwidth": "1.6"},
+            "projection": {"color": theme.projection, "penwidth": "1.2"},
         }[edge.kind]
         return looks | ({"arrowhead": "none"} if edge.head.kind == "entry" else {})
 
@@ -153,13 +163,13 @@ class Writer:
         """The labels of the arrows that carry one: where the size is another than what flowed into the tail, once a
         tail.
 
-        With `skips`, every identity skip carries one, too.
+        With `skips`, every skip carries one, too.
         """
         found: dict[Edge, list[Line]] = {}
         labelled: set[Part] = set()
         for edge in picture.edges:
             flows = edge.kind == "flow" and edge.tail not in labelled and self._changes(edge)
-            if flows or (skips and edge.kind == "identity"):
+            if flows or (skips and edge.kind in ("identity", "dense")):
                 if flows:
                     labelled.add(edge.tail)
                 text = self.captions.edge(edge)
@@ -192,13 +202,15 @@ class Writer:
             named.append(("block", theme.block))
         entries = [Entry(Words(name, NOTE, theme.muted), *colours) for name, colours in named]
         kinds = {edge.kind for picture in shown for edge in picture.edges}
-        strokes = (
+        strokes: tuple[tuple[EdgeKind, str, str, str], ...] = (
             ("identity", "identity skip", "╌╌", theme.skip),
+            ("dense", "dense connection", "····", theme.dense),
             ("projection", "projection skip", "──", theme.projection),
         )
         for kind, name, sign, color in strokes:
             if kind in kinds:
-                entries.append(Entry(Words(name, NOTE, theme.muted), sign=Words(sign, NOTE, color, True)))
+                stroke = Words(sign, NOTE, color, True)
+                entries.append(Entry(Words(name, NOTE, theme.muted), sign=stroke, kind=kind))
         return entries
 
 
@@ -213,97 +225,3 @@ FAMILY_ORDER: tuple[Family, ...] = (
     "channels",
     "shape",
 )
-
-
-# ---------------------------------------------------------------- layered layout
-
-
-def write_layered(pictures: Sequence[tuple[str, Picture]], writer: Writer) -> str:
-    """The pictures side by side, for Graphviz's `dot` to lay out: the network, then insets in frames with headings."""
-    dot = writer.new(
-        rankdir="TB" if writer.style.direction == "down" else "LR",
-        nodesep="0.3",
-        ranksep="0.2",
-        label=legend_label(writer.heading(), writer.legend(p for _, p in pictures)),
-        labelloc="b",
-        labeljust="c",
-    )
-    for number, (heading, picture) in enumerate(pictures):
-        layered = Layered(picture, writer, f"i{number}_" if number else "")
-        if number:
-            with dot.subgraph(name=f"cluster_i{number}") as inset:
-                inset.attr(**writer.frame(heading, 0, dashed=True, crossed=False))
-                layered.write(inset, picture.parts, None, 1)
-        else:
-            layered.write(dot, picture.parts, None, 0)
-    return str(dot.source)
-
-
-class Layered:
-    """Writes one picture. Each arrow stands in the innermost frame around both its ends, so that it stays inside."""
-
-    def __init__(self, picture: Picture, writer: Writer, prefix: str) -> None:
-        self.writer = writer
-        self.prefix = prefix
-        self.labels = writer.sizes(picture)
-        trunk = picture.trunk()
-        self.trunk = set(trunk)
-        around: dict[Part, tuple[Part, ...]] = {}
-        stack: list[tuple[Part, tuple[Part, ...]]] = [(part, ()) for part in picture.parts]
-        while stack:
-            part, frames = stack.pop()
-            around[part] = frames
-            stack += [(child, (*frames, part)) for child in part.children]
-        self.home = {part: frames[-1] if frames else None for part, frames in around.items()}
-        self.arrivals = Counter(edge.head for edge in picture.edges)
-        self.edges: dict[Part | None, list[Edge]] = {}
-        self.sized = {edge.tail: edge.tensors[0] for edge in self.labels}
-        for edge in picture.edges:
-            common = [a for a, b in zip(around[edge.tail], around[edge.head], strict=False) if a is b]
-            self.edges.setdefault(common[-1] if common else None, []).append(edge)
-
-    def write(self, dot: graphviz.Digraph, parts: Iterable[Part], frame: Part | None, level: int) -> None:
-        writer = self.writer
-        for part in parts:
-            if part.children:
-                with dot.subgraph(name=f"cluster_{self.prefix}{part.id}") as inner:
-                    heading = writer.captions.frame(part)
-                    looks = writer.frame(heading, level, dashed=part.kind == "repeat", bold=part.count > 1)
-                    if any(edge.kind == "identity" for edge in self.edges.get(part, ())):
-                        looks["margin"] = "24"  # dot lets an arrow bulge out of a narrower frame
-                    inner.attr(**looks)
-                    self.write(inner, part.children, part, level + 1)
-            else:
-                group = {"group": f"{self.prefix}trunk"} if part in self.trunk else {}
-                dot.node(self.prefix + part.id, **writer.box(part), **group)
-        for edge in self.edges.get(frame, ()):
-            self._edge(dot, edge)
-        for heads in self._branches(frame):
-            with dot.subgraph() as row:
-                row.attr(rank="same")
-                for head in heads:
-                    row.node(self.prefix + head.id)
-
-    def _branches(self, frame: Part | None) -> list[list[Part]]:
-        """The boxes with which branches begin that fork in one place: they stand side by side."""
-        forks: dict[Part, list[Part]] = {}
-        for edge in self.edges.get(frame, ()):
-            if (
-                self.arrivals[edge.head] == 1
-                and edge.head.kind in ("layers", "block")
-                and self.home[edge.head] is frame
-            ):
-                forks.setdefault(edge.tail, []).append(edge.head)
-        return [heads for heads in forks.values() if len(heads) > 1]
-
-    def _edge(self, dot: graphviz.Digraph, edge: Edge) -> None:
-        """An arrow; its size stands on it, as a node of its own, since dot would bend the arrow around a label."""
-        tail, looks = self.prefix + edge.tail.id, self.writer.arrow(edge)
-        middle = f"{tail}_size"
-        if edge in self.labels:
-            group = {"group": f"{self.prefix}trunk"} if edge.tail in self.trunk else {}
-            dot.node(middle, label=label(self.labels[edge], padding=1), shape="plain", style="", tooltip=" ", **group)
-            dot.edge(tail, middle, **looks | {"arrowhead": "none"})
-        # All arrows of the trunk that carry this size come from where it stands.
-        carries = edge.kind == "flow" and self.sized.get(edge.tail) == edge.tensors[0]
-        dot.edge(middle if carries else tail, self.prefix + edge.head.id, **looks)

@@ -1,83 +1,169 @@
-"""Dot text of a picture whose layout is our own: Graphviz only draws it (`neato -n2`)."""
+"""Dot text of pictures whose layout is known: Graphviz only draws it (`neato -n2`). Names in dot are ours (`p3`), never
+a spec's."""
 
 from __future__ import annotations
 
-from itertools import pairwise
-from math import hypot
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from archdsl.backends.diagram.dot import Writer
-from archdsl.backends.diagram.labels import Words, extent, label, legend_extent, legend_label
+import graphviz
+
+from archdsl.backends.diagram.dot import HEADING, Writer
+from archdsl.backends.diagram.labels import LINE_HEIGHT, Legend, extent, label
+from archdsl.backends.diagram.layout import Box, Layout, Point, around, meet, samples, union
 from archdsl.backends.diagram.picture import Part, Picture
-from archdsl.backends.diagram.ushape import Layout, Point, Size
 
-ARROW = 6.0
-"""Length of an arrow's head, in points."""
+GAP, LEGEND_GAP = 22.0, 12.0
+"""Points between pictures beside each other, and to the legend."""
 
-OUTLINE = 8.0
-"""What a second outline adds to a box, in points."""
+MARGIN = 10.0
+"""Points between the frame of an inset and its picture."""
 
-
-def measure(writer: Writer, part: Part) -> Size:
-    """Width and height of a box, in points, with room to spare."""
-    if part.kind == "merge":
-        return (22.0, 22.0)
-    width, height = extent(writer.lines(part))
-    outline = OUTLINE if part.count > 1 else 0
-    return (max(width + 20, 40) + outline, height + 12 + outline)
+INDENT = 8.0
+"""Points from the corner of a frame to its heading."""
 
 
-def write_fixed(picture: Picture, layout: Layout, writer: Writer) -> str:
-    """The picture with its boxes and arrows where the layout has them, and the legend under it."""
-    heading, entries = writer.heading(), writer.legend([picture])
-    left, bottom, right, top = layout.bounds()
-    width, height = legend_extent(heading, entries)
-    middle, floor = (left + right) / 2, bottom - 24 - height
-    dot = writer.new(
-        bb=f"{min(left, middle - width / 2):g},{floor:g},{max(right, middle + width / 2):g},{top:g}", splines="true"
-    )
-    for part in picture.boxes():
-        looks = writer.box(part)
-        notes = looks.pop("xlabel", "")
-        w, h = layout.sizes[part]
-        if part.count > 1:
-            w, h = w - OUTLINE, h - OUTLINE
-        size = {"width": f"{w / 72:.4g}", "height": f"{h / 72:.4g}", "fixedsize": "true"}
-        x, y = layout.places[part]
-        dot.node(part.id, **looks | size, pos=place((x, y)))
-        if notes:
-            lines = [[Words(note, 8, writer.theme.muted)] for note in writer.captions.box(part).notes]
-            note_width, note_height = extent(lines)
-            at = (x - w / 2 - note_width / 2 - 8, y - note_height / 2 - 3)
-            dot.node(f"{part.id}_note", label=notes, shape="plain", style="", pos=place(at), tooltip=" ")
-    sized = writer.sizes(picture, skips=True)
-    for edge in picture.edges:
-        dot.edge(edge.tail.id, edge.head.id, pos=spline(layout.routes[edge]), **writer.arrow(edge))
-    for edge, words in sized.items():
-        # A patch of the page's colour under the text, so that the arrow stops at it.
-        text = label(words, padding=2, background=writer.theme.background)
-        name = f"{edge.tail.id}_{edge.head.id}_size"
-        dot.node(name, label=text, shape="plain", style="", pos=place(layout.labels[edge]), tooltip=" ")
-    dot.node(
-        "legend",
-        label=legend_label(heading, entries),
-        shape="plain",
-        style="",
-        pos=place((middle, floor + height / 2)),
-        tooltip=" ",
-    )
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A picture with its layout; an inset has a heading, and a frame around it."""
+
+    picture: Picture
+    layout: Layout
+    heading: str = ""
+    width: float = 0.0
+    """The least width of its frame, in points."""
+
+    def moved(self, dx: float, dy: float) -> Drawn:
+        return replace(self, layout=self.layout.moved(dx, dy))
+
+    def box(self, writer: Writer) -> Box:
+        """The room of all of it."""
+        left, bottom, right, top = self.layout.bounds()
+        if not self.heading:
+            return left, bottom, right, top
+        width = max(max(right - left, writer.title(self.heading).width) + 2 * MARGIN, self.width)
+        x = (left + right - width) / 2
+        return x, bottom - MARGIN, x + width, top + MARGIN + LINE_HEIGHT * HEADING
+
+
+def compose(drawn: Sequence[Drawn], writer: Writer) -> list[Drawn]:
+    """The first one with the others beside it: in columns as high as it is, or in rows as wide."""
+    down = writer.style.direction == "down"
+    first = drawn[0].box(writer)
+    extents = [(right - left, top - bottom) for left, bottom, right, top in (one.box(writer) for one in drawn)]
+    along, across = (1, 0) if down else (0, 1)
+    most = max(extent[along] for extent in extents)
+    lines: list[list[int]] = []
+    for i in range(1, len(drawn)):
+        if not lines or sum(extents[j][along] + GAP for j in lines[-1]) + extents[i][along] > most:
+            lines.append([])
+        lines[-1].append(i)
+    found, offset = [drawn[0]], extents[0][across] + GAP
+    for line in lines:
+        used, thickest = 0.0, max(extents[i][across] for i in line)
+        for i in line:
+            one = replace(drawn[i], width=thickest) if down else drawn[i]
+            left, _, _, top = one.box(writer)
+            x, y = (offset, used) if down else (used, offset)
+            found.append(one.moved(first[0] + x - left, first[3] - y - top))
+            used += extents[i][along] + GAP
+        offset += thickest + GAP
+    return found
+
+
+def write_fixed(drawn: Sequence[Drawn], writer: Writer) -> str:
+    """The pictures where they stand, and the legend under them."""
+    left, bottom, right, top = union(one.box(writer) for one in drawn)
+    legend = Legend.within(right - left, writer.heading(), writer.legend([one.picture for one in drawn]))
+    width, height = legend.size
+    middle, floor = (left + right) / 2, bottom - LEGEND_GAP - height
+    left, right = min(left, middle - width / 2), max(right, middle + width / 2)
+    place_of_legend = place((middle, floor + height / 2))
+    dot = writer.new(bb=bounds((left, floor, right, top)), splines="true", label=legend.label, lp=place_of_legend)
+    for number, one in enumerate(drawn):
+        _Page(one, writer, f"i{number}_" if number else "").write(dot)
     return str(dot.source)
+
+
+class _Page:
+    """Writes one picture."""
+
+    def __init__(self, drawn: Drawn, writer: Writer, prefix: str) -> None:
+        self.drawn = drawn
+        self.layout = drawn.layout
+        self.writer = writer
+        self.prefix = prefix
+        self.ways = [samples(way, 24) for way in self.layout.routes.values()]
+
+    def write(self, dot: graphviz.Digraph) -> None:
+        parts = self.drawn.picture.parts
+        if self.drawn.heading:
+            box = self.drawn.box(self.writer)
+            with dot.subgraph(name=f"cluster_{self.prefix}inset") as frame:
+                frame.attr(**self.writer.frame(0, dashed=True), **self._heading(self.drawn.heading, box, bold=False))
+                self._parts(frame, parts, 1)
+        else:
+            self._parts(dot, parts, 0)
+        for edge in self.drawn.picture.edges:
+            looks, way = self.writer.arrow(edge), self.layout.routes[edge]
+            if edge in self.layout.labels:
+                text = self.layout.labels[edge]
+                # On its arrow a text has a patch of the page's colour under it.
+                inner = around(text.at, (text.size[0] - 2, text.size[1] - 4))
+                on_it = any(meet((x, y, x, y), inner) for x, y in samples(way, 24))
+                ground = self.writer.theme.background if on_it else ""
+                looks |= {"label": label(text.lines, background=ground), "lp": place(text.at)}
+            ends = (self.prefix + edge.tail.id, self.prefix + edge.head.id)
+            dot.edge(*ends, pos=spline(way), **looks)
+
+    def _parts(self, dot: graphviz.Digraph, parts: Iterable[Part], level: int) -> None:
+        writer = self.writer
+        for part in parts:
+            if part.children:
+                with dot.subgraph(name=f"cluster_{self.prefix}{part.id}") as frame:
+                    bold = part.count > 1
+                    frame.attr(**writer.frame(level, dashed=part.kind == "repeat", bold=bold))
+                    frame.attr(**self._heading(writer.captions.frame(part), self.layout.frames[part], bold=bold))
+                    self._parts(frame, part.children, level + 1)
+                continue
+            dot.node(self.prefix + part.id, pos=place(self.layout.places[part]), **writer.box(part))
+            if notes := writer.notes(part):
+                x, y, *_ = around(self.layout.places[part], self.layout.sizes[part])
+                width, height = extent(notes)
+                at = place((x - width / 2 - 4, y - height / 2 + 2))
+                dot.node(
+                    f"{self.prefix}{part.id}_note", label=label(notes), shape="plain", style="", pos=at, tooltip=" "
+                )
+
+    def _heading(self, text: str, box: Box, *, bold: bool) -> dict[str, str]:
+        """The attributes that place a frame and its heading, which stands where no arrow runs through it."""
+        looks = {"bb": bounds(box)}
+        if not text:
+            return looks | {"label": ""}
+        words = self.writer.title(text, bold=bold)
+        height = LINE_HEIGHT * HEADING
+        left, _, right, top = box
+        first, last = left + INDENT + words.width / 2, right - INDENT - words.width / 2
+        steps = max(int((last - first) / INDENT), 0)
+        middles = [first, last, *(first + INDENT * step for step in range(1, steps))]
+        places = [(x, top - 3 - height / 2) for x in middles]
+        free = (at for at in places if not any(self._through(at, (words.width + 4, height))))
+        return looks | {"label": label([[words]]), "lp": place(next(free, places[0]))}
+
+    def _through(self, at: Point, size: tuple[float, float]) -> Iterator[bool]:
+        room = around(at, size)
+        return (meet((x, y, x, y), room) for way in self.ways for x, y in way)
+
+
+def bounds(box: Box) -> str:
+    return ",".join(f"{value:.2f}" for value in box)
 
 
 def place(point: Point) -> str:
     return f"{point[0]:.2f},{point[1]:.2f}"
 
 
-def spline(corners: list[Point]) -> str:
-    """A way along corners as Graphviz's spline, its arrowhead at the end."""
-    (x1, y1), (x2, y2) = corners[-2:]
-    length = max(hypot(x2 - x1, y2 - y1), 1e-6)
-    base = (x2 - ARROW * (x2 - x1) / length, y2 - ARROW * (y2 - y1) / length)
-    points = [corners[0]]
-    for (ax, ay), (bx, by) in pairwise([*corners[:-1], base]):
-        points += [(ax + (bx - ax) / 3, ay + (by - ay) / 3), (ax + 2 * (bx - ax) / 3, ay + 2 * (by - ay) / 3), (bx, by)]
-    return " ".join([f"e,{place(corners[-1])}", *map(place, points)])
+def spline(way: Sequence[Point]) -> str:
+    """A way as Graphviz's spline."""
+    head = [f"e,{place(way[-1])}"] if len(way) % 3 == 2 else []
+    return " ".join([*head, *map(place, way[: len(way) - len(head)])])

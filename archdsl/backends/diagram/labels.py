@@ -7,6 +7,8 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from archdsl.backends.diagram.metrics import text_width
+from archdsl.backends.diagram.picture import EdgeKind
 from archdsl.diagnostics import visible
 
 LONGEST_LINE = 90
@@ -29,25 +31,32 @@ class Words:
     @property
     def width(self) -> float:
         """Points, rather too many than too few: the font that a reader has is not known."""
-        return min(len(visible(self.text)), LONGEST_LINE) * self.size * (0.68 if self.bold else 0.62)
+        return text_width(cut(self.text), self.size, bold=self.bold)
 
 
 Line = Sequence[Words]
 
+LINE_HEIGHT = 1.2
+"""Of a line's largest text."""
+
+
+def cut(text: str, longest: int = LONGEST_LINE) -> str:
+    """Text that prints, of bounded length."""
+    text = visible(text)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
 
 def escaped(text: str) -> str:
     """Text for an HTML-like label: printable, of bounded length, and without a meaning to Graphviz."""
-    text = visible(text)
-    text = text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 1] + "…"
     # Graphviz puts names for `\N`, `\G`, … even within markup.
-    return html.escape(text).replace("\\", "\\\\")
+    return html.escape(cut(text)).replace("\\", "\\\\")
 
 
-def label(lines: Iterable[Line], *, padding: int = 0, spacer: float = 0, background: str = "") -> str:
-    """Lines under each other; `spacer` is empty room to their right, in points, `background` a colour under them."""
-    room = f'<TD WIDTH="{spacer:.0f}"></TD>' if spacer else ""
-    rows = "".join(f"<TR><TD>{''.join(w.markup for w in line)}</TD>{room}</TR>" for line in lines)
+def label(lines: Iterable[Line], *, background: str = "") -> str:
+    """Lines under each other; `background` is a colour under and around them."""
+    rows = "".join(f"<TR><TD>{''.join(w.markup for w in line)}</TD></TR>" for line in lines)
     under = f' BGCOLOR="{background}"' if background else ""
+    padding = 3 if background else 0
     table = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="{padding}"{under}>{rows}</TABLE>'
     return f"<{table}>" if rows else ""
 
@@ -57,7 +66,7 @@ def extent(lines: Iterable[Line]) -> tuple[float, float]:
     found = list(lines)
     return (
         max((sum(w.width for w in line) for line in found), default=0),
-        sum(1.3 * max(w.size for w in line) for line in found),
+        sum(LINE_HEIGHT * max(w.size for w in line) for line in found),
     )
 
 
@@ -72,40 +81,61 @@ class Entry:
     fill: str = ""
     border: str = ""
     sign: Words | None = None
+    kind: EdgeKind = "flow"
+    """The kind of arrow that the stroke stands for."""
+
+    @property
+    def width(self) -> float:
+        return self.name.width + 14 + 4 + ENTRY_GAP
 
     @property
     def cells(self) -> str:
         if self.sign is not None:
-            patch = f"<TD>{self.sign.markup}</TD>"
+            patch = f'<TD WIDTH="14">{self.sign.markup}</TD>'
         else:
             colours = f'BGCOLOR="{self.fill}" COLOR="{self.border}"'
             patch = f'<TD {colours} BORDER="1" WIDTH="14" HEIGHT="10" FIXEDSIZE="TRUE"></TD>'
-        return f'{patch}<TD ALIGN="LEFT">{self.name.markup}</TD>'
+        gap = f'<TD WIDTH="{ENTRY_GAP}"></TD>'
+        return f'{patch}<TD WIDTH="4"></TD><TD ALIGN="LEFT">{self.name.markup}</TD>{gap}'
 
 
-ENTRIES_PER_ROW = 4
-ROW_HEIGHT = 18
+ENTRY_GAP = 12
+ROW_HEIGHT = 15.0
 
 
-def legend_label(heading: Iterable[Line], entries: Sequence[Entry]) -> str:
-    """The heading, and the entries in a grid under it."""
-    rows = [entries[i : i + ENTRIES_PER_ROW] for i in range(0, len(entries), ENTRIES_PER_ROW)]
-    lines = "".join(f"<TR><TD>{''.join(w.markup for w in line)}</TD></TR>" for line in heading)
-    grid = "".join(f"<TR>{''.join(e.cells for e in row)}</TR>" for row in rows)
-    width, height = legend_extent((), entries)
-    table = (
-        f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="3" CELLPADDING="1" FIXEDSIZE="TRUE" WIDTH="{width:.0f}" '
-        f'HEIGHT="{height:.0f}" ALIGN="CENTER">{grid}</TABLE>'
-    )
-    body = f"<TR><TD>{table}</TD></TR>" if rows else ""
-    return f'<<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="2">{lines}{body}</TABLE>>'
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """What stands under a picture: lines of words, and rows of entries."""
 
+    heading: Sequence[Line]
+    rows: Sequence[Sequence[Entry]]
 
-def legend_extent(heading: Iterable[Line], entries: Sequence[Entry]) -> tuple[float, float]:
-    """Width and height of a legend, in points."""
-    rows = [entries[i : i + ENTRIES_PER_ROW] for i in range(0, len(entries), ENTRIES_PER_ROW)]
-    columns = [
-        max(e.name.width + 30 for e in entries[i::ENTRIES_PER_ROW]) for i in range(min(ENTRIES_PER_ROW, len(entries)))
-    ]
-    width, height = extent(heading)
-    return max(width, sum(columns)), height + len(rows) * ROW_HEIGHT
+    @classmethod
+    def within(cls, width: float, heading: Sequence[Line], entries: Sequence[Entry]) -> Legend:
+        """The entries in rows that are not wider than a picture or than the heading."""
+        room = max(width, extent(heading)[0])
+        rows: list[list[Entry]] = []
+        for entry in entries:
+            if not rows or sum(e.width for e in rows[-1]) + entry.width - ENTRY_GAP > room:
+                rows.append([])
+            rows[-1].append(entry)
+        return cls(heading, rows)
+
+    @property
+    def label(self) -> str:
+        lines = [f"<TR><TD>{''.join(w.markup for w in line)}</TD></TR>" for line in self.heading]
+        lines += [f"<TR><TD>{self._row(row)}</TD></TR>" for row in self.rows]
+        return f'<<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="1">{"".join(lines)}</TABLE>>'
+
+    @staticmethod
+    def _row(row: Sequence[Entry]) -> str:
+        cells = "".join(entry.cells for entry in row)
+        size = f'FIXEDSIZE="TRUE" WIDTH="{sum(e.width for e in row):.0f}" HEIGHT="{ROW_HEIGHT - 1:.0f}"'
+        return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" {size}><TR>{cells}</TR></TABLE>'
+
+    @property
+    def size(self) -> tuple[float, float]:
+        """Width and height, in points."""
+        width, height = extent(self.heading)
+        widths = [sum(e.width for e in row) - ENTRY_GAP for row in self.rows]
+        return max([width, *widths]), height + 5 * len(self.heading) + ROW_HEIGHT * len(self.rows)

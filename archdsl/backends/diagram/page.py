@@ -19,15 +19,15 @@ from typing import Any, TypeAlias
 
 from archdsl.backends.diagram.captions import Captions, family
 from archdsl.backends.diagram.choose import BUDGET, CROWD, encoder_decoder, everything, gathered, level, overview, whole
-from archdsl.backends.diagram.dot import Layered, Style, Writer
-from archdsl.backends.diagram.fixed import measure, spline
-from archdsl.backends.diagram.labels import LONGEST_LINE, Line
-from archdsl.backends.diagram.picture import LIGHT, Edge, Folder, Part, Picture, boxes, picture
-from archdsl.backends.diagram.render import layouts
+from archdsl.backends.diagram.dot import Style, Writer
+from archdsl.backends.diagram.labels import Line, cut
+from archdsl.backends.diagram.layered import lay_out as lay_out_layered
+from archdsl.backends.diagram.layout import Box, Layout, Point, around, meet
+from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes, main_node, picture
 from archdsl.backends.diagram.rows import Rows
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import Theme
-from archdsl.backends.diagram.ushape import lay_out
+from archdsl.backends.diagram.ushape import lay_out as lay_out_u
 from archdsl.diagnostics import visible
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.layers import Layers, Options
@@ -36,8 +36,8 @@ Data: TypeAlias = dict[str, Any]
 
 STATIC = Path(__file__).with_name("static")
 
-ROOM = 0.7
-"""Inches around a point of entry, so that arrows to several stay apart."""
+BORDER = 4.0
+"""Points around a view, in which arrows at its side keep their width."""
 
 
 @dataclass(slots=True, eq=False)
@@ -61,7 +61,7 @@ def write_page(graph: Graph, style: Style, sizes: Mapping[str, int] | None = Non
     """The page's text. `depth` is how many levels are open at first. Raises DrawingError."""
     layers = Layers(graph, Options({**graph.examples, **(sizes or {})}, wide=True))
     captions = Captions(graph, layers.costs, sizes)
-    writer = _Blank(captions, style)
+    writer = Writer(captions, style)
     book = _Book(graph, writer)
     rows = Rows(graph, layers)
     name, facts = captions.summary()
@@ -81,21 +81,6 @@ def write_page(graph: Graph, style: Style, sizes: Mapping[str, int] | None = Non
 # ---------------------------------------------------------------- pictures and what is inside
 
 
-class _Blank(Writer):
-    """Boxes without words, whose room is reckoned: the browser writes, in a font that Graphviz does not know."""
-
-    def box(self, part: Part) -> dict[str, str]:
-        if part.kind in ("entry", "exit"):
-            return {"label": "", "shape": "point", "width": "0.08"}
-        width, height = measure(self, part)
-        looks = {"label": "", "shape": "box", "fixedsize": "true", "width": inches(width), "height": inches(height)}
-        return looks | ({"shape": "circle"} if part.kind == "merge" else {})
-
-
-def inches(points: float) -> str:
-    return f"{points / 72:.4f}"
-
-
 class _Book:
     """All views of a network, each reached from the one before by opening a box."""
 
@@ -105,7 +90,8 @@ class _Book:
         self.folder = Folder(graph, Structure(graph))
         self.pages: list[View] = []
         self._folds: dict[Scope, list[Part]] = {}
-        self.u = encoder_decoder(self.folder, writer.captions.analysis)
+        found = encoder_decoder(self.folder, writer.captions.analysis)
+        self.u = found[:2] if found is not None else None
         all_nodes = [list(graph.nodes())]
         if self.u is not None:
             self._add(View(self.u[0], all_nodes, 0))
@@ -199,11 +185,13 @@ class _Book:
     # ------------------------------------------------------------ as data
 
     def views(self, rows: Rows) -> list[Data]:
-        layered = [v for v in self.pages if self.u is None or v is not self.pages[0]]
-        found = layouts([self._dot(v.picture) for v in layered])
-        data = [_layered(v, layout, self.writer, rows) for v, layout in zip(layered, found, strict=True)]
+        found = lay_out_layered(
+            [v.picture for v in self.pages if self.u is None or v.picture is not self.u[0]], self.writer
+        )
         if self.u is not None:
-            data.insert(0, self._u_shaped(rows))
+            flat, u = self.u
+            found.insert(0, lay_out_u(u, flat, self.writer.measure, self.writer.sizes(flat, skips=True)))
+        data = [_view(v, layout, self.writer, rows) for v, layout in zip(self.pages, found, strict=True)]
         for view, entry in zip(self.pages, data, strict=True):
             entry["depth"] = view.depth
             entry["heading"] = self._heading(view)
@@ -215,135 +203,55 @@ class _Book:
         if view.scope is None:
             return f"{len(view.times[0])} operations"
         part = Part("open", [()] * view.count, view.scope, inner=len(view.times) > 1)
-        return visible(self.writer.captions.frame(part))[:LONGEST_LINE]
-
-    def _dot(self, shown: Picture) -> str:
-        down = self.writer.style.direction == "down"
-        dot = self.writer.new(rankdir="TB" if down else "LR", nodesep="0.3", ranksep="0.2")
-        Layered(shown, self.writer, "").write(dot, shown.parts, None, 0)
-        return str(dot.source)
-
-    def _u_shaped(self, rows: Rows) -> Data:
-        assert self.u is not None
-        flat, u = self.u
-        layout = lay_out(u, flat, lambda part: measure(self.writer, part))
-        left, bottom, right, top = layout.bounds()
-        sized = self.writer.sizes(flat, skips=True)
-        flip = Flip(left - 10, top + 10)
-        view = self.pages[0]
-        found = []
-        for part in flat.boxes():
-            width, height = layout.sizes[part]
-            x, y = flip(*layout.places[part])
-            found.append(_box(view, part, (x - width / 2, y - height / 2, width, height), self.writer, rows))
-        names = {part: i for i, part in enumerate(flat.boxes())}
-        edges = [
-            {
-                "from": names[e.tail],
-                "to": names[e.head],
-                "kind": e.kind,
-                "head": True,
-                "way": flip.all(spline(layout.routes[e])),
-                "tensors": _tensors(e),
-            }
-            for e in flat.edges
-        ]
-        for edge, lines in sized.items():
-            x, y = flip(*layout.labels[edge])
-            found.append(_size(lines, (x, y, sum(w.width for w in lines[0]), 12.0)))
-        return {"w": right - left + 20, "h": top - bottom + 20, "boxes": found, "frames": [], "edges": edges}
+        return cut(self.writer.captions.frame(part))
 
 
 # ---------------------------------------------------------------- views as data
 
 
-@dataclass(frozen=True, slots=True)
-class Flip:
-    """From Graphviz's coordinates, y upwards, to the browser's."""
+def _view(view: View, layout: Layout, writer: Writer, rows: Rows) -> Data:
+    """A view where its layout has put everything; y grows downwards."""
+    left, bottom, right, top = layout.bounds()
+    left, bottom, right, top = left - BORDER, bottom - BORDER, right + BORDER, top + BORDER
 
-    left: float
-    top: float
+    def rect(box: Box) -> Data:
+        x1, y1, x2, y2 = box
+        return {"x": round(x1 - left, 1), "y": round(top - y2, 1), "w": round(x2 - x1, 1), "h": round(y2 - y1, 1)}
 
-    def __call__(self, x: float, y: float) -> tuple[float, float]:
-        return x - self.left, self.top - y
+    def way(points: Sequence[Point]) -> list[float]:
+        return [round(v, 1) for x, y in points for v in (x - left, top - y)]
 
-    def all(self, spline: str) -> list[float]:
-        """The Bézier points of a Graphviz's spline, its head as the last; one number after the other."""
-        tip: list[float] = []
-        points: list[float] = []
-        for piece in spline.split():
-            *mark, x, y = piece.split(",")
-            at = [round(v, 1) for v in self(float(x), float(y))]
-            if mark == ["e"]:
-                tip = at
-            elif not mark:
-                points += at
-        return points + tip
-
-
-def _layered(view: View, layout: Data, writer: Writer, rows: Rows) -> Data:
-    """A view where Graphviz has put everything."""
-    left, _, right, top = map(float, layout["bb"].split(","))
-    bottom = float(layout["bb"].split(",")[1])
-    flip = Flip(left, top)
-    objects = layout.get("objects", [])
-    by_name = {o["name"]: o for o in objects}
-    parts = {part.id: part for top_part in view.picture.parts for part in top_part.walk()}
-    labels = {edge.tail.id: lines for edge, lines in writer.sizes(view.picture).items()}
-    found: list[Data] = []
-    index: dict[str, int] = {}
-    for thing in objects:
-        if "pos" not in thing:
-            continue
-        name = thing["name"]
-        x, y = flip(*map(float, thing["pos"].split(",")))
-        w, h = (72 * float(thing[k]) for k in ("width", "height"))
-        index[name] = len(found)
-        if name in parts:
-            found.append(_box(view, parts[name], (x - w / 2, y - h / 2, w, h), writer, rows))
-        else:
-            found.append(_size(labels[name.removesuffix("_size")], (x, y, w, h)))
-    frames = []
-    for part in parts.values():
-        if part.children and f"cluster_{part.id}" in by_name:
-            x1, y1, x2, y2 = map(float, by_name[f"cluster_{part.id}"]["bb"].split(","))
-            x, y = flip(x1, y2)
-            frames.append({**_rect(x, y, x2 - x1, y2 - y1), "text": visible(writer.captions.frame(part))})
-    arrows = {(e.tail.id, e.head.id): e for e in view.picture.edges}
-    sized = {e.tail.id: e for e in writer.sizes(view.picture)}
-    edges = []
-    for thing in layout.get("edges", []):
-        tail, head = (objects[thing[end]]["name"] for end in ("tail", "head"))
-        source, target = tail.removesuffix("_size"), head.removesuffix("_size")
-        edge = sized[source] if head.endswith("_size") else arrows[source, target]
-        edges.append(
-            {
-                "from": index[tail],
-                "to": index[head],
-                "kind": edge.kind,
-                "head": thing.get("arrowhead") != "none",
-                "way": flip.all(thing["pos"]),
-                "tensors": _tensors(edge),
-            }
-        )
+    parts = view.picture.boxes()
+    index = {part: i for i, part in enumerate(parts)}
+    rooms = {part: around(layout.places[part], layout.sizes[part]) for part in parts}
+    found = [rect(rooms[part]) | _box(view, part, writer, rows) for part in parts]
+    for edge, label in layout.labels.items():
+        room = around(label.at, label.size)
+        size = rect(room) | {"kind": "size", "lines": _words(label.lines)}
+        x1, y1, x2, y2 = rooms[edge.tail]
+        beside = meet(room, (x1 - 3, y1 - 3, x2 + 3, y2 + 3))
+        found.append(size | ({"of": index[edge.tail]} if beside else {}))
+    frames = [rect(box) | {"text": visible(writer.captions.frame(part))} for part, box in layout.frames.items()]
+    edges = [
+        {
+            "from": index[edge.tail],
+            "to": index[edge.head],
+            "kind": edge.kind,
+            "head": edge.head.kind != "entry",
+            "way": way(layout.routes[edge]),
+            "tensors": _tensors(edge),
+        }
+        for edge in view.picture.edges
+    ]
     return {"w": right - left, "h": top - bottom, "boxes": found, "frames": frames, "edges": edges}
-
-
-def _rect(x: float, y: float, w: float, h: float) -> Data:
-    return {"x": round(x, 1), "y": round(y, 1), "w": round(w, 1), "h": round(h, 1)}
 
 
 def _tensors(edge: Edge) -> list[str]:
     return [f"{t.node}.{t.index}" for t in edge.tensors[:1]]
 
 
-def _size(lines: Sequence[Line], at: tuple[float, float, float, float]) -> Data:
-    x, y, w, h = at
-    return {**_rect(x - w / 2, y - h / 2, w, h), "kind": "size", "lines": _words(lines)}
-
-
-def _box(view: View, part: Part, at: tuple[float, float, float, float], writer: Writer, rows: Rows) -> Data:
-    box = {**_rect(*at), "kind": part.kind}
+def _box(view: View, part: Part, writer: Writer, rows: Rows) -> Data:
+    box: Data = {"kind": part.kind}
     if part.kind in ("entry", "exit"):
         edges = [e for e in view.picture.edges if part in (e.tail, e.head)]
         return {**box, "tensors": [t for e in edges for t in _tensors(e)]}
@@ -362,19 +270,13 @@ def _box(view: View, part: Part, at: tuple[float, float, float, float], writer: 
     nodes = part.covered or ([view.picture.graph.node(part.output.tensor)] if part.output else [])
     box["rows"] = rows.ranges(nodes)
     box["main"] = rows.main(part, nodes)
-    lead = next((n for n in part.nodes if n.operation.family not in LIGHT), None) if part.kind == "layers" else None
-    box["lead"] = rows.of(lead) if lead is not None else box["main"]
+    box["lead"] = rows.of(main_node(part.nodes)) if part.kind == "layers" else box["main"]
     return box
 
 
 def _words(lines: Iterable[Line]) -> list[list[list[object]]]:
     """Lines of pieces: text, size, whether bold, colour."""
-    return [[[_short_text(w.text), w.size, int(w.bold), w.color] for w in line] for line in lines]
-
-
-def _short_text(text: str) -> str:
-    text = visible(text)
-    return text if len(text) <= LONGEST_LINE else text[: LONGEST_LINE - 1] + "…"
+    return [[[cut(w.text), w.size, int(w.bold), w.color] for w in line] for line in lines]
 
 
 def _legend(book: _Book, writer: Writer) -> list[list[str]]:
@@ -396,6 +298,7 @@ def fill(title: str, data: Data, theme: Theme) -> str:
         "line": theme.line,
         "skip": theme.skip,
         "projection": theme.projection,
+        "dense": theme.dense,
         "frame": theme.frames[0],
         "frame2": theme.frames[1],
         "border": theme.frame_border,

@@ -5,7 +5,7 @@ Everything here is about the network; the words are found in `captions.py`, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,13 +16,19 @@ from archdsl.graph import Graph, Node, Output, Scope, Tensor
 from archdsl.ops.base import Family
 
 Kind = Literal["input", "output", "entry", "exit", "layers", "merge", "block", "open", "repeat"]
-EdgeKind = Literal["flow", "identity", "projection"]
+EdgeKind = Literal["flow", "identity", "dense", "projection"]
 
 LIGHT: frozenset[Family] = frozenset({"normalisation", "activation", "regularisation", "shape"})
 """Families that share the box of the layer which they follow."""
 
-LEADING: frozenset[Family] = frozenset({"normalisation", "regularisation", "shape"})
+LEADING: frozenset[Family] = frozenset({"normalisation", "regularisation", "shape", "channels"})
 """Families that share the box of the convolution which they lead to, as in a network with pre-activation."""
+
+
+def main_node(nodes: Sequence[Node]) -> Node:
+    """The layer that a box is there for: the first one that does not lead to or follow another."""
+    apart = [n for n in nodes if n.operation.family not in LIGHT]
+    return next((n for n in apart if n.operation.family not in LEADING), apart[0] if apart else nodes[0])
 
 
 @dataclass(slots=True, eq=False)
@@ -152,10 +158,28 @@ class Folder:
             return last.operation.family == "align" and node.operation.inputs == "many"
         if part.kind != "layers" or self._kind(node) != "layers":
             return False
-        first, heavy = part.nodes[0].operation.family, any(n.operation.family not in LIGHT for n in part.nodes)
+        first = part.nodes[0].operation.family
+        heavy = any(n.operation.family not in LIGHT | LEADING for n in part.nodes)
         if family not in LIGHT:
             return family == "convolution" and first in LEADING and not heavy
         return not (heavy and first == "normalisation") or family == "regularisation"
+
+    def joined(self, parts: list[Part]) -> list[Part]:
+        """Boxes of one row, those that belong together as one: scopes without frames do not keep layers apart."""
+        found: list[Part] = []
+        for part in parts:
+            before = found[-1] if found else None
+            if before is not None and before.count == part.count == 1 and part.kind == "layers":
+                trial = Part(before.kind, [before.nodes], before.scope)
+                for node in part.nodes:
+                    if not self._joins(trial, node):
+                        break
+                    trial.times[0] += (node,)
+                else:
+                    found[-1] = trial
+                    continue
+            found.append(part)
+        return found
 
 
 LONGEST_PERIOD = 8
@@ -238,10 +262,11 @@ def picture(graph: Graph, parts: list[Part], structure: Structure, block: Scope 
         if box.output is not None:
             tail = owner[box.output.tensor.node]
             arrows[tail, box] = _Arrow(tail, box, [box.output.tensor])
+    _unframe(parts, list(arrows.values()))
     drawn = _with_entries(parts, list(arrows.values()))
     for number, part in enumerate(p for top in parts for p in top.walk()):
         part.id = f"p{number}"
-    kinds = _edge_kinds([(a.tail, a.head) for a in drawn])
+    kinds = _edge_kinds(graph, drawn)
     edges = tuple(Edge(a.tail, a.head, kinds[a.tail, a.head], tuple(a.tensors)) for a in drawn)
     return Picture(graph, tuple(parts), edges)
 
@@ -253,6 +278,33 @@ class _Arrow:
     tail: Part
     head: Part
     tensors: list[Tensor]
+
+
+def _unframe(parts: list[Part], arrows: list[_Arrow]) -> None:
+    """Takes away the frames of bodies that a fork or the whole of an inset shows as well."""
+    leaving: dict[Part, int] = {}
+    for arrow in arrows:
+        leaving[arrow.tail] = leaving.get(arrow.tail, 0) + 1
+
+    def needed(part: Part, siblings: list[Part]) -> bool:
+        if part.kind != "open" or part.count > 1 or part.scope is None or part.scope.kind != "body":
+            return True
+        if {p.kind for p in siblings if p is not part} <= {"entry", "exit"}:
+            return False
+        inside = set(part.walk())
+        tails = {a.tail for a in arrows if a.head in inside and a.tail not in inside}
+        return not (len(tails) == 1 and all(leaving[tail] > 1 for tail in tails))
+
+    def walk(parts: list[Part]) -> None:
+        kept = [p for part in parts for p in ([part] if needed(part, parts) else part.children)]
+        if len(kept) != len(parts) or any(a is not b for a, b in zip(kept, parts, strict=True)):
+            parts[:] = kept
+            walk(parts)
+            return
+        for part in parts:
+            walk(part.children)
+
+    walk(parts)
 
 
 def _with_entries(parts: list[Part], arrows: list[_Arrow]) -> list[_Arrow]:
@@ -301,9 +353,10 @@ def _own(part: Part, owner: dict[int, Part], inner: bool = False) -> None:
         owner.update({n.id: owner[first.id] for first, n in zip(part.nodes, time, strict=True)})
 
 
-def _edge_kinds(pairs: list[tuple[Part, Part]]) -> dict[tuple[Part, Part], EdgeKind]:
-    """An arrow around others is an identity skip; one of the two ways into an addition that leads through fewer
-    boxes, a projection."""
+def _edge_kinds(graph: Graph, arrows: list[_Arrow]) -> dict[tuple[Part, Part], EdgeKind]:
+    """An arrow around others is an identity skip; into a concatenation, around layers of its own resolution, a dense
+    connection; one of the two ways into an addition that leads through fewer boxes, a projection."""
+    pairs = [(a.tail, a.head) for a in arrows]
     order: dict[Part, int] = {}
     before: dict[Part, list[Part]] = {}
     after: dict[Part, list[Part]] = {}
@@ -318,17 +371,23 @@ def _edge_kinds(pairs: list[tuple[Part, Part]]) -> dict[tuple[Part, Part], EdgeK
             position[part] = min(position[head] for head in after[part]) - 0.5
     kinds: dict[tuple[Part, Part], EdgeKind] = dict.fromkeys(pairs, "flow")
 
-    def reaches(tail: Part, head: Part) -> bool:
-        """Whether another way leads from tail to head."""
-        stack, seen = [t for t in before[head] if t is not tail], set[Part]()
+    def between(tail: Part, head: Part, last: Part) -> set[Part] | None:
+        """What stands on ways from tail to head that do not end with `last`, None where there is none."""
+        stack, seen, found = [t for t in before[head] if t is not last], set[Part](), False
         while stack:
             part = stack.pop()
             if part is tail:
-                return True
-            if part not in seen and position[part] > position[tail]:
+                found = True
+            elif part not in seen and position[part] > position[tail]:
                 seen.add(part)
                 stack.extend(before.get(part, ()))
-        return False
+        return seen if found else None
+
+    def dense(arrow: _Arrow, around: set[Part]) -> bool:
+        """Whether an identity is one of many into concatenations at one resolution."""
+        sizes = graph.shape(arrow.tensors[0])[1:]
+        concat = arrow.head.kind == "merge" and arrow.head.nodes[-1].operation.name == "concat"
+        return concat and all(graph.shape(Tensor(n.id))[1:] == sizes for part in around for n in part.nodes)
 
     def chain(part: Part, head: Part) -> list[Part]:
         """The way back from head over boxes with one arrow in and out, to where it forks off."""
@@ -338,16 +397,18 @@ def _edge_kinds(pairs: list[tuple[Part, Part]]) -> dict[tuple[Part, Part], EdgeK
             way.append(part)
         return way
 
+    for arrow in arrows:
+        tail, head = arrow.tail, arrow.head
+        if len(before[head]) > 1 and len(after[tail]) > 1:
+            around = between(tail, head, tail)
+            if around is not None:
+                kinds[tail, head] = "dense" if dense(arrow, around) else "identity"
     for head, tails in before.items():
-        if len(tails) < 2:
+        if head.kind != "merge" or head.nodes[-1].operation.name != "add" or len(tails) != 2:
             continue
-        for tail in tails:
-            if len(after[tail]) > 1 and reaches(tail, head):
-                kinds[tail, head] = "identity"
-        if head.kind == "merge" and head.nodes[-1].operation.name == "add" and len(tails) == 2:
-            ways = sorted((chain(tail, head) for tail in tails), key=len)
-            short, long = ways
-            if short[-1] is long[-1] and 2 < len(short) < len(long):
-                for a, b in zip(short[1:], short, strict=False):
-                    kinds[a, b] = "projection"
+        short = min((chain(tail, head) for tail in tails), key=len)
+        around = between(short[-1], head, short[1])
+        if len(short) > 2 and around is not None and len(around) > len(short) - 2:
+            for a, b in zip(short[1:], short, strict=False):
+                kinds[a, b] = "projection"
     return kinds

@@ -28,7 +28,10 @@ def layouts(dots: Sequence[str]) -> list[Any]:
     text = render("\0".join(dots), "json").decode() if dots else ""
     decoder, at = json.JSONDecoder(), 0
     while at < len(text):
-        layout, at = decoder.raw_decode(text, at)
+        try:
+            layout, at = decoder.raw_decode(text, at)
+        except ValueError as error:
+            raise DrawingError(f"Graphviz gave no layout that can be read: {error}") from None
         found.append(layout)
         at += len(text[at:]) - len(text[at:].lstrip())
     return found
@@ -75,7 +78,7 @@ def positions(dot: str) -> tuple[dict[str, Point], dict[tuple[str, str], list[Po
 
     Points; y grows upwards. Raises DrawingError.
     """
-    layout = json.loads(render(dot, "json"))
+    [layout] = layouts([dot])
     objects = layout.get("objects", [])
     places = {o["name"]: _point(o["pos"]) for o in objects if "pos" in o}
     splines = {

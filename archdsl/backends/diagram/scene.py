@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from archdsl.backends.diagram.theme import FONT
 from archdsl.diagnostics import visible
 
 Point = tuple[float, float]
+Dash = Literal["solid", "dashed", "dotted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Pen:
     stroke: str = ""
     fill: str = ""
     width: float = 1.0
-    dashed: bool = False
+    dash: Dash = "solid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ def from_layout(text: str | bytes) -> Scene:
 
 def _shapes(operations: Iterable[dict[str, Any]]) -> Iterator[Shape]:
     """The shapes of a list of xdot operations, which set a state and paint with it."""
-    stroke, fill, width, dashed, size, bold = "", "", 1.0, False, 9.0, False
+    stroke, fill, width, size, bold = "", "", 1.0, 9.0, False
+    dash: Dash = "solid"
     for op in operations:
         match op["op"]:
             case "c":
@@ -102,8 +104,8 @@ def _shapes(operations: Iterable[dict[str, Any]]) -> Iterator[Shape]:
                 style = op["style"]
                 if style.startswith("setlinewidth("):
                     width = float(style[13:-1])
-                else:
-                    dashed = style == "dashed"
+                elif style in ("solid", "dashed", "dotted"):
+                    dash = style
             case "F":
                 size = op["size"]
             case "t":
@@ -113,15 +115,15 @@ def _shapes(operations: Iterable[dict[str, Any]]) -> Iterator[Shape]:
                 middle = x + {"l": 0.5, "c": 0.0, "r": -0.5}[op["align"]] * op["width"]
                 yield Text((middle, y), op["text"], size, stroke, bold, op["width"])
             case "P" | "p" | "L" as kind:
-                pen = Pen(stroke, fill if kind == "P" else "", width, dashed)
+                pen = Pen(stroke, fill if kind == "P" else "", width, dash)
                 yield Polygon(tuple((x, y) for x, y in op["points"]), pen, kind != "L")
             case "B" | "b" as kind:
                 # In Graphviz's JSON the capital is the filled one; in xdot's text it is the other.
-                pen = Pen(stroke, fill if kind == "B" else "", width, dashed)
+                pen = Pen(stroke, fill if kind == "B" else "", width, dash)
                 yield Curve(tuple((x, y) for x, y in op["points"]), pen)
             case "E" | "e" as kind:
                 x, y, w, h = op["rect"]
-                yield Ellipse((x, y), (w, h), Pen(stroke, fill if kind == "E" else "", width, dashed))
+                yield Ellipse((x, y), (w, h), Pen(stroke, fill if kind == "E" else "", width, dash))
             case _:
                 pass
 
@@ -165,7 +167,7 @@ def _xdot(shape: Shape) -> Iterator[str]:
 def _pen(pen: Pen) -> str:
     fill = f" C {_counted(pen.fill)}" if pen.fill else ""
     return (
-        f"S {_counted(f'setlinewidth({pen.width:g})')} S {_counted('dashed' if pen.dashed else 'solid')} "
+        f"S {_counted(f'setlinewidth({pen.width:g})')} S {_counted(pen.dash)} "
         f"c {_counted(pen.stroke or '#ffffff00')}{fill}"
     )
 

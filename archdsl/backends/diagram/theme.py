@@ -20,6 +20,7 @@ class Theme:
     muted: str
     line: str
     skip: str
+    dense: str
     projection: str
     block: tuple[str, str]
     terminal: tuple[str, str]
@@ -38,6 +39,7 @@ LIGHT = Theme(
     muted="#5a5a5a",
     line="#444444",
     skip="#D55E00",
+    dense="#8f3f71",
     projection="#D55E00",
     block=("#f4f4f4", "#333333"),
     terminal=("#ffffff", "#333333"),
@@ -64,6 +66,7 @@ DARK = Theme(
     muted="#b0b4bb",
     line="#c4c8cf",
     skip="#ff9d5c",
+    dense="#e39ac4",
     projection="#ff9d5c",
     block=("#2b2f37", "#d0d4db"),
     terminal=("#16181d", "#d0d4db"),
@@ -90,6 +93,7 @@ PRINT = Theme(
     muted="#333333",
     line="#000000",
     skip="#000000",
+    dense="#000000",
     projection="#000000",
     block=("#ffffff", "#000000"),
     terminal=("#ffffff", "#000000"),

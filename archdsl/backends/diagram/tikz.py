@@ -112,6 +112,6 @@ def pen(pen: Pen, named: Callable[[str], str]) -> str:
         looks.append(f"fill={named(pen.fill)}")
     if pen.stroke:
         looks.append(f"draw={named(pen.stroke)}, line width={pen.width:g}pt")
-    if pen.dashed:
-        looks.append("dashed")
+    if pen.dash != "solid":
+        looks.append(pen.dash)
     return ", ".join(looks)

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import log2, prod
 
 from archdsl.analysis import Analysis
+from archdsl.backends.diagram.labels import Line
+from archdsl.backends.diagram.layout import Label, Layout, Point, Size, along, roomy
 from archdsl.backends.diagram.picture import Edge, Part, Picture
 
-Point = tuple[float, float]
-Size = tuple[float, float]
+ROW_GAP, TEXT_ROOM = 13.0, 12.0
+"""Points between two boxes of a column, and what a line of text on the arrow adds."""
 
-ROW_GAP = 34.0
-"""Points between two boxes of a column: an arrow with a line of text on it."""
-
-SKIP_GAP = 150.0
+SKIP_GAP = 120.0
 """Points between the columns, for the text on the skips."""
 
-BOTTOM_GAP = 90.0
+BOTTOM_GAP = 80.0
 """Points between boxes in the row of the coarsest resolution, for the text on the arrows."""
 
-SIDE_GAP = 30.0
+SIDE_GAP = 20.0
 """Points between boxes beside each other."""
-
-TEXT_ROOM = 45.0
-"""Points from the middle of the text on an arrow to its ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,27 +122,11 @@ def _with_skips(
 # ---------------------------------------------------------------- places
 
 
-@dataclass(slots=True)
-class Layout:
-    """Where everything stands: centres and sizes of boxes, corners of arrows' ways, in points; y grows upwards."""
+def lay_out(u: U, picture: Picture, measure: Callable[[Part], Size], texts: Mapping[Edge, Sequence[Line]]) -> Layout:
+    """Places the parts of a U. The rows of a level are counted from the one in which its skip runs.
 
-    places: dict[Part, Point] = field(default_factory=dict)
-    sizes: dict[Part, Size] = field(default_factory=dict)
-    routes: dict[Edge, list[Point]] = field(default_factory=dict)
-    labels: dict[Edge, Point] = field(default_factory=dict)
-
-    def bounds(self) -> tuple[float, float, float, float]:
-        """Left, bottom, right, top."""
-        boxes = [(x, y, *self.sizes[p]) for p, (x, y) in self.places.items()]
-        points = [point for route in self.routes.values() for point in route]
-        xs = [x - w / 2 for x, _, w, _ in boxes] + [x + w / 2 for x, _, w, _ in boxes] + [x for x, _ in points]
-        xs += [x + side for x, _ in self.labels.values() for side in (-TEXT_ROOM, TEXT_ROOM)]
-        ys = [y - h / 2 for _, y, _, h in boxes] + [y + h / 2 for _, y, _, h in boxes] + [y for _, y in points]
-        return min(xs), min(ys), max(xs), max(ys)
-
-
-def lay_out(u: U, picture: Picture, measure: Callable[[Part], Size]) -> Layout:
-    """Places the parts of a U. The rows of a level are counted from the one in which its skip runs."""
+    `texts` are the lines on arrows.
+    """
     layout = Layout(sizes={part: measure(part) for part in picture.boxes()})
     width = max(size[0] for size in layout.sizes.values())
     bottom_width = sum(layout.sizes[p][0] + BOTTOM_GAP for p in u.bottom) - BOTTOM_GAP
@@ -158,14 +138,19 @@ def lay_out(u: U, picture: Picture, measure: Callable[[Part], Size]) -> Layout:
         left, up = u.steps_down.get(level, []), u.steps_up.get(level, [])[::-1]
         rows += [(left[i : i + 1], up[i : i + 1]) for i in range(max(len(left), len(up)))]
     y = 0.0
+    telling = {edge.tail for edge in texts if edge.kind == "flow"}
+    above: list[Part] = []
     for left_parts, right_parts in rows:
+        # A text stands behind its box: under it on the way down, above it on the way up.
+        y -= TEXT_ROOM if telling.intersection(above) or telling.intersection(right_parts) else 0
+        above = left_parts
         height = max(layout.sizes[p][1] for p in (*left_parts, *right_parts))
         for parts, x in ((left_parts, 0.0), (right_parts, right)):
             for part in parts:
                 layout.places[part] = (x, y - height / 2)
         y -= height + ROW_GAP
     if u.bottom:
-        y -= ROW_GAP / 2
+        y -= 2 * ROW_GAP
         height = max(layout.sizes[p][1] for p in u.bottom)
         x = (right - bottom_width) / 2
         for part in u.bottom:
@@ -177,8 +162,20 @@ def lay_out(u: U, picture: Picture, measure: Callable[[Part], Size]) -> Layout:
         x, row = layout.places[tail]
         layout.places[part] = (x + layout.sizes[tail][0] / 2 + SIDE_GAP + layout.sizes[part][0] / 2, row)
     for edge in picture.edges:
-        _route(layout, edge, u)
+        corners = _corners(layout, edge, u)
+        if edge in texts:
+            size = roomy(texts[edge])
+            corners, at = _beside(corners, size)
+            layout.labels[edge] = Label(texts[edge], size, at)
+        layout.routes[edge] = along(corners)
     return layout
+
+
+def height(u: U) -> int:
+    """How many rows a U has."""
+    levels = set(u.down) | set(u.up) | set(u.steps_down) | set(u.steps_up)
+    steps = (max(len(u.steps_down.get(level, ())), len(u.steps_up.get(level, ()))) for level in levels)
+    return sum(len(_rows(u, level)) for level in levels) + sum(steps) + 1
 
 
 def _rows(u: U, level: int) -> list[tuple[list[Part], list[Part]]]:
@@ -199,7 +196,7 @@ def _rows(u: U, level: int) -> list[tuple[list[Part], list[Part]]]:
     return found
 
 
-def _route(layout: Layout, edge: Edge, u: U) -> None:
+def _corners(layout: Layout, edge: Edge, u: U) -> list[Point]:
     """The way of an arrow: straight within a column or across, else around a corner."""
     (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
     (w1, h1), (w2, h2) = layout.sizes[edge.tail], layout.sizes[edge.head]
@@ -209,24 +206,27 @@ def _route(layout: Layout, edge: Edge, u: U) -> None:
         ]
         if between:  # alongside the column, on its outer side
             side = -1 if x1 < 1 else 1
-            out = x1 + side * (max(layout.sizes[p][0] for p in [*between, edge.tail, edge.head]) / 2 + TEXT_ROOM)
-            layout.routes[edge] = [(x1 + side * w1 / 2, y1), (out, y1), (out, y2), (x2 + side * w2 / 2, y2)]
-        else:
-            up = 1 if y2 > y1 else -1
-            layout.routes[edge] = [(x1, y1 + up * h1 / 2), (x2, y2 - up * h2 / 2)]
-    else:
-        right = 1 if x2 > x1 else -1
-        start, end = (x1 + right * w1 / 2, y1), (x2 - right * w2 / 2, y2)
-        if abs(y1 - y2) < 1 or not {edge.tail, edge.head} & set(u.bottom):
-            layout.routes[edge] = [start, end]
-        elif y2 < y1:
-            layout.routes[edge] = [(x1, y1 - h1 / 2), (x1, y2), end]
-        else:
-            layout.routes[edge] = [start, (x2, y1), (x2, y2 - h2 / 2)]
-    _label(layout, edge)
+            out = x1 + side * (max(layout.sizes[p][0] for p in [*between, edge.tail, edge.head]) / 2 + SIDE_GAP)
+            return [(x1 + side * w1 / 2, y1), (out, y1), (out, y2), (x2 + side * w2 / 2, y2)]
+        up = 1 if y2 > y1 else -1
+        return [(x1, y1 + up * h1 / 2), (x2, y2 - up * h2 / 2)]
+    right = 1 if x2 > x1 else -1
+    start, end = (x1 + right * w1 / 2, y1), (x2 - right * w2 / 2, y2)
+    if abs(y1 - y2) < 1 or not {edge.tail, edge.head} & set(u.bottom):
+        return [start, end]
+    if y2 < y1:
+        return [(x1, y1 - h1 / 2), (x1, y2), end]
+    return [start, (x2, y1), (x2, y2 - h2 / 2)]
 
 
-def _label(layout: Layout, edge: Edge) -> None:
-    """Where the text of an arrow stands: in the middle of the piece that runs up or down, where there is one."""
-    a, b = max(pairwise(layout.routes[edge]), key=lambda s: (abs(s[0][1] - s[1][1]), abs(s[0][0] - s[1][0])))
-    layout.labels[edge] = ((a[0] + b[0]) / 2, (a[1] + b[1]) / 2)
+def _beside(corners: list[Point], text: Size) -> tuple[list[Point], Point]:
+    """An arrow with its text: before its start where it begins upright, else on the middle of its longest piece, an
+    upright one before others."""
+    (x1, y1), (x2, y2) = corners[:2]
+    if x1 == x2:
+        step = text[1] if y2 > y1 else -text[1]
+        return [(x1, y1 + step), *corners[1:]], (x1, y1 + step / 2)
+    a, b = max(pairwise(corners), key=lambda s: (abs(s[0][1] - s[1][1]), abs(s[0][0] - s[1][0])))
+    # Past a column the text stands on the far side of the arrow.
+    aside = 0.0 if len(corners) < 4 else (text[0] / 2 + 4) * (1 if b[0] > corners[0][0] else -1)
+    return corners, ((a[0] + b[0]) / 2 + aside, (a[1] + b[1]) / 2)

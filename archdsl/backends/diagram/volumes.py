@@ -1,38 +1,55 @@
-"""Feature maps as boxes in perspective, as in the figures of AlexNet and U-Net: thick as their channels, high and
-deep as
-their sizes, each side by the square root of its number."""
+"""Feature maps as boxes in perspective, as in the figures of AlexNet and U-Net: thick as their channels, high and deep
+as their sizes, each side by the square root of its number.
+
+Where there are many, what most maps of a colour are made by is told once, in the legend.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import hypot, sqrt
 
 import graphviz
 
+from archdsl.backends.diagram.captions import family, scope_title
 from archdsl.backends.diagram.dot import Writer
-from archdsl.backends.diagram.labels import Words
+from archdsl.backends.diagram.labels import Entry, Words
+from archdsl.backends.diagram.layout import Layout
+from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.picture import EdgeKind, Part, Picture
 from archdsl.backends.diagram.render import positions
-from archdsl.backends.diagram.scene import Curve, Ellipse, Pen, Point, Polygon, Scene, Shape, Text, to_xdot
+from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text, to_xdot
+from archdsl.backends.diagram.skips import route
 from archdsl.backends.diagram.ushape import U
 from archdsl.graph import Tensor
 
-TALLEST = 110.0
+TALLEST = 72.0
 """Points of the largest spatial size."""
 
-THINNEST, PER_CHANNEL = 3.0, 1.5
+WIDEST = 640.0
+"""Points of width up to which each map says what makes it."""
+
+THINNEST, PER_CHANNEL = 3.0, 0.8
 """Points of a map's thickness: the least, and for the square root of its channels."""
 
 OBLIQUE = 0.35
 """How far the depth runs to the right and up, for each point of it."""
 
-GAP = 26.0
-ROW_GAP = 40.0
-LINE = 10.0
-SMALL = 8.0
+GAP, ROW_GAP, SKIP = 12.0, 30.0, 40.0
+"""Points between maps, between the rows of a U, and the least length of a skip in it."""
+
+LINE, SMALL = 10.0, 8.0
+"""Height and size of the text under a map, in points."""
+
+LINE_WIDTH = 50.0
+"""Points at which that text breaks."""
+
 ARROW = 5.0
+
+DASHES: dict[EdgeKind, Dash] = {"identity": "dashed", "dense": "dotted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +71,32 @@ class Volume:
 
 
 class Figure:
-    """Draws a picture without frames as volumes."""
+    """Draws a picture without frames as volumes; a `terse` one leaves what is usual to the legend.
 
-    def __init__(self, picture: Picture, writer: Writer) -> None:
+    What is upsampled in a U has no volume of its own: the concatenation shows it beside what was skipped.
+    """
+
+    def __init__(self, picture: Picture, u: U | None, writer: Writer, *, terse: bool = False) -> None:
+        self.terse = terse
         self.picture = picture
+        up = {p for parts in u.steps_up.values() for p in parts} if u is not None else set[Part]()
+        self.hidden = [a for a, b in pairwise(picture.trunk()) if a in up and b.kind == "merge" and not self.is_sign(b)]
         self.writer = writer
         self.theme = writer.theme
         self.analysis = writer.captions.analysis
         sides = [n for part in picture.boxes() for n in self.shape(part)[1:]]
         self.per_side = TALLEST / sqrt(max(sides, default=1))
         self.volumes = {part: self.volume(part) for part in picture.boxes() if not self.is_sign(part)}
+        made: dict[str, Counter[str]] = {}
+        for part in picture.boxes():
+            if part.kind in ("layers", "block") and part not in self.hidden:
+                made.setdefault(self.colour(part), Counter())[self.work(part)] += 1
+        most = {name: works.most_common(1)[0] for name, works in made.items()}
+        self.usual = {name: work for name, (work, count) in most.items() if count > 1}
+
+    def colour(self, part: Part) -> str:
+        """The legend's name for the colour of a part."""
+        return family(part) or "block" if part.kind == "layers" else part.kind
 
     def tensor(self, part: Part) -> Tensor:
         """What flows out of a part, the tensor that its volume shows."""
@@ -94,24 +127,58 @@ class Figure:
 
     # ------------------------------------------------------------ words
 
+    def work(self, part: Part) -> str:
+        """What makes a map, without its channels: `conv 3×3, /2`."""
+        if part.kind == "block" and part.scope is not None:
+            return scope_title(part.scope, repeated=True)
+        caption = self.writer.captions.box(part)
+        pieces = caption.lines[caption.title].split(", ")
+        channels = self.writer.captions.dim(self.writer.captions.graph.shape(self.tensor(part))[0])
+        kept = [pieces[0].removesuffix(f" {channels}"), *(p for p in pieces[1:] if p != channels)]
+        return ", ".join(kept) + (f" · {caption.then}" if caption.then else "")
+
     def lines(self, part: Part) -> list[Words]:
         """What stands under a volume: what made it, and its size."""
         theme, captions = self.theme, self.writer.captions
-        found = []
-        if part.kind not in ("merge", "output") or part.output is not None:
-            caption = captions.box(part)
-            count = f" × {part.count}" if part.count > 1 else ""
-            found.append(Words(caption.lines[caption.title] + count, SMALL, theme.text, True))
-        found.append(Words(captions.size(self.tensor(part)), SMALL - 1, theme.muted))
-        return found
+        tensor = self.tensor(part)
+        if self.terse:
+            channels, *sides = (captions.dim(d) for d in captions.graph.shape(tensor))
+            found = [Words(channels, SMALL, theme.text, True), *self._muted(power(sides))]
+        else:
+            found = self._muted(captions.size(tensor))
+        words = "" if part.kind == "merge" else captions.box(part).lines[0]
+        if part.kind in ("layers", "block"):
+            usual = self.terse and self.usual.get(self.colour(part)) == self.work(part)
+            words = "" if usual else self.work(part).split(" · ")[0]
+        count = [f"× {part.count}"] if part.count > 1 else []
+        told = [Words(line, SMALL, theme.text, not self.terse) for line in broken(words, count)]
+        return [*found, *told] if self.terse else [*told, *found]
+
+    def _muted(self, text: str) -> list[Words]:
+        return [Words(text, SMALL, self.theme.muted)] if text else []
+
+    def width(self) -> float:
+        """About how wide the figure is, in points."""
+        return sum(self.measure(part)[0] + GAP for part in self.picture.trunk())
 
     def measure(self, part: Part) -> tuple[float, float]:
         """The room of a part, its volume in the middle and words under it."""
         if part not in self.volumes:
             return (18.0, 18.0)
         width, height = self.volumes[part].extent
-        words = self.lines(part)
-        return max(width, *(w.width for w in words)), height + 2 * LINE * len(words)
+        return max(width, *(w.width for w in self.lines(part))), height + 2 * self.below(part)
+
+    def below(self, part: Part) -> float:
+        """The height of the words under a part."""
+        return LINE * len(self.lines(part)) + 2 if part in self.volumes else 0.0
+
+    def legend(self) -> list[Entry]:
+        """The legend's entries; in a terse figure they tell what the maps of a colour are made by."""
+        found = []
+        for entry in self.writer.legend([self.picture]):
+            work = self.usual.get(entry.name.text) if self.terse else None
+            found.append(replace(entry, name=replace(entry.name, text=work)) if work else entry)
+        return found
 
     # ------------------------------------------------------------ painting
 
@@ -185,8 +252,9 @@ class Figure:
 
     def line(self, kind: EdgeKind) -> Pen:
         """The pen of an arrow."""
-        color = {"flow": self.theme.line, "identity": self.theme.skip, "projection": self.theme.projection}[kind]
-        return Pen(color, width=1.1, dashed=kind == "identity")
+        theme = self.theme
+        colors = {"flow": theme.line, "identity": theme.skip, "dense": theme.dense, "projection": theme.projection}
+        return Pen(colors[kind], width=1.1, dash=DASHES.get(kind, "solid"))
 
     def half(self, part: Part) -> tuple[float, float]:
         """Half the width and height of what is painted of a part, without its words."""
@@ -196,6 +264,25 @@ class Figure:
 
 def _quad(pen: Pen, *corners: Point) -> Polygon:
     return Polygon(corners, pen)
+
+
+def power(sides: Sequence[str]) -> str:
+    """`572²` for sides that are all the same, else `360 × 480`."""
+    if len(set(sides)) == 1 and 2 <= len(sides) <= 3 and sides[0].isdigit():
+        return sides[0] + " ²³"[len(sides) - 1]
+    return " × ".join(sides)
+
+
+def broken(text: str, more: Sequence[str] = ()) -> list[str]:
+    """The text in lines that are not too wide, as far as it has places to break; `more` are words that follow."""
+    lines: list[str] = []
+    for word in [*text.split(), *more]:
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, SMALL, bold=True) <= LINE_WIDTH:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def mixed(a: str, b: str, share: float) -> str:
@@ -218,35 +305,45 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
         w, h = figure.measure(part)
         group = {"group": "trunk"} if part in trunk else {}
         dot.node(name, label="", shape="box", fixedsize="true", width=f"{w / 72:.4f}", height=f"{h / 72:.4f}", **group)
+    leaving = Counter(edge.tail for edge in picture.edges if edge.kind in ("flow", "projection"))
     for edge in picture.edges:
-        weight = "0" if edge.kind == "identity" else "10"
+        # Branches begin where they fork, and wait where they meet.
+        weight = {"identity": "0", "dense": "0"}.get(edge.kind, "30" if leaving[edge.tail] > 1 else "10")
         dot.edge(f"{edge.tail.id}:e", f"{edge.head.id}:w", weight=weight, arrowhead="none")
     found, splines = positions(dot.source)
-    places = {names[name]: point for name, point in found.items()}
+    layout = Layout({names[name]: point for name, point in found.items()})
+    for part, (x, y) in list(layout.places.items()):
+        half, below = figure.half(part), figure.below(part)
+        layout.sizes[part] = (2 * half[0], 2 * half[1])
+        if below:  # the words under a map are in the way of a skip as well
+            under = Part("layers", [()])
+            layout.places[under] = (x, y - half[1] - below / 2)
+            layout.sizes[under] = (figure.measure(part)[0], below)
     arrows: list[Shape] = []
     for edge in picture.edges:
         spline = splines[edge.tail.id, edge.head.id]
-        (x1, y1), (x2, y2) = places[edge.tail], places[edge.head]
+        (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
         tip = (x2 - figure.half(edge.head)[0], y2)
+        if edge.kind in ("identity", "dense") and (way := route(layout, edge, (), down=False)):
+            layout.routes[edge] = way
+            arrows += [Curve(tuple(way[:-1]), figure.line(edge.kind)), *figure.arrow(edge.kind, way[-2:])[1:]]
+            continue
         straight = abs(y1 - y2) < 1 and all(abs(y - y1) < 1 for _, y in spline)
         if not straight:
             # Graphviz ends at the room of a part, words included: on to what is painted.
             arrows += [Polygon(((x1, y1), spline[0]), figure.line(edge.kind), closed=False)]
             arrows += [Curve(tuple(spline), figure.line(edge.kind))]
         arrows += figure.arrow(edge.kind, [(x1, y1) if straight else spline[-1], tip])
-    return places, arrows
+    return {part: layout.places[part] for part in names.values()}, arrows
 
 
 def in_a_u(figure: Figure, u: U) -> tuple[dict[Part, Point], list[Shape]]:
-    """A row for each resolution, down at the left, up at the right; a step between rows runs straight down or up.
-
-    What is upsampled has no volume of its own: the concatenation shows it beside what was skipped.
-    """
+    """A row for each resolution, down at the left, up at the right; a step between rows runs straight down or up."""
     edges = {(e.tail, e.head): e for e in figure.picture.edges}
     trunk = figure.picture.trunk()
     down = {p for parts in u.steps_down.values() for p in parts}
     up = {p for parts in u.steps_up.values() for p in parts}
-    hidden = [a for a, b in pairwise(trunk) if a in up and b.kind == "merge" and b in figure.volumes]
+    hidden = figure.hidden
     shown = [p for p in trunk if p not in hidden]
     places: dict[Part, Point] = {}
     levels: dict[Part, int] = {}
@@ -258,23 +355,30 @@ def in_a_u(figure: Figure, u: U) -> tuple[dict[Part, Point], list[Shape]]:
             x += (figure.measure(shown[i - 1])[0] + figure.measure(part)[0]) / 2 + GAP
         level += moved
         places[part], levels[part] = (x, 0.0), level
+    ends = [(e.tail, e.head) for e in u.skips if e.tail in places and e.head in places]
+    lengths = [places[b][0] - places[a][0] - figure.half(a)[0] - figure.half(b)[0] for a, b in ends]
+    lacking = max([SKIP - length for length in lengths], default=0.0)
+    if lacking > 0:  # the way up stands further to the right
+        first = max(i for i, part in enumerate(shown) if levels[part] == max(levels.values()))
+        for part in shown[first:]:
+            places[part] = (places[part][0] + lacking, 0.0)
     y = 0.0
     for row in range(max(levels.values()) + 1):
         members = [p for p in shown if levels[p] == row]
-        height = max(figure.measure(p)[1] for p in members)
+        y -= max(figure.half(p)[1] for p in members)
         for part in members:
-            places[part] = (places[part][0], y - height / 2)
-        y -= height + ROW_GAP
+            places[part] = (places[part][0], y)
+        y -= max(figure.half(p)[1] + figure.below(p) for p in members) + ROW_GAP
     for part, (tail, head) in u.across.items():
         places[part] = ((places[tail][0] + places[head][0]) / 2, places[tail][1])
     for part, tail in u.aside.items():
-        places[part] = (places[tail][0], places[tail][1] + figure.measure(tail)[1])
+        places[part] = (places[tail][0], places[tail][1] + figure.half(tail)[1] + figure.measure(part)[1] / 2 + GAP)
     arrows: list[Shape] = []
     for tail, head in pairwise(shown):
         arrows += _step(figure, places, tail, head)
     for part in hidden:
-        before, after = trunk[trunk.index(part) - 1], trunk[trunk.index(part) + 1]
-        arrows += _beside(figure, places[before], places[after], part)
+        before = trunk[trunk.index(part) - 1]
+        arrows += _beside(figure, places[before], before, part)
     for (tail, head), edge in edges.items():
         if tail in places and head in places and (tail, head) not in set(pairwise(shown)):
             (x1, y1), (x2, y2) = places[tail], places[head]
@@ -293,18 +397,18 @@ def _step(figure: Figure, places: dict[Part, Point], tail: Part, head: Part) -> 
     (x1, y1), (x2, y2) = places[tail], places[head]
     if abs(y1 - y2) < 1:
         return figure.arrow("flow", [(x1, y1), (x2 - figure.half(head)[0], y2)])
+    under = [figure.half(part)[1] + figure.below(part) + 1 for part in (tail, head)]
+    over = [figure.half(part)[1] + 1 for part in (tail, head)]
     if y2 < y1:
-        return figure.arrow("flow", [(x1, y1 - figure.measure(tail)[1] / 2 - 1), (x2, y2 + figure.half(head)[1] + 1)])
-    return figure.arrow("flow", [(x1, y1 + figure.half(tail)[1] + 1), (x2, y2 - figure.measure(head)[1] / 2 - 1)])
+        return figure.arrow("flow", [(x1, y1 - under[0]), (x2, y2 + over[1])])
+    return figure.arrow("flow", [(x1, y1 + over[0]), (x2, y2 - under[1])])
 
 
-def _beside(figure: Figure, low: Point, high: Point, part: Part) -> list[Shape]:
-    """The words of a part that is but an arrow, right of it."""
-    caption = figure.writer.captions.box(part)
-    words = Words(caption.lines[caption.title], SMALL, figure.theme.text, True)
-    x = low[0] + words.width / 2 + 6
-    y = high[1] - (high[1] - low[1]) * 0.5
-    return [Text((x, y), words.text, words.size, words.color, words.bold, words.width)]
+def _beside(figure: Figure, low: Point, before: Part, part: Part) -> list[Shape]:
+    """The words of a part that is but an arrow, right of where it begins."""
+    words = Words(figure.work(part), SMALL, figure.theme.text)
+    at = (low[0] + words.width / 2 + 5, low[1] + figure.half(before)[1] + 6)
+    return [Text(at, words.text, words.size, words.color, width=words.width)]
 
 
 # ---------------------------------------------------------------- the whole
@@ -312,23 +416,24 @@ def _beside(figure: Figure, low: Point, high: Point, part: Part) -> list[Shape]:
 
 def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, Scene]:
     """Dot text that only shows the figure, and the figure as a scene. Raises DrawingError."""
-    figure = Figure(picture, writer)
+    figure = Figure(picture, u, writer)
+    if figure.width() > WIDEST:
+        figure = Figure(picture, u, writer, terse=True)
     places, arrows = in_a_u(figure, u) if u is not None else in_a_row(figure)
     shapes = arrows + [shape for part, at in places.items() for shape in figure.paint(part, at)]
-    rooms = [(x, y, *figure.measure(part)) for part, (x, y) in places.items()]
-    points = [p for s in arrows if isinstance(s, Polygon | Curve) for p in s.points]
-    left = min([x - w / 2 for x, _, w, _ in rooms] + [x for x, _ in points])
-    right = max([x + w / 2 for x, _, w, _ in rooms] + [x for x, _ in points])
-    low = min([y - h / 2 for _, y, _, h in rooms] + [y for _, y in points])
-    high = max([y + h / 2 for _, y, _, h in rooms] + [y for _, y in points])
+    points = [p for s in shapes if isinstance(s, Polygon | Curve) for p in s.points]
+    texts = [s for s in shapes if isinstance(s, Text)]
+    points += [(s.at[0] + side * s.width / 2, s.at[1] - 3) for s in texts for side in (-1, 1)]
+    left, right = min(x for x, _ in points), max(x for x, _ in points)
+    low, high = min(y for _, y in points), max(y for _, y in points)
     heading = writer.heading()
-    y = low - 24.0
+    y = low - 18.0
     for line in heading:
         [words] = line
         shapes.append(Text(((left + right) / 2, y), words.text, words.size, words.color, words.bold, words.width))
         left, right = min(left, (left + right - words.width) / 2), max(right, (left + right + words.width) / 2)
         y -= 14
-    entries = writer.legend([picture])
+    entries = figure.legend()
     width = sum(entry.name.width + 34 for entry in entries)
     x, y = (left + right - width) / 2, y - 4
     left, right = min(left, x), max(right, x + width)
@@ -336,7 +441,7 @@ def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, Sc
         if entry.sign is None:
             patch = _quad(Pen(entry.border, entry.fill, 0.7), (x, y), (x + 14, y), (x + 14, y + 9), (x, y + 9))
         else:
-            patch = Polygon(((x, y + 4), (x + 14, y + 4)), figure.line("identity"), closed=False)
+            patch = Polygon(((x, y + 4), (x + 16, y + 4)), figure.line(entry.kind), closed=False)
         name = entry.name
         shapes += [patch, Text((x + 20 + name.width / 2, y + 1), name.text, name.size, name.color, width=name.width)]
         x += name.width + 34

@@ -112,7 +112,10 @@
     });
     const fx = stretched(xs), fy = stretched(ys);
     const places = view.boxes.map((box, b) => {
-      const x = fx(box.x + box.w / 2), y = fy(box.y + box.h / 2), need = inner.get(b);
+      // A text beside a box goes where the box does.
+      const near = view.boxes[box.of] ?? box, need = inner.get(b);
+      const [nx, ny] = [near.x + near.w / 2, near.y + near.h / 2];
+      const x = fx(nx) + box.x + box.w / 2 - nx, y = fy(ny) + box.y + box.h / 2 - ny;
       return need ? {x: x - need.left, y: y - need.top, w: need.left + need.right, h: need.top + need.bottom, cx: x, cy: y}
         : {x: x - box.w / 2, y: y - box.h / 2, w: box.w, h: box.h, cx: x, cy: y};
     });
@@ -270,11 +273,11 @@
           rx: box.kind === "input" || box.kind === "output" ? 0 : 7}));
       }
     }
-    const heights = box.lines.map((line) => 1.3 * Math.max(...line.map(([, size]) => size)));
+    const heights = box.lines.map((line) => 1.2 * Math.max(...line.map(([, size]) => size)));
     let at = y + (h - heights.reduce((a, c) => a + c, 0)) / 2;
     box.lines.forEach((line, i) => {
       at += heights[i];
-      const text = make("text", {x: x + w / 2, y: at - heights[i] * 0.26, class: box.kind === "size" ? "halo" : null});
+      const text = make("text", {x: x + w / 2, y: at - heights[i] * 0.22, class: box.kind === "size" ? "halo" : null});
       for (const [words, size, bold, fill] of line) {
         text.append(make("tspan", {"font-size": size, "font-weight": bold ? "bold" : "normal", fill}, words));
       }

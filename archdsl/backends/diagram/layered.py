@@ -1,0 +1,306 @@
+"""The layout of most pictures: layer under layer, as Graphviz's `dot` places boxes whose sizes are reckoned here.
+
+The size that flows out of a box stands next to it, where its arrows begin, and takes no layer of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import ceil
+from typing import Any
+
+import graphviz
+
+from archdsl.backends.diagram.dot import HEADING, NOTE, Writer
+from archdsl.backends.diagram.labels import LINE_HEIGHT, Line
+from archdsl.backends.diagram.layout import (
+    TEXT_GAP,
+    Box,
+    Label,
+    Layout,
+    Point,
+    Size,
+    around,
+    roomy,
+    samples,
+    squeezed,
+    straight,
+    union,
+)
+from archdsl.backends.diagram.picture import Edge, Part, Picture
+from archdsl.backends.diagram.render import layouts
+from archdsl.backends.diagram.skips import route
+
+NODE_GAP, RANK_GAP = 18.0, 13.0
+"""Points between boxes beside each other, and from one layer to the next."""
+
+TEXT_ROOM = LINE_HEIGHT * NOTE + TEXT_GAP
+"""Points that a text under a box takes."""
+
+SOLID = ("layers", "block", "input", "output")
+"""Kinds of parts whose arrows begin and end in the middle of a side."""
+
+MARGIN = 8.0
+"""Points between a frame and what it holds."""
+
+BULGE = 22.0
+"""The margin, while `dot` works, of a frame in which a skip runs."""
+
+
+def lay_out(pictures: Sequence[Picture], writer: Writer) -> list[Layout]:
+    """The layouts of pictures, each for itself. Raises DrawingError."""
+    orders = [_Order(picture, writer) for picture in pictures]
+    found = layouts([order.text() for order in orders])
+    return [order.read(layout) for order, layout in zip(orders, found, strict=True)]
+
+
+class _Order:
+    """What `dot` is asked of one picture, and what its answer means.
+
+    Each arrow stands in the innermost frame around both its ends, so that it stays inside.
+    """
+
+    def __init__(self, picture: Picture, writer: Writer) -> None:
+        self.picture = picture
+        self.writer = writer
+        self.down = writer.style.direction == "down"
+        self.trunk = set(picture.trunk())
+        self.frames: dict[Part, tuple[Part, ...]] = {}
+        stack: list[tuple[Part, tuple[Part, ...]]] = [(part, ()) for part in picture.parts]
+        while stack:
+            part, frames = stack.pop()
+            self.frames[part] = frames
+            stack += [(child, (*frames, part)) for child in part.children]
+        self.home = {part: frames[-1] if frames else None for part, frames in self.frames.items()}
+        self.arriving: dict[Part, list[Edge]] = {}
+        self.leaving: dict[Part, list[Edge]] = {}
+        self.edges: dict[Part | None, list[Edge]] = {}
+        for edge in picture.edges:
+            self.arriving.setdefault(edge.head, []).append(edge)
+            self.leaving.setdefault(edge.tail, []).append(edge)
+            common = self._common(edge)
+            self.edges.setdefault(common[-1] if common else None, []).append(edge)
+        self.texts: dict[Part, tuple[Edge, list[Line], Size]] = {
+            edge.tail: (edge, lines, roomy(lines)) for edge, lines in writer.sizes(picture).items()
+        }
+
+        # Branches begin at one height, whether or not a text stands under their first box.
+        rows = [row for frame in [None, *self.frames] for row in self._branches(frame)]
+        self.spaced = {p for row in rows if any(p in self.texts for p in row) for p in row} if self.down else set()
+
+    def _common(self, edge: Edge) -> list[Part]:
+        """The frames around both ends of an arrow, outer ones first."""
+        return [a for a, b in zip(self.frames[edge.tail], self.frames[edge.head], strict=False) if a is b]
+
+    # ------------------------------------------------------------ the question
+
+    def text(self) -> str:
+        dot = graphviz.Digraph(name="network")
+        gaps = {"nodesep": f"{NODE_GAP / 72:.4f}", "ranksep": f"{RANK_GAP / 72:.4f}"}
+        dot.attr(rankdir="TB" if self.down else "LR", **gaps)
+        dot.attr("node", label="", shape="box", fixedsize="true")
+        dot.attr("edge", arrowsize="0.6")
+        self._write(dot, self.picture.parts, None)
+        return str(dot.source)
+
+    def _write(self, dot: graphviz.Digraph, parts: Iterable[Part], frame: Part | None) -> None:
+        for part in parts:
+            if part.children:
+                with dot.subgraph(name=f"cluster_{part.id}") as inner:
+                    skips = any(edge.kind in ("identity", "dense") for edge in self.edges.get(part, ()))
+                    width, height = self._heading(part)
+                    inner.attr(label=_space(width, height) if width else "", margin=f"{BULGE if skips else MARGIN:g}")
+                    self._write(inner, part.children, part)
+            else:
+                width, height = self._room(part)
+                size = {"width": f"{width / 72:.4f}", "height": f"{height / 72:.4f}"}
+                dot.node(part.id, **size, group=self._group(part))
+        for edge in self.edges.get(frame, ()):
+            dot.edge(edge.tail.id, edge.head.id, **self._looks(edge))
+        for heads in self._branches(frame):
+            with dot.subgraph() as row:
+                row.attr(rank="same")
+                for head in heads:
+                    row.node(head.id)
+
+    def _group(self, part: Part) -> str:
+        """Who stands in one line with a box: the trunk, or those of its branch."""
+        if part in self.trunk:
+            return "trunk"
+        before = self.arriving.get(part, [])
+        while len(before) == 1 and len(self.leaving[before[0].tail]) == 1 and before[0].tail not in self.trunk:
+            part = before[0].tail
+            before = self.arriving.get(part, [])
+        return part.id
+
+    def _looks(self, edge: Edge) -> dict[str, str]:
+        """What `dot` is to know of an arrow."""
+        looks = {"weight": {"flow": "10", "projection": "2"}.get(edge.kind, "0")}
+        if edge.tail.kind == "merge" and edge.tail in self.texts:
+            # Layers in which the text stands.
+            looks["minlen"] = f"{1 + ceil(self.texts[edge.tail][2][1 if self.down else 0] / RANK_GAP)}"
+        if edge.kind in ("flow", "projection"):
+            if len(self.leaving[edge.tail]) > 1:
+                looks["weight"] = "30"  # branches begin where they fork, and wait where they meet
+            if edge.head.kind in SOLID:
+                looks["headport"] = "n" if self.down else "w"
+            begins = edge.tail.kind in SOLID or (edge.tail.kind == "merge" and edge.tail in self.texts)
+            if begins and not self._branches_off(edge):
+                looks["tailport"] = "s" if self.down else "e"  # from under the text
+        if edge.head.kind == "entry":
+            looks["arrowhead"] = "none"
+        return looks
+
+    def _branches_off(self, edge: Edge) -> bool:
+        """Whether an arrow leaves the way that others of its tail go on."""
+        others = [e for e in self.leaving[edge.tail] if e.kind in ("flow", "projection")]
+        return len(others) > 1 and edge.head not in self.trunk
+
+    def _heading(self, part: Part) -> Size:
+        """Room for the heading of a frame, beside the arrow that comes in through the middle of its upper side."""
+        words = self.writer.title(self.writer.captions.frame(part), bold=part.count > 1)
+        return (words.width * (2 if self.down else 1) + 4 * MARGIN if words.text else 0), LINE_HEIGHT * HEADING - 2
+
+    def _branches(self, frame: Part | None) -> list[list[Part]]:
+        """The boxes with which branches begin that fork in one place: they stand side by side."""
+        forks: dict[Part, list[Part]] = {}
+        for edge in self.edges.get(frame, ()):
+            alone = len(self.arriving[edge.head]) == 1 and edge.head.kind in ("layers", "block")
+            if alone and self.home[edge.head] is frame:
+                forks.setdefault(edge.tail, []).append(edge.head)
+        return [heads for heads in forks.values() if len(heads) > 1]
+
+    def _room(self, part: Part) -> Size:
+        """The size of a box, with the text beside it."""
+        width, height = self.writer.measure(part)
+        if part not in self.texts or part.kind == "entry":
+            return width, height + (TEXT_ROOM if part in self.spaced else 0)
+        _, _, (text_width, text_height) = self.texts[part]
+        if part.kind == "merge":
+            return width, height
+        return max(width, text_width), height + text_height * (1 if self.down else 2)
+
+    # ------------------------------------------------------------ the answer
+
+    def read(self, found: dict[str, Any]) -> Layout:
+        """The layout that Graphviz gave as JSON."""
+        layout = Layout()
+        objects = found.get("objects", [])
+        parts = {part.id: part for top in self.picture.parts for part in top.walk()}
+        for thing in objects:
+            part = parts.get(thing["name"].removeprefix("cluster_"))
+            if part is None:
+                continue
+            if part.children:
+                left, bottom, right, top = map(float, thing["bb"].split(","))
+                layout.frames[part] = (left, bottom, right, top)
+                continue
+            x, y = map(float, thing["pos"].split(","))
+            layout.sizes[part] = self.writer.measure(part)
+            layout.places[part] = (x, y)
+            if part in self.texts:
+                edge, lines, size = self.texts[part]
+                at, layout.places[part] = self._beside(part, (x, y), size)
+                layout.labels[edge] = Label(lines, size, at)
+            elif part in self.spaced:
+                layout.places[part] = (x, y + TEXT_ROOM / 2)
+        edges = {(edge.tail.id, edge.head.id): edge for edge in self.picture.edges}
+        for thing in found.get("edges", []):
+            edge = edges[tuple(objects[thing[end]]["name"] for end in ("tail", "head"))]
+            layout.routes[edge] = self._way(layout, edge, thing["pos"])
+        skips = [edge for edge in self.picture.edges if edge.kind in ("identity", "dense")]
+        swings = {edge: layout.routes.pop(edge) for edge in skips}
+        self._frame(layout, self.picture.parts)
+        for edge in skips:
+            way = route(layout, edge, (*self.frames[edge.tail], *self.frames[edge.head]), down=self.down)
+            layout.routes[edge] = way or swings[edge]
+        self._frame(layout, self.picture.parts)
+        return self._squeezed(layout)
+
+    def _squeezed(self, layout: Layout) -> Layout:
+        """Without the room between layers that `dot` leaves for the sides of frames."""
+        low, high = (1, 3) if self.down else (0, 2)
+        rooms = [around(at, layout.sizes[part]) for part, at in layout.places.items()]
+        rooms += [around(label.at, label.size) for label in layout.labels.values()]
+        intervals = [(room[low], room[high]) for room in rooms]
+        for part, box in layout.frames.items():
+            width, height = self._heading(part)
+            intervals += [(box[low], box[low]), (box[high], box[high])]
+            intervals.append((box[3] - height - 4, box[3]) if self.down else (box[0], box[0] + width))
+        to = squeezed(intervals, RANK_GAP)
+        return layout.mapped((lambda p: (p[0], to(p[1]))) if self.down else (lambda p: (to(p[0]), p[1])))
+
+    def _frame(self, layout: Layout, parts: Iterable[Part]) -> list[Box]:
+        """Draws frames around what they hold; gives the rooms of these parts and of the arrows between them."""
+        rooms: list[Box] = []
+        for part in parts:
+            if not part.children:
+                rooms.append(around(layout.places[part], layout.sizes[part]))
+                rooms += [around(label.at, label.size) for edge, label in layout.labels.items() if edge.tail is part]
+                continue
+            inside = self._frame(layout, part.children)
+            ways = [samples(layout.routes[edge]) for edge in self.edges.get(part, ()) if edge in layout.routes]
+            inside += [(x, y, x, y) for way in ways for x, y in way]
+            left, bottom, right, top = union(inside)
+            heading, height = self._heading(part)
+            room = max(heading - (right - left + 2 * MARGIN), 0) / 2
+            top += height if heading else 0
+            frame = (left - MARGIN - room, bottom - MARGIN, right + MARGIN + room, top + MARGIN)
+            layout.frames[part] = frame
+            rooms.append(frame)
+        return rooms
+
+    def _beside(self, part: Part, at: Point, text: Size) -> tuple[Point, Point]:
+        """Where the text stands, and the box, of a room whose middle is there."""
+        x, y = at
+        (width, height), (text_width, text_height) = self.writer.measure(part), text
+        if part.kind == "entry":
+            return ((x, y + height / 2 + text_height / 2) if self.down else (x - width - text_width / 2, y)), at
+        if part.kind == "merge":
+            if self.down:
+                return (x, y - height / 2 - text_height / 2), at
+            return (x + width / 2 + text_width / 2, y - text_height / 2), at
+        if self.down:
+            return (x, y - height / 2), (x, y + text_height / 2)
+        return (x, y - height / 2 - text_height / 2), at
+
+    def _way(self, layout: Layout, edge: Edge, pos: str) -> list[Point]:
+        tip: list[Point] = []
+        points: list[Point] = []
+        for piece in pos.split():
+            *mark, x, y = piece.split(",")
+            (tip if mark else points).append((float(x), float(y)))
+        if self.down and edge.kind in ("flow", "projection"):
+            points = self._beginning(layout, edge, points, branch=bool(tip))
+        return points + tip
+
+    def _beginning(self, layout: Layout, edge: Edge, points: list[Point], *, branch: bool) -> list[Point]:
+        """A way that begins under the text of its tail, or beside it; `branch` says that it may leave sideways."""
+        (x, y), (width, height) = layout.places[edge.tail], layout.sizes[edge.tail]
+        text = self.texts[edge.tail][2][1] if edge.tail in self.texts and edge.tail.kind != "entry" else 0.0
+        under = y - height / 2 - text
+        x2, y2 = points[-1]
+        if self._branches_off(edge) and branch and edge.tail.kind != "entry":
+            if edge.head.kind in SOLID and under - y2 < 2 * RANK_GAP and abs(x - x2) > RANK_GAP:
+                # `dot` has no room for a turn and back.
+                level, far = under - 1, x2 - x
+                middle = [(x + 0.5 * far, level), (x + 0.7 * far, level), (x + 0.9 * far, level)]
+                return [(x, under), (x, level), *middle, (x2, level - 2), (x2, y2)]
+            if edge.tail.kind in SOLID:
+                x1, y1 = points[0]
+                share = max(abs(x1 - x) / (width / 2), abs(y1 - y) / (height / 2), 1e-6)
+                start = (x + (x1 - x) / share, y + (y1 - y) / share)
+                return [start, *straight(start, points[0]), *points[1:]]
+            return points
+        if edge.tail.kind == "merge" and text:
+            return [(x, min(y, under)) for x, y in points]
+        if edge.tail in self.spaced and not text:
+            start = (points[0][0], y - height / 2)
+            return [start, *straight(start, points[0]), *points[1:]]
+        return points
+
+
+def _space(width: float, height: float) -> str:
+    """A label that takes room alone."""
+    table = '<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" FIXEDSIZE="TRUE"'
+    return f'<{table} WIDTH="{width:.0f}" HEIGHT="{height:.0f}"><TR><TD></TD></TR></TABLE>>'

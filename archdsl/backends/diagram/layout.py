@@ -1,0 +1,147 @@
+"""Where everything of a picture stands: what a layout is, whoever made it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from math import hypot
+
+from archdsl.backends.diagram.labels import Line, extent
+from archdsl.backends.diagram.picture import Edge, Part
+
+Point = tuple[float, float]
+Size = tuple[float, float]
+Box = tuple[float, float, float, float]
+"""Left, bottom, right, top."""
+
+ARROW = 6.0
+"""Length of an arrow's head, in points."""
+
+
+TEXT_GAP = 2.0
+"""Points that the text beside a box keeps from it and from the arrow, together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """The text on an arrow: its lines, the room that they take, and where the middle of it stands."""
+
+    lines: Sequence[Line]
+    size: Size
+    at: Point
+
+
+@dataclass(slots=True)
+class Layout:
+    """Middles and sizes of boxes, frames, ways of arrows and their texts, in points; y grows upwards.
+
+    A way is of Bézier pieces: a start, then two control points and an end for each; the tip of the arrow's head, where
+    it has one, comes last.
+    """
+
+    places: dict[Part, Point] = field(default_factory=dict)
+    sizes: dict[Part, Size] = field(default_factory=dict)
+    frames: dict[Part, Box] = field(default_factory=dict)
+    routes: dict[Edge, list[Point]] = field(default_factory=dict)
+    labels: dict[Edge, Label] = field(default_factory=dict)
+
+    def boxes(self) -> Iterator[Box]:
+        """The rooms of all that has one: boxes, frames, texts."""
+        yield from (around(at, self.sizes[part]) for part, at in self.places.items())
+        yield from self.frames.values()
+        yield from (around(label.at, label.size) for label in self.labels.values())
+
+    def bounds(self) -> Box:
+        return union([*self.boxes(), *((x, y, x, y) for way in self.routes.values() for x, y in way)])
+
+    def moved(self, dx: float, dy: float) -> Layout:
+        return self.mapped(lambda point: (point[0] + dx, point[1] + dy))
+
+    def mapped(self, to: Callable[[Point], Point]) -> Layout:
+        """With everything where `to` puts it; boxes and texts keep their sizes."""
+        return Layout(
+            {part: to(at) for part, at in self.places.items()},
+            self.sizes,
+            {part: (*to(box[:2]), *to(box[2:])) for part, box in self.frames.items()},
+            {edge: [to(point) for point in way] for edge, way in self.routes.items()},
+            {edge: Label(label.lines, label.size, to(label.at)) for edge, label in self.labels.items()},
+        )
+
+
+def around(at: Point, size: Size) -> Box:
+    """The box whose middle is there."""
+    (x, y), (w, h) = at, size
+    return x - w / 2, y - h / 2, x + w / 2, y + h / 2
+
+
+def roomy(lines: Sequence[Line]) -> Size:
+    """The room of the text on an arrow."""
+    width, height = extent(lines)
+    return width, height + TEXT_GAP
+
+
+def union(boxes: Iterable[Box]) -> Box:
+    lefts, bottoms, rights, tops = zip(*boxes, strict=True)
+    return min(lefts), min(bottoms), max(rights), max(tops)
+
+
+def meet(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def along(corners: Sequence[Point]) -> list[Point]:
+    """A way straight along corners, with the head of an arrow at its end."""
+    (x1, y1), (x2, y2) = corners[-2:]
+    length = max(hypot(x2 - x1, y2 - y1), 1e-6)
+    base = (x2 - ARROW * (x2 - x1) / length, y2 - ARROW * (y2 - y1) / length)
+    points = [corners[0]]
+    for a, b in pairwise([*corners[:-1], base]):
+        points += straight(a, b)
+    return [*points, corners[-1]]
+
+
+def straight(a: Point, b: Point) -> list[Point]:
+    """A straight piece of a way, without its start."""
+    (ax, ay), (bx, by) = a, b
+    return [(ax + (bx - ax) / 3, ay + (by - ay) / 3), (ax + 2 * (bx - ax) / 3, ay + 2 * (by - ay) / 3), (bx, by)]
+
+
+def samples(way: Sequence[Point], steps: int = 8) -> list[Point]:
+    """Points on a way, from its start to its end."""
+    found = [way[0]]
+    for i in range(0, len(way) - 3, 3):
+        for step in range(1, steps + 1):
+            t = step / steps
+            weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+            x, y = (sum(w * p[axis] for w, p in zip(weights, way[i : i + 4], strict=True)) for axis in (0, 1))
+            found.append((x, y))
+    return found if len(way) % 3 == 1 else [*found, way[-1]]
+
+
+def squeezed(intervals: Iterable[tuple[float, float]], gap: float) -> Callable[[float], float]:
+    """A map of coordinates that leaves intervals as long as they are, and makes what is free between them no longer
+    than `gap`."""
+    taken: list[list[float]] = []
+    for low, high in sorted(intervals):
+        if taken and low <= taken[-1][1]:
+            taken[-1][1] = max(taken[-1][1], high)
+        else:
+            taken.append([low, high])
+    starts, ends, offsets = [taken[0][0]], [taken[0][1]], [0.0]
+    for low, high in taken[1:]:
+        offsets.append(offsets[-1] + min(gap - (low - ends[-1]), 0))
+        starts.append(low)
+        ends.append(high)
+
+    def to(value: float) -> float:
+        at = bisect_right(starts, value) - 1
+        if at < 0:
+            return value
+        if value <= ends[at] or at + 1 == len(starts):
+            return value + offsets[at]
+        free = starts[at + 1] - ends[at]
+        return ends[at] + offsets[at] + (value - ends[at]) * min(gap / free, 1)
+
+    return to
