@@ -1,5 +1,28 @@
-"""`python -m archdsl` is the program `archdsl`."""
+"""The program `archdsl`, which is `python -m archdsl`, too."""
 
-from archdsl.cli import main
+from __future__ import annotations
 
-main()
+import sys
+from typing import NoReturn
+
+from archdsl import interrupts
+
+
+def main() -> NoReturn:
+    """Runs the command line, ready for Ctrl-C before anything that takes long is imported."""
+    interrupts.remember()
+    try:
+        from archdsl import cli  # click and its commands
+
+        cli.main()
+    except Exception:
+        if not interrupts.seen():
+            raise
+    except KeyboardInterrupt:
+        pass
+    sys.stderr.write("archdsl: interrupted\n")
+    sys.exit(interrupts.STATUS)
+
+
+if __name__ == "__main__":
+    main()

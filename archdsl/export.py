@@ -115,7 +115,10 @@ def _reported(graph: Graph) -> Iterator[None]:
     except ExportError:
         raise
     except Exception as error:  # PyTorch raises many kinds
-        said = next(iter(str(error).splitlines()), "") or type(error).__name__
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the ONNX exporter wraps it in advice of its own
+            cause = cause.__cause__
+        said = next(iter(str(cause).splitlines()), "") or type(cause).__name__
         raise ExportError(f"PyTorch cannot export `{graph.name}`: {said}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from archdsl import dims
 from archdsl.graph import Graph
+from archdsl.plots import NoPlots, plotted
 from archdsl.receptive import AxisField, Receptive, receptive_fields
 from archdsl.running import Frame, Part, frame_of, network_of, parts_of, pictures, watched
 from archdsl.tables import Cell, Column, Table
@@ -384,18 +385,10 @@ TITLES: Mapping[Kind, str] = {
 
 
 def _plot(found: Probe, plots: list[tuple[Kind, str]], value: Callable[[Measured], float]) -> bytes:
-    import io
-
     from archdsl.running import RunError
 
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise RunError("curves are drawn by matplotlib: pip install 'archdsl[plots]'") from None
-    with matplotlib.rc_context({"svg.hashsalt": "archdsl", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(3.2 * len(plots), 3.4), layout="constrained")
-        axes: Any = figure.subplots(1, len(plots), sharey=True, squeeze=False)[0]
+    def draw(figure: Any) -> None:
+        axes = figure.subplots(1, len(plots), sharey=True, squeeze=False)[0]
         for ax, (kind, title) in zip(axes, plots, strict=True):
             for part in found.parts:
                 line = [m for m in found.measured if m.change.kind == kind and m.path == part.path]
@@ -407,6 +400,8 @@ def _plot(found: Probe, plots: list[tuple[Kind, str]], value: Callable[[Measured
         axes[0].set_ylabel("distance / distance to another picture")
         axes[0].legend(frameon=False, fontsize=7)
         figure.suptitle(f"{found.name}: output moves, parts stray", fontsize=10)
-        out = io.BytesIO()
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    return out.getvalue()
+
+    try:
+        return plotted(draw, (3.2 * len(plots), 3.4), "svg")
+    except NoPlots:
+        raise RunError("curves are drawn by matplotlib: pip install 'archdsl[plots]'") from None

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from archdsl.graph import Node, Scope, Tensor
 from archdsl.layers import Layers, describe
+from archdsl.plots import plotted
 from archdsl.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE = "#2f6db5", "#d9822b"
-
-
-class NoPlots(Exception):
-    """matplotlib, which draws plots, is not installed."""
-
 
 COLUMNS = (
     Column("model", "model"),
@@ -116,25 +112,17 @@ def plot(models: Sequence[Layers], form: str) -> bytes:
 
     The same models give the same bytes. Raises NoPlots.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise NoPlots from None
-
     several = len(models) > 1
-    with matplotlib.rc_context({"svg.hashsalt": "archdsl", "font.size": 9, "svg.fonttype": "none"}):
-        count = len(models) + several
-        figure = Figure(figsize=(7, 3.2 * count), layout="constrained")
+    count = len(models) + several
+
+    def draw(figure: Figure) -> None:
         axes = list(figure.subplots(count, 1, squeeze=False)[:, 0])
         if several:
             scatter(axes.pop(0), models)
         for model, axis in zip(models, axes, strict=True):
             bars(axis, model)
-        out = io.BytesIO()
-        undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
-        figure.savefig(out, format=form, metadata=undated, dpi=150)
-    return out.getvalue()
+
+    return plotted(draw, (7, 3.2 * count), form)
 
 
 def scatter(axis: Axes, models: Sequence[Layers]) -> None:

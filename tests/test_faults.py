@@ -1,5 +1,6 @@
 """Faults of the machine, made for real: a line that says so, the right exit status, the old output whole."""
 
+import json
 import os
 import shlex
 import shutil
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import archdsl
+from archdsl.running import encode_png
+
 ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 RUN = [sys.executable, "-m", "archdsl"]
@@ -19,6 +23,10 @@ block unit(width) { conv(width, 3) -> batchnorm -> relu }
 model net {
     input image[3, H = 32, W = 32]
     for i in 1..20 { "layer{i}": unit(8 * i) }
+}
+model seen {
+    input image[3, H = 16, W = 16]
+    a: unit(4) -> b: unit(4) -> global_avgpool -> flatten -> linear(10)
 }
 model large {
     input image[3, H = 32, W = 32]
@@ -53,28 +61,84 @@ def mounts() -> bool:
     return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
 
 
-OUTPUTS = [
-    "build net.arch:net -o disk/out.py",
-    "draw net.arch:net -o disk/out.svg",
-    "draw net.arch:net -o disk/out.png",
-]
+OUTPUTS = """
+    build net.arch:net -o disk/out.py
+    build net.arch:net --for inference -o disk/out.py
+    draw net.arch:net -o disk/out.svg
+    draw net.arch:net -o disk/out.png
+    draw net.arch:net -o disk/out.tex
+    draw net.arch:net -o disk/out.html
+    draw net.arch:seen -o disk/out.svg
+    show net.arch:net -o disk/out.svg
+    diff net.arch:net lenet:lenet -o disk/out.svg
+    weights lenet:lenet weights.pth -o disk/out.safetensors
+    export lenet:lenet -o disk/out.pt2
+    probe net.arch:seen -o disk/out.svg
+    look net.arch:seen --image picture.png -o disk/out.png
+"""
+EVERY = """
+import contextlib, io, json, os, sys
+from archdsl import cli
+for command in sys.argv[1].split("\\n"):
+    said, out = io.StringIO(), command.split()[-1]
+    with contextlib.suppress(OSError), open(out, "x") as file:
+        file.write("old")
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        status = cli.run(command.split())
+    with open(out, "rb") as file:
+        kept = file.read() == b"old"
+    print(json.dumps([command, status, said.getvalue(), kept, os.listdir("disk")]))
+    with contextlib.suppress(OSError):
+        os.unlink(out)
+"""
+# Everything but the folder for the output, without a home; what is mounted elsewhere too.
+NOTHING_TO_WRITE_IN = """
+mount --rbind / /mnt
+mount -t tmpfs none disk
+mount -o remount,bind,ro /mnt
+mount --bind disk /mnt$PWD/disk
+mount -t tmpfs -o ro none /mnt/dev/shm
+exec chroot /mnt sh -ec 'cd "$0"; HOME=/nowhere "$@"' "$PWD" "$@"
+"""
+DISKS = {
+    "full": "mount -t tmpfs -o size=4k none disk",
+    "read-only": "mount -t tmpfs none disk; cd disk; for out in $OUT; do printf old > $out; done; cd ..;"
+    "mount -o remount,ro disk",
+    "no temporary folder": NOTHING_TO_WRITE_IN,
+}
+REASONS = {
+    "full": "No space left on device",
+    "read-only": "Read-only file system",
+    "no temporary folder": "temporary directory",
+}
 
 
 @pytest.mark.skipif(not mounts(), reason="no file system can be mounted here")
-@pytest.mark.parametrize("command", OUTPUTS)
-@pytest.mark.parametrize(
-    ("options", "reason"), [("size=4k", "No space left on device"), ("ro", "Read-only file system")]
-)
-def test_a_disk_that_takes_nothing(command: str, options: str, reason: str, folder: Path) -> None:
-    out = command.split()[-1]
+@pytest.mark.parametrize("disk", DISKS)
+def test_a_machine_that_takes_nothing(disk: str, folder: Path) -> None:
+    """Each command that writes a file, all in one process, since torch takes its time to start."""
+    for package in ("torch", "matplotlib", "PIL"):
+        pytest.importorskip(package)
+    import torch
+
+    torch.save(archdsl.load("lenet:lenet").state_dict(), "weights.pth")
+    Path("picture.png").write_bytes(encode_png(torch.rand(3, 20, 20)))
     (folder / "disk").mkdir()
-    mount = f"mount -t tmpfs -o {'size=4k' if options == 'ro' else options} none disk && echo old > {out}"
-    if options == "ro":
-        mount += " && mount -o remount,ro disk"
-    script = f"{mount} && {shlex.join(RUN)} {command}; status=$?; cat {out}; ls -A disk; exit $status"
-    done = subprocess.run(["unshare", "-rm", "sh", "-c", script], env=ENV, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and done.stdout == f"old\n{Path(out).name}\n", done
-    assert one_line(done.stderr) and reason in done.stderr
+    commands = [line.strip() for line in OUTPUTS.strip().splitlines()]
+    outs = {Path(command.split()[-1]).name for command in commands}
+    script = f'{DISKS[disk]}\nexec "$@"'
+    command = ["unshare", "-rm", "sh", "-ec", script, "sh", sys.executable, "-c", EVERY, "\n".join(commands)]
+    env = {**ENV, "OUT": " ".join(outs)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [command for command, *_ in found] == commands
+    for command, status, said, kept, left in found:
+        assert left == [Path(command.split()[-1]).name] or disk == "read-only", (command, left)
+        if disk == "no temporary folder" and status == 0:
+            assert not said and not kept
+        else:
+            assert status == 2 and said.count("\n") == 1 and REASONS[disk] in said and kept, (command, status, said)
 
 
 def test_folders_that_take_nothing(folder: Path) -> None:
@@ -141,8 +205,92 @@ def test_interrupted(command: list[str], folder: Path) -> None:
     time.sleep(1.0)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "") and one_line(err.lstrip()), err
+    assert process.returncode in (130, -signal.SIGINT) and out == "" and one_line(err.lstrip()), err
     assert sorted(p.name for p in folder.iterdir()) == ["net.arch"]
+
+
+# What Ctrl-C meets at some import: nobody that swallows it, one that does, one that makes another error of it.
+SWALLOWED = """
+import os, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            try:
+                os.kill(os.getpid(), signal.SIGINT)
+            except KeyboardInterrupt as error:
+                {then}
+sys.meta_path.insert(0, Finder())
+sys.argv = ["archdsl", *{command!r}]
+from archdsl.__main__ import main
+main()
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "archdsl.compiler", "torch"])
+@pytest.mark.parametrize("then", ["raise", "raise ImportError('half imported') from None"])
+def test_interrupted_while_something_is_imported(module: str, then: str, folder: Path) -> None:
+    command = ["export", "lenet:lenet", "-o", "net.pt2"]
+    code = SWALLOWED.format(module=module, then=then, command=command)
+    done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, timeout=120)
+    # Where exec() ran what was interrupted, Python ends itself by the signal, which a shell tells as 130, too.
+    assert done.returncode in (130, -signal.SIGINT) and done.stderr.lstrip() == "archdsl: interrupted\n", done
+    assert sorted(p.name for p in folder.iterdir()) == ["net.arch"]
+
+
+def test_interrupted_where_nobody_can_catch_it(folder: Path) -> None:
+    """As in a callback of the import system, which Python would tell of and go on."""
+    code = """
+import os, signal, weakref
+from archdsl import interrupts
+interrupts.remember()
+class Thing: pass
+thing = Thing()
+reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGINT))
+del thing
+print("went on")
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "archdsl: interrupted\n"), done
+
+
+# ---------------------------------------------------------------- streams that nobody reads, or that are full
+
+TALKING = """
+    check net.arch:net
+    show net.arch:net
+    show net.arch:net --json
+    explain net.arch:net
+    diff net.arch:net lenet:lenet
+    build net.arch:net
+    list
+    completion bash
+    --help
+    show --help
+    --version
+"""
+
+
+@pytest.mark.parametrize("command", [line.strip() for line in TALKING.strip().splitlines()])
+def test_a_closed_pipe(command: str, folder: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*RUN, *command.split()], env=ENV, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("command", ["show net.arch:net", "--help", "build net.arch:net"])
+def test_a_full_standard_output(command: str, folder: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*RUN, *command.split()], env=ENV, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2 and done.stderr == "archdsl: No space left on device\n"
+
+
+@pytest.mark.parametrize("command", ["nonsense", "build net.arch:net -o /proc/nowhere/out.py", "check nothing"])
+def test_a_full_standard_error(command: str, folder: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*RUN, *command.split()], env=ENV, stdout=subprocess.PIPE, stderr=full, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
 
 
 # ---------------------------------------------------------------- strange surroundings
@@ -186,7 +334,26 @@ def test_files_of_another_age(seconds: int, folder: Path) -> None:
     assert run("build", "net.arch:net", "-o", "out.py").returncode == 0
 
 
+@pytest.mark.skipif(not shutil.which("faketime"), reason="there is no faketime, which sets a clock for one process")
+@pytest.mark.parametrize("out", ["o.py", "o.html", "o.pdf"])
+def test_the_clock_says_1980(out: str, folder: Path) -> None:
+    def made(*clock: str) -> bytes:
+        command = "build" if out == "o.py" else "draw"
+        done = subprocess.run([*clock, *RUN, command, "net.arch:net", "-o", out], env=ENV, capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b"")
+        return Path(out).read_bytes()
+
+    assert made("faketime", "-f", "@1980-01-01 00:00:00") == made()
+
+
 def test_little_memory(folder: Path) -> None:
-    script = f"ulimit -v 130000; exec {shlex.join(RUN)} check net.arch:large"
-    done = subprocess.run(["sh", "-c", script], env=ENV, capture_output=True, text=True, timeout=120)
+    code = """
+import resource, sys
+from archdsl import cli, compiler
+with open("/proc/self/statm") as file:
+    most = int(file.read().split()[0]) * resource.getpagesize() + (15 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+sys.exit(cli.run(["check", "net.arch:large"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2 and done.stderr == "archdsl: the memory is full\n", done

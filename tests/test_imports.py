@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # From the bottom up. A room is a module or a package; within one, imports are its own affair.
 ORDER = [
     ["source"],
-    ["diagnostics", "files", "limits", "units"],
+    ["diagnostics", "files", "interrupts", "limits", "plots", "units"],
     ["tables"],
     ["dims"],
     ["ops"],

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import click
+
+from archdsl import interrupts
 
 # These give the program its commands.
 from archdsl.cli import making, reading, running
@@ -22,7 +25,6 @@ from archdsl.cli.printing import complain, prepare
 from archdsl.cli.program import (
     BROKEN,
     FINE,
-    INTERRUPTED,
     PIPE_CLOSED,
     PROGRAM,
     SPEC_WRONG,
@@ -34,52 +36,69 @@ from archdsl.cli.program import (
 __all__ = ["cli", "main", "making", "reading", "run", "running"]
 
 
-def _abandon_stdout() -> None:
+def _abandon(stream: object) -> None:
     """Lets what is still buffered go nowhere, so that the interpreter's last flush cannot fail again."""
-    if sys.stdout is not None:
+    if isinstance(stream, io.IOBase):
         with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _said(say: Callable[[], object], status: int) -> int:
+    """The status, once it is said on standard error why, if anybody can hear it there."""
+    try:
+        say()
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except OSError:
+        _abandon(sys.stderr)
+    return status
 
 
 def _fail(message: str, status: int) -> int:
-    with contextlib.suppress(OSError):
-        print(f"{PROGRAM}: {message}", file=sys.stderr)
-    return status
+    return _said(lambda: print(f"{PROGRAM}: {message}", file=sys.stderr), status)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line, by default that of the process, and gives the exit status; never raises."""
-    from archdsl.diagnostics import SpecError
-
     try:
         return int(cli.main(arguments, prog_name=PROGRAM, standalone_mode=False) or FINE)
-    except SpecError as error:
-        complain(error.diagnostics)
-        return SPEC_WRONG
-    except click.ClickException as error:
-        error.show()
-        return USAGE_WRONG
     except (click.Abort, KeyboardInterrupt):
-        _abandon_stdout()
-        return _fail("interrupted", INTERRUPTED)
+        return _interrupted()
     except PipeClosed:
-        _abandon_stdout()
+        _abandon(sys.stdout)
         return PIPE_CLOSED
-    except OSError as error:
-        _abandon_stdout()
-        place = f"{error.filename}: " if error.filename else ""
-        return _fail(f"{place}{error.strerror or error}", USAGE_WRONG)
-    except MemoryError:
-        return _fail("the memory is full", USAGE_WRONG)
     except Exception as error:
-        if os.environ.get("ARCHDSL_DEBUG"):
-            raise
-        what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
-        return _fail(f"a bug of archdsl, please report it with the spec ({what}; ARCHDSL_DEBUG=1 shows more)", BROKEN)
+        return _interrupted() if interrupts.seen() else _broken(error)
+
+
+def _interrupted() -> int:
+    _abandon(sys.stdout)
+    return _fail("interrupted", interrupts.STATUS)
+
+
+def _broken(error: Exception) -> int:
+    """Says what ended a command, and gives its exit status."""
+    from archdsl.diagnostics import SpecError
+
+    match error:
+        case SpecError():
+            return _said(lambda: complain(error.diagnostics), SPEC_WRONG)
+        case click.ClickException():
+            return _said(error.show, USAGE_WRONG)
+        case OSError():
+            _abandon(sys.stdout)
+            place = f"{error.filename}: " if error.filename else ""
+            return _fail(f"{place}{error.strerror or error}", USAGE_WRONG)
+        case MemoryError():
+            return _fail("the memory is full", USAGE_WRONG)
+    if os.environ.get("ARCHDSL_DEBUG"):
+        raise error
+    what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    return _fail(f"a bug of archdsl, please report it with the spec ({what}; ARCHDSL_DEBUG=1 shows more)", BROKEN)
 
 
 def main() -> NoReturn:
-    """The program `archdsl`."""
+    """The command line of the process; `archdsl.__main__` is the program."""
     # A short process makes little garbage and much that stays: looking for the one among the other takes its time.
     gc.set_threshold(200_000, 50, 50)
     prepare(sys.stdout, sys.stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 from click.shell_completion import get_completion_class
@@ -15,9 +16,8 @@ PROGRAM = "archdsl"
 FINE = 0
 SPEC_WRONG = 1
 USAGE_WRONG = 2
-# Beyond those three, what a shell expects: sysexits' EX_SOFTWARE, and 128 + SIGINT, 128 + SIGPIPE.
+# Beyond those three, what a shell expects: sysexits' EX_SOFTWARE, and 128 + SIGPIPE.
 BROKEN = 70
-INTERRUPTED = 130
 PIPE_CLOSED = 141
 
 
@@ -26,8 +26,17 @@ class PipeClosed(Exception):
 
 
 class Program(click.Group):
+    """Click would end a closed pipe by status 1, which means a wrong spec here."""
+
+    def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
+        """Reads the command line; --help and --version write here."""
+        try:
+            return super().make_context(*arguments, **settings)
+        except BrokenPipeError:
+            raise PipeClosed from None
+
     def invoke(self, ctx: click.Context) -> object:
-        """Runs a command. Click would end a closed pipe by status 1, which means a wrong spec here."""
+        """Runs a command."""
         try:
             status = super().invoke(ctx)
             if sys.stdout is not None:

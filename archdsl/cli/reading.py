@@ -161,10 +161,11 @@ def compare_models(models: Sequence[Layers], form: str | None, as_json: bool) ->
 def write_plots(models: Sequence[Layers], output: Path) -> None:
     from archdsl import totals
     from archdsl.files import write_whole
+    from archdsl.plots import NoPlots
 
     try:
         data = totals.plot(models, output.suffix.lower()[1:])
-    except totals.NoPlots:
+    except NoPlots:
         raise click.UsageError("plots need matplotlib: pip install 'archdsl[plots]'") from None
     write_whole(output, data)
 

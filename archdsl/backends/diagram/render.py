@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,7 +68,12 @@ def render(dot: str, form: str, layout: str = "dot") -> bytes:
     if done.returncode or not done.stdout:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
         raise DrawingError(f"Graphviz could not make the picture: {last[0]}")
-    return done.stdout
+    return undated(done.stdout) if form == "pdf" else done.stdout
+
+
+def undated(pdf: bytes) -> bytes:
+    """A PDF without its date, so that the same picture is the same bytes. Blanks, since a PDF counts its bytes."""
+    return re.sub(rb"/CreationDate \([^()]*\)", lambda found: b" " * len(found[0]), pdf)
 
 
 Point = tuple[float, float]
