@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archdsl import dims
 from archdsl.diagnostics import Fix, Mark
-from archdsl.dims import Dim
+from archdsl.dims import Dim, Expr
 from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import OperationError, Rules, Shape
@@ -32,16 +33,19 @@ def show_shape(shape: Shape) -> str:
     return "[" + ", ".join(dims.text(d) for d in shape) + "]"
 
 
-def advise(graph: Graph, node: Node, error: OperationError) -> Advice:
-    """Marks, history and fix for a node that cannot take what flows in. The node may stand outside of the graph."""
+def advise(graph: Graph, node: Node, error: OperationError, size: str | None = None) -> Advice:
+    """Marks, history and fix for a node that cannot take what flows in; `size` is the free size at fault, if one is.
+
+    The node may stand outside of the graph.
+    """
     cause = argument_span(node, error.parameter) or node.span
     marks = [Mark(cause)]
     for position in error.inputs:
         tensor = node.inputs[position]
-        where = party_span(graph, node, position)
+        where = party_span(graph, meeting(graph, node), position)
         if where != cause:
             marks.append(Mark(where, f"gives {show_shape(graph.shape(tensor))}"))
-    notes = tuple(history(graph, node, error.inputs)) if len(error.inputs) > 1 else ()
+    notes = tuple(history(graph, node, error.inputs, size)) if len(error.inputs) > 1 else ()
     change = mend_merge(graph, node, error) if len(error.inputs) > 1 else mend_call(node, error)
     if change is None:
         return Advice(tuple(marks), notes, error.help, None)
@@ -70,6 +74,17 @@ def party_span(graph: Graph, node: Node, position: int) -> Span:
     return source.span
 
 
+def meeting(graph: Graph, node: Node) -> Node:
+    """Where the branches of a merge come together: at itself, or at the `align` before it."""
+    first = node.inputs[0]
+    before = graph.node(first)
+    if before.operation.name == "align" and list(node.inputs) == [
+        Tensor(first.node, i) for i in range(len(node.inputs))
+    ]:
+        return before
+    return node
+
+
 def branch_of(node: Node, position: int) -> tree.Chain | None:
     """The branch of the parallel before a merge that gives its input number `position`."""
     origin = node.origin
@@ -81,19 +96,27 @@ def branch_of(node: Node, position: int) -> tree.Chain | None:
 # ---------------------------------------------------------------- history
 
 
-def history(graph: Graph, node: Node, positions: tuple[int, ...]) -> list[str]:
-    """How two parties came to sizes that differ, since they were one tensor: a line each, the last steps of its way."""
+def history(graph: Graph, node: Node, positions: tuple[int, ...], size: str | None = None) -> list[str]:
+    """How two parties came to sizes that differ, since they were one tensor: a line each, the last steps of its way.
+
+    Told are the channels and one of the spatial sizes, that of the free size `size` where there is one.
+    """
     first, second = (node.inputs[p] for p in (positions[0], positions[-1]))
     shapes = graph.shape(first), graph.shape(second)
     if len(shapes[0]) != len(shapes[1]):
         return []
-    axis = next((i for i, (a, b) in enumerate(zip(*shapes, strict=True)) if a != b), None)
-    if axis is None:
-        return []
+    unlike = [i for i, (a, b) in enumerate(zip(*shapes, strict=True)) if a != b]
+    if node.operation.name == "concat":
+        unlike = [i for i in unlike if i > 0]
+    spatial = [i for i in unlike if i > 0]
+    of_size = [i for i in spatial if any(isinstance(d, Expr) and d.variable == size for d in (s[i] for s in shapes))]
+    axes = [i for i in unlike if i == 0] + (of_size or spatial)[:1]
+    at = meeting(graph, node)
+    first, second = (at.inputs[p] for p in (positions[0], positions[-1]))
     common = ancestors(graph, first) & ancestors(graph, second)
     lines = []
-    for name, tensor in zip(party_names(node, positions), (first, second), strict=True):
-        steps = way(graph, tensor, axis, common)
+    for name, tensor in zip(party_names(at, positions), (first, second), strict=True):
+        steps = way(graph, tensor, axes, common)
         if steps:
             told = ["…"] * (len(steps) > STEPS) + steps[-STEPS:]
             lines.append(f"{name}: " + "; ".join(told))
@@ -125,28 +148,42 @@ def ancestors(graph: Graph, tensor: Tensor) -> set[int]:
     return found
 
 
-def way(graph: Graph, tensor: Tensor, axis: int, common: set[int]) -> list[str]:
-    """The nodes that changed an axis of a tensor on its way from what is common to both parties, oldest first."""
+def way(graph: Graph, tensor: Tensor, axes: Sequence[int], common: set[int]) -> list[str]:
+    """The nodes that changed these axes of a tensor on its way from what is common to both parties, oldest first."""
     steps: list[str] = []
-    seen: tuple[Span, Dim] | None = None
+    seen: object = None
     while tensor.node not in common:
         node = graph.node(tensor)
-        size = graph.shape(tensor)[axis]
-        if not node.inputs or len(graph.shape(node.inputs[0])) <= axis:
+        sizes = _sizes(graph, tensor, axes)
+        if not node.inputs or sizes is None:
             break
-        before = next((t for t in node.inputs if graph.shape(t)[axis] == size), node.inputs[0])
-        was = graph.shape(before)[axis]
-        if was != size and (node.span, size) != seen:
-            seen = (node.span, size)
-            steps.append(step_text(graph, node, axis, was, size))
+        before = next((t for t in node.inputs if _sizes(graph, t, axes) == sizes), node.inputs[0])
+        if node.operation.name == "align":
+            before = node.inputs[tensor.index]
+        were = _sizes(graph, before, axes)
+        if were is None:
+            break
+        if were != sizes and (node.span, sizes) != seen:
+            seen = (node.span, sizes)
+            steps.append(step_text(graph, node, axes, were, sizes))
         tensor = before
     return steps[::-1]
 
 
-def step_text(graph: Graph, node: Node, axis: int, was: Dim, size: Dim) -> str:
-    what = "the channels" if axis == 0 else "the size"
+def _sizes(graph: Graph, tensor: Tensor, axes: Sequence[int]) -> list[Dim] | None:
+    """The sizes of some axes; None where a tensor has not all of them."""
+    shape = graph.shape(tensor)
+    return [shape[axis] for axis in axes] if all(axis < len(shape) for axis in axes) else None
+
+
+def step_text(graph: Graph, node: Node, axes: Sequence[int], were: Sequence[Dim], sizes: Sequence[Dim]) -> str:
     line = f"`{node.path}`, line {node.span.line}" if node.labelled else f"line {node.span.line}"
-    return f"{node.operation.caption()} ({line}) brings {what} from {_shown(graph, was)} to {_shown(graph, size)}"
+    changes = [
+        f"{'the size' if axis else 'the channels'} from {_shown(graph, was)} to {_shown(graph, size)}"
+        for axis, was, size in zip(axes, were, sizes, strict=True)
+        if was != size
+    ]
+    return f"{node.operation.caption()} ({line}) brings {' and '.join(changes)}"
 
 
 def _shown(graph: Graph, size: Dim) -> str:
@@ -165,10 +202,8 @@ def mend_call(node: Node, error: OperationError) -> tuple[str | None, Fix] | Non
     call = node.call
     if call is None:
         return None
-    start = call.name.span
     if error.before is not None:
-        where = Span(start.source, start.start, start.start)
-        return None if not error.before else (error.help, Fix(where, error.before + " -> "))
+        return None if not error.before else (error.help, Fix(before_item(call), error.before + " -> "))
     if not error.arguments:
         return None
     ((parameter, value),) = error.arguments.items()
@@ -190,15 +225,57 @@ def mend_merge(graph: Graph, node: Node, error: OperationError) -> tuple[str, Fi
         return None
     if isinstance(node.origin, tree.Residual):
         return mend_residual(graph, node.inputs[positions[0]], node.origin, *shapes)
-    if node.operation.name != "concat" and not agree(shapes[0][:1], shapes[1][:1]):
-        return mend_channels(node, positions, shapes)
-    if node.call is None:
-        return None
+    if isinstance(node.origin, tree.Dense):
+        return written_out(graph, node.origin, "concat", *shapes)
+    # The merge takes all its branches, so all that differ from the first party are brought to it at once.
+    all_shapes = [graph.shape(tensor) for tensor in node.inputs]
     name = node.operation.name
-    mode = "resize" if far_apart(graph, *shapes) else "crop"
-    where = Span(node.call.span.source, node.call.name.span.start, node.call.name.span.start)
-    verb = {"crop": "crop the larger one", "resize": "resize the second to the first"}[mode]
-    return f"{verb}: `align({mode}) -> {name}`", Fix(where, f"align({mode}) -> ")
+    channels = shapes[0][0]
+    edits: list[tuple[Span, str]] = []
+    told: list[str] = []
+    if name != "concat" and isinstance(channels, int):
+        for position, shape in enumerate(all_shapes):
+            branch = branch_of(meeting(graph, node), position)
+            if not meet(name, shape[:1], (channels,)):
+                if branch is None:
+                    return None
+                edits.append((_after(branch.span), f" -> conv({channels}, 1)"))
+                told.append(f"map it to {channels} channels: `{_short(branch.span.text)} -> conv({channels}, 1)`")
+    if any(not meet(name, shape[1:], shapes[0][1:]) for shape in all_shapes):
+        if node.call is None:
+            return None
+        mode = "resize" if far_apart(graph, *shapes) else "crop"
+        edits.append((before_item(node.call), f"align({mode}) -> "))
+        verb = {"crop": "crop the larger one", "resize": "resize the second to the first"}[mode]
+        told.append(f"{verb}: `align({mode}) -> {name}`")
+    fix = combined(edits)
+    return ("; ".join(told[:1] + told[-1:] if len(told) > 1 else told), fix) if fix else None
+
+
+def combined(edits: Sequence[tuple[Span, str]]) -> Fix | None:
+    """Several insertions of one file as one change."""
+    if not edits or len({id(span.source) for span, _ in edits}) > 1:
+        return None
+    edits = sorted(edits, key=lambda edit: edit[0].start)
+    source, start, end = edits[0][0].source, edits[0][0].start, edits[-1][0].start
+    text, at = "", start
+    for span, inserted in edits:
+        text += source.text[at : span.start] + inserted
+        at = span.start
+    return Fix(Span(source, start, end), text)
+
+
+def before_item(call: tree.Call) -> Span:
+    """Where an item that is put before a call stands: before its label, too."""
+    return _before(call.name.span if call.label is None else call.label.span)
+
+
+def _before(span: Span) -> Span:
+    return Span(span.source, span.start, span.start)
+
+
+def _after(span: Span) -> Span:
+    return Span(span.source, span.end, span.end)
 
 
 def mend_residual(
@@ -216,10 +293,28 @@ def mend_residual(
         return help, Fix(origin.via.span, projection)
     projection = projected(skip, body)
     if projection is None:
-        return None
-    word = Span(origin.body.span.source, origin.body.span.start, origin.body.span.start)
+        return None if origin.condition is not None else written_out(graph, origin, "add", skip, body)
     help = f"send the skip through what brings it to {show_shape(body)}: `residual via {projection} {{ … }}`"
-    return help, Fix(word, f"via {projection} ")
+    return help, Fix(_before(origin.body.span), f"via {projection} ")
+
+
+def written_out(
+    graph: Graph, origin: tree.Residual | tree.Dense, merge: str, skip: Shape, body: Shape
+) -> tuple[str, Fix] | None:
+    """The parallel that a `residual` or `dense` stands for, with an `align` before its merge."""
+    if origin.label is not None:
+        return None
+    first = "it"
+    if merge == "add" and not agree(skip[:1], body[:1]):
+        first = f"it -> conv({body[0]}, 1)"
+    rest = f" -> align({'resize' if far_apart(graph, skip, body) else 'crop'}) -> {merge}"
+    if agree(skip[1:], body[1:]):
+        rest = f" -> {merge}"
+    start, inside = origin.span, origin.body.span
+    text = f"({first}, {inside.source.text[inside.start : inside.end]}){rest}"
+    word = "residual" if isinstance(origin, tree.Residual) else "dense"
+    help = f"write out what `{word}` stands for, and bring the two together: `({first}, {{ … }}){rest}`"
+    return help, Fix(Span(start.source, start.start, inside.end), text)
 
 
 def projected(skip: Shape, body: Shape) -> str | None:
@@ -246,15 +341,10 @@ def _gives(name: str, arguments: dict[str, object], shape: Shape, wanted: Shape)
         return False
 
 
-def mend_channels(node: Node, positions: tuple[int, int], shapes: tuple[Shape, Shape]) -> tuple[str, Fix] | None:
-    """A 1x1 convolution at the end of the second branch, to the channels of the first."""
-    channels = shapes[0][0]
-    branch = branch_of(node, positions[1])
-    if branch is None or not isinstance(channels, int):
-        return None
-    end = Span(branch.span.source, branch.span.end, branch.span.end)
-    text = f" -> conv({channels}, 1)"
-    return f"map it to {channels} channels: `{_short(branch.span.text)}{text}`", Fix(end, text)
+def meet(name: str, first: Shape, second: Shape) -> bool:
+    """Whether a merge takes these sizes together: `mul` stretches those of 1."""
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if name != "mul" or (a != 1 and b != 1)]
+    return agree(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
 
 
 def agree(first: Shape, second: Shape) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from archdsl.advice import Advice, advise, show_shape
 from archdsl.diagnostics import Diagnostics, Fix, Mark
-from archdsl.dims import Dim, DimError, SizeSet, describe_sizes, evaluate, free
+from archdsl.dims import Dim, DimError, SizeSet, evaluate, free
 from archdsl.elaborate import call_notes
 from archdsl.graph import Demand, Graph, Narrowing, Tensor
 from archdsl.source import Span
@@ -35,7 +35,7 @@ def solve(graph: Graph, demands: Sequence[Demand], diagnostics: Diagnostics) -> 
             name, before, after = _narrow(demand, sets)
         except DimError as error:
             reported.add(where)
-            advice = _advice(graph, demand)
+            advice = _advice(graph, demand, None)
             notes = [demand.error.message, *advice.notes, *call_notes(demand.scope)]
             diagnostics.error("E0309", error.message, *advice.marks, notes=notes, help=error.help or advice.help)
             continue
@@ -57,23 +57,23 @@ def _narrow(demand: Demand, sets: Mapping[str, SizeSet]) -> tuple[str, SizeSet, 
     return variables[0], before, demand.constraint.narrow(before)
 
 
-def _advice(graph: Graph, demand: Demand) -> Advice:
-    """Where a demand comes from: the node that makes it, or a line of the spec (`expect`, an exact division)."""
+def _advice(graph: Graph, demand: Demand, name: str | None) -> Advice:
+    """Where a demand on a free size comes from: a node, or a line of the spec (`expect`, an exact division)."""
     if demand.node is not None and demand.node.span == demand.span:
-        return advise(graph, demand.node, demand.error)
+        return advise(graph, demand.node, demand.error, name)
     return Advice((Mark(demand.span),), (), demand.error.help, None)
 
 
-def _blame(graph: Graph, demand: Demand, notes: Sequence[str], diagnostics: Diagnostics) -> None:
-    """Reports a demand that cannot be met."""
-    advice = _advice(graph, demand)
+def _blame(graph: Graph, demand: Demand, name: str, notes: Sequence[str], diagnostics: Diagnostics) -> None:
+    """Reports a demand on a free size that cannot be met."""
+    advice = _advice(graph, demand, name)
     code = "E0301" if demand.node is not None and demand.node.operation.inputs == "many" else "E0303"
     diagnostics.error(
         code,
         demand.error.message,
         *advice.marks,
         notes=[*advice.notes, *notes, *call_notes(demand.scope)],
-        help=advice.help,
+        help=advice.help or "change this line, or what gives the tensor its size",
         fix=advice.fix,
     )
 
@@ -86,12 +86,13 @@ def _report_empty(
     narrowings: Sequence[Narrowing],
     diagnostics: Diagnostics,
 ) -> None:
-    notes = [f"it would need {demand.constraint.text}, which no {name} gives"]
-    earlier = [n for n in narrowings if n.size == name]
+    needed = f"needed is that {demand.constraint.text}"
+    earlier = [n.demand.span for n in narrowings if n.size == name]
     if earlier:
-        notes[0] += f" that is valid so far ({before.describe()})"
-        notes.append(f"the last line that narrowed {name} stands at {earlier[-1].demand.span}")
-    _blame(graph, demand, notes, diagnostics)
+        needed += f"; but {name} must be {before.condition()} already, last narrowed at {earlier[-1]}"
+    else:
+        needed += f", which holds for no {name}"
+    _blame(graph, demand, name, [needed], diagnostics)
 
 
 def _check_examples(graph: Graph, diagnostics: Diagnostics) -> None:
@@ -108,15 +109,15 @@ def _check_examples(graph: Graph, diagnostics: Diagnostics) -> None:
             if demand.span not in blamed:
                 blamed.add(demand.span)
                 alone = cause.after.describe().removeprefix("only ")
-                _blame(graph, demand, [f"it holds for {size.name} = {alone} alone"], diagnostics)
+                _blame(graph, demand, size.name, [f"this fits for {size.name} = {alone} alone"], diagnostics)
             continue
         near = [n for n in valid.nearest(example) if n is not None]
         diagnostics.error(
             "E0320",
-            f"{size.name} = {example} is not a valid size: {describe_sizes({size.name: valid})}",
+            f"{size.name} = {example} is not a valid size: it must be {valid.condition()}",
             Mark(size.span, nearest_text(valid, example)),
-            Mark(demand.span, f"here, {describe_sizes({size.name: cause.after})}"),
-            notes=[demand.error.message, *_advice(graph, demand).notes, *call_notes(demand.scope)],
+            Mark(demand.span, f"here {size.name} must be {cause.after.condition()}"),
+            notes=[demand.error.message, *_advice(graph, demand, size.name).notes, *call_notes(demand.scope)],
             help=f"write `{size.name} = {near[-1]}`" if near else None,
             fix=Fix(size.span, f"{size.name} = {near[-1]}") if near else None,
         )
@@ -159,7 +160,7 @@ def pin(graph: Graph, given: Sequence[Sequence[int]]) -> dict[str, int]:
     for name, value in values.items():
         valid = graph.sizes[name]
         if value not in valid:
-            message = f"{name} = {value} is not a valid size of `{graph.name}`: {describe_sizes({name: valid})}"
+            message = f"{name} = {value} is not a valid size of `{graph.name}`: it must be {valid.condition()}"
             diagnostics.error("E0320", message, help=nearest_text(valid, value))
     diagnostics.stop_on_errors()
     return values

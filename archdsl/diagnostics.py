@@ -150,7 +150,20 @@ def _render_one(d: Diagnostic, paint) -> str:  # type: ignore[no-untyped-def]
         lines.append(" " * width + " = note: " + visible(note))
     if d.help:
         lines.append(" " * width + " = help: " + visible(d.help))
+    if d.fix and (changed := _changed_line(d.fix)):
+        where = d.fix.span.source.name
+        place = "" if not d.marks or where == d.marks[0].span.source.name else f" of {visible(where)}"
+        lines.append(" " * width + f" = line {d.fix.span.line}{place} becomes: {visible(changed)}")
     return "\n".join(lines)
+
+
+def _changed_line(fix: Fix) -> str | None:
+    """The line of the spec as the change leaves it; None for a change of several lines."""
+    span = fix.span
+    text = span.source.line(span.line)
+    start = span.column - 1
+    end = start + span.end - span.start
+    return None if end > len(text) or "\n" in fix.text else (text[:start] + fix.text + text[end:]).strip()
 
 
 def _by_source(marks: tuple[Mark, ...]) -> list[tuple[str, list[Mark]]]:

@@ -245,7 +245,7 @@ def test_two_free_sizes_are_decided_or_refused() -> None:
     assert at_least(minimum(H, 3), W + 5) is False
     demand = equal(H, W // 2)
     assert isinstance(demand, Constraint) and demand.variables == {"H", "W"}
-    with pytest.raises(DimError, match=r"^H = ⌊W/2⌋ ties H and W together") as caught:
+    with pytest.raises(DimError, match=r"^this needs H = ⌊W/2⌋, which ties H and W to each other") as caught:
         demand.narrow(ANY)
     assert "`input x[3, N, N]`" in str(caught.value.help)
     pinned = demand.fix({"H": 7})

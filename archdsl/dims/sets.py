@@ -183,6 +183,17 @@ class SizeSet:
         tail = _repeating(pattern, pattern.first(threshold))
         return f"{tail}, and {_words(below)}" if below else tail
 
+    def condition(self) -> str:
+        """What a size must be: `a multiple of 16`, `at least 33`."""
+        text = self.describe()
+        for start, said in (("multiples of ", "a multiple of "), ("any from ", "at least ")):
+            if text.startswith(start):
+                return said + text.removeprefix(start)
+        if text.startswith("only "):
+            sizes = text.removeprefix("only ")
+            return f"one of {sizes}" if "," in sizes else sizes
+        return text
+
     def as_data(self) -> dict[str, object]:
         """The set as plain data, exactly.
 

@@ -79,8 +79,8 @@ class Constraint:
         if len(self.variables) != 1:
             names = " and ".join(sorted(self.variables))
             raise DimError(
-                f"{self.text} ties {names} together, which a set of valid sizes for each cannot say",
-                f"give both axes one name, `input x[3, N, N]`, or pin one of {names}",
+                f"this needs {self.text}, which ties {names} to each other; each has a set of valid sizes of its own",
+                "give both axes one name, `input x[3, N, N]`, or pin one of them: write a number for it in the `input`",
             )
         found = _narrowed(self, current)
         return current if found == current else found

@@ -11,7 +11,7 @@ from archdsl.dims.expressions import Dim, Expr, Extreme, Floor, composed, restri
 from archdsl.dims.pieces import classes
 from archdsl.dims.sets import SizeSet, literal, number
 
-READABLE = 200
+READABLE = 20
 """The most atoms of a size that is written out for people."""
 
 

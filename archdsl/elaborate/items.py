@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import assert_never, cast
 
+from archdsl.advice import before_item
 from archdsl.diagnostics import Fix, did_you_mean
 from archdsl.elaborate.core import LOST, Builder, Flow, LabelValue, Place, copy_defaults, count, label_names
 from archdsl.graph import Definition, Scope, Tensor
@@ -180,7 +181,7 @@ class Items(Builder):
                 f"`{cls.name}` takes one tensor, and {len(flow)} flow in",
                 item.span,
                 f"merge them first: `(…) -> concat -> {cls.name}`, or `add`",
-                fix=Fix(Span(item.name.span.source, item.name.span.start, item.name.span.start), "concat -> "),
+                fix=Fix(before_item(item), "concat -> "),
             )
         if operation.inputs == "many" and len(flow) < 2 and LOST not in flow:
             raise Failure(

@@ -46,7 +46,7 @@ class Split(Operation):
             f"`split({self.n})` needs a multiple of {self.n} channels; the tensor is {shape_text(shape)}",
             parameter="n",
             inputs=(0,),
-            help="parts of unlike sizes are `slice(start, stop)`",
+            help=f"bring the channels to a multiple of {self.n}, or take unlike parts with `slice(start, stop)`",
             before=f"conv({-(-shape[0] // self.n) * self.n}, 1)" if isinstance(shape[0], int) and shape[1:] else None,
         )
         return ((part, *shape[1:]),) * self.n

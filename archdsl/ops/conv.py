@@ -192,9 +192,9 @@ class Conv(Operation):
                 raise
             pads = fixed
             out = tuple(steps(n, 2 * p, *m) for n, p, m in zip(sizes, fixed, numbers, strict=True))
-            for n, p, (k, _, d), o in zip(sizes, fixed, numbers, out, strict=True):
+            for axis, o in enumerate(out):
                 if not (isinstance(o, int) and o >= 1):
-                    output_fits(rules, o, *does_not_fit("conv", shape, n, p, k, d))
+                    output_fits(rules, o, *does_not_fit("conv", shape, axis, fixed, numbers))
         self._pad_mode_allows(sizes, pads, shape, rules)
         return ((self.out, *out),)
 

@@ -69,10 +69,10 @@ class Pool(Operation):
                 help=f"`pad = {k // 2}` is the most here",
             )
         out = []
-        for n, p, m in zip(sizes, pads, numbers, strict=True):
+        for axis, (n, p, m) in enumerate(zip(sizes, pads, numbers, strict=True)):
             o = ceil_steps(n, p, *m) if ceil else steps(n, 2 * p, *m)
             if not (isinstance(o, int) and o >= 1):
-                output_fits(rules, o, *does_not_fit(self.name, shape, n, p, m[0], m[2]))
+                output_fits(rules, o, *does_not_fit(self.name, shape, axis, pads, numbers))
             out.append(o)
         return ((shape[0], *out),)
 

@@ -83,8 +83,8 @@ def known_all(name: str, shape: Shape) -> tuple[int, ...]:
     raise OperationError(
         f"`{name}` of {shape_text(shape)} would depend on the free size{'s' * (len(names) > 1)} {free} of the input",
         inputs=(0,),
-        help=f"pin {free} in the `input`, e.g. `input image[3, 224, 224]`, "
-        "or pool first with `global_avgpool` or `adaptive_avgpool`",
+        help="pool first with `global_avgpool` or `adaptive_avgpool`, "
+        f"or pin {free} in the `input`, e.g. `input image[3, 224, 224]`",
         before="global_avgpool" if isinstance(shape[0], int) else None,
     )
 

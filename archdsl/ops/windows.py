@@ -1,5 +1,7 @@
 """Windows that slide over a padded axis: how many fit, what stands around, and what is said of one that does not."""
 
+from collections.abc import Sequence
+
 from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops.base import OperationError, Shape
@@ -69,18 +71,24 @@ def window_pads(
 
 
 def does_not_fit(
-    name: str, shape: Shape, size: Dim, pad: int, kernel: int, dilation: int
+    name: str, shape: Shape, axis: int, pads: Sequence[int], numbers: Sequence[tuple[int, int, int]]
 ) -> tuple[str, str, dict[str, str]]:
-    """Message, help and the kernel that would fit, for a window that is larger than the padded input."""
+    """Message, help and the kernel that would fit on every axis, for a window larger than a padded axis.
+
+    `numbers` has kernel, stride and dilation of each spatial axis, `axis` is one of these.
+    """
+    size, pad, (kernel, _, dilation) = shape[1:][axis], pads[axis], numbers[axis]
     reach = dilation * (kernel - 1) + 1
     spans = f"a kernel of {kernel}" + (f" with dilation {dilation} spans {reach}" if dilation > 1 else "")
     padded = f", with its padding {dims.text(size + 2 * pad)}" if pad else ""
     here = f"the size here is {dims.text(size)}{padded}; the tensor is {shape_text(shape)}"
-    return (
-        f"`{name}` does not fit: {spans}, {here}",
-        "use a smaller kernel or more padding, or fewer strides and poolings before it",
-        {"kernel": str((size + 2 * pad - 1) // dilation + 1)} if isinstance(size, int) and size + 2 * pad > 0 else {},
-    )
+    message = f"`{name}` does not fit: {spans}, {here}"
+    room = "or more padding, or fewer strides and poolings before it"
+    known = [(n + 2 * p, d) for n, p, (_, _, d) in zip(shape[1:], pads, numbers, strict=True) if isinstance(n, int)]
+    largest = min(((n - 1) // d + 1 for n, d in known), default=0)
+    if not isinstance(size, int) or largest < 1:
+        return message, f"use a smaller kernel {room}", {}
+    return message, f"use a smaller kernel, {largest} at most, {room}", {"kernel": str(largest)}
 
 
 def window_caption(

@@ -67,7 +67,7 @@ def test_takes_the_set_and_names_the_nearest(demands: list[bool | Constraint]) -
         if said is not None:
             near = [n for n in valid.nearest(size) if n is not None]
             assert said == (
-                f"net: H must be {checks.condition(valid)}, got {size}; the nearest "
+                f"net: H must be {valid.condition()}, got {size}; the nearest "
                 f"{'is' if len(near) == 1 else 'are'} {' and '.join(map(str, near))}"
             )
 

@@ -53,7 +53,7 @@ def check_function(name: str, model: str, valid: SizeSet) -> list[str] | None:
         body, nearest = _of_progression(valid) or _of_any(valid)
     except DimError:
         return None
-    words = condition(valid)
+    words = valid.condition()
     message = quoted(f"{model}: {{name}} must be {words}, got {{size}}{nearest}")
     return [
         f"def {name}(name: str, size: int) -> None:",
@@ -103,16 +103,3 @@ def _of_any(valid: SizeSet) -> tuple[list[str], str]:
         '    nearest = ("are " if len(near) > 1 else "is ") + " and ".join(near)',
     ]
     return lines, "; the nearest {nearest}"
-
-
-def condition(valid: SizeSet) -> str:
-    """What a size must be: `a multiple of 16`, `at least 33`."""
-    text = valid.describe()
-    if text.startswith("multiples of "):
-        return "a multiple of " + text.removeprefix("multiples of ")
-    if text.startswith("any from "):
-        return "at least " + text.removeprefix("any from ")
-    if text.startswith("only "):
-        sizes = text.removeprefix("only ")
-        return f"one of {sizes}" if "," in sizes else sizes
-    return text
