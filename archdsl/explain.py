@@ -12,13 +12,21 @@ from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.layers import Layers, Options, describe
 from archdsl.ops.conv import Conv, Linear, Upconv
 from archdsl.ops.norm import Batchnorm
-from archdsl.ops.pool import AdaptivePool, Avgpool, Maxpool, Pool
+from archdsl.ops.pool import AdaptivePool, Avgpool, Maxpool
 from archdsl.units import bytes_text, count_text
 
 DRAWN = 12
 """A matrix is drawn up to so many rows and columns."""
 
 AXES = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+
+OUTSIDE: Mapping[str, str] = {
+    "zeros": "x is 0 (padding)",
+    "replicate": "x is what stands at the edge (padding)",
+    "reflect": "x is the image in a mirror (padding)",
+    "circular": "x goes on from the other side (padding)",
+}
+"""What a convolution reads outside of the image, by its `pad_mode`."""
 
 FORMULAS: Mapping[str, str] = {
     "relu": "y = max(x, 0)",
@@ -86,11 +94,11 @@ class Teller:
                 yield from self.convolution(conv, incoming[0], output)
             case Upconv() as upconv:
                 yield from self.transposed(upconv, incoming[0], output)
-            case Linear():
-                yield from linear(incoming[0], output, self.layers.costs[node].parameters)
+            case Linear() as full:
+                yield from linear(incoming[0], output, full.bias)
             case Batchnorm() as norm:
                 yield from batchnorm(norm, incoming[0])
-            case Pool() as pool:
+            case Maxpool() | Avgpool() as pool:
                 yield from pooling(pool, incoming[0], output)
             case AdaptivePool():
                 yield from titled("output size", "what is asked for, whatever comes in: the windows adapt to it")
@@ -117,8 +125,8 @@ class Teller:
         yield from titled(
             "formula",
             f"y[o, {', '.join(axes)}] = Σ_c Σ_{taps.replace(', ', '')} w[o, c, {taps}] · x[c, {places}]{bias}",
-            f"over {seen} and the {'×'.join(map(str, kernel))} places of the kernel; outside of the image x is 0"
-            + (" (padding)" if any(window.pad) else ""),
+            f"over {seen} and the {'×'.join(map(str, kernel))} places of the kernel"
+            + (f"; outside of the image {OUTSIDE[conv.pad_mode]}" if any(window.pad) else ""),
             *(["flipped: w is read from its end, as signal processing defines the convolution"] if conv.flip else []),
         )
         yield from titled("output size", *size_lines(conv, shape, output))
@@ -139,6 +147,7 @@ class Teller:
 
     def transposed(self, upconv: Upconv, shape: Sequence[int], output: Sequence[int]) -> Iterator[str]:
         weight = upconv.weights((tuple(shape),))[0]
+        biases = f", and {output[0]} biases" if upconv.bias else ""
         yield from titled(
             "formula",
             "every element paints the kernel, times itself, onto the output; what overlaps adds up",
@@ -147,13 +156,15 @@ class Teller:
         stride, kernel = upconv.window((tuple(shape),)).scale, weight.shape[2:]
         dilation = upconv.window((tuple(shape),)).dilation
         lines = [
-            f"{name}: ({n} - 1) · {s} + {d} · ({k} - 1) + 1 + rest = {o}"
+            f"{name}: ({n} - 1) · {s} + {d} · ({k} - 1) + 1{rest(o - (n - 1) * s - d * (k - 1) - 1)} = {o}"
             for name, n, s, d, k, o in zip(
                 AXES[len(kernel)], shape[1:], stride, dilation, kernel, output[1:], strict=True
             )
         ]
-        yield from titled("output size", *lines, "(the rest: output_pad less the padding on both sides)")
-        yield from titled("weights", f"{' × '.join(map(str, weight.shape))} = {prod(weight.shape):,} numbers")
+        padded = upconv.pad or upconv.output_pad
+        more = ["(last: output_pad less the padding on both sides)"] if padded else []
+        yield from titled("output size", *lines, *more)
+        yield from titled("weights", f"{' × '.join(map(str, weight.shape))} = {prod(weight.shape):,} numbers{biases}")
 
     def cost(self, part: Node | Scope) -> Iterator[str]:
         cost, formulas = self.layers.costs[part], self.layers.formulas[part]
@@ -173,7 +184,8 @@ class Teller:
             if told["field"] == "everything":
                 yield from titled("receptive field", f"all of `{name}`")
                 continue
-            lines = [f"each element sees {told['field']} elements of `{name}` along each axis"]
+            along = " along each axis" if len(axes) > 1 else ""
+            lines = [f"each element sees {told['field']} elements of `{name}`{along}"]
             if "varies" in told["stride"]:
                 lines.append("through branches of unlike strides: how far the next one's field lies varies")
             elif told["stride"]:
@@ -370,6 +382,10 @@ def times(factor: int, name: str, *, plus: bool = False) -> str:
     return (" + " if plus else "") + (name if factor == 1 else f"{factor}{name}")
 
 
+def rest(number: int) -> str:
+    return f" {'+' if number > 0 else '-'} {abs(number)}" if number else ""
+
+
 def minus(pad: int) -> str:
     return f" - {pad}" if pad > 0 else f" + {-pad}" if pad < 0 else ""
 
@@ -386,24 +402,39 @@ def size_lines(conv: Conv, shape: Sequence[int], output: Sequence[int]) -> Itera
             yield f"{name}: ⌊({n} + 2·{p} - {d}·({k} - 1) - 1) / {s}⌋ + 1 = {o}"
 
 
-def pooling(pool: Pool, shape: Sequence[int], output: Sequence[int]) -> Iterator[str]:
+def pooling(pool: Maxpool | Avgpool, shape: Sequence[int], output: Sequence[int]) -> Iterator[str]:
     window = pool.window((tuple(shape),))
-    what = "the largest" if isinstance(pool, Maxpool) else "the mean" if isinstance(pool, Avgpool) else "one number"
+    what = "the largest" if isinstance(pool, Maxpool) else "the mean"
     kernel = "×".join(map(str, window.kernel))
     back = "the largest gets the gradient" if isinstance(pool, Maxpool) else "each gets its share of the gradient"
     yield from titled("formula", f"{what} of each {kernel} window, channel by channel; {back}")
-    lines = [
-        f"{name}: {n} → {o}, a window every {s}"
-        for name, n, s, o in zip(AXES[len(window.kernel)], shape[1:], window.stride, output[1:], strict=True)
-    ]
+    names = AXES[len(window.kernel)]
+    if pool.pad == "same_upper":
+        lines = [
+            f"{name}: ⌈{n} / {s}⌉ = {o}, with as much padding as that takes"
+            for name, n, s, o in zip(names, shape[1:], window.stride, output[1:], strict=True)
+        ]
+    else:
+        left, right = "⌈⌉" if pool.ceil else "⌊⌋"
+        numbers = zip(
+            names, shape[1:], window.kernel, window.stride, window.dilation, window.pad, output[1:], strict=True
+        )
+        lines = [
+            f"{name}: {left}({n} + 2·{p} - {d}·({k} - 1) - 1) / {s}{right} + 1 = {o}"
+            for name, n, k, s, d, p, o in numbers
+        ]
+        lines += ["(a window that would start behind the image is left out)"] if pool.ceil else []
     yield from titled("output size", *lines)
 
 
-def linear(shape: Sequence[int], output: Sequence[int], parameters: int) -> Iterator[str]:
+def linear(shape: Sequence[int], output: Sequence[int], bias: bool) -> Iterator[str]:
+    term = " + b[o]" if bias else ""
     yield from titled(
-        "formula", "y[o] = Σ_i w[o, i] · x[i] + b[o]: every output sees every input, by a weight of its own"
+        "formula", f"y[o] = Σ_i w[o, i] · x[i]{term}: every output sees every input, by a weight of its own"
     )
-    yield from titled("weights", f"{shape[0]:,} × {output[0]:,} = {shape[0] * output[0]:,}; with biases {parameters:,}")
+    count = shape[0] * output[0]
+    biases = f"; with biases {count + output[0]:,}" if bias else ""
+    yield from titled("weights", f"{shape[0]:,} × {output[0]:,} = {count:,}{biases}")
 
 
 def batchnorm(norm: Batchnorm, shape: Sequence[int]) -> Iterator[str]:
@@ -434,14 +465,16 @@ def toeplitz(conv: Conv, shape: Sequence[int], output: Sequence[int], groups: in
         return
     share, often = filled / (rows * columns), filled / weights
     lines = [f"as a matrix: {rows:,} × {columns:,}, of which {filled:,} entries are not zero ({share:.2g} of all)"]
-    if filled > weights:
+    if conv.pad_mode != "zeros" and any(conv.window((tuple(shape),)).pad):
+        lines.append("near the edges an entry is a sum of weights: of all that read the same element")
+    elif filled > weights:
         lines.append(
-            f"and those are {weights:,} different numbers: each stands some {often:,.0f} times, along a diagonal"
+            f"and those are {weights:,} different numbers, each {often:,.0f} times on average, along a diagonal"
         )
     else:
         lines.append("each of them a weight of its own")
     yield from titled("the Toeplitz view", *lines)
-    if len(shape) == 2 and shape[1] <= DRAWN and output[1] <= DRAWN:
+    if len(shape) == 2 and shape[1] <= DRAWN and output[1] <= DRAWN and conv.pad_mode == "zeros":
         yield from drawing(conv, shape, output)
 
 
@@ -451,7 +484,22 @@ def places(conv: Conv, shape: Sequence[int], output: Sequence[int]) -> Iterator[
     for n, o, k, s, d, p in zip(
         shape[1:], output[1:], window.kernel, window.stride, window.dilation, window.pad, strict=True
     ):
-        yield [[(i * s - p + u * d, u) for u in range(k) if 0 <= i * s - p + u * d < n] for i in range(o)]
+        taps = ([(i * s - p + u * d, u) for u in range(k)] for i in range(o))
+        yield [[(at, u) for t, u in row if (at := inside(t, n, conv.pad_mode)) is not None] for row in taps]
+
+
+def inside(at: int, size: int, mode: str) -> int | None:
+    """The element of the image that stands at a place of the padded one; None for a zero."""
+    if 0 <= at < size:
+        return at
+    match mode:
+        case "replicate":
+            return min(max(at, 0), size - 1)
+        case "reflect":
+            return -at if at < 0 else 2 * (size - 1) - at
+        case "circular":
+            return at % size
+    return None
 
 
 def nonzero(conv: Conv, shape: Sequence[int], output: Sequence[int]) -> int:
@@ -459,7 +507,7 @@ def nonzero(conv: Conv, shape: Sequence[int], output: Sequence[int]) -> int:
     window = conv.window((tuple(shape),))
     if max(*shape[1:], *output[1:], *window.kernel) > 4096:
         return 0
-    return prod(sum(len(row) for row in axis) for axis in places(conv, shape, output))
+    return prod(sum(len({at for at, _ in row}) for row in axis) for axis in places(conv, shape, output))
 
 
 def drawing(conv: Conv, shape: Sequence[int], output: Sequence[int]) -> Iterator[str]:

@@ -70,8 +70,13 @@ def test_words(path: str | None, words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("upconv(1, 3, stride = 2)", "length: (8 - 1) · 2 + 1 · (3 - 1) + 1 + rest = 17"),
+        ("upconv(1, 3, stride = 2)", "length: (8 - 1) · 2 + 1 · (3 - 1) + 1 = 17"),
+        ("upconv(1, 3, stride = 2, pad = 1, output_pad = 1)", "1 · (3 - 1) + 1 - 1 = 16"),
+        ("upconv(2, 3)", " numbers, and 2 biases"),
         ("maxpool(2)", "the largest of each 2 window"),
+        ("maxpool(3, 2, 1, ceil = true)", "length: ⌈(8 + 2·1 - 1·(3 - 1) - 1) / 2⌉ + 1 = 5"),
+        ("conv(1, 3, pad_mode = reflect)", "outside of the image x is the image in a mirror"),
+        ("global_avgpool -> flatten -> linear(3, bias = false)", "y[o] = Σ_i w[o, i] · x[i]: every"),
         ("avgpool(2)", "the mean of each 2 window"),
         ("conv(4, 3) -> conv(4, 3, groups = 4)", "the channels c of its group"),
         ("(it, it) -> concat", "the channels behind each other"),
