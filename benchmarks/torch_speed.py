@@ -194,21 +194,28 @@ def onnx_of(name: str, rounds: int) -> None:
 
 
 STEP = """
-import resource, sys, time, torch, archdsl
+import sys, time, torch, archdsl
+from torch.profiler import ProfilerActivity, profile
 torch.manual_seed(0)
 images = torch.randn(16, 3, 224, 224)
-torch.nn.Conv2d(3, 8, 3)(images[:1]).sum().backward()
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-before = peak()
 model = archdsl.load("densenet:densenet121", recompute=sys.argv[1])
+held = sum(t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers()))
+def step():
+    model(images).square().mean().backward()
+    model.zero_grad(set_to_none=True)
 times = []
 for _ in range(3):
     start = time.perf_counter()
-    model(images).square().mean().backward()
-    model.zero_grad(set_to_none=True)
+    step()
     times.append(time.perf_counter() - start)
-print(peak() - before, min(times))
+with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    step()
+now = most = 0
+for event in profiler.profiler.kineto_results.events():
+    if event.name() == "[memory]":
+        now += event.nbytes()
+        most = max(most, now)
+print(held + most, min(times))
 """
 
 
