@@ -1,234 +1,77 @@
-"""Texts that nobody would write, and what has to hold of every one: an answer or diagnostics, never anything else.
+"""What has to hold of any text: an answer or diagnostics, never anything else. `tests.fuzz.texts` makes the texts.
 
-    python -m tests.fuzz.hostile --minutes 30
+    python -m tests.fuzz.hostile --minutes 30 --run
 
-goes on for so long, and keeps each text that breaks archdsl in tests/fuzz/corpus, where the test suite finds it.
+goes on for so long, and keeps each text that breaks archdsl in tests/fuzz/corpus, where the test suite finds it. What
+such runs have found is told in README.md beside.
 """
 
 from __future__ import annotations
 
 import ast
+import csv
 import hashlib
+import io
+import json
 import re
+import tempfile
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from itertools import count
 from pathlib import Path
 from random import Random
+from xml.etree import ElementTree
 
 import archdsl
-from archdsl import compiler, dims, report
+from archdsl import cli, compare, compiler, dims, report, totals
 from archdsl.analysis import costs
-from archdsl.backends.diagram import draw
+from archdsl.backends.diagram import draw, draw_changes
 from archdsl.diagnostics import Diagnostics, SpecError, as_data, render
+from archdsl.explain import explain
 from archdsl.graph import Graph, Tensor
 from archdsl.layers import Layers, Options
 from archdsl.limits import Limits, limited
-from tests.random_networks import network
-
-HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-CORPUS = HERE / "corpus"
+from archdsl.tables import Table
+from tests.fuzz.texts import CORPUS, KINDS, WORDS, files
 
 LIMITS = Limits(nodes=1_000, rounds=2_000, steps=50_000, list_size=10_000, elements=100_000, solver_seconds=1)
 """Small, so that a text that asks for much is answered soon. Bounds themselves have their own tests."""
 
 SECONDS = 8.0
-"""The longest that a text of some hundred characters may take."""
+"""The longest that a text of some hundred characters may take until it is checked."""
 
-TOKEN = re.compile(r'"[^"\n]*"|[A-Za-z_]\w*|\d+(?:x\d+)+|\d+\.\d+|\d+|->|\.\.=?|[<>=!/]=|//|\s+|.', re.DOTALL)
-
-_WORDS = r"""
-    model block let fn default from import as input output expect require if else for in repeat residual via dense
-    it true false none and or not training conv upconv linear relu batchnorm maxpool avgpool flatten global_avgpool add
-    mul concat align crop pad split slice scale resize upsample reshape permute channel_shuffle pixel_shuffle groupnorm
-    dropout softmax same valid full same_upper bilinear x y image a b H W C _ width counts min max sum len range zip
-    enumerate abs int round floor ceil channels size shape m n basic layer class self torch nn forward augment
-    augmented one_of 0 1 2 3 7 8 64 224 1000000 2147483648 0.5 1e300 1e-5 3x3 1x7x7 0x0 -> : , ( ) [ ] { } = == != < <=
-    > >= + - * / // % .. ..= . # ; ' " "a" "a.b" "a{i}" "{" "\\" "\u202e" "\u0000" \ $ @ ~ & | ! ? `
-"""
-WORDS = (
-    *_WORDS.split(),
-    "\u00e9",
-    "\u0451",
-    "\u4e2d",
-    "\U0001d431",
-    "\ufdfd",
-    "\u0301",
-    "×",
-    "→",
-    "⌊",
-    "\u202e",
-    "\x00",
-)
+DRAWN = 150
+"""Graphviz is asked for pictures of networks of so many nodes; it has bounds of its own."""
 
 
-def library(random: Random) -> str:
-    return random.choice([p.read_text("utf-8") for p in _library()])
-
-
-def _library() -> list[Path]:
-    return sorted([*(ROOT / "specs").glob("*.arch"), *CORPUS.glob("*.arch")])
-
-
-def noise(random: Random) -> str:
-    """Any characters."""
-    kinds: list[Callable[[], str]] = [
-        lambda: chr(random.randrange(128)),
-        lambda: chr(random.randrange(0xD800)),
-        lambda: random.choice(WORDS),
-    ]
-    return "".join(random.choice(kinds)() for _ in range(random.randrange(60)))
-
-
-def words(random: Random) -> str:
-    """Tokens of the language in any order."""
-    return "".join(random.choice(WORDS) + random.choice(["", " ", " ", " ", "\n"]) for _ in range(random.randrange(80)))
-
-
-def body(random: Random) -> str:
-    """Tokens of the language in any order, within a model."""
-    return f"model m {{\n    input x[4, H = 16, W = 16]\n{words(random)}\n}}\n"
-
-
-def mutant(random: Random) -> str:
-    """A good spec with some of its tokens removed, doubled, swapped or replaced by others."""
-    text = random.choice([lambda: network(random), lambda: program(random), lambda: library(random)])()
-    tokens = TOKEN.findall(text)
-    for _ in range(random.choice([1, 1, 1, 2, 3, 8])):
-        if not tokens:
-            break
-        i, j = random.randrange(len(tokens)), random.randrange(len(tokens))
-        match random.randrange(6):
-            case 0:
-                del tokens[i]
-            case 1:
-                tokens.insert(i, tokens[j])
-            case 2:
-                tokens[i], tokens[j] = tokens[j], tokens[i]
-            case 3:
-                tokens[i] = random.choice(WORDS)
-            case 4:
-                tokens[i] = str(random.choice([0, 1, 2, 3, 5, 7, 100, 10**6, 2**31, 10**20]))
-            case 5:
-                # A stretch of one place at another.
-                tokens[i:i] = tokens[j : j + random.randrange(12)]
-    return "".join(tokens)
-
-
-VALUES = (
-    "n",
-    "n + 1",
-    "2 * n",
-    "max(1, n - 1)",
-    "it.channels",
-    "w",
-    "w // 2 + 1",
-    "a[0]",
-    "a[1]",
-    "len(a)",
-    "f(n)",
-    "1",
-    "2",
-)
-CONDITIONS = (
-    "n > 1",
-    "n == 2",
-    "it.channels == w",
-    "i == 0",
-    "true",
-    "w % 2 == 0 and n > 0",
-    "not (n < 2)",
-    "len(a) > 1",
-)
-
-
-def program(random: Random) -> str:
-    """A spec of blocks that call each other within loops and conditions, with labels, lists and functions."""
-    pick = random.choice
-    names = [f"b{i}" for i in range(random.randrange(1, 4))]
-
-    def value() -> str:
-        return pick(VALUES)
-
-    def label() -> str:
-        return pick(["", "", "", "", "c: ", "d: ", '"e{i}": ', '"k-{n}": ', '"x.{i}": ', '"{w}": '])
-
-    def item(depth: int, callable_: list[str]) -> str:
-        roll = random.random()
-        if callable_ and roll < 0.25:
-            return f"{label()}{pick(callable_)}({value()}, {pick(['[1, 2]', '[2, 3, 1]', 'a'])})"
-        if depth > 2 or roll < 0.6:
-            layer = pick(
-                [f"conv({value()}, 3)", f"conv({value()}, 1, bias = n > 1)", "batchnorm", "relu()", "maxpool(2)", "{ }"]
-            )
-            return label() + layer
-        return (
-            label()
-            + pick(
-                [
-                    lambda: f"residual via conv({value()}, 1) {{ conv({value()}, 3) }}",
-                    lambda: f"residual {{ {chain(depth + 1, callable_)} }}",
-                    lambda: f"residual if {pick(CONDITIONS)} {{ relu() }}",
-                    lambda: f"dense {{ {chain(depth + 1, callable_)} }}",
-                    lambda: f"{{ {chain(depth + 1, callable_)} }}",
-                    lambda: f"({chain(depth + 1, callable_)}, {chain(depth + 1, callable_)}) -> align(crop) -> concat",
-                    lambda: "(c, it) -> align(crop) -> concat",
-                ]
-            )()
-        )
-
-    def chain(depth: int, callable_: list[str]) -> str:
-        return " -> ".join(item(depth, callable_) for _ in range(random.randrange(1, 4)))
-
-    def statement(depth: int, callable_: list[str]) -> str:
-        roll = random.random()
-        if depth > 2 or roll < 0.65:
-            return chain(depth, callable_)
-        inner = "\n".join(statement(depth + 1, callable_) for _ in range(random.randrange(1, 3)))
-        return pick(
-            [
-                lambda: f"for i in 0..{pick(['n', '2', 'len(a)'])} {{\n{inner}\n}}",
-                lambda: f"for i, w in enumerate(a) {{\n{inner}\n}}",
-                lambda: f"repeat {value()} {{\n{inner}\n}}",
-                lambda: f"if {pick(CONDITIONS)} {{\n{inner}\n}}",
-                lambda: f"if {pick(CONDITIONS)} {{\n{inner}\n}} else {{\n{chain(depth + 1, callable_)}\n}}",
-                lambda: f"let w = {value()}",
-            ]
-        )()
-
-    def statements(callable_: list[str]) -> str:
-        return "\n".join(statement(0, callable_) for _ in range(random.randrange(1, 5)))
-
-    lines = ["let w = 3\nlet i = 1\nfn f(n) = n + 1 if n < 3 else n - 1"]
-    for number, name in enumerate(names):
-        lines.append(f"block {name}(n = 1, a = [1, 2]) {{\n{statements(names[:number])}\n}}")
-    size = pick(["H = 16, W = 16", "16, 16", "H, W", "T = 32", "D = 8, 8, 8"])
-    lines.append(f"model m(n = 2, a = [2, 1]) {{\ninput x[2, {size}]\n{statements(names)}\n}}")
-    return "\n".join(lines) + "\n"
-
-
-def cut(random: Random) -> str:
-    """A half-written buffer."""
-    text = mutant(random)
-    return text[: random.randrange(len(text) + 1)]
-
-
-KINDS = (noise, words, body, mutant, mutant, program, program, cut)
-
-
-def text(random: Random) -> str:
-    return random.choice(KINDS)(random)
-
-
-# ---------------------------------------------------------------- what has to hold
-
-
-def exercise(text: str, *, run: bool = False) -> None:
+def exercise(text: str, *, run: bool = False, random: Random | None = None) -> None:
     """Takes a text all the way. Only SpecError may be raised within, and each of its diagnostics can be shown.
 
-    `run`: what is built is run, too, and has the parameters that were counted.
+    Every output is made, or, with `random`, some that it chooses. `run`: what is built is run, too, and has the
+    parameters that were counted.
     """
-    source = archdsl.Source("fuzz.arch", text)
+    with opened(text) as source:
+        _exercise(source, run, random)
+
+
+@contextmanager
+def opened(text: str) -> Iterator[archdsl.Source]:
+    """The text as a source, in a folder with the other files that it holds."""
+    first, others = (found := files(text)).pop(""), found
+    if not others:
+        yield archdsl.Source("fuzz.arch", first)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in others.items():
+            path = Path(folder, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, "utf-8", "replace", newline="")
+        yield archdsl.Source("fuzz.arch", first, Path(folder, "fuzz.arch"))
+
+
+def _exercise(source: archdsl.Source, run: bool, random: Random | None) -> None:
     start = time.process_time()
     try:
         with limited(LIMITS):
@@ -236,53 +79,250 @@ def exercise(text: str, *, run: bool = False) -> None:
     except SpecError as error:
         said(error)
         return
+    before: Graph | None = None
     for name in module.models:
         try:
             with limited(LIMITS):
-                if compiler.model_info(module, name, Diagnostics()).complete:
-                    graph = compiler.check_model(module, name, {}, Diagnostics())
-                    outputs(graph)
-                    if run and len(graph) < 100:
-                        works(graph)
+                if not compiler.model_info(module, name, Diagnostics()).complete:
+                    continue
+                graph = compiler.check_model(module, name, {}, Diagnostics())
         except SpecError as error:
             said(error)
-        if len(module.models) > 4 and time.process_time() - start > SECONDS / 4:
+            continue
+        finally:
+            assert time.process_time() - start < SECONDS, "this takes too long"
+        assert printable(render(graph.warnings))
+        outputs(graph, before, random)
+        if run and len(graph) < 100:
+            works(graph)
+        before = graph
+        start = time.process_time()
+        if random is not None and random.random() < 0.5:
             break
-    assert time.process_time() - start < SECONDS, "this takes too long"
 
 
 def said(error: SpecError) -> None:
     assert error.diagnostics
-    assert render(error.diagnostics) and as_data(error.diagnostics)
+    assert printable(render(error.diagnostics)) and json.dumps(as_data(error.diagnostics), allow_nan=False)
     assert all(d.code.startswith("E") and d.message for d in error.diagnostics)
 
 
-def outputs(graph: Graph) -> None:
-    """Every output of a network that is fine."""
-    assert report.summary(graph)
-    assert Layers(graph, Options(wide=True)).table.as_csv()
+def printable(text: str) -> bool:
+    return all(c.isprintable() or c == "\n" for c in text)
+
+
+# ---------------------------------------------------------------- outputs
+
+
+def outputs(graph: Graph, before: Graph | None, random: Random | None) -> None:
+    """The outputs of a network that is fine, each well-formed; three of them if `random` chooses."""
+    chosen = list(OUTPUTS) if random is None else random.sample(OUTPUTS, 3)
+    random = random or Random(0)
     ast.parse(archdsl.build(graph))
-    assert draw(graph, depth=1).dot
+    for output in chosen:
+        output(graph, before, random)
+
+
+def in_numbers(graph: Graph, _: Graph | None, random: Random) -> None:
+    assert printable(report.summary(graph)) and printable(report.augmentation(graph)) and printable(report.why(graph))
+    json.dumps(report.summary_data(graph), allow_nan=False)
+    depth, flops, wide = random.choice([None, 0, 1, 2]), random.random() < 0.5, random.random() < 0.7
+    layers = Layers(
+        graph,
+        Options(
+            graph.examples if random.random() < 0.5 else None,
+            batch=random.choice([1, 7]),
+            depth=depth,
+            flops=flops,
+            wide=wide,
+            dtype=random.choice(["float32", "bfloat16"]),
+            limit=random.choice([None, 2**34]),
+        ),
+    )
+    in_every_form(layers.table)
+    json.dumps(layers.as_data(), allow_nan=False)
+    assert all(map(printable, [*layers.notes, *(t for line in layers.totals() for t in line)]))
+    in_every_form(totals.side_by_side([layers, layers]))
+
+
+def in_every_form(table: Table) -> None:
+    assert printable(table.as_text())
+    json.dumps(table.as_data(), allow_nan=False)
+    rows = list(csv.reader(io.StringIO(table.as_csv())))
+    assert {len(row) for row in rows} == {len(table.columns)}
+    assert not [cell for row in rows for cell in row if re.match(r"[=+@\t\r]|-[^0-9]", cell)]
+    lines = table.as_markdown().splitlines()
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in lines} == {len(table.columns) + 1}
+    assert table.as_latex().isascii() or printable(table.as_latex())
+
+
+def in_words(graph: Graph, _: Graph | None, random: Random) -> None:
+    assert printable(explain(graph))
+    parts = [p.path for p in (*graph.nodes(), *graph.root.scopes()) if p.path]
+    for path in random.sample(parts, min(3, len(parts))):
+        assert printable(explain(graph, path, graph.examples if random.random() < 0.5 else None))
+
+
+def in_a_picture(graph: Graph, _: Graph | None, random: Random) -> None:
+    if len(graph) > DRAWN:
+        assert draw(graph, depth=1).dot
+        return
+    diagram = draw(
+        graph,
+        depth=random.choice([None, None, 0, 1, 2, 9]),
+        style=random.choice(["boxes", "boxes", "volumes"]),
+        theme=random.choice(["light", "dark", "print"]),
+        direction=random.choice(["down", "right"]),
+    )
+    ElementTree.fromstring(diagram.svg())
+    assert printable(diagram.svg().replace("\t", ""))
+    tex = diagram.tex()
+    assert printable(tex) and tex.count("{") - tex.count(r"\{") == tex.count("}") - tex.count(r"\}")
+
+
+def in_a_page(graph: Graph, _: Graph | None, random: Random) -> None:
+    if len(graph) > DRAWN:
+        return
+    page = draw(graph, depth=random.choice([None, 0, 1])).html()
+    assert page.count("<script") == page.count("</script>") == 2
+    data = re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.S)
+    assert data and json.loads(data[1])["views"]
+
+
+def in_a_comparison(graph: Graph, before: Graph | None, random: Random) -> None:
+    for old, new in ((before or graph, graph), (graph, graph)):
+        found = compiler.diff(old, new)
+        in_every_form(compare.table(found))
+        json.dumps(compare.as_data(found), allow_nan=False)
+        assert all(printable(t) for line in compare.totals(found) for t in line)
+    assert not found.changes, "a network differs from itself"
+    if before is not None and max(len(before), len(graph)) <= DRAWN:
+        ElementTree.fromstring(draw_changes(compiler.diff(before, graph), depth=random.choice([None, 1])).svg())
+
+
+def in_code(graph: Graph, _: Graph | None, random: Random) -> None:
+    ast.parse(archdsl.build(graph, inference=True))
+    for mode in ("dense", "blocks"):
+        try:
+            ast.parse(archdsl.build(graph, recompute=mode))
+        except SpecError as error:
+            said(error)
+
+
+def by_the_command_line(graph: Graph, _: Graph | None, random: Random) -> None:
+    """Any options at all: a status that says what it was, and a line or diagnostics where it is not 0."""
+    text = graph.root.span.source.text
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "fuzz.arch")
+        try:
+            path.write_text(text, "utf-8")
+        except UnicodeEncodeError:
+            return
+        command = [word.replace("SPEC", str(path)) for word in arguments(graph, random)]
+        out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
+        with redirect_stdout(out), redirect_stderr(err):
+            status = cli.run(command)
+    out.seek(0)
+    said, complained = out.read(), err.getvalue()
+    assert status in (0, 1, 2), (command, complained)
+    assert printable(complained) and printable(said), command
+    assert status == 0 or complained or '"severity": "error"' in said, command
+
+
+def arguments(graph: Graph, random: Random) -> list[str]:
+    pick = random.choice
+    model = f"SPEC:{graph.name}"
+    paths = [p.path for p in (*graph.nodes(), *graph.root.scopes()) if p.path] or ["x"]
+    command = pick(
+        [
+            ["check", pick(["SPEC", model])],
+            ["check", model, "--why"],
+            ["show", model, pick(["--csv", "--json", "--markdown", "--latex", "--wide", "--flops"])],
+            ["show", model, model],
+            ["show", model, "--recompute", pick(["dense", "blocks"])],
+            ["explain", f"{model}:{pick(paths)}"],
+            ["explain", f"{model}:{pick(WORDS)}"],
+            ["diff", model, model],
+            ["diff", model, "--set-after", f"n={pick(WORDS)}"],
+            ["build", model, "--for", "inference"],
+            ["build", model, "--recompute", "blocks"],
+            ["list", "SPEC"],
+            [pick(["check", "show", "list", "explain", "build", pick(WORDS)]), pick([model, "SPEC", pick(WORDS)])],
+        ]
+    )
+    options = [
+        ["--set", f"{pick(['n', 'a', 'classes', *WORDS])}={pick(['[1]', '2', 'basic', '-1', pick(WORDS)])}"],
+        ["--size", pick(["3x32x32", "2x16", "0x0", "999999999x9", pick(WORDS)])],
+        ["--limit", pick(["nodes=5", "steps=9", "depth=1", f"{pick(WORDS)}=1"])],
+        ["--depth", pick(["0", "1", "-1", "x"])],
+        [pick(WORDS)],
+    ]
+    for _ in range(pick([0, 0, 1, 1, 2])):
+        command += pick(options)
+    return [c.replace("\0", "") for c in command]
+
+
+OUTPUTS: tuple[Callable[[Graph, Graph | None, Random], None], ...] = (
+    in_numbers,
+    in_words,
+    in_a_picture,
+    in_a_page,
+    in_a_comparison,
+    in_code,
+    by_the_command_line,
+)
+
+
+# ---------------------------------------------------------------- the built module
 
 
 def works(graph: Graph) -> None:
-    """The built module has the keys and shapes that the graph has, and gives what the graph says it gives."""
+    """The built modules have the keys and shapes that the graph has, and give what the graph says they give.
+
+    The one for inference and the one that recomputes give what the plain one gives.
+    """
     import torch
 
     total = costs(graph, graph.examples).total.parameters
     if total > 10_000_000 or max([*graph.examples.values(), 1]) > 128:
         return
+    torch.manual_seed(0)
     network = compiler.instantiate(graph).eval()
     paths = {node.path for node in graph.nodes()}
     for key in network.state_dict():
         assert key in paths or key.rpartition(".")[0] in paths, key
     assert sum(p.numel() for p in network.parameters()) == total
     sizes = [[dims.evaluate(d, graph.examples) for d in graph.shape(Tensor(n.id))] for n in graph.input_nodes]
-    with torch.no_grad():
-        found = network(*[torch.zeros(2, *size) for size in sizes])
-    results = [found] if isinstance(found, torch.Tensor) else [r for r in found if r is not None]
+    images = [torch.rand(2, *size) for size in sizes]
+    found = results(network, images)
     wanted = [graph.shape(o.tensor) for o in graph.outputs if not o.training]
-    assert [[*r.shape[1:]] for r in results] == [[dims.evaluate(d, graph.examples) for d in w] for w in wanted]
+    assert [[*r.shape[1:]] for r in found] == [[dims.evaluate(d, graph.examples) for d in w] for w in wanted]
+    others = [compiler.instantiate(graph, inference=True)]
+    try:
+        others.append(compiler.instantiate(graph, recompute="blocks"))
+    except SpecError as error:
+        said(error)
+    for other in others:
+        other.load_state_dict(compiler.folded(other, network.state_dict()))
+        for one, another in zip(found, results(other.eval(), images), strict=True):
+            assert one.shape == another.shape
+            torch.testing.assert_close(another, one, rtol=1e-3, atol=1e-3 * max(1.0, scale(one)), equal_nan=True)
+
+
+def results(network: object, images: list[object]) -> list[object]:
+    import torch
+
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = network(*[image.clone() for image in images])
+    return [found] if isinstance(found, torch.Tensor) else [r for r in found if r is not None]
+
+
+def scale(tensor: object) -> float:
+    return float(tensor.nan_to_num(0, 0, 0).abs().max()) if tensor.numel() else 0.0
+
+
+# ---------------------------------------------------------------- for half an hour
 
 
 def keep(text: str) -> Path:
@@ -296,26 +336,33 @@ def main() -> None:
     import argparse
     import traceback
 
+    import torch
+
+    torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description="Fuzzes archdsl.")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=time.time_ns())
     parser.add_argument("--run", action="store_true", help="run what is built, too")
     options = parser.parse_args()
-    end, count = time.monotonic() + 60 * options.minutes, 0
-    broken: set[str] = set()
-    while time.monotonic() < end:
-        random = Random(options.seed + count)
-        spec = text(random)
+    end, broken = time.monotonic() + 60 * options.minutes, dict[str, int]()
+    done: dict[str, int] = {kind.__name__: 0 for kind in KINDS}
+    for number in count():
+        if time.monotonic() > end:
+            break
+        random = Random(options.seed + number)
+        kind = random.choice(KINDS)
+        spec = kind(random)
+        done[kind.__name__] += 1
         try:
-            exercise(spec, run=options.run)
+            exercise(spec, run=options.run, random=random)
         except Exception as error:
             frames = traceback.extract_tb(error.__traceback__)
-            place = f"{type(error).__name__} at {frames[-1].filename}:{frames[-1].lineno}"
-            if place not in broken:
-                broken.add(place)
-                print(f"{place}: {str(error)[:200]!r}, kept as {keep(spec)}", flush=True)
-        count += 1
-    print(f"{count} texts, {len(broken)} ways to break")
+            ours = next((f for f in reversed(frames) if "archdsl/" in f.filename), frames[-1])
+            place = f"{type(error).__name__} at {ours.filename}:{ours.lineno} ({frames[-1].name})"
+            broken[place] = broken.get(place, 0) + 1
+            if broken[place] == 1:
+                print(f"{place}: {str(error)[:300]!r}, kept as {keep(spec)}", flush=True)
+    print(f"{sum(done.values())} texts ({', '.join(f'{n} {k}' for k, n in done.items())}), {len(broken)} ways to break")
 
 
 if __name__ == "__main__":

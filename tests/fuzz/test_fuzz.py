@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from archdsl.diagnostics import Diagnostics
 from archdsl.syntax import parser
-from tests.fuzz.hostile import CORPUS, KINDS, WORDS, exercise
+from tests.fuzz.hostile import exercise
+from tests.fuzz.texts import CORPUS, KINDS, WORDS
 
 
 @pytest.mark.parametrize("path", sorted(CORPUS.glob("*.arch")), ids=lambda path: path.stem)
@@ -49,6 +50,7 @@ def test_texts_that_nobody_would_write(kind) -> None:  # type: ignore[no-untyped
     @settings(max_examples=60)
     @given(st.integers(0, 2**64))
     def run(seed: int) -> None:
-        exercise(kind(Random(seed)))
+        random = Random(seed)
+        exercise(kind(random), random=random)
 
     run()

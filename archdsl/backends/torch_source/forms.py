@@ -122,7 +122,7 @@ class Forms(Control):
     def is_default(key: str, expr: Const, resolved: Mapping[str | int, Expr], constructor: str) -> bool:
         if key == "stride" and "Pool" in constructor:
             return expr == resolved.get(0)
-        return key in PYTORCH_DEFAULTS and ex.same(PYTORCH_DEFAULTS[key], expr.value)
+        return key in PYTORCH_DEFAULTS and ex.same(pytorch_default(key, constructor), expr.value)
 
     def rows(self, leaf: Leaf) -> dict[str | int, list[object]]:
         """The arguments of a leaf's forms by position or name, one value a lane. Raises Unlike where forms differ."""
@@ -150,7 +150,7 @@ class Forms(Control):
             if key == "stride" and "Pool" in form.constructor:
                 return table[0]
             if key in PYTORCH_DEFAULTS:
-                return PYTORCH_DEFAULTS[key]
+                return pytorch_default(key, form.constructor)
         raise Unlike
 
     def function(
@@ -188,6 +188,13 @@ def alike(forms: Sequence[TorchForm | None]) -> bool:
     """Whether forms differ in numbers at most."""
     first = forms[0]
     return all(f is first or (type(f) is type(first) and kind(f) == kind(first)) for f in forms)
+
+
+def pytorch_default(key: str, constructor: str) -> object:
+    """What an argument of a constructor is where it is left out."""
+    if key == "affine" and "InstanceNorm" in constructor:
+        return False
+    return PYTORCH_DEFAULTS[key]
 
 
 def argument_names(constructor: str) -> Sequence[str]:
