@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-oldest lint format docs images gallery examples tables fuzz bench wheel clean
+.PHONY: demo test test-long test-oldest lint format docs images gallery examples tables fuzz bench wheel clean
 
 demo: $(READY)
 	@mkdir -p build
@@ -14,6 +14,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2
+
+# What the tests claim, at more and larger networks: a quarter of an hour on two cores.
+test-long: $(READY)
+	$(BIN)/python -m pytest -q -n 2 -m long
 
 # The tests with the oldest versions that pyproject.toml allows, in an environment of their own.
 test-oldest:

@@ -3,21 +3,24 @@
 An axis is followed by index arithmetic (Araujo et al., Computing receptive fields of convolutional neural networks,
 2019, there for one rate at a time): which interval of the input the element i of a tensor is made from. Behind an
 upsampling the intervals of neighbours differ, so there is one for each phase of i; where branches of unlike strides
-meet, one for each stride; the field is the smallest interval that holds them all. All channels of a position are taken
-together, statistics of batchnorm as constants, and padding as more of the image.
+meet, one for each stride; the field is the smallest interval that holds them all. What is told of a tensor is that of
+all channels of a position together; inside, channels that see unlike parts are kept apart, for what takes some of them:
+a split, a grouped convolution. Statistics of batchnorm are taken as constants, and padding as more of the image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice, pairwise
 from math import gcd, lcm
 from typing import TypeAlias
 
 from archdsl.analysis import IntShape, sized_shapes
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.ops.sight import FINEST, IndexMap, TooFine
+from archdsl.ops.sight import FINEST, IndexMap, Lane, TooFine
 
 Span: TypeAlias = tuple[int, int]
 """The first and the last element."""
@@ -99,6 +102,18 @@ class AxisField:
 Field: TypeAlias = tuple[AxisField, ...]
 """What a tensor sees of one input, an entry for each spatial axis of that."""
 
+Fields: TypeAlias = Mapping[int, Field] | None
+"""What a tensor sees of the inputs, by the ids of their nodes; None where that is too fine to tell."""
+
+Band: TypeAlias = tuple[int, Fields]
+"""The channels up to a number, from where the band before ends, and what they see."""
+
+Piece: TypeAlias = tuple[int, int, Fields]
+"""Channels from one number up to another, and what they see."""
+
+BANDS = 200_000
+"""Bands of all tensors of a graph together, about: a bound to the work."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Receptive:
@@ -106,9 +121,9 @@ class Receptive:
 
     graph: Graph
     shapes: tuple[tuple[IntShape, ...], ...]
-    _fields: Mapping[Tensor, Mapping[int, Field] | None]
+    _fields: Mapping[Tensor, Fields]
 
-    def __getitem__(self, part: Node | Scope | Tensor) -> Mapping[int, Field] | None:
+    def __getitem__(self, part: Node | Scope | Tensor) -> Fields:
         """By the id of the input's node; None where it is too fine to tell."""
         if isinstance(part, Node):
             part = Tensor(part.id)
@@ -127,56 +142,179 @@ def receptive_fields(graph: Graph, sizes: Mapping[str, int] | None = None) -> Re
     values of `sizes`, else those of `graph.examples`.
     """
     shapes = sized_shapes(graph, {**graph.examples, **(sizes or {})})
-    fields: dict[Tensor, Mapping[int, Field] | None] = {}
-    cache: dict[object, object] = {}
+    tracer = _Tracer(shapes, _parted(graph, shapes), max(BANDS // max(len(graph), 1), 1))
     for node in graph.nodes():
         outputs = shapes[node.id]
         if node.operation.name == "input":
             own = tuple(AxisField(a, (Track(1, 1, ((0, 0),)),), n) for a, n in enumerate(outputs[0][1:]))
-            fields[Tensor(node.id)] = {node.id: own}
+            tracer.seen[Tensor(node.id)] = {node.id: own}
+            continue
+        for result in range(len(outputs)):
+            tracer.trace(node, result)
+    return Receptive(graph, shapes, tracer.seen)
+
+
+def _parted(graph: Graph, shapes: tuple[tuple[IntShape, ...], ...]) -> set[int]:
+    """The nodes of whose results something takes some of the channels, at once or behind what keeps channels apart."""
+    found: set[int] = set()
+    for node in reversed(list(graph.nodes())):
+        if node.operation.name == "input":
             continue
         incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
-        seen = [fields[t] for t in node.inputs]
-        for result in range(len(outputs)):
-            try:
-                fields[Tensor(node.id, result)] = _seen(node, result, incoming, outputs, seen, cache)
-            except TooFine:
-                fields[Tensor(node.id, result)] = None
-    return Receptive(graph, shapes, fields)
-
-
-def _seen(
-    node: Node,
-    result: int,
-    incoming: tuple[IntShape, ...],
-    outputs: tuple[IntShape, ...],
-    seen: Sequence[Mapping[int, Field] | None],
-    cache: dict[object, object],
-) -> Mapping[int, Field]:
-    """The fields of one result of a node."""
-    found: dict[int, Field] = {}
-    for position, maps in node.operation.sight(result, incoming, outputs).items():
-        before = seen[position]
-        if before is None:
-            raise TooFine
-        for source, field in before.items():
-            mapped = tuple(_through(axis, maps, cache) for axis in field)
-            known = found.get(source)
-            found[source] = mapped if known is None else tuple(map(_union, known, mapped))
+        lane = next(iter(node.operation.lanes(0, incoming, shapes[node.id])))
+        if len(lane.read) < incoming[lane.position][0] or (
+            node.id in found and (lane.each or node.operation.channelwise)
+        ):
+            found.update(t.node for t in node.inputs)
     return found
 
 
-def _through(axis: AxisField, maps: tuple[IndexMap, ...], cache: dict[object, object]) -> AxisField:
+@dataclass(slots=True, eq=False)
+class _Tracer:
+    """Follows the fields from the inputs on.
+
+    `seen` are those of all channels of a tensor together. Where channels see unlike parts, `bands` tells them apart, so
+    that what takes some of them sees what these see: at the nodes in `parted`, where something does. A tensor of more
+    than `most` bands is taken as a whole.
+    """
+
+    shapes: tuple[tuple[IntShape, ...], ...]
+    parted: set[int]
+    most: int
+    seen: dict[Tensor, Fields] = field(default_factory=dict)
+    bands: dict[Tensor, tuple[Band, ...]] = field(default_factory=dict)
+    cache: dict[object, AxisField] = field(default_factory=dict)
+
+    def trace(self, node: Node, result: int) -> None:
+        """The fields of a result of a node."""
+        incoming, outputs = tuple(self.shapes[t.node][t.index] for t in node.inputs), self.shapes[node.id]
+        tensor = Tensor(node.id, result)
+        try:
+            sights = node.operation.sight(result, incoming, outputs)
+        except TooFine:
+            self.seen[tensor] = None
+            return
+        whole = _united(self.mapped(self.seen[node.inputs[i]], maps) for i, maps in sights.items())
+        self.seen[tensor] = whole
+        alike = not any(node.inputs[i] in self.bands for i in sights)
+        if alike and (node.id not in self.parted or len(sights) == 1 or node.operation.channelwise):
+            return
+        pieces: list[Piece] = []
+        read = [0] * len(incoming)
+        still = {i for i, maps in sights.items() if _still(maps)}
+        images: dict[tuple[int, int], tuple[Fields, Fields]] = {}
+        for lane in node.operation.lanes(result, incoming, outputs):
+            i = lane.position
+            if i not in sights:
+                continue
+            read[i] += len(lane.read)
+            along = self.along(lane, node.inputs[i])
+            if i in still:
+                pieces.extend(along)
+                continue
+            for start, stop, fields in along:
+                key = i, id(fields)
+                if key not in images:
+                    images[key] = fields, self.mapped(fields, sights[i])
+                pieces.append((start, stop, images[key][1]))
+        bands = tuple(_overlaid(pieces))
+        if any(read[i] < incoming[i][0] for i in sights):  # some channels are left behind
+            self.seen[tensor] = _united(fields for _, fields in bands)
+        if node.id in self.parted and 1 < len(bands) <= self.most:
+            self.bands[tensor] = bands
+
+    def along(self, lane: Lane, tensor: Tensor) -> Iterator[Piece]:
+        """What channels of a result read by a lane of a tensor, as fields of that."""
+        bands = self.bands.get(tensor)
+        if bands is None:
+            yield lane.channels.start, lane.channels.stop, self.seen[tensor]
+            return
+        first = bisect_right(bands, lane.read.start, key=lambda band: band[0])
+        if not lane.each:
+            last = bisect_left(bands, lane.read.stop, key=lambda band: band[0])
+            everything = len(lane.read) == bands[-1][0]
+            fields = self.seen[tensor] if everything else _united(f for _, f in bands[first : last + 1])
+            yield lane.channels.start, lane.channels.stop, fields
+            return
+        start, shift = lane.read.start, lane.channels.start - lane.read.start
+        for stop, fields in islice(bands, first, None):
+            stop = min(stop, lane.read.stop)
+            yield start + shift, stop + shift, fields
+            start = stop
+            if start == lane.read.stop:
+                break
+
+    def mapped(self, fields: Fields, maps: tuple[IndexMap, ...]) -> Fields:
+        """What is seen through maps of a tensor with these fields."""
+        if fields is None or _still(maps):
+            return fields
+        try:
+            return {source: tuple(_through(axis, maps, self.cache) for axis in own) for source, own in fields.items()}
+        except TooFine:
+            return None
+
+
+def _still(maps: tuple[IndexMap, ...]) -> bool:
+    return all(by.still and by.out == axis for axis, by in enumerate(maps))
+
+
+def _united(several: Iterable[Fields]) -> Fields:
+    """The fields of what sees all that several do."""
+    found: dict[int, Field] = {}
+    known: dict[int, Fields] = {}  # holds them, so that no two have one id
+    for fields in several:
+        if fields is None:
+            return None
+        if id(fields) in known:
+            continue
+        known[id(fields)] = fields
+        for source, own in fields.items():
+            before = found.get(source)
+            try:
+                found[source] = own if before is None else tuple(map(_union, before, own))
+            except TooFine:
+                return None
+    return found
+
+
+def _overlaid(pieces: list[Piece]) -> Iterator[Band]:
+    """Bands from pieces that reach over all channels, maybe several times; neighbours that see the same are one."""
+    pieces.sort(key=lambda piece: piece[0])
+    if any(piece[1] > after[0] for piece, after in pairwise(pieces)):
+        pieces = list(_cut(pieces))
+    last = pieces[0][2]
+    for start, _, fields in pieces:
+        if fields is not last and fields != last:
+            yield start, last
+            last = fields
+    yield pieces[-1][1], last
+
+
+def _cut(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """The same, in order of their starts, with what lies over each other united."""
+    waiting = iter((*pieces, None))
+    following = next(waiting)
+    here: list[Piece] = []
+    start = 0
+    for cut in sorted({stop for _, stop, _ in pieces}):
+        while following is not None and following[0] < cut:
+            here.append(following)
+            following = next(waiting)
+        yield start, cut, _united(fields for _, _, fields in here)
+        here = [piece for piece in here if piece[1] > cut]
+        start = cut
+
+
+def _through(axis: AxisField, maps: tuple[IndexMap, ...], cache: dict[object, AxisField]) -> AxisField:
     if axis.along is None:
         return axis
     by = maps[axis.along]
-    if by.period == by.step == 1 and by.taps == (range(0, 1),):
+    if by.still:
         return axis if axis.along == by.out else AxisField(by.out, axis.tracks, axis.size)
     key = axis, by
     found = cache.get(key)
     if found is None:
         found = cache[key] = AxisField(by.out, _merged([_composed(t, by) for t in axis.tracks]), axis.size)
-    assert isinstance(found, AxisField)
     return found
 
 

@@ -18,6 +18,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite the expected outputs kept in files")
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Why some tests are deselected."""
+    if terminalreporter.stats.get("deselected") and config.option.markexpr == "not long":
+        terminalreporter.write_line("deselected: what takes minutes (marked long); `make test-long` runs it")
+
+
 @pytest.fixture
 def update(request: pytest.FixtureRequest) -> bool:
     """Whether expected outputs are to be rewritten rather than compared."""

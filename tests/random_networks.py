@@ -10,9 +10,10 @@ LETTERS = ("T",), ("H", "W"), ("D", "H", "W")
 class Writer:
     """Writes one model. It follows the channels, so that groups divide and joins agree; sizes it leaves to luck."""
 
-    def __init__(self, random: Random, rank: int) -> None:
+    def __init__(self, random: Random, rank: int, parts: bool) -> None:
         self.random = random
         self.rank = rank
+        self.parts = parts
         self.budget = random.randint(3, 14)
 
     def size(self, low: int, high: int) -> str:
@@ -75,6 +76,8 @@ class Writer:
     def item(self, channels: int, depth: int) -> tuple[str, int]:
         self.budget -= 1
         roll = self.random.random()
+        if self.parts and depth < 3 and channels > 1 and self.random.random() < 0.3:
+            return self.part(channels, depth)
         if depth > 2 or roll < 0.5 or self.budget < 0:
             return self.random.choice([self.conv, self.keep, self.resize])(channels)
         if roll < 0.62:
@@ -87,6 +90,22 @@ class Writer:
         if roll < 0.8:
             return f"repeat {self.random.randint(0, 3)} {{ {self.keep(channels)[0]} }}", channels
         return self.parallel(channels, depth)
+
+    def part(self, channels: int, depth: int) -> tuple[str, int]:
+        """An item that parts the channels, or deals them out."""
+        random = self.random
+        groups = random.choice([g for g in range(2, channels + 1) if channels % g == 0])
+        cut = random.randint(1, channels - 1)
+        roll = random.random()
+        if roll < 0.25:
+            return f"channel_shuffle({groups})", channels
+        if roll < 0.5:
+            return f"split({groups}) -> {random.choice(['add', 'mean'])}", channels // groups
+        if roll < 0.7:
+            return f"slice({cut}, {channels})", channels - cut
+        first, out = self.chain(cut, depth + 1)
+        last, more = self.chain(channels - cut, depth + 1)
+        return f"( slice(0, {cut}) -> {first}, slice({cut}, {channels}) -> {last} ) -> align -> concat", out + more
 
     def parallel(self, channels: int, depth: int) -> tuple[str, int]:
         branches: list[str] = []
@@ -108,10 +127,10 @@ class Writer:
         return " -> ".join(items), channels
 
 
-def network(random: Random, *, free: bool = False) -> str:
-    """The text of a spec with one model, `net`."""
+def network(random: Random, *, free: bool = False, parts: bool = False) -> str:
+    """The text of a spec with one model, `net`; with `parts`, it takes channels apart, too."""
     rank = random.choice([1, 2, 2, 2, 3])
-    writer = Writer(random, rank)
+    writer = Writer(random, rank, parts)
     channels = random.randint(1, 4)
     letters = LETTERS[rank - 1]
     sizes = [f"{a} = {random.randint(4, 40)}" if free else str(random.randint(4, 40)) for a in letters]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from random import Random
+from time import process_time
 
 import pytest
 import torch
@@ -92,6 +94,49 @@ def test_one_axis(body: str, wanted: list[tuple[object, ...]]) -> None:
 def test_unequal_axes_swap_with_them() -> None:
     text = "model net {\n input x[1, 64, 96]\n conv(1, 3x5, stride = 1x2)\n permute([0, 2, 1])\n conv(1, 1x3)\n}"
     assert [f[:2] for f in field(Source("net.arch", text))] == [((5, 5), 1), ((5, 5), 2)]
+
+
+@pytest.mark.parametrize(
+    ("body", "size"),
+    [
+        ("split(2) -> add", 7),
+        ("slice(0, 4)", 3),
+        ("slice(2, 6)", 7),
+        ("relu -> maxpool(3, 1, 1) -> batchnorm -> slice(0, 4)", 5),
+        ("channel_shuffle(2) -> slice(0, 1)", 3),
+        ("channel_shuffle(2) -> slice(1, 2)", 7),
+        ("channel_shuffle(4) -> slice(0, 4)", 7),
+        ("conv(8, 3, groups = 2) -> slice(0, 4)", 5),
+        ("conv(16, 3, groups = 8) -> slice(6, 8)", 5),
+        ("upconv(2, 3, stride = 1, pad = 1, groups = 2) -> slice(0, 1)", 5),
+        ("conv(8, 3) -> slice(0, 4)", 9),
+        ("softmax -> slice(0, 4)", 7),
+        ("layernorm -> slice(0, 4)", 7),
+        ("groupnorm(2) -> slice(0, 4)", 40),
+        ("lrn(3) -> slice(0, 3)", 3),
+        ("lrn(3) -> slice(0, 4)", 7),
+        ("(slice(0, 4), slice(4, 8)) -> mul", 7),
+        ("(slice(0, 4), slice(0, 4)) -> add", 3),
+        ("(it, it) -> concat -> slice(8, 12)", 3),
+    ],
+)
+def test_parts_of_the_channels_see_what_these_see(body: str, size: int) -> None:
+    text = f"model net {{\n input x[4, 40]\n (conv(4, 3), conv(4, 7)) -> concat\n {body}\n}}"
+    ((extents, *_, sees_all),) = field(Source("net.arch", text))
+    assert sees_all if size == 40 else extents == (size, size)
+
+
+def test_fields_of_many_parts_take_linear_time() -> None:
+    # Each round adds a run of channels that sees more than those before.
+    def seconds(rounds: int) -> float:
+        body = f"repeat {rounds} {{ dense {{ conv(1, 3) }} }}\n split({rounds + 1}) -> add"
+        graph = check(Source("net.arch", f"model net {{\n input x[1, 40]\n {body}\n}}"))
+        start = process_time()
+        fields = receptive_fields(graph)
+        assert fields[graph.outputs[0].tensor][0][0].extents() == (2 * rounds + 1,) * 2
+        return process_time() - start
+
+    assert seconds(1600) < 4 * 4 * min(seconds(400) for _ in range(2))
 
 
 # ---------------------------------------------------------------- against gradients
@@ -207,26 +252,38 @@ def away_from_edges(graph: Graph, fields: Receptive, tensor: Result, position: t
     return True
 
 
-def test_gradients_of_random_networks_reach_as_far_as_their_fields() -> None:
-    random = Random(11)
+def leaves_gaps(graph: Graph, fields: Receptive) -> bool:
+    """Whether a transposed convolution steps further than its kernel reaches.
+
+    Between its strokes along one axis nothing is seen, along another something is: axes are told one by one.
+    """
+    upconvs = [n for n in graph.nodes() if n.operation.name == "upconv"]
+    windows = [n.operation.window((fields.shape(n.inputs[0]),)) for n in upconvs]
+    return any(k < s for w in windows for k, s in zip(w.kernel, w.scale, strict=True))
+
+
+def agree(random: Random, networks: int, sizes: dict[int, int], largest: int) -> int:
+    """Holds the fields of random networks against gradients; the number of elements that were compared."""
     compared = 0
-    for _ in range(400):
-        text = network(random, free=True)
+    for number in range(networks):
+        text = network(random, free=True, parts=number % 2 == 0)
         try:
             graph = check(Source("net.arch", text))
         except SpecError:
             continue
-        size = {1: 160, 2: 48, 3: 20}[len(graph.shape(graph.outputs[0].tensor)) - 1]
+        size = sizes[len(graph.shape(graph.outputs[0].tensor)) - 1]
         nearest = {name: found.nearest(size) for name, found in graph.sizes.items()}
         fields = receptive_fields(graph, {name: above or below for name, (below, above) in nearest.items()})
         tensor = graph.outputs[0].tensor
-        if fields[tensor] is None or max(torch.Size(s).numel() for shapes in fields.shapes for s in shapes) > 10**6:
+        if fields[tensor] is None or leaves_gaps(graph, fields):
             continue
-        sizes = fields.shape(tensor)[1:]
+        if max(torch.Size(s).numel() for shapes in fields.shapes for s in shapes) > largest:
+            continue
+        shape = fields.shape(tensor)[1:]
         positions = [
             p
-            for p in ([n // 2 for n in sizes], [n // 2 + 1 for n in sizes], [n // 3 for n in sizes])
-            if all(i < n for i, n in zip(p, sizes, strict=True)) and away_from_edges(graph, fields, tensor, tuple(p))
+            for p in ([n // 2 for n in shape], [n // 2 + 1 for n in shape], [n // 3 for n in shape])
+            if all(i < n for i, n in zip(p, shape, strict=True)) and away_from_edges(graph, fields, tensor, tuple(p))
         ]
         if not positions:
             continue
@@ -235,6 +292,20 @@ def test_gradients_of_random_networks_reach_as_far_as_their_fields() -> None:
         for position in positions:
             wanted = [axis.at(position[axis.along or 0]) for axis in fields[tensor][0]]
             # An interpolation that falls on an element gives its neighbour a weight of a rounding error.
-            assert reached(output, tuple(position), image, above=1e-12) == wanted, text
+            found = reached(output, tuple(position), image, above=1e-12)
+            assert found == wanted, text
+            for axis, span in zip(fields[tensor][0], found, strict=True):
+                if span and axis.even and axis.tracks[0].period == 1:
+                    assert axis.offset + position[axis.along or 0] * axis.stride == Fraction(sum(span), 2)
             compared += 1
-    assert compared > 150
+    return compared
+
+
+def test_gradients_of_random_networks_reach_as_far_as_their_fields() -> None:
+    assert agree(Random(11), 120, {1: 100, 2: 32, 3: 14}, largest=30_000) > 100
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(8))
+def test_gradients_of_many_random_networks_reach_as_far_as_their_fields(seed: int) -> None:
+    assert agree(Random(seed), 400, {1: 160, 2: 48, 3: 20}, largest=300_000) > 300

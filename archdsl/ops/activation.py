@@ -12,6 +12,7 @@ class Activation(Operation):
 
     family = "activation"
     module: ClassVar[str]
+    channelwise = True
     inplace = True
     needs: ClassVar[Literal["input", "output", "either"]] = "input"
     """What its gradient is computed from; `either`: its input, or its output where it overwrites the input."""
@@ -245,6 +246,7 @@ class Softmax(Activation):
 
     name = "softmax"
     module = "Softmax"
+    channelwise = False
     needs = "output"
     inplace = False
 

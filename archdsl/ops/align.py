@@ -39,6 +39,7 @@ class Align(Operation):
 
     name = "align"
     family = "align"
+    channelwise = True
     inputs = "many"
 
     mode: Literal["crop", "pad", "resize"] = "crop"
@@ -117,6 +118,7 @@ class Crop(Operation):
 
     name = "crop"
     family = "align"
+    channelwise = True
     view = True
 
     n: Margin
@@ -171,6 +173,7 @@ class PadEdges(Operation):
 
     name = "pad"
     family = "align"
+    channelwise = True
 
     n: Margin
     mode: Literal["zeros", "replicate", "reflect", "circular"] = "zeros"

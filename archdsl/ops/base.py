@@ -8,7 +8,7 @@ every annotation of every class, which doubles the time of the import.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import ClassVar, Literal, Self, TypeAlias
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from archdsl.dims import Constraint, Dim
 from archdsl.ops import fields, foreign, sight
-from archdsl.ops.sight import IndexMap
+from archdsl.ops.sight import IndexMap, Lane
 
 Shape: TypeAlias = tuple[Dim, ...]
 
@@ -336,6 +336,8 @@ class Operation(Declaration):
     """Whether PyTorch's module of it takes `inplace=`."""
     own: ClassVar[bool] = False
     """Whether its result is a tensor of its own, no view, that its backward pass does not look at again."""
+    channelwise: ClassVar[bool] = False
+    """Whether a channel of its results is made from the same channel of each tensor that comes in, and no other."""
     view: ClassVar[bool] = False
     """Whether its results are views of its inputs, which take no memory of their own."""
 
@@ -388,6 +390,16 @@ class Operation(Declaration):
         The sizes given are all ints. A tensor that is left out is not read. Raises sight.TooFine.
         """
         return {i: self.reads(shape, outputs[result], self.window((shape,))) for i, shape in enumerate(shapes)}
+
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        """From which channels the channels of a result are made, for each tensor in the order of the channels.
+
+        The sizes given are all ints. Of the tensors those count that `sight` names.
+        """
+        out = outputs[result][0]
+        for i, (count, *_) in enumerate(shapes):
+            assert isinstance(out, int) and isinstance(count, int)
+            yield Lane(i, range(out), range(count), each=self.channelwise and count == out)
 
     @staticmethod
     def reads(shape: Shape, output: Shape, window: Window | None) -> tuple[IndexMap, ...]:

@@ -1,5 +1,7 @@
 """Operations on the channels: parts of them, their order, their scale."""
 
+from collections.abc import Iterator
+
 from archdsl import dims
 from archdsl.ops.base import (
     Argument,
@@ -16,6 +18,7 @@ from archdsl.ops.base import (
     example,
 )
 from archdsl.ops.fields import Count, Index, Number, Parts, shape_text
+from archdsl.ops.sight import Lane
 from archdsl.ops.sizes import channels, positional, spatial
 
 
@@ -50,6 +53,10 @@ class Split(Operation):
             before=f"conv({-(-shape[0] // self.n) * self.n}, 1)" if isinstance(shape[0], int) and shape[1:] else None,
         )
         return ((part, *shape[1:]),) * self.n
+
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        part = channels(self.name, outputs[result])
+        yield Lane(0, range(part), range(result * part, (result + 1) * part), each=True)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return FunctionForm("{0}.chunk({n}, 1)", (Argument("n", self.n),), results=self.n)
@@ -92,6 +99,9 @@ class Slice(Operation):
         )
         return ((self.stop - self.start, *shape[1:]),)
 
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        yield Lane(0, range(self.stop - self.start), range(self.start, self.stop), each=True)
+
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return FunctionForm("{0}[:, {start}:{stop}]", (Argument("start", self.start), Argument("stop", self.stop)))
 
@@ -128,6 +138,12 @@ class ChannelShuffle(Operation):
         )
         return shapes
 
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        count = channels(self.name, shapes[0])
+        for c in range(count):
+            group = c % self.groups * (count // self.groups)
+            yield Lane(0, range(c, c + 1), range(group + c // self.groups, group + c // self.groups + 1), each=True)
+
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         return ModuleForm("nn.ChannelShuffle", positional(self.groups), owns=False)
 
@@ -145,6 +161,7 @@ class Scale(Operation):
 
     name = "scale"
     family = "channels"
+    channelwise = True
     own = True
 
     init: Number = 1.0

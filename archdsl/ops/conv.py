@@ -1,7 +1,7 @@
 """Convolutions, their transposes, and the fully connected layer."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import ClassVar, Literal
 
 from archdsl import dims
@@ -35,6 +35,7 @@ from archdsl.ops.fields import (
     times,
 )
 from archdsl.ops.init import Drawn
+from archdsl.ops.sight import Lane, grouped
 from archdsl.ops.sizes import (
     channels,
     collapse,
@@ -270,6 +271,9 @@ class Conv(Operation):
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
         return Window(kernel, stride, dilation, window_pads(self.pad, kernel, stride, dilation, shapes[0]))
 
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        return grouped(self.out, channels("conv", shapes[0]), self.groups)
+
     def caption(self, rank: int = 2) -> str:
         kernel = self.kernel if self.weight is None else nested_size(self.weight)
         return window_caption("conv", kernel, self.stride, rank, str(self.out), self.dilation, self.groups)
@@ -385,6 +389,9 @@ class Upconv(Operation):
         pads = self._pads(shapes[0])
         before = tuple(d * (k - 1) - p for k, d, p in zip(kernel, dilation, pads, strict=True))
         return Window(kernel, (1,) * len(kernel), dilation, before, scale=stride)
+
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        return grouped(self.out, channels("upconv", shapes[0]), self.groups)
 
     def caption(self, rank: int = 2) -> str:
         kernel, up = self.kernel, self.kernel if self.stride is None else self.stride

@@ -1,11 +1,14 @@
 """Merges: the tensors of a parallel value brought into one."""
 
+from collections.abc import Iterator
 from typing import ClassVar, Literal
 
 from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops.base import Example, FunctionForm, Operation, OperationError, Rules, Saves, Shape, example
 from archdsl.ops.fields import shape_text
+from archdsl.ops.sight import Lane
+from archdsl.ops.sizes import channels
 
 
 def several(name: str, shapes: tuple[Shape, ...]) -> None:
@@ -40,6 +43,7 @@ class Merge(Operation):
     """What the merges of equal sizes share."""
 
     family = "merge"
+    channelwise = True
     own = True
     inputs = "many"
     stretches: ClassVar[bool] = False
@@ -221,6 +225,13 @@ class Concat(Operation):
                         help=advice("concat", first, shape, axis),
                     )
         return ((channels, *first[1:]),)
+
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        start = 0
+        for i, shape in enumerate(shapes):
+            count = channels(self.name, shape)
+            yield Lane(i, range(start, start + count), range(count), each=True)
+            start += count
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return FunctionForm("torch.cat([{all}], 1)")

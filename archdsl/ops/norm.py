@@ -1,5 +1,6 @@
 """Normalisations: mean and variance brought to 0 and 1, over the batch, the channels, groups of them, or space."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from pydantic import Field
@@ -20,6 +21,7 @@ from archdsl.ops.base import (
     example,
 )
 from archdsl.ops.fields import AffineInit, Count, Number, Positive, Switch, shape_text, shown
+from archdsl.ops.sight import Lane, grouped
 from archdsl.ops.sizes import channels, near_divisor, options, positional, rank_name, spatial
 
 Momentum = Annotated[
@@ -92,6 +94,7 @@ class Batchnorm(Norm):
     """
 
     name = "batchnorm"
+    channelwise = True
 
     eps: Positive = 1e-5
     momentum: Momentum = 0.1
@@ -208,6 +211,10 @@ class Groupnorm(Norm):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
 
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        count = channels(self.name, shapes[0])
+        return grouped(count, count, self.groups)
+
     def caption(self, rank: int = 2) -> str:
         return f"groupnorm {self.groups}"
 
@@ -225,6 +232,7 @@ class Instancenorm(Norm):
     """
 
     name = "instancenorm"
+    channelwise = True
 
     eps: Positive = 1e-5
     momentum: Momentum = 0.1
@@ -317,6 +325,11 @@ class Lrn(Norm):
         # PyTorch composes it: kept are the padded squares, what is raised to the power, and the power.
         squares = Kept((shapes[0][0] + self.size - 1, *shapes[0][1:]))
         return Saves(inputs=True, more=(squares, Kept(shapes[0]), Kept(shapes[0])))
+
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        count, before, after = channels(self.name, shapes[0]), self.size // 2, (self.size - 1) // 2
+        for c in range(count):
+            yield Lane(0, range(c, c + 1), range(max(0, c - before), min(count, c + after + 1)))
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         more = options(("alpha", self.alpha, 1e-4), ("beta", self.beta, 0.75), ("k", self.k, 1.0))

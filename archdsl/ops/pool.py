@@ -27,6 +27,7 @@ class Pool(Operation):
     """What the poolings with a sliding window share."""
 
     family = "pooling"
+    channelwise = True
     own = True
     stated: ClassVar[Mapping[str, str | None]] = {"stride": "kernel"}
 
@@ -240,6 +241,7 @@ class AdaptivePool(Operation):
     """What the poolings to a given size share."""
 
     family = "pooling"
+    channelwise = True
     own = True
     module: ClassVar[str]
 

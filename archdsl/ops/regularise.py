@@ -18,6 +18,7 @@ class Dropout(Operation):
 
     name = "dropout"
     family = "regularisation"
+    channelwise = True
     inplace = True
 
     p: Probability = 0.5
@@ -75,6 +76,7 @@ class Droppath(Operation):
 
     name = "droppath"
     family = "regularisation"
+    channelwise = True
 
     p: Fraction
 

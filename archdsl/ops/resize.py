@@ -1,6 +1,6 @@
 """Operations that make a tensor larger or smaller in space without learned weights."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 from archdsl import dims
@@ -20,7 +20,8 @@ from archdsl.ops.base import (
     example,
 )
 from archdsl.ops.fields import Count, Size, Target, is_free, shape_text, shown, times
-from archdsl.ops.sizes import collapse, each, ints, positional, spatial
+from archdsl.ops.sight import Lane, grouped
+from archdsl.ops.sizes import channels, collapse, each, ints, positional, spatial
 
 Mode = Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"]
 """`linear`, `bilinear` and `trilinear` are one and the same: linear along each of the axes that there are."""
@@ -47,6 +48,7 @@ class Interpolation(Operation):
     """What the interpolations share; PyTorch keeps nothing of theirs for the backward pass but sizes."""
 
     family = "resize"
+    channelwise = True
     own = True
 
     def _mode(self) -> Mode:
@@ -222,6 +224,11 @@ class PixelShuffle(Operation):
         one, r = (1,) * rank, (self.r,) * rank
         return Window(r, one, one, tuple(n - 1 for n in r), r)
 
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        # Which of its channels an element of a result is made from depends on the place: here from all of them.
+        out = channels(self.name, outputs[0])
+        return grouped(out, channels(self.name, shapes[0]), out)
+
     def caption(self, rank: int = 2) -> str:
         return f"{self.name} {shown(self.r)}"
 
@@ -268,6 +275,11 @@ class PixelUnshuffle(Operation):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         rank = len(shapes[0]) - 1
         return Window((self.r,) * rank, (self.r,) * rank, (1,) * rank, (0,) * rank)
+
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        # A result is made from one place of each window: here from all of them.
+        count = channels(self.name, shapes[0])
+        return grouped(channels(self.name, outputs[0]), count, count)
 
     def caption(self, rank: int = 2) -> str:
         return f"{self.name} {shown(self.r)}"

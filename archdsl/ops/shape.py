@@ -1,7 +1,7 @@
 """Operations that read the same numbers in another shape."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 from pydantic import Field
@@ -9,7 +9,8 @@ from pydantic import Field
 from archdsl.ops import sight
 from archdsl.ops.base import FunctionForm, ModuleForm, Operation, OperationError, Rules, Shape, Window, example
 from archdsl.ops.fields import LARGEST, Index, shape_text, shown
-from archdsl.ops.sizes import ints, known_all
+from archdsl.ops.sight import Lane, grouped
+from archdsl.ops.sizes import channels, ints, known_all
 
 Sizes = Annotated[
     tuple[Annotated[int, Field(strict=True, ge=-1, le=LARGEST)], ...],
@@ -40,6 +41,10 @@ class Flatten(Operation):
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         return ((math.prod(known_all(self.name, shapes[0])),),)
+
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        count = channels(self.name, shapes[0])
+        return grouped(channels(self.name, outputs[0]), count, count)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         return ModuleForm("nn.Flatten", owns=False)
@@ -103,6 +108,11 @@ class Reshape(Operation):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
 
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        before, after = math.prod(ints(shapes[0][1:])), math.prod(ints(outputs[0][1:]))
+        for c in range(channels(self.name, outputs[0])):
+            yield Lane(0, range(c, c + 1), range(c * after // before, -(-(c + 1) * after // before)))
+
     def caption(self, rank: int = 2) -> str:
         return f"reshape {shown(list(self.sizes))}"
 
@@ -155,6 +165,10 @@ class Permute(Operation):
         return {
             0: tuple(sight.shifted(o - 1) if o else sight.everything(n) for o, n in zip(goes_to, sizes, strict=True))
         }
+
+    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+        out, count = channels(self.name, outputs[0]), channels(self.name, shapes[0])
+        yield Lane(0, range(out), range(count), each=not self.axes[0])
 
     def caption(self, rank: int = 2) -> str:
         return f"permute {shown(list(self.axes))}"

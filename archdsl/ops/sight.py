@@ -1,11 +1,15 @@
-"""Which elements of an axis that comes in an element that goes out is made from: what receptive fields follow from."""
+"""Which elements and channels that come in one that goes out is made from: what receptive fields follow from."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import gcd
 
 FINEST = 1 << 14
+
+
+STILL = (range(1),)
 
 
 class TooFine(Exception):
@@ -24,6 +28,34 @@ class IndexMap:
     period: int
     step: int
     taps: tuple[range, ...]
+
+    @property
+    def still(self) -> bool:
+        """Whether element i comes from element i alone."""
+        return self.period == self.step == 1 and self.taps == STILL
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """Channels of a result, and the channels of the incoming tensor at `position` that they are made from.
+
+    `each`: every one is made from the one at its place in `read` alone; else from all of `read`.
+    """
+
+    position: int
+    channels: range
+    read: range
+    each: bool = False
+
+
+def grouped(out: int, channels: int, groups: int) -> Iterator[Lane]:
+    """Channels in groups, each made from a group of those that come in."""
+    wide, deep = out // groups, channels // groups
+    if wide == deep == 1:
+        yield Lane(0, range(out), range(channels), each=True)
+        return
+    for g in range(groups):
+        yield Lane(0, range(g * wide, (g + 1) * wide), range(g * deep, (g + 1) * deep))
 
 
 def everything(size: int) -> IndexMap:

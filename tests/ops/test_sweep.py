@@ -68,6 +68,35 @@ def test_macs_are_half_of_pytorchs_flops(cls: type[Operation], example: Example)
     assert 2 * macs == counter.get_total_flops()
 
 
+@every_example
+def test_channels_are_made_from_those_of_their_lanes(cls: type[Operation], example: Example) -> None:
+    operation = cls.parse(example.arguments)
+    outputs = operation.infer(example.inputs, Rules())
+    module = Built(operation, example.inputs, dtype=torch.float64).eval()
+    for parameter in module.parameters():
+        nn.init.uniform_(parameter, 0.5, 1)
+    # Of positive numbers below 1, so that no activation is flat; a maximum is some element's, so all are tried.
+    many = 400 if "max" in cls.name else 1
+    inputs = [torch.rand(many, *shape, dtype=torch.float64, requires_grad=True) for shape in example.inputs]
+    found = module(*inputs)
+    for result, tensor in enumerate([found] if isinstance(found, torch.Tensor) else found):
+        sights = operation.sight(result, example.inputs, outputs)
+        wanted = {i: torch.zeros(outputs[result][0], shape[0], dtype=bool) for i, shape in enumerate(example.inputs)}
+        for lane in operation.lanes(result, example.inputs, outputs):
+            if lane.position in sights:
+                block = torch.eye(len(lane.read), dtype=bool) if lane.each else torch.tensor(True)
+                rows = wanted[lane.position][lane.channels.start : lane.channels.stop]
+                rows[:, lane.read.start : lane.read.stop] |= block
+        for channel, row in enumerate(tensor.movedim(1, 0)):
+            # Squared: the sum over what is normalised is known.
+            gradients = torch.autograd.grad((row**2).sum(), inputs, retain_graph=True, allow_unused=True)
+            for i, gradient in enumerate(gradients):
+                made = torch.zeros(example.inputs[i][0], dtype=bool)
+                if gradient is not None:
+                    made = gradient.abs().movedim(1, 0).flatten(1).amax(1) > 1e-12
+                assert made.equal(wanted[i][channel]), (result, channel, i)
+
+
 def with_free_sizes(inputs: tuple[tuple[int, ...], ...]) -> tuple[Shape, ...]:
     """The inputs with a free size for each spatial axis; further ones keep their distance to the first, and 1 stays."""
     names = [dims.free(name) for name in "DHW"]
