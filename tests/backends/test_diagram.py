@@ -439,11 +439,19 @@ def test_tikz_has_all_the_text_and_balanced_braces(style: str) -> None:
         ("100 % & #1 $x$", r"100 \% \& \#1 \$x\$"),
         ("64 × 3 → ⌊H/2⌋", r"64 $\times$ 3 $\to$ $\lfloor$H/2$\rfloor$"),
         ("é日", r"é{\ttfamily U+65E5}"),
+        ("27²  conv  \u22121", r"27\textsuperscript{2}~~conv~~$-$1"),
+        ("   4 \u0025", r"~~~4 \%"),
         ("a--b ``c''", r"a{-}{-}b \textasciigrave{}\textasciigrave{}c\textquotesingle{}\textquotesingle{}"),
     ],
 )
 def test_text_is_data_for_latex(text: str, latex: str) -> None:
     assert tikz.escaped(text) == latex
+
+
+@pytest.mark.parametrize("spec", ["alexnet:alexnet", "unet:unet_3d", "mobilenet:mobilenet_v2"])
+def test_latex_knows_every_sign_that_a_diagram_writes(spec: str) -> None:
+    graph = check(spec)
+    assert not re.search(r"U\+[0-9A-F]{4}", "".join(draw(graph, style=style).tex() for style in diagram.STYLES))
 
 
 @pytest.mark.parametrize("options", [{}, {"style": "volumes"}], ids=str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from archdsl.backends.diagram.scene import Curve, Ellipse, Pen, Polygon, Scene, Text
@@ -43,6 +44,11 @@ SIGNS = {
     "≥": r"$\ge$",
     "╌": r"\rule[0.5ex]{3pt}{0.8pt}\kern2pt{}",
     "─": r"\rule[0.5ex]{6pt}{0.8pt}",
+    "²": r"\textsuperscript{2}",
+    "³": r"\textsuperscript{3}",
+    "\u2212": "$-$",
+    "\u2216": r"$\setminus$",
+    "\u201d": "''",
     "\u00a0": "~",
 }
 
@@ -56,8 +62,9 @@ HEAD = r"""% A figure of its own (run pdflatex on this file), or part of a paper
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX sets as it stands. A character that its fonts may lack is written as its code."""
-    return "".join(SIGNS.get(c) or (c if " " <= c <= "~" or c in LATIN else code(c)) for c in visible(text))
+    """Text that LaTeX sets as it stands, with its blanks. A sign that its fonts may lack is written as its code."""
+    spaced = re.sub("^ +| {2,}", lambda found: "\u00a0" * len(found[0]), visible(text))
+    return "".join(SIGNS.get(c) or (c if " " <= c <= "~" or c in LATIN else code(c)) for c in spaced)
 
 
 LATIN = frozenset(chr(c) for c in range(0xC0, 0x180))
@@ -88,7 +95,7 @@ def statement(shape: Form, colors: dict[str, str]) -> str:
         font = rf"\fontsize{{{shape.size:g}}}{{{1.2 * shape.size:g}}}\selectfont\sffamily"
         bold = r"\bfseries" if shape.bold else ""
         looks = f"anchor=base, text={named(shape.color)}, font={font}{bold}"
-        return rf"\node[{looks}] at ({x:.2f},{y:.2f}) {{{escaped(shape.text.strip())}}};"
+        return rf"\node[{looks}] at ({x:.2f},{y:.2f}) {{{escaped(shape.text)}}};"
     looks = pen(shape.pen, named)
     match shape:
         case Ellipse():
