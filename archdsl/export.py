@@ -14,6 +14,7 @@ from typing import Any
 
 from archdsl import compiler, dims
 from archdsl.backends.torch_source.exporting import exportable
+from archdsl.diagnostics import visible
 from archdsl.graph import Graph, Tensor
 
 ENDINGS = (".pt2", ".onnx")
@@ -34,14 +35,14 @@ def export(graph: Graph, path: Path, weights: Path | None = None, *, inference: 
     import torch  # it holds and traces the network
 
     if path.suffix not in ENDINGS:
-        raise ExportError(f"{path}: the ending says the form, one of {', '.join(ENDINGS)}")
+        raise ExportError(f"{visible(str(path))}: the ending says the form, one of {', '.join(ENDINGS)}")
     model: Any = compiler.instantiate(graph, inference=inference)
     if weights is not None:
         from archdsl.weights import WeightsError, fit
 
         state, match = fit(graph, weights)
         if match.missing or match.shapes:
-            raise WeightsError(f"{weights} has not all that {graph.name} needs: {match.as_text()}")
+            raise WeightsError(f"{visible(str(weights))} has not all that {graph.name} needs: {match.as_text()}")
         model.load_state_dict(compiler.folded(model, state) if inference else state)
     model.eval()
     values = {name: _traced(graph, name, value) for name, value in graph.examples.items()}

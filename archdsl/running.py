@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archdsl import compiler, dims
+from archdsl.diagnostics import visible
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.weights import WeightsError, read_state
 
@@ -48,7 +49,7 @@ def network_of(graph: Graph, weights: Path | None = None, seed: int = 0) -> torc
             raise RunError(str(error)) from None
         except (RuntimeError, TypeError) as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise RunError(f"{weights} does not fit {graph.name}: {' '.join(lines[1:3])[:300]}") from None
+            raise RunError(f"{visible(str(weights))} does not fit {graph.name}: {' '.join(lines[1:3])[:300]}") from None
     return network.eval()
 
 
@@ -87,7 +88,7 @@ def read_picture(path: Path) -> torch.Tensor:
         with Image.open(path) as image:
             pixels = numpy.array(image.convert("RGB"))
     except (UnidentifiedImageError, ValueError, Image.DecompressionBombError):
-        raise RunError(f"{path} is no picture that can be read") from None
+        raise RunError(f"{visible(str(path))} is no picture that can be read") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
@@ -140,8 +141,8 @@ def pictures(folder: Path | None, frame: Frame, limit: int = 8) -> tuple[torch.T
     if folder is not None:
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
         if len(files) < 2:
-            raise RunError(f"{folder} has fewer than two pictures ({', '.join(ENDINGS)})")
-        found, what = [read_picture(p) for p in files[:limit]], f"pictures of {folder}"
+            raise RunError(f"{visible(str(folder))} has fewer than two pictures ({', '.join(ENDINGS)})")
+        found, what = [read_picture(p) for p in files[:limit]], f"pictures of {visible(str(folder))}"
     else:
         found = _photographs()
         what = "photographs that scikit-image ships" if found else "smooth noise (for photographs, `--images DIR`)"

@@ -5,13 +5,15 @@ torch is imported inside the functions that hold tensors in their hands: matchin
 
 from __future__ import annotations
 
-import re
+import stat
 import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archdsl.diagnostics import visible
 from archdsl.graph import Graph
 
 if TYPE_CHECKING:  # where tensors are read or written, each function imports torch itself
@@ -19,6 +21,10 @@ if TYPE_CHECKING:  # where tensors are read or written, each function imports to
 
 WRAPPERS = ("state_dict", "model", "network", "model_state_dict")
 """The keys under which checkpoints hold a state_dict."""
+
+
+BOMB = 100
+"""How many times its size a checkpoint may unpack to. PyTorch does not compress them at all."""
 
 
 class WeightsError(Exception):
@@ -48,7 +54,7 @@ class Match:
         for title, keys in groups:
             if keys:
                 lines.append(f"{len(keys)} {title}:")
-                lines += [f"  {key}" for key in keys[:8]]
+                lines += [f"  {_shown(key)}" for key in keys[:8]]
                 lines += [f"  … {len(keys) - 8} more"] if len(keys) > 8 else []
         return "\n".join(lines)
 
@@ -59,6 +65,12 @@ class Match:
             "unexpected": list(self.unexpected),
             "shapes": [{"key": k, "file": list(a), "network": list(b)} for k, a, b in self.shapes],
         }
+
+
+def _shown(key: object) -> str:
+    """A key of a file, which may hold anything, as a line shows it."""
+    text = visible(str(key))
+    return text if len(text) <= 300 else text[:299] + "…"
 
 
 def _times(shape: tuple[int, ...]) -> str:
@@ -79,6 +91,11 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
     Nothing of the file is run: of pickles, tensors and plain containers alone are read. Raises OSError, WeightsError.
     """
+    name = visible(str(path))
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise WeightsError(f"{name} is no regular file, and weights are read from those alone")
+    if _is_bomb(path):
+        raise WeightsError(f"{name} unpacks to more than {BOMB} times its size, which no weights do")
     import torch  # a state_dict is made of its tensors
 
     try:
@@ -94,7 +111,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
         raise
     except Exception:  # the readers raise many kinds for a file that is no checkpoint, or would run code
         raise WeightsError(
-            f"{path} holds no weights that can be read without running it; save them alone: "
+            f"{name} holds no weights that can be read without running it; save them alone: "
             "torch.save(model.state_dict(), FILE)"
         ) from None
     for key in WRAPPERS:
@@ -102,8 +119,28 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             found = found[key]
     state = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
     if not state:
-        raise WeightsError(f"{path} holds no state_dict: no tensors by name")
-    return state
+        raise WeightsError(f"{name} holds no state_dict: no tensors by name")
+    for key, tensor in state.items():
+        if not _is_plain(tensor):
+            raise WeightsError(f"{name}: {_shown(key)} is no plain tensor of numbers that a network can take")
+    return {str(key): tensor for key, tensor in state.items()}
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Whether it has the numbers of its shape: it is not sparse, nested, quantised, complex or without contents."""
+    import torch
+
+    dense = not tensor.is_nested and tensor.layout == torch.strided and not tensor.is_quantized
+    return dense and not tensor.is_meta and not tensor.is_complex()
+
+
+def _is_bomb(path: Path) -> bool:
+    """Whether a zip archive, as PyTorch writes checkpoints, says that it unpacks to far more than it is."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(part.file_size for part in archive.infolist()) > BOMB * path.stat().st_size
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return False  # of another form, which its reader judges
 
 
 def write_state(path: Path, state: Mapping[str, torch.Tensor]) -> bytes:
@@ -127,23 +164,46 @@ def renamed(keys: Sequence[str], rules: Sequence[tuple[str, str]]) -> dict[str, 
 
     The first rule that fits a key counts. Raises WeightsError where two keys come to one name, or the stars differ.
     """
-    patterns = []
     for old, new in rules:
         if new.count("*") > old.count("*"):
-            raise WeightsError(f"--rename {old}={new}: the new name has more `*` than the old one")
-        patterns.append((re.compile("(.*)".join(map(re.escape, old.split("*")))), new.split("*")))
+            raise WeightsError(f"--rename {visible(old)}={visible(new)}: the new name has more `*` than the old one")
+    patterns = [(old.split("*"), new.split("*")) for old, new in rules]
     found: dict[str, str] = {}
+    taken: set[str] = set()
     for key in keys:
         name = key
         for pattern, pieces in patterns:
-            fits = pattern.fullmatch(key)
-            if fits:
-                name = "".join(a + b for a, b in zip(pieces, (*fits.groups()[: len(pieces) - 1], ""), strict=True))
+            stars = _stars(key, pattern)
+            if stars is not None:
+                name = "".join(a + b for a, b in zip(pieces, (*stars[: len(pieces) - 1], ""), strict=True))
                 break
-        if name in found.values():
-            raise WeightsError(f"two tensors of the file come to the name {name}")
+        if name in taken:
+            raise WeightsError(f"two tensors of the file come to the name {visible(name)}")
+        taken.add(name)
         found[key] = name
     return found
+
+
+def _stars(key: str, pieces: Sequence[str]) -> list[str] | None:
+    """What stands between the pieces of a pattern in a key, each star as short as can be; None where it does not fit.
+
+    In time linear in the key, unlike what a regular expression with many stars may take.
+    """
+    first, *rest = pieces
+    if not rest:
+        return [] if key == first else None
+    *middle, last = rest
+    at, end = len(first), len(key) - len(last)
+    if not key.startswith(first) or not key.endswith(last) or end < at:
+        return None
+    found = []
+    for piece in middle:
+        to = key.find(piece, at, end)
+        if to < 0:
+            return None
+        found.append(key[at:to])
+        at = to + len(piece)
+    return [*found, key[at:end]]
 
 
 def match(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Tensor]) -> Match:
@@ -171,5 +231,5 @@ def fit(graph: Graph, path: Path, rules: Sequence[tuple[str, str]] = ()) -> tupl
     state = {names[k]: v for k, v in state.items()}
     found = match(state_shapes(graph), state)
     if not found.matched:
-        raise WeightsError(f"nothing of {path} fits {graph.name}\n{found.as_text()}")
+        raise WeightsError(f"nothing of {visible(str(path))} fits {graph.name}\n{found.as_text()}")
     return {k: state[k] for k in found.matched}, found

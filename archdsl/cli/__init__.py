@@ -78,22 +78,27 @@ def _interrupted() -> int:
 
 def _broken(error: Exception) -> int:
     """Says what ended a command, and gives its exit status."""
-    from archdsl.diagnostics import SpecError
+    from archdsl.diagnostics import SpecError, visible
 
     match error:
         case SpecError():
             return _said(lambda: complain(error.diagnostics), SPEC_WRONG)
         case click.ClickException():
-            return _said(error.show, USAGE_WRONG)
+            # What was typed, and names of files and tensors, stand in these messages.
+            message = "\n".join(map(visible, error.format_message().split("\n")))
+            harmless = click.ClickException(message)
+            if isinstance(error, click.UsageError):
+                harmless = click.UsageError(message, error.ctx)
+            return _said(harmless.show, USAGE_WRONG)
         case OSError():
             _abandon(sys.stdout)
             place = f"{error.filename}: " if error.filename else ""
-            return _fail(f"{place}{error.strerror or error}", USAGE_WRONG)
+            return _fail(visible(f"{place}{error.strerror or error}"), USAGE_WRONG)
         case MemoryError():
             return _fail("the memory is full", USAGE_WRONG)
     if os.environ.get("ARCHDSL_DEBUG"):
         raise error
-    what = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    what = visible(f"{type(error).__name__}: {error}".splitlines()[0][:200])
     return _fail(f"a bug of archdsl, please report it with the spec ({what}; ARCHDSL_DEBUG=1 shows more)", BROKEN)
 
 

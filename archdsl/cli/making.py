@@ -154,6 +154,7 @@ def export(spec: str, output: Path, weights: Path | None, purpose: str, settings
     The batch and the free sizes stay free; which size had to be pinned is said.
     """
     from archdsl import export as exporting
+    from archdsl.diagnostics import visible
     from archdsl.files import write_whole
     from archdsl.weights import WeightsError
 
@@ -163,5 +164,5 @@ def export(spec: str, output: Path, weights: Path | None, purpose: str, settings
     except (exporting.ExportError, WeightsError) as error:
         raise click.ClickException(str(error)) from None
     for name, size in exporting.pinned(graph).items():
-        write(f"{output}: {name} is pinned to {size}\n")
+        write(f"{visible(str(output))}: {name} is pinned to {size}\n")
     return FINE

@@ -96,6 +96,8 @@ def complete_limit(context: click.Context, parameter: click.Parameter, incomplet
 
 def parse_output(given: str | None, what: str, endings: Sequence[str]) -> Path | None:
     """The file to write; None for standard output. What cannot be written there is said before any work."""
+    from archdsl.diagnostics import visible
+
     if given is None or (given == "-" and not endings):
         return None
     path = Path(given)
@@ -104,9 +106,9 @@ def parse_output(given: str | None, what: str, endings: Sequence[str]) -> Path |
     if "\0" in given:
         raise click.BadParameter("a file name cannot hold a NUL")
     if path.is_dir():
-        raise click.BadParameter(f"{given} is a folder")
+        raise click.BadParameter(f"{visible(given)} is a folder")
     if not path.parent.is_dir():
-        raise click.BadParameter(f"there is no folder {path.parent}")
+        raise click.BadParameter(f"there is no folder {visible(str(path.parent))}")
     return path
 
 

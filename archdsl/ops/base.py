@@ -288,7 +288,7 @@ class Declaration(BaseModel):
                 help="give a number, or pin the size in the `input`, e.g. `input image[3, 224, 224]`",
             )
         if fields.is_too_large(value):
-            limit = f"`{name}` is too large; got {fields.shown(value)}, no number may be above {fields.LARGEST}"
+            limit = f"`{name}` is too large; got {fields.shown(value)}, no number may be beyond ±{fields.LARGEST}"
             return OperationError(limit, parameter=name)
         wanted = parameter.description or fields.described(parameter.annotation) or fields.one_of(cls.words(name))
         help = "`//` divides and rounds down" if isinstance(value, float) and "an int" in wanted else None

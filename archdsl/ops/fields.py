@@ -1,6 +1,5 @@
 """The kinds of parameters that operations take, and plain words for a value that is not of its kind."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal, get_args, get_origin
 
@@ -12,15 +11,16 @@ from archdsl.dims import Dim, Expr
 from archdsl.ops.init import Drawn
 
 LARGEST = 2**31 - 1
-"""The largest number that a parameter takes: more than any layer has, and what PyTorch's kernels count to."""
+"""The largest number that a parameter takes, a float too: more than any layer has, and what PyTorch's kernels count to.
+"""
 
 # Each kind says in its description what a message calls it: "`stride` must be <description>; got -1".
 Count = Annotated[int, Field(strict=True, ge=1, le=LARGEST, description="an int of at least 1")]
 Index = Annotated[int, Field(strict=True, ge=0, le=LARGEST, description="an int of at least 0")]
 Parts = Annotated[int, Field(strict=True, ge=2, le=4096, description="an int from 2 to 4096")]
 Switch = Annotated[bool, Field(strict=True, description="`true` or `false`")]
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False, description="a number")]
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False, description="a number above 0")]
+Number = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, description="a number")]
+Positive = Annotated[float, Field(strict=True, gt=0, le=LARGEST, description="a number above 0")]
 Probability = Annotated[float, Field(strict=True, ge=0, le=1, description="a number from 0 to 1")]
 Fraction = Annotated[float, Field(strict=True, ge=0, lt=1, description="a number from 0 to below 1")]
 
@@ -70,8 +70,8 @@ def _freeze(value: object) -> tuple[object, tuple[int, ...]]:
         if not items or any(shape != items[0][1] for _, shape in items):
             raise ValueError("ragged or empty")
         return tuple(item for item, _ in items), (len(items), *items[0][1])
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ValueError("not a number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
+        raise ValueError("not a number, or too large a one")
     return value, ()
 
 
@@ -147,7 +147,7 @@ def is_too_large(value: object) -> bool:
     """Whether a number, or one in a list, is beyond what a parameter takes."""
     if isinstance(value, (tuple, list)):
         return any(map(is_too_large, value))
-    return type(value) is int and value > LARGEST
+    return type(value) in (int, float) and abs(value) > LARGEST  # type: ignore[arg-type]
 
 
 def is_free(value: object) -> bool:
