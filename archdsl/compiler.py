@@ -157,14 +157,24 @@ def load(
     """The network as a module, made by running the very text that `build` gives; `inference`, `recompute`: see there.
 
     `weights` is a state_dict of the training form in a .safetensors or .pth file: what fits of it by key and shape is
-    loaded, and a warning tells the rest. Raises SpecError, OSError, and WeightsError where the file has nothing that
-    fits.
+    loaded, and a warning tells the rest. A second call with the same text and values takes the class that the first one
+    made, as a second import would. Raises SpecError, OSError, and WeightsError where the file has nothing that fits.
     """
-    graph = check(spec, limits=limits, **values)
-    network = instantiate(graph, device=device, dtype=dtype, inference=inference, recompute=recompute)
+    with limited(limits) as opened:
+        diagnostics = Diagnostics()
+        module, name = locate(spec, diagnostics)
+        form = _Form(module.files(), name, repr(sorted(values.items())), inference, recompute, opened.limits)
+        if (made := _classes.pop(form, None)) is None:
+            graph = check_model(module, pick(module, name, diagnostics), values, diagnostics)
+            made = class_of(graph, inference=inference, recompute=recompute)
+        _classes[form] = made  # the last one again
+        while len(_classes) > KEPT:
+            del _classes[next(iter(_classes))]
+    network = made(device=device, dtype=dtype)
     if weights is not None:
         from archdsl.weights import fit  # only where there are some
 
+        graph = check(spec, limits=limits, **values)
         state, match = fit(graph, Path(weights))
         if inference:
             complete = not (match.missing or match.shapes)
@@ -173,6 +183,24 @@ def load(
         if not match.complete:
             warnings.warn(match.as_text(), stacklevel=2)
     return network
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What a class is made of by `load`: texts, values, options."""
+
+    files: tuple[tuple[str, str], ...]
+    model: str | None
+    values: str
+    inference: bool
+    recompute: Mode
+    limits: Limits
+
+
+KEPT = 32
+"""How many classes `load` keeps for the next call, the latest used."""
+
+_classes: dict[_Form, type[torch.nn.Module]] = {}
 
 
 def folded(network: torch.nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -191,10 +219,16 @@ def instantiate(
     recompute: Mode = "none",
 ) -> torch.nn.Module:
     """A checked network as a module; `inference`, `recompute`: see `build`."""
+    return class_of(graph, inference=inference, recompute=recompute)(device=device, dtype=dtype)
+
+
+def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> type[torch.nn.Module]:
+    """The class that the built source of a network defines; `inference`, `recompute`: see `build`."""
     module = execute(build(graph, inference=inference, recompute=recompute), f"<archdsl {graph.name}>")
-    classes = [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__]
-    network: torch.nn.Module = classes[-1](device=device, dtype=dtype)
-    return network
+    classes: list[type[torch.nn.Module]] = [
+        c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__
+    ]
+    return classes[-1]
 
 
 def load_augment(spec: str | Path | Source, **values: object) -> torch.nn.Module:

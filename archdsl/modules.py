@@ -65,8 +65,20 @@ class Module:
 
     source: Source
     names: Namespace
+    imports: list[Module] = field(default_factory=list)
     models: dict[str, BlockValue | MemberValue] = field(default_factory=dict)
     spans: dict[str, Span] = field(default_factory=dict)
+
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """The name and text of this file and of each one that it imports, directly or not."""
+        found: dict[Module, None] = {}
+        waiting = [self]
+        while waiting:
+            module = waiting.pop()
+            if module not in found:
+                found[module] = None
+                waiting.extend(module.imports)
+        return tuple((str(m.source.path or m.source.name), m.source.text) for m in found)
 
 
 @dataclass(slots=True, eq=False)
@@ -150,6 +162,8 @@ class Loader:
         found: Module | None = None
         with reporting(self.diagnostics):
             found = self._find(declaration, module)
+        if found is not None:
+            module.imports.append(found)
         for imported in declaration.names:
             value: object = FAILED
             if found is not None:
