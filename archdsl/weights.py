@@ -23,6 +23,9 @@ WRAPPERS = ("state_dict", "model", "network", "model_state_dict")
 """The keys under which checkpoints hold a state_dict."""
 
 
+ROWS = 12
+"""How many rows of each kind a report has."""
+
 BOMB = 100
 """How many times its size a checkpoint may unpack to. PyTorch does not compress them at all."""
 
@@ -33,12 +36,16 @@ class WeightsError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What became of each key. `shapes` has (key, shape in the file, shape in the network) of those that differ."""
+    """What became of each key. `shapes` has (key, shape in the file, shape in the network) of those that differ.
+
+    `rule` is the renaming, OLD and NEW, by which most of the unexpected ones, or of the missing, would match.
+    """
 
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    rule: tuple[str, str] | None = None
 
     @property
     def complete(self) -> bool:
@@ -46,16 +53,22 @@ class Match:
         return not (self.missing or self.unexpected or self.shapes)
 
     def as_text(self) -> str:
-        """`matched 318 of 320 tensors`, and the first few keys of each kind that did not fit."""
-        total = len(self.matched) + len(self.missing) + len(self.shapes)
-        lines = [f"matched {len(self.matched)} of {total} tensors"]
-        differ = [f"{key}: {_times(theirs)} in the file, {_times(ours)} here" for key, theirs, ours in self.shapes]
-        groups = (("of another shape", differ), ("missing", self.missing), ("unexpected", self.unexpected))
-        for title, keys in groups:
-            if keys:
-                lines.append(f"{len(keys)} {title}:")
-                lines += [f"  {_shown(key)}" for key in keys[:8]]
-                lines += [f"  … {len(keys) - 8} more"] if len(keys) > 8 else []
+        """`matched 318 of 320 tensors`, and a table of the rest, by modules where the whole of one is of a kind."""
+        differ = {key: f"  {_times(theirs)} in the file, {_times(ours)} here" for key, theirs, ours in self.shapes}
+        met = [*self.matched, *differ]
+        lines = [f"matched {len(self.matched)} of {len(met) + len(self.missing)} tensors"]
+        for kind, rows in (
+            ("another shape", [(key, 1) for key in differ]),
+            ("missing", _by_module(self.missing, met)),
+            ("unexpected", _by_module(self.unexpected, met)),
+        ):
+            for name, count in rows[:ROWS]:
+                lines.append(f"  {kind:13} {count:6,}  {_shown(name)}{differ.get(name, '')}")
+            if more := sum(count for _, count in rows[ROWS:]):
+                lines.append(f"  {kind:13} {more:6,}  …")
+        if self.rule is not None:
+            old, new = map(_shown, self.rule)
+            lines.append(f"help: `--rename '{old}={new}'` gives them the network's names")
         return "\n".join(lines)
 
     def as_data(self) -> dict[str, object]:
@@ -65,6 +78,21 @@ class Match:
             "unexpected": list(self.unexpected),
             "shapes": [{"key": k, "file": list(a), "network": list(b)} for k, a, b in self.shapes],
         }
+
+
+def _by_module(keys: Sequence[str], others: Sequence[str]) -> list[tuple[str, int]]:
+    """The keys in rows with their counts: `layer1.*` where all below it are among them and none of the others."""
+    taken = {key[:dot] for key in others for dot in _dots(key)}
+    rows: dict[str, int] = {}
+    for key in keys:
+        whole = next((f"{key[:dot]}.*" for dot in _dots(key) if key[:dot] not in taken), key)
+        rows[whole] = rows.get(whole, 0) + 1
+    return list(rows.items())
+
+
+def _dots(key: str) -> list[int]:
+    """Where the modules' names in a key end, the outermost first."""
+    return [i for i, character in enumerate(key) if character == "."]
 
 
 def _shown(key: object) -> str:
@@ -218,7 +246,29 @@ def match(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Tenso
                 differ.append((key, theirs, shape))
     missing = tuple(k for k in shapes if k not in state)
     unexpected = tuple(k for k in state if k not in shapes)
-    return Match(tuple(matched), missing, unexpected, tuple(differ))
+    there = {k: tuple(state[k].shape) for k in unexpected}
+    return Match(tuple(matched), missing, unexpected, tuple(differ), _rule(there, {k: shapes[k] for k in missing}))
+
+
+def _rule(there: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
+    """The prefix to change, for at least half of the keys on one side to find one of their shape on the other."""
+    best, rule = 1, None
+    prefixes = {_prefixes(old, new) for old in list(there)[:ROWS] for new in list(wanted)[:ROWS]}
+    for old, new in sorted(prefixes):
+        names = {key: new + key[len(old) :] for key in there if key.startswith(old)}
+        count = sum(wanted.get(name) == there[key] for key, name in names.items())
+        if count > best and 2 * count >= min(len(there), len(wanted)):
+            best, rule = count, (f"{old}*", f"{new}*")
+    return rule
+
+
+def _prefixes(old: str, new: str) -> tuple[str, str]:
+    """What two keys begin with, up to the names of modules that end them both."""
+    a, b = old.split("."), new.split(".")
+    common = next(
+        (i for i, (x, y) in enumerate(zip(reversed(a), reversed(b), strict=False)) if x != y), min(len(a), len(b))
+    )
+    return "".join(f"{part}." for part in a[: len(a) - common]), "".join(f"{part}." for part in b[: len(b) - common])
 
 
 def fit(graph: Graph, path: Path, rules: Sequence[tuple[str, str]] = ()) -> tuple[dict[str, torch.Tensor], Match]:

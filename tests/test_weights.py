@@ -64,6 +64,24 @@ def test_renaming() -> None:
         renamed(["a"], [("a", "*")])
 
 
+def test_a_report_is_short_and_tells_the_renaming_that_helps() -> None:
+    state = archdsl.load("resnet:resnet18", device="meta").state_dict()
+    wrapped = {f"module.{key}": tensor for key, tensor in state.items()}
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+    for given, wanted, rule in (
+        (wrapped, shapes, ("module.*", "*")),
+        (state, {f"net.body.{key}": shape for key, shape in shapes.items()}, ("*", "net.body.*")),
+        ({k.replace("layer4", "last"): v for k, v in state.items()}, shapes, ("last.*", "layer4.*")),
+    ):
+        found = match(wanted, given)
+        assert found.rule == rule and f"--rename '{rule[0]}={rule[1]}'" in found.as_text()
+        names = renamed(list(given), [rule])
+        assert match(wanted, {names[key]: tensor for key, tensor in given.items()}).complete
+    deeper = match(state_shapes(archdsl.check("resnet:resnet34")), state)
+    assert deeper.rule is None and "missing           12  layer3.5.*" in deeper.as_text()
+    assert len(deeper.as_text().splitlines()) == 9
+
+
 def test_match_tells_every_key() -> None:
     found = match({"a": (2,), "b": (3,)}, {"b": torch.zeros(3), "c": torch.zeros(1)})
     assert (found.matched, found.missing, found.unexpected) == (("b",), ("a",), ("c",))
