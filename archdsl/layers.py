@@ -177,7 +177,8 @@ class Layers:
         lines = [("parameters", f"{total.parameters:,} ({kinds}); {total.buffers:,} numbers in buffers")]
         by_width = ", ".join(
             f"{bytes_text(self.weights(dtype))} in {names}"
-            for dtype, names in (("float32", "float32"), ("float16", "float16 or bfloat16"))
+            for dtype, names in WIDTHS.items()
+            if dtype in ("float32", "float16") or dtype == options.dtype
         )
         lines.append(("weights", f"{by_width}, with buffers"))
         for name, key in (("MACs", "macs"), ("FLOPs", "flops"), ("memory", "memory")):
@@ -190,8 +191,13 @@ class Layers:
         held, saved = bytes_text(peak.at(options.batch)), bytes_text(found.saved.at(options.batch))
         lines.append(("inference", f"at most {held} at once ({where}), {self.place(peak.moment(options.batch))}"))
         held, place = bytes_text(step.at(options.batch)), self.place(step.moment(options.batch))
-        text = f"at most {held} at once with {options.optimizer}, {place}; {saved} of saved activations"
-        lines.append(("training", text))
+        lines.append(("training", f"at most {held} at once with {options.optimizer}, {place}"))
+        state = found.state(options.optimizer)
+        parts = [f"weights {bytes_text(found.weights)}", f"their gradients {bytes_text(found.trainable)}"]
+        parts += [f"{options.optimizer}'s state {bytes_text(state)}"] if state else []
+        lines.append(
+            ("  of that", f"{', '.join(parts)}, saved activations {saved}; gradients of activations come and go")
+        )
         if options.limit is not None:
             training, inference = self.batches(options.limit)
             text = f"{training:,} for training with {options.optimizer}, {inference:,} for inference"
@@ -236,6 +242,8 @@ class Layers:
             "memory": self.number("memory"),
             "inference_peak": found.inference.at(options.batch),
             "saved_activations": found.saved.at(options.batch),
+            "gradients": found.trainable,
+            "optimizer_state": found.state(options.optimizer),
             "training_peak": found.training(options.optimizer).at(options.batch),
         }
         if options.limit is not None:
@@ -265,6 +273,9 @@ COLUMNS = (
     Column("stride", "stride", numeric=True),
     Column("offset", "offset", numeric=True),
 )
+WIDTHS = {"float64": "float64", "float32": "float32", "float16": "float16 or bfloat16"}
+"""A dtype of each width, and the names of all that have it."""
+
 DETAILS = frozenset(("trainable", "frozen", "buffers", "offset"))
 FORMULAS = frozenset(("macs", "flops", "memory"))
 

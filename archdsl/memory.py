@@ -71,9 +71,13 @@ class Memory:
     inference: Peak
     _step: Peak
 
+    def state(self, optimizer: str) -> int:
+        """What an optimiser, one of STATES, keeps beside the weights."""
+        return STATES[optimizer] * self.trainable
+
     def training(self, optimizer: str) -> Peak:
         """The peak of a training step: weights, state of the optimiser, gradients, and what is saved."""
-        state = STATES[optimizer] * self.trainable
+        state = self.state(optimizer)
         moments = [Moment(m.fixed + state, m.sample, m.node) for m in self._step.moments]
         return Peak(_largest(moments))
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from archdsl.graph import Node, Scope, Tensor
+from archdsl.graph import Tensor
 from archdsl.layers import Layers, describe
 from archdsl.plots import plotted
+from archdsl.stages import Stage, stages
 from archdsl.tables import Cell, Column, Table
+from archdsl.units import bytes_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,10 +43,9 @@ def side_by_side(models: Sequence[Layers]) -> Table:
 
 def row(model: Layers) -> dict[str, Cell]:
     graph, options = model.graph, model.options
-    inputs = (" × ".join(map(str, model.costs.shapes[n.id][0])) for n in graph.input_nodes)
     return {
         "model": graph.name,
-        "input": ", ".join(inputs),
+        "input": input_text(model),
         "parameters": model.costs.total.parameters,
         "weights": model.weights(options.dtype),
         "macs": model.number("macs"),
@@ -56,6 +56,11 @@ def row(model: Layers) -> dict[str, Cell]:
         "field": last_field(model),
         "batch": model.batches(options.limit)[0] if options.limit else 0,
     }
+
+
+def input_text(model: Layers) -> str:
+    """`3 × 224 × 224`."""
+    return ", ".join(" × ".join(map(str, model.costs.shapes[n.id][0])) for n in model.graph.input_nodes)
 
 
 def last_field(model: Layers) -> str:
@@ -72,39 +77,17 @@ def notes(models: Sequence[Layers]) -> list[str]:
     """How the columns count."""
     options = models[0].options
     samples = "one sample" if options.batch == 1 else f"{options.batch} samples"
-    return [
+    lines = [
         f"MACs: multiply-accumulates of convolutions and matrix products; all of {samples}, in {options.dtype}",
         f"memory: bytes of all results; peaks: bytes held at once, in a training step with {options.optimizer}",
         "field: what an element of the last map sees of the input",
     ]
+    if options.limit:
+        lines.append(f"largest batch: for a training step in {bytes_text(options.limit)}, on a GPU")
+    return lines
 
 
 # ---------------------------------------------------------------- plots
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A part of a network and what it costs: MACs, and bytes of its results."""
-
-    name: str
-    macs: int
-    memory: int
-
-
-def stages(model: Layers) -> list[Stage]:
-    """The members of a model that compute; of one that holds nearly all, its members in its place."""
-    total = model.costs.total.macs
-    parts: list[Node | Scope] = list(model.graph.root.members)
-    while (whole := next((p for p in parts if _is_most(model, p, total)), None)) is not None:
-        assert isinstance(whole, Scope)
-        at = parts.index(whole)
-        parts[at : at + 1] = whole.members
-    batch = model.options.batch
-    return [Stage(p.path, model.costs[p].macs * batch, model.bytes(p)) for p in parts if model.costs[p].macs]
-
-
-def _is_most(model: Layers, part: Node | Scope, total: int) -> bool:
-    return isinstance(part, Scope) and bool(part.members) and model.costs[part].macs > 0.9 * total
 
 
 def plot(models: Sequence[Layers], form: str) -> bytes:
@@ -112,17 +95,57 @@ def plot(models: Sequence[Layers], form: str) -> bytes:
 
     The same models give the same bytes. Raises NoPlots.
     """
+    found = [stages(m) for m in models]
     several = len(models) > 1
-    count = len(models) + several
+    # In inches: a stage is as high as a line of text.
+    heights = [*([3.6] if several else []), *(0.9 + 0.24 * len(s) for s in found)]
 
     def draw(figure: Figure) -> None:
-        axes = list(figure.subplots(count, 1, squeeze=False)[:, 0])
+        grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
         if several:
-            scatter(axes.pop(0), models)
-        for model, axis in zip(models, axes, strict=True):
-            bars(axis, model)
+            scatter(figure.add_subplot(grid[0, :]), models)
+        for row, (model, parts) in enumerate(zip(models, found, strict=True), int(several)):
+            left = figure.add_subplot(grid[row, 0])
+            bars(left, [s.macs for s in parts], macs_unit, BLUE)
+            left.set_yticks(range(len(parts)), list(map(label, parts)))
+            left.set_title(f"{model.graph.name}, {input_text(model)}", loc="left")
+            right = figure.add_subplot(grid[row, 1])
+            bars(right, [s.memory for s in parts], memory_unit, ORANGE)
+            right.set_yticks([])
+            right.set_title(amount_text(model), loc="right")
 
-    return plotted(draw, (7, 3.2 * count), form)
+    return plotted(draw, (8, sum(heights)), form)
+
+
+def label(stage: Stage) -> str:
+    """`layer1  56×56`."""
+    return f"{stage.name}  {'×'.join(map(str, stage.sizes[-1])) or 'flat'}"
+
+
+def amount_text(model: Layers) -> str:
+    options = model.options
+    samples = "one sample" if options.batch == 1 else f"{options.batch} samples"
+    return f"{samples}, {options.dtype}"
+
+
+def macs_unit(most: int) -> tuple[int, str]:
+    """What to count MACs in, so that numbers are short."""
+    power = min(max(0, (len(str(most)) - 1) // 3), 4)
+    return 1000**power, "MACs" + ("", " (thousands)", " (millions)", " (billions)", " (trillions)")[power]
+
+
+def memory_unit(most: int) -> tuple[int, str]:
+    power = min(max(0, (most.bit_length() - 1) // 10), 4)
+    return 1024**power, f"memory of results ({('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[power]})"
+
+
+def bars(axis: Axes, amounts: Sequence[int], unit: Callable[[int], tuple[int, str]], color: str) -> None:
+    """A bar a stage, from the first at the top down."""
+    scale, name = unit(max(amounts))
+    axis.barh(range(len(amounts)), [a / scale for a in amounts], 0.7, color=color, zorder=3)
+    axis.set_xlabel(name)
+    axis.set_ylim(len(amounts) - 0.5, -0.5)
+    axis.grid(True, axis="x", color="#dddddd", linewidth=0.5)
 
 
 def scatter(axis: Axes, models: Sequence[Layers]) -> None:
@@ -132,23 +155,14 @@ def scatter(axis: Axes, models: Sequence[Layers]) -> None:
     axis.scatter(x, y, s=24, color=BLUE, zorder=3)
     for model, a, b in zip(models, x, y, strict=True):
         axis.annotate(model.graph.name, (a, b), xytext=(5, 4), textcoords="offset points")
-    # A network without weights or products has no place on a logarithmic axis.
-    axis.set_xscale("log" if min(x) > 0 else "linear")
-    axis.set_yscale("log" if min(y) > 0 else "linear")
+    for scale, along, amounts in ((axis.set_xscale, axis.xaxis, x), (axis.set_yscale, axis.yaxis, y)):
+        close = max(amounts) < 10 * min(amounts)
+        # A network without weights or products has no place on a logarithmic axis.
+        if min(amounts) > 0:
+            scale("log")
+            along.set_major_formatter("{x:g}")
+            along.set_minor_formatter("{x:g}" if close else "")
+        along.grid(True, which="both" if close else "major", color="#dddddd", linewidth=0.5)
     axis.set_xlabel("parameters (millions)")
     axis.set_ylabel("MACs (billions)")
     axis.margins(0.15)
-    axis.grid(True, which="both", color="#dddddd", linewidth=0.5)
-
-
-def bars(axis: Axes, model: Layers) -> None:
-    """MACs and memory of each stage."""
-    found = stages(model)
-    places = range(len(found))
-    axis.bar([p - 0.2 for p in places], [s.macs / 1e9 for s in found], 0.4, color=BLUE)
-    axis.set_ylabel("MACs (billions)", color=BLUE)
-    other = axis.twinx()
-    other.bar([p + 0.2 for p in places], [s.memory / 2**20 for s in found], 0.4, color=ORANGE)
-    other.set_ylabel("memory (MiB)", color=ORANGE)
-    axis.set_xticks(list(places), [s.name for s in found], rotation=30, ha="right")
-    axis.set_title(model.graph.name)

@@ -35,6 +35,7 @@ ORDER = [
     ["compare", "layers"],
     ["backends"],
     ["compiler"],
+    ["stages"],
     ["explain", "totals"],
     ["running", "export"],
     ["probe", "look"],

@@ -12,6 +12,7 @@ import pytest
 
 from archdsl import check, cli, totals
 from archdsl.layers import Layers, Options
+from archdsl.stages import stages
 
 MODELS = ["resnet:resnet18", "vgg:vgg16", "densenet:densenet121"]
 
@@ -46,20 +47,48 @@ def test_options_reach_every_model(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("form", ["svg", "png", "pdf"])
 def test_plots_are_whole_and_stable(form: str) -> None:
     pytest.importorskip("matplotlib")
-    models = [Layers(check(spec), Options()) for spec in MODELS]
+    models = [Layers(check(spec), Options()) for spec in ("lenet:lenet", "alexnet:alexnet")]
+    models = models if form == "svg" else models[:1]
     first = totals.plot(models, form)
     assert first == totals.plot(models, form)
     assert first.startswith({"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF"}[form])
     if form == "svg":
         texts = {"".join(e.itertext()).strip() for e in ET.fromstring(first).iter("{http://www.w3.org/2000/svg}text")}
-        assert {"resnet18", "vgg16", "densenet121", "parameters (millions)", "layer3"} <= texts
+        assert {"lenet, 1 × 32 × 32", "alexnet", "parameters (millions)", "MACs (thousands)"} <= texts
+        assert {"fc1 … fc3  flat", "features.6 … 10  13×13"} <= texts
 
 
-def test_stages_hold_all_the_macs() -> None:
-    for spec in MODELS:
-        model = Layers(check(spec), Options())
-        found = totals.stages(model)
-        assert sum(s.macs for s in found) == model.number("macs") and len(found) > 3
+STAGES = {
+    "resnet:resnet18": ["conv1", "layer1", "layer2", "layer3", "layer4", "fc"],
+    "unet:unet": [
+        *("0.encode", "0.inner.encode", "0.inner.inner.encode", "0.inner.inner.inner.encode"),
+        "0.inner.inner.inner.inner",
+        *("0.inner.inner.inner.up … decode", "0.inner.inner.up … decode", "0.inner.up … decode", "0.up … head"),
+    ],
+    "vgg:vgg16": [
+        *("features.0 … 2", "features.5 … 7", "features.10 … 14", "features.17 … 21", "features.24 … 28"),
+        *("features.30 … avgpool", "classifier"),
+    ],
+    "densenet:densenet121": [
+        "features.conv0",
+        *(f"features.denseblock{i} … transition{i}.conv" for i in (1, 2, 3)),
+        *("features.denseblock4", "classifier"),
+    ],
+    "mobilenet:mobilenet_v2": [
+        *("features.0 … 2.conv.0", "features.2.conv.1 … 4.conv.0", "features.4.conv.1 … 7.conv.0"),
+        *("features.7.conv.1 … 14.conv.0", "features.14.conv.1 … 18", "classifier"),
+    ],
+}
+
+
+@pytest.mark.parametrize("spec", STAGES)
+def test_stages_are_the_resolutions_and_hold_all(spec: str) -> None:
+    model = Layers(check(spec), Options(batch=2))
+    found = stages(model)
+    assert [s.name for s in found] == STAGES[spec]
+    assert sum(s.macs for s in found) == model.number("macs")
+    assert sum(s.memory for s in found) == model.number("memory")
+    assert sum(s.parameters for s in found) == model.costs.total.parameters
 
 
 def test_plot_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
