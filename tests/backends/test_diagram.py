@@ -233,6 +233,24 @@ def overlap(a: Box, b: Box, slack: float = 0.5) -> bool:
     return min(a[2], b[2]) - max(a[0], b[0]) > slack and min(a[3], b[3]) - max(a[1], b[1]) > slack
 
 
+def stands_out(box: Box, page: Box) -> bool:
+    return box[0] < page[0] - 0.5 or box[1] < page[1] - 0.5 or box[2] > page[2] + 0.5 or box[3] > page[3] + 0.5
+
+
+def loose_ends(edge: dict[str, Any], objects: Any, boxes: dict[str, Box]) -> list[str]:
+    """Ends of an arrow that are not at the border of their box; it may begin under the box's text."""
+    points = edge["pos"].split()
+    tip = next((p[2:] for p in points if p.startswith("e,")), points[-1])
+    begin = next(p for p in points if not p.startswith("e,"))
+    found = []
+    for end, point, slack in (("tail", begin, 14), ("head", tip, 0)):
+        x, y = map(float, point.split(","))
+        left, bottom, right, top = boxes[objects[edge[end]]["name"]]
+        far = max(left - x, x - right, bottom - y, y - top)
+        found += [] if -1 < far < 5 + slack else [end]  # a second outline stands 4 points around a box
+    return found
+
+
 def faults(picture: Diagram) -> list[str]:
     """What a reader of the picture would stumble on: things on top of each other, words that do not fit."""
     layout: dict[str, Any] = laid_out(picture)  # type: ignore[assignment]
@@ -242,9 +260,13 @@ def faults(picture: Diagram) -> list[str]:
     words = [(text, room, thing) for thing in [*edges, *(o for o, _ in frames)] for text, room in words_of(thing)]
     found += [f"`{t}` on {name}" for t, room, _ in words for name, box in boxes.items() if overlap(room, box, 1.5)]
     found += [f"`{t}` on `{u}`" for (t, p, a), (u, q, b) in combinations(words, 2) if a is not b and overlap(p, q)]
+    page = tuple(map(float, layout["bb"].split(",")))
+    found += [f"{name} stands out of the picture" for name, box in boxes.items() if stands_out(box, page)]
     for edge in edges:
         ends = {objects[edge[end]]["name"] for end in ("tail", "head")}
         way = curve(edge["pos"])
+        found += [f"{ends} stands out of the picture" for x, y in way if stands_out((x, y, x, y), page)][:1]
+        found += [f"{ends} does not begin or end at its box" for _ in loose_ends(edge, objects, boxes)]
         rooms = [(name, box) for name, box in boxes.items() if name.removesuffix("_note") not in ends]
         rooms += [(text, room) for text, room, thing in words if thing is not edge]
         found += [
@@ -295,6 +317,35 @@ model gates {
     output logits, long, aux = side if training
 }
 """
+# Residuals in residuals that repeat, laterals, and outputs beside the trunk.
+PYRAMID = """
+block unit(width) { residual { conv(width, 3) -> batchnorm -> relu -> conv(width, 3) } -> relu }
+block group(width, count) {
+    residual {
+        repeat count { unit(width) }
+        conv(width, 1)
+    }
+}
+block body(width) {
+    residual { conv(width, 1) }
+    residual {
+        repeat 3 { group(width, 2) }
+        conv(width, 3)
+    }
+}
+model pyramid {
+    input image[3, H = 64, W = 64]
+    conv(16, 3) -> fine: body(16)
+    maxpool(2) -> middle: conv(16, 3)
+    maxpool(2) -> coarse: conv(16, 3)
+    (middle -> conv(16, 1), coarse -> upsample(2)) -> p4: add
+    (fine -> conv(16, 1), p4 -> upsample(2)) -> p3: add
+    conv(16, 3) -> fine_out: conv(4, 1)
+    p4 -> middle_out: conv(16, 3)
+    coarse -> coarse_out: conv(16, 3)
+    output fine_out, middle_out, coarse_out
+}
+"""
 CROWDED: dict[str, str | Path | Source] = {
     "resnet18": "resnet:resnet18",
     "densenet121": "densenet:densenet121",
@@ -303,6 +354,8 @@ CROWDED: dict[str, str | Path | Source] = {
     "squeezenet": "squeezenet:squeezenet1_0",
     "inception": Path(__file__).parents[2] / "examples" / "inception.arch",
     "gates": Source("gates.arch", GATES),
+    "pyramid": Source("pyramid.arch", PYRAMID),
+    "edges": "edges:edges",
 }
 
 

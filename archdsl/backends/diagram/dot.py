@@ -203,9 +203,9 @@ class Writer:
         entries = [Entry(Words(name, NOTE, theme.muted), *colours) for name, colours in named]
         kinds = {edge.kind for picture in shown for edge in picture.edges}
         strokes: tuple[tuple[EdgeKind, str, str, str], ...] = (
-            ("identity", "identity skip", "╌╌", theme.skip),
+            ("identity", "identity skip", "– –", theme.skip),
             ("dense", "dense connection", "····", theme.dense),
-            ("projection", "projection skip", "──", theme.projection),
+            ("projection", "projection skip", "—", theme.projection),
         )
         for kind, name, sign, color in strokes:
             if kind in kinds:

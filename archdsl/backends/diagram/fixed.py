@@ -38,12 +38,22 @@ class Drawn:
 
     def box(self, writer: Writer) -> Box:
         """The room of all of it."""
-        left, bottom, right, top = self.layout.bounds()
+        notes = [room for part in self.layout.places if (room := note_room(self.layout, part, writer))]
+        left, bottom, right, top = union([self.layout.bounds(), *notes])
         if not self.heading:
             return left, bottom, right, top
         width = max(max(right - left, writer.title(self.heading).width) + 2 * MARGIN, self.width)
         x = (left + right - width) / 2
         return x, bottom - MARGIN, x + width, top + MARGIN + LINE_HEIGHT * HEADING
+
+
+def note_room(layout: Layout, part: Part, writer: Writer) -> Box | None:
+    """The room of what stands beside the sign of a merge, left of where its arrow leaves."""
+    if not (notes := writer.notes(part)):
+        return None
+    left, bottom, *_ = around(layout.places[part], layout.sizes[part])
+    width, height = extent(notes)
+    return around((left - width / 2 - 4, bottom - height / 2 + 2), (width, height))
 
 
 def compose(drawn: Sequence[Drawn], writer: Writer) -> list[Drawn]:
@@ -127,13 +137,10 @@ class _Page:
                     self._parts(frame, part.children, level + 1)
                 continue
             dot.node(self.prefix + part.id, pos=place(self.layout.places[part]), **writer.box(part))
-            if notes := writer.notes(part):
-                x, y, *_ = around(self.layout.places[part], self.layout.sizes[part])
-                width, height = extent(notes)
-                at = place((x - width / 2 - 4, y - height / 2 + 2))
-                dot.node(
-                    f"{self.prefix}{part.id}_note", label=label(notes), shape="plain", style="", pos=at, tooltip=" "
-                )
+            if room := note_room(self.layout, part, writer):
+                looks = {"label": label(writer.notes(part)), "shape": "plain", "style": "", "tooltip": " "}
+                at = place(((room[0] + room[2]) / 2, (room[1] + room[3]) / 2))
+                dot.node(f"{self.prefix}{part.id}_note", pos=at, **looks)
 
     def _heading(self, text: str, box: Box, *, bold: bool) -> dict[str, str]:
         """The attributes that place a frame and its heading, which stands where no arrow runs through it."""

@@ -5,7 +5,7 @@ The size that flows out of a box stands next to it, where its arrows begin, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -29,7 +29,7 @@ from archdsl.backends.diagram.layout import (
 )
 from archdsl.backends.diagram.picture import Edge, Part, Picture
 from archdsl.backends.diagram.render import layouts
-from archdsl.backends.diagram.skips import route
+from archdsl.backends.diagram.ways import TURN, Ways
 
 NODE_GAP, RANK_GAP = 18.0, 13.0
 """Points between boxes beside each other, and from one layer to the next."""
@@ -87,6 +87,12 @@ class _Order:
         # Branches begin at one height, whether or not a text stands under their first box.
         rows = [row for frame in [None, *self.frames] for row in self._branches(frame)]
         self.spaced = {p for row in rows if any(p in self.texts for p in row) for p in row} if self.down else set()
+        self.forks = {part for part in self.leaving if self._forks(part)}
+
+    def _forks(self, part: Part) -> bool:
+        """Whether several arrows leave a box through one side, and need room to part."""
+        flows = [e for e in self.leaving[part] if e.kind in ("flow", "projection")]
+        return len(flows) > 1 and (part.kind in SOLID or (part.kind == "merge" and part in self.texts))
 
     def _common(self, edge: Edge) -> list[Part]:
         """The frames around both ends of an arrow, outer ones first."""
@@ -171,14 +177,15 @@ class _Order:
         return [heads for heads in forks.values() if len(heads) > 1]
 
     def _room(self, part: Part) -> Size:
-        """The size of a box, with the text beside it."""
+        """The size of a box, with the text beside it, and the room in which its arrows part."""
         width, height = self.writer.measure(part)
-        if part not in self.texts or part.kind == "entry":
-            return width, height + (TEXT_ROOM if part in self.spaced else 0)
-        _, _, (text_width, text_height) = self.texts[part]
-        if part.kind == "merge":
-            return width, height
-        return max(width, text_width), height + text_height * (1 if self.down else 2)
+        if part in self.texts and part.kind not in ("entry", "merge"):
+            _, _, (text_width, text_height) = self.texts[part]
+            width, height = max(width, text_width), height + text_height * (1 if self.down else 2)
+        elif part in self.spaced:
+            height += TEXT_ROOM
+        turn = TURN if part in self.forks and part.kind != "merge" else 0.0
+        return (width, height + turn) if self.down else (width + turn, height)
 
     # ------------------------------------------------------------ the answer
 
@@ -197,6 +204,8 @@ class _Order:
                 continue
             x, y = map(float, thing["pos"].split(","))
             layout.sizes[part] = self.writer.measure(part)
+            if part in self.forks and part.kind != "merge":
+                x, y = (x, y + TURN / 2) if self.down else (x - TURN / 2, y)
             layout.places[part] = (x, y)
             if part in self.texts:
                 edge, lines, size = self.texts[part]
@@ -204,18 +213,36 @@ class _Order:
                 layout.labels[edge] = Label(lines, size, at)
             elif part in self.spaced:
                 layout.places[part] = (x, y + TEXT_ROOM / 2)
-        edges = {(edge.tail.id, edge.head.id): edge for edge in self.picture.edges}
-        for thing in found.get("edges", []):
-            edge = edges[tuple(objects[thing[end]]["name"] for end in ("tail", "head"))]
-            layout.routes[edge] = self._way(layout, edge, thing["pos"])
-        skips = [edge for edge in self.picture.edges if edge.kind in ("identity", "dense")]
-        swings = {edge: layout.routes.pop(edge) for edge in skips}
-        self._frame(layout, self.picture.parts)
-        for edge in skips:
-            way = route(layout, edge, (*self.frames[edge.tail], *self.frames[edge.head]), down=self.down)
-            layout.routes[edge] = way or swings[edge]
-        self._frame(layout, self.picture.parts)
+        ends = {(edge.tail.id, edge.head.id): edge for edge in self.picture.edges}
+        swings = {
+            ends[objects[thing["tail"]]["name"], objects[thing["head"]]["name"]]: thing["pos"]
+            for thing in found.get("edges", [])
+        }
+        self._lead(layout, swings)
         return self._squeezed(layout)
+
+    def _lead(self, layout: Layout, swings: Mapping[Edge, str]) -> None:
+        """Finds the ways of all arrows: inner ones first, since frames grow by what runs in them."""
+        self._frame(layout, self.picture.parts)
+
+        def order(edge: Edge) -> tuple[object, ...]:
+            (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
+            across, far = (x1 - x2, y1 - y2) if self.down else (y1 - y2, x1 - x2)
+            return edge.kind in ("identity", "dense"), abs(across) > 1, abs(far), edge.tail.id, edge.head.id
+
+        depths: dict[int, list[Edge]] = {}
+        for edge in self.picture.edges:
+            depths.setdefault(len(self._common(edge)), []).append(edge)
+        for depth in sorted(depths, reverse=True):
+            headings = {part: size[1] for part in layout.frames if (size := self._heading(part))[0]}
+            ways = Ways(layout, self.frames, self.forks, headings, down=self.down)
+            for edge in sorted(depths[depth], key=order):
+                corners = ways.find(edge)
+                if corners is not None:
+                    layout.lead(edge, corners)
+                else:
+                    layout.routes[edge] = self._swing(layout, edge, swings[edge])
+            self._frame(layout, self.picture.parts)
 
     def _squeezed(self, layout: Layout) -> Layout:
         """Without the room between layers that `dot` leaves for the sides of frames."""
@@ -223,6 +250,11 @@ class _Order:
         rooms = [around(at, layout.sizes[part]) for part, at in layout.places.items()]
         rooms += [around(label.at, label.size) for label in layout.labels.values()]
         intervals = [(room[low], room[high]) for room in rooms]
+        for part in self.forks:
+            x, y = layout.places[part]
+            width, height = layout.sizes[part]
+            under = y - height / 2 - (self.texts[part][2][1] if part in self.texts else 0.0)
+            intervals.append((under - TURN, under) if self.down else (x + width / 2, x + width / 2 + TURN))
         for part, box in layout.frames.items():
             width, height = self._heading(part)
             intervals += [(box[low], box[low]), (box[high], box[high])]
@@ -264,40 +296,16 @@ class _Order:
             return (x, y - height / 2), (x, y + text_height / 2)
         return (x, y - height / 2 - text_height / 2), at
 
-    def _way(self, layout: Layout, edge: Edge, pos: str) -> list[Point]:
-        tip: list[Point] = []
-        points: list[Point] = []
-        for piece in pos.split():
-            *mark, x, y = piece.split(",")
-            (tip if mark else points).append((float(x), float(y)))
-        if self.down and edge.kind in ("flow", "projection"):
-            points = self._beginning(layout, edge, points, branch=bool(tip))
-        return points + tip
-
-    def _beginning(self, layout: Layout, edge: Edge, points: list[Point], *, branch: bool) -> list[Point]:
-        """A way that begins under the text of its tail, or beside it; `branch` says that it may leave sideways."""
-        (x, y), (width, height) = layout.places[edge.tail], layout.sizes[edge.tail]
-        text = self.texts[edge.tail][2][1] if edge.tail in self.texts and edge.tail.kind != "entry" else 0.0
-        under = y - height / 2 - text
-        x2, y2 = points[-1]
-        if self._branches_off(edge) and branch and edge.tail.kind != "entry":
-            if edge.head.kind in SOLID and under - y2 < 2 * RANK_GAP and abs(x - x2) > RANK_GAP:
-                # `dot` has no room for a turn and back.
-                level, far = under - 1, x2 - x
-                middle = [(x + 0.5 * far, level), (x + 0.7 * far, level), (x + 0.9 * far, level)]
-                return [(x, under), (x, level), *middle, (x2, level - 2), (x2, y2)]
-            if edge.tail.kind in SOLID:
-                x1, y1 = points[0]
-                share = max(abs(x1 - x) / (width / 2), abs(y1 - y) / (height / 2), 1e-6)
-                start = (x + (x1 - x) / share, y + (y1 - y) / share)
-                return [start, *straight(start, points[0]), *points[1:]]
-            return points
-        if edge.tail.kind == "merge" and text:
-            return [(x, min(y, under)) for x, y in points]
-        if edge.tail in self.spaced and not text:
-            start = (points[0][0], y - height / 2)
-            return [start, *straight(start, points[0]), *points[1:]]
-        return points
+    def _swing(self, layout: Layout, edge: Edge, pos: str) -> list[Point]:
+        """The way that `dot` found, from the side of the box on."""
+        pieces = [piece.removeprefix("e,").split(",") for piece in pos.split()]
+        points = [(float(x), float(y)) for x, y in pieces]
+        if pos.startswith("e,"):
+            points = [*points[1:], points[0]]
+        left, bottom, right, top = around(layout.places[edge.tail], layout.sizes[edge.tail])
+        x1, y1 = points[0]
+        start = (min(max(x1, left), right), min(max(y1, bottom), top))
+        return [start, *straight(start, points[0]), *points[1:]]
 
 
 def _space(width: float, height: float) -> str:

@@ -19,6 +19,11 @@ Box = tuple[float, float, float, float]
 ARROW = 6.0
 """Length of an arrow's head, in points."""
 
+BEND = 10.0
+"""The radius of an arrow's corners, in points."""
+
+ROUND = 0.55
+"""Where the control points of a quarter of a circle stand, as a share of its radius."""
 
 TEXT_GAP = 2.0
 """Points that the text beside a box keeps from it and from the arrow, together."""
@@ -38,7 +43,7 @@ class Layout:
     """Middles and sizes of boxes, frames, ways of arrows and their texts, in points; y grows upwards.
 
     A way is of Bézier pieces: a start, then two control points and an end for each; the tip of the arrow's head, where
-    it has one, comes last.
+    it has one, comes last. `corners` are those of the ways that run around right angles.
     """
 
     places: dict[Part, Point] = field(default_factory=dict)
@@ -46,6 +51,12 @@ class Layout:
     frames: dict[Part, Box] = field(default_factory=dict)
     routes: dict[Edge, list[Point]] = field(default_factory=dict)
     labels: dict[Edge, Label] = field(default_factory=dict)
+    corners: dict[Edge, list[Point]] = field(default_factory=dict)
+
+    def lead(self, edge: Edge, corners: list[Point]) -> None:
+        """Gives an arrow its way along corners."""
+        self.corners[edge] = corners
+        self.routes[edge] = rounded(corners, head=edge.head.kind != "entry")
 
     def boxes(self) -> Iterator[Box]:
         """The rooms of all that has one: boxes, frames, texts."""
@@ -61,13 +72,16 @@ class Layout:
 
     def mapped(self, to: Callable[[Point], Point]) -> Layout:
         """With everything where `to` puts it; boxes and texts keep their sizes."""
-        return Layout(
+        layout = Layout(
             {part: to(at) for part, at in self.places.items()},
             self.sizes,
             {part: (*to(box[:2]), *to(box[2:])) for part, box in self.frames.items()},
-            {edge: [to(point) for point in way] for edge, way in self.routes.items()},
+            {edge: [to(point) for point in way] for edge, way in self.routes.items() if edge not in self.corners},
             {edge: Label(label.lines, label.size, to(label.at)) for edge, label in self.labels.items()},
         )
+        for edge, corners in self.corners.items():
+            layout.lead(edge, [to(corner) for corner in corners])
+        return layout
 
 
 def around(at: Point, size: Size) -> Box:
@@ -91,15 +105,27 @@ def meet(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def along(corners: Sequence[Point]) -> list[Point]:
-    """A way straight along corners, with the head of an arrow at its end."""
-    (x1, y1), (x2, y2) = corners[-2:]
-    length = max(hypot(x2 - x1, y2 - y1), 1e-6)
-    base = (x2 - ARROW * (x2 - x1) / length, y2 - ARROW * (y2 - y1) / length)
-    points = [corners[0]]
-    for a, b in pairwise([*corners[:-1], base]):
-        points += straight(a, b)
-    return [*points, corners[-1]]
+def rounded(corners: Sequence[Point], *, head: bool = True) -> list[Point]:
+    """A way along corners, which it rounds off; with the head of an arrow at its end."""
+    lengths = [hypot(x2 - x1, y2 - y1) for (x1, y1), (x2, y2) in pairwise(corners)]
+    free = [length / 2 for length in lengths]
+    free[0], free[-1] = lengths[0], lengths[-1] - (ARROW if head else 0)
+    points, at = [corners[0]], corners[0]
+    for number, corner in enumerate(corners[1:-1]):
+        bend = max(min(BEND, free[number], free[number + 1]), 0.0)
+        a, b = toward(corner, corners[number], bend), toward(corner, corners[number + 2], bend)
+        inner = [toward(corner, end, bend * (1 - ROUND)) for end in (a, b)]
+        points += [*straight(at, a), *inner, b]
+        at = b
+    if not head:
+        return points + straight(at, corners[-1])
+    return [*points, *straight(at, toward(corners[-1], corners[-2], ARROW)), corners[-1]]
+
+
+def toward(a: Point, b: Point, far: float) -> Point:
+    """The point that is so far from a on the way to b."""
+    length = max(hypot(b[0] - a[0], b[1] - a[1]), 1e-6)
+    return a[0] + far * (b[0] - a[0]) / length, a[1] + far * (b[1] - a[1]) / length
 
 
 def straight(a: Point, b: Point) -> list[Point]:

@@ -238,7 +238,7 @@ def _view(view: View, layout: Layout, writer: Writer, rows: Rows) -> Data:
             "to": index[edge.head],
             "kind": edge.kind,
             "head": edge.head.kind != "entry",
-            "way": way(layout.routes[edge]),
+            **({"corners": way(c)} if (c := layout.corners.get(edge)) else {"way": way(layout.routes[edge])}),
             "tensors": _tensors(edge),
         }
         for edge in view.picture.edges

@@ -365,10 +365,17 @@ def _edge_kinds(graph: Graph, arrows: list[_Arrow]) -> dict[tuple[Part, Part], E
         order.setdefault(head, len(order))
         before.setdefault(head, []).append(tail)
         after.setdefault(tail, []).append(head)
-    position = {part: float(min((n.id for n in part.covered), default=-1)) for part in order}
+    position: dict[Part, float] = {}
+
+    def placed(part: Part) -> float:
+        """The place of a part in the network; an entry stands before what it leads to."""
+        if part not in position:
+            own = float(min((n.id for n in part.covered), default=-1))
+            position[part] = min(map(placed, after[part])) - 0.01 if part.kind == "entry" else own
+        return position[part]
+
     for part in order:
-        if part.kind == "entry":
-            position[part] = min(position[head] for head in after[part]) - 0.5
+        placed(part)
     kinds: dict[tuple[Part, Part], EdgeKind] = dict.fromkeys(pairs, "flow")
 
     def between(tail: Part, head: Part, last: Part) -> set[Part] | None:

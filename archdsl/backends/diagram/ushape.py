@@ -9,7 +9,7 @@ from math import log2, prod
 
 from archdsl.analysis import Analysis
 from archdsl.backends.diagram.labels import Line
-from archdsl.backends.diagram.layout import Label, Layout, Point, Size, along, roomy
+from archdsl.backends.diagram.layout import Label, Layout, Point, Size, roomy
 from archdsl.backends.diagram.picture import Edge, Part, Picture
 
 ROW_GAP, TEXT_ROOM = 13.0, 12.0
@@ -167,7 +167,7 @@ def lay_out(u: U, picture: Picture, measure: Callable[[Part], Size], texts: Mapp
             size = roomy(texts[edge])
             corners, at = _beside(corners, size)
             layout.labels[edge] = Label(texts[edge], size, at)
-        layout.routes[edge] = along(corners)
+        layout.lead(edge, corners)
     return layout
 
 

@@ -17,13 +17,13 @@ import graphviz
 from archdsl.backends.diagram.captions import family, scope_title
 from archdsl.backends.diagram.dot import Writer
 from archdsl.backends.diagram.labels import Entry, Words
-from archdsl.backends.diagram.layout import Layout
+from archdsl.backends.diagram.layout import Layout, rounded
 from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.picture import EdgeKind, Part, Picture
 from archdsl.backends.diagram.render import positions
 from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text, to_xdot
-from archdsl.backends.diagram.skips import route
 from archdsl.backends.diagram.ushape import U
+from archdsl.backends.diagram.ways import Ways
 from archdsl.graph import Tensor
 
 TALLEST = 72.0
@@ -319,13 +319,14 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
             under = Part("layers", [()])
             layout.places[under] = (x, y - half[1] - below / 2)
             layout.sizes[under] = (figure.measure(part)[0], below)
+    ways = Ways(layout, dict.fromkeys(layout.places, ()), down=False)
     arrows: list[Shape] = []
     for edge in picture.edges:
         spline = splines[edge.tail.id, edge.head.id]
         (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
         tip = (x2 - figure.half(edge.head)[0], y2)
-        if edge.kind in ("identity", "dense") and (way := route(layout, edge, (), down=False)):
-            layout.routes[edge] = way
+        if edge.kind in ("identity", "dense") and (corners := ways.find(edge)):
+            way = rounded(corners)
             arrows += [Curve(tuple(way[:-1]), figure.line(edge.kind)), *figure.arrow(edge.kind, way[-2:])[1:]]
             continue
         straight = abs(y1 - y2) < 1 and all(abs(y - y1) < 1 for _, y in spline)

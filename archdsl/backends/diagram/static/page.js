@@ -7,7 +7,7 @@
     [...rows[0].keys()] : [];
   const COST = {parameters: PARAMETERS, macs: MACS, memory: MEMORY};
   const SVG = "http://www.w3.org/2000/svg";
-  const PAD = 12, HEADING = 22, ARROW = 6;
+  const PAD = 12, HEADING = 22, ARROW = 6, BEND = 10;
   const $ = (id) => document.getElementById(id);
   const svg = $("svg");
 
@@ -175,7 +175,7 @@
   }
 
   function paintEdge(layout, edge, dx, dy, into, groups) {
-    const way = edge.way;
+    const way = edge.corners ?? edge.way;
     const points = [];
     for (let i = 0; i < way.length; i += 2) points.push([layout.fx(way[i]), layout.fy(way[i + 1])]);
     const n = points.length, last = way.length - 2;
@@ -194,37 +194,67 @@
       const {x, y, w, h} = layout.places[b];
       if (!dot) return at;
       const near = (p, q) => Math.abs(p - q) < 1.5;
-      if (down && (near(at[0], x) || near(at[0], x + w))) return [at[0], dot[1]];
-      if (!down && (near(at[1], y) || near(at[1], y + h))) return [dot[0], at[1]];
+      if (near(at[0], x) || near(at[0], x + w)) return [at[0], dot[1]];
+      if (near(at[1], y) || near(at[1], y + h)) return [dot[0], at[1]];
       return at;
     };
     const start = beside(attached(layout, edge.from, way[0], way[1]), edge.from, source);
     const tip = beside(attached(layout, edge.to, way[last], way[last + 1]), edge.to, target);
-    const move = (i, by) => { points[i] = [points[i][0] + by[0], points[i][1] + by[1]]; };
-    const first = [start[0] - points[0][0], start[1] - points[0][1]];
-    const end = [tip[0] - points[n - 1][0], tip[1] - points[n - 1][1]];
-    move(0, first); move(1, first); move(n - 1, end); move(n - 2, end);
-    const head = n % 3 === 2;          // the tip of an arrow's head stands behind the curve
-    if (head) move(n - 3, end);
     const p = ([x, y]) => (x + dx).toFixed(1) + " " + (y + dy).toFixed(1);
-    const curve = head ? points.slice(0, -1) : points;
-    let path = "M" + p(curve[0]);
-    for (let i = 1; i + 2 < curve.length; i += 3) path += "C" + p(curve[i]) + " " + p(curve[i + 1]) + " " + p(curve[i + 2]);
     const goes_on = into_open || layout.view.boxes[edge.to].kind === "exit";
-    if (head && goes_on) path += "L" + p(tip);
+    const pointed = edge.head && !goes_on;
+    const path = edge.corners ? angled(way, points, start, tip, pointed, p) : curved(points, start, tip, goes_on, p);
     into.append(make("path", {class: "edge " + edge.kind, d: path}));
     for (const [dot, border, b] of [[source, start, edge.from], [target, tip, edge.to]]) {
       if (dot) groups[b].append(make("path", {class: "edge " + edge.kind, d: "M" + p(dot) + "L" + p(border)}));
     }
-    if (edge.head && !goes_on) {
-      const base = head ? curve[curve.length - 1] : points[n - 2];
-      const [ux, uy] = [tip[0] - base[0], tip[1] - base[1]];
-      const length = Math.hypot(ux, uy) || 1;
-      const [ex, ey] = [ux / length, uy / length];
+    if (pointed) {
+      const base = points[n - 2];
+      const [ex, ey] = toward(tip, base, 1).map((v, i) => tip[i] - v);
       const back = [tip[0] - ex * ARROW, tip[1] - ey * ARROW];
       into.append(make("path", {class: "tip " + edge.kind, d: "M" + p(tip) + "L" + p([back[0] - ey * 2.6, back[1] + ex * 2.6]) +
         "L" + p([back[0] + ey * 2.6, back[1] - ex * 2.6]) + "Z"}));
     }
+  }
+
+  // The point so far from a on the way to b.
+  function toward(a, b, far) {
+    const [x, y] = [b[0] - a[0], b[1] - a[1]], length = Math.hypot(x, y) || 1;
+    return [a[0] + far * x / length, a[1] + far * y / length];
+  }
+
+  // A way around right angles, which stay so when its ends move with their boxes; `points` are moved in place.
+  function angled(way, points, start, tip, pointed, p) {
+    const n = points.length, upright = (i) => way[2 * i] === way[2 * i + 2];
+    const put = (end, next, at, straight) => {
+      points[end] = at;
+      if (n > 2) points[next] = straight ? [at[0], points[next][1]] : [points[next][0], at[1]];
+    };
+    put(0, 1, start, upright(0));
+    put(n - 1, n - 2, tip, upright(n - 2));
+    if (n === 3) points[1] = upright(0) ? [start[0], tip[1]] : [tip[0], start[1]];
+    const length = (i) => Math.hypot(points[i + 1][0] - points[i][0], points[i + 1][1] - points[i][1]);
+    const free = points.slice(1).map((_, i) => i === n - 2 ? length(i) - (pointed ? ARROW : 0) : i ? length(i) / 2 : length(i));
+    let path = "M" + p(points[0]);
+    for (let i = 1; i + 1 < n; i++) {
+      const bend = Math.max(0, Math.min(BEND, free[i - 1], free[i]));
+      path += "L" + p(toward(points[i], points[i - 1], bend)) + "Q" + p(points[i]) + " " + p(toward(points[i], points[i + 1], bend));
+    }
+    return path + "L" + p(pointed ? toward(points[n - 1], points[n - 2], ARROW) : points[n - 1]);
+  }
+
+  // A curve that Graphviz found, its ends moved with their boxes.
+  function curved(points, start, tip, goes_on, p) {
+    const n = points.length, head = n % 3 === 2;          // the tip of an arrow's head stands behind the curve
+    const move = (i, by) => { points[i] = [points[i][0] + by[0], points[i][1] + by[1]]; };
+    const first = [start[0] - points[0][0], start[1] - points[0][1]];
+    const end = [tip[0] - points[n - 1][0], tip[1] - points[n - 1][1]];
+    move(0, first); move(1, first); move(n - 1, end); move(n - 2, end);
+    if (head) move(n - 3, end);
+    const curve = head ? points.slice(0, -1) : points;
+    let path = "M" + p(curve[0]);
+    for (let i = 1; i + 2 < curve.length; i += 3) path += "C" + p(curve[i]) + " " + p(curve[i + 1]) + " " + p(curve[i + 2]);
+    return head && goes_on ? path + "L" + p(tip) : path;
   }
 
   const words = (box) => box.lines.map((line) => line.map(([text]) => text.trim()).join(" ")).join(", ");
@@ -263,6 +293,8 @@
     const {x, y, w, h} = rect;
     if (box.kind === "entry" || box.kind === "exit") return make("circle", {class: "dot", cx: x + w / 2, cy: y + h / 2, r: 3});
     const group = make("g", {class: box.kind === "size" ? "size" : "box"});
+    // On an arrow a text has a patch of paper under it.
+    if (box.kind === "size" && box.of === undefined) group.append(make("rect", {x, y, width: w, height: h, fill: "var(--background)"}));
     if (box.kind !== "size") {
       const looks = {class: "body", fill: box.fill, stroke: box.border, "stroke-width": box.kind === "block" ? 1.6 : 1};
       if (box.kind === "merge") group.append(make("circle", {...looks, cx: x + w / 2, cy: y + h / 2, r: Math.min(w, h) / 2}));
@@ -283,8 +315,8 @@
       }
       group.append(text);
     });
-    if (box.note) group.append(make("text", {class: "halo", x: x - 4, y: y + h + 2, "font-size": 8, fill: "var(--muted)",
-      "text-anchor": "end"}, box.note));
+    if (box.note) group.append(make("text", {class: "halo note", x: x - 4, y: y + h + 2, "font-size": 8, fill: "var(--muted)"},
+      box.note));
     if (box.kind !== "size") interactive(group, v, b, box, rect, level, false);
     return group;
   }
