@@ -180,7 +180,7 @@ EXAMPLES = 6
 
 
 def augmented_examples(graph: Graph) -> tuple[tuple[str, bytes | None], ...]:
-    """Each line of the model's augmentation, then all of it, with a strip of changed pictures as a PNG.
+    """The picture as it is, each line of the model's augmentation, then all of it, with strips of pictures as PNGs.
 
     None in place of a strip where kornia, which changes the pictures, is not installed. Always the same pictures.
     """
@@ -190,28 +190,38 @@ def augmented_examples(graph: Graph) -> tuple[tuple[str, bytes | None], ...]:
     if pipeline is None:
         return ()
     frame = frame_of(graph)
-    scale = min(1.0, 96 / max(frame.height, frame.width))
-    small = Frame(frame.channels, max(1, round(frame.height * scale)), max(1, round(frame.width * scale)))
-    picture = pictures(None, small)[0][:1]
-    shown = [
+    picture = pictures(None, frame)[0][:1]
+    shown = [("as it is", replace(pipeline, lines=()))] if pipeline.lines else []
+    shown += [
         (text, replace(pipeline, lines=(line,))) for text, line in zip(pipeline.text(), pipeline.lines, strict=True)
     ]
-    if len(shown) != 1:
+    if len(pipeline.lines) > 1:
         shown.append(("together", pipeline))
     strips: list[tuple[str, bytes | None]] = []
     for text, part in shown:
+        generator = torch.Generator().manual_seed(0)
         try:
             augment = compiler.instantiate_augment(part)
+            # One by one, in the size that the model takes, which may be large; in a diagram they are small.
+            changed = [augment(picture, generator=generator)[0] for _ in range(EXAMPLES if part.lines else 1)]
         except ImportError:
             strips.append((text, None))
             continue
-        batch = augment(picture.repeat(EXAMPLES, 1, 1, 1), generator=torch.Generator().manual_seed(0)).clamp(0, 1)
-        rgb = batch if frame.channels == 3 else batch[:, :1].expand(-1, 3, -1, -1)
-        factor = max(1, 64 // max(rgb.shape[2:]))
-        large = rgb.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
-        strip = torch.nn.functional.pad(large, (0, 3), value=1.0).permute(1, 2, 0, 3).flatten(2)
-        strips.append((text, encode_png(strip)))
+        strips.append((text, encode_png(torch.cat([_thumbnail(p) for p in changed], 2))))
     return tuple(strips)
+
+
+def _thumbnail(picture: torch.Tensor, side: int = 96) -> torch.Tensor:
+    """[C, H, W] as a picture [3, h, w] whose longer side is about `side`, with white at its right."""
+    from torch.nn import functional as F
+
+    rgb = (picture if len(picture) == 3 else picture[:1].expand(3, -1, -1)).clamp(0, 1)
+    longest = max(rgb.shape[1:])
+    if longest > side:
+        size = [max(1, round(n * side / longest)) for n in rgb.shape[1:]]
+        rgb = F.interpolate(rgb[None], size, mode="bilinear", antialias=True)[0]
+    factor = max(1, side // longest)
+    return F.pad(rgb.repeat_interleave(factor, 1).repeat_interleave(factor, 2), (0, 3), value=1.0)
 
 
 # ---------------------------------------------------------------- parts

@@ -67,9 +67,11 @@ class Change(Declaration):
         return None
 
     def text(self) -> str:
-        """The call as a spec writes it, without defaults."""
-        given = {name: getattr(self, name) for name in type(self).model_fields}
-        kept = {n: v for n, v in given.items() if type(self).model_fields[n].is_required() or v != self.default(n)}
+        """The call as a spec writes it, without defaults but for a probability below 1, which a reader cannot guess."""
+        fields = type(self).model_fields
+        given = {name: getattr(self, name) for name in fields}
+        kept = {n: v for n, v in given.items() if fields[n].is_required() or v != self.default(n)}
+        kept |= {"p": self.p} if self.p < 1 else {}
         return type(self).spell({n: int(v) if isinstance(v, float) and v.is_integer() else v for n, v in kept.items()})
 
     @classmethod

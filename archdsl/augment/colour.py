@@ -7,7 +7,9 @@ from archdsl.ops.fields import Positive, Probability
 
 
 class Color(Change):
-    """Changes brightness, contrast and saturation by factors of up to 1 ± x, and turns the hue by up to ± x.
+    """Changes brightness, contrast and saturation by factors of 1 ± x at most, and turns the hue by ± x of the circle.
+
+    Contrast is the distance from the picture's mean, saturation that from its grey version.
 
     In pictures of other than three channels, brightness and contrast alone can change.
     """
@@ -28,12 +30,9 @@ class Color(Change):
         return bool(self.saturation or self.hue)
 
     def forms(self, channels: int) -> tuple[Form, ...]:
-        values = {"brightness": self.brightness, "contrast": self.contrast}
-        if channels == 3:
-            values |= {"saturation": self.saturation, "hue": self.hue}
-            return (Form("ColorJiggle", named(**{k: v for k, v in values.items() if v}, p=self.p)),)
-        names = {"brightness": "RandomBrightness", "contrast": "RandomContrast"}
-        return tuple(Form(names[k], named(**{k: (1 - v, 1 + v)}, p=self.p)) for k, v in values.items() if v)
+        # Not ColorJiggle, which adds brightness, and whose contrast is a factor from black on, not about the mean.
+        names = ("brightness", "contrast", "saturation", "hue")
+        return (Form("ColorJitter", named(**{k: v for k in names if (v := getattr(self, k))}, p=self.p)),)
 
 
 class Grayscale(Change):

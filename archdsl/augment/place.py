@@ -156,4 +156,4 @@ class Perspective(Change):
 def in_order(name: str, low: float, high: float) -> None:
     """Raises OperationError where a range is empty."""
     if low > high:
-        raise OperationError(f"`{name}` goes from `low` to `high`; got {low} and {high}", parameter="high")
+        raise OperationError(f"`{name}` goes from `low` to `high`; got {low:g} and {high:g}", parameter="high")

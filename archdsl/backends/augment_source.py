@@ -15,7 +15,18 @@ from archdsl.augment.place import affine_form
 
 WIDTH = 88
 
-HELPERS = ("Moved", "Recoloured", "OneOf", "drawing", "Parts", "Iterator", "TypeAlias", "contextmanager", "K")
+HELPERS = (
+    "Moved",
+    "Recoloured",
+    "OneOf",
+    "drawing",
+    "given_back",
+    "Parts",
+    "Iterator",
+    "TypeAlias",
+    "contextmanager",
+    "K",
+)
 
 
 def write_augmentation(pipeline: Pipeline, model: str) -> Companion:
@@ -171,10 +182,18 @@ def drawing(generator: torch.Generator | None, device: torch.device) -> Iterator
     if generator is None:
         yield
         return
-    seed = torch.randint(2**62, (), generator=generator, device=generator.device)
+    seed = int(torch.randint(2**62, (), generator=generator, device=generator.device))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(int(seed))
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.default_generators[device.index or 0].manual_seed(seed)
         yield
+
+
+def given_back(moved: Tensor, part: Tensor) -> Tensor:
+    """In the shape and type in which the part was given."""
+    whole = moved if part.is_floating_point() else moved.round()
+    return whole.view(part.shape).to(part.dtype)
 '''
 
 MOVED = '''
@@ -251,16 +270,26 @@ class {name}(nn.Module):
         """The image, then what goes with it, in the order of the parameters.
 
         Masks are [N, H, W] or [N, K, H, W], boxes [N, M, 4] as left, top, right and
-        bottom, points [N, M, 2] as x and y.
+        bottom edges in pixels, the picture's being 0, 0, W and H; points [N, M, 2] as x
+        and y, the middle of the first pixel being 0, 0. What leaves the picture keeps
+        its place outside of it.
         """
+        if not image.is_floating_point():
+            message = f"images are floats from 0 to 1, not {{image.dtype}}"
+            raise TypeError(message)
         given = {{"input": image, "mask": mask, "bbox_xyxy": boxes, "keypoints": points}}
         known = {{key: part for key, part in given.items() if part is not None}}
         if not self.training:
             return list(known.values())
-        parts = {{key: part.to(image.dtype) for key, part in known.items()}}
+        precise = torch.promote_types(image.dtype, torch.float32)
+        parts = {{key: part.to(precise) for key, part in known.items()}}
         if mask is not None and mask.ndim == 3:
             parts["mask"] = parts["mask"][:, None]
+        if boxes is not None:  # kornia counts from the middle of the first pixel
+            parts["bbox_xyxy"] = parts["bbox_xyxy"] - 0.5
         with drawing(generator, image.device):
             parts = self.changes(parts)
-        return [parts[k].view(part.shape).to(part.dtype) for k, part in known.items()]
+        if boxes is not None:
+            parts["bbox_xyxy"] = parts["bbox_xyxy"] + 0.5
+        return [given_back(parts[key], part) for key, part in known.items()]
 '''

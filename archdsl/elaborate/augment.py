@@ -14,6 +14,18 @@ from archdsl.source import Span
 from archdsl.syntax import tree
 from archdsl.values import FAILED, AugmentValue, BlockValue, Failure, MemberValue, Namespace, Poisoned, describe
 
+OTHER_WORDS = {
+    **{w: f"write `color({w} = …)`" for w in ("brightness", "contrast", "saturation", "hue")},
+    **dict.fromkeys(("jitter", "color_jitter"), "write `color(brightness = …, contrast = …, saturation = …, hue = …)`"),
+    "flip": "write `hflip` for left and right, `vflip` for top and bottom",
+    "shift": "write `translate(0.1)`, for a tenth of the size",
+    **dict.fromkeys(("crop", "random_crop", "zoom"), "the size stays: `scale(1, 1.5) -> translate(0.1)` shows a part"),
+    "resize": "the size stays: the model's input says it",
+    "normalize": "pictures stay within 0 to 1: normalise them behind the augmentation",
+    "cutout": "write `erase(0.2)`, for up to a fifth of the area",
+}
+"""What others call a change, and what to write."""
+
 
 def augmentation(module: Module, model: str, graph: Graph, diagnostics: Diagnostics) -> Pipeline | None:
     """The pipeline of changes that a model is augmented by, None where it is not. Mistakes go to `diagnostics`.
@@ -101,8 +113,13 @@ class _Reading:
     def change(self, item: tree.Call, names: Namespace) -> Change:
         cls = CHANGES.get(item.name.name)
         if cls is None:
-            help = did_you_mean(item.name.name, CHANGES) or "there are " + ", ".join(f"`{n}`" for n in CHANGES)
-            raise Failure("E0201", f"there is no change of pictures named `{item.name.name}`", item.name.span, help)
+            name = item.name.name
+            help = (
+                OTHER_WORDS.get(name)
+                or did_you_mean(name, CHANGES)
+                or "there are " + ", ".join(f"`{n}`" for n in CHANGES)
+            )
+            raise Failure("E0201", f"there is no change of pictures named `{name}`", item.name.span, help)
         given, spans = bound(cls, item, names)
         try:
             found = cls.parse(given)

@@ -374,6 +374,16 @@ def _list_in_parentheses(p: _Problem) -> _Hint | None:
     return None
 
 
+def _augmentation(p: _Problem) -> _Hint | None:
+    if p.head.kind == "MODEL" and p.found.text in ("augment", "augmented") and "AUGMENTED" in p.accepted:
+        return _Hint(
+            "behind `augmented` stands the name of an `augment` declaration: `model NAME augmented NAME { … }`"
+        )
+    if p.head.kind == "AUGMENT" and p.found.kind == "LPAR" and p.accepted == {"LBRACE"}:
+        return _Hint("an augmentation has no parameters; a constant of the file, `let NAME = …`, may stand for a value")
+    return None
+
+
 def _for_pattern(p: _Problem) -> _Hint | None:
     """`for (i, w) in …`."""
     if p.head.text == "for" and p.word(0) == "in" and p.kind(-1) == "RPAR":
@@ -411,6 +421,7 @@ _HINTS: Final[tuple[Callable[[_Problem], _Hint | None], ...]] = (
     _missing_arrow,
     _missing_comma,
     _list_in_parentheses,
+    _augmentation,
     _for_pattern,
     _second_statement,
 )

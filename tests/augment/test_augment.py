@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import colorsys
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -112,15 +114,70 @@ def test_what_has_probability_0_never_happens(name: str) -> None:
     assert torch.equal(module_of(change)(pictures()), pictures())
 
 
-def test_boxes_and_points_move_along() -> None:
-    flip = module_of(CHANGES["hflip"].parse({"p": 1}))
-    boxes = torch.tensor([[[19.0, 7.0, 37.0, 25.0]]]).expand(6, -1, -1)
-    points = torch.tensor([[[28.0, 16.0]]]).expand(6, -1, -1)
-    image, moved_boxes, moved_points = flip.along(pictures(), boxes=boxes, points=points)
-    assert torch.equal(image, pictures().flip(3))
-    torch.testing.assert_close(moved_points, torch.tensor([[[47.0 - 28, 16.0]]]).expand(6, -1, -1))
-    left, top, right, bottom = moved_boxes[0, 0].tolist()
-    assert (top, bottom) == (7, 25) and abs(left - (47 - 37)) <= 1 and abs(right - (47 - 19)) <= 1
+PLACES = [
+    "hflip(1)",
+    "vflip(1) -> translate(0.2)",
+    "translate(0.1) -> rotate(40) -> scale(0.8, 1.2)",
+    "perspective(0.4, 1)",
+]
+
+
+@pytest.mark.parametrize("lines", [*PLACES, "one_of { hflip(1)  rotate(20) -> vflip(1) }", "hflip -> rotate(90)"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_masks_boxes_and_points_move_along(lines: str, dtype: torch.dtype) -> None:
+    """A bright rectangle: where it is found afterwards, there are its mask, its box and its middle."""
+    augment = archdsl.load_augment(
+        spec(f"augment a {{ {lines} }}\nmodel m augmented a {{ input x[1, 64, 80]\n relu }}")
+    )
+    image = torch.zeros(16, 1, 64, 80, dtype=dtype)
+    image[:, :, 24:34, 32:46] = 1
+    mask = torch.where(image[:, 0] > 0.5, 300, 0)
+    boxes = torch.tensor([[[32.0, 24.0, 46.0, 34.0]]]).expand(16, -1, -1)
+    points = torch.tensor([[[38.5, 28.5]]]).expand(16, -1, -1)
+    after, masked, boxed, pointed = augment.along(image, mask=mask, boxes=boxes, points=points, generator=seeded())
+    assert after.dtype == dtype and masked.dtype == mask.dtype and set(masked.unique().tolist()) == {0, 300}
+    assert ((after[:, 0] > 0.5) != (masked == 300)).float().mean() < 0.002
+    for sample, box, point in zip(after[:, 0] > 0.5, boxed[:, 0], pointed[:, 0], strict=True):
+        y, x = sample.nonzero().float().unbind(1)
+        seen = torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1])
+        assert (seen - box).abs().max() < (1e-3 if lines == "hflip(1)" else 1.0)
+        assert (torch.stack([x.mean(), y.mean()]) - point).abs().max() < 0.6
+
+
+def test_changes_of_colour_are_as_large_as_they_say() -> None:
+    """Brightness is a factor, contrast one about the mean, saturation one about grey, and hue a turn of the circle."""
+
+    def changed(call: str, image: Tensor) -> Tensor:
+        text = f"augment a {{ {call} }}\nmodel m augmented a {{ input x[{image.shape[1]}, 8, 8]\n relu }}"
+        return archdsl.load_augment(spec(text))(image, generator=seeded())
+
+    def held(values: Tensor, low: float, high: float) -> None:
+        """All between, and some close to either end."""
+        assert (
+            low - 1e-3 <= values.min() < low + (high - low) / 20
+            and high - (high - low) / 20 < values.max() <= high + 1e-3
+        )
+
+    image = (0.3 + 0.3 * torch.rand(1, 3, 8, 8, generator=seeded())).expand(300, -1, -1, -1)
+    for given in (image, image[:, :1]):
+        held((changed("color(brightness = 0.2)", given) / given).mean((1, 2, 3)), 0.8, 1.2)
+        harder = changed("color(contrast = 0.5)", given)
+        held(harder.std((1, 2, 3)) / given.std((1, 2, 3)), 0.5, 1.5)
+        grey = torch.tensor([0.299, 0.587, 0.114]) if given.shape[1] == 3 else torch.ones(1)
+        middle = torch.einsum("nchw,c->n", harder - given, grey) / 64
+        assert middle.abs().max() < 1e-3
+    red = torch.tensor([0.8, 0.3, 0.2])[None, :, None, None].expand(300, 3, 8, 8)
+    hues = [
+        colorsys.rgb_to_hsv(*c)[0] for c in [*changed("color(hue = 0.1)", red)[:, :, 0, 0].tolist(), [0.8, 0.3, 0.2]]
+    ]
+    held(torch.tensor([(h - hues[-1] + 0.5) % 1 - 0.5 for h in hues[:-1]]), -0.1, 0.1)
+    faded = changed("color(saturation = 0.4)", red)[:, :, 0, 0]
+    held((faded[:, 0] - faded[:, 1]) / 0.5, 0.6, 1.4)
+
+
+def test_pictures_of_bytes_are_refused() -> None:
+    with pytest.raises(TypeError, match="floats from 0 to 1"):
+        module_of(CHANGES["invert"].parse({}))(pictures().byte())
 
 
 def test_each_sample_goes_through_one_of_the_alternatives() -> None:
@@ -275,6 +332,14 @@ def test_the_diagram_has_a_panel(tmp_path: Path) -> None:
     diagram.save(tmp_path / "net.svg")
     diagram.save(tmp_path / "net.dot")
     svg, dot = ((tmp_path / f"net.{end}").read_text("utf-8") for end in ("svg", "dot"))
-    assert svg.count("data:image/png;base64,") == 5 and str(tmp_path) not in svg
+    assert svg.count("data:image/png;base64,") == 6 and str(tmp_path) not in svg
     assert "augment gentle" in dot and "together" in dot and "IMG" not in dot
     assert "IMG" not in archdsl.draw(graph_of()).dot
+    # All of the panel is in the picture, beside the network.
+    [view] = [[float(n) for n in v.split()] for v in re.findall(r'viewBox="([^"]+)"', svg)]
+    panel = svg[svg.index("augment_panel") :]
+    points = [tuple(map(float, p.split(","))) for p in re.findall(r'points="([^"]+)"', panel)[-1].split()]
+    dx, dy = map(float, re.findall(r"translate\(([-\d.]+) ([-\d.]+)\)", svg)[0])
+    assert all(0 <= x + dx <= view[2] and 0 <= y + dy <= view[3] for x, y in points)
+    diagram.save(tmp_path / "net.html")
+    assert (tmp_path / "net.html").read_text("utf-8").count("data:image/png;base64,") == 6

@@ -182,7 +182,7 @@ def draw(
         partial(_network, graph, depth, style, looks, sizes),
         title=graph.name,
         panel=panel,
-        page=partial(write_page, graph, looks, sizes, depth),
+        page=partial(write_page, graph, looks, sizes, depth, panel.html() if panel else ""),
     )
 
 

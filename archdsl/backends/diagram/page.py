@@ -57,8 +57,10 @@ class View:
     inside: dict[Part, int] = field(default_factory=dict)
 
 
-def write_page(graph: Graph, style: Style, sizes: Mapping[str, int] | None = None, depth: int | None = None) -> str:
-    """The page's text. `depth` is how many levels are open at first. Raises DrawingError."""
+def write_page(
+    graph: Graph, style: Style, sizes: Mapping[str, int] | None = None, depth: int | None = None, panel: str = ""
+) -> str:
+    """The page's text. `depth` is how many levels are open at first, `panel` HTML beside. Raises DrawingError."""
     layers = Layers(graph, Options({**graph.examples, **(sizes or {})}, wide=True))
     captions = Captions(graph, layers.costs, sizes)
     writer = Writer(captions, style)
@@ -75,7 +77,7 @@ def write_page(graph: Graph, style: Style, sizes: Mapping[str, int] | None = Non
         "sources": [{"name": visible(Path(s.name).name), "lines": s.text.splitlines()} for s in rows.sources],
         "families": _legend(book, writer),
     }
-    return fill(visible(name), data, style.theme)
+    return fill(visible(name), data, style.theme, panel)
 
 
 # ---------------------------------------------------------------- pictures and what is inside
@@ -288,7 +290,7 @@ def _legend(book: _Book, writer: Writer) -> list[list[str]]:
 # ---------------------------------------------------------------- the file
 
 
-def fill(title: str, data: Data, theme: Theme) -> str:
+def fill(title: str, data: Data, theme: Theme, panel: str = "") -> str:
     """The page with its texts, colours and data in place. What a spec says is data, which no markup can leave."""
     script = (STATIC / "page.js").read_text("utf-8")
     colours = {
@@ -319,6 +321,7 @@ def fill(title: str, data: Data, theme: Theme) -> str:
         "css": lambda: css,
         "js": lambda: script,
         "data": lambda: text,
+        "panel": lambda: f'<section id="augment" aria-label="Augmentation">\n{panel}\n</section>' if panel else "",
     }
     template = (STATIC / "page.html").read_text("utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]](), template)

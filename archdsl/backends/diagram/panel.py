@@ -5,10 +5,27 @@ from __future__ import annotations
 import base64
 import html
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from archdsl.backends.diagram.theme import Theme
+from archdsl.backends.diagram.metrics import text_width
+from archdsl.backends.diagram.theme import FONT, Theme
+
+BOUNDS = re.compile(r'\bbb="([-\d.]+),([-\d.]+),([-\d.]+),([-\d.]+)"')
+"""The room of a picture in dot text, in points."""
+
+GAP = 24.0
+"""Points between the panel and the picture."""
+
+HEADING, TEXT = 11, 9
+"""Sizes of text, in points."""
+
+SPACING, PAD = 2, 2
+"""Points between cells, and within them around what they hold."""
+
+POINTS = 0.6
+"""Of a pixel of the example pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,39 +37,88 @@ class Panel:
     theme: Theme
 
     def put(self, dot: str, folder: Path | None = None) -> str:
-        """The dot text with the panel in it; its pictures are files in the folder, without one left out."""
-        bounds = re.search(r'\bbb="?([-\d.]+),([-\d.]+),([-\d.]+),([-\d.]+)', dot)
-        place = ""
-        if bounds:
-            # Where positions are fixed the panel goes beside the top.
-            place = f', pos="{float(bounds[1]) - self.width() / 2 - 30:g},{float(bounds[4]) - self.height() / 2:g}"'
-        node = f'\taugment_panel [shape=plain, style="", tooltip=" ", label=<{self.table(folder)}>{place}]\n'
+        """The dot text with the panel left of its picture, which grows by it; the panel's own pictures are files in
+        the folder, without one left out."""
+        left, bottom, right, top = map(float, BOUNDS.search(dot).groups())  # type: ignore[union-attr]
+        width, height = self.size(folder is not None)
+        start = left - GAP - width
+        node = (
+            f'\taugment_panel [shape=plain, style="", tooltip=" ", fixedsize=false, fontname="{FONT}", '
+            f'label=<{self.table(folder)}>, pos="{start + width / 2:.2f},{top - height / 2:.2f}"]\n'
+        )
+        grown = f'bb="{start:.2f},{min(bottom, top - height):.2f},{right:.2f},{top:.2f}"'
         end = dot.rindex("}")
-        return dot[:end] + node + dot[end:]
+        return BOUNDS.sub(grown, dot[:end], count=1) + node + dot[end:]
 
-    def width(self) -> float:
-        """About as wide as Graphviz will make it, in points."""
-        strips = [int.from_bytes(data[16:20]) for _, data in self.rows if data]
-        return max([6.2 * len(text) for text, _ in self.rows] + [0.75 * w for w in strips] + [120]) + 20
-
-    def height(self) -> float:
-        return 30 + sum(22 + (0.75 * int.from_bytes(data[20:24]) if data else 0) for _, data in self.rows)
+    def size(self, pictures: bool) -> tuple[float, float]:
+        """Width and height as Graphviz will make them, in points."""
+        strips = [_pixels(data) if data and pictures else (0, 0) for _, data in self.rows]
+        lines = [line for text, _ in self.rows for line in wrapped(text)]
+        width = max(
+            text_width(self.heading, HEADING, bold=True),
+            *(text_width(line, TEXT) for line in lines),
+            *(POINTS * w for w, _ in strips),
+        )
+        heights = [HEADING * 1.2, *(TEXT * 1.2 for _ in lines), *(POINTS * h for _, h in strips if h)]
+        return width + 2 * (PAD + SPACING + 1), sum(heights) + (2 * PAD + SPACING) * len(heights) + SPACING + 2
 
     def table(self, folder: Path | None) -> str:
         muted, ink = self.theme.muted, self.theme.text
-        rows = [f'<TR><TD ALIGN="LEFT"><FONT COLOR="{ink}"><B>{html.escape(self.heading)}</B></FONT></TD></TR>']
+        heading = f'<FONT POINT-SIZE="{HEADING}" COLOR="{ink}"><B>{_escaped(self.heading)}</B></FONT>'
+        cells = [heading]
+        room = self.size(folder is not None)[0] - 2 * (PAD + SPACING + 1)
         for number, (text, data) in enumerate(self.rows):
-            words = f'<FONT POINT-SIZE="10" COLOR="{muted}">{html.escape(text)}</FONT>'
-            rows.append(f'<TR><TD ALIGN="LEFT">{words}</TD></TR>')
+            cells += [f'<FONT POINT-SIZE="{TEXT}" COLOR="{muted}">{_escaped(line)}</FONT>' for line in wrapped(text)]
             if data is not None and folder is not None:
                 file = folder / f"augment_{number}.png"
                 file.write_bytes(data)
-                rows.append(f'<TR><TD ALIGN="LEFT"><IMG SRC="{file}"/></TD></TR>')
-        return f'<TABLE BORDER="1" CELLBORDER="0" CELLSPACING="2" COLOR="{muted}">{"".join(rows)}</TABLE>'
+                # Its size is said, since pixels would be larger in an SVG than in a PNG of 144 dots an inch.
+                width, height = (round(POINTS * n) for n in _pixels(data))
+                picture = (
+                    f'<TD FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="{height}"><IMG SCALE="BOTH" SRC="{file}"/></TD>'
+                )
+                rest = f'<TD WIDTH="{max(int(room) - width, 0)}"></TD>'
+                looks = 'BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0"'
+                cells.append(f"<TABLE {looks}><TR>{picture}{rest}</TR></TABLE>")
+        rows = "".join(f'<TR><TD ALIGN="LEFT">{cell}</TD></TR>' for cell in cells)
+        looks = f'BORDER="1" CELLBORDER="0" CELLSPACING="{SPACING}" CELLPADDING="{PAD}" COLOR="{muted}"'
+        return f"<TABLE {looks}>{rows}</TABLE>"
+
+    def html(self) -> str:
+        """The panel as a part of a page."""
+        lines = [f"<h2>{html.escape(self.heading)}</h2>"]
+        for text, data in self.rows:
+            lines.append(f"<p>{html.escape(text)}</p>")
+            if data is not None:
+                lines.append(f'<img alt="{html.escape(text)}" src="{_address(data)}">')
+        return "\n".join(lines)
+
+
+def wrapped(text: str) -> list[str]:
+    """A line of the spec as lines that are about as long as a strip of pictures."""
+    # Between changes alone, not within a call.
+    kept = re.sub(r"(?<!->)(?<! ) (?! )", "\u00a0", text)
+    lines = textwrap.wrap(kept, 90, subsequent_indent="    ", break_long_words=False) or [""]
+    return [line.replace("\u00a0", " ") for line in lines]
+
+
+def _pixels(png: bytes) -> tuple[int, int]:
+    """Width and height, as the head of the file has them."""
+    return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
+
+
+def _escaped(text: str) -> str:
+    # Graphviz puts names for `\\N`, `\\G`, … even within markup.
+    indent = len(text) - len(text.lstrip())
+    return "&#160;" * indent + html.escape(text.lstrip()).replace("\\", "\\\\")
+
+
+def _address(png: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def inlined(svg: str, folder: Path) -> str:
     """The svg with the pictures of a folder inside it."""
     for file in sorted(folder.iterdir()):
-        svg = svg.replace(f'"{file}"', f'"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"')
+        svg = svg.replace(f'"{file}"', f'"{_address(file.read_bytes())}"')
     return svg
