@@ -181,6 +181,44 @@ model m() { input x[3, H = 64, W = 64]
 """
 
 
+ATTENTION = """
+block gate(width) {
+    input x[C, H, W], coarse[_, _, _]
+    (x -> conv(width, 1), coarse -> conv(width, 1) -> resize(x.size)) -> add -> relu -> conv(1, 1) -> sigmoid
+    (x, it) -> mul
+}
+block level(width, depth) {
+    encode: conv(width, 3)
+    if depth > 0 {
+        maxpool(2)
+        inner: level(2 * width, depth - 1)
+        low: { }
+        (encode, low) -> skip: gate(width / 2)
+        (skip, low -> up: upconv(width, 2)) -> concat
+        decode: conv(width, 3)
+    }
+}
+model attention {
+    input image[1, H = 64, W = 64]
+    level(8, 3)
+    head: conv(2, 1)
+}
+"""
+
+
+def test_skips_of_a_u_run_straight_through_gates_that_what_comes_up_steers() -> None:
+    graph = check(Source("attention.arch", ATTENTION))
+    found = encoder_decoder(Folder(graph, Structure(graph)), costs(graph))
+    assert found is not None
+    picture = draw(graph)
+    places = {name: ((a + c) / 2, (b + d) / 2) for name, (a, b, c, d) in boxes_of(laid_out(picture)).items()}
+    rows = [[places[p.id] for p in (tail, gate, head)] for gate, (tail, head) in found[1].across.items()]
+    assert len(rows) == 3
+    for row in rows:
+        assert len({round(y, 1) for _, y in row}) == 1 and [x for x, _ in row] == sorted(x for x, _ in row)
+    assert faults(picture) == []
+
+
 def test_an_arrow_past_the_boxes_of_a_column_has_its_text_clear_of_them() -> None:
     picture = drawn(GATED)
     assert u_shaped(check(Source("net.arch", GATED)))

@@ -73,7 +73,7 @@ def encoder_decoder(folder: Folder, analysis: Analysis) -> tuple[Picture, U, Cal
             return None
         flat = whole(folder, row)
         u = recognise(flat, analysis)
-        if u is not None and found_one and height(u) > U_LENGTH:
+        if found_one and (u is None or height(u) > U_LENGTH):
             return None
         found_one = found_one or u is not None
         return flat, u

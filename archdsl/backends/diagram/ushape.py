@@ -29,12 +29,13 @@ SIDE_GAP = 20.0
 class U:
     """The way of a network down to its coarsest resolution and up again.
 
-    `down` and `up` are the boxes of the trunk at each level of resolution, in the order of the network, `steps`
+    `down` and `up` are the boxes of the `trunk` at each level of resolution, in the order of the network, `steps`
     those that lead from
     one level to the next (into the lower one, or out of it), `bottom` those of the coarsest. `across` are boxes on
-    the way of a skip, `aside` outputs beside the trunk.
+    the way of a skip, such as gates, which what comes up steers; `aside` outputs beside the trunk.
     """
 
+    trunk: list[Part]
     down: dict[int, list[Part]]
     up: dict[int, list[Part]]
     steps_down: dict[int, list[Part]]
@@ -47,7 +48,7 @@ class U:
 
 def recognise(picture: Picture, analysis: Analysis) -> U | None:
     """The U of a picture without frames, None where it has another form."""
-    trunk = picture.trunk()
+    trunk = _trunk(picture)
     edges = {(e.tail, e.head): e for e in picture.edges}
     areas = [_area(analysis, edges[pair]) for pair in pairwise(trunk)]
     if len(trunk) < 5 or any(a is None for a in areas):
@@ -67,7 +68,7 @@ def recognise(picture: Picture, analysis: Analysis) -> U | None:
         return None
     if coarsest < 2 or levels[0] != 0 or levels[-1] > coarsest - 2:
         return None
-    u = U({}, {}, {}, {}, [], [], {}, {})
+    u = U(trunk, {}, {}, {}, {}, [], [], {}, {})
     for i, part in enumerate(trunk):
         into = levels[i - 1] if i else 0
         if levels[i] > into:
@@ -79,6 +80,23 @@ def recognise(picture: Picture, analysis: Analysis) -> U | None:
         else:
             (u.down if i < first else u.up).setdefault(levels[i], []).append(part)
     return _with_skips(u, picture, place, levels, (first, last))
+
+
+def _trunk(picture: Picture) -> list[Part]:
+    """The longest way through the picture; of two of one length the one that does not lead through the gate of a
+    skip."""
+    trunk = picture.trunk()
+    before: dict[Part, list[Part]] = {}
+    after: dict[Part, list[Part]] = {}
+    for edge in picture.edges:
+        before.setdefault(edge.head, []).append(edge.tail)
+        after.setdefault(edge.tail, []).append(edge.head)
+    for i in range(1, len(trunk) - 1):
+        tail, gate, head = trunk[i - 1 : i + 2]
+        if len(before[gate]) == 2 and after[gate] == [head]:
+            others = (p for p in after[tail] if p is not gate and before[p] == [tail] and after.get(p) == [head])
+            trunk[i] = next(others, gate)
+    return trunk
 
 
 def _area(analysis: Analysis, edge: Edge) -> float | None:
@@ -103,8 +121,8 @@ def _with_skips(
         tails, heads = before.get(part, []), after.get(part, [])
         if part.kind == "output" and all(t in place and place[t] > bottom[1] for t in tails):
             u.aside[part] = tails[0]
-        elif len(tails) == 1 and len(heads) == 1 and tails[0] in place and heads[0] in place:
-            u.across[part] = (tails[0], heads[0])
+        elif len(heads) == 1 and heads[0] in place and (tail := _skipping(tails, place, bottom)) is not None:
+            u.across[part] = (tail, heads[0])
             ways.append(u.across[part])
         else:
             return None
@@ -119,6 +137,15 @@ def _with_skips(
     return u if len(joined) >= max(2, max(levels) - 1) else None
 
 
+def _skipping(tails: Sequence[Part], place: Mapping[Part, int], bottom: tuple[int, int]) -> Part | None:
+    """Where the skip comes from that leads through a box: the only one of its tails, or the one on the way down of a
+    gate; None for other boxes."""
+    if any(tail not in place for tail in tails):
+        return None
+    down = [tail for tail in tails if place[tail] < bottom[0]]
+    return down[0] if len(down) == 1 and len(tails) <= 2 else None
+
+
 # ---------------------------------------------------------------- places
 
 
@@ -131,6 +158,10 @@ def lay_out(u: U, picture: Picture, measure: Callable[[Part], Size], texts: Mapp
     width = max(size[0] for size in layout.sizes.values())
     bottom_width = sum(layout.sizes[p][0] + BOTTOM_GAP for p in u.bottom) - BOTTOM_GAP
     right = max(width + SKIP_GAP, bottom_width + 2 * SIDE_GAP)
+    room = {edge: roomy(lines)[0] + 2 * SIDE_GAP for edge, lines in texts.items()}
+    for part in u.across:  # with its texts between the columns
+        ends = [room.get(edge, 2 * SIDE_GAP) for edge in picture.edges if part is edge.tail or part is edge.head]
+        right = max(right, width + layout.sizes[part][0] + 2 * max(ends))
     rows: list[tuple[list[Part], list[Part]]] = []
     levels = sorted(set(u.down) | set(u.up) | set(u.steps_down) | set(u.steps_up))
     for level in levels:
@@ -210,6 +241,10 @@ def _corners(layout: Layout, edge: Edge, u: U) -> list[Point]:
             return [(x1 + side * w1 / 2, y1), (out, y1), (out, y2), (x2 + side * w2 / 2, y2)]
         up = 1 if y2 > y1 else -1
         return [(x1, y1 + up * h1 / 2), (x2, y2 - up * h2 / 2)]
+    if edge.head in u.across and y2 > y1 + 1:  # what comes up steers a gate
+        if edge.tail in u.bottom and abs(x1 - x2) < w1 / 2 - 10:
+            return [(x2, y1 + h1 / 2), (x2, y2 - h2 / 2)]
+        return [(x1 - w1 / 2 if x1 > x2 else x1 + w1 / 2, y1), (x2, y1), (x2, y2 - h2 / 2)]
     right = 1 if x2 > x1 else -1
     start, end = (x1 + right * w1 / 2, y1), (x2 - right * w2 / 2, y2)
     if abs(y1 - y2) < 1 or not {edge.tail, edge.head} & set(u.bottom):

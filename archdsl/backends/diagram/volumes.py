@@ -80,7 +80,9 @@ class Figure:
         self.terse = terse
         self.picture = picture
         up = {p for parts in u.steps_up.values() for p in parts} if u is not None else set[Part]()
-        self.hidden = [a for a, b in pairwise(picture.trunk()) if a in up and b.kind == "merge" and not self.is_sign(b)]
+        self.hidden = [
+            a for a, b in pairwise(u.trunk if u else ()) if a in up and b.kind == "merge" and not self.is_sign(b)
+        ]
         self.writer = writer
         self.theme = writer.theme
         self.analysis = writer.captions.analysis
@@ -341,7 +343,7 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
 def in_a_u(figure: Figure, u: U) -> tuple[dict[Part, Point], list[Shape]]:
     """A row for each resolution, down at the left, up at the right; a step between rows runs straight down or up."""
     edges = {(e.tail, e.head): e for e in figure.picture.edges}
-    trunk = figure.picture.trunk()
+    trunk = u.trunk
     down = {p for parts in u.steps_down.values() for p in parts}
     up = {p for parts in u.steps_up.values() for p in parts}
     hidden = figure.hidden
@@ -356,9 +358,10 @@ def in_a_u(figure: Figure, u: U) -> tuple[dict[Part, Point], list[Shape]]:
             x += (figure.measure(shown[i - 1])[0] + figure.measure(part)[0]) / 2 + GAP
         level += moved
         places[part], levels[part] = (x, 0.0), level
-    ends = [(e.tail, e.head) for e in u.skips if e.tail in places and e.head in places]
-    lengths = [places[b][0] - places[a][0] - figure.half(a)[0] - figure.half(b)[0] for a, b in ends]
-    lacking = max([SKIP - length for length in lengths], default=0.0)
+    needs = [(e.tail, e.head, SKIP) for e in u.skips if e.tail in places and e.head in places]
+    needs += [(a, b, 2 * SKIP + figure.measure(part)[0]) for part, (a, b) in u.across.items()]
+    lengths = [places[b][0] - places[a][0] - figure.half(a)[0] - figure.half(b)[0] for a, b, _ in needs]
+    lacking = max([need - length for (*_, need), length in zip(needs, lengths, strict=True)], default=0.0)
     if lacking > 0:  # the way up stands further to the right
         first = max(i for i, part in enumerate(shown) if levels[part] == max(levels.values()))
         for part in shown[first:]:
@@ -383,7 +386,12 @@ def in_a_u(figure: Figure, u: U) -> tuple[dict[Part, Point], list[Shape]]:
     for (tail, head), edge in edges.items():
         if tail in places and head in places and (tail, head) not in set(pairwise(shown)):
             (x1, y1), (x2, y2) = places[tail], places[head]
-            arrows += figure.arrow(edge.kind, [(x1, y1), (x2 - figure.half(head)[0], y2)])
+            way = [(x1, y1), (x2 - figure.half(head)[0], y2)]
+            if head in u.across and y2 > y1 + 1:  # what comes up steers a gate: on its way between the rows
+                high, low = figure.half(tail)[1], figure.half(head)[1]
+                between = y1 + high + ROW_GAP / 3
+                way = [(x1 - 6, y1 + high), (x1 - 6, between), (x2, between), (x2, y2 - low - figure.below(head) - 1)]
+            arrows += figure.arrow(edge.kind, way)
             notes = figure.writer.captions.box(head).notes if head.kind == "merge" else ()
             for note in notes:
                 words = Words(note, SMALL - 1, figure.theme.muted)
