@@ -3,8 +3,9 @@
 Every moment of a run holds so many bytes whatever the batch, and so many for each sample; a peak is the largest of them
 for a batch. Counted are the tensors of PyTorch's eager mode with the module that archdsl builds: results live as long
 as its variables and callers hold them, activations and additions overwrite what nothing else needs, and a training step
-keeps what autograd saves. On a CPU the copies are counted, too, that oneDNN's convolutions make while they run; what
-other kernels take then, and what an allocator rounds up, is not.
+keeps what autograd saves. On a CPU the copies are counted, too, that oneDNN's convolutions make while they run (on one
+thread PyTorch does 1×1 ones without it, and without copies, for batches below 16); what other kernels take then, and
+what an allocator rounds up, is not.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ import signal
 
 # Workers share the cores, so each computes on one; said before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Where a test asks for two, these sleep while they wait.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 from hypothesis import settings
