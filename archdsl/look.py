@@ -45,6 +45,13 @@ CHANNELS = 6
 
 FORMATS = (".html", ".svg", ".png")
 
+NOTE = (
+    "The channels of each part that vary most, in the order of that, each by its own range: black least, white most; "
+    "where it has both signs, grey is 0.\\n"
+    "The framed part of the picture is what the most excited unit of the first of them sees, or the unit asked for."
+)
+"""Under the picture; `\\n` is for Graphviz."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unit:
@@ -86,7 +93,7 @@ def look(
     chosen = {u.path: u for u in units}
     known = {p.path for p in parts}
     parts += _chosen(graph, network, [path for path in chosen if path not in known])
-    first = _first_convolution(graph)
+    first = _first_convolutions(graph)
     with torch.no_grad(), watched(network, [p.path for p in parts]) as seen:
         result = network(picture[None])
     output = result if isinstance(result, torch.Tensor) else result[0]
@@ -102,7 +109,7 @@ def look(
         if features.ndim == 1 and part.tensor == graph.outputs[0].tensor:
             continue  # what the box of the output says
         view = views[part.path] = View([part.path, _caption(part, graph), _size(features)])
-        if part.what is first:
+        if part.what in first:
             view.pictures.append(("filters", encode_png(_filters(network.get_submodule(part.path).weight))))
         if features.ndim == 3:
             _show_maps(view, features, picture, receptive, part, chosen.get(part.path))
@@ -127,9 +134,11 @@ def _input_shape(graph: Graph) -> tuple[dims.Dim, ...]:
     return graph.shape(Tensor(graph.input_nodes[0].id))
 
 
-def _first_convolution(graph: Graph) -> Node | None:
-    """The first convolution, if it sees the picture itself, not what is made of it."""
-    return next((n for n in graph.nodes() if isinstance(n.operation, Conv)), None)
+def _first_convolutions(graph: Graph) -> list[Node]:
+    """The convolutions that see the picture itself; without such, the first one."""
+    picture = Tensor(graph.input_nodes[0].id)
+    found = [n for n in graph.nodes() if isinstance(n.operation, Conv)]
+    return [n for n in found if n.inputs == (picture,)] or found[:1]
 
 
 # ---------------------------------------------------------------- pictures of tensors
@@ -164,10 +173,12 @@ def _show_maps(
 
 
 def _shades(maps: torch.Tensor) -> torch.Tensor:
-    """Feature maps [N, h, w] in 0 … 1, each by its own range: black is 0 where none is negative, else grey is 0."""
-    if (maps >= 0).all():
-        return maps / maps.amax((1, 2), keepdim=True).clamp(min=1e-12)
-    return maps / maps.abs().amax((1, 2), keepdim=True).clamp(min=1e-12) / 2 + 0.5
+    """Feature maps [N, h, w] in 0 … 1, each by its own range: 0 is grey where a map has both signs."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    both = (low < 0) & (high > 0)
+    most = maps.abs().amax((1, 2), keepdim=True)
+    low, high = low.where(~both, -most), high.where(~both, most)
+    return (maps - low) / (high - low).clamp(min=1e-12)
 
 
 def _enlarged(picture: torch.Tensor, side: int) -> torch.Tensor:
@@ -202,12 +213,12 @@ def _filters(weight: torch.Tensor, limit: int = 64) -> torch.Tensor:
     if kernels.shape[1] != 3:
         kernels = kernels[:, :1].expand(-1, 3, -1, -1)
     most = kernels.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
-    factor = max(1, 21 // max(kernels.shape[2:]))
+    across = min(16, len(kernels))
+    factor = max(1, (21 if len(kernels) > 8 else 42) // max(kernels.shape[2:]))
     tiles = [
         F.pad(k.repeat_interleave(factor, 1).repeat_interleave(factor, 2), (1, 1, 1, 1), value=0.75)
         for k in kernels / most / 2 + 0.5
     ]
-    across = min(16, len(tiles))
     tiles += [torch.ones_like(tiles[0])] * (-len(tiles) % across)
     return torch.cat([_row(tiles[i : i + across]) for i in range(0, len(tiles), across)], 1)
 
@@ -305,7 +316,8 @@ class Looks:
         names = {path: f"n{i}" for i, path in enumerate(self.views)}
         lines = [
             "digraph {",
-            '\tgraph [bgcolor="white", rankdir="TB", nodesep=0.3, ranksep=0.35]',
+            '\tgraph [bgcolor="white", rankdir="TB", nodesep=0.3, ranksep=0.35, fontname="Helvetica,Arial,sans-serif"]',
+            f'\tgraph [label="{NOTE}", fontsize=10, fontcolor="#6b7280"]',
             '\tnode [shape=plain, fontname="Helvetica,Arial,sans-serif", fontsize=11]',
             '\tedge [color="#6b7280", arrowsize=0.7]',
         ]

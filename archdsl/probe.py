@@ -10,7 +10,7 @@ Pictures are parts of larger ones, so that what a shift brings in is picture, to
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
@@ -37,8 +37,9 @@ OUTPUT = "output"
 """What the network's result is called in tables, beside the paths of its parts."""
 
 NOTE = (
-    "How far the output moves, and the parts' maps stray from moving likewise (of colours: move); 1 is as far as to\n"
-    "another picture. `exact for shifts by`: so many pixels, clear of the border; * where nothing is clear of it."
+    "How far maps stray from moving as the picture does, and what is no map moves (of colours, maps move, too); 1 is\n"
+    "as far as to another picture. `exact for shifts by`: so many pixels, clear of the border; * where nothing is\n"
+    "clear of it."
 )
 
 Kind = Literal["flip", "shift", "rotation", "scale", "grey", "hue", "brightness"]
@@ -84,6 +85,11 @@ class Measured:
     strays: float | None
     inside: bool
 
+    @property
+    def shown(self) -> float:
+        """What tables and curves have of it."""
+        return self.moves if self.strays is None else self.strays
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
@@ -110,12 +116,12 @@ class Probe:
         return next(m for m in self.measured if m.change == Change(kind, amount) and m.path == path)
 
     def table(self) -> Table:
-        """A row for each change: how far the output moves, and how far each part strays (moves, if colours change)."""
+        """A row for each change: how far each part strays, or moves, where it is no map or colours change."""
         columns = [Column("change", "change"), Column("amount", "amount", True)]
         columns += [Column(p.path, p.path, True) for p in self.parts]
         rows: dict[Change, list[Cell]] = {}
         for m in self.measured:
-            shown = m.moves if m.strays is None else m.strays
+            shown = m.shown
             text = "0" if shown < 5e-5 else f"{shown:.3f}" if shown >= 0.0005 else "<.001"
             starred = m.change.kind == "shift" and m.strays is not None and not m.inside
             rows.setdefault(m.change, [m.change.name, m.change.text()]).append(f"{text}*" if starred else text)
@@ -372,7 +378,7 @@ def curves(found: Probe) -> bytes:
     Raises RunError where matplotlib is not installed.
     """
     plots = [(kind, title) for kind, title in TITLES.items() if any(m.change.kind == kind for m in found.measured)]
-    return _plot(found, plots, lambda m: m.moves if m.strays is None or m.path == OUTPUT else m.strays)
+    return _plot(found, plots)
 
 
 TITLES: Mapping[Kind, str] = {
@@ -384,7 +390,7 @@ TITLES: Mapping[Kind, str] = {
 }
 
 
-def _plot(found: Probe, plots: list[tuple[Kind, str]], value: Callable[[Measured], float]) -> bytes:
+def _plot(found: Probe, plots: list[tuple[Kind, str]]) -> bytes:
     from archdsl.running import RunError
 
     def draw(figure: Any) -> None:
@@ -393,13 +399,14 @@ def _plot(found: Probe, plots: list[tuple[Kind, str]], value: Callable[[Measured
             for part in found.parts:
                 line = [m for m in found.measured if m.change.kind == kind and m.path == part.path]
                 bold = {"color": "black", "linewidth": 2} if part.path == OUTPUT else {"linewidth": 1.2}
-                ax.plot([m.change.amount for m in line], [value(m) for m in line], marker=".", label=part.path, **bold)
+                ax.plot([m.change.amount for m in line], [m.shown for m in line], marker=".", label=part.path, **bold)
             ax.set_xlabel(title)
-            ax.set_ylim(bottom=0)
             ax.spines[["top", "right"]].set_visible(False)
+        # Once, behind all: a limit of one keeps those that share its axis from growing.
+        axes[0].set_ylim(bottom=0)
         axes[0].set_ylabel("distance / distance to another picture")
-        axes[0].legend(frameon=False, fontsize=7)
-        figure.suptitle(f"{found.name}: output moves, parts stray", fontsize=10)
+        axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        figure.suptitle(f"{found.name}: maps stray from moving likewise, what is no map moves", fontsize=10)
 
     try:
         return plotted(draw, (3.2 * len(plots), 3.4), "svg")

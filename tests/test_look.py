@@ -13,7 +13,7 @@ from PIL import Image
 
 import archdsl
 from archdsl import cli
-from archdsl.look import Unit, _edges, look
+from archdsl.look import Unit, _edges, _shades, look
 from archdsl.running import RunError, encode_png, network_of, parts_of
 
 PHOTOGRAPH = Path(skimage.__file__).parent / "data" / "camera.png"
@@ -43,6 +43,16 @@ def test_the_edges_of_a_photograph_are_differences_of_neighbours() -> None:
         assert abs(got - wanted).max() < 3
         row, column = numpy.unravel_index(differences.argmax(), differences.shape)
         assert f"unit {row},{column} sees {'1 x 2' if axis else '2 x 1'}" in words
+
+
+def test_a_map_without_both_signs_is_stretched() -> None:
+    """A trend on a large offset shows, and so does what is nothing but an offset."""
+    slope = torch.linspace(0, 1, 4).expand(4, 4)
+    shades = _shades(torch.stack([slope, slope + 9, slope - 9, slope * 2 - 1, torch.full((4, 4), 5.0)]))
+    for shown in shades[:4]:
+        torch.testing.assert_close(shown, slope)
+    assert (shades[4] == 0).all()
+    assert _shades(torch.tensor([[[-1.0, 0.0, 4.0]]])).tolist() == [[[0.375, 0.5, 1.0]]]
 
 
 def test_the_receptive_field_of_a_unit_is_framed() -> None:
@@ -79,7 +89,7 @@ def test_command_writes_a_file_that_stands_alone(ending: str, tmp_path: Path) ->
         assert pixels(file.read_bytes()).size > 10_000
         return
     text = file.read_text("utf-8")
-    assert text.count("data:image/png;base64,") == 7
+    assert text.count("data:image/png;base64,") == 8
     assert 'href="/' not in text and "file:" not in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,11 @@ def test_curves_are_an_svg() -> None:
     found = probed("a: conv(4, 3)")
     svg = curves(found).decode()
     assert svg == curves(found).decode() and "shift, pixels" in svg and "hue" in svg
+    # The highest point of all plots stands within the frame, and far above the lowest.
+    paths = re.findall(r'<path d="([^"]+)" clip-path', svg)
+    heights = [float(y) for path in paths for y in re.findall(r"[ML] [-\d.]+ ([-\d.]+)", path)]
+    frame = [float(y) for y in re.findall(r'<rect x="[-\d.]+" y="([-\d.]+)"', svg)]
+    assert len(paths) == 5 and min(frame) <= min(heights) < max(heights) / 2
 
 
 def test_networks_that_take_no_picture_are_refused() -> None:

@@ -53,8 +53,8 @@ def probe(
 ) -> int:
     """Measure what a network is invariant or equivariant to.
 
-    Pictures are flipped, shifted, turned, scaled, recoloured. For the output the table says how far it moves, for the
-    blocks how far their feature maps are from moving likewise: 0 not at all, 1 as far as to another picture.
+    Pictures are flipped, shifted, turned, scaled, recoloured. The table says how far feature maps are from moving
+    likewise, and how far an output that is no map moves: 0 not at all, 1 as far as to another picture.
     """
     from archdsl import probe as probing
     from archdsl.checker import pin
