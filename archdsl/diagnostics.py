@@ -107,6 +107,27 @@ def _escape(char: str) -> str:
     return " " if char == "\t" else char.encode("unicode_escape").decode("ascii")
 
 
+LONGEST_LINE = 200
+"""Characters of a line of the spec that are shown around what is spoken of."""
+
+LONGEST_TEXT = 2_000
+"""Characters of a message, which may hold a name of the spec."""
+
+
+def _told(text: str) -> str:
+    return visible(text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…")
+
+
+def _shortened(text: str, start: int) -> tuple[str, int]:
+    """The part of a line around a column that is shown, and where in it that column is."""
+    if len(text) <= LONGEST_LINE:
+        return text, start
+    first = max(0, min(start - 60, len(text) - LONGEST_LINE))
+    last = first + LONGEST_LINE
+    before, after = "…" if first else "", "…" if last < len(text) else ""
+    return before + text[first + len(before) : last - len(after)] + after, start - first
+
+
 def render(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:
     """The diagnostics as text for a terminal, each with its lines of the spec and carets under its spans."""
     paint = _painter(color)
@@ -130,7 +151,7 @@ def _painter(color: bool):  # type: ignore[no-untyped-def]
 
 
 def _render_one(d: Diagnostic, paint) -> str:  # type: ignore[no-untyped-def]
-    head = paint(f"{d.severity}[{d.code}]", d.severity) + paint(f": {visible(d.message)}", "bold")
+    head = paint(f"{d.severity}[{d.code}]", d.severity) + paint(f": {_told(d.message)}", "bold")
     lines = [head]
     width = max((len(str(m.span.line)) for m in d.marks), default=1)
     bar = paint(" " * width + " |", "frame")
@@ -141,15 +162,15 @@ def _render_one(d: Diagnostic, paint) -> str:  # type: ignore[no-untyped-def]
         lines.append(paint(" " * width + arrow, "frame") + f" {visible(source_name)}:{first.line}:{first.column}")
         lines.append(bar)
         shown = source_name
-        line = 0
+        line = ""
         for mark in sorted(marks, key=lambda m: (m.span.line, m.span.start)):
             text, under = _render_mark(mark, mark is d.marks[0], width, bar, paint)
-            lines += [text, under] if mark.span.line != line else [under]
-            line = mark.span.line
+            lines += [text, under] if text != line else [under]
+            line = text
     for note in d.notes:
-        lines.append(" " * width + " = note: " + visible(note))
+        lines.append(" " * width + " = note: " + _told(note))
     if d.help:
-        lines.append(" " * width + " = help: " + visible(d.help))
+        lines.append(" " * width + " = help: " + _told(d.help))
     if d.fix and (changed := _changed_line(d.fix)):
         where = d.fix.span.source.name
         place = "" if not d.marks or where == d.marks[0].span.source.name else f" of {visible(where)}"
@@ -163,7 +184,9 @@ def _changed_line(fix: Fix) -> str | None:
     text = span.source.line(span.line)
     start = span.column - 1
     end = start + span.end - span.start
-    return None if end > len(text) or "\n" in fix.text else (text[:start] + fix.text + text[end:]).strip()
+    if end > len(text) or "\n" in fix.text:
+        return None
+    return _shortened(text[:start] + fix.text + text[end:], start)[0].strip()
 
 
 def _by_source(marks: tuple[Mark, ...]) -> list[tuple[str, list[Mark]]]:
@@ -176,13 +199,12 @@ def _by_source(marks: tuple[Mark, ...]) -> list[tuple[str, list[Mark]]]:
 def _render_mark(mark: Mark, cause: bool, width: int, bar: str, paint) -> tuple[str, str]:  # type: ignore[no-untyped-def]
     """The line of the spec, and what stands beneath it."""
     span = mark.span
-    text = span.source.line(span.line)
-    start = span.column - 1
+    text, start = _shortened(span.source.line(span.line), span.column - 1)
     length = max(1, min(span.end - span.start, len(text) - start))
     before, under = visible(text[:start]), visible(text[start : start + length])
     number = paint(str(span.line).rjust(width) + " |", "frame")
     caret = ("^" if cause else "-") * max(1, len(under))
-    note = f" {visible(mark.text)}" if mark.text else ""
+    note = f" {_told(mark.text)}" if mark.text else ""
     return (
         f"{number} {visible(text)}",
         f"{bar} {' ' * len(before)}{paint(caret + note, 'cause' if cause else 'other')}",

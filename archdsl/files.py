@@ -1,12 +1,43 @@
-"""Output files, written whole or not at all."""
+"""Files: read up to a bound and without waiting for nobody, written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import stat
 import tempfile
+import time
 from pathlib import Path
+
+PATIENCE = 5.0
+"""Seconds that a pipe has until somebody opens it to write."""
+
+
+def read_most(path: str | Path, most: int) -> bytes:
+    """The first `most` bytes of a file. Raises OSError; TimeoutError for a named pipe that nobody writes into."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        first = _first(descriptor, most) if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else b""
+        os.set_blocking(descriptor, True)
+        return first + file.read(most - len(first))
+
+
+def _first(pipe: int, most: int) -> bytes:
+    """What comes out of a pipe first, nothing where whoever writes into it is still about to."""
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        left = any(event & select.POLLHUP for _, event in poll.poll(20))
+        try:
+            found = os.read(pipe, most)
+        except BlockingIOError:
+            return b""
+        if found or left:
+            return found
+    raise TimeoutError(errno.ETIMEDOUT, "it is a pipe, and nobody writes into it")
 
 
 def write_whole(path: str | Path, data: bytes) -> None:

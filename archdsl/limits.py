@@ -38,7 +38,7 @@ class Limits:
     path_size: int = _limit(4_096, "characters in the path of a node", "E0505")
     bits: int = _limit(4_096, "bits in an int that is computed", "E0505")
     solver_seconds: int = _limit(5, "seconds of computing in which the valid sizes are solved", "E0506")
-    text_bytes: int = _limit(64 * 1024**2, "bytes in a file", "E0006")
+    text_bytes: int = _limit(8 * 1024**2, "bytes in a file", "E0006")
     nesting: int = _limit(200, "brackets within each other", "E0105")
     operators: int = _limit(1_000, "operators in a row in one value", "E0105")
     digits: int = _limit(1_000, "digits in a number", "E0103")

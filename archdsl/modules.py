@@ -88,6 +88,8 @@ class Loader:
     diagnostics: Diagnostics
     modules: dict[Path, Module | None] = field(default_factory=dict)
     open: list[Path] = field(default_factory=list)
+    full: bool = False
+    """Whether it has been said that there are too many files."""
 
     def load_file(self, path: Path) -> Module | None:
         """The module of a file; None, with diagnostics, where it cannot be read."""
@@ -206,6 +208,9 @@ class Loader:
             return None
         limits = budget().limits
         if len(self.modules) >= limits.imports:
+            if self.full:
+                raise Poisoned
+            self.full = True
             raise Exceeded("imports", f"more than {limits.imports:,} files are imported", span)
         if len(self.open) >= limits.import_depth:
             raise Exceeded("import_depth", f"imports nest more than {limits.import_depth} deep", span)

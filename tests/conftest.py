@@ -1,5 +1,7 @@
 """Settings that all tests share."""
 
+from __future__ import annotations
+
 import os
 import signal
 

@@ -4,13 +4,14 @@ import os
 import resource
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 import archdsl
-from archdsl import cli
+from archdsl import cli, files
 from archdsl.limits import WHAT, Limits
 
 ROOT = Path(__file__).parents[1]
@@ -118,6 +119,48 @@ def test_a_small_spec_takes_little_memory(name: str, tmp_path: Path) -> None:
     assert done.returncode == 1 and HOSTILE[name][0] in done.stderr, done.stderr
 
 
+LONG = {
+    "string": 'let v = "' + "ab" * 500_000 + '"\n' + NET,
+    "escapes": 'let v = "' + r"\n" * 500_000 + '"\n' + NET,
+    "quotes": "'" + "ab" * 500_000 + "'",
+    "open string": '"' + "ab" * 500_000,
+    "size": "let v = " + "1x" * 500_000 + "1\n" + NET,
+    "bad number": "let v = 1" + ".a" * 500_000,
+    "label": HEAD + '"' + "a" * 1_000_000 + '": relu\n}',
+    "name": HEAD + "a" * 1_000_000 + "(1)\n}",
+    "bad characters": "é " * 500_000,
+    "foreign signs": ";" * 1_000_000,
+    "wrong lines": "a a\n" * 100_000,
+    "parameters": f"block b({', '.join(f'p{i} = 1' for i in range(5_000))}) {{ relu }}\n" + HEAD + "b\n}",
+}
+"""Texts of some 1 MB."""
+
+
+def test_long_texts_take_little_time_and_memory(tmp_path: Path) -> None:
+    """Nor is what is said of them long."""
+    code = """
+import resource, sys, time
+from pathlib import Path
+from archdsl import cli
+resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
+for path in sorted(Path().glob("*.arch")):
+    start = time.process_time()
+    status = cli.run(["check", str(path)])
+    print(f"{path.stem}: {status} {time.process_time() - start}", flush=True)
+"""
+    for name, text in LONG.items():
+        (tmp_path / f"{name}.arch").write_text(text, "utf-8")
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = dict(line.split(": ") for line in done.stdout.splitlines() if line.partition(":")[0] in LONG)
+    assert found.keys() == LONG.keys()
+    for name, said in found.items():
+        status, seconds = said.split()
+        assert status in "01" and float(seconds) < 10, (name, said)
+    assert max(map(len, done.stderr.splitlines())) < 3_000
+
+
 REACHED = {
     "nodes": HEAD + "relu\nrelu\n}",
     "rounds": HEAD + "repeat 2 { relu }\n}",
@@ -208,6 +251,35 @@ def test_strange_imports(name: str, tmp_path: Path) -> None:
     (tmp_path / "net.arch").write_text(f"from {name} import x\n" + NET)
     with pytest.raises(archdsl.SpecError):
         archdsl.check(tmp_path / "net.arch")
+
+
+def test_a_pipe_is_waited_for_as_long_as_somebody_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = tmp_path / "net.arch"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(files, "PATIENCE", 0.3)
+    with pytest.raises(archdsl.SpecError, match="nobody writes into it"):
+        archdsl.check(pipe)
+
+    def write() -> None:
+        with open(pipe, "w") as file:
+            for line in NET.splitlines(True):
+                time.sleep(0.2)
+                file.write(line)
+                file.flush()
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert archdsl.check(pipe)
+    writer.join()
+
+
+def test_too_many_imports_are_told_once(tmp_path: Path) -> None:
+    for i in range(9):
+        (tmp_path / f"f{i}.arch").write_text("let v = 3\n")
+    (tmp_path / "net.arch").write_text("".join(f"from f{i} import v as v{i}\n" for i in range(9)) + NET)
+    with pytest.raises(archdsl.SpecError) as caught:
+        archdsl.check(tmp_path / "net.arch", limits=Limits(imports=4))
+    assert [d.code for d in caught.value.diagnostics] == ["E0503"]
 
 
 def test_a_link_within_the_folder_is_followed(tmp_path: Path) -> None:

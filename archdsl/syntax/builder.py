@@ -13,7 +13,7 @@ from archdsl.diagnostics import Diagnostics, Mark
 from archdsl.limits import limits
 from archdsl.source import Source, Span
 from archdsl.syntax import tree
-from archdsl.syntax.lexer import Lexeme, TooDeep
+from archdsl.syntax.lexer import Hopeless, Lexeme
 
 RESERVED: Final = "`it` is reserved: it is the tensor that flows in"
 
@@ -81,7 +81,7 @@ class Builder:
         if depth > self.limits.operators:
             message = f"operators nest deeper than {self.limits.operators}"
             self.diagnostics.error("E0105", message, self.span([node]), help="name a part of it with `let`")
-            raise TooDeep
+            raise Hopeless
         return node
 
     # ------------------------------------------------------------ lists

@@ -50,8 +50,12 @@ def span_of(source: Source, token: Lexeme) -> Span:
     return Span(source, token.start, token.end)
 
 
-class TooDeep(Exception):
-    """The text nests deeper than the limits allow; it has been reported."""
+GIVE_UP: Final = 1_000
+"""After so many errors a text is not read on: it is none of this language."""
+
+
+class Hopeless(Exception):
+    """The text nests deeper than the limits allow, or is full of errors; that has been reported."""
 
 
 class Scanner:
@@ -64,10 +68,10 @@ class Scanner:
         signs = sorted((t for t in literals if not t.pattern.value.isidentifier()), key=lambda t: -len(t.pattern.value))
         order = [
             ("FOREIGN", r"&&|\|\|?|!(?!=)|=>|\*\*|\^|;"),
-            *((t.name, t.pattern.to_regexp()) for t in patterns),
-            ("BAD_NUMBER", r"\.?[0-9](?:[0-9A-Za-z_]|\.(?!\.))*"),
+            *((t.name, _possessive(t.pattern.to_regexp())) for t in patterns),
+            ("BAD_NUMBER", r"\.?[0-9](?:[0-9A-Za-z_]|\.(?!\.))*+"),
             *((t.name, t.pattern.to_regexp()) for t in signs),
-            ("SINGLE_QUOTED", r"'(?:[^'\\\r\n]|\\[^\r\n])*'?"),
+            ("SINGLE_QUOTED", r"'(?:[^'\\\r\n]|\\[^\r\n])*+'?"),
             ("OPEN_STRING", r'"[^\r\n]*'),
             ("BAD_CHARACTERS", r"[^\x00-\x7f]+|[\s\S]"),
         ]
@@ -75,7 +79,10 @@ class Scanner:
         self._ignored = frozenset(ignored)
 
     def scan(self, source: Source, start: int, end: int, diagnostics: Diagnostics) -> list[Lexeme]:
-        """The tokens of the text from offset `start` to `end`, with all newlines, every word a NAME."""
+        """The tokens of the text from offset `start` to `end`, with all newlines, every word a NAME.
+
+        Raises Hopeless.
+        """
         tokens: list[Lexeme] = []
         ignored = self._ignored
         for match in self._pattern.finditer(source.text, start, end):
@@ -86,12 +93,22 @@ class Scanner:
             a, b = match.span()
             if kind in _BAD:
                 token = _bad(kind, Span(source, a, b), diagnostics)
+                if len(diagnostics.items) > GIVE_UP:
+                    raise Hopeless
                 if token is None:
                     continue
             else:
                 token = Lexeme(kind, match.group(), a, b)
             tokens.append(token)
         return tokens
+
+
+def _possessive(pattern: str) -> str:
+    """A terminal whose repeated groups take nothing back, as none of the grammar's needs to.
+
+    For each round that it might take back, the engine keeps a kilobyte.
+    """
+    return pattern.replace(")*", ")*+").replace(")+", ")++")
 
 
 # Characters from outside ASCII that editors and papers put in the place of others.
@@ -187,7 +204,7 @@ class Paired:
 
 
 def pair(source: Source, tokens: list[Lexeme], broken: list[int], diagnostics: Diagnostics) -> Paired:
-    """Pairs the brackets; missing ones are reported and put in, stray ones reported and left out. Raises TooDeep.
+    """Pairs the brackets; missing ones are reported and put in, stray ones reported and left out. Raises Hopeless.
 
     `broken` are the offsets of what could not be scanned, in order: it may have swallowed a bracket of its line.
     """
@@ -218,7 +235,7 @@ def pair(source: Source, tokens: list[Lexeme], broken: list[int], diagnostics: D
             open_.append(i)
             if len(open_) > most:
                 diagnostics.error("E0105", f"brackets nest deeper than {most}", span_of(source, token))
-                raise TooDeep
+                raise Hopeless
         elif kind in _OPENER:
             if open_ and tokens[open_[-1]].kind == _OPENER[kind]:
                 partner[open_.pop()] = i

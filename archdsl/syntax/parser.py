@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Final, cast
 
 from archdsl.diagnostics import Diagnostics, did_you_mean
+from archdsl.files import read_most
 from archdsl.limits import limits
 from archdsl.source import Source, Span
 from archdsl.syntax import tree
 from archdsl.syntax.builder import Builder
 from archdsl.syntax.errors import explain
-from archdsl.syntax.lexer import Lexeme, TooDeep, classify, pair, span_of
+from archdsl.syntax.lexer import GIVE_UP, Hopeless, Lexeme, classify, pair, span_of
 from archdsl.syntax.machine import END, Machine, language
 
 MAX_ERRORS: Final = 100
@@ -30,7 +31,8 @@ def parse(source: Source, diagnostics: Diagnostics) -> tree.File:
         diagnostics.add(diagnostic)
     if len(found.items) > MAX_ERRORS:
         where = found.items[MAX_ERRORS].marks[0]
-        diagnostics.error("E0110", f"{len(found.items) - MAX_ERRORS} more errors follow from here on", where)
+        number = f"{len(found.items) - MAX_ERRORS}" if len(found.items) <= GIVE_UP else f"{GIVE_UP - MAX_ERRORS} and"
+        diagnostics.error("E0110", f"{number} more errors follow from here on", where)
     return file
 
 
@@ -62,11 +64,11 @@ class _Parse:
     def text(self, rule: str, start: int, end: int) -> object | None:
         before = len(self.diagnostics.items)
         scanner = self.language.scanner
-        tokens = scanner.scan(self.source, start, end, self.diagnostics)
-        broken = [d.marks[0].span.start for d in self.diagnostics.items[before:]]
         try:
+            tokens = scanner.scan(self.source, start, end, self.diagnostics)
+            broken = [d.marks[0].span.start for d in self.diagnostics.items[before:]]
             paired = pair(self.source, tokens, broken, self.diagnostics)
-        except TooDeep:
+        except Hopeless:
             return None
         tokens = classify(paired, scanner.keywords, value=rule == "value")
         tokens.append(Lexeme(END, "", end, end))
@@ -76,7 +78,7 @@ class _Parse:
             while run.skipped:
                 # What stands in braces behind a broken head is read for its own mistakes.
                 run.rule("documented", *run.skipped.pop())
-        except TooDeep:
+        except Hopeless:
             return None
         return result
 
@@ -158,8 +160,10 @@ class _Run:
         behind = self.tokens[min(i + 1, len(self.tokens) - 1)].start
         if bisect_right(self.broken, behind) > bisect_left(self.broken, self.tokens[min(start, i)].start):
             return
+        if len(self.parse.diagnostics.items) > GIVE_UP:
+            raise Hopeless
         if len(self.parse.diagnostics.items) > MAX_ERRORS:
-            # It will only be counted, and there may be very many.
+            # It will only be counted.
             self.parse.diagnostics.error("E0101", "a syntax error", span_of(self.parse.source, self.tokens[i]))
         else:
             explain(self.parse.source, self.parse.diagnostics, self.tokens, i, start, machine.accepted())
@@ -182,8 +186,7 @@ def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
     name = str(path)
     most = limits().text_bytes
     try:
-        with open(path, "rb") as file:
-            data = file.read(most + 1)
+        data = read_most(path, most + 1)
     except FileNotFoundError:
         diagnostics.error("E0001", f"there is no file `{name}`", help=_near(Path(path)))
         return None
