@@ -78,6 +78,11 @@ class Layers:
         graph, again = self.run
         return memory(graph, self.sizes, self.options.dtype, cpu=cpu, recompute=again)
 
+    def count(self) -> None:
+        """Does now what else is done when it is asked for."""
+        for counted in (self.costs, self.formulas, self.fields, self.memory):
+            assert counted
+
     @cached_property
     def table(self) -> Table:
         wide, flops = self.options.wide, self.options.flops
@@ -262,13 +267,13 @@ COLUMNS = (
     Column("path", "path"),
     Column("operation", "operation"),
     Column("output", "output size"),
-    Column("parameters", "parameters", numeric=True),
-    Column("trainable", "trainable", numeric=True),
-    Column("frozen", "frozen", numeric=True),
-    Column("buffers", "buffers", numeric=True),
-    Column("macs", "MACs", numeric=True),
-    Column("flops", "FLOPs", numeric=True),
-    Column("memory", "memory", numeric=True),
+    Column("parameters", "parameters", numeric=True, unit="count"),
+    Column("trainable", "trainable", numeric=True, unit="count"),
+    Column("frozen", "frozen", numeric=True, unit="count"),
+    Column("buffers", "buffers", numeric=True, unit="count"),
+    Column("macs", "MACs", numeric=True, unit="count"),
+    Column("flops", "FLOPs", numeric=True, unit="count"),
+    Column("memory", "memory", numeric=True, unit="bytes"),
     Column("field", "field", numeric=True),
     Column("stride", "stride", numeric=True),
     Column("offset", "offset", numeric=True),

@@ -6,20 +6,25 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from archdsl.diagnostics import visible
+from archdsl.units import bytes_text, count_text
 
 Cell: TypeAlias = str | int
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: `key` is its name for programs, `title` its name for people."""
+    """A column of a table: `key` is its name for programs, `title` its name for people.
+
+    `unit` says what its numbers count, where they may be written short.
+    """
 
     key: str
     title: str
     numeric: bool = False
+    unit: Literal["", "count", "bytes"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +86,28 @@ class Table:
         )
 
     def print_rich(self) -> None:
-        """The table on a terminal, as wide as that is."""
+        """The table on a terminal, as wide as that is: numbers are written short before they are broken."""
         from rich import box
         from rich.console import Console
         from rich.table import Table as RichTable
         from rich.text import Text
 
+        console = Console()
+        rows = [*self.rows, *self._totals()]
+        needed = sum(max((len(_shown(row[i])) for row in rows), default=0) + 2 for i in range(len(self.columns)))
+        short = needed > console.width
         table = RichTable(box=box.SIMPLE_HEAD, show_footer=bool(self.total), pad_edge=False, header_style="bold")
+
+        def cell(column: Column, value: Cell) -> str:
+            return _short(column, value) if short else _shown(value)
+
         for column, total in zip(self.columns, self.total or ("",) * len(self.columns), strict=True):
-            justify = "right" if column.numeric else "left"
-            table.add_column(column.title, Text(_shown(total), style="bold"), justify=justify, overflow="fold")  # type: ignore[arg-type]
+            title = column.title.removesuffix(" (bytes)") if short and column.unit == "bytes" else column.title
+            footer = Text(cell(column, total), style="bold")
+            table.add_column(title, footer, justify="right" if column.numeric else "left", overflow="fold")
         for row in self.rows:
-            table.add_row(*(Text(_shown(cell)) for cell in row))
-        Console().print(table)
+            table.add_row(*(Text(cell(c, value)) for c, value in zip(self.columns, row, strict=True)))
+        console.print(table)
 
     def _totals(self) -> Iterator[tuple[Cell, ...]]:
         if self.total:
@@ -109,6 +123,13 @@ class Table:
 
 def _shown(cell: Cell) -> str:
     return f"{cell:,}" if isinstance(cell, int) else visible(cell)
+
+
+def _short(column: Column, cell: Cell) -> str:
+    """`25.6 M`, `97.7 MiB`."""
+    if isinstance(cell, str) or not column.unit:
+        return _shown(cell)
+    return bytes_text(cell) if column.unit == "bytes" else count_text(cell)
 
 
 def _harmless(cell: Cell) -> Cell:

@@ -44,6 +44,18 @@ def test_options_reach_every_model(capsys: pytest.CaptureFixture[str]) -> None:
         assert row["input"] == "3 × 64 × 64" and row["flops"] > 2 * row["macs"] and row["batch"] >= 0
 
 
+@pytest.mark.parametrize(
+    ("width", "words"), [("160", ["11,689,512", "1,814,073,344"]), ("100", ["11.7 M", "44.6 MiB", "1.81 G"])]
+)
+def test_a_terminal_has_numbers_whole(
+    width: str, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    totals.side_by_side([Layers(check("resnet:resnet18"), Options())]).print_rich()
+    out = capsys.readouterr().out
+    assert [w for w in words if w not in out] == []
+
+
 @pytest.mark.parametrize("form", ["svg", "png", "pdf"])
 def test_plots_are_whole_and_stable(form: str) -> None:
     pytest.importorskip("matplotlib")

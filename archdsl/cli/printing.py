@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,6 +35,18 @@ def progress(specs: Sequence[str]) -> Iterator[str]:
     from rich.progress import track
 
     yield from track(specs, "reading", console=Console(stderr=True), transient=True)
+
+
+@contextmanager
+def busy(what: str, *, long: bool) -> Iterator[None]:
+    """Says on a terminal what is done, while that takes long."""
+    if not long or sys.stderr is None or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
 
 
 def write_json(data: object) -> None:

@@ -23,7 +23,7 @@ from archdsl.cli.options import (
     recompute_option,
     size_option,
 )
-from archdsl.cli.printing import complain, progress, write, write_json, write_lines, write_table
+from archdsl.cli.printing import busy, complain, progress, write, write_json, write_lines, write_table
 from archdsl.cli.program import FINE, SPEC_WRONG, cli
 from archdsl.cli.specs import check_model, checked, collecting, means_a_model, named, select
 
@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 # As archdsl.memory has them, which --help need not import.
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
+
+
+# Networks of so many layers take seconds.
+MANY = 5_000
 
 
 @cli.command()
@@ -126,7 +130,9 @@ def show(
         graph = checked(spec, settings, sizes)
         all_columns = wide or as_json or form == "csv"
         options = Options(pin(graph, sizes), batch, depth, flops, all_columns, dtype, optimizer, gpu_memory, recompute)
-        models.append(Layers(graph, options))
+        models.append(model := Layers(graph, options))
+        with busy(f"counting {len(graph):,} layers", long=len(graph) > MANY):
+            model.count()
     if output is not None:
         write_plots(models, output)
     elif len(models) > 1:
