@@ -113,7 +113,7 @@ def history(graph: Graph, node: Node, positions: tuple[int, ...], size: str | No
     axes = [i for i in unlike if i == 0] + (of_size or spatial)[:1]
     at = meeting(graph, node)
     first, second = (at.inputs[p] for p in (positions[0], positions[-1]))
-    common = ancestors(graph, first) & ancestors(graph, second)
+    common = graph.ancestors([first]) & graph.ancestors([second])
     lines = []
     for name, tensor in zip(party_names(at, positions), (first, second), strict=True):
         steps = way(graph, tensor, axes, common)
@@ -135,17 +135,6 @@ def party_names(node: Node, positions: tuple[int, ...]) -> tuple[str, str]:
 def _short(text: str) -> str:
     text = " ".join(text.split())
     return text if len(text) <= 40 else text[:39] + "…"
-
-
-def ancestors(graph: Graph, tensor: Tensor) -> set[int]:
-    found = {tensor.node}
-    stack = [tensor.node]
-    while stack:
-        for before in graph.node(stack.pop()).inputs:
-            if before.node not in found:
-                found.add(before.node)
-                stack.append(before.node)
-    return found
 
 
 def way(graph: Graph, tensor: Tensor, axes: Sequence[int], common: set[int]) -> list[str]:

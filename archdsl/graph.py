@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 
@@ -232,6 +232,24 @@ class Graph:
     def nodes(self) -> Iterator[Node]:
         """All nodes, in order of placement."""
         return iter(self._nodes)
+
+    def ancestors(self, tensors: Iterable[Tensor]) -> set[int]:
+        """The ids of the nodes that these tensors need, those that give them included."""
+        found = {t.node for t in tensors}
+        stack = list(found)
+        while stack:
+            for tensor in self._nodes[stack.pop()].inputs:
+                if tensor.node not in found:
+                    found.add(tensor.node)
+                    stack.append(tensor.node)
+        return found
+
+    def of_training(self) -> list[Node]:
+        """The nodes that run only while the network trains, in order: those of outputs `if training` alone."""
+        if not any(output.training for output in self.outputs):
+            return []
+        always = self.ancestors(output.tensor for output in self.outputs if not output.training)
+        return [node for node in self._nodes if node.id not in always]
 
     @property
     def net(self) -> nx.DiGraph:

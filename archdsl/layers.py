@@ -190,6 +190,10 @@ class Layers:
             cell = self.amounts(self.graph.root)[key]
             if isinstance(cell, str) and (key != "flops" or options.flops):
                 lines.append((name, f"{cell}{' bytes' if key == 'memory' else ''}; {self.number(key):,} at {self.at}"))
+        if aside := self.graph.of_training():
+            parameters, macs = self.aside(aside)
+            names = ", ".join(f"`{o.name}`" for o in self.graph.outputs if o.training)
+            lines.append(("of these", f"{parameters:,} parameters and {macs:,} MACs for {names}, in training alone"))
         where = ", ".join(filter(None, [self.at, f"batch {options.batch}", options.dtype]))
         found = self.memory
         peak, step = found.inference, found.training(options.optimizer)
@@ -209,6 +213,11 @@ class Layers:
             more = "a GPU's context, its kernels' workspaces and fragments come on top"
             lines.append(("batch", f"at most {text} in {bytes_text(options.limit)}; {more}"))
         return lines
+
+    def aside(self, nodes: Sequence[Node]) -> tuple[int, int]:
+        """Parameters and MACs, for the batch, of some of the nodes."""
+        costs = [self.costs[node] for node in nodes]
+        return sum(c.parameters for c in costs), sum(c.macs for c in costs) * self.options.batch
 
     def batches(self, limit: int) -> tuple[int, int]:
         """The largest batches for training and inference in so many bytes on a GPU."""
@@ -244,6 +253,7 @@ class Layers:
             "weight_bytes": {dtype: self.weights(dtype) for dtype in BYTES},
             "macs": self.number("macs"),
             "flops": self.number("flops"),
+            "of_training_alone": dict(zip(("parameters", "macs"), self.aside(self.graph.of_training()), strict=True)),
             "memory": self.number("memory"),
             "inference_peak": found.inference.at(options.batch),
             "saved_activations": found.saved.at(options.batch),

@@ -257,7 +257,7 @@ class Run:
 
     def inference(self, weights: int) -> Peak:
         outputs = [o.tensor for o in self.graph.outputs if not o.training]
-        live = self.ancestors(outputs)
+        live = self.graph.ancestors(outputs)
         buffers = self.buffers(training=False)
         freed = self.last_uses(buffers, outputs)
         ledger = Ledger(weights)
@@ -282,17 +282,6 @@ class Run:
         if node.operation.name == "lrn":
             more = self.saves(node, False).more[1:]
         return sum(self.size(k) for k in more)
-
-    def ancestors(self, tensors: Sequence[Tensor]) -> set[int]:
-        """The nodes that these tensors need."""
-        found = {t.node for t in tensors}
-        stack = list(found)
-        while stack:
-            for t in self.graph.node(stack.pop()).inputs:
-                if t.node not in found:
-                    found.add(t.node)
-                    stack.append(t.node)
-        return found
 
     def step(self, weights: int) -> tuple[Peak, Moment]:
         """A training step, and what is saved between its passes."""

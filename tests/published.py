@@ -61,6 +61,7 @@ def probe_error(model: nn.Module, fact: dict[str, Any]) -> float:
     size = fact["input"]
     image = ((sequence("input", math.prod(size)) - 0.5) * 2).reshape(size).float()
     output = model(image)
+    output = output[0] if isinstance(output, tuple) else output
     assert list(output.shape) == fact["output"]
     values = output.double().flatten()[:: fact["probe"]["every"]][:32]
     wanted = torch.tensor(fact["probe"]["values"], dtype=torch.float64)

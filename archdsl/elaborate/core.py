@@ -70,6 +70,7 @@ class Place:
     started: bool = False
     root: bool = False
     inflow: Flow = ()
+    output: tree.Output | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -305,6 +305,12 @@ class Elaborator(Items):
             self.agree(size, evaluate(value, place.names), value.span, tensor, place, "E0308", "the tensor here")
 
     def output(self, statement: tree.Output, place: Place) -> None:
+        if place.output is not None:
+            names = [t.span.text for t in (*place.output.tensors, *statement.tensors)]
+            help = f"declare all outputs in one statement: `output {', '.join(dict.fromkeys(names))}`"
+            first = Mark(place.output.span, "first here")
+            raise Failure("E0222", "the outputs are declared already", statement.span, help, first)
+        place.output = statement
         found: list[Output] = []
         for declared in statement.tensors:
             label = place.names.find_label(declared.label.name)

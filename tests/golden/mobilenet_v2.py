@@ -1,4 +1,4 @@
-"""mobilenet_v2, compiled by archdsl 0.1.0 from mobilenet.arch (sha256 258c37b93b94).
+"""mobilenet_v2, compiled by archdsl 0.1.0 from mobilenet.arch (sha256 6934264f0d07).
 
 image [3, H, W] -> [1000]; any H, W.
 """
