@@ -46,10 +46,11 @@ model m() {
     conv(4, 1)
 }
 """
-SPECS: dict[str, str | Source] = {
+SPECS: dict[str, str | Path | Source] = {
     "resnet50": "resnet:resnet50",
     "densenet201": "densenet:densenet201",
     "unet": "unet:unet",
+    "inception": Path(__file__).parents[2] / "examples" / "inception.arch",
     "hostile": Source("<img src=x onerror=alert(4)>.arch", HOSTILE),
 }
 
@@ -124,6 +125,11 @@ def test_no_text_of_a_spec_is_markup(files: dict[str, Path]) -> None:
     assert any("{{js}} <img" in line for line in page_data(files["hostile"])["sources"][0]["lines"])
 
 
+def test_an_open_repetition_says_which_blocks_it_shows_in_one(files: dict[str, Path]) -> None:
+    headings = [view["heading"] for view in page_data(files["resnet50"])["views"]]
+    assert "bottleneck × 5: layer3.1 … layer3.5" in headings
+
+
 @pytest.mark.parametrize("name", SPECS)
 def test_each_view_holds_every_row_of_its_block_once(files: dict[str, Path], name: str) -> None:
     """Every layer has one box in the overview, and whatever is opened shows the same layers again."""
@@ -183,21 +189,42 @@ OVERLAPS = """() => {
   return wrong;
 }"""
 
+# Arrows that run through a box, and heads that no line leads to or that touch no box.
+ARROWS = """() => {
+  const bodies = [...document.querySelectorAll("#svg .box .body")].map((e) => e.getBBox());
+  const within = ([x, y], b, by) => x > b.x - by && x < b.x + b.width + by && y > b.y - by && y < b.y + b.height + by;
+  const wrong = [], ends = [];
+  for (const edge of document.querySelectorAll("#svg path.edge")) {
+    const length = edge.getTotalLength(), steps = Math.ceil(length / 6);
+    const at = (i) => { const p = edge.getPointAtLength(length * i / steps); return [p.x, p.y]; };
+    ends.push(at(steps));
+    for (let i = 0; i <= steps; i++) {
+      for (const b of bodies) if (within(at(i), b, -2)) wrong.push(["through", edge.outerHTML]);
+    }
+  }
+  for (const tip of document.querySelectorAll("#svg path.tip")) {
+    const [x, y] = tip.getAttribute("d").slice(1).split(/[ L]/).map(Number);
+    if (!ends.some((e) => Math.hypot(e[0] - x, e[1] - y) < 7)) wrong.push(["loose", tip.outerHTML]);
+    if (!bodies.some((b) => within([x, y], b, 6))) wrong.push(["nowhere", tip.outerHTML]);
+  }
+  return wrong;
+}"""
+
 
 @needs_browser
 @pytest.mark.parametrize("opened", [*SPECS, "squeezenet"], indirect=True)
 def test_nothing_overlaps_in_any_state_of_folding(opened: Page) -> None:
     options = opened.locator("#depth option:not([value=own])")
     states = [options.nth(i).get_attribute("value") for i in range(options.count())]
-    assert opened.evaluate(OVERLAPS) == []
+    assert opened.evaluate(OVERLAPS) == opened.evaluate(ARROWS) == []
     for state in states:
         opened.select_option("#depth", state)
-        assert opened.evaluate(OVERLAPS) == []
+        assert opened.evaluate(OVERLAPS) == opened.evaluate(ARROWS) == []
         if state != states[-1]:
             # Single blocks within, too.
             for block in opened.locator(".box.opens").all()[:3:2]:
                 block.dispatch_event("click")
-                assert opened.evaluate(OVERLAPS) == []
+                assert opened.evaluate(OVERLAPS) == opened.evaluate(ARROWS) == []
 
 
 @needs_browser

@@ -75,7 +75,7 @@ def write_page(
         "views": book.views(rows),
         "rows": rows.data,
         "sources": [{"name": visible(Path(s.name).name), "lines": s.text.splitlines()} for s in rows.sources],
-        "families": _legend(book, writer),
+        **_legend(book, writer),
     }
     return fill(visible(name), data, style.theme, panel)
 
@@ -205,7 +205,11 @@ class _Book:
         if view.scope is None:
             return f"{len(view.times[0])} operations"
         part = Part("open", [()] * view.count, view.scope, inner=len(view.times) > 1)
-        return cut(self.writer.captions.frame(part))
+        heading = self.writer.captions.frame(part)
+        if view.count > 1 and view.count == len(view.times):  # which ones it shows in one
+            first, last = (self._around(nodes).path for nodes in (view.times[0], view.times[-1]))
+            heading += f": {first} … {last}" if first != last else ""
+        return cut(heading)
 
 
 # ---------------------------------------------------------------- views as data
@@ -281,10 +285,13 @@ def _words(lines: Iterable[Line]) -> list[list[list[object]]]:
     return [[[cut(w.text), w.size, int(w.bold), w.color] for w in line] for line in lines]
 
 
-def _legend(book: _Book, writer: Writer) -> list[list[str]]:
-    """Name, fill and border of each family that is somewhere in the network."""
+def _legend(book: _Book, writer: Writer) -> dict[str, list[list[str]]]:
+    """Name, fill and border of each family that is somewhere in the network; name and kind of each arrow."""
     entries = writer.legend(v.picture for v in book.pages)
-    return [[e.name.text, e.fill, e.border] for e in entries if e.sign is None]
+    return {
+        "families": [[e.name.text, e.fill, e.border] for e in entries if e.sign is None],
+        "arrows": [[e.name.text, e.kind] for e in entries if e.sign is not None],
+    }
 
 
 # ---------------------------------------------------------------- the file

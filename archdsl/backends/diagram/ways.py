@@ -135,9 +135,8 @@ class Ways:
         if edge.kind in ("flow", "projection"):
             yield from self._straight(edge, tail, head, under)
             side = 1 if x2 > x1 else -1
-            levels = [
-                level for level in (under - TURN, top + LANDING, (under + top) / 2) if top + ARROW + 2 < level < under
-            ]
+            levels = [under - TURN, top + LANDING, (under + top) / 2, top + ARROW + 2.5]
+            levels = [level for level in levels if top + ARROW + 2 < level < under]
             if abs(x1 - x2) >= 1:
                 if (point or edge.tail in self.forks) and side * (x2 - edge_of(tail, side)) > 2:
                     yield [(edge_of(tail, side), y1), (x2, y1), (x2, top)]

@@ -205,16 +205,36 @@
     const pointed = edge.head && !goes_on;
     const path = edge.corners ? angled(way, points, start, tip, pointed, p) : curved(points, start, tip, goes_on, p);
     into.append(make("path", {class: "edge " + edge.kind, d: path}));
-    for (const [dot, border, b] of [[source, start, edge.from], [target, tip, edge.to]]) {
-      if (dot) groups[b].append(make("path", {class: "edge " + edge.kind, d: "M" + p(dot) + "L" + p(border)}));
+    for (const [dot, border, b, into_it] of [[source, start, edge.from, false], [target, tip, edge.to, true]]) {
+      if (dot) groups[b].append(make("path", {class: "edge " + edge.kind, d: "M" + within(layout, b, border, dot, into_it).map(p).join("L")}));
     }
     if (pointed) {
-      const base = points[n - 2];
+      const base = points[points.length - 2];
       const [ex, ey] = toward(tip, base, 1).map((v, i) => tip[i] - v);
       const back = [tip[0] - ex * ARROW, tip[1] - ey * ARROW];
       into.append(make("path", {class: "tip " + edge.kind, d: "M" + p(tip) + "L" + p([back[0] - ey * 2.6, back[1] + ex * 2.6]) +
         "L" + p([back[0] + ey * 2.6, back[1] - ex * 2.6]) + "Z"}));
     }
+  }
+
+  // The corners from the side of an open block to the point inside where an arrow goes on: around what stands there.
+  function within(layout, b, border, dot, into_it) {
+    const {x, y, w, h} = layout.places[b], need = layout.inner.get(b);
+    const solid = need.child.view.boxes.flatMap((box, i) => ["size", "entry", "exit"].includes(box.kind) ? [] : [need.child.places[i]]);
+    const [left, top] = [x + need.dx + PAD, y + need.dy + HEADING];
+    const clear = (way) => way.slice(1).every(([x2, y2], i) => {
+      const [x1, y1] = way[i];
+      return !solid.some((r) => Math.max(x1, x2) > left + r.x - 1 && Math.min(x1, x2) < left + r.x + r.w + 1 &&
+        Math.max(y1, y2) > top + r.y - 1 && Math.min(y1, y2) < top + r.y + r.h + 1);
+    });
+    // A lane before all that stands in the block, or behind it, and one at each side.
+    const lane = down ? (into_it ? y + HEADING - 2 : y + h - PAD / 2) : into_it ? x + PAD / 2 : x + w - PAD / 2;
+    const sides = down ? [x + w - PAD / 2, x + PAD / 2] : [y + h - PAD / 2, y + HEADING - 2];
+    const at = (along, across) => down ? [across, along] : [along, across];
+    const [ba, bx] = down ? [border[1], border[0]] : border, [da, dx] = down ? [dot[1], dot[0]] : dot;
+    const ways = [[border, dot], [border, at(ba, dx), dot], [border, at(da, bx), dot], [border, at(lane, bx), at(lane, dx), dot]];
+    for (const side of sides) ways.push([border, at(ba, side), at(lane, side), at(lane, dx), dot]);
+    return ways.find((way) => (way.length > 2 || border[0] === dot[0] || border[1] === dot[1]) && clear(way)) ?? ways[0];
   }
 
   // The point so far from a on the way to b.
@@ -225,6 +245,11 @@
 
   // A way around right angles, which stay so when its ends move with their boxes; `points` are moved in place.
   function angled(way, points, start, tip, pointed, p) {
+    if (points.length === 2 && start[0] !== tip[0] && start[1] !== tip[1]) {  // its ends moved apart: a step between
+      const [x, y] = [(start[0] + tip[0]) / 2, (start[1] + tip[1]) / 2];
+      if (way[0] === way[2]) { points.splice(1, 0, [start[0], y], [tip[0], y]); way = [0, 0, 0, 1, 1, 1, 1, 2]; }
+      else if (way[1] === way[3]) { points.splice(1, 0, [x, start[1]], [x, tip[1]]); way = [0, 0, 1, 0, 1, 1, 2, 1]; }
+    }
     const n = points.length, upright = (i) => way[2 * i] === way[2 * i + 2];
     const put = (end, next, at, straight) => {
       points[end] = at;
@@ -337,10 +362,17 @@
       item.append(patch, text);
       legend.append(item);
     };
+    const arrows = () => data.arrows.forEach(([name, kind]) => {
+      const item = element("span", {}), patch = make("svg", {viewBox: "0 0 22 10", "aria-hidden": "true", class: "stroke"});
+      patch.append(make("path", {class: "edge " + kind, d: "M0 5H22"}));
+      item.append(patch, name);
+      legend.append(item);
+    });
     const bodies = shown.filter((s) => !s.open);
     if (colour === "family") {
       for (const s of bodies) s.element.querySelector(".body").setAttribute("fill", s.box.fill);
       for (const [name, fill, border] of data.families) entry(fill, border, name);
+      arrows();
       return;
     }
     const column = COST[colour];
