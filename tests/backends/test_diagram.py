@@ -394,6 +394,7 @@ CROWDED: dict[str, str | Path | Source] = {
     "gates": Source("gates.arch", GATES),
     "pyramid": Source("pyramid.arch", PYRAMID),
     "edges": "edges:edges",
+    "shufflenet": "shufflenet:shufflenet_v2_x0_5",
 }
 
 

@@ -71,6 +71,7 @@ class _Order:
             part, frames = stack.pop()
             self.frames[part] = frames
             stack += [(child, (*frames, part)) for child in part.children]
+        self.kept: dict[Part, tuple[float, float]] = {}
         self.home = {part: frames[-1] if frames else None for part, frames in self.frames.items()}
         self.arriving: dict[Part, list[Edge]] = {}
         self.leaving: dict[Part, list[Edge]] = {}
@@ -199,8 +200,8 @@ class _Order:
             if part is None:
                 continue
             if part.children:
-                left, bottom, right, top = map(float, thing["bb"].split(","))
-                layout.frames[part] = (left, bottom, right, top)
+                left, _, right, _ = map(float, thing["bb"].split(","))
+                self.kept[part] = (left, right)
                 continue
             x, y = map(float, thing["pos"].split(","))
             layout.sizes[part] = self.writer.measure(part)
@@ -268,16 +269,22 @@ class _Order:
         for part in parts:
             if not part.children:
                 rooms.append(around(layout.places[part], layout.sizes[part]))
-                rooms += [around(label.at, label.size) for edge, label in layout.labels.items() if edge.tail is part]
+                if part in self.texts:
+                    label = layout.labels[self.texts[part][0]]
+                    rooms.append(around(label.at, label.size))
                 continue
             inside = self._frame(layout, part.children)
             ways = [samples(layout.routes[edge]) for edge in self.edges.get(part, ()) if edge in layout.routes]
             inside += [(x, y, x, y) for way in ways for x, y in way]
             left, bottom, right, top = union(inside)
             heading, height = self._heading(part)
-            room = max(heading - (right - left + 2 * MARGIN), 0) / 2
+            width = max(heading, right - left + 2 * MARGIN)
+            middle = (left + right) / 2
+            # Room for the heading on both sides, within what `dot` kept free.
+            low, high = self.kept.get(part, (middle - width / 2, middle + width / 2))
+            left = min(left - MARGIN, max(min(middle - width / 2, high - width), low))
             top += height if heading else 0
-            frame = (left - MARGIN - room, bottom - MARGIN, right + MARGIN + room, top + MARGIN)
+            frame = (left, bottom - MARGIN, max(left + width, right + MARGIN), top + MARGIN)
             layout.frames[part] = frame
             rooms.append(frame)
         return rooms

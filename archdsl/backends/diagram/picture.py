@@ -391,7 +391,9 @@ def _edge_kinds(graph: Graph, arrows: list[_Arrow]) -> dict[tuple[Part, Part], E
         return seen if found else None
 
     def dense(arrow: _Arrow, around: set[Part]) -> bool:
-        """Whether an identity is one of many into concatenations at one resolution."""
+        """Whether an identity is one of many into concatenations at one resolution, not what a split sent around."""
+        if len(graph.node(arrow.tensors[0].node).shapes) > 1:
+            return False
         sizes = graph.shape(arrow.tensors[0])[1:]
         concat = arrow.head.kind == "merge" and arrow.head.nodes[-1].operation.name == "concat"
         return concat and all(graph.shape(Tensor(n.id))[1:] == sizes for part in around for n in part.nodes)

@@ -22,6 +22,7 @@ class Structure:
         self._by_node: dict[int, int] = {}
         self._pieces: dict[Hashable, int] = {}
         self._by_piece: dict[tuple[Node, ...], int] = {}
+        self._by_part: dict[tuple[Node, ...], tuple[Hashable, ...]] = {}
         self._consumers: dict[int, list[int]] = {n: list(graph.net.successors(n)) for n in graph.net}
         for output in graph.outputs:
             self._consumers[output.tensor.node].append(-1)
@@ -60,7 +61,11 @@ class Structure:
         """Operations, wiring, and the spatial sizes that flow in: layers at two resolutions are not one box."""
         if not nodes:
             return (None, None)
-        return (self.key(nodes), frozenset(self.graph.shape(t)[1:] for t in self.entries(nodes)))
+        nodes = tuple(nodes)
+        if nodes not in self._by_part:
+            sizes = frozenset(self.graph.shape(t)[1:] for t in self.entries(nodes))
+            self._by_part[nodes] = (self.key(nodes), sizes)
+        return self._by_part[nodes]
 
     def entries(self, nodes: Sequence[Node]) -> set[Tensor]:
         """The tensors that flow in from outside."""
