@@ -25,6 +25,7 @@ from archdsl.running import (
     encode_png,
     fitted,
     frame_of,
+    in_colour,
     network_of,
     part_of,
     parts_of,
@@ -103,7 +104,11 @@ def look(
         **{dims.text(d): n for d, n in zip(_input_shape(graph)[1:], (frame.height, frame.width), strict=True)},
     }
     receptive = receptive_fields(graph, {name: shown[name] for name in graph.examples})
-    views = {"": View([graph.input_nodes[0].name, _size(picture)], [("", encode_png(_enlarged(picture, 2 * TILE)))])}
+    views = {
+        "": View(
+            [graph.input_nodes[0].name, _size(picture)], [("", encode_png(_enlarged(in_colour(picture), 2 * TILE)))]
+        )
+    }
     for part in parts:
         features = seen[part.path][0] if part.path in seen else output[0]
         if features.ndim == 1 and part.tensor == graph.outputs[0].tensor:
@@ -167,7 +172,7 @@ def _show_maps(
     rows, columns = (axis.at(i) for axis, i in zip(seen, (row, column), strict=True))
     if rows is None or columns is None:
         return
-    boxed = _boxed(picture.expand(3, -1, -1) if len(picture) == 1 else picture[:3], rows, columns)
+    boxed = _boxed(in_colour(picture), rows, columns)
     side = f"{rows[1] - rows[0] + 1} x {columns[1] - columns[0] + 1}"
     view.pictures.append((f"unit {row},{column} sees {side}", encode_png(torch.as_tensor(boxed))))
 

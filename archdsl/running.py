@@ -119,6 +119,11 @@ def with_channels(picture: torch.Tensor, channels: int) -> torch.Tensor:
     return grey.expand(channels, -1, -1)
 
 
+def in_colour(picture: torch.Tensor) -> torch.Tensor:
+    """[C, H, W] as [3, H, W], to be looked at: of other than three channels the first, in grey."""
+    return picture if len(picture) == 3 else picture[:1].expand(3, -1, -1)
+
+
 def fitted(picture: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """The largest centred part of a picture of the given proportions, [C, height, width], averaged down or up."""
     from torch.nn import functional as F
@@ -215,7 +220,7 @@ def _thumbnail(picture: torch.Tensor, side: int = 96) -> torch.Tensor:
     """[C, H, W] as a picture [3, h, w] whose longer side is about `side`, with white at its right."""
     from torch.nn import functional as F
 
-    rgb = (picture if len(picture) == 3 else picture[:1].expand(3, -1, -1)).clamp(0, 1)
+    rgb = in_colour(picture).clamp(0, 1)
     longest = max(rgb.shape[1:])
     if longest > side:
         size = [max(1, round(n * side / longest)) for n in rgb.shape[1:]]

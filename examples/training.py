@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -53,15 +54,18 @@ class Training:
         """Trains from where the checkpoint stands, to the end or to epoch `until`; gives the last score."""
         self.resume()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        last = self.epochs if until is None else until
+        seen = self.show or self.folder is not None
         with Progress(*columns, disable=not self.show) as progress:
             bar = progress.add_task(
                 "training", total=self.epochs * self.steps, completed=len(self.history) * self.steps
             )
-            while len(self.history) < (self.epochs if until is None else until):
+            while len(self.history) < last:
                 start = time.perf_counter()
                 loss = self.epoch(lambda: progress.advance(bar))
-                score = self.evaluate()
                 epoch = len(self.history) + 1
+                # Scores on the way cost time, and are for the curves and the bar alone.
+                score = self.evaluate() if seen or epoch == last else math.nan
                 seconds = round(time.perf_counter() - start, 2)
                 self.history.append({"epoch": epoch, "loss": loss, "score": score, "seconds": seconds})
                 progress.update(bar, description=f"epoch {epoch}: loss {loss:.4f}, score {score:.4f}")

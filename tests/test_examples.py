@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import csv
 import importlib
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy
 import pytest
 import torch
 from torch import nn
 
 import archdsl
+from archdsl import cli
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+PAGE = (EXAMPLES.parent / "docs" / "training.md").read_text("utf-8")
 
 
 @pytest.fixture
@@ -31,7 +35,7 @@ def run(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     return float(capsys.readouterr().out.split(" on ")[0].split()[-1])
 
 
-@pytest.mark.parametrize(("name", "epochs", "score"), [("digits", 4, 0.96), ("textures", 2, 0.9), ("coins", 10, 0.85)])
+@pytest.mark.parametrize(("name", "epochs", "score"), [("digits", 2, 0.95), ("textures", 2, 0.9), ("coins", 6, 0.85)])
 def test_a_training_learns(
     name: str,
     epochs: int,
@@ -85,13 +89,75 @@ def test_a_convolutional_network_needs_fewer_parameters(training: ModuleType) ->
         torch.manual_seed(0)
         network = archdsl.load(EXAMPLES / f"digits.arch:{name}", **values)
         loss = nn.CrossEntropyLoss()
-        scores[name] = training.Training(network, train, test, loss, training.accuracy, 6, rate=1e-2, show=False).run()
+        scores[name] = training.Training(network, train, test, loss, training.accuracy, 4, rate=1e-2, show=False).run()
         sizes[name] = training.parameters(network)
     assert scores["convolutional"] > scores["fully_connected"]
     assert sizes["convolutional"] * 6 < sizes["fully_connected"]
 
 
 def test_augmentation_helps_where_data_are_few(training: ModuleType) -> None:
+    """With a hundred digits, where it helps most; the script has 500, and five seeds."""
     few = importlib.import_module("few")
-    scores = {augmented: few.train(0, 500, 30, augmented) for augmented in (False, True)}
-    assert scores[True] > scores[False] > 0.8
+    scores = {augmented: few.train(0, 100, 50, augmented) for augmented in (False, True)}
+    assert scores[True] > scores[False] + 0.05 and scores[False] > 0.4
+
+
+def test_no_coin_is_trained_on_and_held_out(training: ModuleType) -> None:
+    from scipy import ndimage
+    from skimage import data as photographs
+
+    data = importlib.import_module("data")
+    (train, masks), (test, held_out) = data.coins()
+    coins, count = ndimage.label(data.coin_mask(photographs.coins()))
+    columns = [numpy.nonzero((coins == i).any(0))[0] for i in range(1, count + 1)]
+    trained = [c.min() < data.TRAIN_UNTIL for c in columns]
+    held = [c.max() >= data.HELD_OUT_FROM for c in columns]
+    assert (count, sum(trained), sum(held)) == (24, 15, 8)
+    assert not any(a and b for a, b in zip(trained, held, strict=True))
+    assert train.shape[1:] == test.shape[1:] == (1, 96, 96) and set(masks.unique().tolist()) == {0, 1}
+    assert len(held_out) == len(test)
+
+
+# ---------------------------------------------------------------- the page on training
+
+
+def said(name: str) -> str:
+    """What a command printed when `make examples` last ran, by the page."""
+    return PAGE.split(f"<!-- {name}: made by `make examples` -->\n```text\n")[1].split("```")[0]
+
+
+def test_the_figures_of_the_page_are_what_it_claims() -> None:
+    digits = re.search(r"# (\d+) s .*accuracy ([\d.]+) on 1,000", said("digits"), re.DOTALL)
+    assert digits and int(digits[1]) < 180 and float(digits[2]) >= 0.97
+    assert float(re.findall(r"accuracy ([\d.]+)", said("textures"))[0]) >= 0.97
+    assert float(re.findall(r"IoU ([\d.]+)", said("coins"))[0]) >= 0.85
+    without, augmented = (float(a) for a in re.findall(r"accuracy ([\d.]+) ±", said("few")))
+    assert augmented > without
+    assert any(int(n) > 20 for n in re.findall(r"has (\d+) times", said("parameters")))
+    grids = said("probe").split("exact for shifts by")[1].split("\n")[0].split()
+    assert grids == ["2", "4", "8", "16", "32"]
+
+
+def test_the_commands_of_the_page_run(
+    training: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The training by one epoch on few digits, then each command as it stands there."""
+    from PIL import Image
+    from skimage import data as photographs
+
+    (tmp_path / "pictures").mkdir()
+    for i, name in enumerate(("camera", "moon")):
+        Image.fromarray(getattr(photographs, name)()).save(tmp_path / "pictures" / f"{i}.png")
+    Image.fromarray(photographs.astronaut()).save(tmp_path / "picture.png")
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    data = importlib.import_module("data")
+    few, test = data.digits(100)
+    monkeypatch.setattr(data, "digits", lambda: (few, (test[0][::10], test[1][::10])))
+    _, train, *rest = PAGE.split("```\n")[1].strip().splitlines()
+    assert train.startswith("python examples/digits.py")
+    run("digits", monkeypatch, capsys, "--epochs", "1", *train.split()[2:])
+    for line in rest:
+        program, *arguments = line.split()
+        assert program == "archdsl" and cli.run(arguments) == 0, line
+    assert (tmp_path / "curves.svg").stat().st_size > 1000 and (tmp_path / "look.html").stat().st_size > 1000

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import archdsl
-from archdsl import cli
+from archdsl import Source, cli
 from archdsl.look import Unit, _edges, _shades, look
 from archdsl.running import RunError, encode_png, network_of, parts_of
 
@@ -65,6 +65,13 @@ def test_the_receptive_field_of_a_unit_is_framed() -> None:
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (17, 23, 37, 43)
     with pytest.raises(RunError, match="has no unit 112,0"):
         look(graph, PHOTOGRAPH, units=[Unit("conv1", 112, 0)])
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 7])
+def test_pictures_of_any_number_of_channels_are_shown(channels: int) -> None:
+    spec = Source("net.arch", f"model net {{ input x[{channels}, 24, 40]\n conv(4, 3, 2) -> relu }}")
+    found = look(archdsl.check(spec), PHOTOGRAPH)
+    assert pixels(found.views[""].pictures[0][1]).shape[2] == 3 and len(found.views["0"].pictures) == 3
 
 
 def test_arrows_follow_the_network() -> None:
