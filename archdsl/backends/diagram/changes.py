@@ -256,8 +256,8 @@ class _Writer(Writer):
 
     captions: _Captions
 
-    def lines(self, part: Part) -> list[Line]:
-        found = super().lines(part)
+    def _found(self, part: Part) -> list[Line]:
+        found = super()._found(part)
         mark = self.captions.mark(part)
         if mark and found and part.kind != "merge":
             title = self.captions.box(part).title

@@ -42,6 +42,7 @@ class Writer:
         self.captions = captions
         self.style = style
         self.theme = style.theme
+        self._lines: dict[Part, list[Line]] = {}
 
     def new(self, **attributes: str) -> graphviz.Digraph:
         """A graph with the looks that everything in it shares."""
@@ -57,6 +58,11 @@ class Writer:
 
     def lines(self, part: Part) -> list[Line]:
         """The text in a box."""
+        if part not in self._lines:
+            self._lines[part] = self._found(part)
+        return self._lines[part]
+
+    def _found(self, part: Part) -> list[Line]:
         theme = self.theme
         if part.kind in ("entry", "exit"):
             return []
