@@ -18,8 +18,6 @@ from archdsl.source import Source
 from tests.ops.forms import Built
 from tests.random_networks import network
 
-NETWORKS = 3000
-
 
 def arriving(graph: Graph, sizes: dict[str, int]) -> list[tuple[Node, list[tuple[int, ...]]]]:
     """The sizes of the tensors that PyTorch computes at every node, on the meta device."""
@@ -56,10 +54,11 @@ def agrees(graph: Graph, sizes: dict[str, int]) -> None:
         assert predicted == tensors, f"{node.path} ({node.operation}): {predicted}, PyTorch has {tensors}"
 
 
-def test_predicted_sizes_are_the_sizes_that_arrive() -> None:
+@pytest.mark.parametrize("networks", [500, pytest.param(3000, marks=pytest.mark.long)])
+def test_predicted_sizes_are_the_sizes_that_arrive(networks: int) -> None:
     random = Random(7)
     accepted = 0
-    for _ in range(NETWORKS):
+    for _ in range(networks):
         text = network(random)
         try:
             graph = check(Source("net.arch", text))
@@ -70,7 +69,7 @@ def test_predicted_sizes_are_the_sizes_that_arrive() -> None:
             agrees(graph, {})
         except Exception as error:
             raise AssertionError(text) from error
-    assert accepted > NETWORKS / 3
+    assert accepted > networks / 3
 
 
 @given(st.randoms(use_true_random=False))

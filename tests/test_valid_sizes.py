@@ -15,7 +15,6 @@ from archdsl.ops.base import OperationError, Rules
 from archdsl.source import Source
 from tests.random_networks import network
 
-NETWORKS = 300
 LARGEST = 600
 
 
@@ -34,10 +33,11 @@ def runs(graph: Graph, sizes: dict[str, int]) -> bool:
     return True
 
 
-def test_the_set_is_what_brute_force_finds() -> None:
+@pytest.mark.parametrize("networks", [60, pytest.param(300, marks=pytest.mark.long)])
+def test_the_set_is_what_brute_force_finds(networks: int) -> None:
     random = Random(11)
     checked = 0
-    while checked < NETWORKS:
+    while checked < networks:
         text = network(random, free=True)
         try:
             graph = check(Source("net.arch", text))

@@ -106,7 +106,7 @@ def test_the_same_bytes_whatever_the_hash_seed() -> None:
 # ---------------------------------------------------------------- any graph
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", [*range(14), *(pytest.param(s, marks=pytest.mark.long) for s in range(14, 60))])
 def test_random_blocks(seed: int) -> None:
     try:
         graph = graph_of(random_blocks.network(Random(seed)))
