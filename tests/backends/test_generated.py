@@ -112,8 +112,9 @@ def test_random_blocks(seed: int) -> None:
         graph = graph_of(random_blocks.network(Random(seed)))
     except SpecError:
         pytest.skip("not a network")
-    if sum(math.prod(shape) for shape in keys(graph).values()) < 1_000_000:
-        holds(graph)
+    if len(list(graph.nodes())) > 2_000 or sum(math.prod(shape) for shape in keys(graph).values()) > 1_000_000:
+        pytest.skip("too large to be quick")
+    holds(graph)
 
 
 ODD_NAMES = """
