@@ -19,6 +19,9 @@ from archdsl.graph import Graph, Tensor
 
 ENDINGS = (".pt2", ".onnx")
 
+TESTED = "2.13"
+"""The oldest PyTorch that exports are tested with."""
+
 
 class ExportError(Exception):
     """An export that cannot be made: an ending that means nothing, a package that is not installed."""
@@ -49,11 +52,11 @@ def export(graph: Graph, path: Path, weights: Path | None = None, *, inference: 
     shapes = [[dims.evaluate(d, values) for d in graph.shape(Tensor(n.id))] for n in graph.input_nodes]
     # A batch of 1 would be taken for a constant.
     images = tuple(torch.zeros(2, *shape) for shape in shapes)
-    free = sys.modules[type(model).__module__].dynamic_shapes()
     outputs = [output for output in graph.outputs if not output.training]
     if len(graph.outputs) > 1:
         model.forward = _in_a_tuple(model.forward)
     with torch.no_grad(), _reported(graph):
+        free = sys.modules[type(model).__module__].dynamic_shapes()
         if path.suffix == ".pt2":
             buffer = io.BytesIO()
             torch.export.save(torch.export.export(model, images, dynamic_shapes=free), buffer)
@@ -105,6 +108,8 @@ def _traced(graph: Graph, name: str, example: int) -> int:
 @contextmanager
 def _reported(graph: Graph) -> Iterator[None]:
     """What the exporter cannot do is said in one line; what it tried on its way is not told."""
+    import torch
+
     loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.onnx")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -120,7 +125,10 @@ def _reported(graph: Graph) -> Iterator[None]:
         while cause.__cause__ is not None:  # the ONNX exporter wraps it in advice of its own
             cause = cause.__cause__
         said = next(iter(str(cause).splitlines()), "") or type(cause).__name__
-        raise ExportError(f"PyTorch cannot export `{graph.name}`: {said}") from error
+        here = torch.__version__
+        older = [*map(int, here.split(".")[:2])] < [*map(int, TESTED.split("."))]
+        help = f"; exports are tested with PyTorch {TESTED} and newer, this is {here}" if older else ""
+        raise ExportError(f"PyTorch cannot export `{graph.name}`: {said.rstrip('.')}{help}") from error
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)

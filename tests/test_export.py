@@ -14,9 +14,14 @@ from click.testing import CliRunner
 import archdsl
 from archdsl import cli, compiler
 from archdsl.dims import evaluate
-from archdsl.export import ExportError, export
+from archdsl.export import TESTED, ExportError, export
 from archdsl.graph import Graph, Tensor
 from archdsl.source import Source
+
+pytestmark = pytest.mark.skipif(
+    [*map(int, torch.__version__.split(".")[:2])] < [*map(int, TESTED.split("."))],
+    reason=f"exports, and compilation without a break, are tested with PyTorch {TESTED} and newer",
+)
 
 CONVOLUTIONAL = [
     ("unet:unet", {"width": 2, "depth": 1}),
