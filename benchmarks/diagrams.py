@@ -6,11 +6,13 @@ folded within 5 s, the page of densenet201 under 2 MB and painted within 2 s.
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from archdsl.backends.diagram import Diagram
 from archdsl.compiler import check, draw, models
@@ -35,18 +37,32 @@ model flat() {
 """
 
 
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
+class Took(NamedTuple):
+    """Seconds on the clock, and of the processor, Graphviz's included: the two differ on a busy machine."""
+
+    clock: float
+    processor: float
+
+
+def seconds(work: Callable[[], object]) -> Took:
+    start, used = time.perf_counter(), processor()
     work()
-    return time.perf_counter() - start
+    return Took(time.perf_counter() - start, processor() - used)
 
 
-def svg(graph: Graph, **options: int) -> float:
+def processor() -> float:
+    found = os.times()
+    return found.user + found.system + found.children_user + found.children_system
+
+
+def svg(graph: Graph, **options: int) -> Took:
     return seconds(lambda: draw(graph, **options).svg())
 
 
-def report(what: str, took: float, aim: float, unit: str = "s") -> None:
-    print(f"{what:50} {took:8.2f} {unit}  (aim {aim:g} {unit}){'' if took <= aim else '  TOO MUCH'}")
+def report(what: str, took: Took | float, aim: float, unit: str = "s") -> None:
+    value = took.clock if isinstance(took, Took) else took
+    used = f", {took.processor:.2f} s of the processor" if isinstance(took, Took) else ""
+    print(f"{what:72} {value:8.2f} {unit}{used}  (aim {aim:g} {unit}){'' if value <= aim else '  TOO MUCH'}")
 
 
 def first_paint(picture: Diagram) -> float | None:
@@ -73,9 +89,9 @@ def first_paint(picture: Diagram) -> float | None:
 def main() -> None:
     svg(check("lenet:lenet"))  # imports, and the disk's cache
     ready = [f"{f}:{m.name}" for f in library_families() for m in models(f) if m.complete]
-    times = {spec: svg(check(spec)) for spec in ready}
-    slowest = max(times, key=lambda spec: times[spec])
-    report(f"default diagram of {len(times)} models, the slowest ({slowest})", times[slowest], 1)
+    times = {spec: min(svg(graph) for graph in [check(spec)] * 3) for spec in ready}
+    slowest = max(times, key=lambda spec: times[spec].clock)
+    report(f"default diagram of {len(times)} models, best of 3, the slowest ({slowest})", times[slowest], 1)
     densenet = check("densenet:densenet201")
     report("densenet201, everything unfolded", svg(densenet, depth=99), 10)
     for text in (DEEP, FLAT):
