@@ -13,12 +13,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 from types import MappingProxyType
 
 from archdsl.analysis import IntShape, sized_shapes
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import Kept, Saves
+from archdsl.ops.conv import Conv
 from archdsl.ops.sizes import ints
 from archdsl.overwriting import Overwriting
 
@@ -158,7 +160,14 @@ class Ledger:
         return Peak(_largest(self.moments.values()))
 
 
-@dataclass(slots=True, eq=False)
+def _signature(scope: Scope) -> tuple[object, ...]:
+    """What stands in a scope, by names and kinds."""
+    return tuple(
+        (m.name, m.operation.name if isinstance(m, Node) else m.definition and m.definition.name) for m in scope.members
+    )
+
+
+@dataclass(eq=False)
 class Run:
     """The runs of a graph in the order of its nodes."""
 
@@ -195,6 +204,10 @@ class Run:
         if backward:
             ledger.note(node, coming + going)
             ledger.note(node, fixed=kernel)
+            if isinstance(node.operation, Conv) and node.operation.groups == 1:
+                # What strides has the gradient of its input with the channels last first, and then in order.
+                strided = max(node.operation.window(self.incoming(node)).stride) > 1
+                ledger.note(node, 2 * coming if strided else 0)
         elif node.operation.name == "upconv":
             ledger.note(node, made + 2 * going)
         else:
@@ -234,7 +247,8 @@ class Run:
     def last_uses(self, buffers: Mapping[Tensor, Tensor], outputs: Iterable[Tensor]) -> dict[int, list[Tensor]]:
         """The buffers that nothing holds any more behind each node.
 
-        What flows into a block is held by its caller until it returns. Inputs and outputs are the user's.
+        What flows into a block is held by its caller until it returns, as is a result within with which another call of
+        the block ends: it is in the variable that returns. Inputs and outputs are the user's.
         """
         last: dict[Tensor, int] = {}
         for node in self.graph.nodes():
@@ -246,13 +260,45 @@ class Run:
         ends: dict[Scope, int] = {}
         for scope in reversed(list(self.graph.root.scopes())):
             ends[scope] = max((m.id if isinstance(m, Node) else ends[m] for m in scope.members), default=-1)
-            for tensor in scope.inputs:
+            for tensor in (*scope.inputs, *self.carried(scope)):
                 last[buffers[tensor]] = max(last[buffers[tensor]], ends[scope])
+            # What an align gives is in variables until the next one's is, or the block returns.
+            aligns = [m for m in scope.members if isinstance(m, Node) and m.operation.name == "align"]
+            until = [*(m.id for m in aligns[1:]), ends[scope]]
+            for node, end in zip(aligns, until, strict=False):
+                for i in range(len(node.shapes)):
+                    last[buffers[Tensor(node.id, i)]] = max(last[buffers[Tensor(node.id, i)]], end)
         held = {buffers[t] for t in outputs} | {Tensor(n.id) for n in self.graph.input_nodes}
         found: dict[int, list[Tensor]] = {}
         for buffer, node_id in last.items():
             if buffer not in held:
                 found.setdefault(node_id, []).append(buffer)
+        return found
+
+    def carried(self, scope: Scope) -> tuple[Tensor, ...]:
+        """The results within a block with which another call of it ends, as the innermost level of a U does."""
+        if scope.definition is None:
+            return ()
+        count = len(scope.members)
+        shorter = {n: e for n, e in self.endings[id(scope.definition.syntax)].items() if n < count}
+        own = _signature(scope) if shorter else ()
+        for length, endings in shorter.items():
+            if own[:length] in endings:
+                member = scope.members[length - 1]
+                return (Tensor(member.id),) if isinstance(member, Node) else member.outputs
+        return ()
+
+    @cached_property
+    def endings(self) -> dict[int, dict[int, set[tuple[object, ...]]]]:
+        """The members of all calls of each block that end with the result of their last one, by their number."""
+        found: dict[int, dict[int, set[tuple[object, ...]]]] = {}
+        for scope in self.graph.root.scopes():
+            if scope.definition is None:
+                continue
+            by_length = found.setdefault(id(scope.definition.syntax), {})
+            last = scope.members[-1] if scope.members else None
+            if last and scope.outputs == ((Tensor(last.id),) if isinstance(last, Node) else last.outputs):
+                by_length.setdefault(len(scope.members), set()).add(_signature(scope))
         return found
 
     def inference(self, weights: int) -> Peak:

@@ -175,6 +175,21 @@ def test_models_at_their_sizes(spec: str, mode: Mode, size: tuple[int, ...], bat
     agrees(spec, mode, size, batch)
 
 
+@pytest.mark.parametrize(
+    ("spec", "size"),
+    [("unet:unet", (1, 572, 572)), ("unet:unet_padded", (3, 256, 256)), ("fcdensenet:fcdensenet56", (3, 64, 64))],
+)
+def test_variables_of_a_u_hold_what_nothing_reads(spec: str, size: tuple[int, ...]) -> None:
+    """A narrow U on a large image: its peak is at the finest level, where skips stay in the variables of `forward`."""
+    values = {"width": 16}
+    with torch.device("meta"):
+        model = load(spec, **values)
+    model = model.to_empty(device="cpu")
+    predicted = memory(check(spec, **values), dict(zip(("H", "W"), size[1:], strict=True)))
+    held = weights(model) + peak(lambda: infer(model, torch.zeros(2, *size)))
+    assert predicted.inference.at(2) == pytest.approx(held, rel=TOLERANCE)
+
+
 @pytest.mark.parametrize("mode", ["dense", "blocks"])
 def test_a_network_without_blocks_has_nothing_to_recompute(mode: Mode) -> None:
     with pytest.raises(SpecError, match="there is nothing to recompute"):
