@@ -141,6 +141,13 @@ def test_every_layer_and_block_can_be_explained(spec: str) -> None:
         assert all(len(line) < 200 for line in teller.part(part))
 
 
+def test_no_index_has_the_name_of_the_weights() -> None:
+    text = "model net {\n input x[1, 4, 6, 8]\n a: conv(2, 3)\n b: upconv(2, 2)\n}"
+    graph = check(Source("net.arch", text))
+    assert "w[o, c, t, u, v] · x[c, h + t - 1, i + u - 1, j + v - 1]" in explain(graph, "a")
+    assert "y[o, p, q, r] = Σ w[c, o, t, u, v] · x[c, h, i, j] + b[o]" in explain(graph, "b")
+
+
 def test_an_unknown_path_is_said_with_a_proposal() -> None:
     with pytest.raises(SpecError, match="did you mean `layer4`"):
         explain(check("resnet:resnet50"), "layer9")

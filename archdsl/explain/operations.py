@@ -26,6 +26,10 @@ OUTSIDE: Mapping[str, str] = {
 }
 """What a convolution reads outside of the image, by its `pad_mode`."""
 
+INDICES = {1: "i", 2: "ij", 3: "hij"}
+TAPS = {1: "u", 2: "uv", 3: "tuv"}
+"""What formulas call an element and a place of the kernel, by the number of axes."""
+
 FORMULAS: Mapping[str, Sequence[str]] = {
     "relu": ("y = max(x, 0): the gradient goes through where x is above 0, and is 0 elsewhere",),
     "relu6": ("y = min(max(x, 0), 6): the gradient goes through where x is between 0 and 6, and is 0 elsewhere",),
@@ -82,7 +86,7 @@ def told(operation: Operation, incoming: Sequence[Sequence[int]], outputs: Seque
 def convolution(conv: Conv, shape: Sequence[int], output: Sequence[int]) -> Iterator[str]:
     window = conv.window((tuple(shape),))
     kernel, groups = window.kernel, conv.groups
-    axes, taps = "hij"[-len(kernel) :] if len(kernel) > 2 else "ij"[: len(kernel)], "uvw"[: len(kernel)]
+    axes, taps = INDICES[len(kernel)], TAPS[len(kernel)]
     places = ", ".join(
         f"{times(s, a)} + {times(d, u)}{signed(-p)}"
         for a, u, s, d, p in zip(axes, taps, window.stride, window.dilation, window.pad, strict=True)
@@ -137,7 +141,7 @@ def full(sizes: Sequence[int], shape: Sequence[int], output: Sequence[int]) -> I
 def transposed(upconv: Upconv, shape: Sequence[int], output: Sequence[int]) -> Iterator[str]:
     sizes, window = upconv.weights((tuple(shape),))[0].shape, upconv.window((tuple(shape),))
     kernel, stride, dilation = window.kernel, window.scale, window.dilation
-    axes, taps = "hij"[-len(kernel) :] if len(kernel) > 2 else "ij"[: len(kernel)], "uvw"[: len(kernel)]
+    axes, taps = INDICES[len(kernel)], TAPS[len(kernel)]
     pads = [d * (k - 1) - p for d, k, p in zip(dilation, kernel, window.pad, strict=True)]
     painted = "pqr"[: len(kernel)]
     places = ", ".join(
