@@ -208,6 +208,19 @@ def test_raw_characters_in_a_spec(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert printable(capsys.readouterr().err)
 
 
+def test_halves_of_characters() -> None:
+    """As Python hands them over; no file holds any."""
+    graph = archdsl.check(archdsl.Source("a\ud800.arch", '# \udfff\nmodel m {\n"\ud800"\ninput x[1, 8]\nrelu\n}'))
+    for text in (
+        archdsl.build(graph),
+        archdsl.draw(graph).html(),
+        archdsl.draw(graph).svg(),
+        archdsl.draw(graph).tex(),
+    ):
+        assert text.encode()
+    assert "\\ud800" in archdsl.build(graph) and "\\udfff" in archdsl.draw(graph).html()
+
+
 def test_file_name_in_the_built_file(tmp_path: Path) -> None:
     for name in ('a"""\nimport os\n"""', "a\\", "a\x1b[31m", "\u202ea"):
         source = archdsl.build(archdsl.check(archdsl.Source(f"{name}.arch", spec("x").split("model other")[0])))

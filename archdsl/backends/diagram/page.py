@@ -320,8 +320,8 @@ def fill(title: str, data: Data, theme: Theme, panel: str = "") -> str:
         "form-action 'none'"
     )
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    for char in "<>&\u2028\u2029":
-        text = text.replace(char, f"\\u{ord(char):04x}")
+    # What markup or a script would read, and halves of characters, which no file can hold.
+    text = re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
     values: dict[str, Callable[[], str]] = {
         "title": lambda: html.escape(title),
         "policy": lambda: html.escape(policy),
