@@ -1,7 +1,7 @@
 """How fast the built modules are, and how much memory they take, against torchvision's.
 
 Where torchvision cannot be imported (it has to match torch's version), `handwritten.py` stands for it. Each row is a
-ratio: both sides run in turns in one process, and the medians are compared; memory is that of two fresh processes. Both
+ratio: both sides run in turns in one process, and the medians are compared; memory is what PyTorch allocates. Both
 have the same weights, and their outputs are compared before anything is timed.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import io
 import platform
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -193,43 +192,35 @@ def onnx_of(name: str, rounds: int) -> None:
     report(f"{name}: its ONNX export in onnxruntime", a, b, 0.46)
 
 
-STEP = """
-import sys, time, torch, archdsl
-from torch.profiler import ProfilerActivity, profile
-torch.manual_seed(0)
-images = torch.randn(16, 3, 224, 224)
-model = archdsl.load("densenet:densenet121", recompute=sys.argv[1])
-held = sum(t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers()))
-def step():
-    model(images).square().mean().backward()
-    model.zero_grad(set_to_none=True)
-times = []
-for _ in range(3):
-    start = time.perf_counter()
-    step()
-    times.append(time.perf_counter() - start)
-with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-    step()
-now = most = 0
-for event in profiler.profiler.kineto_results.events():
-    if event.name() == "[memory]":
-        now += event.nbytes()
-        most = max(most, now)
-print(held + most, min(times))
-"""
-
-
 def memory(rounds: int) -> None:
     """A training step of DenseNet-121 that computes its dense layers a second time, against the plain form."""
-    found: dict[str, list[tuple[float, float]]] = {"dense": [], "none": []}
-    for _ in range(max(1, rounds // 5)):
-        for mode, figures in found.items():
-            command = [sys.executable, "-c", STEP, mode]
-            out = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-            figures.append((float(out[0]), float(out[1])))
-    (a, s), (b, t) = ([median(column) for column in zip(*found[mode], strict=True)] for mode in ("dense", "none"))
+    plain, again = (archdsl.load("densenet:densenet121", recompute=mode) for mode in ("none", "dense"))
+    again.load_state_dict(plain.state_dict())
+    images = torch.randn(16, 3, 224, 224)
+
+    def step(model: nn.Module) -> None:
+        model(images).square().mean().backward()
+        model.zero_grad(set_to_none=True)
+
+    a, b = peak(again, lambda: step(again)), peak(plain, lambda: step(plain))
     report("densenet121 --recompute dense: peak memory", a, b, 0.45, "MiB")
-    report("densenet121 --recompute dense: time", s, t, 1.35)
+    a, b = turns(lambda: step(again), lambda: step(plain), rounds)
+    report("densenet121 --recompute dense: time", a, b, 1.35)
+
+
+def peak(model: nn.Module, action: Callable[[], object]) -> float:
+    """The most bytes that PyTorch holds at once while a model does something, its weights included."""
+    from torch.profiler import ProfilerActivity, profile  # slow to import, and needed here alone
+
+    held = sum(t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers()))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        action()
+    now = most = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            most = max(most, now)
+    return float(held + most)
 
 
 @contextmanager
