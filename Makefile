@@ -13,7 +13,7 @@ demo: $(READY)
 	cd build && ../$(BIN)/python -c "import torch, resnet50; print(resnet50.Resnet50()(torch.randn(2, 3, 224, 224)).shape)"
 
 test: $(READY)
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 # What the tests claim, at more and larger networks: a quarter of an hour on two cores.
 test-long: $(READY)
@@ -23,7 +23,7 @@ test-long: $(READY)
 test-oldest:
 	$(PYTHON) -m venv --without-pip --clear .venv-oldest
 	$(PYTHON) -m pip --python .venv-oldest/bin/python install --quiet -c constraints-oldest.txt -e ".[dev]"
-	.venv-oldest/bin/python -m pytest -q -n 2
+	.venv-oldest/bin/python -m pytest -q -n 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check

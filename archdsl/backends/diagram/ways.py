@@ -31,7 +31,7 @@ CORNER, CROSSING, ON_ANOTHER = 20.0, 60.0, 400.0
 """What a corner of a way is worth, a crossing, and running on another arrow, in points of length."""
 
 STEP = 64.0
-"""The height of a bucket of the index, in points."""
+"""The height of a bucket of the index, and the width of a column, in points."""
 
 
 class Piece(NamedTuple):
@@ -40,10 +40,7 @@ class Piece(NamedTuple):
     a: Point
     b: Point
     edge: Edge
-
-    @property
-    def box(self) -> Box:
-        return box(self.a, self.b)
+    box: Box
 
 
 class Ways:
@@ -69,7 +66,8 @@ class Ways:
         self.down = down
         self._obstacles: dict[int, list[tuple[Box, Part | None]]] = {}
         self._headings: dict[Part, Box] = {}
-        self._taken: dict[int, list[Piece]] = {}
+        self._upright: dict[int, list[Piece]] = {}
+        self._level: dict[int, list[Piece]] = {}
         rooms: list[tuple[Box, Part | None]] = [(around(at, layout.sizes[p]), None) for p, at in layout.places.items()]
         rooms += [(frame, part) for part, frame in layout.frames.items()]
         for label in layout.labels.values():
@@ -215,13 +213,14 @@ class Ways:
     def _pieces(self, span: Box) -> Iterator[Piece]:
         """The pieces of other arrows that meet a box."""
         seen: set[int] = set()
-        for bucket in buckets(span):
-            for piece in self._taken.get(bucket, ()):
-                left, bottom, right, top = piece.box
-                apart = left > span[2] or span[0] > right or bottom > span[3] or span[1] > top
-                if not apart and id(piece) not in seen:
-                    seen.add(id(piece))
-                    yield piece
+        for index, places in ((self._upright, columns(span)), (self._level, buckets(span))):
+            for place in places:
+                for piece in index.get(place, ()):
+                    left, bottom, right, top = piece.box
+                    apart = left > span[2] or span[0] > right or bottom > span[3] or span[1] > top
+                    if not apart and id(piece) not in seen:
+                        seen.add(id(piece))
+                        yield piece
 
     def _clear(self, way: Sequence[Point], inside: set[Part], crossed: set[Part]) -> bool:
         """Whether a way keeps clear of boxes and texts, and of the frames that hold neither end; those that hold both
@@ -265,9 +264,11 @@ class Ways:
 
     def _take(self, edge: Edge, way: Sequence[Point]) -> None:
         for a, b in pairwise(way):
-            piece = Piece(a, b, edge)
-            for bucket in buckets(piece.box):
-                self._taken.setdefault(bucket, []).append(piece)
+            piece = Piece(a, b, edge, box(a, b))
+            # Upright pieces are long, and stand in one column: by rows, each would be found again in every one.
+            upright = a[0] == b[0]
+            for place in columns(piece.box) if upright else buckets(piece.box):
+                (self._upright if upright else self._level).setdefault(place, []).append(piece)
 
 
 def box(a: Point, b: Point) -> Box:
@@ -285,3 +286,7 @@ def edge_of(box: Box, side: int) -> float:
 
 def buckets(box: Box) -> range:
     return range(int(box[1] // STEP), int(box[3] // STEP) + 1)
+
+
+def columns(box: Box) -> range:
+    return range(int(box[0] // STEP), int(box[2] // STEP) + 1)
