@@ -350,6 +350,8 @@ def _missing_arrow(p: _Problem) -> _Hint | None:
         return None
     if p.found.kind in ("INT", "FLOAT", "SIZE") and "LPAR" in p.accepted:
         return _Hint(f"arguments stand in parentheses: `{p.word(-1)}({p.word(0)}, …)`")
+    if p.found.kind in ("NAME", "IF") and p.word(0).upper() in _STATEMENTS and p.kind(1) in {*_OPERANDS, "LSQB"}:
+        return _Hint(f"`{p.word(0)}` begins a statement: put it on a line of its own")
     if p.found.kind in ("NAME", "RESIDUAL", "DENSE", "LPAR", "LBRACE", "STRING"):
         before = Span(p.source, p.found.start, p.found.start)
         return _Hint("items in a chain are joined with `->`", fix=Fix(before, "-> "))
