@@ -16,7 +16,7 @@ from archdsl import checker
 from archdsl.diagnostics import Diagnostic, Diagnostics, Mark, SpecError, did_you_mean
 from archdsl.elaborate import elaborate
 from archdsl.graph import Graph
-from archdsl.limits import Exceeded, Limits, deep_calls, limited, ongoing
+from archdsl.limits import Exceeded, Limits, budget, deep_calls, limited, ongoing
 from archdsl.lints import lints
 from archdsl.modules import Loader, Module, family, library_families, library_folder, reporting, says_augment
 from archdsl.source import Source
@@ -160,17 +160,8 @@ def load(
     loaded, and a warning tells the rest. A second call with the same text and values takes the class that the first one
     made, as a second import would. Raises SpecError, OSError, and WeightsError where the file has nothing that fits.
     """
-    with limited(limits) as opened:
-        diagnostics = Diagnostics()
-        module, name = locate(spec, diagnostics)
-        form = _Form(module.files(), name, repr(sorted(values.items())), inference, recompute, opened.limits)
-        if (made := _classes.pop(form, None)) is None:
-            graph = check_model(module, pick(module, name, diagnostics), values, diagnostics)
-            made = class_of(graph, inference=inference, recompute=recompute)
-        _classes[form] = made  # the last one again
-        while len(_classes) > KEPT:
-            del _classes[next(iter(_classes))]
-    network = made(device=device, dtype=dtype)
+    with limited(limits):
+        network = _kept_class(spec, values, inference, recompute)(device=device, dtype=dtype)
     if weights is not None:
         from archdsl.weights import fit  # only where there are some
 
@@ -201,6 +192,22 @@ KEPT = 32
 """How many classes `load` keeps for the next call, the latest used."""
 
 _classes: dict[_Form, type[torch.nn.Module]] = {}
+
+
+def _kept_class(
+    spec: str | Path | Source, values: Mapping[str, object], inference: bool, recompute: Mode
+) -> type[torch.nn.Module]:
+    """The class of a spec: the one that an earlier call made, or a new one."""
+    diagnostics = Diagnostics()
+    module, name = locate(spec, diagnostics)
+    form = _Form(module.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits)
+    if (made := _classes.pop(form, None)) is None:
+        graph = check_model(module, pick(module, name, diagnostics), values, diagnostics)
+        made = class_of(graph, inference=inference, recompute=recompute)
+    _classes[form] = made  # behind those that were used before it
+    while len(_classes) > KEPT:
+        del _classes[next(iter(_classes))]
+    return made
 
 
 def folded(network: torch.nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

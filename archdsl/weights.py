@@ -156,7 +156,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
 
 def _is_plain(tensor: torch.Tensor) -> bool:
     """Whether it has the numbers of its shape: it is not sparse, nested, quantised, complex or without contents."""
-    import torch
+    import torch  # its kinds of tensors
 
     dense = not tensor.is_nested and tensor.layout == torch.strided and not tensor.is_quantized
     return dense and not tensor.is_meta and not tensor.is_complex()
