@@ -10,7 +10,8 @@ from archdsl import dims
 from archdsl.analysis import Analysis, Formulas, amounts, costs
 from archdsl.formulas import Formula
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.memory import BYTES, Memory, Moment, memory
+from archdsl.ledger import Moment
+from archdsl.memory import BYTES, Memory, memory
 from archdsl.receptive import AxisField, Receptive, receptive_fields
 from archdsl.recompute import Mode, as_run, recompute
 from archdsl.tables import Cell, Column, Table

@@ -10,7 +10,6 @@ what an allocator rounds up, is not.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,6 +18,7 @@ from types import MappingProxyType
 
 from archdsl.analysis import IntShape, sized_shapes
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.ledger import Ledger, Moment, Peak
 from archdsl.ops.base import Kept, Saves
 from archdsl.ops.conv import Conv
 from archdsl.ops.sizes import ints
@@ -28,36 +28,6 @@ STATES: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsprop"
 """Optimisers, and how many numbers each keeps for a trainable parameter. `momentum` is SGD with it."""
 
 BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2})
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """Bytes that are held at a moment, whatever the batch and for each sample; `node` is what runs."""
-
-    fixed: int
-    sample: int
-    node: int | None = None
-
-    def at(self, batch: int) -> int:
-        return self.fixed + batch * self.sample
-
-
-@dataclass(frozen=True, slots=True)
-class Peak:
-    """The moments of a run that are the largest for one batch or another."""
-
-    moments: tuple[Moment, ...]
-
-    def moment(self, batch: int) -> Moment:
-        return max(self.moments, key=lambda m: m.at(batch))
-
-    def at(self, batch: int) -> int:
-        """Bytes."""
-        return self.moment(batch).at(batch)
-
-    def largest_batch(self, limit: int) -> int:
-        """The largest batch that stays within `limit` bytes; 0 where none does."""
-        return max(0, min((limit - m.fixed) // max(m.sample, 1) for m in self.moments))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,8 +51,7 @@ class Memory:
     def training(self, optimizer: str) -> Peak:
         """The peak of a training step: weights, state of the optimiser, gradients, and what is saved."""
         state = self.state(optimizer)
-        moments = [Moment(m.fixed + state, m.sample, m.node) for m in self._step.moments]
-        return Peak(_largest(moments))
+        return Peak.of(Moment(m.fixed + state, m.sample, m.node) for m in self._step.moments)
 
 
 def memory(
@@ -114,50 +83,6 @@ def memory(
     inference = run.inference(weights)
     step, saved = run.step(weights)
     return Memory(weights, trainable, saved, inference, step)
-
-
-def _largest(moments: Iterable[Moment]) -> tuple[Moment, ...]:
-    """The moments that are the largest for some batch."""
-    kept: list[Moment] = []
-    for moment in sorted(moments, key=lambda m: (-m.fixed, -m.sample)):
-        if not kept or moment.sample > kept[-1].sample:
-            kept.append(moment)
-    return tuple(kept)
-
-
-@dataclass(slots=True)
-class Ledger:
-    """Buffers that are held, each as often as something holds it, and the moments seen."""
-
-    fixed: int
-    sample: int = 0
-    sizes: dict[object, tuple[int, int]] = field(default_factory=dict)
-    holders: Counter[object] = field(default_factory=Counter)
-    moments: dict[tuple[int, int], Moment] = field(default_factory=dict)
-
-    def hold(self, buffer: object, sample: int = 0, fixed: int = 0) -> None:
-        """Holds a buffer once more; a new one is of that size."""
-        if not self.holders[buffer]:
-            self.sizes[buffer] = fixed, sample
-            self.fixed += fixed
-            self.sample += sample
-        self.holders[buffer] += 1
-
-    def release(self, buffer: object) -> None:
-        self.holders[buffer] -= 1
-        if not self.holders[buffer]:
-            del self.holders[buffer]
-            fixed, sample = self.sizes.pop(buffer)
-            self.fixed -= fixed
-            self.sample -= sample
-
-    def note(self, node: Node | None, sample: int = 0, fixed: int = 0) -> None:
-        """A moment, with so many bytes more."""
-        key = self.fixed + fixed, self.sample + sample
-        self.moments.setdefault(key, Moment(*key, None if node is None else node.id))
-
-    def peak(self) -> Peak:
-        return Peak(_largest(self.moments.values()))
 
 
 def _signature(scope: Scope) -> tuple[object, ...]:

@@ -29,7 +29,7 @@ ORDER = [
     ["formulas"],
     ["analysis"],
     ["receptive"],
-    ["inference", "overwriting", "weights"],
+    ["inference", "ledger", "overwriting", "weights"],
     ["memory"],
     ["recompute"],
     ["compare", "layers"],

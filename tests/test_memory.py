@@ -11,7 +11,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from archdsl import check, load
 from archdsl.diagnostics import SpecError
-from archdsl.memory import BYTES, STATES, Moment, Peak, memory
+from archdsl.ledger import Moment, Peak
+from archdsl.memory import BYTES, STATES, memory
 from archdsl.recompute import Mode, as_run, recompute
 from archdsl.source import Source
 
