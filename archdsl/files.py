@@ -17,6 +17,9 @@ PATIENCE = 5.0
 
 def read_most(path: str | Path, most: int) -> bytes:
     """The first `most` bytes of a file. Raises OSError; TimeoutError for a named pipe that nobody writes into."""
+    if not hasattr(os, "O_NONBLOCK"):  # on Windows, where no pipe stands among the files
+        with open(path, "rb") as file:
+            return file.read(most)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         first = _first(descriptor, most) if stat.S_ISFIFO(os.fstat(descriptor).st_mode) else b""

@@ -267,6 +267,13 @@ def test_strange_imports(name: str, tmp_path: Path) -> None:
         archdsl.check(tmp_path / "net.arch")
 
 
+def test_a_system_without_named_pipes_reads_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.arch").write_text(NET)
+    for name in ("O_NONBLOCK", "set_blocking"):  # as on Windows
+        monkeypatch.delattr(os, name)
+    assert len(archdsl.check(tmp_path / "net.arch"))
+
+
 def test_a_pipe_is_waited_for_as_long_as_somebody_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = tmp_path / "net.arch"
     os.mkfifo(pipe)
