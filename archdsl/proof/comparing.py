@@ -1,0 +1,308 @@
+"""Runs a text over the terms of its graph, and compares what it gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from archdsl import dims
+from archdsl.dims import DimError, Expr, SizeSet
+from archdsl.graph import Graph, Scope
+from archdsl.graph import Tensor as Edge
+from archdsl.proof.errors import Unproved
+from archdsl.proof.library import FreeDim, Library, Run
+from archdsl.proof.meaning import Meaning, Weight
+from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Layer, Module
+from archdsl.proof.modules import Weight as ModuleWeight
+from archdsl.proof.reader import Text, read
+from archdsl.proof.terms import Storage, Tensor
+from archdsl.recompute import Recompute
+from archdsl.syntax.tree import Residual
+
+FILE = "<built>"
+SPAN = 4096
+"""Up to this many sizes beyond the last irregular one a check of sizes is tried on every one."""
+
+
+@dataclass(slots=True, eq=False)
+class Guard:
+    """A function that checks a size: its calls are noted, and it is tried on numbers later."""
+
+    name: str
+    function: Any
+    calls: list[tuple[str, object]]
+
+    def __call__(self, name: str, size: object) -> None:
+        self.calls.append((name, size))
+
+
+class Proof:
+    """One text against one graph."""
+
+    def __init__(self, text: str, graph: Graph, inference: bool, recompute: Recompute) -> None:
+        self.text, self.graph = text, graph
+        self.inference, self.recompute = inference, recompute
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except Unproved:
+            raise
+        except Exception as error:
+            raise Unproved(f"does not run: {type(error).__name__}: {error}{_line(error)}") from error
+
+    def _run(self) -> None:
+        meaning = Meaning(self.graph, training=not self.inference, gradients=not self.inference)
+        text = read(self.text, meaning.helpers)
+        run = Run(meaning.table)
+        model, guards = self.make(text, run)
+        self.compare_state(model, meaning)
+        self.forward(model, meaning, run)
+        self.compare_guards(guards)
+        for state in ("grad", "exporting", "compiling") if self.recompute.scopes else ():
+            setattr(run, state, not getattr(run, state))
+            self.forward(model, meaning, run)
+            setattr(run, state, not getattr(run, state))
+        if (text.by_mode or self.graph.of_training()) and not self.inference:
+            meaning = Meaning(self.graph, training=False, gradients=True)
+            run = Run(meaning.table)
+            model, _ = self.make(text, run)
+            self.compare_state(model, meaning)
+            self.forward(model.eval(), meaning, run)
+
+    def make(self, text: Text, run: Run) -> tuple[Module, list[Guard]]:
+        """The model of a text, made, and its guards."""
+        library = Library(run)
+        space = library.globals()
+        for helper in text.helpers.values():
+            space[helper.name] = helper.made or library.function(helper.name)
+        exec(compile(text.tree, FILE, "exec"), space)
+        for helper in text.helpers.values():
+            for name in helper.uses:
+                known = {"torch": library.torch, "nn": library.torch.nn, "F": library.torch.nn.functional, "Tensor": Tensor}
+                if space.get(name) is not known[name]:
+                    raise Unproved(f"does not import `{name}`, which {helper.name} needs")
+        guards: list[Guard] = []
+        for name, function in text.functions.items():
+            returns = function.returns
+            if getattr(returns, "value", "") is None:
+                guard = Guard(name, space[name], [])
+                guards.append(guard)
+                space[name] = guard
+        self.compare_free(space, run)
+        if not text.classes:
+            raise Unproved("has no class")
+        model = space[text.classes[-1]](device=DEVICE, dtype=DTYPE)  # type: ignore[operator]
+        if not isinstance(model, Module):
+            raise Unproved("ends with a class that is no module")
+        return model, guards
+
+    # ------------------------------------------------------------ state
+
+    def compare_state(self, model: Module, meaning: Meaning) -> None:
+        """The state_dict's keys in order, sizes, what is trainable, how it starts; and binds the weights to terms."""
+        skips = _skips(self.graph)
+        wanted = _apart([(owner.path, owner) for owner in meaning.owners], skips)
+        found = _apart(list(_owners(model)), skips)
+        for (path, owner), (where, made) in zip(wanted, found, strict=False):
+            if path != where:
+                raise Unproved(f"has the weights of `{where}` where the network has those of `{path}`")
+            if isinstance(made, Layer) and made.is_as_made and owner.declared.is_plain and made.spec == owner.declared.spec:
+                if not made.spec.placed:
+                    raise Unproved(f"makes `{path}` without device and dtype")
+                continue
+            _same_weights(owner.weights(), where, made)
+        if len(wanted) != len(found):
+            more = (found if len(found) > len(wanted) else wanted)[min(len(found), len(wanted))]
+            raise Unproved(f"{'has' if more in found else 'lacks'} the weights of `{more[0]}`")
+        for path, made in found:
+            if isinstance(made, Layer):
+                made.__dict__["path"] = path  # it reads its weights itself, under its path
+            else:
+                made.bind(meaning.table, path)
+
+    # ------------------------------------------------------------ forward
+
+    def forward(self, model: Module, meaning: Meaning, run: Run) -> None:
+        table = meaning.table
+        table.ran.clear()
+        run.recomputed.clear()
+        for _, made in _owners(model):
+            if isinstance(made, Layer):
+                made.reset()
+        if self.inference and model.training != (not meaning.statistics):
+            raise Unproved("does not start in the mode that a form for inference needs")
+        inputs = [Tensor(table, term, Storage(kept="what the caller gave")) for term in meaning.inputs]
+        given = model(*inputs)
+        names = [name for name, _ in meaning.outputs]
+        if len(names) == 1:
+            given = (given,)
+        elif not isinstance(given, tuple) or not hasattr(given, "_fields"):
+            raise Unproved("gives no named tuple")
+        else:
+            for name, field in zip(names, given._fields, strict=True):
+                if not field.strip("_").startswith(re.sub(r"\W", "_", name or "", flags=re.ASCII).strip("_")):
+                    raise Unproved(f"gives `{field}` where the network has the output `{name}`")
+        for (name, tensor), value in zip(meaning.outputs, given, strict=True):
+            if tensor is None:
+                if value is not None:
+                    raise Unproved(f"gives the output `{name}` while it does not train")
+            elif not isinstance(value, Tensor) or value.read() is not meaning.terms[tensor]:
+                raise Unproved(f"gives something else as the output{f' `{name}`' if name else ''}")
+        if +table.ran != meaning.ran:
+            raise Unproved("draws at random more or less often than the network")
+        for path, made in _owners(model):
+            if isinstance(made, Layer) and made.spec.has_statistics and made.updates != (path in meaning.statistics):
+                raise Unproved(f"updates the statistics of `{path}` {made.updates} times")
+        self.compare_recomputed(model, meaning, run)
+
+    def compare_recomputed(self, model: Module, meaning: Meaning, run: Run) -> None:
+        """What runs a second time: the scopes that were chosen."""
+        if not run.grad or run.exporting:
+            return
+        paths = {id(module): path[:-1] for path, module in model._named(True)}
+        found = sorted(paths.get(id(module), "?") for module in run.recomputed)
+        wanted = sorted(s.path for s in self.recompute.scopes if any(n.id in meaning.live for n in s.nodes()))
+        if found != wanted:
+            raise Unproved("recomputes other parts than those chosen")
+
+    # ------------------------------------------------------------ sizes
+
+    def compare_guards(self, guards: list[Guard]) -> None:
+        """The sizes that the text accepts are those for which the graph is valid."""
+        calls = [(guard, name, size) for guard in guards for name, size in guard.calls]
+        for free in self.graph.free:
+            valid = self.graph.sizes[free.name]
+            mine = [guard for guard, name, size in calls if name == free.name and size == dims.free(free.name)]
+            if not mine and valid != SizeSet.everything() and _can_be_written(valid):
+                raise Unproved(f"does not check the size {free.name}")
+            for guard in mine:
+                for n in _trials(valid):
+                    if guard_accepts(guard, n) != (n in valid):
+                        raise Unproved(f"{'refuses' if n in valid else 'accepts'} {free.name} = {n}")
+        for guard, name, size in calls:
+            if not isinstance(size, Expr) or size != dims.free(name):
+                raise Unproved(f"checks a size that is not {name}")
+
+    def compare_free(self, space: dict[str, object], run: Run) -> None:
+        """What an export may leave free: axes of free sizes, with values for which the graph is valid."""
+        function = space.get("dynamic_shapes")
+        if function is None:
+            return
+        shapes = function()  # type: ignore[operator]
+        names: dict[str, str] = {}
+        for node, axes in zip(self.graph.input_nodes, shapes, strict=True):
+            shape = self.graph.shape(Edge(node.id))
+            for axis, dim in axes.items():
+                size = shape[axis - 1] if axis else None
+                of = size.variable if isinstance(size, Expr) and size == dims.free(size.variable) else ""
+                if not isinstance(dim, FreeDim) or (axis and not of):
+                    raise Unproved(f"lets an export leave axis {axis} of an input free")
+                if dim.name and names.setdefault(dim.name, of) != of:
+                    raise Unproved(f"ties {of or 'the batch'} to another size in exports")
+                values = [dim.factor * n + dim.shift for n in range(dim.least, dim.least + 8)] if dim.name and of else []
+                wrong = next((n for n in values if n not in self.graph.sizes[of]), None)
+                if wrong is not None:
+                    raise Unproved(f"lets an export take {of} = {wrong}")
+
+
+def _skips(graph: Graph) -> tuple[str, ...]:
+    """How the keys begin of what skips go through (`residual via`): a file may make it before or behind the body."""
+    spans: dict[Scope, set[tuple[int, int]]] = {}
+    for node in graph.nodes():
+        if isinstance(node.origin, Residual) and node.origin.via is not None:
+            spans.setdefault(node.scope, set()).add((node.origin.via.span.start, node.origin.via.span.end))
+    return tuple(
+        f"{member.path}."
+        for scope, found in spans.items()
+        for member in scope.members
+        if any(start <= member.span.start and member.span.end <= end for start, end in found)
+    )
+
+
+def _apart(owners: list[tuple[str, Any]], skips: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """What owns weights in its order, what belongs to skips behind all others."""
+    return sorted(owners, key=lambda o: f"{o[0]}.".startswith(skips)) if skips else owners
+
+
+def _owners(model: Module) -> Iterator[tuple[str, Layer | ModuleWeight]]:
+    """The layers and bare parameters of a model with their paths, in the order of the state_dict."""
+    stack: list[tuple[str, Module]] = [("", model)]
+    while stack:
+        path, module = stack.pop()
+        if isinstance(module, Layer):
+            if module.spec.parts:
+                yield path, module
+            continue
+        prefix = f"{path}." if path else ""
+        for name, weight in (*module._parameters.items(), *module._buffers.items()):
+            yield prefix + name, weight
+        stack.extend([(prefix + name, member) for name, member in reversed(module._modules.items())])
+
+
+def _same_weights(wanted: list[Weight], path: str, made: Layer | ModuleWeight) -> None:
+    """Holds the weights that something owns against those declared. Raises Unproved."""
+    if isinstance(made, Layer):
+        members: list[tuple[str, ModuleWeight]] = [*made._parameters.items(), *made._buffers.items()]
+        given = [(f"{path}.{name}", weight) for name, weight in members]
+    else:
+        given = [(path, made)]
+    found = []
+    for key, weight in given:
+        if not weight.placed:
+            raise Unproved(f"makes `{key}` without device and dtype")
+        buffer = isinstance(weight, Buffer)
+        found.append(Weight(key, weight.sizes, weight.trainable and not buffer, buffer, weight.start))
+    for ours, theirs in zip_longest(wanted, found):
+        if ours != theirs:
+            raise Unproved(f"has {_shown(theirs)} where the network has {_shown(ours)}")
+
+
+def guard_accepts(guard: Guard, n: int) -> bool:
+    try:
+        guard.function("size", n)
+    except ValueError:
+        return False
+    return True
+
+
+def _can_be_written(valid: SizeSet) -> bool:
+    try:
+        valid.python("n")
+    except DimError:
+        return False
+    return True
+
+
+def _trials(valid: SizeSet) -> Iterator[int]:
+    """Sizes that tell a set from others: all up to where it repeats, or those around its ends."""
+    threshold, pattern, _ = valid.form
+    end = threshold + 2 * (pattern.modulus if pattern else 1) + 2
+    if end <= SPAN:
+        yield from range(1, end)
+        return
+    near = {1, 2, 3, threshold - 1, threshold, threshold + 1, end - 1, end}
+    for n in (1, 64, 224, threshold // 2, threshold, end):
+        near.update(m for m in valid.nearest(n) if m is not None)
+    yield from sorted(m for n in near for m in (n - 1, n, n + 1) if m >= 1)
+
+
+def _shown(weight: Weight | None) -> str:
+    if weight is None:
+        return "no such weight"
+    frozen = "" if weight.trainable or weight.buffer else ", frozen"
+    start = f", started by {weight.start}" if weight.start is not None else ""
+    return f"the weight `{weight.key}` {list(weight.shape)}{frozen}{start}"
+
+
+def _line(error: BaseException) -> str:
+    trace = error.__traceback__
+    line = 0
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == FILE:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" (line {line})" if line else ""
