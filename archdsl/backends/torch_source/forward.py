@@ -13,6 +13,7 @@ from archdsl.backends.torch_source.expressions import Expr, Var, quoted
 from archdsl.backends.torch_source.flow import Call, Value
 from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
 from archdsl.backends.torch_source.names import RESERVED, identifier, unique
+from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import is_labelled
 from archdsl.backends.torch_source.text import atom, fill, loop_header
 from archdsl.backends.torch_source.variables import Assign, Composer, Copy, Each, Layout, Statement, Training, When
@@ -50,6 +51,7 @@ class Forward:
             self.appends,
             self.training_values(),
             self.output_names(),
+            straight=made.file.plainness >= Plainness.STRAIGHT,
         ).run()
         parts = self.features_line(names[0])
         signature = ", ".join(["self", *[f"{n}: Tensor" for n in (["*features"] if parts else names)]])
@@ -81,7 +83,8 @@ class Forward:
         nodes = [s.member for s in call.leaf.steps]
         if not all(n in file.recompute.grown for n in nodes):
             return None
-        return all(isinstance(n, Node) and file.overwriting.last_reader[n.inputs[0]] == n.id for n in nodes)
+        last = file.overwriting.last_reader
+        return file.overwriting.allowed and all(isinstance(n, Node) and last[n.inputs[0]] == n.id for n in nodes)
 
     def of_sequence(self) -> list[str]:
         """That of a model that is an nn.Sequential, where it has to check its input."""

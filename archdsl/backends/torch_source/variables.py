@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 from archdsl.backends.torch_source.flow import Action, Call, Decision, Flow, Rounds, Value
 from archdsl.backends.torch_source.names import unique
@@ -106,6 +107,8 @@ class Composer:
     training: Sequence[Value] = ()
     """Outputs that only a module in training gives."""
     output_names: Sequence[str | None] = ()
+    straight: bool = False
+    """Whether every call is a statement, and every value a variable of its own."""
     width: int = 72
     roots: dict[Value, Value] = field(default_factory=dict)
     spans: dict[Value, tuple[int, int]] = field(default_factory=dict)
@@ -184,6 +187,8 @@ class Composer:
         """A statement for a call, with those before it that it alone needs nested in it, as far as it stays short."""
         grows = call.inputs[0] if self.appends(call) and call.inputs[0] in self.lists else self.grows(call)
         assign = Assign(call, length=self.length(call), line=self.line(call), grows=grows)
+        if self.straight:
+            return assign
         merges = len(call.inputs) > 1 and isinstance(call.leaf.steps[0].form, FunctionForm)
         if len(call.inputs) > 2 and merges and not self.fits(call, makers):
             return assign
@@ -322,6 +327,8 @@ class Composer:
         return e1 <= s2 or e2 <= s1
 
     def share(self, statements: Sequence[Statement]) -> None:
+        if self.straight:
+            return
         for statement in statements:
             match statement:
                 case Assign():
@@ -414,6 +421,7 @@ class Composer:
 
         for value, name in zip(self.flow.inputs, self.input_names, strict=True):
             take(self.root(value), name)
+        fresh = (n for n in map("y{}".format, count(1)) if n not in self.reserved and n not in busy)
         outputs = {self.root(v) for v in self.flow.outputs}
         named = {self.root(v): n for v, n in zip(self.flow.outputs, self.output_names, strict=False)}
         for root in sorted(variables, key=lambda v: variables[v]):
@@ -422,6 +430,9 @@ class Composer:
             span = variables[root]
             if root in self.lists:
                 take(root, unique("features", {*busy, *self.reserved}))
+                continue
+            if self.straight:
+                take(root, next(fresh))
                 continue
             wishes: list[str] = []
             output_name = named.get(root)
