@@ -15,8 +15,9 @@ from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loop
 from archdsl.backends.torch_source.names import RESERVED, identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import is_labelled
+from archdsl.backends.torch_source.statements import Assign, Copy, Each, Statement, Training, When
 from archdsl.backends.torch_source.text import atom, fill, loop_header
-from archdsl.backends.torch_source.variables import Assign, Composer, Copy, Each, Layout, Statement, Training, When
+from archdsl.backends.torch_source.variables import Composer, Layout
 from archdsl.graph import Node
 from archdsl.ops.base import FunctionForm, ParameterForm
 
@@ -372,7 +373,7 @@ class Forward:
             condition = self.constructor.plan.conditions[choice][number]
             in_loop = any(map(self.is_of_loop, ex.variables(condition)))
             test = self.forward_text(condition) if in_loop else flags[number]
-            if not branch and number + 1 == len(statement.branches):
+            if not (branch or statement.otherwise) and number + 1 == len(statement.branches):
                 continue
             if not test and not first:
                 self.lines.append(" " * self.depth + "else:")
@@ -384,6 +385,11 @@ class Forward:
             self.statements(branch)
             if len(self.lines) == before:
                 self.lines.append(" " * self.depth + "pass")
+            self.depth -= 4
+        if statement.otherwise:
+            self.lines.append(" " * self.depth + "else:")
+            self.depth += 4
+            self.statements(statement.otherwise)
             self.depth -= 4
 
     def loop(self, statement: Each) -> None:
