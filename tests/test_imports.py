@@ -13,7 +13,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up. A room is a module or a package; within one, imports are its own affair.
 ORDER = [
-    ["source"],
+    ["source", "threads"],
     ["diagnostics", "files", "interrupts", "limits", "plots", "units"],
     ["tables"],
     ["dims"],
