@@ -53,9 +53,8 @@ def execute(source: str, name: str) -> ModuleType:
         # Another thread may have run the same text meanwhile.
         life = _alive.setdefault(full, life)
         sys.modules[full] = _latest[full] = life.module
-        old = [] if len(_latest) <= KEPT else [next(iter(_latest))]
-        for gone in old:
-            _let_go(_latest.pop(gone))
+        while len(_latest) > KEPT:
+            _let_go(_latest.pop(next(iter(_latest))))
     return life.module
 
 

@@ -208,7 +208,7 @@ def _kept_class(
     with _lock:
         _classes.pop(form, None)
         _classes[form] = made  # behind those that were used before it
-        if len(_classes) > KEPT:
+        while len(_classes) > KEPT:
             del _classes[next(iter(_classes))]
     return made
 

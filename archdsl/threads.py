@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import sys
 from collections.abc import Callable
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any, Generic, TypeVar, overload
 
 T = TypeVar("T")
@@ -43,3 +45,16 @@ class cached_property(Generic[T]):
         # From here on, the attribute of the instance is found first. The first value that is kept is everybody's.
         kept: T = instance.__dict__.setdefault(self.name, value)
         return kept
+
+
+def _renew_networkx() -> None:
+    """Its graphs have cached properties of Python's, whose locks other threads may have held when this one forked."""
+    for name, owner in (("graph", "Graph"), ("digraph", "DiGraph")):
+        module = sys.modules.get(f"networkx.classes.{name}")
+        for member in vars(getattr(module, owner, object)).values():
+            if isinstance(member, functools.cached_property):
+                member.lock = RLock()  # type: ignore[attr-defined]
+
+
+if sys.version_info < (3, 12) and hasattr(os, "register_at_fork"):  # newer ones have no such locks
+    os.register_at_fork(after_in_child=_renew_networkx)
