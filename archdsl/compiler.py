@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import linecache
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from archdsl import checker
+from archdsl.built import execute
 from archdsl.diagnostics import Diagnostic, Diagnostics, Mark, SpecError, did_you_mean
 from archdsl.elaborate import elaborate
 from archdsl.graph import Graph
@@ -21,6 +20,7 @@ from archdsl.lints import lints
 from archdsl.modules import Loader, Module, family, library_families, library_folder, reporting, says_augment
 from archdsl.source import Source
 from archdsl.syntax import parser
+from archdsl.threads import forkable_lock
 from archdsl.values import BlockValue, MemberValue, Namespace, evaluate
 
 if TYPE_CHECKING:  # torch is imported by load() alone
@@ -192,6 +192,7 @@ KEPT = 32
 """How many classes `load` keeps for the next call, the latest used."""
 
 _classes: dict[_Form, type[torch.nn.Module]] = {}
+_lock = forkable_lock()
 
 
 def _kept_class(
@@ -201,12 +202,14 @@ def _kept_class(
     diagnostics = Diagnostics()
     module, name = locate(spec, diagnostics)
     form = _Form(module.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits)
-    if (made := _classes.pop(form, None)) is None:
+    if (made := _classes.get(form)) is None:
         graph = check_model(module, pick(module, name, diagnostics), values, diagnostics)
         made = class_of(graph, inference=inference, recompute=recompute)
-    _classes[form] = made  # behind those that were used before it
-    while len(_classes) > KEPT:
-        del _classes[next(iter(_classes))]
+    with _lock:
+        _classes.pop(form, None)
+        _classes[form] = made  # behind those that were used before it
+        while len(_classes) > KEPT:
+            del _classes[next(iter(_classes))]
     return made
 
 
@@ -231,7 +234,7 @@ def instantiate(
 
 def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> type[torch.nn.Module]:
     """The class that the built source of a network defines; `inference`, `recompute`: see `build`."""
-    module = execute(build(graph, inference=inference, recompute=recompute), f"<archdsl {graph.name}>")
+    module = execute(build(graph, inference=inference, recompute=recompute), graph.name)
     classes: list[type[torch.nn.Module]] = [
         c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__
     ]
@@ -255,24 +258,9 @@ def instantiate_augment(pipeline: Pipeline) -> torch.nn.Module:
     from archdsl.backends.augment_source import write_alone, write_augmentation
 
     companion = write_augmentation(pipeline, "")
-    module = execute(write_alone(companion), f"<archdsl augment {pipeline.name}>")
+    module = execute(write_alone(companion), f"augment_{pipeline.name}")
     augmentation: torch.nn.Module = getattr(module, companion.name)()
     return augmentation
-
-
-def execute(source: str, filename: str) -> ModuleType:
-    """Runs generated source as a module of its own, with its lines known to tracebacks and debuggers."""
-    name = f"archdsl.built.{len(_built)}"
-    module = ModuleType(name)
-    module.__file__ = filename
-    _built[name] = filename
-    sys.modules[name] = module
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    exec(compile(source, filename, "exec"), module.__dict__)
-    return module
-
-
-_built: dict[str, str] = {}
 
 
 # ---------------------------------------------------------------- which model

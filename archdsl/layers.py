@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from archdsl import dims
 from archdsl.analysis import Analysis, Formulas, amounts, costs
@@ -15,6 +14,7 @@ from archdsl.memory import BYTES, Memory, memory
 from archdsl.receptive import AxisField, Receptive, receptive_fields
 from archdsl.recompute import Mode, as_run, recompute
 from archdsl.tables import Cell, Column, Table
+from archdsl.threads import cached_property
 from archdsl.units import bytes_text, ratio_text
 
 

@@ -13,8 +13,9 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up. A room is a module or a package; within one, imports are its own affair.
 ORDER = [
+    ["threads"],
     ["source"],
-    ["diagnostics", "files", "interrupts", "limits", "plots", "units"],
+    ["built", "diagnostics", "files", "interrupts", "limits", "plots", "units"],
     ["tables"],
     ["dims"],
     ["ops"],

@@ -6,7 +6,7 @@ import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from archdsl.backends.diagram.volumes import draw_volumes
 from archdsl.compare import Comparison
 from archdsl.files import write_whole
 from archdsl.graph import Graph
+from archdsl.threads import cached_property
 
 STYLES = ("boxes", "volumes")
 

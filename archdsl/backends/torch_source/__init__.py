@@ -23,6 +23,7 @@ from archdsl.backends.torch_source.exporting import dynamic_shapes
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.folding import FUNCTION, folding_function
 from archdsl.backends.torch_source.names import RESERVED, STANDARD, camel, identifier, unique
+from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.starts import everywhere
 from archdsl.backends.torch_source.text import FACTORY
@@ -40,15 +41,18 @@ def write_module(
     *,
     companion: Companion | None = None,
     recompute: Recompute = NOTHING,
+    plainness: Plainness = Plainness.READABLE,
 ) -> str:
     """The source of a checked network's module, with what stands beside it. The same network gives the same bytes.
 
     `folding` is given for the form of a network for inference, and says how its weights come about.
     """
-    overwriting = Overwriting.of(graph, recompute.scopes, inference=folding is not None)
-    plans = Classifier(graph, overwriting, recompute.scopes).run()
+    overwriting = Overwriting.of(
+        graph, recompute.scopes, inference=folding is not None, allowed=plainness < Plainness.OUT_OF_PLACE
+    )
+    plans = Classifier(graph, overwriting, recompute.scopes, plainness).run()
     check_functions, checks = size_checks(graph)
-    file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks)
+    file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks, plainness)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
     taken |= {c.function for c in checks}
     for plan in [plans[-1], *plans[:-1]]:
@@ -140,4 +144,4 @@ def _size(graph: Graph, value: Value) -> str:
     return _shape(graph, tensor) if tensor is not None else ""
 
 
-__all__ = ["write_module"]
+__all__ = ["Plainness", "write_module"]

@@ -13,9 +13,11 @@ from archdsl.backends.torch_source.expressions import Expr, Var, quoted
 from archdsl.backends.torch_source.flow import Call, Value
 from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
 from archdsl.backends.torch_source.names import RESERVED, identifier, unique
+from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import is_labelled
+from archdsl.backends.torch_source.statements import Assign, Copy, Each, Statement, Training, When
 from archdsl.backends.torch_source.text import atom, fill, loop_header
-from archdsl.backends.torch_source.variables import Assign, Composer, Copy, Each, Layout, Statement, Training, When
+from archdsl.backends.torch_source.variables import Composer, Layout
 from archdsl.graph import Node
 from archdsl.ops.base import FunctionForm, ParameterForm
 
@@ -50,6 +52,7 @@ class Forward:
             self.appends,
             self.training_values(),
             self.output_names(),
+            straight=made.file.plainness >= Plainness.STRAIGHT,
         ).run()
         parts = self.features_line(names[0])
         signature = ", ".join(["self", *[f"{n}: Tensor" for n in (["*features"] if parts else names)]])
@@ -81,7 +84,8 @@ class Forward:
         nodes = [s.member for s in call.leaf.steps]
         if not all(n in file.recompute.grown for n in nodes):
             return None
-        return all(isinstance(n, Node) and file.overwriting.last_reader[n.inputs[0]] == n.id for n in nodes)
+        last = file.overwriting.last_reader
+        return file.overwriting.allowed and all(isinstance(n, Node) and last[n.inputs[0]] == n.id for n in nodes)
 
     def of_sequence(self) -> list[str]:
         """That of a model that is an nn.Sequential, where it has to check its input."""
@@ -369,7 +373,7 @@ class Forward:
             condition = self.constructor.plan.conditions[choice][number]
             in_loop = any(map(self.is_of_loop, ex.variables(condition)))
             test = self.forward_text(condition) if in_loop else flags[number]
-            if not branch and number + 1 == len(statement.branches):
+            if not (branch or statement.otherwise) and number + 1 == len(statement.branches):
                 continue
             if not test and not first:
                 self.lines.append(" " * self.depth + "else:")
@@ -381,6 +385,11 @@ class Forward:
             self.statements(branch)
             if len(self.lines) == before:
                 self.lines.append(" " * self.depth + "pass")
+            self.depth -= 4
+        if statement.otherwise:
+            self.lines.append(" " * self.depth + "else:")
+            self.depth += 4
+            self.statements(statement.otherwise)
             self.depth -= 4
 
     def loop(self, statement: Each) -> None:

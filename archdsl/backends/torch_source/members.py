@@ -11,6 +11,7 @@ from archdsl.backends.torch_source.calls import Calls, attribute_base
 from archdsl.backends.torch_source.expressions import Expr, quoted
 from archdsl.backends.torch_source.fold import Leaf
 from archdsl.backends.torch_source.names import identifier, is_attribute, is_owned, unique
+from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Made, is_labelled
 from archdsl.backends.torch_source.starts import base, call, is_biased, is_statement, way
 from archdsl.backends.torch_source.text import MEMBER, joined, split_dots, type_name
@@ -81,7 +82,7 @@ class Members(Calls):
 
     def share(self, leaf: Leaf, text: str) -> None:
         """A member under any name: one for all that are alike, but in an nn.Sequential, which has an order."""
-        if self.plan.flow is None or text not in self.shared:
+        if self.plan.flow is None or text not in self.shared or self.file.plainness >= Plainness.STRAIGHT:
             self.shared[text] = unique(attribute_base(leaf, self.plan.made[leaf]), self.taken)
             self.taken.add(self.shared[text])
             statement = f"self.{self.shared[text]} = {text}"

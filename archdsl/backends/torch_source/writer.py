@@ -13,6 +13,7 @@ from archdsl.backends.torch_source.expressions import Expr, Var
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
 from archdsl.backends.torch_source.names import identifier, unique
+from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Made, Plan, Running, is_labelled
 from archdsl.backends.torch_source.starts import Way
 from archdsl.backends.torch_source.text import loop_header
@@ -31,6 +32,7 @@ class File:
     recompute: Recompute
     sizes: Callable[[Value], str]
     checks: list[SizeCheck]
+    plainness: Plainness
     imports: set[str] = field(default_factory=set)
     helpers: dict[str, str] = field(default_factory=dict)
     names: dict[Plan, str] = field(default_factory=dict)

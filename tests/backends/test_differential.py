@@ -1,0 +1,101 @@
+"""Built modules against their graphs, node by node, in every form."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+
+from archdsl.backends.torch_source import Plainness
+from archdsl.compiler import check
+from archdsl.diagnostics import SpecError
+from archdsl.source import Source
+from archdsl.weights import state_shapes
+from tests import random_blocks
+from tests.backends.differential import hold
+
+
+class Writer(random_blocks.Writer):
+    """Writes more of what the ways through a block may differ in: conditions around merges, labels, loops."""
+
+    def same(self, numbers: list[str], loop: str | None) -> str:
+        """Items that keep the size."""
+        random = self.random
+        items = ["conv(it.channels, 3)", "conv(it.channels, 1)", "relu", "silu", "tanh", "maxpool(3, 1, 1)"]
+        items += ["batchnorm", "leaky_relu", "scale", "droppath(0.1)", "dropout(0.1)", "avgpool(3, 1, 1)"]
+        return " -> ".join(self.label(loop) + random.choice(items) for _ in range(random.randint(1, 2)))
+
+    def merge(self, numbers: list[str], loop: str | None) -> str:
+        random = self.random
+        branches = [random.choice(["it", self.same(numbers, loop)]) for _ in range(random.randint(2, 3))]
+        return f"({', '.join(branches)}) -> {random.choice(['add', 'add', 'sub', 'mul', 'maximum', 'mean'])}"
+
+    def kept(self, numbers: list[str], depth: int, loop: str | None) -> str:
+        """A statement that keeps the size."""
+        random = self.random
+        roll = random.random() if depth < 3 else 0.0
+        if roll < 0.3:
+            return self.same(numbers, loop)
+        if roll < 0.5:
+            return self.merge(numbers, loop)
+        if roll < 0.6:
+            return f"residual if {self.condition(numbers)} {{\n{self.body(numbers, depth + 1, loop)}\n}}"
+        if roll < 0.65:
+            return f"residual {{\n{self.body(numbers, depth + 1, loop)}\n}}"
+        if roll < 0.85:
+            text = f"if {self.condition(numbers)} {{\n{self.body(numbers, depth + 1, loop)}\n}}"
+            if random.random() < 0.3:
+                text += f" else if {self.condition(numbers)} {{\n{self.body(numbers, depth + 1, loop)}\n}}"
+            if random.random() < 0.6:
+                text += f" else {{\n{self.body(numbers, depth + 1, loop)}\n}}"
+            return text
+        if roll < 0.95:
+            return f"repeat {self.number(numbers, 0)} {{\n{self.body(numbers, depth + 1, '-')}\n}}"
+        self.counter += 1
+        if loop == "-":
+            return self.same(numbers, loop)
+        rounds = "" if loop is None else f"_{{{loop}}}"
+        return f'"body{self.counter}{rounds}": {{\n{self.body(numbers, depth + 1, loop)}\n}}'
+
+    def body(self, numbers: list[str], depth: int, loop: str | None) -> str:
+        return "\n".join(self.kept(numbers, depth, loop) for _ in range(self.random.randint(1, 3)))
+
+    def statement(self, numbers: list[str], blocks: list[tuple[str, int]], depth: int, loop: str | None) -> str:
+        random = self.random
+        roll = random.random()
+        if roll < 0.5:
+            return self.kept(numbers, depth, loop)
+        if roll < 0.6 and loop is None:
+            self.counter += 1
+            c, text = self.counter, self.same(numbers, "-")
+            first = text.rpartition(": ")[2]
+            return f"a{c}: {{ {first} }}\nb{c}: {{ {self.same(numbers, None)} }}\n(a{c}, b{c}) -> add"
+        if roll < 0.65 and numbers and loop is None:
+            self.counter += 1
+            label = f'"c{self.counter}{{{random.choice(numbers)}}}"'
+            return (
+                f"body{self.counter}: {{ {label}: conv(it.channels, 1) }}"
+                if random.random() < 0.5
+                else (f"{label}: conv(it.channels, 1)")
+            )
+        return super().statement(numbers, blocks, depth, loop)
+
+
+def network(random: Random) -> str:
+    """The text of a spec with one model, `net`."""
+    return random_blocks.network(random, Writer(random))
+
+
+SEEDS = [*range(12), *(pytest.param(s, marks=pytest.mark.long) for s in range(12, 200))]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_random_networks(seed: int) -> None:
+    try:
+        graph = check(Source("net.arch", network(Random(seed))))
+    except SpecError:
+        pytest.skip("not a network")
+    if len(graph) > 250 or sum(math.prod(shape) for shape in state_shapes(graph).values()) > 300_000:
+        pytest.skip("too large to be quick")
+    hold(graph, [Plainness(seed % 4), Plainness.READABLE])
