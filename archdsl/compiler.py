@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # torch is imported by load() alone
 
     from archdsl.augment.base import Companion, Pipeline
     from archdsl.backends.diagram import Diagram
+    from archdsl.backends.torch_source import Plainness
     from archdsl.compare import Comparison
     from archdsl.recompute import Mode
 
@@ -92,20 +93,55 @@ def build(graph: Graph, *, inference: bool = False, recompute: Mode = "none") ->
     `inference` asks for the form without batchnorms behind convolutions, dropouts and outputs of training; the function
     `fold_batchnorms` of the same file makes its weights from those of the training form. `recompute` says which
     activations a training step computes a second time instead of keeping them: `none`, those of the bodies of `dense`
-    connections, or of calls of `blocks`. Raises SpecError where a network has no such, ValueError where both are asked.
+    connections, or of calls of `blocks`. The text is proved to compute the network before it is given (`archdsl.proof`).
+    Raises SpecError where a network has no such, ValueError where both are asked.
     """
-    from archdsl.backends.torch_source import write_module  # only where a module is wanted
-
     if inference and recompute != "none":
         raise ValueError("a form for inference has no backward pass in which to recompute anything")
+    return prove_build(graph, inference=inference, recompute=recompute).text
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A built file that was proved to compute its graph.
+
+    `plainness` is how plain it had to be written, `refused` why the less plain ones could not be proved.
+    """
+
+    text: str
+    plainness: Plainness
+    refused: tuple[str, ...] = ()
+
+
+def prove_build(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> Build:
+    """The source of a module as `build` gives it, and how it was proved.
+
+    What cannot be proved is written again in a plainer form; where none can be proved, SpecError is raised.
+    """
+    from archdsl.backends.torch_source import Plainness, write_module  # only where a module is wanted
+    from archdsl.inference import for_inference
+    from archdsl.proof import prove
+    from archdsl.recompute import recompute as choose
+
     with roomy():
-        if inference:
-            from archdsl.inference import for_inference
-
-            return write_module(*for_inference(graph))
-        from archdsl.recompute import recompute as choose
-
-        return write_module(graph, companion=_companion(graph), recompute=choose(graph, recompute))
+        shown, folding = for_inference(graph) if inference else (graph, None)
+        chosen = choose(graph, recompute)
+        companion = None if inference else _companion(graph)
+        augmentation = (companion.name, graph.augment) if companion is not None and graph.augment is not None else None
+        refused: list[str] = []
+        for plainness in Plainness:
+            try:
+                text = write_module(shown, folding, companion=companion, recompute=chosen, plainness=plainness)
+                prove(text, shown, folding=folding, recompute=chosen, augmentation=augmentation)
+            except (SpecError, MemoryError):
+                raise
+            except Exception as error:  # the generator's faults, too: a plainer form may do without what failed
+                refused.append(f"{type(error).__name__}: {error}")
+                continue
+            return Build(text, plainness, tuple(refused))
+    message = f"the module of {graph.name} cannot be proved to compute its network: {refused[-1]}"
+    help = "this is a fault of archdsl, which writes nothing that it cannot prove: please report the spec"
+    raise SpecError([Diagnostic("E0602", message, help=help)])
 
 
 def _companion(graph: Graph) -> Companion | None:

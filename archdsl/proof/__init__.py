@@ -9,7 +9,9 @@ accepted against the graph. Nothing is shared with the generator but what operat
 
 from __future__ import annotations
 
+from archdsl.augment.base import Pipeline
 from archdsl.graph import Graph
+from archdsl.inference import Folding
 from archdsl.proof.comparing import Proof
 from archdsl.proof.errors import Unproved
 from archdsl.recompute import NOTHING, Recompute
@@ -17,6 +19,17 @@ from archdsl.recompute import NOTHING, Recompute
 __all__ = ["Unproved", "prove"]
 
 
-def prove(text: str, graph: Graph, *, inference: bool = False, recompute: Recompute = NOTHING) -> None:
-    """Shows that a text computes a graph. Raises Unproved, with what differs."""
-    Proof(text, graph, inference, recompute).run()
+def prove(
+    text: str,
+    graph: Graph,
+    *,
+    folding: Folding | None = None,
+    recompute: Recompute = NOTHING,
+    augmentation: tuple[str, Pipeline] | None = None,
+) -> None:
+    """Shows that a text computes a graph, which is that of its form. Raises Unproved, with what differs.
+
+    `folding` is given for the form for inference, and tells the network that it must be in evaluation. `recompute` are the scopes that run again in the backward pass; `augmentation` is the class beside the model, with
+    the changes of pictures that it makes.
+    """
+    Proof(text, graph, folding, recompute, augmentation).run()

@@ -9,10 +9,14 @@ from itertools import zip_longest
 from typing import Any
 
 from archdsl import dims
+from archdsl.augment.base import Pipeline
 from archdsl.dims import DimError, Expr, SizeSet
 from archdsl.graph import Graph, Scope
 from archdsl.graph import Tensor as Edge
+from archdsl.proof.augmentation import FLOW, TEXTS, compare, flow
+from archdsl.inference import Folding
 from archdsl.proof.errors import Unproved
+from archdsl.proof.inference import Correspondence, compare_weights
 from archdsl.proof.library import FreeDim, Library, Run
 from archdsl.proof.meaning import Meaning, Weight
 from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Layer, Module
@@ -42,9 +46,17 @@ class Guard:
 class Proof:
     """One text against one graph."""
 
-    def __init__(self, text: str, graph: Graph, inference: bool, recompute: Recompute) -> None:
-        self.text, self.graph = text, graph
-        self.inference, self.recompute = inference, recompute
+    def __init__(
+        self,
+        text: str,
+        graph: Graph,
+        folding: Folding | None,
+        recompute: Recompute,
+        augmentation: tuple[str, Pipeline] | None,
+    ) -> None:
+        self.text, self.graph, self.augmentation = text, graph, augmentation
+        self.folding, self.recompute = folding, recompute
+        self.inference = folding is not None
 
     def run(self) -> None:
         try:
@@ -56,12 +68,16 @@ class Proof:
 
     def _run(self) -> None:
         meaning = Meaning(self.graph, training=not self.inference, gradients=not self.inference)
-        text = read(self.text, meaning.helpers)
+        text = read(self.text, [*meaning.helpers, *(TEXTS if self.augmentation else ())])
         run = Run(meaning.table)
         model, guards = self.make(text, run)
         self.compare_state(model, meaning)
         self.forward(model, meaning, run)
         self.compare_guards(guards)
+        if self.folding is not None:
+            walked = Correspondence(self.folding.training, self.graph, self.folding)
+            walked.run()
+            compare_weights(walked, self.space.get("fold_batchnorms", dict))  # type: ignore[arg-type]
         for state in ("grad", "exporting", "compiling") if self.recompute.scopes else ():
             setattr(run, state, not getattr(run, state))
             self.forward(model, meaning, run)
@@ -76,13 +92,20 @@ class Proof:
     def make(self, text: Text, run: Run) -> tuple[Module, list[Guard]]:
         """The model of a text, made, and its guards."""
         library = Library(run)
-        space = library.globals()
+        space = self.space = library.globals()
         for helper in text.helpers.values():
             space[helper.name] = helper.made or library.function(helper.name)
+            if helper.name in FLOW and self.augmentation is not None:
+                space[helper.name] = flow(helper.name)
         exec(compile(text.tree, FILE, "exec"), space)
         for helper in text.helpers.values():
             for name in helper.uses:
-                known = {"torch": library.torch, "nn": library.torch.nn, "F": library.torch.nn.functional, "Tensor": Tensor}
+                known = {
+                    "torch": library.torch,
+                    "nn": library.torch.nn,
+                    "F": library.torch.nn.functional,
+                    "Tensor": Tensor,
+                }
                 if space.get(name) is not known[name]:
                     raise Unproved(f"does not import `{name}`, which {helper.name} needs")
         guards: list[Guard] = []
@@ -93,6 +116,11 @@ class Proof:
                 guards.append(guard)
                 space[name] = guard
         self.compare_free(space, run)
+        if self.augmentation is not None:
+            name, pipeline = self.augmentation
+            if name not in text.definitions or name == text.classes[-1]:
+                raise Unproved(f"has no `{name}`")
+            compare(pipeline, text.definitions[name], space[name](), text.helpers)  # type: ignore[operator]
         if not text.classes:
             raise Unproved("has no class")
         model = space[text.classes[-1]](device=DEVICE, dtype=DTYPE)  # type: ignore[operator]
@@ -110,7 +138,12 @@ class Proof:
         for (path, owner), (where, made) in zip(wanted, found, strict=False):
             if path != where:
                 raise Unproved(f"has the weights of `{where}` where the network has those of `{path}`")
-            if isinstance(made, Layer) and made.is_as_made and owner.declared.is_plain and made.spec == owner.declared.spec:
+            if (
+                isinstance(made, Layer)
+                and made.is_as_made
+                and owner.declared.is_plain
+                and made.spec == owner.declared.spec
+            ):
                 if not made.spec.placed:
                     raise Unproved(f"makes `{path}` without device and dtype")
                 continue
@@ -203,7 +236,9 @@ class Proof:
                     raise Unproved(f"lets an export leave axis {axis} of an input free")
                 if dim.name and names.setdefault(dim.name, of) != of:
                     raise Unproved(f"ties {of or 'the batch'} to another size in exports")
-                values = [dim.factor * n + dim.shift for n in range(dim.least, dim.least + 8)] if dim.name and of else []
+                values = (
+                    [dim.factor * n + dim.shift for n in range(dim.least, dim.least + 8)] if dim.name and of else []
+                )
                 wrong = next((n for n in values if n not in self.graph.sizes[of]), None)
                 if wrong is not None:
                     raise Unproved(f"lets an export take {of} = {wrong}")

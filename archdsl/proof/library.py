@@ -6,6 +6,7 @@ import collections
 import collections.abc
 import contextlib
 import functools
+import math
 import typing
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -13,7 +14,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from archdsl.proof.augmentation import KORNIA
 from archdsl.proof.errors import Unproved
+from archdsl.proof.inference import Channels
 from archdsl.proof.modules import (
     DEVICE,
     DTYPE,
@@ -106,10 +109,14 @@ class Library:
             "torch.nn": nn,
             "torch.nn.functional": nn.functional,
             "torch.export": SimpleNamespace(Dim=_Dim()),
+            "kornia": KORNIA,
+            "kornia.augmentation": KORNIA.augmentation,
             "torch.utils.checkpoint": SimpleNamespace(checkpoint=self.checkpoint),
         }
 
-    def load(self, name: str, _globals: object = None, _locals: object = None, names: object = (), level: int = 0) -> Any:
+    def load(
+        self, name: str, _globals: object = None, _locals: object = None, names: object = (), level: int = 0
+    ) -> Any:
         """Python's __import__, for these modules alone."""
         if name not in self.modules or level:
             raise Unproved(f"imports {name}")
@@ -140,6 +147,7 @@ class Library:
         first, again = (nullcontext(), nullcontext()) if context_fn is None else context_fn()
         table = self.run.table
         before = table.ran.copy()
+        buffers = [(m, dict(m._buffers)) for m in module.modules() if m._buffers]
         with first:
             given = function(module, *inputs)
         if not self.run.compiling:  # compiled, what has effects runs once
@@ -147,6 +155,9 @@ class Library:
             with again:
                 function(module, *inputs)
             table.ran = after
+        for owner, kept in buffers:
+            if any(owner._buffers[name] is not buffer for name, buffer in kept.items()):
+                raise Unproved("leaves the statistics of a recomputed part in copies")
         return given
 
 
@@ -190,6 +201,15 @@ class _Torch(_Functions):
     def full(self, sizes: object, value: float, **where: object) -> Filled:
         return _filled((sizes,), full(value), where)
 
+    def sqrt(self, x: Channels) -> Channels:
+        return x.map(math.sqrt)
+
+    def rsqrt(self, x: Channels) -> Channels:
+        return x.map(lambda value: 1 / math.sqrt(value))
+
+    def zeros_like(self, x: Channels) -> Channels:
+        return x.map(lambda value: 0.0)
+
     def tensor(self, numbers: object) -> object:
         return numbers
 
@@ -200,10 +220,11 @@ def full(value: float) -> Key:
 
 
 def _filled(sizes: tuple[object, ...], start: object, where: dict[str, object]) -> Filled:
-    shape = sizes[0] if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else sizes
+    first = sizes[0] if len(sizes) == 1 else None
+    shape: tuple[Any, ...] = tuple(first) if isinstance(first, tuple | list) else sizes
     if not all(isinstance(n, int) for n in shape) or where.keys() - {"device", "dtype"}:
         raise Unproved("makes a tensor of an unknown size or kind")
-    return Filled(tuple(shape), start, where.get("device") is DEVICE and where.get("dtype") is DTYPE)
+    return Filled(shape, start, where.get("device") is DEVICE and where.get("dtype") is DTYPE)
 
 
 class _Init:

@@ -100,7 +100,9 @@ class Meaning:
         if found.spec is not None and found.spec.has_statistics:
             self.statistics.add(node.path)
         known = len(self.table.entries)
-        given = compute(found.spec, node.path, tensors) if found.spec is not None else self._function(node, found, tensors)
+        given = (
+            compute(found.spec, node.path, tensors) if found.spec is not None else self._function(node, found, tensors)
+        )
         made = given if isinstance(given, list) else [given]
         for i, tensor in enumerate(made):
             tensor.term.shape = node.shapes[i]
@@ -149,7 +151,8 @@ def _declared(operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Sh
         form,
         spec,
         own,
-        spec is not None and own == tuple(Weight(n, s, not buffer, buffer, start) for n, s, buffer, start in spec.parts),
+        spec is not None
+        and own == tuple(Weight(n, s, not buffer, buffer, start) for n, s, buffer, start in spec.parts),
         (saves.inputs, saves.outputs),
         None if in_place is None else (in_place.inputs, in_place.outputs),
         operation.own or operation.family in ("activation", "normalisation"),
@@ -207,7 +210,11 @@ def _start(rule: str, std: float | None, name: str) -> object:
     call = "nn.init.zeros_({0})" if name == "bias" else RULES[rule].call
     weight = Parameter(Filled((), None, True))
     nn = Library(Run(Table())).torch.nn
-    eval(compile(call.format("weight", std=repr(std)), "<meaning>", "eval"), {"__builtins__": {}}, {"nn": nn, "weight": weight})
+    eval(
+        compile(call.format("weight", std=repr(std)), "<meaning>", "eval"),
+        {"__builtins__": {}},
+        {"nn": nn, "weight": weight},
+    )
     return weight.start
 
 

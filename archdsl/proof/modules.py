@@ -292,7 +292,9 @@ class Spec:
         self.is_random = "Drop" in self.kind
         norm = "Norm" in made.base
         parameters, buffers = weights(made.base, self.arguments)
-        self.parts = [(n, s, False, (ONES if n == "weight" else ZEROS) if norm else None) for n, s in parameters.items()]
+        self.parts = [
+            (n, s, False, (ONES if n == "weight" else ZEROS) if norm else None) for n, s in parameters.items()
+        ]
         self.parts += [(n, s, True, None) for n, s in buffers.items()]
         """The weights: name, shape, whether it is a buffer, how it starts where that is not the constructor's own."""
 
@@ -337,7 +339,8 @@ class Layer(Module):
 
     def __getattr__(self, name: str) -> Any:
         if name not in ("_parameters", "_buffers"):
-            return super().__getattr__(name)
+            own = {**self._parameters, **self._buffers}
+            return own[name] if name in own else super().__getattr__(name)
         spec: Spec = self.__dict__["spec"]
         parameters = {n: Parameter(Filled(s, start, spec.placed)) for n, s, buffer, start in spec.parts if not buffer}
         buffers = {n: Buffer(Filled(s, None, spec.placed)) for n, s, buffer, _ in spec.parts if buffer}

@@ -132,5 +132,7 @@ def weights(kind: str, a: Mapping[str, object]) -> tuple[dict[str, tuple[int, ..
     return {"weight": (a["num_parameters"],)} if kind == "PReLU" else {}, {}  # type: ignore[dict-item]
 
 
-def _biased(a: Mapping[str, object], weight: tuple[object, ...], bias: tuple[object, ...]) -> dict[str, tuple[int, ...]]:
+def _biased(
+    a: Mapping[str, object], weight: tuple[object, ...], bias: tuple[object, ...]
+) -> dict[str, tuple[int, ...]]:
     return {"weight": weight, "bias": bias} if a["bias"] else {"weight": weight}  # type: ignore[dict-item]

@@ -49,6 +49,7 @@ class Text:
     helpers: Mapping[str, Helper]
     classes: tuple[str, ...]
     functions: Mapping[str, ast.FunctionDef]
+    definitions: Mapping[str, ast.ClassDef]
     by_mode: bool
     """Whether the text asks if the module trains."""
 
@@ -62,7 +63,7 @@ def read(text: str, declared: Iterable[str]) -> Text:
     known = {helper.name: helper for source in declared for helper in helpers(source)}
     found: dict[str, Helper] = {}
     kept: list[ast.stmt] = []
-    classes: list[str] = []
+    classes: dict[str, ast.ClassDef] = {}
     functions: dict[str, ast.FunctionDef] = {}
     names: set[str] = set()
     for statement in tree.body:
@@ -75,13 +76,13 @@ def read(text: str, declared: Iterable[str]) -> Text:
                 found[helper.name] = helper
                 continue
             if isinstance(statement, ast.ClassDef):
-                classes.append(statement.name)
+                classes[statement.name] = statement
             else:
                 functions[statement.name] = statement
         kept.append(statement)
     tree.body = kept
     by_mode = _check(tree)
-    return Text(tree, found, tuple(classes), functions, by_mode)
+    return Text(tree, found, tuple(classes), functions, classes, by_mode)
 
 
 def _check(tree: ast.Module) -> bool:
@@ -106,7 +107,8 @@ def helpers(source: str) -> tuple[Helper, ...]:
     """The definitions of a declared text."""
     found: list[Helper] = []
     for statement in ast.parse(source).body:
-        assert isinstance(statement, ast.ClassDef | ast.FunctionDef)
+        if not isinstance(statement, ast.ClassDef | ast.FunctionDef):
+            continue
         uses = frozenset(
             n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and n.id in ("torch", "nn", "F", "Tensor")
         )

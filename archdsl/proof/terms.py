@@ -78,7 +78,7 @@ class Table:
             self.sources[key] = self.made(key, shape)
         return self.sources[key]
 
-    def joined(self, given: tuple[Any, ...]) -> Key:
+    def joined(self, given: tuple[Any, ...]) -> tuple[Any, ...]:
         """The arguments of a concat, with concats along the same axis among its parts taken apart."""
         tensors, *axis = given
         flat: list[Key] = []
@@ -216,9 +216,9 @@ VIEWS = frozenset({"[]", ".chunk", ".flatten", ".reshape", ".permute"})
 def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, object]) -> Tensor | Several:
     """The result of a function of PyTorch, a method or an operator."""
     tensors: list[Tensor] = []
-    given = frozen(args, tensors)
+    given = tuple([frozen(arg, tensors) for arg in args])
     if name in ("+", "*"):  # equal to the bit in either order
-        given = tuple(sorted(given, key=repr))  # type: ignore[type-var]
+        given = tuple(sorted(given, key=repr))
     elif name == "torch.cat":
         given = table.joined(given)
         if len(given[0]) == 1 and len(tensors) == 1:  # a copy
@@ -235,7 +235,9 @@ def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, obj
     return results(table, entry, tensors)
 
 
-def results(table: Table, entry: Entry, tensors: Sequence[Tensor], overwritten: Storage | None = None) -> Tensor | Several:
+def results(
+    table: Table, entry: Entry, tensors: Sequence[Tensor], overwritten: Storage | None = None
+) -> Tensor | Several:
     """The tensors that an operation gives, in memory of their own, in that of what came in or of what it overwrote."""
     storage = overwritten
     saves = entry.saves if storage is None else entry.in_place or (True, True)
@@ -273,10 +275,10 @@ def frozen(value: object, tensors: list[Tensor]) -> Key:
 
 def indices(tensor: Tensor, index: object) -> object:
     """An index with its bounds written out, so that `x[:, 2:]` and `x[:, 2:8]` are the same of eight channels."""
-    shape = tensor.shape
     parts = index if isinstance(index, tuple) else (index,)
     if any(part is None for part in parts):
         return parts
+    shape = tensor.shape
     if len(parts) > len(shape):
         raise Unproved("indexes an axis that is not there")
     return tuple(_bounds(part, size) for part, size in zip(parts, shape, strict=False))
