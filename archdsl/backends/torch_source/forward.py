@@ -448,6 +448,8 @@ class Forward:
         made = self.constructor.plan.made[inside[0]]
         if isinstance(made.form, ParameterForm) or all(isinstance(p, str) for p in made.name):
             return None
+        if self.constructor.is_shared(inside[0]):  # one child for all rounds
+            return None
         functions = [
             leaf for leaf in leaves(loop.body) if isinstance(self.constructor.plan.made[leaf].form, FunctionForm)
         ]

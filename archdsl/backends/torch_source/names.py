@@ -92,7 +92,7 @@ RESERVED = frozenset(
         *(*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "__class__"),
         *("self", "kw", "device", "dtype", "torch", "nn", "F", "Tensor"),
         *(name for names in STANDARD.values() for name in names),
-        *("Factory", "checkpoint", "counted_before", "filled", "member", "recomputed"),
+        *("Factory", "checkpoint", "counted_before", "filled", "holder_of", "member", "recomputed"),
         *("DROPPED", "FOLDED", "RENAMED", "fold_batchnorms", "renamed"),
         *("crop_to_smallest", "dynamic_shapes", "pad_to_largest", "same_upper_pads"),
         *("resize_to_first", "resize_to_first_linear", "resize_to_first_trilinear"),
