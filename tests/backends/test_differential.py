@@ -183,6 +183,62 @@ def test_networks(name: str) -> None:
     hold(check(Source("net.arch", NETWORKS[name])))
 
 
+NAMED = {
+    "a free size": """
+        model net {
+            input im[3, NAME, W = 8]
+            conv(4, 3, stride = 2) -> relu -> upsample(2)
+        }
+    """,
+    "a parameter": """
+        block unit(NAME, more = 1) {
+            "c{NAME}": conv(NAME, 3) -> droppath(0.1)
+            repeat more { conv(NAME, 1) -> relu }
+            if NAME > 4 { residual { conv(NAME, 1) } }
+        }
+        model net {
+            input im[3, 8, 8]
+            unit(4) -> unit(5) -> unit(6, more = 3)
+        }
+    """,
+    "a block": """
+        block NAME(rate, k = 3) { residual { conv(8, k) -> relu -> droppath(rate) -> scale } }
+        model network {
+            input im[8, H = 8, W = 8]
+            NAME(0.1) -> NAME(0.2, 1) -> conv(8, 3, 2, pad = same_upper) -> pixel_shuffle(2) -> (a, b): split(2)
+            (a, b -> crop(1)) -> align -> concat -> conv(8, 1) -> last: layernorm
+            aux: conv(2, 1)
+            output last, aux if training
+        }
+    """,
+    "a loop's variable, and what flows": """
+        block unit(count) {
+            input NAME[C, _, _], second[C, _, _]
+            (NAME, second) -> add
+            for NAME in 0..count { "c{NAME}": conv(3 + NAME, 3) -> relu }
+        }
+        model net {
+            input NAME[3, 8, 8], other[3, 8, 8]
+            one: { (NAME, other) -> unit(3) }
+            (NAME, other) -> unit(5)
+            two: conv(5, 1)
+            output one, two
+        }
+    """,
+}
+NAMES = {
+    "a free size": ["in", "lambda", "match", "batch", "Dim", "H2"],
+    "a parameter": ["class", "self", "kw", "torch", "nn", "F", "device", "in_channels", "range", "Unit", "DropPath"],
+    "a block": ["drop_path", "conv2d_same_upper", "factory", "network_output", "tensor", "channel_layer_norm", "type"],
+    "a loop's variable, and what flows": ["lambda", "x", "i", "layer", "super", "NetOutput", "member", "torch"],
+}
+
+
+@pytest.mark.parametrize(("what", "name"), [(what, name) for what, names in NAMES.items() for name in names])
+def test_names_that_mean_something_in_python(what: str, name: str) -> None:
+    hold(check(Source("net.arch", NAMED[what].replace("NAME", name))), [Plainness.READABLE])
+
+
 SEEDS = [*range(12), *(pytest.param(s, marks=pytest.mark.long) for s in range(12, 200))]
 
 

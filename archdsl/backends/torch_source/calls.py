@@ -76,10 +76,9 @@ class Calls(Writer):
 
     def file_names(self, plan: Plan) -> dict[str, str]:
         """What the parameters of a class are called in its constructor."""
-        classes = set(self.file.names.values())
         found: dict[str, str] = {}
         for parameter in plan.parameters:
-            found[parameter.name] = unique(identifier(parameter.name), {*found.values(), *classes})
+            found[parameter.name] = unique(identifier(parameter.name), self.file.globals.union(found.values()))
         return found
 
     # ------------------------------------------------------------ sequences

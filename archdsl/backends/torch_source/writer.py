@@ -13,7 +13,7 @@ from archdsl.backends.torch_source.checks import SizeCheck
 from archdsl.backends.torch_source.expressions import Expr, Var, quoted
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
-from archdsl.backends.torch_source.names import identifier, unique
+from archdsl.backends.torch_source.names import RESERVED, identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Made, Plan, Running, is_labelled
 from archdsl.backends.torch_source.starts import Way
@@ -38,6 +38,8 @@ class File:
     helpers: dict[str, str] = field(default_factory=dict)
     names: dict[Plan, str] = field(default_factory=dict)
     output_class: str = ""
+    globals: frozenset[str] = RESERVED
+    """What no variable may be called: the classes and helpers of the file."""
     factories: dict[Plan, bool] = field(default_factory=dict)
     """Whether a class takes device= and dtype=."""
     alike: dict[str, Way] = field(default_factory=dict)
@@ -178,7 +180,7 @@ class Writer:
         own = {v.name for v in (heading.index, *heading.names, *[v for v, _ in heading.columns])}
         outside, around = self.locals, self.enclosing
         needed = {self.names[n] for n in self.used_in(loop) - own if n in self.names}
-        self.locals = {*needed, *around, *self.aliases.values(), *self.file.names.values()}
+        self.locals = {*needed, *around, *self.aliases.values(), *self.file.globals}
         before = set(self.locals)
         head = self.loop_head(loop)
         self.enclosing = around | (self.locals - before)
