@@ -87,6 +87,158 @@ def network(random: Random) -> str:
     return random_blocks.network(random, Writer(random))
 
 
+NETWORKS = {
+    "branches around a merge": """
+        block unit(first) {
+            input x[_, _, _]
+            conv(8, 3)
+            if first { (it, x -> conv(8, 1)) -> add } else { (it, x) -> add }
+        }
+        model m {
+            input im[3, H = 32, W = 32]
+            unit(true) -> unit(false)
+        }
+    """,
+    "a residual around a condition": """
+        block u(stride) {
+            residual if stride == 1 {
+                conv(8, 3, stride)
+                if stride != 1 { relu }
+            }
+        }
+        model m {
+            input im[8, H = 8, W = 8]
+            u(1) -> u(2)
+        }
+    """,
+    "rounds that share a module": """
+        block pyramid { repeat 3 { dense { maxpool(5, stride = 1, pad = 2) } } }
+        model net {
+            input image[3, H = 32, W = 32]
+            pyramid
+        }
+    """,
+    "rounds that own nothing": """
+        block b { repeat 3 { residual { tanh } } }
+        model net {
+            input image[3, H = 32, W = 32]
+            b
+        }
+    """,
+    "a computed label in a labelled body": """
+        block b(n) { body: { "c{n}": conv(8, 1) } }
+        model m {
+            input im[3, H = 32, W = 32]
+            x: b(1)
+            y: b(2)
+        }
+    """,
+    "two computed labels in a labelled body": """
+        block b(n) { body: { "c{n}": conv(8, 1) -> relu -> "d{n}": conv(8, 1) } }
+        model m {
+            input im[3, H = 32, W = 32]
+            x: b(1)
+            y: b(2)
+        }
+    """,
+    "strings in a computed label": """
+        block b(kind) {
+            let k = 2 if kind == "down" else 1
+            "c{k}": conv(8, 1)
+        }
+        model m {
+            input im[3, H = 32, W = 32]
+            x: b("down")
+            y: b("up")
+        }
+    """,
+    "modules that hold members of several loops": """
+        block b(n, kind) {
+            for i in 0..n { "h{i}.a": conv(3, 3) -> relu }
+            for i in 0..n { "h{i}.b": conv(3, 3) -> relu }
+            if kind == "x" { "k{n}.0": conv(3, 3) }
+            "k{n}.1": conv(3, 3)
+            "{kind}": conv(3, 1)
+            "q{kind}": { "in{n}": conv(3, 1) -> relu -> "s{kind}": conv(3, 1) }
+        }
+        model m { input x[3, H = 8, W = 8]
+          b(2, "x") -> b(3, "yy") -> b(1, "x") }
+    """,
+    "modules that hold members of nested names": """
+        block b(n, m) {
+            for i in 0..n { "k{m}.{i}": conv(3, 3) -> relu -> "l{i}.x.{m}": scale }
+            "e.f": conv(3, 1)
+            "e.{n}": conv(3, 1)
+            "l0.y": conv(3, 1)
+            for i in 0..m { if i % 2 == 0 { "p{i}.q": conv(3, 1) } else { "p{i - 1}.r": conv(3, 1) } }
+        }
+        model m { input x[3, H = 8, W = 8]
+          b(2, 2) -> b(3, 2) -> b(1, 4) }
+    """,
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks(name: str) -> None:
+    hold(check(Source("net.arch", NETWORKS[name])))
+
+
+NAMED = {
+    "a free size": """
+        model net {
+            input im[3, NAME, W = 8]
+            conv(4, 3, stride = 2) -> relu -> upsample(2)
+        }
+    """,
+    "a parameter": """
+        block unit(NAME, more = 1) {
+            "c{NAME}": conv(NAME, 3) -> droppath(0.1)
+            repeat more { conv(NAME, 1) -> relu }
+            if NAME > 4 { residual { conv(NAME, 1) } }
+        }
+        model net {
+            input im[3, 8, 8]
+            unit(4) -> unit(5) -> unit(6, more = 3)
+        }
+    """,
+    "a block": """
+        block NAME(rate, k = 3) { residual { conv(8, k) -> relu -> droppath(rate) -> scale } }
+        model network {
+            input im[8, H = 8, W = 8]
+            NAME(0.1) -> NAME(0.2, 1) -> conv(8, 3, 2, pad = same_upper) -> pixel_shuffle(2) -> (a, b): split(2)
+            (a, b -> crop(1)) -> align -> concat -> conv(8, 1) -> last: layernorm
+            aux: conv(2, 1)
+            output last, aux if training
+        }
+    """,
+    "a loop's variable, and what flows": """
+        block unit(count) {
+            input NAME[C, _, _], second[C, _, _]
+            (NAME, second) -> add
+            for NAME in 0..count { "c{NAME}": conv(3 + NAME, 3) -> relu }
+        }
+        model net {
+            input NAME[3, 8, 8], other[3, 8, 8]
+            one: { (NAME, other) -> unit(3) }
+            (NAME, other) -> unit(5)
+            two: conv(5, 1)
+            output one, two
+        }
+    """,
+}
+NAMES = {
+    "a free size": ["in", "lambda", "match", "batch", "Dim", "H2"],
+    "a parameter": ["class", "self", "kw", "torch", "nn", "F", "device", "in_channels", "range", "Unit", "DropPath"],
+    "a block": ["drop_path", "conv2d_same_upper", "factory", "network_output", "tensor", "channel_layer_norm", "type"],
+    "a loop's variable, and what flows": ["lambda", "x", "i", "layer", "super", "NetOutput", "member", "torch"],
+}
+
+
+@pytest.mark.parametrize(("what", "name"), [(what, name) for what, names in NAMES.items() for name in names])
+def test_names_that_mean_something_in_python(what: str, name: str) -> None:
+    hold(check(Source("net.arch", NAMED[what].replace("NAME", name))), [Plainness.READABLE])
+
+
 SEEDS = [*range(12), *(pytest.param(s, marks=pytest.mark.long) for s in range(12, 200))]
 
 

@@ -24,7 +24,7 @@ from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.folding import FUNCTION, folding_function
 from archdsl.backends.torch_source.names import RESERVED, STANDARD, camel, identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
-from archdsl.backends.torch_source.plan import Plan
+from archdsl.backends.torch_source.plan import Plan, helper_names
 from archdsl.backends.torch_source.starts import everywhere
 from archdsl.backends.torch_source.text import FACTORY
 from archdsl.backends.torch_source.write import write_class
@@ -54,7 +54,7 @@ def write_module(
     check_functions, checks = size_checks(graph)
     file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks, plainness)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
-    taken |= {c.function for c in checks}
+    taken |= {c.function for c in checks} | helper_names(plans)
     for plan in [plans[-1], *plans[:-1]]:
         file.names[plan] = _class_name(plan, graph, taken)
         taken.add(file.names[plan])
@@ -62,7 +62,9 @@ def write_module(
     outputs: list[list[str]] = []
     if len(graph.outputs) > 1:
         file.output_class = unique(f"{file.names[plans[-1]]}Output", taken)
+        taken.add(file.output_class)
         outputs.append(_output_class(file.output_class, graph))
+    file.globals = frozenset(taken)
     classes = [write_class(file, plan, plan is plans[-1]) for plan in plans]
     helpers = [source.rstrip("\n").split("\n") for source in file.helpers]
     if "Factory" in file.imports:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from archdsl import dims
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.expressions import quoted
+from archdsl.backends.torch_source.names import identifier
 from archdsl.dims import Dim, DimError, Expr, SizeSet
 from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops.align import Align
@@ -19,8 +20,11 @@ def dynamic_shapes(graph: Graph) -> list[str]:
     """The function `dynamic_shapes` of a generated file, as lines."""
     symbols: dict[str, str] = {}
     made = ['batch = Dim("batch")']
+    taken = {"batch"}
     for free in graph.free:
-        name = free.name.lower() if free.name.lower() not in ("batch", *symbols) else f"size_{len(symbols)}"
+        name = identifier(free.name.lower())
+        name = name if name not in taken else f"size_{len(symbols)}"
+        taken.add(name)
         symbol = _symbol(graph, free.name, name)
         if symbol is not None:
             made.append(f"{name} = {symbol[0]}")

@@ -12,7 +12,7 @@ from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.expressions import Expr, Var, quoted
 from archdsl.backends.torch_source.flow import Call, Value
 from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
-from archdsl.backends.torch_source.names import RESERVED, identifier, unique
+from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import is_labelled
 from archdsl.backends.torch_source.statements import Assign, Copy, Each, Statement, Training, When
@@ -47,7 +47,7 @@ class Forward:
             self.call_length,
             self.grown,
             self.variable_label,
-            frozenset({*RESERVED, *made.file.names.values()}),
+            made.file.globals,
             names,
             self.appends,
             self.training_values(),
@@ -116,7 +116,8 @@ class Forward:
         found: list[str | None] = []
         for tensor in self.constructor.plan.cells[0].outputs:
             name = by_tensor[tensor]
-            found.append(identifier(name.strip("_")) if name is not None and name.strip("_") else None)
+            wanted = identifier(name.strip("_")) if name is not None and name.strip("_") else None
+            found.append(wanted if wanted not in self.constructor.file.globals else None)
         return found
 
     def training_values(self) -> list[Value]:
@@ -139,7 +140,7 @@ class Forward:
     def input_names(self) -> list[str]:
         cell = self.constructor.plan.cells[0]
         found: list[str] = []
-        reserved = {*RESERVED, *self.constructor.file.names.values()}
+        reserved = self.constructor.file.globals
         for name in cell.input_names:
             base = identifier(name) if name and (len(cell.input_names) > 1) else "x"
             found.append(unique(base, {*found, *reserved}))
@@ -150,8 +151,8 @@ class Forward:
         if not is_labelled(step) or any(s.name != step.name for s in call.leaf.steps):
             return None
         name = step.name
-        free = name.isidentifier() and name.isascii() and name not in RESERVED and not name.startswith("_")
-        return name if free and name not in self.constructor.file.names.values() else None
+        free = name.isidentifier() and name.isascii() and not name.startswith("_")
+        return name if free and name not in self.constructor.file.globals else None
 
     # ------------------------------------------------------------ calls
 
@@ -447,6 +448,8 @@ class Forward:
             return None
         made = self.constructor.plan.made[inside[0]]
         if isinstance(made.form, ParameterForm) or all(isinstance(p, str) for p in made.name):
+            return None
+        if self.constructor.is_shared(inside[0]):  # one child for all rounds
             return None
         functions = [
             leaf for leaf in leaves(loop.body) if isinstance(self.constructor.plan.made[leaf].form, FunctionForm)
