@@ -242,8 +242,7 @@ def pair(source: Source, tokens: list[Lexeme], broken: list[int], diagnostics: D
                 continue
             j = _match(source, tokens, open_, i)
             if j is None:
-                stray.add(i)
-                diagnostics.error("E0102", f"`{token.text}` closes nothing", span_of(source, token), help="remove it")
+                stray.add(_report_stray(source, tokens, partner, i, diagnostics))
             else:
                 unclosed(open_[j + 1 :], i)
                 partner[open_[j]] = i
@@ -264,22 +263,54 @@ def _indent(source: Source, token: Lexeme) -> int:
     return len(line) - len(line.lstrip())
 
 
+def _starts_line(source: Source, token: Lexeme) -> bool:
+    return source.position(token.start)[1] == _indent(source, token) + 1
+
+
 def _report_unclosed(
     source: Source, tokens: list[Lexeme], partner: dict[int, int], opener: int, at: int, diagnostics: Diagnostics
 ) -> None:
     """Says that a bracket is not closed before the token at `at`, or, if the indentation tells on one, another."""
     note = "still open here"
-    if tokens[opener].kind == "LBRACE":
-        for a, b in sorted(partner.items()):
-            starts_line = tokens[a].kind == "LBRACE" and tokens[b - 1].kind == "NEWLINE"
-            if opener < a and starts_line and _indent(source, tokens[b]) < _indent(source, tokens[a]):
-                opener, at, note = a, b, "this stands further left, so it closes another"
-                break
+    kind = tokens[opener].kind
+    # The first end that stands further left than what it ends was meant for something further out.
+    for a, b in sorted(partner.items(), key=lambda pair: pair[1]):
+        alike = opener < a and tokens[a].kind == kind and _starts_line(source, tokens[b])
+        if alike and _indent(source, tokens[b]) < _indent(source, tokens[a]):
+            opener, at, note = a, b, "this stands further left, so it closes another"
+            break
     marks = [Mark(span_of(source, tokens[opener]), "opened here")]
+    help = f"add `{_TEXT[_CLOSER[kind]]}`"
     if at < len(tokens):
         marks.append(Mark(span_of(source, tokens[at]), note))
-    closer = _TEXT[_CLOSER[tokens[opener].kind]]
-    diagnostics.error("E0102", f"`{tokens[opener].text}` is never closed", *marks, help=f"add `{closer}`")
+        if kind == "LBRACE" and _starts_line(source, tokens[at]):
+            help += f" before line {marks[-1].span.line}"
+    diagnostics.error("E0102", f"`{tokens[opener].text}` is never closed", *marks, help=help)
+
+
+def _report_stray(
+    source: Source, tokens: list[Lexeme], partner: dict[int, int], at: int, diagnostics: Diagnostics
+) -> int:
+    """Says that the bracket at `at` closes nothing, or, if the indentation tells on one, another. Gives which."""
+    token = tokens[at]
+    for a, b in sorted(partner.items(), key=lambda pair: pair[1]):
+        alike = tokens[b].kind == token.kind == "RBRACE"
+        if not alike or _indent(source, tokens[b]) <= _indent(source, tokens[a]):
+            continue
+        if any(_declares(source, tokens, i, a) for i in range(b + 1, at) if tokens[i].kind == "NAME"):
+            continue
+        opener = span_of(source, tokens[a])
+        diagnostics.error(
+            "E0102",
+            "there is a `}` too many, or a `{` is missing",
+            Mark(span_of(source, tokens[b]), f"closes the `{{` of line {opener.line}, which stands further left"),
+            Mark(span_of(source, token), "so that this closes nothing"),
+            help="remove it, or add the `{` that it is to close",
+        )
+        partner[a] = at
+        return b
+    diagnostics.error("E0102", f"`{token.text}` closes nothing", span_of(source, token), help="remove it")
+    return at
 
 
 def _match(source: Source, tokens: list[Lexeme], open_: list[int], at: int) -> int | None:
