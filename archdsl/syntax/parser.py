@@ -13,9 +13,10 @@ from archdsl.files import read_most
 from archdsl.limits import limits
 from archdsl.source import Source, Span
 from archdsl.syntax import tree
+from archdsl.syntax.brackets import pair
 from archdsl.syntax.builder import Builder
 from archdsl.syntax.errors import explain
-from archdsl.syntax.lexer import GIVE_UP, Hopeless, Lexeme, classify, pair, span_of
+from archdsl.syntax.lexer import GIVE_UP, Hopeless, Lexeme, classify, span_of
 from archdsl.syntax.machine import END, Machine, language
 
 MAX_ERRORS: Final = 100
