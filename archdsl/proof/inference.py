@@ -159,28 +159,38 @@ def _joined(runs: Runs) -> Runs:
 class Channels:
     """A tensor of weights, by its output channels: runs of channels that hold one number each, as a stand-in.
 
-    `layout` is `out` where the output channels stand first; the weights of a transposed convolution come as `in`.
+    `shape` is that of the tensor. `layout` is `out` where the output channels stand first; the weights of a transposed
+    convolution come as `in`, and as `groups of in` or `groups of out` once their groups have an axis.
     """
 
-    def __init__(self, runs: Iterable[tuple[int, float]], layout: str = "out", groups: int = 0) -> None:
+    def __init__(
+        self, runs: Iterable[tuple[int, float]], shape: tuple[int, ...] | None = None, layout: str = "out", groups: int = 0
+    ) -> None:
         self.runs = [(size, value) for size, value in runs if size]
+        self.shape = shape or (sum(size for size, _ in self.runs),)
         self.layout, self.groups = layout, groups
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
 
     def __len__(self) -> int:
         self._first()
-        return sum(size for size, _ in self.runs)
+        return self.shape[0]
 
     def _first(self) -> None:
         if self.layout != "out":
             raise Unproved("takes the input channels of a transposed convolution for its output channels")
 
     def map(self, function: Callable[[float], float]) -> Channels:
-        return Channels([(size, function(value)) for size, value in self.runs], self.layout, self.groups)
+        return Channels([(size, function(value)) for size, value in self.runs], self.shape, self.layout, self.groups)
 
     def _with(self, other: object, function: Callable[[float, float], float]) -> Channels:
         if isinstance(other, int | float):
             return self.map(lambda value: function(value, other))
-        if not isinstance(other, Channels) or len(self) != len(other):
+        if not isinstance(other, Channels) or len(self) != len(other) or self.ndim != other.ndim:
+            raise Unproved("computes with weights of unlike sizes")
+        if any(b not in (1, a) for a, b in zip(self.shape, other.shape, strict=True)):
             raise Unproved("computes with weights of unlike sizes")
         found: list[tuple[int, float]] = []
         ours, theirs = list(reversed(self.runs)), list(reversed(other.runs))
@@ -192,7 +202,7 @@ class Channels:
                 ours.append((a - size, x))
             if b > size:
                 theirs.append((b - size, y))
-        return Channels(found)
+        return Channels(found, self.shape)
 
     def __add__(self, other: object) -> Channels:
         return self._with(other, lambda a, b: a + b)
@@ -211,7 +221,8 @@ class Channels:
 
     def __getitem__(self, part: slice) -> Channels:
         self._first()
-        return Channels(self._part(part.start, part.stop))
+        runs = self._part(part.start, part.stop)
+        return Channels(runs, (sum(size for size, _ in runs), *self.shape[1:]))
 
     def _part(self, start: int, stop: int) -> list[tuple[int, float]]:
         found: list[tuple[int, float]] = []
@@ -223,44 +234,42 @@ class Channels:
 
     def __setitem__(self, part: slice, new: Channels) -> None:
         total = len(self)
-        if len(new) != part.stop - part.start or part.stop > total:
+        if len(new) != part.stop - part.start or part.stop > total or new.shape[1:] != self.shape[1:]:
             raise Unproved("puts weights where they do not fit")
         self.runs = [r for r in (*self._part(0, part.start), *new.runs, *self._part(part.stop, total)) if r[0]]
 
     def clone(self) -> Channels:
-        return Channels(self.runs, self.layout, self.groups)
+        return Channels(self.runs, self.shape, self.layout, self.groups)
 
     def new_zeros(self, count: int) -> Channels:
         return Channels([(count, 0.0)])
 
-    ndim = 4
-
-    @property
-    def shape(self) -> tuple[object, ...]:
-        return (None, None)
-
-    def reshape(self, first: int, *sizes: object) -> Channels:
+    def reshape(self, first: int, *sizes: int) -> Channels:
         if first == -1:  # a factor for each output channel
-            self._first()
-            return self
-        if first != self.groups or self.layout not in ("in", "out"):
+            if len(self) == 0 or self.ndim != 1 or any(n != 1 for n in sizes):
+                raise Unproved("brings factors to another size than one for each channel")
+            return Channels(self.runs, (*self.shape, *sizes))
+        if first != self.groups or self.layout not in ("in", "out") or sizes != (-1, *self.shape[1:]):
             raise Unproved("takes a transposed convolution for one of other groups")
-        return Channels(self.runs, f"groups of {self.layout}", self.groups)
+        shape = (first, self.shape[0] // first, *self.shape[1:])
+        return Channels(self.runs, shape, f"groups of {self.layout}", self.groups)
 
     def transpose(self, first: int, second: int) -> Channels:
         turned = {"groups of in": "groups of out", "groups of out": "groups of in"}
         if (first, second) != (1, 2) or self.layout not in turned:
             raise Unproved("turns weights another way")
-        return Channels(self.runs, turned[self.layout], self.groups)
+        a, b, c, *rest = self.shape
+        return Channels(self.runs, (a, c, b, *rest), turned[self.layout], self.groups)
 
     def flatten(self, first: int, last: int) -> Channels:
         if (first, last) != (0, 1) or not self.layout.startswith("groups of "):
             raise Unproved("flattens weights another way")
-        return Channels(self.runs, self.layout.removeprefix("groups of "), self.groups)
+        a, b, *rest = self.shape
+        return Channels(self.runs, (a * b, *rest), self.layout.removeprefix("groups of "), self.groups)
 
     def equals(self, other: Channels) -> bool:
         """Whether they hold the same, but for rounding."""
-        if self.layout != other.layout:
+        if self.layout != other.layout or self.shape != other.shape:
             return False
         pairs = zip(_united(self.runs), _united(other.runs), strict=False)
         same = all(a[0] == b[0] and math.isclose(a[1], b[1], rel_tol=1e-9, abs_tol=1e-12) for a, b in pairs)
@@ -289,7 +298,7 @@ def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channel
             # The first and the last channel hold numbers of their own, so that no part can be taken for another.
             ends = (min(count, 1), max(count - 2, 0), min(count - 1, 1))
             runs = [(size, random.uniform(0.5, 2.0)) for size in ends]
-            state[_key(node, weight.name)] = Channels(runs, "in" if groups else "out", groups)
+            state[_key(node, weight.name)] = Channels(runs, weight.shape, "in" if groups else "out", groups)
     made = fold(dict(state))
     wanted: dict[str, Channels] = {}
     for old, new in walked.pairs:
@@ -309,7 +318,7 @@ def _taken_in(conv: Node, runs: Runs, state: Mapping[str, Channels]) -> tuple[Ch
     """The weight and bias of a convolution with what it takes in: y = (x - mean) / √(var + eps) · weight + bias."""
     weight = state[_key(conv, "weight")]
     count = sum(size for size, _, _ in runs)
-    bias = state.get(_key(conv, "bias")) or Channels([(count, 0.0)])
+    bias = state.get(_key(conv, "bias"), Channels([(count, 0.0)]))
     factor, shift = Channels([]), Channels([])
     for size, norm, at in runs:
         if norm is None:
@@ -327,8 +336,9 @@ def _taken_in(conv: Node, runs: Runs, state: Mapping[str, Channels]) -> tuple[Ch
             scale, move = scale * gain, move * gain + state[_key(norm, "bias")][part]
         factor.runs += scale.runs
         shift.runs += move.runs
+    factor, shift = Channels(factor.runs), Channels(shift.runs)
     made = Channels(weight.runs) * factor
-    return Channels(made.runs, weight.layout, weight.groups), bias * factor + shift
+    return Channels(made.runs, weight.shape, weight.layout, weight.groups), bias * factor + shift
 
 
 def _key(node: Node, name: str) -> str:

@@ -24,6 +24,9 @@ EXPRESSIONS = (
 )
 KNOWN = frozenset(kind for base in (*STATEMENTS, *EXPRESSIONS) for kind in (base, *base.__subclasses__()))
 
+OWN = ("__init__", "_modules", "_parameters")
+"""The names of its own that a text may use of an nn.Module."""
+
 FORBIDDEN = frozenset({"format", "format_map", "gi_frame", "gi_code", "tb_frame", "f_globals", "f_builtins", "mro"})
 """Attributes through which a text could reach beyond what it is given."""
 
@@ -60,7 +63,8 @@ def read(text: str, declared: Iterable[str]) -> Text:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Unproved(f"is not Python: {error}") from None
-    known = {helper.name: helper for source in declared for helper in helpers(source)}
+    sources = [helpers(source) for source in declared]
+    known = {helper.name: helper for source in sources for helper in source}
     found: dict[str, Helper] = {}
     kept: list[ast.stmt] = []
     classes: dict[str, ast.ClassDef] = {}
@@ -80,6 +84,10 @@ def read(text: str, declared: Iterable[str]) -> Text:
             else:
                 functions[statement.name] = statement
         kept.append(statement)
+    for source in sources:
+        lacking = [helper.name for helper in source if helper.name not in found]
+        if lacking and len(lacking) < len(source):
+            raise Unproved(f"has another `{lacking[0]}` than archdsl writes")
     tree.body = kept
     by_mode = _check(tree)
     return Text(tree, found, tuple(classes), functions, classes, by_mode)
@@ -95,7 +103,7 @@ def _check(tree: ast.Module) -> bool:
         if kind is ast.Attribute:
             name = node.attr  # type: ignore[attr-defined]
             by_mode = by_mode or name == "training"
-            if name in FORBIDDEN or (name.startswith("_") and name != "__init__"):
+            if name in FORBIDDEN or (name.startswith("_") and name not in OWN):
                 raise Unproved(f"line {node.lineno} asks for `.{name}`")  # type: ignore[attr-defined]
         elif kind is ast.Name and node.id.startswith("__"):  # type: ignore[attr-defined]
             raise Unproved(f"line {node.lineno} uses `{node.id}`")  # type: ignore[attr-defined]

@@ -5,38 +5,32 @@ from __future__ import annotations
 import ast
 import copy
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 Change = Callable[[], None]
 
 
-def mutants(text: str) -> Iterator[tuple[str, str]]:
-    """Each change of a text, with what it does and where."""
-    count = len(list(_changes(ast.parse(text))))
-    for number in range(count):
-        tree = ast.parse(text)
-        what, change = list(_changes(tree))[number]
-        change()
-        yield what, ast.unparse(ast.fix_missing_locations(tree))
+def count(text: str) -> int:
+    """How many changes there are of a text."""
+    return sum(1 for _ in _changes(ast.parse(text)))
 
 
-def one(text: str, number: int) -> tuple[str, str] | None:
-    """The change of that number, None beyond the last."""
+def mutant(text: str, number: int) -> tuple[str, str]:
+    """What the change of that number does and where, and the text with it."""
     tree = ast.parse(text)
-    for i, (what, change) in enumerate(_changes(tree)):
-        if i == number:
-            change()
-            return what, ast.unparse(ast.fix_missing_locations(tree))
-    return None
+    what, change = next(islice(_changes(tree), number, None))
+    change()
+    return what, ast.unparse(ast.fix_missing_locations(tree))
 
 
 def _changes(tree: ast.Module) -> Iterator[tuple[str, Change]]:
-    for node, names, in_head in list(_nodes(tree)):
+    for node, names in list(_nodes(tree)):
         line = getattr(node, "lineno", 0)
-        for what, change in _of(node, names, in_head):
+        for what, change in _of(node, names):
             yield f"line {line}: {what}", change
 
 
-def _nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, list[str], bool]]:
+def _nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, list[str]]]:
     """The nodes that say what is computed, with the names of variables in sight. Annotations are left out."""
     stack: list[tuple[ast.AST, list[str]]] = [(n, []) for n in reversed(tree.body)]
     while stack:
@@ -44,7 +38,7 @@ def _nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, list[str], bool]]:
         if isinstance(node, ast.FunctionDef):
             names = sorted({n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)})
             names += [a.arg for a in node.args.args if a.arg != "self"]
-        yield node, names, False
+        yield node, names
         for field, value in ast.iter_fields(node):
             if field in ("annotation", "returns"):
                 continue
@@ -52,7 +46,7 @@ def _nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, list[str], bool]]:
             stack.extend((m, names) for m in reversed(members) if isinstance(m, ast.AST))
 
 
-def _of(node: ast.AST, names: list[str], in_head: bool) -> Iterator[tuple[str, Change]]:
+def _of(node: ast.AST, names: list[str]) -> Iterator[tuple[str, Change]]:
     match node:
         case ast.Constant(value=bool()):
             yield f"{node.value} turned", lambda: _set(node, "value", not node.value)
