@@ -296,7 +296,7 @@ def test_full_disk(folder, arguments):
 def test_an_output_that_cannot_be_written_leaves_the_old_one(folder):
     (folder / "net.py").write_text("old")
     limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
-    code = limit + "from archdsl import cli; sys.exit(cli.run(['build', 'net.arch:small', '-o', 'net.py']))"
+    code = limit + "from archdsl import cli; sys.exit(cli.run(['build', 'net.arch:small', '-o', 'net.py', '--force']))"
     done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True)
     assert done.returncode == 2 and done.stderr == b"archdsl: net.py: File too large\n"
     assert (folder / "net.py").read_text() == "old" and len(list(folder.iterdir())) == 3

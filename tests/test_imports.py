@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     ["source"],
     ["diagnostics", "files", "interrupts", "limits", "plots", "units"],
-    ["tables"],
+    ["marks", "tables"],
     ["dims"],
     ["ops"],
     ["augment"],

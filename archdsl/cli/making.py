@@ -11,6 +11,7 @@ import click
 
 from archdsl.cli.options import (
     EXPORTS,
+    MODULES,
     PAGES,
     STATES,
     Settings,
@@ -79,7 +80,7 @@ def draw(
 
 @cli.command()
 @spec_argument
-@output_option("The .py file to write; standard output if none.")
+@output_option("The .py file to write; standard output if none.", "a module is", MODULES, stream=True)
 @model_options
 @purpose_option
 @recompute_option
@@ -90,14 +91,14 @@ def build(spec: str, output: Path | None, purpose: str, recompute: Mode, setting
     its weights from those of the training form.
     """
     from archdsl import compiler
-    from archdsl.files import write_whole
+    from archdsl.marks import save
 
     inference = purpose == "inference"
     if inference and recompute != "none":
         raise click.UsageError("--recompute is for training: --for inference has no backward pass")
     data = compiler.build(checked(spec, settings), inference=inference, recompute=recompute).encode()
     if output is not None:
-        write_whole(output, data)
+        save(output, data)
     elif sys.stdout is not None:
         # Python source is UTF-8, whatever the terminal speaks.
         sys.stdout.buffer.write(data)
@@ -120,7 +121,7 @@ def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], se
     but tensors is read.
     """
     from archdsl import weights as weighing
-    from archdsl.files import write_whole
+    from archdsl.marks import save
 
     pairs = []
     for rule in rules:
@@ -134,7 +135,7 @@ def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], se
     except weighing.WeightsError as error:
         raise click.ClickException(str(error)) from None
     if output is not None:
-        write_whole(output, weighing.write_state(output, state))
+        save(output, weighing.write_state(output.with_suffix(output.suffix.lower()), state))
     if as_json:
         write_json(match.as_data())
     else:
@@ -155,12 +156,13 @@ def export(spec: str, output: Path, weights: Path | None, purpose: str, settings
     """
     from archdsl import export as exporting
     from archdsl.diagnostics import visible
-    from archdsl.files import write_whole
+    from archdsl.marks import save
     from archdsl.weights import WeightsError
 
     graph = checked(spec, settings)
+    form = output.with_suffix(output.suffix.lower())
     try:
-        write_whole(output, exporting.export(graph, output, weights, inference=purpose == "inference"))
+        save(output, exporting.export(graph, form, weights, inference=purpose == "inference"))
     except (exporting.ExportError, WeightsError) as error:
         raise click.ClickException(str(error)) from None
     for name, size in exporting.pinned(graph).items():

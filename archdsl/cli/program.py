@@ -9,6 +9,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from archdsl import __version__
+from archdsl.cli.outputs import Command
 from archdsl.cli.printing import write
 
 PROGRAM = "archdsl"
@@ -27,6 +28,8 @@ class PipeClosed(Exception):
 
 class Program(click.Group):
     """Click would end a closed pipe by status 1, which means a wrong spec here."""
+
+    command_class = Command
 
     def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
         """Reads the command line; --help and --version write here."""
