@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archdsl.cli.missing import what_to_do
 from archdsl.cli.options import (
     EXPORTS,
     MODULES,
@@ -26,11 +27,12 @@ from archdsl.cli.options import (
     spec_argument,
     weights_option,
 )
-from archdsl.cli.printing import write, write_json
+from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
 
 if TYPE_CHECKING:
+    from archdsl.graph import Graph
     from archdsl.recompute import Mode
 
 
@@ -70,12 +72,21 @@ def draw(
 
     graph = checked(spec, settings, sizes)
     options: dict[str, object] = {"depth": depth, "style": style, "theme": theme, "direction": direction}
-    if graph.augment is not None:
-        from archdsl.running import augmented_examples
-
-        options["examples"] = augmented_examples(graph)
-    compiler.draw(graph, **options, sizes=pin(graph, sizes)).save(output)
+    compiler.draw(graph, **options, examples=examples_of(graph), sizes=pin(graph, sizes)).save(output)
     return FINE
+
+
+def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
+    """Pictures of the model's augmentation; none, which is said, where a package that makes them is missing."""
+    from archdsl.running import augmented_examples
+
+    try:
+        return augmented_examples(graph)
+    except ImportError as error:
+        if not (install := what_to_do(error)):
+            raise
+        note(f"the augmentation is drawn without pictures: {install}")
+        return ()
 
 
 @cli.command()

@@ -56,6 +56,8 @@ def cli() -> None:
 
     A SPEC is a file (net.arch), a model of a file (net.arch:small), or a model of the library that ships with archdsl
     (resnet:resnet50; `archdsl list` names them all).
+
+    Exit status: 0 fine; 1 a spec is wrong, or is not there; 2 the command line is wrong, or the machine cannot do it.
     """
 
 

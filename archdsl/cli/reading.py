@@ -97,7 +97,11 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @click.option("--latex", "form", flag_value="latex", help="Write a LaTeX table, for the package booktabs.")
-@output_option("Draw plots of the costs to a .svg, .png or .pdf file.", "plots are", PLOTS)
+@output_option(
+    "Draw plots of the costs to a .svg, .png or .pdf file, without a table unless its form is said.",
+    "plots are",
+    PLOTS,
+)
 @json_option
 def show(
     specs: Sequence[str],
@@ -136,7 +140,9 @@ def show(
             model.count()
     if output is not None:
         write_plots(models, output)
-    elif len(models) > 1:
+        if not (form or as_json):
+            return FINE
+    if len(models) > 1:
         compare_models(models, form, as_json)
     elif as_json:
         write_json({**report.summary_data(models[0].graph), **models[0].as_data()})
@@ -168,13 +174,8 @@ def compare_models(models: Sequence[Layers], form: str | None, as_json: bool) ->
 def write_plots(models: Sequence[Layers], output: Path) -> None:
     from archdsl import totals
     from archdsl.marks import save
-    from archdsl.plots import NoPlots
 
-    try:
-        data = totals.plot(models, output.suffix.lower()[1:])
-    except NoPlots:
-        raise click.UsageError("plots need matplotlib: pip install 'archdsl[plots]'") from None
-    save(output, data)
+    save(output, totals.plot(models, output.suffix.lower()[1:]))
 
 
 @cli.command()

@@ -62,6 +62,8 @@ def probe(
 
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
+    if output is not None:
+        import matplotlib  # noqa: F401  # it is an extra, and it is better missed before the network runs
     graph = checked(spec, settings, sizes)
     with running():
         found = probing.probe(graph, weights=weights, images=images, sizes=pin(graph, sizes), seed=seed)
