@@ -8,15 +8,14 @@ import pty
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
 
 import archdsl
-from archdsl import cli, export, look, memory, recompute
+from archdsl import cli, export, interrupts, look, memory, recompute
 from archdsl.backends import diagram
-from archdsl.cli import missing, options, reading
+from archdsl.cli import options, program, reading
 
 ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
@@ -241,6 +240,48 @@ def test_completion_knows_the_models(folder):
     assert {b"resnet:resnet18", b"resnet:resnet101", b"resnet:resnet152"} <= set(out.splitlines())
 
 
+# ---------------------------------------------------------------- exit statuses
+
+
+def test_the_exit_statuses_of_the_page_are_those_of_the_program():
+    page = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    told = {int(status) for status in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    known = {program.FINE, program.SPEC_WRONG, program.USAGE_WRONG, program.BROKEN, program.PIPE_CLOSED}
+    assert told == known | {interrupts.STATUS}
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("check net.arch", 0),
+        ("check unused.arch", 0),
+        ("check wrong.arch", 1),
+        ("check missing.arch", 1),
+        ("check net.arch:missing", 1),
+        ("check net.arch:small --set nosuch=1", 1),
+        ("check net.arch:small --size 3x33x33", 1),
+        ("explain net.arch:small:nosuch", 1),
+        ("draw wrong.arch -o out.svg", 1),
+        ("diff net.arch:small wrong.arch", 1),
+        ("check net.arch --limit nosuch=1", 2),
+        ("check net.arch:small --size small", 2),
+        ("weights net.arch:small missing.pth", 2),
+        ("weights net.arch:small net.arch", 2),
+        ("export net.arch:small -o out.onnx --weights net.arch", 2),
+        ("look net.arch:small --image net.arch -o out.svg", 2),
+        ("probe net.arch:small --images .", 2),
+        ("draw wrong.arch -o net.arch", 2),
+    ],
+)
+def test_exit_status(folder, said, command, status):
+    if status == 2 and command.startswith(("weights", "export", "look", "probe")):
+        pytest.importorskip("torch")
+        pytest.importorskip("PIL")
+    (folder / "unused.arch").write_text("model net(unused = 1) {\n    input x[3, H = 8, W = 8]\n    relu\n}\n")
+    found, _, err = said(*command.split())
+    assert found == status and "Traceback" not in err and "a bug of archdsl" not in err, err
+
+
 # ---------------------------------------------------------------- the command line is wrong
 
 
@@ -288,96 +329,6 @@ def test_a_bug_is_said_in_a_line(folder, said, monkeypatch):
     monkeypatch.setattr("archdsl.compiler.build", fail)
     status, out, err = said("build", "net.arch:small")
     assert (status, out) == (70, "") and err.count("\n") == 1 and "RuntimeError: first" in err
-
-
-# ---------------------------------------------------------------- packages that are not installed
-
-
-@pytest.fixture
-def without(monkeypatch):
-    """Takes a package away."""
-
-    def take(package: str) -> None:
-        for name in [package, *sys.modules]:
-            if name.partition(".")[0] == package:
-                monkeypatch.setitem(sys.modules, name, None)
-
-    return take
-
-
-@pytest.mark.parametrize(
-    ("package", "command", "install"),
-    [
-        ("torch", "weights net.arch:small w.pth", "torch"),
-        ("torch", "weights net.arch:small w.pth -o out.pth", "torch"),
-        ("torch", "export net.arch:small -o out.onnx", "torch"),
-        ("torch", "export net.arch:small -o out.pt2", "torch"),
-        ("torch", "probe net.arch:small", "torch"),
-        ("torch", "look net.arch:small --image w.pth -o out.html", "torch"),
-        ("numpy", "look net.arch:small --image w.pth -o out.html", "numpy"),
-        ("PIL", "look net.arch:small --image w.pth -o out.html", "'archdsl[pictures]'"),
-        ("safetensors", "weights net.arch:small w.safetensors", "safetensors"),
-        ("onnx", "export net.arch:small -o out.onnx", "'archdsl[onnx]'"),
-        ("onnxscript", "export net.arch:small -o out.onnx", "'archdsl[onnx]'"),
-        ("matplotlib", "show net.arch:small -o out.svg", "'archdsl[plots]'"),
-        ("matplotlib", "probe net.arch:small -o out.svg", "'archdsl[plots]'"),
-    ],
-)
-def test_a_missing_package_is_said_with_what_installs_it(folder, said, without, package, command, install):
-    if command.startswith(("export", "weights", "look")) and package != "torch":
-        pytest.importorskip("torch")
-    torch_writes(folder)
-    without(package)
-    status, out, err = said(*command.split())
-    assert (status, out) == (2, "") and err.endswith(f"pip install {install}\n") and err.count("\n") == 1, err
-    assert not [p for p in folder.iterdir() if p.stem == "out"]
-
-
-def torch_writes(folder: Path) -> None:
-    """Files of weights, as far as their first bytes go."""
-    (folder / "w.pth").write_bytes(b"\x80\x02}.")
-    (folder / "w.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
-
-
-AUGMENTED = """
-augment mirrored { hflip(p = 0.5) }
-
-model net augmented mirrored {
-    input image[3, H = 32, W = 32]
-    conv(8, 3)
-}
-"""
-
-
-@pytest.mark.parametrize("package", ["torch", "kornia"])
-def test_an_augmentation_is_drawn_without_pictures_where_nothing_makes_them(folder, said, without, package):
-    if package != "torch":
-        pytest.importorskip("torch")
-    (folder / "augmented.arch").write_text(AUGMENTED)
-    without(package)
-    status, out, err = said("draw", "augmented.arch", "-o", "out.svg")
-    assert (status, out) == (0, "") and "<image" not in (folder / "out.svg").read_text("utf-8")
-    install = "'archdsl[augment]'" if package == "kornia" else package
-    assert err.startswith("note: the augmentation is drawn without pictures: ") and f"pip install {install}\n" in err
-    assert said("build", "augmented.arch")[0] == 0
-
-
-def test_what_is_said_to_be_an_extra_is_one():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    for module, extra in missing.EXTRAS.items():
-        package = missing.PACKAGES.get(module, module).lower()
-        assert any(re.match(rf"{package}\b", requirement) for requirement in extras[extra]), module
-    everybodys = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
-    for module in ("torch", "numpy", "safetensors"):
-        assert module in everybodys, f"{module} is an extra: let `archdsl.cli.missing` name it"
-
-
-def test_a_package_that_is_broken_and_a_module_of_ours():
-    broken = ImportError("libtorch.so: no such file", name="torch._C")
-    assert missing.what_to_do(broken) == "torch is installed, but cannot be imported: libtorch.so: no such file"
-    assert missing.what_to_do(ModuleNotFoundError("No module named 'archdsl.nets'", name="archdsl.nets")) is None
-    assert missing.what_to_do(ImportError("no name")) is None
 
 
 # ---------------------------------------------------------------- faults of the machine

@@ -340,6 +340,17 @@ def test_a_pipe_is_written_into(folder: Path) -> None:
     assert found == [archdsl.build(archdsl.check("net.arch")).encode()] and stat.S_ISFIFO(os.stat("pipe").st_mode)
 
 
+def test_a_spec_from_a_pipe_is_read_once(folder: Path) -> None:
+    text = "model net {\n    input x[3, H = 8, W = 8]\n    conv(4, 3)\n}\n"
+    for _ in range(2):  # where there is no output yet, and where there is one
+        done = archdsl_says("build /dev/stdin -o out.py", input=text.encode(), capture_output=True)
+        assert (done.returncode, done.stderr) == (0, b""), done
+    with open("net.arch", "rb") as spec:
+        Path("link.py").symlink_to("net.arch")
+        done = archdsl_says("build /dev/stdin -o link.py --force", stdin=spec, capture_output=True)
+        assert done.returncode == 2 and READ.encode() in done.stderr
+
+
 def test_standard_output_is_an_output_too(folder: Path) -> None:
     for command, name, why in (
         ("build net.arch", "net.arch", "standard output goes to net.arch, which this command reads"),

@@ -164,6 +164,9 @@ def _files_of(spec: str) -> Iterator[Path]:
 
     for text in (spec, spec.rpartition(":")[0]):
         with suppress(SpecError):
-            module, _ = compiler.locate(text, Diagnostics())
-            yield from (Path(name) for name, _ in module.files())
+            path, _ = compiler.split_spec(text, Diagnostics())
+            yield path
+            if not is_stream(path):  # which is read once
+                module, _ = compiler.locate(text, Diagnostics())
+                yield from (Path(name) for name, _ in module.files())
             return
