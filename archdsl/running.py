@@ -189,11 +189,11 @@ def augmented_examples(graph: Graph) -> tuple[tuple[str, bytes], ...]:
 
     Always the same pictures. Raises ImportError where torch, or kornia, which changes them, is not installed.
     """
-    import torch
-
     pipeline = graph.augment
     if pipeline is None:
         return ()
+    import torch
+
     frame = frame_of(graph)
     picture = pictures(None, frame)[0][:1]
     shown = [("as it is", replace(pipeline, lines=()))] if pipeline.lines else []
