@@ -93,7 +93,7 @@ def notes(models: Sequence[Layers]) -> list[str]:
 def plot(models: Sequence[Layers], form: str) -> bytes:
     """Plots as a file of a form (`svg`, `png`, `pdf`): parameters against MACs, MACs and memory of each stage.
 
-    The same models give the same bytes. Raises NoPlots.
+    The same models give the same bytes. Raises ImportError where matplotlib is not installed.
     """
     found = [stages(m) for m in models]
     several = len(models) > 1

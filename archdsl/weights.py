@@ -135,7 +135,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of protocols; what it can read, it reads
                 found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+    except (OSError, ImportError):
         raise
     except Exception:  # the readers raise many kinds for a file that is no checkpoint, or would run code
         raise WeightsError(
