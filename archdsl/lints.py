@@ -28,10 +28,10 @@ def lints(graph: Graph) -> tuple[Diagnostic, ...]:
 def tiny_sizes(graph: Graph) -> Iterator[Diagnostic]:
     """Free sizes, none of them shown, that a line of the spec leaves next to no values."""
     for free in graph.free:
-        most = graph.sizes[free.name].maximum
+        most = graph.always[free.name].maximum
         if free.example is None and most is not None and most <= TINY:
             cause = next(n for n in graph.narrowings if n.size == free.name and n.after.maximum is not None)
-            alone = graph.sizes[free.name].describe().removeprefix("only ")
+            alone = graph.always[free.name].describe().removeprefix("only ")
             demand = cause.demand
             yield warning(
                 "W0601",

@@ -15,7 +15,7 @@ from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from archdsl.dims import Constraint, Dim
+from archdsl.dims import Demanded, Dim
 from archdsl.ops import fields, foreign, sight
 from archdsl.ops.sight import IndexMap, Lane
 
@@ -42,7 +42,7 @@ class OperationError(Exception):
     `parameter` names the argument at fault, `inputs` the positions of the incoming tensors at fault, `help` is one
     concrete thing to do. `also` has the other mistakes of the same call, each to be told on its own. A change of the
     call that mends it is said by `arguments`, as the text that a spec would give, or by `before`, the item to put
-    before it.
+    before it. `training`: it cannot take it while the network trains, and can in evaluation.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class OperationError(Exception):
         also: Sequence["OperationError"] = (),
         arguments: Mapping[str, str] | None = None,
         before: str | None = None,
+        training: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -64,6 +65,7 @@ class OperationError(Exception):
         self.also = tuple(also)
         self.arguments = dict(arguments or {})
         self.before = before
+        self.training = training
 
 
 @dataclass(slots=True)
@@ -74,11 +76,11 @@ class Rules:
     kept as a constraint, and narrows the set of valid input sizes later.
     """
 
-    constraints: list[tuple[Constraint, OperationError]] = field(default_factory=list)
+    constraints: list[tuple[Demanded, OperationError]] = field(default_factory=list)
 
     def require(
         self,
-        condition: bool | Constraint,
+        condition: bool | Demanded,
         message: str,
         *,
         parameter: str | None = None,
@@ -86,11 +88,18 @@ class Rules:
         help: str | None = None,
         arguments: Mapping[str, str] | None = None,
         before: str | None = None,
+        training: bool = False,
     ) -> None:
         if condition is True:
             return
         error = OperationError(
-            message, parameter=parameter, inputs=inputs, help=help, arguments=arguments, before=before
+            message,
+            parameter=parameter,
+            inputs=inputs,
+            help=help,
+            arguments=arguments,
+            before=before,
+            training=training,
         )
         if condition is False:
             raise error
