@@ -130,7 +130,8 @@ class Window:
     """The sliding window of an operation, one entry a spatial axis: what the receptive field follows from.
 
     `pad` is what stands before the first element; `scale` is the number of output steps for one input step of an
-    upsampling one (1 otherwise). `whole` says that every output sees the whole input (global pooling, flatten).
+    upsampling one (1 otherwise). `whole` says that every output sees the whole input (global pooling, flatten),
+    `statistics` that it does so by its mean and variance alone.
     """
 
     kernel: tuple[int, ...] = ()
@@ -139,6 +140,7 @@ class Window:
     pad: tuple[int, ...] = ()
     scale: tuple[int, ...] = ()
     whole: bool = False
+    statistics: bool = False
 
 
 @dataclass(frozen=True, slots=True)

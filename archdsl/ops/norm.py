@@ -228,7 +228,7 @@ class Groupnorm(Norm):
         return ModuleForm("nn.GroupNorm", arguments, factory=True, start=start(self.init))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
-        return Window(whole=True)
+        return Window(whole=True, statistics=True)
 
     def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
         count = channels(self.name, shapes[0])
@@ -299,7 +299,7 @@ class Instancenorm(Norm):
         return ModuleForm(constructor, arguments, factory=True, start=start(self.init), owns=owns)
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
-        return Window(whole=True)
+        return Window(whole=True, statistics=True)
 
 
 class Lrn(Norm):
