@@ -228,8 +228,12 @@ def pin(graph: Graph, given: Sequence[Sequence[int]]) -> dict[str, int]:
     for name, value in values.items():
         valid = graph.always[name]
         if value not in valid:
-            mode = " in training, which all of a network is counted for" if value in graph.sizes[name] else ""
-            message = f"{name} = {value} is not a valid size of `{graph.name}`{mode}: it must be {valid.condition()}"
+            message = f"{name} = {value} is not a valid size of `{graph.name}`: it must be {valid.condition()}"
+            if value in graph.sizes[name]:
+                message = (
+                    f"{name} = {value} is a valid size of `{graph.name}` in evaluation alone: in training, which is "
+                    f"counted here, too, it must be {valid.condition()}"
+                )
             diagnostics.error("E0320", message, help=nearest_text(valid, value))
     if not diagnostics.errors and given and (broken := graph.always.failing({**graph.examples, **values})) is not None:
         named = ", ".join(f"{name} = {values[name]}" for name in broken.sets if name in values)

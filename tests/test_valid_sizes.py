@@ -239,6 +239,13 @@ def test_sizes_to_show_are_valid_together(body: str, size: str, said: str) -> No
     assert net("    instancenorm", "H = 1, W").examples == {"H": 1, "W": 64}
 
 
+def test_a_size_that_is_asked_for_is_valid_in_both_modes() -> None:
+    graph = net(HEAD.format(aux="conv(4, 33, pad = valid) -> global_avgpool -> flatten"))
+    assert pin(graph, [(4, 33, 33)]) == {"H": 33, "W": 33} and graph.examples == {"H": 64, "W": 64}
+    with pytest.raises(SpecError, match="W = 32 is a valid size of `net` in evaluation alone"):
+        pin(graph, [(4, 33, 32)])
+
+
 def test_a_size_that_is_asked_for_is_valid_with_the_others() -> None:
     graph = net("    instancenorm")
     assert pin(graph, [(4, 1, 2)]) == {"H": 1, "W": 2}
@@ -300,6 +307,10 @@ def test_a_built_module_checks_the_sizes_of_its_mode(inference: bool) -> None:
     with pytest.raises(ValueError, match="net: H or W must be at least 36 in training, got H = 35, W = 35"):
         module(torch.zeros(2, 4, 35, 35))
     assert module(torch.zeros(2, 4, 35, 36)).aux is not None
+    for training, sizes in ((True, (35, 36)), (False, (3, 4))):
+        compiled = torch.compile(module.train(training), fullgraph=True, backend="eager")
+        assert compiled(torch.zeros(2, 4, *sizes)).logits is not None
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize("training", [False, True])
