@@ -287,6 +287,12 @@ class Graph:
         return self.sizes if self.training is None else self.training
 
     @property
+    def valid(self) -> str:
+        """The valid sizes in words: `any H, W (in training H, W: any from 33)`; empty where no size is free."""
+        training = "" if self.training is None else f" (in training {self.training.describe()})"
+        return self.sizes.describe() + training
+
+    @property
     def examples(self) -> dict[str, int]:
         """A value for each free size, valid in both modes: the one that the spec shows, else the next from 64 on."""
         shown = {size.name: size.example for size in self.free if size.example is not None}

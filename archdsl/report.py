@@ -28,9 +28,7 @@ def summary(graph: Graph, sizes: Mapping[str, int] | None = None) -> str:
         + (" if training" if o.training else "")
         for o in graph.outputs
     )
-    valid = dims.describe_sizes(graph.sizes)
-    if graph.training is not None:
-        valid += f" (in training {graph.training.describe()})"
+    valid = graph.valid
     parameters = costs(graph).total.parameters
     text = f"{graph.name}: {inputs} -> {outputs}{f', {valid}' if valid else ''}"
     results = [graph.shape(o.tensor) for o in graph.outputs]
