@@ -177,12 +177,21 @@ def _check_examples_together(graph: Graph, diagnostics: Diagnostics) -> None:
     sizes = [size for size in graph.free if size.name in choice.sets and size.name in shown]
     values = ", ".join(f"{size.name} = {size.example}" for size in sizes)
     mode = " in training" if cause.training else ""
+    fix = None
+    for size in sizes:
+        # With all the others as they are, is there a value for this one?
+        left = graph.always.where({name: value for name, value in shown.items() if name != size.name})
+        if left is not None and size.example is not None:
+            near = next(n for n in reversed(left[size.name].nearest(size.example)) if n is not None)
+            fix = Fix(size.span, f"{size.name} = {near}")
     diagnostics.error(
         "E0320",
         f"{values}: these sizes are not valid together{mode}: {must_be(choice)}",
         *(Mark(size.span) for size in sizes),
         Mark(demand.span, f"here {must_be(choice)}"),
         notes=[demand.error.message, *call_notes(demand.scope)],
+        help=f"write `{fix.text}`" if fix else None,
+        fix=fix,
     )
 
 

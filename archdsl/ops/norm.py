@@ -207,13 +207,15 @@ class Groupnorm(Norm):
                 help=f"`groups = {near_divisor(count, self.groups)}` divides {shown(count)}",
             )
         if count == self.groups:
+            fewer = near_divisor(count, max(count // 2, 1))
             rules.require(
                 several_positions(shapes[0][1:]),
                 f"`groupnorm` needs more than one number in a group to take a variance of; in {shape_text(shapes[0])} "
                 f"each of the {self.groups} groups has one",
                 parameter="groups",
                 inputs=(0,),
-                help="use fewer groups, or `layernorm`",
+                help=f"use fewer groups, {fewer} say, or `layernorm`" if count > 1 else "leave it out here",
+                arguments={"groups": str(fewer)} if count > 1 else None,
             )
         return super().infer(shapes, rules)
 
