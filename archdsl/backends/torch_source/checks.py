@@ -14,7 +14,7 @@ from archdsl import dims
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.expressions import quoted
 from archdsl.backends.torch_source.names import identifier, unique
-from archdsl.dims import Choice, DimError, Region, SizeSet
+from archdsl.dims import Choice, DimError, Expr, Region, SizeSet
 from archdsl.dims.sets import literal, number
 from archdsl.graph import Graph, Tensor
 
@@ -63,36 +63,24 @@ def check_lines(checks: Iterable[SizeCheck], names: Sequence[str]) -> list[str]:
 def size_checks(graph: Graph) -> tuple[list[list[str]], list[SizeCheck]]:
     """The functions that check sizes, as lines, and their calls: of both modes, of training, of evaluation."""
     made = _Checks(graph)
-    places: dict[str, list[Place]] = {free.name: [] for free in graph.free}
-    order: list[str] = []
-    for position, node in enumerate(graph.input_nodes):
-        for axis, size in enumerate(graph.shape(Tensor(node.id)), 1):
-            for free in graph.free:
-                if size == dims.free(free.name):
-                    places[free.name].append((position, axis))
-                    order.append(free.name)
-    counts = dict.fromkeys(order, 0)
-    axes = []
-    for name in order:
-        axes.append((name, places[name][counts[name]]))
-        counts[name] += 1
-    regions: list[tuple[Mode, Region]] = [("", graph.sizes)]
-    if graph.training is not None:
-        regions = [("training", graph.training), ("evaluation", graph.sizes)]
-    for mode, region in regions:
-        for name, place in axes:
-            # What both modes ask alike of a size is asked once.
-            alike = graph.training is not None and graph.training[name] == graph.sizes[name]
-            if mode == "evaluation" and alike:
-                continue
-            made.of_size(name, place, region[name], "" if alike else mode)
+    axes = [
+        (size.variable, (position, axis))
+        for position, node in enumerate(graph.input_nodes)
+        for axis, size in enumerate(graph.shape(Tensor(node.id)), 1)
+        if isinstance(size, Expr) and size == dims.free(size.variable)
+    ]
+    first = dict(reversed(axes))
+    training, evaluation = graph.always, graph.sizes
+    modes: tuple[tuple[Mode, Region], ...] = (("", evaluation), ("training", training), ("evaluation", evaluation))
+    for mode, region in modes:
+        # What both modes ask alike is asked once.
+        for size, place in axes:
+            if (training[size] == evaluation[size]) == (not mode):
+                made.of_size(size, place, region[size], mode)
         for choice in region.choices:
-            alike = graph.training is not None and choice in graph.training.choices and choice in graph.sizes.choices
-            if mode == "evaluation" and alike:
-                continue
-            made.of_choice(choice, [places[name][0] for name in choice.sets], "" if alike else mode)
-    rank = ("", "training", "evaluation")
-    return made.sources, sorted(made.calls, key=lambda call: rank.index(call.mode))
+            if (choice in training.choices and choice in evaluation.choices) == (not mode):
+                made.of_choice(choice, [first[name] for name in choice.sets], mode)
+    return made.sources, made.calls
 
 
 @dataclass(slots=True, eq=False)
