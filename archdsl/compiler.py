@@ -185,6 +185,7 @@ def load(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     weights: str | Path | None = None,
+    reshape_weights: bool = False,
     inference: bool = False,
     recompute: Mode = "none",
     limits: Limits | None = None,
@@ -193,7 +194,8 @@ def load(
     """The network as a module, made by running the very text that `build` gives; `inference`, `recompute`: see there.
 
     `weights` is a state_dict of the training form in a .safetensors or .pth file: what fits of it by key and shape is
-    loaded, and a warning tells the rest. A second call with the same text and values takes the class that the first one
+    loaded, and a warning tells the rest; `reshape_weights` takes what has another shape and holds the same numbers,
+    [64, 32] for [64, 32, 1, 1] say. A second call with the same text and values takes the class that the first one
     made, as a second import would. Raises SpecError, OSError, and WeightsError where the file has nothing that fits.
     """
     with limited(limits):
@@ -202,12 +204,12 @@ def load(
         from archdsl.weights import fit  # only where there are some
 
         graph = check(spec, limits=limits, **values)
-        state, match = fit(graph, Path(weights))
+        state, match = fit(graph, Path(weights), reshape=reshape_weights)
         if inference:
             complete = not (match.missing or match.shapes)
             state = folded(network, state if complete else {**instantiate(graph).state_dict(), **state})
         network.load_state_dict(state, strict=False)
-        if not match.complete:
+        if not match.complete or match.doubts:
             warnings.warn(match.as_text(), stacklevel=2)
     return network
 

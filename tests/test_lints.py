@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 
 from archdsl import check, cli
-from archdsl.compiler import models
+from archdsl.compiler import instantiate, models
+from archdsl.dims import evaluate
+from archdsl.graph import Tensor
 from archdsl.modules import library_families
 from archdsl.source import Source
 
@@ -62,6 +65,33 @@ HALVED = "(it, conv(4, 3, stride = 2)) -> add"
 )
 def test_sizes_that_cannot_be_meant(body: str, size: str, wanted: list[str]) -> None:
     assert warned(net(body, size=size)) == [("W0601", message) for message in wanted]
+
+
+@pytest.mark.parametrize(
+    ("body", "size", "comes_in"),
+    [
+        ("global_avgpool -> conv(8, 1) -> batchnorm", "H, W", "[8, 1, 1]"),
+        ("global_avgpool -> flatten -> linear(5) -> batchnorm -> relu -> linear(5) -> batchnorm", "H, W", "[5]"),
+        ("conv(4, 3, pad = valid)\n expect [4, 1, 1]\n batchnorm", "H = 3, W = 3", "[4, H - 2, W - 2]"),
+        ("conv(4, 3, stride = 2) -> batchnorm", "2, 2", "[4, 1, 1]"),
+        ("conv(4, 3, stride = 2) -> batchnorm", "2, W", None),
+        ("batchnorm -> global_avgpool -> groupnorm(2)", "H, W", None),
+        ("global_avgpool -> layernorm", "H, W", None),
+    ],
+)
+def test_batchnorm_over_one_position(body: str, size: str, comes_in: str | None) -> None:
+    """Warned of where no size of the input gives more, and there PyTorch refuses a batch of 1 in training alone."""
+    graph = check(Source("net.arch", net(body, size=size)))
+    module, values = instantiate(graph), graph.examples
+    x = torch.zeros(1, 4, *(evaluate(d, values) for d in graph.shape(Tensor(0))[1:]))
+    assert module.eval()(x) is not None and module.train()(x.repeat(2, 1, 1, 1)) is not None
+    if comes_in is None:
+        assert not graph.warnings and module(x) is not None
+        return
+    (warning,) = graph.warnings
+    assert warning.code == "W0603" and warning.marks[0].text == f"{comes_in} comes in"
+    with pytest.raises(ValueError, match="more than 1 value per channel when training"):
+        module(x)
 
 
 @pytest.mark.parametrize("family", library_families())

@@ -123,9 +123,18 @@ def build(spec: str, output: Path | None, purpose: str, recompute: Mode, setting
 @click.option(
     "--rename", "rules", metavar="OLD=NEW", multiple=True, help="New names for keys; `*` stands for any text."
 )
+@click.option("--reshape", is_flag=True, help="Take what has another shape and holds the same numbers: 1x1 kernels.")
 @model_options
 @json_option
-def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], settings: Settings, as_json: bool) -> int:
+def weights(
+    spec: str,
+    file: Path,
+    output: Path | None,
+    rules: Sequence[str],
+    reshape: bool,
+    settings: Settings,
+    as_json: bool,
+) -> int:
     """Say which weights of a file fit the network.
 
     They fit by key and shape; -o writes those that do. FILE is a state_dict: .safetensors, or .pth, of which nothing
@@ -142,7 +151,7 @@ def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], se
         pairs.append((old, new))
     graph = checked(spec, settings)
     try:
-        state, match = weighing.fit(graph, file, pairs)
+        state, match = weighing.fit(graph, file, pairs, reshape=reshape)
     except weighing.WeightsError as error:
         raise click.ClickException(str(error)) from None
     if output is not None:

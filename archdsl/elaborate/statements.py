@@ -302,7 +302,9 @@ class Elaborator(Items):
         for size, value in zip(shape, statement.dimensions, strict=True):
             if isinstance(value, tree.Name) and value.name == "_":
                 continue
-            self.agree(size, evaluate(value, place.names), value.span, tensor, place, "E0308", "the tensor here")
+            wanted = evaluate(value, place.names)
+            self.demands_of(self.graph.node(tensor), value.span)
+            self.agree(size, wanted, value.span, tensor, place, "E0308", "the tensor here")
 
     def output(self, statement: tree.Output, place: Place) -> None:
         if place.output is not None:

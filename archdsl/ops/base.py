@@ -15,7 +15,7 @@ from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from archdsl.dims import Constraint, Dim
+from archdsl.dims import Demanded, Dim
 from archdsl.ops import fields, foreign, sight
 from archdsl.ops.sight import IndexMap, Lane
 
@@ -42,7 +42,7 @@ class OperationError(Exception):
     `parameter` names the argument at fault, `inputs` the positions of the incoming tensors at fault, `help` is one
     concrete thing to do. `also` has the other mistakes of the same call, each to be told on its own. A change of the
     call that mends it is said by `arguments`, as the text that a spec would give, or by `before`, the item to put
-    before it.
+    before it. `training`: it cannot take it while the network trains, and can in evaluation.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class OperationError(Exception):
         also: Sequence["OperationError"] = (),
         arguments: Mapping[str, str] | None = None,
         before: str | None = None,
+        training: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -64,6 +65,7 @@ class OperationError(Exception):
         self.also = tuple(also)
         self.arguments = dict(arguments or {})
         self.before = before
+        self.training = training
 
 
 @dataclass(slots=True)
@@ -74,11 +76,11 @@ class Rules:
     kept as a constraint, and narrows the set of valid input sizes later.
     """
 
-    constraints: list[tuple[Constraint, OperationError]] = field(default_factory=list)
+    constraints: list[tuple[Demanded, OperationError]] = field(default_factory=list)
 
     def require(
         self,
-        condition: bool | Constraint,
+        condition: bool | Demanded,
         message: str,
         *,
         parameter: str | None = None,
@@ -86,11 +88,18 @@ class Rules:
         help: str | None = None,
         arguments: Mapping[str, str] | None = None,
         before: str | None = None,
+        training: bool = False,
     ) -> None:
         if condition is True:
             return
         error = OperationError(
-            message, parameter=parameter, inputs=inputs, help=help, arguments=arguments, before=before
+            message,
+            parameter=parameter,
+            inputs=inputs,
+            help=help,
+            arguments=arguments,
+            before=before,
+            training=training,
         )
         if condition is False:
             raise error
@@ -121,7 +130,8 @@ class Window:
     """The sliding window of an operation, one entry a spatial axis: what the receptive field follows from.
 
     `pad` is what stands before the first element; `scale` is the number of output steps for one input step of an
-    upsampling one (1 otherwise). `whole` says that every output sees the whole input (global pooling, flatten).
+    upsampling one (1 otherwise). `whole` says that every output sees the whole input (global pooling, flatten),
+    `statistics` that it does so by its mean and variance alone.
     """
 
     kernel: tuple[int, ...] = ()
@@ -130,6 +140,7 @@ class Window:
     pad: tuple[int, ...] = ()
     scale: tuple[int, ...] = ()
     whole: bool = False
+    statistics: bool = False
 
 
 @dataclass(frozen=True, slots=True)

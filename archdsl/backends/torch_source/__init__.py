@@ -125,6 +125,7 @@ def _title(graph: Graph, folding: Folding | None) -> str:
     inputs = ", ".join(f"{n.name} {_shape(graph, Tensor(n.id))}" for n in graph.input_nodes)
     outputs = ", ".join(f"{o.name + ' ' if o.name else ''}{_shape(graph, o.tensor)}" for o in graph.outputs)
     sizes = dims.describe_sizes(graph.sizes)
+    sizes += f"; in training {graph.training.describe()}" if graph.training is not None else ""
     purpose = " for inference" if folding is not None else ""
     weights = (
         f"\n\nThe state_dict of the training form is turned into that of this one by `{FUNCTION}`."

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.cells import Cell, Step
+from archdsl.backends.torch_source.checks import check_lines
 from archdsl.backends.torch_source.constructor import Constructor
-from archdsl.backends.torch_source.expressions import Expr, Var, quoted
+from archdsl.backends.torch_source.expressions import Expr, Var
 from archdsl.backends.torch_source.flow import Call, Value
 from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
 from archdsl.backends.torch_source.names import identifier, unique
@@ -103,10 +104,7 @@ class Forward:
         """The calls that check the sizes of the model's input."""
         if not self.constructor.is_model:
             return []
-        calls = [
-            f"{c.function}({quoted(c.size)}, {names[c.input]}.shape[{c.axis}])" for c in self.constructor.file.checks
-        ]
-        return [line for call in calls for line in layout.statement(call, 8)]
+        return check_lines(self.constructor.file.checks, names)
 
     def output_names(self) -> list[str | None]:
         """The names of the model's outputs, one for each value that flows out."""
