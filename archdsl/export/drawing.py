@@ -1,0 +1,106 @@
+"""The sizes at which an export is compared with the module: drawn from the valid ones, within a budget of work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import prod
+
+from archdsl.analysis import costs
+from archdsl.dims import SizeSet
+from archdsl.graph import Graph
+
+MACS = 20 * 10**9
+"""The most multiply-accumulates of one comparison: about a second on two cores, for each of the two that run."""
+
+ELEMENTS = 4 * 10**8
+"""The most numbers in all feature maps of one comparison, 1.6 GB in float32 if none were freed."""
+
+SLOW = 500
+"""How many times less work is done where onnx's own reference evaluator, in Python, is all that can run a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """One comparison: values of all free sizes, pinned ones included, and a batch."""
+
+    sizes: Mapping[str, int]
+    batch: int
+
+    def __str__(self) -> str:
+        return ", ".join([*(f"{name} = {value}" for name, value in self.sizes.items()), f"batch {self.batch}"])
+
+
+def listed(tries: Sequence[Try]) -> str:
+    """Sizes in a line: `batch × H × W = 1 × 32 × 32, 2 × 35 × 37`."""
+    names = " × ".join(["batch", *(tries[0].sizes if tries else ())])
+    return f"{names} = " + ", ".join(" × ".join(map(str, [t.batch, *t.sizes.values()])) for t in tries)
+
+
+def draw(
+    graph: Graph, valid: Mapping[str, SizeSet], pins: Mapping[str, int], share: int = 1
+) -> tuple[list[Try], list[Try]]:
+    """What to compare at: smallest, next, example, odd, large and mixed sizes; and what is too much work.
+
+    `valid` are the sizes that the file leaves free; the others are in `pins`. Axes get different sizes. Where the
+    large or the odd is over the budget (its `share`-th part), smaller ones stand in; the smallest, at batch 1, is
+    compared whatever it costs.
+    """
+    chosen: list[Try] = []
+    left: list[Try] = []
+
+    def fits(candidate: Try) -> bool:
+        cost = costs(graph, candidate.sizes)
+        elements = sum(prod(shape) for shapes in cost.shapes for shape in shapes)
+        return cost.total.macs * candidate.batch * share <= MACS and elements * candidate.batch * share <= ELEMENTS
+
+    def add(*candidates: Try) -> None:
+        found = next((c for c in candidates if c in chosen or fits(c)), None)
+        if found is None or found is not candidates[0]:
+            left.append(candidates[0])
+        if found is not None and found not in chosen:
+            chosen.append(found)
+
+    smallest = {name: sizes.minimum or 1 for name, sizes in valid.items()}
+    chosen.append(Try({**pins, **smallest}, 1))
+    add(Try({**pins, **smallest}, 2))
+    if not valid:
+        return chosen, left
+    examples = {name: graph.examples[name] for name in valid}
+    followers = [_next(valid[name], smallest[name], 1 + i) for i, name in enumerate(valid)]
+    add(Try({**pins, **dict(zip(valid, followers, strict=True))}, 3))
+    add(Try({**pins, **examples}, 1))
+    odd = [_scaled(valid, examples, factor, odd=True) for factor in (1.1, 0.7, 0.4, 0.2)]
+    add(*(Try({**pins, **sizes}, 2) for sizes in odd))
+    large = [_scaled(valid, examples, factor) for factor in (2, 1.5, 1, 0.7, 0.5, 0.25)]
+    add(*(Try({**pins, **sizes}, 1) for sizes in large))
+    for name in valid:  # one axis large, the others small: what one takes from the other shows
+        if len(valid) > 1:
+            add(*(Try({**pins, **smallest, name: sizes[name]}, 2) for sizes in large))
+    return chosen, left
+
+
+def _scaled(
+    valid: Mapping[str, SizeSet], examples: Mapping[str, int], factor: float, *, odd: bool = False
+) -> dict[str, int]:
+    """Valid sizes from `factor` times the examples on, another for each axis."""
+    found = {}
+    for i, (name, sizes) in enumerate(valid.items()):
+        start = int(examples[name] * factor)
+        members = [*islice(_members(sizes, start), 8)] or [examples[name]]
+        parity = [n for n in members if n % 2] if odd else members
+        found[name] = (parity or members[1:] or members)[min(i, len(parity or members[1:] or members) - 1)]
+    return found
+
+
+def _next(sizes: SizeSet, start: int, steps: int) -> int:
+    return [start, *islice(_members(sizes, start + 1), steps)][-1]
+
+
+def _members(sizes: SizeSet, start: int) -> Iterator[int]:
+    """The valid sizes from `start` on."""
+    n: int | None = start if start in sizes else sizes.nearest(start)[1]
+    while n is not None:
+        yield n
+        n = sizes.nearest(n)[1]
