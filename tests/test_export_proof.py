@@ -287,9 +287,9 @@ def test_large_networks_are_compared_within_a_budget() -> None:
     graph = archdsl.check("unet:unet")
     tries, left = draw(graph, graph.sizes, {})
     assert left and tries[0].sizes == {name: sizes.minimum for name, sizes in graph.sizes.items()}
-    tries, left = draw(archdsl.check("resnet:resnet50"), archdsl.check("resnet:resnet50").sizes, {})
-    assert not left and {t.batch for t in tries} == {1, 2, 3}
-    assert any(t.sizes["H"] % 2 and t.sizes["H"] > 200 for t in tries) and any(t.sizes["H"] >= 448 for t in tries)
+    tries, left = draw(archdsl.check("resnet:resnet18"), archdsl.check("resnet:resnet18").sizes, {})
+    assert {t.batch for t in tries} == {1, 2, 3} and 224 in {t.sizes["H"] for t in tries}
+    assert any(t.sizes["H"] % 2 and t.sizes["H"] > 200 for t in tries) and any(t.sizes["H"] > 300 for t in tries)
 
 
 # ---------------------------------------------------------------- random networks

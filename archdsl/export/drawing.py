@@ -11,11 +11,14 @@ from archdsl.analysis import costs
 from archdsl.dims import SizeSet
 from archdsl.graph import Graph
 
-MACS = 20 * 10**9
-"""The most multiply-accumulates of one comparison: about a second on two cores, for each of the two that run."""
+MACS = 5 * 10**9
+"""The most multiply-accumulates of one comparison: a fraction of a second, for each of the two that run."""
 
-ELEMENTS = 4 * 10**8
-"""The most numbers in all feature maps of one comparison, 1.6 GB in float32 if none were freed."""
+SHOWN = 16 * 10**9
+"""The same for the sizes to show, which matter most and have no stand-in."""
+
+ELEMENTS = 2 * 10**8
+"""The most numbers in all feature maps of one comparison, 0.8 GB in float32 if none were freed."""
 
 SLOW = 500
 """How many times less work is done where onnx's own reference evaluator, in Python, is all that can run a file."""
@@ -44,33 +47,33 @@ def draw(
     """What to compare at: smallest, next, example, odd, large and mixed sizes; and what is too much work.
 
     `valid` are the sizes that the file leaves free; the others are in `pins`. Axes get different sizes. Where the
-    large or the odd is over the budget (its `share`-th part), smaller ones stand in; the smallest, at batch 1, is
-    compared whatever it costs.
+    large or the odd is over the budget (its `share`-th part), smaller ones stand in; the smallest is compared
+    whatever it costs.
     """
     chosen: list[Try] = []
     left: list[Try] = []
 
-    def fits(candidate: Try) -> bool:
+    def fits(candidate: Try, most: int) -> bool:
         cost = costs(graph, candidate.sizes)
         elements = sum(prod(shape) for shapes in cost.shapes for shape in shapes)
-        return cost.total.macs * candidate.batch * share <= MACS and elements * candidate.batch * share <= ELEMENTS
+        return cost.total.macs * candidate.batch * share <= most and elements * candidate.batch * share <= ELEMENTS
 
-    def add(*candidates: Try) -> None:
-        found = next((c for c in candidates if c in chosen or fits(c)), None)
+    def add(*candidates: Try, most: int = MACS) -> None:
+        found = next((c for c in candidates if c in chosen or fits(c, most)), None)
         if found is None or found is not candidates[0]:
             left.append(candidates[0])
         if found is not None and found not in chosen:
             chosen.append(found)
 
     smallest = {name: sizes.minimum or 1 for name, sizes in valid.items()}
-    chosen.append(Try({**pins, **smallest}, 1))
-    add(Try({**pins, **smallest}, 2))
+    chosen += [Try({**pins, **smallest}, 1), Try({**pins, **smallest}, 2)]
     if not valid:
         return chosen, left
     examples = {name: graph.examples[name] for name in valid}
     followers = [_next(valid[name], smallest[name], 1 + i) for i, name in enumerate(valid)]
-    add(Try({**pins, **dict(zip(valid, followers, strict=True))}, 3))
-    add(Try({**pins, **examples}, 1))
+    close = {**pins, **dict(zip(valid, followers, strict=True))}
+    add(Try(close, 3), Try(close, 1), most=SHOWN)
+    add(Try({**pins, **examples}, 1), most=SHOWN)
     odd = [_scaled(valid, examples, factor, odd=True) for factor in (1.1, 0.7, 0.4, 0.2)]
     add(*(Try({**pins, **sizes}, 2) for sizes in odd))
     large = [_scaled(valid, examples, factor) for factor in (2, 1.5, 1, 0.7, 0.5, 0.25)]

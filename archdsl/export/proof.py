@@ -35,14 +35,14 @@ class WrongExport(ExportError):
 
 
 class Refused(Exception):
-    """A size that a .pt2 does not take, as it says itself."""
+    """A size that a .pt2 does not take, as it says itself, or the module."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
     """What an export was compared at, and by what; the largest difference, in parts of what is allowed.
 
-    `left_out` were too large to compare at, `refused` the file itself does not take.
+    `left_out` were too large to compare at; `refused` the file itself, or the module, does not take.
     """
 
     by: str
@@ -54,7 +54,7 @@ class Proof:
     def __str__(self) -> str:
         text = f"gives the module's numbers in {self.by} at {listed(self.tries)}"
         if self.refused:
-            text += f"; refuses {listed(self.refused)}"
+            text += f"; refused: {listed(self.refused)}"
         if self.left_out:
             text += f"; too large to compare: {listed(self.left_out)}"
         return text
@@ -121,8 +121,11 @@ def compare(graph: Graph, model: torch.nn.Module, run: Runner, tried: Try) -> fl
     import torch
 
     inputs = images(graph, tried.sizes, tried.batch, seed=1)
-    with torch.no_grad():
-        result = model(*[x.clone() for x in inputs])
+    try:
+        with torch.no_grad():
+            result = model(*[x.clone() for x in inputs])
+    except (RuntimeError, ValueError) as error:  # as of an instance norm of one position
+        raise Refused(f"the module does not run at {tried}: {_first_line(error)}") from None
     wanted = [result] if isinstance(result, torch.Tensor) else [*result]
     try:
         found = run(inputs)
