@@ -69,7 +69,8 @@ def draw(
     chosen += [Try({**pins, **smallest}, 1), Try({**pins, **smallest}, 2)]
     if not valid:
         return chosen, left
-    examples = {name: graph.examples[name] for name in valid}
+    # A file may not take the size to show: then the next one.
+    examples = {name: next(_members(sizes, graph.examples[name]), smallest[name]) for name, sizes in valid.items()}
     followers = [_next(valid[name], smallest[name], 1 + i) for i, name in enumerate(valid)]
     close = {**pins, **dict(zip(valid, followers, strict=True))}
     add(Try(close, 3), Try(close, 1), most=SHOWN)
@@ -92,8 +93,9 @@ def _scaled(
     for i, (name, sizes) in enumerate(valid.items()):
         start = int(examples[name] * factor)
         members = [*islice(_members(sizes, start), 8)] or [examples[name]]
-        parity = [n for n in members if n % 2] if odd else members
-        found[name] = (parity or members[1:] or members)[min(i, len(parity or members[1:] or members) - 1)]
+        if odd:  # or what comes close: another than the first
+            members = [n for n in members if n % 2] or members[1:] or members
+        found[name] = members[min(i, len(members) - 1)]
     return found
 
 
