@@ -258,7 +258,7 @@ def test_a_wrong_export_is_not_written(ending: str, tmp_path: Path, monkeypatch:
     file.write_bytes(b"the file of yesterday")
     found = CliRunner().invoke(cli.cli, ["export", str(spec), "-o", str(file)])
     assert found.exit_code == 1
-    assert f"{file} is not written: PyTorch's export is wrong; its numbers are off" in found.output
+    assert f"{file} is not written: its numbers are off" in found.output
     assert file.read_bytes() == b"the file of yesterday"
     assert {p.name for p in tmp_path.iterdir()} == {"net.arch", file.name}
 
@@ -292,6 +292,14 @@ def test_large_networks_are_compared_within_a_budget() -> None:
     assert any(t.sizes["H"] % 2 and t.sizes["H"] > 200 for t in tries) and any(t.sizes["H"] > 300 for t in tries)
 
 
+def test_what_onnxruntime_does_not_load_is_refused() -> None:
+    """onnxruntime makes a padding part of the pooling behind it, and then takes no more of it than the kernel."""
+    with pytest.raises(
+        ExportError, match=r"^net\.onnx is not written: onnxruntime does not load it: .* smaller than kernel"
+    ):
+        export(check("pad(2) -> avgpool(2)", "image[2, 12, 12]"), Path("net.onnx"))
+
+
 # ---------------------------------------------------------------- random networks
 
 
@@ -305,7 +313,7 @@ def exported(seed: int, ending: str) -> str:
     try:
         made = export(graph, Path(f"net{ending}"))
     except ExportError as error:
-        assert "Error" not in str(error).split(":")[-1] or " " in str(error).split(":")[-1].strip()
+        assert len(str(error).split()) > 5 and "NotImplementedError" not in str(error)
         return "refused"
     assert made.proof.tries
     assert all(pin.reason and pin.name in graph.sizes for pin in made.pins)

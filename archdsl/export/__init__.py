@@ -56,8 +56,7 @@ def export(graph: Graph, path: Path, weights: Path | None = None, *, inference: 
             named = f"{place(error.node)}: {error}" if error.node else str(error)
             more = _to_pin(graph, error.node, pins)
             if not more:
-                wrong = isinstance(error, WrongExport)
-                start = f"{visible(str(path))} is not written: PyTorch's export is wrong; " if wrong else ""
+                start = f"{visible(str(path))} is not written: " if isinstance(error, WrongExport) else ""
                 raise ExportError(start + named) from error
             pins = pins | {name: Pin(name, graph.examples[name], named) for name in more}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -159,7 +160,9 @@ def _difference(found: torch.Tensor, wanted: torch.Tensor, tried: Try) -> float:
 
 
 def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    # onnxruntime tells a place in its own source, with the types of its templates, before what is wrong.
+    return re.sub(r"\S*/onnxruntime_src/.*?\[with .*?\] ", "", line)
 
 
 def _session(model: Any) -> tuple[str, Runner, bool]:
