@@ -172,7 +172,9 @@ def weights(
 def export(spec: str, output: Path, weights: Path | None, purpose: str, settings: Settings) -> int:
     """Export the network to .pt2 (torch.export) or .onnx.
 
-    The batch and the free sizes stay free; which size had to be pinned is said.
+    The batch and the free sizes stay free; which size had to be pinned, and why, is said. Before the file is written,
+    it is run beside the PyTorch module at small, odd, large and the shown sizes, which are listed; one that gives other
+    numbers is not written. ONNX takes the packages onnx and onnxscript, and onnxruntime for the comparison.
     """
     from archdsl import export as exporting
     from archdsl.diagnostics import visible
@@ -182,9 +184,10 @@ def export(spec: str, output: Path, weights: Path | None, purpose: str, settings
     graph = checked(spec, settings)
     form = output.with_suffix(output.suffix.lower())
     try:
-        save(output, exporting.export(graph, form, weights, inference=purpose == "inference"))
+        made = exporting.export(graph, form, weights, inference=purpose == "inference")
     except (exporting.ExportError, WeightsError) as error:
         raise click.ClickException(str(error)) from None
-    for name, size in exporting.pinned(graph).items():
-        write(f"{visible(str(output))}: {name} is pinned to {size}\n")
+    save(output, made.data)
+    for said in (*made.pins, made.proof):
+        write(f"{visible(str(output))}: {said}\n")
     return FINE

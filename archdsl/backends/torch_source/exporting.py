@@ -87,6 +87,11 @@ def exportable(graph: Graph, size: str) -> SizeSet | None:
         return None
 
 
+def pinned_by(graph: Graph, size: str) -> Node | None:
+    """The operation for which a size has to be pinned; None where its valid sizes are the reason."""
+    return next((node for node in _readers(graph, size) if _goes_by_cases(graph, node, size)), None)
+
+
 def _sizes(graph: Graph, name: str) -> Iterator[Expr]:
     """The different sizes within a network that follow from a free one."""
     seen: set[Expr] = set()
