@@ -93,8 +93,8 @@ def build(graph: Graph, *, inference: bool = False, recompute: Mode = "none") ->
     `inference` asks for the form without batchnorms behind convolutions, dropouts and outputs of training; the function
     `fold_batchnorms` of the same file makes its weights from those of the training form. `recompute` says which
     activations a training step computes a second time instead of keeping them: `none`, those of the bodies of `dense`
-    connections, or of calls of `blocks`. The text is proved to compute the network before it is given (`archdsl.proof`).
-    Raises SpecError where a network has no such, ValueError where both are asked.
+    connections, or of calls of `blocks`. The text is proved to compute the network before it is given
+    (`archdsl.proof`). Raises SpecError where a network has no such, ValueError where both are asked.
     """
     if inference and recompute != "none":
         raise ValueError("a form for inference has no backward pass in which to recompute anything")

@@ -29,7 +29,8 @@ def prove(
 ) -> None:
     """Shows that a text computes a graph, which is that of its form. Raises Unproved, with what differs.
 
-    `folding` is given for the form for inference, and tells the network that it must be in evaluation. `recompute` are the scopes that run again in the backward pass; `augmentation` is the class beside the model, with
-    the changes of pictures that it makes.
+    `folding` is given for the form for inference, and tells the network that it must be in evaluation. `recompute` are
+    the scopes that run again in the backward pass; `augmentation` is the class beside the model, with the changes of
+    pictures that it makes.
     """
     Proof(text, graph, folding, recompute, augmentation).run()

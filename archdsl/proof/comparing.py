@@ -4,43 +4,26 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from archdsl import dims
 from archdsl.augment.base import Pipeline
-from archdsl.dims import DimError, Expr, SizeSet
 from archdsl.graph import Graph, Scope
-from archdsl.graph import Tensor as Edge
-from archdsl.proof.augmentation import FLOW, TEXTS, compare, flow
 from archdsl.inference import Folding
+from archdsl.proof.augmentation import FLOW, TEXTS, compare, flow
 from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Correspondence, compare_weights
-from archdsl.proof.library import FreeDim, Library, Run
+from archdsl.proof.library import Library, Run
 from archdsl.proof.meaning import Meaning, Weight
 from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Layer, Module
 from archdsl.proof.modules import Weight as ModuleWeight
 from archdsl.proof.reader import Text, read
+from archdsl.proof.sizes import Guard, compare_free, compare_guards
 from archdsl.proof.terms import Storage, Tensor
 from archdsl.recompute import Recompute
 from archdsl.syntax.tree import Residual
 
 FILE = "<built>"
-SPAN = 4096
-"""Up to this many sizes beyond the last irregular one a check of sizes is tried on every one."""
-
-
-@dataclass(slots=True, eq=False)
-class Guard:
-    """A function that checks a size: its calls are noted, and it is tried on numbers later."""
-
-    name: str
-    function: Any
-    calls: list[tuple[str, object]]
-
-    def __call__(self, name: str, size: object) -> None:
-        self.calls.append((name, size))
 
 
 class Proof:
@@ -73,7 +56,7 @@ class Proof:
         model, guards = self.make(text, run)
         self.compare_state(model, meaning)
         self.forward(model, meaning, run)
-        self.compare_guards(guards)
+        compare_guards(guards, self.graph.sizes if self.inference else self.graph.always)
         if self.folding is not None:
             walked = Correspondence(self.folding.training, self.graph, self.folding)
             walked.run()
@@ -82,12 +65,13 @@ class Proof:
             setattr(run, state, not getattr(run, state))
             self.forward(model, meaning, run)
             setattr(run, state, not getattr(run, state))
-        if (text.by_mode or self.graph.of_training()) and not self.inference:
+        if not self.inference and (text.by_mode or self.graph.of_training() or self.graph.training is not None):
             meaning = Meaning(self.graph, training=False, gradients=True)
             run = Run(meaning.table)
-            model, _ = self.make(text, run)
+            model, guards = self.make(text, run)
             self.compare_state(model, meaning)
             self.forward(model.eval(), meaning, run)
+            compare_guards(guards, self.graph.sizes)
 
     def make(self, text: Text, run: Run) -> tuple[Module, list[Guard]]:
         """The model of a text, made, and its guards."""
@@ -112,10 +96,11 @@ class Proof:
         for name, function in text.functions.items():
             returns = function.returns
             if getattr(returns, "value", "") is None:
-                guard = Guard(name, space[name], [])
+                guard = Guard(space[name])  # type: ignore[arg-type]  # a function of the text
                 guards.append(guard)
                 space[name] = guard
-        self.compare_free(space, run)
+        if "dynamic_shapes" in space:
+            compare_free(self.graph, space["dynamic_shapes"]())  # type: ignore[operator]
         if self.augmentation is not None:
             name, pipeline = self.augmentation
             if name not in text.definitions or name == text.classes[-1]:
@@ -202,47 +187,6 @@ class Proof:
         if found != wanted:
             raise Unproved("recomputes other parts than those chosen")
 
-    # ------------------------------------------------------------ sizes
-
-    def compare_guards(self, guards: list[Guard]) -> None:
-        """The sizes that the text accepts are those for which the graph is valid."""
-        calls = [(guard, name, size) for guard in guards for name, size in guard.calls]
-        for free in self.graph.free:
-            valid = self.graph.sizes[free.name]
-            mine = [guard for guard, name, size in calls if name == free.name and size == dims.free(free.name)]
-            if not mine and valid != SizeSet.everything() and _can_be_written(valid):
-                raise Unproved(f"does not check the size {free.name}")
-            for guard in mine:
-                for n in _trials(valid):
-                    if guard_accepts(guard, n) != (n in valid):
-                        raise Unproved(f"{'refuses' if n in valid else 'accepts'} {free.name} = {n}")
-        for guard, name, size in calls:
-            if not isinstance(size, Expr) or size != dims.free(name):
-                raise Unproved(f"checks a size that is not {name}")
-
-    def compare_free(self, space: dict[str, object], run: Run) -> None:
-        """What an export may leave free: axes of free sizes, with values for which the graph is valid."""
-        function = space.get("dynamic_shapes")
-        if function is None:
-            return
-        shapes = function()  # type: ignore[operator]
-        names: dict[str, str] = {}
-        for node, axes in zip(self.graph.input_nodes, shapes, strict=True):
-            shape = self.graph.shape(Edge(node.id))
-            for axis, dim in axes.items():
-                size = shape[axis - 1] if axis else None
-                of = size.variable if isinstance(size, Expr) and size == dims.free(size.variable) else ""
-                if not isinstance(dim, FreeDim) or (axis and not of):
-                    raise Unproved(f"lets an export leave axis {axis} of an input free")
-                if dim.name and names.setdefault(dim.name, of) != of:
-                    raise Unproved(f"ties {of or 'the batch'} to another size in exports")
-                values = (
-                    [dim.factor * n + dim.shift for n in range(dim.least, dim.least + 8)] if dim.name and of else []
-                )
-                wrong = next((n for n in values if n not in self.graph.sizes[of]), None)
-                if wrong is not None:
-                    raise Unproved(f"lets an export take {of} = {wrong}")
-
 
 def _skips(graph: Graph) -> tuple[str, ...]:
     """How the keys begin of what skips go through (`residual via`): a file may make it before or behind the body."""
@@ -294,35 +238,6 @@ def _same_weights(wanted: list[Weight], path: str, made: Layer | ModuleWeight) -
     for ours, theirs in zip_longest(wanted, found):
         if ours != theirs:
             raise Unproved(f"has {_shown(theirs)} where the network has {_shown(ours)}")
-
-
-def guard_accepts(guard: Guard, n: int) -> bool:
-    try:
-        guard.function("size", n)
-    except ValueError:
-        return False
-    return True
-
-
-def _can_be_written(valid: SizeSet) -> bool:
-    try:
-        valid.python("n")
-    except DimError:
-        return False
-    return True
-
-
-def _trials(valid: SizeSet) -> Iterator[int]:
-    """Sizes that tell a set from others: all up to where it repeats, or those around its ends."""
-    threshold, pattern, _ = valid.form
-    end = threshold + 2 * (pattern.modulus if pattern else 1) + 2
-    if end <= SPAN:
-        yield from range(1, end)
-        return
-    near = {1, 2, 3, threshold - 1, threshold, threshold + 1, end - 1, end}
-    for n in (1, 64, 224, threshold // 2, threshold, end):
-        near.update(m for m in valid.nearest(n) if m is not None)
-    yield from sorted(m for n in near for m in (n - 1, n, n + 1) if m >= 1)
 
 
 def _shown(weight: Weight | None) -> str:

@@ -164,7 +164,11 @@ class Channels:
     """
 
     def __init__(
-        self, runs: Iterable[tuple[int, float]], shape: tuple[int, ...] | None = None, layout: str = "out", groups: int = 0
+        self,
+        runs: Iterable[tuple[int, float]],
+        shape: tuple[int, ...] | None = None,
+        layout: str = "out",
+        groups: int = 0,
     ) -> None:
         self.runs = [(size, value) for size, value in runs if size]
         self.shape = shape or (sum(size for size, _ in self.runs),)

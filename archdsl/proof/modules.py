@@ -386,7 +386,7 @@ def compute(spec: Spec, path: str, inputs: Sequence[Tensor]) -> Any:
         if spec.kind == "Identity":
             return inputs[0]
         if tuple(spec.arguments.values()) == (1, -1):
-            return inputs[0].flatten(1)
+            return inputs[0].flatten(1)  # type: ignore[operator]  # a method, as any other name of a tensor
     table = inputs[0].table
     key: Key = (spec, path if spec.parts else "", tuple([x.read().number for x in inputs]))
     if spec.is_random:  # each time it draws anew

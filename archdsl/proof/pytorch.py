@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
+
+Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
 REQUIRED = object()
 """Stands for the default of an argument that has none."""
@@ -86,7 +89,7 @@ SIGNATURES: Mapping[str, Mapping[str, object]] = {
 WEIGHTY = ("Conv", "Linear", "BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm", "PReLU")
 """How the names of the classes begin that take `device` and `dtype`."""
 
-ATTRIBUTES = frozenset(
+_NAMES = (
     "T_destination add_module append apply bfloat16 buffers call_super_init children compile cpu cuda double "
     "dump_patches eval extend extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half "
     "insert ipu load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters "
@@ -100,12 +103,14 @@ ATTRIBUTES = frozenset(
     "_is_full_backward_hook _load_from_state_dict _load_state_dict_post_hooks _load_state_dict_pre_hooks "
     "_maybe_warn_non_full_backward_hook _modules _named_members _non_persistent_buffers_set _parameters "
     "_register_load_state_dict_pre_hook _register_state_dict_hook _replicate_for_data_parallel _save_to_state_dict "
-    "_slow_forward _state_dict_hooks _state_dict_pre_hooks _version _wrapped_call_impl".split()
+    "_slow_forward _state_dict_hooks _state_dict_pre_hooks _version _wrapped_call_impl "
 )
+
+ATTRIBUTES = frozenset(_NAMES.split())
 """What every nn.Module or nn.Sequential has: a member of such a name is out of reach as an attribute."""
 
 
-def weights(kind: str, a: Mapping[str, object]) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]]:
+def weights(kind: str, a: Mapping[str, object]) -> tuple[Shapes, Shapes]:
     """The shapes of the parameters and of the buffers of a layer, in their order, from its arguments."""
     if kind not in SIGNATURES:
         return {}, {}

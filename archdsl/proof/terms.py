@@ -216,7 +216,7 @@ VIEWS = frozenset({"[]", ".chunk", ".flatten", ".reshape", ".permute"})
 def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, object]) -> Tensor | Several:
     """The result of a function of PyTorch, a method or an operator."""
     tensors: list[Tensor] = []
-    given = tuple([frozen(arg, tensors) for arg in args])
+    given: tuple[Any, ...] = tuple([frozen(arg, tensors) for arg in args])
     if name in ("+", "*"):  # equal to the bit in either order
         given = tuple(sorted(given, key=repr))
     elif name == "torch.cat":

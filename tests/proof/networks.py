@@ -49,7 +49,10 @@ model net {
 }
 """,
     "outputs": """
-block head(width, rate) { conv(width, 1) -> batchnorm -> relu -> global_avgpool -> flatten -> dropout(rate) -> fc: linear(3) }
+block head(width, rate) {
+    conv(width, 1) -> batchnorm -> relu
+    global_avgpool -> flatten -> dropout(rate) -> fc: linear(3)
+}
 model net {
     input image[3, H = 16, W = 16], hint[1, 4, 4]
     image -> stem: conv(4, 3, 2) -> silu

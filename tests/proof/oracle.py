@@ -54,7 +54,8 @@ def model_of(text: str, name: str) -> tuple[nn.Module, list[object], dict[str, A
     own = {k: p for k, p in [*model.named_parameters(), *model.named_buffers()]}
     for key, tensor in model.state_dict().items():
         how = filled.get(tensor.data_ptr())
-        fixed = tensor.flatten().tolist() if how is None or "uniform" not in how[0] and "normal" not in how[0] else how  # type: ignore[operator]
+        drawn = how is not None and ("uniform" in str(how[0]) or "normal" in str(how[0]))
+        fixed = how if drawn else tensor.flatten().tolist()
         state.append((key, tuple(tensor.shape), tensor.dtype, own[key].requires_grad, fixed))
     return model, state, names
 
@@ -82,7 +83,7 @@ def outcome(
                 with torch.no_grad() if folded else torch.enable_grad():
                     out = model(*[x * 1 for x in tensors])
                     out = out if isinstance(out, tuple) else (out,)
-                    found.append([(f, o) for f, o in zip(getattr(out, "_fields", "o"), out)])
+                    found.append([(f, o) for f, o in zip(getattr(out, "_fields", "o"), out, strict=True)])
                     if not folded:
                         model.zero_grad()
                         sum(
