@@ -175,12 +175,57 @@ NETWORKS = {
         model m { input x[3, H = 8, W = 8]
           b(2, 2) -> b(3, 2) -> b(1, 4) }
     """,
+    "dense connections that are computed again, and added to": """
+        block layer(growth) { conv(growth, 3) -> batchnorm -> relu }
+        model net {
+            input image[4, H = 8, W = 8]
+            residual via conv(8, 1) { dense { layer(4) } }
+            a: { dense { layer(4) } }
+            (a, conv(12, 1)) -> add
+            if true { dense { layer(2) } -> relu }
+            b: conv(14, 1)
+            (a -> conv(14, 1), b) -> sub
+            repeat 3 { dense { layer(2) } }
+            residual { conv(20, 1) }
+            (it, it) -> mul
+            dense { layer(2) } -> dense { layer(2) } -> (p, q): split(2)
+            (p, q) -> sub -> relu
+            c: { dense { layer(1) } }
+            (c, c -> dense { layer(3) } -> conv(13, 1)) -> add
+            residual { dense { layer(1) } -> conv(13, 1) }
+        }
+    """,
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks(name: str) -> None:
     hold(check(Source("net.arch", NETWORKS[name])))
+
+
+SIZES = """
+    block up(k) { input x[C, _, _], g[_, _, _]
+      x -> resize([32, k]) -> conv(3, 3) -> relu -> a: resize([k, 7], mode = nearest)
+      (a, a) -> add -> resize([4, 4]) }
+    model m {
+        input x[4, H = 17, W = 13], s[2, T = 9]
+        x -> p: { resize([W, H]) }
+        x -> resize([2 * H, 2 * W]) -> conv(4, 3) -> resize([H, 7]) -> conv(3, 1)
+        q: relu
+        x -> conv(3, 3, 2) -> resize([H + 1, W + 1]) -> conv(3, 3, stride = 2) -> resize([(H + 3) // 2 - 1, max(W, 4)])
+        r: relu
+        s -> conv(3, 3) -> resize(2 * T + 1) -> resize(T) -> resize(T + 3) -> t: conv(2, 1)
+        (q, x) -> u1: up(9)
+        (r, x) -> u2: up(11)
+        (u1, u2) -> concat -> inner: { conv(3, 1) -> resize([H // 3, W // 2 + 3]) -> conv(3, 1) }
+        output inner, p, t
+    }
+"""
+
+
+@pytest.mark.parametrize("size", [{"H": 17, "W": 13, "T": 9}, {"H": 18, "W": 2, "T": 1}, {"H": 5, "W": 30, "T": 4}])
+def test_sizes_that_are_computed(size: dict[str, int]) -> None:
+    hold(check(Source("net.arch", SIZES)), [Plainness.READABLE, Plainness.STRAIGHT], size)
 
 
 NAMED = {

@@ -37,12 +37,12 @@ class Layout:
 
 @dataclass(slots=True, eq=False)
 class Composer:
-    """Makes statements of a flow. `length` is how long a call is when written, `grows` which operand it may add to."""
+    """Makes statements of a flow. `length` is how long a call is when written, `grows` which operands it may add to."""
 
     flow: Flow
     line: Callable[[Call], int]
     length: Callable[[Call], int]
-    grows: Callable[[Call], Value | None]
+    grows: Callable[[Call], Sequence[Value]]
     label: Callable[[Call], str | None]
     reserved: frozenset[str]
     input_names: Sequence[str]
@@ -131,7 +131,10 @@ class Composer:
 
     def assign(self, call: Call, found: list[Statement], makers: dict[Value, Assign]) -> Assign:
         """A statement for a call, with those before it that it alone needs nested in it, as far as it stays short."""
-        grows = call.inputs[0] if self.appends(call) and call.inputs[0] in self.lists else self.grows(call)
+        if self.appends(call) is not None:
+            grows = call.inputs[0] if self.appends(call) and call.inputs[0] in self.lists else None
+        else:
+            grows = next((v for v in self.grows(call) if v not in self.lists), None)
         assign = Assign(call, length=self.length(call), line=self.line(call), grows=grows)
         if self.straight:
             return assign
