@@ -195,6 +195,25 @@ NETWORKS = {
             residual { dense { layer(1) } -> conv(13, 1) }
         }
     """,
+    "dense connections whose bodies take the sizes of others": """
+        block layer(growth) { input x[_, h, w]
+           conv(growth, 3, stride = 2) -> resize([h, w]) }
+        block layer2(growth) { conv(growth, 3, stride = 2) -> relu -> resize(it.size) }
+        block layer3(growth) { input x[_, _, _]
+           conv(growth, 3) -> resize([5, 5]) -> resize(x.size) }
+        model net {
+            input image[4, H = 8, W = 8]
+            dense { layer(4) } -> relu
+            dense { layer3(3) }
+            dense { conv(2, 3, stride = 2) -> resize(image.size) }
+            conv(4, 1)
+            u: { conv(4, 3, stride = 2) -> resize(image.size) -> relu }
+            conv(3, 3, stride = 2) -> y: relu
+            (y -> resize([2 * H, W]), u -> resize([2 * H, W])) -> concat
+            a: { resize(y.size) }
+            dense { b: { conv(3, 3) -> resize([H, W]) -> resize(y.size) } }
+        }
+    """,
 }
 
 
