@@ -214,6 +214,38 @@ NETWORKS = {
             dense { b: { conv(3, 3) -> resize([H, W]) -> resize(y.size) } }
         }
     """,
+    "values that some calls have no use for": """
+        block u(s) { input x[_, _, _]
+          c: conv(8, 3)
+          residual if s == 1 { conv(8, 1) 
+            if s == 2 { relu } else if s == 1 { silu } }
+          if s == 3 { (x -> conv(8, 1), c, it) -> add }
+        }
+        block v(s) { input x[_, _, _]
+          c: conv(8, 3)
+          residual if s != 2 { conv(8,1) 
+         if s == 2 { relu } 
+             if s == 1 { silu -> conv(8, 1) } }
+          if s == 3 { (x -> conv(8, 1), c, it) -> add } else { if s == 2 { (c, it) -> add } else {relu} }
+        }
+        block w(s) { input x[_, _, _]
+          c: conv(8, 3)
+          residual if s % 2 == 1 { conv(8,1)
+         if s == 2 { relu } 
+             if s > 1 { residual if s == 2 { conv(8,1) 
+         if s == 4 { tanh } } -> silu -> conv(8, 1) } }
+          if s >= 3 { (x -> conv(8, 1), c, it) -> add } else { if s == 2 { (c, it) -> add } else {relu} }
+          repeat s { if s == 2 { relu } else if s != 3 { residual if s == 4 { conv(8,3)
+        if s != 4 { relu }
+         if s == 4 { silu } } } }
+        }
+        model m {
+            input im[8, H = 8, W = 8]
+            u(1) -> u(2) -> u(3)
+            v(1) -> v(2) -> v(3)
+            w(1) -> w(2) -> w(3) -> w(4) -> w(5)
+        }
+    """,
 }
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from archdsl.backends.torch_source.assigned import unassigned
 from archdsl.backends.torch_source.flow import Action, Call, Decision, Flow, Rounds, Value
 from archdsl.backends.torch_source.liveness import Lives, Stretch, joined, meet
 from archdsl.backends.torch_source.names import unique
@@ -73,7 +74,11 @@ class Composer:
         self.share(statements)
         statements = self.with_copies(statements)
         self.measure_flow(statements)
-        return Layout(statements, self.allocate(), self.lists)
+        names = self.allocate()
+        unset = dict.fromkeys(unassigned(statements, names, {names[v] for v in self.flow.inputs}))
+        # Any tensor will do for these.
+        starts = [Copy([value], [self.flow.inputs[0]]) for value in unset if self.flow.inputs]
+        return Layout([*starts, *statements], names, self.lists)
 
     def find_lists(self, actions: Sequence[Action]) -> None:
         for action in actions:
