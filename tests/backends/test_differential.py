@@ -175,12 +175,108 @@ NETWORKS = {
         model m { input x[3, H = 8, W = 8]
           b(2, 2) -> b(3, 2) -> b(1, 4) }
     """,
+    "dense connections that are computed again, and added to": """
+        block layer(growth) { conv(growth, 3) -> batchnorm -> relu }
+        model net {
+            input image[4, H = 8, W = 8]
+            residual via conv(8, 1) { dense { layer(4) } }
+            a: { dense { layer(4) } }
+            (a, conv(12, 1)) -> add
+            if true { dense { layer(2) } -> relu }
+            b: conv(14, 1)
+            (a -> conv(14, 1), b) -> sub
+            repeat 3 { dense { layer(2) } }
+            residual { conv(20, 1) }
+            (it, it) -> mul
+            dense { layer(2) } -> dense { layer(2) } -> (p, q): split(2)
+            (p, q) -> sub -> relu
+            c: { dense { layer(1) } }
+            (c, c -> dense { layer(3) } -> conv(13, 1)) -> add
+            residual { dense { layer(1) } -> conv(13, 1) }
+        }
+    """,
+    "dense connections whose bodies take the sizes of others": """
+        block layer(growth) { input x[_, h, w]
+           conv(growth, 3, stride = 2) -> resize([h, w]) }
+        block layer2(growth) { conv(growth, 3, stride = 2) -> relu -> resize(it.size) }
+        block layer3(growth) { input x[_, _, _]
+           conv(growth, 3) -> resize([5, 5]) -> resize(x.size) }
+        model net {
+            input image[4, H = 8, W = 8]
+            dense { layer(4) } -> relu
+            dense { layer3(3) }
+            dense { conv(2, 3, stride = 2) -> resize(image.size) }
+            conv(4, 1)
+            u: { conv(4, 3, stride = 2) -> resize(image.size) -> relu }
+            conv(3, 3, stride = 2) -> y: relu
+            (y -> resize([2 * H, W]), u -> resize([2 * H, W])) -> concat
+            a: { resize(y.size) }
+            dense { b: { conv(3, 3) -> resize([H, W]) -> resize(y.size) } }
+        }
+    """,
+    "values that some calls have no use for": """
+        block u(s) { input x[_, _, _]
+          c: conv(8, 3)
+          residual if s == 1 { conv(8, 1) 
+            if s == 2 { relu } else if s == 1 { silu } }
+          if s == 3 { (x -> conv(8, 1), c, it) -> add }
+        }
+        block v(s) { input x[_, _, _]
+          c: conv(8, 3)
+          residual if s != 2 { conv(8,1) 
+         if s == 2 { relu } 
+             if s == 1 { silu -> conv(8, 1) } }
+          if s == 3 { (x -> conv(8, 1), c, it) -> add } else { if s == 2 { (c, it) -> add } else {relu} }
+        }
+        block w(s) { input x[_, _, _]
+          c: conv(8, 3)
+          residual if s % 2 == 1 { conv(8,1)
+         if s == 2 { relu } 
+             if s > 1 { residual if s == 2 { conv(8,1) 
+         if s == 4 { tanh } } -> silu -> conv(8, 1) } }
+          if s >= 3 { (x -> conv(8, 1), c, it) -> add } else { if s == 2 { (c, it) -> add } else {relu} }
+          repeat s { if s == 2 { relu } else if s != 3 { residual if s == 4 { conv(8,3)
+        if s != 4 { relu }
+         if s == 4 { silu } } } }
+        }
+        model m {
+            input im[8, H = 8, W = 8]
+            u(1) -> u(2) -> u(3)
+            v(1) -> v(2) -> v(3)
+            w(1) -> w(2) -> w(3) -> w(4) -> w(5)
+        }
+    """,
 }
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks(name: str) -> None:
     hold(check(Source("net.arch", NETWORKS[name])))
+
+
+SIZES = """
+    block up(k) { input x[C, _, _], g[_, _, _]
+      x -> resize([32, k]) -> conv(3, 3) -> relu -> a: resize([k, 7], mode = nearest)
+      (a, a) -> add -> resize([4, 4]) }
+    model m {
+        input x[4, H = 17, W = 13], s[2, T = 9]
+        x -> p: { resize([W, H]) }
+        x -> resize([2 * H, 2 * W]) -> conv(4, 3) -> resize([H, 7]) -> conv(3, 1)
+        q: relu
+        x -> conv(3, 3, 2) -> resize([H + 1, W + 1]) -> conv(3, 3, stride = 2) -> resize([(H + 3) // 2 - 1, max(W, 4)])
+        r: relu
+        s -> conv(3, 3) -> resize(2 * T + 1) -> resize(T) -> resize(T + 3) -> t: conv(2, 1)
+        (q, x) -> u1: up(9)
+        (r, x) -> u2: up(11)
+        (u1, u2) -> concat -> inner: { conv(3, 1) -> resize([H // 3, W // 2 + 3]) -> conv(3, 1) }
+        output inner, p, t
+    }
+"""
+
+
+@pytest.mark.parametrize("size", [{"H": 17, "W": 13, "T": 9}, {"H": 18, "W": 2, "T": 1}, {"H": 5, "W": 30, "T": 4}])
+def test_sizes_that_are_computed(size: dict[str, int]) -> None:
+    hold(check(Source("net.arch", SIZES)), [Plainness.READABLE, Plainness.STRAIGHT], size)
 
 
 NAMED = {

@@ -72,12 +72,14 @@ class Forward:
         grows = self.recomputed and self.constructor.file.recompute.grown
         return [f"        {name} = torch.cat(features, 1)"] if grows else []
 
-    def grown(self, call: Call) -> Value | None:
-        """The operand that an addition or subtraction may add to, in all calls."""
+    def grown(self, call: Call) -> Sequence[Value]:
+        """The operands that an addition or subtraction may add to, in all calls, the best one first."""
         nodes = [s.member for s in call.leaf.steps]
         rows = [self.constructor.file.overwriting.grows(n) for n in nodes if isinstance(n, Node)]
         places = [p for p in rows[0] if all(p in row for row in rows)] if len(rows) == len(nodes) else []
-        return call.inputs[places[0]] if places and call.inputs[0] is not call.inputs[1] else None
+        if not places or call.inputs[0] is call.inputs[1]:
+            return []
+        return [call.inputs[p] for p in places]
 
     def appends(self, call: Call) -> bool | None:
         """Whether a concat adds to a list of features that nothing reads any more behind it; None for other calls."""
@@ -168,9 +170,6 @@ class Forward:
             if form.helper is not None:
                 self.constructor.file.helper(form.helper)
             values = {name or "": self.forward_text(e, name or "value") for name, e in made.arguments}
-            if call.leaf.steps[0].sized:
-                *operands, (sized, _) = operands
-                values["size"] = f"{sized}.shape[2:]"
             return fill(form.template, operands, values), form.precedence
         if isinstance(form, ParameterForm):
             values = {"parameter": self.forward_access(call.leaf)}

@@ -113,7 +113,8 @@ def loop_header(heading: Heading, names: Mapping[str, str], text: Callable[[Expr
 def fill(template: str, operands: Sequence[tuple[str, str]], values: Mapping[str, str]) -> str:
     """A function's template with its tensors and arguments put in."""
     found: list[str] = []
-    for text, name, _, _ in string.Formatter().parse(template):
+    pieces = list(string.Formatter().parse(template))
+    for (text, name, _, _), following in zip(pieces, [*(p[0] for p in pieces[1:]), ""], strict=True):
         found.append(text)
         if name is None:
             continue
@@ -122,7 +123,7 @@ def fill(template: str, operands: Sequence[tuple[str, str]], values: Mapping[str
         elif name.isdigit():
             operand = operands[int(name)]
             enclosed = (text.endswith("(") and template.endswith(")")) or template.startswith(("torch.", "F."))
-            found.append(operand[0] if enclosed else atom(operand))
+            found.append(operand[0] if enclosed and not following.startswith((".", "[")) else atom(operand))
         else:
             found.append(values.get(name, ""))
     for i in [i for i, part in enumerate(found) if part == ":"]:

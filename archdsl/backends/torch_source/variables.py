@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
+from archdsl.backends.torch_source.assigned import unassigned
 from archdsl.backends.torch_source.flow import Action, Call, Decision, Flow, Rounds, Value
 from archdsl.backends.torch_source.liveness import Lives, Stretch, joined, meet
 from archdsl.backends.torch_source.names import unique
@@ -37,12 +38,12 @@ class Layout:
 
 @dataclass(slots=True, eq=False)
 class Composer:
-    """Makes statements of a flow. `length` is how long a call is when written, `grows` which operand it may add to."""
+    """Makes statements of a flow. `length` is how long a call is when written, `grows` which operands it may add to."""
 
     flow: Flow
     line: Callable[[Call], int]
     length: Callable[[Call], int]
-    grows: Callable[[Call], Value | None]
+    grows: Callable[[Call], Sequence[Value]]
     label: Callable[[Call], str | None]
     reserved: frozenset[str]
     input_names: Sequence[str]
@@ -73,7 +74,11 @@ class Composer:
         self.share(statements)
         statements = self.with_copies(statements)
         self.measure_flow(statements)
-        return Layout(statements, self.allocate(), self.lists)
+        names = self.allocate()
+        unset = dict.fromkeys(unassigned(statements, names, {names[v] for v in self.flow.inputs}))
+        # Any tensor will do for these.
+        starts = [Copy([value], [self.flow.inputs[0]]) for value in unset if self.flow.inputs]
+        return Layout([*starts, *statements], names, self.lists)
 
     def find_lists(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -131,7 +136,10 @@ class Composer:
 
     def assign(self, call: Call, found: list[Statement], makers: dict[Value, Assign]) -> Assign:
         """A statement for a call, with those before it that it alone needs nested in it, as far as it stays short."""
-        grows = call.inputs[0] if self.appends(call) and call.inputs[0] in self.lists else self.grows(call)
+        if self.appends(call) is not None:
+            grows = call.inputs[0] if self.appends(call) and call.inputs[0] in self.lists else None
+        else:
+            grows = next((v for v in self.grows(call) if v not in self.lists), None)
         assign = Assign(call, length=self.length(call), line=self.line(call), grows=grows)
         if self.straight:
             return assign
