@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import Any
 
 from archdsl.augment.base import Pipeline
-from archdsl.graph import Graph, Scope
+from archdsl.graph import Graph, Node, Scope
 from archdsl.inference import Folding
 from archdsl.proof.augmentation import FLOW, TEXTS, compare, flow
 from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Correspondence, compare_weights
 from archdsl.proof.library import Library, Run
-from archdsl.proof.meaning import Meaning, Weight
+from archdsl.proof.meaning import Meaning, Owner, Weight
 from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Layer, Module
 from archdsl.proof.modules import Weight as ModuleWeight
 from archdsl.proof.reader import Text, read
 from archdsl.proof.sizes import Guard, compare_free, compare_guards
 from archdsl.proof.terms import Storage, Tensor
 from archdsl.recompute import Recompute
+from archdsl.source import Span
 from archdsl.syntax.tree import Residual
 
 FILE = "<built>"
@@ -117,9 +118,8 @@ class Proof:
 
     def compare_state(self, model: Module, meaning: Meaning) -> None:
         """The state_dict's keys in order, sizes, what is trainable, how it starts; and binds the weights to terms."""
-        skips = _skips(self.graph)
-        wanted = _apart([(owner.path, owner) for owner in meaning.owners], skips)
-        found = _apart(list(_owners(model)), skips)
+        found = list(_owners(model))
+        wanted = _in_order_of(found, meaning, self.graph)
         for (path, owner), (where, made) in zip(wanted, found, strict=False):
             if path != where:
                 raise Unproved(f"has the weights of `{where}` where the network has those of `{path}`")
@@ -188,23 +188,39 @@ class Proof:
             raise Unproved("recomputes other parts than those chosen")
 
 
-def _skips(graph: Graph) -> tuple[str, ...]:
-    """How the keys begin of what skips go through (`residual via`): a file may make it before or behind the body."""
-    spans: dict[Scope, set[tuple[int, int]]] = {}
-    for node in graph.nodes():
-        if isinstance(node.origin, Residual) and node.origin.via is not None:
-            spans.setdefault(node.scope, set()).add((node.origin.via.span.start, node.origin.via.span.end))
-    return tuple(
-        f"{member.path}."
-        for scope, found in spans.items()
-        for member in scope.members
-        if any(start <= member.span.start and member.span.end <= end for start, end in found)
-    )
+def _in_order_of(found: Sequence[tuple[str, Any]], meaning: Meaning, graph: Graph) -> list[tuple[str, Owner]]:
+    """What owns weights, in the order of the state_dict.
+
+    What a skip goes through (`residual via`) is placed before the body, and may be made behind it, as torchvision's
+    files do.
+    """
+    owners = {owner.path: owner for owner in meaning.owners}
+    where = {path: i for i, (path, _) in enumerate(found)}
+    order: dict[str, tuple[int, ...]] = {path: (i,) for i, path in enumerate(owners)}
+    for scope in graph.root.scopes():
+        for i, member in enumerate(scope.members):
+            if isinstance(member, Node) and isinstance(member.origin, Residual) and member.origin.via is not None:
+                via, body = (
+                    [p for p in paths if p in owners and owners[p].declared.spec is not None]
+                    for paths in _around(scope.members[:i], member.origin.via.span, member.origin.body.span)
+                )
+                if via and body and where.get(via[0], 0) > where.get(body[0], 0):
+                    last = max(order[path] for path in body)
+                    order.update({path: (*last, n) for n, path in enumerate(via)})
+    return [(path, owners[path]) for path in sorted(owners, key=order.__getitem__)]
 
 
-def _apart(owners: list[tuple[str, Any]], skips: tuple[str, ...]) -> list[tuple[str, Any]]:
-    """What owns weights in its order, what belongs to skips behind all others."""
-    return sorted(owners, key=lambda o: f"{o[0]}.".startswith(skips)) if skips else owners
+def _around(members: Sequence[Node | Scope], via: Span, body: Span) -> tuple[list[str], list[str]]:
+    """The paths of the operations of a skip, and of what it goes around: the last ones placed."""
+    found: list[list[str]] = []
+    rest = len(members)
+    for span in (body, via):
+        end = rest
+        while rest and span.start <= members[rest - 1].span.start and members[rest - 1].span.end <= span.end:
+            rest -= 1
+        inside = members[rest:end]
+        found.append([n.path for m in inside for n in ([m] if isinstance(m, Node) else m.nodes())])
+    return found[1], found[0]
 
 
 def _owners(model: Module) -> Iterator[tuple[str, Layer | ModuleWeight]]:
