@@ -25,6 +25,7 @@ from archdsl.graph import Graph, Node
 from archdsl.graph import Tensor as Result
 from archdsl.inference import for_inference
 from archdsl.ops.base import Weight
+from archdsl.proof import prove
 from archdsl.recompute import Recompute, recompute
 from tests.interpreter import Interpreter
 
@@ -168,6 +169,8 @@ class Held:
     counts: Counter[str] = field(default_factory=Counter)
     keys: dict[str, tuple[Node, Weight]] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)
+    built: list[tuple[str, Graph, dict[str, Any]]] = field(default_factory=list)
+    """The files that were built, with what their proofs are given."""
 
     def run(self) -> Counter[str]:
         self.keys = says(self.graph)
@@ -176,10 +179,19 @@ class Held:
         self.for_inference()
         for name, again in self.recomputed():
             with self.form(f"recompute {name}"):
-                _, built = module_of(write_module(self.graph, recompute=again))
+                _, built = module_of(self.write(recompute=again))
                 self.same_keys(built(dtype=torch.double), self.keys)
                 self.trains(built)
+        for text, graph, given in self.built:
+            with self.form("proof"):
+                prove(text, graph, **given)
         return self.counts
+
+    def write(self, **given: Any) -> str:
+        """The text of the network in the form that reads best, which has to be proved as well."""
+        text = write_module(self.graph, **given)
+        self.built.append((text, self.graph, given))
+        return text
 
     def recomputed(self) -> Iterator[tuple[str, Recompute]]:
         """The dense connections that can be computed again, and any of the calls of blocks."""
@@ -202,7 +214,7 @@ class Held:
 
     def plain(self) -> None:
         with self.form("plain"):
-            _, built = module_of(write_module(self.graph))
+            _, built = module_of(self.write())
             module = built(dtype=torch.double)
             self.same_keys(module, self.keys)
             self.starts_as_said(module)
@@ -217,7 +229,9 @@ class Held:
     def for_inference(self) -> None:
         with self.form("inference"):
             graph, folding = for_inference(self.graph)
-            module, built = module_of(write_module(graph, folding))
+            text = write_module(graph, folding)
+            self.built.append((text, graph, {"folding": folding}))
+            module, built = module_of(text)
             form = built(dtype=torch.double)
             keys = says(graph)
             self.same_keys(form, keys)
