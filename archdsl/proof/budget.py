@@ -83,27 +83,23 @@ OPERATORS: Mapping[str, tuple[Callable[[Any, Any], Any], type[ast.operator]]] = 
 
 def counted(tree: ast.Module) -> ast.Module:
     """The code with its steps counted, and its sums and products bounded."""
-    return ast.fix_missing_locations(_Counting().visit(tree))  # type: ignore[no-any-return]
+    return _Counting().visit(tree)  # type: ignore[no-any-return]
 
 
 class _Counting(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.generic_visit(node)
-        node.body.insert(0, ast.Expr(_call("STEP__")))
-        return node
-
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:
-        self.generic_visit(node)
+        node.body.insert(0, ast.copy_location(ast.Expr(_call(node, "STEP__")), node))
         return node
 
     def visit_For(self, node: ast.For) -> ast.AST:
         self.generic_visit(node)
-        node.iter = _call("EACH__", node.iter)
+        node.iter = _call(node.iter, "EACH__", node.iter)
         return node
 
     def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
         self.generic_visit(node)
-        node.iter = _call("EACH__", node.iter)
+        node.iter = _call(node.iter, "EACH__", node.iter)
         return node
 
     def visit_Name(self, node: ast.Name) -> ast.AST:
@@ -112,20 +108,21 @@ class _Counting(ast.NodeTransformer):
     def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
         self.generic_visit(node)
         name = _NAMES.get(type(node.op))
-        return node if name is None else ast.copy_location(_call(name, node.left, node.right), node)
+        return node if name is None else _call(node, name, node.left, node.right)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
         self.generic_visit(node)
         name = _NAMES.get(type(node.op))
-        if name is None or not isinstance(node.target, ast.Name):
+        if name is None or f"I{name}" not in _IN_PLACE or not isinstance(node.target, ast.Name):
             return node
         read = ast.copy_location(ast.Name(node.target.id, ast.Load()), node)
-        return ast.copy_location(ast.Assign([node.target], _call(f"I{name}", read, node.value)), node)
+        return ast.copy_location(ast.Assign([node.target], _call(node, f"I{name}", read, node.value)), node)
 
 
-def _call(name: str, *args: ast.expr) -> ast.expr:
-    made = ast.Call(ast.Name(name, ast.Load()), list(args), [])
-    return ast.copy_location(made, args[0]) if args else made
+def _call(at: ast.stmt | ast.expr, name: str, *args: ast.expr) -> ast.expr:
+    function = ast.copy_location(ast.Name(name, ast.Load()), at)
+    return ast.copy_location(ast.Call(function, list(args), []), at)
 
 
 _NAMES = {kind: f"{name}__" for name, (_, kind) in OPERATORS.items() if not name.startswith("I")}
+_IN_PLACE = {f"{name}__" for name in OPERATORS}

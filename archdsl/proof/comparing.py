@@ -43,6 +43,7 @@ class Proof:
         self.text, self.graph, self.augmentation = text, graph, augmentation
         self.folding, self.recompute = folding, recompute
         self.inference = folding is not None
+        self.owners: list[tuple[str, Layer | ModuleWeight]] = []
 
     def run(self) -> None:
         try:
@@ -121,8 +122,8 @@ class Proof:
         model.train(training and starts)
         for module in modules:
             module._seal()
-        owned = [id(made) for _, made in _owners(model)]
-        if len(set(owned)) < len(owned):
+        self.owners = list(_owners(model))
+        if len({id(made) for _, made in self.owners}) < len(self.owners):
             raise Unproved("has the same weights twice")
 
     # ------------------------------------------------------------ state
@@ -172,7 +173,7 @@ class Proof:
         table = meaning.table
         table.ran.clear()
         run.recomputed.clear()
-        for _, made in _owners(model):
+        for _, made in self.owners:
             if isinstance(made, Layer):
                 made.reset()
         inputs = [Tensor(table, term, Storage(kept="what the caller gave")) for term in meaning.inputs]
@@ -196,7 +197,7 @@ class Proof:
                 raise Unproved(f"gives something else as the output{f' `{name}`' if name else ''}")
         if +table.ran != meaning.ran:
             raise Unproved("draws at random more or less often than the network")
-        for path, made in _owners(model):
+        for path, made in self.owners:
             if isinstance(made, Layer) and made.spec.has_statistics and made.updates != (path in meaning.statistics):
                 raise Unproved(f"updates the statistics of `{path}` {made.updates} times")
         self.compare_recomputed(model, meaning, run)

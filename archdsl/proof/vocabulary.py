@@ -83,7 +83,7 @@ def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None
             nothing = all(isinstance(d, ast.Constant) and d.value is None for d in a.defaults)
             if [arg.arg for arg in a.args] != ["self", *PLACE] or len(a.defaults) != len(PLACE) or not nothing:
                 raise _wrong(init, "does not take a device and a dtype, or none")
-            _placing(init, PLACE)
+            _placing(list(ast.walk(init)), PLACE)
 
 
 def is_guard(function: ast.FunctionDef) -> bool:
@@ -151,14 +151,15 @@ def _method(method: ast.FunctionDef, guards: set[str]) -> None:
 def _init(method: ast.FunctionDef) -> None:
     if method.decorator_list:
         raise _wrong(method, "decorates __init__")
-    _defaults(method)
+    nodes = list(ast.walk(method))
+    _defaults([method])
     held = {
         n.target.id
-        for n in ast.walk(method)
+        for n in nodes
         if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and _is(n.annotation, "Factory")
     }
-    _placing(method, held | ({method.args.kwarg.arg} if method.args.kwarg else set()))
-    for node in ast.walk(method):
+    _placing(nodes, held | ({method.args.kwarg.arg} if method.args.kwarg else set()))
+    for node in nodes:
         match node:
             case ast.Attribute(ctx=ast.Store() | ast.Del()):
                 if not _of_self(node) or node.attr.startswith("_"):
@@ -173,13 +174,13 @@ def _init(method: ast.FunctionDef) -> None:
                 raise _wrong(node, "defines a function in a method")
             case ast.Lambda() | ast.Raise() | ast.With() | ast.Try() | ast.Yield() | ast.Return():
                 raise _wrong(node, f"holds a {type(node).__name__} in __init__")
-    _check_all(method)
+    _check_all([(method, nodes)])
 
 
-def _placing(method: ast.FunctionDef, names: Collection[str]) -> None:
+def _placing(nodes: Sequence[ast.AST], names: Collection[str]) -> None:
     """Raises Unproved where a method does more with a device and a dtype, or what holds them, than to pass them on."""
     passed: set[int] = set()
-    for node in ast.walk(method):
+    for node in nodes:
         match node:
             case ast.keyword(arg=None | "device" | "dtype", value=ast.Name() as value):
                 if node.arg in (None, value.id):
@@ -188,7 +189,7 @@ def _placing(method: ast.FunctionDef, names: Collection[str]) -> None:
                 for key, held in zip(node.keys, node.values, strict=True):
                     if isinstance(key, ast.Constant) and isinstance(held, ast.Name) and key.value == held.id:
                         passed.add(id(held))
-    for node in ast.walk(method):
+    for node in nodes:
         if (
             isinstance(node, ast.Name)
             and node.id in names
@@ -201,10 +202,11 @@ def _placing(method: ast.FunctionDef, names: Collection[str]) -> None:
 def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
     if any(not isinstance(d, ast.Name) for d in method.decorator_list):
         raise _wrong(method, "decorates forward otherwise than built files do")
+    nodes = list(ast.walk(method))
     a = method.args
     if a.defaults or a.kw_defaults or a.kwarg or a.kwonlyargs or a.posonlyargs:
         raise _wrong(method, "takes arguments that are no tensors")
-    for node in ast.walk(method):
+    for node in nodes:
         match node:
             case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
                 raise _wrong(node, "changes something that lasts in forward")
@@ -232,7 +234,7 @@ def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
             case ast.Call(func=ast.Name(id="isinstance" | "setattr" | "int" | "bool" | "float")):
                 raise _wrong(node, "asks in forward what a tensor is")
     seen = False
-    for statement in reversed(method.body):
+    for statement in reversed(method.body) if guards else ():
         calls = any(
             isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in guards
             for n in ast.walk(statement)
@@ -240,7 +242,7 @@ def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
         if seen and not calls and not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
             raise _wrong(statement, "computes before it checks its sizes")
         seen = seen or calls
-    _check_all(method)
+    _check_all([(method, nodes)])
 
 
 def _test(test: ast.expr) -> None:
@@ -253,21 +255,22 @@ def _test(test: ast.expr) -> None:
 
 
 def _function(function: ast.FunctionDef) -> None:
-    _defaults(function)
     guard = is_guard(function)
-    managers = {id(f) for f in _functions(function) if any(_is(d, "contextmanager") for d in f.decorator_list)}
-    if not guard and len(list(_functions(function))) > 1:
-        for node in _within(function):
+    functions = [(f, list(_within(f))) for f in ast.walk(function) if isinstance(f, ast.FunctionDef)]
+    _defaults([f for f, _ in functions])
+    managers = {id(f) for f, _ in functions if any(_is(d, "contextmanager") for d in f.decorator_list)}
+    if not guard and len(functions) > 1:
+        for node in functions[0][1]:
             if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For | ast.With):
                 raise _wrong(node, "makes a function that keeps something between its calls")
-    for inner in _functions(function):
+    for inner, nodes in functions:
         for decorator in inner.decorator_list:
             match decorator:
                 case ast.Name(id="contextmanager") | ast.Call(func=ast.Name(id="wraps")):
                     pass
                 case _:
                     raise _wrong(decorator, "decorates a function otherwise than built files do")
-        for node in _within(inner):
+        for node in nodes:
             match node:
                 case ast.Attribute(ctx=ast.Store() | ast.Del()):
                     raise _wrong(node, "sets what is not its own")
@@ -287,12 +290,12 @@ def _function(function: ast.FunctionDef) -> None:
                             raise _wrong(node, "raises something else than what a check of sizes does")
                 case ast.Call(func=ast.Name(id="setattr")) if id(inner) not in managers:
                     raise _wrong(node, "sets what is not its own")
-    _check_all(function)
+    _check_all(functions)
 
 
-def _defaults(function: ast.FunctionDef) -> None:
+def _defaults(functions: Iterable[ast.FunctionDef]) -> None:
     """Defaults are made once, so none may be a thing that changes."""
-    for f in _functions(function):
+    for f in functions:
         for default in (*f.args.defaults, *f.args.kw_defaults):
             for node in ast.walk(default) if default is not None else ():
                 if isinstance(node, ast.Call) and not _is(node.func, "partial"):
@@ -301,12 +304,12 @@ def _defaults(function: ast.FunctionDef) -> None:
                     raise _wrong(node, "has a default that it may change")
 
 
-def _check_all(function: ast.FunctionDef) -> None:
+def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -> None:
     """What holds in every function: words, attributes, and that only what it made itself is changed."""
-    for inner in _functions(function):
+    for _inner, nodes in functions:
         fresh: set[str] | None = None
         called: set[int] = set()
-        for node in _within(inner):
+        for node in nodes:
             if isinstance(node, ast.Call):
                 called.add(id(node.func))
             match node:
@@ -317,7 +320,7 @@ def _check_all(function: ast.FunctionDef) -> None:
                         raise _wrong(node, "deletes a part of something")
                 case ast.Call(func=ast.Attribute(attr=attr)) if attr in MUTATORS:
                     if fresh is None:
-                        fresh = _made_here(inner)
+                        fresh = _made_here(nodes)
                     receiver = node.func.value  # type: ignore[attr-defined]
                     if not isinstance(receiver, ast.Name) or receiver.id not in fresh:
                         raise _wrong(node, f"calls `.{attr}` of something that it did not make itself")
@@ -325,18 +328,17 @@ def _check_all(function: ast.FunctionDef) -> None:
                     raise _wrong(node, f"keeps `.{node.attr}`")
                 case ast.Subscript(ctx=ast.Store()) if isinstance(node.value, ast.Name):
                     if fresh is None:
-                        fresh = _made_here(inner)
+                        fresh = _made_here(nodes)
                     if node.value.id not in fresh:
                         raise _wrong(node, "changes a part of something that it did not make itself")
 
 
-def _made_here(function: ast.AST) -> set[str]:
+def _made_here(nodes: Sequence[ast.AST]) -> set[str]:
     """The local names that hold only what the function itself made: lists, dicts, sets and copies."""
     made: set[str] = set()
     other: set[str] = set()
-    if isinstance(function, ast.FunctionDef):
-        other.update(a.arg for a in ast.walk(function.args) if isinstance(a, ast.arg))
-    for node in _within(function):
+    other.update(n.arg for n in nodes if isinstance(n, ast.arg))
+    for node in nodes:
         pairs: Iterable[tuple[ast.expr, ast.expr | None]] = ()
         match node:
             case ast.Assign(targets=targets, value=value):
@@ -375,10 +377,6 @@ def _is_new(value: ast.expr) -> bool:
         case ast.Call(func=ast.Attribute(value=ast.Name(id="nn"), attr="Module")):
             return True
     return False
-
-
-def _functions(function: ast.FunctionDef) -> Iterator[ast.FunctionDef]:
-    return (n for n in ast.walk(function) if isinstance(n, ast.FunctionDef))
 
 
 def _within(function: ast.AST) -> Iterator[ast.AST]:
