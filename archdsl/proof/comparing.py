@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
@@ -20,6 +21,7 @@ from archdsl.proof.modules import Weight as ModuleWeight
 from archdsl.proof.reader import Text, read
 from archdsl.proof.sizes import Guard, compare_free, compare_guards
 from archdsl.proof.terms import Storage, Tensor
+from archdsl.proof.vocabulary import is_guard
 from archdsl.recompute import Recompute
 from archdsl.source import Span
 from archdsl.syntax.tree import Residual
@@ -41,6 +43,7 @@ class Proof:
         self.text, self.graph, self.augmentation = text, graph, augmentation
         self.folding, self.recompute = folding, recompute
         self.inference = folding is not None
+        self.owners: list[tuple[str, Layer | ModuleWeight]] = []
 
     def run(self) -> None:
         try:
@@ -52,53 +55,48 @@ class Proof:
 
     def _run(self) -> None:
         meaning = Meaning(self.graph, training=not self.inference, gradients=not self.inference)
-        text = read(self.text, [*meaning.helpers, *(TEXTS if self.augmentation else ())])
+        name = self.augmentation[0] if self.augmentation else None
+        text = read(self.text, [*meaning.helpers, *(TEXTS if self.augmentation else ())], name)
         run = Run(meaning.table)
         model, guards = self.make(text, run)
         self.compare_state(model, meaning)
-        model.train(model.training)  # that it can
-        self.forward(model, meaning, run)
+        self.finished(model, meaning, True)
+        self.forwards(model, meaning, run)
         compare_guards(guards, self.graph.sizes if self.inference else self.graph.always)
         if self.folding is not None:
             walked = Correspondence(self.folding.training, self.graph, self.folding)
             walked.run()
             compare_weights(walked, self.space.get("fold_batchnorms", dict))  # type: ignore[arg-type]
-        for state in ("grad", "exporting", "compiling") if self.recompute.scopes else ():
-            setattr(run, state, not getattr(run, state))
-            self.forward(model, meaning, run)
-            setattr(run, state, not getattr(run, state))
         if not self.inference and (text.by_mode or self.graph.of_training() or self.graph.training is not None):
             meaning = Meaning(self.graph, training=False, gradients=True)
             run = Run(meaning.table)
             model, guards = self.make(text, run)
             self.compare_state(model, meaning)
-            self.forward(model.eval(), meaning, run)
+            self.finished(model, meaning, False)
+            self.forwards(model, meaning, run)
             compare_guards(guards, self.graph.sizes)
 
     def make(self, text: Text, run: Run) -> tuple[Module, list[Guard]]:
         """The model of a text, made, and its guards."""
         library = Library(run)
         space = self.space = library.globals()
-        for helper in text.helpers.values():
-            space[helper.name] = helper.made or library.function(helper.name)
-            if helper.name in FLOW and self.augmentation is not None:
-                space[helper.name] = flow(helper.name)
+        made: dict[str, object] = {h.name: h.made or library.function(h.name) for h in text.helpers.values()}
+        if self.augmentation is not None:
+            made.update({name: flow(name) for name in FLOW if name in made})
+        space["KNOWN__"] = made
         exec(compile(text.tree, FILE, "exec"), space)
+        known = library.known()
         for helper in text.helpers.values():
-            for name in helper.uses:
-                known = {
-                    "torch": library.torch,
-                    "nn": library.torch.nn,
-                    "F": library.torch.nn.functional,
-                    "Tensor": Tensor,
-                }
-                if space.get(name) is not known[name]:
+            for name in helper.uses - text.helpers.keys():
+                if name not in space or (name in known and space[name] is not known[name]):
                     raise Unproved(f"does not import `{name}`, which {helper.name} needs")
         guards: list[Guard] = []
         for name, function in text.functions.items():
-            returns = function.returns
-            if getattr(returns, "value", "") is None:
-                guard = Guard(space[name])  # type: ignore[arg-type]  # a function of the text
+            if is_guard(function):
+                numbers = frozenset(
+                    n.value for n in ast.walk(function) if isinstance(n, ast.Constant) and type(n.value) is int
+                )
+                guard = Guard(space[name], numbers)  # type: ignore[arg-type]  # a function of the text
                 guards.append(guard)
                 space[name] = guard
         if "dynamic_shapes" in space:
@@ -114,6 +112,19 @@ class Proof:
         if not isinstance(model, Module):
             raise Unproved("ends with a class that is no module")
         return model, guards
+
+    def finished(self, model: Module, meaning: Meaning, training: bool) -> None:
+        """The modes that a model starts in; from here on nothing may change it but a call of `train` or `eval`."""
+        modules = list(model.modules())
+        starts = not self.inference or not meaning.statistics
+        if any(module.training != starts for module in modules):
+            raise Unproved("does not start in the mode that its form needs, with all its members")
+        model.train(training and starts)
+        for module in modules:
+            module._seal()
+        self.owners = list(_owners(model))
+        if len({id(made) for _, made in self.owners}) < len(self.owners):
+            raise Unproved("has the same weights twice")
 
     # ------------------------------------------------------------ state
 
@@ -145,15 +156,26 @@ class Proof:
 
     # ------------------------------------------------------------ forward
 
+    def forwards(self, model: Module, meaning: Meaning, run: Run) -> None:
+        """Runs a model, and again for every other answer that it may get to what it asks about PyTorch's state."""
+        states: list[dict[str, bool]] = [{}]
+        while states:
+            run.state = states.pop()
+            run.asked = {}
+            self.forward(model, meaning, run)
+            known = dict(run.state)
+            for question, answer in run.asked.items():
+                if question not in known:
+                    states.append({**known, question: not answer})
+                    known[question] = answer
+
     def forward(self, model: Module, meaning: Meaning, run: Run) -> None:
         table = meaning.table
         table.ran.clear()
         run.recomputed.clear()
-        for _, made in _owners(model):
+        for _, made in self.owners:
             if isinstance(made, Layer):
                 made.reset()
-        if self.inference and model.training != (not meaning.statistics):
-            raise Unproved("does not start in the mode that a form for inference needs")
         inputs = [Tensor(table, term, Storage(kept="what the caller gave")) for term in meaning.inputs]
         given = model(*inputs)
         names = [name for name, _ in meaning.outputs]
@@ -163,7 +185,9 @@ class Proof:
             raise Unproved("gives no named tuple")
         else:
             for name, field in zip(names, given._fields, strict=True):
-                if not field.strip("_").startswith(re.sub(r"\W", "_", name or "", flags=re.ASCII).strip("_")):
+                written = re.escape(re.sub(r"\W", "_", name or "", flags=re.ASCII).strip("_"))
+                head = "" if written[:1].isalpha() else r"[a-z]*_*"  # no name begins with a digit
+                if not re.fullmatch(rf"_*{head}{written}_*\d*", field):
                     raise Unproved(f"gives `{field}` where the network has the output `{name}`")
         for (name, tensor), value in zip(meaning.outputs, given, strict=True):
             if tensor is None:
@@ -173,14 +197,14 @@ class Proof:
                 raise Unproved(f"gives something else as the output{f' `{name}`' if name else ''}")
         if +table.ran != meaning.ran:
             raise Unproved("draws at random more or less often than the network")
-        for path, made in _owners(model):
+        for path, made in self.owners:
             if isinstance(made, Layer) and made.spec.has_statistics and made.updates != (path in meaning.statistics):
                 raise Unproved(f"updates the statistics of `{path}` {made.updates} times")
         self.compare_recomputed(model, meaning, run)
 
     def compare_recomputed(self, model: Module, meaning: Meaning, run: Run) -> None:
         """What runs a second time: the scopes that were chosen."""
-        if not run.grad or run.exporting:
+        if not run.state.get("grad", True) or run.state.get("exporting", False):
             return
         paths = {id(module): path[:-1] for path, module in model._named(True)}
         found = sorted(paths.get(id(module), "?") for module in run.recomputed)

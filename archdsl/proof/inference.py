@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from random import Random
 from typing import Any, TypeAlias
 
@@ -161,10 +162,13 @@ class Channels:
         shape: tuple[int, ...] | None = None,
         layout: str = "out",
         groups: int = 0,
+        own: bool = True,
     ) -> None:
         self.runs = [(size, value) for size, value in runs if size]
         self.shape = shape or (sum(size for size, _ in self.runs),)
         self.layout, self.groups = layout, groups
+        self.own = own
+        """Whether it may be overwritten: not what the caller gave, nor a view of it."""
 
     @property
     def ndim(self) -> int:
@@ -218,7 +222,7 @@ class Channels:
     def __getitem__(self, part: slice) -> Channels:
         self._first()
         runs = self._part(part.start, part.stop)
-        return Channels(runs, (sum(size for size, _ in runs), *self.shape[1:]))
+        return Channels(runs, (sum(size for size, _ in runs), *self.shape[1:]), own=False)
 
     def _part(self, start: int, stop: int) -> list[tuple[int, float]]:
         found: list[tuple[int, float]] = []
@@ -230,6 +234,8 @@ class Channels:
 
     def __setitem__(self, part: slice, new: Channels) -> None:
         total = len(self)
+        if not self.own:
+            raise Unproved("overwrites the weights that it was given")
         if len(new) != part.stop - part.start or part.stop > total or new.shape[1:] != self.shape[1:]:
             raise Unproved("puts weights where they do not fit")
         self.runs = [r for r in (*self._part(0, part.start), *new.runs, *self._part(part.stop, total)) if r[0]]
@@ -244,24 +250,25 @@ class Channels:
         if first == -1:  # a factor for each output channel
             if len(self) == 0 or self.ndim != 1 or any(n != 1 for n in sizes):
                 raise Unproved("brings factors to another size than one for each channel")
-            return Channels(self.runs, (*self.shape, *sizes))
+            return Channels(self.runs, (*self.shape, *sizes), own=False)
         if first != self.groups or self.layout not in ("in", "out") or sizes != (-1, *self.shape[1:]):
             raise Unproved("takes a transposed convolution for one of other groups")
         shape = (first, self.shape[0] // first, *self.shape[1:])
-        return Channels(self.runs, shape, f"groups of {self.layout}", self.groups)
+        return Channels(self.runs, shape, f"groups of {self.layout}", self.groups, self.own)
 
     def transpose(self, first: int, second: int) -> Channels:
         turned = {"groups of in": "groups of out", "groups of out": "groups of in"}
         if (first, second) != (1, 2) or self.layout not in turned:
             raise Unproved("turns weights another way")
         a, b, c, *rest = self.shape
-        return Channels(self.runs, (a, c, b, *rest), turned[self.layout], self.groups)
+        return Channels(self.runs, (a, c, b, *rest), turned[self.layout], self.groups, self.own)
 
     def flatten(self, first: int, last: int) -> Channels:
         if (first, last) != (0, 1) or not self.layout.startswith("groups of "):
             raise Unproved("flattens weights another way")
         a, b, *rest = self.shape
-        return Channels(self.runs, (a * b, *rest), self.layout.removeprefix("groups of "), self.groups)
+        layout = self.layout.removeprefix("groups of ")
+        return Channels(self.runs, (a * b, *rest), layout, self.groups, self.own)
 
     def equals(self, other: Channels) -> bool:
         """Whether they hold the same, but for rounding."""
@@ -287,15 +294,17 @@ def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channel
     random = Random(0)
     graph = walked.old
     state: dict[str, Channels] = {}
+    ends: dict[Node, set[int]] = {}
+    for norm, parts in walked.folding.folded.items():
+        for part in parts:
+            ends.setdefault(norm, set()).update((part.at, part.at + part.count))
+            ends.setdefault(part.convolution, set()).update((part.start, part.start + part.count))
     for node in graph.nodes():
         for weight in node.operation.weights(graph.shapes(node.inputs)):
             groups = node.operation.groups if node.operation.name == "upconv" and weight.name == "weight" else 0  # type: ignore[attr-defined]
             count = weight.shape[1] * groups if groups else (*weight.shape, 1)[0]
-            # The first and the last channel hold numbers of their own, so that no part can be taken for another.
-            ends = (min(count, 1), max(count - 2, 0), min(count - 1, 1))
-            runs = [(size, random.uniform(0.5, 2.0)) for size in ends]
-            state[_key(node, weight.name)] = Channels(runs, weight.shape, "in" if groups else "out", groups)
-    made = fold(dict(state))
+            runs = [(size, random.uniform(0.5, 2.0)) for size in _lengths(count, ends.get(node, ()))]
+            state[_key(node, weight.name)] = Channels(runs, weight.shape, "in" if groups else "out", groups, own=False)
     wanted: dict[str, Channels] = {}
     for old, new in walked.pairs:
         own = old.operation.weights(graph.shapes(old.inputs))
@@ -303,11 +312,21 @@ def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channel
             wanted[_key(new, weight.name)] = state[_key(old, weight.name)]
         if old in walked.taken:
             wanted[_key(new, "weight")], wanted[_key(new, "bias")] = _taken_in(old, walked.taken[old], state)
+    given = dict(state)
+    made = fold(given)
+    if list(given.items()) != list(state.items()):
+        raise Unproved("changes the weights that it was given")
     if made.keys() != wanted.keys():
         raise Unproved(f"makes other weights for inference: {min(made.keys() ^ wanted.keys())}")
     for key, tensor in wanted.items():
         if not isinstance(made[key], Channels) or not tensor.equals(made[key]):
             raise Unproved(f"makes another `{key}` for inference")
+
+
+def _lengths(count: int, ends: Iterable[int]) -> list[int]:
+    """Runs that hold a number each: the channels around every end of a part are told apart from all others."""
+    cuts = sorted({n for end in (0, count, *ends) for n in (end - 1, end, end + 1) if 0 <= n <= count} | {0, count})
+    return [b - a for a, b in pairwise(cuts)] or [count]
 
 
 def _taken_in(conv: Node, runs: Runs, state: Mapping[str, Channels]) -> tuple[Channels, Channels]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import collections
 import collections.abc
 import contextlib
@@ -11,10 +12,11 @@ import typing
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import Any
 
 from archdsl.proof.augmentation import KORNIA
+from archdsl.proof.budget import Budget
 from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Channels
 from archdsl.proof.modules import (
@@ -25,30 +27,38 @@ from archdsl.proof.modules import (
     ZEROS,
     Filled,
     Module,
-    ModuleList,
     Numbers,
     Parameter,
     Sequential,
     Weight,
 )
 from archdsl.proof.terms import Key, Several, Table, Tensor, apply, frozen
+from archdsl.proof.vocabulary import WORDS
+
+
+def _set(owner: object, name: str, value: object) -> None:
+    """Python's setattr, of modules alone."""
+    if not isinstance(owner, Module):
+        raise Unproved("sets an attribute of something else than a module")
+    setattr(owner, name, value)
+
 
 BUILTINS: Mapping[str, object] = {
-    word.__name__: word
-    for word in (
-        *(bool, dict, enumerate, filter, float, int, isinstance, len, list, max, min, next, object, range, reversed),
-        *(round, set, setattr, slice, sorted, staticmethod, str, sum, super, tuple, type, zip, any, all, abs, property),
-        *(ValueError, TypeError, __build_class__),
-    )
+    **{word: getattr(builtins, word) for word in WORDS},
+    "setattr": _set,
+    "__build_class__": builtins.__build_class__,
 }
 
-STANDARD: Mapping[str, object] = {
-    "collections": SimpleNamespace(OrderedDict=collections.OrderedDict, abc=collections.abc),
-    "collections.abc": collections.abc,
-    "contextlib": SimpleNamespace(contextmanager=contextlib.contextmanager, nullcontext=contextlib.nullcontext),
-    "functools": SimpleNamespace(partial=functools.partial, wraps=functools.wraps, reduce=functools.reduce),
-    "typing": typing,
+STANDARD: Mapping[str, Mapping[str, object]] = {
+    "collections": {"OrderedDict": collections.OrderedDict},
+    "collections.abc": {
+        n: getattr(collections.abc, n) for n in ("Callable", "Iterator", "Iterable", "Mapping", "Sequence")
+    },
+    "contextlib": {"contextmanager": contextlib.contextmanager, "nullcontext": contextlib.nullcontext},
+    "functools": {"partial": functools.partial, "wraps": functools.wraps},
+    "typing": {n: getattr(typing, n) for n in ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack")},
 }
+"""What a text may import of Python's own modules."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,13 +66,21 @@ class Run:
     """A run of a text: the table, and what PyTorch answers about the state that it is in."""
 
     table: Table
-    grad: bool = True
-    compiling: bool = False
-    exporting: bool = False
+    state: dict[str, bool] = field(default_factory=dict)
+    """What it answers, where that is not what it does in plain training: see NORMAL."""
+    asked: dict[str, bool] = field(default_factory=dict)
+    """What the text asked, in order, and the answers."""
     recomputed: list[Module] = field(default_factory=list)
     """The modules whose forward runs a second time in the backward pass."""
     dims: list[FreeDim] = field(default_factory=list)
     """What `dynamic_shapes` leaves free."""
+
+    def answer(self, question: str) -> bool:
+        return self.asked.setdefault(question, self.state.get(question, NORMAL[question]))
+
+
+NORMAL = {"grad": True, "compiling": False, "exporting": False}
+"""What PyTorch answers when it is asked for its state in plain training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +114,6 @@ class Library:
         nn = SimpleNamespace(
             Module=Module,
             Sequential=Sequential,
-            ModuleList=ModuleList,
             Parameter=Parameter,
             init=_Init(),
             functional=_Functions(run, "F"),
@@ -105,7 +122,7 @@ class Library:
         self.torch = _Torch(run, "torch")
         self.torch.nn = nn
         self.modules: dict[str, object] = {
-            **STANDARD,
+            **{name: SimpleNamespace(**members) for name, members in STANDARD.items()},
             "torch": self.torch,
             "torch.nn": nn,
             "torch.nn.functional": nn.functional,
@@ -128,7 +145,15 @@ class Library:
         return lambda *args, **kwargs: apply(self.run.table, name, args, kwargs)
 
     def globals(self) -> dict[str, object]:
-        return {"__name__": "built", "__builtins__": {**BUILTINS, "__import__": self.load}}
+        budget = Budget(1_000_000 + 1_000 * len(self.run.table.terms))
+        words = {**BUILTINS, **budget.words(), "__import__": self.load}
+        return {"__name__": "built", "__builtins__": words}
+
+    def known(self) -> Mapping[str, object]:
+        """What names that helpers use stand for."""
+        found = {name: thing for members in STANDARD.values() for name, thing in members.items()}
+        nn = self.torch.nn
+        return found | {"torch": self.torch, "nn": nn, "F": nn.functional, "Tensor": Tensor}
 
     def checkpoint(
         self,
@@ -141,6 +166,8 @@ class Library:
         """torch.utils.checkpoint: what runs now, runs in the backward pass once more, on the same inputs."""
         if use_reentrant:
             raise Unproved("recomputes by the reentrant way")
+        if not isinstance(function, FunctionType) or set(function.__code__.co_freevars) - {"__class__"}:
+            raise Unproved("recomputes a function that takes tensors from around it")
         for tensor in inputs:
             tensor.read()
             tensor.storage.kept = "what is computed a second time from it"
@@ -151,7 +178,7 @@ class Library:
         buffers = [(m, dict(m._buffers)) for m in module.modules() if m._buffers]
         with first:
             given = function(module, *inputs)
-        if not self.run.compiling:  # compiled, what has effects runs once
+        if not self.run.state.get("compiling", False):  # compiled, what has effects runs once
             after, table.ran = table.ran, before  # the second run draws what the first one drew
             count = len(self.run.recomputed)
             with again:
@@ -189,11 +216,13 @@ class _Torch(_Functions):
         pass
 
     def is_grad_enabled(self) -> bool:
-        return self._run.grad
+        return self._run.answer("grad")
 
     @property
     def compiler(self) -> object:
-        return SimpleNamespace(is_exporting=lambda: self._run.exporting, is_compiling=lambda: self._run.compiling)
+        return SimpleNamespace(
+            is_exporting=lambda: self._run.answer("exporting"), is_compiling=lambda: self._run.answer("compiling")
+        )
 
     def ones(self, *sizes: object, **where: object) -> Filled:
         return _filled(sizes, ONES, where)
@@ -202,6 +231,8 @@ class _Torch(_Functions):
         return _filled(sizes, ZEROS, where)
 
     def full(self, sizes: object, value: float, **where: object) -> Filled:
+        if not isinstance(value, float):
+            raise Unproved("fills a tensor with whole numbers")
         return _filled((sizes,), full(value), where)
 
     def sqrt(self, x: Channels) -> Channels:
@@ -225,7 +256,7 @@ def full(value: float) -> Key:
 def _filled(sizes: tuple[object, ...], start: object, where: dict[str, object]) -> Filled:
     first = sizes[0] if len(sizes) == 1 else None
     shape: tuple[Any, ...] = tuple(first) if isinstance(first, tuple | list) else sizes
-    if not all(isinstance(n, int) for n in shape) or where.keys() - {"device", "dtype"}:
+    if not all(type(n) is int for n in shape) or where.keys() - {"device", "dtype"}:
         raise Unproved("makes a tensor of an unknown size or kind")
     return Filled(shape, start, where.get("device") is DEVICE and where.get("dtype") is DTYPE)
 
@@ -237,7 +268,7 @@ class _Init:
         def fill(weight: object, *args: object, **kwargs: object) -> None:
             if not isinstance(weight, Weight):
                 raise Unproved(f"gives nn.init.{name} something else than a weight")
-            weight.start = (name, frozen((*args, *sorted(kwargs.items())), []))
+            weight.starts((name, frozen((*args, *sorted(kwargs.items())), [])))
 
         return fill
 

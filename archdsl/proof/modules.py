@@ -6,8 +6,11 @@ counted, in which order a state_dict has its keys.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import FunctionType
 from typing import Any
 
 from archdsl.proof.errors import Unproved
@@ -28,35 +31,54 @@ class Numbers:
 class Weight(Tensor):
     """A parameter or buffer. `start` is how it starts, `placed` whether device and dtype were passed on to it."""
 
-    __slots__ = ("full", "placed", "sizes", "start", "trainable", "updates")
+    __slots__ = ("filled", "fixed", "placed", "sizes", "start", "trainable", "updates")
 
     def __init__(self, made: object, requires_grad: bool = True) -> None:
         if not isinstance(made, Filled):
             raise Unproved("makes a parameter of something else than a filled tensor")
-        self.full = made
+        if made.taken:
+            raise Unproved("makes two parameters of one tensor")
+        made.taken.append(self)
+        self.filled = made
         self.sizes = made.sizes
         self.start: object = made.start
         self.trainable = requires_grad
         self.placed = made.placed
         self.updates = 0
+        self.fixed = False
 
     def bind(self, table: Table, path: str) -> None:
         """Makes it the weight of that path in a run."""
         super().__init__(table, table.source(("weight", path)), Storage(kept="a weight"))
         self.updates = 0
+        self.fixed = True
+
+    def starts(self, start: object) -> None:
+        if self.fixed:
+            raise Unproved("changes weights after the model was made")
+        self.start = start
 
     def requires_grad_(self, requires_grad: bool = True) -> Weight:
+        if self.fixed or not isinstance(requires_grad, bool):
+            raise Unproved("changes what is trainable after the model was made")
         self.trainable = requires_grad
         return self
 
     @property
-    def data(self) -> Weight:
-        return self
+    def data(self) -> Data:
+        return Data(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """The numbers of a weight, which is all that may be changed without a gradient."""
+
+    _weight: Weight
 
     def copy_(self, numbers: object) -> None:
         if not isinstance(numbers, Numbers):
             raise Unproved("fills a weight with something else than a tensor of numbers")
-        self.start = ("numbers", frozen(numbers.nested, []))
+        self._weight.starts(("numbers", frozen(numbers.nested, [])))
 
 
 class Parameter(Weight):
@@ -71,7 +93,7 @@ class Buffer(Weight):
     __slots__ = ()
 
     def clone(self) -> Buffer:
-        return Buffer(self.full)
+        return Buffer(replace(self.filled, taken=[]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +103,8 @@ class Filled:
     sizes: tuple[int, ...]
     start: object
     placed: bool
+    taken: list[object] = field(default_factory=list, compare=False)
+    """The parameter that it became."""
 
 
 def _refused(self: object, *args: object, **kwargs: object) -> object:
@@ -101,11 +125,12 @@ class Module:
         object.__setattr__(self, "training", True)
 
     def __setattr__(self, name: str, value: object) -> None:
+        self._changes(isinstance(value, Buffer))
         if isinstance(value, Parameter):
-            self._drop(name)
+            self._drop(name, self._modules)
             self.register_parameter(name, value)
         elif isinstance(value, Module):
-            self._drop(name)
+            self._drop(name, self._parameters)
             self._modules[name] = value
         elif name in self._buffers and isinstance(value, Buffer):
             self._buffers[name] = value
@@ -114,9 +139,21 @@ class Module:
         else:
             object.__setattr__(self, name, value)
 
-    def _drop(self, name: str) -> None:
-        for members in (self.__dict__, self._parameters, self._buffers, self._modules):
+    def _drop(self, name: str, others: dict[str, Any]) -> None:
+        for members in (self.__dict__, self._buffers, others):
             members.pop(name, None)
+
+    def _changes(self, counts: bool = False) -> None:
+        """Raises Unproved where a module that is made, or a layer, is changed; statistics may be kept in copies."""
+        if self.__dict__.get("_sealed", False) and not counts:
+            raise Unproved("changes a module after the model was made")
+
+    def _seal(self) -> None:
+        """From here on it is as it is. Raises Unproved where it holds what changes as it is used."""
+        for name, value in self.__dict__.items():
+            if name not in MEMBERS and not _is_constant(value):
+                raise Unproved(f"keeps `{name}`, a {type(value).__name__}, between calls")
+        self.__dict__["_sealed"] = True
 
     def __getattr__(self, name: str) -> Any:
         for members in ("_parameters", "_buffers", "_modules"):
@@ -126,6 +163,7 @@ class Module:
         raise Unproved(f"reads `{name}`, which {type(self).__name__} has not got")
 
     def _register(self, name: object, value: object, members: dict[str, Any]) -> None:
+        self._changes()
         if not isinstance(name, str) or "." in name or not name:
             raise Unproved(f"registers a member as {name!r}")
         if name not in members and hasattr_(self, name):
@@ -205,6 +243,7 @@ class Module:
         return found
 
     def train(self, mode: bool = True) -> Module:
+        self._changes()
         for module in self.modules():
             if "training" in module._modules or "training" in module._parameters:
                 raise Unproved("has a member called `training`, which is in the way of train() and eval()")
@@ -218,6 +257,16 @@ class Module:
         return self.forward(*inputs)
 
     forward: Callable[..., Any] = _refused
+
+
+MEMBERS = frozenset({"_modules", "_parameters", "_buffers"})
+
+
+def _is_constant(value: object) -> bool:
+    """Whether a value is one that using it does not change."""
+    if isinstance(value, tuple):
+        return all(map(_is_constant, value))
+    return value is None or isinstance(value, bool | int | float | str | Module | FunctionType | partial | type)
 
 
 def hasattr_(module: Module, name: str) -> bool:
@@ -240,7 +289,7 @@ class Sequential(Module):
     def __init__(self, *members: object) -> None:
         super().__init__()
         first = members[0] if len(members) == 1 else None
-        named = first.items() if isinstance(first, dict) else ((str(i), m) for i, m in enumerate(members))
+        named = first.items() if isinstance(first, OrderedDict) else ((str(i), m) for i, m in enumerate(members))
         for name, member in named:
             self.add_module(name, member)
 
@@ -266,15 +315,6 @@ class Sequential(Module):
         return input
 
 
-class ModuleList(Sequential):
-    """nn.ModuleList."""
-
-    def __init__(self, members: Iterable[object] = ()) -> None:
-        super().__init__(*members)
-
-    forward = _refused
-
-
 class Spec:
     """What a layer is made with: equal specs compute the same of equal weights and tensors."""
 
@@ -294,10 +334,11 @@ class Spec:
         values = {**signature, **given, **kwargs}
         if missing := [n for n, v in values.items() if v is REQUIRED]:
             raise Unproved(f"makes {self.kind} without `{missing[0]}`")
+        _check_types(self.kind, values, rank_of(made.base))
         self.overwrites = bool(values.pop("inplace", False))
         if "kernel_size" in values and values.get("stride", 1) is None:
             values["stride"] = values["kernel_size"]
-        self.arguments = {k: _collapsed(v) for k, v in values.items()}
+        self.arguments = {k: _collapsed(v) if k != "normalized_shape" else v for k, v in values.items()}
         self.key = (self.kind, frozen(tuple(self.arguments.values()), []))
         self.hash = hash(self.key)
         self.is_random = "Drop" in self.kind
@@ -325,7 +366,11 @@ _specs: dict[object, Spec] = {}
 
 def spec_of(made: type[Layer], args: tuple[object, ...], kwargs: dict[str, object]) -> Spec:
     """The spec of a layer, the same one for the same arguments as long as there is room."""
-    key = (made, args, tuple(kwargs.items()))
+    values = (*args, *kwargs.values())
+    types = tuple(
+        [(type(v), tuple(map(type, v)) if type(v) is tuple else None) for v in values]
+    )  # 3.0 == 3 == True + 2
+    key = (made, args, tuple(kwargs.items()), types)
     try:
         found = _specs.get(key)
     except TypeError:  # a list among the arguments
@@ -348,6 +393,22 @@ class Layer(Module):
     def __init__(self, *args: object, **kwargs: object) -> None:
         self.__dict__.update(spec=spec_of(type(self), args, kwargs), path="", runs=0, training=True, _modules={})
 
+    def _changes(self, counts: bool = False) -> None:
+        if not counts:
+            raise Unproved(f"changes a {self.kind} after it was made")
+
+    def train(self, mode: bool = True) -> Module:
+        if self.__dict__.get("_sealed", False):
+            self._changes()
+        self.__dict__["training"] = mode
+        return self
+
+    def _seal(self) -> None:
+        self.__dict__["_sealed"] = True
+        if not self.is_as_made:
+            for weight in self._parameters.values():
+                weight.fixed = True
+
     def __getattr__(self, name: str) -> Any:
         if name not in ("_parameters", "_buffers"):
             own = {**self._parameters, **self._buffers}
@@ -359,6 +420,8 @@ class Layer(Module):
         buffers = {n: Buffer(Filled(s, None, spec.placed)) for n, s, buffer, _ in spec.parts if buffer}
         for buffer in buffers.values():
             buffer.updates = self.__dict__["runs"]
+        for parameter in parameters.values():
+            parameter.fixed = "_sealed" in self.__dict__
         self.__dict__.update(_parameters=parameters, _buffers=buffers)
         return self.__dict__[name]
 
@@ -384,6 +447,8 @@ class Layer(Module):
         spec: Spec = self.__dict__["spec"]
         if not inputs or not all(isinstance(x, Tensor) for x in inputs):
             raise Unproved(f"gives {spec.kind} something else than tensors")
+        if (spec.is_random or spec.has_statistics) and "_sealed" not in self.__dict__:
+            raise Unproved(f"runs a {spec.kind} that is no member of the model, and never leaves its mode")
         if spec.has_statistics:
             if self.is_as_made:
                 self.__dict__["runs"] += 1
@@ -420,6 +485,37 @@ def compute(spec: Spec, path: str, inputs: Sequence[Tensor]) -> Any:
 ONES, ZEROS = ("ones_", ()), ("zeros_", ())
 
 
+def rank_of(base: str) -> int:
+    """How many spatial axes a class of torch.nn is for; 0 for those that do not say."""
+    return int(base[-2]) if base[-2:] in ("1d", "2d", "3d") else 0
+
+
+def _check_types(kind: str, values: Mapping[str, object], rank: int) -> None:
+    """Raises Unproved where PyTorch would want a whole number, a bool or a tuple of another length."""
+    for name, value in values.items():
+        if name in BOOLS and not isinstance(value, bool):
+            raise Unproved(f"gives {kind} {value!r} for `{name}`")
+        if name in INTS and not isinstance(value, str | None):
+            parts = value if isinstance(value, tuple) else (value,)
+            lengths = {rank * 2 if "Pad" in kind else rank} if rank else {len(parts)}
+            if any(type(p) is not int for p in parts) or (isinstance(value, tuple) and len(value) not in lengths):
+                raise Unproved(f"gives {kind} {value!r} for `{name}`")
+        elif isinstance(value, bool) and name not in BOOLS and name in FLOATS:
+            raise Unproved(f"gives {kind} {value!r} for `{name}`")
+
+
+_BOOLS = "bias affine track_running_stats ceil_mode count_include_pad return_indices inplace elementwise_affine"
+BOOLS = frozenset(_BOOLS.split())
+_INTS = (
+    "in_channels out_channels kernel_size stride padding dilation groups output_padding num_features output_size "
+    "in_features out_features num_groups num_channels num_parameters normalized_shape dim start_dim end_dim size "
+    "upscale_factor downscale_factor"
+)
+INTS = frozenset(_INTS.split())
+_FLOATS = "eps momentum p alpha beta k negative_slope threshold init scale_factor"
+FLOATS = frozenset(_FLOATS.split())
+
+
 def _collapsed(value: object) -> object:
     """One number for a tuple of equal ones."""
     if isinstance(value, tuple) and value and all(v == value[0] for v in value):
@@ -427,12 +523,9 @@ def _collapsed(value: object) -> object:
     return value
 
 
-def layer_class(kind: str, base: type[Layer], signature: Mapping[str, object]) -> type[Layer]:
-    """A class of layers: one of torch.nn, or one that a helper derives from it."""
-    return type(kind, (base,), {"kind": kind, "signature": signature})
+def layer_class(kind: str, base: str, signature: Mapping[str, object], extends: type[Layer] = Layer) -> type[Layer]:
+    return type(kind, (extends,), {"kind": kind, "base": base, "signature": signature})
 
 
-LAYERS: Mapping[str, type[Layer]] = {
-    name: type(name, (Layer,), {"kind": name, "base": name, "signature": found}) for name, found in SIGNATURES.items()
-}
+LAYERS: Mapping[str, type[Layer]] = {name: layer_class(name, name, found) for name, found in SIGNATURES.items()}
 """The layers of torch.nn."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+import builtins
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 
+from archdsl.proof.budget import counted
 from archdsl.proof.errors import Unproved
 from archdsl.proof.modules import LAYERS, Layer, layer_class
 from archdsl.proof.pytorch import REQUIRED, SIGNATURES
+from archdsl.proof.vocabulary import FORBIDDEN, INTERNAL, OWN, check_vocabulary
 
 STATEMENTS = (
     *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AnnAssign),
@@ -24,11 +28,9 @@ EXPRESSIONS = (
 )
 KNOWN = frozenset(kind for base in (*STATEMENTS, *EXPRESSIONS) for kind in (base, *base.__subclasses__()))
 
-OWN = ("__init__", "_modules", "_parameters")
-"""The names of its own that a text may use of an nn.Module."""
 
-FORBIDDEN = frozenset({"format", "format_map", "gi_frame", "gi_code", "tb_frame", "f_globals", "f_builtins", "mro"})
-"""Attributes through which a text could reach beyond what it is given."""
+COSTLY = (ast.Pow, ast.LShift, ast.MatMult)
+"""Operators that no built file needs, and that make large things of small ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +59,8 @@ class Text:
     """Whether the text asks if the module trains."""
 
 
-def read(text: str, declared: Iterable[str]) -> Text:
-    """Reads a text in which the definitions of `declared` may stand. Raises Unproved."""
+def read(text: str, declared: Iterable[str], augmentation: str | None = None) -> Text:
+    """Reads a text in which the definitions of `declared` may stand, and an augmentation. Raises Unproved."""
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -78,9 +80,10 @@ def read(text: str, declared: Iterable[str]) -> Text:
             helper = known.get(statement.name)
             if helper is not None and ast.dump(statement) == helper.dump:
                 found[helper.name] = helper
+                kept.append(_stands_for(statement))
                 continue
             if isinstance(statement, ast.ClassDef):
-                classes[statement.name] = statement
+                classes[statement.name] = deepcopy(statement) if statement.name == augmentation else statement
             else:
                 functions[statement.name] = statement
         kept.append(statement)
@@ -88,9 +91,18 @@ def read(text: str, declared: Iterable[str]) -> Text:
         lacking = [helper.name for helper in source if helper.name not in found]
         if lacking and len(lacking) < len(source):
             raise Unproved(f"has another `{lacking[0]}` than archdsl writes")
+    if isinstance(kept[-1] if kept else None, ast.Assign):
+        raise Unproved("does not end with its model")
     tree.body = kept
     by_mode = _check(tree)
-    return Text(tree, found, tuple(classes), functions, classes, by_mode)
+    check_vocabulary(kept, augmentation)
+    return Text(counted(tree), found, tuple(classes), functions, classes, by_mode)
+
+
+def _stands_for(statement: ast.ClassDef | ast.FunctionDef) -> ast.stmt:
+    """What takes the place of a helper's definition: the helper has its name from here on."""
+    made = ast.parse(f"{statement.name} = KNOWN__[{statement.name!r}]").body[0]
+    return ast.increment_lineno(made, statement.lineno - 1)
 
 
 def _check(tree: ast.Module) -> bool:
@@ -100,13 +112,17 @@ def _check(tree: ast.Module) -> bool:
         kind = type(node)
         if kind not in KNOWN:
             raise Unproved(f"line {getattr(node, 'lineno', '?')} holds a {kind.__name__}, which built files do not use")
+        if kind in COSTLY or (kind is ast.FormattedValue and node.format_spec is not None):  # type: ignore[attr-defined]
+            raise Unproved(f"line {getattr(node, 'lineno', '?')} computes what built files do not")
         if kind is ast.Attribute:
             name = node.attr  # type: ignore[attr-defined]
+            if name in INTERNAL and not (type(node.value) is ast.Name and node.value.id == "self"):  # type: ignore[attr-defined]
+                raise Unproved(f"line {node.lineno} asks for `.{name}`")  # type: ignore[attr-defined]
             by_mode = by_mode or name == "training"
             member = isinstance(node.value, ast.Name) and node.value.id == "self"  # type: ignore[attr-defined]
             if (name in FORBIDDEN and not member) or (name.startswith("_") and name not in OWN):
                 raise Unproved(f"line {node.lineno} asks for `.{name}`")  # type: ignore[attr-defined]
-        elif kind is ast.Name and node.id.startswith("__"):  # type: ignore[attr-defined]
+        elif kind is ast.Name and (node.id.startswith("__") or (node.id.endswith("__") and node.id != "KNOWN__")):  # type: ignore[attr-defined]
             raise Unproved(f"line {node.lineno} uses `{node.id}`")  # type: ignore[attr-defined]
     return by_mode
 
@@ -118,18 +134,26 @@ def helpers(source: str) -> tuple[Helper, ...]:
     for statement in ast.parse(source).body:
         if not isinstance(statement, ast.ClassDef | ast.FunctionDef):
             continue
-        uses = frozenset(
-            n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and n.id in ("torch", "nn", "F", "Tensor")
-        )
+        uses = frozenset(_uses(statement))
         made = _layer(statement) if isinstance(statement, ast.ClassDef) else None
         found.append(Helper(statement.name, ast.dump(statement), made, uses))
     return tuple(found)
 
 
+def _uses(statement: ast.stmt) -> Iterator[str]:
+    """The names that a definition takes from around it."""
+    own = {a.arg for a in ast.walk(statement) if isinstance(a, ast.arg)}
+    own |= {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name) and node.id not in own and not hasattr(builtins, node.id):
+            yield node.id
+
+
 def _layer(statement: ast.ClassDef) -> type[Layer]:
     (base,) = statement.bases
     assert isinstance(base, ast.Attribute)
+    extends = LAYERS.get(base.attr, Layer)
     init = next((s for s in statement.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"), None)
     if init is None:
-        return layer_class(statement.name, LAYERS[base.attr], SIGNATURES[base.attr])
-    return layer_class(statement.name, Layer, {a.arg: REQUIRED for a in init.args.args[1:]})
+        return layer_class(statement.name, base.attr, SIGNATURES[base.attr], extends)
+    return layer_class(statement.name, "", {a.arg: REQUIRED for a in init.args.args[1:]}, extends)

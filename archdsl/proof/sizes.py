@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -13,6 +13,7 @@ from archdsl.graph import Graph
 from archdsl.graph import Tensor as Edge
 from archdsl.proof.errors import Unproved
 from archdsl.proof.library import FreeDim
+from archdsl.proof.terms import Size, dim_of
 
 SPAN = 4096
 """A check is tried on every size up to where the valid ones repeat, if that is no further; else around their ends."""
@@ -23,10 +24,12 @@ class Guard:
     """A function of a text that checks sizes: its calls in `forward` are noted, and it is tried on numbers later."""
 
     function: Callable[..., None]
+    numbers: frozenset[int] = frozenset()
+    """The numbers in its text, near which it may change its answer."""
     calls: list[tuple[object, ...]] = field(default_factory=list)
 
     def __call__(self, *args: object) -> None:
-        self.calls.append(args)
+        self.calls.append(tuple(dim_of(a) if isinstance(a, Size) else a for a in args))
 
     def accepts(self, *args: object) -> bool:
         try:
@@ -54,7 +57,9 @@ def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
         if not mine and sizes != SizeSet.everything() and _can_be_written(sizes):
             raise Unproved(f"does not check the size {name}")
         for guard in mine:
-            wrong = next((n for n in _trials(sizes) if guard.accepts(name, n) != (n in sizes)), None)
+            wrong = next(
+                (n for n in (*_trials(sizes), *_near(guard.numbers)) if guard.accepts(name, n) != (n in sizes)), None
+            )
             if wrong is not None:
                 raise Unproved(f"{'refuses' if wrong in sizes else 'accepts'} {name} = {wrong}")
     for choice in valid.choices:
@@ -68,7 +73,7 @@ def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
 
 
 def _compare_choice(guard: Guard, choice: Choice) -> None:
-    columns = [_ends(sizes) for sizes in choice.sets.values()]
+    columns = [_ends(sizes, guard.numbers) for sizes in choice.sets.values()]
     for values in product(*columns):
         holds = choice.holds(dict(zip(choice.sets, values, strict=True)))
         if guard.accepts(*values) != holds:
@@ -86,6 +91,7 @@ def _can_be_written(sizes: SizeSet) -> bool:
 def _trials(sizes: SizeSet) -> Iterator[int]:
     """Sizes that tell a set from others: all up to where it repeats, or those around its ends."""
     threshold, pattern, _ = sizes.form
+    threshold = threshold if pattern else (sizes.maximum or 0) + 1
     end = threshold + 2 * (pattern.modulus if pattern else 1) + 2
     if end <= SPAN:
         yield from range(1, end)
@@ -96,9 +102,20 @@ def _trials(sizes: SizeSet) -> Iterator[int]:
     yield from sorted(m for n in near for m in (n - 1, n, n + 1) if m >= 1)
 
 
-def _ends(sizes: SizeSet) -> list[int]:
-    """A few sizes around the smallest ones that a set holds, and one far on."""
-    found = {1, 1000}
+def _near(numbers: Collection[int]) -> list[int]:
+    """Sizes around the numbers of a text, and where few are, around the sums and products of two."""
+    found = set(numbers)
+    if len(numbers) <= FEW:
+        found.update(n for a in numbers for b in numbers for n in (a + b, a * b))
+    return sorted({m for n in found for m in (n - 1, n, n + 1) if m >= 1})
+
+
+FEW = 12
+
+
+def _ends(sizes: SizeSet, numbers: Collection[int]) -> list[int]:
+    """A few sizes around the smallest ones that a set holds, around the numbers of a text, and one far on."""
+    found = {1, 1000, *(numbers if len(numbers) <= FEW else ())}
     for n in (1, 64):
         found.update(m for m in sizes.nearest(n) if m is not None)
     return sorted({m for n in found for m in (n - 1, n, n + 1) if m >= 1})
@@ -116,7 +133,19 @@ def compare_free(graph: Graph, shapes: Sequence[Mapping[int, Any]]) -> None:
                 raise Unproved(f"lets an export leave axis {axis} of an input free")
             if dim.name and names.setdefault(dim.name, of) != of:
                 raise Unproved(f"ties {of or 'the batch'} to another size in exports")
-            values = [dim.factor * n + dim.shift for n in range(dim.least, dim.least + 8)] if dim.name and of else []
+            values = _progression(dim, graph.sizes[of]) if dim.name and of else ()
             wrong = next((n for n in values if n not in graph.sizes[of]), None)
             if wrong is not None:
                 raise Unproved(f"lets an export take {of} = {wrong}")
+
+
+def _progression(dim: FreeDim, sizes: SizeSet) -> Iterator[int]:
+    """The sizes that a dim stands for, up to where those of a set repeat."""
+    if dim.factor < 1:
+        raise Unproved("lets an export take sizes that become smaller")
+    threshold, pattern, _ = sizes.form
+    end = (threshold if pattern else (sizes.maximum or 0) + 1) + dim.factor * (pattern.modulus if pattern else 1)
+    last = max(dim.least, (end - dim.shift) // dim.factor + 1)
+    steps = range(dim.least, last + 1)
+    for n in steps if len(steps) <= SPAN else (*steps[: SPAN // 2], *steps[-SPAN // 2 :]):
+        yield dim.factor * n + dim.shift

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from archdsl.dims import Dim
+from archdsl.dims import Dim, Expr
 from archdsl.proof.errors import Unproved
 
 Key: TypeAlias = Hashable
@@ -124,7 +124,6 @@ class Tensor:
         if self.storage.kept:
             raise Unproved(f"{by} overwrites {self.storage.kept}")
         self.storage.version += 1
-        self.version += 1
 
     # ------------------------------------------------------------ what a text may ask of a tensor
 
@@ -133,7 +132,7 @@ class Tensor:
         term = self.read()
         if term.shape is None:
             raise Unproved("asks for the size of a part of an operation")
-        return (BATCH, *term.shape)
+        return (BATCH, *map(seen, term.shape))
 
     def __getitem__(self, index: object) -> Tensor:
         return one(apply(self.table, "[]", (self, indices(self, index)), {}))
@@ -177,6 +176,11 @@ class Tensor:
     def __bool__(self) -> bool:
         raise Unproved("decides by what a tensor holds")
 
+    def __eq__(self, other: object) -> bool:
+        raise Unproved("decides by what a tensor holds")
+
+    __hash__ = object.__hash__
+
     def __getattr__(self, name: str) -> object:
         if name.startswith("_") or name in Tensor.__slots__:
             raise AttributeError(name)
@@ -189,8 +193,70 @@ class Batch:
     def __repr__(self) -> str:
         return "N"
 
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        raise Unproved("decides by the size of the batch")
+
+    def __bool__(self) -> bool:
+        raise Unproved("decides by the size of the batch")
+
+    __hash__ = object.__hash__
+
 
 BATCH = Batch()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Size:
+    """A size that follows from those of the input, as a text sees it: it may compute with it, not decide by it."""
+
+    _dim: Expr
+
+    def __eq__(self, other: object) -> bool:
+        raise Unproved("decides by a size of its input")
+
+    __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __eq__
+    __hash__ = object.__hash__
+
+    def __bool__(self) -> bool:
+        raise Unproved("decides by a size of its input")
+
+    def __add__(self, other: object) -> object:
+        return seen(self._dim + dim_of(other))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: object) -> object:
+        return seen(self._dim - dim_of(other))
+
+    def __rsub__(self, other: object) -> object:
+        return seen(dim_of(other) - self._dim)
+
+    def __mul__(self, other: object) -> object:
+        return seen(self._dim * dim_of(other))
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: object) -> object:
+        return seen(self._dim // dim_of(other))
+
+    def __neg__(self) -> object:
+        return seen(-self._dim)
+
+
+def seen(dim: Dim) -> object:
+    """A size as a text sees it."""
+    return Size(dim) if isinstance(dim, Expr) else dim
+
+
+def dim_of(size: object) -> Dim:
+    """The size that a text gave."""
+    if isinstance(size, Size):
+        return size._dim
+    if type(size) is not int:
+        raise Unproved("computes with sizes and something else")
+    return size
 
 
 class Several(list[Tensor]):
@@ -229,7 +295,8 @@ def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, obj
     if entry is None:
         entry = table.new(key, f"`{name.strip('.')}`")
         entry.fresh = name in FRESH
-        entry.saves = (name not in VIEWS and (name in SAVING or name not in FRESH), False)
+        saving = name in SAVING or (name == "/" and len(tensors) > 1)
+        entry.saves = (name not in VIEWS and (saving or name not in FRESH), False)
         if name == "torch.cat":
             table.parts[entry.results[0].number] = given
     return results(table, entry, tensors)
@@ -265,8 +332,14 @@ def frozen(value: object, tensors: list[Tensor]) -> Key:
         case list() | tuple():
             return tuple(frozen(v, tensors) for v in value)
         case slice():
-            return ("slice", value.start, value.stop, value.step)
-        case bool() | int() | float() | str() | None:
+            return ("slice", *(frozen(part, tensors) for part in (value.start, value.stop, value.step)))
+        case Size():
+            return value._dim
+        case bool():
+            return ("bool", value)
+        case float() if value.is_integer():  # PyTorch takes no 2.0 for a 2
+            return ("float", value)
+        case int() | float() | str() | None:
             return value
     if isinstance(value, Hashable):
         return value
@@ -295,4 +368,4 @@ def _bounds(part: object, size: object) -> object:
         start = size + start  # type: ignore[operator]  # a size that is no batch
     if isinstance(stop, int) and stop < 0:
         stop = size + stop  # type: ignore[operator]
-    return ("slice", start, stop)
+    return ("slice", frozen(start, []), frozen(stop, []))

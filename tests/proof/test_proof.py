@@ -70,7 +70,12 @@ def refusal(text: str, graph: Graph) -> str:
 WRONG = {
     "another argument": ("conv(4, 3) -> relu", "4, 3, padding=1", "4, 3, padding=2", "no step of the network"),
     "another key": ("stem: conv(4, 3) -> relu", "self.stem =", "self.stam =", "the network has those of `stem`"),
-    "a weight too many": ("relu -> tanh", "nn.Tanh()", "nn.Tanh(), nn.Linear(3, 3, **kw)", "has the weights of `2`"),
+    "a weight too many": (
+        "relu -> tanh",
+        "nn.Tanh()",
+        "nn.Tanh()\n        self.more = nn.Linear(3, 3)",
+        "has the weights of `more`",
+    ),
     "a tensor twice": ("x: conv(3, 3) -> y: tanh\n(x, y) -> sub", "x - self.y(x)", "x - x", "no step of the network"),
     "overwritten and read": (
         "x: batchnorm -> relu\n(it, x -> tanh) -> add",
@@ -83,7 +88,7 @@ WRONG = {
         "x: conv(3, 3) -> tanh -> y: relu",
         "nn.ReLU()",
         "nn.ReLU(inplace=True)",
-        "overwrites what Tanh still needs",
+        "overwrites what Tanh at `1` still needs",
     ),
     "the caller's tensor": ("relu", "nn.ReLU()", "nn.ReLU(inplace=True)", "what the caller gave"),
     "device left out": ("conv(4, 3) -> relu", ", **kw)", ")", "without device and dtype"),

@@ -1,0 +1,397 @@
+"""The vocabulary of built files: what their statements may be, place by place.
+
+A proof runs a text once for each mode, over stand-ins. That says something of all runs only where a run leaves nothing
+behind and decides by nothing that stand-ins and PyTorch answer differently: what keeps state between calls, what looks
+at a tensor's batch, type or device, and what reaches into stand-ins is refused here, before anything runs.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from archdsl.proof.errors import Unproved
+
+_WORDS = (
+    "bool dict enumerate filter float int isinstance len list max min next range reversed round set setattr slice "
+    "sorted str sum super tuple zip any all abs ValueError TypeError"
+)
+WORDS = frozenset(_WORDS.split())
+"""The words of Python that a text may use."""
+
+_INTERNAL = (
+    "storage table term version read overwrite in_place filled placed sizes start trainable updates bind spec path "
+    "runs kind base signature reset is_as_made layout groups map equals least factor shift args kwargs calls "
+    "accepts"
+)
+INTERNAL = frozenset(_INTERNAL.split())
+"""Attributes of stand-ins that PyTorch's objects have not, or have otherwise: no text may ask others than `self`."""
+
+FORBIDDEN = frozenset({"format", "format_map", "gi_frame", "gi_code", "tb_frame", "f_globals", "f_builtins", "mro"})
+"""Attributes through which a text could reach beyond what it is given."""
+
+OWN = frozenset({"__init__", "_modules", "_parameters"})
+"""The names of its own that a text may use of an nn.Module."""
+
+_MUTATORS = (
+    "append extend insert pop popitem add update remove clear setdefault discard sort reverse move_to_end "
+    "appendleft intersection_update difference_update symmetric_difference_update"
+)
+MUTATORS = frozenset(_MUTATORS.split())
+"""Methods that change a list, dict or set."""
+
+TABLES = frozenset({"FOLDED", "RENAMED", "DROPPED"})
+"""The tables of a file for inference."""
+
+PLACE = ("device", "dtype")
+"""What a model takes: a proof gives it both, and users mostly none."""
+
+RECORDS = ("NamedTuple", "TypedDict")
+
+
+def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None:
+    """Raises Unproved where a text, without its helpers, says what built files do not say.
+
+    `augmentation` is the class whose methods are compared word by word elsewhere.
+    """
+    names: set[str] = set()
+    guards = {s.name for s in body if isinstance(s, ast.FunctionDef) and is_guard(s)}
+    for statement in body:
+        for name in _bound(statement):
+            if name in names or name in WORDS or name.startswith("__") or name == "KNOWN__":
+                raise _wrong(statement, f"gives `{name}` another meaning")
+            names.add(name)
+        match statement:
+            case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()):
+                pass
+            case ast.Assign(value=ast.Subscript(value=ast.Name(id="KNOWN__"))):
+                pass  # a helper
+            case ast.Assign(targets=[ast.Name(id=name)]) if name in TABLES:
+                _literal(statement.value)
+            case ast.AnnAssign(target=ast.Name(), annotation=ast.Name(id="TypeAlias")):
+                pass
+            case ast.ClassDef():
+                _class(statement, guards, augmentation)
+            case ast.FunctionDef():
+                _function(statement)
+            case _:
+                raise _wrong(statement, "does at its top what built files do not do")
+    classes = [s for s in body if isinstance(s, ast.ClassDef) and s.name != augmentation]
+    for init in (s for s in (classes[-1].body if classes else ()) if isinstance(s, ast.FunctionDef)):
+        if init.name == "__init__":
+            a = init.args
+            nothing = all(isinstance(d, ast.Constant) and d.value is None for d in a.defaults)
+            if [arg.arg for arg in a.args] != ["self", *PLACE] or len(a.defaults) != len(PLACE) or not nothing:
+                raise _wrong(init, "does not take a device and a dtype, or none")
+            _placing(list(ast.walk(init)), PLACE)
+
+
+def is_guard(function: ast.FunctionDef) -> bool:
+    """Whether a function checks sizes: it gives nothing."""
+    return isinstance(function.returns, ast.Constant) and function.returns.value is None
+
+
+def _wrong(node: ast.AST, what: str) -> Unproved:
+    return Unproved(f"line {getattr(node, 'lineno', '?')} {what}")
+
+
+def _bound(statement: ast.stmt) -> Iterator[str]:
+    """The names that a statement at the top gives a meaning."""
+    match statement:
+        case ast.Import() | ast.ImportFrom():
+            yield from (a.asname or a.name for a in statement.names if a.asname or a.name != "torch")
+        case ast.ClassDef() | ast.FunctionDef():
+            yield statement.name
+        case ast.Assign():
+            yield from (t.id for t in statement.targets if isinstance(t, ast.Name))
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            yield name
+
+
+def _literal(value: ast.expr) -> None:
+    for node in ast.walk(value):
+        if not isinstance(node, ast.Constant | ast.Tuple | ast.Dict | ast.UnaryOp | ast.USub | ast.Load):
+            raise _wrong(node, "makes a table of something else than numbers and words")
+
+
+def _class(definition: ast.ClassDef, guards: set[str], augmentation: str | None) -> None:
+    match definition.bases:
+        case [ast.Attribute(value=ast.Name(id="nn"), attr="Module" | "Sequential")]:
+            is_module = True
+        case [ast.Name(id=name)] if name in RECORDS:
+            is_module = False
+        case _:
+            raise _wrong(definition, "extends another class than built files do")
+    if definition.decorator_list or any(k.arg != "total" or is_module for k in definition.keywords):
+        raise _wrong(definition, "makes a class otherwise than built files do")
+    for statement in definition.body:
+        match statement:
+            case ast.Expr(value=ast.Constant()) | ast.Pass():
+                pass
+            case ast.AnnAssign(target=ast.Name(), value=None) if not is_module:
+                pass
+            case ast.FunctionDef(name="__init__" | "forward" | "along") if is_module:
+                if definition.name != augmentation:
+                    _method(statement, guards)
+                elif statement.name == "__init__":
+                    _init(statement)
+            case _:
+                raise _wrong(statement, f"says what no class of a built file says: {type(statement).__name__}")
+
+
+def _method(method: ast.FunctionDef, guards: set[str]) -> None:
+    if method.name == "__init__":
+        _init(method)
+    elif method.name == "forward":
+        _forward(method, guards)
+    else:
+        raise _wrong(method, f"defines `{method.name}`")
+
+
+def _init(method: ast.FunctionDef) -> None:
+    if method.decorator_list:
+        raise _wrong(method, "decorates __init__")
+    nodes = list(ast.walk(method))
+    _defaults([method])
+    held = {
+        n.target.id
+        for n in nodes
+        if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and _is(n.annotation, "Factory")
+    }
+    _placing(nodes, held | ({method.args.kwarg.arg} if method.args.kwarg else set()))
+    for node in nodes:
+        match node:
+            case ast.Attribute(ctx=ast.Store() | ast.Del()):
+                if not _of_self(node) or node.attr.startswith("_"):
+                    raise _wrong(node, "sets what is not its own")
+            case ast.Subscript(ctx=ast.Store() | ast.Del()):
+                match node.value:
+                    case ast.Attribute(value=ast.Name(id="self"), attr="_modules" | "_parameters"):
+                        pass
+                    case _:
+                        raise _wrong(node, "changes a part of something")
+            case ast.FunctionDef() if node is not method:
+                raise _wrong(node, "defines a function in a method")
+            case ast.Lambda() | ast.Raise() | ast.With() | ast.Try() | ast.Yield() | ast.Return():
+                raise _wrong(node, f"holds a {type(node).__name__} in __init__")
+    _check_all([(method, nodes)])
+
+
+def _placing(nodes: Sequence[ast.AST], names: Collection[str]) -> None:
+    """Raises Unproved where a method does more with a device and a dtype, or what holds them, than to pass them on."""
+    passed: set[int] = set()
+    for node in nodes:
+        match node:
+            case ast.keyword(arg=None | "device" | "dtype", value=ast.Name() as value):
+                if node.arg in (None, value.id):
+                    passed.add(id(value))
+            case ast.Dict():
+                for key, held in zip(node.keys, node.values, strict=True):
+                    if isinstance(key, ast.Constant) and isinstance(held, ast.Name) and key.value == held.id:
+                        passed.add(id(held))
+    for node in nodes:
+        if (
+            isinstance(node, ast.Name)
+            and node.id in names
+            and isinstance(node.ctx, ast.Load)
+            and id(node) not in passed
+        ):
+            raise _wrong(node, f"does more with `{node.id}` than to pass it on")
+
+
+def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
+    if any(not isinstance(d, ast.Name) for d in method.decorator_list):
+        raise _wrong(method, "decorates forward otherwise than built files do")
+    nodes = list(ast.walk(method))
+    a = method.args
+    if a.defaults or a.kw_defaults or a.kwarg or a.kwonlyargs or a.posonlyargs:
+        raise _wrong(method, "takes arguments that are no tensors")
+    for node in nodes:
+        match node:
+            case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
+                raise _wrong(node, "changes something that lasts in forward")
+            case ast.FunctionDef() if node is not method:
+                raise _wrong(node, "defines a function in a method")
+            case (
+                ast.Lambda()
+                | ast.Raise()
+                | ast.With()
+                | ast.Try()
+                | ast.Yield()
+                | ast.Set()
+                | ast.SetComp()
+                | ast.Import()
+                | ast.ImportFrom()
+            ):
+                raise _wrong(node, f"holds a {type(node).__name__} in forward")
+            case ast.If() | ast.IfExp():
+                _test(node.test)
+            case ast.comprehension():
+                for test in node.ifs:
+                    _test(test)
+            case ast.Compare() | ast.BoolOp() | ast.UnaryOp(op=ast.Not()):
+                _test(node)
+            case ast.Call(func=ast.Name(id="isinstance" | "setattr" | "int" | "bool" | "float")):
+                raise _wrong(node, "asks in forward what a tensor is")
+    seen = False
+    for statement in reversed(method.body) if guards else ():
+        calls = any(
+            isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in guards
+            for n in ast.walk(statement)
+        )
+        if seen and not calls and not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
+            raise _wrong(statement, "computes before it checks its sizes")
+        seen = seen or calls
+    _check_all([(method, nodes)])
+
+
+def _test(test: ast.expr) -> None:
+    """What a forward may decide by: the module's own numbers and mode, a loop's counter, whether a name holds None."""
+    for node in ast.walk(test):
+        if isinstance(node, ast.Attribute) and not _of_self(node):
+            raise _wrong(node, f"decides by `.{node.attr}` of a tensor")
+        if isinstance(node, ast.Call | ast.Subscript | ast.Starred | ast.List | ast.Tuple | ast.JoinedStr):
+            raise _wrong(node, "decides by something else than its own numbers")
+
+
+def _function(function: ast.FunctionDef) -> None:
+    guard = is_guard(function)
+    functions = [(f, list(_within(f))) for f in ast.walk(function) if isinstance(f, ast.FunctionDef)]
+    _defaults([f for f, _ in functions])
+    managers = {id(f) for f, _ in functions if any(_is(d, "contextmanager") for d in f.decorator_list)}
+    if not guard and len(functions) > 1:
+        for node in functions[0][1]:
+            if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For | ast.With):
+                raise _wrong(node, "makes a function that keeps something between its calls")
+    for inner, nodes in functions:
+        for decorator in inner.decorator_list:
+            match decorator:
+                case ast.Name(id="contextmanager") | ast.Call(func=ast.Name(id="wraps")):
+                    pass
+                case _:
+                    raise _wrong(decorator, "decorates a function otherwise than built files do")
+        for node in nodes:
+            match node:
+                case ast.Attribute(ctx=ast.Store() | ast.Del()):
+                    raise _wrong(node, "sets what is not its own")
+                case ast.AugAssign(target=ast.Name()):
+                    raise _wrong(node, "may change what it was given")
+                case ast.Try() if node.handlers or node.orelse or id(inner) not in managers:
+                    raise _wrong(node, "goes on after an error")
+                case ast.Yield() if id(inner) not in managers:
+                    raise _wrong(node, "is a generator")
+                case ast.With():
+                    raise _wrong(node, "holds a With")
+                case ast.Raise():
+                    match node.exc:
+                        case ast.Call(func=ast.Name(id="ValueError")) if guard and inner is function:
+                            pass
+                        case _:
+                            raise _wrong(node, "raises something else than what a check of sizes does")
+                case ast.Call(func=ast.Name(id="setattr")) if id(inner) not in managers:
+                    raise _wrong(node, "sets what is not its own")
+    _check_all(functions)
+
+
+def _defaults(functions: Iterable[ast.FunctionDef]) -> None:
+    """Defaults are made once, so none may be a thing that changes."""
+    for f in functions:
+        for default in (*f.args.defaults, *f.args.kw_defaults):
+            for node in ast.walk(default) if default is not None else ():
+                if isinstance(node, ast.Call) and not _is(node.func, "partial"):
+                    raise _wrong(node, "has a default that it may change")
+                if isinstance(node, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.GeneratorExp | ast.Lambda):
+                    raise _wrong(node, "has a default that it may change")
+
+
+def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -> None:
+    """What holds in every function: words, attributes, and that only what it made itself is changed."""
+    for _inner, nodes in functions:
+        fresh: set[str] | None = None
+        called: set[int] = set()
+        for node in nodes:
+            if isinstance(node, ast.Call):
+                called.add(id(node.func))
+            match node:
+                case ast.Name(id="self", ctx=ast.Store() | ast.Del()):
+                    raise _wrong(node, "gives `self` another meaning")
+                case ast.Delete():
+                    if not all(isinstance(t, ast.Name) for t in node.targets):
+                        raise _wrong(node, "deletes a part of something")
+                case ast.Call(func=ast.Attribute(attr=attr)) if attr in MUTATORS:
+                    if fresh is None:
+                        fresh = _made_here(nodes)
+                    receiver = node.func.value  # type: ignore[attr-defined]
+                    if not isinstance(receiver, ast.Name) or receiver.id not in fresh:
+                        raise _wrong(node, f"calls `.{attr}` of something that it did not make itself")
+                case ast.Attribute() if node.attr in MUTATORS and not _of_self(node) and id(node) not in called:
+                    raise _wrong(node, f"keeps `.{node.attr}`")
+                case ast.Subscript(ctx=ast.Store()) if isinstance(node.value, ast.Name):
+                    if fresh is None:
+                        fresh = _made_here(nodes)
+                    if node.value.id not in fresh:
+                        raise _wrong(node, "changes a part of something that it did not make itself")
+
+
+def _made_here(nodes: Sequence[ast.AST]) -> set[str]:
+    """The local names that hold only what the function itself made: lists, dicts, sets and copies."""
+    made: set[str] = set()
+    other: set[str] = set()
+    other.update(n.arg for n in nodes if isinstance(n, ast.arg))
+    for node in nodes:
+        pairs: Iterable[tuple[ast.expr, ast.expr | None]] = ()
+        match node:
+            case ast.Assign(targets=targets, value=value):
+                pairs = [p for t in targets for p in _paired(t, value)]
+            case ast.AnnAssign(target=target, value=value):
+                pairs = [(target, value)]
+            case ast.For(target=target) | ast.comprehension(target=target):
+                pairs = [(n, None) for n in ast.walk(target) if isinstance(n, ast.Name)]
+        for target, value in pairs:
+            if isinstance(target, ast.Name):
+                (made if value is not None and _is_new(value) else other).add(target.id)
+    return made - other
+
+
+def _paired(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.expr | None]]:
+    if isinstance(target, ast.Tuple):
+        if isinstance(value, ast.Tuple) and len(value.elts) == len(target.elts):
+            for t, v in zip(target.elts, value.elts, strict=True):
+                yield from _paired(t, v)
+        else:
+            yield from ((n, None) for n in ast.walk(target) if isinstance(n, ast.Name))
+    else:
+        yield target, value
+
+
+def _is_new(value: ast.expr) -> bool:
+    match value:
+        case ast.List() | ast.ListComp() | ast.Dict() | ast.DictComp() | ast.Set() | ast.SetComp():
+            return True
+        case ast.Call(func=ast.Name(id="list" | "dict" | "set" | "OrderedDict")):
+            return True
+        case ast.Call(func=ast.Attribute(attr="clone" | "reshape" | "flatten" | "transpose")):
+            return True  # of a clone, where it is one at all: see `Channels`
+        case ast.Call(func=ast.Attribute(value=ast.Call(), attr="flatten")):
+            return True
+        case ast.Call(func=ast.Attribute(value=ast.Name(id="nn"), attr="Module")):
+            return True
+    return False
+
+
+def _within(function: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a function without those of functions in it."""
+    stack: list[ast.AST] = list(ast.iter_child_nodes(function))
+    while stack:
+        node = stack.pop()
+        yield node
+        if not isinstance(node, ast.FunctionDef):
+            stack.extend(ast.iter_child_nodes(node))
+
+
+def _is(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
+def _of_self(node: ast.Attribute) -> bool:
+    return isinstance(node.value, ast.Name) and node.value.id == "self"

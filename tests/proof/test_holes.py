@@ -1,0 +1,235 @@
+"""Texts that are wrong in ways that one run over stand-ins would not show: each is refused."""
+
+from __future__ import annotations
+
+import pytest
+from torch import nn
+
+from archdsl.compiler import check, prove_build
+from archdsl.graph import Graph
+from archdsl.inference import for_inference
+from archdsl.proof import Unproved, prove
+from archdsl.proof.modules import LAYERS
+from archdsl.recompute import recompute
+from archdsl.source import Source
+from tests.proof.networks import NETWORKS
+
+CONV = "stem: conv(3, 3) -> relu"
+DROP = "stem: conv(3, 3) -> y: dropout(0.3)\n(stem, y) -> add"
+NORM = "stem: conv(3, 3) -> y: batchnorm\n(stem, y) -> add"
+TWO = "a: conv(3, 3) -> act: tanh -> b: conv(3, 3)"
+SCALE = "conv(4, 3) -> gain: scale(0.5)"
+VALID = "stem: conv(4, 3, pad = valid) -> y: relu\n(stem, y) -> add"
+MAIN = "def forward(self, x: Tensor) -> Tensor:\n"
+START = "super().__init__()\n"
+BEFORE = "\n\nclass Net("
+
+
+def graph_of(body: str) -> Graph:
+    return check(Source("net.arch", f"model net {{\n    input image[3, H = 8, W = 8]\n{body}\n}}"))
+
+
+def method(text: str) -> str:
+    """A method put into the class of the model."""
+    return f"    {text}\n\n    {MAIN}"
+
+
+HOLES: dict[str, tuple[str, str, str]] = {
+    # What lasts between calls.
+    "a counter": (CONV, MAIN, f"{MAIN}        self.calls = 1\n"),
+    "a list of the class": (CONV, f"    {MAIN}", f"    seen = []\n\n    {MAIN}"),
+    "a default that is kept": (CONV, MAIN, "def forward(self, x: Tensor, seen=[]) -> Tensor:\n"),
+    "a list at the top": (CONV, BEFORE, f"\n\nSEEN = []{BEFORE}"),
+    "a list on the module": (CONV, START, f"{START}        self.seen = []\n"),
+    "an iterator on the module": (CONV, START, f"{START}        self.steps = zip([1], [2])\n"),
+    "weights frozen while it runs": (CONV, MAIN, f"{MAIN}        self.stem.weight.requires_grad_(False)\n"),
+    "weights filled while it runs": (CONV, MAIN, f"{MAIN}        nn.init.zeros_(self.stem.weight)\n"),
+    "numbers put in while it runs": (CONV, MAIN, f"{MAIN}        self.stem.weight.data.copy_([1.0])\n"),
+    "its mode left while it runs": (DROP, MAIN, f"{MAIN}        self.eval()\n"),
+    "a member's mode left while it runs": (NORM, MAIN, f"{MAIN}        self.stem.train(False)\n"),
+    "a member made while it runs": (CONV, MAIN, f'{MAIN}        self.add_module("more", nn.ReLU())\n'),
+    "a layer changed while it runs": (CONV, MAIN, f"{MAIN}        self.stem.stride = 2\n"),
+    # What a layer is, changed behind its constructor.
+    "a layer's stride set": (TWO, "self.act =", "self.a.stride = (2, 2)\n        self.act ="),
+    "a layer's member": (TWO, "self.act =", 'self.a.add_module("x", nn.Linear(3, 3))\n        self.act ='),
+    "a layer's parameter": (
+        TWO,
+        "self.b =",
+        'self.act.register_parameter("x", nn.Parameter(torch.ones(3, **kw)))\n        self.b =',
+    ),
+    "one layer for two": (TWO, "self.b = nn.Conv2d(3, 3, 3, padding=1, **kw)", "self.b = self.a"),
+    "a layer starts in evaluation": (DROP, "self.y = nn.Dropout(0.3)", "self.y = nn.Dropout(0.3).eval()"),
+    "the model starts in evaluation": (NORM, "self.y =", "self.eval()\n        self.y ="),
+    "a layer made for each call": (DROP, "self.y(", "nn.Dropout(0.3)("),
+    "numbers for a parameter": (SCALE, "torch.full((4,), 0.5, **kw))", "torch.full((4,), 0.5, **kw)).data"),
+    # What stands before the names that a text uses.
+    "another torch": (CONV, BEFORE, f"\n\ntorch = nn{BEFORE}"),
+    "another nn": (CONV, BEFORE, f"\n\nnn.ReLU = nn.SiLU{BEFORE}"),
+    "another super": (CONV, BEFORE, f"\n\ndef super():\n    return nn{BEFORE}"),
+    "another model at the end": (CONV, "", "\n\nOther = Net\n"),
+    "code at the end": (CONV, "", "\n\nfor i in (1,):\n    Net.forward = i\n"),
+    "its class decorated": (CONV, "class Net(", "@nn.Module\nclass Net("),
+    # Methods that PyTorch calls.
+    "train": (DROP, f"    {MAIN}", method("def train(self, mode=True):\n        return self")),
+    "eval": (DROP, f"    {MAIN}", method("def eval(self):\n        return self")),
+    "state_dict": (CONV, f"    {MAIN}", method("def state_dict(self, *a, **k):\n        return {}")),
+    "parameters": (CONV, f"    {MAIN}", method("def parameters(self):\n        return []")),
+    "__call__": (CONV, f"    {MAIN}", method("def __call__(self, x):\n        return self.stem(x)")),
+    "__getattr__": (CONV, f"    {MAIN}", method("def __getattr__(self, name):\n        return 1")),
+    "_apply": (CONV, f"    {MAIN}", method("def _apply(self, f):\n        return self")),
+    "a property": (CONV, f"    {MAIN}", method("@property\n    def gain(self):\n        return 1")),
+    # What a stand-in answers otherwise than PyTorch.
+    "a batch of one": (CONV, MAIN, f"{MAIN}        if x.shape[0] == 1:\n            x = x * 2\n"),
+    "one size": (CONV, MAIN, f"{MAIN}        if x.shape[2] == 224:\n            x = x * 2\n"),
+    "one size in a list": (CONV, "return x", "return [x, x][x.shape[2] == 224]"),
+    "a type": (CONV, MAIN, f"{MAIN}        if x.dtype == torch.float16:\n            x = x * 2\n"),
+    "a device": (CONV, MAIN, f"{MAIN}        x = x if x.is_cuda else x * 2\n"),
+    "a gradient": (CONV, MAIN, f"{MAIN}        x = (x.requires_grad and x) or x * 2\n"),
+    "compiled": (CONV, MAIN, f"{MAIN}        if torch.compiler.is_compiling():\n            return x\n"),
+    "without gradients": (CONV, MAIN, f"{MAIN}        if not torch.is_grad_enabled():\n            return x\n"),
+    "a size at the top": (
+        CONV,
+        BEFORE,
+        "\n\ndef odd(x: Tensor) -> Tensor:\n    if x.shape[2] == 7:\n        return x * 2\n    return x" + BEFORE,
+    ),
+    "inside a stand-in": (CONV, MAIN, f"{MAIN}        x.storage\n"),
+    "an error passed over": (
+        VALID,
+        "        check_size(",
+        "        try:\n            check_size('H', x.shape[2])\n        except ValueError:\n            pass\n"
+        "        check_size(",
+    ),
+    "sizes checked behind": (VALID, MAIN, f"{MAIN}        y = x\n"),
+    # What PyTorch does not take.
+    "a float for a number": (CONV, "3, 3, 3,", "3, 3, 3.0,"),
+    "a bool for a number": (CONV, "padding=1", "padding=True"),
+    "too short a tuple": (CONV, "3, 3, 3,", "3, 3, (3,),"),
+    "too long a tuple": (CONV, "3, 3, 3,", "3, 3, (3, 3, 3),"),
+    "a float for an axis": ("global_avgpool -> flatten", ".flatten(1)", ".flatten(1.0)"),
+    "a bool for an axis": ("global_avgpool -> flatten", ".flatten(1)", ".flatten(True)"),
+    "a tensor of whole numbers": ("gain: scale(1)", "torch.ones(3, **kw)", "torch.full((3,), 1, **kw)"),
+    "a dict of members": (
+        "part: { conv(3, 3) -> relu }",
+        "nn.Sequential(\n            nn.Conv2d(3, 3, 3, padding=1, **kw), nn.ReLU(inplace=True)\n        )",
+        'nn.Sequential({"0": nn.Conv2d(3, 3, 3, padding=1, **kw), "1": nn.ReLU(inplace=True)})',
+    ),
+    # Checks and exports.
+    "one size more refused": (VALID, "if size >= 3:", "if size >= 3 and size != 100003:"),
+    "one size more taken": (VALID, "if size >= 3:", "if size >= 3 or size == -(-1):"),
+    "a large size refused": (VALID, "if size >= 3:", "if 3 <= size < 1000000:"),
+    # What a model is asked to be made of.
+    "another default": (CONV, "dtype: torch.dtype | None = None", "dtype: torch.dtype | None = torch.float16"),
+    "a layer without a dtype": (CONV, "nn.ReLU(inplace=True)", "nn.ReLU() if dtype is None else nn.ReLU(True)"),
+    "a layer without a device": (CONV, START, f"{START}        other = device\n"),
+    # What is overwritten, and read by the same name.
+    "overwritten under its name": (
+        "x: batchnorm -> relu\n(it, x -> tanh) -> add",
+        "nn.ReLU()",
+        "nn.ReLU(inplace=True)",
+    ),
+    "added to under its name": (
+        "x: batchnorm -> y: tanh\n(x, y) -> add -> z: relu\n(z, x) -> sub",
+        "self.y(x)",
+        "self.y(x)\n        x += y",
+    ),
+    # Members in another order.
+    "a member given twice": (TWO, "self.a =", "self.b = nn.ReLU()\n        self.a ="),
+    # What costs without end.
+    "a loop": (CONV, START, f"{START}        for i in range(10000000000):\n            pass\n"),
+    "a list of a range": (CONV, START, f"{START}        y = list(range(10000000000))\n"),
+    "a long text": (CONV, START, f"{START}        y = 'x' * 10000000000\n"),
+    "a long list": (CONV, START, f"{START}        n = 10000000000\n        y = [0] * n\n"),
+    "a power": (CONV, START, f"{START}        y = 10**10**8\n"),
+    "padding of texts": (CONV, START, f"{START}        y = f'{{1:1000000000}}'\n"),
+    "doubling": (CONV, START, f"{START}        y = [0]\n        for i in range(60):\n            y = y + y\n"),
+    "squaring": (CONV, START, f"{START}        y = 3\n        for i in range(60):\n            y *= y\n"),
+    "calls": (CONV, BEFORE, f"\n\ndef f(n: int) -> int:\n    return f(n - 1) + f(n - 1) if n else 1{BEFORE}"),
+    # Python's own modules.
+    "the modules of typing": (CONV, "import torch\n", "from typing import sys\nimport torch\n"),
+    "the modules of collections.abc": (CONV, "import torch\n", "from collections.abc import sys\nimport torch\n"),
+}
+
+
+FOLDED = "a: conv(6, 3) -> an: batchnorm -> relu -> b: conv(5, 3) -> bn: batchnorm"
+SPLIT = "x: batchnorm\n(conv(40, 3), conv(40, 3)) -> concat -> n: batchnorm -> relu"
+FOLDS: dict[str, tuple[str, str, str]] = {
+    "its argument changed": (FOLDED, "    return {k: v", '    state.pop("a.weight")\n    return {k: v'),
+    "its argument overwritten": (
+        FOLDED,
+        "        norms.add(norm)",
+        "        weight *= factor\n        norms.add(norm)",
+    ),
+    "a part of its argument overwritten": (
+        FOLDED,
+        "        norms.add(norm)",
+        "        weight[0:1] = weight[1:2]\n        norms.add(norm)",
+    ),
+    "another eps": (FOLDED, "+ 1e-05", "+ 1e-06"),
+    "another start": (SPLIT, '("n", 40, "2", 0, 40', '("n", 39, "2", 0, 40'),
+    "a shift to the left": (SPLIT, "slice(start, start + count)", "slice(start, start + count - 1)"),
+    "no copy": (SPLIT, ".clone()\n        if groups", "\n        if groups"),
+}
+
+
+def refused(graph: Graph, old: str, new: str, **options: object) -> None:
+    inference = options.get("inference", False)
+    shown, folding = for_inference(graph) if inference else (graph, None)
+    again = recompute(graph, options.get("recompute", "none"))  # type: ignore[arg-type]
+    text = prove_build(graph, **options).text  # type: ignore[arg-type]
+    assert old in text
+    with pytest.raises(Unproved):
+        prove(text.replace(old, new), shown, folding=folding, recompute=again)
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_a_wrong_folding_is_refused(name: str) -> None:
+    body, old, new = FOLDS[name]
+    refused(graph_of(body), old, new, inference=True)
+
+
+RECOMPUTED = {
+    "another way while compiling": ("if not torch.is_grad_enabled()", "if torch.compiler.is_compiling()"),
+    "in evaluation, compiled": (
+        "        if not torch.is_grad_enabled()",
+        "        if torch.compiler.is_compiling() and not self.training:\n            return inputs[0]\n"
+        "        if not torch.is_grad_enabled()",
+    ),
+    "a closure over its tensors": (
+        "                forward,\n                self,\n                *inputs,",
+        "                lambda module: forward(module, *inputs),\n                self,",
+    ),
+    "a count of its calls": (
+        "    @wraps(forward)",
+        "    seen = []\n\n    @wraps(forward)",
+    ),
+    "an iterator of its own": ("    @wraps(forward)", "    left = zip([1], [2])\n\n    @wraps(forward)"),
+    "statistics counted twice": ("counted_before(self))", "nullcontext())"),
+    "statistics left in copies": ("            setattr(owner, name, buffer)\n\n\n", "            pass\n\n\n"),
+}
+
+
+@pytest.mark.parametrize("name", RECOMPUTED)
+def test_a_wrong_recomputation_is_refused(name: str) -> None:
+    old, new = RECOMPUTED[name]
+    refused(check(Source("net.arch", NETWORKS["dense"])), old, new, recompute="blocks")
+
+
+@pytest.mark.parametrize("name", HOLES)
+def test_a_wrong_text_is_refused(name: str) -> None:
+    body, old, new = HOLES[name]
+    graph = graph_of(body)
+    text = prove_build(graph).text
+    assert old in text
+    changed = text.replace(old, new, 1) if old else text + new
+    if name == "calls":
+        changed = changed.replace(START, f"{START}        f(60)\n")
+    if name == "a size at the top":
+        changed = changed.replace("return x\n", "return odd(x)\n")
+    with pytest.raises(Unproved):
+        prove(changed, graph)
+
+
+def test_stand_ins_are_instances_of_what_pytorchs_layers_are() -> None:
+    for name, stand_in in LAYERS.items():
+        for other, base in LAYERS.items():
+            assert issubclass(stand_in, base) == issubclass(getattr(nn, name), getattr(nn, other)), (name, other)
