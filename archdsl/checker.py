@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from archdsl.advice import Advice, advise, show_shape
-from archdsl.diagnostics import Diagnostics, Fix, Mark
+from archdsl.advice import Advice, advise
+from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal
 from archdsl.dims import Dim, DimError, SizeSet, evaluate, free
 from archdsl.elaborate import call_notes
 from archdsl.graph import Demand, Graph, Narrowing, Tensor
+from archdsl.mending import show_shape
 from archdsl.source import Span
 
 
@@ -61,7 +62,7 @@ def _advice(graph: Graph, demand: Demand, name: str | None) -> Advice:
     """Where a demand on a free size comes from: a node, or a line of the spec (`expect`, an exact division)."""
     if demand.node is not None and demand.node.span == demand.span:
         return advise(graph, demand.node, demand.error, name)
-    return Advice((Mark(demand.span),), (), demand.error.help, None)
+    return Advice((Mark(demand.span),), (), demand.error.help, ())
 
 
 def _blame(graph: Graph, demand: Demand, name: str, notes: Sequence[str], diagnostics: Diagnostics) -> None:
@@ -74,7 +75,7 @@ def _blame(graph: Graph, demand: Demand, name: str, notes: Sequence[str], diagno
         *advice.marks,
         notes=[*advice.notes, *notes, *call_notes(demand.scope)],
         help=advice.help or "change this line, or what gives the tensor its size",
-        fix=advice.fix,
+        proposals=advice.proposals,
     )
 
 
@@ -118,8 +119,9 @@ def _check_examples(graph: Graph, diagnostics: Diagnostics) -> None:
             Mark(size.span, nearest_text(valid, example)),
             Mark(demand.span, f"here {size.name} must be {cause.after.condition()}"),
             notes=[demand.error.message, *_advice(graph, demand, size.name).notes, *call_notes(demand.scope)],
-            help=f"write `{size.name} = {near[-1]}`" if near else None,
-            fix=Fix(size.span, f"{size.name} = {near[-1]}") if near else None,
+            proposals=[
+                Proposal(f"write `{size.name} = {n}`", Fix(size.span, f"{size.name} = {n}")) for n in near[::-1]
+            ],
         )
 
 

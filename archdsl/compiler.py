@@ -5,9 +5,10 @@ from __future__ import annotations
 import linecache
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from archdsl.lints import lints
 from archdsl.modules import Loader, Module, family, library_families, library_folder, reporting, says_augment
 from archdsl.source import Source
 from archdsl.syntax import parser
+from archdsl.trial import Trials
 from archdsl.values import BlockValue, MemberValue, Namespace, evaluate
 
 if TYPE_CHECKING:  # torch is imported by load() alone
@@ -62,18 +64,53 @@ def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: 
 
 def check_model(module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
     """The checked graph of one model of a file that is read already. Raises SpecError."""
-    with limited():
-        block, arguments = bind_model(module, name, values, diagnostics)
-        graph, demands = elaborate(name, block, arguments, diagnostics)
-        if says_augment(module, name):
-            from archdsl.elaborate.augment import augmentation  # its changes cost start-up, and few specs have them
-
-            graph.augment = augmentation(module, name, graph, diagnostics)
-        if not diagnostics.errors or graph.outputs:
-            checker.check(graph, demands, diagnostics)
-    diagnostics.stop_on_errors()
+    again = {k: v.name if isinstance(v, BlockValue | MemberValue) else v for k, v in values.items()}
+    with limited(), trying(module, lambda changed, found: _checked(changed, name, again, found)):
+        graph = _checked(module, name, values, diagnostics)
     graph.warnings = lints(graph)
     return graph
+
+
+def _checked(module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
+    block, arguments = bind_model(module, name, values, diagnostics)
+    graph, demands = elaborate(name, block, arguments, diagnostics)
+    if says_augment(module, name):
+        from archdsl.elaborate.augment import augmentation  # its changes cost start-up, and few specs have them
+
+        graph.augment = augmentation(module, name, graph, diagnostics)
+    if not diagnostics.errors or graph.outputs:
+        checker.check(graph, demands, diagnostics)
+    diagnostics.stop_on_errors()
+    return graph
+
+
+@contextmanager
+def trying(module: Module | None, check: Callable[[Module, Diagnostics], object]) -> Iterator[None]:
+    """Tries the changes that the errors of a check within propose: `check` does it again, for a changed file."""
+    try:
+        yield
+    except SpecError as error:
+        if module is None or not any(d.proposals for d in error.diagnostics):
+            raise
+        own = module.source.path
+        shipped = None if own is not None and own.is_relative_to(library_folder()) else library_folder()
+        tried = Trials(error.diagnostics, error.hidden, partial(_again, module, check), shipped).diagnostics()
+    else:
+        return
+    raise SpecError(tried)
+
+
+def _again(module: Module, check: Callable[[Module, Diagnostics], object], text: Source) -> Sequence[Diagnostic]:
+    """What a check says where a file has another text."""
+    diagnostics = Diagnostics()
+    try:
+        changed = module.changed(text, diagnostics)
+        diagnostics.stop_on_errors()
+        if changed is not None:
+            check(changed, diagnostics)
+    except SpecError as error:
+        return error.diagnostics
+    return ()
 
 
 @contextmanager
@@ -288,9 +325,17 @@ def locate(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[Module,
         else:
             path, name = split_spec(str(spec), diagnostics)
             module = loader.load_file(path)
-    diagnostics.stop_on_errors()
+    with trying(module, partial(_check_all, name)):
+        diagnostics.stop_on_errors()
     assert module is not None
     return module, name
+
+
+def _check_all(name: str | None, module: Module, diagnostics: Diagnostics) -> None:
+    """Checks the named model of a file, or all that are complete."""
+    for model in module.models if name is None else [name] if name in module.models else []:
+        if name is not None or model_info(module, model, diagnostics).complete:
+            _checked(module, model, {}, diagnostics)
 
 
 def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:

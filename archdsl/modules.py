@@ -51,7 +51,12 @@ def reporting(diagnostics: Diagnostics) -> Iterator[None]:
             yield
     except Failure as failure:
         diagnostics.error(
-            failure.code, failure.message, failure.span, *failure.others, help=failure.help, fix=failure.fix
+            failure.code,
+            failure.message,
+            failure.span,
+            *failure.others,
+            help=failure.help,
+            proposals=failure.proposals,
         )
     except Exceeded as error:
         diagnostics.error(error.code, error.message, *([error.span] if error.span else []), help=error.help)
@@ -69,16 +74,26 @@ class Module:
     models: dict[str, BlockValue | MemberValue] = field(default_factory=dict)
     spans: dict[str, Span] = field(default_factory=dict)
 
-    def files(self) -> tuple[tuple[str, str], ...]:
-        """The name and text of this file and of each one that it imports, directly or not."""
+    def sources(self) -> Iterator[Source]:
+        """The text of this file and of each one that it imports, directly or not."""
         found: dict[Module, None] = {}
         waiting = [self]
         while waiting:
             module = waiting.pop()
             if module not in found:
                 found[module] = None
+                yield module.source
                 waiting.extend(module.imports)
-        return tuple((str(m.source.path or m.source.name), m.source.text) for m in found)
+
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """The name and text of this file and of each one that it imports, directly or not."""
+        return tuple((str(source.path or source.name), source.text) for source in self.sources())
+
+    def changed(self, changed: Source, diagnostics: Diagnostics) -> Module | None:
+        """This file, read anew where it or a file that it imports has another text; no other file is read again."""
+        sources = [changed if s.name == changed.name and s.path == changed.path else s for s in self.sources()]
+        loader = Loader(diagnostics, texts={_real(s.path): s for s in sources if s.path is not None})
+        return loader.load_source(sources[0]) if sources[0].path is None else loader.load_file(sources[0].path)
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +103,8 @@ class Loader:
     diagnostics: Diagnostics
     modules: dict[Path, Module | None] = field(default_factory=dict)
     open: list[Path] = field(default_factory=list)
+    texts: Mapping[Path, Source] = field(default_factory=dict)
+    """Files whose text is known, and is not read again."""
     full: bool = False
     """Whether it has been said that there are too many files."""
 
@@ -96,7 +113,7 @@ class Loader:
         key = _real(path)
         if key in self.modules:
             return self.modules[key]
-        source = read(path, self.diagnostics)
+        source = self.texts.get(key) or read(path, self.diagnostics)
         self.modules[key] = None
         if source is None:
             return None

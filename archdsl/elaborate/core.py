@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, cast
 
 from archdsl import dims
-from archdsl.advice import advise, show_shape
-from archdsl.diagnostics import Diagnostics, Fix, Mark
+from archdsl.advice import advise
+from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal
 from archdsl.dims import Constraint, Dim, DimError, Expr
 from archdsl.graph import Demand, FreeSize, Graph, Node, Origin, Rounds, Scope, Tensor
 from archdsl.limits import Budget, Exceeded
+from archdsl.mending import show_shape
 from archdsl.ops import Input
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
 from archdsl.source import Span
@@ -105,7 +106,7 @@ class Builder:
         *marks: Span | Mark,
         help: str | None = None,
         notes: Sequence[str] = (),
-        fix: Fix | None = None,
+        proposals: Sequence[Proposal] = (),
     ) -> None:
         """Reports a mistake once for each place in the text, with the calls of blocks that lead there."""
         first = marks[0].span if isinstance(marks[0], Mark) else marks[0]
@@ -113,13 +114,21 @@ class Builder:
         if key in self.reported:
             return
         self.reported.add(key)
-        self.diagnostics.error(code, message, *marks, notes=[*notes, *call_notes(scope)], help=help, fix=fix)
+        self.diagnostics.error(
+            code, message, *marks, notes=[*notes, *call_notes(scope)], help=help, proposals=proposals
+        )
         if len(self.reported) >= MAX_ERRORS:
             raise Stop
 
     def fail(self, failure: Failure, scope: Scope | None) -> None:
         self.report(
-            failure.code, failure.message, scope, failure.span, *failure.others, help=failure.help, fix=failure.fix
+            failure.code,
+            failure.message,
+            scope,
+            failure.span,
+            *failure.others,
+            help=failure.help,
+            proposals=failure.proposals,
         )
 
     @contextmanager
@@ -131,6 +140,7 @@ class Builder:
             self.fail(failure, place.scope)
             self.lose(place)
         except Poisoned:
+            self.diagnostics.hidden.add(span)
             self.lose(place)
         except Exceeded as error:
             self.exceeded(error, span, place.scope)
@@ -217,6 +227,7 @@ class Builder:
         if not isinstance(operation, Input):
             self.claim(name, scope, span)
         if LOST in flow:
+            self.diagnostics.hidden.add(span)
             scope.lost += 1
             return (LOST,) * operation.results(len(flow))
         node_id = len(self.graph)
@@ -259,7 +270,13 @@ class Builder:
         advice = advise(self.graph, node, error)
         code = "E0301" if node.operation.inputs == "many" else "E0302"
         self.report(
-            code, error.message, node.scope, *advice.marks, help=advice.help, notes=advice.notes, fix=advice.fix
+            code,
+            error.message,
+            node.scope,
+            *advice.marks,
+            help=advice.help,
+            notes=advice.notes,
+            proposals=advice.proposals,
         )
 
     def show(self, shape: Shape) -> str:
@@ -282,7 +299,8 @@ class Builder:
             if node.span != span:
                 marks.append(Mark(node.span, f"gives {self.show(shape)}"))
             fix = Fix(span, dims.python(size))
-            self.report(code, message, place.scope, *marks, help=f"write `{fix.text}` if that is meant", fix=fix)
+            proposals = [Proposal(f"write `{fix.text}` if that is meant", fix)]
+            self.report(code, message, place.scope, *marks, proposals=proposals)
         elif decided is not True:
             self.demands.append(Demand(decided, OperationError(message), span, place.scope, self.graph.node(tensor)))
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import assert_never, cast
 
-from archdsl.advice import before_item
-from archdsl.diagnostics import Fix, did_you_mean
+from archdsl.diagnostics import Fix, Proposal, did_you_mean
 from archdsl.elaborate.core import LOST, Builder, Flow, LabelValue, Place, copy_defaults, count, label_names
 from archdsl.graph import Definition, Scope, Tensor
 from archdsl.limits import Exceeded
+from archdsl.mending import before_item
 from archdsl.modules import argument_value, family
 from archdsl.ops import OPERATIONS, foreign
 from archdsl.ops.base import Operation, OperationError
@@ -63,6 +63,7 @@ class Items(Builder):
             self.fail(failure, place.scope)
             result = (LOST,)
         except Poisoned:
+            self.diagnostics.hidden.add(item.span)
             result = (LOST,)
         if item.label is not None:
             self.name_result(item.label, result, place)
@@ -180,8 +181,8 @@ class Items(Builder):
                 "E0227",
                 f"`{cls.name}` takes one tensor, and {len(flow)} flow in",
                 item.span,
-                f"merge them first: `(…) -> concat -> {cls.name}`, or `add`",
-                fix=Fix(before_item(item), "concat -> "),
+                "merge them first: by `concat`, or by `add`",
+                proposals=merges(item, cls.name),
             )
         if operation.inputs == "many" and len(flow) < 2 and LOST not in flow:
             raise Failure(
@@ -353,6 +354,12 @@ class Items(Builder):
         position = str(self.position(scope))
         operation = self._operations.setdefault(name, OPERATIONS[name].parse({}))
         return self.place_node(operation, skip + body, position, False, scope, item.span, None, item)
+
+
+def merges(item: tree.Call, name: str) -> Iterator[Proposal]:
+    """A merge before an operation that takes one tensor."""
+    for merge in ("concat", "add"):
+        yield Proposal(f"merge them first: `(…) -> {merge} -> {name}`", Fix(before_item(item), f"{merge} -> "))
 
 
 def surplus_help(cls: type[Operation], item: tree.Call, argument: tree.Argument, names: Namespace) -> str | None:

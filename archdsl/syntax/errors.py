@@ -9,7 +9,7 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Final
 
-from archdsl.diagnostics import Diagnostics, Fix, did_you_mean
+from archdsl.diagnostics import Diagnostics, Fix, did_you_mean, proposed
 from archdsl.source import Source, Span
 from archdsl.syntax.lexer import Lexeme, span_of
 
@@ -119,7 +119,7 @@ def explain(
         at = tokens[index - 1].end if index else span.start
         span = Span(source, at, at)
     message = hint.message or f"expected {_expected(accepted)}, found {_found(problem)}"
-    diagnostics.error("E0101", message, hint.span or span, help=hint.help, fix=hint.fix)
+    diagnostics.error("E0101", message, hint.span or span, help=hint.help, proposals=proposed(hint.help, hint.fix))
 
 
 def _found(problem: _Problem) -> str:
