@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from archdsl.advice import Advice, advise
 from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal
 from archdsl.dims import Dim, DimError, SizeSet, evaluate, free
-from archdsl.elaborate import call_notes
-from archdsl.graph import Demand, Graph, Narrowing, Tensor
+from archdsl.elaborate import call_notes, same_at
+from archdsl.graph import Demand, Graph, Narrowing, Node, Tensor
 from archdsl.mending import show_shape
 from archdsl.source import Span
 
@@ -179,17 +179,21 @@ def find_dead_ends(graph: Graph, diagnostics: Diagnostics) -> None:
         if node.id in live:
             live.update(tensor.node for tensor in node.inputs)
     used = {tensor.node for node in graph.nodes() for tensor in node.inputs}
+    ends: dict[Span, list[Node]] = {}
     for node in graph.nodes():
         if node.id not in live and node.id not in used:
-            is_input = node.operation.name == "input"
-            what = f"the input `{node.name}`" if is_input else f"the result of `{node.operation.name}` (`{node.path}`)"
-            diagnostics.error(
-                "E0401",
-                f"nothing uses {what}",
-                Mark(node.span, f"gives {show_shape(graph.shape(Tensor(node.id)))}"),
-                notes=call_notes(node.scope),
-                help="take it away, use it further down, or make it an output: `output a, b`",
-            )
+            ends.setdefault(node.span, []).append(node)
+    for span, nodes in ends.items():
+        node = nodes[0]
+        is_input = node.operation.name == "input"
+        what = f"the input `{node.name}`" if is_input else f"the result of `{node.operation.name}` (`{node.path}`)"
+        diagnostics.error(
+            "E0401",
+            f"nothing uses {what}",
+            Mark(span, f"gives {show_shape(graph.shape(Tensor(node.id)))}"),
+            notes=[*call_notes(node.scope), *(same_at([n.path for n in g]) for g in [nodes[1:]] if g)],
+            help="take it away, use it further down, or make it an output",
+        )
 
 
 def verify(graph: Graph) -> None:

@@ -226,6 +226,11 @@ class Graph:
         self._nodes.append(node)
         self._net = None
 
+    def replace(self, node: Node) -> None:
+        """Puts a node in the place of the one with its id."""
+        self._nodes[node.id] = node
+        self._net = None
+
     def node(self, at: int | Tensor) -> Node:
         return self._nodes[at.node if isinstance(at, Tensor) else at]
 

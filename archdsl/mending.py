@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from archdsl import dims
@@ -11,7 +11,7 @@ from archdsl.dims import Dim
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import OperationError, Rules, Shape
-from archdsl.remedies import agree, remedies
+from archdsl.remedies import agree, remedies, widths
 from archdsl.source import Span
 from archdsl.syntax import tree
 
@@ -149,6 +149,8 @@ def mend_merge(graph: Graph, node: Node, error: OperationError) -> Iterator[Prop
         all_of = list(meeting(graph, node).inputs)
         yield from remedies(graph, all_of, lambda found: all(meet(name, s[1:], found[0][1:]) for s in found))
     origin = node.origin
+    if any(graph.node(n).operation.name == "permute" for n in between(graph, first, second)):
+        yield from widths(graph, [first, second], lambda found: meet(name, *found))
     if isinstance(origin, tree.Residual):
         yield from mend_residual(graph, node, first, origin, *shapes)
     elif isinstance(origin, tree.Dense):
@@ -156,6 +158,11 @@ def mend_merge(graph: Graph, node: Node, error: OperationError) -> Iterator[Prop
     else:
         for mode in ("resize", "crop") if far_apart(graph, *shapes) else ("crop", "resize"):
             yield from brought_together(graph, node, mode)
+
+
+def between(graph: Graph, first: Tensor, second: Tensor) -> set[int]:
+    """The nodes that one of two tensors needs, and not both."""
+    return graph.ancestors([first]) ^ graph.ancestors([second])
 
 
 def brought_together(graph: Graph, node: Node, mode: str) -> Iterator[Proposal]:
@@ -257,6 +264,28 @@ def bound_sizes(graph: Graph, call: Scope) -> dict[str, object]:
             if isinstance(dimension.value, tree.Name) and dimension.value.name != "_":
                 found.setdefault(dimension.value.name, size)
     return found
+
+
+# ---------------------------------------------------------------- sizes that are written
+
+
+SIMPLE = 12
+"""The characters of a size that may be proposed in place of what was expected; a longer one says nothing."""
+
+
+def mend_expected(
+    graph: Graph, tensor: Tensor, wanted: Mapping[int, Dim], wrong: Sequence[tuple[Span, int]]
+) -> Iterator[Proposal]:
+    """Changes that bring a tensor to the sizes that an `expect` or `input` wants of its axes; else what it wants."""
+    shape = graph.shape(tensor)
+    yield from remedies(
+        graph, [tensor], lambda found: all(agree((found[0][axis],), (size,)) for axis, size in wanted.items())
+    )
+    sizes = [dims.python(shape[axis]) for _, axis in wrong]
+    fix = change([(span, size) for (span, _), size in zip(wrong, sizes, strict=True)])
+    if fix is not None and all(len(size) <= SIMPLE for size in sizes):
+        listed = " and ".join(dict.fromkeys(f"`{size}`" for size in sizes))
+        yield Proposal(f"write {listed} if that is meant", fix)
 
 
 # ---------------------------------------------------------------- residual and dense

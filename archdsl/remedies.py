@@ -33,6 +33,20 @@ def remedies(graph: Graph, tensors: Sequence[Tensor], wanted: Wanted) -> Iterato
                 yield Proposal(f"the sizes part at line {node.span.line}: {what}", fix)
 
 
+def widths(graph: Graph, tensors: Sequence[Tensor], wanted: Wanted) -> Iterator[Proposal]:
+    """Changes of one layer's number of channels after which these tensors have the sizes that are wanted of them."""
+    numbers = dict.fromkeys(d for t in tensors for d in graph.shape(t) if isinstance(d, int))
+    for node in padded(graph, tensors) if len(graph) <= LARGE else ():
+        first = next(iter(node.call.arguments or ()), None) if node.call is not None else None
+        for number in numbers if first is not None and first.name is None and hasattr(node.operation, "out") else ():
+            found = inferred(graph, node, {"out": number}, tensors)
+            if first is not None and found is not None and wanted(found):
+                help = (
+                    f"the sizes part at line {node.span.line}: let this `{node.operation.name}` give {number} channels"
+                )
+                yield Proposal(help, Fix(first.value.span, str(number)))
+
+
 def padded(graph: Graph, tensors: Sequence[Tensor]) -> list[Node]:
     """The layers before some tensors that slide a window, one of each place in the text, the nearest first."""
     found: dict[tree.Call, Node] = {}

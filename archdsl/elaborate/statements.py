@@ -271,7 +271,8 @@ class Elaborator(Items):
                 f"and the tensor that flows in is {self.show(shape)}",
                 wanted.span,
             )
-        for size, dimension in zip(shape, wanted.dimensions, strict=True):
+        sizes: list[tuple[int, tree.Value, object]] = []
+        for axis, (size, dimension) in enumerate(zip(shape, wanted.dimensions, strict=True)):
             value = dimension.value
             if isinstance(value, tree.Name):
                 if value.name == "_":
@@ -279,9 +280,8 @@ class Elaborator(Items):
                 if place.names.find(value.name) is None:
                     place.names.values[value.name] = size
                     continue
-            self.agree(
-                size, evaluate(value, place.names), value.span, tensor, place, "E0307", "the tensor that flows in"
-            )
+            sizes.append((axis, value, evaluate(value, place.names)))
+        self.agree(sizes, tensor, place, "E0307", "the tensor that flows in")
 
     def expect(self, statement: tree.Expect, place: Place) -> None:
         if LOST in place.flow:
@@ -299,10 +299,12 @@ class Elaborator(Items):
                 statement.span,
                 "list them all, channels first, without the batch; `_` is any",
             )
-        for size, value in zip(shape, statement.dimensions, strict=True):
-            if isinstance(value, tree.Name) and value.name == "_":
-                continue
-            self.agree(size, evaluate(value, place.names), value.span, tensor, place, "E0308", "the tensor here")
+        sizes: list[tuple[int, tree.Value, object]] = [
+            (axis, value, evaluate(value, place.names))
+            for axis, value in enumerate(statement.dimensions)
+            if not (isinstance(value, tree.Name) and value.name == "_")
+        ]
+        self.agree(sizes, tensor, place, "E0308", "the tensor here")
 
     def output(self, statement: tree.Output, place: Place) -> None:
         if place.output is not None:
