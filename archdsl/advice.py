@@ -42,7 +42,7 @@ def advise(graph: Graph, node: Node, error: OperationError, size: str | None = N
         if where != cause:
             marks.append(Mark(where, f"gives {show_shape(graph.shape(tensor))}"))
     notes = tuple(history(graph, node, error.inputs, size)) if len(error.inputs) > 1 else ()
-    proposals = mend_merge(graph, node, error) if len(error.inputs) > 1 else mend_call(node, error)
+    proposals = mend_merge(graph, node, error) if len(error.inputs) > 1 else mend_call(graph, node, error)
     return Advice(tuple(marks), notes, error.help, tuple(proposals))
 
 

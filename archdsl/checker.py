@@ -60,7 +60,7 @@ def _narrow(demand: Demand, sets: Mapping[str, SizeSet]) -> tuple[str, SizeSet, 
 
 def _advice(graph: Graph, demand: Demand, name: str | None) -> Advice:
     """Where a demand on a free size comes from: a node, or a line of the spec (`expect`, an exact division)."""
-    if demand.node is not None and demand.node.span == demand.span:
+    if demand.node is not None and demand.of_node:
         return advise(graph, demand.node, demand.error, name)
     return Advice((Mark(demand.span),), (), demand.error.help, ())
 
@@ -68,9 +68,9 @@ def _advice(graph: Graph, demand: Demand, name: str | None) -> Advice:
 def _blame(graph: Graph, demand: Demand, name: str, notes: Sequence[str], diagnostics: Diagnostics) -> None:
     """Reports a demand on a free size that cannot be met."""
     advice = _advice(graph, demand, name)
-    code = "E0301" if demand.node is not None and demand.node.operation.inputs == "many" else "E0303"
+    merges = demand.of_node and demand.node is not None and demand.node.operation.inputs == "many"
     diagnostics.error(
-        code,
+        "E0301" if merges else "E0303",
         demand.error.message,
         *advice.marks,
         notes=[*advice.notes, *notes, *call_notes(demand.scope)],

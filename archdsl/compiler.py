@@ -5,7 +5,7 @@ from __future__ import annotations
 import linecache
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +20,7 @@ from archdsl.graph import Graph
 from archdsl.limits import Exceeded, Limits, budget, deep_calls, limited, ongoing
 from archdsl.lints import lints
 from archdsl.modules import Loader, Module, family, library_families, library_folder, reporting, says_augment
-from archdsl.source import Source
+from archdsl.source import Source, Span
 from archdsl.syntax import parser
 from archdsl.trial import Trials
 from archdsl.values import BlockValue, MemberValue, Namespace, evaluate
@@ -65,9 +65,15 @@ def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: 
 def check_model(module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
     """The checked graph of one model of a file that is read already. Raises SpecError."""
     again = {k: v.name if isinstance(v, BlockValue | MemberValue) else v for k, v in values.items()}
-    with limited(), trying(module, lambda changed, found: _checked(changed, name, again, found)):
+
+    def check_again(changed: Module, into: Diagnostics) -> None:
+        _checked(changed, name, again, into)
+
+    with limited(), trying(module, check_again):
         graph = _checked(module, name, values, diagnostics)
-    graph.warnings = lints(graph)
+        found = [*(d for d in diagnostics.items if d.severity == "warning"), *lints(graph, module)]
+        found.sort(key=lambda d: d.marks[0].span.start)
+        graph.warnings = tried_changes(found, (), module, check_again)
     return graph
 
 
@@ -90,14 +96,27 @@ def trying(module: Module | None, check: Callable[[Module, Diagnostics], object]
     try:
         yield
     except SpecError as error:
-        if module is None or not any(d.proposals for d in error.diagnostics):
+        if module is None:
             raise
-        own = module.source.path
-        shipped = None if own is not None and own.is_relative_to(library_folder()) else library_folder()
-        tried = Trials(error.diagnostics, error.hidden, partial(_again, module, check), shipped).diagnostics()
+        tried = tried_changes(error.diagnostics, error.hidden, module, check)
     else:
         return
     raise SpecError(tried)
+
+
+def tried_changes(
+    found: Sequence[Diagnostic],
+    hidden: Collection[Span],
+    module: Module,
+    check: Callable[[Module, Diagnostics], object],
+) -> tuple[Diagnostic, ...]:
+    """The diagnostics of a check, with the changes that hold among those that they propose."""
+    if not any(d.proposals for d in found):
+        return tuple(found)
+    own, library = module.source.path, library_folder()
+    fixed = None if own is not None and own.is_relative_to(library) else library
+    size = sum(len(source.text) for source in module.sources())
+    return tuple(Trials(found, hidden, partial(_again, module, check), size=size, fixed=fixed).diagnostics())
 
 
 def _again(module: Module, check: Callable[[Module, Diagnostics], object], text: Source) -> Sequence[Diagnostic]:
@@ -334,7 +353,7 @@ def locate(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[Module,
 def _check_all(name: str | None, module: Module, diagnostics: Diagnostics) -> None:
     """Checks the named model of a file, or all that are complete."""
     for model in module.models if name is None else [name] if name in module.models else []:
-        if name is not None or model_info(module, model, diagnostics).complete:
+        if name is not None or _model_info(module, model, diagnostics).complete:
             _checked(module, model, {}, diagnostics)
 
 
@@ -370,6 +389,11 @@ def models(spec: str | Path | Source) -> list[ModelInfo]:
 
 
 def model_info(module: Module, name: str, diagnostics: Diagnostics) -> ModelInfo:
+    with trying(module, partial(_check_all, None)):
+        return _model_info(module, name, diagnostics)
+
+
+def _model_info(module: Module, name: str, diagnostics: Diagnostics) -> ModelInfo:
     with reporting(diagnostics):
         block, given = family(module.models[name])
     diagnostics.stop_on_errors()

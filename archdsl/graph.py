@@ -177,6 +177,16 @@ class Demand:
     scope: Scope
     node: Node | None
 
+    @property
+    def of_node(self) -> bool:
+        """Whether the node makes it, rather than a size that is written of the node's tensor (`expect`, `input`)."""
+        return self.node is not None and self.node.span == self.span
+
+    @property
+    def text(self) -> str:
+        """What makes it, as the spec has it: the item, or the line with the size."""
+        return self.span.text if self.of_node else self.span.source.line(self.span.line).strip()
+
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:

@@ -9,6 +9,7 @@ from archdsl import dims
 from archdsl.diagnostics import Fix, Proposal
 from archdsl.dims import Dim
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.habits import CHANNELS_IN, as_pytorch, rewritten
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import OperationError, Rules, Shape
 from archdsl.remedies import agree, remedies, widths
@@ -91,10 +92,11 @@ def short(text: str) -> str:
 # ---------------------------------------------------------------- one call
 
 
-def mend_call(node: Node, error: OperationError) -> Iterator[Proposal]:
+def mend_call(graph: Graph, node: Node, error: OperationError) -> Iterator[Proposal]:
     """The changes of a call that an operation proposes: other arguments, an item before it or in its place."""
     if node.call is None:
         return
+    yield from in_order_of_pytorch(graph, node)
     for mend in error.mends:
         if mend.before:
             yield Proposal(mend.help, Fix(before_item(node.call), mend.before + " -> "))
@@ -104,6 +106,19 @@ def mend_call(node: Node, error: OperationError) -> Iterator[Proposal]:
             edits = [given(node, name, value) for name, value in mend.arguments.items()]
             if (fix := change(edits)) is not None:
                 yield Proposal(mend.help, fix)
+
+
+def in_order_of_pytorch(graph: Graph, node: Node) -> Iterator[Proposal]:
+    """The call without the channels that come in, where it reads as one of PyTorch's."""
+    operation, call = node.operation, node.call
+    if call is None or operation.name not in CHANNELS_IN or not node.inputs:
+        return
+    positional = [a for a in call.arguments or () if a.name is None]
+    values = [getattr(operation, name) for name, _ in zip(type(operation).model_fields, positional, strict=False)]
+    channels = graph.shape(node.inputs[0])[0]
+    odd = len(values) > 2 and values[0] == channels and values[2] not in (1, 2)
+    if odd or as_pytorch(operation.name, values, channels):
+        yield from islice(rewritten(type(operation), call, values, channels), 1)
 
 
 def given(node: Node, parameter: str, value: str) -> tuple[Span, str]:

@@ -53,9 +53,9 @@ class Cause:
     names: list[str]
 
     def as_text(self) -> str:
-        path = f" (`{self.demand.node.path}`)" if self.demand.node is not None else ""
+        path = f" (`{self.demand.node.path}`)" if self.demand.of_node and self.demand.node is not None else ""
         line = f"{self.demand.span.source.name}:{self.demand.span.line}"
-        what = " ".join(self.demand.span.text.split())
+        what = " ".join(self.demand.text.split())
         what = what if len(what) <= 40 else what[:39] + "…"
         return (
             f"  {', '.join(self.names)}: {self.before} → {self.after}"

@@ -23,8 +23,8 @@ EACH = 8
 STEPS = 200_000
 """Steps of elaboration in all trials of one check together."""
 
-TEXT = 100_000
-"""Characters of a text that is changed and checked again."""
+TEXT = 150_000
+"""Characters that are read again in all trials of one check together."""
 
 Check = Callable[[Source], Sequence[Diagnostic]]
 """Says what is wrong where a file has the text of this Source, and proposes nothing itself."""
@@ -41,17 +41,23 @@ class _Trial:
 class Trials:
     """The trials of one check, which found these diagnostics. `hidden` are places that it could not look into.
 
-    What lies in the folder `fixed` is not the user's to change.
+    A check reads `size` characters. What lies in the folder `fixed` is not the user's to change.
     """
 
     def __init__(
-        self, found: Sequence[Diagnostic], hidden: Collection[Span], again: Check, fixed: Path | None = None
+        self,
+        found: Sequence[Diagnostic],
+        hidden: Collection[Span],
+        again: Check,
+        *,
+        size: int = 0,
+        fixed: Path | None = None,
     ) -> None:
-        self.found, self.again, self.fixed = found, again, fixed
+        self.found, self.again, self.size, self.fixed = found, again, size, fixed
         self.hidden: dict[str, list[Span]] = {}
         for span in hidden:
             self.hidden.setdefault(span.source.name, []).append(span)
-        self.left, self.steps = TRIALS, STEPS
+        self.left, self.steps, self.text = TRIALS, STEPS, TEXT
 
     def diagnostics(self) -> list[Diagnostic]:
         """The diagnostics, each with a change where one holds, else with advice; what another one mends is left out."""
@@ -101,11 +107,12 @@ class Trials:
     def attempt(self, diagnostic: Diagnostic, fix: Fix) -> _Trial | None:
         """Checks the text with a change; None where it does not hold, or may not be tried."""
         source = fix.span.source
-        if not diagnostic.marks or self.left <= 0 or self.steps <= 0 or len(source.text) > TEXT:
+        if not diagnostic.marks or self.left <= 0 or self.steps <= 0 or self.size > self.text:
             return None
         if self.fixed is not None and source.path is not None and source.path.is_relative_to(self.fixed):
             return None
         self.left -= 1
+        self.text -= self.size
         text = source.text[: fix.span.start] + fix.text + source.text[fix.span.end :]
         changed = Source(source.name, text, source.path)
         with limited(replace(limits(), steps=min(limits().steps, self.steps), solver_seconds=1)) as budget:

@@ -78,6 +78,23 @@ def apply(fix: Fix, folder: Path) -> None:
     path.write_text(text[: fix.span.start] + fix.text + text[fix.span.end :])
 
 
+@pytest.mark.parametrize(("path", "name"), CASES)
+def test_each_change_alone(path: Path, name: str, tmp_path: Path) -> None:
+    """Each change that is shown leaves its own place in order, and no error where there was none."""
+    case = next(m for m in CASE.finditer(path.read_text()) if m["name"] == name)
+    first = diagnostics_of(case["body"], tmp_path)
+    for diagnostic in (d for d in first if d.fix is not None):
+        fix = diagnostic.fix
+        assert fix is not None
+        diagnostics_of(case["body"], tmp_path)  # the files as they were
+        apply(fix, tmp_path)
+        left = diagnostics_of(None, tmp_path)
+        assert (diagnostic.code, diagnostic.message) not in {(d.code, d.message) for d in left}
+        said_next = [n for n in diagnostic.notes if n.startswith("with this change")]
+        syntax = any(d.code.startswith("E01") for d in first)
+        assert len(left) < len(first) or said_next or syntax, render(left)
+
+
 SIZE_CASES = [c for c in CASES if c.values[0].stem == "sizes"]
 
 

@@ -21,7 +21,7 @@ ORDER = [
     ["augment"],
     ["syntax"],
     ["graph"],
-    ["remedies"],
+    ["habits", "remedies"],
     ["mending"],
     ["advice"],
     ["values"],

@@ -29,7 +29,7 @@ ACT = "block act { gelu }"
 CASES = [
     ("conv(8, 1) -> relu -> conv(8, 1)", "0 1 2"),
     ('"3": conv(8, 1)\n relu -> relu\n relu', "3 1 2 4"),
-    ('"0": conv(8, 7) -> "2": layernorm -> gelu -> "3": linear_like -> gelu -> "5": conv(8, 1)', "0 2 4 3 6 5"),
+    ('"0": conv(8, 7) -> "2": layernorm -> gelu -> "3": conv(8, 1) -> gelu -> "5": conv(8, 1)', "0 2 4 3 6 5"),
     ('relu -> "0": conv(8, 1)', "1 0"),
     ('relu -> relu -> relu -> "0": conv(8, 1)', "3 1 2 0"),
     # Who moved gives way again, to a label and to what owns weights.

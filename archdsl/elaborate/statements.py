@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from archdsl import dims
-from archdsl.diagnostics import Mark, did_you_mean
+from archdsl.diagnostics import Mark, renamed
 from archdsl.dims import Dim, Expr
 from archdsl.elaborate.core import (
     LOST,
@@ -324,8 +324,8 @@ class Elaborator(Items):
                     "E0222",
                     f"there is no label `{declared.label.name}` here",
                     declared.label.span,
-                    did_you_mean(declared.label.name, labels)
-                    or f"put a label before what it should give: `{declared.label.name}: conv(64, 3)`",
+                    f"put a label before what it should give: `{declared.label.name}: …`",
+                    proposals=renamed(declared.label.span, declared.label.name, labels),
                 )
             if len(label.flow) != 1:
                 raise Failure("E0222", f"`{declared.label.name}` holds {len(label.flow)} tensors", declared.label.span)

@@ -185,14 +185,7 @@ class Conv(Operation):
             pads: tuple[Dim, ...] = tuple(same_upper_pads(n, *m)[1] for n, m in zip(sizes, numbers, strict=True))
         else:
             kernel, _, dilation = zip(*numbers, strict=True)
-            try:
-                fixed = padding(self.pad, kernel, dilation, shape)
-            except OperationError as error:
-                if self.out == shape[0] and self.stride not in (1, 2):
-                    instead = f"conv({shown(self.kernel)}, {shown(self.stride)})"
-                    error.mends = (Mend(f"what comes in is inferred: write `{instead}`", instead=instead), *error.mends)
-                raise
-            pads = fixed
+            pads = fixed = padding(self.pad, kernel, dilation, shape)
             out = tuple(steps(n, 2 * p, *m) for n, p, m in zip(sizes, fixed, numbers, strict=True))
             for axis, o in enumerate(out):
                 if not (isinstance(o, int) and o >= 1):

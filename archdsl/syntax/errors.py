@@ -306,13 +306,37 @@ def _qualified_name(p: _Problem) -> _Hint | None:
     return None
 
 
+_NO_REFERENCE: Final = (
+    "give the tensor a label without quotes, and refer to that; behind a computed label, `-> x: { }` names it `x`"
+)
+
+
+def _computed_label(p: _Problem) -> _Hint | None:
+    """`x{i}_0: …`, and `x{i}_0` as a reference."""
+    if p.found.kind != "LBRACE" or p.kind(-1) != "NAME" or p.span(-1).end != p.found.start:
+        return None
+    end = 1
+    while p.kind(end) in ("NAME", "INT", "LBRACE", "RBRACE") and p.span(end - 1).end == p.span(end).start:
+        end += 1
+    if p.kind(1) not in ("NAME", "INT") or p.kind(2) != "RBRACE":
+        return None
+    whole = p.span(-1).to(p.span(end - 1))
+    if p.kind(end) != "COLON":
+        return _Hint(_NO_REFERENCE, "a computed label is a path alone: it cannot be referred to", whole)
+    quoted = f'"{whole.text}"'
+    help = f"a computed label is quoted: `{quoted}: …`; it is a path alone, and cannot be referred to"
+    return _Hint(help, fix=Fix(whole, quoted))
+
+
 def _stray_string(p: _Problem) -> _Hint | None:
     if p.kind(-1) != "STRING" or p.accepted != {"COLON"}:
         return None
+    if p.found.kind in ("ARROW", "COMMA", "RPAR") and p.index - 1 != p.start:
+        return _Hint(_NO_REFERENCE, "a quoted label is a path alone: it cannot be referred to", p.span(-1))
     if p.found.kind == "SIGN":
         return _Hint('a computed label is written `"layer{i}":`')
     if p.found.kind == "ARROW":
-        return _Hint("a quoted label is a path alone: give the item a label without quotes, and refer to that")
+        return _Hint(_NO_REFERENCE, "a quoted label is a path alone: it cannot be referred to", p.span(-1))
     help = "documentation stands first in the body of a block or model; a quoted label is followed by `:`"
     return _Hint(help, "this string says nothing here", p.span(-1))
 
@@ -327,8 +351,6 @@ def _body_after_call(p: _Problem) -> _Hint | None:
         for word in ("residual", "dense"):
             if word in words:
                 return _Hint(f"`{word}` takes no arguments: `{word} {{ … }}`")
-        if p.kind(1) in ("NAME", "INT") and p.kind(2) == "RBRACE" and p.kind(-1) == "NAME":
-            return _Hint(f'a computed label is quoted: `"{p.word(-1)}{{{p.word(1)}}}": …`')
         return _Hint("a call takes no body; join items with `->`")
     return None
 
@@ -417,6 +439,7 @@ _HINTS: Final[tuple[Callable[[_Problem], _Hint | None], ...]] = (
     _tensor_arithmetic,
     _qualified_name,
     _stray_string,
+    _computed_label,
     _body_after_call,
     _input_without_sizes,
     _prefixed_string,
