@@ -173,13 +173,13 @@ def pytorch_order(graph: Graph) -> Iterator[Diagnostic]:
         channels = graph.shape(node.inputs[0])[0]
         if not as_pytorch(operation.name, values, channels):
             continue
-        proposals = list(rewritten(type(operation), call, values, channels))
-        what = "`eps`" if operation.family == "normalisation" else "the kernel"
+        at = 1 if operation.name in ("conv", "upconv") else CHANNELS_IN[operation.name]
+        name = list(type(operation).model_fields)[at]
         yield warning(
             "W0605",
-            f"the first number is that of the channels that come in, as in PyTorch; here they are inferred, and "
-            f"{what} of this `{operation.name}` is {values[1 if what != '`eps`' else -1]}",
-            Mark(given[0].span, f"{channels} come in"),
+            f"PyTorch takes the number of channels that come in, which is inferred here: `{name}` of this "
+            f"`{operation.name}` is {values[at]:g}",
+            Mark(given[CHANNELS_IN[operation.name]].span, f"{channels} come in"),
             help=f"its parameters: {operation.signature()}",
-            proposals=proposals[:1],
+            proposals=list(rewritten(type(operation), call, values, channels))[:1],
         )

@@ -166,7 +166,7 @@ def _before(span: Span, fix: Fix) -> int | None:
     end = fix.span.start + len(fix.text)
     if span.start < fix.span.start:
         return span.start
-    if span.start >= end:
+    if span.start >= end and (fix.text or span.start > end):
         return span.start - len(fix.text) + fix.span.end - fix.span.start
     return None
 

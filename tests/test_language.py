@@ -61,7 +61,8 @@ def code(spec: str) -> list[str]:
         ("(relu, a: conv(4, 3)) -> add", ["0", "a", "2"]),
         ("a: relu\nit -> elu\na -> tanh\n(it, a) -> add", None),
         ("{ }\nrelu -> { }", ["0"]),
-        ('"1": relu\nelu', ["1", "1"]),
+        ('"1": relu\nelu', ["1", "2"]),
+        ('"1": relu\nconv(4, 3)', ["1", "1"]),
         ('"with-hyphen": conv(8, 3)', ["with-hyphen"]),
     ],
 )

@@ -129,6 +129,8 @@ class Builder:
             code, message, *marks, notes=[*notes, *call_notes(scope)], help=help, proposals=proposals
         )
         if len(self.reported) >= MAX_ERRORS:
+            # What is behind was not looked at.
+            self.diagnostics.hidden.add(Span(first.source, 0, len(first.source.text)))
             raise Stop
 
     def finish(self) -> None:

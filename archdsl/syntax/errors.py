@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from archdsl.diagnostics import Diagnostics, Fix, did_you_mean, proposed
+from archdsl.ops import OPERATIONS, foreign
 from archdsl.source import Source, Span
 from archdsl.syntax.lexer import Lexeme, span_of
 
@@ -237,7 +238,8 @@ def _equal_sign(p: _Problem) -> _Hint | None:
     if p.found.kind != "EQUAL":
         return None
     if p.kind(-1) == "NAME" and p.index == p.start + 1:
-        return _Hint(f"a label is written `{p.word(-1)}: …`, a value `let {p.word(-1)} = …`")
+        before = Span(p.source, p.span(-1).end, p.span().end)
+        return _Hint(f"a label is written `{p.word(-1)}: …`, a value `let {p.word(-1)} = …`", fix=Fix(before, ":"))
     if p.accepted & {"COMPARISON", "AND"}:
         return _Hint("equality is written `==`", fix=Fix(p.span(), "=="))
     return None
@@ -249,7 +251,8 @@ def _comparison(p: _Problem) -> _Hint | None:
     if p.found.text == "==" and "EQUAL" in p.accepted:
         return _Hint("a value is given with `=`", fix=Fix(p.span(), "="))
     if p.word(-1) == "<" and p.word(0) == ">":
-        return _Hint("write `!=`", "`<>` is no sign of this language", p.span(-1).to(p.span()))
+        both = p.span(-1).to(p.span())
+        return _Hint("write `!=`", "`<>` is no sign of this language", both, Fix(both, "!="))
     if "AND" in p.accepted:
         return _Hint("join them with `and`: `a < b and b < c`", "comparisons cannot be chained")
     return None
@@ -295,11 +298,15 @@ def _tensor_arithmetic(p: _Problem) -> _Hint | None:
 
 
 def _qualified_name(p: _Problem) -> _Hint | None:
-    if "ARROW" not in p.accepted or p.kind(-1) != "NAME":
+    if "ARROW" not in p.accepted or p.kind(-1) not in ("NAME", "RPAR"):
         return None
+    if p.found.kind == "DOT" and p.kind(-1) == "RPAR":
+        return _Hint("items in a chain are joined with `->`", fix=Fix(p.span(), " -> "))
     if p.found.kind == "DOT":
-        return _Hint("an operation has a plain name: `conv(64, 3)`; a label with a dot is quoted")
-    if p.found.kind == "LSQB":
+        here = foreign.operation(p.word(1), OPERATIONS) if p.kind(1) == "NAME" else None
+        fix = Fix(p.span(-1).to(p.span(1)), here) if here is not None and here in OPERATIONS else None
+        return _Hint("an operation has a plain name: `conv(64, 3)`; a label with a dot is quoted", fix=fix)
+    if p.found.kind == "LSQB" and p.kind(-1) == "NAME":
         if p.word(-1) in ("input", "output"):
             return _Hint("give the tensor a name: `input image[3, H, W]`")
         return _Hint(f"name it first: `let unit = {p.word(-1)}[…]`, then `unit(…)`")
@@ -394,7 +401,11 @@ def _missing_comma(p: _Problem) -> _Hint | None:
 
 def _list_in_parentheses(p: _Problem) -> _Hint | None:
     if p.found.kind == "COMMA" and "RPAR" in p.accepted and "COMMA" not in p.accepted:
-        return _Hint("a size is written `3x5`, a list `[3, 5]`")
+        numbers = [p.word(i) for i in (-1, 1, 3)[: 2 if p.kind(2) == "RPAR" else 3]]
+        end = 2 * len(numbers) - 2
+        plain = p.kind(-2) == "LPAR" and p.kind(end) == "RPAR" and all(n.isdigit() for n in numbers)
+        fix = Fix(p.span(-2).to(p.span(end)), "x".join(numbers)) if plain else None
+        return _Hint("a size is written `3x5`, a list `[3, 5]`", fix=fix)
     return None
 
 
