@@ -473,10 +473,26 @@ def _argument(value: object, names: Namespace) -> object:
 
 def value_from_text(text: str, module: Module, diagnostics: Diagnostics) -> object:
     """A value as a spec writes it (`--set NAME=VALUE`), with the names of a file in sight. Raises SpecError."""
-    value = parser.parse_value(Source("--set", text), diagnostics)
+    try:
+        return _value(Source("--set", text), module, diagnostics)
+    except SpecError as error:
+        tried = Trials(error.diagnostics, (), lambda changed: _value_errors(changed, module)).diagnostics()
+    raise SpecError(tried)
+
+
+def _value(source: Source, module: Module, diagnostics: Diagnostics) -> object:
+    value = parser.parse_value(source, diagnostics)
     diagnostics.stop_on_errors()
     found: object = None
     with reporting(diagnostics):
         found = evaluate(value, module.names)
     diagnostics.stop_on_errors()
     return found
+
+
+def _value_errors(source: Source, module: Module) -> Sequence[Diagnostic]:
+    try:
+        _value(source, module, Diagnostics())
+    except SpecError as error:
+        return error.diagnostics
+    return ()

@@ -148,3 +148,15 @@ def test_what_holds_for_every_call_of_a_block(body: str, wanted: str) -> None:
     text = f"block unit(w) {{\n {body}\n}}\nmodel m {{ input x[3, 8, 8]\n unit(4)\n unit(8)\n unit(16) }}\n"
     (found,) = errors(Source("net.arch", text))
     assert found.fix is not None and found.fix.text == wanted
+
+
+def test_a_value_from_the_command_line() -> None:
+    from archdsl import compiler
+    from archdsl.diagnostics import Diagnostics
+
+    spec = Source("net.arch", "block basic { relu }\nmodel m(unit) { input x[3, 8, 8]\n unit }\n")
+    module, _ = compiler.locate(spec, Diagnostics())
+    with pytest.raises(SpecError) as caught:
+        compiler.value_from_text("basik", module, Diagnostics())
+    (found,) = caught.value.diagnostics
+    assert found.help == "did you mean `basic`?"
