@@ -39,7 +39,7 @@ docs: $(READY)
 	$(BIN)/python docs/reference.py
 
 images: $(READY)
-	$(BIN)/archdsl draw examples/tiny.arch --direction right -o docs/images/tiny.svg
+	$(BIN)/archdsl draw examples/tiny.arch --direction right -o docs/images/tiny.svg --force
 
 gallery: $(READY)
 	$(BIN)/python docs/gallery.py

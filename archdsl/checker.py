@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from archdsl.advice import Advice, advise
 from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal
-from archdsl.dims import Dim, DimError, SizeSet, evaluate, free
+from archdsl.dims import Choice, Dim, DimError, Region, SizeSet, evaluate, free
 from archdsl.elaborate import call_notes, same_at
-from archdsl.graph import Demand, Graph, Narrowing, Node, Tensor
+from archdsl.graph import Demand, FreeSize, Graph, Narrowing, Node, Tensor
 from archdsl.mending import show_shape
 from archdsl.source import Span
 
@@ -20,42 +21,72 @@ def check(graph: Graph, demands: Sequence[Demand], diagnostics: Diagnostics) -> 
 
 
 def solve(graph: Graph, demands: Sequence[Demand], diagnostics: Diagnostics) -> None:
-    """Narrows the set of each free size by each demand, in order of the network."""
-    sets = {size.name: SizeSet.everything() for size in graph.free}
-    narrowings: list[Narrowing] = []
-    done: set[object] = set()
-    reported: set[object] = set()
-    for demand in demands:
-        if demand.constraint in done:
-            continue
-        done.add(demand.constraint)
-        where = (demand.span.source, demand.span.start, demand.span.end)
-        if where in reported:
-            continue
-        try:
-            name, before, after = _narrow(demand, sets)
-        except DimError as error:
-            reported.add(where)
-            advice = _advice(graph, demand, None)
-            notes = [demand.error.message, *advice.notes, *call_notes(demand.scope)]
-            diagnostics.error("E0309", error.message, *advice.marks, notes=notes, help=error.help or advice.help)
-            continue
-        if after.is_empty:
-            # The set stays as it was, so that what is independent of this mistake is still found.
-            reported.add(where)
-            _report_empty(graph, demand, name, before, narrowings, diagnostics)
-        elif after != before:
-            sets[name] = after
-            narrowings.append(Narrowing(name, demand, before, after))
-    graph.sizes = sets
-    graph.narrowings = tuple(narrowings)
+    """Narrows the valid sizes by each demand: of evaluation first, then by what is demanded in training alone."""
+    solver = _Solver(graph, diagnostics, Region.everything([size.name for size in graph.free]))
+    aside = _in_training_alone(graph, demands)
+    for demand, training in zip(demands, aside, strict=True):
+        if not training:
+            solver.meet(demand, training=False)
+    graph.sizes = solver.valid
+    for demand, training in zip(demands, aside, strict=True):
+        if training:
+            solver.meet(demand, training=True)
+    graph.training = solver.valid if solver.valid != graph.sizes else None
+    graph.narrowings = tuple(solver.narrowings)
     _check_examples(graph, diagnostics)
 
 
-def _narrow(demand: Demand, sets: Mapping[str, SizeSet]) -> tuple[str, SizeSet, SizeSet]:
-    variables = sorted(demand.constraint.variables)
-    before = sets[variables[0]]
-    return variables[0], before, demand.constraint.narrow(before)
+def _in_training_alone(graph: Graph, demands: Sequence[Demand]) -> list[bool]:
+    """Which demands count only while the network trains."""
+    if not all(output.tensor.node >= 0 for output in graph.outputs) or not (nodes := set(graph.of_training())):
+        return [demand.error.training for demand in demands]
+    always = {scope for node in graph.nodes() if node not in nodes for scope in node.scope.calls()}
+    return [
+        demand.error.training or (demand.scope not in always if demand.node is None else demand.node in nodes)
+        for demand in demands
+    ]
+
+
+@dataclass(slots=True, eq=False)
+class _Solver:
+    """Meets one demand after the other. `valid` are the sizes that are left."""
+
+    graph: Graph
+    diagnostics: Diagnostics
+    valid: Region
+    narrowings: list[Narrowing] = field(default_factory=list)
+    done: set[object] = field(default_factory=set)
+    reported: set[object] = field(default_factory=set)
+
+    def meet(self, demand: Demand, *, training: bool) -> None:
+        if demand.constraint in self.done:
+            return
+        self.done.add(demand.constraint)
+        where = (demand.span.source, demand.span.start, demand.span.end)
+        if where in self.reported:
+            return
+        before = self.valid
+        try:
+            after = before.narrow(demand.constraint)
+        except DimError as error:
+            self.reported.add(where)
+            advice = _advice(self.graph, demand, None)
+            notes = [demand.error.message, *advice.notes, *call_notes(demand.scope)]
+            self.diagnostics.error("E0309", error.message, *advice.marks, notes=notes, help=error.help or advice.help)
+            return
+        if after is None:
+            # The sizes stay as they were, so that what is independent of this mistake is still found.
+            self.reported.add(where)
+            _report_empty(self.graph, demand, before, self.narrowings, training, self.diagnostics)
+            return
+        for name in before:
+            if after[name] != before[name]:
+                self.narrowings.append(Narrowing(name, demand, before[name], after[name], training))
+        for choice in after.choices:
+            if choice not in before.choices:
+                name = next(iter(choice.sets))
+                self.narrowings.append(Narrowing(name, demand, after[name], after[name], training, choice))
+        self.valid = after
 
 
 def _advice(graph: Graph, demand: Demand, name: str | None) -> Advice:
@@ -82,28 +113,36 @@ def _blame(graph: Graph, demand: Demand, name: str, notes: Sequence[str], diagno
 def _report_empty(
     graph: Graph,
     demand: Demand,
-    name: str,
-    before: SizeSet,
+    before: Region,
     narrowings: Sequence[Narrowing],
+    training: bool,
     diagnostics: Diagnostics,
 ) -> None:
-    needed = f"needed is that {demand.constraint.text}"
-    earlier = [n.demand.span for n in narrowings if n.size == name]
+    needed = f"needed is that {demand.constraint.text}{' in training' if training else ''}"
+    names = sorted(demand.constraint.variables)
+    name = names[0]
+    earlier = [n.demand.span for n in narrowings if n.size in names]
     if earlier:
-        needed += f"; but {name} must be {before.condition()} already, last narrowed at {earlier[-1]}"
+        conditions = [f"{name} must be {before[name].condition()}" for name in names]
+        tied = [
+            choice.describe() for choice in before.choices if not demand.constraint.variables.isdisjoint(choice.sets)
+        ]
+        needed += f"; but {' and '.join([*conditions, *tied])} already, last narrowed at {earlier[-1]}"
     else:
-        needed += f", which holds for no {name}"
+        needed += f", which holds for no {' and '.join(names)}"
     _blame(graph, demand, name, [needed], diagnostics)
 
 
 def _check_examples(graph: Graph, diagnostics: Diagnostics) -> None:
     """A size to show has to be valid. Where a demand leaves a handful of sizes, the demand is what is wrong."""
     blamed: set[Span] = set()
+    wrong = False
     for size in graph.free:
-        valid = graph.sizes[size.name]
+        valid = graph.always[size.name]
         example = size.example
         if example is None or example in valid:
             continue
+        wrong = True
         cause = next(n for n in graph.narrowings if n.size == size.name and example not in n.after)
         demand = cause.demand
         if cause.after.maximum is not None and cause.before.maximum is None:
@@ -113,16 +152,56 @@ def _check_examples(graph: Graph, diagnostics: Diagnostics) -> None:
                 _blame(graph, demand, size.name, [f"this fits for {size.name} = {alone} alone"], diagnostics)
             continue
         near = [n for n in valid.nearest(example) if n is not None]
+        mode = " in training" if cause.training else ""
         diagnostics.error(
             "E0320",
-            f"{size.name} = {example} is not a valid size: it must be {valid.condition()}",
+            f"{size.name} = {example} is not a valid size{mode}: it must be {valid.condition()}",
             Mark(size.span, nearest_text(valid, example)),
             Mark(demand.span, f"here {size.name} must be {cause.after.condition()}"),
             notes=[demand.error.message, *_advice(graph, demand, size.name).notes, *call_notes(demand.scope)],
-            proposals=[
-                Proposal(f"write `{size.name} = {n}`", Fix(size.span, f"{size.name} = {n}")) for n in near[::-1]
-            ],
+            proposals=write_size(size, near),
         )
+    if not wrong and graph.always.choices:
+        _check_examples_together(graph, diagnostics)
+
+
+def _check_examples_together(graph: Graph, diagnostics: Diagnostics) -> None:
+    """Sizes to show that are valid each by itself have to be valid together."""
+    shown = {size.name: size.example for size in graph.free if size.example is not None}
+    if graph.always.where(shown) is not None:
+        return
+    broken = graph.always.failing({**graph.always.near(dict.fromkeys(graph.sizes, 64)), **shown})
+    cause = next(n for n in graph.narrowings if n.choice is not None and broken in (None, n.choice))
+    choice, demand = broken or cause.choice, cause.demand
+    assert choice is not None
+    sizes = [size for size in graph.free if size.name in choice.sets and size.name in shown]
+    values = ", ".join(f"{size.name} = {size.example}" for size in sizes)
+    mode = " in training" if cause.training else ""
+    proposals: list[Proposal] = []
+    for size in reversed(sizes):
+        # With all the others as they are, is there a value for this one?
+        left = graph.always.where({name: value for name, value in shown.items() if name != size.name})
+        if left is not None and size.example is not None:
+            near = [n for n in left[size.name].nearest(size.example) if n is not None]
+            proposals += write_size(size, near)
+    diagnostics.error(
+        "E0320",
+        f"{values}: these sizes are not valid together{mode}: {must_be(choice)}",
+        *(Mark(size.span) for size in sizes),
+        Mark(demand.span, f"here {must_be(choice)}"),
+        notes=[demand.error.message, *call_notes(demand.scope)],
+        proposals=proposals,
+    )
+
+
+def write_size(size: FreeSize, near: Sequence[int]) -> list[Proposal]:
+    """Other values of a size to show, the largest first."""
+    return [Proposal(f"write `{size.name} = {n}`", Fix(size.span, f"{size.name} = {n}")) for n in reversed(near)]
+
+
+def must_be(choice: Choice) -> str:
+    """`H or W must be at least 2`."""
+    return choice.describe(" must be")
 
 
 def nearest_text(valid: SizeSet, size: int) -> str:
@@ -160,10 +239,19 @@ def pin(graph: Graph, given: Sequence[Sequence[int]]) -> dict[str, int]:
             help = f"channels first, without the batch: {example}, say"
             diagnostics.error("E0321", message, node.span, help=help)
     for name, value in values.items():
-        valid = graph.sizes[name]
+        valid = graph.always[name]
         if value not in valid:
             message = f"{name} = {value} is not a valid size of `{graph.name}`: it must be {valid.condition()}"
+            if value in graph.sizes[name]:
+                message = (
+                    f"{name} = {value} is a valid size of `{graph.name}` in evaluation alone: in training, which is "
+                    f"counted here, too, it must be {valid.condition()}"
+                )
             diagnostics.error("E0320", message, help=nearest_text(valid, value))
+    if not diagnostics.errors and given and (broken := graph.always.failing({**graph.examples, **values})) is not None:
+        named = ", ".join(f"{name} = {values[name]}" for name in broken.sets if name in values)
+        mode = "" if graph.sizes.failing({**graph.examples, **values}) else " in training"
+        diagnostics.error("E0320", f"{named} is not a valid size of `{graph.name}`{mode}: {must_be(broken)}")
     diagnostics.stop_on_errors()
     return values
 

@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-import linecache
 import sys
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from archdsl import checker
-from archdsl.diagnostics import Diagnostic, Diagnostics, Mark, SpecError, did_you_mean
-from archdsl.elaborate import elaborate
+from archdsl.built import execute
+from archdsl.diagnostics import Diagnostic, Diagnostics, SpecError
 from archdsl.graph import Graph
-from archdsl.limits import Exceeded, Limits, budget, deep_calls, limited, ongoing
-from archdsl.lints import lints
-from archdsl.modules import Loader, Module, family, library_families, library_folder, reporting, says_augment
-from archdsl.source import Source, Span
-from archdsl.syntax import parser
-from archdsl.trial import Trials
-from archdsl.values import BlockValue, MemberValue, Namespace, evaluate
+from archdsl.limits import Exceeded, Limits, budget, deep_calls, limited
+from archdsl.source import Source
+from archdsl.spec import check_model, locate, pick
+from archdsl.threads import forkable_lock
 
 if TYPE_CHECKING:  # torch is imported by load() alone
     import torch
 
     from archdsl.augment.base import Companion, Pipeline
     from archdsl.backends.diagram import Diagram
+    from archdsl.backends.torch_source import Plainness
     from archdsl.compare import Comparison
     from archdsl.recompute import Mode
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """A model of a file. `missing` are its parameters that have no value yet."""
-
-    name: str
-    doc: str | None
-    parameters: tuple[str, ...]
-    missing: frozenset[str]
-
-    @property
-    def complete(self) -> bool:
-        """Whether it can be compiled as it is."""
-        return not self.missing
 
 
 def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: object) -> Graph:
@@ -60,76 +39,6 @@ def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: 
     with limited(limits):
         module, name = locate(spec, diagnostics)
         return check_model(module, pick(module, name, diagnostics), values, diagnostics)
-
-
-def check_model(module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
-    """The checked graph of one model of a file that is read already. Raises SpecError."""
-    again = {k: v.name if isinstance(v, BlockValue | MemberValue) else v for k, v in values.items()}
-
-    def check_again(changed: Module, into: Diagnostics) -> None:
-        _checked(changed, name, again, into)
-
-    with limited(), trying(module, check_again):
-        graph = _checked(module, name, values, diagnostics)
-        found = [*(d for d in diagnostics.items if d.severity == "warning"), *lints(graph, module)]
-        found.sort(key=lambda d: d.marks[0].span.start)
-        graph.warnings = tried_changes(found, (), module, check_again)
-    return graph
-
-
-def _checked(module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
-    block, arguments = bind_model(module, name, values, diagnostics)
-    graph, demands = elaborate(name, block, arguments, diagnostics)
-    if says_augment(module, name):
-        from archdsl.elaborate.augment import augmentation  # its changes cost start-up, and few specs have them
-
-        graph.augment = augmentation(module, name, graph, diagnostics)
-    if not diagnostics.errors or graph.outputs:
-        checker.check(graph, demands, diagnostics)
-    diagnostics.stop_on_errors()
-    return graph
-
-
-@contextmanager
-def trying(module: Module | None, check: Callable[[Module, Diagnostics], object]) -> Iterator[None]:
-    """Tries the changes that the errors of a check within propose: `check` does it again, for a changed file."""
-    try:
-        yield
-    except SpecError as error:
-        if module is None:
-            raise
-        tried = tried_changes(error.diagnostics, error.hidden, module, check)
-    else:
-        return
-    raise SpecError(tried)
-
-
-def tried_changes(
-    found: Sequence[Diagnostic],
-    hidden: Collection[Span],
-    module: Module,
-    check: Callable[[Module, Diagnostics], object],
-) -> tuple[Diagnostic, ...]:
-    """The diagnostics of a check, with the changes that hold among those that they propose."""
-    if not any(d.proposals for d in found):
-        return tuple(found)
-    own, library = module.source.path, library_folder()
-    fixed = None if own is not None and own.is_relative_to(library) else library
-    size = sum(len(source.text) for source in module.sources())
-    return tuple(Trials(found, hidden, partial(_again, module, check), size=size, fixed=fixed).diagnostics())
-
-
-def _again(module: Module, check: Callable[[Module, Diagnostics], object], text: Source) -> Sequence[Diagnostic]:
-    """What a check says where a file has another text."""
-    diagnostics = Diagnostics()
-    try:
-        changed = module.changed(text, diagnostics)
-        diagnostics.stop_on_errors()
-        if changed is not None:
-            check(changed, diagnostics)
-    except SpecError as error:
-        return error.diagnostics
-    return ()
 
 
 @contextmanager
@@ -148,20 +57,55 @@ def build(graph: Graph, *, inference: bool = False, recompute: Mode = "none") ->
     `inference` asks for the form without batchnorms behind convolutions, dropouts and outputs of training; the function
     `fold_batchnorms` of the same file makes its weights from those of the training form. `recompute` says which
     activations a training step computes a second time instead of keeping them: `none`, those of the bodies of `dense`
-    connections, or of calls of `blocks`. Raises SpecError where a network has no such, ValueError where both are asked.
+    connections, or of calls of `blocks`. The text is proved to compute the network before it is given
+    (`archdsl.proof`). Raises SpecError where a network has no such, ValueError where both are asked.
     """
-    from archdsl.backends.torch_source import write_module  # only where a module is wanted
-
     if inference and recompute != "none":
         raise ValueError("a form for inference has no backward pass in which to recompute anything")
+    return prove_build(graph, inference=inference, recompute=recompute).text
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A built file that was proved to compute its graph.
+
+    `plainness` is how plain it had to be written, `refused` why the less plain ones could not be proved.
+    """
+
+    text: str
+    plainness: Plainness
+    refused: tuple[str, ...] = ()
+
+
+def prove_build(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> Build:
+    """The source of a module as `build` gives it, and how it was proved.
+
+    What cannot be proved is written again in a plainer form; where none can be proved, SpecError is raised.
+    """
+    from archdsl.backends.torch_source import Plainness, write_module  # only where a module is wanted
+    from archdsl.inference import for_inference
+    from archdsl.proof import prove
+    from archdsl.recompute import recompute as choose
+
     with roomy():
-        if inference:
-            from archdsl.inference import for_inference
-
-            return write_module(*for_inference(graph))
-        from archdsl.recompute import recompute as choose
-
-        return write_module(graph, companion=_companion(graph), recompute=choose(graph, recompute))
+        shown, folding = for_inference(graph) if inference else (graph, None)
+        chosen = choose(graph, recompute)
+        companion = None if inference else _companion(graph)
+        augmentation = (companion.name, graph.augment) if companion is not None and graph.augment is not None else None
+        refused: list[str] = []
+        for plainness in Plainness:
+            try:
+                text = write_module(shown, folding, companion=companion, recompute=chosen, plainness=plainness)
+                prove(text, shown, folding=folding, recompute=chosen, augmentation=augmentation)
+            except (SpecError, MemoryError):
+                raise
+            except Exception as error:  # the generator's faults, too: a plainer form may do without what failed
+                refused.append(f"{type(error).__name__}: {error}")
+                continue
+            return Build(text, plainness, tuple(refused))
+    message = f"the module of {graph.name} cannot be proved to compute its network: {refused[-1]}"
+    help = "this is a fault of archdsl, which writes nothing that it cannot prove: please report the spec"
+    raise SpecError([Diagnostic("E0602", message, help=help)])
 
 
 def _companion(graph: Graph) -> Companion | None:
@@ -205,6 +149,7 @@ def load(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     weights: str | Path | None = None,
+    reshape_weights: bool = False,
     inference: bool = False,
     recompute: Mode = "none",
     limits: Limits | None = None,
@@ -213,7 +158,8 @@ def load(
     """The network as a module, made by running the very text that `build` gives; `inference`, `recompute`: see there.
 
     `weights` is a state_dict of the training form in a .safetensors or .pth file: what fits of it by key and shape is
-    loaded, and a warning tells the rest. A second call with the same text and values takes the class that the first one
+    loaded, and a warning tells the rest; `reshape_weights` takes what has another shape and holds the same numbers,
+    [64, 32] for [64, 32, 1, 1] say. A second call with the same text and values takes the class that the first one
     made, as a second import would. Raises SpecError, OSError, and WeightsError where the file has nothing that fits.
     """
     with limited(limits):
@@ -222,12 +168,12 @@ def load(
         from archdsl.weights import fit  # only where there are some
 
         graph = check(spec, limits=limits, **values)
-        state, match = fit(graph, Path(weights))
+        state, match = fit(graph, Path(weights), reshape=reshape_weights)
         if inference:
             complete = not (match.missing or match.shapes)
             state = folded(network, state if complete else {**instantiate(graph).state_dict(), **state})
         network.load_state_dict(state, strict=False)
-        if not match.complete:
+        if not match.complete or match.doubts:
             warnings.warn(match.as_text(), stacklevel=2)
     return network
 
@@ -248,6 +194,7 @@ KEPT = 32
 """How many classes `load` keeps for the next call, the latest used."""
 
 _classes: dict[_Form, type[torch.nn.Module]] = {}
+_lock = forkable_lock()
 
 
 def _kept_class(
@@ -257,12 +204,14 @@ def _kept_class(
     diagnostics = Diagnostics()
     module, name = locate(spec, diagnostics)
     form = _Form(module.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits)
-    if (made := _classes.pop(form, None)) is None:
+    if (made := _classes.get(form)) is None:
         graph = check_model(module, pick(module, name, diagnostics), values, diagnostics)
         made = class_of(graph, inference=inference, recompute=recompute)
-    _classes[form] = made  # behind those that were used before it
-    while len(_classes) > KEPT:
-        del _classes[next(iter(_classes))]
+    with _lock:
+        _classes.pop(form, None)
+        _classes[form] = made  # behind those that were used before it
+        while len(_classes) > KEPT:
+            del _classes[next(iter(_classes))]
     return made
 
 
@@ -287,7 +236,7 @@ def instantiate(
 
 def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> type[torch.nn.Module]:
     """The class that the built source of a network defines; `inference`, `recompute`: see `build`."""
-    module = execute(build(graph, inference=inference, recompute=recompute), f"<archdsl {graph.name}>")
+    module = execute(build(graph, inference=inference, recompute=recompute), graph.name)
     classes: list[type[torch.nn.Module]] = [
         c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__
     ]
@@ -311,188 +260,6 @@ def instantiate_augment(pipeline: Pipeline) -> torch.nn.Module:
     from archdsl.backends.augment_source import write_alone, write_augmentation
 
     companion = write_augmentation(pipeline, "")
-    module = execute(write_alone(companion), f"<archdsl augment {pipeline.name}>")
+    module = execute(write_alone(companion), f"augment_{pipeline.name}")
     augmentation: torch.nn.Module = getattr(module, companion.name)()
     return augmentation
-
-
-def execute(source: str, filename: str) -> ModuleType:
-    """Runs generated source as a module of its own, with its lines known to tracebacks and debuggers."""
-    name = f"archdsl.built.{len(_built)}"
-    module = ModuleType(name)
-    module.__file__ = filename
-    _built[name] = filename
-    sys.modules[name] = module
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
-    exec(compile(source, filename, "exec"), module.__dict__)
-    return module
-
-
-_built: dict[str, str] = {}
-
-
-# ---------------------------------------------------------------- which model
-
-
-def locate(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[Module, str | None]:
-    """The file that a SPEC names, read, and the model's name where it gives one. Raises SpecError."""
-    loader = Loader(diagnostics)
-    name: str | None = None
-    with ongoing():
-        if isinstance(spec, Source):
-            module: Module | None = loader.load_source(spec)
-        else:
-            path, name = split_spec(str(spec), diagnostics)
-            module = loader.load_file(path)
-    with trying(module, partial(_check_all, name)):
-        diagnostics.stop_on_errors()
-    assert module is not None
-    return module, name
-
-
-def _check_all(name: str | None, module: Module, diagnostics: Diagnostics) -> None:
-    """Checks the named model of a file, or all that are complete."""
-    for model in module.models if name is None else [name] if name in module.models else []:
-        if name is not None or _model_info(module, model, diagnostics).complete:
-            _checked(module, model, {}, diagnostics)
-
-
-def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
-    """The path and the model's name of `path.arch`, `path.arch:model`, `family:model` or `family`. Raises SpecError."""
-    head, colon, tail = spec.rpartition(":")
-    if colon and not head.endswith((":", "\\")) and "/" not in tail and not tail.endswith(".arch"):
-        where, name = head, tail or None
-    else:
-        where, name = spec, None
-    path = Path(where)
-    if where.endswith(".arch") or "/" in where or path.exists():
-        return path, name
-    families = library_families()
-    if where in families:
-        return library_folder() / f"{where}.arch", name
-    if ":" in where:
-        help: str | None = "a SPEC is FILE, FILE:MODEL or FAMILY:MODEL; the path of a layer goes to `archdsl explain`"
-    elif path.with_name(f"{path.name}.arch").exists():
-        help = f"did you mean `{where}.arch`?"
-    else:
-        help = did_you_mean(where, families) or "the library has: " + ", ".join(families)
-    diagnostics.error("E0003", f"there is no file and no family of the library named `{where}`", help=help)
-    diagnostics.stop_on_errors()
-    raise AssertionError
-
-
-def models(spec: str | Path | Source) -> list[ModelInfo]:
-    """The models of a file or family, in order. Raises SpecError where it cannot be read."""
-    diagnostics = Diagnostics()
-    module, _ = locate(spec, diagnostics)
-    return [model_info(module, name, diagnostics) for name in module.models]
-
-
-def model_info(module: Module, name: str, diagnostics: Diagnostics) -> ModelInfo:
-    with trying(module, partial(_check_all, None)):
-        return _model_info(module, name, diagnostics)
-
-
-def _model_info(module: Module, name: str, diagnostics: Diagnostics) -> ModelInfo:
-    with reporting(diagnostics):
-        block, given = family(module.models[name])
-    diagnostics.stop_on_errors()
-    parameters = block.syntax.parameters
-    missing = frozenset(p.name.name for p in parameters if p.default is None) - given.keys()
-    return ModelInfo(name, block.syntax.doc, tuple(p.name.name for p in parameters), missing)
-
-
-def pick(module: Module, name: str | None, diagnostics: Diagnostics) -> str:
-    """The model that a SPEC means: the one it names, or the only one of its file that is complete. Raises SpecError."""
-    if name is not None and name in module.models:
-        return name
-    complete = [m for m in module.models if model_info(module, m, diagnostics).complete]
-    if name is None and len(complete or module.models) == 1:
-        return next(iter(complete or module.models))
-    file = module.source.name
-    if name is not None:
-        message = f"{file} has no model `{name}`"
-    elif not module.models:
-        message = f"{file} has no model"
-    else:
-        message = f"{file} has {len(module.models)} models: say which one"
-    listed = ", ".join(f"`{m}`" for m in complete or module.models) or None
-    help = (did_you_mean(name, module.models) if name else None) or (f"it has {listed}" if listed else None)
-    if not module.models:
-        help = "a model begins with `model NAME { input image[3, H, W] … }`"
-    diagnostics.error("E0202", message, help=help)
-    diagnostics.stop_on_errors()
-    raise AssertionError
-
-
-def bind_model(
-    module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics
-) -> tuple[BlockValue, dict[str, object]]:
-    """A model's block with a value for each of its parameters. Raises SpecError."""
-    block: BlockValue | None = None
-    arguments: dict[str, object] = {}
-    with reporting(diagnostics):
-        block, given = family(module.models[name])
-        known = {p.name.name for p in block.syntax.parameters}
-        for key in sorted(values.keys() - known):
-            has = ", ".join(f"`{k}`" for k in sorted(known)) or "none"
-            help = did_you_mean(key, known) or f"its parameters: {has}"
-            diagnostics.error("E0205", f"the model `{name}` has no parameter `{key}`", help=help)
-        diagnostics.stop_on_errors()
-        given = given | {k: _argument(v, module.names) for k, v in values.items()}
-        space = Namespace(block.module)
-        for parameter in block.syntax.parameters:
-            key = parameter.name.name
-            if key in given:
-                arguments[key] = given[key]
-            elif parameter.default is not None:
-                arguments[key] = evaluate(parameter.default, space)
-            else:
-                diagnostics.error(
-                    "E0207",
-                    f"the model `{name}` needs a value for `{key}`",
-                    Mark(parameter.span, "has no default"),
-                    help=f"give it with `--set {key}=…`, or name a member: `model NAME = {block.name}({key} = …)`",
-                )
-                continue
-            space.values[key] = arguments[key]
-    diagnostics.stop_on_errors()
-    assert block is not None
-    return block, arguments
-
-
-def _argument(value: object, names: Namespace) -> object:
-    """A parameter's value from Python: lists become the spec's lists, a string that names a block that block."""
-    if isinstance(value, list | tuple):
-        return tuple(_argument(v, names) for v in value)
-    if isinstance(value, str):
-        found = names.find(value)
-        return found if isinstance(found, BlockValue | MemberValue) else value
-    return value
-
-
-def value_from_text(text: str, module: Module, diagnostics: Diagnostics) -> object:
-    """A value as a spec writes it (`--set NAME=VALUE`), with the names of a file in sight. Raises SpecError."""
-    try:
-        return _value(Source("--set", text), module, diagnostics)
-    except SpecError as error:
-        tried = Trials(error.diagnostics, (), lambda changed: _value_errors(changed, module)).diagnostics()
-    raise SpecError(tried)
-
-
-def _value(source: Source, module: Module, diagnostics: Diagnostics) -> object:
-    value = parser.parse_value(source, diagnostics)
-    diagnostics.stop_on_errors()
-    found: object = None
-    with reporting(diagnostics):
-        found = evaluate(value, module.names)
-    diagnostics.stop_on_errors()
-    return found
-
-
-def _value_errors(source: Source, module: Module) -> Sequence[Diagnostic]:
-    try:
-        _value(source, module, Diagnostics())
-    except SpecError as error:
-        return error.diagnostics
-    return ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import select
 import stat
 import tempfile
@@ -43,15 +44,31 @@ def _first(pipe: int, most: int) -> bytes:
     raise TimeoutError(errno.ETIMEDOUT, "it is a pipe, and nobody writes into it")
 
 
+def descriptor_of(path: str | Path) -> int | None:
+    """The number of the open file that a name such as `/dev/stdout` means, also by links; None for any other name."""
+    name = os.path.abspath(path)
+    for _ in range(40):  # as many links as a kernel follows
+        if found := re.fullmatch(r"/(?:dev|proc/self)/fd/(\d{1,9})", name):
+            return int(found[1])
+        if not os.path.islink(name):
+            return None
+        name = os.path.abspath(os.path.join(os.path.dirname(name), os.readlink(name)))
+    return None
+
+
 def write_whole(path: str | Path, data: bytes) -> None:
     """Puts `data` at `path`. Until the last byte is on the disk, what stood there before stays.
 
-    A link keeps pointing where it does: the file that it names is replaced. What is no regular file (`/dev/stdout`,
-    a pipe) is
-    written to directly. Raises OSError, which names `path`.
+    A link keeps pointing where it does: the file that it names is replaced. What is no regular file (a pipe, a device)
+    is written to directly, and so is an open file of the process (`/dev/stdout`), behind what stands in it. Raises
+    OSError, which names `path`.
     """
     given, target = Path(path), Path(os.path.realpath(path))
     try:
+        if (descriptor := descriptor_of(given)) is not None:
+            with open(os.dup(descriptor), "wb") as stream:
+                stream.write(data)
+            return
         mode = target.stat().st_mode if target.exists() else None
         if mode is not None and stat.S_ISDIR(mode):
             raise IsADirectoryError(21, "Is a directory")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, Literal, TypeAlias
 
 from archdsl.diagnostics import Diagnostic
-from archdsl.dims import Constraint, SizeSet
+from archdsl.dims import Choice, Demanded, Region, SizeSet
 from archdsl.ops.base import Operation, OperationError, Shape
 from archdsl.source import Span
 from archdsl.syntax import tree
@@ -169,9 +169,12 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A constraint on the free sizes, with what to say where it cannot be met, and the line that makes it."""
+    """A constraint on the free sizes, with what to say where it cannot be met, and the line that makes it.
 
-    constraint: Constraint
+    `node` is the node whose size it is about, None where that is not known.
+    """
+
+    constraint: Demanded
     error: OperationError
     span: Span
     scope: Scope
@@ -190,12 +193,17 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """A demand that made the set of valid values of the free size `size` smaller: from `before` to `after`."""
+    """A demand that made the set of valid values of the free size `size` smaller: from `before` to `after`.
+
+    `training`: only while the network trains. `choice`: the demand leaves each set as it is, and ties several of them.
+    """
 
     size: str
     demand: Demand
     before: SizeSet
     after: SizeSet
+    training: bool = False
+    choice: Choice | None = None
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -203,14 +211,16 @@ class Graph:
     """A checked network.
 
     Nodes have ids that count from 0 in order of placement, which is a topological order. `root` is the model's scope.
-    `sizes` has the valid values of every free size; `augment` are the changes of pictures that the model trains with.
+    `sizes` has the valid values of every free size in evaluation, `training` those while it trains, None where these
+    are the same; `augment` are the changes of pictures that the model trains with.
     """
 
     name: str
     root: Scope
     free: tuple[FreeSize, ...] = ()
     outputs: tuple[Output, ...] = ()
-    sizes: Mapping[str, SizeSet] = field(default_factory=dict)
+    sizes: Region = field(default_factory=Region.everything)
+    training: Region | None = None
     narrowings: tuple[Narrowing, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
     augment: Pipeline | None = None
@@ -287,16 +297,21 @@ class Graph:
         return tuple(self.shape(t) for t in tensors)
 
     @property
+    def always(self) -> Region:
+        """The sizes that are valid in evaluation and while the network trains."""
+        return self.sizes if self.training is None else self.training
+
+    @property
+    def valid(self) -> str:
+        """The valid sizes in words: `any H, W (in training H, W: any from 33)`; empty where no size is free."""
+        training = "" if self.training is None else f" (in training {self.training.describe()})"
+        return self.sizes.describe() + training
+
+    @property
     def examples(self) -> dict[str, int]:
-        """A valid value for each free size: the one that the spec shows, else the smallest valid one from 64 on."""
-        found: dict[str, int] = {}
-        for size in self.free:
-            if size.example is not None:
-                found[size.name] = size.example
-            else:
-                below, above = self.sizes[size.name].nearest(64)
-                found[size.name] = above or below or 1
-        return found
+        """A value for each free size, valid in both modes: the one that the spec shows, else the next from 64 on."""
+        shown = {size.name: size.example for size in self.free if size.example is not None}
+        return self.always.near({size.name: 64 for size in self.free}, shown)
 
     @property
     def input_nodes(self) -> list[Node]:

@@ -162,6 +162,7 @@ class _Rebuild:
             self.old,
             root=root,
             outputs=tuple(replace(o, tensor=self.map(o.tensor)) for o in self.old.outputs if not o.training),
+            training=None,
             narrowings=(),
             warnings=(),
             augment=None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from archdsl import dims
 from archdsl.analysis import Analysis, Formulas, amounts, costs
@@ -15,6 +14,7 @@ from archdsl.memory import BYTES, Memory, memory
 from archdsl.receptive import AxisField, Receptive, receptive_fields
 from archdsl.recompute import Mode, as_run, recompute
 from archdsl.tables import Cell, Column, Table
+from archdsl.threads import cached_property
 from archdsl.units import bytes_text, ratio_text
 
 
@@ -65,6 +65,24 @@ class Layers:
     @cached_property
     def fields(self) -> Receptive:
         return receptive_fields(self.graph, self.sizes)
+
+    @cached_property
+    def windows(self) -> Receptive:
+        """The fields through windows alone."""
+        return receptive_fields(self.graph, self.sizes, windows=True)
+
+    def told(self, tensor: Tensor) -> dict[int, dict[str, str]] | None:
+        """The field of a tensor on each input, by its node, in words: see `describe`. None where it is too fine."""
+        found, shape = self.fields[tensor], self.fields.shape(tensor)
+        if found is None:
+            return None
+        through = (self.windows[tensor] or {}) if any(a.sees_all for axes in found.values() for a in axes) else {}
+        return {source: describe(axes, shape, through.get(source, ())) for source, axes in found.items()}
+
+    def everywhere(self) -> Iterator[dict[str, str]]:
+        """What is told of the first result of every layer, for each input."""
+        for node in self.graph.nodes():
+            yield from (self.told(Tensor(node.id)) or {}).values()
 
     @cached_property
     def memory(self) -> Memory:
@@ -137,13 +155,12 @@ class Layers:
 
     def seen(self, tensors: Sequence[Tensor]) -> dict[str, Cell]:
         """Field, stride and offset on each input."""
-        found = self.fields[tensors[0]] if tensors else {}
+        found = self.told(tensors[0]) if tensors else {}
         if found is None:
             return {"field": "?", "stride": "", "offset": ""}
         cells: dict[str, list[str]] = {"field": [], "stride": [], "offset": []}
-        for source, axes in found.items():
+        for source, numbers in found.items():
             name = f"{self.graph.node(source).name} " if self.several else ""
-            numbers = describe(axes, self.fields.shape(tensors[0]))
             for key, text in numbers.items():
                 if text:
                     cells[key].append(name + text)
@@ -174,6 +191,8 @@ class Layers:
             f"memory: bytes of the results in {options.dtype}, {samples}; views of others take none",
             f"{sight}: what an element sees of the input (all channels together), how far on the next one's lies",
         ]
+        if any(" (" in told["field"] for told in self.everywhere()):
+            notes.append("in brackets: the same through windows alone, without global poolings and statistics")
         return notes
 
     def totals(self) -> list[tuple[str, str]]:
@@ -296,8 +315,20 @@ DETAILS = frozenset(("trainable", "frozen", "buffers", "offset"))
 FORMULAS = frozenset(("macs", "flops", "memory"))
 
 
-def describe(axes: Sequence[AxisField], shape: Sequence[int]) -> dict[str, str]:
-    """A field in words: `427`, `7×3`, `188–204` where phases differ, `everything`; its stride; its offset."""
+def describe(axes: Sequence[AxisField], shape: Sequence[int], windows: Sequence[AxisField] = ()) -> dict[str, str]:
+    """A field in words: `427`, `7×3`, `188–204` where phases differ, `everything`; its stride; its offset.
+
+    Behind what sees all of an axis, the same through `windows` alone stands in brackets: `everything (400)`.
+    """
+    told = _described(axes, shape)
+    if windows and all(any(span for track in axis.tracks for span in track.spans) for axis in windows):
+        through = _described(windows, shape)
+        if through["field"] != told["field"]:
+            return {key: " ".join(filter(None, [told[key], text and f"({text})"])) for key, text in through.items()}
+    return told
+
+
+def _described(axes: Sequence[AxisField], shape: Sequence[int]) -> dict[str, str]:
     if all(a.sees_all for a in axes):
         return {"field": "everything" if axes else "", "stride": "", "offset": ""}
     extents, strides, offsets = [], [], []

@@ -6,14 +6,17 @@ raised, which becomes a diagnostic where the place in the text is known.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields
+from threading import get_ident
 
 from archdsl.source import Span
+from archdsl.threads import forkable_lock
 
 
 def _limit(most: int, what: str, code: str) -> int:
@@ -78,6 +81,10 @@ class Exceeded(Exception):
         return f"if that is meant, allow more: `--limit {self.limit}=…`"
 
 
+# Of this thread alone: what others compute meanwhile is no work of this spec.
+_seconds = time.thread_time
+
+
 class Budget:
     """The limits of one compilation, and what is spent so far."""
 
@@ -140,18 +147,18 @@ class Budget:
         if self.started is not None:
             yield
             return
-        self.started = time.process_time()
+        self.started = _seconds()
         self.tick()
         try:
             yield
         finally:
-            self.seconds += time.process_time() - self.started
+            self.seconds += _seconds() - self.started
             self.started = None
 
     def tick(self) -> None:
         """Asked again and again by the solver: raises Exceeded once its time is over."""
         if self.started is not None:
-            spent = self.seconds + time.process_time() - self.started
+            spent = self.seconds + _seconds() - self.started
             if spent > self.limits.solver_seconds:
                 message = f"the valid input sizes take more than {self.limits.solver_seconds} seconds to compute"
                 raise Exceeded("solver_seconds", message)
@@ -191,14 +198,51 @@ def ongoing() -> Iterator[Budget]:
         yield opened
 
 
+class _Room:
+    """The recursion limit, which all threads share: raised by the first that needs it, put back by the last."""
+
+    def __init__(self) -> None:
+        self.lock = forkable_lock()
+        self.inside: list[int] = []  # the thread of each `deep_calls` that runs
+        self.before = 0
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_child=self.keep_own)
+
+    def enter(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.before = sys.getrecursionlimit()
+                sys.setrecursionlimit(max(self.before, STACK))
+            self.inside.append(get_ident())
+
+    def leave(self) -> None:
+        with self.lock:
+            self.inside.remove(get_ident())
+            self.put_back()
+
+    def put_back(self) -> None:
+        """Unless somebody needs it still, or has set another limit meanwhile."""
+        if not self.inside and sys.getrecursionlimit() == max(self.before, STACK):
+            sys.setrecursionlimit(self.before)
+
+    def keep_own(self) -> None:
+        """In a forked process, which has none of the other threads."""
+        others = [thread for thread in self.inside if thread != get_ident()]
+        if others:
+            self.inside = [get_ident()] * (len(self.inside) - len(others))
+            self.put_back()
+
+
+_room = _Room()
+
+
 @contextmanager
 def deep_calls() -> Iterator[None]:
     """Room for what nests in a spec, since it nests in calls of Python. Raises Exceeded where there is not enough."""
-    allowed = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(allowed, STACK))
+    _room.enter()
     try:
         yield
     except RecursionError:
         raise Exceeded("depth", "calls, bodies and values nest too deep in each other") from None
     finally:
-        sys.setrecursionlimit(allowed)
+        _room.leave()

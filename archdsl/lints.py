@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
+from archdsl.dims import Dim, DimError
 from archdsl.elaborate import call_notes
 from archdsl.graph import Graph
 from archdsl.habits import CHANNELS_IN, as_pytorch, rewritten
+from archdsl.mending import show_shape
 from archdsl.modules import Module
 from archdsl.ops import OPERATIONS
+from archdsl.ops.norm import Batchnorm, several_positions
 from archdsl.source import Span
 from archdsl.syntax import tree
 from archdsl.syntax.walk import given, labels, lets, names, parts
@@ -22,16 +25,22 @@ TINY = 4
 
 def lints(graph: Graph, module: Module) -> tuple[Diagnostic, ...]:
     """The warnings of a checked graph and of its file."""
-    return (*tiny_sizes(graph), *unused_names(graph), *pytorch_order(graph), *uncalled(module))
+    return (
+        *tiny_sizes(graph),
+        *lone_positions(graph),
+        *unused_names(graph),
+        *pytorch_order(graph),
+        *uncalled(module),
+    )
 
 
 def tiny_sizes(graph: Graph) -> Iterator[Diagnostic]:
     """Free sizes, none of them shown, that a line of the spec leaves next to no values."""
     for free in graph.free:
-        most = graph.sizes[free.name].maximum
+        most = graph.always[free.name].maximum
         if free.example is None and most is not None and most <= TINY:
             cause = next(n for n in graph.narrowings if n.size == free.name and n.after.maximum is not None)
-            alone = graph.sizes[free.name].describe().removeprefix("only ")
+            alone = graph.always[free.name].describe().removeprefix("only ")
             demand = cause.demand
             yield warning(
                 "W0601",
@@ -41,6 +50,37 @@ def tiny_sizes(graph: Graph) -> Iterator[Diagnostic]:
                 notes=[demand.error.message, *call_notes(demand.scope)],
                 help="bring the sizes together (`align`), or give both branches the same stride and padding",
             )
+
+
+def lone_positions(graph: Graph) -> Iterator[Diagnostic]:
+    """The first batchnorm that sees one position of each sample, whatever the input: PyTorch refuses a batch of 1."""
+    found = [
+        node
+        for node in graph.nodes()
+        if isinstance(node.operation, Batchnorm) and _is_lone(graph, graph.shape(node.inputs[0])[1:])
+    ]
+    if not found:
+        return
+    node = found[0]
+    notes = ["its mean and variance are taken over the batch alone, and of a single number there is no variance"]
+    if len(found) > 1:
+        notes.append(f"{len(found)} batchnorms here are so")
+    yield warning(
+        "W0603",
+        "`batchnorm` over one position: a training batch of 1 fails",
+        Mark(node.span, f"{show_shape(graph.shape(node.inputs[0]))} comes in"),
+        notes=[*notes, *call_notes(node.scope)],
+        help="train with batches of 2 or more (a loader with `drop_last`), or use `groupnorm` or `layernorm` here",
+    )
+
+
+def _is_lone(graph: Graph, sizes: tuple[Dim, ...]) -> bool:
+    """Whether axes have one position in all, for every valid input."""
+    try:
+        several = several_positions(sizes)
+        return not several if isinstance(several, bool) else graph.always.narrow(several) is None
+    except DimError:  # too intricate to know
+        return False
 
 
 def unused_names(graph: Graph) -> Iterator[Diagnostic]:
@@ -115,7 +155,7 @@ def useless_let(let: tree.Let) -> Diagnostic:
     if isinstance(let.value, tree.Name) and let.value.name == "it":
         proposals = [Proposal(f"a label names a tensor: `{name}: {{ }}`", Fix(let.span, f"{name}: {{ }}"))]
     return warning(
-        "W0603",
+        "W0607",
         f"`{name}` holds a tensor, which a `let` cannot bring back: only its sizes can be asked for",
         Mark(let.name.span),
         help="a label names a tensor for what follows",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from math import prod
 from types import MappingProxyType
 
@@ -23,6 +22,7 @@ from archdsl.ops.base import Kept, Saves
 from archdsl.ops.conv import Conv
 from archdsl.ops.sizes import ints
 from archdsl.overwriting import Overwriting
+from archdsl.threads import cached_property
 
 STATES: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2})
 """Optimisers, and how many numbers each keeps for a trainable parameter. `momentum` is SGD with it."""

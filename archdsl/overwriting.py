@@ -18,9 +18,13 @@ class Overwriting:
     readers: Counter[Tensor]
     last_reader: dict[Tensor, int]
     """The id of the last node that reads a tensor, the number of nodes for an output."""
+    allowed: bool = True
+    """False: the built module overwrites nothing at all."""
 
     @staticmethod
-    def of(graph: Graph, recomputed: Iterable[Scope] = (), *, inference: bool = False) -> Overwriting:
+    def of(
+        graph: Graph, recomputed: Iterable[Scope] = (), *, inference: bool = False, allowed: bool = True
+    ) -> Overwriting:
         """`recomputed` are scopes that run a second time, in the backward pass."""
         readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
         readers.update(o.tensor for o in graph.outputs)
@@ -28,13 +32,13 @@ class Overwriting:
             readers.update(scope.inflow())
         last_reader = {t: node.id for node in graph.nodes() for t in node.inputs}
         last_reader.update((o.tensor, len(graph)) for o in graph.outputs)
-        return Overwriting(graph, inference, readers, last_reader)
+        return Overwriting(graph, inference, readers, last_reader, allowed)
 
     def is_free(self, tensor: Tensor) -> bool:
         """Whether the one reader of a tensor may overwrite it."""
         operation = self.graph.node(tensor).operation
         own = operation.own or (self.inference and operation.family == "activation")
-        return own and self.readers[tensor] == 1
+        return self.allowed and own and self.readers[tensor] == 1
 
     def activates(self, node: Node) -> bool:
         """Whether an activation overwrites its input."""

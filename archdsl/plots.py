@@ -11,22 +11,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class NoPlots(Exception):
-    """matplotlib, which draws plots, is not installed."""
-
-
 def plotted(draw: Callable[[Figure], None], size: tuple[float, float], form: str) -> bytes:
     """A file of a form (`svg`, `png`, `pdf`) with what `draw` puts on a figure of that size, in inches.
 
-    Raises NoPlots, OSError.
+    Raises OSError, and ImportError where matplotlib is not installed.
     """
     # What it says of folders in which it cannot keep its fonts is no concern of who wants a plot.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    try:
-        import matplotlib  # slow, and an extra
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise NoPlots from None
+    import matplotlib  # slow, and an extra
+    from matplotlib.figure import Figure
+
     undated = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[form]
     with matplotlib.rc_context({"svg.hashsalt": "archdsl", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=size, layout="constrained")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from archdsl import dims
 from archdsl.graph import Graph
-from archdsl.plots import NoPlots, plotted
+from archdsl.plots import plotted
 from archdsl.receptive import AxisField, Receptive, receptive_fields
 from archdsl.running import Frame, Part, frame_of, network_of, parts_of, pictures, watched
 from archdsl.tables import Cell, Column, Table
@@ -375,7 +375,7 @@ def _grid(receptive: Receptive, part: Part) -> int | None:
 def curves(found: Probe) -> bytes:
     """The measurement as an svg: for each kind of change with several amounts, how far each part strays or moves.
 
-    Raises RunError where matplotlib is not installed.
+    Raises ImportError where matplotlib is not installed.
     """
     plots = [(kind, title) for kind, title in TITLES.items() if any(m.change.kind == kind for m in found.measured)]
     return _plot(found, plots)
@@ -391,8 +391,6 @@ TITLES: Mapping[Kind, str] = {
 
 
 def _plot(found: Probe, plots: list[tuple[Kind, str]]) -> bytes:
-    from archdsl.running import RunError
-
     def draw(figure: Any) -> None:
         axes = figure.subplots(1, len(plots), sharey=True, squeeze=False)[0]
         for ax, (kind, title) in zip(axes, plots, strict=True):
@@ -408,7 +406,4 @@ def _plot(found: Probe, plots: list[tuple[Kind, str]]) -> bytes:
         axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
         figure.suptitle(f"{found.name}: maps stray from moving likewise, what is no map moves", fontsize=10)
 
-    try:
-        return plotted(draw, (3.2 * len(plots), 3.4), "svg")
-    except NoPlots:
-        raise RunError("curves are drawn by matplotlib: pip install 'archdsl[plots]'") from None
+    return plotted(draw, (3.2 * len(plots), 3.4), "svg")

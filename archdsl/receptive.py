@@ -6,6 +6,10 @@ upsampling the intervals of neighbours differ, so there is one for each phase of
 meet, one for each stride; the field is the smallest interval that holds them all. What is told of a tensor is that of
 all channels of a position together; inside, channels that see unlike parts are kept apart, for what takes some of them:
 a split, a grouped convolution. Statistics of batchnorm are taken as constants, and padding as more of the image.
+
+One global pooling of a gate, or one instancenorm, lets all that follows see everything. What is seen through windows
+alone is therefore traced, too, where it is asked for: the statistics of every normalisation are constants then, and
+what takes the whole of an axis at once shows nothing of it.
 """
 
 from __future__ import annotations
@@ -20,7 +24,8 @@ from typing import TypeAlias
 
 from archdsl.analysis import IntShape, sized_shapes
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.ops.sight import FINEST, IndexMap, Lane, TooFine
+from archdsl.ops.base import Operation
+from archdsl.ops.sight import FINEST, IndexMap, Lane, TooFine, everything, nothing, shifted
 
 Span: TypeAlias = tuple[int, int]
 """The first and the last element."""
@@ -135,14 +140,14 @@ class Receptive:
         return self.shapes[tensor.node][tensor.index]
 
 
-def receptive_fields(graph: Graph, sizes: Mapping[str, int] | None = None) -> Receptive:
-    """The receptive fields of every tensor of a checked graph.
+def receptive_fields(graph: Graph, sizes: Mapping[str, int] | None = None, *, windows: bool = False) -> Receptive:
+    """The receptive fields of every tensor of a checked graph; with `windows`, what is seen through windows alone.
 
     Those behind a resize, an adaptive pooling or a global one depend on the size of the input: free sizes take the
     values of `sizes`, else those of `graph.examples`.
     """
     shapes = sized_shapes(graph, {**graph.examples, **(sizes or {})})
-    tracer = _Tracer(shapes, _parted(graph, shapes), max(BANDS // max(len(graph), 1), 1))
+    tracer = _Tracer(shapes, _parted(graph, shapes, windows), max(BANDS // max(len(graph), 1), 1), windows)
     for node in graph.nodes():
         outputs = shapes[node.id]
         if node.operation.name == "input":
@@ -154,14 +159,14 @@ def receptive_fields(graph: Graph, sizes: Mapping[str, int] | None = None) -> Re
     return Receptive(graph, shapes, tracer.seen)
 
 
-def _parted(graph: Graph, shapes: tuple[tuple[IntShape, ...], ...]) -> set[int]:
+def _parted(graph: Graph, shapes: tuple[tuple[IntShape, ...], ...], windows: bool) -> set[int]:
     """The nodes of whose results something takes some of the channels, at once or behind what keeps channels apart."""
     found: set[int] = set()
     for node in reversed(list(graph.nodes())):
         if node.operation.name == "input":
             continue
         incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
-        lane = next(iter(node.operation.lanes(0, incoming, shapes[node.id])))
+        lane = next(iter(_lanes(node.operation, 0, incoming, shapes[node.id], windows)))
         if len(lane.read) < incoming[lane.position][0] or (
             node.id in found and (lane.each or node.operation.channelwise)
         ):
@@ -181,6 +186,7 @@ class _Tracer:
     shapes: tuple[tuple[IntShape, ...], ...]
     parted: set[int]
     most: int
+    windows: bool = False
     seen: dict[Tensor, Fields] = field(default_factory=dict)
     bands: dict[Tensor, tuple[Band, ...]] = field(default_factory=dict)
     cache: dict[object, AxisField] = field(default_factory=dict)
@@ -191,6 +197,8 @@ class _Tracer:
         tensor = Tensor(node.id, result)
         try:
             sights = node.operation.sight(result, incoming, outputs)
+            if self.windows:
+                sights = _by_windows(node.operation, sights, incoming)
         except TooFine:
             self.seen[tensor] = None
             return
@@ -203,7 +211,7 @@ class _Tracer:
         read = [0] * len(incoming)
         still = {i for i, maps in sights.items() if _still(maps)}
         images: dict[tuple[int, int], tuple[Fields, Fields]] = {}
-        for lane in node.operation.lanes(result, incoming, outputs):
+        for lane in _lanes(node.operation, result, incoming, outputs, self.windows):
             i = lane.position
             if i not in sights:
                 continue
@@ -252,6 +260,33 @@ class _Tracer:
             return {source: tuple(_through(axis, maps, self.cache) for axis in own) for source, own in fields.items()}
         except TooFine:
             return None
+
+
+def _by_windows(
+    operation: Operation, sights: Mapping[int, tuple[IndexMap, ...]], incoming: tuple[IntShape, ...]
+) -> Mapping[int, tuple[IndexMap, ...]]:
+    """How a result reads the incoming tensors, without what is taken of a whole axis at once."""
+    found: dict[int, tuple[IndexMap, ...]] = {}
+    for i, maps in sights.items():
+        window = operation.window((incoming[i],))
+        if window is None or not window.whole:
+            found[i] = maps
+        elif window.statistics:
+            found[i] = tuple(shifted(axis) for axis in range(len(maps)))
+        else:
+            sizes = incoming[i][1:]
+            found[i] = tuple(nothing() if by == everything(n) else by for n, by in zip(sizes, maps, strict=True))
+    return found
+
+
+def _lanes(
+    operation: Operation, result: int, incoming: tuple[IntShape, ...], outputs: tuple[IntShape, ...], windows: bool
+) -> Iterable[Lane]:
+    """From which channels those of a result are made; statistics that are constants mix none."""
+    window = operation.window(incoming[:1]) if windows and operation.family == "normalisation" else None
+    if window is not None and window.statistics:
+        return [Lane(0, range(incoming[0][0]), range(incoming[0][0]), each=True)]
+    return operation.lanes(result, incoming, outputs)
 
 
 def _still(maps: tuple[IndexMap, ...]) -> bool:

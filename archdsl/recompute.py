@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, get_args
 from archdsl.diagnostics import Diagnostic, Mark, SpecError
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.memory import memory
+from archdsl.ops.fields import is_free
 from archdsl.syntax import tree
 
 Mode: TypeAlias = Literal["none", "dense", "blocks"]
@@ -63,7 +64,7 @@ def _dense(graph: Graph) -> Recompute:
         if body is None:
             if isinstance(node.origin, tree.Dense):
                 in_place.append(node)
-        elif readers[new] == 1 and body.outputs == (new,) and body.inflow() == [whole]:
+        elif readers[new] == 1 and body.outputs == (new,) and _needs_alone(graph, body, whole):
             scopes.add(body)
             grown.add(node)
     if scopes:
@@ -81,6 +82,13 @@ def _dense(graph: Graph) -> Recompute:
             ]
         )
     raise _nothing(graph, "no dense connections", "`blocks` computes calls of blocks a second time")
+
+
+def _needs_alone(graph: Graph, body: Scope, whole: Tensor) -> bool:
+    """Whether a body takes one tensor and no size of another."""
+    targets = [n.shapes[0] for n in body.nodes() if is_free(getattr(n.operation, "to", None))]
+    own = graph.shape(whole)[1:]
+    return body.inflow() == [whole] and all(isinstance(t, tuple) and t[1:] == own for t in targets)
 
 
 def _blocks(graph: Graph) -> Recompute:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from archdsl import dims
 from archdsl.analysis import costs
-from archdsl.compiler import ModelInfo
 from archdsl.diagnostics import visible
 from archdsl.graph import Demand, Graph, Tensor
 from archdsl.ops.base import Shape
+from archdsl.spec import ModelInfo
 from archdsl.tables import Column, Table
 
 # ---------------------------------------------------------------- a network in a line
@@ -28,7 +28,7 @@ def summary(graph: Graph, sizes: Mapping[str, int] | None = None) -> str:
         + (" if training" if o.training else "")
         for o in graph.outputs
     )
-    valid = dims.describe_sizes(graph.sizes)
+    valid = graph.valid
     parameters = costs(graph).total.parameters
     text = f"{graph.name}: {inputs} -> {outputs}{f', {valid}' if valid else ''}"
     results = [graph.shape(o.tensor) for o in graph.outputs]
@@ -45,20 +45,25 @@ def _at(shape: Shape, values: Mapping[str, int]) -> str:
 
 @dataclass(slots=True)
 class Cause:
-    """A line of a spec that narrowed free sizes: which ones, from what, to what, and why."""
+    """A line of a spec that narrowed free sizes: which ones, from what, to what, and why.
+
+    `training`: only while the network trains. `before` is empty where the line ties sizes that are told elsewhere.
+    """
 
     demand: Demand
     before: str
     after: str
     names: list[str]
+    training: bool = False
 
     def as_text(self) -> str:
         path = f" (`{self.demand.node.path}`)" if self.demand.of_node and self.demand.node is not None else ""
         line = f"{self.demand.span.source.name}:{self.demand.span.line}"
         what = " ".join(self.demand.text.split())
         what = what if len(what) <= 40 else what[:39] + "…"
+        mode = " in training" if self.training else ""
         return (
-            f"  {', '.join(self.names)}: {self.before} → {self.after}"
+            f"  {', '.join(self.names)}: {self.before and f'{self.before} → '}{self.after}{mode}"
             f"   {line}: `{what}`{path} needs {self.demand.constraint.text}"
         )
 
@@ -66,13 +71,14 @@ class Cause:
         line, column = self.demand.span.line, self.demand.span.column
         return {
             "names": self.names,
-            "before": self.before,
+            "before": self.before or None,
             "after": self.after,
             "file": self.demand.span.source.name,
             "line": line,
             "column": column,
             "path": self.demand.node.path if self.demand.node is not None else None,
             "needs": self.demand.constraint.text,
+            "training_only": self.training,
         }
 
 
@@ -81,12 +87,16 @@ def causes(graph: Graph) -> list[Cause]:
     found: list[Cause] = []
     for narrowing in graph.narrowings:
         before, after = narrowing.before.describe(), narrowing.after.describe()
+        if narrowing.choice is not None:
+            tied = narrowing.choice
+            found.append(Cause(narrowing.demand, "", tied.describe(), list(tied.sets), narrowing.training))
+            continue
         same = [c for c in found if c.demand.span == narrowing.demand.span and (c.before, c.after) == (before, after)]
         same = [c for c in same if c.demand.node is narrowing.demand.node]
         if same:
             same[0].names.append(narrowing.size)
         else:
-            found.append(Cause(narrowing.demand, before, after, [narrowing.size]))
+            found.append(Cause(narrowing.demand, before, after, [narrowing.size], narrowing.training))
     return found
 
 
@@ -112,7 +122,11 @@ def augmentation(graph: Graph) -> str:
 
 
 def summary_data(graph: Graph) -> dict[str, object]:
-    """The summary as plain data; `sizes` has the exact set of every free size."""
+    """The summary as plain data; `sizes` has the exact set of every free size.
+
+    Of each of `one_of` one size at least has to be in the set that it names. `in_training` says the same of sizes that
+    are valid while the network trains, None where these are no fewer.
+    """
     total = costs(graph).total
     return {
         "model": graph.name,
@@ -121,12 +135,23 @@ def summary_data(graph: Graph) -> dict[str, object]:
             {"name": o.name, "size": _plain(graph.shape(o.tensor), graph), "training_only": o.training}
             for o in graph.outputs
         ],
-        "sizes": {name: {"text": s.describe(), **s.as_data()} for name, s in graph.sizes.items()},
+        "sizes": _sets(graph.sizes),
+        "one_of": [_sets(choice.sets) for choice in graph.sizes.choices],
+        "in_training": None
+        if graph.training is None
+        else {
+            "sizes": _sets(graph.training),
+            "one_of": [_sets(choice.sets) for choice in graph.training.choices],
+        },
         "narrowed_by": [cause.as_data() for cause in causes(graph)],
         "example": dict(graph.examples),
         "augmented": {"name": graph.augment.name, "changes": list(graph.augment.text())} if graph.augment else None,
         "parameters": {"trainable": total.trainable, "frozen": total.frozen, "buffers": total.buffers},
     }
+
+
+def _sets(sets: Mapping[str, dims.SizeSet]) -> dict[str, object]:
+    return {name: {"text": sizes.describe(), **sizes.as_data()} for name, sizes in sets.items()}
 
 
 def input_shapes(graph: Graph) -> list[tuple[str, Shape]]:

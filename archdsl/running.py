@@ -76,14 +76,14 @@ def frame_of(graph: Graph, sizes: Mapping[str, int] | None = None) -> Frame:
 
 
 def read_picture(path: Path) -> torch.Tensor:
-    """A picture file as [3, H, W] with values from 0 to 1. Raises RunError, OSError."""
+    """A picture file as [3, H, W] with values from 0 to 1.
+
+    Raises RunError, OSError, and ImportError where Pillow is not installed.
+    """
     import numpy
     import torch
+    from PIL import Image, UnidentifiedImageError  # an extra
 
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError:
-        raise RunError("reading pictures takes Pillow: pip install 'archdsl[pictures]'") from None
     try:
         with Image.open(path) as image:
             pixels = numpy.array(image.convert("RGB"))
@@ -184,16 +184,16 @@ EXAMPLES = 6
 """How many pictures show a change of an `augment`."""
 
 
-def augmented_examples(graph: Graph) -> tuple[tuple[str, bytes | None], ...]:
+def augmented_examples(graph: Graph) -> tuple[tuple[str, bytes], ...]:
     """The picture as it is, each line of the model's augmentation, then all of it, with strips of pictures as PNGs.
 
-    None in place of a strip where kornia, which changes the pictures, is not installed. Always the same pictures.
+    Always the same pictures. Raises ImportError where torch, or kornia, which changes them, is not installed.
     """
-    import torch
-
     pipeline = graph.augment
     if pipeline is None:
         return ()
+    import torch
+
     frame = frame_of(graph)
     picture = pictures(None, frame)[0][:1]
     shown = [("as it is", replace(pipeline, lines=()))] if pipeline.lines else []
@@ -202,16 +202,12 @@ def augmented_examples(graph: Graph) -> tuple[tuple[str, bytes | None], ...]:
     ]
     if len(pipeline.lines) > 1:
         shown.append(("together", pipeline))
-    strips: list[tuple[str, bytes | None]] = []
+    strips = []
     for text, part in shown:
         generator = torch.Generator().manual_seed(0)
-        try:
-            augment = compiler.instantiate_augment(part)
-            # One by one, in the size that the model takes, which may be large; in a diagram they are small.
-            changed = [augment(picture, generator=generator)[0] for _ in range(EXAMPLES if part.lines else 1)]
-        except ImportError:
-            strips.append((text, None))
-            continue
+        augment = compiler.instantiate_augment(part)
+        # One by one, in the size that the model takes, which may be large; in a diagram they are small.
+        changed = [augment(picture, generator=generator)[0] for _ in range(EXAMPLES if part.lines else 1)]
         strips.append((text, encode_png(torch.cat([_thumbnail(p) for p in changed], 2))))
     return tuple(strips)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
+
+from archdsl.threads import cached_property
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from archdsl.graph import Tensor
-from archdsl.layers import Layers, describe
+from archdsl.layers import Layers
 from archdsl.plots import plotted
 from archdsl.stages import Stage, stages
 from archdsl.tables import Cell, Column, Table
@@ -64,10 +64,10 @@ def input_text(model: Layers) -> str:
 
 
 def last_field(model: Layers) -> str:
-    """The field of the last map that does not see everything."""
+    """The field of the last map that does not see everything, in brackets where it sees more than through windows."""
     for node in reversed(list(model.graph.nodes())):
-        found = model.fields[node]
-        told = {describe(axes, model.fields.shape(Tensor(node.id)))["field"] for axes in (found or {}).values()}
+        found = model.told(Tensor(node.id))
+        told = {numbers["field"] for numbers in (found or {}).values()}
         if found and not told & {"everything", ""}:
             return ", ".join(sorted(told))
     return ""
@@ -80,7 +80,7 @@ def notes(models: Sequence[Layers]) -> list[str]:
     lines = [
         f"MACs: multiply-accumulates of convolutions and matrix products; all of {samples}, in {options.dtype}",
         f"memory: bytes of all results; peaks: bytes held at once, in a training step with {options.optimizer}",
-        "field: what an element of the last map sees of the input",
+        "field: what an element of the last map sees of the input; in brackets: through windows alone",
     ]
     if options.limit:
         lines.append(f"largest batch: for a training step in {bytes_text(options.limit)}, on a GPU")
@@ -93,7 +93,7 @@ def notes(models: Sequence[Layers]) -> list[str]:
 def plot(models: Sequence[Layers], form: str) -> bytes:
     """Plots as a file of a form (`svg`, `png`, `pdf`): parameters against MACs, MACs and memory of each stage.
 
-    The same models give the same bytes. Raises NoPlots.
+    The same models give the same bytes. Raises ImportError where matplotlib is not installed.
     """
     found = [stages(m) for m in models]
     several = len(models) > 1

@@ -5,16 +5,18 @@ torch is imported inside the functions that hold tensors in their hands: matchin
 
 from __future__ import annotations
 
+import math
 import stat
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archdsl.diagnostics import visible
 from archdsl.graph import Graph
+from archdsl.ops.base import Weight
 
 if TYPE_CHECKING:  # where tensors are read or written, each function imports torch itself
     import torch
@@ -38,7 +40,9 @@ class WeightsError(Exception):
 class Match:
     """What became of each key. `shapes` has (key, shape in the file, shape in the network) of those that differ.
 
+    `reshaped` are those of the matched ones whose shape differs in the file, told in the same way.
     `rule` is the renaming, OLD and NEW, by which most of the unexpected ones, or of the missing, would match.
+    `notes` say what is to be known of what matched, `doubts` what is likely wrong with it.
     """
 
     matched: tuple[str, ...]
@@ -46,6 +50,14 @@ class Match:
     unexpected: tuple[str, ...]
     shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
     rule: tuple[str, str] | None = None
+    reshaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def alike(self) -> list[str]:
+        """The keys of another shape that hold the same numbers."""
+        return [key for key, theirs, ours in self.shapes if same_numbers(theirs, ours)]
 
     @property
     def complete(self) -> bool:
@@ -54,21 +66,28 @@ class Match:
 
     def as_text(self) -> str:
         """`matched 318 of 320 tensors`, and a table of the rest, by modules where the whole of one is of a kind."""
-        differ = {key: f"  {_times(theirs)} in the file, {_times(ours)} here" for key, theirs, ours in self.shapes}
+        differ, turned = _differences(self.shapes), _differences(self.reshaped)
         met = [*self.matched, *differ]
         lines = [f"matched {len(self.matched)} of {len(met) + len(self.missing)} tensors"]
         for kind, rows in (
+            ("reshaped", [(key, 1) for key in turned]),
             ("another shape", [(key, 1) for key in differ]),
             ("missing", _by_module(self.missing, met)),
             ("unexpected", _by_module(self.unexpected, met)),
         ):
             for name, count in rows[:ROWS]:
-                lines.append(f"  {kind:13} {count:6,}  {_shown(name)}{differ.get(name, '')}")
+                lines.append(f"  {kind:13} {count:6,}  {_shown(name)}{(differ | turned).get(name, '')}")
             if more := sum(count for _, count in rows[ROWS:]):
                 lines.append(f"  {kind:13} {more:6,}  …")
         if self.rule is not None:
             old, new = map(_shown, self.rule)
             lines.append(f"help: `--rename '{old}={new}'` gives them the network's names")
+        if alike := self.alike:
+            which = f"{len(alike)} of them hold" if len(alike) > 1 else f"{_shown(alike[0])} holds"
+            way = "`archdsl weights --reshape`, or `load(…, reshape_weights=True)`, takes them so"
+            lines.append(f"help: {which} the same numbers in the same order: {way}")
+        lines += [f"note: {note}" for note in self.notes]
+        lines += [f"warning: {doubt}" for doubt in self.doubts]
         return "\n".join(lines)
 
     def as_data(self) -> dict[str, object]:
@@ -77,7 +96,28 @@ class Match:
             "missing": list(self.missing),
             "unexpected": list(self.unexpected),
             "shapes": [{"key": k, "file": list(a), "network": list(b)} for k, a, b in self.shapes],
+            "reshaped": [{"key": k, "file": list(a), "network": list(b)} for k, a, b in self.reshaped],
+            "notes": list(self.notes),
+            "doubts": list(self.doubts),
         }
+
+
+def _differences(shapes: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]]) -> dict[str, str]:
+    return {key: f"  {_times(theirs)} in the file, {_times(ours)} here" for key, theirs, ours in shapes}
+
+
+def same_numbers(theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
+    """Whether tensors of two shapes hold the same weights in the same order.
+
+    They differ by axes of 1 alone (`linear` and `conv(…, 1)`), or one is that of a `linear` behind a `flatten`, where
+    the other, that of a convolution, has an axis for each of channels, height and width.
+    """
+    if math.prod(theirs) != math.prod(ours):
+        return False
+    if [n for n in theirs if n != 1] == [n for n in ours if n != 1]:
+        return True
+    flat, deep = sorted((theirs, ours), key=len)
+    return len(flat) == 2 and len(deep) > 2 and flat[0] == deep[0]
 
 
 def _by_module(keys: Sequence[str], others: Sequence[str]) -> list[tuple[str, int]]:
@@ -107,10 +147,15 @@ def _times(shape: tuple[int, ...]) -> str:
 
 def state_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
     """The keys and shapes of the network's state_dict, in order of placement."""
-    found: dict[str, tuple[int, ...]] = {}
+    return {key: weight.shape for key, weight in state_weights(graph).items()}
+
+
+def state_weights(graph: Graph) -> dict[str, Weight]:
+    """What stands under each key of the network's state_dict, in order of placement."""
+    found: dict[str, Weight] = {}
     for node in graph.nodes():
         for weight in node.operation.weights(graph.shapes(node.inputs)):
-            found[f"{node.path}.{weight.name}" if weight.name else node.path] = weight.shape
+            found[f"{node.path}.{weight.name}" if weight.name else node.path] = weight
     return found
 
 
@@ -135,7 +180,7 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of protocols; what it can read, it reads
                 found = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
+    except (OSError, ImportError):
         raise
     except Exception:  # the readers raise many kinds for a file that is no checkpoint, or would run code
         raise WeightsError(
@@ -145,21 +190,69 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     for key in WRAPPERS:
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
-    state = {k: v for k, v in found.items() if isinstance(v, torch.Tensor)} if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        raise WeightsError(
+            f"{name} holds no state_dict (a dict of tensors by name): what it holds is of the type {_kind(found)}"
+        )
+    state = _tensors(found)
     if not state:
-        raise WeightsError(f"{name} holds no state_dict: no tensors by name")
+        keys = ", ".join(f"`{_shown(key)}` ({_kind(value)})" for key, value in [*found.items()][:ROWS])
+        raise WeightsError(f"{name} holds no state_dict: no tensors by name" + (f"; it holds {keys}" if keys else ""))
     for key, tensor in state.items():
-        if not _is_plain(tensor):
-            raise WeightsError(f"{name}: {_shown(key)} is no plain tensor of numbers that a network can take")
-    return {str(key): tensor for key, tensor in state.items()}
+        if (kind := _unfit(tensor)) is not None:
+            raise WeightsError(
+                f"{name}: {_shown(key)} {kind}, and weights are plain tensors of real numbers: leave it out, or turn "
+                "it into one, before it is saved"
+            )
+    return state
 
 
-def _is_plain(tensor: torch.Tensor) -> bool:
-    """Whether it has the numbers of its shape: it is not sparse, nested, quantised, complex or without contents."""
+def _tensors(found: dict[object, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a dict by their keys; where it holds none, those of the dicts in it.
+
+    The one dict among them that holds tensors is taken alone; of several, keys are joined by dots, as modules are.
+    """
+    import torch
+
+    def direct(values: dict[object, Any]) -> dict[str, torch.Tensor]:
+        return {str(key): value for key, value in values.items() if isinstance(value, torch.Tensor)}
+
+    if (state := direct(found)) or not found:
+        return state
+    inside = [inner for value in found.values() if isinstance(value, dict) and (inner := direct(value))]
+    if len(inside) == 1:
+        return inside[0]
+    seen = {id(found)}  # a file may hold a dict that holds itself
+    waiting: list[tuple[str, dict[object, Any]]] = [("", found)]
+    while waiting:
+        before, here = waiting.pop()
+        for key, value in here.items():
+            if isinstance(value, torch.Tensor):
+                state[f"{before}{key}"] = value
+            elif isinstance(value, dict) and id(value) not in seen:
+                seen.add(id(value))
+                waiting.append((f"{before}{key}.", value))
+    return state
+
+
+def _kind(value: object) -> str:
+    """What a value of a file is, in a word that people know it by."""
+    return visible(type(value).__name__)
+
+
+def _unfit(tensor: torch.Tensor) -> str | None:
+    """Why a tensor has not the numbers of its shape; None where it has them."""
     import torch  # its kinds of tensors
 
-    dense = not tensor.is_nested and tensor.layout == torch.strided and not tensor.is_quantized
-    return dense and not tensor.is_meta and not tensor.is_complex()
+    if tensor.is_nested:
+        return "is nested"
+    if tensor.is_quantized:
+        return "is quantised"
+    if tensor.layout != torch.strided:
+        return f"is sparse ({str(tensor.layout).removeprefix('torch.')})"
+    if tensor.is_meta:
+        return "has no contents (it is on the device meta)"
+    return "is complex" if tensor.is_complex() else None
 
 
 def _is_bomb(path: Path) -> bool:
@@ -180,10 +273,13 @@ def write_state(path: Path, state: Mapping[str, torch.Tensor]) -> bytes:
     if path.suffix == ".safetensors":
         from safetensors.torch import save  # needed for files of this kind alone
 
-        data: bytes = save({k: v.contiguous() for k, v in state.items()})
+        # Tensors that share their numbers are refused there: each gets its own.
+        data: bytes = save({k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in state.items()})
         return data
     buffer = io.BytesIO()
-    torch.save(dict(state), buffer)
+    # A view of a part of a tensor would bring the whole of it along.
+    whole = {k: v if v.untyped_storage().nbytes() == v.nbytes else v.clone() for k, v in state.items()}
+    torch.save(whole, buffer)
     return buffer.getvalue()
 
 
@@ -234,20 +330,27 @@ def _stars(key: str, pieces: Sequence[str]) -> list[str] | None:
     return [*found, key[at:end]]
 
 
-def match(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Tensor]) -> Match:
-    """Which tensors of a state_dict fit a network of these keys and shapes."""
-    matched, differ = [], []
+def match(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Tensor], *, reshape: bool = False) -> Match:
+    """Which tensors of a state_dict fit a network of these keys and shapes.
+
+    With `reshape` those of another shape that hold the same numbers fit, too.
+    """
+    matched, differ, turned = [], [], []
     for key, shape in shapes.items():
         if key in state:
             theirs = tuple(state[key].shape)
             if theirs == shape:
                 matched.append(key)
+            elif reshape and same_numbers(theirs, shape):
+                matched.append(key)
+                turned.append((key, theirs, shape))
             else:
                 differ.append((key, theirs, shape))
     missing = tuple(k for k in shapes if k not in state)
     unexpected = tuple(k for k in state if k not in shapes)
     there = {k: tuple(state[k].shape) for k in unexpected}
-    return Match(tuple(matched), missing, unexpected, tuple(differ), _rule(there, {k: shapes[k] for k in missing}))
+    rule = _rule(there, {k: shapes[k] for k in missing})
+    return Match(tuple(matched), missing, unexpected, tuple(differ), rule, tuple(turned))
 
 
 def _rule(there: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
@@ -271,15 +374,47 @@ def _prefixes(old: str, new: str) -> tuple[str, str]:
     return "".join(f"{part}." for part in a[: len(a) - common]), "".join(f"{part}." for part in b[: len(b) - common])
 
 
-def fit(graph: Graph, path: Path, rules: Sequence[tuple[str, str]] = ()) -> tuple[dict[str, torch.Tensor], Match]:
+def fit(
+    graph: Graph, path: Path, rules: Sequence[tuple[str, str]] = (), *, reshape: bool = False
+) -> tuple[dict[str, torch.Tensor], Match]:
     """The tensors of a file that fit a network, under the network's keys, and what became of each key.
 
-    Raises OSError, WeightsError.
+    `reshape` brings those of another shape that hold the same numbers to the network's. Raises OSError, WeightsError.
     """
     state = read_state(path)
     names = renamed(list(state), rules)
     state = {names[k]: v for k, v in state.items()}
-    found = match(state_shapes(graph), state)
+    weights = state_weights(graph)
+    found = match({key: weight.shape for key, weight in weights.items()}, state, reshape=reshape)
     if not found.matched:
         raise WeightsError(f"nothing of {visible(str(path))} fits {graph.name}\n{found.as_text()}")
-    return {k: state[k] for k in found.matched}, found
+    kept = {k: state[k].reshape(weights[k].shape) for k in found.matched}
+    notes, doubts = _told({k: v for k, v in kept.items() if weights[k].dtype == "float"})
+    return kept, replace(found, notes=notes, doubts=doubts)
+
+
+def _told(state: Mapping[str, torch.Tensor]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What is to be known of tensors that become floats, and what is likely wrong with them."""
+    import torch
+
+    types: dict[torch.dtype, list[str]] = {}
+    for key, tensor in state.items():
+        types.setdefault(tensor.dtype, []).append(key)
+    notes, doubts = [], []
+    for dtype, keys in types.items():
+        name = str(dtype).removeprefix("torch.")
+        if not dtype.is_floating_point:
+            doubts.append(
+                f"{_named(keys)} of {name}, not of floats: weights that were quantised need their scales, too"
+            )
+        elif dtype != torch.float32:
+            notes.append(f"{_named(keys)} of {name}, and become the module's own type as they are loaded")
+    wild = [key for key, tensor in state.items() if not tensor.to(torch.float32).isfinite().all()]
+    if wild:
+        doubts.append(f"{_named(wild)} not finite in float32: NaN, infinite, or beyond its range")
+    return tuple(notes), tuple(doubts)
+
+
+def _named(keys: Sequence[str]) -> str:
+    """`conv1.weight is`, `12 tensors, such as conv1.weight, are`."""
+    return f"{_shown(keys[0])} is" if len(keys) == 1 else f"{len(keys)} tensors, such as {_shown(keys[0])}, are"

@@ -103,9 +103,9 @@ class Writer:
         return f"( {', '.join(branches)} ) -> concat"
 
 
-def network(random: Random) -> str:
-    """The text of a spec with one model, `net`."""
-    writer = Writer(random)
+def network(random: Random, writer: Writer | None = None) -> str:
+    """The text of a spec with one model, `net`; `writer` writes its statements."""
+    writer = writer or Writer(random)
     blocks: list[tuple[str, int]] = []
     text = ["let table = [[0, 3], [1, 3], [2, 1], [3, 2]]"]
     for number in range(random.randint(1, 4)):

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import archdsl
-from archdsl import cli, export, look, memory, recompute
+from archdsl import cli, export, interrupts, look, memory, recompute
 from archdsl.backends import diagram
-from archdsl.cli import options, reading
+from archdsl.cli import options, program, reading
 
 ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
@@ -176,6 +177,14 @@ def test_show_keeps_free_sizes_and_folds(folder, said):
     assert '0.0,"conv 3×3, 8",8 × H × W,' in out
 
 
+def test_show_writes_plots_and_the_table_whose_form_is_said(folder, said):
+    pytest.importorskip("matplotlib")
+    for form in ("--markdown", "--csv", "--latex", "--json"):
+        table = said("show", "net.arch:small", form)
+        assert said("show", "net.arch:small", form, "-o", "cost.svg") == table and table[1]
+    assert said("show", "net.arch:small", "-o", "cost.svg") == (0, "", "")
+
+
 def test_show_guards_spreadsheets(folder, said):
     from archdsl.tables import Column, Table
 
@@ -231,6 +240,48 @@ def test_completion_knows_the_models(folder):
     assert {b"resnet:resnet18", b"resnet:resnet101", b"resnet:resnet152"} <= set(out.splitlines())
 
 
+# ---------------------------------------------------------------- exit statuses
+
+
+def test_the_exit_statuses_of_the_page_are_those_of_the_program():
+    page = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    told = {int(status) for status in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    known = {program.FINE, program.SPEC_WRONG, program.USAGE_WRONG, program.BROKEN, program.PIPE_CLOSED}
+    assert told == known | {interrupts.STATUS}
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        ("check net.arch", 0),
+        ("check unused.arch", 0),
+        ("check wrong.arch", 1),
+        ("check missing.arch", 1),
+        ("check net.arch:missing", 1),
+        ("check net.arch:small --set nosuch=1", 1),
+        ("check net.arch:small --size 3x33x33", 1),
+        ("explain net.arch:small:nosuch", 1),
+        ("draw wrong.arch -o out.svg", 1),
+        ("diff net.arch:small wrong.arch", 1),
+        ("check net.arch --limit nosuch=1", 2),
+        ("check net.arch:small --size small", 2),
+        ("weights net.arch:small missing.pth", 2),
+        ("weights net.arch:small net.arch", 2),
+        ("export net.arch:small -o out.onnx --weights net.arch", 2),
+        ("look net.arch:small --image net.arch -o out.svg", 2),
+        ("probe net.arch:small --images .", 2),
+        ("draw wrong.arch -o net.arch", 2),
+    ],
+)
+def test_exit_status(folder, said, command, status):
+    if status == 2 and command.startswith(("weights", "export", "look", "probe")):
+        pytest.importorskip("torch")
+        pytest.importorskip("PIL")
+    (folder / "unused.arch").write_text("model net(unused = 1) {\n    input x[3, H = 8, W = 8]\n    relu\n}\n")
+    found, _, err = said(*command.split())
+    assert found == status and "Traceback" not in err and "a bug of archdsl" not in err, err
+
+
 # ---------------------------------------------------------------- the command line is wrong
 
 
@@ -260,10 +311,15 @@ def test_usage_errors(folder, said, arguments):
     assert sorted(p.name for p in folder.iterdir()) == before
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], ["show", "--help"], []])
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], ["show", "--help"]])
 def test_help(folder, said, arguments):
     status, out, err = said(*arguments)
-    assert "rchdsl" in out + err and status == (0 if arguments else 2)
+    assert "rchdsl" in out and (status, err) == (0, "")
+
+
+def test_alone_it_prints_the_help(said):
+    help = said("--help")[1]
+    assert said() == (2, "", help) and "Exit status: 0 fine; 1 a spec is wrong" in help
 
 
 def test_a_bug_is_said_in_a_line(folder, said, monkeypatch):
@@ -296,7 +352,7 @@ def test_full_disk(folder, arguments):
 def test_an_output_that_cannot_be_written_leaves_the_old_one(folder):
     (folder / "net.py").write_text("old")
     limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)); "
-    code = limit + "from archdsl import cli; sys.exit(cli.run(['build', 'net.arch:small', '-o', 'net.py']))"
+    code = limit + "from archdsl import cli; sys.exit(cli.run(['build', 'net.arch:small', '-o', 'net.py', '--force']))"
     done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True)
     assert done.returncode == 2 and done.stderr == b"archdsl: net.py: File too large\n"
     assert (folder / "net.py").read_text() == "old" and len(list(folder.iterdir())) == 3
@@ -310,8 +366,8 @@ def test_an_output_that_cannot_encode(folder):
 
 def test_interrupt(folder):
     code = (
-        "import signal, sys, os; from archdsl import cli, compiler; "
-        "compiler.check_model = lambda *_: os.kill(os.getpid(), signal.SIGINT) or __import__('time').sleep(9); "
+        "import signal, sys, os; from archdsl import cli, spec; "
+        "spec.check_model = lambda *_: os.kill(os.getpid(), signal.SIGINT) or __import__('time').sleep(9); "
         "sys.exit(cli.run(['check', 'net.arch']))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True)
@@ -353,7 +409,7 @@ def test_options_are_of_what_the_modules_behind_them_know():
     ],
 )
 def test_outputs_that_cannot_be_are_said_before_any_work(folder, said, monkeypatch, arguments, message):
-    monkeypatch.setattr("archdsl.compiler.check_model", None)
+    monkeypatch.setattr("archdsl.spec.check_model", None)
     status, out, err = said(*arguments)
     assert (status, out) == (2, "") and message in err
 

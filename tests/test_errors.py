@@ -13,6 +13,7 @@ import pytest
 
 from archdsl import compiler
 from archdsl.diagnostics import Diagnostic, Fix, SpecError, render
+from archdsl.spec import models
 
 FOLDER = Path(__file__).parent / "errors"
 CASE = re.compile(r"^## (?P<name>.+?)\n(?P<body>.*?)(?=^## |\Z)", re.M | re.S)
@@ -36,7 +37,7 @@ def diagnostics_of(body: str | None, folder: Path) -> list[Diagnostic]:
             (folder / names[-1]).write_text(fence["text"])
     main = folder / (names[0] if names else "net.arch")
     try:
-        infos = compiler.models(main)
+        infos = models(main)
         for info in infos:
             if info.complete:
                 compiler.check(f"{main}:{info.name}")

@@ -86,7 +86,7 @@ for command in sys.argv[1].split("\\n"):
     with contextlib.suppress(OSError), open(out, "x") as file:
         file.write("old")
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-        status = cli.run(command.split())
+        status = cli.run([*command.split(), "--force"])
     with open(out, "rb") as file:
         kept = file.read() == b"old"
     print(json.dumps([command, status, said.getvalue(), kept, os.listdir("disk")]))

@@ -13,9 +13,10 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up. A room is a module or a package; within one, imports are its own affair.
 ORDER = [
+    ["threads"],
     ["source"],
-    ["diagnostics", "files", "interrupts", "limits", "plots", "units"],
-    ["tables"],
+    ["built", "diagnostics", "files", "interrupts", "limits", "plots", "units"],
+    ["marks", "tables"],
     ["dims"],
     ["ops"],
     ["augment"],
@@ -27,7 +28,8 @@ ORDER = [
     ["values"],
     ["modules"],
     ["elaborate"],
-    ["checker", "lints"],
+    ["checker", "lints", "trial"],
+    ["spec"],
     ["formulas"],
     ["analysis"],
     ["receptive"],
@@ -35,8 +37,7 @@ ORDER = [
     ["memory"],
     ["recompute"],
     ["compare", "layers"],
-    ["backends"],
-    ["trial"],
+    ["backends", "proof"],
     ["compiler"],
     ["stages"],
     ["explain", "totals"],

@@ -181,8 +181,8 @@ model small = family(8)
 model smaller = small(classes = 2)
 """
     source = Source("net.arch", spec)
-    from archdsl.compiler import check_model, locate
     from archdsl.diagnostics import Diagnostics
+    from archdsl.spec import check_model, locate
 
     module, _ = locate(source, Diagnostics())
     assert len(check_model(module, "smaller", {}, Diagnostics())) == 3
@@ -204,8 +204,8 @@ model net {
 }
 """
     source = Source("net.arch", spec)
-    from archdsl.compiler import check_model, locate
     from archdsl.diagnostics import Diagnostics
+    from archdsl.spec import check_model, locate
 
     module, _ = locate(source, Diagnostics())
     assert paths(check_model(module, "net", {}, Diagnostics())) == ["body.stem"]

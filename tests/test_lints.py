@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
+import torch
 
+import archdsl
 from archdsl import check, cli
-from archdsl.compiler import models
+from archdsl.compiler import instantiate
+from archdsl.dims import evaluate
+from archdsl.graph import Tensor
 from archdsl.modules import library_families
 from archdsl.source import Source
+from archdsl.spec import models
 
 
 def warned(spec: str) -> list[tuple[str, str]]:
@@ -62,6 +70,33 @@ HALVED = "(it, conv(4, 3, stride = 2)) -> add"
 )
 def test_sizes_that_cannot_be_meant(body: str, size: str, wanted: list[str]) -> None:
     assert warned(net(body, size=size)) == [("W0601", message) for message in wanted]
+
+
+@pytest.mark.parametrize(
+    ("body", "size", "comes_in"),
+    [
+        ("global_avgpool -> conv(8, 1) -> batchnorm", "H, W", "[8, 1, 1]"),
+        ("global_avgpool -> flatten -> linear(5) -> batchnorm -> relu -> linear(5) -> batchnorm", "H, W", "[5]"),
+        ("conv(4, 3, pad = valid)\n expect [4, 1, 1]\n batchnorm", "H = 3, W = 3", "[4, H - 2, W - 2]"),
+        ("conv(4, 3, stride = 2) -> batchnorm", "2, 2", "[4, 1, 1]"),
+        ("conv(4, 3, stride = 2) -> batchnorm", "2, W", None),
+        ("batchnorm -> global_avgpool -> groupnorm(2)", "H, W", None),
+        ("global_avgpool -> layernorm", "H, W", None),
+    ],
+)
+def test_batchnorm_over_one_position(body: str, size: str, comes_in: str | None) -> None:
+    """Warned of where no size of the input gives more, and there PyTorch refuses a batch of 1 in training alone."""
+    graph = check(Source("net.arch", net(body, size=size)))
+    module, values = instantiate(graph), graph.examples
+    x = torch.zeros(1, 4, *(evaluate(d, values) for d in graph.shape(Tensor(0))[1:]))
+    assert module.eval()(x) is not None and module.train()(x.repeat(2, 1, 1, 1)) is not None
+    if comes_in is None:
+        assert not graph.warnings and module(x) is not None
+        return
+    (warning,) = graph.warnings
+    assert warning.code == "W0603" and warning.marks[0].text == f"{comes_in} comes in"
+    with pytest.raises(ValueError, match="more than 1 value per channel when training"):
+        module(x)
 
 
 @pytest.mark.parametrize("family", library_families())
@@ -122,8 +157,8 @@ def test_what_may_be_meant_as_it_stands(body: str) -> None:
 
 
 def test_a_tensor_in_a_value() -> None:
-    assert told(net("let old = it\n conv(4, 3)")) == [("W0603", "old: { }")]
-    assert told(net("a: relu\n let all = [a, it]\n conv(4, 3)")) == [("W0603", None)]
+    assert told(net("let old = it\n conv(4, 3)")) == [("W0607", "old: { }")]
+    assert told(net("a: relu\n let all = [a, it]\n conv(4, 3)")) == [("W0607", None)]
     assert told(net("let old = it\n conv(2 * old.channels, 3)")) == []
     assert told(net("let old = it.size\n maxpool(2) -> resize(old)")) == []
 
@@ -150,3 +185,9 @@ def test_a_label_that_is_given_twice() -> None:
 )
 def test_names_in_blocks_that_nobody_calls(before: str, wanted: list[tuple[str, str | None]]) -> None:
     assert told(net("relu", before=before)) == wanted
+
+
+def test_a_code_of_a_warning_has_one_meaning():
+    package = Path(archdsl.__file__).parent
+    found = Counter(code for file in package.rglob("*.py") for code in re.findall(r'"(W\d{4})"', file.read_text()))
+    assert found and set(found.values()) == {1}, found

@@ -15,6 +15,7 @@ from archdsl import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph, Node
 from archdsl.graph import Tensor as Result
+from archdsl.layers import Layers, Options
 from archdsl.ops.base import Operation
 from archdsl.receptive import Receptive, receptive_fields
 from archdsl.source import Source
@@ -140,6 +141,59 @@ def test_fields_of_many_parts_take_linear_time() -> None:
 
 
 # ---------------------------------------------------------------- against gradients
+
+
+def test_published_fields_behind_statistics_and_gates() -> None:
+    """wav2vec 2.0's encoder (Baevski et al., 2020) has a groupnorm; EfficientNet-B0 a gate in every block."""
+    layers = [(10, 5), *[(3, 2)] * 4, *[(2, 2)] * 2]
+    body = " -> groupnorm(4) -> ".join(f"conv(4, {k}, stride = {s}, pad = valid)" for k, s in layers)
+    wav = check(Source("net.arch", f"model m() {{\n input x[1, T = 16000]\n {body}\n}}"))
+    (axis,) = receptive_fields(wav, windows=True)[wav.outputs[0].tensor][0]
+    assert (axis.extents(), axis.stride, axis.offset) == ((400, 400), 320, Fraction(399, 2))
+    (axis,) = receptive_fields(wav)[wav.outputs[0].tensor][0]
+    assert axis.sees_all
+    net = check("efficientnet:efficientnet_b0")
+    scope = next(s for s in net.root.scopes() if s.path == "features.8")
+    for axis in receptive_fields(net, windows=True)[scope][0]:
+        assert (axis.extents(), axis.stride) == ((851, 851), 32)
+
+
+WHOLE = ["instancenorm", "groupnorm(1)", "(it, global_avgpool -> sigmoid) -> mul", "(it, adaptive_maxpool(1)) -> mul"]
+
+
+def test_windows_alone_see_what_a_network_without_statistics_and_gates_sees() -> None:
+    random, compared = Random(3), 0
+    while compared < 60:
+        plain = network(random, free=True, parts=compared % 2 == 0)
+        first, *lines, last = plain.splitlines()[1:]
+        with_whole = [first, *(f"{line} -> {random.choice(WHOLE)}" for line in lines), last]
+        try:
+            graphs = [check(Source("net.arch", t)) for t in (plain, "\n".join(["model net {", *with_whole]))]
+        except SpecError:
+            continue
+        wanted = receptive_fields(graphs[0])[graphs[0].outputs[0].tensor]
+        tensor = graphs[1].outputs[0].tensor
+        assert receptive_fields(graphs[1], windows=True)[tensor] == wanted, plain
+        compared += 1
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("conv(4, 3) -> instancenorm", ("everything (3)", "(1)")),
+        ("conv(4, 3x5, stride = 1x2) -> instancenorm", ("everything (3×5)", "(1×2)")),
+        ("conv(4, 3) -> batchnorm", ("3", "1")),
+        ("conv(4, 3) -> global_avgpool", ("everything", "")),
+        ("conv(4, 3) -> flatten -> linear(3)", ("everything", "")),
+        ("instancenorm -> global_avgpool -> conv(4, 1)", ("everything", "")),
+        ("(conv(2, 3), conv(2, 7)) -> concat -> groupnorm(1) -> slice(0, 2)", ("everything (3)", "(1)")),
+        ("conv(4, 3) -> permute([1, 0, 2])", ("all×3", "-×1")),
+    ],
+)
+def test_fields_in_words(body: str, told: tuple[str, str]) -> None:
+    graph = check(Source("net.arch", f"model m() {{\n input x[4, 16, 16]\n {body}\n}}"))
+    (found,) = (Layers(graph, Options()).told(graph.outputs[0].tensor) or {}).values()
+    assert (found["field"], found["stride"]) == told
 
 
 def run(graph: Graph, fields: Receptive, inputs: dict[int, Tensor], apply) -> dict[Result, Tensor]:

@@ -151,12 +151,12 @@ def test_what_holds_for_every_call_of_a_block(body: str, wanted: str) -> None:
 
 
 def test_a_value_from_the_command_line() -> None:
-    from archdsl import compiler
     from archdsl.diagnostics import Diagnostics
+    from archdsl.spec import locate, value_from_text
 
     spec = Source("net.arch", "block basic { relu }\nmodel m(unit) { input x[3, 8, 8]\n unit }\n")
-    module, _ = compiler.locate(spec, Diagnostics())
+    module, _ = locate(spec, Diagnostics())
     with pytest.raises(SpecError) as caught:
-        compiler.value_from_text("basik", module, Diagnostics())
+        value_from_text("basik", module, Diagnostics())
     (found,) = caught.value.diagnostics
     assert found.help == "did you mean `basic`?"

@@ -1,8 +1,8 @@
 """The command line: arguments in; diagnostics, tables, pictures and modules out.
 
 Exit status: 0 fine, 1 the spec is wrong, 2 the command line or the machine is (an unknown option, a folder that is not
-there, a full disk). Only click is imported at once; what a command needs is imported when it runs, so that `--help` and
-completion answer quickly.
+there, a full disk, a package that is not installed). Only click is imported at once; what a command needs is imported
+when it runs, so that `--help` and completion answer quickly.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 from archdsl import interrupts
 
 # These give the program its commands.
-from archdsl.cli import making, reading, running
+from archdsl.cli import making, missing, reading, running
 from archdsl.cli.printing import complain, prepare
 from archdsl.cli.program import (
     BROKEN,
@@ -85,6 +86,8 @@ def _broken(error: Exception) -> int:
             return _said(lambda: complain(error.diagnostics), SPEC_WRONG)
         case click.ClickException():
             # What was typed, and names of files and tensors, stand in these messages.
+            if isinstance(error, NoArgsIsHelpError):
+                return _said(lambda: print(error.format_message(), file=sys.stderr), USAGE_WRONG)
             message = "\n".join(map(visible, error.format_message().split("\n")))
             harmless = click.ClickException(message)
             if isinstance(error, click.UsageError):
@@ -96,6 +99,8 @@ def _broken(error: Exception) -> int:
             return _fail(visible(f"{place}{error.strerror or error}"), USAGE_WRONG)
         case MemoryError():
             return _fail("the memory is full", USAGE_WRONG)
+        case ImportError() if install := missing.what_to_do(error):
+            return _fail(visible(install), USAGE_WRONG)
     if os.environ.get("ARCHDSL_DEBUG"):
         raise error
     what = visible(f"{type(error).__name__}: {error}".splitlines()[0][:200])

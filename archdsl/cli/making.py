@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archdsl.cli.missing import what_to_do
 from archdsl.cli.options import (
     EXPORTS,
+    MODULES,
     PAGES,
     STATES,
     Settings,
@@ -25,11 +27,12 @@ from archdsl.cli.options import (
     spec_argument,
     weights_option,
 )
-from archdsl.cli.printing import write, write_json
+from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
 
 if TYPE_CHECKING:
+    from archdsl.graph import Graph
     from archdsl.recompute import Mode
 
 
@@ -69,17 +72,26 @@ def draw(
 
     graph = checked(spec, settings, sizes)
     options: dict[str, object] = {"depth": depth, "style": style, "theme": theme, "direction": direction}
-    if graph.augment is not None:
-        from archdsl.running import augmented_examples
-
-        options["examples"] = augmented_examples(graph)
-    compiler.draw(graph, **options, sizes=pin(graph, sizes)).save(output)
+    compiler.draw(graph, **options, examples=examples_of(graph), sizes=pin(graph, sizes)).save(output)
     return FINE
+
+
+def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
+    """Pictures of the model's augmentation; none, which is said, where a package that makes them is missing."""
+    from archdsl.running import augmented_examples
+
+    try:
+        return augmented_examples(graph)
+    except ImportError as error:
+        if not (install := what_to_do(error)):
+            raise
+        note(f"the augmentation is drawn without pictures: {install}")
+        return ()
 
 
 @cli.command()
 @spec_argument
-@output_option("The .py file to write; standard output if none.")
+@output_option("The .py file to write; standard output if none.", "a module is", MODULES, stream=True)
 @model_options
 @purpose_option
 @recompute_option
@@ -90,14 +102,14 @@ def build(spec: str, output: Path | None, purpose: str, recompute: Mode, setting
     its weights from those of the training form.
     """
     from archdsl import compiler
-    from archdsl.files import write_whole
+    from archdsl.marks import save
 
     inference = purpose == "inference"
     if inference and recompute != "none":
         raise click.UsageError("--recompute is for training: --for inference has no backward pass")
     data = compiler.build(checked(spec, settings), inference=inference, recompute=recompute).encode()
     if output is not None:
-        write_whole(output, data)
+        save(output, data)
     elif sys.stdout is not None:
         # Python source is UTF-8, whatever the terminal speaks.
         sys.stdout.buffer.write(data)
@@ -111,16 +123,25 @@ def build(spec: str, output: Path | None, purpose: str, recompute: Mode, setting
 @click.option(
     "--rename", "rules", metavar="OLD=NEW", multiple=True, help="New names for keys; `*` stands for any text."
 )
+@click.option("--reshape", is_flag=True, help="Take what has another shape and holds the same numbers: 1x1 kernels.")
 @model_options
 @json_option
-def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], settings: Settings, as_json: bool) -> int:
+def weights(
+    spec: str,
+    file: Path,
+    output: Path | None,
+    rules: Sequence[str],
+    reshape: bool,
+    settings: Settings,
+    as_json: bool,
+) -> int:
     """Say which weights of a file fit the network.
 
     They fit by key and shape; -o writes those that do. FILE is a state_dict: .safetensors, or .pth, of which nothing
     but tensors is read.
     """
     from archdsl import weights as weighing
-    from archdsl.files import write_whole
+    from archdsl.marks import save
 
     pairs = []
     for rule in rules:
@@ -130,11 +151,11 @@ def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], se
         pairs.append((old, new))
     graph = checked(spec, settings)
     try:
-        state, match = weighing.fit(graph, file, pairs)
+        state, match = weighing.fit(graph, file, pairs, reshape=reshape)
     except weighing.WeightsError as error:
         raise click.ClickException(str(error)) from None
     if output is not None:
-        write_whole(output, weighing.write_state(output, state))
+        save(output, weighing.write_state(output.with_suffix(output.suffix.lower()), state))
     if as_json:
         write_json(match.as_data())
     else:
@@ -151,18 +172,22 @@ def weights(spec: str, file: Path, output: Path | None, rules: Sequence[str], se
 def export(spec: str, output: Path, weights: Path | None, purpose: str, settings: Settings) -> int:
     """Export the network to .pt2 (torch.export) or .onnx.
 
-    The batch and the free sizes stay free; which size had to be pinned is said.
+    The batch and the free sizes stay free; which size had to be pinned, and why, is said. Before the file is written,
+    it is run beside the PyTorch module at small, odd, large and the shown sizes, which are listed; one that gives other
+    numbers is not written. ONNX takes the packages onnx and onnxscript, and onnxruntime for the comparison.
     """
     from archdsl import export as exporting
     from archdsl.diagnostics import visible
-    from archdsl.files import write_whole
+    from archdsl.marks import save
     from archdsl.weights import WeightsError
 
     graph = checked(spec, settings)
+    form = output.with_suffix(output.suffix.lower())
     try:
-        write_whole(output, exporting.export(graph, output, weights, inference=purpose == "inference"))
+        made = exporting.export(graph, form, weights, inference=purpose == "inference")
     except (exporting.ExportError, WeightsError) as error:
         raise click.ClickException(str(error)) from None
-    for name, size in exporting.pinned(graph).items():
-        write(f"{visible(str(output))}: {name} is pinned to {size}\n")
+    save(output, made.data)
+    for said in (*made.pins, made.proof):
+        write(f"{visible(str(output))}: {said}\n")
     return FINE

@@ -9,6 +9,8 @@ from typing import TypeAlias
 import click
 from click.shell_completion import CompletionItem
 
+from archdsl.cli.outputs import FORCE, OutputOption, SpecArgument, parse_output
+
 Command: TypeAlias = Callable[..., int]
 Settings: TypeAlias = Mapping[str, str]
 Sizes: TypeAlias = Sequence[tuple[int, ...]]
@@ -18,6 +20,7 @@ PLOTS = (".svg", ".png", ".pdf")
 # As archdsl.recompute has them, which --help need not import.
 MODES = ("none", "dense", "blocks")
 
+MODULES = (".py",)
 PICTURES = (*PLOTS, ".dot", ".tex")
 PAGES = (*PICTURES, ".html")
 LOOKS = (".html", ".svg", ".png")
@@ -27,13 +30,13 @@ EXPORTS = (".pt2", ".onnx")
 
 def complete_spec(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Families of the library and, behind a colon, models; files come from the shell."""
-    from archdsl import compiler
     from archdsl.modules import library_families
+    from archdsl.spec import models
 
     if ":" in incomplete:
         file = incomplete.rpartition(":")[0]
         try:
-            names = [f"{file}:{model.name}" for model in compiler.models(file)]
+            names = [f"{file}:{model.name}" for model in models(file)]
         except Exception:  # a half-written file completes to nothing
             names = []
     else:
@@ -94,29 +97,11 @@ def complete_limit(context: click.Context, parameter: click.Parameter, incomplet
     return [CompletionItem(f"{name}=", help=what) for name, what in WHAT.items() if name.startswith(incomplete)]
 
 
-def parse_output(given: str | None, what: str, endings: Sequence[str]) -> Path | None:
-    """The file to write; None for standard output. What cannot be written there is said before any work."""
-    from archdsl.diagnostics import visible
-
-    if given is None or (given == "-" and not endings):
-        return None
-    path = Path(given)
-    if endings and path.suffix.lower() not in endings:
-        raise click.BadParameter(f"{what} a file that ends with {', '.join(endings)}")
-    if "\0" in given:
-        raise click.BadParameter("a file name cannot hold a NUL")
-    if path.is_dir():
-        raise click.BadParameter(f"{visible(given)} is a folder")
-    if not path.parent.is_dir():
-        raise click.BadParameter(f"there is no folder {visible(str(path.parent))}")
-    return path
-
-
 def complete_file(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(incomplete, type="file")]
 
 
-spec_argument = click.argument("spec", shell_complete=complete_spec)
+spec_argument = click.argument("spec", cls=SpecArgument, shell_complete=complete_spec)
 set_option = click.option(
     "--set",
     "settings",
@@ -154,18 +139,24 @@ def model_options(command: Command) -> Command:
 
 
 def output_option(
-    help: str, what: str = "", endings: Sequence[str] = (), *, required: bool = False
+    help: str, what: str, endings: Sequence[str], *, required: bool = False, stream: bool = False
 ) -> Callable[[Command], Command]:
-    """The file to write. `what` is to have one of the `endings`: "a picture is", say; none where any will do."""
-    return click.option(
+    """The file to write, and --force. `what` is to have one of the `endings`: "a picture is", say.
+
+    With `stream`, what is no regular file may have any name, and `-` is standard output.
+    """
+    output = click.option(
         "-o",
         "--output",
-        callback=lambda context, parameter, given: parse_output(given, what, endings),
+        cls=OutputOption,
+        callback=lambda context, parameter, given: parse_output(given, what, endings, stream=stream),
         required=required,
         metavar="FILE",
         shell_complete=complete_file,
-        help=help,
+        help=f"{help} It never overwrites an input; a file that archdsl did not write only with {FORCE}.",
     )
+    force = click.option(FORCE, is_flag=True, help="Let -o overwrite a file that archdsl did not write.")
+    return lambda command: output(force(command))
 
 
 weights_option = click.option(

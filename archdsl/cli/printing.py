@@ -69,6 +69,12 @@ def complain(diagnostics: Sequence[Diagnostic]) -> None:
         sys.stderr.write(render(diagnostics, color=color) + "\n")
 
 
+def note(text: str) -> None:
+    """A line on standard error about what is not as asked."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"note: {text}\n")
+
+
 PLAIN = {
     "×": "x",
     "→": "->",

@@ -9,6 +9,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from archdsl import __version__
+from archdsl.cli.outputs import Command
 from archdsl.cli.printing import write
 
 PROGRAM = "archdsl"
@@ -27,6 +28,8 @@ class PipeClosed(Exception):
 
 class Program(click.Group):
     """Click would end a closed pipe by status 1, which means a wrong spec here."""
+
+    command_class = Command
 
     def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
         """Reads the command line; --help and --version write here."""
@@ -53,6 +56,8 @@ def cli() -> None:
 
     A SPEC is a file (net.arch), a model of a file (net.arch:small), or a model of the library that ships with archdsl
     (resnet:resnet50; `archdsl list` names them all).
+
+    Exit status: 0 fine; 1 a spec is wrong, or is not there; 2 the command line is wrong, or the machine cannot do it.
     """
 
 

@@ -23,6 +23,7 @@ from archdsl.cli.options import (
     recompute_option,
     size_option,
 )
+from archdsl.cli.outputs import SpecArgument
 from archdsl.cli.printing import busy, complain, progress, write, write_json, write_lines, write_table
 from archdsl.cli.program import FINE, SPEC_WRONG, cli
 from archdsl.cli.specs import check_model, checked, collecting, means_a_model, named, select
@@ -43,7 +44,7 @@ MANY = 5_000
 
 
 @cli.command()
-@click.argument("specs", nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
+@click.argument("specs", cls=SpecArgument, nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
 @model_options
 @size_option
 @click.option("--why", is_flag=True, help="Say which line of the spec narrowed the valid input sizes, and to what.")
@@ -82,7 +83,7 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 
 
 @cli.command()
-@click.argument("specs", nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
+@click.argument("specs", cls=SpecArgument, nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
 @model_options
 @size_option
 @click.option("--batch", type=click.IntRange(1), default=1, metavar="N", help="Samples at once; 1 if not said.")
@@ -96,7 +97,11 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @click.option("--latex", "form", flag_value="latex", help="Write a LaTeX table, for the package booktabs.")
-@output_option("Draw plots of the costs to a .svg, .png or .pdf file.", "plots are", PLOTS)
+@output_option(
+    "Draw plots of the costs to a .svg, .png or .pdf file, without a table unless its form is said.",
+    "plots are",
+    PLOTS,
+)
 @json_option
 def show(
     specs: Sequence[str],
@@ -135,7 +140,9 @@ def show(
             model.count()
     if output is not None:
         write_plots(models, output)
-    elif len(models) > 1:
+        if not (form or as_json):
+            return FINE
+    if len(models) > 1:
         compare_models(models, form, as_json)
     elif as_json:
         write_json({**report.summary_data(models[0].graph), **models[0].as_data()})
@@ -166,18 +173,13 @@ def compare_models(models: Sequence[Layers], form: str | None, as_json: bool) ->
 
 def write_plots(models: Sequence[Layers], output: Path) -> None:
     from archdsl import totals
-    from archdsl.files import write_whole
-    from archdsl.plots import NoPlots
+    from archdsl.marks import save
 
-    try:
-        data = totals.plot(models, output.suffix.lower()[1:])
-    except NoPlots:
-        raise click.UsageError("plots need matplotlib: pip install 'archdsl[plots]'") from None
-    write_whole(output, data)
+    save(output, totals.plot(models, output.suffix.lower()[1:]))
 
 
 @cli.command()
-@click.argument("spec", shell_complete=complete_spec, metavar="SPEC[:PATH]")
+@click.argument("spec", cls=SpecArgument, shell_complete=complete_spec, metavar="SPEC[:PATH]")
 @model_options
 @size_option
 def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
@@ -200,8 +202,8 @@ def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
 
 
 @cli.command()
-@click.argument("before", shell_complete=complete_spec)
-@click.argument("after", shell_complete=complete_spec, required=False)
+@click.argument("before", cls=SpecArgument, shell_complete=complete_spec)
+@click.argument("after", cls=SpecArgument, shell_complete=complete_spec, required=False)
 @model_options
 @click.option(
     "--set-before", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="As --set, of BEFORE alone."
@@ -265,13 +267,13 @@ def diff(
 
 
 @cli.command("list")
-@click.argument("file", required=False, shell_complete=complete_spec)
+@click.argument("file", cls=SpecArgument, required=False, shell_complete=complete_spec)
 @json_option
 def list_models(file: str | None, as_json: bool) -> int:
     """List the models of a file, or of the library."""
     from archdsl import report
-    from archdsl.compiler import models
     from archdsl.modules import library_families
+    from archdsl.spec import models
 
     if file is not None:
         file, model = named(file)

@@ -58,16 +58,18 @@ def probe(
     """
     from archdsl import probe as probing
     from archdsl.checker import pin
-    from archdsl.files import write_whole
+    from archdsl.marks import save
 
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
+    if output is not None:
+        import matplotlib  # noqa: F401  # it is an extra, and it is better missed before the network runs
     graph = checked(spec, settings, sizes)
     with running():
         found = probing.probe(graph, weights=weights, images=images, sizes=pin(graph, sizes), seed=seed)
         drawn = probing.curves(found) if output is not None else b""
     if output is not None:
-        write_whole(output, drawn)
+        save(output, drawn)
     if as_json:
         write_json({"model": found.name, "on": found.on, "measured": found.as_table().as_data()})
     elif as_csv:
@@ -129,7 +131,7 @@ def look(
     """
     from archdsl import look as looking
     from archdsl.checker import pin
-    from archdsl.files import write_whole
+    from archdsl.marks import save
 
     graph = checked(spec, settings, sizes)
     with running():
@@ -143,7 +145,7 @@ def look(
             seed=seed,
         )
         data = found.data(output.suffix.lower())
-    write_whole(output, data)
+    save(output, data)
     return FINE
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from archdsl import dims
 from archdsl.analysis import Analysis
 from archdsl.compare.changes import SIGNS, Change, Comparison, Member, found_shape, rank, results, size_text
 from archdsl.graph import Graph, Node, Scope
@@ -88,7 +87,7 @@ def totals(found: Comparison) -> list[tuple[str, str]]:
         (name, f"{a:,} → {b:,} ({signed(b - a) or 'the same'})")
         for name, a, b in (("parameters", old.parameters, new.parameters), ("MACs", old.macs, new.macs))
     ]
-    valid = [dims.describe_sizes(g.sizes) or "fixed" for g in (found.before, found.after)]
+    valid = [g.valid or "fixed" for g in (found.before, found.after)]
     if valid[0] != valid[1]:
         lines.append(("valid sizes", f"{valid[0]} → {valid[1]}"))
     lines.append(("changes", found.kinds() or "none"))
@@ -133,7 +132,7 @@ def as_data(found: Comparison) -> dict[str, object]:
         **{
             key: {
                 "model": g.name,
-                "valid_sizes": dims.describe_sizes(g.sizes),
+                "valid_sizes": g.valid,
                 "at": dict(costs.sizes),
                 "parameters": costs.total.parameters,
                 "macs": costs.total.macs,

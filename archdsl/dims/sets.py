@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from functools import cached_property
 
 from archdsl.dims.errors import DimError
 from archdsl.dims.pieces import (
@@ -20,6 +19,7 @@ from archdsl.dims.pieces import (
     runs_of,
     too_intricate,
 )
+from archdsl.threads import cached_property
 
 
 class SizeSet:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import gcd
 from typing import Literal
 
@@ -32,6 +32,7 @@ from archdsl.dims.pieces import Piece, classes, joined, strides, too_intricate
 from archdsl.dims.sets import EVERYTHING, NOTHING, SizeSet
 from archdsl.dims.wording import text
 from archdsl.limits import budget
+from archdsl.threads import cached_property
 
 WORK = 60_000
 """The largest number of atoms that may be looked at in all cases of one demand."""

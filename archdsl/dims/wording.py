@@ -164,8 +164,8 @@ def _python(d: Dim, names: Mapping[str, str]) -> tuple[str, int]:
     return out, (binding if c == 1 else 1) if len(parts) == 1 and c > 0 else 0
 
 
-def describe_sizes(sets: Mapping[str, SizeSet]) -> str:
-    """All valid input sizes in a line: `H, W: multiples of 16`; empty where there is no free size."""
+def describe_sets(sets: Mapping[str, SizeSet]) -> str:
+    """Sets of sizes in a line: `H, W: multiples of 16`; empty where there is no free size."""
     alike: dict[str, list[str]] = {}
     for name, sizes in sets.items():
         alike.setdefault(sizes.describe(), []).append(name)

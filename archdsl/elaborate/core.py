@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias, cast
 from archdsl import dims
 from archdsl.advice import STEPS, advise, way
 from archdsl.diagnostics import Diagnostics, Mark, Proposal
-from archdsl.dims import Constraint, Dim, DimError, Expr
+from archdsl.dims import Constraint, Demanded, Dim, DimError, Expr
 from archdsl.elaborate.paths import Paths, join
 from archdsl.graph import Demand, FreeSize, Graph, Node, Origin, Rounds, Scope, Tensor
 from archdsl.limits import Budget, Exceeded
@@ -97,7 +97,7 @@ class Builder:
     rounds_around: Rounds = ()
     """The rounds of the loops that are being read."""
     _operations: dict[object, Operation] = field(default_factory=dict)
-    _inferred: dict[object, tuple[Operation, tuple[Shape, ...], list[tuple[Constraint, OperationError]]]] = field(
+    _inferred: dict[object, tuple[Operation, tuple[Shape, ...], list[tuple[Demanded, OperationError]]]] = field(
         default_factory=dict
     )
 
@@ -259,7 +259,6 @@ class Builder:
         shapes = tuple(cast(Shape, self.shape(t)) for t in flow)
         key = (id(operation), shapes)
         known = self._inferred.get(key)
-        new_demands: list[tuple[Constraint, OperationError]] = []
         if known is None:
             rules = Rules()
             try:
@@ -278,16 +277,27 @@ class Builder:
             new_demands = rules.constraints
             self._inferred[key] = (operation, results, new_demands)
         else:
-            results = known[1]
+            _, results, new_demands = known
         path = join(scope.path, name)
         node = Node(
             node_id, operation, flow, results, name, path, labelled, scope, span, call, origin, self.rounds_around
         )
         self.graph.add(node)
         scope.members.append(node)
+        self.demands_of(node, span)
         for constraint, message in new_demands:
             self.demands.append(Demand(constraint, message, span, scope, node))
         return tuple(Tensor(node_id, i) for i in range(len(results)))
+
+    def demands_of(self, node: Node, span: Span) -> None:
+        """The exact divisions in a part of the text are demands on the node that the part is about."""
+        for i in reversed(range(len(self.demands))):
+            demand = self.demands[i]
+            if demand.node is not None or not (
+                demand.span.source is span.source and span.start <= demand.span.start and demand.span.end <= span.end
+            ):
+                break
+            self.demands[i] = replace(demand, node=node)
 
     def size_error(self, error: OperationError, node: Node) -> None:
         """An operation that cannot take what flows in: the cause, and where each party comes from."""

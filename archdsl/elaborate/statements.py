@@ -304,6 +304,7 @@ class Elaborator(Items):
             for axis, value in enumerate(statement.dimensions)
             if not (isinstance(value, tree.Name) and value.name == "_")
         ]
+        self.demands_of(self.graph.node(tensor), statement.span)
         self.agree(sizes, tensor, place, "E0308", "the tensor here")
 
     def output(self, statement: tree.Output, place: Place) -> None:

@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 from archdsl.explain.operations import told
 from archdsl.explain.words import bracketed, counted, crossed, titled
 from archdsl.graph import Node, Scope, Tensor
-from archdsl.layers import Layers, describe
+from archdsl.layers import Layers
 from archdsl.ops.conv import Conv, Linear, Upconv
 from archdsl.ops.pool import Avgpool
 from archdsl.ops.resize import Resize, Upsample
@@ -63,20 +63,24 @@ class Teller:
         yield from titled("cost", *lines)
 
     def sight(self, tensor: Tensor) -> Iterator[str]:
-        found = self.layers.fields[tensor]
-        for source, axes in (found or {}).items():
-            told = describe(axes, self.layers.fields.shape(tensor))
+        for source, seen in (self.layers.told(tensor) or {}).items():
             name = self.graph.node(source).name
-            if told["field"] == "everything":
-                yield from titled("receptive field", f"all of `{name}`")
+            several = len(self.layers.costs.shapes[source][0]) > 2
+            if seen["field"].startswith("everything"):
+                lines = [f"all of `{name}`"]
+                if through := seen["field"].removeprefix("everything").strip(" ()"):
+                    stride = seen["stride"].strip("()")
+                    far = f", the next one's field {stride} further" if stride and stride != "varies" else ""
+                    lines.append(f"through windows alone {through} elements{far}; the rest by what is pooled of all")
+                yield from titled("receptive field", *lines)
                 continue
-            along = " along each axis" if len(axes) > 1 else ""
-            lines = [f"each element sees {told['field']} elements of `{name}`{along}"]
-            if "varies" in told["stride"]:
+            along = " along each axis" if several else ""
+            lines = [f"each element sees {seen['field']} elements of `{name}`{along}"]
+            if "varies" in seen["stride"]:
                 lines.append("through branches of unlike strides: how far the next one's field lies varies")
-            elif told["stride"]:
+            elif seen["stride"]:
                 lines.append(
-                    f"the next one's field lies {told['stride']} further; the first one's centre is at {told['offset']}"
+                    f"the next one's field lies {seen['stride']} further; the first one's centre is at {seen['offset']}"
                 )
             yield from titled("receptive field", *lines)
 
@@ -230,10 +234,11 @@ class Teller:
             parameters = f"{stage.parameters / total.parameters:.0%} of the parameters"
             line += f"; weighted layers: {stage.weighted}, {macs}{parameters}"
         yield f"    {line}"
-        field = self.layers.fields[tensors[-1]] or {}
-        seen = {describe(axes, self.layers.fields.shape(tensors[-1]))["field"] for axes in field.values()}
+        seen = {numbers["field"] for numbers in (self.layers.told(tensors[-1]) or {}).values()}
         if stage.weighted and len(seen) == 1:
-            yield f"    at its end an element sees {seen.pop()} of the input"
+            whole, _, through = seen.pop().partition(" (")
+            more = f" ({through.rstrip(')')} through windows alone)" if through else ""
+            yield f"    at its end an element sees {whole} of the input{more}"
 
 
 def documentation(scope: Scope) -> Iterator[str]:

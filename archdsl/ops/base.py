@@ -15,7 +15,7 @@ from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from archdsl.dims import Constraint, Dim
+from archdsl.dims import Demanded, Dim
 from archdsl.ops import fields, foreign, sight
 from archdsl.ops.sight import IndexMap, Lane
 
@@ -55,6 +55,7 @@ class OperationError(Exception):
     `parameter` names the argument at fault, `inputs` the positions of the incoming tensors at fault, `help` is one
     piece of advice. `also` has the other mistakes of the same call, each to be told on its own. `mends` are changes of
     the call that may mend it, the likeliest first: what they say is shown in place of `help` once one is found to hold.
+    `training`: it cannot take it while the network trains, and can in evaluation.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class OperationError(Exception):
         help: str | None = None,
         also: Sequence["OperationError"] = (),
         mends: Sequence[Mend] = (),
+        training: bool = False,
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -74,6 +76,7 @@ class OperationError(Exception):
         self.help = help
         self.also = tuple(also)
         self.mends = tuple(mends)
+        self.training = training
 
 
 @dataclass(slots=True)
@@ -84,21 +87,22 @@ class Rules:
     kept as a constraint, and narrows the set of valid input sizes later.
     """
 
-    constraints: list[tuple[Constraint, OperationError]] = field(default_factory=list)
+    constraints: list[tuple[Demanded, OperationError]] = field(default_factory=list)
 
     def require(
         self,
-        condition: bool | Constraint,
+        condition: bool | Demanded,
         message: str,
         *,
         parameter: str | None = None,
         inputs: Sequence[int] = (),
         help: str | None = None,
         mends: Sequence[Mend] = (),
+        training: bool = False,
     ) -> None:
         if condition is True:
             return
-        error = OperationError(message, parameter=parameter, inputs=inputs, help=help, mends=mends)
+        error = OperationError(message, parameter=parameter, inputs=inputs, help=help, mends=mends, training=training)
         if condition is False:
             raise error
         self.constraints.append((condition, error))
@@ -128,7 +132,8 @@ class Window:
     """The sliding window of an operation, one entry a spatial axis: what the receptive field follows from.
 
     `pad` is what stands before the first element; `scale` is the number of output steps for one input step of an
-    upsampling one (1 otherwise). `whole` says that every output sees the whole input (global pooling, flatten).
+    upsampling one (1 otherwise). `whole` says that every output sees the whole input (global pooling, flatten),
+    `statistics` that it does so by its mean and variance alone.
     """
 
     kernel: tuple[int, ...] = ()
@@ -137,6 +142,7 @@ class Window:
     pad: tuple[int, ...] = ()
     scale: tuple[int, ...] = ()
     whole: bool = False
+    statistics: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,9 +87,9 @@ class Conv(Operation):
 
     [C, …] → [out, …]: each spatial size n becomes ⌊(n + 2·pad − dilation·(kernel − 1) − 1) / stride⌋ + 1, with
     `pad = same_upper` ⌈n / stride⌉. The rank of the tensor decides between 1-d, 2-d and 3-d. `weight` sets the
-    numbers that the kernel starts from, the same for every pair of channels; `trainable = false` freezes the layer;
-    `flip = true` flips the kernel, which makes it the convolution of signal processing. `init` says how the weight
-    starts (see Initialisation).
+    numbers that the kernel starts from, the same for every pair of channels, and lets the bias start from 0;
+    `trainable = false` freezes the layer; `flip = true` flips the kernel, which makes it the convolution of signal
+    processing. `init` says how the weight starts (see Initialisation).
 
     Errors: a flat tensor; a kernel larger than the padded input; `groups` that do not divide the channels; an even
     kernel with `pad = same`; `reflect` padding as large as the input, `circular` larger than it; both `weight` and
@@ -237,9 +237,16 @@ class Conv(Operation):
             helper=helper.source if helper else None,
             factory=True,
             frozen=() if self.trainable else tuple(w.name for w in self.weights(shapes)),
-            fill={} if self.weight is None else {"weight": self.weight},
+            fill=self._fill,
             start=start(self.init, self.bias),
         )
+
+    @property
+    def _fill(self) -> Mapping[str, object]:
+        if self.weight is None:
+            return {}
+        # A bias drawn at random would be in the way of a kernel that is given, and for good where it is frozen.
+        return {"weight": self.weight, "bias": (0,)} if self.bias else {"weight": self.weight}
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
         (shape,) = shapes

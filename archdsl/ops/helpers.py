@@ -215,6 +215,20 @@ ALIGN_PAD = Helper(
 )
 
 
+def merge_all(name: str, says: str, two: str) -> Helper:
+    """The merge of a list of tensors, from left to right; `two` is that of `merged` and `x`."""
+    return Helper(
+        name,
+        f'''def {name}(tensors: list[Tensor]) -> Tensor:
+    """{says}, element by element."""
+    merged, *others = tensors
+    for x in others:
+        merged = {two}
+    return merged
+''',
+    )
+
+
 def align_resize(mode: str) -> Helper:
     """Interpolation (`linear`, `bilinear` or `trilinear`, by the rank) to the size of the first tensor."""
     name = "resize_to_first" if mode == "bilinear" else f"resize_to_first_{mode}"

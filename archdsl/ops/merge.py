@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 
 from archdsl import dims
 from archdsl.dims import Dim
+from archdsl.ops import helpers
 from archdsl.ops.base import Example, FunctionForm, Operation, OperationError, Rules, Saves, Shape, example
 from archdsl.ops.fields import shape_text
 from archdsl.ops.sight import Lane
@@ -39,6 +40,10 @@ def advice(name: str, first: Shape, second: Shape, axis: int) -> str:
     return f"map the first to {wanted} channels and to the other's size, e.g. with `conv({wanted}, 1, stride = 2)`"
 
 
+MANY = 16
+"""More tensors than these are merged by a helper that takes a list: Python nests no expression that deep."""
+
+
 class Merge(Operation):
     """What the merges of equal sizes share."""
 
@@ -52,6 +57,8 @@ class Merge(Operation):
     template: ClassVar[str]
     """How each tensor is added to those before it: `{0}` and `{1}`."""
     precedence: ClassVar[Literal["atom", "sum", "product"]] = "atom"
+    gathers: ClassVar[tuple[str, str]]
+    """What the merge of many tensors is called in generated code, and what it says of itself."""
 
     examples: ClassVar[tuple[Example, ...]] = (
         example((3, 4, 5), (3, 4, 5)),
@@ -91,6 +98,10 @@ class Merge(Operation):
         return Saves(inputs=self.needs_inputs)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        if len(shapes) > MANY:
+            name, says = self.gathers
+            helper = helpers.merge_all(name, says, self.template.format("merged", "x"))
+            return FunctionForm(f"{name}([{{all}}])", helper=helper.source)
         text = "{0}"
         for i in range(1, len(shapes)):
             text = self.template.replace("{1}", f"{{{i}}}").replace("{0}", text)
@@ -109,6 +120,7 @@ class Add(Merge):
 
     name = "add"
     template = "{0} + {1}"
+    gathers = ("sum_of", "The sum of the tensors")
     precedence = "sum"
 
 
@@ -126,6 +138,7 @@ class Mul(Merge):
     stretches = True
     needs_inputs = True
     template = "{0} * {1}"
+    gathers = ("product_of", "The product of the tensors")
     precedence = "product"
 
     examples = (
@@ -146,6 +159,7 @@ class Sub(Merge):
 
     name = "sub"
     template = "{0} - {1}"
+    gathers = ("difference_of", "The first of the tensors less all the others")
     precedence = "sum"
 
 
@@ -162,6 +176,7 @@ class Maximum(Merge):
     name = "maximum"
     needs_inputs = True
     template = "torch.maximum({0}, {1})"
+    gathers = ("maximum_of", "The largest of the tensors")
 
 
 class Mean(Merge):
@@ -174,10 +189,12 @@ class Mean(Merge):
 
     name = "mean"
     template = "{0} + {1}"
+    gathers = ("sum_of", "The sum of the tensors")
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        total = super().torch(shapes, outputs).template
-        return FunctionForm(f"({total}) / {len(shapes)}", precedence="product")
+        total = super().torch(shapes, outputs)
+        text = total.template if total.helper else f"({total.template})"
+        return FunctionForm(f"{text} / {len(shapes)}", precedence="product", helper=total.helper)
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((len(shapes), outputs[0]),)

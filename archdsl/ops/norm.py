@@ -6,9 +6,11 @@ from typing import Annotated
 from pydantic import Field
 
 from archdsl import dims
+from archdsl.dims import Demanded, Dim
 from archdsl.ops import helpers
 from archdsl.ops.base import (
     Kept,
+    Mend,
     ModuleForm,
     Operation,
     OperationError,
@@ -45,6 +47,14 @@ def running_weights(count: int) -> tuple[Weight, ...]:
         Weight("running_var", (count,), trainable=False, buffer=True),
         Weight("num_batches_tracked", (), trainable=False, buffer=True, dtype="int64"),
     )
+
+
+def several_positions(sizes: tuple[Dim, ...]) -> bool | Demanded:
+    """The demand that some axis is longer than 1: PyTorch takes the variance of no single number."""
+    of_one: dict[str | None, list[Dim]] = {}
+    for size in sizes:
+        of_one.setdefault(None if isinstance(size, int) else size.variable, []).append(size)
+    return dims.any_of(*(dims.at_least(dims.maximum(*alike), 2) for alike in of_one.values()))
 
 
 def needs_weight(affine: bool, init: AffineInit) -> None:
@@ -168,7 +178,8 @@ class Groupnorm(Norm):
 
     [C, …] → [C, …], flat tensors too; one weight and bias a channel. `init = zeros` lets the weight start from zeros.
 
-    Errors: `groups` that do not divide the channels.
+    Errors: `groups` that do not divide the channels; a single number in a group: there is nothing to take the variance
+    of.
 
     Wu and He, Group normalization, 2018.
     """
@@ -196,6 +207,19 @@ class Groupnorm(Norm):
                 inputs=(0,),
                 help=f"`groups = {near_divisor(count, self.groups)}` divides {shown(count)}",
             )
+        if count == self.groups:
+            fewer = near_divisor(count, max(count // 2, 1))
+            rules.require(
+                several_positions(shapes[0][1:]),
+                f"`groupnorm` needs more than one number in a group to take a variance of; in {shape_text(shapes[0])} "
+                f"each of the {self.groups} groups has one",
+                parameter="groups",
+                inputs=(0,),
+                help="use fewer groups or `layernorm`" if count > 1 else "leave it out here",
+                mends=[Mend(f"use fewer groups, {fewer} say, or `layernorm`", {"groups": str(fewer)})]
+                if count > 1
+                else (),
+            )
         return super().infer(shapes, rules)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
@@ -209,7 +233,7 @@ class Groupnorm(Norm):
         return ModuleForm("nn.GroupNorm", arguments, factory=True, start=start(self.init))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
-        return Window(whole=True)
+        return Window(whole=True, statistics=True)
 
     def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
         count = channels(self.name, shapes[0])
@@ -225,8 +249,8 @@ class Instancenorm(Norm):
     [C, …] → [C, …]. `affine = true` has a weight and bias a channel, `track = true` keeps running statistics for use
     after training. `init = zeros` lets the weight start from zeros.
 
-    Errors: a flat tensor, or a single position: there is nothing to take the variance of; `init = zeros` without
-    `affine`.
+    Errors: a flat tensor, or a single position: there is nothing to take the variance of (with `track = true` in
+    training); `init = zeros` without `affine`.
 
     Ulyanov et al., Instance normalization, 2016.
     """
@@ -249,19 +273,13 @@ class Instancenorm(Norm):
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         needs_weight(self.affine, self.init)
-        sizes = spatial(self.name, shapes[0])
-        try:
-            largest = dims.maximum(*sizes)
-        except dims.DimError:  # two free sizes: no rule on one of them says that both must not be 1
-            largest = 2
-        if largest != 2:
-            rules.require(
-                dims.at_least(largest, 2),
-                f"`instancenorm` needs more than one position to take a variance of; the tensor is "
-                f"{shape_text(shapes[0])}",
-                inputs=(0,),
-                help="leave it out here, or use `layernorm` or `groupnorm`",
-            )
+        rules.require(
+            several_positions(spatial(self.name, shapes[0])),
+            f"`instancenorm` needs more than one position to take a variance of; the tensor is {shape_text(shapes[0])}",
+            inputs=(0,),
+            help="leave it out here, or use `layernorm` or `groupnorm`",
+            training=self.track,
+        )
         return super().infer(shapes, rules)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
@@ -286,7 +304,7 @@ class Instancenorm(Norm):
         return ModuleForm(constructor, arguments, factory=True, start=start(self.init), owns=owns)
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
-        return Window(whole=True)
+        return Window(whole=True, statistics=True)
 
 
 class Lrn(Norm):

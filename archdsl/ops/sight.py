@@ -63,6 +63,11 @@ def everything(size: int) -> IndexMap:
     return IndexMap(None, 1, 0, (range(size),))
 
 
+def nothing() -> IndexMap:
+    """No element sees any of the axis."""
+    return IndexMap(None, 1, 0, (range(0),))
+
+
 def stretched() -> IndexMap:
     """Every element sees the only element of an axis of size 1."""
     return IndexMap(None, 1, 0, (range(1),))

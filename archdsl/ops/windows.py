@@ -83,8 +83,7 @@ def does_not_fit(
     padded = f", with its padding {dims.text(size + 2 * pad)}" if pad else ""
     here = f"the size here is {dims.text(size)}{padded}; the tensor is {shape_text(shape)}"
     message = f"`{name}` does not fit: {spans}, {here}"
-    room = "or more padding, or fewer strides and poolings before it"
-    help = f"use a smaller kernel, {room}"
+    help = "use a smaller kernel or more padding, or fewer strides and poolings before it"
     fits = [
         min(k, (n + 2 * p - 1) // d + 1) if isinstance(n, int) else k
         for n, p, (k, _, d) in zip(shape[1:], pads, numbers, strict=True)

@@ -1,4 +1,4 @@
-"""From text to the tokens that the grammar reads: scanning, pairing of brackets, newlines, contextual keywords.
+"""From text to the tokens that the grammar reads: scanning, then (in `brackets`) pairs, then newlines and keywords.
 
 The rules for newlines and keywords stand at the head of grammars/arch.lark.
 """
@@ -6,20 +6,17 @@ The rules for newlines and keywords stand at the head of grammars/arch.lark.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
 from lark.lexer import PatternStr, TerminalDef
 
-from archdsl.diagnostics import Diagnostics, Fix, Mark, proposed
-from archdsl.limits import limits
+from archdsl.diagnostics import Diagnostics, Fix, proposed
 from archdsl.source import Source, Span
 
-_CLOSER: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
-_OPENER: Final = {closer: opener for opener, closer in _CLOSER.items()}
-_TEXT: Final = {"RPAR": ")", "RSQB": "]", "RBRACE": "}"}
+CLOSER: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
+OPENER: Final = {closer: opener for opener, closer in CLOSER.items()}
 
 _POWER: Final = "there is no power operator: multiply, or write `fn power(b, n) = 1 if n == 0 else b * power(b, n - 1)`"
 
@@ -196,9 +193,6 @@ def _mended_number(text: str) -> str | None:
     return plain if plain != text and re.fullmatch(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?", plain) else None
 
 
-# ---------------------------------------------------------------- brackets
-
-
 @dataclass(slots=True)
 class Paired:
     """Tokens whose brackets all pair: `partner` leads from the index of each opening one to its closing one.
@@ -209,157 +203,6 @@ class Paired:
     tokens: list[Lexeme]
     partner: dict[int, int]
     doubtful: list[tuple[int, int]] = field(default_factory=list)
-
-
-def pair(source: Source, tokens: list[Lexeme], broken: list[int], diagnostics: Diagnostics) -> Paired:
-    """Pairs the brackets; missing ones are reported and put in, stray ones reported and left out. Raises Hopeless.
-
-    `broken` are the offsets of what could not be scanned, in order: it may have swallowed a bracket of its line.
-    """
-    partner: dict[int, int] = {}
-    open_: list[int] = []
-    most = limits().nesting
-    missing: list[tuple[int, int]] = []  # the index of an opening bracket, the index before which its end is put
-    stray: set[int] = set()
-
-    def unclosed(lost: list[int], at: int) -> None:
-        ends = [_line_end(tokens, partner, index, at) for index in lost]
-        missing.extend(zip(lost, ends, strict=True))
-        reported: set[int] = set()
-        for opener, end in zip(reversed(lost), reversed(ends), strict=True):
-            # Of the brackets that end at one place only the innermost is spoken of, and of braces.
-            brace = tokens[opener].kind == "LBRACE"
-            if end in reported or (brace and reported):
-                continue
-            reported.add(end)
-            stop = tokens[end].start if end < len(tokens) else tokens[-1].end
-            swallowed = bisect_left(broken, stop) > bisect_left(broken, tokens[opener].start)
-            if brace or not swallowed:
-                _report_unclosed(source, tokens, partner, opener, at, diagnostics)
-
-    for i, token in enumerate(tokens):
-        kind = token.kind
-        if kind in _CLOSER:
-            open_.append(i)
-            if len(open_) > most:
-                diagnostics.error("E0105", f"brackets nest deeper than {most}", span_of(source, token))
-                raise Hopeless
-        elif kind in _OPENER:
-            if open_ and tokens[open_[-1]].kind == _OPENER[kind]:
-                partner[open_.pop()] = i
-                continue
-            j = _match(source, tokens, open_, i)
-            if j is None:
-                stray.add(i)
-                diagnostics.error("E0102", f"`{token.text}` closes nothing", span_of(source, token), help="remove it")
-            else:
-                unclosed(open_[j + 1 :], i)
-                partner[open_[j]] = i
-                del open_[j:]
-        elif kind == "NAME" and open_ and _declares(source, tokens, i, open_[0]):
-            unclosed(open_, i)
-            open_ = []
-    if open_:
-        unclosed(open_, len(tokens))
-    if not missing and not stray:
-        return Paired(tokens, partner)
-    return _mended(tokens, missing, stray)
-
-
-def _indent(source: Source, token: Lexeme) -> int:
-    """The columns before the first character of a token's line."""
-    line = source.line(source.position(token.start)[0])
-    return len(line) - len(line.lstrip())
-
-
-def _report_unclosed(
-    source: Source, tokens: list[Lexeme], partner: dict[int, int], opener: int, at: int, diagnostics: Diagnostics
-) -> None:
-    """Says that a bracket is not closed before the token at `at`, or, if the indentation tells on one, another."""
-    note = "still open here"
-    if tokens[opener].kind == "LBRACE":
-        for a, b in sorted(partner.items()):
-            starts_line = tokens[a].kind == "LBRACE" and tokens[b - 1].kind == "NEWLINE"
-            if opener < a and starts_line and _indent(source, tokens[b]) < _indent(source, tokens[a]):
-                opener, at, note = a, b, "this stands further left, so it closes another"
-                break
-    marks = [Mark(span_of(source, tokens[opener]), "opened here")]
-    if at < len(tokens):
-        marks.append(Mark(span_of(source, tokens[at]), note))
-    closer = _TEXT[_CLOSER[tokens[opener].kind]]
-    diagnostics.error("E0102", f"`{tokens[opener].text}` is never closed", *marks, help=f"add `{closer}`")
-
-
-def _match(source: Source, tokens: list[Lexeme], open_: list[int], at: int) -> int | None:
-    """The place in `open_` of what the closing bracket at `at` closes, though others stand open within it."""
-    opener = _OPENER[tokens[at].kind]
-    line = None
-    for j in range(len(open_) - 1, -1, -1):
-        kind = tokens[open_[j]].kind
-        if kind == opener:
-            return j
-        if kind == "LBRACE":
-            # A `)` does not end the statements of a body, unless all of it stands on one line.
-            line = line or source.position(tokens[at].start)[0]
-            if source.position(tokens[open_[j]].start)[0] != line:
-                return None
-    return None
-
-
-def _line_end(tokens: list[Lexeme], partner: dict[int, int], opener: int, before: int) -> int:
-    """Where the missing end of a bracket is put: at the end of its line; a brace's at `before`."""
-    if tokens[opener].kind == "LBRACE" or opener + 1 >= before or tokens[opener + 1].kind == "NEWLINE":
-        return before
-    i = opener + 1
-    while i < before and tokens[i].kind != "NEWLINE":
-        i = partner.get(i, i) + 1
-    return min(i, before)
-
-
-def _declares(source: Source, tokens: list[Lexeme], i: int, outermost: int) -> bool:
-    """Whether a declaration starts here that can stand in no body: what is open before it was to be closed.
-
-    One that is indented deeper than what stands open is meant to stand in it, which is an error of its own.
-    """
-    if i + 2 >= len(tokens) or tokens[i - 1].kind != "NEWLINE" or tokens[i + 1].kind != "NAME":
-        return False
-    following = {
-        "block": ("LPAR", "LBRACE"),
-        "model": ("LPAR", "LBRACE", "EQUAL"),
-        "augment": ("LBRACE",),
-        "fn": ("LPAR",),
-    }
-    if tokens[i].text == "from":
-        starts = tokens[i + 2].kind == "DOT" or tokens[i + 2].text == "import"
-    else:
-        starts = tokens[i + 2].kind in following.get(tokens[i].text, ())
-    return starts and _indent(source, tokens[outermost]) >= _indent(source, tokens[i])
-
-
-def _mended(tokens: list[Lexeme], missing: list[tuple[int, int]], stray: set[int]) -> Paired:
-    put: dict[int, list[int]] = {}
-    for opener, before in missing:
-        put.setdefault(before, []).append(opener)
-    paired = Paired([], {})
-    open_: list[int] = []
-    for i in range(len(tokens) + 1):
-        # The inner ones end first.
-        for opener in sorted(put.get(i, ()), reverse=True):
-            kind = _CLOSER[tokens[opener].kind]
-            at = tokens[i - 1].end if i else 0
-            # In a body that lacks its end, everything else can still be judged.
-            paired.doubtful.append((at if kind == "RBRACE" else tokens[opener].start, at))
-            if open_:
-                paired.partner[open_.pop()] = len(paired.tokens)
-            paired.tokens.append(Lexeme(kind, _TEXT[kind], at, at))
-        if i == len(tokens) or i in stray:
-            continue
-        if tokens[i].kind in _CLOSER:
-            open_.append(len(paired.tokens))
-        elif tokens[i].kind in _OPENER and open_:
-            paired.partner[open_.pop()] = len(paired.tokens)
-        paired.tokens.append(tokens[i])
-    return paired
 
 
 # ---------------------------------------------------------------- newlines and keywords
@@ -421,7 +264,7 @@ class _Filter:
                 inside.append("values")
             elif kind == "LBRACE":
                 inside.append("body")
-            elif kind in _OPENER:
+            elif kind in OPENER:
                 inside.pop()
             last[2] = last[1]
             last[1] = last[0]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import errno
+import re
 from bisect import bisect_left, bisect_right
 from itertools import islice
 from pathlib import Path
 from typing import Final, cast
 
-from archdsl.diagnostics import Diagnostics, did_you_mean
+from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
 from archdsl.files import read_most
 from archdsl.limits import limits
 from archdsl.source import Source, Span
 from archdsl.syntax import tree
+from archdsl.syntax.brackets import pair
 from archdsl.syntax.builder import Builder
 from archdsl.syntax.errors import explain
-from archdsl.syntax.lexer import GIVE_UP, Hopeless, Lexeme, classify, pair, span_of
+from archdsl.syntax.lexer import GIVE_UP, Hopeless, Lexeme, classify, span_of
 from archdsl.syntax.machine import END, Machine, language
 
 MAX_ERRORS: Final = 100
@@ -27,6 +29,12 @@ def parse(source: Source, diagnostics: Diagnostics) -> tree.File:
     found = Diagnostics()
     file = _Parse(source, found).file()
     found.items.sort(key=lambda d: d.marks[0].span.start)
+    if not _looks_like_a_spec(source, len(found.items)):
+        number = f"{len(found.items):,}" if len(found.items) <= GIVE_UP else f"more than {GIVE_UP:,}"
+        message = f"`{source.name}` does not look like a spec: it has {number} syntax errors"
+        first = Mark(found.items[0].marks[0].span, "the first one")
+        diagnostics.error("E0007", message, first, help=_meant(source.name))
+        return tree.File(source, ())
     for diagnostic in found.items[:MAX_ERRORS]:
         diagnostics.add(diagnostic)
     if len(found.items) > MAX_ERRORS:
@@ -43,6 +51,35 @@ def parse_value(source: Source, diagnostics: Diagnostics) -> tree.Value:
     for diagnostic in found.items[:MAX_ERRORS]:
         diagnostics.add(diagnostic)
     return value if value is not None else tree.Literal(Span(source, 0, len(source.text)), None)
+
+
+FEW: Final = 10
+"""How many errors a .arch file may have in which nothing else says that it is a spec."""
+
+BODY: Final = re.compile(r"^\s*(?:block|model|augment)\s+\w+\s*[({=]", re.MULTILINE)
+DECLARATION: Final = re.compile(r"^(?:fn\s+\w+\s*\(|let\s+\w+\s*=|default\s+\w+\s*\()", re.MULTILINE)
+
+
+def _looks_like_a_spec(source: Source, errors: int) -> bool:
+    """Whether a text with so many errors is a spec with mistakes, not a text of another language."""
+    if not errors or source.path is None:
+        return True
+    bodies, others = len(BODY.findall(source.text)), len(DECLARATION.findall(source.text))
+    if source.path.suffix in ("", ".arch"):
+        return bodies > 0 or errors <= max(FEW, others)
+    return errors <= 4 * bodies + others
+
+
+def _meant(name: str) -> str:
+    """What to do instead with a file that is no spec."""
+    match Path(name).suffix.lower():
+        case ".pth" | ".pt" | ".ckpt" | ".safetensors":
+            return f"weights are the second file of `archdsl weights SPEC {name}`"
+        case ".py":
+            return "archdsl writes Python, and reads none; a spec says `model NAME { input image[3, H, W] … }`"
+        case ".onnx" | ".pt2":
+            return "archdsl writes such files, and reads none"
+    return "name a .arch file, with `model NAME { input image[3, H, W] … }`, or a model that `archdsl list` tells"
 
 
 class _Parse:
@@ -201,6 +238,13 @@ def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
         code = "E0001" if isinstance(error, OSError) and error.errno == errno.ENOTDIR else "E0006"
         diagnostics.error(code, f"`{name}` cannot be read: {reason[:1].lower()}{reason[1:]}")
         return None
+    is_utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if b"\0" in data and not is_utf16:
+        at = data.index(0)
+        line = data.count(b"\n", 0, at) + 1
+        message = f"`{name}` is not a text: it has a NUL byte at offset {at}, line {line}"
+        diagnostics.error("E0005", message, help=_meant(name))
+        return None
     if len(data) > most:
         diagnostics.error("E0006", f"`{name}` cannot be read: it has more than {most:,} bytes")
         return None
@@ -211,12 +255,7 @@ def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
         at = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         line = data.count(b"\n", 0, at) + 1
         where = f"byte 0x{data[at]:02x} at offset {at}, line {line}"
-        help = "save it as UTF-8" + (" (it looks like UTF-16)" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "")
+        help = "save it as UTF-8" + (" (it looks like UTF-16)" if is_utf16 else "")
         diagnostics.error("E0004", f"`{name}` is not UTF-8: {where}", help=help)
-        return None
-    if "\0" in text:
-        at = data.index(0)
-        line = data.count(b"\n", 0, at) + 1
-        diagnostics.error("E0005", f"`{name}` is not a text: it has a NUL byte at offset {at}, line {line}")
         return None
     return Source(name, text.replace("\r\n", "\n").replace("\r", "\n"), Path(path))

@@ -25,10 +25,11 @@ from archdsl.backends.diagram.scene import Polygon, Text
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import LIGHT
 from archdsl.backends.diagram.volumes import THINNEST
-from archdsl.compiler import check, models
+from archdsl.compiler import check
 from archdsl.graph import Graph, Scope
 from archdsl.modules import library_families
 from archdsl.source import Source
+from archdsl.spec import models
 
 MODELS = [f"{family}:{m.name}" for family in library_families() for m in models(family) if m.complete]
 
@@ -406,7 +407,7 @@ def test_nothing_overlaps_and_no_arrow_runs_through_a_box(spec: str, options: di
 
 # ---------------------------------------------------------------- formats
 
-FIRST = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF", "dot": b"digraph", "tex": b"%"}
+FIRST = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF", "dot": b"// made by archdsl", "tex": b"% made by archdsl"}
 
 
 @pytest.mark.parametrize("style", diagram.STYLES)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import subprocess
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -343,3 +345,49 @@ def test_knows_what_every_module_owns() -> None:
 )
 def test_layout(text: str, lines: list[str]) -> None:
     assert layout.statement(text, 0) == lines
+
+
+def expression(random: Random, depth: int) -> str:
+    """An expression as forwards have them."""
+
+    def name() -> str:
+        return random.choice("abc") * random.choice([1, 5, 12, 25, 40])
+
+    def inner(least: int, most: int) -> list[str]:
+        return [expression(random, depth - 1) for _ in range(random.randint(least, most))]
+
+    match random.randint(0, 6) if depth else 0:
+        case 1:
+            return f"({' + '.join(inner(2, 5))}) / {random.randint(2, 9)}"
+        case 2:
+            return " - ".join(f"({part})" for part in inner(2, 4))
+        case 3:
+            return f"torch.maximum({', '.join(inner(2, 2))})"
+        case 4:
+            return f"torch.cat([{', '.join(inner(1, 4))}], 1)"
+        case 5:
+            return f"{name()}[:, None, {name()}] * self.{name()}({', '.join(inner(1, 2))})"
+        case 6:
+            return f"{name()}[{name()}]"
+    return name()
+
+
+def test_layout_changes_no_meaning() -> None:
+    random = Random(1)
+    for _ in range(300):
+        text = f"y = {expression(random, 3)}"
+        found = textwrap.dedent("\n".join(layout.statement(text, 8)))
+        assert ast.dump(ast.parse(found)) == ast.dump(ast.parse(text))
+
+
+@pytest.mark.parametrize("merge", ["add", "mul", "sub", "maximum", "mean"])
+@pytest.mark.parametrize("count", [3, 17, 400])
+def test_merges_of_any_number_of_tensors(merge: str, count: int) -> None:
+    holds(graph_of(f"model net {{\n input x[{count}, 2, 2]\n conv({count}, 1) -> split({count}) -> {merge}\n relu\n}}"))
+
+
+def test_merges_of_long_names() -> None:
+    names = [f"deep_supervision_head_{n}" for n in range(1, 5)]
+    heads = "\n".join(f"x -> {name}: conv(2, 1)" for name in names)
+    text = f"{heads}\n({', '.join(names)}) -> average: mean\n average -> last: relu\n output last, {', '.join(names)}"
+    holds(graph_of(f"model net {{\n input x[2, 4, 4]\n {text}\n}}"))

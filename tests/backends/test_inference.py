@@ -47,7 +47,7 @@ def both(graph: Graph, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
             tensor.uniform_(-0.1, 0.1) if name.endswith(("bias", "mean")) else tensor.uniform_(0.8, 1.2)
         else:
             tensor.fill_(3)
-    module = execute(source(graph), "<built>")
+    module = execute(source(graph), "built")
     form = last_class(module)(device="meta", dtype=dtype).to_empty(device="cpu")
     fold: Callable[[dict[str, Tensor]], dict[str, Tensor]] = getattr(module, "fold_batchnorms", dict)
     form.load_state_dict(fold(plain.state_dict()))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import product
 
 import pytest
 
 from archdsl.backends.torch_source import checks
 from archdsl.compiler import execute
-from archdsl.dims import Constraint, SizeSet, at_least, divisible, equal, free, maximum, minimum
+from archdsl.dims import Choice, Constraint, SizeSet, at_least, divisible, equal, free, maximum, minimum
 
 H = free("H")
 
@@ -81,3 +82,20 @@ def test_far_sizes_are_not_looked_for_one_by_one(demand: bool | Constraint) -> N
     assert said is not None and re.match(r"net: H must be .*, got 224(; the nearest is (\d+|about 2.501))?$", said), (
         said
     )
+
+
+def test_sizes_of_which_one_has_to_fit() -> None:
+    """Names that are no Python, or differ by their case alone, are parameters all the same."""
+    sets = {"in": narrowed(at_least(H, 5)), "lambda": narrowed(divisible(H, 3)), "h": narrowed(at_least(3, H))}
+    choice = Choice({**sets, "H": narrowed(equal(H % 4, 1), at_least(H, 9))})
+    lines = checks.check_of_choice("check_size", "net", choice, "training")
+    assert lines is not None
+    check = execute("\n".join(lines) + "\n", "<check>").check_size
+    for values in product((1, 4, 5, 6, 9, 13), repeat=4):
+        named = dict(zip(choice.sets, values, strict=True))
+        if choice.holds(named):
+            check(*values)
+            continue
+        with pytest.raises(ValueError, match=r"must be .* in training, got in = ") as caught:
+            check(*values)
+        assert str(caught.value).endswith(", ".join(f"{name} = {value}" for name, value in named.items()))

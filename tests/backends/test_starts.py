@@ -209,3 +209,13 @@ def test_calls_that_differ_in_what_is_frozen_are_two_classes() -> None:
     block = "block b(t) { conv(32, weight = [[1, 2]], pad = 0, trainable = t) -> relu }"
     source = archdsl.build(graph_of("b(true) -> b(false) -> b(true) -> b(false)", block))
     assert source.count("class B") == 2
+
+
+@pytest.mark.parametrize("arguments", ["", ", trainable = false", ", trainable = false, flip = true", ", bias = true"])
+def test_a_given_kernel_is_all_that_a_convolution_does_at_first(arguments: str) -> None:
+    """A bias is there under its key, starts from 0, and is frozen with the kernel."""
+    module = compiler.instantiate(graph_of(f"a: conv(32, weight = [[1, 2, 1]], groups = 32{arguments}, pad = valid)"))
+    x = torch.randn(2, 32, 8, 8)
+    assert torch.allclose(module(x), x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:], atol=1e-5)
+    assert [*module.state_dict()] == ["a.weight", "a.bias"]
+    assert {p.requires_grad for p in module.parameters()} == {"trainable" not in arguments}

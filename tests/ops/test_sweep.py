@@ -8,7 +8,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from archdsl import dims
-from archdsl.dims import Dim, SizeSet
+from archdsl.dims import Dim, Region
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Example, FunctionForm, ModuleForm, Operation, OperationError, Rules, Shape
 from tests.ops.forms import Built, shapes_of, tensors
@@ -128,12 +128,8 @@ def test_free_sizes_say_what_pytorch_does_at_each(cls: type[Operation], example:
         here = tuple(tuple(dims.evaluate(d, sizes) for d in shape) for shape in shapes)
         if any(d < 1 for shape in here for d in shape):
             continue
-        valid = all(
-            sizes[variable] in constraint.narrow(SizeSet.everything())
-            for constraint, _ in rules.constraints
-            for variable in constraint.variables
-        )
-        if valid:
+        regions = [Region.everything(list(sizes)).narrow(constraint) for constraint, _ in rules.constraints]
+        if all(region is not None and region.holds(sizes) for region in regions):
             expected = tuple(tuple(dims.evaluate(d, sizes) for d in shape) for shape in predicted)
             assert operation.infer(here, Rules()) == expected
             assert shapes_of(module(*tensors(here))) == expected

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archdsl import dims
-from archdsl.dims import SizeSet
+from archdsl.dims import Region
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import ModuleForm, Operation, OperationError, Rules
 from tests.ops.forms import names
@@ -79,8 +79,14 @@ def test_sizes_are_pytorchs(operation: Operation, rank: int, data: st.DataObject
     except OperationError:
         assert not any(wanted)
         return
-    valid = [(name, c.narrow(SizeSet.everything())) for c, _ in rules.constraints for name in c.variables]
+    valid = Region.everything(NAMES[:rank])
+    for constraint, _ in rules.constraints:
+        narrowed = valid.narrow(constraint)
+        if narrowed is None:
+            assert not any(wanted)
+            return
+        valid = narrowed
     for size, shape in zip(sizes, wanted, strict=True):
         values = dict(zip(NAMES, size, strict=False))
-        assert (shape is not None) == all(values[name] in members for name, members in valid)
+        assert (shape is not None) == valid.holds(values)
         assert shape is None or shape == tuple(dims.evaluate(d, values) for d in free)

@@ -388,6 +388,61 @@ def test_read_what_is_no_text(data: bytes, code: str, says: str, tmp_path: Path)
     assert says in diagnostic.message
 
 
+PYTHON = "import torch\n\n\nclass Net:\n    def forward(self, x):\n        return self.conv(x)\n"
+HTML = "<!DOCTYPE html>\n<html>\n" + "<p class='model'>block of text; more</p>\n" * 500
+PAGE = (
+    "# A page\n\nIt's one; with a spec:\n\n```arch\nmodel a {\n    input x[3, H, W]\n}\n```\n"
+    + "* Words. **More.**\n" * 9
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "spec", "help"),
+    [
+        ("net.py", PYTHON, False, "archdsl writes Python, and reads none"),
+        ("net.py", "x = 1\n", False, "archdsl writes Python"),
+        ("net", PYTHON * 9, False, "name a .arch file"),
+        ("net.arch", PYTHON * 9, False, "name a .arch file"),
+        ("net.html", HTML, False, "name a .arch file"),
+        ("net.arch", HTML, False, "name a .arch file"),
+        ("net.md", PAGE, False, "name a .arch file"),
+        ("net.pth", "lines\n" * 20, False, "archdsl weights SPEC net.pth"),
+        ("net.onnx", "lines\n" * 20, False, "archdsl writes such files"),
+        ("net.txt", "model a {\n    input x[3, H, W]\n    conv(8 3)\n}\n", True, ""),
+        ("net.arch", "modle a {\n    input x[3, H, W]\n    conv(8, 3)\n}\n", True, ""),
+        ("net.arch", "model a {\n    input x[3, H, W]\n" + "    conv(8 3)\n" * 50 + "}\n", True, ""),
+        ("net.arch", "let x = 1\nlet y = = 2\n" * 20, True, ""),
+        ("net.arch", "relu\n", True, ""),
+    ],
+)
+def test_a_file_that_is_no_spec_has_one_error(
+    name: str, text: str, spec: bool, help: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_text(text)
+    diagnostics = Diagnostics()
+    source = read(name, diagnostics)
+    assert source is not None
+    parse(source, diagnostics)
+    assert diagnostics.errors
+    if spec:
+        assert {d.code for d in diagnostics.items} <= {"E0101", "E0102", "E0103"}
+    else:
+        (error,) = diagnostics.items
+        assert error.code == "E0007" and f"`{name}` does not look like a spec" in error.message
+        assert error.help is not None and help in error.help
+
+
+@pytest.mark.parametrize("data", [b"\x89PNG\r\n\x1a\n\0\0", b"PK\3\4\0\0\x08\xff", b"\x7fELF\x02\0\xff"])
+def test_read_what_is_binary(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    path.write_bytes(data)
+    diagnostics = Diagnostics()
+    assert read(path, diagnostics) is None
+    (error,) = diagnostics.items
+    assert error.code == "E0005" and "is not a text" in error.message and "archdsl weights SPEC" in (error.help or "")
+
+
 @pytest.mark.parametrize(
     ("name", "code"), [("none.arch", "E0001"), (".", "E0002"), ("net.arch/none.arch", "E0001"), ("a\x00b", "E0006")]
 )

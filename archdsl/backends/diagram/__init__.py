@@ -6,7 +6,7 @@ import tempfile
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from archdsl.backends.diagram.tikz import write_tikz
 from archdsl.backends.diagram.ushape import lay_out as lay_out_u
 from archdsl.backends.diagram.volumes import draw_volumes
 from archdsl.compare import Comparison
-from archdsl.files import write_whole
 from archdsl.graph import Graph
+from archdsl.marks import save
+from archdsl.threads import cached_property
 
 STYLES = ("boxes", "volumes")
 
@@ -124,7 +125,7 @@ class Diagram:
                 data = self.html().encode()
             case _:
                 raise ValueError(f"no format ends in `{ending}`; there are {', '.join(FORMATS)}")
-        write_whole(path, data)
+        save(path, data)
 
     def _repr_svg_(self) -> str:
         svg = self.svg()

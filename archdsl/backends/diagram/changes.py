@@ -14,6 +14,7 @@ from archdsl.backends.diagram.labels import Entry, Line, Words
 from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes
 from archdsl.backends.diagram.structure import Structure
 from archdsl.compare import Comparison, Detail, Member
+from archdsl.dims import Region
 from archdsl.graph import Graph, Node, Scope, Tensor
 
 BUDGET = 60
@@ -87,7 +88,7 @@ def _merge(comparison: Comparison) -> Merged:
 
     scopes, copied = _scopes(comparison)
     root = scopes[after.root]
-    graph = Graph(after.name, root, sizes={**before.sizes, **after.sizes})
+    graph = Graph(after.name, root, sizes=Region({**before.sizes, **after.sizes}))
     names = {f.name for f in after.free}
     graph.free = (*after.free, *(f for f in before.free if f.name not in names))
     costs: list[Cost] = []

@@ -3,7 +3,8 @@
 The way of `write_module`, a file each: `cells` every scope with its members in order; `fold` the calls of a block side
 by side, loops and conditions found again; `flow` what flows between their members; `classes` as few classes as these
 allow; `planner` what each member becomes, over `numbers` (with `search`), `control` and `forms`; `constructor` (over
-`writer`, `calls` and `members`) and `forward` (its variables: `variables`) their text; `write` the class.
+`writer`, `calls` and `members`) and `forward` their text; `write` the class. A `forward` is made of `statements`, whose
+values get their variables from `variables`, with `liveness` and `assigned`. `plainness` says how far all this goes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from archdsl.backends.torch_source.exporting import dynamic_shapes
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.folding import FUNCTION, folding_function
 from archdsl.backends.torch_source.names import RESERVED, STANDARD, camel, identifier, unique
-from archdsl.backends.torch_source.plan import Plan
+from archdsl.backends.torch_source.plainness import Plainness
+from archdsl.backends.torch_source.plan import Plan, helper_names
 from archdsl.backends.torch_source.starts import everywhere
 from archdsl.backends.torch_source.text import FACTORY
 from archdsl.backends.torch_source.write import write_class
@@ -40,17 +42,20 @@ def write_module(
     *,
     companion: Companion | None = None,
     recompute: Recompute = NOTHING,
+    plainness: Plainness = Plainness.READABLE,
 ) -> str:
     """The source of a checked network's module, with what stands beside it. The same network gives the same bytes.
 
     `folding` is given for the form of a network for inference, and says how its weights come about.
     """
-    overwriting = Overwriting.of(graph, recompute.scopes, inference=folding is not None)
-    plans = Classifier(graph, overwriting, recompute.scopes).run()
+    overwriting = Overwriting.of(
+        graph, recompute.scopes, inference=folding is not None, allowed=plainness < Plainness.OUT_OF_PLACE
+    )
+    plans = Classifier(graph, overwriting, recompute.scopes, plainness).run()
     check_functions, checks = size_checks(graph)
-    file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks)
+    file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks, plainness)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
-    taken |= {c.function for c in checks}
+    taken |= {c.function for c in checks} | helper_names(plans)
     for plan in [plans[-1], *plans[:-1]]:
         file.names[plan] = _class_name(plan, graph, taken)
         taken.add(file.names[plan])
@@ -58,7 +63,9 @@ def write_module(
     outputs: list[list[str]] = []
     if len(graph.outputs) > 1:
         file.output_class = unique(f"{file.names[plans[-1]]}Output", taken)
+        taken.add(file.output_class)
         outputs.append(_output_class(file.output_class, graph))
+    file.globals = frozenset(taken)
     classes = [write_class(file, plan, plan is plans[-1]) for plan in plans]
     helpers = [source.rstrip("\n").split("\n") for source in file.helpers]
     if "Factory" in file.imports:
@@ -119,6 +126,7 @@ def _title(graph: Graph, folding: Folding | None) -> str:
     inputs = ", ".join(f"{n.name} {_shape(graph, Tensor(n.id))}" for n in graph.input_nodes)
     outputs = ", ".join(f"{o.name + ' ' if o.name else ''}{_shape(graph, o.tensor)}" for o in graph.outputs)
     sizes = dims.describe_sizes(graph.sizes)
+    sizes += f"; in training {graph.training.describe()}" if graph.training is not None else ""
     purpose = " for inference" if folding is not None else ""
     weights = (
         f"\n\nThe state_dict of the training form is turned into that of this one by `{FUNCTION}`."
@@ -140,4 +148,4 @@ def _size(graph: Graph, value: Value) -> str:
     return _shape(graph, tensor) if tensor is not None else ""
 
 
-__all__ = ["write_module"]
+__all__ = ["Plainness", "write_module"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.cells import Cell
-from archdsl.backends.torch_source.expressions import Const, literal, quoted
+from archdsl.backends.torch_source.expressions import Const, Expr, literal
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop
 from archdsl.backends.torch_source.names import identifier, is_attribute, unique
 from archdsl.backends.torch_source.plan import Made, Plan, is_labelled
@@ -76,10 +76,9 @@ class Calls(Writer):
 
     def file_names(self, plan: Plan) -> dict[str, str]:
         """What the parameters of a class are called in its constructor."""
-        classes = set(self.file.names.values())
         found: dict[str, str] = {}
         for parameter in plan.parameters:
-            found[parameter.name] = unique(identifier(parameter.name), {*found.values(), *classes})
+            found[parameter.name] = unique(identifier(parameter.name), self.file.globals.union(found.values()))
         return found
 
     # ------------------------------------------------------------ sequences
@@ -90,20 +89,21 @@ class Calls(Writer):
         if all(c.positional for c in cells):
             return f"nn.Sequential({', '.join(self.items(leaf.inner))})"
         self.file.imports.add("OrderedDict")
-        pairs: list[tuple[str, str]] = []
-        taken = {s.name for s in cells[0].steps}
+        pairs: list[tuple[list[str | Expr], str]] = []
+        taken = {s.name for c in cells for s in c.steps}
         for entry in leaf.inner:
             assert isinstance(entry, Leaf)
             made = self.plan.made[entry]
-            name = "".join(p for p in made.name if isinstance(p, str))
+            label = made.name
             if not is_labelled(entry.steps[0]) and not weighty(made):
                 name = unique(attribute_base(entry, made), taken)
-            taken.add(name)
-            pairs.append((name, self.module(entry)))
-        if all(is_attribute(name) for name, _ in pairs):
-            inner = ", ".join(f"{name}={text}" for name, text in pairs)
+                taken.add(name)
+                label = [name]
+            pairs.append((label, self.module(entry)))
+        if all(len(label) == 1 and isinstance(label[0], str) and is_attribute(label[0]) for label, _ in pairs):
+            inner = ", ".join(f"{label[0]}={text}" for label, text in pairs)
             return f"nn.Sequential(OrderedDict({inner}))"
-        inner = ", ".join(f"({quoted(name)}, {text})" for name, text in pairs)
+        inner = ", ".join(f"({self.label_text(label)}, {text})" for label, text in pairs)
         return f"nn.Sequential(OrderedDict([{inner}]))"
 
     def items(self, entries: Sequence[Entry]) -> list[str]:

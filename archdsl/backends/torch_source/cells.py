@@ -7,12 +7,12 @@ side, and loops and conditions are found again.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from archdsl import dims
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.ops.base import ModuleForm, TorchForm
+from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
 from archdsl.source import Span
 from archdsl.syntax import tree
 
@@ -22,7 +22,7 @@ Site: TypeAlias = tuple[int, int, str]
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """A member of a cell: an operation in place, or a scope. `sizes` is a tensor whose spatial size it takes."""
+    """A member of a cell: an operation in place, or a scope."""
 
     site: Site
     position: int
@@ -31,7 +31,6 @@ class Step:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     form: TorchForm | None
-    sized: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -166,9 +165,17 @@ def _body(scope: Scope, found: Mapping[Scope, Cell]) -> tuple[object, tree.Block
     return (id(span.source), span.start, span.end), found[scope.parent].syntax.items[(span.start, span.end)]
 
 
-def size_references(graph: Graph) -> Mapping[Node, Tensor]:
-    """For each node whose arguments hold a free size, a tensor that has this spatial size."""
-    found: dict[Node, Tensor] = {}
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How a node's size follows from tensors: a template with `{1}`, `{2}`, … for them, as behind the node's inputs."""
+
+    tensors: tuple[Tensor, ...]
+    text: str
+
+
+def size_references(graph: Graph) -> Mapping[Node, Sizes]:
+    """For each node whose arguments hold a free size, the tensors that it finds it by."""
+    found: dict[Node, Sizes] = {}
     latest: dict[tuple[Scope | None, object], Tensor] = {}
     for node in graph.nodes():
         target = getattr(node.operation, "to", None)
@@ -177,12 +184,30 @@ def size_references(graph: Graph) -> Mapping[Node, Tensor]:
             for scope in (*node.scope.calls(), None):
                 inflow = [t for t in scope.inputs if graph.shape(t)[1:] == wanted] if scope is not None else []
                 if inflow or (scope, wanted) in latest:
-                    found[node] = inflow[0] if inflow else latest[(scope, wanted)]
+                    found[node] = Sizes((inflow[0] if inflow else latest[(scope, wanted)],), "{1}.shape[2:]")
                     break
+            else:
+                found[node] = computed_size(graph, node, wanted)
         for index, shape in enumerate(node.shapes):
             spatial = shape[1:]  # type: ignore[index]
             latest[(node.scope, spatial)] = latest[(None, spatial)] = Tensor(node.id, index)
     return found
+
+
+def computed_size(graph: Graph, node: Node, wanted: Sequence[dims.Dim]) -> Sizes:
+    """A size that no tensor has, from the axes of those that have its free sizes, the nearest ones."""
+    near = [*node.inputs, *(t for scope in node.scope.calls() for t in scope.inputs)]
+    near += [Tensor(n.id) for n in graph.input_nodes]
+    tensors: dict[Tensor, str] = {}
+    names: dict[str, str] = {}
+    for size in wanted:
+        if isinstance(size, dims.Expr) and size.variable not in names:
+            free = dims.free(size.variable)
+            tensor = next(t for t in near if free in graph.shape(t)[1:])
+            place = tensors.setdefault(tensor, f"{{{len(tensors) + 1}}}")
+            names[size.variable] = f"{place}.shape[{graph.shape(tensor).index(free) + 1}]"
+    texts = [dims.python(size, names) for size in wanted]
+    return Sizes(tuple(tensors), f"({', '.join(texts)}{',' * (len(texts) == 1)})")
 
 
 def _free(value: object) -> bool:
@@ -192,7 +217,7 @@ def _free(value: object) -> bool:
 
 
 def borders(
-    graph: Graph, references: Mapping[Node, Tensor]
+    graph: Graph, references: Mapping[Node, Sizes]
 ) -> tuple[dict[Scope, dict[Tensor, None]], dict[Scope, dict[Tensor, None]]]:
     """The tensors that flow into each scope from outside, and those that flow out of it and are used there."""
     depth: dict[Scope, int] = {}
@@ -216,8 +241,8 @@ def borders(
     for node in graph.nodes():
         for tensor in node.inputs:
             cross(tensor, node.scope)
-        if node in references:
-            cross(references[node], node.scope)
+        for tensor in references[node].tensors if node in references else ():
+            cross(tensor, node.scope)
     for output in graph.outputs:
         cross(output.tensor, graph.root)
         outflow[graph.root][output.tensor] = None
@@ -230,7 +255,7 @@ def _fill(
     graph: Graph,
     inflow: Mapping[Tensor, None],
     outflow: Mapping[Tensor, None],
-    references: Mapping[Node, Tensor],
+    references: Mapping[Node, Sizes],
     forms: dict[object, TorchForm],
 ) -> None:
     scope = cell.scope
@@ -254,19 +279,26 @@ def _fill(
     cell.chain = _is_chain(cell)
 
 
-def _node_step(node: Node, graph: Graph, references: Mapping[Node, Tensor], forms: dict[object, TorchForm]) -> Step:
+def _node_step(node: Node, graph: Graph, references: Mapping[Node, Sizes], forms: dict[object, TorchForm]) -> Step:
     shapes = graph.shapes(node.inputs)
-    key = (id(node.operation), shapes)
+    sizes = references.get(node)
+    key = (id(node.operation), shapes, sizes.text if sizes is not None else "")
     if key not in forms:
-        forms[key] = node.operation.torch(shapes, node.shapes)  # type: ignore[arg-type]
+        form = node.operation.torch(shapes, node.shapes)  # type: ignore[arg-type]
+        forms[key] = form if sizes is None else _sized(form, sizes.text)
     implied = "" if node.call is not None else node.operation.name
     site = (node.span.start, node.span.end, implied)
-    inputs = node.inputs
-    if node in references:
-        inputs = (*inputs, references[node])
+    inputs = node.inputs if sizes is None else (*node.inputs, *sizes.tensors)
     results = tuple(Tensor(node.id, i) for i in range(len(node.shapes)))
     # What is implied stands behind the items that it joins.
-    return Step(site, site[1] if implied else site[0], node.name, node, inputs, results, forms[key], node in references)
+    return Step(site, site[1] if implied else site[0], node.name, node, inputs, results, forms[key])
+
+
+def _sized(form: TorchForm, size: str) -> TorchForm:
+    """A form that finds its size in further operands."""
+    assert isinstance(form, FunctionForm)
+    rest = tuple(a for a in form.arguments if a.name != "size")
+    return replace(form, template=form.template.replace("{size}", size), arguments=rest)
 
 
 def _is_chain(cell: Cell) -> bool:

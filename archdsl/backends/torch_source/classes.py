@@ -12,6 +12,7 @@ from archdsl.backends.torch_source.flow import Router
 from archdsl.backends.torch_source.fold import Entry, Folder, Group, Irregular, Leaf, Loop, Unlike
 from archdsl.backends.torch_source.forms import kind as kind_of
 from archdsl.backends.torch_source.names import is_attribute
+from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.planner import Planner
 from archdsl.graph import Graph, Node, Scope, Tensor
@@ -41,6 +42,7 @@ class Classifier:
     graph: Graph
     overwriting: Overwriting
     recomputed: Collection[Scope] = ()
+    plainness: Plainness = Plainness.READABLE
     groups: dict[object, list[Cell]] = field(default_factory=dict)
     inline: set[object] = field(default_factory=set)
     flat: set[object] = field(default_factory=set)
@@ -50,7 +52,9 @@ class Classifier:
 
     def run(self) -> list[Plan]:
         inner_first = cells(self.graph, self.recomputed)
-        for cell in inner_first:
+        for number, cell in enumerate(inner_first):
+            if self.plainness >= Plainness.UNFOLDED:
+                cell.key = (number, cell.key)
             self.groups.setdefault(cell.key, []).append(cell)
         uses = nx.DiGraph()
         uses.add_nodes_from(self.groups)
@@ -75,6 +79,8 @@ class Classifier:
     def is_inline(self, calls: Sequence[Cell], parents: Mapping[Cell, tuple[Cell, Step]]) -> bool:
         """Whether a scope stands as an nn.Sequential in the class around it, without a class of its own."""
         first = calls[0]
+        if self.plainness >= Plainness.STRAIGHT:
+            return False
         if first.scope.kind == "model" or first.recomputed or not all(c.chain for c in calls):
             return False
         above = [parents[c] for c in calls]
@@ -104,6 +110,8 @@ class Classifier:
 
     def is_sequence(self, cell: Cell) -> bool:
         """Whether a cell is an nn.Sequential: not a model whose members have names, so that it shows its flow."""
+        if self.plainness >= Plainness.STRAIGHT:
+            return False
         if cell.key not in self.chains:
             self.chains[cell.key] = all(c.chain for c in self.groups[cell.key])
         if not self.chains[cell.key]:
@@ -152,7 +160,12 @@ class Classifier:
 
     def attempt(self, calls: Sequence[Cell], by_position: bool) -> None:
         """One class for these calls. Raises Unlike where they do not fit in one."""
-        folder = Folder(frozenset(self.inline), by_position=by_position, flat=self.flat)
+        folder = Folder(
+            frozenset(self.inline),
+            by_position=by_position or self.plainness >= Plainness.STRAIGHT,
+            flat=self.flat,
+            branches=self.plainness < Plainness.UNFOLDED,
+        )
         sequence = self.is_sequence(calls[0])
         plain = by_position
         while True:

@@ -90,9 +90,8 @@ class Constructor(Members):
     # ------------------------------------------------------------ the class
 
     def name_parameters(self) -> None:
-        classes = set(self.file.names.values())
         for parameter in self.plan.parameters:
-            name = unique(identifier(parameter.name), self.locals | classes)
+            name = unique(identifier(parameter.name), self.locals | self.file.globals)
             self.names[parameter.name] = name
             self.locals.add(name)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from archdsl import dims
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.expressions import quoted
+from archdsl.backends.torch_source.names import identifier
 from archdsl.dims import Dim, DimError, Expr, SizeSet
 from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops.align import Align
@@ -19,8 +20,11 @@ def dynamic_shapes(graph: Graph) -> list[str]:
     """The function `dynamic_shapes` of a generated file, as lines."""
     symbols: dict[str, str] = {}
     made = ['batch = Dim("batch")']
+    taken = {"batch"}
     for free in graph.free:
-        name = free.name.lower() if free.name.lower() not in ("batch", *symbols) else f"size_{len(symbols)}"
+        name = identifier(free.name.lower())
+        name = name if name not in taken else f"size_{len(symbols)}"
+        taken.add(name)
         symbol = _symbol(graph, free.name, name)
         if symbol is not None:
             made.append(f"{name} = {symbol[0]}")
@@ -81,6 +85,11 @@ def exportable(graph: Graph, size: str) -> SizeSet | None:
         return valid if valid.gaps else valid.intersect(SizeSet.progression_from(threshold))
     except DimError:
         return None
+
+
+def pinned_by(graph: Graph, size: str) -> Node | None:
+    """The operation for which a size has to be pinned; None where its valid sizes are the reason."""
+    return next((node for node in _readers(graph, size) if _goes_by_cases(graph, node, size)), None)
 
 
 def _sizes(graph: Graph, name: str) -> Iterator[Expr]:

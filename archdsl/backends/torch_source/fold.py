@@ -111,6 +111,8 @@ class Folder:
     is_flat: bool = False
     by_position: bool = False
     """Whether sites count for nothing: the steps of all lanes are alike already, one by one."""
+    branches: bool = True
+    """Whether there may be conditions; where there may not, a loop that needs one is written out."""
 
     def fold_cells(self, cells: Sequence[Cell], group: Group, way: Way = ()) -> list[Entry]:
         """The entries of calls of one body. Raises Unlike where their steps do not fit together."""
@@ -158,7 +160,12 @@ class Folder:
             return [self._one(group, [found[i][0] for i in range(group.count)], way)]
         lanes = list(found)
         inner = Group(len(lanes), group, lanes)
-        return [Choice(group, [Branch(inner, [self._one(inner, [found[i][0] for i in lanes], way)])])]
+        return self._branch(group, [Branch(inner, [self._one(inner, [found[i][0] for i in lanes], way)])])
+
+    def _branch(self, group: Group, branches: list[Branch]) -> list[Entry]:
+        if not self.branches:
+            raise Unlike
+        return [Choice(group, branches)]
 
     def _one(self, group: Group, steps: list[Step], way: Way) -> Leaf:
         cells = [s.member for s in steps if isinstance(s.member, Cell)]
@@ -185,7 +192,7 @@ class Folder:
             inner = Group(len(lanes), group, lanes)
             body = self.fold(regions, inner, [found[i] for i in lanes], way)
             branches_found.append(Branch(inner, body, condition))
-        return [Choice(group, branches_found)]
+        return self._branch(group, branches_found)
 
     def _loop(self, region: Region, group: Group, found: dict[int, list[Step]], way: Way) -> list[Entry]:
         regions = region.branches[0][2]
@@ -197,7 +204,7 @@ class Folder:
             lanes = [i for i, n in enumerate(counts) if n]
             inner = Group(len(lanes), group, lanes)
             body = self.fold(regions, inner, [rounds[i][0] for i in lanes], way)
-            return [Choice(group, [Branch(inner, body)])]
+            return self._branch(group, [Branch(inner, body)])
         if self.is_flat or (id(region), way) in self.unrolled or self._short(counts, rounds):
             if min(counts) != max(counts):
                 raise Unlike

@@ -167,7 +167,7 @@ class Forms(Control):
         edges = {"start": [0] * len(widths), "stop": list(widths)} if first.template == SLICE else {}
         arguments: list[tuple[str | None, Expr]] = []
         for key, row in self.rows(leaf).items():
-            if (leaf.steps[0].sized and key == "size") or (key in edges and edges[str(key)] == row):
+            if key in edges and edges[str(key)] == row:
                 continue
             arguments.append((str(key), self.resolve(row, leaf.group, hints, str(key), stated.get(str(key)))))
         self.plan.made[leaf] = Made(first.template, arguments, label, first)

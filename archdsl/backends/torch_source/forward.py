@@ -8,14 +8,17 @@ from dataclasses import dataclass, field
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.cells import Cell, Step
+from archdsl.backends.torch_source.checks import check_lines
 from archdsl.backends.torch_source.constructor import Constructor
-from archdsl.backends.torch_source.expressions import Expr, Var, quoted
+from archdsl.backends.torch_source.expressions import Expr, Var
 from archdsl.backends.torch_source.flow import Call, Value
 from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
-from archdsl.backends.torch_source.names import RESERVED, identifier, unique
+from archdsl.backends.torch_source.names import identifier, unique
+from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import is_labelled
+from archdsl.backends.torch_source.statements import Assign, Copy, Each, Statement, Training, When
 from archdsl.backends.torch_source.text import atom, fill, loop_header
-from archdsl.backends.torch_source.variables import Assign, Composer, Copy, Each, Layout, Statement, Training, When
+from archdsl.backends.torch_source.variables import Composer, Layout
 from archdsl.graph import Node
 from archdsl.ops.base import FunctionForm, ParameterForm
 
@@ -45,11 +48,12 @@ class Forward:
             self.call_length,
             self.grown,
             self.variable_label,
-            frozenset({*RESERVED, *made.file.names.values()}),
+            made.file.globals,
             names,
             self.appends,
             self.training_values(),
             self.output_names(),
+            straight=made.file.plainness >= Plainness.STRAIGHT,
         ).run()
         parts = self.features_line(names[0])
         signature = ", ".join(["self", *[f"{n}: Tensor" for n in (["*features"] if parts else names)]])
@@ -68,12 +72,14 @@ class Forward:
         grows = self.recomputed and self.constructor.file.recompute.grown
         return [f"        {name} = torch.cat(features, 1)"] if grows else []
 
-    def grown(self, call: Call) -> Value | None:
-        """The operand that an addition or subtraction may add to, in all calls."""
+    def grown(self, call: Call) -> Sequence[Value]:
+        """The operands that an addition or subtraction may add to, in all calls, the best one first."""
         nodes = [s.member for s in call.leaf.steps]
         rows = [self.constructor.file.overwriting.grows(n) for n in nodes if isinstance(n, Node)]
         places = [p for p in rows[0] if all(p in row for row in rows)] if len(rows) == len(nodes) else []
-        return call.inputs[places[0]] if places and call.inputs[0] is not call.inputs[1] else None
+        if not places or call.inputs[0] is call.inputs[1]:
+            return []
+        return [call.inputs[p] for p in places]
 
     def appends(self, call: Call) -> bool | None:
         """Whether a concat adds to a list of features that nothing reads any more behind it; None for other calls."""
@@ -81,7 +87,8 @@ class Forward:
         nodes = [s.member for s in call.leaf.steps]
         if not all(n in file.recompute.grown for n in nodes):
             return None
-        return all(isinstance(n, Node) and file.overwriting.last_reader[n.inputs[0]] == n.id for n in nodes)
+        last = file.overwriting.last_reader
+        return file.overwriting.allowed and all(isinstance(n, Node) and last[n.inputs[0]] == n.id for n in nodes)
 
     def of_sequence(self) -> list[str]:
         """That of a model that is an nn.Sequential, where it has to check its input."""
@@ -99,10 +106,7 @@ class Forward:
         """The calls that check the sizes of the model's input."""
         if not self.constructor.is_model:
             return []
-        calls = [
-            f"{c.function}({quoted(c.size)}, {names[c.input]}.shape[{c.axis}])" for c in self.constructor.file.checks
-        ]
-        return [line for call in calls for line in layout.statement(call, 8)]
+        return check_lines(self.constructor.file.checks, names)
 
     def output_names(self) -> list[str | None]:
         """The names of the model's outputs, one for each value that flows out."""
@@ -112,7 +116,8 @@ class Forward:
         found: list[str | None] = []
         for tensor in self.constructor.plan.cells[0].outputs:
             name = by_tensor[tensor]
-            found.append(identifier(name.strip("_")) if name is not None and name.strip("_") else None)
+            wanted = identifier(name.strip("_")) if name is not None and name.strip("_") else None
+            found.append(wanted if wanted not in self.constructor.file.globals else None)
         return found
 
     def training_values(self) -> list[Value]:
@@ -135,7 +140,7 @@ class Forward:
     def input_names(self) -> list[str]:
         cell = self.constructor.plan.cells[0]
         found: list[str] = []
-        reserved = {*RESERVED, *self.constructor.file.names.values()}
+        reserved = self.constructor.file.globals
         for name in cell.input_names:
             base = identifier(name) if name and (len(cell.input_names) > 1) else "x"
             found.append(unique(base, {*found, *reserved}))
@@ -146,8 +151,8 @@ class Forward:
         if not is_labelled(step) or any(s.name != step.name for s in call.leaf.steps):
             return None
         name = step.name
-        free = name.isidentifier() and name.isascii() and name not in RESERVED and not name.startswith("_")
-        return name if free and name not in self.constructor.file.names.values() else None
+        free = name.isidentifier() and name.isascii() and not name.startswith("_")
+        return name if free and name not in self.constructor.file.globals else None
 
     # ------------------------------------------------------------ calls
 
@@ -165,9 +170,6 @@ class Forward:
             if form.helper is not None:
                 self.constructor.file.helper(form.helper)
             values = {name or "": self.forward_text(e, name or "value") for name, e in made.arguments}
-            if call.leaf.steps[0].sized:
-                *operands, (sized, _) = operands
-                values["size"] = f"{sized}.shape[2:]"
             return fill(form.template, operands, values), form.precedence
         if isinstance(form, ParameterForm):
             values = {"parameter": self.forward_access(call.leaf)}
@@ -369,7 +371,7 @@ class Forward:
             condition = self.constructor.plan.conditions[choice][number]
             in_loop = any(map(self.is_of_loop, ex.variables(condition)))
             test = self.forward_text(condition) if in_loop else flags[number]
-            if not branch and number + 1 == len(statement.branches):
+            if not (branch or statement.otherwise) and number + 1 == len(statement.branches):
                 continue
             if not test and not first:
                 self.lines.append(" " * self.depth + "else:")
@@ -381,6 +383,11 @@ class Forward:
             self.statements(branch)
             if len(self.lines) == before:
                 self.lines.append(" " * self.depth + "pass")
+            self.depth -= 4
+        if statement.otherwise:
+            self.lines.append(" " * self.depth + "else:")
+            self.depth += 4
+            self.statements(statement.otherwise)
             self.depth -= 4
 
     def loop(self, statement: Each) -> None:
@@ -438,6 +445,8 @@ class Forward:
             return None
         made = self.constructor.plan.made[inside[0]]
         if isinstance(made.form, ParameterForm) or all(isinstance(p, str) for p in made.name):
+            return None
+        if self.constructor.is_shared(inside[0]):  # one child for all rounds
             return None
         functions = [
             leaf for leaf in leaves(loop.body) if isinstance(self.constructor.plan.made[leaf].form, FunctionForm)

@@ -54,6 +54,9 @@ def _value(text: str, indent: int, used: int) -> list[str]:
     condition = _find(text, " if ")
     operators = [sign for sign in (" | ", " + ", " - ", " * ", " / ") if _find(text, sign) is not None]
     if condition is not None or operators or not text.endswith(tuple(CLOSING)):
+        scaled = re.fullmatch(r"\((.*)\)( [*/] \w+)", text)
+        if scaled and _first_bracket(text) == scaled.end(1):
+            return ["(", *_operands(scaled[1], indent + 4), " " * indent + ")" + scaled[2]]
         body = [" " * (indent + 4) + text] if indent + 4 + len(text) <= WIDTH else []
         if not body and condition is not None:
             otherwise = _find(text, " else ")
@@ -106,10 +109,22 @@ def _split(text: str, indent: int, end: str) -> list[str]:
         return [pad + head, *lines, pad + tail + end]
     parts = _commas(inside)
     is_literal = not (open_at and (text[open_at - 1].isalnum() or text[open_at - 1] in "_])"))
+    if len(parts) == 1 and not inside.endswith(",") and head[-1] == ("(" if is_literal else "["):
+        return [pad + head, *_operands(inside, inner), pad + tail + end]  # a comma would make it a tuple
     if fits and not (is_literal and len(parts) > 1) and not inside.endswith(","):
         return [pad + head, " " * inner + inside, pad + tail + end]
     lines = [line for part in parts for line in _item(part, inner, ",")]
     return [pad + head, *lines, pad + tail + end]
+
+
+def _first_bracket(text: str) -> int:
+    """Where the bracket ends that a text begins with."""
+    depth = 0
+    for i, char in _code(text):
+        depth += (char in OPENING) - (char in CLOSING)
+        if depth == 0:
+            return i
+    return len(text)
 
 
 def _last_bracket(text: str) -> tuple[int, int]:

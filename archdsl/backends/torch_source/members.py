@@ -5,16 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.calls import Calls, attribute_base
 from archdsl.backends.torch_source.expressions import Expr, quoted
 from archdsl.backends.torch_source.fold import Leaf
 from archdsl.backends.torch_source.names import identifier, is_attribute, is_owned, unique
+from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Made, is_labelled
 from archdsl.backends.torch_source.starts import base, call, is_biased, is_statement, way
-from archdsl.backends.torch_source.text import MEMBER, joined, split_dots, type_name
+from archdsl.backends.torch_source.text import HOLDER_OF, MEMBER, joined, split_dots, type_name
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A module that members stand in: what it is called, within which loops and branches."""
+
+    text: str
+    blocks: list[int]
 
 
 @dataclass(slots=True, eq=False)
@@ -30,8 +38,10 @@ class Members(Calls):
     """Attributes of modules without weights, by what they are."""
     by_path: set[Leaf] = field(default_factory=set)
     """Members that are no attributes."""
-    holders: dict[str, str] = field(default_factory=dict)
-    """Modules that members with dots in their names stand in, by their path."""
+    holders: dict[str, list[Holder]] = field(default_factory=dict)
+    """Modules that members with dots in their names stand in, by their path as it is written."""
+    held: set[tuple[int, str]] = field(default_factory=set)
+    """The paths of the holders that are made already, each with the call that has it."""
 
     def has_member(self, leaf: Leaf) -> bool:
         made = self.plan.made[leaf]
@@ -81,7 +91,7 @@ class Members(Calls):
 
     def share(self, leaf: Leaf, text: str) -> None:
         """A member under any name: one for all that are alike, but in an nn.Sequential, which has an order."""
-        if self.plan.flow is None or text not in self.shared:
+        if self.plan.flow is None or text not in self.shared or self.file.plainness >= Plainness.STRAIGHT:
             self.shared[text] = unique(attribute_base(leaf, self.plan.made[leaf]), self.taken)
             self.taken.add(self.shared[text])
             statement = f"self.{self.shared[text]} = {text}"
@@ -97,34 +107,54 @@ class Members(Calls):
     def child(self, leaf: Leaf, label: list[str | Expr], text: str) -> None:
         pieces = split_dots(label)
         self.by_path.add(leaf)
-        self.add_child(self.holder(pieces[:-1]), pieces[-1], text)
+        self.add_child(self.holder(pieces[:-1], holder_paths(leaf)), pieces[-1], text)
         self.attributes[leaf] = self.access(label, self.names)
 
-    def holder(self, pieces: Sequence[Sequence[str | Expr]]) -> str:
-        """The module that members with dots in their names stand in; made where it is not there yet."""
+    def holder(self, pieces: Sequence[Sequence[str | Expr]], paths: Sequence[Sequence[tuple[int, str]]]) -> str:
+        """The module that a member with dots in its name stands in; made where it is not there yet.
+
+        `paths` are those that the holders have where the code runs, each with the call that has it.
+        """
         owner = "self"
         for i, piece in enumerate(pieces, 1):
             path = self.label_text(joined(pieces[:i]))
-            if path not in self.holders:
-                name = piece[0] if len(piece) == 1 else None
-                if owner.startswith("self") and isinstance(name, str) and is_attribute(name):
-                    self.holders[path] = f"{owner}.{name}"
-                    self.line(f"{owner}.{name} = nn.Module()")
-                else:
-                    self.holders[path] = unique(identifier("holder"), self.locals)
-                    self.locals.add(self.holders[path])
-                    self.line(f"{self.holders[path]} = nn.Module()")
-                    self.add_child(owner, list(piece), self.holders[path])
-            owner = self.holders[path]
+            known = [h for h in self.holders.get(path, ()) if h.blocks == self.open_blocks[: len(h.blocks)]]
+            if known:
+                owner = known[0].text
+                continue
+            made = paths[i - 1]
+            again = len(set(made)) < len(made) or not self.held.isdisjoint(made)
+            self.held.update(made)
+            owner = self.new_holder(owner, list(piece), again)
+            self.holders.setdefault(path, []).append(Holder(owner, self.open_blocks))
         return owner
 
+    def new_holder(self, owner: str, piece: list[str | Expr], again: bool) -> str:
+        """Makes a holder; `again`: another round or branch may have made it."""
+        name = piece[0] if len(piece) == 1 else None
+        if not again and owner.startswith("self") and isinstance(name, str) and is_attribute(name):
+            self.line(f"{owner}.{name} = nn.Module()")
+            return f"{owner}.{name}"
+        text = unique(identifier("holder"), self.locals)
+        self.locals.add(text)
+        if again:
+            self.file.helper(HOLDER_OF)
+            self.line(f"{text} = holder_of({owner}, {self.label_text(piece)})")
+        else:
+            self.line(f"{text} = nn.Module()")
+            self.add_child(owner, piece, text)
+        return text
+
     def make_holders(self) -> None:
-        """Makes the holders that all rounds of a loop share before it."""
+        """Makes the holders whose names are the same everywhere before all others."""
         for made in self.plan.made.values():
             pieces = split_dots(made.name)
+            everywhere: list[list[tuple[int, str]]] = []
             for i in range(1, len(pieces)):
-                if all(isinstance(p, str) for piece in pieces[:i] for p in piece):
-                    self.holder(pieces[:i])
+                texts = [p for p in joined(pieces[:i]) if isinstance(p, str)]
+                if len(texts) == len(joined(pieces[:i])):
+                    everywhere.append([(call, "".join(texts)) for call in range(len(self.plan.cells))])
+                    self.holder(pieces[:i], everywhere)
 
     def add_child(self, owner: str, name: list[str | Expr], text: str) -> None:
         if len(name) == 1 and isinstance(name[0], str) and is_owned(name[0]):
@@ -146,16 +176,6 @@ class Members(Calls):
             return owner
         return f"dict({owner}.named_parameters(recurse=False))[{self.label_text(pieces[-1], names)}]"
 
-    def label_text(self, label: Sequence[str | Expr], names: Mapping[str, str] | None = None) -> str:
-        """A path as a string, or an f-string where a loop or a parameter numbers it."""
-        if all(isinstance(p, str) for p in label):
-            return quoted("".join(p for p in label if isinstance(p, str)))
-        write = self.names if names is None else names
-        if len(label) == 1 and not isinstance(label[0], str):
-            return f"str({ex.write(label[0], write)})"
-        parts = [p if isinstance(p, str) else "{" + ex.write(p, write) + "}" for p in label]
-        return f'f"{"".join(parts)}"'
-
     def weight(self, leaf: Leaf, made: Made) -> None:
         assert isinstance(made.form, ParameterForm)
         given = dict(made.arguments)
@@ -169,7 +189,7 @@ class Members(Calls):
             self.attributes[leaf] = f"self.{label[0]}"
             return
         pieces = split_dots(label)
-        owner = self.holder(pieces[:-1])
+        owner = self.holder(pieces[:-1], holder_paths(leaf))
         self.by_path.add(leaf)
         name = pieces[-1]
         if len(name) == 1 and isinstance(name[0], str) and is_owned(name[0]):
@@ -177,3 +197,9 @@ class Members(Calls):
         else:
             self.line(f"{owner}.register_parameter({self.label_text(name)}, {value})")
         self.attributes[leaf] = self.access(label, self.names, True)
+
+
+def holder_paths(leaf: Leaf) -> list[list[tuple[int, str]]]:
+    """The paths of the modules that a member stands in, the outermost first: one for each time that it is made."""
+    rows = [(leaf.group.out(lane), step.name.split(".")) for lane, step in enumerate(leaf.steps)]
+    return [[(call, ".".join(names[:i])) for call, names in rows] for i in range(1, len(rows[0][1]))]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source.cells import Cell, Step
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Var, simplify
 from archdsl.backends.torch_source.flow import Flow
-from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop
+from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, leaves
 from archdsl.graph import Node
 from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
 
@@ -119,3 +120,10 @@ def is_needed(leaf: Leaf) -> bool:
 
 def inner_cells(leaf: Leaf) -> list[Cell]:
     return [s.member for s in leaf.steps if isinstance(s.member, Cell)]
+
+
+def helper_names(plans: Iterable[Plan]) -> set[str]:
+    """The names of the classes and functions that the operations of these classes bring along."""
+    steps = [step for plan in plans for leaf in leaves(plan.entries, inside=True) for step in leaf.steps]
+    helpers = {s.form.helper for s in steps if isinstance(s.form, ModuleForm | FunctionForm)} - {None}
+    return {name for text in helpers for name in re.findall(r"^(?:class|def) (\w+)", text or "", re.MULTILINE)}

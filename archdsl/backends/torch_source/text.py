@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from archdsl.backends.torch_source.expressions import Apply, Expr, Layer
+from archdsl.backends.torch_source.expressions import Apply, Expr, Layer, escaped, quoted
 from archdsl.backends.torch_source.plan import Heading
 
 FACTORY = '''class Factory(TypedDict, total=False):
@@ -70,6 +71,13 @@ MEMBER = '''def member(module: nn.Module, *path: str) -> nn.Module:
     return module'''
 
 
+HOLDER_OF = '''def holder_of(module: nn.Module, name: str) -> nn.Module:
+    """A child that holds others; made where it is not there yet."""
+    if name not in dict(module.named_children()):
+        module.add_module(name, nn.Module())
+    return dict(module.named_children())[name]'''
+
+
 def loop_header(heading: Heading, names: Mapping[str, str], text: Callable[[Expr], str]) -> str:
     """`i in range(3)`: what stands behind `for`. `names` has the variables that the loop's body uses."""
     targets: list[str] = []
@@ -105,7 +113,8 @@ def loop_header(heading: Heading, names: Mapping[str, str], text: Callable[[Expr
 def fill(template: str, operands: Sequence[tuple[str, str]], values: Mapping[str, str]) -> str:
     """A function's template with its tensors and arguments put in."""
     found: list[str] = []
-    for text, name, _, _ in string.Formatter().parse(template):
+    pieces = list(string.Formatter().parse(template))
+    for (text, name, _, _), following in zip(pieces, [*(p[0] for p in pieces[1:]), ""], strict=True):
         found.append(text)
         if name is None:
             continue
@@ -114,7 +123,7 @@ def fill(template: str, operands: Sequence[tuple[str, str]], values: Mapping[str
         elif name.isdigit():
             operand = operands[int(name)]
             enclosed = (text.endswith("(") and template.endswith(")")) or template.startswith(("torch.", "F."))
-            found.append(operand[0] if enclosed else atom(operand))
+            found.append(operand[0] if enclosed and not following.startswith((".", "[")) else atom(operand))
         else:
             found.append(values.get(name, ""))
     for i in [i for i, part in enumerate(found) if part == ":"]:
@@ -170,6 +179,29 @@ def joined(pieces: Sequence[Sequence[str | Expr]]) -> list[str | Expr]:
 
 def lists(value: object) -> object:
     return [lists(v) for v in value] if isinstance(value, tuple | list) else value
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An expression as Python has it."""
+
+    text: str
+
+
+def formatted(parts: Sequence[str | Written]) -> str:
+    """An f-string of text and expressions; a sum of strings where Python 3.11 takes no f-string.
+
+    There the braces of an f-string must not hold the quotes around it, nor a backslash.
+    """
+    if any(isinstance(p, Written) and ("\\" in p.text or ('"' in p.text and "'" in p.text)) for p in parts):
+        return " + ".join(quoted(p) if isinstance(p, str) else f"str({p.text})" for p in parts)
+    found = [
+        escaped(p).replace('"', '\\"').replace("{", "{{").replace("}", "}}")
+        if isinstance(p, str)
+        else "{" + p.text.replace('"', "'") + "}"
+        for p in parts
+    ]
+    return f'f"{"".join(found)}"'
 
 
 def type_name(text: str) -> str:

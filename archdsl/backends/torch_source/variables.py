@@ -8,9 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
+from archdsl.backends.torch_source.assigned import unassigned
 from archdsl.backends.torch_source.flow import Action, Call, Decision, Flow, Rounds, Value
+from archdsl.backends.torch_source.liveness import Lives, Stretch, joined, meet
 from archdsl.backends.torch_source.names import unique
+from archdsl.backends.torch_source.statements import Assign, Copy, Each, Statement, Training, When
 from archdsl.ops.base import FunctionForm
 
 LETTERS = ("x", "y", "z", "u", "v", "w")
@@ -20,64 +24,6 @@ LONG, SHORT = 3, 10
 """What lives for more statements bears its label; other values do where it is short and no operand's name is free."""
 DEEPEST = 4
 """How many calls are nested in one statement."""
-
-
-@dataclass(slots=True, eq=False)
-class Assign:
-    """`targets = call`. `grows` is the operand that it adds to in place (`y += …`)."""
-
-    call: Call
-    nested: dict[Value, Assign] = field(default_factory=dict)
-    depth: int = 1
-    length: int = 0
-    grows: Value | None = None
-    line: int = 0
-    is_nested: bool = False
-
-    def operands(self) -> Iterator[Value]:
-        """The values in variables that it takes."""
-        for value in self.call.inputs:
-            if value in self.nested:
-                yield from self.nested[value].operands()
-            else:
-                yield value
-
-    def calls(self) -> Iterator[Call]:
-        """Its calls, the innermost first."""
-        for inner in self.nested.values():
-            yield from inner.calls()
-        yield self.call
-
-
-@dataclass(slots=True, eq=False)
-class Copy:
-    """`targets = sources`: what a loop or condition hands on, where it stands in another variable."""
-
-    targets: list[Value]
-    sources: list[Value]
-
-
-@dataclass(slots=True, eq=False)
-class When:
-    decision: Decision
-    branches: list[list[Statement]]
-
-
-@dataclass(slots=True, eq=False)
-class Training:
-    """What only a module in training computes, for outputs that are None else."""
-
-    values: list[Value]
-    body: list[Statement]
-
-
-@dataclass(slots=True, eq=False)
-class Each:
-    rounds: Rounds
-    body: list[Statement]
-
-
-Statement = Assign | Copy | When | Training | Each
 
 
 @dataclass(slots=True, eq=False)
@@ -92,12 +38,12 @@ class Layout:
 
 @dataclass(slots=True, eq=False)
 class Composer:
-    """Makes statements of a flow. `length` is how long a call is when written, `grows` which operand it may add to."""
+    """Makes statements of a flow. `length` is how long a call is when written, `grows` which operands it may add to."""
 
     flow: Flow
     line: Callable[[Call], int]
     length: Callable[[Call], int]
-    grows: Callable[[Call], Value | None]
+    grows: Callable[[Call], Sequence[Value]]
     label: Callable[[Call], str | None]
     reserved: frozenset[str]
     input_names: Sequence[str]
@@ -106,7 +52,10 @@ class Composer:
     training: Sequence[Value] = ()
     """Outputs that only a module in training gives."""
     output_names: Sequence[str | None] = ()
+    straight: bool = False
+    """Whether every call is a statement, and every value a variable of its own."""
     width: int = 72
+    lives: Lives = field(default_factory=Lives)
     roots: dict[Value, Value] = field(default_factory=dict)
     spans: dict[Value, tuple[int, int]] = field(default_factory=dict)
     joined: dict[Value, list[Value]] = field(default_factory=dict)
@@ -120,11 +69,16 @@ class Composer:
     def run(self) -> Layout:
         self.find_lists(self.flow.actions)
         statements = self.compose_all()
+        self.lives = Lives.of(self.flow, statements)
         self.measure_flow(statements)
         self.share(statements)
         statements = self.with_copies(statements)
         self.measure_flow(statements)
-        return Layout(statements, self.allocate(), self.lists)
+        names = self.allocate()
+        unset = dict.fromkeys(unassigned(statements, names, {names[v] for v in self.flow.inputs}))
+        # Any tensor will do for these.
+        starts = [Copy([value], [self.flow.inputs[0]]) for value in unset if self.flow.inputs]
+        return Layout([*starts, *statements], names, self.lists)
 
     def find_lists(self, actions: Sequence[Action]) -> None:
         for action in actions:
@@ -182,8 +136,13 @@ class Composer:
 
     def assign(self, call: Call, found: list[Statement], makers: dict[Value, Assign]) -> Assign:
         """A statement for a call, with those before it that it alone needs nested in it, as far as it stays short."""
-        grows = call.inputs[0] if self.appends(call) and call.inputs[0] in self.lists else self.grows(call)
+        if self.appends(call) is not None:
+            grows = call.inputs[0] if self.appends(call) and call.inputs[0] in self.lists else None
+        else:
+            grows = next((v for v in self.grows(call) if v not in self.lists), None)
         assign = Assign(call, length=self.length(call), line=self.line(call), grows=grows)
+        if self.straight:
+            return assign
         merges = len(call.inputs) > 1 and isinstance(call.leaf.steps[0].form, FunctionForm)
         if len(call.inputs) > 2 and merges and not self.fits(call, makers):
             return assign
@@ -305,44 +264,56 @@ class Composer:
             value = self.roots[value]
         return value
 
-    def unite(self, a: Value, b: Value) -> None:
+    def unite(self, a: Value, b: Value) -> bool:
+        """Lets two values share a variable, unless both are needed at once; whether they do."""
         a, b = self.root(a), self.root(b)
-        if a is not b and (a in self.lists) is (b in self.lists):
-            self.roots[b] = a
-            self.joined.setdefault(a, [a]).extend(self.joined.pop(b, [b]))
+        if a is b:
+            return True
+        if (a in self.lists) is not (b in self.lists) or meet(self.life(a), self.life(b)):
+            return False
+        self.merge(a, b)
+        return True
+
+    def merge(self, a: Value, b: Value) -> None:
+        """Makes two variables one."""
+        a, b = self.root(a), self.root(b)
+        self.lives.stretches[a] = joined([*self.life(a), *self.life(b)])
+        self.roots[b] = a
+        self.joined.setdefault(a, [a]).extend(self.joined.pop(b, [b]))
+
+    def life(self, value: Value) -> list[Stretch]:
+        """Where a variable holds what is needed."""
+        return self.lives.stretches.get(self.root(value), [])
 
     def span(self, value: Value) -> tuple[int, int]:
         members = self.joined.get(self.root(value), [value])
         spans = [self.spans[m] for m in members if m in self.spans]
         return min(s for s, _ in spans), max(e for _, e in spans)
 
-    def apart(self, a: Value, b: Value) -> bool:
-        """Whether the lives of two variables touch at most."""
-        (s1, e1), (s2, e2) = self.span(a), self.span(b)
-        return e1 <= s2 or e2 <= s1
-
     def share(self, statements: Sequence[Statement]) -> None:
         for statement in statements:
             match statement:
                 case Assign():
-                    if statement.grows is not None:
-                        self.unite(statement.grows, statement.call.outputs[0])
+                    if statement.grows is not None and not self.unite(statement.grows, statement.call.outputs[0]):
+                        statement.grows = None
                 case When():
                     for branch in statement.branches:
                         self.share(branch)
-                    self.share_joins(statement)
+                    if not self.straight:
+                        self.share_joins(statement)
                 case Training():
                     self.share(statement.body)
                 case Each():
+                    for carried in statement.rounds.carried:
+                        if carried.final is not None:
+                            self.merge(carried.value, carried.final)
                     self.share(statement.body)
                     place = statement.rounds.place
                     for carried in statement.rounds.carried:
                         if carried.after is not None and carried.after.place is place:
-                            self.try_unite(carried.value, carried.after)
+                            self.unite(carried.value, carried.after)
                         if carried.first.place is place.around:
-                            self.try_unite(carried.value, carried.first)
-                        if carried.final is not None:
-                            self.unite(carried.value, carried.final)
+                            self.unite(carried.value, carried.first)
 
     def share_joins(self, statement: When) -> None:
         decision = statement.decision
@@ -354,11 +325,7 @@ class Composer:
                     self.unite(join.value, value)
                     taken.add(self.root(value))
             if join.passed is not None and join.passed.place is decision.places[0].around:
-                self.try_unite(join.value, join.passed)
-
-    def try_unite(self, a: Value, b: Value) -> None:
-        if self.root(a) is not self.root(b) and self.apart(a, b):
-            self.unite(a, b)
+                self.unite(join.value, join.passed)
 
     # ------------------------------------------------------------ copies
 
@@ -367,17 +334,14 @@ class Composer:
         for statement in statements:
             match statement:
                 case When():
-                    before: list[tuple[Value, Value]] = []
-                    for join in statement.decision.joins:
-                        if join.passed is not None and self.root(join.passed) is not self.root(join.value):
-                            before.append((join.value, join.passed))
+                    before, otherwise = self.passed(statement.decision)
                     branches: list[list[Statement]] = []
                     for number, branch in enumerate(statement.branches):
                         pairs = [
                             (j.value, v) for j in statement.decision.joins if (v := j.branches[number]) is not None
                         ]
                         branches.append([*self.with_copies(branch), *self.copies(pairs)])
-                    found += [*self.copies(before), When(statement.decision, branches)]
+                    found += [*self.copies(before), When(statement.decision, branches, self.copies(otherwise))]
                 case Training():
                     found.append(Training(statement.values, self.with_copies(statement.body)))
                 case Each():
@@ -388,6 +352,21 @@ class Composer:
                 case _:
                     found.append(statement)
         return found
+
+    def passed(self, decision: Decision) -> tuple[list[tuple[Value, Value]], list[tuple[Value, Value]]]:
+        """What is handed on where no branch is taken: before the condition, or after it in an `else`."""
+        before: list[tuple[Value, Value]] = []
+        otherwise: list[tuple[Value, Value]] = []
+        point = (self.lives.heads[decision],) * 2
+        for join in decision.joins:
+            if join.passed is None or self.root(join.passed) is self.root(join.value):
+                continue
+            if meet(self.life(join.value), [point]):
+                otherwise.append((join.value, join.passed))
+            else:
+                before.append((join.value, join.passed))
+                self.lives.stretches[self.root(join.value)] = joined([*self.life(join.value), point])
+        return before, otherwise
 
     def copies(self, pairs: Sequence[tuple[Value, Value]]) -> list[Statement]:
         needed = [(a, b) for a, b in pairs if self.root(a) is not self.root(b)]
@@ -403,17 +382,20 @@ class Composer:
             if root not in variables:
                 variables[root] = self.span(root)
         busy: dict[str, int] = {}
+        lives: dict[str, list[Stretch]] = {}
         names: dict[Value, str] = {}
 
-        def is_free(name: str, span: tuple[int, int]) -> bool:
-            return busy.get(name, 0) <= span[0]
+        def is_free(name: str, root: Value) -> bool:
+            return busy.get(name, 0) <= variables[root][0] and not meet(lives.get(name, ()), self.life(root))
 
         def take(root: Value, name: str) -> None:
             names[root] = name
             busy[name] = max(busy.get(name, 0), variables[root][1])
+            lives[name] = joined([*lives.get(name, ()), *self.life(root)])
 
         for value, name in zip(self.flow.inputs, self.input_names, strict=True):
             take(self.root(value), name)
+        fresh = (n for n in map("y{}".format, count(1)) if n not in self.reserved and n not in busy)
         outputs = {self.root(v) for v in self.flow.outputs}
         named = {self.root(v): n for v, n in zip(self.flow.outputs, self.output_names, strict=False)}
         for root in sorted(variables, key=lambda v: variables[v]):
@@ -422,6 +404,9 @@ class Composer:
             span = variables[root]
             if root in self.lists:
                 take(root, unique("features", {*busy, *self.reserved}))
+                continue
+            if self.straight:
+                take(root, next(fresh))
                 continue
             wishes: list[str] = []
             output_name = named.get(root)
@@ -442,7 +427,7 @@ class Composer:
             if label is not None and life > 1 and len(label) <= SHORT:
                 wishes.append(label)
             wishes += [n for n in LETTERS if n not in self.reserved]
-            chosen = next((n for n in wishes if is_free(n, span)), None)
+            chosen = next((n for n in wishes if is_free(n, root)), None)
             take(root, chosen or unique("t1", {*busy, *self.reserved}))
         return {value: names[self.root(value)] for value in self.spans}
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.checks import SizeCheck
-from archdsl.backends.torch_source.expressions import Expr, Var
+from archdsl.backends.torch_source.expressions import Expr, Var, quoted
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
-from archdsl.backends.torch_source.names import identifier, unique
+from archdsl.backends.torch_source.names import RESERVED, identifier, unique
+from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Made, Plan, Running, is_labelled
 from archdsl.backends.torch_source.starts import Way
-from archdsl.backends.torch_source.text import loop_header
+from archdsl.backends.torch_source.text import Written, formatted, loop_header
 from archdsl.graph import Graph
 from archdsl.ops.base import FunctionForm, ModuleForm
 from archdsl.overwriting import Overwriting
@@ -31,10 +33,13 @@ class File:
     recompute: Recompute
     sizes: Callable[[Value], str]
     checks: list[SizeCheck]
+    plainness: Plainness
     imports: set[str] = field(default_factory=set)
     helpers: dict[str, str] = field(default_factory=dict)
     names: dict[Plan, str] = field(default_factory=dict)
     output_class: str = ""
+    globals: frozenset[str] = RESERVED
+    """What no variable may be called: the classes and helpers of the file."""
     factories: dict[Plan, bool] = field(default_factory=dict)
     """Whether a class takes device= and dtype=."""
     alike: dict[str, Way] = field(default_factory=dict)
@@ -68,6 +73,8 @@ class Writer:
     depth: int = 8
     before_block: int = 0
     """Where in the lines the outermost open block begins."""
+    blocks: list[int] = field(default_factory=list)
+    numbers: Iterator[int] = field(default_factory=count)
     moved: int = 0
     """How many lines were put before an open block."""
     of_round: dict[Loop, Expr] = field(default_factory=dict)
@@ -81,11 +88,27 @@ class Writer:
     def head(self, text: str) -> None:
         if self.depth == 8 and not text.startswith("el"):
             self.before_block = len(self.lines)
+        self.blocks = [*self.open_blocks, next(self.numbers)]
         self.lines += layout.header(text, self.depth)
         self.depth += 4
 
+    @property
+    def open_blocks(self) -> list[int]:
+        """The loops and branches around the next line, each by a number of its own."""
+        return self.blocks[: (self.depth - 8) // 4]
+
     def text(self, expr: Expr) -> str:
         return ex.write(expr, self.names, self.aliases)
+
+    def label_text(self, label: Sequence[str | Expr], names: Mapping[str, str] | None = None) -> str:
+        """A path as a string, or an f-string where a loop or a parameter numbers it."""
+        if all(isinstance(p, str) for p in label):
+            return quoted("".join(p for p in label if isinstance(p, str)))
+        write = self.names if names is None else names
+        if len(label) == 1 and not isinstance(label[0], str):
+            return f"str({ex.write(label[0], write)})"
+        parts = [p if isinstance(p, str) else Written(ex.write(p, write)) for p in label]
+        return formatted(parts)
 
     # ------------------------------------------------------------ loops
 
@@ -157,7 +180,7 @@ class Writer:
         own = {v.name for v in (heading.index, *heading.names, *[v for v, _ in heading.columns])}
         outside, around = self.locals, self.enclosing
         needed = {self.names[n] for n in self.used_in(loop) - own if n in self.names}
-        self.locals = {*needed, *around, *self.aliases.values(), *self.file.names.values()}
+        self.locals = {*needed, *around, *self.aliases.values(), *self.file.globals}
         before = set(self.locals)
         head = self.loop_head(loop)
         self.enclosing = around | (self.locals - before)

@@ -1,0 +1,28 @@
+"""What to install where a module is missing."""
+
+from __future__ import annotations
+
+EXTRAS = {
+    "kornia": "augment",
+    "PIL": "pictures",
+    "matplotlib": "plots",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
+    "skimage": "examples",
+}
+"""The extra of archdsl that brings a module."""
+
+PACKAGES = {"PIL": "Pillow", "skimage": "scikit-image"}
+"""The package of a module, where the names differ."""
+
+
+def what_to_do(error: ImportError) -> str | None:
+    """What is missing and how it is installed; None where the module is one of archdsl's own."""
+    module = (error.name or "").partition(".")[0]
+    if module in ("", "archdsl"):
+        return None
+    package = PACKAGES.get(module, module)
+    if not isinstance(error, ModuleNotFoundError):
+        return f"{package} is installed, but cannot be imported: {error}"
+    asked = f"'archdsl[{EXTRAS[module]}]'" if module in EXTRAS else package
+    return f"this needs {package}, which is not installed: pip install {asked}"

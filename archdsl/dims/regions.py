@@ -1,0 +1,212 @@
+"""The valid values of several free sizes together: a set for each, and choices, of which one size at least is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
+
+from archdsl.dims.errors import DimError
+from archdsl.dims.pieces import too_intricate
+from archdsl.dims.sets import EVERYTHING, SizeSet
+from archdsl.dims.solving import Constraint
+from archdsl.dims.wording import describe_sets
+
+CASES = 10_000
+"""The most cases in which it is looked for values that meet all choices."""
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """A demand that one of several free sizes can meet: H ≥ 2 or W ≥ 2. `demands` has one for each of these sizes."""
+
+    demands: tuple[Constraint, ...]
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        return frozenset().union(*(demand.variables for demand in self.demands))
+
+    @property
+    def text(self) -> str:
+        """What is demanded, for people."""
+        return " or ".join(demand.text for demand in self.demands)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def fix(self, values: Mapping[str, int]) -> bool | Constraint | AnyOf:
+        """The demand with known values put in: decided, or what is left of it."""
+        return any_of(*(demand.fix(values) for demand in self.demands))
+
+
+Demanded: TypeAlias = Constraint | AnyOf
+
+
+def any_of(*conditions: bool | Constraint) -> bool | Demanded:
+    """Whether one of the conditions holds, each on another free size: decided, or the demand that one does."""
+    if True in conditions:
+        return True
+    left = tuple(c for c in conditions if not isinstance(c, bool))
+    return left[0] if len(left) == 1 else AnyOf(left) if left else False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Sets of several free sizes, one of which at least has to hold its size's value."""
+
+    sets: Mapping[str, SizeSet]
+
+    def describe(self, verb: str = "") -> str:
+        """`H or W at least 5`; with a verb, ` must be` say, as a sentence."""
+        conditions = {name: sizes.condition() for name, sizes in self.sets.items()}
+        if len(set(conditions.values())) == 1:
+            return f"{' or '.join(conditions)}{verb} {next(iter(conditions.values()))}"
+        return " or ".join(f"{name}{verb} {condition}" for name, condition in conditions.items())
+
+    def holds(self, values: Mapping[str, int]) -> bool:
+        return any(values[name] in sizes for name, sizes in self.sets.items())
+
+    def follows_from(self, other: Choice) -> bool:
+        """Whether it holds wherever the other one does."""
+        return all(
+            name in self.sets and sizes.intersect(self.sets[name]) == sizes for name, sizes in other.sets.items()
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Region(Mapping[str, SizeSet]):
+    """The valid values of free sizes: the set of each by its name, as far as the choices hold, too.
+
+    Where a choice is left, no size alone decides it. Then a set may have a value that fits with none of another size.
+    """
+
+    sets: Mapping[str, SizeSet]
+    choices: tuple[Choice, ...] = ()
+
+    @staticmethod
+    def everything(names: Sequence[str] = ()) -> Region:
+        return Region(dict.fromkeys(names, EVERYTHING))
+
+    def __getitem__(self, name: str) -> SizeSet:
+        return self.sets[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sets)
+
+    def __len__(self) -> int:
+        return len(self.sets)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Region):
+            return dict(self.sets) == dict(other.sets) and self.choices == other.choices
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # as of other mappings
+
+    def describe(self) -> str:
+        """All valid values in a line: `any H, W; H or W at least 2`."""
+        return "; ".join(filter(None, [describe_sets(self.sets), *(choice.describe() for choice in self.choices)]))
+
+    def holds(self, values: Mapping[str, int]) -> bool:
+        """Whether the values are valid together."""
+        return all(values[name] in sizes for name, sizes in self.sets.items()) and self.failing(values) is None
+
+    def failing(self, values: Mapping[str, int]) -> Choice | None:
+        """The first choice that does not hold for values of all sizes."""
+        return next((choice for choice in self.choices if not choice.holds(values)), None)
+
+    def narrow(self, demand: Demanded) -> Region | None:
+        """The values for which the demand holds, too; None where there are none. Raises DimError as `Constraint`."""
+        if isinstance(demand, Constraint):
+            after = demand.narrow(self.sets[min(demand.variables)])
+            return _settled({**self.sets, min(demand.variables): after}, self.choices)
+        held = {name: self._solved(part, name) for part in demand.demands for name in part.variables}
+        return _settled(self.sets, (*self.choices, Choice({name: held[name] for name in self.sets if name in held})))
+
+    def _solved(self, demand: Constraint, name: str) -> SizeSet:
+        """The sizes for which a demand holds: of all, which are said in fewer words, else of the valid ones."""
+        try:
+            return demand.narrow(EVERYTHING)
+        except DimError:
+            return demand.narrow(self.sets[name])
+
+    def where(self, values: Mapping[str, int]) -> Region | None:
+        """What is left where some sizes have these values, which are valid each by itself; None where nothing is."""
+        fixed = {name: SizeSet.only(values[name]) if name in values else sizes for name, sizes in self.sets.items()}
+        return _settled(fixed, self.choices)
+
+    def near(self, wanted: Mapping[str, int], given: Mapping[str, int] = {}) -> dict[str, int]:
+        """Given values, and for the other sizes the next valid ones from the wanted ones on where there are such."""
+        sets = self.sets
+        while True:
+            values = {name: given.get(name) or _near(sizes, wanted[name]) for name, sizes in sets.items()}
+            broken = self.failing(values)
+            if broken is None:
+                return values
+            boxes = (Region(part, self.choices).where(given) for part in _parts(sets, broken))
+            box = next((box for box in boxes if box is not None), None)
+            if box is None:  # what is given is not valid
+                return values
+            sets = box.sets
+
+
+def _near(sizes: SizeSet, wanted: int) -> int:
+    if wanted in sizes:
+        return wanted
+    below, above = sizes.nearest(wanted)
+    return above or below or 1
+
+
+def _parts(sets: Mapping[str, SizeSet], choice: Choice) -> Iterator[Mapping[str, SizeSet]]:
+    """The sets with one of them narrowed, so that a choice holds, in every way."""
+    for name, sizes in choice.sets.items():
+        yield {**sets, name: sets[name].intersect(sizes)}
+
+
+def _settled(sets: Mapping[str, SizeSet], choices: Sequence[Choice]) -> Region | None:
+    """What is left once every choice is taken that only one size can meet; None where nothing is."""
+    found = _taken(sets, choices)
+    return found if found is not None and _is_inhabited(found) else None
+
+
+def _taken(sets: Mapping[str, SizeSet], choices: Sequence[Choice]) -> Region | None:
+    if any(sizes.is_empty for sizes in sets.values()):
+        return None
+    left: list[Choice] = []
+    for choice in choices:
+        met = {name: sets[name].intersect(sizes) for name, sizes in choice.sets.items()}
+        if any(met[name] == sets[name] for name in met):
+            continue
+        open_ = {name: sizes for name, sizes in choice.sets.items() if not met[name].is_empty}
+        if not open_:
+            return None
+        if len(open_) == 1:
+            (name,) = open_
+            return _taken({**sets, name: met[name]}, [c for c in choices if c is not choice])
+        left.append(choice if len(open_) == len(choice.sets) else Choice(open_))
+    kept: list[Choice] = []
+    for choice in left:
+        if not any(choice.follows_from(other) for other in kept):
+            kept = [*(other for other in kept if not other.follows_from(choice)), choice]
+    return Region(sets, tuple(kept))
+
+
+def _is_inhabited(region: Region) -> bool:
+    """Whether some values meet all choices: looked for by cases, so that the answer is exact."""
+    waiting, cases = [region], 0
+    while waiting:
+        here = waiting.pop()
+        if len(here.choices) < 2:
+            return True
+        cases += 1
+        if cases > CASES:
+            raise too_intricate()
+        parts = (_taken(sets, here.choices) for sets in _parts(here.sets, here.choices[0]))
+        waiting += [part for part in parts if part is not None]
+    return False
+
+
+def describe_sizes(sizes: Mapping[str, SizeSet]) -> str:
+    """All valid input sizes in a line, as `Region.describe`; empty where there is no free size."""
+    return (sizes if isinstance(sizes, Region) else Region(sizes)).describe()

@@ -1,0 +1,36 @@
+"""The proof of a build: reads the text that was written, alone, and shows that it computes its graph.
+
+This is translation validation (Pnueli, Siegel and Singerman, 1998; Necula, 2000): not the generator is trusted, each of
+its outputs is checked. The way of `prove`, a file each: `reader` takes a closed part of Python and refuses the rest;
+`meaning` says what the graph computes, as `terms`; the text then runs over the same terms, with `modules` for torch.nn
+and `library` for all else that it may import; `comparing` holds the outputs, the state_dict and the sizes that are
+accepted against the graph. Nothing is shared with the generator but what operations declare of themselves.
+"""
+
+from __future__ import annotations
+
+from archdsl.augment.base import Pipeline
+from archdsl.graph import Graph
+from archdsl.inference import Folding
+from archdsl.proof.comparing import Proof
+from archdsl.proof.errors import Unproved
+from archdsl.recompute import NOTHING, Recompute
+
+__all__ = ["Unproved", "prove"]
+
+
+def prove(
+    text: str,
+    graph: Graph,
+    *,
+    folding: Folding | None = None,
+    recompute: Recompute = NOTHING,
+    augmentation: tuple[str, Pipeline] | None = None,
+) -> None:
+    """Shows that a text computes a graph, which is that of its form. Raises Unproved, with what differs.
+
+    `folding` is given for the form for inference, and tells the network that it must be in evaluation. `recompute` are
+    the scopes that run again in the backward pass; `augmentation` is the class beside the model, with the changes of
+    pictures that it makes.
+    """
+    Proof(text, graph, folding, recompute, augmentation).run()

@@ -1,0 +1,115 @@
+"""The proof of an augmentation: its text makes the changes that the spec says, in their order."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+from archdsl.augment.base import Affine, Change, Form, OneOf, Pipeline, Step
+from archdsl.augment.place import affine_form
+from archdsl.augment.texts import CLASS, DRAWING, MOVED, ONE_OF, RECOLOURED
+from archdsl.proof.errors import Unproved
+from archdsl.proof.modules import Module, Sequential
+
+FLOW = {text.split()[1].split("(")[0]: text for text in (MOVED, RECOLOURED, ONE_OF)}
+"""The modules that pictures go through, by name, with their texts."""
+
+
+TEXTS = (DRAWING, *FLOW.values())
+"""All that a file with an augmentation may hold as it is declared."""
+
+
+class Called(Module):
+    """A call of kornia, or a module around others."""
+
+    def __init__(self, name: str, args: tuple[Any, ...], kwargs: dict[str, object]) -> None:
+        super().__init__()
+        self.name, self.args, self.kwargs = name, args, kwargs
+
+
+class Kornia:
+    """kornia.augmentation, whose calls are noted."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: Called(name, args, kwargs)
+
+
+KORNIA = SimpleNamespace(augmentation=Kornia())
+
+
+def flow(name: str) -> Any:
+    """What stands for a module that pictures go through."""
+    return lambda *args: Called(name, args, {})
+
+
+def compare(pipeline: Pipeline, definition: ast.ClassDef, made: Any, known: Collection[str]) -> None:
+    """Holds the class of an augmentation, and an instance of it, against its pipeline. Raises Unproved.
+
+    `known` are the definitions that stand beside it as they are declared.
+    """
+    for name in ("drawing", "given_back"):
+        if name not in known:
+            raise Unproved(f"has another `{name}` than archdsl writes")
+    text = CLASS.format(name=definition.name, doc="", kornia="", changes="None", size=pipeline.channels)
+    (declared,) = ast.parse(text).body
+    assert isinstance(declared, ast.ClassDef)
+    ours, theirs = _methods(declared), _methods(definition)
+    if [d for d in ours if "def __init__" not in d] != [d for d in theirs if "def __init__" not in d]:
+        raise Unproved(f"has another `{definition.name}` than archdsl writes")
+    changes = made._modules.get("changes")
+    if not isinstance(changes, Sequential) or list(made._modules) != ["changes"]:
+        raise Unproved(f"makes `{definition.name}` of something else than its changes")
+    if list(_found(changes)) != list(_wanted(pipeline.steps, pipeline.channels)):
+        raise Unproved(f"makes other changes of pictures than `augment {pipeline.name}`")
+
+
+def _methods(definition: ast.ClassDef) -> list[str]:
+    return [
+        ast.unparse(s) for s in definition.body if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
+    ]
+
+
+def _found(module: Module) -> Iterator[object]:
+    """The changes that a module makes, one after the other."""
+    if isinstance(module, Sequential):
+        for member in module:
+            yield from _found(member)
+        return
+    match module:
+        case Called(name="Moved", args=(Called(name="AugmentationSequential", args=calls, kwargs={}),)):
+            yield from (("moved", _call(c)) for c in calls)
+        case Called(name="Recoloured", args=calls):
+            yield from (("recoloured", _call(c)) for c in calls)
+        case Called(name="OneOf", args=alternatives):
+            yield ("one of", tuple(tuple(_found(a)) for a in alternatives))
+        case _:
+            raise Unproved("makes a change of pictures that is none")
+
+
+def _call(call: Called) -> object:
+    if call.args:
+        raise Unproved(f"calls {call.name} by position")
+    return (call.name, tuple(sorted(call.kwargs.items())))
+
+
+def _wanted(steps: tuple[Step, ...], channels: int) -> Iterator[object]:
+    """The changes of a pipeline. Neighbours that are one affine transformation together sample the picture once."""
+    run: list[Affine] = []
+    for step in (*steps, None):
+        part = step.affine() if isinstance(step, Change) else None
+        if run and (part is None or any(p.parameter == part.parameter or p.pad != part.pad for p in run)):
+            yield ("moved", _form(affine_form(tuple(run))))
+            run = []
+        if part is not None:
+            run.append(part)
+        elif isinstance(step, OneOf):
+            yield ("one of", tuple(tuple(_wanted(chain, channels)) for chain in step.alternatives))
+        elif step is not None:
+            kind = "moved" if step.moves else "recoloured"
+            yield from ((kind, _form(form)) for form in step.forms(channels))
+
+
+def _form(form: Form) -> object:
+    return (form.constructor, tuple(sorted((a.name or "", a.value) for a in form.arguments)))

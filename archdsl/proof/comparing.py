@@ -1,0 +1,274 @@
+"""Runs a text over the terms of its graph, and compares what it gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
+from typing import Any
+
+from archdsl.augment.base import Pipeline
+from archdsl.graph import Graph, Node, Scope
+from archdsl.inference import Folding
+from archdsl.proof.augmentation import FLOW, TEXTS, compare, flow
+from archdsl.proof.errors import Unproved
+from archdsl.proof.inference import Correspondence, compare_weights
+from archdsl.proof.library import Library, Run
+from archdsl.proof.meaning import Meaning, Owner, Weight
+from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Layer, Module
+from archdsl.proof.modules import Weight as ModuleWeight
+from archdsl.proof.reader import Text, read
+from archdsl.proof.sizes import Guard, compare_free, compare_guards
+from archdsl.proof.terms import Storage, Tensor
+from archdsl.recompute import Recompute
+from archdsl.source import Span
+from archdsl.syntax.tree import Residual
+
+FILE = "<built>"
+
+
+class Proof:
+    """One text against one graph."""
+
+    def __init__(
+        self,
+        text: str,
+        graph: Graph,
+        folding: Folding | None,
+        recompute: Recompute,
+        augmentation: tuple[str, Pipeline] | None,
+    ) -> None:
+        self.text, self.graph, self.augmentation = text, graph, augmentation
+        self.folding, self.recompute = folding, recompute
+        self.inference = folding is not None
+
+    def run(self) -> None:
+        try:
+            self._run()
+        except Unproved:
+            raise
+        except Exception as error:
+            raise Unproved(f"does not run: {type(error).__name__}: {error}{_line(error)}") from error
+
+    def _run(self) -> None:
+        meaning = Meaning(self.graph, training=not self.inference, gradients=not self.inference)
+        text = read(self.text, [*meaning.helpers, *(TEXTS if self.augmentation else ())])
+        run = Run(meaning.table)
+        model, guards = self.make(text, run)
+        self.compare_state(model, meaning)
+        self.forward(model, meaning, run)
+        compare_guards(guards, self.graph.sizes if self.inference else self.graph.always)
+        if self.folding is not None:
+            walked = Correspondence(self.folding.training, self.graph, self.folding)
+            walked.run()
+            compare_weights(walked, self.space.get("fold_batchnorms", dict))  # type: ignore[arg-type]
+        for state in ("grad", "exporting", "compiling") if self.recompute.scopes else ():
+            setattr(run, state, not getattr(run, state))
+            self.forward(model, meaning, run)
+            setattr(run, state, not getattr(run, state))
+        if not self.inference and (text.by_mode or self.graph.of_training() or self.graph.training is not None):
+            meaning = Meaning(self.graph, training=False, gradients=True)
+            run = Run(meaning.table)
+            model, guards = self.make(text, run)
+            self.compare_state(model, meaning)
+            self.forward(model.eval(), meaning, run)
+            compare_guards(guards, self.graph.sizes)
+
+    def make(self, text: Text, run: Run) -> tuple[Module, list[Guard]]:
+        """The model of a text, made, and its guards."""
+        library = Library(run)
+        space = self.space = library.globals()
+        for helper in text.helpers.values():
+            space[helper.name] = helper.made or library.function(helper.name)
+            if helper.name in FLOW and self.augmentation is not None:
+                space[helper.name] = flow(helper.name)
+        exec(compile(text.tree, FILE, "exec"), space)
+        for helper in text.helpers.values():
+            for name in helper.uses:
+                known = {
+                    "torch": library.torch,
+                    "nn": library.torch.nn,
+                    "F": library.torch.nn.functional,
+                    "Tensor": Tensor,
+                }
+                if space.get(name) is not known[name]:
+                    raise Unproved(f"does not import `{name}`, which {helper.name} needs")
+        guards: list[Guard] = []
+        for name, function in text.functions.items():
+            returns = function.returns
+            if getattr(returns, "value", "") is None:
+                guard = Guard(space[name])  # type: ignore[arg-type]  # a function of the text
+                guards.append(guard)
+                space[name] = guard
+        if "dynamic_shapes" in space:
+            compare_free(self.graph, space["dynamic_shapes"]())  # type: ignore[operator]
+        if self.augmentation is not None:
+            name, pipeline = self.augmentation
+            if name not in text.definitions or name == text.classes[-1]:
+                raise Unproved(f"has no `{name}`")
+            compare(pipeline, text.definitions[name], space[name](), text.helpers)  # type: ignore[operator]
+        if not text.classes:
+            raise Unproved("has no class")
+        model = space[text.classes[-1]](device=DEVICE, dtype=DTYPE)  # type: ignore[operator]
+        if not isinstance(model, Module):
+            raise Unproved("ends with a class that is no module")
+        return model, guards
+
+    # ------------------------------------------------------------ state
+
+    def compare_state(self, model: Module, meaning: Meaning) -> None:
+        """The state_dict's keys in order, sizes, what is trainable, how it starts; and binds the weights to terms."""
+        found = list(_owners(model))
+        wanted = _in_order_of(found, meaning, self.graph)
+        for (path, owner), (where, made) in zip(wanted, found, strict=False):
+            if path != where:
+                raise Unproved(f"has the weights of `{where}` where the network has those of `{path}`")
+            if (
+                isinstance(made, Layer)
+                and made.is_as_made
+                and owner.declared.is_plain
+                and made.spec == owner.declared.spec
+            ):
+                if not made.spec.placed:
+                    raise Unproved(f"makes `{path}` without device and dtype")
+                continue
+            _same_weights(owner.weights(), where, made)
+        if len(wanted) != len(found):
+            more = (found if len(found) > len(wanted) else wanted)[min(len(found), len(wanted))]
+            raise Unproved(f"{'has' if more in found else 'lacks'} the weights of `{more[0]}`")
+        for path, made in found:
+            if isinstance(made, Layer):
+                made.__dict__["path"] = path  # it reads its weights itself, under its path
+            else:
+                made.bind(meaning.table, path)
+
+    # ------------------------------------------------------------ forward
+
+    def forward(self, model: Module, meaning: Meaning, run: Run) -> None:
+        table = meaning.table
+        table.ran.clear()
+        run.recomputed.clear()
+        for _, made in _owners(model):
+            if isinstance(made, Layer):
+                made.reset()
+        if self.inference and model.training != (not meaning.statistics):
+            raise Unproved("does not start in the mode that a form for inference needs")
+        inputs = [Tensor(table, term, Storage(kept="what the caller gave")) for term in meaning.inputs]
+        given = model(*inputs)
+        names = [name for name, _ in meaning.outputs]
+        if len(names) == 1:
+            given = (given,)
+        elif not isinstance(given, tuple) or not hasattr(given, "_fields"):
+            raise Unproved("gives no named tuple")
+        else:
+            for name, field in zip(names, given._fields, strict=True):
+                if not field.strip("_").startswith(re.sub(r"\W", "_", name or "", flags=re.ASCII).strip("_")):
+                    raise Unproved(f"gives `{field}` where the network has the output `{name}`")
+        for (name, tensor), value in zip(meaning.outputs, given, strict=True):
+            if tensor is None:
+                if value is not None:
+                    raise Unproved(f"gives the output `{name}` while it does not train")
+            elif not isinstance(value, Tensor) or value.read() is not meaning.terms[tensor]:
+                raise Unproved(f"gives something else as the output{f' `{name}`' if name else ''}")
+        if +table.ran != meaning.ran:
+            raise Unproved("draws at random more or less often than the network")
+        for path, made in _owners(model):
+            if isinstance(made, Layer) and made.spec.has_statistics and made.updates != (path in meaning.statistics):
+                raise Unproved(f"updates the statistics of `{path}` {made.updates} times")
+        self.compare_recomputed(model, meaning, run)
+
+    def compare_recomputed(self, model: Module, meaning: Meaning, run: Run) -> None:
+        """What runs a second time: the scopes that were chosen."""
+        if not run.grad or run.exporting:
+            return
+        paths = {id(module): path[:-1] for path, module in model._named(True)}
+        found = sorted(paths.get(id(module), "?") for module in run.recomputed)
+        wanted = sorted(s.path for s in self.recompute.scopes if any(n.id in meaning.live for n in s.nodes()))
+        if found != wanted:
+            raise Unproved("recomputes other parts than those chosen")
+
+
+def _in_order_of(found: Sequence[tuple[str, Any]], meaning: Meaning, graph: Graph) -> list[tuple[str, Owner]]:
+    """What owns weights, in the order of the state_dict.
+
+    What a skip goes through (`residual via`) is placed before the body, and may be made behind it, as torchvision's
+    files do.
+    """
+    owners = {owner.path: owner for owner in meaning.owners}
+    where = {path: i for i, (path, _) in enumerate(found)}
+    order: dict[str, tuple[int, ...]] = {path: (i,) for i, path in enumerate(owners)}
+    for scope in graph.root.scopes():
+        for i, member in enumerate(scope.members):
+            if isinstance(member, Node) and isinstance(member.origin, Residual) and member.origin.via is not None:
+                via, body = (
+                    [p for p in paths if p in owners and owners[p].declared.spec is not None]
+                    for paths in _around(scope.members[:i], member.origin.via.span, member.origin.body.span)
+                )
+                if via and body and where.get(via[0], 0) > where.get(body[0], 0):
+                    last = max(order[path] for path in body)
+                    order.update({path: (*last, n) for n, path in enumerate(via)})
+    return [(path, owners[path]) for path in sorted(owners, key=order.__getitem__)]
+
+
+def _around(members: Sequence[Node | Scope], via: Span, body: Span) -> tuple[list[str], list[str]]:
+    """The paths of the operations of a skip, and of what it goes around: the last ones placed."""
+    found: list[list[str]] = []
+    rest = len(members)
+    for span in (body, via):
+        end = rest
+        while rest and span.start <= members[rest - 1].span.start and members[rest - 1].span.end <= span.end:
+            rest -= 1
+        inside = members[rest:end]
+        found.append([n.path for m in inside for n in ([m] if isinstance(m, Node) else m.nodes())])
+    return found[1], found[0]
+
+
+def _owners(model: Module) -> Iterator[tuple[str, Layer | ModuleWeight]]:
+    """The layers and bare parameters of a model with their paths, in the order of the state_dict."""
+    stack: list[tuple[str, Module]] = [("", model)]
+    while stack:
+        path, module = stack.pop()
+        if isinstance(module, Layer):
+            if module.spec.parts:
+                yield path, module
+            continue
+        prefix = f"{path}." if path else ""
+        for name, weight in (*module._parameters.items(), *module._buffers.items()):
+            yield prefix + name, weight
+        stack.extend([(prefix + name, member) for name, member in reversed(module._modules.items())])
+
+
+def _same_weights(wanted: list[Weight], path: str, made: Layer | ModuleWeight) -> None:
+    """Holds the weights that something owns against those declared. Raises Unproved."""
+    if isinstance(made, Layer):
+        members: list[tuple[str, ModuleWeight]] = [*made._parameters.items(), *made._buffers.items()]
+        given = [(f"{path}.{name}", weight) for name, weight in members]
+    else:
+        given = [(path, made)]
+    found = []
+    for key, weight in given:
+        if not weight.placed:
+            raise Unproved(f"makes `{key}` without device and dtype")
+        buffer = isinstance(weight, Buffer)
+        found.append(Weight(key, weight.sizes, weight.trainable and not buffer, buffer, weight.start))
+    for ours, theirs in zip_longest(wanted, found):
+        if ours != theirs:
+            raise Unproved(f"has {_shown(theirs)} where the network has {_shown(ours)}")
+
+
+def _shown(weight: Weight | None) -> str:
+    if weight is None:
+        return "no such weight"
+    frozen = "" if weight.trainable or weight.buffer else ", frozen"
+    start = f", started by {weight.start}" if weight.start is not None else ""
+    return f"the weight `{weight.key}` {list(weight.shape)}{frozen}{start}"
+
+
+def _line(error: BaseException) -> str:
+    trace = error.__traceback__
+    line = 0
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == FILE:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" (line {line})" if line else ""

@@ -1,0 +1,349 @@
+"""The proof of a form for inference: its graph, with the weights that its file makes, is the network in evaluation.
+
+Every tensor of the form is one of the network, but for a factor and a shift of some channels: those that a batchnorm
+further on would bring, and that the convolution has taken in. Where anything else reads it, none may be left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, TypeAlias
+
+from archdsl.graph import Graph, Node
+from archdsl.graph import Tensor as Edge
+from archdsl.inference import Folding
+from archdsl.ops.channels import Slice
+from archdsl.ops.norm import Batchnorm
+from archdsl.proof.errors import Unproved
+
+Run: TypeAlias = tuple[int, Node | None, int]
+"""So many channels; the batchnorm that they already went through, and the channel of it where they begin."""
+Runs: TypeAlias = list[Run]
+
+
+@dataclass(slots=True, eq=False)
+class Correspondence:
+    """Walks through a network and its form for inference side by side."""
+
+    old: Graph
+    new: Graph
+    folding: Folding
+    stands: dict[Edge, tuple[Edge, Runs]] = field(default_factory=dict)
+    """For each tensor of the network that of the form, and what was taken in."""
+    pairs: list[tuple[Node, Node]] = field(default_factory=list)
+    taken: dict[Node, Runs] = field(default_factory=dict)
+    """For each convolution that takes in something, what."""
+
+    def run(self) -> None:
+        """Raises Unproved where the form computes something else."""
+        for norm, parts in self.folding.folded.items():
+            for part in parts:
+                runs = self.taken.get(part.convolution) or [
+                    (self._channels(self.old, Edge(part.convolution.id)), None, 0)
+                ]
+                self.taken[part.convolution] = _put(runs, part.start, (part.count, norm, part.at))
+        outputs = [o for o in self.old.outputs if not o.training]
+        live = self.old.ancestors(o.tensor for o in outputs)
+        rest = iter(self.new.nodes())
+        for node in self.old.nodes():
+            if node.id in live or node.operation.family == "input":
+                self._step(node, rest)
+        if (extra := next(rest, None)) is not None:
+            raise Unproved(f"has `{extra.path}` in its form for inference, which the network has not got")
+        for ours, theirs in zip(outputs, self.new.outputs, strict=True):
+            if ours.name != theirs.name or self._plain(ours.tensor) != theirs.tensor:
+                raise Unproved("gives another output in its form for inference")
+
+    def _step(self, node: Node, rest: Iterator[Node]) -> None:
+        result = Edge(node.id)
+        if node.operation.family == "regularisation":
+            self.stands[result] = self.stands[node.inputs[0]]
+            return
+        if node in self.folding.folded:
+            tensor, runs = self.stands[node.inputs[0]]
+            count = self._channels(self.old, node.inputs[0])
+            if _joined(runs) != [(count, node, 0)]:
+                raise Unproved(f"leaves out `{node.path}` where no convolution took it in")
+            self.stands[result] = (tensor, [(count, None, 0)])
+            return
+        new = next(rest, None)
+        if new is None or not self._alike(node, new):
+            raise Unproved(f"has another `{node.path}` in its form for inference")
+        self.pairs.append((node, new))
+        if [self.stands[t][0] for t in node.inputs] != list(new.inputs):
+            raise Unproved(f"feeds `{node.path}` otherwise in its form for inference")
+        for i, runs in enumerate(self._given(node)):
+            self.stands[Edge(node.id, i)] = (Edge(new.id, i), runs)
+
+    def _alike(self, old: Node, new: Node) -> bool:
+        ours, theirs = dict(old.operation), dict(new.operation)
+        if old in self.taken:
+            ours["bias"] = True
+        for arguments in (ours, theirs):  # the weights come from elsewhere
+            arguments.pop("init", None)
+        return type(old.operation) is type(new.operation) and ours == theirs
+
+    def _given(self, node: Node) -> list[Runs]:
+        """What the results of an operation have been through already."""
+        if node in self.taken:
+            self._plain(node.inputs[0])
+            return [self.taken[node]]
+        inputs = [self.stands[t][1] for t in node.inputs]
+        match node.operation.name:
+            case "concat":
+                return [[run for runs in inputs for run in runs]]
+            case "crop":
+                return inputs
+            case "split":
+                size = self._channels(self.old, Edge(node.id))
+                return [_cut(inputs[0], i * size, size) for i in range(len(node.shapes))]
+            case "slice":
+                assert isinstance(node.operation, Slice)
+                start = node.operation.start
+                return [_cut(inputs[0], start, node.operation.stop - start)]
+        for tensor in node.inputs:
+            self._plain(tensor)
+        return [[(self._channels(self.old, Edge(node.id, i)), None, 0)] for i in range(len(node.shapes))]
+
+    def _plain(self, tensor: Edge) -> Edge:
+        """The tensor of the form, which must be that of the network itself."""
+        stands, runs = self.stands[tensor]
+        if any(norm is not None for _, norm, _ in runs):
+            raise Unproved(f"takes a batchnorm into `{self.old.node(tensor).path}`, which something else reads")
+        return stands
+
+    @staticmethod
+    def _channels(graph: Graph, tensor: Edge) -> int:
+        count = graph.shape(tensor)[0]
+        return count if isinstance(count, int) else 0
+
+
+def _cut(runs: Iterable[Run], start: int, count: int) -> Runs:
+    """A part of the channels."""
+    found: Runs = []
+    at = 0
+    for size, norm, channel in runs:
+        low, high = max(start, at), min(start + count, at + size)
+        if low < high:
+            found.append((high - low, norm, channel + low - at if norm is not None else 0))
+        at += size
+    return found
+
+
+def _put(runs: Runs, start: int, run: Run) -> Runs:
+    """The channels with others in place of some."""
+    total = sum(size for size, _, _ in runs)
+    if any(norm is not None for _, norm, _ in _cut(runs, start, run[0])):
+        raise Unproved("takes two batchnorms into one channel")
+    end = start + run[0]
+    return [*_cut(runs, 0, start), run, *_cut(runs, end, total - end)]
+
+
+def _joined(runs: Runs) -> Runs:
+    found: Runs = []
+    for size, norm, channel in runs:
+        last = found[-1] if found else None
+        if last is not None and last[1] is norm and (norm is None or last[2] + last[0] == channel):
+            found[-1] = (last[0] + size, *last[1:])
+        else:
+            found.append((size, norm, channel))
+    return found
+
+
+# ---------------------------------------------------------------- the weights
+
+
+class Channels:
+    """A tensor of weights, by its output channels: runs of channels that hold one number each, as a stand-in.
+
+    `shape` is that of the tensor. `layout` is `out` where the output channels stand first; the weights of a transposed
+    convolution come as `in`, and as `groups of in` or `groups of out` once their groups have an axis.
+    """
+
+    def __init__(
+        self,
+        runs: Iterable[tuple[int, float]],
+        shape: tuple[int, ...] | None = None,
+        layout: str = "out",
+        groups: int = 0,
+    ) -> None:
+        self.runs = [(size, value) for size, value in runs if size]
+        self.shape = shape or (sum(size for size, _ in self.runs),)
+        self.layout, self.groups = layout, groups
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        self._first()
+        return self.shape[0]
+
+    def _first(self) -> None:
+        if self.layout != "out":
+            raise Unproved("takes the input channels of a transposed convolution for its output channels")
+
+    def map(self, function: Callable[[float], float]) -> Channels:
+        return Channels([(size, function(value)) for size, value in self.runs], self.shape, self.layout, self.groups)
+
+    def _with(self, other: object, function: Callable[[float, float], float]) -> Channels:
+        if isinstance(other, int | float):
+            return self.map(lambda value: function(value, other))
+        if not isinstance(other, Channels) or len(self) != len(other) or self.ndim != other.ndim:
+            raise Unproved("computes with weights of unlike sizes")
+        if any(b not in (1, a) for a, b in zip(self.shape, other.shape, strict=True)):
+            raise Unproved("computes with weights of unlike sizes")
+        found: list[tuple[int, float]] = []
+        ours, theirs = list(reversed(self.runs)), list(reversed(other.runs))
+        while ours:
+            (a, x), (b, y) = ours.pop(), theirs.pop()
+            size = min(a, b)
+            found.append((size, function(x, y)))
+            if a > size:
+                ours.append((a - size, x))
+            if b > size:
+                theirs.append((b - size, y))
+        return Channels(found, self.shape)
+
+    def __add__(self, other: object) -> Channels:
+        return self._with(other, lambda a, b: a + b)
+
+    def __sub__(self, other: object) -> Channels:
+        return self._with(other, lambda a, b: a - b)
+
+    def __mul__(self, other: object) -> Channels:
+        return self._with(other, lambda a, b: a * b)
+
+    def __truediv__(self, other: object) -> Channels:
+        return self._with(other, lambda a, b: a / b)
+
+    def __neg__(self) -> Channels:
+        return self.map(lambda value: -value)
+
+    def __getitem__(self, part: slice) -> Channels:
+        self._first()
+        runs = self._part(part.start, part.stop)
+        return Channels(runs, (sum(size for size, _ in runs), *self.shape[1:]))
+
+    def _part(self, start: int, stop: int) -> list[tuple[int, float]]:
+        found: list[tuple[int, float]] = []
+        at = 0
+        for size, value in self.runs:
+            found.append((max(0, min(stop, at + size) - max(start, at)), value))
+            at += size
+        return found
+
+    def __setitem__(self, part: slice, new: Channels) -> None:
+        total = len(self)
+        if len(new) != part.stop - part.start or part.stop > total or new.shape[1:] != self.shape[1:]:
+            raise Unproved("puts weights where they do not fit")
+        self.runs = [r for r in (*self._part(0, part.start), *new.runs, *self._part(part.stop, total)) if r[0]]
+
+    def clone(self) -> Channels:
+        return Channels(self.runs, self.shape, self.layout, self.groups)
+
+    def new_zeros(self, count: int) -> Channels:
+        return Channels([(count, 0.0)])
+
+    def reshape(self, first: int, *sizes: int) -> Channels:
+        if first == -1:  # a factor for each output channel
+            if len(self) == 0 or self.ndim != 1 or any(n != 1 for n in sizes):
+                raise Unproved("brings factors to another size than one for each channel")
+            return Channels(self.runs, (*self.shape, *sizes))
+        if first != self.groups or self.layout not in ("in", "out") or sizes != (-1, *self.shape[1:]):
+            raise Unproved("takes a transposed convolution for one of other groups")
+        shape = (first, self.shape[0] // first, *self.shape[1:])
+        return Channels(self.runs, shape, f"groups of {self.layout}", self.groups)
+
+    def transpose(self, first: int, second: int) -> Channels:
+        turned = {"groups of in": "groups of out", "groups of out": "groups of in"}
+        if (first, second) != (1, 2) or self.layout not in turned:
+            raise Unproved("turns weights another way")
+        a, b, c, *rest = self.shape
+        return Channels(self.runs, (a, c, b, *rest), turned[self.layout], self.groups)
+
+    def flatten(self, first: int, last: int) -> Channels:
+        if (first, last) != (0, 1) or not self.layout.startswith("groups of "):
+            raise Unproved("flattens weights another way")
+        a, b, *rest = self.shape
+        return Channels(self.runs, (a * b, *rest), self.layout.removeprefix("groups of "), self.groups)
+
+    def equals(self, other: Channels) -> bool:
+        """Whether they hold the same, but for rounding."""
+        if self.layout != other.layout or self.shape != other.shape:
+            return False
+        pairs = zip(_united(self.runs), _united(other.runs), strict=False)
+        same = all(a[0] == b[0] and math.isclose(a[1], b[1], rel_tol=1e-9, abs_tol=1e-12) for a, b in pairs)
+        return same and len(_united(self.runs)) == len(_united(other.runs))
+
+
+def _united(runs: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
+    found: list[tuple[int, float]] = []
+    for size, value in runs:
+        if found and math.isclose(found[-1][1], value, rel_tol=1e-9, abs_tol=1e-12):
+            found[-1] = (found[-1][0] + size, found[-1][1])
+        else:
+            found.append((size, value))
+    return found
+
+
+def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channels]], Any]) -> None:
+    """Holds what a file's function makes of a state_dict against what evaluation computes. Raises Unproved."""
+    random = Random(0)
+    graph = walked.old
+    state: dict[str, Channels] = {}
+    for node in graph.nodes():
+        for weight in node.operation.weights(graph.shapes(node.inputs)):
+            groups = node.operation.groups if node.operation.name == "upconv" and weight.name == "weight" else 0  # type: ignore[attr-defined]
+            count = weight.shape[1] * groups if groups else (*weight.shape, 1)[0]
+            # The first and the last channel hold numbers of their own, so that no part can be taken for another.
+            ends = (min(count, 1), max(count - 2, 0), min(count - 1, 1))
+            runs = [(size, random.uniform(0.5, 2.0)) for size in ends]
+            state[_key(node, weight.name)] = Channels(runs, weight.shape, "in" if groups else "out", groups)
+    made = fold(dict(state))
+    wanted: dict[str, Channels] = {}
+    for old, new in walked.pairs:
+        own = old.operation.weights(graph.shapes(old.inputs))
+        for weight in own:
+            wanted[_key(new, weight.name)] = state[_key(old, weight.name)]
+        if old in walked.taken:
+            wanted[_key(new, "weight")], wanted[_key(new, "bias")] = _taken_in(old, walked.taken[old], state)
+    if made.keys() != wanted.keys():
+        raise Unproved(f"makes other weights for inference: {min(made.keys() ^ wanted.keys())}")
+    for key, tensor in wanted.items():
+        if not isinstance(made[key], Channels) or not tensor.equals(made[key]):
+            raise Unproved(f"makes another `{key}` for inference")
+
+
+def _taken_in(conv: Node, runs: Runs, state: Mapping[str, Channels]) -> tuple[Channels, Channels]:
+    """The weight and bias of a convolution with what it takes in: y = (x - mean) / √(var + eps) · weight + bias."""
+    weight = state[_key(conv, "weight")]
+    count = sum(size for size, _, _ in runs)
+    bias = state.get(_key(conv, "bias"), Channels([(count, 0.0)]))
+    factor, shift = Channels([]), Channels([])
+    for size, norm, at in runs:
+        if norm is None:
+            factor.runs.append((size, 1.0))
+            shift.runs.append((size, 0.0))
+            continue
+        operation = norm.operation
+        assert isinstance(operation, Batchnorm)
+        part = slice(at, at + size)
+        eps = operation.eps
+        scale = state[_key(norm, "running_var")][part].map(lambda v, eps=eps: 1 / math.sqrt(v + eps))  # type: ignore[misc]
+        move = -(state[_key(norm, "running_mean")][part] * scale)
+        if operation.affine:
+            gain = state[_key(norm, "weight")][part]
+            scale, move = scale * gain, move * gain + state[_key(norm, "bias")][part]
+        factor.runs += scale.runs
+        shift.runs += move.runs
+    factor, shift = Channels(factor.runs), Channels(shift.runs)
+    made = Channels(weight.runs) * factor
+    return Channels(made.runs, weight.shape, weight.layout, weight.groups), bias * factor + shift
+
+
+def _key(node: Node, name: str) -> str:
+    return f"{node.path}.{name}" if name else node.path

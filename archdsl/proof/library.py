@@ -1,0 +1,249 @@
+"""What a built file may import, and the words of Python that it may use: all that it meets in a proof."""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import contextlib
+import functools
+import math
+import typing
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from archdsl.proof.augmentation import KORNIA
+from archdsl.proof.errors import Unproved
+from archdsl.proof.inference import Channels
+from archdsl.proof.modules import (
+    DEVICE,
+    DTYPE,
+    LAYERS,
+    ONES,
+    ZEROS,
+    Filled,
+    Module,
+    ModuleList,
+    Parameter,
+    Sequential,
+    Weight,
+)
+from archdsl.proof.terms import Key, Several, Table, Tensor, apply, frozen
+
+BUILTINS: Mapping[str, object] = {
+    word.__name__: word
+    for word in (
+        *(bool, dict, enumerate, filter, float, int, isinstance, len, list, max, min, next, object, range, reversed),
+        *(round, set, setattr, slice, sorted, staticmethod, str, sum, super, tuple, type, zip, any, all, abs, property),
+        *(ValueError, TypeError, __build_class__),
+    )
+}
+
+STANDARD: Mapping[str, object] = {
+    "collections": SimpleNamespace(OrderedDict=collections.OrderedDict, abc=collections.abc),
+    "collections.abc": collections.abc,
+    "contextlib": SimpleNamespace(contextmanager=contextlib.contextmanager, nullcontext=contextlib.nullcontext),
+    "functools": SimpleNamespace(partial=functools.partial, wraps=functools.wraps, reduce=functools.reduce),
+    "typing": typing,
+}
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """A run of a text: the table, and what PyTorch answers about the state that it is in."""
+
+    table: Table
+    grad: bool = True
+    compiling: bool = False
+    exporting: bool = False
+    recomputed: list[Module] = field(default_factory=list)
+    """The modules whose forward runs a second time in the backward pass."""
+    dims: list[FreeDim] = field(default_factory=list)
+    """What `dynamic_shapes` leaves free."""
+
+
+@dataclass(frozen=True, slots=True)
+class FreeDim:
+    """torch.export.Dim: a size that may be anything from `least` on, times `factor`, plus `shift`."""
+
+    name: str
+    least: int
+    factor: int = 1
+    shift: int = 0
+
+    def __mul__(self, factor: int) -> FreeDim:
+        return FreeDim(self.name, self.least, self.factor * factor, self.shift * factor)
+
+    __rmul__ = __mul__
+
+    def __add__(self, shift: int) -> FreeDim:
+        return FreeDim(self.name, self.least, self.factor, self.shift + shift)
+
+    def __sub__(self, shift: int) -> FreeDim:
+        return self + -shift
+
+
+class Library:
+    """The modules that a text may import, for one run."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.functions: dict[str, object] = {}
+        """Functions of helpers, by name."""
+        nn = SimpleNamespace(
+            Module=Module,
+            Sequential=Sequential,
+            ModuleList=ModuleList,
+            Parameter=Parameter,
+            init=_Init(),
+            functional=_Functions(run, "F"),
+            **LAYERS,
+        )
+        self.torch = _Torch(run, "torch")
+        self.torch.nn = nn
+        self.modules: dict[str, object] = {
+            **STANDARD,
+            "torch": self.torch,
+            "torch.nn": nn,
+            "torch.nn.functional": nn.functional,
+            "torch.export": SimpleNamespace(Dim=_Dim()),
+            "kornia": KORNIA,
+            "kornia.augmentation": KORNIA.augmentation,
+            "torch.utils.checkpoint": SimpleNamespace(checkpoint=self.checkpoint),
+        }
+
+    def load(
+        self, name: str, _globals: object = None, _locals: object = None, names: object = (), level: int = 0
+    ) -> Any:
+        """Python's __import__, for these modules alone."""
+        if name not in self.modules or level:
+            raise Unproved(f"imports {name}")
+        return self.modules[name if names else name.partition(".")[0]]
+
+    def function(self, name: str) -> Callable[..., Tensor | Several]:
+        """A function that is known by its name."""
+        return lambda *args, **kwargs: apply(self.run.table, name, args, kwargs)
+
+    def globals(self) -> dict[str, object]:
+        return {"__name__": "built", "__builtins__": {**BUILTINS, "__import__": self.load}}
+
+    def checkpoint(
+        self,
+        function: Callable[..., Any],
+        module: Module,
+        *inputs: Tensor,
+        use_reentrant: bool,
+        context_fn: Callable[[], tuple[Any, Any]] | None = None,
+    ) -> Any:
+        """torch.utils.checkpoint: what runs now, runs in the backward pass once more, on the same inputs."""
+        if use_reentrant:
+            raise Unproved("recomputes by the reentrant way")
+        for tensor in inputs:
+            tensor.read()
+            tensor.storage.kept = "what is computed a second time from it"
+        self.run.recomputed.append(module)
+        first, again = (nullcontext(), nullcontext()) if context_fn is None else context_fn()
+        table = self.run.table
+        before = table.ran.copy()
+        buffers = [(m, dict(m._buffers)) for m in module.modules() if m._buffers]
+        with first:
+            given = function(module, *inputs)
+        if not self.run.compiling:  # compiled, what has effects runs once
+            after, table.ran = table.ran, before  # the second run draws what the first one drew
+            with again:
+                function(module, *inputs)
+            table.ran = after
+        for owner, kept in buffers:
+            if any(owner._buffers[name] is not buffer for name, buffer in kept.items()):
+                raise Unproved("leaves the statistics of a recomputed part in copies")
+        return given
+
+
+class _Functions:
+    """Functions of PyTorch by name."""
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._run, self._name = run, name
+
+    def __getattr__(self, name: str) -> Callable[..., Tensor | Several]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: apply(self._run.table, f"{self._name}.{name}", args, kwargs)
+
+
+class _Torch(_Functions):
+    """torch itself."""
+
+    Tensor = Tensor
+    nn: Any
+
+    class device:
+        pass
+
+    class dtype:
+        pass
+
+    def is_grad_enabled(self) -> bool:
+        return self._run.grad
+
+    @property
+    def compiler(self) -> object:
+        return SimpleNamespace(is_exporting=lambda: self._run.exporting, is_compiling=lambda: self._run.compiling)
+
+    def ones(self, *sizes: object, **where: object) -> Filled:
+        return _filled(sizes, ONES, where)
+
+    def zeros(self, *sizes: object, **where: object) -> Filled:
+        return _filled(sizes, ZEROS, where)
+
+    def full(self, sizes: object, value: float, **where: object) -> Filled:
+        return _filled((sizes,), full(value), where)
+
+    def sqrt(self, x: Channels) -> Channels:
+        return x.map(math.sqrt)
+
+    def rsqrt(self, x: Channels) -> Channels:
+        return x.map(lambda value: 1 / math.sqrt(value))
+
+    def zeros_like(self, x: Channels) -> Channels:
+        return x.map(lambda value: 0.0)
+
+    def tensor(self, numbers: object) -> object:
+        return numbers
+
+
+def full(value: float) -> Key:
+    """How a weight starts that is filled with one number."""
+    return ONES if value == 1 else ZEROS if value == 0 else ("full", value)
+
+
+def _filled(sizes: tuple[object, ...], start: object, where: dict[str, object]) -> Filled:
+    first = sizes[0] if len(sizes) == 1 else None
+    shape: tuple[Any, ...] = tuple(first) if isinstance(first, tuple | list) else sizes
+    if not all(isinstance(n, int) for n in shape) or where.keys() - {"device", "dtype"}:
+        raise Unproved("makes a tensor of an unknown size or kind")
+    return Filled(shape, start, where.get("device") is DEVICE and where.get("dtype") is DTYPE)
+
+
+class _Init:
+    """nn.init: how weights start."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        def fill(weight: object, *args: object, **kwargs: object) -> None:
+            if not isinstance(weight, Weight):
+                raise Unproved(f"gives nn.init.{name} something else than a weight")
+            weight.start = (name, frozen((*args, *sorted(kwargs.items())), []))
+
+        return fill
+
+
+class _Dim:
+    """torch.export.Dim and Dim.DYNAMIC."""
+
+    def __call__(self, name: str, *, min: int = 0) -> FreeDim:
+        return FreeDim(name, min)
+
+    def DYNAMIC(self, *, min: int = 0) -> FreeDim:
+        return FreeDim("", min)

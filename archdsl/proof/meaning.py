@@ -1,0 +1,235 @@
+"""What a graph computes, as terms, and the weights that it owns: what a text is held against."""
+
+from __future__ import annotations
+
+import ast
+import string
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from types import CodeType
+from typing import Any
+
+from archdsl.graph import Graph, Node
+from archdsl.graph import Tensor as Edge
+from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm, Shape, TorchForm
+from archdsl.ops.base import Weight as OwnWeight
+from archdsl.ops.init import RULES
+from archdsl.proof.library import Library, Run, full
+from archdsl.proof.modules import DEVICE, DTYPE, LAYERS, Filled, Parameter, Spec, compute, spec_of
+from archdsl.proof.pytorch import WEIGHTY
+from archdsl.proof.reader import helpers
+from archdsl.proof.terms import Table, Tensor, Term
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor of the state_dict: its size, and how it starts."""
+
+    key: str
+    shape: tuple[int, ...]
+    trainable: bool
+    buffer: bool
+    start: object
+
+
+@dataclass(slots=True, eq=False)
+class Declared:
+    """What an operation declares of itself for given sizes: its form, its weights by name, what its gradient needs."""
+
+    form: TorchForm
+    spec: Spec | None
+    weights: tuple[Weight, ...]
+    is_plain: bool
+    """Whether the weights are those that the layer's constructor makes."""
+    saves: tuple[bool, bool]
+    in_place: tuple[bool, bool] | None
+    fresh: bool
+    values: Mapping[str, object]
+
+
+@dataclass(slots=True, eq=False)
+class Owner:
+    """A layer, or a bare parameter, at its path."""
+
+    path: str
+    declared: Declared
+
+    def weights(self) -> list[Weight]:
+        return [replace(w, key=f"{self.path}.{w.key}" if w.key else self.path) for w in self.declared.weights]
+
+
+class Meaning:
+    """The terms of a graph in one mode, and what owns weights, in the order of the state_dict."""
+
+    def __init__(self, graph: Graph, *, training: bool, gradients: bool) -> None:
+        self.graph = graph
+        self.table = Table(gradients=gradients)
+        self.library = Library(Run(self.table))
+        self.terms: dict[Edge, Term] = {}
+        self.inputs: list[Term] = []
+        self.statistics: set[str] = set()
+        """The paths of the layers that keep statistics and run."""
+        self.helpers: dict[str, None] = {}
+        """The texts of helpers that a file of this graph may hold."""
+        outputs = [o for o in graph.outputs if training or not o.training]
+        self.outputs = [(o.name, None if o not in outputs else o.tensor) for o in graph.outputs]
+        self.live = graph.ancestors(o.tensor for o in outputs)
+        self._declared: dict[object, Declared] = {}
+        tree: dict[str, Any] = {}
+        for node in graph.nodes():
+            self._place(node, tree)
+        self.owners = list(_in_order(tree))
+        self.ran = +self.table.ran
+        self.table.ran.clear()
+        self.table.open = False
+
+    def _place(self, node: Node, tree: dict[str, Any]) -> None:
+        if node.operation.family == "input":
+            shape = self.graph.shape(Edge(node.id))
+            term = self.table.source(("input", len(self.inputs)), shape)
+            self.inputs.append(term)
+            self.terms[Edge(node.id)] = term
+            return
+        found = self.declared(node)
+        if found.weights:
+            _insert(tree, Owner(node.path, found))
+        if node.id not in self.live:
+            return
+        tensors = [Tensor(self.table, self.terms[t]) for t in node.inputs]
+        if found.spec is not None and found.spec.has_statistics:
+            self.statistics.add(node.path)
+        known = len(self.table.entries)
+        given = (
+            compute(found.spec, node.path, tensors) if found.spec is not None else self._function(node, found, tensors)
+        )
+        made = given if isinstance(given, list) else [given]
+        for i, tensor in enumerate(made):
+            tensor.term.shape = node.shapes[i]
+            self.terms[Edge(node.id, i)] = tensor.term
+        if found.spec is not None and len(self.table.entries) > known:
+            entry = next(reversed(self.table.entries.values()))
+            entry.saves, entry.in_place, entry.fresh = found.saves, found.in_place, found.fresh
+
+    def declared(self, node: Node) -> Declared:
+        """What the operation declares, asked once for equal ones."""
+        shapes = self.graph.shapes(node.inputs)
+        key = (id(node.operation), shapes)
+        if key not in self._declared:
+            outputs = tuple(self.graph.shape(Edge(node.id, i)) for i in range(len(node.shapes)))
+            self._declared[key] = _declared(node.operation, shapes, outputs)
+            form = self._declared[key].form
+            if isinstance(form, ModuleForm | FunctionForm) and form.helper is not None:
+                self.helpers[form.helper] = None
+                for helper in helpers(form.helper):
+                    self.library.functions[helper.name] = self.library.function(helper.name)
+        return self._declared[key]
+
+    def _function(self, node: Node, found: Declared, tensors: list[Tensor]) -> Any:
+        """What a template gives of tensors."""
+        form = found.form
+        names: dict[str, object] = {f"_{i}": tensor for i, tensor in enumerate(tensors)}
+        if isinstance(form, ParameterForm):
+            weight = Parameter(Filled(form.shape, None, True))
+            weight.bind(self.table, node.path)
+            names["parameter"] = weight
+        self.table.several = form.results if isinstance(form, FunctionForm) and form.results > 1 else 0
+        code = _code(form.template, len(tensors))  # type: ignore[union-attr]
+        scope = {"torch": self.library.torch, "F": self.library.torch.nn.functional, **self.library.functions}
+        given = eval(code, {"__builtins__": {}}, {**scope, **found.values, **names})
+        self.table.several = 0
+        return given
+
+
+def _declared(operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Declared:
+    form = operation.torch(shapes, outputs)
+    spec = _spec(form) if isinstance(form, ModuleForm) else None
+    own = tuple(_weight(weight, form, spec) for weight in operation.weights(shapes))
+    saves = operation.saves(shapes, outputs, False)
+    in_place = operation.saves(shapes, outputs, True) if operation.inplace else None
+    return Declared(
+        form,
+        spec,
+        own,
+        spec is not None
+        and own == tuple(Weight(n, s, not buffer, buffer, start) for n, s, buffer, start in spec.parts),
+        (saves.inputs, saves.outputs),
+        None if in_place is None else (in_place.inputs, in_place.outputs),
+        operation.own or operation.family in ("activation", "normalisation"),
+        {a.name or "": a.value for a in form.arguments} if isinstance(form, FunctionForm) else {},
+    )
+
+
+def _spec(form: ModuleForm) -> Spec:
+    name = form.constructor.removeprefix("nn.")
+    made = {h.name: h.made for h in helpers(form.helper)} if form.helper else {}
+    kind = made.get(name) or LAYERS[name]
+    kwargs = {a.name: a.value for a in form.arguments if a.name is not None}
+    if kind.base.startswith(WEIGHTY):
+        kwargs |= {"device": DEVICE, "dtype": DTYPE}
+    return spec_of(kind, tuple(a.value for a in form.arguments if a.name is None), kwargs)
+
+
+@lru_cache(maxsize=4096)
+def _code(template: str, count: int) -> CodeType:
+    """A function's template as code, its tensors called _0, _1, …"""
+    parts: list[str] = []
+    for text, name, _, _ in string.Formatter().parse(template):
+        parts.append(text)
+        if name == "all":
+            parts.append(", ".join(f"_{i}" for i in range(count)))
+        elif name is not None:
+            parts.append(f"_{name}" if name.isdigit() else name)
+    return compile(ast.parse("".join(parts), mode="eval"), "<meaning>", "eval")
+
+
+# ---------------------------------------------------------------- weights
+
+
+def _weight(weight: OwnWeight, form: TorchForm, spec: Spec | None) -> Weight:
+    """A weight as an operation declares it, with how it starts; its key is its name below the operation."""
+    start: object = None
+    if isinstance(form, ParameterForm):
+        start = full(form.fill)
+    elif spec is not None and isinstance(form, ModuleForm):
+        start = next((start for name, _, _, start in spec.parts if name == weight.name), None)
+        if weight.name in form.fill:
+            start = ("numbers", _lists(form.fill[weight.name]))
+        elif form.start is not None and not weight.buffer:
+            start = _start(form.start.rule, form.start.std, weight.name)
+    return Weight(weight.name, weight.shape, weight.trainable and not weight.buffer, weight.buffer, start)
+
+
+def _lists(value: object) -> object:
+    return tuple(_lists(v) for v in value) if isinstance(value, tuple | list) else value
+
+
+@lru_cache(maxsize=256)
+def _start(rule: str, std: float | None, name: str) -> object:
+    """How a weight starts by a rule of `ops.init`; biases start from 0."""
+    call = "nn.init.zeros_({0})" if name == "bias" else RULES[rule].call
+    weight = Parameter(Filled((), None, True))
+    nn = Library(Run(Table())).torch.nn
+    eval(
+        compile(call.format("weight", std=repr(std)), "<meaning>", "eval"),
+        {"__builtins__": {}},
+        {"nn": nn, "weight": weight},
+    )
+    return weight.start
+
+
+def _insert(tree: dict[str, Any], owner: Owner) -> None:
+    *path, name = owner.path.split(".")
+    for part in path:
+        tree = tree.setdefault(part, {})
+    tree[name] = owner
+
+
+def _in_order(tree: Mapping[str, Any]) -> Iterator[Owner]:
+    """As PyTorch orders a state_dict: of a module its parameters, then what its members own."""
+    yield from (o for o in tree.values() if isinstance(o, Owner) and o.declared.spec is None)
+    for member in tree.values():
+        if isinstance(member, dict):
+            yield from _in_order(member)
+        elif member.declared.spec is not None:
+            yield member

@@ -1,0 +1,134 @@
+"""Reads a built text: a closed part of Python, and in it nothing that a proof does not know."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from archdsl.proof.errors import Unproved
+from archdsl.proof.modules import Layer, layer_class
+from archdsl.proof.pytorch import REQUIRED, SIGNATURES
+
+STATEMENTS = (
+    *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AnnAssign),
+    *(ast.AugAssign, ast.For, ast.If, ast.Expr, ast.Import, ast.ImportFrom, ast.alias, ast.Raise, ast.With),
+    *(ast.withitem, ast.Try, ast.Continue, ast.Pass, ast.Delete),
+)
+EXPRESSIONS = (
+    *(ast.Name, ast.Constant, ast.Attribute, ast.Call, ast.keyword, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare),
+    *(ast.IfExp, ast.Subscript, ast.Slice, ast.Tuple, ast.List, ast.Dict, ast.Set, ast.Starred, ast.JoinedStr),
+    *(ast.FormattedValue, ast.GeneratorExp, ast.ListComp, ast.DictComp, ast.SetComp, ast.comprehension, ast.Lambda),
+    *(ast.Yield, ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
+)
+KNOWN = frozenset(kind for base in (*STATEMENTS, *EXPRESSIONS) for kind in (base, *base.__subclasses__()))
+
+OWN = ("__init__", "_modules", "_parameters")
+"""The names of its own that a text may use of an nn.Module."""
+
+FORBIDDEN = frozenset({"format", "format_map", "gi_frame", "gi_code", "tb_frame", "f_globals", "f_builtins", "mro"})
+"""Attributes through which a text could reach beyond what it is given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Helper:
+    """A definition that a built file may hold as it is declared: it is known, and not looked into.
+
+    `made` stands for it in a run: a layer's class, or None for a function, which is known by its name.
+    """
+
+    name: str
+    dump: str
+    made: type[Layer] | None
+    uses: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text, read: its code without the helpers, these by name, and where it says what."""
+
+    tree: ast.Module
+    helpers: Mapping[str, Helper]
+    classes: tuple[str, ...]
+    functions: Mapping[str, ast.FunctionDef]
+    definitions: Mapping[str, ast.ClassDef]
+    by_mode: bool
+    """Whether the text asks if the module trains."""
+
+
+def read(text: str, declared: Iterable[str]) -> Text:
+    """Reads a text in which the definitions of `declared` may stand. Raises Unproved."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise Unproved(f"is not Python: {error}") from None
+    sources = [helpers(source) for source in declared]
+    known = {helper.name: helper for source in sources for helper in source}
+    found: dict[str, Helper] = {}
+    kept: list[ast.stmt] = []
+    classes: dict[str, ast.ClassDef] = {}
+    functions: dict[str, ast.FunctionDef] = {}
+    names: set[str] = set()
+    for statement in tree.body:
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef):
+            if statement.name in names:
+                raise Unproved(f"defines `{statement.name}` twice")
+            names.add(statement.name)
+            helper = known.get(statement.name)
+            if helper is not None and ast.dump(statement) == helper.dump:
+                found[helper.name] = helper
+                continue
+            if isinstance(statement, ast.ClassDef):
+                classes[statement.name] = statement
+            else:
+                functions[statement.name] = statement
+        kept.append(statement)
+    for source in sources:
+        lacking = [helper.name for helper in source if helper.name not in found]
+        if lacking and len(lacking) < len(source):
+            raise Unproved(f"has another `{lacking[0]}` than archdsl writes")
+    tree.body = kept
+    by_mode = _check(tree)
+    return Text(tree, found, tuple(classes), functions, classes, by_mode)
+
+
+def _check(tree: ast.Module) -> bool:
+    """Raises Unproved where the text holds something beyond the closed part; tells whether it asks for `training`."""
+    by_mode = False
+    for node in ast.walk(tree):
+        kind = type(node)
+        if kind not in KNOWN:
+            raise Unproved(f"line {getattr(node, 'lineno', '?')} holds a {kind.__name__}, which built files do not use")
+        if kind is ast.Attribute:
+            name = node.attr  # type: ignore[attr-defined]
+            by_mode = by_mode or name == "training"
+            if name in FORBIDDEN or (name.startswith("_") and name not in OWN):
+                raise Unproved(f"line {node.lineno} asks for `.{name}`")  # type: ignore[attr-defined]
+        elif kind is ast.Name and node.id.startswith("__"):  # type: ignore[attr-defined]
+            raise Unproved(f"line {node.lineno} uses `{node.id}`")  # type: ignore[attr-defined]
+    return by_mode
+
+
+@lru_cache(maxsize=256)
+def helpers(source: str) -> tuple[Helper, ...]:
+    """The definitions of a declared text."""
+    found: list[Helper] = []
+    for statement in ast.parse(source).body:
+        if not isinstance(statement, ast.ClassDef | ast.FunctionDef):
+            continue
+        uses = frozenset(
+            n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and n.id in ("torch", "nn", "F", "Tensor")
+        )
+        made = _layer(statement) if isinstance(statement, ast.ClassDef) else None
+        found.append(Helper(statement.name, ast.dump(statement), made, uses))
+    return tuple(found)
+
+
+def _layer(statement: ast.ClassDef) -> type[Layer]:
+    (base,) = statement.bases
+    assert isinstance(base, ast.Attribute)
+    init = next((s for s in statement.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"), None)
+    if init is None:
+        return layer_class(statement.name, base.attr, SIGNATURES[base.attr])
+    return layer_class(statement.name, "", {a.arg: REQUIRED for a in init.args.args[1:]})

@@ -1,0 +1,122 @@
+"""The proof of what a file accepts: sizes for which the graph is valid, in calls and in exports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from archdsl import dims
+from archdsl.dims import Choice, DimError, Expr, Region, SizeSet
+from archdsl.graph import Graph
+from archdsl.graph import Tensor as Edge
+from archdsl.proof.errors import Unproved
+from archdsl.proof.library import FreeDim
+
+SPAN = 4096
+"""A check is tried on every size up to where the valid ones repeat, if that is no further; else around their ends."""
+
+
+@dataclass(slots=True, eq=False)
+class Guard:
+    """A function of a text that checks sizes: its calls in `forward` are noted, and it is tried on numbers later."""
+
+    function: Callable[..., None]
+    calls: list[tuple[object, ...]] = field(default_factory=list)
+
+    def __call__(self, *args: object) -> None:
+        self.calls.append(args)
+
+    def accepts(self, *args: object) -> bool:
+        try:
+            self.function(*args)
+        except ValueError:
+            return False
+        return True
+
+
+def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
+    """Holds what was checked in a run against what is valid there. Raises Unproved."""
+    single: dict[str, list[Guard]] = {}
+    joint: dict[tuple[str, ...], list[Guard]] = {}
+    for guard in guards:
+        for args in guard.calls:
+            names = tuple(a.variable for a in args if isinstance(a, Expr) and a == dims.free(a.variable))
+            if len(args) == 2 and names == args[:1]:
+                single.setdefault(names[0], []).append(guard)
+            elif args and len(names) == len(args):
+                joint.setdefault(names, []).append(guard)
+            else:
+                raise Unproved("checks something else than a size of an input")
+    for name, sizes in valid.items():
+        mine = single.pop(name, [])
+        if not mine and sizes != SizeSet.everything() and _can_be_written(sizes):
+            raise Unproved(f"does not check the size {name}")
+        for guard in mine:
+            wrong = next((n for n in _trials(sizes) if guard.accepts(name, n) != (n in sizes)), None)
+            if wrong is not None:
+                raise Unproved(f"{'refuses' if wrong in sizes else 'accepts'} {name} = {wrong}")
+    for choice in valid.choices:
+        mine = joint.pop(tuple(choice.sets), [])
+        if not mine and all(map(_can_be_written, choice.sets.values())):
+            raise Unproved(f"does not check that {choice.describe(' is')}")
+        for guard in mine:
+            _compare_choice(guard, choice)
+    if single or joint:
+        raise Unproved("checks a size that is always valid")
+
+
+def _compare_choice(guard: Guard, choice: Choice) -> None:
+    columns = [_ends(sizes) for sizes in choice.sets.values()]
+    for values in product(*columns):
+        holds = choice.holds(dict(zip(choice.sets, values, strict=True)))
+        if guard.accepts(*values) != holds:
+            raise Unproved(f"{'refuses' if holds else 'accepts'} {' × '.join(map(str, values))}")
+
+
+def _can_be_written(sizes: SizeSet) -> bool:
+    try:
+        sizes.python("n")
+    except DimError:
+        return False
+    return True
+
+
+def _trials(sizes: SizeSet) -> Iterator[int]:
+    """Sizes that tell a set from others: all up to where it repeats, or those around its ends."""
+    threshold, pattern, _ = sizes.form
+    end = threshold + 2 * (pattern.modulus if pattern else 1) + 2
+    if end <= SPAN:
+        yield from range(1, end)
+        return
+    near = {1, 2, 3, threshold - 1, threshold, threshold + 1, end - 1, end}
+    for n in (1, 64, 224, threshold // 2, threshold, end):
+        near.update(m for m in sizes.nearest(n) if m is not None)
+    yield from sorted(m for n in near for m in (n - 1, n, n + 1) if m >= 1)
+
+
+def _ends(sizes: SizeSet) -> list[int]:
+    """A few sizes around the smallest ones that a set holds, and one far on."""
+    found = {1, 1000}
+    for n in (1, 64):
+        found.update(m for m in sizes.nearest(n) if m is not None)
+    return sorted({m for n in found for m in (n - 1, n, n + 1) if m >= 1})
+
+
+def compare_free(graph: Graph, shapes: Sequence[Mapping[int, Any]]) -> None:
+    """Holds what a file lets exports leave free against what is valid in evaluation. Raises Unproved."""
+    names: dict[str, str] = {}
+    for node, axes in zip(graph.input_nodes, shapes, strict=True):
+        shape = graph.shape(Edge(node.id))
+        for axis, dim in axes.items():
+            size = shape[axis - 1] if axis else None
+            of = size.variable if isinstance(size, Expr) and size == dims.free(size.variable) else ""
+            if not isinstance(dim, FreeDim) or (axis and not of):
+                raise Unproved(f"lets an export leave axis {axis} of an input free")
+            if dim.name and names.setdefault(dim.name, of) != of:
+                raise Unproved(f"ties {of or 'the batch'} to another size in exports")
+            values = [dim.factor * n + dim.shift for n in range(dim.least, dim.least + 8)] if dim.name and of else []
+            wrong = next((n for n in values if n not in graph.sizes[of]), None)
+            if wrong is not None:
+                raise Unproved(f"lets an export take {of} = {wrong}")

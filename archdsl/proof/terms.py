@@ -1,0 +1,298 @@
+"""What is computed: every result of an operation is a term, and equal terms have one number.
+
+The table is filled by the graph, which says all that may be computed. A text is then run over the same table, now
+closed: a step that is not in it is not a step of the network, and ends the proof.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from archdsl.dims import Dim
+from archdsl.proof.errors import Unproved
+
+Key: TypeAlias = Hashable
+Sizes: TypeAlias = tuple[Dim, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Term:
+    """A result: `number` tells it apart, `key` is how it came about, `shape` its size without the batch, if known."""
+
+    number: int
+    key: Key
+    shape: Sizes | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """An operation on given terms, with its results. `says` names it for messages.
+
+    `saves` says whether its gradient needs what comes in, and what goes out; `in_place` the same where it overwrites
+    what comes in, None where it cannot. `fresh`: its results have memory of their own.
+    """
+
+    results: tuple[Term, ...]
+    says: str
+    saves: tuple[bool, bool] = (True, True)
+    in_place: tuple[bool, bool] | None = None
+    fresh: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Storage:
+    """Memory that tensors share. `version` counts how often it was overwritten, `kept` says what still needs it."""
+
+    version: int = 0
+    kept: str = ""
+
+    def keep(self, entry: Entry) -> None:
+        self.kept = self.kept or f"what {entry.says} still needs"
+
+
+@dataclass(slots=True, eq=False)
+class Table:
+    """The terms. While it is `open` a new operation gets an entry; later one is an error."""
+
+    entries: dict[Key, Entry] = field(default_factory=dict)
+    terms: list[Term] = field(default_factory=list)
+    open: bool = True
+    ran: Counter[Key] = field(default_factory=Counter)
+    """How often each counted operation ran."""
+    gradients: bool = True
+    """Whether a backward pass may follow."""
+    several: int = 0
+    """How many tensors the next new operation gives, where that is not one alone."""
+    sources: dict[Key, Term] = field(default_factory=dict)
+    parts: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    """What concats were made of: the tensors, and the axis."""
+
+    def source(self, key: Key, shape: Sizes | None = None) -> Term:
+        """A term that nothing computes: an input, or a weight."""
+        if key not in self.sources:
+            if not self.open:
+                raise Unproved("has a weight that the network has not got")
+            self.sources[key] = self.made(key, shape)
+        return self.sources[key]
+
+    def joined(self, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The arguments of a concat, with concats along the same axis among its parts taken apart."""
+        tensors, *axis = given
+        flat: list[Key] = []
+        for part in tensors:
+            inner = self.parts.get(part[1])
+            flat += inner[0] if inner is not None and list(inner[1:]) == axis else [part]
+        return (tuple(flat), *axis)
+
+    def made(self, key: Key, shape: Sizes | None = None) -> Term:
+        term = Term(len(self.terms), key, shape)
+        self.terms.append(term)
+        return term
+
+    def new(self, key: Key, says: str) -> Entry:
+        """The entry of an operation that was not met before."""
+        if not self.open:
+            raise Unproved(f"computes {says}, which is no step of the network at this place")
+        entry = Entry(tuple(self.made((key, i)) for i in range(self.several or 1)), says)
+        self.entries[key] = entry
+        return entry
+
+
+class Tensor:
+    """A tensor of a run: a term in memory, as it was when it was made."""
+
+    __slots__ = ("storage", "table", "term", "version")
+
+    def __init__(self, table: Table, term: Term, storage: Storage | None = None) -> None:
+        self.table = table
+        self.term = term
+        self.storage = storage or Storage()
+        self.version = self.storage.version
+
+    def read(self) -> Term:
+        """The term, for an operation. Raises Unproved where the memory holds something else by now."""
+        if self.storage.version != self.version:
+            raise Unproved("reads a tensor after it was overwritten")
+        return self.term
+
+    def overwrite(self, by: str) -> None:
+        """Marks the memory as overwritten: whoever holds the old value must not read it again."""
+        self.read()
+        if self.storage.kept:
+            raise Unproved(f"{by} overwrites {self.storage.kept}")
+        self.storage.version += 1
+        self.version += 1
+
+    # ------------------------------------------------------------ what a text may ask of a tensor
+
+    @property
+    def shape(self) -> tuple[object, ...]:
+        term = self.read()
+        if term.shape is None:
+            raise Unproved("asks for the size of a part of an operation")
+        return (BATCH, *term.shape)
+
+    def __getitem__(self, index: object) -> Tensor:
+        return one(apply(self.table, "[]", (self, indices(self, index)), {}))
+
+    def __add__(self, other: object) -> Tensor:
+        return one(apply(self.table, "+", (self, other), {}))
+
+    def __sub__(self, other: object) -> Tensor:
+        return one(apply(self.table, "-", (self, other), {}))
+
+    def __mul__(self, other: object) -> Tensor:
+        return one(apply(self.table, "*", (self, other), {}))
+
+    def __truediv__(self, other: object) -> Tensor:
+        return one(apply(self.table, "/", (self, other), {}))
+
+    def __iadd__(self, other: object) -> Tensor:
+        return self.in_place("+", other)
+
+    def __isub__(self, other: object) -> Tensor:
+        return self.in_place("-", other)
+
+    def __imul__(self, other: object) -> Tensor:
+        return self.in_place("*", other)
+
+    def __itruediv__(self, other: object) -> Tensor:
+        return self.in_place("/", other)
+
+    def in_place(self, name: str, other: object) -> Tensor:
+        made = one(apply(self.table, name, (self, other), {}))
+        if made.term.shape is None or made.term.shape != self.term.shape:
+            raise Unproved(f"`{name}=` gives another size than that of the tensor that it overwrites")
+        if self.table.gradients and name in SAVING:
+            raise Unproved(f"`{name}=` overwrites what its own gradient needs")
+        self.overwrite(f"`{name}=`")
+        return Tensor(self.table, made.term, self.storage)
+
+    def __iter__(self) -> object:
+        raise Unproved("unpacks a tensor")
+
+    def __bool__(self) -> bool:
+        raise Unproved("decides by what a tensor holds")
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("_") or name in Tensor.__slots__:
+            raise AttributeError(name)
+        return lambda *args, **kwargs: apply(self.table, f".{name}", (self, *args), kwargs)
+
+
+class Batch:
+    """The size of the batch, which nothing may depend on."""
+
+    def __repr__(self) -> str:
+        return "N"
+
+
+BATCH = Batch()
+
+
+class Several(list[Tensor]):
+    """The results of an operation that gives several."""
+
+
+def one(result: Tensor | Several) -> Tensor:
+    if isinstance(result, Tensor):
+        return result
+    raise Unproved("takes several tensors for one")
+
+
+FRESH = frozenset({"+", "-", "*", "/", "torch.cat", "torch.maximum"})
+"""Functions whose results have memory of their own."""
+
+SAVING = frozenset({"*", "torch.maximum"})
+"""Functions whose gradient needs what comes in."""
+
+VIEWS = frozenset({"[]", ".chunk", ".flatten", ".reshape", ".permute"})
+"""Functions whose gradient needs nothing, and whose results may be views of what comes in."""
+
+
+def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, object]) -> Tensor | Several:
+    """The result of a function of PyTorch, a method or an operator."""
+    tensors: list[Tensor] = []
+    given: tuple[Any, ...] = tuple([frozen(arg, tensors) for arg in args])
+    if name in ("+", "*"):  # equal to the bit in either order
+        given = tuple(sorted(given, key=repr))
+    elif name == "torch.cat":
+        given = table.joined(given)
+        if len(given[0]) == 1 and len(tensors) == 1:  # a copy
+            return Tensor(table, tensors[0].term)
+    more = tuple((k, frozen(kwargs[k], tensors)) for k in sorted(kwargs)) if kwargs else ()
+    key = (name, given, more)
+    entry = table.entries.get(key)
+    if entry is None:
+        entry = table.new(key, f"`{name.strip('.')}`")
+        entry.fresh = name in FRESH
+        entry.saves = (name not in VIEWS and (name in SAVING or name not in FRESH), False)
+        if name == "torch.cat":
+            table.parts[entry.results[0].number] = given
+    return results(table, entry, tensors)
+
+
+def results(
+    table: Table, entry: Entry, tensors: Sequence[Tensor], overwritten: Storage | None = None
+) -> Tensor | Several:
+    """The tensors that an operation gives, in memory of their own, in that of what came in or of what it overwrote."""
+    storage = overwritten
+    saves = entry.saves if storage is None else entry.in_place or (True, True)
+    if storage is None:
+        if table.gradients and saves[0]:
+            for tensor in tensors:
+                tensor.storage.keep(entry)
+        if not entry.fresh and tensors:
+            storage = tensors[0].storage
+            for tensor in tensors[1:]:  # which of them it is a view of is not asked: none may be overwritten any more
+                tensor.storage.keep(entry)
+    made = [Tensor(table, term, storage) for term in entry.results]
+    if table.gradients and saves[1]:
+        for tensor in made:
+            tensor.storage.keep(entry)
+    return made[0] if len(made) == 1 else Several(made)
+
+
+def frozen(value: object, tensors: list[Tensor]) -> Key:
+    """A value as part of a key; the tensors in it are read, and put into the list."""
+    match value:
+        case Tensor():
+            tensors.append(value)
+            return ("tensor", value.read().number)
+        case list() | tuple():
+            return tuple(frozen(v, tensors) for v in value)
+        case slice():
+            return ("slice", value.start, value.stop, value.step)
+        case bool() | int() | float() | str() | None:
+            return value
+    if isinstance(value, Hashable):
+        return value
+    raise Unproved(f"gives an operation {type(value).__name__}")
+
+
+def indices(tensor: Tensor, index: object) -> object:
+    """An index with its bounds written out, so that `x[:, 2:]` and `x[:, 2:8]` are the same of eight channels."""
+    parts = index if isinstance(index, tuple) else (index,)
+    if any(part is None for part in parts):
+        return parts
+    shape = tensor.shape
+    if len(parts) > len(shape):
+        raise Unproved("indexes an axis that is not there")
+    return tuple(_bounds(part, size) for part, size in zip(parts, shape, strict=False))
+
+
+def _bounds(part: object, size: object) -> object:
+    if not isinstance(part, slice) or part.step is not None:
+        return part
+    if size is BATCH:
+        return (part.start, part.stop)
+    start = part.start or 0
+    stop = size if part.stop is None else part.stop
+    if isinstance(start, int) and start < 0:
+        start = size + start  # type: ignore[operator]  # a size that is no batch
+    if isinstance(stop, int) and stop < 0:
+        stop = size + stop  # type: ignore[operator]
+    return ("slice", start, stop)

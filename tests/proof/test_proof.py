@@ -1,0 +1,154 @@
+"""Builds are proved: those of the library in the form that reads best, wrong texts not at all."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from archdsl import compiler
+from archdsl.compiler import build, check, prove_build
+from archdsl.diagnostics import SpecError
+from archdsl.graph import Graph
+from archdsl.modules import library_families
+from archdsl.proof import Unproved, prove
+from archdsl.source import Source
+from archdsl.spec import models
+from tests.proof.networks import NETWORKS
+
+FORMS: dict[str, dict[str, object]] = {
+    "plain": {},
+    "inference": {"inference": True},
+    "dense": {"recompute": "dense"},
+    "blocks": {"recompute": "blocks"},
+}
+MODELS = [f"{family}:{m.name}" for family in library_families() for m in models(family) if m.complete]
+FIRST = list({name.partition(":")[0]: name for name in reversed(MODELS)}.values())
+
+
+def readable(graph: Graph) -> int:
+    """Builds every form of a network that it has, and wants each proved as it reads best; tells how many there are."""
+    count = 0
+    for options in FORMS.values():
+        try:
+            made = prove_build(graph, **options)  # type: ignore[arg-type]
+        except SpecError as error:
+            assert error.diagnostics[0].code == "E0601"  # nothing to recompute
+            continue
+        assert made.plainness == 0, made.refused
+        count += 1
+    return count
+
+
+@pytest.mark.parametrize("name", FIRST)
+def test_the_library_is_proved_as_it_reads_best(name: str) -> None:
+    assert readable(check(name)) >= 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", MODELS)
+def test_all_of_the_library_is_proved_as_it_reads_best(name: str) -> None:
+    assert readable(check(name)) >= 2
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_all_kinds_are_proved_as_they_read_best(name: str) -> None:
+    assert readable(check(Source(f"{name}.arch", NETWORKS[name]))) >= 2
+
+
+def graph_of(body: str) -> Graph:
+    return check(Source("net.arch", f"model net {{\n    input image[3, H = 8, W = 8]\n{body}\n}}"))
+
+
+def refusal(text: str, graph: Graph) -> str:
+    with pytest.raises(Unproved) as caught:
+        prove(text, graph)
+    return str(caught.value)
+
+
+WRONG = {
+    "another argument": ("conv(4, 3) -> relu", "4, 3, padding=1", "4, 3, padding=2", "no step of the network"),
+    "another key": ("stem: conv(4, 3) -> relu", "self.stem =", "self.stam =", "the network has those of `stem`"),
+    "a weight too many": ("relu -> tanh", "nn.Tanh()", "nn.Tanh(), nn.Linear(3, 3, **kw)", "has the weights of `2`"),
+    "a tensor twice": ("x: conv(3, 3) -> y: tanh\n(x, y) -> sub", "x - self.y(x)", "x - x", "no step of the network"),
+    "overwritten and read": (
+        "x: batchnorm -> relu\n(it, x -> tanh) -> add",
+        "nn.ReLU()",
+        "nn.ReLU(inplace=True)",
+        "after it was overwritten",
+    ),
+    "a gradient's input": ("conv(3, 3) -> silu", "nn.SiLU()", "nn.SiLU(inplace=True)", "its own gradient needs"),
+    "another's gradient's": (
+        "x: conv(3, 3) -> tanh -> y: relu",
+        "nn.ReLU()",
+        "nn.ReLU(inplace=True)",
+        "overwrites what Tanh still needs",
+    ),
+    "the caller's tensor": ("relu", "nn.ReLU()", "nn.ReLU(inplace=True)", "what the caller gave"),
+    "device left out": ("conv(4, 3) -> relu", ", **kw)", ")", "without device and dtype"),
+    "a size unchecked": ("conv(4, 3, pad = valid)", 'check_size("W"', 'check_size("H"', "checks something else"),
+    "another bound": ("conv(4, 3, pad = valid)", "if size >= 3", "if size >= 2", "accepts H = 2"),
+    "an export too free": ("conv(4, 3, pad = valid)", "min=4", "min=1", "lets an export take H = 1"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_texts_are_refused_with_what_differs(name: str) -> None:
+    body, old, new, says = WRONG[name]
+    graph = graph_of(body)
+    text = build(graph)
+    assert old in text
+    assert says in refusal(text.replace(old, new), graph)
+
+
+BEYOND = {
+    "another import": ("import torch\n", "import os\nimport torch\n", "imports os"),
+    "a function of Python's": (
+        "super().__init__",
+        "open('x', 'w')\n        super().__init__",
+        "name 'open' is not defined",
+    ),
+    "a way out": ("super().__init__", "self.__class__.__bases__\n        super().__init__", "asks for `.__"),
+    "a loop without end": ("super().__init__", "while True: pass\n        super().__init__", "holds a While"),
+    "no Python": ("class Net", "class class Net", "is not Python"),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_what_is_beyond_a_built_file_is_refused_and_not_run(name: str) -> None:
+    old, new, says = BEYOND[name]
+    graph = graph_of("stem: conv(4, 3) -> relu\nhead: conv(2, 1)\noutput head, stem")
+    text = build(graph)
+    assert old in text
+    assert says in refusal(text.replace(old, new, 1), graph)
+
+
+def test_a_fault_of_the_generator_gives_a_plainer_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = importlib.import_module("archdsl.backends.torch_source")
+    write, tried = source.write_module, []
+
+    def faulty(*args: object, plainness: int, **options: object) -> str:
+        tried.append(plainness)
+        text = write(*args, plainness=plainness, **options)
+        return text if plainness >= 2 else text.replace("padding=1", "padding=2")
+
+    monkeypatch.setattr(source, "write_module", faulty)
+    made = compiler.prove_build(graph_of("conv(4, 3) -> relu"))
+    assert tried == [0, 1, 2] and made.plainness == 2 and len(made.refused) == 2
+    assert "padding=1" in made.text
+
+
+def test_what_cannot_be_proved_is_not_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    source = importlib.import_module("archdsl.backends.torch_source")
+    monkeypatch.setattr(source, "write_module", lambda *args, **options: 1 / 0)
+    with pytest.raises(SpecError, match="cannot be proved"):
+        compiler.build(graph_of("conv(4, 3) -> relu"))
+
+
+def test_a_proof_imports_no_torch() -> None:
+    code = "import sys, archdsl; archdsl.build(archdsl.check('lenet:lenet')); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
