@@ -341,3 +341,16 @@ def test_pytorch_takes_the_sizes_and_no_others(body: str, training: bool) -> Non
         except (RuntimeError, ValueError):
             found = False
         assert found == region.holds({"H": h, "W": w}), (h, w)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+@pytest.mark.parametrize("dilation", [1, 2, 3, 4])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_no_window_of_same_upper_sees_padding_alone(kernel: int, dilation: int, stride: int) -> None:
+    call = f"maxpool({kernel}, {stride}, same_upper, dilation = {dilation})"
+    graph = check(Source("net.arch", f"model net {{\n    input x[1, T]\n    {call}\n}}"))
+    for size in range(1, 9):
+        before = max(dilation * (kernel - 1) - (size - 1) % stride, 0) // 2
+        starts = [i * stride - before for i in range(-(-size // stride))]
+        seen = all(any(0 <= s + dilation * i < size for i in range(kernel)) for s in starts)
+        assert (size in graph.sizes["T"]) == seen, size

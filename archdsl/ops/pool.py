@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import ClassVar
 
 from archdsl import dims
@@ -57,6 +58,17 @@ class Pool(Operation):
         numbers = self._numbers(shape)
         _, _, pad, _, ceil = self._settings()
         if pad == "same_upper":
+            for n, m in zip(sizes, numbers, strict=True):
+                least = smallest_seen(*m)
+                if not (isinstance(n, int) and n >= least):
+                    rules.require(
+                        dims.at_least(n, least),
+                        f"`{self.name}` with `pad = same_upper` needs sizes of at least {least} for this kernel and "
+                        f"dilation, so that every window sees more than padding; the tensor is {shape_text(shape)}",
+                        parameter="kernel",
+                        inputs=(0,),
+                        help="use a smaller dilation, or an odd kernel",
+                    )
             return ((shape[0], *(dims.ceil_div(n, s) for n, (_, s, _) in zip(sizes, numbers, strict=True))),)
         pads = self._pads(shape)
         assert pads is not None
@@ -116,6 +128,22 @@ class Pool(Operation):
     def caption(self, rank: int = 2) -> str:
         kernel, stride, _, dilation, _ = self._settings()
         return window_caption(self.name, kernel, kernel if stride is None else stride, rank, "", dilation)
+
+
+@cache
+def smallest_seen(kernel: int, stride: int, dilation: int) -> int:
+    """The size from which on no window of `same_upper` sees padding alone: one of an even kernel, dilated, may.
+
+    From the dilation on its elements stand too close to miss a size; beyond 64 that is taken as it is.
+    """
+    if kernel % 2 or dilation > 64:  # the middle of an odd kernel is always inside
+        return 1 if kernel % 2 else dilation
+    for size in range(dilation - 1, 0, -1):
+        before = max(dilation * (kernel - 1) - (size - 1) % stride, 0) // 2
+        for start in range(-before, size - before, stride):
+            if not any(0 <= start + dilation * i < size for i in range(kernel)):
+                return size + 1
+    return 1
 
 
 def too_much(pads: tuple[int, ...], kernels: tuple[int, ...] | list[int]) -> tuple[int, int] | None:

@@ -50,8 +50,7 @@ class Constructor(Members):
         self.model_factory()
         self.name_lets()
         self.start = len(self.lines)
-        self.make_holders()
-        self.construct(self.in_reading_order(self.plan.entries))
+        self.construct_all(self.in_reading_order(self.plan.entries))
 
     def sequence(self) -> None:
         """The constructor of a class that is an nn.Sequential."""
@@ -64,8 +63,7 @@ class Constructor(Members):
         self.line("super().__init__()")
         self.model_factory()
         self.name_lets()
-        self.make_holders()
-        self.construct(self.plan.entries)
+        self.construct_all(self.plan.entries)
 
     def store(self) -> None:
         """The statements that set what `forward` needs of the parameters."""
@@ -140,6 +138,12 @@ class Constructor(Members):
                 self.line(f"{variable} = {self.text(expr)}")
                 self.locals.add(variable)
                 self.aliases[expr] = variable
+
+    def construct_all(self, entries: Sequence[Entry]) -> None:
+        """The members of a class in their order, each behind the holders that it stands in."""
+        for entry in entries:
+            self.make_holders(entry)
+            self.construct([entry])
 
     def construct(self, entries: Sequence[Entry]) -> None:
         """The members of a class with a `forward`, or of an nn.Sequential whose members have names."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.calls import Calls, attribute_base
 from archdsl.backends.torch_source.expressions import Expr, quoted
-from archdsl.backends.torch_source.fold import Leaf
+from archdsl.backends.torch_source.fold import Entry, Leaf, leaves
 from archdsl.backends.torch_source.names import identifier, is_attribute, is_owned, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Made, is_labelled
@@ -145,9 +145,12 @@ class Members(Calls):
             self.add_child(owner, piece, text)
         return text
 
-    def make_holders(self) -> None:
-        """Makes the holders whose names are the same everywhere before all others."""
-        for made in self.plan.made.values():
+    def make_holders(self, entry: Entry) -> None:
+        """Makes the holders of a loop, condition or member whose names are the same everywhere before it."""
+        for leaf in leaves([entry]):
+            made = self.plan.made.get(leaf)
+            if made is None:
+                continue
             pieces = split_dots(made.name)
             everywhere: list[list[tuple[int, str]]] = []
             for i in range(1, len(pieces)):
