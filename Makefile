@@ -15,7 +15,7 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
-# What the tests claim, at more and larger networks: a quarter of an hour on two cores.
+# What the tests claim, at more and larger networks, 20,000 random ones among them: three quarters of an hour on two cores.
 test-long: $(READY)
 	$(BIN)/python -m pytest -q -n 2 -m long
 

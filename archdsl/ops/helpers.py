@@ -215,8 +215,8 @@ ALIGN_PAD = Helper(
 )
 
 
-def merge_all(name: str, says: str, two: str) -> Helper:
-    """The merge of a list of tensors, from left to right; `two` is that of `merged` and `x`."""
+def merge_all(name: str, says: str, two: str, whole: str) -> Helper:
+    """The merge of a list of tensors, from left to right: `two` is that of `merged` and `x`, `whole` what comes out."""
     return Helper(
         name,
         f'''def {name}(tensors: list[Tensor]) -> Tensor:
@@ -224,7 +224,7 @@ def merge_all(name: str, says: str, two: str) -> Helper:
     merged, *others = tensors
     for x in others:
         merged = {two}
-    return merged
+    return {whole}
 ''',
     )
 

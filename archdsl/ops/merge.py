@@ -59,6 +59,8 @@ class Merge(Operation):
     precedence: ClassVar[Literal["atom", "sum", "product"]] = "atom"
     gathers: ClassVar[tuple[str, str]]
     """What the merge of many tensors is called in generated code, and what it says of itself."""
+    whole: ClassVar[str] = "merged"
+    """What comes out once all `tensors` are `merged`."""
 
     examples: ClassVar[tuple[Example, ...]] = (
         example((3, 4, 5), (3, 4, 5)),
@@ -100,7 +102,7 @@ class Merge(Operation):
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         if len(shapes) > MANY:
             name, says = self.gathers
-            helper = helpers.merge_all(name, says, self.template.format("merged", "x"))
+            helper = helpers.merge_all(name, says, self.template.format("merged", "x"), self.whole)
             return FunctionForm(f"{name}([{{all}}])", helper=helper.source)
         text = "{0}"
         for i in range(1, len(shapes)):
@@ -189,12 +191,14 @@ class Mean(Merge):
 
     name = "mean"
     template = "{0} + {1}"
-    gathers = ("sum_of", "The sum of the tensors")
+    gathers = ("mean_of", "The mean of the tensors")
+    whole = "merged / len(tensors)"
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         total = super().torch(shapes, outputs)
-        text = total.template if total.helper else f"({total.template})"
-        return FunctionForm(f"{text} / {len(shapes)}", precedence="product", helper=total.helper)
+        if total.helper is not None:
+            return total
+        return FunctionForm(f"({total.template}) / {len(shapes)}", precedence="product")
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((len(shapes), outputs[0]),)

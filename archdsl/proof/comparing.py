@@ -56,6 +56,7 @@ class Proof:
         run = Run(meaning.table)
         model, guards = self.make(text, run)
         self.compare_state(model, meaning)
+        model.train(model.training)  # that it can
         self.forward(model, meaning, run)
         compare_guards(guards, self.graph.sizes if self.inference else self.graph.always)
         if self.folding is not None:

@@ -26,6 +26,7 @@ from archdsl.proof.modules import (
     Filled,
     Module,
     ModuleList,
+    Numbers,
     Parameter,
     Sequential,
     Weight,
@@ -210,8 +211,8 @@ class _Torch(_Functions):
     def zeros_like(self, x: Channels) -> Channels:
         return x.map(lambda value: 0.0)
 
-    def tensor(self, numbers: object) -> object:
-        return numbers
+    def tensor(self, numbers: object) -> Numbers:
+        return Numbers(numbers)
 
 
 def full(value: float) -> Key:

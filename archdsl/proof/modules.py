@@ -18,6 +18,13 @@ DEVICE, DTYPE = object(), object()
 """What a model is asked to be made on, and of."""
 
 
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """torch.tensor: given numbers."""
+
+    nested: object
+
+
 class Weight(Tensor):
     """A parameter or buffer. `start` is how it starts, `placed` whether device and dtype were passed on to it."""
 
@@ -47,7 +54,9 @@ class Weight(Tensor):
         return self
 
     def copy_(self, numbers: object) -> None:
-        self.start = ("numbers", frozen(numbers, []))
+        if not isinstance(numbers, Numbers):
+            raise Unproved("fills a weight with something else than a tensor of numbers")
+        self.start = ("numbers", frozen(numbers.nested, []))
 
 
 class Parameter(Weight):
@@ -197,6 +206,8 @@ class Module:
 
     def train(self, mode: bool = True) -> Module:
         for module in self.modules():
+            if "training" in module._modules or "training" in module._parameters:
+                raise Unproved("has a member called `training`, which is in the way of train() and eval()")
             object.__setattr__(module, "training", mode)
         return self
 
@@ -414,9 +425,12 @@ def _collapsed(value: object) -> object:
     return value
 
 
-def layer_class(kind: str, base: str, signature: Mapping[str, object]) -> type[Layer]:
-    return type(kind, (Layer,), {"kind": kind, "base": base, "signature": signature})
+def layer_class(kind: str, base: type[Layer], signature: Mapping[str, object]) -> type[Layer]:
+    """A class of layers: one of torch.nn, or one that a helper derives from it."""
+    return type(kind, (base,), {"kind": kind, "signature": signature})
 
 
-LAYERS: Mapping[str, type[Layer]] = {name: layer_class(name, name, found) for name, found in SIGNATURES.items()}
+LAYERS: Mapping[str, type[Layer]] = {
+    name: type(name, (Layer,), {"kind": name, "base": name, "signature": found}) for name, found in SIGNATURES.items()
+}
 """The layers of torch.nn."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from archdsl.proof.errors import Unproved
-from archdsl.proof.modules import Layer, layer_class
+from archdsl.proof.modules import LAYERS, Layer, layer_class
 from archdsl.proof.pytorch import REQUIRED, SIGNATURES
 
 STATEMENTS = (
@@ -130,5 +130,5 @@ def _layer(statement: ast.ClassDef) -> type[Layer]:
     assert isinstance(base, ast.Attribute)
     init = next((s for s in statement.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"), None)
     if init is None:
-        return layer_class(statement.name, base.attr, SIGNATURES[base.attr])
-    return layer_class(statement.name, "", {a.arg: REQUIRED for a in init.args.args[1:]})
+        return layer_class(statement.name, LAYERS[base.attr], SIGNATURES[base.attr])
+    return layer_class(statement.name, Layer, {a.arg: REQUIRED for a in init.args.args[1:]})

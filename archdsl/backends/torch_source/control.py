@@ -214,6 +214,15 @@ def length(over: Expr) -> Expr:
             return stop
         case ex.Apply("range", (start, stop)):
             return ex.simplify(Binary("-", stop, start))
+        case ex.Apply("enumerate", (inner, *_)):
+            return length(inner)
+        case ex.Apply("zip", (first, *others)):
+            shortest = length(first)
+            for other in map(length, others):
+                shortest = shortest if other == shortest else ex.Apply("min", (shortest, other))
+            return shortest
+        case Const(tuple() as values):
+            return Const(len(values))
     return ex.Apply("len", (over,))
 
 

@@ -23,6 +23,9 @@ def statement(text: str, indent: int, comment: str = "") -> list[str]:
     if value is None:
         return _split(text, indent, "")
     lines = _value(value, indent, len(head))
+    targets = _commas(head.removesuffix(" = "))
+    if len(targets) > 1 and indent + len(head) + len(lines[0]) > WIDTH:
+        return [f"{pad}(", *[f"{pad}    {target}," for target in targets], *statement(f") = {value}", indent)]
     return [pad + head + lines[0], *lines[1:]]
 
 

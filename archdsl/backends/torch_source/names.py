@@ -95,7 +95,7 @@ RESERVED = frozenset(
         *("Factory", "checkpoint", "counted_before", "filled", "holder_of", "member", "recomputed"),
         *("DROPPED", "FOLDED", "RENAMED", "fold_batchnorms", "renamed"),
         *("crop_to_smallest", "dynamic_shapes", "pad_to_largest", "same_upper_pads"),
-        *("difference_of", "maximum_of", "product_of", "sum_of"),
+        *("difference_of", "maximum_of", "mean_of", "product_of", "sum_of"),
         *("resize_to_first", "resize_to_first_linear", "resize_to_first_trilinear"),
         *(f"init_{rule}" for rule in RULES),
         *("check_size", *(f"check_size{n}" for n in range(2, 100))),

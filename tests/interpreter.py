@@ -1,0 +1,474 @@
+"""What a graph says, computed node by node: each operation is written here by hand from docs/language.md.
+
+It shares nothing with the generator of modules, nor with the forms in PyTorch that the operations give it. Nothing is
+overwritten: every result is a tensor of its own, so a built module that overwrites too much differs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from archdsl import dims
+from archdsl.graph import Graph, Node
+from archdsl.graph import Tensor as Result
+
+Keep = Callable[[tuple[int, ...], float, Tensor], Tensor]
+"""Draws ones with probability p, else zeros: `keep(shape, p, like)`."""
+
+
+class Noise(Protocol):
+    """Changes the numbers of a node as rounding would."""
+
+    def value(self, x: Tensor, largest: float) -> Tensor:
+        """`x`, computed from numbers as large as that."""
+        ...
+
+    def node(self, run: Callable[[Sequence[Tensor]], list[Tensor]], inputs: Sequence[Tensor]) -> list[Tensor]:
+        """What a node gives of its inputs, with all that is rounded on the way, backwards too."""
+        ...
+
+    gain: float
+    """By how much a node enlarges a gradient that may then come to little."""
+
+
+def bernoulli(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor:
+    return torch.bernoulli(torch.full(shape, p, dtype=like.dtype))
+
+
+@dataclass
+class Interpreter:
+    """Runs a checked graph with the tensors of a state_dict, which it reads by the keys of the graph.
+
+    `sizes` are the values of the free sizes. In training the statistics in `state` are replaced by the new ones.
+    """
+
+    graph: Graph
+    state: dict[str, Tensor]
+    sizes: Mapping[str, int]
+    training: bool = False
+    keep: Keep = bernoulli
+    noise: Noise | None = None
+    values: dict[Result, Tensor] = field(default_factory=dict)
+
+    def run(self, inputs: Sequence[Tensor]) -> dict[str | None, Tensor]:
+        """The outputs by name, those of training alone only in training."""
+        self.values = {Result(n.id): x for n, x in zip(self.graph.input_nodes, inputs, strict=True)}
+        wanted = [o for o in self.graph.outputs if self.training or not o.training]
+        needed = self.graph.ancestors(o.tensor for o in wanted)
+        for node in self.graph.nodes():
+            if node.operation.name == "input" or node.id not in needed:
+                continue
+            results = self.node(node)
+            assert len(results) == len(node.shapes)
+            for i, x in enumerate(results):
+                says = [dims.evaluate(d, self.sizes) for d in self.graph.shape(Result(node.id, i))]
+                assert list(x.shape[1:]) == says, f"{node} gives {list(x.shape[1:])}, the graph says {says}"
+                self.values[Result(node.id, i)] = x
+        return {o.name: self.values[o.tensor] for o in wanted}
+
+    def node(self, node: Node) -> list[Tensor]:
+        operation = getattr(self, f"_{node.operation.name}")
+
+        def run(tensors: Sequence[Tensor]) -> list[Tensor]:
+            found = operation(node.operation, node.path, *tensors)
+            return list(found) if isinstance(found, list | tuple) else [found]
+
+        tensors = [self.values[t] for t in node.inputs]
+        return run(tensors) if self.noise is None else self.noise.node(run, tensors)
+
+    def normal(self, x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
+        deviation = torch.sqrt(variance + eps)
+        found = (x - mean) / deviation
+        if self.noise is not None:
+            self.noise.gain = max(self.noise.gain, float(1 / deviation.detach().min()))
+            found = self.noise.value(found, float(x.detach().abs().max()) * self.noise.gain)
+        return found
+
+    def weight(self, path: str, name: str) -> Tensor:
+        return self.state[f"{path}.{name}"]
+
+    # ------------------------------------------------------------ convolution
+
+    def _conv(self, op: Any, path: str, x: Tensor) -> Tensor:
+        weight = self.weight(path, "weight")
+        kernel = weight.shape[2:]
+        axes = len(kernel)
+        stride, dilation = each(op.stride, axes), each(op.dilation, axes)
+        before, after = margins(op.pad, kernel, stride, dilation, x)
+        if op.flip:
+            weight = weight.flip(*range(2, 2 + axes))
+        bias = self.weight(path, "bias") if op.bias else None
+        convolve = (F.conv1d, F.conv2d, F.conv3d)[axes - 1]
+        return convolve(padded(x, before, after, op.pad_mode), weight, bias, stride, 0, dilation, op.groups)
+
+    def _upconv(self, op: Any, path: str, x: Tensor) -> Tensor:
+        axes = x.ndim - 2
+        kernel, dilation = each(op.kernel, axes), each(op.dilation, axes)
+        stride = kernel if op.stride is None else each(op.stride, axes)
+        pad, _ = margins(op.pad, kernel, stride, dilation, x)
+        bias = self.weight(path, "bias") if op.bias else None
+        # As documented: each element paints a kernel, pad is cut off and output_pad stands behind. In one dimension a
+        # time it would be as long; PyTorch's transposed convolution is defined as this.
+        transposed = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[axes - 1]
+        more = each(op.output_pad, axes)
+        return transposed(x, self.weight(path, "weight"), bias, stride, pad, more, op.groups, dilation)
+
+    def _linear(self, op: Any, path: str, x: Tensor) -> Tensor:
+        product = x @ self.weight(path, "weight").T
+        return product + self.weight(path, "bias") if op.bias else product
+
+    # ------------------------------------------------------------ pooling
+
+    def _maxpool(self, op: Any, path: str, x: Tensor) -> Tensor:
+        kernel, stride, dilation = pool_numbers(op, x, op.dilation)
+        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[x.ndim - 3]
+        if op.pad == "same_upper":
+            before, after = margins(op.pad, kernel, stride, dilation, x)
+            return pool(padded(x, before, after, "zeros", -math.inf), kernel, stride, 0, dilation)
+        pad, _ = margins(op.pad, kernel, stride, dilation, x)
+        return pool(x, kernel, stride, pad, dilation, op.ceil)
+
+    def _avgpool(self, op: Any, path: str, x: Tensor) -> Tensor:
+        kernel, stride, dilation = pool_numbers(op, x, 1)
+        pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[x.ndim - 3]
+        before, after = margins(op.pad, kernel, stride, dilation, x)
+        if op.pad == "same_upper":
+            total = pool(padded(x, before, after, "zeros"), kernel, stride)
+            if op.count_pad:
+                return total
+            return total / pool(padded(torch.ones_like(x), before, after, "zeros"), kernel, stride)
+        return pool(x, kernel, stride, before, op.ceil, op.count_pad)
+
+    def _adaptive_avgpool(self, op: Any, path: str, x: Tensor) -> Tensor:
+        """The means of windows from ⌊i·n / size⌋ to ⌈(i + 1)·n / size⌉, an axis at a time."""
+        for axis, size in enumerate(each(op.size, x.ndim - 2), 2):
+            n = x.shape[axis]
+            parts = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
+            x = torch.cat([x.narrow(axis, a, b - a).mean(axis, keepdim=True) for a, b in parts], axis)
+        return x
+
+    def _adaptive_maxpool(self, op: Any, path: str, x: Tensor) -> Tensor:
+        pool = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[x.ndim - 3]
+        return pool(x, each(op.size, x.ndim - 2))
+
+    def _global_avgpool(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.mean(tuple(range(2, x.ndim)), keepdim=True)
+
+    def _global_maxpool(self, op: Any, path: str, x: Tensor) -> Tensor:
+        # By its kernel rather than amax, which parts the gradient where two elements are equally large.
+        pool = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[x.ndim - 3]
+        return pool(x, (1,) * (x.ndim - 2))
+
+    # ------------------------------------------------------------ normalisation
+
+    def _affine(self, path: str, x: Tensor) -> Tensor:
+        return x * channels(self.weight(path, "weight"), x) + channels(self.weight(path, "bias"), x)
+
+    def _batchnorm(self, op: Any, path: str, x: Tensor) -> Tensor:
+        axes = [0, *range(2, x.ndim)]
+        if self.training:
+            mean, variance = x.mean(axes), x.var(axes, unbiased=False)
+            self.track(path, op.momentum, mean, x.var(axes, unbiased=True))
+        else:
+            mean, variance = self.weight(path, "running_mean"), self.weight(path, "running_var")
+        normal = self.normal(x, channels(mean, x), channels(variance, x), op.eps)
+        return self._affine(path, normal) if op.affine else normal
+
+    def track(self, path: str, momentum: float | None, mean: Tensor, variance: Tensor, count: bool = True) -> None:
+        """New running statistics: the share `momentum` of a new batch, or with none the mean of all batches."""
+        batches = self.state[f"{path}.num_batches_tracked"] + count
+        self.state[f"{path}.num_batches_tracked"] = batches
+        share = momentum if momentum is not None else 1 / float(batches)
+        for name, new in (("running_mean", mean), ("running_var", variance)):
+            old = self.weight(path, name)
+            self.state[f"{path}.{name}"] = (1 - share) * old + share * new.detach()
+
+    def _layernorm(self, op: Any, path: str, x: Tensor) -> Tensor:
+        mean, variance = x.mean(1, keepdim=True), x.var(1, unbiased=False, keepdim=True)
+        return self._affine(path, self.normal(x, mean, variance, op.eps))
+
+    def _groupnorm(self, op: Any, path: str, x: Tensor) -> Tensor:
+        parts = []
+        for part in x.split(x.shape[1] // op.groups, 1):
+            axes = all_but_first(part)
+            mean, variance = part.mean(axes, keepdim=True), part.var(axes, unbiased=False, keepdim=True)
+            parts.append(self.normal(part, mean, variance, op.eps))
+        return self._affine(path, torch.cat(parts, 1))
+
+    def _instancenorm(self, op: Any, path: str, x: Tensor) -> Tensor:
+        axes = tuple(range(2, x.ndim))
+        if self.training or not op.track:
+            mean, variance = x.mean(axes, keepdim=True), x.var(axes, unbiased=False, keepdim=True)
+        else:
+            mean, variance = (channels(self.weight(path, f"running_{k}"), x) for k in ("mean", "var"))
+        if self.training and op.track:
+            # PyTorch's module counts no batches here.
+            self.track(path, op.momentum, x.mean(axes).mean(0), x.var(axes, unbiased=True).mean(0), count=False)
+        normal = self.normal(x, mean, variance, op.eps)
+        return self._affine(path, normal) if op.affine else normal
+
+    def _lrn(self, op: Any, path: str, x: Tensor) -> Tensor:
+        count, before = x.shape[1], op.size // 2
+        squares = x * x
+        around = [squares[:, max(0, c - before) : c - before + op.size].sum(1, keepdim=True) for c in range(count)]
+        return x / (op.k + op.alpha / op.size * torch.cat(around, 1)) ** op.beta
+
+    # ------------------------------------------------------------ activation
+
+    def _relu(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, 0.0)
+
+    def _relu6(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.where(x <= 0, 0.0, torch.where(x >= 6, 6.0, x))
+
+    def _leaky_relu(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, op.slope * x)
+
+    def _prelu(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, channels(self.weight(path, "weight"), x) * x)
+
+    def _elu(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.where(x > 0, x, op.alpha * torch.expm1(torch.where(x > 0, 0.0, x)))
+
+    def _selu(self, op: Any, path: str, x: Tensor) -> Tensor:
+        alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
+        return scale * torch.where(x > 0, x, alpha * torch.expm1(torch.where(x > 0, 0.0, x)))
+
+    def _gelu(self, op: Any, path: str, x: Tensor) -> Tensor:
+        if op.approximate == "tanh":
+            return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+        return x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+
+    def _silu(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(x)
+
+    def _mish(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x * torch.tanh(torch.logaddexp(x, torch.zeros_like(x)))
+
+    def _sigmoid(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.sigmoid(x)
+
+    # By PyTorch's kernels: their gradients take a sixth in single precision.
+
+    def _hardsigmoid(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return F.hardsigmoid(x)
+
+    def _hardswish(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return F.hardswish(x)
+
+    def _tanh(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.tanh(x)
+
+    def _softplus(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return F.softplus(x, op.beta)  # which is the identity from 20 on
+
+    def _softmax(self, op: Any, path: str, x: Tensor) -> Tensor:
+        powers = torch.exp(x - x.detach().amax(1, keepdim=True))
+        return powers / powers.sum(1, keepdim=True)
+
+    # ------------------------------------------------------------ regularisation
+
+    def _dropped(self, x: Tensor, p: float, shape: tuple[int, ...]) -> Tensor:
+        if not self.training or p == 0:
+            return x
+        return x * 0 if p == 1 else x * (self.keep(shape, 1 - p, x) / (1 - p))
+
+    def _dropout(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return self._dropped(x, op.p, tuple(x.shape))
+
+    def _dropout_channels(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return self._dropped(x, op.p, (*x.shape[:2], *(1 for _ in x.shape[2:])))
+
+    def _droppath(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return self._dropped(x, op.p, (x.shape[0], *(1 for _ in x.shape[1:])))
+
+    # ------------------------------------------------------------ merge
+
+    def _add(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
+        return total(tensors)
+
+    def _mul(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
+        product = tensors[0]
+        for x in tensors[1:]:
+            product = product * x
+        return product
+
+    def _sub(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
+        return tensors[0] - total(tensors[1:])
+
+    def _maximum(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
+        largest = tensors[0]
+        for x in tensors[1:]:
+            largest = torch.maximum(largest, x)
+        return largest
+
+    def _mean(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
+        return total(tensors) / len(tensors)
+
+    def _concat(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
+        return torch.cat(tensors, 1)
+
+    # ------------------------------------------------------------ align, edges and resizing
+
+    def _align(self, op: Any, path: str, *tensors: Tensor) -> list[Tensor]:
+        if op.mode == "resize":
+            size = tensors[0].shape[2:]
+            return [tensors[0], *(resized(x, size, "linear") for x in tensors[1:])]
+        choose = min if op.mode == "crop" else max
+        found = []
+        for x in tensors:
+            for axis in range(2, x.ndim):
+                size, now = choose(y.shape[axis] for y in tensors), x.shape[axis]
+                if op.mode == "crop":
+                    x = x.narrow(axis, (now - size) // 2, size)
+                else:
+                    before = (size - now) // 2
+                    x = pad_axis(x, axis, before, size - now - before, "zeros", 0.0)
+            found.append(x)
+        return found
+
+    def _crop(self, op: Any, path: str, x: Tensor) -> Tensor:
+        for axis, n in enumerate(each(op.n, x.ndim - 2), 2):
+            x = x.narrow(axis, n, x.shape[axis] - 2 * n)
+        return x
+
+    def _pad(self, op: Any, path: str, x: Tensor) -> Tensor:
+        sides = each(op.n, x.ndim - 2)
+        return padded(x, sides, sides, op.mode)
+
+    def _upsample(self, op: Any, path: str, x: Tensor) -> Tensor:
+        factors = each(op.scale, x.ndim - 2)
+        if op.mode == "nearest":
+            for axis, factor in enumerate(factors, 2):
+                x = x.repeat_interleave(factor, axis)
+            return x
+        return resized(x, [n * f for n, f in zip(x.shape[2:], factors, strict=True)], op.mode)
+
+    def _resize(self, op: Any, path: str, x: Tensor) -> Tensor:
+        to = [dims.evaluate(d, self.sizes) for d in each(op.to, x.ndim - 2)]
+        return resized(x, to, op.mode)
+
+    def _pixel_shuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
+        """Channel c · r^rank + k, k the places in a cell counted row by row, goes to its place in each cell."""
+        r, axes = op.r, x.ndim - 2
+        out = x.new_zeros(x.shape[0], x.shape[1] // r**axes, *(n * r for n in x.shape[2:]))
+        for k in range(r**axes):
+            out[(slice(None), slice(None), *cell(k, r, axes))] = x[:, k :: r**axes]
+        return out
+
+    def _pixel_unshuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
+        axes = x.ndim - 2
+        parts = [x[(slice(None), slice(None), *cell(k, op.r, axes))] for k in range(op.r**axes)]
+        return torch.stack(parts, 2).flatten(1, 2)
+
+    # ------------------------------------------------------------ channels and shape
+
+    def _split(self, op: Any, path: str, x: Tensor) -> list[Tensor]:
+        part = x.shape[1] // op.n
+        return [x[:, i * part : (i + 1) * part] for i in range(op.n)]
+
+    def _slice(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x[:, op.start : op.stop]
+
+    def _channel_shuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
+        """Channel j of group i goes to j · groups + i."""
+        size = x.shape[1] // op.groups
+        return x[:, [i * size + j for j in range(size) for i in range(op.groups)]]
+
+    def _scale(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x * channels(self.state[path], x)
+
+    def _flatten(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], -1)
+
+    def _reshape(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.reshape(x.shape[0], *op.sizes)
+
+    def _permute(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.permute(0, *(a + 1 for a in op.axes))
+
+
+def each(value: Any, axes: int) -> tuple[Any, ...]:
+    """One number an axis."""
+    return tuple(value) if isinstance(value, tuple | list) else (value,) * axes
+
+
+def channels(weight: Tensor, x: Tensor) -> Tensor:
+    """A weight with a number a channel, for a tensor with a batch and so many axes."""
+    return weight.reshape(1, -1, *(1 for _ in x.shape[2:]))
+
+
+def all_but_first(x: Tensor) -> tuple[int, ...]:
+    return tuple(range(1, x.ndim))
+
+
+def total(tensors: Sequence[Tensor]) -> Tensor:
+    found = tensors[0]
+    for x in tensors[1:]:
+        found = found + x
+    return found
+
+
+def pool_numbers(op: Any, x: Tensor, dilation: Any) -> tuple[tuple[int, ...], ...]:
+    """Kernel, stride and dilation of each axis."""
+    kernel = each(op.kernel, x.ndim - 2)
+    return kernel, kernel if op.stride is None else each(op.stride, x.ndim - 2), each(dilation, x.ndim - 2)
+
+
+def margins(
+    pad: Any, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], x: Tensor
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What stands before and behind each spatial axis."""
+    reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    if pad == "same_upper":  # ⌈n / stride⌉ outputs
+        both = [max((-(-n // s) - 1) * s + r + 1 - n, 0) for n, s, r in zip(x.shape[2:], stride, reach, strict=True)]
+        return tuple(b // 2 for b in both), tuple(b - b // 2 for b in both)
+    named = {"valid": [0 for _ in reach], "same": [r // 2 for r in reach], "full": reach}
+    sides = tuple(named[pad]) if isinstance(pad, str) else each(pad, len(reach))
+    return sides, sides
+
+
+def padded(x: Tensor, before: Sequence[int], after: Sequence[int], mode: str, value: float = 0.0) -> Tensor:
+    for axis, (a, b) in enumerate(zip(before, after, strict=True), 2):
+        x = pad_axis(x, axis, a, b, mode, value)
+    return x
+
+
+def pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str, value: float) -> Tensor:
+    if before == after == 0:
+        return x
+    n = x.shape[axis]
+    if mode == "zeros":
+        sides = [x.new_full([*x.shape[:axis], count, *x.shape[axis + 1 :]], value) for count in (before, after)]
+        return torch.cat([sides[0], x, sides[1]], axis)
+    places = range(-before, n + after)
+    taken = {
+        "replicate": [min(max(i, 0), n - 1) for i in places],
+        "reflect": [-i if i < 0 else i if i < n else 2 * (n - 1) - i for i in places],
+        "circular": [i % n for i in places],
+    }[mode]
+    return x.index_select(axis, torch.tensor(taken))
+
+
+def resized(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
+    """Copies (`nearest`), or interpolation without aligned corners; linear along each axis whatever it is called."""
+    if mode == "nearest":
+        for axis, to in enumerate(size, 2):
+            n = x.shape[axis]
+            x = x.index_select(axis, torch.tensor([i * n // to for i in range(to)]))
+        return x
+    if mode != "bicubic":
+        mode = ("linear", "bilinear", "trilinear")[x.ndim - 3]
+    return F.interpolate(x, size=tuple(size), mode=mode)
+
+
+def cell(k: int, r: int, axes: int) -> tuple[slice, ...]:
+    """Every r-th element along each axis, from the k-th place of the cell on, counted row by row."""
+    return tuple(slice(k // r ** (axes - 1 - a) % r, None, r) for a in range(axes))

@@ -1,0 +1,447 @@
+"""Holds every form of a built module against the interpretation of its graph: keys, numbers, gradients, statistics."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from math import prod
+from random import Random
+from types import ModuleType
+from typing import Any
+from unittest import mock
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from archdsl import dims
+from archdsl.backends.torch_source import write_module
+from archdsl.compiler import execute
+from archdsl.diagnostics import SpecError
+from archdsl.graph import Graph, Node
+from archdsl.graph import Tensor as Result
+from archdsl.inference import for_inference
+from archdsl.ops.base import Weight
+from archdsl.proof import prove
+from archdsl.recompute import Recompute, recompute
+from tests.interpreter import Interpreter
+
+TOLERANCE = 1e-9
+"""Of the largest number of a tensor, or of 1 where that is larger: the weights are of that size."""
+ROUNDING = 1e-13
+"""By how much of the largest number of a tensor each is changed, to see how a result hangs on rounding."""
+
+
+class Wrong(AssertionError):
+    """A built module is not what its graph says."""
+
+
+# ---------------------------------------------------------------- what the graph says of the state_dict
+
+
+@dataclass
+class Branch:
+    """A module as the keys tell it: its own tensors, and the modules in it, in the order in which they are placed."""
+
+    own: dict[str, tuple[Node, Weight]] = field(default_factory=dict)
+    inner: dict[str, Branch] = field(default_factory=dict)
+
+    def keys(self, prefix: str = "") -> Iterator[tuple[str, tuple[Node, Weight]]]:
+        for buffers in (False, True):  # PyTorch lists the parameters of a module before its buffers
+            for name, (node, weight) in self.own.items():
+                if weight.buffer == buffers:
+                    yield prefix + name, (node, weight)
+        for name, branch in self.inner.items():
+            yield from branch.keys(f"{prefix}{name}.")
+
+
+def says(graph: Graph) -> dict[str, tuple[Node, Weight]]:
+    """The state_dict that the paths of the nodes demand, in order."""
+    root = Branch()
+    for node in graph.nodes():
+        for weight in node.operation.weights(graph.shapes(node.inputs)):
+            *way, last = f"{node.path}.{weight.name}".rstrip(".").split(".")
+            branch = root
+            for name in way:
+                branch = branch.inner.setdefault(name, Branch())
+            branch.own[last] = node, weight
+    return dict(root.keys())
+
+
+def starts(node: Node, weight: Weight) -> float | Tensor | None:
+    """What a tensor starts from where that is not drawn."""
+    operation: Any = node.operation
+    numbers = getattr(operation, "weight", None)
+    init = getattr(operation, "init", None)
+    match weight.name:
+        case "running_mean" | "num_batches_tracked":
+            return 0.0
+        case "running_var":
+            return 1.0
+        case "weight" if numbers is not None:
+            return torch.tensor(numbers, dtype=torch.double).expand(weight.shape)
+        case "weight" | "" if operation.name in ("prelu", "scale"):
+            return float(init)
+        case "weight" if init in ("zeros", "ones"):
+            return 0.0 if init == "zeros" else 1.0
+        case "bias" if operation.family == "normalisation" or init is not None:
+            return 0.0
+    return None
+
+
+def filled(keys: Mapping[str, tuple[Node, Weight]]) -> dict[str, Tensor]:
+    """Random weights and statistics, of a size at which numbers neither die out nor explode."""
+    generator = torch.Generator().manual_seed(5)
+    state: dict[str, Tensor] = {}
+    for key, (_, weight) in keys.items():
+        if weight.dtype == "int64":
+            state[key] = torch.tensor(3)
+            continue
+        tensor = torch.rand(weight.shape, generator=generator, dtype=torch.double)
+        if len(weight.shape) > 1:
+            state[key] = (tensor - 0.5) * (24 / prod(weight.shape[1:])) ** 0.5
+        elif weight.name in ("bias", "running_mean"):
+            state[key] = tensor - 0.5
+        else:
+            state[key] = tensor + 0.5
+    return state
+
+
+# ---------------------------------------------------------------- a built module
+
+
+def module_of(source: str) -> tuple[ModuleType, type[nn.Module]]:
+    """The module that a source is, and its model, which stands last."""
+    module = execute(source, "<random>")
+    sys.modules.pop(module.__name__)
+    return module, [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__][-1]
+
+
+def mask(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor:
+    """Ones with probability p: the same for every tensor of that size, so that no order of drawing counts."""
+    generator = torch.Generator().manual_seed(prod(shape))
+    return (torch.rand(shape, generator=generator, dtype=like.dtype) < p).to(like.dtype)
+
+
+def _drop(channels: bool) -> Callable[..., Tensor]:
+    def drop(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+        if not training or p == 0:
+            return input
+        shape = (*input.shape[:2], *(1 for _ in input.shape[2:])) if channels else tuple(input.shape)
+        factor = mask(shape, 1 - p, input) / (1 - p) if p < 1 else torch.zeros(shape, dtype=input.dtype)
+        return input.mul_(factor) if inplace else input * factor
+
+    return drop
+
+
+def _bernoulli(self: Tensor, p: float) -> Tensor:
+    return self.copy_(mask(tuple(self.shape), p, self))
+
+
+@contextmanager
+def drawn_alike() -> Iterator[None]:
+    """PyTorch's dropouts draw by `mask`."""
+    with (
+        mock.patch.multiple(F, dropout=_drop(False), **{f"dropout{n}d": _drop(True) for n in (1, 2, 3)}),
+        mock.patch.object(Tensor, "bernoulli_", _bernoulli),
+    ):
+        yield
+
+
+# ---------------------------------------------------------------- the comparison
+
+
+@dataclass
+class Run:
+    """Numbers by name: outputs, gradients, statistics."""
+
+    numbers: dict[str, Tensor | None]
+
+
+@dataclass
+class Held:
+    """Holds one graph. `counts` are the forms and comparisons."""
+
+    graph: Graph
+    counts: Counter[str] = field(default_factory=Counter)
+    keys: dict[str, tuple[Node, Weight]] = field(default_factory=dict)
+    state: dict[str, Tensor] = field(default_factory=dict)
+    built: list[tuple[str, Graph, dict[str, Any]]] = field(default_factory=list)
+    """The files that were built, with what their proofs are given."""
+
+    def run(self) -> Counter[str]:
+        self.keys = says(self.graph)
+        self.state = filled(self.keys)
+        self.plain()
+        self.for_inference()
+        for name, again in self.recomputed():
+            with self.form(f"recompute {name}"):
+                _, built = module_of(self.write(recompute=again))
+                self.same_keys(built(dtype=torch.double), self.keys)
+                self.trains(built)
+        for text, graph, given in self.built:
+            with self.form("proof"):
+                prove(text, graph, **given)
+        return self.counts
+
+    def write(self, **given: Any) -> str:
+        """The text of the network in the form that reads best, which has to be proved as well."""
+        text = write_module(self.graph, **given)
+        self.built.append((text, self.graph, given))
+        return text
+
+    def recomputed(self) -> Iterator[tuple[str, Recompute]]:
+        """The dense connections that can be computed again, and any of the calls of blocks."""
+        with suppress(SpecError):  # it has none such
+            yield "dense", recompute(self.graph, "dense")
+        random = Random(len(self.graph))
+        scopes = [s for s in self.graph.root.scopes() if s.kind == "block" and random.random() < 0.6]
+        outer = frozenset(s for s in scopes if not any(o in scopes for o in list(s.calls())[1:]))
+        if outer:
+            yield "blocks", Recompute(outer)
+
+    @contextmanager
+    def form(self, name: str) -> Iterator[None]:
+        self.counts[name] += 1
+        try:
+            yield
+        except Exception as error:
+            kind = "" if isinstance(error, Wrong) else f"{type(error).__name__}: "
+            raise Wrong(f"{name}: {kind}{error}") from error
+
+    def plain(self) -> None:
+        with self.form("plain"):
+            _, built = module_of(self.write())
+            module = built(dtype=torch.double)
+            self.same_keys(module, self.keys)
+            self.starts_as_said(module)
+        with self.form("plain, evaluation"):
+            module = self.loaded(built).eval()
+            for sizes in self.sizes():
+                inputs = self.inputs(sizes)
+                self.agree(self.module_run(module, inputs), lambda p, i=inputs, s=sizes: self.graph_run(i, s, False, p))
+        with self.form("plain, training"):
+            self.trains(built)
+
+    def for_inference(self) -> None:
+        with self.form("inference"):
+            graph, folding = for_inference(self.graph)
+            text = write_module(graph, folding)
+            self.built.append((text, graph, {"folding": folding}))
+            module, built = module_of(text)
+            form = built(dtype=torch.double)
+            keys = says(graph)
+            self.same_keys(form, keys)
+            fold: Callable[[dict[str, Tensor]], dict[str, Tensor]] = getattr(module, "fold_batchnorms", dict)
+            form.load_state_dict(fold({k: v.clone() for k, v in self.state.items()}))
+            for sizes in self.sizes():
+                inputs = self.inputs(sizes)
+                given = self.outputs(form, inputs, training=False, inference=True)
+                self.agree(given, lambda p, i=inputs, s=sizes: self.graph_run(i, s, False, p, gradients=False))
+
+    def trains(self, built: type[nn.Module]) -> None:
+        """The outputs, gradients and statistics of a step of training."""
+        (sizes, *_) = self.sizes()
+        inputs = self.inputs(sizes)
+        with drawn_alike():
+            given = self.module_run(self.loaded(built).train(), inputs)
+        self.agree(given, lambda p: self.graph_run(inputs, sizes, True, p))
+
+    # ------------------------------------------------------------ inputs and modules
+
+    def sizes(self) -> list[dict[str, int]]:
+        """Values of the free sizes: those that the spec shows, and others that are valid, too."""
+        shown = self.graph.examples
+        others = {}
+        for name, valid in self.graph.sizes.items():
+            _, above = valid.nearest(shown[name])
+            others[name] = above if above is not None and above <= shown[name] + 8 else shown[name]
+        return [shown, others] if others != shown else [shown]
+
+    def inputs(self, sizes: Mapping[str, int]) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(1)
+        found = []
+        for node in self.graph.input_nodes:
+            shape = [dims.evaluate(d, sizes) for d in self.graph.shape(Result(node.id))]
+            found.append(torch.randn(2, *shape, generator=generator, dtype=torch.double))
+        return found
+
+    def loaded(self, built: type[nn.Module]) -> nn.Module:
+        module = built(dtype=torch.double)
+        module.load_state_dict(self.state)
+        return module
+
+    def same_keys(self, module: nn.Module, wanted: Mapping[str, tuple[Node, Weight]]) -> None:
+        found = module.state_dict(keep_vars=True)
+        if found.keys() != wanted.keys():
+            raise Wrong(f"keys: built {sorted(found.keys() - wanted)}, not {sorted(wanted.keys() - found)}")
+        for key, (_, weight) in wanted.items():
+            tensor = found[key]
+            dtype = torch.double if weight.dtype == "float" else torch.int64
+            is_buffer = not isinstance(tensor, nn.Parameter)
+            built = tuple(tensor.shape), tensor.dtype, tensor.requires_grad, is_buffer
+            says = weight.shape, dtype, weight.trainable and not weight.buffer, weight.buffer
+            if built != says:
+                raise Wrong(f"{key} is built as {built}, wanted {says}")
+
+    def starts_as_said(self, module: nn.Module) -> None:
+        for key, tensor in module.state_dict().items():
+            start = starts(*self.keys[key])
+            if start is not None and not torch.equal(
+                tensor.double(), torch.as_tensor(start, dtype=torch.double).expand_as(tensor)
+            ):
+                raise Wrong(f"{key} starts from {tensor}, wanted {start}")
+
+    # ------------------------------------------------------------ running
+
+    def outputs(
+        self, module: nn.Module, inputs: Sequence[Tensor], training: bool, inference: bool = False
+    ) -> dict[str, Tensor | None]:
+        kept = [x.detach().clone() for x in inputs]
+        given = module(*inputs)
+        for before, x in zip(kept, inputs, strict=True):
+            if not torch.equal(before, x):
+                raise Wrong("the caller's tensor is overwritten")
+        outputs = [o for o in self.graph.outputs if not (inference and o.training)]
+        results = [given] if isinstance(given, Tensor) else list(given)
+        if len(results) != len(outputs):
+            raise Wrong(f"{len(results)} outputs, wanted {len(outputs)}")
+        found: dict[str, Tensor | None] = {}
+        for output, x in zip(outputs, results, strict=True):
+            if (x is None) != (output.training and not training):
+                raise Wrong(f"output {output.name} is {'none' if x is None else 'there'}")
+            if x is not None:
+                found[f"output {output.name}"] = x
+        return found
+
+    def module_run(self, module: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor | None]:
+        leaves = [x.clone().requires_grad_() for x in inputs]
+        found = self.outputs(module, leaves, module.training)
+        weights = {k: v for k, v in module.named_parameters() if v.requires_grad}
+        found |= gradients(found, leaves, weights)
+        if module.training:
+            found |= {k: v.clone() for k, v in module.named_buffers()}
+        else:
+            with torch.no_grad():
+                again = self.outputs(module, inputs, False)
+            found |= {f"{k}, no gradients": v for k, v in again.items()}
+        return found
+
+    def graph_run(
+        self, inputs: Sequence[Tensor], sizes: Mapping[str, int], training: bool, by: float, gradients: bool = True
+    ) -> dict[str, Tensor | None]:
+        """The same of the interpretation, with each result and gradient of a node changed by so much."""
+        leaves = [x.clone().requires_grad_(gradients) for x in inputs]
+        state = {k: x.clone() for k, x in self.state.items()}
+        trained = [k for k, (_, w) in self.keys.items() if w.trainable and not w.buffer]
+        for key in trained:
+            state[key].requires_grad_(gradients)
+        results = Interpreter(self.graph, dict(state), sizes, training, mask, Rounding(by) if by else None)
+        found: dict[str, Tensor | None] = {f"output {name}": x for name, x in results.run(leaves).items()}
+        if not gradients:
+            return found
+        again = {} if training else {f"{k}, no gradients": x for k, x in found.items()}
+        found |= globals()["gradients"](found, leaves, {k: state[k] for k in trained})
+        if training:
+            found |= {k: results.state[k] for k, (_, w) in self.keys.items() if w.buffer}
+        return found | again
+
+    def agree(
+        self, given: Mapping[str, Tensor | None], interpreted: Callable[[float], Mapping[str, Tensor | None]]
+    ) -> None:
+        wanted = interpreted(0.0)
+        if given.keys() != wanted.keys():
+            raise Wrong(f"{sorted(given.keys() ^ wanted.keys())} is on one side alone")
+        far = [k for k in wanted if not close(given[k], wanted[k])]
+        self.counts["tensors"] += len(wanted)
+        self.counts["tensors below the tolerance"] += sum(x is not None and is_tiny(x) for x in wanted.values())
+        if not far:
+            return
+        other = interpreted(ROUNDING)
+        for key in far:
+            ours, theirs, changed = given[key], wanted[key], other[key]
+            if ours is None or theirs is None or changed is None or ours.shape != theirs.shape:
+                raise Wrong(f"{key}: {shown(ours)}, wanted {shown(theirs)}")
+            # What rounding alone changes so much says nothing: the edge of a relu, the largest of two equal numbers.
+            if not torch.isfinite(theirs).all():
+                self.counts["overflow"] += 1
+                continue
+            off, noise = size(ours - theirs), size(changed - theirs)
+            if not off <= 100 * noise:
+                about = f"off by {off:.2e} (rounding {noise:.2e})"
+                raise Wrong(f"{key} is {about}: {shown(ours)}, wanted {shown(theirs)}")
+            self.counts["hang on rounding"] += 1
+
+
+class Rounding:
+    """Changes each result of a node, and each gradient, by so much of the numbers that went into it."""
+
+    def __init__(self, by: float) -> None:
+        self.by = by
+        self.gain = 1.0
+        self.generator = torch.Generator().manual_seed(9)
+
+    def value(self, x: Tensor, largest: float) -> Tensor:
+        return x + self.by * largest * torch.randn(x.shape, generator=self.generator, dtype=torch.double)
+
+    def node(self, run: Callable[[Sequence[Tensor]], list[Tensor]], inputs: Sequence[Tensor]) -> list[Tensor]:
+        self.gain, seen = 1.0, 0.0
+
+        def see(gradient: Tensor) -> None:
+            nonlocal seen
+            seen = max(seen, size(gradient))
+
+        tensors = [x * 1.0 for x in inputs]
+        results = run(tensors)
+        gain, largest = self.gain, max(map(size, (*tensors, *results)))
+        for x in tensors:
+            if x.requires_grad:
+                x.register_hook(lambda g: self.value(g, max(size(g), gain * seen)))
+        found = [self.value(x, largest) for x in results]
+        for x in found:
+            if x.requires_grad:
+                x.register_hook(see)
+        return found
+
+
+def size(x: Tensor) -> float:
+    return float(x.detach().abs().max())
+
+
+def gradients(
+    outputs: Mapping[str, Tensor | None], inputs: Sequence[Tensor], weights: Mapping[str, Tensor]
+) -> dict[str, Tensor | None]:
+    """The gradients of a random weighted sum of the outputs."""
+    generator = torch.Generator().manual_seed(7)
+    results = [x for x in outputs.values() if x is not None and x.requires_grad]
+    factors = [torch.randn(x.shape, generator=generator, dtype=torch.double) for x in results]
+    leaves = {
+        **{f"gradient of input {i}": x for i, x in enumerate(inputs)},
+        **{f"gradient of {k}": x for k, x in weights.items()},
+    }
+    found = torch.autograd.grad(results, list(leaves.values()), factors, allow_unused=True, materialize_grads=True)
+    return dict(zip(leaves, found, strict=True))
+
+
+def close(ours: Tensor | None, theirs: Tensor | None) -> bool:
+    if ours is None or theirs is None or ours.shape != theirs.shape:
+        return ours is theirs
+    scale = float(theirs.detach().abs().max()) if theirs.numel() else 0.0
+    return bool(torch.isfinite(theirs).all()) and bool(((ours - theirs).abs() <= TOLERANCE * max(scale, 1.0)).all())
+
+
+def is_tiny(x: Tensor) -> bool:
+    """Whether a tensor says little, since all its numbers are below the tolerance but not 0."""
+    return bool((x.abs() < 10 * TOLERANCE).all() and x.any())
+
+
+def shown(x: Tensor | None) -> str:
+    return "none" if x is None else f"{tuple(x.shape)} {x.detach().flatten()[:3].tolist()}"
+
+
+def holds(graph: Graph) -> Counter[str]:
+    """Counts of the forms and tensors that were held. Raises Wrong."""
+    return Held(graph).run()

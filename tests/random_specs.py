@@ -1,0 +1,226 @@
+"""Random specs of everything that a spec can say, mended by the checker until they are networks.
+
+`spec(seed)` is the text of one. A statement that the checker refuses is taken out, or the call that leads to it, and
+the rest is checked again; what is left after some rounds either is a network or is given up (None).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from random import Random
+
+from archdsl import dims
+from archdsl.compiler import check
+from archdsl.diagnostics import SpecError
+from archdsl.graph import Graph, Tensor
+from archdsl.source import Source
+from tests.random_items import Items, Names
+from tests.random_statements import DEFAULTS, Block, Part, Writer
+
+LETTERS = ("T",), ("H", "W"), ("D", "H", "W")
+ROUNDS = 30
+"""How often a spec is mended before it is given up."""
+LARGEST, LARGEST_FREE = 700, 100
+"""The most nodes; fewer with free sizes, whose demands are solved."""
+ELEMENTS = 150_000
+"""The most numbers in all tensors of a sample."""
+
+
+@dataclass
+class Models(Writer):
+    """Writes a model, too."""
+
+    def many(self) -> list[Part]:
+        """A merge of many parts, or a long chain."""
+        random = self.random
+        count = int(2 ** random.uniform(1, 9.23))
+        if random.random() < 0.3:
+            names = Names()
+            return [Part(" -> ".join(self.items.kept(names) for _ in range(min(count, 80) // 2 + 1)))]
+        merge = random.choice(["add", "mean", "maximum", "sub", "concat", "concat", "mul"])
+        forms = [
+            "it",
+            "relu",
+            "tanh",
+            "scale",
+            "sigmoid",
+            "conv(it.channels, 1)",
+            "slice(0, 1) -> conv(it.channels, 1)",
+        ]
+        if random.random() < 0.5:
+            return [
+                Part(f"conv({count * random.choice([1, 1, 2])}, 1) -> split({count}) -> {merge}"),
+                Part("conv(3, 1)"),
+            ]
+        one = random.choice(forms)
+        parts = [one if random.random() < 0.6 else random.choice(forms) for _ in range(count)]
+        return [Part(f"({', '.join(parts)}) -> {merge}"), Part("conv(4, 1)")]
+
+    def model(self) -> list[Part]:
+        random, items = self.random, self.items
+        names = Names(taken=set(self.taken))
+        free = random.random() < 0.35
+        low, high = ((8, 20), (5, 12), (3, 6))[items.rank - 1]
+        letters = [
+            items.name(names.taken, value=True) if random.random() < 0.15 else x for x in LETTERS[items.rank - 1]
+        ]
+        names.taken.update(letters)
+        sizes = [str(random.randint(low, high)) for _ in letters]
+        shown = [f"{a} = {n}" for a, n in zip(letters, sizes, strict=True)] if free else sizes
+        family = random.random() < 0.25
+        parameters = []
+        if family:
+            for _ in range(random.randint(1, 3)):
+                kind = random.choice(["int", "bool", "act", "list", "float"])
+                parameter = items.name(names.taken, value=True)
+                getattr(names, f"{kind}s").append(parameter)
+                parameters.append((parameter, kind))
+        inputs = [items.name(names.taken) for _ in range(random.choice([1, 1, 1, 1, 2, 3]))]
+        body = []
+        declared = []
+        for i, name in enumerate(inputs):
+            again = letters if free and i else shown
+            declared.append(f"{name}[{random.choice([1, 2, 3, 4])}, {', '.join(again)}]")
+        body.append(Part(f"input {', '.join(declared)}", fixed=True))
+        names.labels += inputs
+        if len(inputs) > 1:
+            used = [f"{x} -> {items.item(names)}" if random.random() < 0.5 else x for x in inputs]
+            body.append(Part(f"({', '.join(used)}) -> {self.merged(names, False, 'concat')}"))
+        self.budget = max(self.budget, 8)
+        for block in [b for b in self.blocks if not b.flat_in and random.random() < 0.35]:
+            body += self.statements(names, False, 1, 1) if random.random() < 0.3 else []
+            body += self.calls_of(block, names, False, random.choice([1, 2, 2, 3]))
+        body += self.statements(names, False, 0, 4)
+        if random.random() < 0.12:
+            body += self.many()
+        flat = random.random() < 0.35
+        if flat:
+            pools = [
+                "global_avgpool",
+                "global_maxpool",
+                "adaptive_avgpool(2)",
+                "adaptive_maxpool(1)",
+                "adaptive_avgpool(2)",
+            ]
+            before = f"{random.choice(pools)} -> " if free or random.random() < 0.6 else ""
+            body.append(Part(f"{before}{items.label(names)}flatten"))
+            flat_names = Names(**{k: list(v) for k, v in vars(names).items() if isinstance(v, list)}, taken=names.taken)
+            flat_names.labels = []
+            body += self.statements(flat_names, True, 0, 4)
+            if random.random() < 0.2:
+                body.append(Part(f"linear(8) -> reshape([2, {', '.join(['2', '-1', '1'][: items.rank])}])"))
+                body += self.statements(Names(taken=names.taken), False, 2, 2)
+            names.labels += flat_names.labels
+        if random.random() < 0.3:
+            last = items.name(names.taken)
+            kept = random.sample(names.labels, min(len(names.labels), random.randint(0, 2)))
+            more = []
+            for label in kept:
+                if label in inputs:
+                    continue
+                renamed = f"{items.name(names.taken)} = {label}" if random.random() < 0.3 else label
+                more.append(renamed + (" if training" if random.random() < 0.4 else ""))
+            outputs = [last, *more]
+            random.shuffle(outputs)
+            body.append(Part(f"{last}: {items.kept(names, flat)}", fixed=True))
+            body.append(Part(f"output {', '.join(outputs)}"))
+        name = items.name(self.taken, value=True)
+        if not family:
+            return [Part(f"model {name} {{", body, fixed=True)]
+        member = items.name(self.taken, value=True)
+        empty = Names()
+        values = [items.value(kind, empty).replace("it.channels", "4") for _, kind in parameters]
+        values = [v if "it" not in v.split() else "true" for v in values]
+        return [
+            Part(f"model {name}({', '.join(p for p, _ in parameters)}) {{", body, fixed=True),
+            Part(f"model {member} = {name}({', '.join(values)})", fixed=True),
+        ]
+
+
+def parts(random: Random) -> list[Part]:
+    """A file, not yet checked."""
+    rank = random.choice([1, 2, 2, 2, 2, 3])
+    writer = Models(random, Items(random, rank, odd=random.choice([0.0, 0.1, 0.5])), budget=random.randint(4, 22))
+    found = [Part(random.choice(DEFAULTS))] if random.random() < 0.2 else []
+    found += [
+        Part(f"let base = {random.choice(['2', '4'])}", fixed=True),
+        Part(f"let table = [{random.choice(['2, 4', '4, 2, 6', '2'])}]", fixed=True),
+        Part("fn double(n, by = 2) = int(n * by)", fixed=True),
+        Part("block plain(width) {", [Part("conv(width, 3)", fixed=True)], fixed=True),
+        Part("block thin(width) {", [Part("conv(width, 1) -> batchnorm -> relu", fixed=True)], fixed=True),
+    ]
+    writer.blocks += [Block("plain", [("width", "int", False)]), Block("thin", [("width", "int", False)])]
+    if random.random() < 0.06 and rank == 2:
+        found.insert(0, Part("from resnet import basic as unit, bottleneck"))
+        writer.blocks += [Block("unit", [("width", "int", False)]), Block("bottleneck", [("width", "int", False)])]
+        writer.taken |= {"unit", "bottleneck"}
+    for number in range(random.randint(0, 5)):
+        found.append(writer.block(number))
+    return [*found, *writer.model()]
+
+
+def written(file: list[Part]) -> tuple[str, list[list[tuple[list[Part], Part]]]]:
+    """The text, and for each line what it stands in."""
+    lines: list[str] = []
+    owners: list[list[tuple[list[Part], Part]]] = []
+    for part in file:
+        lines += part.lines(0, owners, [(file, part)])
+    return "\n".join(lines) + "\n", owners
+
+
+CALLED = re.compile(r"called at [^:]*:(\d+)")
+
+
+def places(error: SpecError, random: Random) -> Iterator[int]:
+    """The lines that are wrong, counted from 0: where a mistake is, or a call that leads there."""
+    for found in error.diagnostics:
+        calls = [int(n) for note in found.notes for n in CALLED.findall(note)]
+        if calls and random.random() < 0.4:
+            yield random.choice(calls) - 1
+        elif found.marks:
+            span = found.marks[0].span
+            yield span.source.text.count("\n", 0, span.start)
+
+
+def mended(file: list[Part], random: Random) -> tuple[str, Graph] | None:
+    """A file without what the checker refuses, with its graph; None where nothing is left to take out."""
+    for _ in range(ROUNDS):
+        text, owners = written(file)
+        try:
+            return text, check(Source("random.arch", text))
+        except SpecError as error:
+            wrong = [n for n in places(error, random) if n < len(owners)]
+        gone = False
+        for way in (owners[n] for n in dict.fromkeys(wrong)):
+            for holder, part in reversed(way):
+                if part.fixed:
+                    continue
+                if not any(p is part for p in holder):
+                    break
+                at = next(i for i, p in enumerate(holder) if p is part)
+                end = at + 1
+                while not part.chained and end < len(holder) and holder[end].chained:
+                    end += 1
+                del holder[at:end]
+                gone = True
+                break
+        if not gone:
+            return None
+    return None
+
+
+def spec(seed: int) -> tuple[str, Graph] | None:
+    """The text of a network and its graph; None where this seed comes to nothing, or to what takes long."""
+    random = Random(seed)
+    found = mended(parts(random), random)
+    return None if found is None or takes_long(found[1]) else found
+
+
+def takes_long(graph: Graph) -> bool:
+    sizes = graph.examples
+    shapes = [graph.shape(Tensor(n.id, i)) for n in graph.nodes() for i in range(len(n.shapes))]
+    elements = sum(prod(dims.evaluate(d, sizes) for d in shape) for shape in shapes)
+    return elements > ELEMENTS or len(graph) > (LARGEST_FREE if graph.free else LARGEST)
