@@ -14,7 +14,7 @@ from archdsl.proof.augmentation import FLOW, TEXTS, compare, flow
 from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Correspondence, compare_weights
 from archdsl.proof.library import Library, Run
-from archdsl.proof.meaning import Meaning, Owner, Weight
+from archdsl.proof.meaning import Meaning, Owner, Weight, in_order
 from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Layer, Module
 from archdsl.proof.modules import Weight as ModuleWeight
 from archdsl.proof.reader import Text, read
@@ -195,20 +195,21 @@ def _in_order_of(found: Sequence[tuple[str, Any]], meaning: Meaning, graph: Grap
     What a skip goes through (`residual via`) is placed before the body, and may be made behind it, as torchvision's
     files do.
     """
-    owners = {owner.path: owner for owner in meaning.owners}
+    members = meaning.members
     where = {path: i for i, (path, _) in enumerate(found)}
-    order: dict[str, tuple[int, ...]] = {path: (i,) for i, path in enumerate(owners)}
+    order: dict[str, tuple[int, ...]] = {path: (i,) for i, path in enumerate(members)}
     for scope in graph.root.scopes():
         for i, member in enumerate(scope.members):
             if isinstance(member, Node) and isinstance(member.origin, Residual) and member.origin.via is not None:
                 via, body = (
-                    [p for p in paths if p in owners and owners[p].declared.spec is not None]
+                    [p for p in paths if p in members and members[p].declared.spec is not None]
                     for paths in _around(scope.members[:i], member.origin.via.span, member.origin.body.span)
                 )
                 if via and body and where.get(via[0], 0) > where.get(body[0], 0):
                     last = max(order[path] for path in body)
                     order.update({path: (*last, n) for n, path in enumerate(via)})
-    return [(path, owners[path]) for path in sorted(owners, key=order.__getitem__)]
+    made = in_order(members[path] for path in sorted(members, key=order.__getitem__))
+    return [(owner.path, owner) for owner in made]
 
 
 def _around(members: Sequence[Node | Scope], via: Span, body: Span) -> tuple[list[str], list[str]]:

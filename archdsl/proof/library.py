@@ -153,9 +153,11 @@ class Library:
             given = function(module, *inputs)
         if not self.run.compiling:  # compiled, what has effects runs once
             after, table.ran = table.ran, before  # the second run draws what the first one drew
+            count = len(self.run.recomputed)
             with again:
                 function(module, *inputs)
             table.ran = after
+            del self.run.recomputed[count:]
         for owner, kept in buffers:
             if any(owner._buffers[name] is not buffer for name, buffer in kept.items()):
                 raise Unproved("leaves the statistics of a recomputed part in copies")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from types import CodeType
@@ -60,7 +60,7 @@ class Owner:
 
 
 class Meaning:
-    """The terms of a graph in one mode, and what owns weights, in the order of the state_dict."""
+    """The terms of a graph in one mode, and what owns its weights."""
 
     def __init__(self, graph: Graph, *, training: bool, gradients: bool) -> None:
         self.graph = graph
@@ -76,15 +76,15 @@ class Meaning:
         self.outputs = [(o.name, None if o not in outputs else o.tensor) for o in graph.outputs]
         self.live = graph.ancestors(o.tensor for o in outputs)
         self._declared: dict[object, Declared] = {}
-        tree: dict[str, Any] = {}
+        self.members: dict[str, Owner] = {}
+        """What owns weights, and layers in holders of their own (`mix.relu`), in order of placement."""
         for node in graph.nodes():
-            self._place(node, tree)
-        self.owners = list(_in_order(tree))
+            self._place(node)
         self.ran = +self.table.ran
         self.table.ran.clear()
         self.table.open = False
 
-    def _place(self, node: Node, tree: dict[str, Any]) -> None:
+    def _place(self, node: Node) -> None:
         if node.operation.family == "input":
             shape = self.graph.shape(Edge(node.id))
             term = self.table.source(("input", len(self.inputs)), shape)
@@ -92,8 +92,8 @@ class Meaning:
             self.terms[Edge(node.id)] = term
             return
         found = self.declared(node)
-        if found.weights:
-            _insert(tree, Owner(node.path, found))
+        if found.weights or (found.spec is not None and "." in node.name):
+            self.members[node.path] = Owner(node.path, found)
         if node.id not in self.live:
             return
         tensors = [Tensor(self.table, self.terms[t]) for t in node.inputs]
@@ -218,18 +218,24 @@ def _start(rule: str, std: float | None, name: str) -> object:
     return weight.start
 
 
-def _insert(tree: dict[str, Any], owner: Owner) -> None:
-    *path, name = owner.path.split(".")
-    for part in path:
-        tree = tree.setdefault(part, {})
-    tree[name] = owner
+def in_order(members: Iterable[Owner]) -> Iterator[Owner]:
+    """What owns weights, as PyTorch orders a state_dict: of a module its parameters, then what its members own.
 
-
-def _in_order(tree: Mapping[str, Any]) -> Iterator[Owner]:
-    """As PyTorch orders a state_dict: of a module its parameters, then what its members own."""
-    yield from (o for o in tree.values() if isinstance(o, Owner) and o.declared.spec is None)
-    for member in tree.values():
-        if isinstance(member, dict):
-            yield from _in_order(member)
-        elif member.declared.spec is not None:
-            yield member
+    `members` come in the order in which they are made.
+    """
+    tree: dict[str, Any] = {}
+    for owner in members:
+        *path, name = owner.path.split(".")
+        inner = tree
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[name] = owner
+    stack = [tree]
+    while stack:
+        module = stack.pop()
+        if isinstance(module, Owner):
+            if module.declared.weights:
+                yield module
+            continue
+        yield from (o for o in module.values() if isinstance(o, Owner) and o.declared.spec is None)
+        stack.extend(m for m in reversed(module.values()) if isinstance(m, dict) or m.declared.spec is not None)

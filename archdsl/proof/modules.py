@@ -351,6 +351,8 @@ class Layer(Module):
     def __getattr__(self, name: str) -> Any:
         if name not in ("_parameters", "_buffers"):
             own = {**self._parameters, **self._buffers}
+            if name not in own and name in ("weight", "bias") and self.base.startswith(WEIGHTY):
+                return None  # one that the layer could have
             return own[name] if name in own else super().__getattr__(name)
         spec: Spec = self.__dict__["spec"]
         parameters = {n: Parameter(Filled(s, start, spec.placed)) for n, s, buffer, start in spec.parts if not buffer}

@@ -103,7 +103,8 @@ def _check(tree: ast.Module) -> bool:
         if kind is ast.Attribute:
             name = node.attr  # type: ignore[attr-defined]
             by_mode = by_mode or name == "training"
-            if name in FORBIDDEN or (name.startswith("_") and name not in OWN):
+            member = isinstance(node.value, ast.Name) and node.value.id == "self"  # type: ignore[attr-defined]
+            if (name in FORBIDDEN and not member) or (name.startswith("_") and name not in OWN):
                 raise Unproved(f"line {node.lineno} asks for `.{name}`")  # type: ignore[attr-defined]
         elif kind is ast.Name and node.id.startswith("__"):  # type: ignore[attr-defined]
             raise Unproved(f"line {node.lineno} uses `{node.id}`")  # type: ignore[attr-defined]

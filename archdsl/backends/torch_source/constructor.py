@@ -172,13 +172,24 @@ class Constructor(Members):
         found = list(entries)
         items = self.plan.cells[0].syntax.items.values()
         for item in [i for i in items if isinstance(i, tree.Residual) and i.via is not None]:
-            via = [e for e in found if item.via is not None and stands_in(e, item.via.span)]
-            body = [e for e in found if stands_in(e, item.body.span)]
-            if via and body and not any(isinstance(e, Choice) and self.plan.running.get(e) for e in via):
-                found = [e for e in found if e not in via]
-                place = found.index(body[-1]) + 1
-                found[place:place] = via
+            start = 0
+            while start < len(found):  # once for each round of a loop that is written out
+                assert item.via is not None
+                body = self.run_of(found, start, item.via.span)
+                end = self.run_of(found, body, item.body.span)
+                via = found[start:body]
+                if body < end and not any(isinstance(e, Choice) and self.plan.running.get(e) for e in via):
+                    found[start:end] = found[body:end] + via
+                start = max(end, start + 1)
         return found
+
+    @staticmethod
+    def run_of(entries: Sequence[Entry], start: int, span: Span) -> int:
+        """Where the entries end that stand in a part of the spec, from one on."""
+        end = start
+        while end < len(entries) and stands_in(entries[end], span):
+            end += 1
+        return end
 
     def construct_choice(self, choice: Choice) -> None:
         optional = choice in self.optional
