@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archdsl import dims
-from archdsl.diagnostics import Fix, Mark
+from archdsl.diagnostics import Mark, Proposal
 from archdsl.dims import Dim, Expr
 from archdsl.graph import Graph, Node, Tensor
-from archdsl.ops import OPERATIONS
-from archdsl.ops.base import OperationError, Rules, Shape
+from archdsl.mending import argument_span, branch_of, meeting, mend_call, mend_merge, short, show_shape
+from archdsl.ops.base import OperationError
+from archdsl.ops.shape import Permute
 from archdsl.source import Span
 from archdsl.syntax import tree
 
@@ -25,12 +26,7 @@ class Advice:
     marks: tuple[Mark, ...]
     notes: tuple[str, ...]
     help: str | None
-    fix: Fix | None
-
-
-def show_shape(shape: Shape) -> str:
-    """A size as messages write it: `[64, ⌊H/2⌋, ⌊W/2⌋]`."""
-    return "[" + ", ".join(dims.text(d) for d in shape) + "]"
+    proposals: tuple[Proposal, ...]
 
 
 def advise(graph: Graph, node: Node, error: OperationError, size: str | None = None) -> Advice:
@@ -46,22 +42,8 @@ def advise(graph: Graph, node: Node, error: OperationError, size: str | None = N
         if where != cause:
             marks.append(Mark(where, f"gives {show_shape(graph.shape(tensor))}"))
     notes = tuple(history(graph, node, error.inputs, size)) if len(error.inputs) > 1 else ()
-    change = mend_merge(graph, node, error) if len(error.inputs) > 1 else mend_call(node, error)
-    if change is None:
-        return Advice(tuple(marks), notes, error.help, None)
-    help, fix = change
-    return Advice(tuple(marks), notes, help or error.help, fix)
-
-
-def argument_span(node: Node, parameter: str | None) -> Span | None:
-    """Where the call of a node gives a parameter."""
-    if node.call is None or parameter is None:
-        return None
-    names = list(type(node.operation).model_fields)
-    for position, argument in enumerate(node.call.arguments or ()):
-        if argument.name == parameter or (argument.name is None and names[position] == parameter):
-            return argument.span
-    return None
+    proposals = mend_merge(graph, node, error) if len(error.inputs) > 1 else mend_call(graph, node, error)
+    return Advice(tuple(marks), notes, error.help, tuple(proposals))
 
 
 def party_span(graph: Graph, node: Node, position: int) -> Span:
@@ -72,25 +54,6 @@ def party_span(graph: Graph, node: Node, position: int) -> Span:
         inside = branch.span.start <= source.span.start and source.span.end <= branch.span.end
         return source.span if inside else branch.span
     return source.span
-
-
-def meeting(graph: Graph, node: Node) -> Node:
-    """Where the branches of a merge come together: at itself, or at the `align` before it."""
-    first = node.inputs[0]
-    before = graph.node(first)
-    if before.operation.name == "align" and list(node.inputs) == [
-        Tensor(first.node, i) for i in range(len(node.inputs))
-    ]:
-        return before
-    return node
-
-
-def branch_of(node: Node, position: int) -> tree.Chain | None:
-    """The branch of the parallel before a merge that gives its input number `position`."""
-    origin = node.origin
-    if isinstance(origin, tree.Parallel) and len(origin.branches) == len(node.inputs):
-        return origin.branches[position]
-    return None
 
 
 # ---------------------------------------------------------------- history
@@ -129,12 +92,7 @@ def party_names(node: Node, positions: tuple[int, ...]) -> tuple[str, str]:
     first, second = (branch_of(node, p) for p in (positions[0], positions[-1]))
     if first is None or second is None:
         return "one side", "the other"
-    return f"`{_short(first.span.text)}`", f"`{_short(second.span.text)}`"
-
-
-def _short(text: str) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= 40 else text[:39] + "…"
+    return f"`{short(first.span.text)}`", f"`{short(second.span.text)}`"
 
 
 def way(graph: Graph, tensor: Tensor, axes: Sequence[int], common: set[int]) -> list[str]:
@@ -150,6 +108,9 @@ def way(graph: Graph, tensor: Tensor, axes: Sequence[int], common: set[int]) -> 
         if node.operation.name == "align":
             before = node.inputs[tensor.index]
         were = _sizes(graph, before, axes)
+        if isinstance(node.operation, Permute):
+            axes = [node.operation.axes[axis] for axis in axes]
+            were = sizes
         if were is None:
             break
         if were != sizes and (node.span, sizes) != seen:
@@ -181,174 +142,3 @@ def _shown(graph: Graph, size: Dim) -> str:
     if isinstance(size, int) or size.variable not in examples:
         return dims.text(size)
     return f"{dims.text(size)} = {dims.evaluate(size, examples)}"
-
-
-# ---------------------------------------------------------------- fixes
-
-
-def mend_call(node: Node, error: OperationError) -> tuple[str | None, Fix] | None:
-    """The change of a call that an operation proposes: other arguments, or an item before it."""
-    call = node.call
-    if call is None:
-        return None
-    if error.before is not None:
-        return None if not error.before else (error.help, Fix(before_item(call), error.before + " -> "))
-    if not error.arguments:
-        return None
-    ((parameter, value),) = error.arguments.items()
-    given = argument_span(node, parameter)
-    if given is not None:
-        argument = next(a for a in call.arguments or () if a.span == given)
-        return error.help, Fix(argument.value.span, value)
-    close = Span(call.span.source, call.span.end - 1, call.span.end)
-    if call.arguments is None:
-        return error.help, Fix(call.span, f"{call.span.text}({parameter} = {value})")
-    return error.help, Fix(close, f"{', ' if call.arguments else ''}{parameter} = {value})")
-
-
-def mend_merge(graph: Graph, node: Node, error: OperationError) -> tuple[str, Fix] | None:
-    """A change that lets two tensors meet: a projection of one of them, or an `align` before the merge."""
-    positions = (error.inputs[0], error.inputs[-1])
-    shapes = graph.shape(node.inputs[positions[0]]), graph.shape(node.inputs[positions[1]])
-    if len(shapes[0]) != len(shapes[1]) or len(shapes[0]) < 2:
-        return None
-    if isinstance(node.origin, tree.Residual):
-        return mend_residual(graph, node.inputs[positions[0]], node.origin, *shapes)
-    if isinstance(node.origin, tree.Dense):
-        return written_out(graph, node.origin, "concat", *shapes)
-    # The merge takes all its branches, so all that differ from the first party are brought to it at once.
-    all_shapes = [graph.shape(tensor) for tensor in node.inputs]
-    name = node.operation.name
-    channels = shapes[0][0]
-    edits: list[tuple[Span, str]] = []
-    told: list[str] = []
-    if name != "concat" and isinstance(channels, int):
-        for position, shape in enumerate(all_shapes):
-            branch = branch_of(meeting(graph, node), position)
-            if not meet(name, shape[:1], (channels,)):
-                if branch is None:
-                    return None
-                edits.append((_after(branch.span), f" -> conv({channels}, 1)"))
-                told.append(f"map it to {channels} channels: `{_short(branch.span.text)} -> conv({channels}, 1)`")
-    if any(not meet(name, shape[1:], shapes[0][1:]) for shape in all_shapes):
-        if node.call is None:
-            return None
-        mode = "resize" if far_apart(graph, *shapes) else "crop"
-        edits.append((before_item(node.call), f"align({mode}) -> "))
-        verb = {"crop": "crop the larger one", "resize": "resize the second to the first"}[mode]
-        told.append(f"{verb}: `align({mode}) -> {name}`")
-    fix = combined(edits)
-    return ("; ".join(told[:1] + told[-1:] if len(told) > 1 else told), fix) if fix else None
-
-
-def combined(edits: Sequence[tuple[Span, str]]) -> Fix | None:
-    """Several insertions of one file as one change."""
-    if not edits or len({id(span.source) for span, _ in edits}) > 1:
-        return None
-    edits = sorted(edits, key=lambda edit: edit[0].start)
-    source, start, end = edits[0][0].source, edits[0][0].start, edits[-1][0].start
-    text, at = "", start
-    for span, inserted in edits:
-        text += source.text[at : span.start] + inserted
-        at = span.start
-    return Fix(Span(source, start, end), text)
-
-
-def before_item(call: tree.Call) -> Span:
-    """Where an item that is put before a call stands: before its label, too."""
-    return _before(call.name.span if call.label is None else call.label.span)
-
-
-def _before(span: Span) -> Span:
-    return Span(span.source, span.start, span.start)
-
-
-def _after(span: Span) -> Span:
-    return Span(span.source, span.end, span.end)
-
-
-def mend_residual(
-    graph: Graph, tensor: Tensor, origin: tree.Residual, skip: Shape, body: Shape
-) -> tuple[str, Fix] | None:
-    """A projection of the skip, whose end is `tensor`; or another one, where `via` names a single operation."""
-    if origin.via is not None:
-        node = graph.node(tensor)
-        if node.call is not origin.via or len(node.inputs) != 1:
-            return None
-        projection = projected(graph.shape(node.inputs[0]), body)
-        if projection is None:
-            return None
-        help = f"let `via` bring the skip to {show_shape(body)}: `residual via {projection} {{ … }}`"
-        return help, Fix(origin.via.span, projection)
-    projection = projected(skip, body)
-    if projection is None:
-        return None if origin.condition is not None else written_out(graph, origin, "add", skip, body)
-    help = f"send the skip through what brings it to {show_shape(body)}: `residual via {projection} {{ … }}`"
-    return help, Fix(_before(origin.body.span), f"via {projection} ")
-
-
-def written_out(
-    graph: Graph, origin: tree.Residual | tree.Dense, merge: str, skip: Shape, body: Shape
-) -> tuple[str, Fix] | None:
-    """The parallel that a `residual` or `dense` stands for, with an `align` before its merge."""
-    if origin.label is not None:
-        return None
-    first = "it"
-    if merge == "add" and not agree(skip[:1], body[:1]):
-        first = f"it -> conv({body[0]}, 1)"
-    rest = f" -> align({'resize' if far_apart(graph, skip, body) else 'crop'}) -> {merge}"
-    if agree(skip[1:], body[1:]):
-        rest = f" -> {merge}"
-    start, inside = origin.span, origin.body.span
-    text = f"({first}, {inside.source.text[inside.start : inside.end]}){rest}"
-    word = "residual" if isinstance(origin, tree.Residual) else "dense"
-    help = f"write out what `{word}` stands for, and bring the two together: `({first}, {{ … }}){rest}`"
-    return help, Fix(Span(start.source, start.start, inside.end), text)
-
-
-def projected(skip: Shape, body: Shape) -> str | None:
-    """The call that brings one size to another: a projection with a stride, or a crop."""
-    channels = body[0]
-    if not isinstance(channels, int) or not isinstance(skip[0], int):
-        return None
-    for stride in (1, 2, 3, 4, 8):
-        text = f"conv({channels}, 1)" if stride == 1 else f"conv({channels}, 1, stride = {stride})"
-        if _gives("conv", {"out": channels, "kernel": 1, "stride": stride}, skip, body):
-            return text
-    if skip[0] == channels:
-        for border in range(1, 9):
-            if _gives("crop", {"n": border}, skip, body):
-                return f"crop({border})"
-    return None
-
-
-def _gives(name: str, arguments: dict[str, object], shape: Shape, wanted: Shape) -> bool:
-    try:
-        (result,) = OPERATIONS[name].parse(arguments).infer((shape,), Rules())
-        return agree(result, wanted)
-    except (OperationError, dims.DimError):
-        return False
-
-
-def meet(name: str, first: Shape, second: Shape) -> bool:
-    """Whether a merge takes these sizes together: `mul` stretches those of 1."""
-    pairs = [(a, b) for a, b in zip(first, second, strict=True) if name != "mul" or (a != 1 and b != 1)]
-    return agree(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
-
-
-def agree(first: Shape, second: Shape) -> bool:
-    try:
-        return len(first) == len(second) and all(dims.equal(a, b) is True for a, b in zip(first, second, strict=True))
-    except dims.DimError:
-        return False
-
-
-def far_apart(graph: Graph, first: Shape, second: Shape) -> bool:
-    """Whether two sizes differ by a stride, rather than by a border or a rounding."""
-    examples = {size.name: size.example for size in graph.free}
-    values = {d.variable: examples.get(d.variable) or 64 for d in (*first, *second) if not isinstance(d, int)}
-    for a, b in zip(first[1:], second[1:], strict=True):
-        x, y = sorted((dims.evaluate(a, values), dims.evaluate(b, values)))
-        if y >= 1.5 * x + 1:
-            return True
-    return False

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from archdsl.advice import Advice, advise, show_shape
-from archdsl.diagnostics import Diagnostics, Fix, Mark
+from archdsl.advice import Advice, advise
+from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal
 from archdsl.dims import Choice, Dim, DimError, Region, SizeSet, evaluate, free
-from archdsl.elaborate import call_notes
-from archdsl.graph import Demand, Graph, Narrowing, Tensor
+from archdsl.elaborate import call_notes, same_at
+from archdsl.graph import Demand, FreeSize, Graph, Narrowing, Node, Tensor
+from archdsl.mending import show_shape
 from archdsl.source import Span
 
 
@@ -90,22 +91,22 @@ class _Solver:
 
 def _advice(graph: Graph, demand: Demand, name: str | None) -> Advice:
     """Where a demand on a free size comes from: a node, or a line of the spec (`expect`, an exact division)."""
-    if demand.node is not None and demand.node.span == demand.span:
+    if demand.node is not None and demand.of_node:
         return advise(graph, demand.node, demand.error, name)
-    return Advice((Mark(demand.span),), (), demand.error.help, None)
+    return Advice((Mark(demand.span),), (), demand.error.help, ())
 
 
 def _blame(graph: Graph, demand: Demand, name: str, notes: Sequence[str], diagnostics: Diagnostics) -> None:
     """Reports a demand on a free size that cannot be met."""
     advice = _advice(graph, demand, name)
-    code = "E0301" if demand.node is not None and demand.node.operation.inputs == "many" else "E0303"
+    merges = demand.of_node and demand.node is not None and demand.node.operation.inputs == "many"
     diagnostics.error(
-        code,
+        "E0301" if merges else "E0303",
         demand.error.message,
         *advice.marks,
         notes=[*advice.notes, *notes, *call_notes(demand.scope)],
         help=advice.help or "change this line, or what gives the tensor its size",
-        fix=advice.fix,
+        proposals=advice.proposals,
     )
 
 
@@ -158,8 +159,7 @@ def _check_examples(graph: Graph, diagnostics: Diagnostics) -> None:
             Mark(size.span, nearest_text(valid, example)),
             Mark(demand.span, f"here {size.name} must be {cause.after.condition()}"),
             notes=[demand.error.message, *_advice(graph, demand, size.name).notes, *call_notes(demand.scope)],
-            help=f"write `{size.name} = {near[-1]}`" if near else None,
-            fix=Fix(size.span, f"{size.name} = {near[-1]}") if near else None,
+            proposals=write_size(size, near),
         )
     if not wrong and graph.always.choices:
         _check_examples_together(graph, diagnostics)
@@ -177,22 +177,26 @@ def _check_examples_together(graph: Graph, diagnostics: Diagnostics) -> None:
     sizes = [size for size in graph.free if size.name in choice.sets and size.name in shown]
     values = ", ".join(f"{size.name} = {size.example}" for size in sizes)
     mode = " in training" if cause.training else ""
-    fix = None
-    for size in sizes:
+    proposals: list[Proposal] = []
+    for size in reversed(sizes):
         # With all the others as they are, is there a value for this one?
         left = graph.always.where({name: value for name, value in shown.items() if name != size.name})
         if left is not None and size.example is not None:
-            near = next(n for n in reversed(left[size.name].nearest(size.example)) if n is not None)
-            fix = Fix(size.span, f"{size.name} = {near}")
+            near = [n for n in left[size.name].nearest(size.example) if n is not None]
+            proposals += write_size(size, near)
     diagnostics.error(
         "E0320",
         f"{values}: these sizes are not valid together{mode}: {must_be(choice)}",
         *(Mark(size.span) for size in sizes),
         Mark(demand.span, f"here {must_be(choice)}"),
         notes=[demand.error.message, *call_notes(demand.scope)],
-        help=f"write `{fix.text}`" if fix else None,
-        fix=fix,
+        proposals=proposals,
     )
+
+
+def write_size(size: FreeSize, near: Sequence[int]) -> list[Proposal]:
+    """Other values of a size to show, the largest first."""
+    return [Proposal(f"write `{size.name} = {n}`", Fix(size.span, f"{size.name} = {n}")) for n in reversed(near)]
 
 
 def must_be(choice: Choice) -> str:
@@ -263,17 +267,21 @@ def find_dead_ends(graph: Graph, diagnostics: Diagnostics) -> None:
         if node.id in live:
             live.update(tensor.node for tensor in node.inputs)
     used = {tensor.node for node in graph.nodes() for tensor in node.inputs}
+    ends: dict[Span, list[Node]] = {}
     for node in graph.nodes():
         if node.id not in live and node.id not in used:
-            is_input = node.operation.name == "input"
-            what = f"the input `{node.name}`" if is_input else f"the result of `{node.operation.name}` (`{node.path}`)"
-            diagnostics.error(
-                "E0401",
-                f"nothing uses {what}",
-                Mark(node.span, f"gives {show_shape(graph.shape(Tensor(node.id)))}"),
-                notes=call_notes(node.scope),
-                help="take it away, use it further down, or make it an output: `output a, b`",
-            )
+            ends.setdefault(node.span, []).append(node)
+    for span, nodes in ends.items():
+        node = nodes[0]
+        is_input = node.operation.name == "input"
+        what = f"the input `{node.name}`" if is_input else f"the result of `{node.operation.name}` (`{node.path}`)"
+        diagnostics.error(
+            "E0401",
+            f"nothing uses {what}",
+            Mark(span, f"gives {show_shape(graph.shape(Tensor(node.id)))}"),
+            notes=[*call_notes(node.scope), *(same_at([n.path for n in g]) for g in [nodes[1:]] if g)],
+            help="take it away, use it further down, or make it an output",
+        )
 
 
 def verify(graph: Graph) -> None:

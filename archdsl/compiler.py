@@ -10,18 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archdsl import checker
 from archdsl.built import execute
-from archdsl.diagnostics import Diagnostic, Diagnostics, Mark, SpecError, did_you_mean
-from archdsl.elaborate import elaborate
+from archdsl.diagnostics import Diagnostic, Diagnostics, SpecError
 from archdsl.graph import Graph
-from archdsl.limits import Exceeded, Limits, budget, deep_calls, limited, ongoing
-from archdsl.lints import lints
-from archdsl.modules import Loader, Module, family, library_families, library_folder, reporting, says_augment
+from archdsl.limits import Exceeded, Limits, budget, deep_calls, limited
 from archdsl.source import Source
-from archdsl.syntax import parser
+from archdsl.spec import check_model, locate, pick
 from archdsl.threads import forkable_lock
-from archdsl.values import BlockValue, MemberValue, Namespace, evaluate
 
 if TYPE_CHECKING:  # torch is imported by load() alone
     import torch
@@ -31,21 +26,6 @@ if TYPE_CHECKING:  # torch is imported by load() alone
     from archdsl.backends.torch_source import Plainness
     from archdsl.compare import Comparison
     from archdsl.recompute import Mode
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """A model of a file. `missing` are its parameters that have no value yet."""
-
-    name: str
-    doc: str | None
-    parameters: tuple[str, ...]
-    missing: frozenset[str]
-
-    @property
-    def complete(self) -> bool:
-        """Whether it can be compiled as it is."""
-        return not self.missing
 
 
 def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: object) -> Graph:
@@ -59,22 +39,6 @@ def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: 
     with limited(limits):
         module, name = locate(spec, diagnostics)
         return check_model(module, pick(module, name, diagnostics), values, diagnostics)
-
-
-def check_model(module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
-    """The checked graph of one model of a file that is read already. Raises SpecError."""
-    with limited():
-        block, arguments = bind_model(module, name, values, diagnostics)
-        graph, demands = elaborate(name, block, arguments, diagnostics)
-        if says_augment(module, name):
-            from archdsl.elaborate.augment import augmentation  # its changes cost start-up, and few specs have them
-
-            graph.augment = augmentation(module, name, graph, diagnostics)
-        if not diagnostics.errors or graph.outputs:
-            checker.check(graph, demands, diagnostics)
-    diagnostics.stop_on_errors()
-    graph.warnings = lints(graph)
-    return graph
 
 
 @contextmanager
@@ -299,141 +263,3 @@ def instantiate_augment(pipeline: Pipeline) -> torch.nn.Module:
     module = execute(write_alone(companion), f"augment_{pipeline.name}")
     augmentation: torch.nn.Module = getattr(module, companion.name)()
     return augmentation
-
-
-# ---------------------------------------------------------------- which model
-
-
-def locate(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[Module, str | None]:
-    """The file that a SPEC names, read, and the model's name where it gives one. Raises SpecError."""
-    loader = Loader(diagnostics)
-    name: str | None = None
-    with ongoing():
-        if isinstance(spec, Source):
-            module: Module | None = loader.load_source(spec)
-        else:
-            path, name = split_spec(str(spec), diagnostics)
-            module = loader.load_file(path)
-    diagnostics.stop_on_errors()
-    assert module is not None
-    return module, name
-
-
-def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
-    """The path and the model's name of `path.arch`, `path.arch:model`, `family:model` or `family`. Raises SpecError."""
-    head, colon, tail = spec.rpartition(":")
-    if colon and not head.endswith((":", "\\")) and "/" not in tail and not tail.endswith(".arch"):
-        where, name = head, tail or None
-    else:
-        where, name = spec, None
-    path = Path(where)
-    if where.endswith(".arch") or "/" in where or path.exists():
-        return path, name
-    families = library_families()
-    if where in families:
-        return library_folder() / f"{where}.arch", name
-    if ":" in where:
-        help: str | None = "a SPEC is FILE, FILE:MODEL or FAMILY:MODEL; the path of a layer goes to `archdsl explain`"
-    elif path.with_name(f"{path.name}.arch").exists():
-        help = f"did you mean `{where}.arch`?"
-    else:
-        help = did_you_mean(where, families) or "the library has: " + ", ".join(families)
-    diagnostics.error("E0003", f"there is no file and no family of the library named `{where}`", help=help)
-    diagnostics.stop_on_errors()
-    raise AssertionError
-
-
-def models(spec: str | Path | Source) -> list[ModelInfo]:
-    """The models of a file or family, in order. Raises SpecError where it cannot be read."""
-    diagnostics = Diagnostics()
-    module, _ = locate(spec, diagnostics)
-    return [model_info(module, name, diagnostics) for name in module.models]
-
-
-def model_info(module: Module, name: str, diagnostics: Diagnostics) -> ModelInfo:
-    with reporting(diagnostics):
-        block, given = family(module.models[name])
-    diagnostics.stop_on_errors()
-    parameters = block.syntax.parameters
-    missing = frozenset(p.name.name for p in parameters if p.default is None) - given.keys()
-    return ModelInfo(name, block.syntax.doc, tuple(p.name.name for p in parameters), missing)
-
-
-def pick(module: Module, name: str | None, diagnostics: Diagnostics) -> str:
-    """The model that a SPEC means: the one it names, or the only one of its file that is complete. Raises SpecError."""
-    if name is not None and name in module.models:
-        return name
-    complete = [m for m in module.models if model_info(module, m, diagnostics).complete]
-    if name is None and len(complete or module.models) == 1:
-        return next(iter(complete or module.models))
-    file = module.source.name
-    if name is not None:
-        message = f"{file} has no model `{name}`"
-    elif not module.models:
-        message = f"{file} has no model"
-    else:
-        message = f"{file} has {len(module.models)} models: say which one"
-    listed = ", ".join(f"`{m}`" for m in complete or module.models) or None
-    help = (did_you_mean(name, module.models) if name else None) or (f"it has {listed}" if listed else None)
-    if not module.models:
-        help = "a model begins with `model NAME { input image[3, H, W] … }`"
-    diagnostics.error("E0202", message, help=help)
-    diagnostics.stop_on_errors()
-    raise AssertionError
-
-
-def bind_model(
-    module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics
-) -> tuple[BlockValue, dict[str, object]]:
-    """A model's block with a value for each of its parameters. Raises SpecError."""
-    block: BlockValue | None = None
-    arguments: dict[str, object] = {}
-    with reporting(diagnostics):
-        block, given = family(module.models[name])
-        known = {p.name.name for p in block.syntax.parameters}
-        for key in sorted(values.keys() - known):
-            has = ", ".join(f"`{k}`" for k in sorted(known)) or "none"
-            help = did_you_mean(key, known) or f"its parameters: {has}"
-            diagnostics.error("E0205", f"the model `{name}` has no parameter `{key}`", help=help)
-        diagnostics.stop_on_errors()
-        given = given | {k: _argument(v, module.names) for k, v in values.items()}
-        space = Namespace(block.module)
-        for parameter in block.syntax.parameters:
-            key = parameter.name.name
-            if key in given:
-                arguments[key] = given[key]
-            elif parameter.default is not None:
-                arguments[key] = evaluate(parameter.default, space)
-            else:
-                diagnostics.error(
-                    "E0207",
-                    f"the model `{name}` needs a value for `{key}`",
-                    Mark(parameter.span, "has no default"),
-                    help=f"give it with `--set {key}=…`, or name a member: `model NAME = {block.name}({key} = …)`",
-                )
-                continue
-            space.values[key] = arguments[key]
-    diagnostics.stop_on_errors()
-    assert block is not None
-    return block, arguments
-
-
-def _argument(value: object, names: Namespace) -> object:
-    """A parameter's value from Python: lists become the spec's lists, a string that names a block that block."""
-    if isinstance(value, list | tuple):
-        return tuple(_argument(v, names) for v in value)
-    if isinstance(value, str):
-        found = names.find(value)
-        return found if isinstance(found, BlockValue | MemberValue) else value
-    return value
-
-
-def value_from_text(text: str, module: Module, diagnostics: Diagnostics) -> object:
-    """A value as a spec writes it (`--set NAME=VALUE`), with the names of a file in sight. Raises SpecError."""
-    value = parser.parse_value(Source("--set", text), diagnostics)
-    diagnostics.stop_on_errors()
-    found: object = None
-    with reporting(diagnostics):
-        found = evaluate(value, module.names)
-    diagnostics.stop_on_errors()
-    return found

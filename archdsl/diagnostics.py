@@ -30,8 +30,20 @@ class Fix:
 
 
 @dataclass(frozen=True, slots=True)
+class Proposal:
+    """A change that may mend a mistake, and what to say of it. It is shown only once it was tried (`archdsl.trial`)."""
+
+    help: str
+    fix: Fix
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One thing to tell the user. `code` is stable across releases, `message` names what is wrong in their terms."""
+    """One thing to tell the user. `code` is stable across releases, `message` names what is wrong in their terms.
+
+    `proposals` are changes to try, the likeliest first. The first that holds becomes `fix`, and its words become
+    `help`; until then, and where none holds, `help` is advice alone.
+    """
 
     code: str
     message: str
@@ -40,13 +52,18 @@ class Diagnostic:
     help: str | None = None
     fix: Fix | None = None
     severity: Severity = "error"
+    proposals: tuple[Proposal, ...] = ()
 
 
 @dataclass(slots=True)
 class Diagnostics:
-    """The sink that every pass writes to. The same diagnostic at the same place is kept once."""
+    """The sink that every pass writes to. The same diagnostic at the same place is kept once.
+
+    `hidden` are places that could not be checked, since what they hang on failed: mistakes may lie there unseen.
+    """
 
     items: list[Diagnostic] = field(default_factory=list)
+    hidden: set[Span] = field(default_factory=set)
     _seen: set[object] = field(default_factory=set)
 
     def add(self, diagnostic: Diagnostic) -> None:
@@ -63,10 +80,10 @@ class Diagnostics:
         *marks: Mark | Span,
         notes: Iterable[str] = (),
         help: str | None = None,
-        fix: Fix | None = None,
+        proposals: Iterable[Proposal] = (),
     ) -> None:
         spans = tuple(m if isinstance(m, Mark) else Mark(m) for m in marks)
-        self.add(Diagnostic(code, message, spans, tuple(notes), help, fix))
+        self.add(Diagnostic(code, message, spans, tuple(notes), help, proposals=tuple(proposals)))
 
     @property
     def errors(self) -> list[Diagnostic]:
@@ -75,24 +92,42 @@ class Diagnostics:
     def stop_on_errors(self) -> None:
         """Raises SpecError with all that was collected, if any of it is an error."""
         if self.errors:
-            raise SpecError(self.items)
+            raise SpecError(self.items, self.hidden)
 
 
 class SpecError(Exception):
-    """A spec is wrong. `diagnostics` says how; printing the error prints them."""
+    """A spec is wrong. `diagnostics` says how; printing the error prints them. `hidden`: see Diagnostics."""
 
-    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+    def __init__(self, diagnostics: Iterable[Diagnostic], hidden: Iterable[Span] = ()) -> None:
         self.diagnostics = tuple(diagnostics)
+        self.hidden = frozenset(hidden)
         super().__init__(self.diagnostics)
 
     def __str__(self) -> str:
         return render(self.diagnostics)
 
 
+def proposed(help: str | None, fix: Fix | None) -> tuple[Proposal, ...]:
+    """The one change to try, where there is one."""
+    return (Proposal(help, fix),) if help and fix else ()
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is nearest to one that is not known; None when nothing is near."""
+    near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
+    return near[0] if near else None
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """`did you mean \\`conv\\`?` for the nearest known name, None when nothing is near."""
-    near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
-    return f"did you mean `{near[0]}`?" if near else None
+    near = nearest(name, known)
+    return f"did you mean `{near}`?" if near else None
+
+
+def renamed(span: Span, name: str, known: Iterable[str]) -> tuple[Proposal, ...]:
+    """The nearest known name in place of one that is not known."""
+    near = nearest(name, known)
+    return (Proposal(f"did you mean `{near}`?", Fix(span, near)),) if near else ()
 
 
 # ---------------------------------------------------------------- renderers

@@ -180,6 +180,16 @@ class Demand:
     scope: Scope
     node: Node | None
 
+    @property
+    def of_node(self) -> bool:
+        """Whether the node makes it, rather than a size that is written of the node's tensor (`expect`, `input`)."""
+        return self.node is not None and self.node.span == self.span
+
+    @property
+    def text(self) -> str:
+        """What makes it, as the spec has it: the item, or the line with the size."""
+        return self.span.text if self.of_node else self.span.source.line(self.span.line).strip()
+
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
@@ -234,6 +244,11 @@ class Graph:
         """Places a node, whose id is the number of nodes so far."""
         assert node.id == len(self._nodes)
         self._nodes.append(node)
+        self._net = None
+
+    def replace(self, node: Node) -> None:
+        """Puts a node in the place of the one with its id."""
+        self._nodes[node.id] = node
         self._net = None
 
     def node(self, at: int | Tensor) -> Node:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from archdsl.compiler import ModelInfo
+    from archdsl.spec import ModelInfo
 
 
 class ArchFinder(MetaPathFinder):
@@ -46,9 +46,9 @@ class ArchLoader(Loader):
         self.file = file.resolve()
 
     def exec_module(self, module: ModuleType) -> None:
-        from archdsl import compiler  # what it imports is wanted only once a spec is
+        from archdsl import spec  # what it imports is wanted only once a spec is
 
-        models = compiler.models(self.file)
+        models = spec.models(self.file)
         for model in models:
             setattr(module, model.name, _factory(self.file, model, module.__name__))
         module.__doc__ = f"The models of {self.file.name}."

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import fields, is_dataclass
 
-from archdsl.advice import show_shape
-from archdsl.diagnostics import Diagnostic, Mark
+from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
 from archdsl.dims import Dim, DimError
 from archdsl.elaborate import call_notes
 from archdsl.graph import Graph
+from archdsl.habits import CHANNELS_IN, as_pytorch, rewritten
+from archdsl.mending import show_shape
+from archdsl.modules import Module
+from archdsl.ops import OPERATIONS
 from archdsl.ops.norm import Batchnorm, several_positions
 from archdsl.source import Span
 from archdsl.syntax import tree
-from archdsl.values import BlockValue
+from archdsl.syntax.walk import given, labels, lets, names, parts
+from archdsl.values import BUILTINS, BlockValue, FunctionValue, MemberValue
+from archdsl.values.evaluation import words
 
 TINY = 4
 """A network that takes no size beyond this one is not meant so."""
 
-BINDS = {(tree.Let, "name"), (tree.For, "names"), (tree.Pattern, "names"), (tree.InputTensor, "name")}
-"""The names that a part of the syntax gives, rather than uses."""
 
-
-def lints(graph: Graph) -> tuple[Diagnostic, ...]:
-    """The warnings of a checked graph, in the order of the text."""
-    found = [*tiny_sizes(graph), *unused_names(graph), *lone_positions(graph)]
-    return tuple(sorted(found, key=lambda d: d.marks[0].span.start))
+def lints(graph: Graph, module: Module) -> tuple[Diagnostic, ...]:
+    """The warnings of a checked graph and of its file."""
+    return (
+        *tiny_sizes(graph),
+        *lone_positions(graph),
+        *unused_names(graph),
+        *pytorch_order(graph),
+        *uncalled(module),
+    )
 
 
 def tiny_sizes(graph: Graph) -> Iterator[Diagnostic]:
@@ -89,12 +95,14 @@ def unused_names(graph: Graph) -> Iterator[Diagnostic]:
     for key, syntax in definitions.items():
         if syntax.span.source is not file:
             continue
-        used = set(names([p.default for p in syntax.parameters])) | set(names(syntax.body))
+        used = {n.name for n in names([[p.default for p in syntax.parameters], syntax.body])}
         for parameter in syntax.parameters if key not in passed else ():
             if unused(parameter.name, used):
                 yield unused_name(f"the parameter `{parameter.name.name}` of `{syntax.name.name}`", parameter.name.span)
         for let in lets(syntax.body):
-            if unused(let.name, used):
+            if tensor_in(let, syntax):
+                yield useless_let(let)
+            elif unused(let.name, used):
                 yield unused_name(f"`{let.name.name}`", let.name.span)
 
 
@@ -106,11 +114,15 @@ def unused_name(what: str, span: Span) -> Diagnostic:
     return warning("W0602", f"nothing uses {what}", Mark(span), help="take it away, or begin its name with `_`")
 
 
-def warning(code: str, message: str, *marks: Mark, notes: Iterable[str] = (), help: str | None = None) -> Diagnostic:
-    return Diagnostic(code, message, marks, tuple(notes), help, severity="warning")
-
-
-# ---------------------------------------------------------------- names in a text
+def warning(
+    code: str,
+    message: str,
+    *marks: Mark,
+    notes: Iterable[str] = (),
+    help: str | None = None,
+    proposals: Iterable[Proposal] = (),
+) -> Diagnostic:
+    return Diagnostic(code, message, marks, tuple(notes), help, severity="warning", proposals=tuple(proposals))
 
 
 def blocks(values: Iterable[object]) -> Iterator[BlockValue]:
@@ -124,22 +136,90 @@ def blocks(values: Iterable[object]) -> Iterator[BlockValue]:
             stack.extend(value)
 
 
-def parts(root: object) -> Iterator[object]:
-    """The parts of a piece of syntax, names that it only gives left out."""
-    stack = [root]
-    while stack:
-        part = stack.pop()
-        if isinstance(part, tuple | list):
-            stack.extend(part)
-        elif is_dataclass(part) and not isinstance(part, Span):
-            yield part
-            stack += [getattr(part, f.name) for f in fields(part) if (type(part), f.name) not in BINDS]
+# ---------------------------------------------------------------- tensors in values
 
 
-def names(root: object) -> Iterator[str]:
-    """The names that a piece of syntax uses."""
-    return (part.name for part in parts(root) if isinstance(part, tree.Name))
+def tensor_in(let: tree.Let, syntax: tree.Block | tree.Model) -> bool:
+    """Whether a `let` holds tensors whose sizes nothing asks for, so that nothing can be done with it."""
+    items = let.value.items if isinstance(let.value, tree.ListValue) else (let.value,)
+    known = {"it"} | labels(syntax.body) | {t.name.name for t in parts(syntax.body) if isinstance(t, tree.InputTensor)}
+    if not any(isinstance(i, tree.Name) and i.name in known for i in items):
+        return False
+    asked = (part.base for part in parts(syntax.body) if isinstance(part, tree.Attribute))
+    return not any(name.name == let.name.name for base in asked for name in names(base))
 
 
-def lets(body: tree.Body) -> Iterator[tree.Let]:
-    return (part for part in parts(body) if isinstance(part, tree.Let))
+def useless_let(let: tree.Let) -> Diagnostic:
+    name = let.name.name
+    proposals = []
+    if isinstance(let.value, tree.Name) and let.value.name == "it":
+        proposals = [Proposal(f"a label names a tensor: `{name}: {{ }}`", Fix(let.span, f"{name}: {{ }}"))]
+    return warning(
+        "W0607",
+        f"`{name}` holds a tensor, which a `let` cannot bring back: only its sizes can be asked for",
+        Mark(let.name.span),
+        help="a label names a tensor for what follows",
+        proposals=proposals,
+    )
+
+
+# ---------------------------------------------------------------- blocks that nobody calls
+
+
+def uncalled(module: Module) -> Iterator[Diagnostic]:
+    """Names that nothing bears, in blocks of a file that no model of it leads to, and that nothing else checks."""
+    found = {n: v for n, v in module.names.values.items() if isinstance(v, BlockValue)}
+    own = {n: v for n, v in found.items() if v.syntax.span.source is module.source}
+    if len(own) == len(module.models):
+        return
+    values = [v for v in module.names.values.values() if isinstance(v, MemberValue | FunctionValue)]
+    waiting: list[object] = [*(v.syntax for v in values), *(v.syntax for n, v in own.items() if n in module.models)]
+    called: set[str] = set()
+    while waiting:
+        for name in names(waiting.pop()):
+            if name.name in own and name.name not in called:
+                called.add(name.name)
+                waiting.append(own[name.name].syntax)
+    for key, block in own.items():
+        if key not in called and key not in module.models:
+            yield from unknown_names(block, module)
+
+
+def unknown_names(block: BlockValue, module: Module) -> Iterator[Diagnostic]:
+    known = (
+        given(block.syntax) | module.names.values.keys() | OPERATIONS.keys() | BUILTINS.keys() | words() | {"it", "_"}
+    )
+    syntax = block.syntax
+    for name in names([[p.default for p in syntax.parameters], syntax.body]):
+        if name.name not in known:
+            near = renamed(name.span, name.name, known)
+            message = f"there is nothing named `{name.name}` here, in a block that no model of this file calls"
+            yield warning("W0604", message, Mark(name.span), proposals=near)
+
+
+# ---------------------------------------------------------------- PyTorch's order of arguments
+
+
+def pytorch_order(graph: Graph) -> Iterator[Diagnostic]:
+    """Calls whose first number is that of the channels that come in, which PyTorch takes and this language infers."""
+    seen: set[tree.Call] = set()
+    for node in graph.nodes():
+        call, operation = node.call, node.operation
+        if call is None or call in seen or operation.name not in CHANNELS_IN or not call.arguments:
+            continue
+        seen.add(call)
+        given = [a for a in call.arguments if a.name is None]
+        values = [getattr(operation, name) for name, _ in zip(type(operation).model_fields, given, strict=False)]
+        channels = graph.shape(node.inputs[0])[0]
+        if not as_pytorch(operation.name, values, channels):
+            continue
+        at = 1 if operation.name in ("conv", "upconv") else CHANNELS_IN[operation.name]
+        name = list(type(operation).model_fields)[at]
+        yield warning(
+            "W0605",
+            f"PyTorch takes the number of channels that come in, which is inferred here: `{name}` of this "
+            f"`{operation.name}` is {values[at]:g}",
+            Mark(given[CHANNELS_IN[operation.name]].span, f"{channels} come in"),
+            help=f"its parameters: {operation.signature()}",
+            proposals=list(rewritten(type(operation), call, values, channels))[:1],
+        )

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
-from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
+from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal, renamed
 from archdsl.limits import Exceeded, budget, deep_calls, ongoing
 from archdsl.ops import OPERATIONS, foreign
 from archdsl.ops.fields import one_of
@@ -51,7 +51,12 @@ def reporting(diagnostics: Diagnostics) -> Iterator[None]:
             yield
     except Failure as failure:
         diagnostics.error(
-            failure.code, failure.message, failure.span, *failure.others, help=failure.help, fix=failure.fix
+            failure.code,
+            failure.message,
+            failure.span,
+            *failure.others,
+            help=failure.help,
+            proposals=failure.proposals,
         )
     except Exceeded as error:
         diagnostics.error(error.code, error.message, *([error.span] if error.span else []), help=error.help)
@@ -69,16 +74,26 @@ class Module:
     models: dict[str, BlockValue | MemberValue] = field(default_factory=dict)
     spans: dict[str, Span] = field(default_factory=dict)
 
-    def files(self) -> tuple[tuple[str, str], ...]:
-        """The name and text of this file and of each one that it imports, directly or not."""
+    def sources(self) -> Iterator[Source]:
+        """The text of this file and of each one that it imports, directly or not."""
         found: dict[Module, None] = {}
         waiting = [self]
         while waiting:
             module = waiting.pop()
             if module not in found:
                 found[module] = None
+                yield module.source
                 waiting.extend(module.imports)
-        return tuple((str(m.source.path or m.source.name), m.source.text) for m in found)
+
+    def files(self) -> tuple[tuple[str, str], ...]:
+        """The name and text of this file and of each one that it imports, directly or not."""
+        return tuple((str(source.path or source.name), source.text) for source in self.sources())
+
+    def changed(self, changed: Source, diagnostics: Diagnostics) -> Module | None:
+        """This file, read anew where it or a file that it imports has another text; no other file is read again."""
+        sources = [changed if s.name == changed.name and s.path == changed.path else s for s in self.sources()]
+        loader = Loader(diagnostics, texts={_real(s.path): s for s in sources if s.path is not None})
+        return loader.load_source(sources[0]) if sources[0].path is None else loader.load_file(sources[0].path)
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +103,8 @@ class Loader:
     diagnostics: Diagnostics
     modules: dict[Path, Module | None] = field(default_factory=dict)
     open: list[Path] = field(default_factory=list)
+    texts: Mapping[Path, Source] = field(default_factory=dict)
+    """Files whose text is known, and is not read again."""
     full: bool = False
     """Whether it has been said that there are too many files."""
 
@@ -96,7 +113,7 @@ class Loader:
         key = _real(path)
         if key in self.modules:
             return self.modules[key]
-        source = read(path, self.diagnostics)
+        source = self.texts.get(key) or read(path, self.diagnostics)
         self.modules[key] = None
         if source is None:
             return None
@@ -177,7 +194,12 @@ class Loader:
                         "E0202",
                         f"{found.source.name} defines no `{name}`",
                         imported.name.span,
-                        help=did_you_mean(name, found.spans) or _defines(found),
+                        help=_defines(found),
+                        proposals=[
+                            proposal
+                            for p in renamed(imported.name.span, name, found.spans)
+                            for proposal in (p, Proposal(p.help, Fix(p.fix.span, f"{p.fix.text} as {name}")))
+                        ],
                     )
             self._declare(module, imported.alias, value)
 
@@ -192,8 +214,8 @@ class Loader:
                 "E0003",
                 f"there is no spec `{declaration.module.name}`, neither beside {module.source.name} nor in the library",
                 span,
-                help=did_you_mean(declaration.module.name, known | set(families))
-                or "the library has: " + ", ".join(families),
+                help="the library has: " + ", ".join(families),
+                proposals=renamed(span, declaration.module.name, known | set(families)),
             )
             return None
         key = _real(path)
@@ -285,9 +307,9 @@ def family(target: BlockValue | MemberValue) -> tuple[BlockValue, dict[str, obje
             raise Failure("E0211", f"`{name}` is a block, not a model", member.syntax.family.span, help)
         if not isinstance(found, BlockValue | MemberValue):
             models = {n for n in member.module.names() if is_model(member.module.find(n))}
-            raise Failure(
-                "E0201", f"there is no model named `{name}`", member.syntax.family.span, did_you_mean(name, models)
-            )
+            span = member.syntax.family.span
+            message = f"there is no model named `{name}`"
+            raise Failure("E0201", message, span, proposals=renamed(span, name, models))
         target = found
     block = target
     for member in reversed(seen):
@@ -318,7 +340,8 @@ def bind_given(member: MemberValue, parameters: list[str], given: Mapping[str, o
                 "E0205",
                 f"`{member.syntax.family.name}` has no parameter `{key}`",
                 argument.span,
-                did_you_mean(key, parameters) or "it has: " + ", ".join(f"`{p}`" for p in parameters),
+                "it has: " + ", ".join(f"`{p}`" for p in parameters),
+                proposals=renamed(name_span(argument), key, parameters),
             )
         if key in found:
             raise Failure("E0206", f"`{key}` is given twice", argument.span)
@@ -334,10 +357,16 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
     name = declaration.operation.name
     cls = OPERATIONS.get(name)
     if cls is None:
-        help = foreign.operation(name, OPERATIONS) or did_you_mean(name, OPERATIONS)
+        span = declaration.operation.span
+        message = f"there is no operation `{name}` to set defaults for"
         if isinstance(names.find(name), BlockValue):
             help = "give the block's parameter a default where it is declared: `block NAME(width = 64) { … }`"
-        raise Failure("E0204", f"there is no operation `{name}` to set defaults for", declaration.operation.span, help)
+            raise Failure("E0204", message, span, help)
+        here = foreign.operation(name, OPERATIONS)
+        if here is not None:
+            told = foreign.called(name, here)
+            raise Failure("E0204", message, span, told, proposals=[Proposal(told, Fix(span, here))])
+        raise Failure("E0204", message, span, foreign.missing(name), proposals=renamed(span, name, OPERATIONS))
     merged = dict(defaults.get(name, {}))
     parameters = list(cls.model_fields)
     for position, argument in enumerate(declaration.arguments):
@@ -348,9 +377,23 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
             key = parameters[position]
         if key not in parameters:
             message = f"`{name}` has no parameter `{key}`"
-            raise Failure("E0205", message, argument.span, foreign.parameter(key, parameters))
+            meant = foreign.PARAMETERS.get(key)
+            at = name_span(argument)
+            proposals = [Proposal(f"did you mean `{meant}`?", Fix(at, meant))] if meant in parameters else []
+            raise Failure(
+                "E0205",
+                message,
+                argument.span,
+                foreign.parameter(key, parameters),
+                proposals=[*proposals, *renamed(at, key, parameters)],
+            )
         merged[key] = argument_value(argument, cls.words(key), names)
     defaults[name] = merged
+
+
+def name_span(argument: tree.Argument) -> Span:
+    """The name of an argument that is given by name."""
+    return Span(argument.span.source, argument.span.start, argument.span.start + len(argument.name or ""))
 
 
 def argument_value(argument: tree.Argument, words: Collection[str], names: Namespace) -> object:
@@ -364,6 +407,7 @@ def argument_value(argument: tree.Argument, words: Collection[str], names: Names
         except Failure as failure:
             if failure.code == "E0201" and value.name not in BUILTINS:
                 listed = f"`{argument.name}` takes " if argument.name else "it takes "
-                failure.help = did_you_mean(value.name, words) or failure.help or listed + one_of(list(words))
+                failure.help = failure.help or listed + one_of(list(words))
+                failure.proposals = (*renamed(value.span, value.name, words), *failure.proposals)
             raise
     return evaluate(value, names)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from archdsl import dims
 from archdsl.analysis import costs
-from archdsl.compiler import ModelInfo
 from archdsl.diagnostics import visible
 from archdsl.graph import Demand, Graph, Tensor
 from archdsl.ops.base import Shape
+from archdsl.spec import ModelInfo
 from archdsl.tables import Column, Table
 
 # ---------------------------------------------------------------- a network in a line
@@ -57,9 +57,9 @@ class Cause:
     training: bool = False
 
     def as_text(self) -> str:
-        path = f" (`{self.demand.node.path}`)" if self.demand.node is not None else ""
+        path = f" (`{self.demand.node.path}`)" if self.demand.of_node and self.demand.node is not None else ""
         line = f"{self.demand.span.source.name}:{self.demand.span.line}"
-        what = " ".join(self.demand.span.text.split())
+        what = " ".join(self.demand.text.split())
         what = what if len(what) <= 40 else what[:39] + "…"
         mode = " in training" if self.training else ""
         return (

@@ -366,8 +366,8 @@ def test_an_output_that_cannot_encode(folder):
 
 def test_interrupt(folder):
     code = (
-        "import signal, sys, os; from archdsl import cli, compiler; "
-        "compiler.check_model = lambda *_: os.kill(os.getpid(), signal.SIGINT) or __import__('time').sleep(9); "
+        "import signal, sys, os; from archdsl import cli, spec; "
+        "spec.check_model = lambda *_: os.kill(os.getpid(), signal.SIGINT) or __import__('time').sleep(9); "
         "sys.exit(cli.run(['check', 'net.arch']))"
     )
     done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True)
@@ -409,7 +409,7 @@ def test_options_are_of_what_the_modules_behind_them_know():
     ],
 )
 def test_outputs_that_cannot_be_are_said_before_any_work(folder, said, monkeypatch, arguments, message):
-    monkeypatch.setattr("archdsl.compiler.check_model", None)
+    monkeypatch.setattr("archdsl.spec.check_model", None)
     status, out, err = said(*arguments)
     assert (status, out) == (2, "") and message in err
 

@@ -17,10 +17,11 @@ from types import ModuleType
 import pytest
 
 import archdsl
-from archdsl import compiler, report
+from archdsl import report
 from archdsl.diagnostics import Diagnostics, SpecError, render
 from archdsl.graph import Graph
 from archdsl.source import Source
+from archdsl.spec import check_model, locate, model_info
 
 DOCS = Path(__file__).parents[1] / "docs"
 TINY = DOCS.parent / "examples" / "tiny.arch"
@@ -59,9 +60,9 @@ def examples() -> Iterator[Example]:
 def check(source: Source) -> list[Graph]:
     """Every model of the text that can be compiled."""
     diagnostics = Diagnostics()
-    module, _ = compiler.locate(source, diagnostics)
-    names = [m for m in module.models if compiler.model_info(module, m, diagnostics).complete]
-    graphs = [compiler.check_model(module, name, {}, Diagnostics()) for name in names]
+    module, _ = locate(source, diagnostics)
+    names = [m for m in module.models if model_info(module, m, diagnostics).complete]
+    graphs = [check_model(module, name, {}, Diagnostics()) for name in names]
     assert graphs, "an example without a model"
     return graphs
 

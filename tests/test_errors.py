@@ -13,6 +13,7 @@ import pytest
 
 from archdsl import compiler
 from archdsl.diagnostics import Diagnostic, Fix, SpecError, render
+from archdsl.spec import models
 
 FOLDER = Path(__file__).parent / "errors"
 CASE = re.compile(r"^## (?P<name>.+?)\n(?P<body>.*?)(?=^## |\Z)", re.M | re.S)
@@ -36,7 +37,7 @@ def diagnostics_of(body: str | None, folder: Path) -> list[Diagnostic]:
             (folder / names[-1]).write_text(fence["text"])
     main = folder / (names[0] if names else "net.arch")
     try:
-        infos = compiler.models(main)
+        infos = models(main)
         for info in infos:
             if info.complete:
                 compiler.check(f"{main}:{info.name}")
@@ -76,6 +77,24 @@ def apply(fix: Fix, folder: Path) -> None:
     path = folder / Path(fix.span.source.name).name
     text = fix.span.source.text
     path.write_text(text[: fix.span.start] + fix.text + text[fix.span.end :])
+
+
+@pytest.mark.parametrize(("path", "name"), CASES)
+def test_each_change_alone(path: Path, name: str, tmp_path: Path) -> None:
+    """Each change that is shown leaves its own place in order, and no error where there was none."""
+    case = next(m for m in CASE.finditer(path.read_text()) if m["name"] == name)
+    first = diagnostics_of(case["body"], tmp_path)
+    for diagnostic in (d for d in first if d.fix is not None):
+        fix = diagnostic.fix
+        assert fix is not None
+        diagnostics_of(case["body"], tmp_path)  # the files as they were
+        apply(fix, tmp_path)
+        left = diagnostics_of(None, tmp_path)
+        same, still = ([d for d in found if d.message == diagnostic.message] for found in (first, left))
+        assert len(still) < len(same)
+        said_next = [n for n in diagnostic.notes if n.startswith("with this change")]
+        syntax = any(d.code.startswith("E01") for d in first)
+        assert len(left) < len(first) or said_next or syntax, render(left)
 
 
 SIZE_CASES = [c for c in CASES if c.values[0].stem == "sizes"]

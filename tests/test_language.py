@@ -61,7 +61,8 @@ def code(spec: str) -> list[str]:
         ("(relu, a: conv(4, 3)) -> add", ["0", "a", "2"]),
         ("a: relu\nit -> elu\na -> tanh\n(it, a) -> add", None),
         ("{ }\nrelu -> { }", ["0"]),
-        ('"1": relu\nelu', ["1", "1"]),
+        ('"1": relu\nelu', ["1", "2"]),
+        ('"1": relu\nconv(4, 3)', ["1", "1"]),
         ('"with-hyphen": conv(8, 3)', ["with-hyphen"]),
     ],
 )
@@ -180,8 +181,8 @@ model small = family(8)
 model smaller = small(classes = 2)
 """
     source = Source("net.arch", spec)
-    from archdsl.compiler import check_model, locate
     from archdsl.diagnostics import Diagnostics
+    from archdsl.spec import check_model, locate
 
     module, _ = locate(source, Diagnostics())
     assert len(check_model(module, "smaller", {}, Diagnostics())) == 3
@@ -203,8 +204,8 @@ model net {
 }
 """
     source = Source("net.arch", spec)
-    from archdsl.compiler import check_model, locate
     from archdsl.diagnostics import Diagnostics
+    from archdsl.spec import check_model, locate
 
     module, _ = locate(source, Diagnostics())
     assert paths(check_model(module, "net", {}, Diagnostics())) == ["body.stem"]

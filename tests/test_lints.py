@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
 
+import archdsl
 from archdsl import check, cli
-from archdsl.compiler import instantiate, models
+from archdsl.compiler import instantiate
 from archdsl.dims import evaluate
 from archdsl.graph import Tensor
 from archdsl.modules import library_families
 from archdsl.source import Source
+from archdsl.spec import models
 
 
 def warned(spec: str) -> list[tuple[str, str]]:
@@ -109,3 +114,80 @@ def test_a_warning_is_told_once_and_is_no_failure(tmp_path, capsys) -> None:
     assert cli.run(["check", "--json", str(file)]) == 0
     (found,) = json.loads(capsys.readouterr().out)["diagnostics"]
     assert found["severity"] == "warning"
+
+
+def told(spec: str) -> list[tuple[str, str | None]]:
+    """The code of each warning, and the text of the change that it shows."""
+    return [(d.code, d.fix.text if d.fix else None) for d in check(Source("net.arch", spec)).warnings]
+
+
+@pytest.mark.parametrize(
+    ("body", "size", "wanted"),
+    [
+        ("conv(4, 16, 3, pad = 1)", "16, 16", "conv(16, 3, pad = 1)"),
+        ("conv(4, 64, 1, pad = 31)", "16, 16", "conv(64, 1, pad = 31)"),
+        ("upconv(4, 16, 2)", "16, 16", "upconv(16, 2)"),
+        ("batchnorm(4)", "16, 16", "batchnorm"),
+        ("layernorm(4)", "16, 16", "layernorm"),
+        ("groupnorm(2, 4)", "16, 16", "groupnorm(2)"),
+        ("prelu(4)", "16, 16", "prelu"),
+    ],
+)
+def test_the_channels_that_come_in_as_pytorch_has_them(body: str, size: str, wanted: str) -> None:
+    assert told(net(body, size=size)) == [("W0605", wanted)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "conv(4, 3)",
+        "conv(4, 3, 2)",
+        "conv(4, 7, 4, pad = 3)",
+        "conv(4, 31, groups = 4, pad = 15)",
+        "conv(8, 16, 3, pad = 1)",
+        "upconv(4, 16, 8, pad = 4)",
+        "upconv(4, 4, 2, 1)",
+        "groupnorm(4)",
+        "batchnorm(0.001)",
+        "conv(out = 4, kernel = 15, stride = 3)",
+    ],
+)
+def test_what_may_be_meant_as_it_stands(body: str) -> None:
+    assert told(net(body)) == []
+
+
+def test_a_tensor_in_a_value() -> None:
+    assert told(net("let old = it\n conv(4, 3)")) == [("W0607", "old: { }")]
+    assert told(net("a: relu\n let all = [a, it]\n conv(4, 3)")) == [("W0607", None)]
+    assert told(net("let old = it\n conv(2 * old.channels, 3)")) == []
+    assert told(net("let old = it.size\n maxpool(2) -> resize(old)")) == []
+
+
+def test_a_label_that_is_given_twice() -> None:
+    assert told(net("y: { }\n conv(4, 3)\n y: { }\n (y, it) -> add")) == [("W0606", None)]
+    assert told(net("for i in 0..2 { y: { }\n conv(4, 3)\n (y, it) -> add }")) == []
+    assert told(net("if 1 < 2 { y: { } } else { y: { } }\n (y, conv(4, 3)) -> add")) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted"),
+    [
+        ("block never { convv(4, 3) }\n", [("W0604", "conv")]),
+        ("block never(n) { conv(m, 3) -> relu }\nblock more { never(2) }\n", [("W0604", None)]),
+        ("block unit(u, n = width) { u(n) }\n", [("W0604", None)]),
+        (
+            "let k = 3\nfn f(x) = x + k\nblock never(u, n = 2) {\n input y[C, H, _], z[C, _, _]\n let w = n\n"
+            " for a, b in [[1, w]] { u(f(a), b, pad = valid) }\n (y, c: z -> relu, it) -> (d, e, _): align\n"
+            " (c, d, e) -> concat -> split(2) -> add\n expect [C, H, _]\n output c, more = d\n}\n",
+            [],
+        ),
+    ],
+)
+def test_names_in_blocks_that_nobody_calls(before: str, wanted: list[tuple[str, str | None]]) -> None:
+    assert told(net("relu", before=before)) == wanted
+
+
+def test_a_code_of_a_warning_has_one_meaning():
+    package = Path(archdsl.__file__).parent
+    found = Counter(code for file in package.rglob("*.py") for code in re.findall(r'"(W\d{4})"', file.read_text()))
+    assert found and set(found.values()) == {1}, found

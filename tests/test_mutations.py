@@ -11,9 +11,10 @@ from random import Random
 import pytest
 
 import archdsl
-from archdsl import cli, compiler
+from archdsl import cli
 from archdsl.diagnostics import Diagnostics, SpecError
 from archdsl.limits import Limits, limited
+from archdsl.spec import check_model, locate, model_info
 
 ROOT = Path(__file__).parents[1]
 GOOD = sorted([*(ROOT / "specs").glob("*.arch"), *(ROOT / "examples").glob("*.arch")])
@@ -134,10 +135,10 @@ def outcome(text: str, name: str = "spec.arch", path: Path | None = None) -> set
     source = archdsl.Source(name, text, path)
     try:
         with limited(Limits(solver_seconds=2, nodes=5_000, steps=200_000)):
-            module, _ = compiler.locate(source, diagnostics)
-            complete = [n for n in module.models if compiler.model_info(module, n, Diagnostics()).complete]
+            module, _ = locate(source, diagnostics)
+            complete = [n for n in module.models if model_info(module, n, Diagnostics()).complete]
             for model in complete[:1] + complete[1:][-1:]:
-                compiler.check_model(module, model, {}, Diagnostics())
+                check_model(module, model, {}, Diagnostics())
     except SpecError as error:
         assert str(error)
         first = next(d for d in error.diagnostics if d.severity == "error")

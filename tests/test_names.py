@@ -7,6 +7,7 @@ import pytest
 
 import archdsl
 from archdsl.ops import OPERATIONS
+from archdsl.syntax import parser
 
 torch = pytest.importorskip("torch")
 
@@ -76,7 +77,7 @@ model {name}(width = 2) {{
     try:
         found = keys(text)
     except archdsl.SpecError as error:
-        assert name in ("_",) or name in archdsl.compiler.parser.language().scanner.keywords, error
+        assert name in ("_",) or name in parser.language().scanner.keywords, error
         return
     assert len(found) == 8
 

@@ -53,7 +53,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing may be elaborated."""
-    monkeypatch.setattr("archdsl.compiler.check_model", None)
+    monkeypatch.setattr("archdsl.spec.check_model", None)
 
 
 def refused(capsys: pytest.CaptureFixture[str], command: str, why: str) -> bool:
@@ -247,8 +247,8 @@ def test_the_spec_and_its_imports_are_never_an_output(
 def test_a_spec_of_the_library_is_never_an_output(folder: Path, capsys, idle, monkeypatch) -> None:
     (folder / "library").mkdir()
     (folder / "library" / "net.arch").write_text("model net {\n    input x[3, H = 8, W = 8]\n    relu\n}\n")
-    monkeypatch.setattr("archdsl.compiler.library_folder", lambda: folder / "library")
-    monkeypatch.setattr("archdsl.compiler.library_families", lambda: ["net"])
+    monkeypatch.setattr("archdsl.spec.library_folder", lambda: folder / "library")
+    monkeypatch.setattr("archdsl.spec.library_families", lambda: ["net"])
     (folder / "net.svg").hardlink_to(folder / "library" / "net.arch")
     assert refused(capsys, "draw net:net -o net.svg --force", READ)
 

@@ -30,13 +30,13 @@ EXPORTS = (".pt2", ".onnx")
 
 def complete_spec(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Families of the library and, behind a colon, models; files come from the shell."""
-    from archdsl import compiler
     from archdsl.modules import library_families
+    from archdsl.spec import models
 
     if ":" in incomplete:
         file = incomplete.rpartition(":")[0]
         try:
-            names = [f"{file}:{model.name}" for model in compiler.models(file)]
+            names = [f"{file}:{model.name}" for model in models(file)]
         except Exception:  # a half-written file completes to nothing
             names = []
     else:

@@ -158,15 +158,15 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 
 def _files_of(spec: str) -> Iterator[Path]:
-    """The file of a SPEC, behind which the path of a layer may stand, and what it imports; none where it is wrong."""
-    from archdsl import compiler
+    """The file of a SPEC, behind which the path of a layer may stand, and what it imports; none where there is none."""
     from archdsl.diagnostics import Diagnostics, SpecError
+    from archdsl.spec import read, split_spec
 
     for text in (spec, spec.rpartition(":")[0]):
         with suppress(SpecError):
-            path, _ = compiler.split_spec(text, Diagnostics())
+            path, _ = split_spec(text, Diagnostics())
             yield path
             if not is_stream(path):  # which is read once
-                module, _ = compiler.locate(text, Diagnostics())
-                yield from (Path(name) for name, _ in module.files())
+                module, _ = read(text, Diagnostics())
+                yield from (Path(name) for name, _ in module.files()) if module is not None else ()
             return

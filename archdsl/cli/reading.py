@@ -272,8 +272,8 @@ def diff(
 def list_models(file: str | None, as_json: bool) -> int:
     """List the models of a file, or of the library."""
     from archdsl import report
-    from archdsl.compiler import models
     from archdsl.modules import library_families
+    from archdsl.spec import models
 
     if file is not None:
         file, model = named(file)

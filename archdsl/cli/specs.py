@@ -20,39 +20,39 @@ def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[Modul
 
     Raises SpecError.
     """
-    from archdsl import compiler
     from archdsl.diagnostics import Diagnostics
+    from archdsl.spec import locate, model_info, pick, value_from_text
 
     diagnostics = Diagnostics()
-    module, name = compiler.locate(spec, diagnostics)
-    values = {key: compiler.value_from_text(text, module, diagnostics) for key, text in settings.items()}
-    models = [compiler.model_info(module, model, diagnostics) for model in module.models]
+    module, name = locate(spec, diagnostics)
+    values = {key: value_from_text(text, module, diagnostics) for key, text in settings.items()}
+    models = [model_info(module, model, diagnostics) for model in module.models]
     ready = [model.name for model in models if model.missing <= values.keys()]
     if name is None and (every or len(ready) == 1) and ready:
         return module, ready, values
-    return module, [compiler.pick(module, name, diagnostics)], values
+    return module, [pick(module, name, diagnostics)], values
 
 
 def named(spec: str) -> tuple[str, str | None]:
     """The file or family of a SPEC, and the model of it that it names, if any. Raises SpecError where there is none."""
-    from archdsl import compiler
     from archdsl.diagnostics import Diagnostics
+    from archdsl.spec import locate, pick
 
     diagnostics = Diagnostics()
-    module, name = compiler.locate(spec, diagnostics)
+    module, name = locate(spec, diagnostics)
     if name is not None or not module.models:
-        compiler.pick(module, name, diagnostics)
+        pick(module, name, diagnostics)
     return (spec.removesuffix(":") if name is None else spec.rpartition(":")[0]), name
 
 
 def means_a_model(spec: str) -> bool:
     """Whether a SPEC is one of a model: it names one, or the only one of a file."""
-    from archdsl import compiler
     from archdsl.diagnostics import Diagnostics, SpecError
+    from archdsl.spec import locate, pick
 
     diagnostics = Diagnostics()
     try:
-        compiler.pick(*compiler.locate(spec, diagnostics), diagnostics)
+        pick(*locate(spec, diagnostics), diagnostics)
     except SpecError:
         return False
     return True
@@ -60,11 +60,11 @@ def means_a_model(spec: str) -> bool:
 
 def check_model(module: Module, name: str, values: dict[str, object], sizes: Sizes) -> Graph:
     """The checked graph of a model that takes inputs of these sizes. Raises SpecError."""
-    from archdsl import compiler
+    from archdsl import spec
     from archdsl.checker import pin
     from archdsl.diagnostics import Diagnostics
 
-    graph = compiler.check_model(module, name, values, Diagnostics())
+    graph = spec.check_model(module, name, values, Diagnostics())
     pin(graph, sizes)
     return graph
 

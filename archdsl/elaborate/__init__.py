@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 
 from archdsl.diagnostics import Diagnostics
-from archdsl.elaborate.core import Stop, call_notes
+from archdsl.elaborate.core import Stop, call_notes, same_at
 from archdsl.elaborate.estimate import estimate
 from archdsl.elaborate.statements import Elaborator
 from archdsl.graph import Definition, Demand, Graph, Scope
 from archdsl.limits import Exceeded, deep_calls, ongoing
 from archdsl.values import BlockValue
 
-__all__ = ["call_notes", "elaborate"]
+__all__ = ["call_notes", "elaborate", "same_at"]
 
 
 def elaborate(
@@ -35,4 +35,5 @@ def elaborate(
                 elaborator.model(block, arguments)
         except Exceeded as error:
             elaborator.exceeded(error, block.syntax.name.span, root)
+        elaborator.finish()
     return elaborator.graph, elaborator.demands

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from archdsl.augment import CHANGES, Change, OneOf, Pipeline, Step
-from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
+from archdsl.diagnostics import Diagnostics, Mark, renamed
 from archdsl.graph import Graph, Tensor
-from archdsl.modules import Module, argument_value
+from archdsl.modules import Module, argument_value, name_span
 from archdsl.ops.base import OperationError, Shape
 from archdsl.source import Span
 from archdsl.syntax import tree
@@ -68,8 +68,9 @@ def _augmented(
         return found, name
     if found is None:
         known = {n for n in target.module.names() if isinstance(target.module.find(n), AugmentValue)}
-        help = did_you_mean(name.name, known) or f"declare it: `augment {name.name} {{ hflip }}`"
-        diagnostics.error("E0201", f"there is no `augment {name.name}`", name.span, help=help)
+        help = f"declare it: `augment {name.name} {{ … }}`"
+        proposals = renamed(name.span, name.name, known)
+        diagnostics.error("E0201", f"there is no `augment {name.name}`", name.span, help=help, proposals=proposals)
     elif found is not FAILED:
         diagnostics.error("E0211", f"`{name.name}` is {describe(found)}, not an augmentation", name.span)
     return None
@@ -105,7 +106,9 @@ class _Reading:
             try:
                 steps.append(self.change(item, self.value.module))
             except Failure as failure:
-                self.diagnostics.error(failure.code, failure.message, failure.span, help=failure.help)
+                self.diagnostics.error(
+                    failure.code, failure.message, failure.span, help=failure.help, proposals=failure.proposals
+                )
             except Poisoned:
                 pass
         return tuple(steps)
@@ -114,12 +117,10 @@ class _Reading:
         cls = CHANGES.get(item.name.name)
         if cls is None:
             name = item.name.name
-            help = (
-                OTHER_WORDS.get(name)
-                or did_you_mean(name, CHANGES)
-                or "there are " + ", ".join(f"`{n}`" for n in CHANGES)
-            )
-            raise Failure("E0201", f"there is no change of pictures named `{name}`", item.name.span, help)
+            span = item.name.span
+            help = OTHER_WORDS.get(name) or "there are " + ", ".join(f"`{n}`" for n in CHANGES)
+            proposals = () if name in OTHER_WORDS else renamed(span, name, CHANGES)
+            raise Failure("E0201", f"there is no change of pictures named `{name}`", span, help, proposals=proposals)
         given, spans = bound(cls, item, names)
         try:
             found = cls.parse(given)
@@ -153,8 +154,9 @@ def bound(cls: type[Change], item: tree.Call, names: Namespace) -> tuple[dict[st
             key = parameters[position]
         elif key not in parameters:
             known = "it has: " + ", ".join(f"`{p}`" for p in parameters)
-            help = did_you_mean(key, parameters) or known
-            raise Failure("E0205", f"`{cls.name}` has no parameter `{key}`", argument.span, help)
+            proposals = renamed(name_span(argument), key, parameters)
+            message = f"`{cls.name}` has no parameter `{key}`"
+            raise Failure("E0205", message, argument.span, known, proposals=proposals)
         if key in spans:
             raise Failure("E0206", f"`{key}` is given twice in this call of `{cls.name}`", argument.span)
         spans[key] = argument.value.span

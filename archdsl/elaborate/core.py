@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, cast
 
 from archdsl import dims
-from archdsl.advice import advise, show_shape
-from archdsl.diagnostics import Diagnostics, Fix, Mark
+from archdsl.advice import STEPS, advise, way
+from archdsl.diagnostics import Diagnostics, Mark, Proposal
 from archdsl.dims import Constraint, Demanded, Dim, DimError, Expr
+from archdsl.elaborate.paths import Paths, join
 from archdsl.graph import Demand, FreeSize, Graph, Node, Origin, Rounds, Scope, Tensor
 from archdsl.limits import Budget, Exceeded
+from archdsl.mending import mend_expected, show_shape
 from archdsl.ops import Input
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
 from archdsl.source import Span
@@ -83,17 +85,24 @@ class Builder:
     estimate: Callable[[], int | None] = lambda: None
     demands: list[Demand] = field(default_factory=list)
     free: dict[str, FreeSize] = field(default_factory=dict)
-    paths: dict[str, Span] = field(default_factory=dict)
-    implied: dict[str, Span] = field(default_factory=dict)
-    reported: set[object] = field(default_factory=set)
+    paths: Paths = field(init=False)
+    reported: dict[object, tuple[int, Scope | None]] = field(default_factory=dict)
+    """The place of each mistake among the diagnostics, and the call in which it was met first."""
+    repeated: dict[int, dict[str, None]] = field(default_factory=dict)
+    """The other calls of blocks in which a mistake was met, by their paths."""
     calls: list[tuple[object, ...]] = field(default_factory=list)
     parallels: dict[Flow, tree.Parallel] = field(default_factory=dict)
+    provisional: dict[str, str] = field(default_factory=dict)
+    """The calls without a label that took a free number instead of their own, which another item has."""
     rounds_around: Rounds = ()
     """The rounds of the loops that are being read."""
     _operations: dict[object, Operation] = field(default_factory=dict)
     _inferred: dict[object, tuple[Operation, tuple[Shape, ...], list[tuple[Demanded, OperationError]]]] = field(
         default_factory=dict
     )
+
+    def __post_init__(self) -> None:
+        self.paths = Paths(self.graph, self.budget)
 
     # ------------------------------------------------------------ reporting
 
@@ -105,21 +114,45 @@ class Builder:
         *marks: Span | Mark,
         help: str | None = None,
         notes: Sequence[str] = (),
-        fix: Fix | None = None,
+        proposals: Sequence[Proposal] = (),
     ) -> None:
         """Reports a mistake once for each place in the text, with the calls of blocks that lead there."""
         first = marks[0].span if isinstance(marks[0], Mark) else marks[0]
         key = (code, first.source, first.start, first.end)
         if key in self.reported:
+            position, at = self.reported[key]
+            if scope is not None and at is not None and called(scope) is not called(at):
+                self.repeated.setdefault(position, {})[called(scope).path] = None
             return
-        self.reported.add(key)
-        self.diagnostics.error(code, message, *marks, notes=[*notes, *call_notes(scope)], help=help, fix=fix)
+        self.reported[key] = len(self.diagnostics.items), scope
+        self.diagnostics.error(
+            code, message, *marks, notes=[*notes, *call_notes(scope)], help=help, proposals=proposals
+        )
         if len(self.reported) >= MAX_ERRORS:
+            # What is behind was not looked at.
+            self.diagnostics.hidden.add(Span(first.source, 0, len(first.source.text)))
             raise Stop
+
+    def finish(self) -> None:
+        """Once all is read: the nodes of the demands are those of the graph, and each mistake tells all its calls."""
+        if self.paths.moved:
+            self.demands = [
+                d if d.node is None or d.node.id < 0 else replace(d, node=self.graph.node(d.node.id))
+                for d in self.demands
+            ]
+        for position, paths in self.repeated.items():
+            diagnostic = self.diagnostics.items[position]
+            self.diagnostics.items[position] = replace(diagnostic, notes=(*diagnostic.notes, same_at(list(paths))))
 
     def fail(self, failure: Failure, scope: Scope | None) -> None:
         self.report(
-            failure.code, failure.message, scope, failure.span, *failure.others, help=failure.help, fix=failure.fix
+            failure.code,
+            failure.message,
+            scope,
+            failure.span,
+            *failure.others,
+            help=failure.help,
+            proposals=failure.proposals,
         )
 
     @contextmanager
@@ -131,6 +164,7 @@ class Builder:
             self.fail(failure, place.scope)
             self.lose(place)
         except Poisoned:
+            self.diagnostics.hidden.add(span)
             self.lose(place)
         except Exceeded as error:
             self.exceeded(error, span, place.scope)
@@ -215,8 +249,9 @@ class Builder:
     ) -> Flow:
         """Infers the sizes that come out, and adds the node to the graph and its scope."""
         if not isinstance(operation, Input):
-            self.claim(name, scope, span)
+            name = self.paths.settle(name, labelled, scope, span, lambda: self.owns(operation, flow))
         if LOST in flow:
+            self.diagnostics.hidden.add(span)
             scope.lost += 1
             return (LOST,) * operation.results(len(flow))
         node_id = len(self.graph)
@@ -269,37 +304,68 @@ class Builder:
         advice = advise(self.graph, node, error)
         code = "E0301" if node.operation.inputs == "many" else "E0302"
         self.report(
-            code, error.message, node.scope, *advice.marks, help=advice.help, notes=advice.notes, fix=advice.fix
+            code,
+            error.message,
+            node.scope,
+            *advice.marks,
+            help=advice.help,
+            notes=advice.notes,
+            proposals=advice.proposals,
         )
 
     def show(self, shape: Shape) -> str:
         return show_shape(shape)
 
-    def agree(self, size: Dim, wanted: object, span: Span, tensor: Tensor, place: Place, code: str, what: str) -> None:
-        """Demands that a size is as written in an `input` or `expect`."""
-        if not isinstance(wanted, int | Expr) or isinstance(wanted, bool):
-            raise Failure("E0211", f"a size is an int; this is {describe(wanted)}", span)
+    def agree(
+        self, sizes: Sequence[tuple[int, tree.Value, object]], tensor: Tensor, place: Place, code: str, what: str
+    ) -> None:
+        """Demands that sizes are as written in an `input` or `expect`: the axis, what stands there, what that is."""
         shape = self.shape(tensor)
         assert shape is not None
-        message = f"{what} is {self.show(shape)}; {dims.text(size)} here should be {dims.text(wanted)}"
-        try:
-            decided = dims.equal(size, wanted)
-        except DimError as error:
-            raise Failure("E0305", str(error), span) from None
-        if decided is False:
-            node = self.graph.node(tensor)
-            marks = [Mark(span, f"should be {dims.text(wanted)}, is {dims.text(size)}")]
-            if node.span != span:
-                marks.append(Mark(node.span, f"gives {self.show(shape)}"))
-            fix = Fix(span, dims.python(size))
-            self.report(code, message, place.scope, *marks, help=f"write `{fix.text}` if that is meant", fix=fix)
-        elif decided is not True:
-            self.demands.append(Demand(decided, OperationError(message), span, place.scope, self.graph.node(tensor)))
+        wrong: list[tuple[int, tree.Value, Dim]] = []
+        wanted: dict[int, Dim] = {}
+        for axis, value, size in sizes:
+            if not isinstance(size, int | Expr) or isinstance(size, bool):
+                raise Failure("E0211", f"a size is an int; this is {describe(size)}", value.span)
+            wanted[axis] = size
+            try:
+                decided = dims.equal(shape[axis], size)
+            except DimError as error:
+                raise Failure("E0305", str(error), value.span) from None
+            if decided is False:
+                wrong.append((axis, value, size))
+            elif decided is not True:
+                told = f"{what} is {self.show(shape)}; {dims.text(shape[axis])} here should be {dims.text(size)}"
+                demand = Demand(decided, OperationError(told), value.span, place.scope, self.graph.node(tensor))
+                self.demands.append(demand)
+        if not wrong:
+            return
+        said = [f"{dims.text(shape[axis])} here should be {dims.text(size)}" for axis, _, size in wrong]
+        message = f"{what} is {self.show(shape)}; {', and '.join(dict.fromkeys(said))}"
+        marks = [
+            Mark(value.span, f"should be {dims.text(size)}, is {dims.text(shape[axis])}") for axis, value, size in wrong
+        ]
+        node = self.graph.node(tensor)
+        if node.span != marks[0].span:
+            marks.append(Mark(node.span, f"gives {self.show(shape)}"))
+        steps = way(self.graph, tensor, [wrong[0][0]], set())[-STEPS:]
+        self.report(
+            code,
+            message,
+            place.scope,
+            *marks,
+            notes=["; ".join(steps)] if steps else [],
+            help="change what gives the tensor its size, or what is written here",
+            proposals=list(mend_expected(self.graph, tensor, wanted, [(value.span, axis) for axis, value, _ in wrong])),
+        )
 
     # ------------------------------------------------------------ scopes and paths
 
     def open_scope(self, kind: Any, name: str, labelled: bool, parent: Scope, span: Span, flow: Flow) -> Scope:
-        path = self.claim(name, parent, span)
+        position = name
+        if not labelled and self.paths.holder(parent, name) is not None and not self.paths.gives_way(parent, name):
+            name = self.paths.free(parent, int(name))
+        path = self.paths.claim(name, labelled, parent, span)
         if parent.depth >= self.budget.limits.depth:
             message = f"blocks and labelled bodies stand more than {self.budget.limits.depth} deep in each other"
             raise Exceeded("depth", message, span)
@@ -307,6 +373,8 @@ class Builder:
             kind, name, path, labelled, parent, span, inputs=flow, depth=parent.depth + 1, rounds=self.rounds_around
         )
         parent.members.append(scope)
+        if name != position:
+            self.provisional[path] = position
         return scope
 
     def close_scope(self, scope: Scope, flow: Flow) -> None:
@@ -315,7 +383,12 @@ class Builder:
         if not scope.members and not scope.lost:
             assert scope.parent is not None and scope.parent.members[-1] is scope
             scope.parent.members.pop()
-            self.paths.pop(scope.path, None)
+            self.paths.release(scope.path)
+        elif (position := self.provisional.pop(scope.path, None)) is not None and any(
+            map(self.paths.owns, scope.nodes())
+        ):
+            assert scope.parent is not None
+            raise self.paths.duplicate(position, False, scope.parent, scope.span)
 
     def position(self, scope: Scope) -> int:
         """How many items stand in the scope, lost ones included: the name of the next one without a label."""
@@ -340,26 +413,13 @@ class Builder:
             raise Failure("E0226", f"a label is made of ints and strings, not of {describe(found)}", value.span)
         return str(found)
 
-    def claim(self, name: str, scope: Scope, span: Span) -> str:
-        """Takes a path for an item. Raises Failure where another one has it."""
-        path = join(scope.path, name)
-        if len(path) > self.budget.limits.path_size:
-            raise Exceeded("path_size", f"a path is longer than {self.budget.limits.path_size:,} characters", span)
-        self.budget.step(len(path) // 20)
-        taken = self.paths.get(path)
-        if taken is None:
-            taken = self.implied.get(path)
-        if "." in name:
-            parts = name.split(".")
-            for end in range(1, len(parts)):
-                prefix = join(scope.path, ".".join(parts[:end]))
-                if prefix in self.paths:
-                    taken = self.paths[prefix]
-                self.implied.setdefault(prefix, span)
-        if taken is not None:
-            raise DuplicatePath(path, span, taken)
-        self.paths[path] = span
-        return path
+    def owns(self, operation: Operation, flow: Flow) -> bool:
+        """Whether an operation owns weights where these tensors flow in; none is known of one that cannot take them."""
+        shapes = tuple(self.shape(t) for t in flow)
+        try:
+            return None not in shapes and bool(operation.weights(cast(tuple[Shape, ...], shapes)))
+        except (OperationError, DimError):
+            return True
 
     def another_node(self, span: Span) -> None:
         """Makes sure that one more node is allowed, before it is placed."""
@@ -370,25 +430,7 @@ class Builder:
             raise Exceeded("nodes", f"the network has more than {most:,} nodes", span)
 
 
-class DuplicatePath(Failure):
-    """Two items on one path."""
-
-    def __init__(self, path: str, span: Span, first: Span) -> None:
-        last = path.rsplit(".", 1)[-1]
-        super().__init__(
-            "E0230",
-            f"two items stand on the path `{path}`" + (": each round of the loop places one" if first == span else ""),
-            span,
-            f'give each its own label; in a loop a computed one: `for i in 0..n {{ "{last}{{i}}": … }}`',
-            *([Mark(first, "the first one")] if first != span else []),
-        )
-
-
 # ---------------------------------------------------------------- helpers
-
-
-def join(prefix: str, name: str) -> str:
-    return f"{prefix}.{name}" if prefix else name
 
 
 def call_notes(scope: Scope | None) -> list[str]:
@@ -403,6 +445,21 @@ def call_notes(scope: Scope | None) -> list[str]:
     if len(notes) > 5:
         notes = [*notes[:3], f"… {len(notes) - 4} more calls …", notes[-1]]
     return notes
+
+
+def called(scope: Scope) -> Scope:
+    """The call of a block, or the model, that a scope stands in."""
+    return next(s for s in scope.calls() if s.kind != "body")
+
+
+MOST_CALLS = 6
+"""The most calls of a block that are listed with a mistake in it."""
+
+
+def same_at(paths: Sequence[str]) -> str:
+    """Where else the same place of the text makes the same mistake."""
+    shown = ", ".join(f"`{path}`" for path in paths[:MOST_CALLS])
+    return f"the same at {shown}" + (f", and {len(paths) - MOST_CALLS} more" if len(paths) > MOST_CALLS else "")
 
 
 def check_path(text: str, span: Span) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import assert_never, cast
 
-from archdsl.advice import before_item
-from archdsl.diagnostics import Fix, did_you_mean
+from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
 from archdsl.elaborate.core import LOST, Builder, Flow, LabelValue, Place, copy_defaults, count, label_names
 from archdsl.graph import Definition, Scope, Tensor
+from archdsl.habits import bare, rewritten
 from archdsl.limits import Exceeded
-from archdsl.modules import argument_value, family
+from archdsl.mending import before_item
+from archdsl.modules import argument_value, family, name_span
 from archdsl.ops import OPERATIONS, foreign
 from archdsl.ops.base import Operation, OperationError
 from archdsl.source import Span
@@ -63,6 +65,7 @@ class Items(Builder):
             self.fail(failure, place.scope)
             result = (LOST,)
         except Poisoned:
+            self.diagnostics.hidden.add(item.span)
             result = (LOST,)
         if item.label is not None:
             self.name_result(item.label, result, place)
@@ -84,11 +87,21 @@ class Items(Builder):
             for name, tensor in zip(label.names, flow, strict=True):
                 if name.name != "_":
                     self.check_label(name, place)
+                    self.warn_of_second(name.name, name.span, place)
                     place.pending.append((name.name, LabelValue((tensor,), name.span, self)))
         elif not label.quoted:
             (text,) = label.parts
             assert isinstance(text, str)
+            self.warn_of_second(text, label.span, place)
             place.pending.append((text, LabelValue(flow, label.span, self)))
+
+    def warn_of_second(self, name: str, span: Span, place: Place) -> None:
+        """Two lines of one body that give one label: what is behind sees the second alone."""
+        first = place.names.labels.get(name)
+        if first is not None and (first.span.source, first.span.start) != (span.source, span.start):
+            message = f"`{name}` names another tensor from here on"
+            marks = (Mark(span, "again here"), Mark(first.span, "first here"))
+            self.diagnostics.add(Diagnostic("W0606", message, marks, help="choose another label", severity="warning"))
 
     def call(self, item: tree.Call, place: Place, flow: Flow, first: bool) -> Flow:
         name = item.name.name
@@ -115,7 +128,7 @@ class Items(Builder):
                 raise Failure("E0226", "a quoted label is a path, and a reference has none", item.label.span)
             return cast(Flow, label.flow)
         if target is None:
-            raise self.unknown_item(item, place)
+            raise self.unknown_item(item, place, first)
         if not flow:
             raise Failure(
                 "E0203", f"nothing flows into `{name}` here", item.span, "a model begins with `input image[3, H, W]`"
@@ -145,19 +158,48 @@ class Items(Builder):
             return OperationValue(OPERATIONS[name])
         return found if isinstance(found, FunctionValue) else None
 
-    def unknown_item(self, item: tree.Call, place: Place) -> Exception:
-        name = item.name.name
+    def unknown_item(self, item: tree.Call, place: Place, first: bool) -> Exception:
+        name, span = item.name.name, item.name.span
         value = place.names.find(name)
         if value is not None:
-            return Failure("E0211", f"`{name}` is {describe(value)}, not an operation or block", item.name.span)
+            message = f"`{name}` is {describe(value)}, not an operation or block"
+            return Failure("E0211", message, span, tensor_in_let(name, value))
+        if place.names.find_label(name) is not None:
+            message = f"`{name}` is a label: it names a tensor, which takes no arguments"
+            rest = Span(span.source, span.end, item.span.end)
+            help = f"a tensor flows into what is called: `{name} -> conv(…)`"
+            return Failure(
+                "E0225",
+                message,
+                item.span,
+                help,
+                proposals=[Proposal(f"write `{name}` alone", Fix(rest, ""))] if first else (),
+            )
         if place.names.is_poisoned():
             return Poisoned()
-        blocks = {n for n in place.names.names() if self.is_callable(n, place.names)}
-        known = OPERATIONS.keys() | blocks | (label_names(place.names) if item.arguments is None else set())
-        help = foreign.operation(name, OPERATIONS) or did_you_mean(name, known)
+        message = f"there is no operation, block or label named `{name}`"
         if self.is_label_further_down(item, place.scope):
             help = f"`{name}` is a label further down: a reference stands behind its label"
-        return Failure("E0201", f"there is no operation, block or label named `{name}`", item.name.span, help)
+            return Failure("E0201", message, span, help)
+        here = foreign.operation(name, OPERATIONS)
+        if here is not None:
+            return Failure(
+                "E0201", message, span, foreign.called(name, here), proposals=self.by_name_here(here, item, place)
+            )
+        if (lacking := foreign.missing(name)) is not None:
+            return Failure("E0201", message, span, lacking)
+        blocks = {n for n in place.names.names() if self.is_callable(n, place.names)}
+        known = OPERATIONS.keys() | blocks | (label_names(place.names) if item.arguments is None else set())
+        return Failure("E0201", message, span, proposals=renamed(span, name, known))
+
+    def by_name_here(self, here: str, item: tree.Call, place: Place) -> Iterator[Proposal]:
+        """An operation that goes by another name elsewhere, as it is called here."""
+        told = foreign.called(item.name.name, here)
+        if item.arguments is None or here not in OPERATIONS:
+            yield Proposal(told, Fix(item.name.span if here in OPERATIONS else bare(item), here))
+            return
+        for proposal in self.as_here(OPERATIONS[here], item, place):
+            yield Proposal(f"{told}: {proposal.help}", proposal.fix)
 
     def is_label_further_down(self, item: tree.Call, scope: Scope) -> bool:
         """Whether the text of the block or model goes on to give an item this label."""
@@ -180,8 +222,8 @@ class Items(Builder):
                 "E0227",
                 f"`{cls.name}` takes one tensor, and {len(flow)} flow in",
                 item.span,
-                f"merge them first: `(…) -> concat -> {cls.name}`, or `add`",
-                fix=Fix(before_item(item), "concat -> "),
+                "merge them first: by `concat`, or by `add`",
+                proposals=merges(item, cls.name),
             )
         if operation.inputs == "many" and len(flow) < 2 and LOST not in flow:
             raise Failure(
@@ -203,13 +245,17 @@ class Items(Builder):
                 if position >= len(parameters):
                     takes = count(len(parameters), "argument") if parameters else "no arguments"
                     message = f"`{cls.name}` takes {takes}; this is one too many"
-                    raise Failure("E0206", message, argument.span, surplus_help(cls, item, argument, place.names))
+                    help = surplus_help(cls, item, argument, place.names)
+                    proposals = self.as_here(cls, item, place)
+                    raise Failure("E0206", message, argument.span, help, proposals=proposals)
                 key = parameters[position]
             elif key not in parameters:
                 message = f"`{cls.name}` has no parameter `{key}`"
-                raise Failure("E0205", message, argument.span, foreign.parameter(key, parameters))
+                proposals = [*self.as_here(cls, item, place), *renamed(name_span(argument), key, parameters)]
+                raise Failure("E0205", message, argument.span, foreign.parameter(key, parameters), proposals=proposals)
             if key in spans:
-                raise Failure("E0206", f"`{key}` is given twice in this call of `{cls.name}`", argument.span)
+                message = f"`{key}` is given twice in this call of `{cls.name}`"
+                raise Failure("E0206", message, argument.span, proposals=self.as_here(cls, item, place))
             spans[key] = argument.value.span
             given[key] = argument_value(argument, cls.words(key), place.names)
         key_of_call = (cls, tuple((k, type(v), v) for k, v in given.items()))
@@ -228,13 +274,29 @@ class Items(Builder):
             except OperationError as error:
                 for other in error.also:
                     self.fail(self.argument_failure(other, item, spans), place.scope)
-                raise self.argument_failure(error, item, spans) from None
+                raise self.argument_failure(error, item, spans, self.as_here(cls, item, place)) from None
             self._operations[key_of_call] = found
         return found
 
-    def argument_failure(self, error: OperationError, item: tree.Call, spans: Mapping[str, Span]) -> Failure:
+    def argument_failure(
+        self, error: OperationError, item: tree.Call, spans: Mapping[str, Span], proposals: Sequence[Proposal] = ()
+    ) -> Failure:
         span = spans.get(error.parameter or "", item.span)
-        return Failure("E0207" if error.parameter not in spans else "E0228", error.message, span, error.help)
+        code = "E0207" if error.parameter not in spans else "E0228"
+        return Failure(code, error.message, span, error.help, proposals=proposals)
+
+    def as_here(self, cls: type[Operation], item: tree.Call, place: Place) -> list[Proposal]:
+        """The call as it is written here, where it is one from PyTorch."""
+        values: list[object] = []
+        for argument in item.arguments or ():
+            if argument.name is None:
+                with suppress(Failure, Poisoned):
+                    values.append(evaluate(argument.value, place.names))
+                    continue
+                values.append(None)
+        it = place.names.it
+        channels = it.shape[0] if isinstance(it, TensorValue) and it.shape else None
+        return list(rewritten(cls, item, values, channels))
 
     # ------------------------------------------------------------ blocks
 
@@ -353,6 +415,19 @@ class Items(Builder):
         position = str(self.position(scope))
         operation = self._operations.setdefault(name, OPERATIONS[name].parse({}))
         return self.place_node(operation, skip + body, position, False, scope, item.span, None, item)
+
+
+def tensor_in_let(name: str, value: object) -> str | None:
+    """What to say of tensors that a `let` holds, and that a chain wants."""
+    if any(isinstance(i, TensorValue) for i in (value if isinstance(value, tuple) else (value,))):
+        return f"a `let` holds values; a label names tensors: the line `{name}: {{ }}` names what flows in there"
+    return None
+
+
+def merges(item: tree.Call, name: str) -> Iterator[Proposal]:
+    """A merge before an operation that takes one tensor."""
+    for merge in ("concat", "add"):
+        yield Proposal(f"merge them first: `(…) -> {merge} -> {name}`", Fix(before_item(item), f"{merge} -> "))
 
 
 def surplus_help(cls: type[Operation], item: tree.Call, argument: tree.Argument, names: Namespace) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from archdsl import dims
-from archdsl.diagnostics import Mark, did_you_mean
+from archdsl.diagnostics import Mark, renamed
 from archdsl.dims import Dim, Expr
 from archdsl.elaborate.core import (
     LOST,
@@ -271,7 +271,8 @@ class Elaborator(Items):
                 f"and the tensor that flows in is {self.show(shape)}",
                 wanted.span,
             )
-        for size, dimension in zip(shape, wanted.dimensions, strict=True):
+        sizes: list[tuple[int, tree.Value, object]] = []
+        for axis, (size, dimension) in enumerate(zip(shape, wanted.dimensions, strict=True)):
             value = dimension.value
             if isinstance(value, tree.Name):
                 if value.name == "_":
@@ -279,9 +280,8 @@ class Elaborator(Items):
                 if place.names.find(value.name) is None:
                     place.names.values[value.name] = size
                     continue
-            self.agree(
-                size, evaluate(value, place.names), value.span, tensor, place, "E0307", "the tensor that flows in"
-            )
+            sizes.append((axis, value, evaluate(value, place.names)))
+        self.agree(sizes, tensor, place, "E0307", "the tensor that flows in")
 
     def expect(self, statement: tree.Expect, place: Place) -> None:
         if LOST in place.flow:
@@ -299,12 +299,13 @@ class Elaborator(Items):
                 statement.span,
                 "list them all, channels first, without the batch; `_` is any",
             )
-        for size, value in zip(shape, statement.dimensions, strict=True):
-            if isinstance(value, tree.Name) and value.name == "_":
-                continue
-            wanted = evaluate(value, place.names)
-            self.demands_of(self.graph.node(tensor), value.span)
-            self.agree(size, wanted, value.span, tensor, place, "E0308", "the tensor here")
+        sizes: list[tuple[int, tree.Value, object]] = [
+            (axis, value, evaluate(value, place.names))
+            for axis, value in enumerate(statement.dimensions)
+            if not (isinstance(value, tree.Name) and value.name == "_")
+        ]
+        self.demands_of(self.graph.node(tensor), statement.span)
+        self.agree(sizes, tensor, place, "E0308", "the tensor here")
 
     def output(self, statement: tree.Output, place: Place) -> None:
         if place.output is not None:
@@ -324,8 +325,8 @@ class Elaborator(Items):
                     "E0222",
                     f"there is no label `{declared.label.name}` here",
                     declared.label.span,
-                    did_you_mean(declared.label.name, labels)
-                    or f"put a label before what it should give: `{declared.label.name}: conv(64, 3)`",
+                    f"put a label before what it should give: `{declared.label.name}: …`",
+                    proposals=renamed(declared.label.span, declared.label.name, labels),
                 )
             if len(label.flow) != 1:
                 raise Failure("E0222", f"`{declared.label.name}` holds {len(label.flow)} tensors", declared.label.span)

@@ -9,6 +9,7 @@ from archdsl.ops import helpers, sight
 from archdsl.ops.base import (
     Argument,
     FunctionForm,
+    Mend,
     ModuleForm,
     Operation,
     OperationError,
@@ -75,7 +76,8 @@ class Align(Operation):
                     f"`align({self.mode})` cannot tell the {end} of {' and '.join(map(shape_text, shapes))}: {error}",
                     parameter="mode",
                     inputs=tuple(range(len(shapes))),
-                    help="use `align(resize)`, or give both sizes one name in the `input`",
+                    help="give both sizes one name in the `input`",
+                    mends=[Mend("use `align(resize)`", {"mode": "resize"})],
                 ) from None
         return tuple((s[0], *size) for s in shapes)
 
@@ -198,7 +200,8 @@ class PadEdges(Operation):
                     f"{'larger' if spare else 'at least as large'}; the tensor is {shape_text(shape)}",
                     parameter="n",
                     inputs=(0,),
-                    help="use `mode = replicate` or `zeros`, or pad less",
+                    help="use another `mode`, or pad less",
+                    mends=[Mend(f"`mode = {m}` can", {"mode": m}) for m in ("replicate", "zeros")],
                 )
         return ((shape[0], *(size + 2 * n for size, n in zip(shape[1:], margins, strict=True))),)
 

@@ -36,13 +36,26 @@ Family = Literal[
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """A change of a call, with what to say of it: other arguments, or an item before it or in its place.
+
+    All of it is text as a spec would give it; a size is written `1x3`.
+    """
+
+    help: str
+    arguments: Mapping[str, str] = field(default_factory=dict)
+    before: str = ""
+    instead: str = ""
+
+
 class OperationError(Exception):
     """An argument or an input that an operation cannot take; the elaborator adds where it stands.
 
     `parameter` names the argument at fault, `inputs` the positions of the incoming tensors at fault, `help` is one
-    concrete thing to do. `also` has the other mistakes of the same call, each to be told on its own. A change of the
-    call that mends it is said by `arguments`, as the text that a spec would give, or by `before`, the item to put
-    before it. `training`: it cannot take it while the network trains, and can in evaluation.
+    piece of advice. `also` has the other mistakes of the same call, each to be told on its own. `mends` are changes of
+    the call that may mend it, the likeliest first: what they say is shown in place of `help` once one is found to hold.
+    `training`: it cannot take it while the network trains, and can in evaluation.
     """
 
     def __init__(
@@ -53,8 +66,7 @@ class OperationError(Exception):
         inputs: Sequence[int] = (),
         help: str | None = None,
         also: Sequence["OperationError"] = (),
-        arguments: Mapping[str, str] | None = None,
-        before: str | None = None,
+        mends: Sequence[Mend] = (),
         training: bool = False,
     ) -> None:
         super().__init__(message)
@@ -63,8 +75,7 @@ class OperationError(Exception):
         self.inputs = tuple(inputs)
         self.help = help
         self.also = tuple(also)
-        self.arguments = dict(arguments or {})
-        self.before = before
+        self.mends = tuple(mends)
         self.training = training
 
 
@@ -86,21 +97,12 @@ class Rules:
         parameter: str | None = None,
         inputs: Sequence[int] = (),
         help: str | None = None,
-        arguments: Mapping[str, str] | None = None,
-        before: str | None = None,
+        mends: Sequence[Mend] = (),
         training: bool = False,
     ) -> None:
         if condition is True:
             return
-        error = OperationError(
-            message,
-            parameter=parameter,
-            inputs=inputs,
-            help=help,
-            arguments=arguments,
-            before=before,
-            training=training,
-        )
+        error = OperationError(message, parameter=parameter, inputs=inputs, help=help, mends=mends, training=training)
         if condition is False:
             raise error
         self.constraints.append((condition, error))

@@ -6,6 +6,7 @@ from archdsl import dims
 from archdsl.ops.base import (
     Argument,
     FunctionForm,
+    Mend,
     ModuleForm,
     Operation,
     OperationError,
@@ -49,10 +50,16 @@ class Split(Operation):
             f"`split({self.n})` needs a multiple of {self.n} channels; the tensor is {shape_text(shape)}",
             parameter="n",
             inputs=(0,),
-            help=f"bring the channels to a multiple of {self.n}, or take unlike parts with `slice(start, stop)`",
-            before=f"conv({-(-shape[0] // self.n) * self.n}, 1)" if isinstance(shape[0], int) and shape[1:] else None,
+            help=f"bring the channels to a multiple of {self.n}; `slice` takes unlike parts",
+            mends=self._mends(shape),
         )
         return ((part, *shape[1:]),) * self.n
+
+    def _mends(self, shape: Shape) -> tuple[Mend, ...]:
+        if not isinstance(shape[0], int) or not shape[1:]:
+            return ()
+        projection = f"conv({-(-shape[0] // self.n) * self.n}, 1)"
+        return (Mend(f"bring the channels to a multiple of {self.n}: `{projection} -> split`", before=projection),)
 
     def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
         part = channels(self.name, outputs[result])

@@ -9,6 +9,7 @@ from archdsl.dims import Dim
 from archdsl.ops import helpers
 from archdsl.ops.base import (
     Kept,
+    Mend,
     ModuleForm,
     Operation,
     OperationError,
@@ -76,8 +77,8 @@ def groups_divide(name: str, groups: int, channels: int, out: int) -> None:
                 f"`groups` of `{name}` must divide the {what}: {shown(number)} is no multiple of {groups}",
                 parameter="groups",
                 inputs=inputs,
-                help=f"`groups = {near}` divides both {shown(channels)} and {out}",
-                arguments={"groups": str(near)},
+                help=f"use a number of groups that divides both {shown(channels)} and {out}",
+                mends=[Mend(f"`groups = {near}` divides both {shown(channels)} and {out}", {"groups": str(near)})],
             )
 
 
@@ -184,14 +185,7 @@ class Conv(Operation):
             pads: tuple[Dim, ...] = tuple(same_upper_pads(n, *m)[1] for n, m in zip(sizes, numbers, strict=True))
         else:
             kernel, _, dilation = zip(*numbers, strict=True)
-            try:
-                fixed = padding(self.pad, kernel, dilation, shape)
-            except OperationError as error:
-                if self.out == shape[0] and self.stride not in (1, 2):
-                    error.help = f"what comes in is inferred: write `conv({shown(self.kernel)}, {shown(self.stride)})`"
-                    error.arguments = {}
-                raise
-            pads = fixed
+            pads = fixed = padding(self.pad, kernel, dilation, shape)
             out = tuple(steps(n, 2 * p, *m) for n, p, m in zip(sizes, fixed, numbers, strict=True))
             for axis, o in enumerate(out):
                 if not (isinstance(o, int) and o >= 1):
@@ -210,7 +204,8 @@ class Conv(Operation):
                 f"must be {'larger' if spare else 'at least as large'}; the tensor is {shape_text(shape)}",
                 parameter="pad_mode",
                 inputs=(0,),
-                help="use `pad_mode = replicate` or `zeros`, or a smaller kernel",
+                help="use another `pad_mode`, or a smaller kernel",
+                mends=[Mend(f"`pad_mode = {m}` can", {"pad_mode": m}) for m in ("replicate", "zeros")],
             )
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
@@ -435,11 +430,19 @@ class Linear(Operation):
             raise OperationError(
                 f"`linear` needs a flat tensor; this one is {shape_text(shape)}",
                 inputs=(0,),
-                help=f"put `flatten` before it, or `conv({self.out}, 1)` in its place to map each position",
-                before="flatten" if all(isinstance(d, int) for d in shape) else "global_avgpool -> flatten",
+                help="flatten it first, or let a `conv` with a kernel of 1 map each position; either needs a known "
+                "number of channels, which stand first",
+                mends=tuple(self._mends(shape)),
             )
         known("linear", shape[0], "number of features")
         return ((self.out,),)
+
+    def _mends(self, shape: Shape) -> Iterator[Mend]:
+        if not all(isinstance(d, int) for d in shape):
+            yield Mend("pool first: `global_avgpool -> flatten -> linear`", before="global_avgpool -> flatten")
+        yield Mend("put `flatten` before it", before="flatten")
+        projection = f"conv({self.out}, 1)"
+        yield Mend(f"`{projection}` in its place maps each position", instead=projection)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
         weight = Weight("weight", (self.out, known("linear", shapes[0][0], "number of features")))

@@ -3,8 +3,6 @@
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from archdsl.diagnostics import did_you_mean
-
 OPERATIONS: Mapping[str, str] = MappingProxyType(
     {
         "batchnormalization": "batchnorm",
@@ -67,30 +65,76 @@ PARAMETERS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-INFERRED = frozenset(("in_channels", "in_features", "input_size", "normalized_shape", "num_channels", "num_features"))
+_INFERRED = "leave it out: what comes in is inferred"
+
+LEFT_OUT: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("in_channels", "in_features", "input_size", "in_planes"), _INFERRED),
+        **dict.fromkeys(("normalized_shape", "num_channels", "num_features", "num_parameters"), _INFERRED),
+        "align_corners": "leave it out: the corners are not aligned",
+        "inplace": "leave it out: the compiled module sees where a tensor can be overwritten",
+    }
+)
+"""Parameters that nothing stands for here, and why."""
+
+_PRODUCT = (
+    "there are no products of two tensors along an axis; a `conv` with a kernel of 1 multiplies by learned numbers"
+)
+_RECURRENT = "there are no recurrent layers; convolutions along time, dilated ones among them, see far, too"
+_ATTENTION = "there is no attention between positions; a gate multiplies by what was pooled: `mul` stretches sizes of 1"
+_UNPOOL = "the places of maxima are not kept; `upsample` or `upconv` bring the size back"
+_RANDOM = "there are no random numbers but those of dropouts: give mean and variance as outputs, and draw outside"
+_TABLE = "there are no tables to look numbers up in; the `input` takes what was looked up"
+_NORMED = "weights are not normalised; a `batchnorm` behind the layer normalises what it gives"
+
+MISSING: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("matmul", "bmm", "mm", "einsum", "dot", "baddbmm", "bilinear"), _PRODUCT),
+        **dict.fromkeys(("lstm", "gru", "rnn", "lstmcell", "grucell", "bilstm", "convlstm"), _RECURRENT),
+        **dict.fromkeys(("attention", "selfattention", "multiheadattention", "mha", "crossattention"), _ATTENTION),
+        **dict.fromkeys(("transformer", "transformerencoder", "scaleddotproductattention"), _ATTENTION),
+        **dict.fromkeys(("maxunpool", "unpool", "unpooling", "maxunpooling"), _UNPOOL),
+        **dict.fromkeys(("sample", "sampling", "reparameterize", "reparametrize", "randn", "noise", "rand"), _RANDOM),
+        **dict.fromkeys(("embedding", "embed", "positionalencoding", "positionalembedding"), _TABLE),
+        **dict.fromkeys(("spectralnorm", "weightnorm"), _NORMED),
+        **dict.fromkeys(("squeeze", "unsqueeze"), "axes of known size are taken away, or put in, by a `reshape`"),
+        **dict.fromkeys(("deformconv", "dcn"), "there are no deformable convolutions"),
+        **dict.fromkeys(("gridsample", "affinegrid", "warp"), "there is no sampling at computed places"),
+        **dict.fromkeys(
+            ("exp", "log", "sqrt", "pow", "abs", "clamp"), "there are no functions of tensors but activations"
+        ),
+    }
+)
+"""What there is not, by the names that it has elsewhere, and what comes near."""
+
+
+def _bare(name: str) -> str:
+    """A name without what libraries add to it: `Conv2d`, `max_pool`, `nn.Linear`."""
+    return name.removeprefix("nn.").lower().replace("_", "").rstrip("d").rstrip("123")
 
 
 def operation(name: str, known: Collection[str]) -> str | None:
-    """What to write for an operation that goes by another name elsewhere (`Conv2d`, `deconv`); None for an unknown."""
-    plain = name.removeprefix("nn.").lower()
+    """The operation that goes by another name elsewhere (`Conv2d`, `deconv`); None for an unknown one."""
+    plain = name.lower()
     if plain in ("dropout1d", "dropout2d", "dropout3d"):
-        return "archdsl calls it `dropout_channels`, for every number of axes"
-    bare = plain.replace("_", "").rstrip("d").rstrip("123")
-    here = next((k for k in known if k.replace("_", "") == bare), None) or OPERATIONS.get(bare)
-    if here is None:
-        return None
-    return f"archdsl calls it `{here}`" + (", for every number of axes" if plain.endswith(("1d", "2d", "3d")) else "")
+        return "dropout_channels"
+    return next((k for k in known if k.replace("_", "") == _bare(name)), None) or OPERATIONS.get(_bare(name))
+
+
+def called(name: str, here: str) -> str:
+    """What to say of an operation by another name."""
+    return f"archdsl calls it `{here}`" + (
+        ", for every number of axes" if name.lower()[-2:] in ("1d", "2d", "3d") else ""
+    )
+
+
+def missing(name: str) -> str | None:
+    """What to say of an operation that there is not."""
+    return MISSING.get(_bare(name)) or MISSING.get(name.lower().replace("_", ""))
 
 
 def parameter(name: str, known: Collection[str]) -> str:
-    """What to write for a parameter that an operation does not have; `known` are those that it has."""
-    if name in INFERRED:
-        return "leave it out: what comes in is inferred"
-    if name == "align_corners":
-        return "leave it out: the corners are not aligned"
-    if name == "inplace":
-        return "leave it out: the compiled module sees where a tensor can be overwritten"
-    if PARAMETERS.get(name) in known:
-        return f"did you mean `{PARAMETERS[name]}`?"
-    listed = "it has: " + ", ".join(f"`{k}`" for k in known) if known else "it has none"
-    return did_you_mean(name, known) or listed
+    """What to say of a parameter that an operation does not have; `known` are those that it has."""
+    if name in LEFT_OUT:
+        return LEFT_OUT[name]
+    return "it has: " + ", ".join(f"`{k}`" for k in known) if known else "it has none"

@@ -10,6 +10,7 @@ from archdsl.dims import Demanded, Dim
 from archdsl.ops import helpers
 from archdsl.ops.base import (
     Kept,
+    Mend,
     ModuleForm,
     Operation,
     OperationError,
@@ -214,8 +215,10 @@ class Groupnorm(Norm):
                 f"each of the {self.groups} groups has one",
                 parameter="groups",
                 inputs=(0,),
-                help=f"use fewer groups, {fewer} say, or `layernorm`" if count > 1 else "leave it out here",
-                arguments={"groups": str(fewer)} if count > 1 else None,
+                help="use fewer groups or `layernorm`" if count > 1 else "leave it out here",
+                mends=[Mend(f"use fewer groups, {fewer} say, or `layernorm`", {"groups": str(fewer)})]
+                if count > 1
+                else (),
             )
         return super().infer(shapes, rules)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from archdsl.ops import sight
-from archdsl.ops.base import FunctionForm, ModuleForm, Operation, OperationError, Rules, Shape, Window, example
+from archdsl.ops.base import FunctionForm, Mend, ModuleForm, Operation, OperationError, Rules, Shape, Window, example
 from archdsl.ops.fields import LARGEST, Index, shape_text, shown
 from archdsl.ops.sight import Lane, grouped
 from archdsl.ops.sizes import channels, ints, known_all
@@ -97,8 +97,10 @@ class Reshape(Operation):
                 f"`reshape` cannot bring {shape_text(shape)}, which is {shown(total)} numbers, to {wanted}",
                 parameter="sizes",
                 inputs=(0,),
-                help="write -1 for one of the sizes to have it computed" if not rest else None,
-                arguments={"sizes": shown([*leading(self.sizes, total), -1])},
+                mends=[
+                    Mend(f"write `{sizes}`: -1 is what is left", {"sizes": sizes})
+                    for sizes in [shown([*leading(self.sizes, total), -1])]
+                ],
             )
         return (tuple(total // given if n == -1 else n for n in self.sizes),)
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from archdsl import dims
 from archdsl.dims import Dim, Expr
-from archdsl.ops.base import Argument, OperationError, Rules, Shape
+from archdsl.ops.base import Argument, Mend, OperationError, Rules, Shape
 from archdsl.ops.fields import shape_text, shown
 
 D = TypeVar("D", int, Dim)
@@ -22,7 +22,10 @@ def spatial(name: str, shape: Shape) -> tuple[Dim, ...]:
         raise OperationError(
             f"`{name}` needs a tensor with spatial axes, such as [C, H, W]; this one is flat: {shape_text(shape)}",
             inputs=(0,),
-            help=f"put `{name}` before `flatten`, or bring the axes back with `reshape([{shown(shape[0])}, 1, 1])`",
+            help=f"put `{name}` before the `flatten`, or bring the axes back with a `reshape`",
+            mends=[
+                Mend(f"bring axes back: `{axes} -> {name}`", before=axes) for axes in [f"reshape([{shape[0]}, 1, 1])"]
+            ],
         )
     raise OperationError(
         f"`{name}` works on one to three spatial axes; {shape_text(shape)} has {len(axes)}", inputs=(0,)
@@ -83,9 +86,8 @@ def known_all(name: str, shape: Shape) -> tuple[int, ...]:
     raise OperationError(
         f"`{name}` of {shape_text(shape)} would depend on the free size{'s' * (len(names) > 1)} {free} of the input",
         inputs=(0,),
-        help="pool first with `global_avgpool` or `adaptive_avgpool`, "
-        f"or pin {free} in the `input`, e.g. `input image[3, 224, 224]`",
-        before="global_avgpool" if isinstance(shape[0], int) else None,
+        help=f"pin {free} in the `input`: write a number for each",
+        mends=[Mend(f"pool first: `global_avgpool -> {name}`; or pin {free} in the `input`", before="global_avgpool")],
     )
 
 
@@ -100,11 +102,11 @@ def count(shape: Shape) -> int:
     return math.prod(ints(shape))
 
 
-def output_fits(rules: Rules, out: Dim, message: str, help: str, arguments: dict[str, str]) -> None:
-    """Demands that a window gives at least one output; `arguments` would mend it."""
+def output_fits(rules: Rules, out: Dim, message: str, help: str, mends: Sequence[Mend]) -> None:
+    """Demands that a window gives at least one output; `mends` may bring that about."""
     if not (isinstance(out, int) and out >= 1):
         fits = dims.at_least(out, 1)
-        rules.require(fits, message, parameter="kernel", inputs=(0,), help=help, arguments=arguments)
+        rules.require(fits, message, parameter="kernel", inputs=(0,), help=help, mends=mends)
 
 
 def collapse(values: Sequence[object]) -> object:

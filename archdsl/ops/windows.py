@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops.base import OperationError, Shape
+from archdsl.ops.base import Mend, OperationError, Shape
 from archdsl.ops.fields import shape_text, times
 from archdsl.ops.sizes import each
 
@@ -27,8 +27,8 @@ def padding(
         raise OperationError(
             f"`pad = same` needs an odd kernel, so that both sides get the same; this one is {times(kernel)}",
             parameter="kernel",
-            help="use an odd kernel, give `pad` a number, or say `pad = same_upper` to pad the rest behind",
-            arguments={"pad": "same_upper"},
+            help="use an odd kernel, or give `pad` a number",
+            mends=[Mend("say `pad = same_upper` to pad the rest behind", {"pad": "same_upper"})],
         )
     return tuple(o // 2 for o in overlaps)
 
@@ -72,8 +72,8 @@ def window_pads(
 
 def does_not_fit(
     name: str, shape: Shape, axis: int, pads: Sequence[int], numbers: Sequence[tuple[int, int, int]]
-) -> tuple[str, str, dict[str, str]]:
-    """Message, help and the kernel that would fit on every axis, for a window larger than a padded axis.
+) -> tuple[str, str, tuple[Mend, ...]]:
+    """Message, help and the kernel that would fit on each axis, for a window larger than a padded axis.
 
     `numbers` has kernel, stride and dilation of each spatial axis, `axis` is one of these.
     """
@@ -83,12 +83,16 @@ def does_not_fit(
     padded = f", with its padding {dims.text(size + 2 * pad)}" if pad else ""
     here = f"the size here is {dims.text(size)}{padded}; the tensor is {shape_text(shape)}"
     message = f"`{name}` does not fit: {spans}, {here}"
-    room = "or more padding, or fewer strides and poolings before it"
-    known = [(n + 2 * p, d) for n, p, (_, _, d) in zip(shape[1:], pads, numbers, strict=True) if isinstance(n, int)]
-    largest = min(((n - 1) // d + 1 for n, d in known), default=0)
-    if not isinstance(size, int) or largest < 1:
-        return message, f"use a smaller kernel {room}", {}
-    return message, f"use a smaller kernel, {largest} at most, {room}", {"kernel": str(largest)}
+    help = "use a smaller kernel or more padding, or fewer strides and poolings before it"
+    fits = [
+        min(k, (n + 2 * p - 1) // d + 1) if isinstance(n, int) else k
+        for n, p, (k, _, d) in zip(shape[1:], pads, numbers, strict=True)
+    ]
+    if not isinstance(size, int) or min(fits) < 1:
+        return message, help, ()
+    kernels = {kernel: min(fits)} if len({k for k, _, _ in numbers}) == 1 else {}
+    texts = [str(k) for k in kernels.values()] + (["x".join(map(str, fits))] if len(set(fits)) > 1 else [])
+    return message, help, tuple(Mend(f"use a smaller kernel, `{t}` at most", {"kernel": t}) for t in texts)
 
 
 def window_caption(

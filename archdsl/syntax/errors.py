@@ -9,7 +9,8 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Final
 
-from archdsl.diagnostics import Diagnostics, Fix, did_you_mean
+from archdsl.diagnostics import Diagnostics, Fix, did_you_mean, proposed
+from archdsl.ops import OPERATIONS, foreign
 from archdsl.source import Source, Span
 from archdsl.syntax.lexer import Lexeme, span_of
 
@@ -119,7 +120,7 @@ def explain(
         at = tokens[index - 1].end if index else span.start
         span = Span(source, at, at)
     message = hint.message or f"expected {_expected(accepted)}, found {_found(problem)}"
-    diagnostics.error("E0101", message, hint.span or span, help=hint.help, fix=hint.fix)
+    diagnostics.error("E0101", message, hint.span or span, help=hint.help, proposals=proposed(hint.help, hint.fix))
 
 
 def _found(problem: _Problem) -> str:
@@ -237,7 +238,8 @@ def _equal_sign(p: _Problem) -> _Hint | None:
     if p.found.kind != "EQUAL":
         return None
     if p.kind(-1) == "NAME" and p.index == p.start + 1:
-        return _Hint(f"a label is written `{p.word(-1)}: …`, a value `let {p.word(-1)} = …`")
+        before = Span(p.source, p.span(-1).end, p.span().end)
+        return _Hint(f"a label is written `{p.word(-1)}: …`, a value `let {p.word(-1)} = …`", fix=Fix(before, ":"))
     if p.accepted & {"COMPARISON", "AND"}:
         return _Hint("equality is written `==`", fix=Fix(p.span(), "=="))
     return None
@@ -249,7 +251,8 @@ def _comparison(p: _Problem) -> _Hint | None:
     if p.found.text == "==" and "EQUAL" in p.accepted:
         return _Hint("a value is given with `=`", fix=Fix(p.span(), "="))
     if p.word(-1) == "<" and p.word(0) == ">":
-        return _Hint("write `!=`", "`<>` is no sign of this language", p.span(-1).to(p.span()))
+        both = p.span(-1).to(p.span())
+        return _Hint("write `!=`", "`<>` is no sign of this language", both, Fix(both, "!="))
     if "AND" in p.accepted:
         return _Hint("join them with `and`: `a < b and b < c`", "comparisons cannot be chained")
     return None
@@ -295,24 +298,52 @@ def _tensor_arithmetic(p: _Problem) -> _Hint | None:
 
 
 def _qualified_name(p: _Problem) -> _Hint | None:
-    if "ARROW" not in p.accepted or p.kind(-1) != "NAME":
+    if "ARROW" not in p.accepted or p.kind(-1) not in ("NAME", "RPAR"):
         return None
+    if p.found.kind == "DOT" and p.kind(-1) == "RPAR":
+        return _Hint("items in a chain are joined with `->`", fix=Fix(p.span(), " -> "))
     if p.found.kind == "DOT":
-        return _Hint("an operation has a plain name: `conv(64, 3)`; a label with a dot is quoted")
-    if p.found.kind == "LSQB":
+        here = foreign.operation(p.word(1), OPERATIONS) if p.kind(1) == "NAME" else None
+        fix = Fix(p.span(-1).to(p.span(1)), here) if here is not None and here in OPERATIONS else None
+        return _Hint("an operation has a plain name: `conv(64, 3)`; a label with a dot is quoted", fix=fix)
+    if p.found.kind == "LSQB" and p.kind(-1) == "NAME":
         if p.word(-1) in ("input", "output"):
             return _Hint("give the tensor a name: `input image[3, H, W]`")
         return _Hint(f"name it first: `let unit = {p.word(-1)}[…]`, then `unit(…)`")
     return None
 
 
+_NO_REFERENCE: Final = (
+    "give the tensor a label without quotes, and refer to that; behind a computed label, `-> x: { }` names it `x`"
+)
+
+
+def _computed_label(p: _Problem) -> _Hint | None:
+    """`x{i}_0: …`, and `x{i}_0` as a reference."""
+    if p.found.kind != "LBRACE" or p.kind(-1) != "NAME" or p.span(-1).end != p.found.start:
+        return None
+    end = 1
+    while p.kind(end) in ("NAME", "INT", "LBRACE", "RBRACE") and p.span(end - 1).end == p.span(end).start:
+        end += 1
+    if p.kind(1) not in ("NAME", "INT") or p.kind(2) != "RBRACE":
+        return None
+    whole = p.span(-1).to(p.span(end - 1))
+    if p.kind(end) != "COLON":
+        return _Hint(_NO_REFERENCE, "a computed label is a path alone: it cannot be referred to", whole)
+    quoted = f'"{whole.text}"'
+    help = f"a computed label is quoted: `{quoted}: …`; it is a path alone, and cannot be referred to"
+    return _Hint(help, fix=Fix(whole, quoted))
+
+
 def _stray_string(p: _Problem) -> _Hint | None:
     if p.kind(-1) != "STRING" or p.accepted != {"COLON"}:
         return None
+    if p.found.kind in ("ARROW", "COMMA", "RPAR") and p.index - 1 != p.start:
+        return _Hint(_NO_REFERENCE, "a quoted label is a path alone: it cannot be referred to", p.span(-1))
     if p.found.kind == "SIGN":
         return _Hint('a computed label is written `"layer{i}":`')
     if p.found.kind == "ARROW":
-        return _Hint("a quoted label is a path alone: give the item a label without quotes, and refer to that")
+        return _Hint(_NO_REFERENCE, "a quoted label is a path alone: it cannot be referred to", p.span(-1))
     help = "documentation stands first in the body of a block or model; a quoted label is followed by `:`"
     return _Hint(help, "this string says nothing here", p.span(-1))
 
@@ -327,8 +358,6 @@ def _body_after_call(p: _Problem) -> _Hint | None:
         for word in ("residual", "dense"):
             if word in words:
                 return _Hint(f"`{word}` takes no arguments: `{word} {{ … }}`")
-        if p.kind(1) in ("NAME", "INT") and p.kind(2) == "RBRACE" and p.kind(-1) == "NAME":
-            return _Hint(f'a computed label is quoted: `"{p.word(-1)}{{{p.word(1)}}}": …`')
         return _Hint("a call takes no body; join items with `->`")
     return None
 
@@ -372,7 +401,11 @@ def _missing_comma(p: _Problem) -> _Hint | None:
 
 def _list_in_parentheses(p: _Problem) -> _Hint | None:
     if p.found.kind == "COMMA" and "RPAR" in p.accepted and "COMMA" not in p.accepted:
-        return _Hint("a size is written `3x5`, a list `[3, 5]`")
+        numbers = [p.word(i) for i in (-1, 1, 3)[: 2 if p.kind(2) == "RPAR" else 3]]
+        end = 2 * len(numbers) - 2
+        plain = p.kind(-2) == "LPAR" and p.kind(end) == "RPAR" and all(n.isdigit() for n in numbers)
+        fix = Fix(p.span(-2).to(p.span(end)), "x".join(numbers)) if plain else None
+        return _Hint("a size is written `3x5`, a list `[3, 5]`", fix=fix)
     return None
 
 
@@ -417,6 +450,7 @@ _HINTS: Final[tuple[Callable[[_Problem], _Hint | None], ...]] = (
     _tensor_arithmetic,
     _qualified_name,
     _stray_string,
+    _computed_label,
     _body_after_call,
     _input_without_sizes,
     _prefixed_string,

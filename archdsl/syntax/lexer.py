@@ -12,7 +12,7 @@ from typing import Final
 
 from lark.lexer import PatternStr, TerminalDef
 
-from archdsl.diagnostics import Diagnostics, Fix
+from archdsl.diagnostics import Diagnostics, Fix, proposed
 from archdsl.source import Source, Span
 
 CLOSER: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
@@ -135,7 +135,13 @@ def _bad(kind: str, span: Span, diagnostics: Diagnostics) -> Lexeme | None:
     if kind == "FOREIGN":
         terminal, meant, help = _FOREIGN[text]
         fix = Fix(span, meant) if meant else None
-        diagnostics.error("E0103", f"`{text}` is no sign of this language", span, help=help, fix=fix)
+        diagnostics.error(
+            "E0103",
+            f"`{text}` is no sign of this language",
+            span,
+            help=help,
+            proposals=proposed(help, fix),
+        )
         return token(terminal, meant or text)
     if kind == "BAD_NUMBER":
         mended = _mended_number(text)
@@ -146,13 +152,15 @@ def _bad(kind: str, span: Span, diagnostics: Diagnostics) -> Lexeme | None:
         elif text[0].isdigit() and text[-1].isalpha() and not mended:
             help += "; a name begins with a letter or `_`"
         fix = Fix(span, mended) if mended else None
-        diagnostics.error("E0103", f"`{text}` is not a number", span, help=help, fix=fix)
+        diagnostics.error("E0103", f"`{text}` is not a number", span, help=help, proposals=proposed(help, fix))
         return token("FLOAT" if mended and not mended.isdigit() else "INT", mended or "1")
     if kind == "SINGLE_QUOTED":
         if len(text) > 1 and text.endswith("'"):
             inner = text[1:-1].replace("\\'", "'").replace('"', '\\"')
             fix = Fix(span, f'"{inner}"')
-            diagnostics.error("E0103", "strings are in double quotes", span, help=f"write {fix.text}", fix=fix)
+            diagnostics.error(
+                "E0103", "strings are in double quotes", span, proposals=proposed(f"write {fix.text}", fix)
+            )
             return token("STRING", fix.text)
         diagnostics.error("E0103", "`'` has no meaning here", span, help="strings are in double quotes")
         return None
@@ -172,7 +180,7 @@ def _bad_characters(span: Span, diagnostics: Diagnostics) -> Lexeme | None:
     if help is None and any(c.isalpha() for c in text):
         kind, help = "NAME", "names are made of the letters a to z, digits and `_`"
     fix = Fix(span, meant) if meant and len(text) == 1 else None
-    diagnostics.error("E0103", f"`{shown}` has no meaning here", span, help=help, fix=fix)
+    diagnostics.error("E0103", f"`{shown}` has no meaning here", span, help=help, proposals=proposed(help, fix))
     return Lexeme(kind, meant or "_", span.start, span.end) if kind else None
 
 

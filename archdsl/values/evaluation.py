@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from archdsl.diagnostics import did_you_mean
+from archdsl.diagnostics import Fix, Proposal, renamed
 from archdsl.dims import DimError, Expr
 from archdsl.limits import budget
 from archdsl.ops import OPERATIONS
@@ -84,11 +84,14 @@ def _name(value: tree.Name, names: Namespace) -> object:
         help = "`dropout` and `batchnorm` know by themselves whether the module trains; an output may be `if training`"
         raise Failure("E0201", "there is no value named `training` here", value.span, help)
     if name in ("True", "False", "None"):
-        raise Failure("E0201", f"there is no value named `{name}` here", value.span, f"write `{name.lower()}`")
+        proposals = [Proposal(f"write `{name.lower()}`", Fix(value.span, name.lower()))]
+        raise Failure("E0201", f"there is no value named `{name}` here", value.span, proposals=proposals)
     if name in BUILTINS:
         raise Failure("E0201", f"`{name}` is a function, not a value", value.span, f"call it: `{name}(…)`")
     known = names.names() | OPERATIONS.keys()
-    raise Failure("E0201", f"there is no value named `{name}` here", value.span, did_you_mean(name, known))
+    raise Failure(
+        "E0201", f"there is no value named `{name}` here", value.span, proposals=renamed(value.span, name, known)
+    )
 
 
 def _unary(value: tree.Unary, names: Namespace) -> object:
@@ -171,11 +174,13 @@ def _attribute(value: tree.Attribute, names: Namespace) -> object:
             return base.shape[1:]
         case "shape":
             return base.shape
+    at = Span(value.span.source, value.span.end - len(value.name), value.span.end)
     raise Failure(
         "E0211",
         f"a tensor has no `.{value.name}`",
         value.span,
-        did_you_mean(value.name, ("channels", "size", "shape")) or "a tensor has `.channels`, `.size`, `.shape`",
+        "a tensor has `.channels`, `.size`, `.shape`",
+        proposals=renamed(at, value.name, ("channels", "size", "shape")),
     )
 
 
@@ -205,7 +210,8 @@ def _apply(value: tree.Apply, names: Namespace) -> object:
         message = f"`{name}` is an operation: it stands in a chain, not in a value"
         raise Failure("E0211", message, value.function.span, by_name)
     functions = {n for n in names.names() if isinstance(names.find(n), FunctionValue)} | BUILTINS.keys()
-    raise Failure("E0201", f"there is no function named `{name}`", value.function.span, did_you_mean(name, functions))
+    span = value.function.span
+    raise Failure("E0201", f"there is no function named `{name}`", span, proposals=renamed(span, name, functions))
 
 
 def _call_function(function: FunctionValue, value: tree.Apply, names: Namespace) -> object:
@@ -241,12 +247,9 @@ def bind(
             target = argument.name
             if target not in known:
                 takes = "it has: " + ", ".join(f"`{k}`" for k in known) if known else "it has none"
-                raise Failure(
-                    "E0205",
-                    f"`{name}` has no parameter `{target}`",
-                    argument.span,
-                    did_you_mean(target, known) or takes,
-                )
+                at = Span(argument.span.source, argument.span.start, argument.span.start + len(target))
+                message = f"`{name}` has no parameter `{target}`"
+                raise Failure("E0205", message, argument.span, takes, proposals=renamed(at, target, known))
         if target in found:
             raise Failure("E0206", f"`{target}` is given twice in this call of `{name}`", argument.span)
         found[target] = evaluate(argument.value, names)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from archdsl import dims
-from archdsl.diagnostics import Fix, Mark
+from archdsl.diagnostics import Mark, Proposal
 from archdsl.dims import Expr
 from archdsl.limits import Exceeded, budget
 from archdsl.ops.base import Operation, Shape
@@ -21,10 +21,16 @@ class Failure(Exception):
     """A mistake in a spec, with where it stands. Caught by the elaborator, which reports it and goes on."""
 
     def __init__(
-        self, code: str, message: str, span: Span, help: str | None = None, *others: Mark, fix: Fix | None = None
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        help: str | None = None,
+        *others: Mark,
+        proposals: Iterable[Proposal] = (),
     ) -> None:
         super().__init__(message)
-        self.fix = fix
+        self.proposals = tuple(proposals)
         self.others = others
         self.code = code
         self.message = message

@@ -18,6 +18,7 @@ from archdsl.augment import CHANGES, Change, OneOf, Pipeline
 from archdsl.backends.augment_source import write_augmentation
 from archdsl.diagnostics import Diagnostics
 from archdsl.graph import Graph
+from archdsl.spec import check_model, locate
 
 SPEC = """
 let BY = 0.1
@@ -45,8 +46,8 @@ def spec(text: str) -> Source:
 
 def graph_of(model: str = "net", text: str = SPEC) -> Graph:
     diagnostics = Diagnostics()
-    module, _ = compiler.locate(spec(text), diagnostics)
-    return compiler.check_model(module, model, {}, diagnostics)
+    module, _ = locate(spec(text), diagnostics)
+    return check_model(module, model, {}, diagnostics)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -25,10 +25,11 @@ from archdsl.backends.diagram.scene import Polygon, Text
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import LIGHT
 from archdsl.backends.diagram.volumes import THINNEST
-from archdsl.compiler import check, models
+from archdsl.compiler import check
 from archdsl.graph import Graph, Scope
 from archdsl.modules import library_families
 from archdsl.source import Source
+from archdsl.spec import models
 
 MODELS = [f"{family}:{m.name}" for family in library_families() for m in models(family) if m.complete]
 

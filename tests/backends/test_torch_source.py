@@ -21,6 +21,7 @@ from archdsl.export import TESTED
 from archdsl.graph import Graph
 from archdsl.modules import library_families
 from archdsl.source import Source
+from archdsl.spec import models
 from archdsl.weights import state_shapes
 from tests import published
 from tests.backends.test_starts import mixed
@@ -28,7 +29,7 @@ from tests.ops.forms import Built
 from tests.random_networks import network
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SPECS = [f"{f}:{m.name}" for f in library_families() for m in compiler.models(f) if m.complete]
+SPECS = [f"{f}:{m.name}" for f in library_families() for m in models(f) if m.complete]
 
 
 def interpreted(graph: Graph, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:

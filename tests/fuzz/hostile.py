@@ -33,6 +33,7 @@ from archdsl.explain import explain
 from archdsl.graph import Graph, Tensor
 from archdsl.layers import Layers, Options
 from archdsl.limits import Limits, limited
+from archdsl.spec import check_model, locate, model_info
 from archdsl.tables import Table
 from tests.fuzz.texts import CORPUS, KINDS, WORDS, files
 
@@ -75,7 +76,7 @@ def _exercise(source: archdsl.Source, run: bool, random: Random | None) -> None:
     start = time.process_time()
     try:
         with limited(LIMITS):
-            module, _ = compiler.locate(source, Diagnostics())
+            module, _ = locate(source, Diagnostics())
     except SpecError as error:
         said(error)
         return
@@ -83,9 +84,9 @@ def _exercise(source: archdsl.Source, run: bool, random: Random | None) -> None:
     for name in module.models:
         try:
             with limited(LIMITS):
-                if not compiler.model_info(module, name, Diagnostics()).complete:
+                if not model_info(module, name, Diagnostics()).complete:
                     continue
-                graph = compiler.check_model(module, name, {}, Diagnostics())
+                graph = check_model(module, name, {}, Diagnostics())
         except SpecError as error:
             said(error)
             continue

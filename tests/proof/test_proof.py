@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from archdsl import compiler
-from archdsl.compiler import build, check, library_families, models, prove_build
+from archdsl.compiler import build, check, prove_build
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
+from archdsl.modules import library_families
 from archdsl.proof import Unproved, prove
 from archdsl.source import Source
+from archdsl.spec import models
 from tests.proof.networks import NETWORKS
 
 FORMS: dict[str, dict[str, object]] = {

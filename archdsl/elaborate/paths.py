@@ -1,0 +1,143 @@
+"""The paths of items: who stands on which, and which items without a label give way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from archdsl.diagnostics import Fix, Mark, Proposal
+from archdsl.graph import Graph, Node, Scope
+from archdsl.limits import Budget, Exceeded
+from archdsl.source import Span
+from archdsl.values import Failure
+
+
+class Paths:
+    """The paths of one network.
+
+    An item without a label takes its position in its scope. Where another item wants that number, one that owns no
+    weights gives way: it takes the next number of its scope that is free. No key of the state_dict begins with it.
+    """
+
+    def __init__(self, graph: Graph, budget: Budget) -> None:
+        self.graph, self.budget = graph, budget
+        self.taken: dict[str, Span] = {}
+        self.implied: dict[str, Span] = {}
+        """The parts of quoted labels with dots, and of which label."""
+        self.unnamed: set[str] = set()
+        """The paths among those taken that are positions."""
+        self.moved = False
+        """Whether an item gave way, so that a node of the graph was replaced."""
+
+    def settle(self, name: str, labelled: bool, scope: Scope, span: Span, owns: Callable[[], bool]) -> str:
+        """Takes a path for an item, and gives its part of it: another number where it gives way.
+
+        `owns` says whether it owns weights. Raises Failure where another item has the path.
+        """
+        if not labelled and self.holder(scope, name) is not None and not owns():
+            name = self.free(scope, int(name))
+        self.claim(name, labelled, scope, span)
+        return name
+
+    def claim(self, name: str, labelled: bool, scope: Scope, span: Span) -> str:
+        """Takes a path. Raises Failure where an item has it that does not give way."""
+        path = join(scope.path, name)
+        if len(path) > self.budget.limits.path_size:
+            raise Exceeded("path_size", f"a path is longer than {self.budget.limits.path_size:,} characters", span)
+        self.budget.step(len(path) // 20)
+        parts = name.split(".")
+        for end in range(1, len(parts)):
+            prefix = ".".join(parts[:end])
+            if join(scope.path, prefix) in self.taken and not self.gives_way(scope, prefix):
+                raise self.duplicate(prefix, labelled, scope, span)
+            self.implied.setdefault(join(scope.path, prefix), span)
+        if self.holder(scope, name) is not None and not self.gives_way(scope, name):
+            raise self.duplicate(name, labelled, scope, span)
+        self.taken[path] = span
+        if not labelled:
+            self.unnamed.add(path)
+        return path
+
+    def release(self, path: str) -> None:
+        self.taken.pop(path, None)
+        self.unnamed.discard(path)
+
+    def holder(self, scope: Scope, name: str) -> Span | None:
+        """Where the item stands that has a path, or whose label implies it."""
+        path = join(scope.path, name)
+        return self.taken.get(path) or self.implied.get(path)
+
+    def free(self, scope: Scope, number: int) -> str:
+        """The next number, from this one on, that no item of the scope has."""
+        while self.holder(scope, str(number)) is not None:
+            number += 1
+        return str(number)
+
+    # ------------------------------------------------------------ giving way
+
+    def gives_way(self, scope: Scope, name: str) -> bool:
+        """Moves the item that has a path, where it has no label and owns no weights; says whether it did."""
+        path = join(scope.path, name)
+        if path not in self.unnamed:
+            return False
+        at = next((i for i in reversed(range(len(scope.members))) if scope.members[i].name == name), None)
+        if at is None:  # it failed, and was reported
+            self.release(path)
+            return True
+        member = scope.members[at]
+        if any(self.owns(node) for node in ([member] if isinstance(member, Node) else member.nodes())):
+            return False
+        scope.members[at] = self.renamed(member, self.free(scope, int(name)), scope.path)
+        return True
+
+    def owns(self, node: Node) -> bool:
+        return bool(node.operation.weights(self.graph.shapes(node.inputs)))
+
+    def renamed(self, member: Node | Scope, name: str, prefix: str) -> Node | Scope:
+        """A member under another name, and all that it holds on the paths that follow."""
+        self.moved = True
+        old, path = member.path, join(prefix, name)
+        if old in self.taken:
+            self.taken[path] = self.taken.pop(old)
+        if old in self.unnamed:
+            self.unnamed.remove(old)
+            self.unnamed.add(path)
+        if isinstance(member, Node):
+            node = replace(member, name=name, path=path)
+            self.graph.replace(node)
+            return node
+        for implied in [p for p in self.implied if p.startswith(f"{old}.")]:
+            self.implied[path + implied[len(old) :]] = self.implied.pop(implied)
+        member.name, member.path = name, path
+        member.members[:] = [self.renamed(m, m.name, path) for m in member.members]
+        return member
+
+    # ------------------------------------------------------------ mistakes
+
+    def duplicate(self, name: str, labelled: bool, scope: Scope, span: Span) -> Failure:
+        """Two items on one path."""
+        path, first = join(scope.path, name), self.holder(scope, name)
+        assert first is not None
+        message = f"two items stand on the path `{path}`"
+        if first == span:
+            last = path.rsplit(".", 1)[-1]
+            help = f'give each its own label, a computed one: `for i in 0..n {{ "{last}{{i}}": … }}`'
+            return Failure("E0230", f"{message}: each round of the loop places one", span, help)
+        counted = span if not labelled else first if path in self.unnamed else None
+        if counted is None:
+            return Failure("E0230", message, span, "give one of them another label", Mark(first, "the first one"))
+        which = "the one here" if counted is span else "the first one"
+        number = self.free(scope, int(name))
+        fix = Fix(Span(counted.source, counted.start, counted.start), f'"{number}": ')
+        return Failure(
+            "E0230",
+            f"{message}: {which} has no label, so it takes its number in the scope, {name}",
+            span,
+            "give the one without a label a label of its own",
+            Mark(first, "the first one"),
+            proposals=[Proposal(f'give the one without a label a free number: `"{number}": …`', fix)],
+        )
+
+
+def join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name

@@ -1,0 +1,65 @@
+"""The parts of a piece of syntax, and the names in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+
+from archdsl.source import Span
+from archdsl.syntax import tree
+
+BINDS = {
+    (tree.Let, "name"),
+    (tree.For, "names"),
+    (tree.Pattern, "names"),
+    (tree.InputTensor, "name"),
+    (tree.OutputTensor, "name"),
+}
+"""The names that a part of the syntax gives, rather than uses."""
+
+
+def parts(root: object) -> Iterator[object]:
+    """The parts of a piece of syntax, names that it only gives left out."""
+    stack = [root]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, tuple | list):
+            stack.extend(part)
+        elif is_dataclass(part) and not isinstance(part, Span):
+            yield part
+            stack += [getattr(part, f.name) for f in fields(part) if (type(part), f.name) not in BINDS]
+
+
+def names(root: object) -> Iterator[tree.Name]:
+    """The names that a piece of syntax uses."""
+    return (part for part in parts(root) if isinstance(part, tree.Name))
+
+
+def lets(body: tree.Body) -> Iterator[tree.Let]:
+    return (part for part in parts(body) if isinstance(part, tree.Let))
+
+
+def given(block: tree.Block | tree.Model) -> set[str]:
+    """The names that a block gives: parameters, values, labels, and what its `input` names."""
+    found = {p.name.name for p in block.parameters} | labels(block.body)
+    for part in parts(block.body):
+        match part:
+            case tree.Let():
+                found.add(part.name.name)
+            case tree.For():
+                found.update(n.name for n in part.names)
+            case tree.InputTensor():
+                found.add(part.name.name)
+                found.update(d.value.name for d in part.dimensions if isinstance(d.value, tree.Name))
+    return found
+
+
+def labels(body: tree.Body) -> set[str]:
+    """The labels within a body that can be referred to."""
+    found: set[str] = set()
+    for part in parts(body):
+        if isinstance(part, tree.Pattern):
+            found.update(n.name for n in part.names)
+        elif isinstance(part, tree.Label) and not part.quoted:
+            found.update(p for p in part.parts if isinstance(p, str))
+    return found
