@@ -21,7 +21,7 @@ from archdsl.proof.modules import Weight as ModuleWeight
 from archdsl.proof.reader import Text, read
 from archdsl.proof.sizes import Guard, compare_free, compare_guards
 from archdsl.proof.terms import Storage, Tensor
-from archdsl.proof.vocabulary import is_guard
+from archdsl.proof.vocabulary import HELPERS, is_guard
 from archdsl.recompute import Recompute
 from archdsl.source import Span
 from archdsl.syntax.tree import Residual
@@ -83,7 +83,7 @@ class Proof:
         made: dict[str, object] = {h.name: h.made or library.function(h.name) for h in text.helpers.values()}
         if self.augmentation is not None:
             made.update({name: flow(name) for name in FLOW if name in made})
-        space["KNOWN__"] = made
+        space[HELPERS] = made
         exec(compile(text.tree, FILE, "exec"), space)
         known = library.known()
         for helper in text.helpers.values():

@@ -13,7 +13,7 @@ from archdsl.proof.budget import counted
 from archdsl.proof.errors import Unproved
 from archdsl.proof.modules import LAYERS, Layer, layer_class
 from archdsl.proof.pytorch import REQUIRED, SIGNATURES
-from archdsl.proof.vocabulary import FORBIDDEN, INTERNAL, OWN, check_vocabulary
+from archdsl.proof.vocabulary import FORBIDDEN, HELPERS, INNER, INTERNAL, OWN, check_vocabulary
 
 STATEMENTS = (
     *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AnnAssign),
@@ -101,8 +101,13 @@ def read(text: str, declared: Iterable[str], augmentation: str | None = None) ->
 
 def _stands_for(statement: ast.ClassDef | ast.FunctionDef) -> ast.stmt:
     """What takes the place of a helper's definition: the helper has its name from here on."""
-    made = ast.parse(f"{statement.name} = KNOWN__[{statement.name!r}]").body[0]
-    return ast.increment_lineno(made, statement.lineno - 1)
+    value = ast.Subscript(ast.Name(HELPERS, ast.Load()), ast.Constant(statement.name), ast.Load())
+    made = ast.Assign([ast.Name(statement.name, ast.Store())], value)
+    for node in ast.walk(made):
+        if isinstance(node, ast.stmt | ast.expr):
+            node.lineno = node.end_lineno = statement.lineno
+            node.col_offset = node.end_col_offset = 0
+    return made
 
 
 def _check(tree: ast.Module) -> bool:
@@ -122,7 +127,7 @@ def _check(tree: ast.Module) -> bool:
             member = isinstance(node.value, ast.Name) and node.value.id == "self"  # type: ignore[attr-defined]
             if (name in FORBIDDEN and not member) or (name.startswith("_") and name not in OWN):
                 raise Unproved(f"line {node.lineno} asks for `.{name}`")  # type: ignore[attr-defined]
-        elif kind is ast.Name and (node.id.startswith("__") or (node.id.endswith("__") and node.id != "KNOWN__")):  # type: ignore[attr-defined]
+        elif kind is ast.Name and node.id in INNER:  # type: ignore[attr-defined]
             raise Unproved(f"line {node.lineno} uses `{node.id}`")  # type: ignore[attr-defined]
     return by_mode
 

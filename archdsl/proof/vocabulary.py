@@ -33,6 +33,12 @@ FORBIDDEN = frozenset({"format", "format_map", "gi_frame", "gi_code", "tb_frame"
 OWN = frozenset({"__init__", "_modules", "_parameters"})
 """The names of its own that a text may use of an nn.Module."""
 
+INNER = frozenset({"__builtins__", "__build_class__", "__class__", "__debug__", "__import__", "__name__"})
+"""Names by which Python itself works, which no name of a spec becomes."""
+
+HELPERS = "<helpers>"
+"""What a run calls the helpers: no text can name it."""
+
 _MUTATORS = (
     "append extend insert pop popitem add update remove clear setdefault discard sort reverse move_to_end "
     "appendleft intersection_update difference_update symmetric_difference_update"
@@ -58,13 +64,13 @@ def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None
     guards = {s.name for s in body if isinstance(s, ast.FunctionDef) and is_guard(s)}
     for statement in body:
         for name in _bound(statement):
-            if name in names or name in WORDS or name.startswith("__") or name == "KNOWN__":
+            if name in names or name in WORDS or name.startswith("__"):
                 raise _wrong(statement, f"gives `{name}` another meaning")
             names.add(name)
         match statement:
             case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()):
                 pass
-            case ast.Assign(value=ast.Subscript(value=ast.Name(id="KNOWN__"))):
+            case ast.Assign(value=ast.Subscript(value=ast.Name(id=name))) if name == HELPERS:
                 pass  # a helper
             case ast.Assign(targets=[ast.Name(id=name)]) if name in TABLES:
                 _literal(statement.value)
