@@ -20,8 +20,9 @@ from archdsl.ops.channels import Slice
 from archdsl.ops.norm import Batchnorm
 from archdsl.proof.errors import Unproved
 
-Run: TypeAlias = tuple[int, Node | None, int]
-"""So many channels; the batchnorm that they already went through, and the channel of it where they begin."""
+Chain: TypeAlias = tuple[tuple[Node, int], ...]
+Run: TypeAlias = tuple[int, Chain]
+"""So many channels; the batchnorms that they already went through, each with its channel where they begin."""
 Runs: TypeAlias = list[Run]
 
 
@@ -42,10 +43,8 @@ class Correspondence:
         """Raises Unproved where the form computes something else."""
         for norm, parts in self.folding.folded.items():
             for part in parts:
-                runs = self.taken.get(part.convolution) or [
-                    (self._channels(self.old, Edge(part.convolution.id)), None, 0)
-                ]
-                self.taken[part.convolution] = _put(runs, part.start, (part.count, norm, part.at))
+                runs = self.taken.get(part.convolution) or [(self._channels(self.old, Edge(part.convolution.id)), ())]
+                self.taken[part.convolution] = _put(runs, part.start, part.count, (norm, part.at))
         outputs = [o for o in self.old.outputs if not o.training]
         live = self.old.ancestors(o.tensor for o in outputs)
         rest = iter(self.new.nodes())
@@ -65,10 +64,12 @@ class Correspondence:
             return
         if node in self.folding.folded:
             tensor, runs = self.stands[node.inputs[0]]
-            count = self._channels(self.old, node.inputs[0])
-            if _joined(runs) != [(count, node, 0)]:
-                raise Unproved(f"leaves out `{node.path}` where no convolution took it in")
-            self.stands[result] = (tensor, [(count, None, 0)])
+            at = 0
+            for count, chain in runs:
+                if chain[:1] != ((node, at),):
+                    raise Unproved(f"leaves out `{node.path}` where no convolution took it in")
+                at += count
+            self.stands[result] = (tensor, [(count, chain[1:]) for count, chain in runs])
             return
         new = next(rest, None)
         if new is None or not self._alike(node, new):
@@ -107,12 +108,12 @@ class Correspondence:
                 return [_cut(inputs[0], start, node.operation.stop - start)]
         for tensor in node.inputs:
             self._plain(tensor)
-        return [[(self._channels(self.old, Edge(node.id, i)), None, 0)] for i in range(len(node.shapes))]
+        return [[(self._channels(self.old, Edge(node.id, i)), ())] for i in range(len(node.shapes))]
 
     def _plain(self, tensor: Edge) -> Edge:
         """The tensor of the form, which must be that of the network itself."""
         stands, runs = self.stands[tensor]
-        if any(norm is not None for _, norm, _ in runs):
+        if any(chain for _, chain in runs):
             raise Unproved(f"takes a batchnorm into `{self.old.node(tensor).path}`, which something else reads")
         return stands
 
@@ -126,32 +127,22 @@ def _cut(runs: Iterable[Run], start: int, count: int) -> Runs:
     """A part of the channels."""
     found: Runs = []
     at = 0
-    for size, norm, channel in runs:
+    for size, chain in runs:
         low, high = max(start, at), min(start + count, at + size)
         if low < high:
-            found.append((high - low, norm, channel + low - at if norm is not None else 0))
+            found.append((high - low, tuple([(norm, channel + low - at) for norm, channel in chain])))
         at += size
     return found
 
 
-def _put(runs: Runs, start: int, run: Run) -> Runs:
-    """The channels with others in place of some."""
-    total = sum(size for size, _, _ in runs)
-    if any(norm is not None for _, norm, _ in _cut(runs, start, run[0])):
-        raise Unproved("takes two batchnorms into one channel")
-    end = start + run[0]
-    return [*_cut(runs, 0, start), run, *_cut(runs, end, total - end)]
-
-
-def _joined(runs: Runs) -> Runs:
-    found: Runs = []
-    for size, norm, channel in runs:
-        last = found[-1] if found else None
-        if last is not None and last[1] is norm and (norm is None or last[2] + last[0] == channel):
-            found[-1] = (last[0] + size, *last[1:])
-        else:
-            found.append((size, norm, channel))
-    return found
+def _put(runs: Runs, start: int, count: int, taken: tuple[Node, int]) -> Runs:
+    """The channels, some of which go through one batchnorm more."""
+    norm, at = taken
+    found = _cut(runs, 0, start)
+    for size, chain in _cut(runs, start, count):
+        found.append((size, (*chain, (norm, at))))
+        at += size
+    return [*found, *_cut(runs, start + count, sum(size for size, _ in runs))]
 
 
 # ---------------------------------------------------------------- the weights
@@ -340,28 +331,32 @@ def _lengths(count: int, ends: Iterable[int]) -> list[int]:
 def _taken_in(conv: Node, runs: Runs, state: Mapping[str, Channels]) -> tuple[Channels, Channels]:
     """The weight and bias of a convolution with what it takes in: y = (x - mean) / √(var + eps) · weight + bias."""
     weight = state[_key(conv, "weight")]
-    count = sum(size for size, _, _ in runs)
+    count = sum(size for size, _ in runs)
     bias = state.get(_key(conv, "bias"), Channels([(count, 0.0)]))
     factor, shift = Channels([]), Channels([])
-    for size, norm, at in runs:
-        if norm is None:
-            factor.runs.append((size, 1.0))
-            shift.runs.append((size, 0.0))
-            continue
-        operation = norm.operation
-        assert isinstance(operation, Batchnorm)
-        part = slice(at, at + size)
-        eps = operation.eps
-        scale = state[_key(norm, "running_var")][part].map(lambda v, eps=eps: 1 / math.sqrt(v + eps))  # type: ignore[misc]
-        move = -(state[_key(norm, "running_mean")][part] * scale)
-        if operation.affine:
-            gain = state[_key(norm, "weight")][part]
-            scale, move = scale * gain, move * gain + state[_key(norm, "bias")][part]
-        factor.runs += scale.runs
-        shift.runs += move.runs
+    for size, chain in runs:
+        all_scale, all_move = Channels([(size, 1.0)]), Channels([(size, 0.0)])
+        for norm, at in chain:
+            scale, move = _of_norm(norm, slice(at, at + size), state)
+            all_scale, all_move = all_scale * scale, all_move * scale + move
+        factor.runs += all_scale.runs
+        shift.runs += all_move.runs
     factor, shift = Channels(factor.runs), Channels(shift.runs)
     made = Channels(weight.runs) * factor
     return Channels(made.runs, weight.shape, weight.layout, weight.groups), bias * factor + shift
+
+
+def _of_norm(norm: Node, part: slice, state: Mapping[str, Channels]) -> tuple[Channels, Channels]:
+    """The factor and the shift of some channels of a batchnorm."""
+    operation = norm.operation
+    assert isinstance(operation, Batchnorm)
+    eps = operation.eps
+    scale = state[_key(norm, "running_var")][part].map(lambda v: 1 / math.sqrt(v + eps))
+    move = -(state[_key(norm, "running_mean")][part] * scale)
+    if operation.affine:
+        gain = state[_key(norm, "weight")][part]
+        scale, move = scale * gain, move * gain + state[_key(norm, "bias")][part]
+    return scale, move
 
 
 def _key(node: Node, name: str) -> str:
