@@ -24,7 +24,15 @@ class Budget:
         if self.left < 0:
             raise Unproved("takes more steps than its network can need")
 
-    def each(self, items: Iterable[Any]) -> Iterator[Any]:
+    def each(self, items: Iterable[Any]) -> Iterable[Any]:
+        """The items, with a step counted for each: at once where their number is known."""
+        if type(items) not in (list, tuple, dict, set):
+            return self.counted(items)
+        self.left -= len(items)  # type: ignore[arg-type]
+        self.step()
+        return items
+
+    def counted(self, items: Iterable[Any]) -> Iterator[Any]:
         for item in items:
             self.step()
             yield item
@@ -49,10 +57,10 @@ class Range:
         self.budget, self.numbers = budget, numbers
 
     def __iter__(self) -> Iterator[int]:
-        return self.budget.each(self.numbers)
+        return self.budget.counted(self.numbers)
 
     def __reversed__(self) -> Iterator[int]:
-        return self.budget.each(reversed(self.numbers))
+        return self.budget.counted(reversed(self.numbers))
 
 
 def _bounded(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

@@ -66,6 +66,9 @@ class Proof:
         if self.folding is not None:
             walked = Correspondence(self.folding.training, self.graph, self.folding)
             walked.run()
+            # A file looks for each of its batchnorms by each key of the state_dict.
+            norms, weights = len(self.folding.folded), 6 * len(self.folding.training)
+            self.library.budget.left += norms * weights
             compare_weights(walked, self.space.get("fold_batchnorms", dict))  # type: ignore[arg-type]
         if not self.inference and (text.by_mode or self.graph.of_training() or self.graph.training is not None):
             meaning = Meaning(self.graph, training=False, gradients=True)
@@ -78,7 +81,7 @@ class Proof:
 
     def make(self, text: Text, run: Run) -> tuple[Module, list[Guard]]:
         """The model of a text, made, and its guards."""
-        library = Library(run)
+        library = self.library = Library(run)
         space = self.space = library.globals()
         made: dict[str, object] = {h.name: h.made or library.function(h.name) for h in text.helpers.values()}
         if self.augmentation is not None:

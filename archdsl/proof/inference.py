@@ -20,10 +20,9 @@ from archdsl.ops.channels import Slice
 from archdsl.ops.norm import Batchnorm
 from archdsl.proof.errors import Unproved
 
-Norms: TypeAlias = tuple[tuple[Node, int], ...]
-"""Batchnorms that channels already went through, the next one first, with the channel of it where they begin."""
-Run: TypeAlias = tuple[int, Norms]
-"""So many channels."""
+Chain: TypeAlias = tuple[tuple[Node, int], ...]
+Run: TypeAlias = tuple[int, Chain]
+"""So many channels; the batchnorms that they already went through, each with its channel where they begin."""
 Runs: TypeAlias = list[Run]
 
 
@@ -44,7 +43,7 @@ class Correspondence:
         """Raises Unproved where the form computes something else."""
         for norm, parts in self.folding.folded.items():
             for part in parts:
-                runs = self.taken.get(part.convolution) or [(self._channels(Edge(part.convolution.id)), ())]
+                runs = self.taken.get(part.convolution) or [(self._channels(self.old, Edge(part.convolution.id)), ())]
                 self.taken[part.convolution] = _put(runs, part.start, part.count, (norm, part.at))
         outputs = [o for o in self.old.outputs if not o.training]
         live = self.old.ancestors(o.tensor for o in outputs)
@@ -66,11 +65,11 @@ class Correspondence:
         if node in self.folding.folded:
             tensor, runs = self.stands[node.inputs[0]]
             at = 0
-            for size, norms in runs:
-                if norms[:1] != ((node, at),):
+            for count, chain in runs:
+                if chain[:1] != ((node, at),):
                     raise Unproved(f"leaves out `{node.path}` where no convolution took it in")
-                at += size
-            self.stands[result] = (tensor, [(size, norms[1:]) for size, norms in runs])
+                at += count
+            self.stands[result] = (tensor, [(count, chain[1:]) for count, chain in runs])
             return
         new = next(rest, None)
         if new is None or not self._alike(node, new):
@@ -101,7 +100,7 @@ class Correspondence:
             case "crop":
                 return inputs
             case "split":
-                size = self._channels(Edge(node.id))
+                size = self._channels(self.old, Edge(node.id))
                 return [_cut(inputs[0], i * size, size) for i in range(len(node.shapes))]
             case "slice":
                 assert isinstance(node.operation, Slice)
@@ -109,17 +108,18 @@ class Correspondence:
                 return [_cut(inputs[0], start, node.operation.stop - start)]
         for tensor in node.inputs:
             self._plain(tensor)
-        return [[(self._channels(Edge(node.id, i)), ())] for i in range(len(node.shapes))]
+        return [[(self._channels(self.old, Edge(node.id, i)), ())] for i in range(len(node.shapes))]
 
     def _plain(self, tensor: Edge) -> Edge:
         """The tensor of the form, which must be that of the network itself."""
         stands, runs = self.stands[tensor]
-        if any(norms for _, norms in runs):
+        if any(chain for _, chain in runs):
             raise Unproved(f"takes a batchnorm into `{self.old.node(tensor).path}`, which something else reads")
         return stands
 
-    def _channels(self, tensor: Edge) -> int:
-        count = self.old.shape(tensor)[0]
+    @staticmethod
+    def _channels(graph: Graph, tensor: Edge) -> int:
+        count = graph.shape(tensor)[0]
         return count if isinstance(count, int) else 0
 
 
@@ -127,23 +127,22 @@ def _cut(runs: Iterable[Run], start: int, count: int) -> Runs:
     """A part of the channels."""
     found: Runs = []
     at = 0
-    for size, norms in runs:
+    for size, chain in runs:
         low, high = max(start, at), min(start + count, at + size)
         if low < high:
-            found.append((high - low, tuple((norm, channel + low - at) for norm, channel in norms)))
+            found.append((high - low, tuple([(norm, channel + low - at) for norm, channel in chain])))
         at += size
     return found
 
 
-def _put(runs: Runs, start: int, count: int, norm: tuple[Node, int]) -> Runs:
-    """The channels, some of which go through one more batchnorm."""
-    total = sum(size for size, _ in runs)
-    through: Runs = []
-    at = 0
-    for size, norms in _cut(runs, start, count):
-        through.append((size, (*norms, (norm[0], norm[1] + at))))
+def _put(runs: Runs, start: int, count: int, taken: tuple[Node, int]) -> Runs:
+    """The channels, some of which go through one batchnorm more."""
+    norm, at = taken
+    found = _cut(runs, 0, start)
+    for size, chain in _cut(runs, start, count):
+        found.append((size, (*chain, (norm, at))))
         at += size
-    return [*_cut(runs, 0, start), *through, *_cut(runs, start + count, total - start - count)]
+    return [*found, *_cut(runs, start + count, sum(size for size, _ in runs))]
 
 
 # ---------------------------------------------------------------- the weights
@@ -334,26 +333,25 @@ def _taken_in(conv: Node, runs: Runs, state: Mapping[str, Channels]) -> tuple[Ch
     weight = state[_key(conv, "weight")]
     count = sum(size for size, _ in runs)
     bias = state.get(_key(conv, "bias"), Channels([(count, 0.0)]))
-    factors: list[tuple[int, float]] = []
-    shifts: list[tuple[int, float]] = []
-    for size, norms in runs:
-        factor, shift = Channels([(size, 1.0)]), Channels([(size, 0.0)])
-        for norm, at in norms:
-            scale, move = _of(norm, slice(at, at + size), state)
-            factor, shift = factor * scale, shift * scale + move
-        factors += factor.runs
-        shifts += shift.runs
-    factor, shift = Channels(factors), Channels(shifts)
+    factor, shift = Channels([]), Channels([])
+    for size, chain in runs:
+        all_scale, all_move = Channels([(size, 1.0)]), Channels([(size, 0.0)])
+        for norm, at in chain:
+            scale, move = _of_norm(norm, slice(at, at + size), state)
+            all_scale, all_move = all_scale * scale, all_move * scale + move
+        factor.runs += all_scale.runs
+        shift.runs += all_move.runs
+    factor, shift = Channels(factor.runs), Channels(shift.runs)
     made = Channels(weight.runs) * factor
     return Channels(made.runs, weight.shape, weight.layout, weight.groups), bias * factor + shift
 
 
-def _of(norm: Node, part: slice, state: Mapping[str, Channels]) -> tuple[Channels, Channels]:
+def _of_norm(norm: Node, part: slice, state: Mapping[str, Channels]) -> tuple[Channels, Channels]:
     """The factor and the shift of some channels of a batchnorm."""
     operation = norm.operation
     assert isinstance(operation, Batchnorm)
     eps = operation.eps
-    scale = state[_key(norm, "running_var")][part].map(lambda value: 1 / math.sqrt(value + eps))
+    scale = state[_key(norm, "running_var")][part].map(lambda v: 1 / math.sqrt(v + eps))
     move = -(state[_key(norm, "running_mean")][part] * scale)
     if operation.affine:
         gain = state[_key(norm, "weight")][part]

@@ -109,6 +109,7 @@ class Library:
 
     def __init__(self, run: Run) -> None:
         self.run = run
+        self.budget = Budget(1_000_000 + 1_000 * len(run.table.terms))
         self.functions: dict[str, object] = {}
         """Functions of helpers, by name."""
         nn = SimpleNamespace(
@@ -145,8 +146,7 @@ class Library:
         return lambda *args, **kwargs: apply(self.run.table, name, args, kwargs)
 
     def globals(self) -> dict[str, object]:
-        budget = Budget(1_000_000 + 1_000 * len(self.run.table.terms))
-        words = {**BUILTINS, **budget.words(), "__import__": self.load}
+        words = {**BUILTINS, **self.budget.words(), "__import__": self.load}
         return {"__name__": "built", "__builtins__": words}
 
     def known(self) -> Mapping[str, object]:

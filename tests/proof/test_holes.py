@@ -128,9 +128,19 @@ HOLES: dict[str, tuple[str, str, str]] = {
         "nn.ReLU(inplace=True)",
     ),
     "added to under its name": (
-        "x: batchnorm -> y: tanh\n(x, y) -> add -> z: relu\n(z, x) -> sub",
-        "self.y(x)",
-        "self.y(x)\n        x += y",
+        "x: batchnorm -> y: tanh\n(x, y) -> add -> z: silu\n(z, x) -> sub",
+        MAIN,
+        f"{MAIN}        x = self.x(x)\n        y = self.y(x)\n        x += y\n        return self.z(x) - x\n",
+    ),
+    "one tensor for two parameters": (
+        "a: scale(1) -> b: scale(1)",
+        "self.b = nn.Parameter(torch.ones(3, **kw))",
+        "ones = torch.ones(3, **kw)\n        self.a = nn.Parameter(ones)\n        self.b = nn.Parameter(ones)",
+    ),
+    "an import that a helper needs": (
+        "a: conv(3, 3) -> droppath(0.2)",
+        "from torch import Tensor, nn",
+        "from torch import nn",
     ),
     # Members in another order.
     "a member given twice": (TWO, "self.a =", "self.b = nn.ReLU()\n        self.a ="),
@@ -148,6 +158,14 @@ HOLES: dict[str, tuple[str, str, str]] = {
     "the modules of typing": (CONV, "import torch\n", "from typing import sys\nimport torch\n"),
     "the modules of collections.abc": (CONV, "import torch\n", "from collections.abc import sys\nimport torch\n"),
 }
+
+
+def test_a_helper_stands_before_what_uses_it() -> None:
+    graph = graph_of("conv(3, 3) -> droppath(0.2)")
+    text = prove_build(graph).text
+    start, end = text.index("class DropPath"), text.index("def dynamic_shapes")
+    with pytest.raises(Unproved):
+        prove(text[:start] + text[end:] + "\n\n" + text[start:end], graph)
 
 
 FOLDED = "a: conv(6, 3) -> an: batchnorm -> relu -> b: conv(5, 3) -> bn: batchnorm"

@@ -63,6 +63,20 @@ def graph_of(body: str) -> Graph:
     return check(Source("net.arch", f"model net {{\n    input image[3, H = 8, W = 8]\n{body}\n}}"))
 
 
+FOLDED = {
+    "two batchnorms": "conv(4, 3) -> batchnorm -> batchnorm",
+    "two, and a slice": (
+        "conv(6, 3) -> batchnorm -> slice(1, 5) -> batchnorm\n(conv(4, 1), conv(3, 1)) -> concat -> batchnorm"
+    ),
+    "more than fit a list": "repeat 450 { residual { conv(3, 3) -> batchnorm } }",
+}
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_batchnorms_taken_into_one_convolution_are_proved(name: str) -> None:
+    assert prove_build(graph_of(FOLDED[name]), inference=True).plainness == 0
+
+
 def refusal(text: str, graph: Graph) -> str:
     with pytest.raises(Unproved) as caught:
         prove(text, graph)
