@@ -25,7 +25,7 @@ ODD = sorted(
         *WORDS_OF_THE_LANGUAGE,
         # What every module owns.
         *words("train eval type half float double cpu to forward children modules parameters buffers apply state_dict"),
-        *words("add_module get_submodule register_buffer named_children zero_grad training extra_repr requires_grad_"),
+        *words("add_module get_submodule register_buffer named_children zero_grad extra_repr requires_grad_"),
         *words("_modules _parameters _buffers _version __init__ __class__ __dict__ __call__ append items keys values"),
         # What a built file uses.
         *words("torch nn F Tensor self kw x y z a b c n i j k out x1 y1 x2 drop_path DropPath factory Factory"),

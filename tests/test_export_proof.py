@@ -256,7 +256,7 @@ def test_a_wrong_export_is_not_written(ending: str, tmp_path: Path, monkeypatch:
     spec, file = tmp_path / "net.arch", tmp_path / f"net{ending}"
     spec.write_text("model net {\n input image[1, 8, 8]\n relu\n}\n")
     file.write_bytes(b"the file of yesterday")
-    found = CliRunner().invoke(cli.cli, ["export", str(spec), "-o", str(file)])
+    found = CliRunner().invoke(cli.cli, ["export", str(spec), "-o", str(file), "--force"])
     assert found.exit_code == 1
     assert f"{file} is not written: its numbers are off" in found.output
     assert file.read_bytes() == b"the file of yesterday"

@@ -218,6 +218,7 @@ def test_halves_of_characters() -> None:
         archdsl.draw(graph).tex(),
     ):
         assert text.encode()
+    archdsl.load(archdsl.Source("a.arch", 'model m {\n"\ud800"\ninput x[1, 8]\nrelu\n}'))
     assert "\\ud800" in archdsl.build(graph) and "\\udfff" in archdsl.draw(graph).html()
 
 

@@ -24,7 +24,7 @@ NAMES = sorted(
         *OWNED,
         *WORDS.split(),
     }
-    - {"it", "__debug__"}
+    - {"it", "__debug__", "training"}  # of labels `training` is refused: a module keeps its mode there
 )
 """What an identifier of a spec may be called, and Python, torch or the generated code may mind."""
 

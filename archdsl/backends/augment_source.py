@@ -86,6 +86,7 @@ def _docstring(pipeline: Pipeline) -> str:
 
 def _escaped(text: str) -> str:
     """Text that may stand in a docstring, whatever it holds."""
+    text = text.encode("utf-8", "backslashreplace").decode()  # halves of characters
     plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return plain.replace("\\", "\\\\").replace('"', '\\"')
 

@@ -46,6 +46,9 @@ class Paths:
             raise Exceeded("path_size", f"a path is longer than {self.budget.limits.path_size:,} characters", span)
         self.budget.step(len(path) // 20)
         parts = name.split(".")
+        if "training" in parts:
+            message = "no member of a module can be called `training`: PyTorch's modules keep their mode there"
+            raise Failure("E0231", message, span, "give it another label: `train` and `in_training` are free")
         for end in range(1, len(parts)):
             prefix = ".".join(parts[:end])
             if join(scope.path, prefix) in self.taken and not self.gives_way(scope, prefix):

@@ -16,7 +16,7 @@ from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Correspondence, compare_weights
 from archdsl.proof.library import Library, Run
 from archdsl.proof.meaning import Meaning, Owner, Weight, in_order
-from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Layer, Module
+from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Layer, Module, forget
 from archdsl.proof.modules import Weight as ModuleWeight
 from archdsl.proof.reader import Text, read
 from archdsl.proof.sizes import Guard, compare_free, compare_guards
@@ -52,6 +52,8 @@ class Proof:
             raise
         except Exception as error:
             raise Unproved(f"does not run: {type(error).__name__}: {error}{_line(error)}") from error
+        finally:
+            forget()
 
     def _run(self) -> None:
         meaning = Meaning(self.graph, training=not self.inference, gradients=not self.inference)

@@ -107,7 +107,8 @@ class Meaning:
         for i, tensor in enumerate(made):
             tensor.term.shape = node.shapes[i]
             self.terms[Edge(node.id, i)] = tensor.term
-        if found.spec is not None and len(self.table.entries) > known:
+        # A template of several steps, as `(a + b) / 2`, is known by its steps.
+        if len(self.table.entries) == known + 1:
             entry = next(reversed(self.table.entries.values()))
             entry.saves, entry.in_place, entry.fresh = found.saves, found.in_place, found.fresh
 
@@ -170,7 +171,7 @@ def _spec(form: ModuleForm) -> Spec:
     return spec_of(kind, tuple(a.value for a in form.arguments if a.name is None), kwargs)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _code(template: str, count: int) -> CodeType:
     """A function's template as code, its tensors called _0, _1, …"""
     parts: list[str] = []

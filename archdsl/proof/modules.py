@@ -362,6 +362,12 @@ class Spec:
 
 
 _specs: dict[object, Spec] = {}
+"""Those of the proofs that run now."""
+
+
+def forget() -> None:
+    """Lets go of the specs of a proof."""
+    _specs.clear()
 
 
 def spec_of(made: type[Layer], args: tuple[object, ...], kwargs: dict[str, object]) -> Spec:
@@ -376,8 +382,6 @@ def spec_of(made: type[Layer], args: tuple[object, ...], kwargs: dict[str, objec
     except TypeError:  # a list among the arguments
         return Spec(made, args, kwargs)
     if found is None:
-        if len(_specs) > 10_000:
-            _specs.clear()
         found = _specs[key] = Spec(made, args, kwargs)
     return found
 

@@ -50,7 +50,7 @@ class Constructor(Members):
         self.model_factory()
         self.name_lets()
         self.start = len(self.lines)
-        self.construct_all(self.in_reading_order(self.plan.entries))
+        self.construct(self.in_reading_order(self.plan.entries))
 
     def sequence(self) -> None:
         """The constructor of a class that is an nn.Sequential."""
@@ -63,7 +63,7 @@ class Constructor(Members):
         self.line("super().__init__()")
         self.model_factory()
         self.name_lets()
-        self.construct_all(self.plan.entries)
+        self.construct(self.plan.entries)
 
     def store(self) -> None:
         """The statements that set what `forward` needs of the parameters."""
@@ -139,15 +139,11 @@ class Constructor(Members):
                 self.locals.add(variable)
                 self.aliases[expr] = variable
 
-    def construct_all(self, entries: Sequence[Entry]) -> None:
-        """The members of a class in their order, each behind the holders that it stands in."""
-        for entry in entries:
-            self.make_holders(entry)
-            self.construct([entry])
-
-    def construct(self, entries: Sequence[Entry]) -> None:
+    def construct(self, entries: Sequence[Entry], in_loop: bool = False) -> None:
         """The members of a class with a `forward`, or of an nn.Sequential whose members have names."""
         for entry in entries:
+            if not in_loop:
+                self.make_holders(entry)
             match entry:
                 case Leaf():
                     self.member(entry, None)
@@ -156,16 +152,16 @@ class Constructor(Members):
                         moved, start = self.moved, len(self.lines)
                         self.enter(entry)
                         head = len(self.lines) + moved
-                        self.construct(entry.body)
+                        self.construct(entry.body, True)
                         if len(self.lines) == head + self.moved - 2 * moved:
                             del self.lines[start + self.moved - moved :]
                             self.depth -= 4
                         else:
                             self.leave(entry)
                     else:
-                        self.construct(entry.body)
+                        self.construct(entry.body, True)
                 case Choice():
-                    self.construct_choice(entry)
+                    self.construct_choice(entry, in_loop)
 
     def in_reading_order(self, entries: Sequence[Entry]) -> list[Entry]:
         """The entries of a body with what a skip goes through behind what it goes around."""
@@ -191,7 +187,7 @@ class Constructor(Members):
             end += 1
         return end
 
-    def construct_choice(self, choice: Choice) -> None:
+    def construct_choice(self, choice: Choice, in_loop: bool) -> None:
         optional = choice in self.optional
         if optional:
             leaf = choice.branches[0].body[0]
@@ -215,7 +211,7 @@ class Constructor(Members):
             blocks.append((len(self.lines), self.moved))
             self.head("else:" if condition == Const(True) and place else f"{'elif' if place else 'if'} {test}:")
             start, moved = len(self.lines), self.moved
-            self.construct(branch.body)
+            self.construct(branch.body, in_loop)
             for number in running:
                 after = number.after[place]
                 if after is not None:

@@ -199,6 +199,9 @@ def _code(text: str) -> list[tuple[int, str]]:
 def docstring(text: str, indent: int) -> list[str]:
     """A documentation string, whatever it holds; long paragraphs are wrapped."""
     pad = " " * indent
+    text = text.encode(
+        "utf-8", "backslashreplace"
+    ).decode()  # halves of characters, which no class can have as its text
     paragraphs = [
         " ".join(p.split(" ")) for p in text.replace("\r\n", "\n").replace("\t", " ").strip(" \n").split("\n")
     ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.calls import Calls, attribute_base
 from archdsl.backends.torch_source.expressions import Expr, quoted
-from archdsl.backends.torch_source.fold import Entry, Leaf, leaves
+from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop
 from archdsl.backends.torch_source.names import identifier, is_attribute, is_owned, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Made, is_labelled
@@ -42,6 +42,8 @@ class Members(Calls):
     """Modules that members with dots in their names stand in, by their path as it is written."""
     held: set[tuple[int, str]] = field(default_factory=set)
     """The paths of the holders that are made already, each with the call that has it."""
+    branches: dict[str, set[int]] = field(default_factory=dict)
+    """See `branches_of`."""
 
     def has_member(self, leaf: Leaf) -> bool:
         made = self.plan.made[leaf]
@@ -146,18 +148,34 @@ class Members(Calls):
         return text
 
     def make_holders(self, entry: Entry) -> None:
-        """Makes the holders of a loop, condition or member whose names are the same everywhere before it."""
-        for leaf in leaves([entry]):
-            made = self.plan.made.get(leaf)
-            if made is None:
-                continue
-            pieces = split_dots(made.name)
-            everywhere: list[list[tuple[int, str]]] = []
-            for i in range(1, len(pieces)):
-                texts = [p for p in joined(pieces[:i]) if isinstance(p, str)]
-                if len(texts) == len(joined(pieces[:i])):
-                    everywhere.append([(call, "".join(texts)) for call in range(len(self.plan.cells))])
-                    self.holder(pieces[:i], everywhere)
+        """Makes the holders of a loop, condition or member whose names are the same everywhere before it.
+
+        One of a single branch is made in that branch.
+        """
+        for branch, leaf in homes([entry]):
+            for i, path in self.steady_holders(leaf):
+                if not isinstance(entry, Choice) or self.branches_of(path) != {branch}:
+                    pieces = split_dots(self.plan.made[leaf].name)
+                    calls = range(len(self.plan.cells))
+                    paths = [[(call, ".".join(path.split(".")[:end])) for call in calls] for end in range(1, i + 1)]
+                    self.holder(pieces[:i], paths)
+
+    def steady_holders(self, leaf: Leaf) -> Iterator[tuple[int, str]]:
+        """The holders of a member that are called the same in every call: how many pieces they are, and their path."""
+        made = self.plan.made.get(leaf)
+        pieces = split_dots(made.name) if made is not None else []
+        for i in range(1, len(pieces)):
+            texts = [p for p in joined(pieces[:i]) if isinstance(p, str)]
+            if len(texts) == len(joined(pieces[:i])):
+                yield i, "".join(texts)
+
+    def branches_of(self, path: str) -> set[int]:
+        """The branches of conditions in which the members of a holder are made, 0 for none."""
+        if not self.branches:
+            for branch, leaf in homes(self.plan.entries):
+                for _, found in self.steady_holders(leaf):
+                    self.branches.setdefault(found, set()).add(branch)
+        return self.branches[path]
 
     def add_child(self, owner: str, name: list[str | Expr], text: str) -> None:
         if len(name) == 1 and isinstance(name[0], str) and is_owned(name[0]):
@@ -206,3 +224,16 @@ def holder_paths(leaf: Leaf) -> list[list[tuple[int, str]]]:
     """The paths of the modules that a member stands in, the outermost first: one for each time that it is made."""
     rows = [(leaf.group.out(lane), step.name.split(".")) for lane, step in enumerate(leaf.steps)]
     return [[(call, ".".join(names[:i])) for call, names in rows] for i in range(1, len(rows[0][1]))]
+
+
+def homes(entries: Sequence[Entry], branch: int = 0) -> Iterator[tuple[int, Leaf]]:
+    """The leaves in order, each with the innermost branch of a condition that it stands in, 0 for none."""
+    for entry in entries:
+        match entry:
+            case Leaf():
+                yield branch, entry
+            case Loop():
+                yield from homes(entry.body, branch)
+            case Choice():
+                for inner in entry.branches:
+                    yield from homes(inner.body, id(inner))
