@@ -31,8 +31,9 @@ def parse(source: Source, diagnostics: Diagnostics) -> tree.File:
     found.items.sort(key=lambda d: d.marks[0].span.start)
     if not _looks_like_a_spec(source, len(found.items)):
         number = f"{len(found.items):,}" if len(found.items) <= GIVE_UP else f"more than {GIVE_UP:,}"
-        message = f"`{source.name}` does not look like a spec: it has {number} syntax errors"
-        first = Mark(found.items[0].marks[0].span, "the first one")
+        errors = "syntax error" if len(found.items) == 1 else "syntax errors"
+        message = f"`{source.name}` does not look like a spec: it has {number} {errors}"
+        first = Mark(found.items[0].marks[0].span, "the first one" if len(found.items) > 1 else "")
         diagnostics.error("E0007", message, first, help=_meant(source.name))
         return tree.File(source, ())
     for diagnostic in found.items[:MAX_ERRORS]:
