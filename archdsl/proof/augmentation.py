@@ -12,6 +12,7 @@ from archdsl.augment.place import affine_form
 from archdsl.augment.texts import CLASS, DRAWING, MOVED, ONE_OF, RECOLOURED
 from archdsl.proof.errors import Unproved
 from archdsl.proof.modules import Module, Sequential
+from archdsl.proof.reader import parsed
 
 FLOW = {text.split()[1].split("(")[0]: text for text in (MOVED, RECOLOURED, ONE_OF)}
 """The modules that pictures go through, by name, with their texts."""
@@ -53,7 +54,7 @@ def compare(pipeline: Pipeline, definition: ast.ClassDef, made: Any, known: Coll
         if name not in known:
             raise Unproved(f"has another `{name}` than archdsl writes")
     text = CLASS.format(name=definition.name, doc="", kornia="", changes="None", size=pipeline.channels)
-    (declared,) = ast.parse(text).body
+    (declared,) = parsed(text).body
     assert isinstance(declared, ast.ClassDef)
     ours, theirs = _methods(declared), _methods(definition)
     if [d for d in ours if "def __init__" not in d] != [d for d in theirs if "def __init__" not in d]:

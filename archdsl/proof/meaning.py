@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import string
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -181,7 +180,7 @@ def _code(template: str, count: int) -> CodeType:
             parts.append(", ".join(f"_{i}" for i in range(count)))
         elif name is not None:
             parts.append(f"_{name}" if name.isdigit() else name)
-    return compile(ast.parse("".join(parts), mode="eval"), "<meaning>", "eval")
+    return compile("".join(parts), "<meaning>", "eval")
 
 
 # ---------------------------------------------------------------- weights

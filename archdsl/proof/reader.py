@@ -33,6 +33,20 @@ COSTLY = (ast.Pow, ast.LShift, ast.MatMult)
 """Operators that no built file needs, and that make large things of small ones."""
 
 
+def parsed(text: str) -> ast.Module:
+    """Python's tree of a text.
+
+    CPython 3.11 counts how deep it is in a tree for all threads at once, and takes turns between them for a bug of its
+    own (gh-106905): it has to be asked again then.
+    """
+    for _ in range(20):
+        try:
+            return ast.parse(text)
+        except SystemError:
+            continue
+    return ast.parse(text)
+
+
 @dataclass(frozen=True, slots=True)
 class Helper:
     """A definition that a built file may hold as it is declared: it is known, and not looked into.
@@ -62,7 +76,7 @@ class Text:
 def read(text: str, declared: Iterable[str], augmentation: str | None = None) -> Text:
     """Reads a text in which the definitions of `declared` may stand, and an augmentation. Raises Unproved."""
     try:
-        tree = ast.parse(text)
+        tree = parsed(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Unproved(f"is not Python: {error}") from None
     sources = [helpers(source) for source in declared]
@@ -136,7 +150,7 @@ def _check(tree: ast.Module) -> bool:
 def helpers(source: str) -> tuple[Helper, ...]:
     """The definitions of a declared text."""
     found: list[Helper] = []
-    for statement in ast.parse(source).body:
+    for statement in parsed(source).body:
         if not isinstance(statement, ast.ClassDef | ast.FunctionDef):
             continue
         uses = frozenset(_uses(statement))

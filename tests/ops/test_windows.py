@@ -53,9 +53,22 @@ def pytorch(operation: Operation, rank: int, sizes: list[tuple[int, ...]]) -> li
                 shape = tuple(module(torch.zeros(1, 3, *size)).shape[1:])
         except (RuntimeError, ValueError):
             return None
-        return None if 0 in shape else shape
+        return None if 0 in shape or sees_padding_alone(operation, size) else shape
 
     return [one(size) for size in sizes]
+
+
+def sees_padding_alone(operation: Operation, size: tuple[int, ...]) -> bool:
+    """Whether a window of a `same_upper` pooling holds padding alone: PyTorch gives -inf, and archdsl refuses."""
+    if operation.name != "maxpool" or operation.pad != "same_upper":  # type: ignore[attr-defined]
+        return False
+    numbers = operation._numbers((3, *size))  # type: ignore[attr-defined]
+    for n, (kernel, stride, dilation) in zip(size, numbers, strict=True):
+        before = max(dilation * (kernel - 1) - (n - 1) % stride, 0) // 2
+        for start in range(-before, n - before, stride):
+            if not any(0 <= start + dilation * i < n for i in range(kernel)):
+                return True
+    return False
 
 
 @settings(max_examples=250, deadline=None)
