@@ -222,7 +222,7 @@ class Loader:
         if key in self.open:
             way = [p.name for p in self.open[self.open.index(key) :]] + [key.name]
             self.diagnostics.error(
-                "E0004",
+                "E0008",
                 "the imports go in a circle: " + " → ".join(way),
                 span,
                 help="move what both files need into a third one, and import that from both",

@@ -1,4 +1,4 @@
-"""Writes the operations and the limits into docs/language.md, from the code itself: `make docs`."""
+"""Writes the operations and the limits into docs/language.md, and docs/errors.md, from the code itself: `make docs`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from itertools import groupby
 from pathlib import Path
 
 from archdsl.augment import CHANGES
+from archdsl.codes import CODES, GROUPS, Code
 from archdsl.limits import WHAT, Limits
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Declaration, Operation, Rules
 
 PAGE = Path(__file__).with_name("language.md")
+ERRORS = Path(__file__).with_name("errors.md")
 PART = re.compile(r"(?<=<!-- )(\w+)(: made by `make docs` -->\n).*?(?=<!-- end of \1 -->)", re.DOTALL)
 
 
@@ -55,9 +57,33 @@ def limits() -> str:
 
 def renewed(page: str) -> str:
     """The page with what is made from the code as it is now."""
-    parts = {"operations": operations, "changes": changes, "limits": limits}
+    parts = {"operations": operations, "changes": changes, "limits": limits, "codes": groups}
     return PART.sub(lambda match: f"{match[1]}{match[2]}{parts[match[1]]()}", page)
 
 
+def errors() -> str:
+    """The page of errors and warnings."""
+    parts = [
+        "# Errors and warnings\n\nWhat each code means, what to do, and a spec that gives it. `archdsl explain E0301` "
+        "prints an entry. A code has one meaning,\nand keeps it from release to release. `make docs` writes this page "
+        "from `archdsl/codes/`.\n"
+    ]
+    for group, about in GROUPS.items():
+        members = [code for name, code in CODES.items() if name.startswith(group)]
+        parts += [f"\n## {group}…: {about}\n", *map(meaning, members)]
+    return "".join(parts)
+
+
+def meaning(code: Code) -> str:
+    shown = f"```\n{code.example}```" if code.example else f"How it comes about: {code.arises}"
+    return f"\n### {code.code}\n\n**{code.title[:1].upper()}{code.title[1:]}.** {code.explanation}\n\n{shown}\n"
+
+
+def groups() -> str:
+    rows = [f"| {group}… | {about} |\n" for group, about in GROUPS.items()]
+    return "".join(["\n| codes | are about |\n| --- | --- |\n", *rows, "\n"])
+
+
 if __name__ == "__main__":
+    ERRORS.write_text(errors(), "utf-8")
     PAGE.write_text(renewed(PAGE.read_text("utf-8")), "utf-8")

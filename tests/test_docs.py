@@ -138,6 +138,11 @@ def test_operations_and_limits_are_those_of_the_code() -> None:
     assert reference().renewed(page) == page, "`make docs` writes them anew"
 
 
+def test_the_page_of_errors_is_that_of_the_registry() -> None:
+    page = (DOCS / "errors.md").read_text("utf-8")
+    assert reference().errors() == page, "`make docs` writes it anew"
+
+
 def test_the_code_on_the_module_runs() -> None:
     page = DOCS / "module.md"
     code = "".join(match["text"] for match in PYTHON.finditer(page.read_text("utf-8")))

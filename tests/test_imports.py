@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ORDER = [
     ["threads"],
     ["source"],
-    ["built", "diagnostics", "files", "interrupts", "limits", "plots", "units"],
+    ["built", "codes", "diagnostics", "files", "interrupts", "limits", "plots", "units"],
     ["marks", "tables"],
     ["dims"],
     ["ops"],
@@ -108,6 +108,7 @@ COMMANDS = [
     ["show", "resnet:resnet18"],
     ["show", "resnet:resnet18", "vgg:vgg11", "--gpu-memory", "16GiB"],
     ["explain", "resnet:resnet18:layer1.0.conv1"],
+    ["explain", "E0301"],
     ["build", "resnet:resnet18", "-o", "net.py"],
     ["draw", "resnet:resnet18", "-o", "net.svg"],
     ["list"],

@@ -189,5 +189,6 @@ def test_names_in_blocks_that_nobody_calls(before: str, wanted: list[tuple[str, 
 
 def test_a_code_of_a_warning_has_one_meaning():
     package = Path(archdsl.__file__).parent
-    found = Counter(code for file in package.rglob("*.py") for code in re.findall(r'"(W\d{4})"', file.read_text()))
+    files = [file for file in package.rglob("*.py") if file.parent.name != "codes"]
+    found = Counter(code for file in files for code in re.findall(r'"(W\d{4})"', file.read_text()))
     assert found and set(found.values()) == {1}, found

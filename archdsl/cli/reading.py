@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,6 +42,9 @@ OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
 
 # Networks of so many layers take seconds.
 MANY = 5_000
+
+# What the codes of errors and warnings look like, which a check of a SPEC need not import.
+CODE = re.compile(r"[EW][0-9]{3,5}", re.IGNORECASE)
 
 
 @cli.command()
@@ -179,14 +183,19 @@ def write_plots(models: Sequence[Layers], output: Path) -> None:
 
 
 @cli.command()
-@click.argument("spec", cls=SpecArgument, shell_complete=complete_spec, metavar="SPEC[:PATH]")
+@click.argument("spec", cls=SpecArgument, shell_complete=complete_spec, metavar="SPEC[:PATH]|CODE")
 @model_options
 @size_option
 def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
-    """Tell how a model, a block or a layer works.
+    """Tell how a model, a block or a layer works, or what an error means.
 
     PATH is that of a layer or block, as `archdsl show` lists them: resnet:resnet50:layer1.0.conv1.
+
+    CODE is that of an error or warning, such as E0301: its meaning, what to do, and an example.
+    A file of such a name is ./E0301.
     """
+    if CODE.fullmatch(spec):
+        return explain_code(spec.upper())
     from archdsl import explain as telling
     from archdsl.checker import pin
 
@@ -198,6 +207,18 @@ def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
             spec, path = head, tail
     graph = checked(spec, settings, sizes)
     write(telling.explain(graph, path, pin(graph, sizes)))
+    return FINE
+
+
+def explain_code(name: str) -> int:
+    """Prints what a code means. Raises UsageError where there is no such code."""
+    from archdsl.codes import CODES, text
+    from archdsl.diagnostics import did_you_mean
+
+    if name not in CODES:
+        near = did_you_mean(name, CODES) or "docs/errors.md lists them"
+        raise click.UsageError(f"there is no code {name}; {near}")
+    write(text(CODES[name]))
     return FINE
 
 

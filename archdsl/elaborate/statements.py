@@ -322,14 +322,14 @@ class Elaborator(Items):
                     raise Poisoned
                 labels = label_names(place.names)
                 raise Failure(
-                    "E0222",
+                    "E0201",
                     f"there is no label `{declared.label.name}` here",
                     declared.label.span,
                     f"put a label before what it should give: `{declared.label.name}: …`",
                     proposals=renamed(declared.label.span, declared.label.name, labels),
                 )
             if len(label.flow) != 1:
-                raise Failure("E0222", f"`{declared.label.name}` holds {len(label.flow)} tensors", declared.label.span)
+                raise Failure("E0221", f"`{declared.label.name}` holds {len(label.flow)} tensors", declared.label.span)
             if any(o.name == declared.name.name for o in found):
                 raise Failure("E0208", f"`{declared.name.name}` is given twice", declared.name.span)
             found.append(Output(declared.name.name, label.flow[0], declared.training))
@@ -337,12 +337,12 @@ class Elaborator(Items):
         if place.root:
             if all(o.training for o in found):
                 raise Failure(
-                    "E0222",
+                    "E0234",
                     "outside of training this network would give nothing",
                     statement.span,
                     "leave out the `if training` of one output",
                 )
             self.graph.outputs = tuple(o for o in found if o.tensor is not LOST)
         elif any(o.training for o in found):
-            raise Failure("E0222", "`if training` belongs to the outputs of a model", statement.span)
+            raise Failure("E0234", "`if training` belongs to the outputs of a model", statement.span)
         self.set_flow(place, flow)

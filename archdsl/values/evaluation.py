@@ -121,9 +121,9 @@ def _binary(value: tree.Binary, names: Namespace) -> object:
     except DimError as error:
         raise Failure("E0305", str(error), value.span) from None
     except ZeroDivisionError:
-        raise Failure("E0211", "division by zero", value.span) from None
+        raise Failure("E0233", "division by zero", value.span) from None
     except OverflowError:
-        raise Failure("E0211", "the number is too large", value.span) from None
+        raise Failure("E0233", "the number is too large", value.span) from None
 
 
 def _conditional(value: tree.Conditional, names: Namespace) -> object:
@@ -165,7 +165,7 @@ def _attribute(value: tree.Attribute, names: Namespace) -> object:
         raise Failure("E0211", f"{describe(base)} has no `.{value.name}`", value.span)
     if base.shape is None:
         raise Failure(
-            "E0211", f"several tensors flow here: name one of them to ask for its `.{value.name}`", value.span
+            "E0221", f"several tensors flow here: name one of them to ask for its `.{value.name}`", value.span
         )
     match value.name:
         case "channels":
@@ -176,7 +176,7 @@ def _attribute(value: tree.Attribute, names: Namespace) -> object:
             return base.shape
     at = Span(value.span.source, value.span.end - len(value.name), value.span.end)
     raise Failure(
-        "E0211",
+        "E0201",
         f"a tensor has no `.{value.name}`",
         value.span,
         "a tensor has `.channels`, `.size`, `.shape`",
