@@ -234,7 +234,8 @@ def _in_order_of(found: Sequence[tuple[str, Any]], meaning: Meaning, graph: Grap
                     [p for p in paths if p in members and members[p].declared.spec is not None]
                     for paths in _around(scope.members[:i], member.origin.via.span, member.origin.body.span)
                 )
-                if via and body and where.get(via[0], 0) > where.get(body[0], 0):
+                first, other = (next((where[p] for p in paths if p in where), None) for paths in (via, body))
+                if first is not None and other is not None and first > other:
                     last = max(order[path] for path in body)
                     order.update({path: (*last, n) for n, path in enumerate(via)})
     made = in_order(members[path] for path in sorted(members, key=order.__getitem__))

@@ -13,7 +13,7 @@ from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.flow import Call, Decision, calls
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, leaves
 from archdsl.backends.torch_source.members import Members
-from archdsl.backends.torch_source.names import identifier, unique
+from archdsl.backends.torch_source.names import MODULE_ATTRIBUTES, identifier, unique
 from archdsl.backends.torch_source.plan import Made, is_labelled
 from archdsl.backends.torch_source.starts import base, is_biased, model_loop
 from archdsl.graph import Node
@@ -256,7 +256,8 @@ class Constructor(Members):
         for found, stored in self.stored.items():
             if stored == text:
                 return found
-        found = unique(name, self.taken)
+        # An attribute must not hide one that every module has: `apply`, `_modules`.
+        found = unique(name.lstrip("_") or "value", self.taken | MODULE_ATTRIBUTES)
         self.taken.add(found)
         self.stored[found] = text
         return found
