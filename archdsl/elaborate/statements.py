@@ -199,6 +199,14 @@ class Elaborator(Items):
 
     def root_input(self, declared: tree.InputTensor, place: Place) -> Tensor:
         shape: list[Dim] = []
+        if not declared.dimensions:
+            message = f"the input `{declared.name.name}` has no sizes: the channels are the least that a tensor has"
+            raise Failure(
+                "E0218",
+                message,
+                declared.span,
+                f"say what comes in, channels first: `input {declared.name.name}[3, H, W]`",
+            )
         for dimension in declared.dimensions:
             value = dimension.value
             if isinstance(value, tree.Name) and value.name == "_":
