@@ -1,11 +1,12 @@
 """The proof of a build: reads the text that was written, alone, and shows that it computes its graph.
 
 This is translation validation (Pnueli, Siegel and Singerman, 1998; Necula, 2000): not the generator is trusted, each of
-its outputs is checked. The way of `prove`, a file each: `reader` takes a closed part of Python and refuses the rest,
-with `vocabulary` for what may stand where, and has the steps counted (`budget`), so that no text runs without end;
-`meaning` says what the graph computes, as `terms`; the text then runs over the same terms, with `modules` for torch.nn
-and `library` for all else that it may import; `comparing` holds the outputs, the state_dict and the sizes that are
-accepted against the graph. Nothing is shared with the generator but what operations declare of themselves.
+its outputs is checked. The way of `prove`, a file each: `reader` takes a closed part of Python, which `vocabulary`
+tells place by place, and refuses the rest; `meaning` says what the graph computes, as `terms`; the text then runs over
+the same terms within a `budget`, with `modules` and `layers` for torch.nn and `library` for all else that it may
+import; `comparing` holds the outputs and the state_dict against the graph, `sizes` the sizes that are accepted,
+`inference` the weights of a form for inference, `augmentation` the changes of pictures. Nothing is shared with the
+generator but what operations declare of themselves.
 """
 
 from __future__ import annotations

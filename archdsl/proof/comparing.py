@@ -14,9 +14,10 @@ from archdsl.inference import Folding
 from archdsl.proof.augmentation import FLOW, TEXTS, compare, flow
 from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Correspondence, compare_weights
+from archdsl.proof.layers import Layer, forget
 from archdsl.proof.library import Library, Run
 from archdsl.proof.meaning import Meaning, Owner, Weight, in_order
-from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Layer, Module, forget
+from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Module
 from archdsl.proof.modules import Weight as ModuleWeight
 from archdsl.proof.reader import Text, read
 from archdsl.proof.sizes import Guard, compare_free, compare_guards

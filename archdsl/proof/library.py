@@ -19,10 +19,10 @@ from archdsl.proof.augmentation import KORNIA
 from archdsl.proof.budget import Budget
 from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Channels
+from archdsl.proof.layers import LAYERS
 from archdsl.proof.modules import (
     DEVICE,
     DTYPE,
-    LAYERS,
     ONES,
     ZEROS,
     Filled,

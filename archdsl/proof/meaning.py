@@ -14,8 +14,9 @@ from archdsl.graph import Tensor as Edge
 from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm, Shape, TorchForm
 from archdsl.ops.base import Weight as OwnWeight
 from archdsl.ops.init import RULES
+from archdsl.proof.layers import LAYERS, Spec, compute, spec_of
 from archdsl.proof.library import Library, Run, full
-from archdsl.proof.modules import DEVICE, DTYPE, LAYERS, Filled, Parameter, Spec, compute, spec_of
+from archdsl.proof.modules import DEVICE, DTYPE, Filled, Parameter
 from archdsl.proof.pytorch import WEIGHTY
 from archdsl.proof.reader import helpers
 from archdsl.proof.terms import Table, Tensor, Term

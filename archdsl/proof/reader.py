@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from archdsl.proof.budget import counted
 from archdsl.proof.errors import Unproved
-from archdsl.proof.modules import LAYERS, Layer, layer_class
+from archdsl.proof.layers import LAYERS, Layer, layer_class
 from archdsl.proof.pytorch import REQUIRED, SIGNATURES
 from archdsl.proof.vocabulary import FORBIDDEN, HELPERS, INNER, INTERNAL, OWN, check_vocabulary
 

@@ -9,7 +9,7 @@ from archdsl.compiler import check, prove_build
 from archdsl.graph import Graph
 from archdsl.inference import for_inference
 from archdsl.proof import Unproved, prove
-from archdsl.proof.modules import LAYERS
+from archdsl.proof.layers import LAYERS
 from archdsl.recompute import recompute
 from archdsl.source import Source
 from tests.proof.networks import NETWORKS

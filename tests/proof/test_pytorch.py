@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from archdsl.proof import modules
+from archdsl.proof import layers, modules
 from archdsl.proof.pytorch import ATTRIBUTES, REQUIRED, SIGNATURES, weights
 
 PLAIN = {"Sigmoid", "Tanh", "Identity"}
@@ -62,7 +62,7 @@ def test_layers_own_what_those_of_pytorch_own(name: str, more: dict[str, object]
     parameters, buffers = weights(name, {**signature, **given})
     assert {k: tuple(p.shape) for k, p in module.named_parameters()} == parameters
     assert {k: tuple(b.shape) for k, b in module.named_buffers()} == buffers
-    layer = modules.LAYERS[name](**given)
+    layer = layers.LAYERS[name](**given)
     assert [k for k, _ in layer.named_parameters()] == list(parameters)
     if "Norm" in name:  # these start from fixed numbers, which a spec may say once more
         for key, parameter in module.named_parameters():
@@ -115,11 +115,11 @@ def test_names_that_pytorch_refuses_are_refused(name: str) -> None:
     with pytest.raises(KeyError):
         nn.Module().add_module(name, nn.ReLU())
     with pytest.raises(modules.Unproved):
-        modules.Module().add_module(name, modules.LAYERS["ReLU"]())
+        modules.Module().add_module(name, layers.LAYERS["ReLU"]())
 
 
 def test_a_member_of_a_method_s_name_is_out_of_reach() -> None:
     ours, theirs = modules.Module(), nn.Module()
-    ours.train, theirs.train = modules.LAYERS["ReLU"](), nn.ReLU()  # type: ignore[method-assign]
+    ours.train, theirs.train = layers.LAYERS["ReLU"](), nn.ReLU()  # type: ignore[method-assign]
     assert callable(theirs.train) and not isinstance(theirs.train, nn.Module)
     assert not isinstance(ours.train, modules.Module)

@@ -1,0 +1,228 @@
+"""The layers of torch.nn and of helpers, as a built file makes them: what each is made with says what it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from archdsl.proof.errors import Unproved
+from archdsl.proof.modules import DEVICE, DTYPE, ONES, ZEROS, Buffer, Filled, Module, Parameter
+from archdsl.proof.pytorch import REQUIRED, SIGNATURES, WEIGHTY, weights
+from archdsl.proof.terms import Key, Tensor, frozen, results
+
+
+class Spec:
+    """What a layer is made with: equal specs compute the same of equal weights and tensors."""
+
+    __slots__ = ("arguments", "hash", "is_random", "key", "kind", "overwrites", "parts", "placed")
+
+    def __init__(self, made: type[Layer], args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        signature, self.kind = made.signature, made.kind
+        given = dict(zip(signature, args, strict=False))
+        if len(args) > len(signature) or given.keys() & kwargs.keys():
+            raise Unproved(f"gives {self.kind} too many arguments")
+        kwargs = dict(kwargs)
+        self.placed = True
+        if made.base.startswith(WEIGHTY):
+            self.placed = kwargs.pop("device", None) is DEVICE and kwargs.pop("dtype", None) is DTYPE
+        if unknown := kwargs.keys() - signature.keys():
+            raise Unproved(f"gives {self.kind} the argument `{min(unknown)}`, which it has not got")
+        values = {**signature, **given, **kwargs}
+        if missing := [n for n, v in values.items() if v is REQUIRED]:
+            raise Unproved(f"makes {self.kind} without `{missing[0]}`")
+        _check_types(self.kind, values, rank_of(made.base))
+        self.overwrites = bool(values.pop("inplace", False))
+        if "kernel_size" in values and values.get("stride", 1) is None:
+            values["stride"] = values["kernel_size"]
+        self.arguments = {k: _collapsed(v) if k != "normalized_shape" else v for k, v in values.items()}
+        self.key = (self.kind, frozen(tuple(self.arguments.values()), []))
+        self.hash = hash(self.key)
+        self.is_random = "Drop" in self.kind
+        norm = "Norm" in made.base
+        parameters, buffers = weights(made.base, self.arguments)
+        self.parts = [
+            (n, s, False, (ONES if n == "weight" else ZEROS) if norm else None) for n, s in parameters.items()
+        ]
+        self.parts += [(n, s, True, None) for n, s in buffers.items()]
+        """The weights: name, shape, whether it is a buffer, how it starts where that is not the constructor's own."""
+
+    def __hash__(self) -> int:
+        return self.hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Spec) and self.key == other.key)
+
+    @property
+    def has_statistics(self) -> bool:
+        return bool(self.parts) and self.parts[-1][2]
+
+
+_specs: dict[object, Spec] = {}
+"""Those of the proofs that run now."""
+
+
+def forget() -> None:
+    """Lets go of the specs of a proof."""
+    _specs.clear()
+
+
+def spec_of(made: type[Layer], args: tuple[object, ...], kwargs: dict[str, object]) -> Spec:
+    """The spec of a layer, the same one for the same arguments as long as there is room."""
+    values = (*args, *kwargs.values())
+    types = tuple(
+        [(type(v), tuple(map(type, v)) if type(v) is tuple else None) for v in values]
+    )  # 3.0 == 3 == True + 2
+    key = (made, args, tuple(kwargs.items()), types)
+    try:
+        found = _specs.get(key)
+    except TypeError:  # a list among the arguments
+        return Spec(made, args, kwargs)
+    if found is None:
+        found = _specs[key] = Spec(made, args, kwargs)
+    return found
+
+
+class Layer(Module):
+    """A module of PyTorch, or of a helper. Its weights are made when something asks for them."""
+
+    kind = ""
+    base = ""
+    """The class of torch.nn that it is or extends, empty for a helper that extends nn.Module alone."""
+    signature: Mapping[str, object] = {}
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        self.__dict__.update(spec=spec_of(type(self), args, kwargs), path="", runs=0, training=True, _modules={})
+
+    def _changes(self, counts: bool = False) -> None:
+        if not counts:
+            raise Unproved(f"changes a {self.kind} after it was made")
+
+    def train(self, mode: bool = True) -> Module:
+        if self.__dict__.get("_sealed", False):
+            self._changes()
+        self.__dict__["training"] = mode
+        return self
+
+    def _seal(self) -> None:
+        self.__dict__["_sealed"] = True
+        if not self.is_as_made:
+            for weight in self._parameters.values():
+                weight.fixed = True
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("_parameters", "_buffers"):
+            own = {**self._parameters, **self._buffers}
+            if name not in own and name in ("weight", "bias") and self.base.startswith(WEIGHTY):
+                return None  # one that the layer could have
+            return own[name] if name in own else super().__getattr__(name)
+        spec: Spec = self.__dict__["spec"]
+        parameters = {n: Parameter(Filled(s, start, spec.placed)) for n, s, buffer, start in spec.parts if not buffer}
+        buffers = {n: Buffer(Filled(s, None, spec.placed)) for n, s, buffer, _ in spec.parts if buffer}
+        for buffer in buffers.values():
+            buffer.updates = self.__dict__["runs"]
+        for parameter in parameters.values():
+            parameter.fixed = "_sealed" in self.__dict__
+        self.__dict__.update(_parameters=parameters, _buffers=buffers)
+        return self.__dict__[name]
+
+    @property
+    def is_as_made(self) -> bool:
+        """Whether nothing has asked for its weights."""
+        return "_parameters" not in self.__dict__
+
+    def reset(self) -> None:
+        """Forgets how often its statistics were updated."""
+        self.__dict__["runs"] = 0
+        if not self.is_as_made:
+            for buffer in self._buffers.values():
+                buffer.updates = 0
+
+    @property
+    def updates(self) -> int:
+        """How often its statistics were updated; -1 where they disagree."""
+        counts = {self.__dict__["runs"]} if self.is_as_made else {b.updates for b in self._buffers.values()}
+        return counts.pop() if len(counts) == 1 else -1
+
+    def forward(self, *inputs: Any) -> Any:
+        spec: Spec = self.__dict__["spec"]
+        if not inputs or not all(isinstance(x, Tensor) for x in inputs):
+            raise Unproved(f"gives {spec.kind} something else than tensors")
+        if (spec.is_random or spec.has_statistics) and "_sealed" not in self.__dict__:
+            raise Unproved(f"runs a {spec.kind} that is no member of the model, and never leaves its mode")
+        if spec.has_statistics:
+            if self.is_as_made:
+                self.__dict__["runs"] += 1
+            else:
+                for buffer in self._buffers.values():
+                    buffer.updates += 1
+        return compute(spec, self.__dict__["path"], inputs)
+
+
+def compute(spec: Spec, path: str, inputs: Sequence[Tensor]) -> Any:
+    """What a layer gives."""
+    if spec.kind in ("Identity", "Flatten"):
+        if spec.kind == "Identity":
+            return inputs[0]
+        if tuple(spec.arguments.values()) == (1, -1):
+            return inputs[0].flatten(1)  # type: ignore[operator]  # a method, as any other name of a tensor
+    table = inputs[0].table
+    key: Key = (spec, path if spec.parts else "", tuple([x.read().number for x in inputs]))
+    if spec.is_random:  # each time it draws anew
+        number = table.ran[key]
+        table.ran[key] += 1
+        key = (key, number)
+    entry = table.entries.get(key)
+    if entry is None:
+        entry = table.new(key, f"{spec.kind}{f' at `{path}`' if path else ''}")
+    if not spec.overwrites:
+        return results(table, entry, inputs)
+    if entry.in_place is None or (table.gradients and entry.in_place[0]):
+        raise Unproved(f"{entry.says} overwrites what its own gradient needs")
+    inputs[0].overwrite(entry.says)
+    return results(table, entry, (), inputs[0].storage)
+
+
+def rank_of(base: str) -> int:
+    """How many spatial axes a class of torch.nn is for; 0 for those that do not say."""
+    return int(base[-2]) if base[-2:] in ("1d", "2d", "3d") else 0
+
+
+def _check_types(kind: str, values: Mapping[str, object], rank: int) -> None:
+    """Raises Unproved where PyTorch would want a whole number, a bool or a tuple of another length."""
+    for name, value in values.items():
+        if name in BOOLS and not isinstance(value, bool):
+            raise Unproved(f"gives {kind} {value!r} for `{name}`")
+        if name in INTS and not isinstance(value, str | None):
+            parts = value if isinstance(value, tuple) else (value,)
+            lengths = {rank * 2 if "Pad" in kind else rank} if rank else {len(parts)}
+            if any(type(p) is not int for p in parts) or (isinstance(value, tuple) and len(value) not in lengths):
+                raise Unproved(f"gives {kind} {value!r} for `{name}`")
+        elif isinstance(value, bool) and name not in BOOLS and name in FLOATS:
+            raise Unproved(f"gives {kind} {value!r} for `{name}`")
+
+
+_BOOLS = "bias affine track_running_stats ceil_mode count_include_pad return_indices inplace elementwise_affine"
+BOOLS = frozenset(_BOOLS.split())
+_INTS = (
+    "in_channels out_channels kernel_size stride padding dilation groups output_padding num_features output_size "
+    "in_features out_features num_groups num_channels num_parameters normalized_shape dim start_dim end_dim size "
+    "upscale_factor downscale_factor"
+)
+INTS = frozenset(_INTS.split())
+_FLOATS = "eps momentum p alpha beta k negative_slope threshold init scale_factor"
+FLOATS = frozenset(_FLOATS.split())
+
+
+def _collapsed(value: object) -> object:
+    """One number for a tuple of equal ones."""
+    if isinstance(value, tuple) and value and all(v == value[0] for v in value):
+        return value[0]
+    return value
+
+
+def layer_class(kind: str, base: str, signature: Mapping[str, object], extends: type[Layer] = Layer) -> type[Layer]:
+    return type(kind, (extends,), {"kind": kind, "base": base, "signature": signature})
+
+
+LAYERS: Mapping[str, type[Layer]] = {name: layer_class(name, name, found) for name, found in SIGNATURES.items()}
+"""The layers of torch.nn."""
