@@ -41,6 +41,20 @@ BY_ENDS = """    folded, norms = dict(state), set()
         folded[f"{conv}.bias"] = bias * factor + shift
         norms.add(norm)"""
 
+FIND_BY_END = """        end = next((e for e in FOLDED if f".{norm}".endswith(f".{e}")), None)
+        if norm == key or end is None:
+            continue
+        conv = norm.removesuffix(end) + FOLDED[end]
+"""
+
+FIND_BY_PATH = """        conv = FOLDED.get(norm)
+        if norm == key or conv is None:
+            continue
+"""
+
+ENDS = 32
+"""With more ends than these the paths are written out whole, so that none has to be looked for."""
+
 BY_CHANNELS = """    folded, norms = dict(state), {row[0] for row in FOLDED}
     for norm, at, conv, start, count, eps, groups in FOLDED:
         taken, given = slice(at, at + count), slice(start, start + count)
@@ -74,10 +88,12 @@ def folding_function(folding: Folding) -> list[list[str]]:
         source, condition = "folded", ' if k.rpartition(".")[0] not in norms'
         ends = _by_ends(folding)
         if ends is not None:
-            table, eps = ends
+            table, eps, whole = ends
             tables += _table("FOLDED", [f"{literal(a)}: {literal(b)}" for a, b in table.items()], "{}")
-            tables += _says("Batchnorms and the convolutions that take them in, by the ends of their paths.")
-            body = BY_ENDS.replace("EPS", literal(eps)).split("\n")
+            by = "their paths" if whole else "the ends of their paths"
+            tables += _says(f"Batchnorms and the convolutions that take them in, by {by}.")
+            text = BY_ENDS.replace(FIND_BY_END, FIND_BY_PATH) if whole else BY_ENDS
+            body = text.replace("EPS", literal(eps)).split("\n")
         else:
             tables += _table("FOLDED", [literal(row) for row in _rows(folding)], "()")
             tables += _says(
@@ -123,8 +139,8 @@ def _says(text: str) -> list[str]:
     return layout.docstring(text, 0)
 
 
-def _by_ends(folding: Folding) -> tuple[dict[str, str], float] | None:
-    """For the end of a batchnorm's path that of its convolution, where that tells every one apart, and eps."""
+def _by_ends(folding: Folding) -> tuple[dict[str, str], float, bool] | None:
+    """For the end of a batchnorm's path that of its convolution, where that tells all apart; eps; if it is whole."""
     graph = folding.training
     pairs: dict[str, str] = {}
     eps: set[float] = set()
@@ -141,9 +157,12 @@ def _by_ends(folding: Folding) -> tuple[dict[str, str], float] | None:
     if len(eps) > 1 or len(set(pairs.values())) < len(pairs):
         return None
     norms = [n.path for n in graph.nodes() if isinstance(n.operation, Batchnorm)]
-    for table in (dict(_end(a, b) for a, b in pairs.items()), pairs):
+    ends = dict(_end(a, b) for a, b in pairs.items())
+    if len(ends) > ENDS:
+        return pairs, eps.pop(), True
+    for table in (ends, pairs):
         if all(_found(table, norm) == pairs.get(norm) for norm in norms):
-            return table, eps.pop()
+            return table, eps.pop(), False
     return None
 
 
