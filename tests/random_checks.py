@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from archdsl import dims
-from archdsl.backends.torch_source import write_module
+from archdsl.backends.torch_source import Plainness, write_module
 from archdsl.compiler import execute
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph, Node
@@ -169,8 +169,6 @@ class Held:
     counts: Counter[str] = field(default_factory=Counter)
     keys: dict[str, tuple[Node, Weight]] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)
-    built: list[tuple[str, Graph, dict[str, Any]]] = field(default_factory=list)
-    """The files that were built, with what their proofs are given."""
 
     def run(self) -> Counter[str]:
         self.keys = says(self.graph)
@@ -179,19 +177,25 @@ class Held:
         self.for_inference()
         for name, again in self.recomputed():
             with self.form(f"recompute {name}"):
-                _, built = module_of(self.write(recompute=again))
+                _, built = module_of(self.write(self.graph, recompute=again))
                 self.same_keys(built(dtype=torch.double), self.keys)
                 self.trains(built)
-        for text, graph, given in self.built:
-            with self.form("proof"):
-                prove(text, graph, **given)
         return self.counts
 
-    def write(self, **given: Any) -> str:
-        """The text of the network in the form that reads best, which has to be proved as well."""
-        text = write_module(self.graph, **given)
-        self.built.append((text, self.graph, given))
-        return text
+    def write(self, graph: Graph, **given: Any) -> str:
+        """The text that a user gets: that in the first form that can be proved. Those that read worse are counted."""
+        wrong: Exception | None = None
+        for plainness in Plainness:
+            try:
+                text = write_module(graph, plainness=plainness, **given)
+                prove(text, graph, **given)
+            except Exception as error:
+                wrong = error
+                self.counts["plainer"] += 1
+                continue
+            self.counts["proofs"] += 1
+            return text
+        raise Wrong(f"cannot be proved: {wrong}")
 
     def recomputed(self) -> Iterator[tuple[str, Recompute]]:
         """The dense connections that can be computed again, and any of the calls of blocks."""
@@ -214,7 +218,7 @@ class Held:
 
     def plain(self) -> None:
         with self.form("plain"):
-            _, built = module_of(self.write())
+            _, built = module_of(self.write(self.graph))
             module = built(dtype=torch.double)
             self.same_keys(module, self.keys)
             self.starts_as_said(module)
@@ -229,9 +233,7 @@ class Held:
     def for_inference(self) -> None:
         with self.form("inference"):
             graph, folding = for_inference(self.graph)
-            text = write_module(graph, folding)
-            self.built.append((text, graph, {"folding": folding}))
-            module, built = module_of(text)
+            module, built = module_of(self.write(graph, folding=folding))
             form = built(dtype=torch.double)
             keys = says(graph)
             self.same_keys(form, keys)
