@@ -223,7 +223,7 @@ class Interpreter:
     # ------------------------------------------------------------ activation
 
     def _relu(self, op: Any, path: str, x: Tensor) -> Tensor:
-        return torch.where(x > 0, x, 0.0)
+        return torch.where(x <= 0, 0.0, x)
 
     def _relu6(self, op: Any, path: str, x: Tensor) -> Tensor:
         return torch.where(x <= 0, 0.0, torch.where(x >= 6, 6.0, x))

@@ -9,7 +9,7 @@ from functools import lru_cache
 from types import CodeType
 from typing import Any
 
-from archdsl.graph import Graph, Node
+from archdsl.graph import Graph, Node, Scope
 from archdsl.graph import Tensor as Edge
 from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm, Shape, TorchForm
 from archdsl.ops.base import Weight as OwnWeight
@@ -78,6 +78,7 @@ class Meaning:
         self._declared: dict[object, Declared] = {}
         self.members: dict[str, Owner] = {}
         """What owns weights, and layers in holders of their own (`mix.relu`), in order of placement."""
+        self._met: set[Scope] = set()
         for node in graph.nodes():
             self._place(node)
         self.ran = +self.table.ran
@@ -92,6 +93,13 @@ class Meaning:
             self.terms[Edge(node.id)] = term
             return
         found = self.declared(node)
+        for scope in node.scope.calls():
+            if scope in self._met:
+                break
+            self._met.add(scope)
+            if "." in scope.name:  # the holder that it stands in is made by now, whatever it owns
+                path = f"{scope.path}.\0"  # no member is called so
+                self.members[path] = Owner(path, replace(found, weights=()))
         if found.weights or (found.spec is not None and "." in node.name):
             self.members[node.path] = Owner(node.path, found)
         if node.id not in self.live:
@@ -238,5 +246,6 @@ def in_order(members: Iterable[Owner]) -> Iterator[Owner]:
             if module.declared.weights:
                 yield module
             continue
-        yield from (o for o in module.values() if isinstance(o, Owner) and o.declared.spec is None)
+        bare = (o for o in module.values() if isinstance(o, Owner) and o.declared.spec is None)
+        yield from (o for o in bare if o.declared.weights)
         stack.extend(m for m in reversed(module.values()) if isinstance(m, dict) or m.declared.spec is not None)

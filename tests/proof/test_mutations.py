@@ -1,7 +1,7 @@
 """The proof is tested by mutation: a changed file is refused, or does in PyTorch what the unchanged one does.
 
 `make test-long` tries every change of `tests/proof/mutations.py` to every form of the networks; the default run tries
-one in so many. docs/architecture.md has the counts.
+one in so many. docs/proof.md has the counts.
 """
 
 from __future__ import annotations
