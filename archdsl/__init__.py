@@ -6,9 +6,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from archdsl.compiler import build, check, diff, draw, load, load_augment
+    from archdsl.common.source import Source
+    from archdsl.compiler import build, check, diff, draw
     from archdsl.diagnostics import SpecError
-    from archdsl.source import Source
+    from archdsl.runtime.loading import load, load_augment
 
 __version__ = "0.1.0"
 
@@ -19,9 +20,9 @@ _HOMES = {
     "check": "archdsl.compiler",
     "diff": "archdsl.compiler",
     "draw": "archdsl.compiler",
-    "load": "archdsl.compiler",
-    "load_augment": "archdsl.compiler",
-    "Source": "archdsl.source",
+    "load": "archdsl.runtime.loading",
+    "load_augment": "archdsl.runtime.loading",
+    "Source": "archdsl.common.source",
     "SpecError": "archdsl.diagnostics",
 }
 

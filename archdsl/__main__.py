@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from archdsl import interrupts
+from archdsl.common import interrupts
 
 
 def main() -> NoReturn:

@@ -15,7 +15,7 @@ from importlib.abc import MetaPathFinder
 from types import ModuleType
 from typing import NoReturn
 
-from archdsl.threads import forkable_lock
+from archdsl.common.threads import forkable_lock
 
 KEPT = 32
 """How many modules are kept though nobody has an object of them, the latest made."""

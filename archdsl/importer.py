@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from archdsl.spec import ModelInfo
+    from archdsl.checker.spec import ModelInfo
 
 
 class ArchFinder(MetaPathFinder):
@@ -46,7 +46,7 @@ class ArchLoader(Loader):
         self.file = file.resolve()
 
     def exec_module(self, module: ModuleType) -> None:
-        from archdsl import spec  # what it imports is wanted only once a spec is
+        from archdsl.checker import spec  # what it imports is wanted only once a spec is
 
         models = spec.models(self.file)
         for model in models:
@@ -61,9 +61,9 @@ def _factory(file: Path, model: ModelInfo, module: str) -> Callable[..., nn.Modu
     signature = Signature([*given, *placing])
 
     def make(*args: Any, **kwargs: Any) -> nn.Module:
-        from archdsl import compiler
+        from archdsl.runtime import loading
 
-        return compiler.load(f"{file}:{model.name}", **signature.bind(*args, **kwargs).arguments)
+        return loading.load(f"{file}:{model.name}", **signature.bind(*args, **kwargs).arguments)
 
     make.__name__ = make.__qualname__ = model.name
     make.__module__ = module
@@ -74,7 +74,7 @@ def _factory(file: Path, model: ModelInfo, module: str) -> Callable[..., nn.Modu
 
 def _library() -> ModuleSpec:
     """In a checkout the library stands beside the package, where Python would not look for `archdsl.specs`."""
-    from archdsl.modules import library_folder
+    from archdsl.elaborate.spec_files import library_folder
 
     spec = ModuleSpec("archdsl.specs", None, is_package=True)
     spec.submodule_search_locations = [str(library_folder())]

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from archdsl.backends.diagram import Diagram
+from archdsl.checker.spec import models
+from archdsl.common.source import Source
 from archdsl.compiler import check, draw
+from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Graph
-from archdsl.modules import library_families
-from archdsl.source import Source
-from archdsl.spec import models
 
 DEEP = """
 block unit(width) { residual { conv(width, 3) -> batchnorm -> relu -> conv(width, 3) -> batchnorm } -> relu }

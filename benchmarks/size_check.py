@@ -15,7 +15,7 @@ from statistics import median
 import torch
 
 import archdsl
-from archdsl.compiler import execute
+from archdsl.built import execute
 
 ROUNDS = 300
 MODELS: list[tuple[str, dict[str, object], tuple[int, ...]]] = [

@@ -8,8 +8,8 @@ from itertools import groupby
 from pathlib import Path
 
 from archdsl.augment import CHANGES
-from archdsl.codes import CODES, GROUPS, Code
-from archdsl.limits import WHAT, Limits
+from archdsl.common.limits import WHAT, Limits
+from archdsl.diagnostics.codes import CODES, GROUPS, Code
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Declaration, Operation, Rules
 
@@ -66,7 +66,7 @@ def errors() -> str:
     parts = [
         "# Errors and warnings\n\nWhat each code means, what to do, and a spec that gives it. `archdsl explain E0301` "
         "prints an entry. A code has one meaning,\nand keeps it from release to release. `make docs` writes this page "
-        "from `archdsl/codes/`.\n"
+        "from `archdsl/diagnostics/codes/`.\n"
     ]
     for group, about in GROUPS.items():
         members = [code for name, code in CODES.items() if name.startswith(group)]

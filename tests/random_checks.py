@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from archdsl import dims
 from archdsl.backends.torch_source import Plainness, write_module
-from archdsl.compiler import execute
+from archdsl.built import execute
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph, Node
 from archdsl.graph import Tensor as Result
-from archdsl.inference import for_inference
 from archdsl.ops.base import Weight
 from archdsl.proof import prove
-from archdsl.recompute import Recompute, recompute
+from archdsl.transform.inference import for_inference
+from archdsl.transform.recompute import Recompute, recompute
 from tests.interpreter import Interpreter
 
 TOLERANCE = 1e-9

@@ -13,10 +13,10 @@ from math import prod
 from random import Random
 
 from archdsl import dims
+from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph, Tensor
-from archdsl.source import Source
 from tests.random_items import Items, Names
 from tests.random_statements import DEFAULTS, Block, Part, Writer
 

@@ -91,9 +91,9 @@ def kind(message: str) -> str:
 
 
 def main() -> None:
+    from archdsl.common.source import Source
     from archdsl.compiler import check
     from archdsl.diagnostics import SpecError
-    from archdsl.source import Source
     from tests.random_checks import Wrong, holds
     from tests.random_specs import spec
 

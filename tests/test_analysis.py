@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from archdsl.analysis import Analysis, Cost, costs
+from archdsl.analysis.costs import Analysis, Cost, costs
+from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.graph import Node, Tensor
-from archdsl.source import Source
 
 REFERENCE = {p.stem: json.loads(p.read_text()) for p in (Path(__file__).parent / "data" / "models").glob("*.json")}
 

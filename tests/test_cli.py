@@ -13,9 +13,13 @@ from pathlib import Path
 import pytest
 
 import archdsl
-from archdsl import cli, export, interrupts, look, memory, recompute
+from archdsl import cli
+from archdsl.analysis import memory
 from archdsl.backends import diagram
 from archdsl.cli import options, program, reading
+from archdsl.common import interrupts
+from archdsl.runtime import export, look
+from archdsl.transform import recompute
 
 ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
@@ -186,7 +190,7 @@ def test_show_writes_plots_and_the_table_whose_form_is_said(folder, said):
 
 
 def test_show_guards_spreadsheets(folder, said):
-    from archdsl.tables import Column, Table
+    from archdsl.report.tables import Column, Table
 
     table = Table((Column("path", "path"),), [("=cmd()",), ("a,b",)])
     assert table.as_csv() == 'path\n\'=cmd()\n"a,b"\n'
@@ -366,7 +370,7 @@ def test_an_output_that_cannot_encode(folder):
 
 def test_interrupt(folder):
     code = (
-        "import signal, sys, os; from archdsl import cli, spec; "
+        "import signal, sys, os; from archdsl import cli; from archdsl.checker import spec; "
         "spec.check_model = lambda *_: os.kill(os.getpid(), signal.SIGINT) or __import__('time').sleep(9); "
         "sys.exit(cli.run(['check', 'net.arch']))"
     )
@@ -409,7 +413,7 @@ def test_options_are_of_what_the_modules_behind_them_know():
     ],
 )
 def test_outputs_that_cannot_be_are_said_before_any_work(folder, said, monkeypatch, arguments, message):
-    monkeypatch.setattr("archdsl.spec.check_model", None)
+    monkeypatch.setattr("archdsl.checker.spec.check_model", None)
     status, out, err = said(*arguments)
     assert (status, out) == (2, "") and message in err
 

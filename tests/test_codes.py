@@ -13,9 +13,9 @@ import pytest
 
 import archdsl
 from archdsl import cli, compiler
-from archdsl.codes import CODES, GROUPS, text
+from archdsl.common.limits import Limits
 from archdsl.diagnostics import SpecError
-from archdsl.limits import Limits
+from archdsl.diagnostics.codes import CODES, GROUPS, text
 
 PACKAGE = Path(archdsl.__file__).parent
 CODE = re.compile(r"[EW]\d{4}")
@@ -145,4 +145,4 @@ def test_only_explain_imports_the_registry(tmp_path: Path) -> None:
         check=True,
     )
     modules = run.stdout.split()
-    assert "archdsl.diagnostics" in modules and "archdsl.codes" not in modules
+    assert "archdsl.diagnostics" in modules and "archdsl.diagnostics.codes" not in modules

@@ -8,9 +8,9 @@ import pytest
 from click.testing import CliRunner
 
 from archdsl import cli
-from archdsl.compare import Comparison, as_data, described, paths, table
+from archdsl.common.source import Source
 from archdsl.compiler import check, diff, draw
-from archdsl.source import Source
+from archdsl.report.compare import Comparison, as_data, described, paths, table
 
 BASE = """
 block unit(width) { residual { conv(width, 3) -> relu -> conv(width, 3) } }

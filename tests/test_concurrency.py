@@ -17,8 +17,9 @@ from threading import Barrier, Event, Thread
 import pytest
 
 import archdsl
-from archdsl import built, limits, threads
-from archdsl.limits import Budget, Exceeded, Limits, deep_calls, limited
+from archdsl import built
+from archdsl.common import limits, threads
+from archdsl.common.limits import Budget, Exceeded, Limits, deep_calls, limited
 
 ROOT = Path(__file__).parents[1]
 SPECS = ("lenet:lenet", "alexnet:alexnet", "edges:edges")

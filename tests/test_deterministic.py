@@ -16,7 +16,8 @@ CODE = """
 import hashlib, sys
 from pathlib import Path
 import archdsl
-from archdsl import cli, report
+from archdsl import cli
+from archdsl.report import summary as report
 from archdsl.backends.diagram import draw
 for name in ("net.arch:unet_padded", "resnet:resnet18"):
     graph = archdsl.check(name)

@@ -17,11 +17,11 @@ from types import ModuleType
 import pytest
 
 import archdsl
-from archdsl import report
+from archdsl.checker.spec import check_model, locate, model_info
+from archdsl.common.source import Source
 from archdsl.diagnostics import Diagnostics, SpecError, render
 from archdsl.graph import Graph
-from archdsl.source import Source
-from archdsl.spec import check_model, locate, model_info
+from archdsl.report import summary as report
 
 DOCS = Path(__file__).parents[1] / "docs"
 TINY = DOCS.parent / "examples" / "tiny.arch"

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from archdsl import compiler
+from archdsl.checker.spec import models
 from archdsl.diagnostics import Diagnostic, Fix, SpecError, render
-from archdsl.spec import models
 
 FOLDER = Path(__file__).parent / "errors"
 CASE = re.compile(r"^## (?P<name>.+?)\n(?P<body>.*?)(?=^## |\Z)", re.M | re.S)

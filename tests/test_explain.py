@@ -9,14 +9,14 @@ import torch
 from torch.nn import functional as F
 
 from archdsl import check, cli
+from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
-from archdsl.explain import explain
-from archdsl.explain.operations import told
-from archdsl.explain.teller import Teller
-from archdsl.layers import Layers, Options
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Rules
-from archdsl.source import Source
+from archdsl.report.explain import explain
+from archdsl.report.explain.operations import told
+from archdsl.report.explain.teller import Teller
+from archdsl.report.layers import Layers, Options
 from tests.ops.forms import Built
 
 

@@ -12,11 +12,12 @@ import torch
 from click.testing import CliRunner
 
 import archdsl
-from archdsl import cli, compiler
+from archdsl import cli
+from archdsl.common.source import Source
 from archdsl.dims import evaluate
-from archdsl.export import TESTED, ExportError, export
 from archdsl.graph import Graph, Tensor
-from archdsl.source import Source
+from archdsl.runtime import loading
+from archdsl.runtime.export import TESTED, ExportError, export
 
 pytestmark = pytest.mark.skipif(
     [*map(int, torch.__version__.split(".")[:2])] < [*map(int, TESTED.split("."))],
@@ -95,7 +96,7 @@ UNPROVEN = {
 def test_sizes_beyond_proof_are_free_as_well(body: str, valid: str) -> None:
     graph = archdsl.check(Source("net.arch", f"model net {{\n input image[1, H, W]\n {body}\n}}\n"))
     assert graph.sizes["H"].describe() == valid
-    model = compiler.instantiate(graph).eval()
+    model = loading.instantiate(graph).eval()
     again = exported(graph, model, small(graph, 30))
     for start in range(31, 44):
         inputs = images(graph, small(graph, start), 3)
@@ -144,7 +145,7 @@ model heads {
 def test_several_outputs(training: str, names: list[str], ending: str, tmp_path: Path) -> None:
     graph = archdsl.check(Source("net.arch", HEADS % training))
     weights, file = tmp_path / "weights.pth", tmp_path / f"net{ending}"
-    model = compiler.instantiate(graph).eval()
+    model = loading.instantiate(graph).eval()
     torch.save(model.state_dict(), weights)
     file.write_bytes(export(graph, file, weights).data)
     inputs = images(graph, {"H": 21, "W": 34}, 3)
@@ -171,7 +172,7 @@ def test_several_outputs(training: str, names: list[str], ending: str, tmp_path:
 def test_the_check_breaks_no_graph_and_compiles_none_again(spec: str, values: dict[str, Any]) -> None:
     text = f"model net {{\n input image[1, H, W]\n {spec}\n}}\n"
     graph = archdsl.check(Source("net.arch", text) if spec in UNPROVEN else spec, **values)
-    model = compiler.instantiate(graph).eval()
+    model = loading.instantiate(graph).eval()
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")
     compiled(*images(graph, small(graph, 36), 2))

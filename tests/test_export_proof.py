@@ -14,14 +14,14 @@ from click.testing import CliRunner
 
 import archdsl
 from archdsl import cli
+from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
-from archdsl.export import TESTED, Export, ExportError, export, prove_onnx
-from archdsl.export.drawing import draw
-from archdsl.export.pools import grid
-from archdsl.export.program import images, network, traced
-from archdsl.export.proof import WrongExport
 from archdsl.graph import Graph
-from archdsl.source import Source
+from archdsl.runtime.export import TESTED, Export, ExportError, export, prove_onnx
+from archdsl.runtime.export.drawing import draw
+from archdsl.runtime.export.pools import grid
+from archdsl.runtime.export.program import images, network, traced
+from archdsl.runtime.export.proof import WrongExport
 from tests.random_networks import network as random_network
 
 pytestmark = pytest.mark.skipif(
@@ -194,7 +194,7 @@ MUTANTS: dict[str, Callable[[Any], None]] = {
 @pytest.fixture(scope="module")
 def right() -> tuple[Graph, torch.nn.Module, Any]:
     """A network, its module with telling statistics of the batchnorm, and the ONNX model of it."""
-    from archdsl.export.translation import translated
+    from archdsl.runtime.export.translation import translated
 
     torch.manual_seed(0)
     graph = check(BODY)
@@ -252,7 +252,7 @@ def test_a_wrong_export_is_not_written(ending: str, tmp_path: Path, monkeypatch:
     def wrong(*given: object) -> None:
         raise WrongExport("its numbers are off")
 
-    monkeypatch.setattr("archdsl.export.proof.compare", wrong)
+    monkeypatch.setattr("archdsl.runtime.export.proof.compare", wrong)
     spec, file = tmp_path / "net.arch", tmp_path / f"net{ending}"
     spec.write_text("model net {\n input image[1, 8, 8]\n relu\n}\n")
     file.write_bytes(b"the file of yesterday")
@@ -265,7 +265,7 @@ def test_a_wrong_export_is_not_written(ending: str, tmp_path: Path, monkeypatch:
 
 def test_a_size_that_goes_wrong_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no right file with a free size is found, the size is pinned, and the operation named."""
-    from archdsl.export import translation
+    from archdsl.runtime.export import translation
 
     translated = translation.translated
 

@@ -15,7 +15,7 @@ import pytest
 
 import archdsl
 from archdsl import cli
-from archdsl.running import encode_png
+from archdsl.runtime.running import encode_png
 
 ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -153,7 +153,7 @@ def test_folders_that_take_nothing(folder: Path) -> None:
 
 WRITER = """
 import itertools, sys
-from archdsl.files import write_whole
+from archdsl.common.files import write_whole
 print("ready", flush=True)
 for letter in itertools.cycle(b"ab"):
     write_whole("out.py", bytes([letter]) * 3_000_000)
@@ -243,7 +243,7 @@ def test_interrupted_where_nobody_can_catch_it(folder: Path) -> None:
     """As in a callback of the import system, which Python would tell of and go on."""
     code = """
 import os, signal, weakref
-from archdsl import interrupts
+from archdsl.common import interrupts
 interrupts.remember()
 class Thing: pass
 thing = Thing()

@@ -12,7 +12,7 @@ import pytest
 
 import archdsl
 from archdsl import cli
-from archdsl.weights import WeightsError, read_state, renamed
+from archdsl.runtime.weights import WeightsError, read_state, renamed
 
 torch = pytest.importorskip("torch")
 
@@ -154,7 +154,7 @@ HEADS = {
 @pytest.mark.parametrize("head", HEADS)
 def test_pictures_that_are_none(head: str) -> None:
     pytest.importorskip("PIL")
-    from archdsl.running import RunError, read_picture
+    from archdsl.runtime.running import RunError, read_picture
 
     Path("picture.png").write_bytes(HEADS[head])
     with pytest.raises((RunError, OSError)):

@@ -14,7 +14,7 @@ import pytest
 import archdsl
 from archdsl.backends.diagram import draw
 from archdsl.graph import Graph
-from archdsl.layers import Layers, Options
+from archdsl.report.layers import Layers, Options
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,7 +90,7 @@ MEASURE = """
 import resource, sys
 import archdsl
 from archdsl.graph import Graph
-from archdsl.layers import Layers, Options
+from archdsl.report.layers import Layers, Options
 from archdsl.backends.diagram import draw
 def most(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 archdsl.build(archdsl.check("lenet:lenet")), draw(archdsl.check("lenet:lenet"), depth=1)

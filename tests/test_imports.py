@@ -13,43 +13,32 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up. A room is a module or a package; within one, imports are its own affair.
 ORDER = [
-    ["threads"],
-    ["source"],
-    ["built", "codes", "diagnostics", "files", "interrupts", "limits", "plots", "units"],
-    ["marks", "tables"],
-    ["dims"],
-    ["ops"],
-    ["augment"],
-    ["syntax"],
-    ["graph"],
-    ["habits", "remedies"],
-    ["mending"],
-    ["advice"],
-    ["values"],
-    ["modules"],
-    ["elaborate"],
-    ["checker", "lints", "trial"],
-    ["spec"],
-    ["formulas"],
-    ["analysis"],
-    ["receptive"],
-    ["inference", "ledger", "overwriting", "weights"],
-    ["memory"],
-    ["recompute"],
-    ["compare", "layers"],
-    ["backends", "proof"],
-    ["compiler"],
-    ["stages"],
-    ["explain", "totals"],
-    ["running", "export"],
-    ["probe", "look"],
-    ["report", "importer"],
-    ["cli"],
-    ["__main__"],
+    "common",
+    "diagnostics",
+    "dims",
+    "ops",
+    "augment",
+    "syntax",
+    "graph",
+    "advice",
+    "values",
+    "elaborate",
+    "checker",
+    "analysis",
+    "transform",
+    "report",
+    "backends",
+    "proof",
+    "compiler",
+    "built",
+    "runtime",
+    "importer",
+    "cli",
+    "__main__",
 ]
 # These run networks; they alone import torch, and only within the functions that do.
-RUNNERS = {"running", "probe", "look", "weights", "export"}
-LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+RUNNERS = {"runtime"}
+LEVEL = {room: level for level, room in enumerate(ORDER)}
 
 
 def imported(tree: ast.AST, *, deferred: bool = True) -> set[str]:

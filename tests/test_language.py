@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from archdsl import check
+from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.dims import describe_sizes, text
 from archdsl.graph import Graph, Tensor
-from archdsl.source import Source
 
 
 def graph(spec: str, **values: object) -> Graph:
@@ -181,8 +181,8 @@ model small = family(8)
 model smaller = small(classes = 2)
 """
     source = Source("net.arch", spec)
+    from archdsl.checker.spec import check_model, locate
     from archdsl.diagnostics import Diagnostics
-    from archdsl.spec import check_model, locate
 
     module, _ = locate(source, Diagnostics())
     assert len(check_model(module, "smaller", {}, Diagnostics())) == 3
@@ -204,8 +204,8 @@ model net {
 }
 """
     source = Source("net.arch", spec)
+    from archdsl.checker.spec import check_model, locate
     from archdsl.diagnostics import Diagnostics
-    from archdsl.spec import check_model, locate
 
     module, _ = locate(source, Diagnostics())
     assert paths(check_model(module, "net", {}, Diagnostics())) == ["body.stem"]

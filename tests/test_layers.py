@@ -10,12 +10,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from archdsl import check, cli
-from archdsl.analysis import amounts, costs
+from archdsl.analysis.costs import amounts, costs
+from archdsl.analysis.formulas import Formula
+from archdsl.common.source import Source
+from archdsl.common.units import bytes_from, bytes_text
 from archdsl.diagnostics import SpecError
-from archdsl.formulas import Formula
 from archdsl.graph import Tensor
-from archdsl.source import Source
-from archdsl.units import bytes_from, bytes_text
 from tests import published
 from tests.ops.forms import Built
 from tests.random_networks import network

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import archdsl
-from archdsl import cli, files
-from archdsl.limits import WHAT, Limits
+from archdsl import cli
+from archdsl.common import files
+from archdsl.common.limits import WHAT, Limits
 
 ROOT = Path(__file__).parents[1]
 HEAD = "model m {\ninput x[1, 8]\n"

@@ -12,12 +12,12 @@ import torch
 
 import archdsl
 from archdsl import check, cli
-from archdsl.compiler import instantiate
+from archdsl.checker.spec import models
+from archdsl.common.source import Source
 from archdsl.dims import evaluate
+from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Tensor
-from archdsl.modules import library_families
-from archdsl.source import Source
-from archdsl.spec import models
+from archdsl.runtime.loading import instantiate
 
 
 def warned(spec: str) -> list[tuple[str, str]]:

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import archdsl
-from archdsl import compiler
+from archdsl.common.limits import Limits
 from archdsl.diagnostics import SpecError
-from archdsl.limits import Limits
+from archdsl.runtime import loading
 
 BLOCK = "block twice(width) { conv(width, 3) -> conv(width, 3) }\n"
 MODEL = """from blocks import twice
@@ -52,6 +52,6 @@ def test_a_kept_class_keeps_no_limit_from_being_held(spec: Path) -> None:
 
 
 def test_the_classes_that_are_kept_are_bounded(spec: Path) -> None:
-    for classes in range(1, compiler.KEPT + 3):
+    for classes in range(1, loading.KEPT + 3):
         archdsl.load(spec, device="meta", classes=classes)
-    assert len(compiler._classes) == compiler.KEPT
+    assert len(loading._classes) == loading.KEPT

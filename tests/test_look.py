@@ -13,8 +13,8 @@ from PIL import Image
 
 import archdsl
 from archdsl import Source, cli
-from archdsl.look import Unit, _edges, _shades, look
-from archdsl.running import RunError, encode_png, network_of, parts_of
+from archdsl.runtime.look import Unit, _edges, _shades, look
+from archdsl.runtime.running import RunError, encode_png, network_of, parts_of
 
 PHOTOGRAPH = Path(skimage.__file__).parent / "data" / "camera.png"
 

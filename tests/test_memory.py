@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from archdsl import check, load
+from archdsl.analysis.ledger import Moment, Peak
+from archdsl.analysis.memory import BYTES, STATES, memory
+from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
-from archdsl.ledger import Moment, Peak
-from archdsl.memory import BYTES, STATES, memory
-from archdsl.recompute import Mode, as_run, recompute
-from archdsl.source import Source
+from archdsl.transform.recompute import Mode, as_run, recompute
 
 TOLERANCE = 0.05
 

@@ -12,9 +12,9 @@ import pytest
 
 import archdsl
 from archdsl import cli
+from archdsl.checker.spec import check_model, locate, model_info
+from archdsl.common.limits import Limits, limited
 from archdsl.diagnostics import Diagnostics, SpecError
-from archdsl.limits import Limits, limited
-from archdsl.spec import check_model, locate, model_info
 
 ROOT = Path(__file__).parents[1]
 GOOD = sorted([*(ROOT / "specs").glob("*.arch"), *(ROOT / "examples").glob("*.arch")])

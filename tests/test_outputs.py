@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import archdsl
-from archdsl import cli, marks
+from archdsl import cli
+from archdsl.common import marks
 
 ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
@@ -53,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def idle(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing may be elaborated."""
-    monkeypatch.setattr("archdsl.spec.check_model", None)
+    monkeypatch.setattr("archdsl.checker.spec.check_model", None)
 
 
 def refused(capsys: pytest.CaptureFixture[str], command: str, why: str) -> bool:
@@ -165,7 +166,7 @@ def test_a_picture_saved_from_python_is_its_own(folder: Path) -> None:
 @pytest.mark.parametrize("ending", [".pth", ".pt", ".safetensors"])
 def test_marked_weights_are_read_as_any(folder: Path, ending: str) -> None:
     torch = pytest.importorskip("torch")
-    from archdsl import weights
+    from archdsl.runtime import weights
 
     state = archdsl.load("net.arch").state_dict()
     path = Path(f"out{ending}")
@@ -247,8 +248,8 @@ def test_the_spec_and_its_imports_are_never_an_output(
 def test_a_spec_of_the_library_is_never_an_output(folder: Path, capsys, idle, monkeypatch) -> None:
     (folder / "library").mkdir()
     (folder / "library" / "net.arch").write_text("model net {\n    input x[3, H = 8, W = 8]\n    relu\n}\n")
-    monkeypatch.setattr("archdsl.spec.library_folder", lambda: folder / "library")
-    monkeypatch.setattr("archdsl.spec.library_families", lambda: ["net"])
+    monkeypatch.setattr("archdsl.checker.spec.library_folder", lambda: folder / "library")
+    monkeypatch.setattr("archdsl.checker.spec.library_families", lambda: ["net"])
     (folder / "net.svg").hardlink_to(folder / "library" / "net.arch")
     assert refused(capsys, "draw net:net -o net.svg --force", READ)
 

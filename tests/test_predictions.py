@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from archdsl import check
+from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.dims import evaluate
 from archdsl.graph import Graph, Node
-from archdsl.source import Source
 from tests.ops.forms import Built
 from tests.random_networks import network
 

@@ -11,8 +11,8 @@ import torch
 
 import archdsl
 from archdsl import Source, cli
-from archdsl.probe import OUTPUT, SHIFTS, Probe, curves, measure, probe, wider
-from archdsl.running import RunError, frame_of, network_of, pictures
+from archdsl.runtime.probe import OUTPUT, SHIFTS, Probe, curves, measure, probe, wider
+from archdsl.runtime.running import RunError, frame_of, network_of, pictures
 
 EXACT = 1e-6
 """Of the distance between pictures: what rounding leaves."""

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 
 from archdsl.backends.torch_source import write_module
+from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.graph import Graph, Scope
 from archdsl.ops import OPERATIONS
-from archdsl.source import Source
 from tests import random_checks
 from tests.interpreter import Interpreter
 from tests.random_checks import Wrong, holds

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archdsl import check
+from archdsl.analysis.receptive import Receptive, receptive_fields
+from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph, Node
 from archdsl.graph import Tensor as Result
-from archdsl.layers import Layers, Options
 from archdsl.ops.base import Operation
-from archdsl.receptive import Receptive, receptive_fields
-from archdsl.source import Source
+from archdsl.report.layers import Layers, Options
 from tests.ops.forms import Built
 from tests.random_networks import network
 

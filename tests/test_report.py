@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from archdsl import check, report
+from archdsl import check
+from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
-from archdsl.source import Source
+from archdsl.report import summary as report
 
 
 def test_an_expectation_is_named_by_its_line() -> None:

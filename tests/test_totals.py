@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from archdsl import check, cli, totals
-from archdsl.layers import Layers, Options
-from archdsl.stages import stages
+from archdsl import check, cli
+from archdsl.report import totals
+from archdsl.report.layers import Layers, Options
+from archdsl.report.stages import stages
 
 MODELS = ["resnet:resnet18", "vgg:vgg16", "densenet:densenet121"]
 

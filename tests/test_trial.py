@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import archdsl
-from archdsl import trial
+from archdsl.advice import trial
+from archdsl.advice.trial import Trials
+from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, SpecError
-from archdsl.source import Source, Span
-from archdsl.trial import Trials
 
 
 def errors(spec: Source | str | Path, **values: object) -> tuple[Diagnostic, ...]:
@@ -151,8 +151,8 @@ def test_what_holds_for_every_call_of_a_block(body: str, wanted: str) -> None:
 
 
 def test_a_value_from_the_command_line() -> None:
+    from archdsl.checker.spec import locate, value_from_text
     from archdsl.diagnostics import Diagnostics
-    from archdsl.spec import locate, value_from_text
 
     spec = Source("net.arch", "block basic { relu }\nmodel m(unit) { input x[3, 8, 8]\n unit }\n")
     module, _ = locate(spec, Diagnostics())

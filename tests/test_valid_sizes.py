@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from archdsl import check
-from archdsl.checker import pin
-from archdsl.compiler import instantiate
+from archdsl.checker.finished_graph import pin
+from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.dims import AnyOf, Region, any_of, describe_sizes, divisible, evaluate, free
 from archdsl.graph import Graph
-from archdsl.inference import for_inference
 from archdsl.ops.base import OperationError, Rules
-from archdsl.source import Source
+from archdsl.runtime.loading import instantiate
+from archdsl.transform.inference import for_inference
 from tests.random_networks import network
 
 LARGEST = 600

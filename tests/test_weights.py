@@ -13,9 +13,18 @@ import torch
 
 import archdsl
 from archdsl import cli
+from archdsl.common.source import Source
 from archdsl.graph import Graph
-from archdsl.source import Source
-from archdsl.weights import WeightsError, fit, match, read_state, renamed, same_numbers, state_shapes, write_state
+from archdsl.runtime.weights import (
+    WeightsError,
+    fit,
+    match,
+    read_state,
+    renamed,
+    same_numbers,
+    state_shapes,
+    write_state,
+)
 
 SMALL = "lenet:lenet"
 

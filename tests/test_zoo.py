@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import archdsl
-from archdsl.analysis import costs
+from archdsl.analysis.costs import costs
 from tests import published
 
 CONVOLUTIONS = ("conv", "upconv")

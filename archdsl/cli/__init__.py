@@ -18,8 +18,6 @@ from typing import NoReturn
 import click
 from click.exceptions import NoArgsIsHelpError
 
-from archdsl import interrupts
-
 # These give the program its commands.
 from archdsl.cli import making, missing, reading, running
 from archdsl.cli.printing import complain, prepare
@@ -33,6 +31,7 @@ from archdsl.cli.program import (
     PipeClosed,
     cli,
 )
+from archdsl.common import interrupts
 
 __all__ = ["cli", "main", "making", "reading", "run", "running"]
 

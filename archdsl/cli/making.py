@@ -33,7 +33,7 @@ from archdsl.cli.specs import checked
 
 if TYPE_CHECKING:
     from archdsl.graph import Graph
-    from archdsl.recompute import Mode
+    from archdsl.transform.recompute import Mode
 
 
 @cli.command()
@@ -68,7 +68,7 @@ def draw(
 ) -> int:
     """Draw the network; the ending of the file says in which form."""
     from archdsl import compiler
-    from archdsl.checker import pin
+    from archdsl.checker.finished_graph import pin
 
     graph = checked(spec, settings, sizes)
     options: dict[str, object] = {"depth": depth, "style": style, "theme": theme, "direction": direction}
@@ -78,7 +78,7 @@ def draw(
 
 def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
     """Pictures of the model's augmentation; none, which is said, where a package that makes them is missing."""
-    from archdsl.running import augmented_examples
+    from archdsl.runtime.running import augmented_examples
 
     try:
         return augmented_examples(graph)
@@ -102,7 +102,7 @@ def build(spec: str, output: Path | None, purpose: str, recompute: Mode, setting
     its weights from those of the training form.
     """
     from archdsl import compiler
-    from archdsl.marks import save
+    from archdsl.common.marks import save
 
     inference = purpose == "inference"
     if inference and recompute != "none":
@@ -140,8 +140,8 @@ def weights(
     They fit by key and shape; -o writes those that do. FILE is a state_dict: .safetensors, or .pth, of which nothing
     but tensors is read.
     """
-    from archdsl import weights as weighing
-    from archdsl.marks import save
+    from archdsl.common.marks import save
+    from archdsl.runtime import weights as weighing
 
     pairs = []
     for rule in rules:
@@ -176,10 +176,10 @@ def export(spec: str, output: Path, weights: Path | None, purpose: str, settings
     it is run beside the PyTorch module at small, odd, large and the shown sizes, which are listed; one that gives other
     numbers is not written. ONNX takes the packages onnx and onnxscript, and onnxruntime for the comparison.
     """
-    from archdsl import export as exporting
+    from archdsl.common.marks import save
     from archdsl.diagnostics import visible
-    from archdsl.marks import save
-    from archdsl.weights import WeightsError
+    from archdsl.runtime import export as exporting
+    from archdsl.runtime.weights import WeightsError
 
     graph = checked(spec, settings)
     form = output.with_suffix(output.suffix.lower())

@@ -17,7 +17,7 @@ Sizes: TypeAlias = Sequence[tuple[int, ...]]
 
 # The endings of files as the modules that write them have them, which --help need not import.
 PLOTS = (".svg", ".png", ".pdf")
-# As archdsl.recompute has them, which --help need not import.
+# As archdsl.transform.recompute has them, which --help need not import.
 MODES = ("none", "dense", "blocks")
 
 MODULES = (".py",)
@@ -30,8 +30,8 @@ EXPORTS = (".pt2", ".onnx")
 
 def complete_spec(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Families of the library and, behind a colon, models; files come from the shell."""
-    from archdsl.modules import library_families
-    from archdsl.spec import models
+    from archdsl.checker.spec import models
+    from archdsl.elaborate.spec_files import library_families
 
     if ":" in incomplete:
         file = incomplete.rpartition(":")[0]
@@ -66,7 +66,7 @@ def parse_settings(context: click.Context, parameter: click.Parameter, given: Se
 
 
 def parse_bytes(context: click.Context, parameter: click.Parameter, given: str | None) -> int | None:
-    from archdsl.units import bytes_from
+    from archdsl.common.units import bytes_from
 
     if given is None:
         return None
@@ -77,7 +77,7 @@ def parse_bytes(context: click.Context, parameter: click.Parameter, given: str |
 
 def parse_limits(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> None:
     """Puts the limits in force for the whole command."""
-    from archdsl.limits import WHAT, Limits, limited
+    from archdsl.common.limits import WHAT, Limits, limited
 
     found = {}
     for text in given:
@@ -92,7 +92,7 @@ def parse_limits(context: click.Context, parameter: click.Parameter, given: Sequ
 
 
 def complete_limit(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    from archdsl.limits import WHAT
+    from archdsl.common.limits import WHAT
 
     return [CompletionItem(f"{name}=", help=what) for name, what in WHAT.items() if name.startswith(incomplete)]
 

@@ -57,7 +57,7 @@ def parse_output(given: str | None, what: str, endings: Sequence[str], *, stream
 
 def is_stream(path: Path) -> bool:
     """Whether writing there replaces nothing: it is a pipe, a device, an open file of the process."""
-    from archdsl.files import descriptor_of
+    from archdsl.common.files import descriptor_of
 
     if descriptor_of(path) is not None:
         return True
@@ -100,7 +100,7 @@ def guard(ctx: click.Context, *, forced: bool) -> None:
 
 def _protected(path: Path, found: os.stat_result) -> str | None:
     """Why a file is not overwritten unasked; None where it is: it is empty, or archdsl's own."""
-    from archdsl.marks import is_own
+    from archdsl.common.marks import is_own
 
     if not found.st_mode & stat.S_IWUSR:
         return "is write-protected"
@@ -151,7 +151,7 @@ def _inputs(ctx: click.Context) -> Iterator[Path]:
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
-    from archdsl.running import ENDINGS
+    from archdsl.runtime.running import ENDINGS
 
     with suppress(OSError):
         yield from (path for path in folder.iterdir() if path.suffix.lower() in ENDINGS)
@@ -159,8 +159,8 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 def _files_of(spec: str) -> Iterator[Path]:
     """The file of a SPEC, behind which the path of a layer may stand, and what it imports; none where there is none."""
+    from archdsl.checker.spec import read, split_spec
     from archdsl.diagnostics import Diagnostics, SpecError
-    from archdsl.spec import read, split_spec
 
     for text in (spec, spec.rpartition(":")[0]):
         with suppress(SpecError):

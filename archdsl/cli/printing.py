@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from archdsl.diagnostics import Diagnostic
-    from archdsl.tables import Table
+    from archdsl.report.tables import Table
 
 
 def write(text: str) -> None:

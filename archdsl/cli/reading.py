@@ -32,10 +32,10 @@ from archdsl.cli.specs import check_model, checked, collecting, means_a_model, n
 if TYPE_CHECKING:
     from archdsl.diagnostics import Diagnostic
     from archdsl.graph import Graph
-    from archdsl.layers import Layers
-    from archdsl.recompute import Mode
+    from archdsl.report.layers import Layers
+    from archdsl.transform.recompute import Mode
 
-# As archdsl.memory has them, which --help need not import.
+# As archdsl.analysis.memory has them, which --help need not import.
 DTYPES = ("float64", "float32", "float16", "bfloat16")
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
 
@@ -59,9 +59,9 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
     That is a line a model, with the sizes for which it is valid.
     A file stands for all its models whose parameters all have values.
     """
-    from archdsl import report
-    from archdsl.checker import pin
+    from archdsl.checker.finished_graph import pin
     from archdsl.diagnostics import Diagnostics, as_data
+    from archdsl.report import summary as report
 
     graphs: list[Graph] = []
     found: list[Diagnostic] = []
@@ -128,9 +128,9 @@ def show(
     It says what each layer gives, holds, computes and sees, and what the whole takes. Where input sizes are free,
     amounts are formulas of them; --size makes them numbers. Several SPECs are compared, a row of totals each.
     """
-    from archdsl import report
-    from archdsl.checker import pin
-    from archdsl.layers import Layers, Options
+    from archdsl.checker.finished_graph import pin
+    from archdsl.report import summary as report
+    from archdsl.report.layers import Layers, Options
 
     if form and as_json:
         raise click.UsageError(f"--{form} and --json exclude each other")
@@ -163,7 +163,7 @@ def show(
 
 
 def compare_models(models: Sequence[Layers], form: str | None, as_json: bool) -> None:
-    from archdsl import totals
+    from archdsl.report import totals
 
     table = totals.side_by_side(models)
     if as_json:
@@ -176,8 +176,8 @@ def compare_models(models: Sequence[Layers], form: str | None, as_json: bool) ->
 
 
 def write_plots(models: Sequence[Layers], output: Path) -> None:
-    from archdsl import totals
-    from archdsl.marks import save
+    from archdsl.common.marks import save
+    from archdsl.report import totals
 
     save(output, totals.plot(models, output.suffix.lower()[1:]))
 
@@ -196,8 +196,8 @@ def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
     """
     if CODE.fullmatch(spec):
         return explain_code(spec.upper())
-    from archdsl import explain as telling
-    from archdsl.checker import pin
+    from archdsl.checker.finished_graph import pin
+    from archdsl.report import explain as telling
 
     path = None
     if not means_a_model(spec):
@@ -212,8 +212,8 @@ def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
 
 def explain_code(name: str) -> int:
     """Prints what a code means. Raises UsageError where there is no such code."""
-    from archdsl.codes import CODES, text
     from archdsl.diagnostics import did_you_mean
+    from archdsl.diagnostics.codes import CODES, text
 
     if name not in CODES:
         near = did_you_mean(name, CODES) or "docs/errors.md lists them"
@@ -261,8 +261,9 @@ def diff(
     It says what was added, removed or changed, and what that costs.
     Without AFTER, BEFORE stands against itself with other settings: diff resnet:resnet18 --set-after classes=10.
     """
-    from archdsl import compare, compiler
-    from archdsl.checker import pin
+    from archdsl import compiler
+    from archdsl.checker.finished_graph import pin
+    from archdsl.report import compare
 
     if form and as_json:
         raise click.UsageError(f"--{form} and --json exclude each other")
@@ -292,9 +293,9 @@ def diff(
 @json_option
 def list_models(file: str | None, as_json: bool) -> int:
     """List the models of a file, or of the library."""
-    from archdsl import report
-    from archdsl.modules import library_families
-    from archdsl.spec import models
+    from archdsl.checker.spec import models
+    from archdsl.elaborate.spec_files import library_families
+    from archdsl.report import summary as report
 
     if file is not None:
         file, model = named(file)

@@ -56,9 +56,9 @@ def probe(
     Pictures are flipped, shifted, turned, scaled, recoloured. The table says how far feature maps are from moving
     likewise, and how far an output that is no map moves: 0 not at all, 1 as far as to another picture.
     """
-    from archdsl import probe as probing
-    from archdsl.checker import pin
-    from archdsl.marks import save
+    from archdsl.checker.finished_graph import pin
+    from archdsl.common.marks import save
+    from archdsl.runtime import probe as probing
 
     if as_csv and as_json:
         raise click.UsageError("--csv and --json exclude each other")
@@ -129,9 +129,9 @@ def look(
 
     That is: filters, feature maps, receptive fields.
     """
-    from archdsl import look as looking
-    from archdsl.checker import pin
-    from archdsl.marks import save
+    from archdsl.checker.finished_graph import pin
+    from archdsl.common.marks import save
+    from archdsl.runtime import look as looking
 
     graph = checked(spec, settings, sizes)
     with running():
@@ -152,7 +152,7 @@ def look(
 @contextlib.contextmanager
 def running() -> Iterator[None]:
     """What cannot be run, or drawn, is said in one line."""
-    from archdsl.running import RunError
+    from archdsl.runtime.running import RunError
 
     try:
         yield

@@ -11,8 +11,8 @@ from archdsl.cli.printing import complain
 
 if TYPE_CHECKING:
     from archdsl.diagnostics import Diagnostic
+    from archdsl.elaborate.spec_files import Module
     from archdsl.graph import Graph
-    from archdsl.modules import Module
 
 
 def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[Module, list[str], dict[str, object]]:
@@ -20,8 +20,8 @@ def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[Modul
 
     Raises SpecError.
     """
+    from archdsl.checker.spec import locate, model_info, pick, value_from_text
     from archdsl.diagnostics import Diagnostics
-    from archdsl.spec import locate, model_info, pick, value_from_text
 
     diagnostics = Diagnostics()
     module, name = locate(spec, diagnostics)
@@ -35,8 +35,8 @@ def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[Modul
 
 def named(spec: str) -> tuple[str, str | None]:
     """The file or family of a SPEC, and the model of it that it names, if any. Raises SpecError where there is none."""
+    from archdsl.checker.spec import locate, pick
     from archdsl.diagnostics import Diagnostics
-    from archdsl.spec import locate, pick
 
     diagnostics = Diagnostics()
     module, name = locate(spec, diagnostics)
@@ -47,8 +47,8 @@ def named(spec: str) -> tuple[str, str | None]:
 
 def means_a_model(spec: str) -> bool:
     """Whether a SPEC is one of a model: it names one, or the only one of a file."""
+    from archdsl.checker.spec import locate, pick
     from archdsl.diagnostics import Diagnostics, SpecError
-    from archdsl.spec import locate, pick
 
     diagnostics = Diagnostics()
     try:
@@ -60,8 +60,8 @@ def means_a_model(spec: str) -> bool:
 
 def check_model(module: Module, name: str, values: dict[str, object], sizes: Sizes) -> Graph:
     """The checked graph of a model that takes inputs of these sizes. Raises SpecError."""
-    from archdsl import spec
-    from archdsl.checker import pin
+    from archdsl.checker import spec
+    from archdsl.checker.finished_graph import pin
     from archdsl.diagnostics import Diagnostics
 
     graph = spec.check_model(module, name, values, Diagnostics())

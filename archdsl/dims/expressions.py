@@ -13,8 +13,8 @@ from functools import lru_cache
 from math import gcd, inf, lcm
 from typing import Literal, NamedTuple, TypeAlias
 
+from archdsl.common.limits import budget
 from archdsl.dims.errors import DimError
-from archdsl.limits import budget
 
 Bound: TypeAlias = int | float
 """An int, or an infinity."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
+from archdsl.common.threads import cached_property
 from archdsl.dims.errors import DimError
 from archdsl.dims.pieces import (
     PIECES,
@@ -19,7 +20,6 @@ from archdsl.dims.pieces import (
     runs_of,
     too_intricate,
 )
-from archdsl.threads import cached_property
 
 
 class SizeSet:

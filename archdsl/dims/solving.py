@@ -13,6 +13,8 @@ from functools import lru_cache
 from math import gcd
 from typing import Literal
 
+from archdsl.common.limits import budget
+from archdsl.common.threads import cached_property
 from archdsl.dims.errors import DimError
 from archdsl.dims.expressions import (
     Dim,
@@ -31,8 +33,6 @@ from archdsl.dims.expressions import (
 from archdsl.dims.pieces import Piece, classes, joined, strides, too_intricate
 from archdsl.dims.sets import EVERYTHING, NOTHING, SizeSet
 from archdsl.dims.wording import text
-from archdsl.limits import budget
-from archdsl.threads import cached_property
 
 WORK = 60_000
 """The largest number of atoms that may be looked at in all cases of one demand."""

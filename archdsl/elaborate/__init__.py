@@ -8,12 +8,12 @@ error.
 from collections.abc import Mapping
 from contextlib import suppress
 
+from archdsl.common.limits import Exceeded, deep_calls, ongoing
 from archdsl.diagnostics import Diagnostics
 from archdsl.elaborate.core import Stop, call_notes, same_at
 from archdsl.elaborate.estimate import estimate
 from archdsl.elaborate.statements import Elaborator
 from archdsl.graph import Definition, Demand, Graph, Scope
-from archdsl.limits import Exceeded, deep_calls, ongoing
 from archdsl.values import BlockValue
 
 __all__ = ["call_notes", "elaborate", "same_at"]

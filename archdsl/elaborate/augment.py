@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from archdsl.augment import CHANGES, Change, OneOf, Pipeline, Step
+from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostics, Mark, renamed
+from archdsl.elaborate.spec_files import Module, argument_value, name_span
 from archdsl.graph import Graph, Tensor
-from archdsl.modules import Module, argument_value, name_span
 from archdsl.ops.base import OperationError, Shape
-from archdsl.source import Span
 from archdsl.syntax import tree
 from archdsl.values import FAILED, AugmentValue, BlockValue, Failure, MemberValue, Namespace, Poisoned, describe
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, cast
 
 from archdsl import dims
-from archdsl.advice import STEPS, advise, way
+from archdsl.advice.mending import mend_expected, show_shape
+from archdsl.advice.sizes import STEPS, advise, way
+from archdsl.common.limits import Budget, Exceeded
+from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostics, Mark, Proposal
 from archdsl.dims import Constraint, Demanded, Dim, DimError, Expr
 from archdsl.elaborate.paths import Paths, join
 from archdsl.graph import Demand, FreeSize, Graph, Node, Origin, Rounds, Scope, Tensor
-from archdsl.limits import Budget, Exceeded
-from archdsl.mending import mend_expected, show_shape
 from archdsl.ops import Input
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
-from archdsl.source import Span
 from archdsl.syntax import tree
 from archdsl.values import (
     DEMAND,

@@ -12,11 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import NamedTuple
 
+from archdsl.common.limits import Exceeded, limited, limits
 from archdsl.diagnostics import Diagnostics
 from archdsl.elaborate.core import Flow, Place, Stop
 from archdsl.elaborate.statements import Elaborator
 from archdsl.graph import UNKNOWN, Graph, Node, Scope, Tensor
-from archdsl.limits import Exceeded, limited, limits
 from archdsl.ops import Input
 from archdsl.ops.base import Shape
 from archdsl.syntax import tree

@@ -7,16 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import assert_never, cast
 
+from archdsl.advice.habits import bare, rewritten
+from archdsl.advice.mending import before_item
+from archdsl.common.limits import Exceeded
+from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
 from archdsl.elaborate.core import LOST, Builder, Flow, LabelValue, Place, copy_defaults, count, label_names
+from archdsl.elaborate.spec_files import argument_value, family, name_span
 from archdsl.graph import Definition, Scope, Tensor
-from archdsl.habits import bare, rewritten
-from archdsl.limits import Exceeded
-from archdsl.mending import before_item
-from archdsl.modules import argument_value, family, name_span
 from archdsl.ops import OPERATIONS, foreign
 from archdsl.ops.base import Operation, OperationError
-from archdsl.source import Span
 from archdsl.syntax import tree
 from archdsl.values import (
     FAILED,

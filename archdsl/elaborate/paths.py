@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from archdsl.common.limits import Budget, Exceeded
+from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Mark, Proposal
 from archdsl.graph import Graph, Node, Scope
-from archdsl.limits import Budget, Exceeded
-from archdsl.source import Span
 from archdsl.values import Failure
 
 

@@ -18,8 +18,8 @@ from archdsl.elaborate.core import (
     label_names,
 )
 from archdsl.elaborate.items import Items
+from archdsl.elaborate.spec_files import extend_defaults
 from archdsl.graph import FreeSize, Output, Tensor
-from archdsl.modules import extend_defaults
 from archdsl.ops import Input
 from archdsl.ops.base import Shape
 from archdsl.syntax import tree

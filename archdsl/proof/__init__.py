@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from archdsl.augment.base import Pipeline
 from archdsl.graph import Graph
-from archdsl.inference import Folding
 from archdsl.proof.comparing import Proof
 from archdsl.proof.errors import Unproved
-from archdsl.recompute import NOTHING, Recompute
+from archdsl.transform.inference import Folding
+from archdsl.transform.recompute import NOTHING, Recompute
 
 __all__ = ["Unproved", "prove"]
 

@@ -9,8 +9,8 @@ from itertools import zip_longest
 from typing import Any
 
 from archdsl.augment.base import Pipeline
+from archdsl.common.source import Span
 from archdsl.graph import Graph, Node, Scope
-from archdsl.inference import Folding
 from archdsl.proof.augmentation import FLOW, TEXTS, compare, flow
 from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Correspondence, compare_weights
@@ -23,9 +23,9 @@ from archdsl.proof.reader import Text, read
 from archdsl.proof.sizes import Guard, compare_free, compare_guards
 from archdsl.proof.terms import Storage, Tensor
 from archdsl.proof.vocabulary import HELPERS, is_guard
-from archdsl.recompute import Recompute
-from archdsl.source import Span
 from archdsl.syntax.tree import Residual
+from archdsl.transform.inference import Folding
+from archdsl.transform.recompute import Recompute
 
 FILE = "<built>"
 

@@ -15,10 +15,10 @@ from typing import Any, TypeAlias
 
 from archdsl.graph import Graph, Node
 from archdsl.graph import Tensor as Edge
-from archdsl.inference import Folding
 from archdsl.ops.channels import Slice
 from archdsl.ops.norm import Batchnorm
 from archdsl.proof.errors import Unproved
+from archdsl.transform.inference import Folding
 
 Chain: TypeAlias = tuple[tuple[Node, int], ...]
 Run: TypeAlias = tuple[int, Chain]

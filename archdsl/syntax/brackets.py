@@ -5,9 +5,9 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Final
 
+from archdsl.common.limits import limits
+from archdsl.common.source import Source
 from archdsl.diagnostics import Diagnostics, Mark
-from archdsl.limits import limits
-from archdsl.source import Source
 from archdsl.syntax.lexer import CLOSER, OPENER, Hopeless, Lexeme, Paired, span_of
 
 _TEXT: Final = {"RPAR": ")", "RSQB": "]", "RBRACE": "}"}

@@ -9,9 +9,9 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
+from archdsl.common.limits import limits
+from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostics, Mark
-from archdsl.limits import limits
-from archdsl.source import Source, Span
 from archdsl.syntax import tree
 from archdsl.syntax.lexer import Hopeless, Lexeme
 

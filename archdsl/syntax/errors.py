@@ -9,9 +9,9 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Final
 
+from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostics, Fix, did_you_mean, proposed
 from archdsl.ops import OPERATIONS, foreign
-from archdsl.source import Source, Span
 from archdsl.syntax.lexer import Lexeme, span_of
 
 _VALUE_STARTS: Final = frozenset(

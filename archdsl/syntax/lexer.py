@@ -12,8 +12,8 @@ from typing import Final
 
 from lark.lexer import PatternStr, TerminalDef
 
+from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostics, Fix, proposed
-from archdsl.source import Source, Span
 
 CLOSER: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 OPENER: Final = {closer: opener for opener, closer in CLOSER.items()}

@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, cast
 
+from archdsl.common.files import read_most
+from archdsl.common.limits import limits
+from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
-from archdsl.files import read_most
-from archdsl.limits import limits
-from archdsl.source import Source, Span
 from archdsl.syntax import tree
 from archdsl.syntax.brackets import pair
 from archdsl.syntax.builder import Builder

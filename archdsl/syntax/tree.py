@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from archdsl.source import Source, Span
+from archdsl.common.source import Source, Span
 
 # ---------------------------------------------------------------- values
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
-from archdsl.source import Span
+from archdsl.common.source import Span
 from archdsl.syntax import tree
 
 BINDS = {

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from archdsl import dims
+from archdsl.common.limits import Exceeded, budget
+from archdsl.common.source import Span
 from archdsl.dims import DimError, Expr
-from archdsl.limits import Exceeded, budget
-from archdsl.source import Span
 from archdsl.values.kinds import Failure, Namespace, OperationValue, describe, is_int, is_number, literal
 
 _ARITHMETIC: dict[str, Callable[[Any, Any], object]] = {

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from archdsl import dims
+from archdsl.common.limits import budget
+from archdsl.common.source import Span
 from archdsl.dims import DimError, Expr
-from archdsl.limits import budget
 from archdsl.ops.init import Drawn
-from archdsl.source import Span
 from archdsl.values.arithmetic import checked, checked_range
 from archdsl.values.kinds import Failure, describe, is_int, is_number
 

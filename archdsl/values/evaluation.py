@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from archdsl.common.limits import budget
+from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal, renamed
 from archdsl.dims import DimError, Expr
-from archdsl.limits import budget
 from archdsl.ops import OPERATIONS
-from archdsl.source import Span
 from archdsl.syntax import tree
 from archdsl.values.arithmetic import COMPARISON, arithmetic, checked_range, compare, equal
 from archdsl.values.builtins import BUILTINS, call_builtin

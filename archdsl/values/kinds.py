@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from archdsl import dims
+from archdsl.common.limits import Exceeded, budget
+from archdsl.common.source import Span
 from archdsl.diagnostics import Mark, Proposal
 from archdsl.dims import Expr
-from archdsl.limits import Exceeded, budget
 from archdsl.ops.base import Operation, Shape
 from archdsl.ops.fields import shown
 from archdsl.ops.init import Drawn
-from archdsl.source import Span
 from archdsl.syntax import tree
 
 

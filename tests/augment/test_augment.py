@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 import archdsl
-from archdsl import Source, SpecError, compiler, report
+from archdsl import Source, SpecError
 from archdsl.augment import CHANGES, Change, OneOf, Pipeline
 from archdsl.backends.augment_source import write_augmentation
+from archdsl.checker.spec import check_model, locate
 from archdsl.diagnostics import Diagnostics
 from archdsl.graph import Graph
-from archdsl.spec import check_model, locate
+from archdsl.report import summary as report
+from archdsl.runtime import loading
 
 SPEC = """
 let BY = 0.1
@@ -55,7 +57,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def module_of(*steps: Change | OneOf, channels: int = 3) -> torch.nn.Module:
-    return compiler.instantiate_augment(Pipeline("tried", (steps,), None, channels))
+    return loading.instantiate_augment(Pipeline("tried", (steps,), None, channels))
 
 
 def pictures(count: int = 6, channels: int = 3) -> Tensor:
@@ -192,7 +194,7 @@ def test_each_sample_goes_through_one_of_the_alternatives() -> None:
 
 
 def test_a_generator_decides_alone_and_leaves_the_global_state() -> None:
-    augment = compiler.instantiate_augment(graph_of().augment)
+    augment = loading.instantiate_augment(graph_of().augment)
     state = torch.get_rng_state()
     first = augment(pictures(), generator=(generator := seeded(5)))
     assert torch.equal(state, torch.get_rng_state())
@@ -316,7 +318,7 @@ classes[-1]()(torch.zeros(1, 3, 32, 32))
 @pytest.mark.parametrize("name", ["net", "one_of", "none", "_", "tensor", "moved"])
 def test_the_class_of_an_augmentation_takes_no_name_that_is_needed(name: str) -> None:
     text = f"augment {name} {{ hflip }}\nmodel m augmented {name} {{ input x[3, 8, 8]\n relu }}"
-    built = compiler.execute(archdsl.build(graph_of("m", text)), "<test>")
+    built = loading.execute(archdsl.build(graph_of("m", text)), "<test>")
     made = getattr(built, write_augmentation(graph_of("m", text).augment, "m").name)()
     assert made(torch.zeros(1, 3, 8, 8)).shape == (1, 3, 8, 8) and built.M()(torch.zeros(1, 3, 8, 8)).shape == (
         1,
@@ -327,7 +329,7 @@ def test_the_class_of_an_augmentation_takes_no_name_that_is_needed(name: str) ->
 
 
 def test_the_diagram_has_a_panel(tmp_path: Path) -> None:
-    from archdsl.running import augmented_examples
+    from archdsl.runtime.running import augmented_examples
 
     diagram = archdsl.draw(graph_of(), examples=augmented_examples(graph_of()))
     diagram.save(tmp_path / "net.svg")

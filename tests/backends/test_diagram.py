@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from archdsl.analysis import costs
+from archdsl.analysis.costs import costs
 from archdsl.backends import diagram
 from archdsl.backends.diagram import Diagram, Drawing, draw, tikz
 from archdsl.backends.diagram.choose import encoder_decoder
@@ -26,11 +26,11 @@ from archdsl.backends.diagram.scene import Polygon, Text
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import LIGHT
 from archdsl.backends.diagram.volumes import THINNEST
+from archdsl.checker.spec import models
+from archdsl.common.source import Source
 from archdsl.compiler import check
+from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Graph, Scope
-from archdsl.modules import library_families
-from archdsl.source import Source
-from archdsl.spec import models
 
 
 def has_helvetica() -> bool:

@@ -8,10 +8,10 @@ from random import Random
 import pytest
 
 from archdsl.backends.torch_source import Plainness
+from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
-from archdsl.source import Source
-from archdsl.weights import state_shapes
+from archdsl.runtime.weights import state_shapes
 from tests import random_blocks
 from tests.backends.differential import hold
 

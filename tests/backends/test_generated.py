@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from archdsl import dims
 from archdsl.backends.torch_source import layout, write_module
 from archdsl.backends.torch_source.names import is_attribute, is_owned
-from archdsl.compiler import check, execute
+from archdsl.built import execute
+from archdsl.common.source import Source
+from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.graph import Tensor as Result
-from archdsl.source import Source
 from tests import random_blocks
 from tests.ops.forms import Built
 

@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from archdsl import dims
 from archdsl.backends.torch_source import write_module
-from archdsl.compiler import check, execute
+from archdsl.built import execute
+from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.graph import Tensor as Result
-from archdsl.inference import for_inference
+from archdsl.transform.inference import for_inference
 from tests import random_blocks
 from tests.backends.test_generated import graph_of, inputs, keys
 from tests.backends.test_torch_source import SPECS

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from archdsl.analysis import costs
+from archdsl.analysis.costs import costs
+from archdsl.common.source import Source
 from archdsl.compiler import check, draw
-from archdsl.source import Source
 
 try:
     from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright

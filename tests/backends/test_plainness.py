@@ -7,11 +7,11 @@ import ast
 import pytest
 
 from archdsl.backends.torch_source import Plainness, write_module
+from archdsl.common.source import Source
 from archdsl.compiler import check
-from archdsl.inference import for_inference
-from archdsl.recompute import recompute
-from archdsl.source import Source
-from archdsl.weights import state_shapes
+from archdsl.runtime.weights import state_shapes
+from archdsl.transform.inference import for_inference
+from archdsl.transform.recompute import recompute
 from tests.backends.differential import built_class, hold
 
 PLAINER = [level for level in Plainness if level]

@@ -55,7 +55,7 @@ def odd(name: str) -> Graph:
 
 
 def instance(graph: Graph, **options: object) -> nn.Module:
-    from archdsl.compiler import instantiate
+    from archdsl.runtime.loading import instantiate
 
     return instantiate(graph, **options)  # type: ignore[arg-type]
 

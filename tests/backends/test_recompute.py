@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from archdsl.backends.torch_source import write_module
-from archdsl.compiler import check, execute
+from archdsl.built import execute
+from archdsl.common.source import Source
+from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
-from archdsl.recompute import MODES, NOTHING, Mode, Recompute, recompute
-from archdsl.source import Source
+from archdsl.transform.recompute import MODES, NOTHING, Mode, Recompute, recompute
 from tests import random_blocks
 from tests.backends.test_generated import graph_of, inputs, keys
 

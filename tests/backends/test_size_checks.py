@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 
 from archdsl.backends.torch_source import checks
-from archdsl.compiler import execute
+from archdsl.built import execute
 from archdsl.dims import Choice, Constraint, SizeSet, at_least, divisible, equal, free, maximum, minimum
 
 H = free("H")

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 
 import archdsl
-from archdsl import compiler
 from archdsl.backends.torch_source import text
 from archdsl.backends.torch_source.names import RESERVED
+from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.ops import OPERATIONS, helpers
 from archdsl.ops.base import ModuleForm
 from archdsl.ops.init import RULES
-from archdsl.source import Source
-from archdsl.weights import state_shapes
+from archdsl.runtime import loading
+from archdsl.runtime.weights import state_shapes
 from tests import random_blocks, random_networks
 
 SPEC = Path(__file__).parents[2] / "specs" / "resnet.arch"
@@ -61,7 +61,7 @@ LAYERS = [
 @pytest.mark.parametrize("rule", VARIANCES)
 def test_weights_have_the_mean_and_variance_of_the_rule(rule: str, layer: str, expected: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    model = compiler.instantiate(graph_of(layer.format(f"init = {rule}")))
+    model = loading.instantiate(graph_of(layer.format(f"init = {rule}")))
     state = model.state_dict()
     (weight,) = [t for key, t in state.items() if key.endswith("weight")]
     (bias,) = [t for key, t in state.items() if key.endswith("bias")]
@@ -101,9 +101,9 @@ def test_one_loop_for_a_type_of_which_all_start_alike(tmp_path: Path) -> None:
     plain, started = archdsl.check("resnet:resnet50"), archdsl.check(f"{spec}:resnet50")
     assert len(archdsl.build(started).splitlines()) <= len(archdsl.build(plain).splitlines()) + 8
     torch.manual_seed(1)
-    ours = compiler.instantiate(started)
+    ours = loading.instantiate(started)
     torch.manual_seed(1)
-    theirs = compiler.instantiate(plain)
+    theirs = loading.instantiate(plain)
     for module in theirs.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -149,7 +149,7 @@ def test_random_networks_start_as_their_specs_say(seed: int) -> None:
     if sum(math.prod(shape) for shape in state_shapes(graph).values()) > 300_000:
         pytest.skip("large")
     torch.manual_seed(0)
-    state = compiler.instantiate(graph).state_dict()
+    state = loading.instantiate(graph).state_dict()
     assert {key: tuple(t.shape) for key, t in state.items()} == state_shapes(graph)
     for node in (n for n in graph.nodes() if n.operation.name != "input"):
         form = node.operation.torch(graph.shapes(node.inputs), node.shapes)  # type: ignore[arg-type]
@@ -182,13 +182,13 @@ def mixed() -> Graph:
 def test_devices_types_and_seeds() -> None:
     graph = mixed()
     for dtype in (torch.float64, torch.bfloat16, torch.float16):
-        state = compiler.instantiate(graph, dtype=dtype).state_dict()
+        state = loading.instantiate(graph, dtype=dtype).state_dict()
         assert all(t.dtype == dtype and t.isfinite().all() for t in state.values() if t.is_floating_point())
-    assert all(t.is_meta for t in compiler.instantiate(graph, device="meta").state_dict().values())
+    assert all(t.is_meta for t in loading.instantiate(graph, device="meta").state_dict().values())
     states: list[dict[str, Any]] = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        states.append(compiler.instantiate(graph).state_dict())
+        states.append(loading.instantiate(graph).state_dict())
     first, second, third = states
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert not any(torch.equal(first[k], third[k]) for k in first if k.endswith("fc.weight") or ".c0.weight" in k)
@@ -202,7 +202,7 @@ def test_no_name_of_a_spec_hides_a_helper() -> None:
     assert {"filled", "member", "crop_to_smallest", "same_upper_pads"} <= defined <= RESERVED
     block = "block b(filled, member, OrderedDict) { q: { a: conv(filled, weight = [[1]]) -> conv(OrderedDict, 1) }\n"
     block += '"modules": conv(member, 1) -> check_size: relu -> conv(2, 1) -> (check_size, it) -> concat }'
-    compiler.instantiate(graph_of("b(2, 3, 4) -> b(3, 4, 5)", block.replace(" -> (", "\n (")))
+    loading.instantiate(graph_of("b(2, 3, 4) -> b(3, 4, 5)", block.replace(" -> (", "\n (")))
 
 
 def test_calls_that_differ_in_what_is_frozen_are_two_classes() -> None:
@@ -214,7 +214,7 @@ def test_calls_that_differ_in_what_is_frozen_are_two_classes() -> None:
 @pytest.mark.parametrize("arguments", ["", ", trainable = false", ", trainable = false, flip = true", ", bias = true"])
 def test_a_given_kernel_is_all_that_a_convolution_does_at_first(arguments: str) -> None:
     """A bias is there under its key, starts from 0, and is frozen with the kernel."""
-    module = compiler.instantiate(graph_of(f"a: conv(32, weight = [[1, 2, 1]], groups = 32{arguments}, pad = valid)"))
+    module = loading.instantiate(graph_of(f"a: conv(32, weight = [[1, 2, 1]], groups = 32{arguments}, pad = valid)"))
     x = torch.randn(2, 32, 8, 8)
     assert torch.allclose(module(x), x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:], atol=1e-5)
     assert [*module.state_dict()] == ["a.weight", "a.bias"]

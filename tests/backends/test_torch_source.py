@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 
 import archdsl
-from archdsl import compiler
+from archdsl.checker.spec import models
+from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.dims import evaluate
-from archdsl.export import TESTED
+from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Graph
-from archdsl.modules import library_families
-from archdsl.source import Source
-from archdsl.spec import models
-from archdsl.weights import state_shapes
+from archdsl.runtime import loading
+from archdsl.runtime.export import TESTED
+from archdsl.runtime.weights import state_shapes
 from tests import published
 from tests.backends.test_starts import mixed
 from tests.ops.forms import Built
@@ -67,7 +67,7 @@ def test_random_networks_compute_what_their_graphs_say() -> None:
             continue
         checked += 1
         torch.manual_seed(checked)
-        module = compiler.instantiate(graph).double().eval()
+        module = loading.instantiate(graph).double().eval()
         # Random statistics, so that a normalisation in evaluation changes what flows through it.
         for name, buffer in module.named_buffers():
             if name.endswith("running_var"):

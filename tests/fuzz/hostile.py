@@ -25,16 +25,19 @@ from random import Random
 from xml.etree import ElementTree
 
 import archdsl
-from archdsl import cli, compare, compiler, dims, report, totals
-from archdsl.analysis import costs
+from archdsl import cli, compiler, dims
+from archdsl.analysis.costs import costs
 from archdsl.backends.diagram import draw, draw_changes
+from archdsl.checker.spec import check_model, locate, model_info
+from archdsl.common.limits import Limits, limited
 from archdsl.diagnostics import Diagnostics, SpecError, as_data, render
-from archdsl.explain import explain
 from archdsl.graph import Graph, Tensor
-from archdsl.layers import Layers, Options
-from archdsl.limits import Limits, limited
-from archdsl.spec import check_model, locate, model_info
-from archdsl.tables import Table
+from archdsl.report import compare, totals
+from archdsl.report import summary as report
+from archdsl.report.explain import explain
+from archdsl.report.layers import Layers, Options
+from archdsl.report.tables import Table
+from archdsl.runtime import loading
 from tests.fuzz.texts import CORPUS, KINDS, WORDS, files
 
 LIMITS = Limits(nodes=1_000, rounds=2_000, steps=50_000, list_size=10_000, elements=100_000, solver_seconds=1)
@@ -289,7 +292,7 @@ def works(graph: Graph) -> None:
     if total > 10_000_000 or max([*graph.examples.values(), 1]) > 128:
         return
     torch.manual_seed(0)
-    network = compiler.instantiate(graph).eval()
+    network = loading.instantiate(graph).eval()
     paths = {node.path for node in graph.nodes()}
     for key in network.state_dict():
         assert key in paths or key.rpartition(".")[0] in paths, key
@@ -299,13 +302,13 @@ def works(graph: Graph) -> None:
     found = results(network, images)
     wanted = [graph.shape(o.tensor) for o in graph.outputs if not o.training]
     assert [[*r.shape[1:]] for r in found] == [[dims.evaluate(d, graph.examples) for d in w] for w in wanted]
-    others = [compiler.instantiate(graph, inference=True)]
+    others = [loading.instantiate(graph, inference=True)]
     try:
-        others.append(compiler.instantiate(graph, recompute="blocks"))
+        others.append(loading.instantiate(graph, recompute="blocks"))
     except SpecError as error:
         said(error)
     for other in others:
-        other.load_state_dict(compiler.folded(other, network.state_dict()))
+        other.load_state_dict(loading.folded(other, network.state_dict()))
         for one, another in zip(found, results(other.eval(), images), strict=True):
             assert one.shape == another.shape
             torch.testing.assert_close(another, one, rtol=1e-3, atol=1e-3 * max(1.0, scale(one)), equal_nan=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
+from archdsl.common.source import Source
 from archdsl.compiler import check, prove_build
 from archdsl.graph import Graph
-from archdsl.inference import for_inference
 from archdsl.proof import Unproved, prove
 from archdsl.proof.layers import LAYERS
-from archdsl.recompute import recompute
-from archdsl.source import Source
+from archdsl.transform.inference import for_inference
+from archdsl.transform.recompute import recompute
 from tests.proof.networks import NETWORKS
 
 CONV = "stem: conv(3, 3) -> relu"

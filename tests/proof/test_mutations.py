@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from archdsl import dims
-from archdsl.compiler import check, instantiate, prove_build
+from archdsl.common.source import Source
+from archdsl.compiler import check, prove_build
 from archdsl.graph import Graph
 from archdsl.graph import Tensor as Edge
-from archdsl.inference import for_inference
 from archdsl.proof import Unproved, prove
-from archdsl.recompute import recompute
-from archdsl.source import Source
+from archdsl.runtime.loading import instantiate
+from archdsl.transform.inference import for_inference
+from archdsl.transform.recompute import recompute
 from tests.proof.mutations import count, mutant
 from tests.proof.networks import NETWORKS
 from tests.proof.oracle import model_of, outcome, same

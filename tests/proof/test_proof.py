@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from archdsl import compiler
+from archdsl.checker.spec import models
+from archdsl.common.source import Source
 from archdsl.compiler import build, check, prove_build
 from archdsl.diagnostics import SpecError
+from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Graph
-from archdsl.modules import library_families
 from archdsl.proof import Unproved, prove
-from archdsl.source import Source
-from archdsl.spec import models
 from tests.proof.networks import NETWORKS
 
 FORMS: dict[str, dict[str, object]] = {

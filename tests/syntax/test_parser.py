@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archdsl.common.source import Source
 from archdsl.diagnostics import Diagnostics, render
-from archdsl.source import Source
 from archdsl.syntax import build_tables, tree
 from archdsl.syntax.machine import language
 from archdsl.syntax.parser import MAX_ERRORS, parse, parse_value, read

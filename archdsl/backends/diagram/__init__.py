@@ -10,7 +10,7 @@ from functools import partial
 from html import escape
 from pathlib import Path
 
-from archdsl.analysis import costs
+from archdsl.analysis.costs import costs
 from archdsl.backends.diagram.captions import Captions
 from archdsl.backends.diagram.changes import mark_changes
 from archdsl.backends.diagram.choose import as_volumes, encoder_decoder, gathered, insets, level, overview, whole
@@ -27,10 +27,10 @@ from archdsl.backends.diagram.theme import THEMES
 from archdsl.backends.diagram.tikz import write_tikz
 from archdsl.backends.diagram.ushape import lay_out as lay_out_u
 from archdsl.backends.diagram.volumes import draw_volumes
-from archdsl.compare import Comparison
+from archdsl.common.marks import save
+from archdsl.common.threads import cached_property
 from archdsl.graph import Graph
-from archdsl.marks import save
-from archdsl.threads import cached_property
+from archdsl.report.compare import Comparison
 
 STYLES = ("boxes", "volumes")
 

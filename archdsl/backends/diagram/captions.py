@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from archdsl.analysis import Analysis, Cost
+from archdsl.analysis.costs import Analysis, Cost
 from archdsl.backends.diagram.labels import cut
 from archdsl.backends.diagram.picture import LIGHT, Edge, Part, main_node
 from archdsl.dims import Dim, substitute

@@ -6,16 +6,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from archdsl.analysis import Analysis, Cost
+from archdsl.analysis.costs import Analysis, Cost
 from archdsl.backends.diagram.captions import Caption, Captions, quantity
 from archdsl.backends.diagram.choose import level, whole
 from archdsl.backends.diagram.dot import NOTE, TITLE, Style, Writer
 from archdsl.backends.diagram.labels import Entry, Line, Words
 from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes
 from archdsl.backends.diagram.structure import Structure
-from archdsl.compare import Comparison, Detail, Member
 from archdsl.dims import Region
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.report.compare import Comparison, Detail, Member
 
 BUDGET = 60
 """The most boxes of a picture that was not told how deep to go."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import TypeVar
 
-from archdsl.analysis import Analysis
+from archdsl.analysis.costs import Analysis
 from archdsl.backends.diagram.captions import Captions
 from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes, picture
 from archdsl.backends.diagram.ushape import U, height, recognise

@@ -30,7 +30,7 @@ from archdsl.backends.diagram.theme import Theme
 from archdsl.backends.diagram.ushape import lay_out as lay_out_u
 from archdsl.diagnostics import visible
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.layers import Layers, Options
+from archdsl.report.layers import Layers, Options
 
 Data: TypeAlias = dict[str, Any]
 

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from archdsl.backends.diagram.picture import Part
+from archdsl.common.source import Source
 from archdsl.diagnostics import visible
 from archdsl.graph import Graph, Node, Scope
-from archdsl.layers import Layers
-from archdsl.source import Source
+from archdsl.report.layers import Layers
 
 
 class Rows:

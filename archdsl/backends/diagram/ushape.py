@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import log2, prod
 
-from archdsl.analysis import Analysis
+from archdsl.analysis.costs import Analysis
 from archdsl.backends.diagram.labels import Line
 from archdsl.backends.diagram.layout import Label, Layout, Point, Size, roomy
 from archdsl.backends.diagram.picture import Edge, Part, Picture

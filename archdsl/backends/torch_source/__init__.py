@@ -16,6 +16,7 @@ import tokenize
 from itertools import pairwise
 
 from archdsl import __version__, dims
+from archdsl.analysis.overwriting import Overwriting
 from archdsl.augment.base import Companion
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.checks import size_checks
@@ -31,9 +32,8 @@ from archdsl.backends.torch_source.text import FACTORY
 from archdsl.backends.torch_source.write import write_class
 from archdsl.backends.torch_source.writer import File
 from archdsl.graph import Graph, Tensor
-from archdsl.inference import Folding
-from archdsl.overwriting import Overwriting
-from archdsl.recompute import NOTHING, Recompute
+from archdsl.transform.inference import Folding
+from archdsl.transform.recompute import NOTHING, Recompute
 
 
 def write_module(

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from archdsl import dims
+from archdsl.common.source import Span
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
-from archdsl.source import Span
 from archdsl.syntax import tree
 
 Site: TypeAlias = tuple[int, int, str]

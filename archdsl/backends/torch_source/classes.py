@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
+from archdsl.analysis.overwriting import Overwriting
 from archdsl.backends.torch_source.cells import Cell, Step, cells, walk
 from archdsl.backends.torch_source.flow import Router
 from archdsl.backends.torch_source.fold import Entry, Folder, Group, Irregular, Leaf, Loop, Unlike
@@ -17,7 +18,6 @@ from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.planner import Planner
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import FunctionForm, ModuleForm
-from archdsl.overwriting import Overwriting
 from archdsl.syntax import tree
 
 SHORT = 4

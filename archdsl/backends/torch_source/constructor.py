@@ -16,9 +16,9 @@ from archdsl.backends.torch_source.members import Members
 from archdsl.backends.torch_source.names import MODULE_ATTRIBUTES, identifier, unique
 from archdsl.backends.torch_source.plan import Made, is_labelled
 from archdsl.backends.torch_source.starts import base, is_biased, model_loop
+from archdsl.common.source import Span
 from archdsl.graph import Node
 from archdsl.ops.base import ModuleForm, ParameterForm
-from archdsl.source import Span
 from archdsl.syntax import tree
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from archdsl.backends.torch_source.cells import Cell, Region, Step
-from archdsl.source import Span
+from archdsl.common.source import Span
 from archdsl.syntax import tree
 
 Way: TypeAlias = tuple[tuple[int, int], ...]

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.expressions import literal
 from archdsl.graph import Node
-from archdsl.inference import Folding
 from archdsl.ops.norm import Batchnorm
+from archdsl.transform.inference import Folding
 
 FUNCTION = "fold_batchnorms"
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 
+from archdsl.analysis.overwriting import Overwriting
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source import layout
 from archdsl.backends.torch_source.checks import SizeCheck
@@ -20,8 +21,7 @@ from archdsl.backends.torch_source.starts import Way
 from archdsl.backends.torch_source.text import Written, formatted, loop_header
 from archdsl.graph import Graph
 from archdsl.ops.base import FunctionForm, ModuleForm
-from archdsl.overwriting import Overwriting
-from archdsl.recompute import Recompute
+from archdsl.transform.recompute import Recompute
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,390 @@
+"""Changes of the text that may mend sizes that do not fit: proposals, the likeliest first, each to be tried."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+
+from archdsl import dims
+from archdsl.advice.habits import CHANNELS_IN, as_pytorch, rewritten
+from archdsl.advice.remedies import agree, remedies, widths
+from archdsl.common.source import Span
+from archdsl.diagnostics import Fix, Proposal
+from archdsl.dims import Dim
+from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.ops import OPERATIONS
+from archdsl.ops.base import OperationError, Rules, Shape
+from archdsl.syntax import tree
+
+MOST = 3
+"""The most ways to write one number, and labels in place of another, that are proposed."""
+
+
+def show_shape(shape: Shape) -> str:
+    """A size as messages write it: `[64, ⌊H/2⌋, ⌊W/2⌋]`."""
+    return "[" + ", ".join(dims.text(d) for d in shape) + "]"
+
+
+def argument_span(node: Node, parameter: str | None) -> Span | None:
+    """Where the call of a node gives a parameter."""
+    if node.call is None or parameter is None:
+        return None
+    names = list(type(node.operation).model_fields)
+    for position, argument in enumerate(node.call.arguments or ()):
+        if argument.name == parameter or (argument.name is None and names[position] == parameter):
+            return argument.span
+    return None
+
+
+def meeting(graph: Graph, node: Node) -> Node:
+    """Where the branches of a merge come together: at itself, or at the `align` before it."""
+    first = node.inputs[0]
+    before = graph.node(first)
+    if before.operation.name == "align" and list(node.inputs) == [
+        Tensor(first.node, i) for i in range(len(node.inputs))
+    ]:
+        return before
+    return node
+
+
+def branch_of(node: Node, position: int) -> tree.Chain | None:
+    """The branch of the parallel before a merge that gives its input number `position`."""
+    origin = node.origin
+    if isinstance(origin, tree.Parallel) and len(origin.branches) == len(node.inputs):
+        return origin.branches[position]
+    return None
+
+
+# ---------------------------------------------------------------- edits
+
+
+def change(edits: Sequence[tuple[Span, str]]) -> Fix | None:
+    """Several edits of one file as one change."""
+    if not edits or len({id(span.source) for span, _ in edits}) > 1:
+        return None
+    edits = sorted(edits, key=lambda edit: edit[0].start)
+    source, start, end = edits[0][0].source, edits[0][0].start, edits[-1][0].end
+    text, at = "", start
+    for span, inserted in edits:
+        text += source.text[at : span.start] + inserted
+        at = span.end
+    return Fix(Span(source, start, end), text)
+
+
+def before_item(call: tree.Call) -> Span:
+    """Where an item that is put before a call stands: before its label, too."""
+    return _before(call.name.span if call.label is None else call.label.span)
+
+
+def _before(span: Span) -> Span:
+    return Span(span.source, span.start, span.start)
+
+
+def _after(span: Span) -> Span:
+    return Span(span.source, span.end, span.end)
+
+
+def short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+# ---------------------------------------------------------------- one call
+
+
+def mend_call(graph: Graph, node: Node, error: OperationError) -> Iterator[Proposal]:
+    """The changes of a call that an operation proposes: other arguments, an item before it or in its place."""
+    if node.call is None:
+        return
+    yield from in_order_of_pytorch(graph, node)
+    for mend in error.mends:
+        if mend.before:
+            yield Proposal(mend.help, Fix(before_item(node.call), mend.before + " -> "))
+        elif mend.instead:
+            yield Proposal(mend.help, Fix(bare_call(node.call), mend.instead))
+        else:
+            edits = [given(node, name, value) for name, value in mend.arguments.items()]
+            if (fix := change(edits)) is not None:
+                yield Proposal(mend.help, fix)
+
+
+def in_order_of_pytorch(graph: Graph, node: Node) -> Iterator[Proposal]:
+    """The call without the channels that come in, where it reads as one of PyTorch's."""
+    operation, call = node.operation, node.call
+    if call is None or operation.name not in CHANNELS_IN or not node.inputs:
+        return
+    positional = [a for a in call.arguments or () if a.name is None]
+    values = [getattr(operation, name) for name, _ in zip(type(operation).model_fields, positional, strict=False)]
+    channels = graph.shape(node.inputs[0])[0]
+    odd = len(values) > 2 and values[0] == channels and values[2] not in (1, 2)
+    if odd or as_pytorch(operation.name, values, channels):
+        yield from islice(rewritten(type(operation), call, values, channels), 1)
+
+
+def given(node: Node, parameter: str, value: str) -> tuple[Span, str]:
+    """The edit that gives a parameter of a call another value, in the form in which it stands there."""
+    call = node.call
+    assert call is not None
+    span = argument_span(node, parameter)
+    if span is None:
+        return add_argument(call, f"{parameter} = {value}")
+    argument = next(a for a in call.arguments or () if a.span == span)
+    if isinstance(argument.value, tree.ListValue) and "x" in value:
+        value = f"[{value.replace('x', ', ')}]"
+    return argument.value.span, value
+
+
+def add_argument(call: tree.Call, argument: str) -> tuple[Span, str]:
+    """The edit that gives a call one more argument."""
+    if call.arguments is None:
+        return _after(call.span), f"({argument})"
+    close = Span(call.span.source, call.span.end - 1, call.span.end - 1)
+    return close, f"{', ' if call.arguments else ''}{argument}"
+
+
+def bare_call(call: tree.Call) -> Span:
+    """A call without its label."""
+    return Span(call.span.source, call.name.span.start, call.span.end)
+
+
+# ---------------------------------------------------------------- merges
+
+
+def mend_merge(graph: Graph, node: Node, error: OperationError) -> Iterator[Proposal]:
+    """Changes that let tensors meet: another label, other padding, a projection, an `align` before the merge."""
+    positions = (error.inputs[0], error.inputs[-1])
+    first, second = node.inputs[positions[0]], node.inputs[positions[1]]
+    shapes = graph.shape(first), graph.shape(second)
+    if len(shapes[0]) != len(shapes[1]) or len(shapes[0]) < 2:
+        return
+    yield from other_labels(graph, node)
+    name = node.operation.name
+    sizes = [graph.shape(t)[1:] for t in node.inputs]
+    if not all(meet(name, s, sizes[0]) for s in sizes):
+        all_of = list(meeting(graph, node).inputs)
+        yield from remedies(graph, all_of, lambda found: all(meet(name, s[1:], found[0][1:]) for s in found))
+    origin = node.origin
+    if any(graph.node(n).operation.name == "permute" for n in between(graph, first, second)):
+        yield from widths(graph, [first, second], lambda found: meet(name, *found))
+    if isinstance(origin, tree.Residual):
+        yield from mend_residual(graph, node, first, origin, *shapes)
+    elif isinstance(origin, tree.Dense):
+        yield from written_out(graph, origin, "concat", *shapes)
+    else:
+        for mode in ("resize", "crop") if far_apart(graph, *shapes) else ("crop", "resize"):
+            yield from brought_together(graph, node, mode)
+
+
+def between(graph: Graph, first: Tensor, second: Tensor) -> set[int]:
+    """The nodes that one of two tensors needs, and not both."""
+    return graph.ancestors([first]) ^ graph.ancestors([second])
+
+
+def brought_together(graph: Graph, node: Node, mode: str) -> Iterator[Proposal]:
+    """All branches of a parallel brought to the first party at once, since the merge takes them all."""
+    shapes = [graph.shape(tensor) for tensor in node.inputs]
+    name = node.operation.name
+    channels = shapes[0][0]
+    unlike = [i for i, s in enumerate(shapes) if name != "concat" and not meet(name, s[:1], shapes[0][:1])]
+    branches = [branch_of(meeting(graph, node), i) for i in unlike]
+    if None in branches or (unlike and not isinstance(channels, int)):
+        return
+    aligned: list[tuple[Span, str]] = []
+    said: list[str] = []
+    if any(not meet(name, shape[1:], shapes[0][1:]) for shape in shapes):
+        if node.call is None:
+            return
+        aligned = [(before_item(node.call), f"align({mode}) -> ")]
+        verb = {"crop": "crop the larger one", "resize": "resize the second to the first"}[mode]
+        said = [f"{verb}: `align({mode}) -> {name}`"]
+    if not unlike:
+        if aligned and (fix := change(aligned)):
+            yield Proposal(said[0], fix)
+        return
+    whose = branch_of(meeting(graph, node), 0)
+    for number in spellings(graph, node.scope, channels, branches[0].span, whose):  # type: ignore[union-attr]
+        edits = [(_after(b.span), f" -> conv({number}, 1)") for b in branches if b is not None]
+        told = f"map it to {number} channels: `{short(branches[0].span.text)} -> conv({number}, 1)`"  # type: ignore[union-attr]
+        if fix := change([*edits, *aligned]):
+            yield Proposal("; ".join([told, *said]), fix)
+
+
+def other_labels(graph: Graph, node: Node) -> Iterator[Proposal]:
+    """In place of a label in a parallel another one of the same block, whose tensor fits."""
+    at = meeting(graph, node)
+    name = node.operation.name
+    for position in range(len(at.inputs)):
+        branch = branch_of(at, position)
+        if branch is None or len(branch.items) != 1 or not isinstance(branch.items[0], tree.Call):
+            continue
+        item = branch.items[0]
+        if item.arguments is not None or item.label is not None or item.name.name == "it":
+            continue
+        rest = [graph.shape(t) for i, t in enumerate(at.inputs) if i != position]
+        axes = slice(1 if name == "concat" else 0, None)
+        fitting = (
+            (label, shape)
+            for label, tensor in labels(graph, node.scope)
+            if label != item.name.name and tensor not in at.inputs
+            for shape in [graph.shape(tensor)]
+            if all(len(shape) == len(r) and meet(name, shape[axes], r[axes]) for r in rest)
+        )
+        for label, shape in islice(fitting, MOST):
+            yield Proposal(f"`{label}` fits: it gives {show_shape(shape)}", Fix(item.name.span, label))
+
+
+def labels(graph: Graph, scope: Scope) -> Iterator[tuple[str, Tensor]]:
+    """The labels of a block so far that name one tensor, the latest first."""
+    call = next(s for s in scope.calls() if s.definition is not None)
+    waiting: list[Node | Scope] = [call]
+    while waiting:
+        member = waiting.pop()
+        if isinstance(member, Scope) and (member is call or member.kind == "body"):
+            waiting.extend(member.members)
+        if member is call or not member.labelled or not member.name.isidentifier():
+            continue
+        tensors = member.outputs if isinstance(member, Scope) else (Tensor(member.id),)
+        if len(tensors) == 1 and tensors[0].node >= 0:
+            yield member.name, tensors[0]
+
+
+def spellings(graph: Graph, scope: Scope, number: Dim, at: Span, whose: tree.Chain | None = None) -> list[str]:
+    """How a place in the text may say the channels of a tensor: in a block by what holds for its other calls, too.
+
+    Those are names of the block that have this value, and the channels of the label that gives the tensor.
+    """
+    call = next(s for s in scope.calls() if s.definition is not None)
+    assert call.definition is not None
+    span = call.definition.syntax.span
+    if call.kind != "block" or at.source is not span.source or not span.start <= at.start < span.end:
+        return [str(number)]
+    known = {**bound_sizes(graph, call), **call.arguments}
+    names = [name for name, value in known.items() if type(value) is int and value == number][:MOST]
+    if whose is not None and len(whose.items) == 1 and isinstance(whose.items[0], tree.Call):
+        item = whose.items[0]
+        if item.arguments is None and item.label is None and item.name.name != "it":
+            names.append(f"{item.name.name}.channels")
+    return [*names, str(number)]
+
+
+def bound_sizes(graph: Graph, call: Scope) -> dict[str, object]:
+    """The names that the `input` of a called block gives to sizes, with what they are in this call."""
+    assert call.definition is not None
+    found: dict[str, object] = {}
+    statements = call.definition.syntax.body.statements
+    declared = next((s.tensors for s in statements if isinstance(s, tree.Input)), ())
+    for tensor, given in zip(declared, call.inputs, strict=False):
+        shape = graph.shape(given) if given.node >= 0 else ()
+        for dimension, size in zip(tensor.dimensions, shape, strict=False):
+            if isinstance(dimension.value, tree.Name) and dimension.value.name != "_":
+                found.setdefault(dimension.value.name, size)
+    return found
+
+
+# ---------------------------------------------------------------- sizes that are written
+
+
+SIMPLE = 12
+"""The characters of a size that may be proposed in place of what was expected; a longer one says nothing."""
+
+
+def mend_expected(
+    graph: Graph, tensor: Tensor, wanted: Mapping[int, Dim], wrong: Sequence[tuple[Span, int]]
+) -> Iterator[Proposal]:
+    """Changes that bring a tensor to the sizes that an `expect` or `input` wants of its axes; else what it wants."""
+    shape = graph.shape(tensor)
+    yield from remedies(
+        graph, [tensor], lambda found: all(agree((found[0][axis],), (size,)) for axis, size in wanted.items())
+    )
+    sizes = [dims.python(shape[axis]) for _, axis in wrong]
+    fix = change([(span, size) for (span, _), size in zip(wrong, sizes, strict=True)])
+    if fix is not None and all(len(size) <= SIMPLE for size in sizes):
+        listed = " and ".join(dict.fromkeys(f"`{size}`" for size in sizes))
+        yield Proposal(f"write {listed} if that is meant", fix)
+
+
+# ---------------------------------------------------------------- residual and dense
+
+
+def mend_residual(
+    graph: Graph, node: Node, tensor: Tensor, origin: tree.Residual, skip: Shape, body: Shape
+) -> Iterator[Proposal]:
+    """A projection of the skip, whose end is `tensor`; or another one, where `via` names a single operation."""
+    if origin.via is not None:
+        via = graph.node(tensor)
+        if via.call is not origin.via or len(via.inputs) != 1:
+            return
+        for projection in projections(graph, node, origin, graph.shape(via.inputs[0]), body):
+            help = f"let `via` bring the skip to {show_shape(body)}: `residual via {projection} {{ … }}`"
+            yield Proposal(help, Fix(origin.via.span, projection))
+        return
+    for projection in projections(graph, node, origin, skip, body):
+        help = f"send the skip through what brings it to {show_shape(body)}: `residual via {projection} {{ … }}`"
+        yield Proposal(help, Fix(_before(origin.body.span), f"via {projection} "))
+    if origin.condition is None:
+        yield from written_out(graph, origin, "add", skip, body)
+
+
+def written_out(
+    graph: Graph, origin: tree.Residual | tree.Dense, merge: str, skip: Shape, body: Shape
+) -> Iterator[Proposal]:
+    """The parallel that a `residual` or `dense` stands for, with an `align` before its merge."""
+    if origin.label is not None:
+        return
+    first = "it"
+    if merge == "add" and not agree(skip[:1], body[:1]):
+        first = f"it -> conv({body[0]}, 1)"
+    rest = f" -> align({'resize' if far_apart(graph, skip, body) else 'crop'}) -> {merge}"
+    if agree(skip[1:], body[1:]):
+        rest = f" -> {merge}"
+    start, inside = origin.span, origin.body.span
+    text = f"({first}, {inside.source.text[inside.start : inside.end]}){rest}"
+    word = "residual" if isinstance(origin, tree.Residual) else "dense"
+    help = f"write out what `{word}` stands for, and bring the two together: `({first}, {{ … }}){rest}`"
+    yield Proposal(help, Fix(Span(start.source, start.start, inside.end), text))
+
+
+def projections(graph: Graph, node: Node, origin: tree.Residual, skip: Shape, body: Shape) -> Iterator[str]:
+    """The calls that bring one size to another: a projection with a stride, or a crop."""
+    channels = body[0]
+    if not isinstance(channels, int) or not isinstance(skip[0], int):
+        return
+    for stride in (1, 2, 3, 4, 8):
+        if not _gives("conv", {"out": channels, "kernel": 1, "stride": stride}, skip, body):
+            continue
+        strides = [s for s in spellings(graph, node.scope, stride, origin.span) if "stride" in s]
+        for number in spellings(graph, node.scope, channels, origin.span):
+            for by in [*strides, "" if stride == 1 else str(stride)]:
+                if "stride" not in number:
+                    yield f"conv({number}, 1, stride = {by})" if by else f"conv({number}, 1)"
+        return
+    if skip[0] == channels:
+        for border in range(1, 9):
+            if _gives("crop", {"n": border}, skip, body):
+                yield f"crop({border})"
+                return
+
+
+def _gives(name: str, arguments: dict[str, object], shape: Shape, wanted: Shape) -> bool:
+    try:
+        (result,) = OPERATIONS[name].parse(arguments).infer((shape,), Rules())
+        return agree(result, wanted)
+    except (OperationError, dims.DimError):
+        return False
+
+
+def meet(name: str, first: Shape, second: Shape) -> bool:
+    """Whether a merge takes these sizes together: `mul` stretches those of 1."""
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if name != "mul" or (a != 1 and b != 1)]
+    return agree(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
+
+
+def far_apart(graph: Graph, first: Shape, second: Shape) -> bool:
+    """Whether two sizes differ by a stride, rather than by a border or a rounding."""
+    examples = {size.name: size.example for size in graph.free}
+    values = {d.variable: examples.get(d.variable) or 64 for d in (*first, *second) if not isinstance(d, int)}
+    for a, b in zip(first[1:], second[1:], strict=True):
+        x, y = sorted((dims.evaluate(a, values), dims.evaluate(b, values)))
+        if y >= 1.5 * x + 1:
+            return True
+    return False

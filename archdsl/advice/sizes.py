@@ -1,0 +1,144 @@
+"""What to say of sizes that do not fit: the parties, how each came to its size, and a change that mends it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archdsl import dims
+from archdsl.advice.mending import argument_span, branch_of, meeting, mend_call, mend_merge, short, show_shape
+from archdsl.common.source import Span
+from archdsl.diagnostics import Mark, Proposal
+from archdsl.dims import Dim, Expr
+from archdsl.graph import Graph, Node, Tensor
+from archdsl.ops.base import OperationError
+from archdsl.ops.shape import Permute
+from archdsl.syntax import tree
+
+STEPS = 3
+"""The most steps of a tensor's way that are told; what changed the size last matters most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """What goes with the message of a size error."""
+
+    marks: tuple[Mark, ...]
+    notes: tuple[str, ...]
+    help: str | None
+    proposals: tuple[Proposal, ...]
+
+
+def advise(graph: Graph, node: Node, error: OperationError, size: str | None = None) -> Advice:
+    """Marks, history and fix for a node that cannot take what flows in; `size` is the free size at fault, if one is.
+
+    The node may stand outside of the graph.
+    """
+    cause = argument_span(node, error.parameter) or node.span
+    marks = [Mark(cause)]
+    for position in error.inputs:
+        tensor = node.inputs[position]
+        where = party_span(graph, meeting(graph, node), position)
+        if where != cause:
+            marks.append(Mark(where, f"gives {show_shape(graph.shape(tensor))}"))
+    notes = tuple(history(graph, node, error.inputs, size)) if len(error.inputs) > 1 else ()
+    proposals = mend_merge(graph, node, error) if len(error.inputs) > 1 else mend_call(graph, node, error)
+    return Advice(tuple(marks), notes, error.help, tuple(proposals))
+
+
+def party_span(graph: Graph, node: Node, position: int) -> Span:
+    """The text that gives an incoming tensor: what made it, or the branch of the parallel where that is a reference."""
+    source = graph.node(node.inputs[position])
+    branch = branch_of(node, position)
+    if branch is not None and len(branch.items) == 1 and source.span.source is branch.span.source:
+        inside = branch.span.start <= source.span.start and source.span.end <= branch.span.end
+        return source.span if inside else branch.span
+    return source.span
+
+
+# ---------------------------------------------------------------- history
+
+
+def history(graph: Graph, node: Node, positions: tuple[int, ...], size: str | None = None) -> list[str]:
+    """How two parties came to sizes that differ, since they were one tensor: a line each, the last steps of its way.
+
+    Told are the channels and one of the spatial sizes, that of the free size `size` where there is one.
+    """
+    first, second = (node.inputs[p] for p in (positions[0], positions[-1]))
+    shapes = graph.shape(first), graph.shape(second)
+    if len(shapes[0]) != len(shapes[1]):
+        return []
+    unlike = [i for i, (a, b) in enumerate(zip(*shapes, strict=True)) if a != b]
+    if node.operation.name == "concat":
+        unlike = [i for i in unlike if i > 0]
+    spatial = [i for i in unlike if i > 0]
+    of_size = [i for i in spatial if any(isinstance(d, Expr) and d.variable == size for d in (s[i] for s in shapes))]
+    axes = [i for i in unlike if i == 0] + (of_size or spatial)[:1]
+    at = meeting(graph, node)
+    first, second = (at.inputs[p] for p in (positions[0], positions[-1]))
+    common = graph.ancestors([first]) & graph.ancestors([second])
+    lines = []
+    for name, tensor in zip(party_names(at, positions), (first, second), strict=True):
+        steps = way(graph, tensor, axes, common)
+        if steps:
+            told = ["…"] * (len(steps) > STEPS) + steps[-STEPS:]
+            lines.append(f"{name}: " + "; ".join(told))
+    return lines
+
+
+def party_names(node: Node, positions: tuple[int, ...]) -> tuple[str, str]:
+    if isinstance(node.origin, tree.Residual | tree.Dense):
+        return "the skip", "the body"
+    first, second = (branch_of(node, p) for p in (positions[0], positions[-1]))
+    if first is None or second is None:
+        return "one side", "the other"
+    return f"`{short(first.span.text)}`", f"`{short(second.span.text)}`"
+
+
+def way(graph: Graph, tensor: Tensor, axes: Sequence[int], common: set[int]) -> list[str]:
+    """The nodes that changed these axes of a tensor on its way from what is common to both parties, oldest first."""
+    steps: list[str] = []
+    seen: object = None
+    while tensor.node not in common:
+        node = graph.node(tensor)
+        sizes = _sizes(graph, tensor, axes)
+        if not node.inputs or sizes is None:
+            break
+        before = next((t for t in node.inputs if _sizes(graph, t, axes) == sizes), node.inputs[0])
+        if node.operation.name == "align":
+            before = node.inputs[tensor.index]
+        were = _sizes(graph, before, axes)
+        if isinstance(node.operation, Permute):
+            axes = [node.operation.axes[axis] for axis in axes]
+            were = sizes
+        if were is None:
+            break
+        if were != sizes and (node.span, sizes) != seen:
+            seen = (node.span, sizes)
+            steps.append(step_text(graph, node, axes, were, sizes))
+        tensor = before
+    return steps[::-1]
+
+
+def _sizes(graph: Graph, tensor: Tensor, axes: Sequence[int]) -> list[Dim] | None:
+    """The sizes of some axes; None where a tensor has not all of them."""
+    shape = graph.shape(tensor)
+    return [shape[axis] for axis in axes] if all(axis < len(shape) for axis in axes) else None
+
+
+def step_text(graph: Graph, node: Node, axes: Sequence[int], were: Sequence[Dim], sizes: Sequence[Dim]) -> str:
+    line = f"`{node.path}`, line {node.span.line}" if node.labelled else f"line {node.span.line}"
+    changes = [
+        f"{'the size' if axis else 'the channels'} from {_shown(graph, was)} to {_shown(graph, size)}"
+        for axis, was, size in zip(axes, were, sizes, strict=True)
+        if was != size
+    ]
+    return f"{node.operation.caption()} ({line}) brings {' and '.join(changes)}"
+
+
+def _shown(graph: Graph, size: Dim) -> str:
+    """`⌊H/2⌋ = 56`: a size, and what it is for the size to show."""
+    examples = {s.name: s.example for s in graph.free if s.example is not None}
+    if isinstance(size, int) or size.variable not in examples:
+        return dims.text(size)
+    return f"{dims.text(size)} = {dims.evaluate(size, examples)}"

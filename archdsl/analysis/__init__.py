@@ -1,0 +1,1 @@
+"""What is measured of a checked graph: costs, memory, receptive field, what may be overwritten."""

@@ -1,0 +1,165 @@
+"""What a network costs: parameters, multiply-accumulates, sizes of results, of each node and scope, without a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import prod
+
+from archdsl.analysis.formulas import Formula, total
+from archdsl.dims import evaluate, substitute
+from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.ops.base import Shape
+
+IntShape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a node or a scope costs for one sample. Costs add.
+
+    `trainable` and `frozen` are numbers of parameters, `buffers` of the state_dict's other numbers. `macs` are the
+    multiply-accumulates of convolutions and matrix products; biases, normalisation, activations and merges are not
+    counted.
+    """
+
+    trainable: int = 0
+    frozen: int = 0
+    buffers: int = 0
+    macs: int = 0
+
+    @property
+    def parameters(self) -> int:
+        return self.trainable + self.frozen
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.trainable + other.trainable,
+            self.frozen + other.frozen,
+            self.buffers + other.buffers,
+            self.macs + other.macs,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Analysis:
+    """The costs of a graph with its free sizes at `sizes`: `analysis[node]`, `analysis[scope]`, `analysis.total`."""
+
+    graph: Graph
+    sizes: Mapping[str, int]
+    shapes: tuple[tuple[IntShape, ...], ...]
+    """The sizes of each node's results, by node id, without the batch."""
+    _nodes: tuple[Cost, ...]
+    _scopes: Mapping[Scope, Cost]
+
+    def __getitem__(self, part: Node | Scope) -> Cost:
+        return self._nodes[part.id] if isinstance(part, Node) else self._scopes[part]
+
+    def shape(self, tensor: Tensor) -> IntShape:
+        """The size of a tensor, without the batch."""
+        return self.shapes[tensor.node][tensor.index]
+
+    @property
+    def total(self) -> Cost:
+        return self._scopes[self.graph.root]
+
+
+def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> Analysis:
+    """The costs of a checked graph. A free size that `sizes` does not name takes the value that `graph.examples` shows.
+
+    Parameters of one path count once, at the first node that bears it.
+    """
+    values = {**graph.examples, **(sizes or {})}
+    shapes = sized_shapes(graph, values)
+    nodes: list[Cost] = []
+    scopes: dict[Scope, Cost] = {scope: Cost() for scope in graph.root.scopes()}
+    owned: set[str] = set()
+    for node in graph.nodes():
+        incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
+        cost = Cost(macs=node.operation.macs(incoming, shapes[node.id])) + _weights(node, incoming, owned)
+        nodes.append(cost)
+        scopes[node.scope] += cost
+    # Inner scopes stand behind outer ones, so each is whole before it is added to its parent.
+    for scope in reversed(list(graph.root.scopes())):
+        if scope.parent is not None:
+            scopes[scope.parent] += scopes[scope]
+    return Analysis(graph, values, shapes, tuple(nodes), scopes)
+
+
+def sized_shapes(graph: Graph, values: Mapping[str, int]) -> tuple[tuple[IntShape, ...], ...]:
+    """The sizes of each node's results, by node id, without the batch, for these values of the free sizes."""
+    return tuple(
+        tuple(tuple(evaluate(d, values) for d in graph.shape(Tensor(node.id, i))) for i in range(len(node.shapes)))
+        for node in graph.nodes()
+    )
+
+
+def _weights(node: Node, incoming: tuple[IntShape, ...], owned: set[str]) -> Cost:
+    weights = node.operation.weights(incoming)
+    if not weights or node.path in owned:
+        return Cost()
+    owned.add(node.path)
+    buffers = sum(prod(w.shape) for w in weights if w.buffer)
+    frozen = sum(prod(w.shape) for w in weights if not w.buffer and not w.trainable)
+    trainable = sum(prod(w.shape) for w in weights if not w.buffer and w.trainable)
+    return Cost(trainable, frozen, buffers)
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """What depends on the sizes, for one sample, as formulas of the free ones. Amounts add.
+
+    `macs` as in Cost. `flops` are twice those and the element-wise operations: one for each bias, activation, element
+    of a pooling's window and merged tensor beyond the first, two for a batchnorm, six for the other normalisations, two
+    for each neighbour in an interpolation. `elements` are the numbers in results, views aside.
+    """
+
+    macs: Formula
+    flops: Formula
+    elements: Formula
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Formulas:
+    """The amounts of a graph: `formulas[node]`, `formulas[scope]`."""
+
+    _nodes: tuple[Amounts, ...]
+    _scopes: Mapping[Scope, Amounts]
+
+    def __getitem__(self, part: Node | Scope) -> Amounts:
+        return self._nodes[part.id] if isinstance(part, Node) else self._scopes[part]
+
+
+def amounts(graph: Graph, sizes: Mapping[str, int] | None = None) -> Formulas:
+    """The amounts of a checked graph, with the free sizes that `sizes` has put in."""
+    values = sizes or {}
+
+    def sized(shape: Shape) -> Shape:
+        return tuple(substitute(d, values) for d in shape) if values else shape
+
+    shapes = [tuple(sized(graph.shape(Tensor(n.id, i))) for i in range(len(n.shapes))) for n in graph.nodes()]
+    nodes = [
+        _amounts(node, tuple(shapes[t.node][t.index] for t in node.inputs), shapes[node.id], graph)
+        for node in graph.nodes()
+    ]
+    parts: dict[Scope, list[Amounts]] = {scope: [] for scope in graph.root.scopes()}
+    for node in graph.nodes():
+        parts[node.scope].append(nodes[node.id])
+    scopes: dict[Scope, Amounts] = {}
+    for scope in reversed(list(graph.root.scopes())):
+        scopes[scope] = Amounts(*(total(getattr(p, f.name) for p in parts[scope]) for f in fields(Amounts)))
+        if scope.parent is not None:
+            parts[scope.parent].append(scopes[scope])
+    return Formulas(tuple(nodes), scopes)
+
+
+def _amounts(node: Node, incoming: tuple[Shape, ...], outputs: tuple[Shape, ...], graph: Graph) -> Amounts:
+    def formula(factor: int, shape: Shape) -> Formula:
+        return Formula.product(factor, shape, graph.sizes)
+
+    operation = node.operation
+    product = operation.products(incoming, outputs)
+    macs = formula(*product) if product else Formula()
+    flops = total([macs * 2, *(formula(*part) for part in operation.elementwise(incoming, outputs))])
+    own = [shape for i, shape in enumerate(outputs) if operation.shares(i) is None]
+    return Amounts(macs, flops, total(formula(1, shape) for shape in own))

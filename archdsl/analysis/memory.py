@@ -1,0 +1,431 @@
+"""What memory a network takes: weights, what inference holds at once, what a training step does.
+
+Every moment of a run holds so many bytes whatever the batch, and so many for each sample; a peak is the largest of them
+for a batch. Counted are the tensors of PyTorch's eager mode with the module that archdsl builds: results live as long
+as its variables and callers hold them, activations and additions overwrite what nothing else needs, and a training step
+keeps what autograd saves. On a CPU the copies are counted, too, that oneDNN's convolutions make while they run (on one
+thread PyTorch does 1×1 ones without it, and without copies, for batches below 16); what other kernels take then, and
+what an allocator rounds up, is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from types import MappingProxyType
+
+from archdsl.analysis.costs import IntShape, sized_shapes
+from archdsl.analysis.ledger import Ledger, Moment, Peak
+from archdsl.analysis.overwriting import Overwriting
+from archdsl.common.threads import cached_property
+from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.ops.base import Kept, Saves
+from archdsl.ops.conv import Conv
+from archdsl.ops.sizes import ints
+
+STATES: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2})
+"""Optimisers, and how many numbers each keeps for a trainable parameter. `momentum` is SGD with it."""
+
+BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Memory:
+    """The memory of a network in bytes.
+
+    `weights` are its parameters and buffers, `trainable` those that have gradients. `saved` is what autograd keeps
+    between the forward and the backward pass, weights aside.
+    """
+
+    weights: int
+    trainable: int
+    saved: Moment
+    inference: Peak
+    _step: Peak
+
+    def state(self, optimizer: str) -> int:
+        """What an optimiser, one of STATES, keeps beside the weights."""
+        return STATES[optimizer] * self.trainable
+
+    def training(self, optimizer: str) -> Peak:
+        """The peak of a training step: weights, state of the optimiser, gradients, and what is saved."""
+        state = self.state(optimizer)
+        return Peak.of(Moment(m.fixed + state, m.sample, m.node) for m in self._step.moments)
+
+
+def memory(
+    graph: Graph,
+    sizes: Mapping[str, int] | None = None,
+    dtype: str = "float32",
+    *,
+    cpu: bool = True,
+    recompute: Collection[Scope] = (),
+) -> Memory:
+    """The memory of a checked graph, for `dtype`, one of BYTES; `cpu`: with what convolutions copy there.
+
+    Of the scopes in `recompute`, none within another, a training step keeps what flows in alone, and computes the rest
+    a second time (activation checkpointing).
+    A free size that `sizes` does not name takes the value that `graph.examples` shows.
+    """
+    run = Run(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype], cpu, recompute)
+    weights = trainable = 0
+    owned: set[str] = set()
+    for node in graph.nodes():
+        if node.path in owned:
+            continue
+        for weight in node.operation.weights(run.incoming(node)):
+            owned.add(node.path)
+            size = weight.bytes(run.width)
+            weights += size
+            run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
+            trainable += size if weight.trainable else 0
+    inference = run.inference(weights)
+    step, saved = run.step(weights)
+    return Memory(weights, trainable, saved, inference, step)
+
+
+def _signature(scope: Scope) -> tuple[object, ...]:
+    """What stands in a scope, by names and kinds."""
+    return tuple(
+        (m.name, m.operation.name if isinstance(m, Node) else m.definition and m.definition.name) for m in scope.members
+    )
+
+
+@dataclass(eq=False)
+class Run:
+    """The runs of a graph in the order of its nodes."""
+
+    graph: Graph
+    shapes: tuple[tuple[IntShape, ...], ...]
+    width: int
+    cpu: bool
+    recompute: Collection[Scope]
+    gradients: dict[int, int] = field(default_factory=dict)
+    """Bytes of the gradients of each node's weights."""
+    pieces: set[Tensor] = field(default_factory=set)
+    """Views that are not in one piece."""
+
+    def incoming(self, node: Node) -> tuple[IntShape, ...]:
+        return tuple(self.shapes[t.node][t.index] for t in node.inputs)
+
+    def bytes(self, tensor: Tensor) -> int:
+        return prod(self.shapes[tensor.node][tensor.index]) * self.width
+
+    def saves(self, node: Node, inplace: bool) -> Saves:
+        return node.operation.saves(self.incoming(node), self.shapes[node.id], inplace)
+
+    def copies(self, node: Node, ledger: Ledger, made: int = 0, *, backward: bool = False) -> None:
+        """The moments in which a convolution on a CPU holds its tensors a second time, in oneDNN's own layout.
+
+        `made` are the bytes of what the operation makes beside.
+        """
+        if not self.cpu or node.operation.family != "convolution" or len(self.shapes[node.id][0]) == 1:
+            return
+        coming, going = made or self.bytes(node.inputs[0]), self.bytes(Tensor(node.id))
+        kernel = self.width * max(prod(w.shape) for w in node.operation.weights(self.incoming(node)))
+        if node.inputs[0] in self.pieces:
+            made += coming  # brought into one piece first
+        if backward:
+            ledger.note(node, coming + going)
+            ledger.note(node, fixed=kernel)
+            if isinstance(node.operation, Conv) and node.operation.groups == 1:
+                # What strides has the gradient of its input with the channels last first, and then in order.
+                strided = max(node.operation.window(self.incoming(node)).stride) > 1
+                ledger.note(node, 2 * coming if strided else 0)
+        elif node.operation.name == "upconv":
+            ledger.note(node, made + 2 * going)
+        else:
+            ledger.note(node, made + coming, kernel)
+            ledger.note(node, made + going)
+
+    def size(self, kept: Kept) -> int:
+        return prod(ints(kept.shape)) * (self.width if kept.dtype == "float" else 8)
+
+    def buffers(self, *, training: bool) -> dict[Tensor, Tensor]:
+        """The tensor whose memory each tensor uses: itself, what it is a view of, or what it has overwritten."""
+        graph = self.graph
+        overwriting = Overwriting.of(graph, self.recompute)
+        found: dict[Tensor, Tensor] = {}
+        whole: dict[Tensor, bool] = {}
+        for node in graph.nodes():
+            for i in range(len(node.shapes)):
+                result = Tensor(node.id, i)
+                source: int | None = node.operation.shares(i)
+                if node.operation.name in ("flatten", "reshape") and not whole[node.inputs[0]]:
+                    source = None  # what is not in one piece is copied
+                if node.operation.family == "regularisation" and not training:
+                    source = 0
+                if overwriting.activates(node):
+                    source = 0
+                if source is None:
+                    source = next(iter(overwriting.grows(node)), None)
+                found[result] = result if source is None else found[node.inputs[source]]
+                whole[result] = source is None or (
+                    whole[node.inputs[source]] and self.bytes(result) == self.bytes(node.inputs[source])
+                )
+                if node.operation.name == "permute":
+                    whole[result] = False
+        self.pieces = {t for t, one in whole.items() if not one}
+        return found
+
+    def last_uses(self, buffers: Mapping[Tensor, Tensor], outputs: Iterable[Tensor]) -> dict[int, list[Tensor]]:
+        """The buffers that nothing holds any more behind each node.
+
+        What flows into a block is held by its caller until it returns, as is a result within with which another call of
+        the block ends: it is in the variable that returns. Inputs and outputs are the user's.
+        """
+        last: dict[Tensor, int] = {}
+        for node in self.graph.nodes():
+            for i in range(len(node.shapes)):
+                buffer = buffers[Tensor(node.id, i)]
+                last[buffer] = max(last.get(buffer, 0), node.id)
+            for tensor in node.inputs:
+                last[buffers[tensor]] = node.id
+        ends: dict[Scope, int] = {}
+        for scope in reversed(list(self.graph.root.scopes())):
+            ends[scope] = max((m.id if isinstance(m, Node) else ends[m] for m in scope.members), default=-1)
+            for tensor in (*scope.inputs, *self.carried(scope)):
+                last[buffers[tensor]] = max(last[buffers[tensor]], ends[scope])
+            # What an align gives is in variables until the next one's is, or the block returns.
+            aligns = [m for m in scope.members if isinstance(m, Node) and m.operation.name == "align"]
+            until = [*(m.id for m in aligns[1:]), ends[scope]]
+            for node, end in zip(aligns, until, strict=False):
+                for i in range(len(node.shapes)):
+                    last[buffers[Tensor(node.id, i)]] = max(last[buffers[Tensor(node.id, i)]], end)
+        held = {buffers[t] for t in outputs} | {Tensor(n.id) for n in self.graph.input_nodes}
+        found: dict[int, list[Tensor]] = {}
+        for buffer, node_id in last.items():
+            if buffer not in held:
+                found.setdefault(node_id, []).append(buffer)
+        return found
+
+    def carried(self, scope: Scope) -> tuple[Tensor, ...]:
+        """The results within a block with which another call of it ends, as the innermost level of a U does."""
+        if scope.definition is None:
+            return ()
+        count = len(scope.members)
+        shorter = {n: e for n, e in self.endings[id(scope.definition.syntax)].items() if n < count}
+        own = _signature(scope) if shorter else ()
+        for length, endings in shorter.items():
+            if own[:length] in endings:
+                member = scope.members[length - 1]
+                return (Tensor(member.id),) if isinstance(member, Node) else member.outputs
+        return ()
+
+    @cached_property
+    def endings(self) -> dict[int, dict[int, set[tuple[object, ...]]]]:
+        """The members of all calls of each block that end with the result of their last one, by their number."""
+        found: dict[int, dict[int, set[tuple[object, ...]]]] = {}
+        for scope in self.graph.root.scopes():
+            if scope.definition is None:
+                continue
+            by_length = found.setdefault(id(scope.definition.syntax), {})
+            last = scope.members[-1] if scope.members else None
+            if last and scope.outputs == ((Tensor(last.id),) if isinstance(last, Node) else last.outputs):
+                by_length.setdefault(len(scope.members), set()).add(_signature(scope))
+        return found
+
+    def inference(self, weights: int) -> Peak:
+        outputs = [o.tensor for o in self.graph.outputs if not o.training]
+        live = self.graph.ancestors(outputs)
+        buffers = self.buffers(training=False)
+        freed = self.last_uses(buffers, outputs)
+        ledger = Ledger(weights)
+        for node in self.graph.nodes():
+            if node.id not in live:
+                continue
+            for i in range(len(node.shapes)):
+                buffer = buffers[Tensor(node.id, i)]
+                if not ledger.holders[buffer]:
+                    ledger.hold(buffer, self.bytes(buffer))
+            made = self.made(node)
+            ledger.note(node, made)
+            self.copies(node, ledger, made)
+            for buffer in freed.get(node.id, ()):
+                if ledger.holders[buffer]:
+                    ledger.release(buffer)
+        return ledger.peak()
+
+    def made(self, node: Node) -> int:
+        """Bytes that an operation makes for itself: a padded copy, the places of maxima, the terms of an lrn."""
+        more = self.saves(node, False).more if node.operation.family in ("convolution", "pooling") else ()
+        if node.operation.name == "lrn":
+            more = self.saves(node, False).more[1:]
+        return sum(self.size(k) for k in more)
+
+    def step(self, weights: int) -> tuple[Peak, Moment]:
+        """A training step, and what is saved between its passes."""
+        graph = self.graph
+        buffers = self.buffers(training=True)
+        outputs = [o.tensor for o in graph.outputs]
+        freed = self.last_uses(buffers, outputs)
+        ledger = Ledger(weights)
+        differentiable: set[Tensor] = set()
+        kept: dict[int, list[object]] = {}
+        again = {node.id: scope for scope in self.recompute for node in scope.nodes()}
+        for node in graph.nodes():
+            results = [Tensor(node.id, i) for i in range(len(node.shapes))]
+            for result in results:
+                if not ledger.holders[buffers[result]]:
+                    ledger.hold(buffers[result], self.bytes(buffers[result]))
+            if self.gradients.get(node.id) or any(t in differentiable for t in node.inputs):
+                if node.id not in again:
+                    kept[node.id] = self.keep(node, buffers, ledger, differentiable)
+                differentiable.update(results)
+            if (scope := again.get(node.id)) is not None and next(scope.nodes()) is node:
+                kept[node.id] = list(self.entering(scope, buffers))
+                for buffer in kept[node.id]:
+                    ledger.hold(buffer)
+            ledger.note(node)
+            self.copies(node, ledger)
+            for buffer in freed.get(node.id, ()):
+                ledger.release(buffer)
+        saved = self.saved(kept, ledger)
+        Backward(self, ledger, differentiable, kept, buffers, again).run(outputs)
+        return ledger.peak(), saved
+
+    def entering(self, scope: Scope, buffers: Mapping[Tensor, Tensor]) -> dict[object, None]:
+        """The buffers from outside that a scope reads."""
+        return dict.fromkeys(buffers[t] for t in scope.inflow())
+
+    def keep(
+        self, node: Node, buffers: Mapping[Tensor, object], ledger: Ledger, differentiable: set[Tensor]
+    ) -> list[object]:
+        """Holds what autograd saves of a node."""
+        weights = self.gradients.get(node.id)
+        inplace = any(buffers[Tensor(node.id, i)] == buffers[t] for i in range(len(node.shapes)) for t in node.inputs)
+        saves = self.saves(node, inplace)
+        held: list[object] = []
+        # A convolution that keeps a padded copy needs its input for the gradient of the padding alone.
+        if saves.inputs and (not saves.more or not weights or node.inputs[0] in differentiable):
+            held += dict.fromkeys(buffers[t] for t in node.inputs)
+        if saves.outputs:
+            held += (buffers[Tensor(node.id, i)] for i in range(len(node.shapes)))
+        for buffer in held:
+            ledger.hold(buffer)
+        for number, more in enumerate(saves.more):
+            key = "kept", node.id, number
+            size = self.size(more)
+            ledger.hold(key, *((size, 0) if more.batched else (0, size)))
+            held.append(key)
+        return held
+
+    def saved(self, kept: Mapping[int, Sequence[object]], ledger: Ledger) -> Moment:
+        found = {b: ledger.sizes[b] for held in kept.values() for b in held}
+        return Moment(sum(f for f, _ in found.values()), sum(s for _, s in found.values()))
+
+
+@dataclass(slots=True, eq=False)
+class Backward:
+    """The backward pass: gradients of results, from the last node to the first, and of weights, which stay."""
+
+    run_: Run
+    ledger: Ledger
+    differentiable: set[Tensor]
+    kept: dict[int, list[object]]
+    buffers: Mapping[Tensor, Tensor]
+    again: Mapping[int, Scope]
+    gradients: dict[Tensor, object] = field(default_factory=dict)
+    made: int = 0
+
+    def run(self, outputs: Sequence[Tensor]) -> None:
+        for tensor in dict.fromkeys(outputs):
+            if tensor in self.differentiable:
+                self.gradients[tensor] = self.new(self.run_.bytes(tensor))
+        self.ledger.note(None)
+        redone: set[Scope] = set()
+        for node in reversed(list(self.run_.graph.nodes())):
+            scope = self.again.get(node.id)
+            if scope is not None and scope not in redone:
+                redone.add(scope)
+                self.redo(scope)
+            results = [Tensor(node.id, i) for i in range(len(node.shapes))]
+            own = {r: self.gradients.pop(r) for r in results if r in self.gradients}
+            if own:
+                self.pass_back(node, own)
+            for buffer in (*own.values(), *self.kept.get(node.id, ())):
+                self.ledger.release(buffer)
+
+    def redo(self, scope: Scope) -> None:
+        """The forward pass of a scope a second time, now with what is saved of it."""
+        nodes = list(scope.nodes())
+        inside = {node.id for node in nodes}
+        local: dict[Tensor, object] = {}
+        last: dict[object, int] = {}
+        for node in nodes:
+            for tensor in (*node.inputs, *(Tensor(node.id, i) for i in range(len(node.shapes)))):
+                buffer = self.buffers[tensor]
+                local[tensor] = ("again", buffer) if buffer.node in inside else buffer
+                if buffer.node in inside:
+                    last[local[tensor]] = node.id
+        freed: dict[int, list[object]] = {}
+        for mine, node_id in last.items():
+            freed.setdefault(node_id, []).append(mine)
+        for node in nodes:
+            for i in range(len(node.shapes)):
+                result = Tensor(node.id, i)
+                if not self.ledger.holders[local[result]]:
+                    self.ledger.hold(local[result], self.run_.bytes(self.buffers[result]))
+            if Tensor(node.id) in self.differentiable:
+                held = self.run_.keep(node, local, self.ledger, self.differentiable)
+                self.kept[node.id] = [*self.kept.get(node.id, ()), *held]
+            self.ledger.note(node)
+            self.run_.copies(node, self.ledger)
+            for mine in freed.get(node.id, ()):
+                self.ledger.release(mine)
+
+    def new(self, size: int) -> object:
+        self.made += 1
+        key = "gradient", self.made
+        self.ledger.hold(key, size)
+        return key
+
+    def pass_back(self, node: Node, own: Mapping[Tensor, object]) -> None:
+        """The gradients of a node's weights and inputs."""
+        weights = self.run_.gradients.get(node.id, 0)
+        if weights:
+            self.ledger.hold(("weights", node.id), fixed=weights)
+        arrived: list[tuple[Tensor, object]] = []
+        for position, tensor in enumerate(node.inputs):
+            if tensor not in self.differentiable:
+                continue
+            through = self.same(node, position, own)
+            if through is None:
+                arrived.append((tensor, self.new(self.run_.bytes(tensor))))
+            else:
+                self.ledger.hold(through)
+                arrived.append((tensor, through))
+        self.ledger.note(node)
+        self.run_.copies(node, self.ledger, backward=True)
+        for tensor, gradient in arrived:
+            self.add(tensor, gradient, node)
+
+    def same(self, node: Node, position: int, own: Mapping[Tensor, object]) -> object | None:
+        """The gradient of a result that is that of an input, too, or holds it."""
+        name = node.operation.name
+        (first, *others) = own.values()
+        if (
+            others
+            or name not in ("add", "sub", "concat", "flatten", "reshape", "permute")
+            or (name == "sub" and position)
+        ):
+            return None
+        return first
+
+    def add(self, tensor: Tensor, gradient: object, node: Node) -> None:
+        """Adds a gradient to what has arrived before: in place, where one of the two is nobody else's."""
+        before = self.gradients.get(tensor)
+        if before is None:
+            self.gradients[tensor] = gradient
+            return
+        holders, size = self.ledger.holders, self.run_.bytes(tensor)
+        for target, other in ((before, gradient), (gradient, before)):
+            if holders[target] == 1 and self.ledger.sizes[target] == (0, size):
+                self.gradients[tensor] = target
+                self.ledger.release(other)
+                return
+        self.gradients[tensor] = self.new(size)
+        self.ledger.note(node)
+        self.ledger.release(before)
+        self.ledger.release(gradient)

@@ -1,0 +1,416 @@
+"""What each layer sees of the input: receptive field, effective stride and centre, exact through branches.
+
+An axis is followed by index arithmetic (Araujo et al., Computing receptive fields of convolutional neural networks,
+2019, there for one rate at a time): which interval of the input the element i of a tensor is made from. Behind an
+upsampling the intervals of neighbours differ, so there is one for each phase of i; where branches of unlike strides
+meet, one for each stride; the field is the smallest interval that holds them all. What is told of a tensor is that of
+all channels of a position together; inside, channels that see unlike parts are kept apart, for what takes some of them:
+a split, a grouped convolution. Statistics of batchnorm are taken as constants, and padding as more of the image.
+
+One global pooling of a gate, or one instancenorm, lets all that follows see everything. What is seen through windows
+alone is therefore traced, too, where it is asked for: the statistics of every normalisation are constants then, and
+what takes the whole of an axis at once shows nothing of it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import islice, pairwise
+from math import gcd, lcm
+from typing import TypeAlias
+
+from archdsl.analysis.costs import IntShape, sized_shapes
+from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.ops.base import Operation
+from archdsl.ops.sight import FINEST, IndexMap, Lane, TooFine, everything, nothing, shifted
+
+Span: TypeAlias = tuple[int, int]
+"""The first and the last element."""
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Intervals that advance evenly: element q · period + r sees spans[r], moved by q · step. None: it sees nothing."""
+
+    period: int
+    step: int
+    spans: tuple[Span | None, ...]
+
+    def at(self, index: int) -> Span | None:
+        q, r = divmod(index, self.period)
+        span = self.spans[r]
+        return span and (span[0] + q * self.step, span[1] + q * self.step)
+
+
+def hull(spans: Iterable[Span | None]) -> Span | None:
+    found = [s for s in spans if s is not None]
+    return (min(low for low, _ in found), max(high for _, high in found)) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class AxisField:
+    """What the elements along one axis of a tensor see of one axis of an input.
+
+    `along` is the tensor's spatial axis, counted from 0, and None where all its elements see the same. Elements see
+    the hull of what the tracks say, which have one rate each. `size` is the input axis's.
+    """
+
+    along: int | None
+    tracks: tuple[Track, ...]
+    size: int
+
+    def at(self, index: int) -> Span | None:
+        """The first and last element that element `index` sees, far from the edges; None if none."""
+        return hull(track.at(index) for track in self.tracks)
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether every element sees the whole axis, by one of its ways at least: through a global pooling, say."""
+        still = [track for track in self.tracks if not track.step]
+        return any(all(s and s[0] <= 0 and s[1] >= self.size - 1 for s in track.spans) for track in still)
+
+    @property
+    def even(self) -> bool:
+        """Whether the fields of neighbours lie a constant number of elements apart, on average."""
+        return len(self.tracks) == 1
+
+    def extents(self, near: int = 0) -> tuple[int, int]:
+        """The smallest and the largest field of all phases, or where rates differ that of element `near`."""
+        if self.even:
+            spans: Iterable[Span | None] = self.tracks[0].spans
+        else:
+            spans = [self.at(near)]
+        sizes = [span[1] - span[0] + 1 if span else 0 for span in spans]
+        return (min(sizes), max(sizes)) if sizes else (0, 0)
+
+    @property
+    def stride(self) -> Fraction | None:
+        """Elements of the input from one field to the next; None where there is no one number."""
+        return Fraction(self.tracks[0].step, self.tracks[0].period) if self.even else None
+
+    @property
+    def offset(self) -> Fraction | None:
+        """The centre of the first element's field (0 is the middle of the input's first element), a mean over phases.
+
+        So element i is centred at `offset + i · stride`.
+        """
+        stride = self.stride
+        if stride is None:
+            return None
+        centres = [Fraction(sum(s), 2) - r * stride for r, s in enumerate(self.tracks[0].spans) if s]
+        return sum(centres, Fraction()) / len(centres) if centres else None
+
+
+Field: TypeAlias = tuple[AxisField, ...]
+"""What a tensor sees of one input, an entry for each spatial axis of that."""
+
+Fields: TypeAlias = Mapping[int, Field] | None
+"""What a tensor sees of the inputs, by the ids of their nodes; None where that is too fine to tell."""
+
+Band: TypeAlias = tuple[int, Fields]
+"""The channels up to a number, from where the band before ends, and what they see."""
+
+Piece: TypeAlias = tuple[int, int, Fields]
+"""Channels from one number up to another, and what they see."""
+
+BANDS = 200_000
+"""Bands of all tensors of a graph together, about: a bound to the work."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Receptive:
+    """The fields of a graph's tensors on its inputs: `receptive[node]`, of its first result, or of a scope's first."""
+
+    graph: Graph
+    shapes: tuple[tuple[IntShape, ...], ...]
+    _fields: Mapping[Tensor, Fields]
+
+    def __getitem__(self, part: Node | Scope | Tensor) -> Fields:
+        """By the id of the input's node; None where it is too fine to tell."""
+        if isinstance(part, Node):
+            part = Tensor(part.id)
+        elif isinstance(part, Scope):
+            part = part.outputs[0]
+        return self._fields[part]
+
+    def shape(self, tensor: Tensor) -> IntShape:
+        return self.shapes[tensor.node][tensor.index]
+
+
+def receptive_fields(graph: Graph, sizes: Mapping[str, int] | None = None, *, windows: bool = False) -> Receptive:
+    """The receptive fields of every tensor of a checked graph; with `windows`, what is seen through windows alone.
+
+    Those behind a resize, an adaptive pooling or a global one depend on the size of the input: free sizes take the
+    values of `sizes`, else those of `graph.examples`.
+    """
+    shapes = sized_shapes(graph, {**graph.examples, **(sizes or {})})
+    tracer = _Tracer(shapes, _parted(graph, shapes, windows), max(BANDS // max(len(graph), 1), 1), windows)
+    for node in graph.nodes():
+        outputs = shapes[node.id]
+        if node.operation.name == "input":
+            own = tuple(AxisField(a, (Track(1, 1, ((0, 0),)),), n) for a, n in enumerate(outputs[0][1:]))
+            tracer.seen[Tensor(node.id)] = {node.id: own}
+            continue
+        for result in range(len(outputs)):
+            tracer.trace(node, result)
+    return Receptive(graph, shapes, tracer.seen)
+
+
+def _parted(graph: Graph, shapes: tuple[tuple[IntShape, ...], ...], windows: bool) -> set[int]:
+    """The nodes of whose results something takes some of the channels, at once or behind what keeps channels apart."""
+    found: set[int] = set()
+    for node in reversed(list(graph.nodes())):
+        if node.operation.name == "input":
+            continue
+        incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
+        lane = next(iter(_lanes(node.operation, 0, incoming, shapes[node.id], windows)))
+        if len(lane.read) < incoming[lane.position][0] or (
+            node.id in found and (lane.each or node.operation.channelwise)
+        ):
+            found.update(t.node for t in node.inputs)
+    return found
+
+
+@dataclass(slots=True, eq=False)
+class _Tracer:
+    """Follows the fields from the inputs on.
+
+    `seen` are those of all channels of a tensor together. Where channels see unlike parts, `bands` tells them apart, so
+    that what takes some of them sees what these see: at the nodes in `parted`, where something does. A tensor of more
+    than `most` bands is taken as a whole.
+    """
+
+    shapes: tuple[tuple[IntShape, ...], ...]
+    parted: set[int]
+    most: int
+    windows: bool = False
+    seen: dict[Tensor, Fields] = field(default_factory=dict)
+    bands: dict[Tensor, tuple[Band, ...]] = field(default_factory=dict)
+    cache: dict[object, AxisField] = field(default_factory=dict)
+
+    def trace(self, node: Node, result: int) -> None:
+        """The fields of a result of a node."""
+        incoming, outputs = tuple(self.shapes[t.node][t.index] for t in node.inputs), self.shapes[node.id]
+        tensor = Tensor(node.id, result)
+        try:
+            sights = node.operation.sight(result, incoming, outputs)
+            if self.windows:
+                sights = _by_windows(node.operation, sights, incoming)
+        except TooFine:
+            self.seen[tensor] = None
+            return
+        whole = _united(self.mapped(self.seen[node.inputs[i]], maps) for i, maps in sights.items())
+        self.seen[tensor] = whole
+        alike = not any(node.inputs[i] in self.bands for i in sights)
+        if alike and (node.id not in self.parted or len(sights) == 1 or node.operation.channelwise):
+            return
+        pieces: list[Piece] = []
+        read = [0] * len(incoming)
+        still = {i for i, maps in sights.items() if _still(maps)}
+        images: dict[tuple[int, int], tuple[Fields, Fields]] = {}
+        for lane in _lanes(node.operation, result, incoming, outputs, self.windows):
+            i = lane.position
+            if i not in sights:
+                continue
+            read[i] += len(lane.read)
+            along = self.along(lane, node.inputs[i])
+            if i in still:
+                pieces.extend(along)
+                continue
+            for start, stop, fields in along:
+                key = i, id(fields)
+                if key not in images:
+                    images[key] = fields, self.mapped(fields, sights[i])
+                pieces.append((start, stop, images[key][1]))
+        bands = tuple(_overlaid(pieces))
+        if any(read[i] < incoming[i][0] for i in sights):  # some channels are left behind
+            self.seen[tensor] = _united(fields for _, fields in bands)
+        if node.id in self.parted and 1 < len(bands) <= self.most:
+            self.bands[tensor] = bands
+
+    def along(self, lane: Lane, tensor: Tensor) -> Iterator[Piece]:
+        """What channels of a result read by a lane of a tensor, as fields of that."""
+        bands = self.bands.get(tensor)
+        if bands is None:
+            yield lane.channels.start, lane.channels.stop, self.seen[tensor]
+            return
+        first = bisect_right(bands, lane.read.start, key=lambda band: band[0])
+        if not lane.each:
+            last = bisect_left(bands, lane.read.stop, key=lambda band: band[0])
+            everything = len(lane.read) == bands[-1][0]
+            fields = self.seen[tensor] if everything else _united(f for _, f in bands[first : last + 1])
+            yield lane.channels.start, lane.channels.stop, fields
+            return
+        start, shift = lane.read.start, lane.channels.start - lane.read.start
+        for stop, fields in islice(bands, first, None):
+            stop = min(stop, lane.read.stop)
+            yield start + shift, stop + shift, fields
+            start = stop
+            if start == lane.read.stop:
+                break
+
+    def mapped(self, fields: Fields, maps: tuple[IndexMap, ...]) -> Fields:
+        """What is seen through maps of a tensor with these fields."""
+        if fields is None or _still(maps):
+            return fields
+        try:
+            return {source: tuple(_through(axis, maps, self.cache) for axis in own) for source, own in fields.items()}
+        except TooFine:
+            return None
+
+
+def _by_windows(
+    operation: Operation, sights: Mapping[int, tuple[IndexMap, ...]], incoming: tuple[IntShape, ...]
+) -> Mapping[int, tuple[IndexMap, ...]]:
+    """How a result reads the incoming tensors, without what is taken of a whole axis at once."""
+    found: dict[int, tuple[IndexMap, ...]] = {}
+    for i, maps in sights.items():
+        window = operation.window((incoming[i],))
+        if window is None or not window.whole:
+            found[i] = maps
+        elif window.statistics:
+            found[i] = tuple(shifted(axis) for axis in range(len(maps)))
+        else:
+            sizes = incoming[i][1:]
+            found[i] = tuple(nothing() if by == everything(n) else by for n, by in zip(sizes, maps, strict=True))
+    return found
+
+
+def _lanes(
+    operation: Operation, result: int, incoming: tuple[IntShape, ...], outputs: tuple[IntShape, ...], windows: bool
+) -> Iterable[Lane]:
+    """From which channels those of a result are made; statistics that are constants mix none."""
+    window = operation.window(incoming[:1]) if windows and operation.family == "normalisation" else None
+    if window is not None and window.statistics:
+        return [Lane(0, range(incoming[0][0]), range(incoming[0][0]), each=True)]
+    return operation.lanes(result, incoming, outputs)
+
+
+def _still(maps: tuple[IndexMap, ...]) -> bool:
+    return all(by.still and by.out == axis for axis, by in enumerate(maps))
+
+
+def _united(several: Iterable[Fields]) -> Fields:
+    """The fields of what sees all that several do."""
+    found: dict[int, Field] = {}
+    known: dict[int, Fields] = {}  # holds them, so that no two have one id
+    for fields in several:
+        if fields is None:
+            return None
+        if id(fields) in known:
+            continue
+        known[id(fields)] = fields
+        for source, own in fields.items():
+            before = found.get(source)
+            try:
+                found[source] = own if before is None else tuple(map(_union, before, own))
+            except TooFine:
+                return None
+    return found
+
+
+def _overlaid(pieces: list[Piece]) -> Iterator[Band]:
+    """Bands from pieces that reach over all channels, maybe several times; neighbours that see the same are one."""
+    pieces.sort(key=lambda piece: piece[0])
+    if any(piece[1] > after[0] for piece, after in pairwise(pieces)):
+        pieces = list(_cut(pieces))
+    last = pieces[0][2]
+    for start, _, fields in pieces:
+        if fields is not last and fields != last:
+            yield start, last
+            last = fields
+    yield pieces[-1][1], last
+
+
+def _cut(pieces: Sequence[Piece]) -> Iterator[Piece]:
+    """The same, in order of their starts, with what lies over each other united."""
+    waiting = iter((*pieces, None))
+    following = next(waiting)
+    here: list[Piece] = []
+    start = 0
+    for cut in sorted({stop for _, stop, _ in pieces}):
+        while following is not None and following[0] < cut:
+            here.append(following)
+            following = next(waiting)
+        yield start, cut, _united(fields for _, _, fields in here)
+        here = [piece for piece in here if piece[1] > cut]
+        start = cut
+
+
+def _through(axis: AxisField, maps: tuple[IndexMap, ...], cache: dict[object, AxisField]) -> AxisField:
+    if axis.along is None:
+        return axis
+    by = maps[axis.along]
+    if by.still:
+        return axis if axis.along == by.out else AxisField(by.out, axis.tracks, axis.size)
+    key = axis, by
+    found = cache.get(key)
+    if found is None:
+        found = cache[key] = AxisField(by.out, _merged([_composed(t, by) for t in axis.tracks]), axis.size)
+    return found
+
+
+def _composed(track: Track, by: IndexMap) -> Track:
+    """What is seen through a map of a tensor whose elements see `track`."""
+    repeats = track.period // gcd(track.period, by.step) if by.step else 1
+    period = by.period * repeats
+    if period > FINEST:
+        raise TooFine
+    spans = []
+    for i in range(period):
+        q, r = divmod(i, by.period)
+        taps = by.taps[r]
+        # Behind so many taps the phases repeat; within a phase the first and the last tap see the furthest.
+        ends = taps if len(taps) <= 2 * track.period else (*taps[: track.period], *taps[-track.period :])
+        spans.append(hull(track.at(q * by.step + t) for t in ends))
+    return _reduced(Track(period, by.step * repeats // track.period * track.step if by.step else 0, tuple(spans)))
+
+
+def _reduced(track: Track) -> Track:
+    """The same with the shortest period."""
+    common = gcd(track.period, track.step)
+    for divisor in range(common, 1, -1):
+        if common % divisor:
+            continue
+        short = Track(track.period // divisor, track.step // divisor, track.spans[: track.period // divisor])
+        if all(short.at(i) == span for i, span in enumerate(track.spans)):
+            return short
+    if not track.step and all(span == track.spans[0] for span in track.spans):
+        return Track(1, 0, track.spans[:1])
+    return track
+
+
+def _union(a: AxisField, b: AxisField) -> AxisField:
+    if a is b or a == b:
+        return a
+    along = a.along if b.along is None else b.along
+    if a.along is not None and b.along is not None and a.along != b.along:
+        # One branch has swapped its axes: what moves with both is told by neither.
+        a, b = _everywhere(a), _everywhere(b)
+        along = None
+    return AxisField(along, _merged([*a.tracks, *b.tracks]), a.size)
+
+
+def _everywhere(axis: AxisField) -> AxisField:
+    return AxisField(None, (Track(1, 0, ((0, axis.size - 1),)),), axis.size)
+
+
+def _merged(tracks: Sequence[Track]) -> tuple[Track, ...]:
+    """Tracks of one rate as one, ordered by their rates."""
+    if len(tracks) == 1:
+        return tuple(tracks)
+    by_rate: dict[Fraction, list[Track]] = {}
+    for track in tracks:
+        by_rate.setdefault(Fraction(track.step, track.period), []).append(track)
+    merged = []
+    for rate, alike in sorted(by_rate.items()):
+        period = lcm(*(t.period for t in alike))
+        if period > FINEST:
+            raise TooFine
+        spans = tuple(hull(t.at(i) for t in alike) for i in range(period))
+        merged.append(_reduced(Track(period, int(rate * period), spans)))
+    seeing = [t for t in merged if any(t.spans)]
+    return tuple(seeing or merged[:1])

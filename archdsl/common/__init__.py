@@ -1,0 +1,1 @@
+"""What every room uses: spec text, files, limits, threads, interrupts, units."""

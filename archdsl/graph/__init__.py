@@ -1,0 +1,317 @@
+"""The network as a graph: nodes with operations and sizes, and the tree of scopes in which they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from archdsl.common.source import Span
+from archdsl.diagnostics import Diagnostic
+from archdsl.dims import Choice, Demanded, Region, SizeSet
+from archdsl.ops.base import Operation, OperationError, Shape
+from archdsl.syntax import tree
+
+if TYPE_CHECKING:  # its import takes longer than most checks, which walk the nodes alone
+    import networkx as nx
+
+    from archdsl.augment.base import Pipeline
+
+
+class Unknown:
+    """The size of a tensor whose node failed. It agrees with everything, so that one mistake gives one error."""
+
+    def __repr__(self) -> str:
+        return "?"
+
+
+UNKNOWN: Final = Unknown()
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A result of a node: node `node`'s output number `index`."""
+
+    node: int
+    index: int = 0
+
+
+Origin: TypeAlias = tree.Parallel | tree.Residual | tree.Dense
+"""What a merge or align brings together."""
+
+
+Rounds: TypeAlias = tuple[tuple[int, int], ...]
+"""The loops around something, outer before inner: where each stands in the text, and which round of it, from 0."""
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Node:
+    """One operation in place.
+
+    `shapes` has the size of each result, without the batch. `name` is its own part of the path (it may hold dots where
+    a quoted label does), `path` the whole: the prefix of its keys in the state_dict. `call` is the call in the spec,
+    None for what is implied (an input, the add of a residual); `origin` is what a merge or align brings together;
+    `rounds` are the rounds of the loops that it was placed in.
+    """
+
+    id: int
+    operation: Operation
+    inputs: tuple[Tensor, ...]
+    shapes: tuple[Shape | Unknown, ...]
+    name: str
+    path: str
+    labelled: bool
+    scope: Scope
+    span: Span
+    call: tree.Call | None = None
+    origin: Origin | None = None
+    rounds: Rounds = ()
+
+    def __repr__(self) -> str:
+        return f"<Node {self.id} {self.path}: {self.operation.name}>"
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Definition:
+    """A block or model of a spec, as written. `syntax` has its parameters, documentation and body.
+
+    `constants` gives what the `let`s of its file come to, as far as something asked for them.
+    """
+
+    name: str
+    syntax: tree.Block | tree.Model
+    constants: Callable[[], Mapping[str, object]] = dict
+
+    def __repr__(self) -> str:
+        return f"<Definition {self.name}>"
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Scope:
+    """A call of a block, a label on a body, or the model itself: what becomes an nn.Module.
+
+    `members` are the nodes and scopes placed in it, in order. `inputs` are the tensors that flow in from outside, in
+    order (for a call: those that flowed into it, used or not), `outputs` those that it gives. `arguments` are the
+    values of the block's parameters. `span` is the call.
+    `input_names` are the names of an `input` statement, one for each of `inputs`, or empty.
+    """
+
+    kind: Literal["model", "block", "body"]
+    name: str
+    path: str
+    labelled: bool
+    parent: Scope | None
+    span: Span
+    definition: Definition | None = None
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    members: list[Node | Scope] = field(default_factory=list)
+    inputs: tuple[Tensor, ...] = ()
+    input_names: tuple[str, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    lost: int = 0
+    """Members that failed and are not in the graph; always 0 in a checked one."""
+    depth: int = 0
+    """How many scopes this one stands in."""
+    rounds: Rounds = ()
+    """The rounds of the loops that it was opened in."""
+
+    def __repr__(self) -> str:
+        return f"<Scope {self.path or self.name}: {len(self.members)} members>"
+
+    def scopes(self) -> Iterator[Scope]:
+        """This scope and all within it, outer before inner, in order."""
+        stack = [self]
+        while stack:
+            scope = stack.pop()
+            yield scope
+            stack.extend(reversed([m for m in scope.members if isinstance(m, Scope)]))
+
+    def nodes(self) -> Iterator[Node]:
+        """The nodes within, in the order in which they were placed."""
+        stack: list[Node | Scope] = [self]
+        while stack:
+            member = stack.pop()
+            if isinstance(member, Node):
+                yield member
+            else:
+                stack.extend(reversed(member.members))
+
+    def inflow(self) -> list[Tensor]:
+        """The tensors from outside that are read within, each once."""
+        inside = {node.id for node in self.nodes()}
+        return list(dict.fromkeys(t for node in self.nodes() for t in node.inputs if t.node not in inside))
+
+    def calls(self) -> Iterator[Scope]:
+        """This scope and those around it, innermost first."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield scope
+            scope = scope.parent
+
+
+@dataclass(frozen=True, slots=True)
+class FreeSize:
+    """A free size of a model's input: its name and the size to show, None where the spec gives none."""
+
+    name: str
+    example: int | None
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A result of the model. `name` is None for the only, unnamed one. `training`: only while the module trains."""
+
+    name: str | None
+    tensor: Tensor
+    training: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A constraint on the free sizes, with what to say where it cannot be met, and the line that makes it.
+
+    `node` is the node whose size it is about, None where that is not known.
+    """
+
+    constraint: Demanded
+    error: OperationError
+    span: Span
+    scope: Scope
+    node: Node | None
+
+    @property
+    def of_node(self) -> bool:
+        """Whether the node makes it, rather than a size that is written of the node's tensor (`expect`, `input`)."""
+        return self.node is not None and self.node.span == self.span
+
+    @property
+    def text(self) -> str:
+        """What makes it, as the spec has it: the item, or the line with the size."""
+        return self.span.text if self.of_node else self.span.source.line(self.span.line).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Narrowing:
+    """A demand that made the set of valid values of the free size `size` smaller: from `before` to `after`.
+
+    `training`: only while the network trains. `choice`: the demand leaves each set as it is, and ties several of them.
+    """
+
+    size: str
+    demand: Demand
+    before: SizeSet
+    after: SizeSet
+    training: bool = False
+    choice: Choice | None = None
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Graph:
+    """A checked network.
+
+    Nodes have ids that count from 0 in order of placement, which is a topological order. `root` is the model's scope.
+    `sizes` has the valid values of every free size in evaluation, `training` those while it trains, None where these
+    are the same; `augment` are the changes of pictures that the model trains with.
+    """
+
+    name: str
+    root: Scope
+    free: tuple[FreeSize, ...] = ()
+    outputs: tuple[Output, ...] = ()
+    sizes: Region = field(default_factory=Region.everything)
+    training: Region | None = None
+    narrowings: tuple[Narrowing, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
+    augment: Pipeline | None = None
+    _nodes: list[Node] = field(default_factory=list)
+    _net: nx.DiGraph | None = None
+    painter: Callable[[Graph], dict[str, str]] | None = None
+    """Shows the graph in a notebook, by MIME type. `compiler.check` gives it: pictures are made above graphs."""
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        return {"text/plain": repr(self)} if self.painter is None else self.painter(self)
+
+    def __repr__(self) -> str:
+        return f"<Graph {self.name}: {len(self)} nodes>"
+
+    def __len__(self) -> int:
+        """The number of nodes."""
+        return len(self._nodes)
+
+    def add(self, node: Node) -> None:
+        """Places a node, whose id is the number of nodes so far."""
+        assert node.id == len(self._nodes)
+        self._nodes.append(node)
+        self._net = None
+
+    def replace(self, node: Node) -> None:
+        """Puts a node in the place of the one with its id."""
+        self._nodes[node.id] = node
+        self._net = None
+
+    def node(self, at: int | Tensor) -> Node:
+        return self._nodes[at.node if isinstance(at, Tensor) else at]
+
+    def nodes(self) -> Iterator[Node]:
+        """All nodes, in order of placement."""
+        return iter(self._nodes)
+
+    def ancestors(self, tensors: Iterable[Tensor]) -> set[int]:
+        """The ids of the nodes that these tensors need, those that give them included."""
+        found = {t.node for t in tensors}
+        stack = list(found)
+        while stack:
+            for tensor in self._nodes[stack.pop()].inputs:
+                if tensor.node not in found:
+                    found.add(tensor.node)
+                    stack.append(tensor.node)
+        return found
+
+    def of_training(self) -> list[Node]:
+        """The nodes that run only while the network trains, in order: those of outputs `if training` alone."""
+        if not any(output.training for output in self.outputs):
+            return []
+        always = self.ancestors(output.tensor for output in self.outputs if not output.training)
+        return [node for node in self._nodes if node.id not in always]
+
+    @property
+    def net(self) -> nx.DiGraph:
+        """The network for networkx's algorithms: ids, and an edge for each pair of nodes that a tensor joins."""
+        if self._net is None:
+            import networkx as nx
+
+            self._net = nx.DiGraph()
+            self._net.add_nodes_from(range(len(self._nodes)))
+            self._net.add_edges_from((tensor.node, node.id) for node in self._nodes for tensor in node.inputs)
+        return self._net
+
+    def shape(self, tensor: Tensor) -> Shape:
+        """The size of a tensor of a checked graph, without the batch."""
+        shape = self.node(tensor).shapes[tensor.index]
+        assert not isinstance(shape, Unknown)
+        return shape
+
+    def shapes(self, tensors: tuple[Tensor, ...]) -> tuple[Shape, ...]:
+        return tuple(self.shape(t) for t in tensors)
+
+    @property
+    def always(self) -> Region:
+        """The sizes that are valid in evaluation and while the network trains."""
+        return self.sizes if self.training is None else self.training
+
+    @property
+    def valid(self) -> str:
+        """The valid sizes in words: `any H, W (in training H, W: any from 33)`; empty where no size is free."""
+        training = "" if self.training is None else f" (in training {self.training.describe()})"
+        return self.sizes.describe() + training
+
+    @property
+    def examples(self) -> dict[str, int]:
+        """A value for each free size, valid in both modes: the one that the spec shows, else the next from 64 on."""
+        shown = {size.name: size.example for size in self.free if size.example is not None}
+        return self.always.near({size.name: 64 for size in self.free}, shown)
+
+    @property
+    def input_nodes(self) -> list[Node]:
+        return [n for n in self.root.members if isinstance(n, Node) and n.operation.name == "input"]

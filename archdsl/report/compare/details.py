@@ -1,0 +1,98 @@
+"""What differs in two nodes that stand for each other, and what only follows from a change elsewhere."""
+
+from __future__ import annotations
+
+from archdsl.graph import Graph, Node, Tensor
+from archdsl.report.compare.changes import (
+    Change,
+    Comparison,
+    Detail,
+    Kind,
+    found_shape,
+    rank,
+    results,
+    size_text,
+    value_text,
+)
+
+
+class Details:
+    """Tells of the pairs of nodes what changed in them, and what only follows."""
+
+    def __init__(self, found: Comparison) -> None:
+        self.found = found
+        self.back = {new: old for old, new in found.pairs.items()}
+        self._sources: dict[tuple[bool, Tensor], frozenset[Tensor]] = {}
+
+    def run(self) -> None:
+        found = self.found
+        for old_id, new_id in sorted(found.pairs.items(), key=lambda pair: pair[1]):
+            old, new = found.before.node(old_id), found.after.node(new_id)
+            details = self.details(old, new)
+            if details:
+                kind: Kind = "rewired" if all(d.name == "inputs" for d in details) else "changed"
+                found.changes.append(Change(kind, (old,), (new,), tuple(details)))
+            elif self.consequence(old, new):
+                found.follows.append((old, new))
+        self._outputs()
+
+    def details(self, old: Node, new: Node) -> list[Detail]:
+        if old.operation.name == new.operation.name == "input":
+            sizes = (
+                size_text(found_shape(self.found.before, old), self.found.before),
+                size_text(found_shape(self.found.after, new), self.found.after),
+            )
+            return [Detail("size", *sizes)] if sizes[0] != sizes[1] else []
+        if type(old.operation) is not type(new.operation):
+            captions = [n.operation.caption(rank(g, n)) for g, n in self.sides(old, new)]
+            return [Detail("operation", *captions), *self.inputs(old, new)]
+        fields = type(old.operation).model_fields
+        values = [(f, getattr(old.operation, f), getattr(new.operation, f)) for f in fields]
+        changed = [Detail(f, value_text(a), value_text(b)) for f, a, b in values if a != b]
+        return changed + self.inputs(old, new)
+
+    def sides(self, old: Node, new: Node) -> tuple[tuple[Graph, Node], tuple[Graph, Node]]:
+        return (self.found.before, old), (self.found.after, new)
+
+    def inputs(self, old: Node, new: Node) -> list[Detail]:
+        """Whether a node takes its tensors from elsewhere; from or through what was added or removed is no news."""
+        was = [self.sources(t, before=True) for t in old.inputs]
+        now = [self.sources(t, before=False) for t in new.inputs]
+        old_all, new_all = frozenset[Tensor]().union(*was), frozenset[Tensor]().union(*now)
+        if all(s & new_all for s in was) and all(s & old_all for s in now):
+            return []
+        texts = [
+            ", ".join(g.node(t).path or g.node(t).name for t in n.inputs) or "none" for g, n in self.sides(old, new)
+        ]
+        return [Detail("inputs", *texts)] if texts[0] != texts[1] else []
+
+    def sources(self, tensor: Tensor, *, before: bool) -> frozenset[Tensor]:
+        """The tensors after that a tensor stands for; behind what is on one side only, those that flow into that."""
+        graph = self.found.before if before else self.found.after
+        stack, seen, result = [tensor], set[int](), set[Tensor]()
+        key = (before, tensor)
+        if key in self._sources:
+            return self._sources[key]
+        while stack:
+            t = stack.pop()
+            if before and t.node in self.found.pairs:
+                result.add(Tensor(self.found.pairs[t.node], t.index))
+            elif not before and t.node in self.back:
+                result.add(t)
+            elif t.node not in seen:
+                seen.add(t.node)
+                stack.extend(graph.node(t).inputs)
+        return self._sources.setdefault(key, frozenset(result))
+
+    def consequence(self, old: Node, new: Node) -> bool:
+        sizes = [[size_text(s, g) for s in g.shapes(results(n))] for g, n in self.sides(old, new)]
+        return sizes[0] != sizes[1] or old.path != new.path or self.found.costs[0][old] != self.found.costs[1][new]
+
+    def _outputs(self) -> None:
+        texts = [
+            ", ".join((o.name or "output") + (" if training" if o.training else "") for o in g.outputs)
+            for g in (self.found.before, self.found.after)
+        ]
+        if texts[0] != texts[1]:
+            roots = ((self.found.before.root,), (self.found.after.root,))
+            self.found.changes.append(Change("changed", *roots, (Detail("outputs", *texts),)))

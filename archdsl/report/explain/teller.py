@@ -1,0 +1,262 @@
+"""Layers, blocks and models of one network, each told by what it is made of, what it costs and what it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby, pairwise
+
+from archdsl.common.units import bytes_text, count_text
+from archdsl.graph import Node, Scope, Tensor
+from archdsl.ops.conv import Conv, Linear, Upconv
+from archdsl.ops.pool import Avgpool
+from archdsl.ops.resize import Resize, Upsample
+from archdsl.report.explain.operations import told
+from archdsl.report.explain.words import bracketed, counted, crossed, titled
+from archdsl.report.layers import Layers
+from archdsl.report.stages import Stage, outputs, stages, weighted
+from archdsl.syntax import tree
+
+
+class Teller:
+    """Tells of the parts of one network. Free sizes have the values of `layers.sizes`."""
+
+    def __init__(self, layers: Layers) -> None:
+        self.layers = layers
+        self.graph = layers.graph
+
+    def part(self, part: Node | Scope) -> Iterator[str]:
+        if isinstance(part, Node):
+            yield from self.node(part)
+        elif part is self.graph.root:
+            yield from self.model(part)
+        else:
+            yield from self.scope(part)
+
+    @property
+    def where(self) -> str:
+        return f", at {self.layers.at}" if self.graph.free else ""
+
+    # ------------------------------------------------------------ a layer
+
+    def node(self, node: Node) -> Iterator[str]:
+        incoming = [self.layers.costs.shape(t) for t in node.inputs]
+        given = self.layers.costs.shapes[node.id]
+        rank = len((incoming or given)[0]) - 1
+        yield f"{node.path}: {node.operation.caption(rank)}"
+        yield f"    {shown(incoming) or 'the network'} → {shown(given)}{self.where}"
+        doc = (type(node.operation).__doc__ or "").strip().partition("\n")[0]
+        yield f"    {doc}"
+        yield from told(node.operation, incoming, given)
+        yield from self.cost(node)
+        yield from self.sight(Tensor(node.id))
+
+    def cost(self, part: Node | Scope) -> Iterator[str]:
+        cost, total = self.layers.costs[part], self.layers.costs.total
+        lines = [f"{counted(cost.parameters, 'parameter')}, {counted(cost.macs, 'multiply-accumulate')} a sample"]
+        if cost.macs and total.macs:
+            lines[0] += f" ({cost.macs / total.macs:.1%} of the network's)"
+        elements = self.layers.formulas[part].elements.at(self.layers.sizes)
+        if elements:
+            lines.append(f"its results hold {counted(elements, 'number')}, {bytes_text(4 * elements)} in float32")
+        else:
+            lines.append("its result is a view of what came in: it takes no memory of its own")
+        yield from titled("cost", *lines)
+
+    def sight(self, tensor: Tensor) -> Iterator[str]:
+        for source, seen in (self.layers.told(tensor) or {}).items():
+            name = self.graph.node(source).name
+            several = len(self.layers.costs.shapes[source][0]) > 2
+            if seen["field"].startswith("everything"):
+                lines = [f"all of `{name}`"]
+                if through := seen["field"].removeprefix("everything").strip(" ()"):
+                    stride = seen["stride"].strip("()")
+                    far = f", the next one's field {stride} further" if stride and stride != "varies" else ""
+                    lines.append(f"through windows alone {through} elements{far}; the rest by what is pooled of all")
+                yield from titled("receptive field", *lines)
+                continue
+            along = " along each axis" if several else ""
+            lines = [f"each element sees {seen['field']} elements of `{name}`{along}"]
+            if "varies" in seen["stride"]:
+                lines.append("through branches of unlike strides: how far the next one's field lies varies")
+            elif seen["stride"]:
+                lines.append(
+                    f"the next one's field lies {seen['stride']} further; the first one's centre is at {seen['offset']}"
+                )
+            yield from titled("receptive field", *lines)
+
+    # ------------------------------------------------------------ a block
+
+    def scope(self, scope: Scope) -> Iterator[str]:
+        what = scope.definition.name if scope.definition else "a part of the network"
+        yield f"{scope.path}: {what}"
+        yield (
+            f"    {shown(map(self.layers.costs.shape, scope.inputs))} → "
+            f"{shown(map(self.layers.costs.shape, scope.outputs))}{self.where}"
+        )
+        yield from documentation(scope)
+        yield from titled("members", *self.members(scope))
+        for node in scope.nodes():
+            if node.operation.name == "add" and node.scope is scope and len(node.inputs) == 2:
+                yield from self.residual(node)
+        yield from self.dense(scope)
+        yield from self.cost(scope)
+        if scope.outputs:
+            yield from self.sight(scope.outputs[0])
+
+    def residual(self, add: Node) -> Iterator[str]:
+        """The two ways of a gradient through a residual block."""
+        ways = self.ways(add)
+        if ways is None:
+            return
+        short, long = ways
+        if not short:
+            lines = [
+                "y = h + NN(h): the block learns what to add to h, not y itself",
+                "the gradient comes back on two paths: dL/dh = dL/dy + Jᵀ dL/dy, J the derivative of NN",
+                "the short path is the identity: dL/dy reaches h as it is, however small Jᵀ dL/dy becomes in NN",
+            ]
+        else:
+            linear = all(_is_linear(n) for n in short)
+            name, derivative = ("A h", "A") if linear else ("S(h)", "S'")
+            path = " → ".join(n.path for n in short)
+            whose = f"A what {path} does to h, which is linear" if linear else f"S what {path} does, S' its derivative"
+            lines = [
+                f"y = {name} + NN(h): the block learns what to add to {name}, not y itself",
+                f"{whose}: it brings h to the size of y",
+                f"the gradient comes back on two paths: dL/dh = {derivative}ᵀ dL/dy + Jᵀ dL/dy, J the derivative of NN",
+                "the short path has no activation in which it could fade"
+                if linear
+                else "the short path is no identity: the gradient is changed on both",
+            ]
+        lines.append(f"the long path, NN: {self.captions(long)}")
+        after = [n for n in add.scope.members if isinstance(n, Node) and Tensor(add.id) in n.inputs]
+        if len(after) == 1 and after[0].operation.family == "activation":
+            lines.append(f"y here is what the {after[0].operation.name} behind the add takes")
+        yield from titled("two paths", *lines)
+
+    def captions(self, nodes: Sequence[Node]) -> str:
+        return " → ".join(n.operation.caption(max(1, len(self.layers.costs.shapes[n.id][0]) - 1)) for n in nodes)
+
+    def ways(self, add: Node) -> tuple[list[Node], list[Node]] | None:
+        """What stands on the short way to an add and on the long one; None where neither is longer."""
+        a, b = (self.chain(t, add.scope) for t in add.inputs)
+        if len(a) == len(b):
+            return None
+        short, long = sorted((a, b), key=len)
+        return short, long
+
+    def chain(self, tensor: Tensor, scope: Scope) -> list[Node]:
+        """The nodes up to a tensor, back to where the way forks or leaves the scope."""
+        found: list[Node] = []
+        inputs = set(scope.inputs)
+        while tensor not in inputs:
+            node = self.graph.node(tensor)
+            if scope not in node.scope.calls() or len(node.inputs) != 1:
+                break
+            if found and len(list(self.graph.net.successors(node.id))) > 1:
+                break
+            found.append(node)
+            tensor = node.inputs[0]
+        return found[::-1]
+
+    def dense(self, scope: Scope) -> Iterator[str]:
+        """The dense connections of a scope: what grows by what each layer adds."""
+        joins = [m for m in scope.members if isinstance(m, Node) and isinstance(m.origin, tree.Dense)]
+        if not joins:
+            return
+        channels = [self.layers.costs.shape(joins[0].inputs[0])[0]]
+        channels += [self.layers.costs.shape(Tensor(j.id))[0] for j in joins]
+        added = sorted({after - before for before, after in pairwise(channels)})
+        each = str(added[0]) if len(added) == 1 else f"{added[0]} to {added[-1]}"
+        yield from titled(
+            "dense connections",
+            f"h = [h; NN(h)]: {counted(len(joins), 'layer')}, each of which sees all channels so far and adds {each}",
+            f"channels {' → '.join(map(str, channels if len(channels) < 9 else (channels[0], '…', channels[-1])))}",
+            "nothing that was computed is changed: every later layer hands its gradient to each earlier one directly",
+        )
+
+    def members(self, scope: Scope) -> Iterator[str]:
+        """A line each; alike ones in a row are one."""
+        rows: list[tuple[str, str, str, int]] = []
+        for member in scope.members:
+            if isinstance(member, Node):
+                shape = self.layers.costs.shapes[member.id][0]
+                what = member.operation.caption(max(1, len(shape) - 1))
+            else:
+                what = member.definition.name if member.definition else "{ … }"
+                shape = self.layers.costs.shape(member.outputs[0]) if member.outputs else ()
+            row = (member.name, what, bracketed(shape), self.layers.costs[member].macs)
+            if rows and rows[-1][1:] == row[1:]:
+                rows[-1] = (f"{rows[-1][0].partition(' … ')[0]} … {member.name}", *row[1:])
+            else:
+                rows.append(row)
+        width = max((len(r[0]) for r in rows), default=0)
+        column = max((len(r[1]) for r in rows), default=0)
+        for name, what, text, macs in rows:
+            tail = f"  {count_text(macs)} MACs" if macs else ""
+            yield f"{name:{width}}  {what:{column}}  → {text}{tail}"
+
+    # ------------------------------------------------------------ a model
+
+    def model(self, root: Scope) -> Iterator[str]:
+        total = self.layers.costs.total
+        inputs = ", ".join(f"{n.name} {bracketed(self.layers.costs.shapes[n.id][0])}" for n in self.graph.input_nodes)
+        results = ", ".join(
+            f"{o.name} {bracketed(self.layers.costs.shape(o.tensor))}".removeprefix("None ") for o in self.graph.outputs
+        )
+        yield f"{self.graph.name}: {inputs} → {results}{self.where}"
+        yield from documentation(root)
+        nodes = list(self.graph.nodes())
+        joins = sum(1 for n in nodes if n.operation.family == "merge")
+        yield from titled(
+            "in numbers",
+            f"{counted(weighted(nodes), 'layer')} that multiply by learned weights, "
+            f"{counted(joins, 'join')} of branches",
+            f"{counted(total.parameters, 'parameter')}, {counted(total.macs, 'multiply-accumulate')} a sample",
+        )
+        lines = [line for stage in stages(self.layers) for line in self.stage(stage)]
+        yield from titled("stages", *lines)
+
+    def stage(self, stage: Stage) -> Iterator[str]:
+        """The story: what happens at one resolution."""
+        total = self.layers.costs.total
+        first, last = stage.parts[0], stage.parts[-1]
+        tensors = [t for part in stage.parts for t in outputs(part)]
+        sizes = [crossed(size) or "flat" for size in stage.sizes]
+        span = first.path if first is last else f"{first.path} … {last.path}"
+        yield f"{sizes[0] if len(sizes) == 1 else f'{sizes[0]} … {sizes[-1]}'}: {span}"
+        channels = [c for c, _ in groupby(self.layers.costs.shape(t)[0] for t in tensors)]
+        line = f"channels {' → '.join(map(str, channels))}"
+        if len(set(channels)) >= 6:
+            line = f"channels {channels[0]} → … → {channels[-1]}"
+        if stage.weighted:
+            macs = f"{stage.macs / total.macs:.0%} of the MACs, " if total.macs else ""
+            parameters = f"{stage.parameters / total.parameters:.0%} of the parameters"
+            line += f"; weighted layers: {stage.weighted}, {macs}{parameters}"
+        yield f"    {line}"
+        seen = {numbers["field"] for numbers in (self.layers.told(tensors[-1]) or {}).values()}
+        if stage.weighted and len(seen) == 1:
+            whole, _, through = seen.pop().partition(" (")
+            more = f" ({through.rstrip(')')} through windows alone)" if through else ""
+            yield f"    at its end an element sees {whole} of the input{more}"
+
+
+def documentation(scope: Scope) -> Iterator[str]:
+    """What a block or model says of itself."""
+    if scope.definition is not None and scope.definition.syntax.doc:
+        for line in scope.definition.syntax.doc.strip().splitlines():
+            yield f"    {line.strip()}"
+
+
+def shown(shapes: Iterator[Sequence[int]] | Sequence[Sequence[int]]) -> str:
+    return "; ".join(map(bracketed, shapes))
+
+
+def _is_linear(node: Node) -> bool:
+    """Whether it is linear in what comes in, the statistics of a batchnorm taken as constants (and biases aside)."""
+    operation = node.operation
+    return (
+        isinstance(operation, Conv | Upconv | Linear | Avgpool | Upsample | Resize)
+        or operation.name in ("batchnorm", "scale", "global_avgpool", "adaptive_avgpool")
+        or operation.family in ("channels", "shape", "regularisation", "align")
+    )

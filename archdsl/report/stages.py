@@ -1,0 +1,154 @@
+"""The stages of a network: layers and blocks in a row that work at one resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeAlias
+
+from archdsl.analysis.costs import IntShape
+from archdsl.graph import Node, Scope, Tensor
+from archdsl.ops.conv import Conv, Linear, Upconv
+from archdsl.ops.sight import TooFine
+from archdsl.report.layers import Layers
+
+Part: TypeAlias = Node | Scope
+
+Resolution: TypeAlias = tuple[Fraction, ...]
+"""Elements of the input to one of a tensor, along each axis; empty for what is flat or pooled to one element."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stage:
+    """Layers, and blocks that join branches, in the order of their places. Costs are those of the batch.
+
+    `name` tells them in short, by paths; `sizes` are the spatial ones of what they give, each once in a row.
+    `macs` are multiply-accumulates, `memory` bytes of results, `weighted` the layers that multiply by learned weights.
+    """
+
+    parts: tuple[Part, ...]
+    name: str
+    sizes: tuple[IntShape, ...]
+    weighted: int
+    parameters: int
+    macs: int
+    memory: int
+
+
+def stages(model: Layers) -> list[Stage]:
+    """The stages of a network; together they are all of it."""
+    pace = resolutions(model)
+    runs: list[list[Part]] = []
+    here: Resolution | None = None
+    for part in units(model.graph.root):
+        given = isinstance(part, Node) and part.operation.name == "input"
+        mine = pace[outputs(part)[0]]
+        # An input belongs to what reads it first.
+        if not runs or (mine != here and here is not None and not given):
+            runs.append([])
+        if not given:
+            here = mine
+        runs[-1].append(part)
+    return [_stage(model, run) for run in runs]
+
+
+def _stage(model: Layers, parts: Sequence[Part]) -> Stage:
+    nodes = [n for part in parts for n in nodes_of(part)]
+    tensors = [t for part in parts for t in outputs(part) if model.graph.node(t).operation.name != "input"]
+    sizes = dict.fromkeys(model.costs.shape(t)[1:] for t in tensors or outputs(parts[-1]))
+    return Stage(
+        tuple(parts),
+        _name(nodes),
+        tuple(sizes),
+        weighted(nodes),
+        sum(model.costs[p].parameters for p in parts),
+        sum(model.costs[p].macs for p in parts) * model.options.batch,
+        sum(model.bytes(p) for p in parts),
+    )
+
+
+def _name(nodes: Sequence[Node]) -> str:
+    """The scope that holds what computes here and nothing from elsewhere, or the first and the last part of one."""
+    inside = {node.id for node in nodes}
+    computing = [n for n in nodes if _is_weighted(n)] or [n for n in nodes if n.operation.name != "input"] or nodes
+    around: list[list[Part]] = [[*list(n.scope.calls())[::-1], n] for n in computing]
+    depth = sum(all(s is scopes[0] for s in scopes) for scopes in zip(*(a[:-1] for a in around), strict=False))
+
+    def whole(chain: Sequence[Part]) -> Part:
+        """The outermost of a node and the scopes around it that stands here as a whole."""
+        return next(p for p in chain if isinstance(p, Node) or all(n.id in inside for n in p.nodes()))
+
+    # The model itself is no name for a part of it.
+    common = whole(around[0][1:])
+    if common in around[0][1:depth]:
+        return common.path
+    first, last = whole(around[0][depth:]), whole(around[-1][depth:])
+    prefix = f"{around[0][depth - 1].path}."
+    return first.path if first is last else f"{first.path} … {last.path.removeprefix(prefix)}"
+
+
+def resolutions(model: Layers) -> Mapping[Tensor, Resolution]:
+    """The resolution of every tensor, by way of the first input that is not stretched to its size."""
+    found: dict[Tensor, Resolution] = {}
+    shapes = model.costs.shapes
+    for node in model.graph.nodes():
+        incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
+        for result, shape in enumerate(shapes[node.id]):
+            pace: Resolution = (Fraction(1),) * (len(shape) - 1)
+            if node.inputs:
+                alike = [i for i, s in enumerate(incoming) if s[1:] == shape[1:]]
+                at = alike[0] if alike else min(result, len(incoming) - 1)
+                pace = found[node.inputs[at]]
+                if not alike:
+                    pace = _moved(node, result, at, incoming, shapes[node.id], pace)
+            found[Tensor(node.id, result)] = pace
+    return found
+
+
+def _moved(
+    node: Node, result: int, at: int, incoming: tuple[IntShape, ...], given: tuple[IntShape, ...], pace: Resolution
+) -> Resolution:
+    """The resolution of a result whose size is not that of the tensor that comes in at a position."""
+    before, after = incoming[at][1:], given[result][1:]
+    if len(before) != len(after) or not pace:
+        return ()
+    try:
+        maps = node.operation.sight(result, incoming, given)[at]
+    except TooFine:
+        return tuple(p * Fraction(n, m) for p, n, m in zip(pace, before, after, strict=True))
+    moved = {by.out: p * Fraction(by.step, by.period) for p, by in zip(pace, maps, strict=True) if by.out is not None}
+    return tuple(moved[a] for a in range(len(after))) if len(moved) == len(after) else ()
+
+
+def units(scope: Scope) -> Iterator[Part]:
+    """The nodes within, but blocks that add a skip, or multiply by a gate, as a whole."""
+    stack: list[Part] = [scope]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Node) or (part is not scope and _joins(part)):
+            yield part
+        else:
+            stack.extend(reversed(part.members))
+
+
+def _joins(scope: Scope) -> bool:
+    return any(isinstance(m, Node) and m.operation.name in ("add", "mul") for m in scope.members)
+
+
+def outputs(part: Part) -> list[Tensor]:
+    """The tensors that a layer or block gives."""
+    return [Tensor(part.id)] if isinstance(part, Node) else list(part.outputs)
+
+
+def nodes_of(part: Part) -> Iterator[Node]:
+    return iter([part]) if isinstance(part, Node) else part.nodes()
+
+
+def weighted(nodes: Sequence[Node]) -> int:
+    """How many of some layers multiply by learned weights."""
+    return sum(map(_is_weighted, nodes))
+
+
+def _is_weighted(node: Node) -> bool:
+    return isinstance(node.operation, Conv | Upconv | Linear)

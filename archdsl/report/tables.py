@@ -1,0 +1,160 @@
+"""Tables, and the forms in which they are written."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from archdsl.common.units import bytes_text, count_text
+from archdsl.diagnostics import visible
+
+Cell: TypeAlias = str | int
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: `key` is its name for programs, `title` its name for people.
+
+    `unit` says what its numbers count, where they may be written short.
+    """
+
+    key: str
+    title: str
+    numeric: bool = False
+    unit: Literal["", "count", "bytes"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells, one for each column; `total` is a last row apart, empty where there is none."""
+
+    columns: tuple[Column, ...]
+    rows: Sequence[tuple[Cell, ...]] = field(repr=False)
+    total: tuple[Cell, ...] = ()
+
+    def as_data(self) -> list[dict[str, Cell]]:
+        """The rows for JSON, without the totals."""
+        return [dict(zip((c.key for c in self.columns), row, strict=True)) for row in self.rows]
+
+    def as_csv(self) -> str:
+        """The rows as RFC 4180 has them, without the totals, lines ended by a bare newline."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow([c.key for c in self.columns])
+        writer.writerows([_harmless(cell) for cell in row] for row in self.rows)
+        return out.getvalue()
+
+    def as_text(self) -> str:
+        """The table for a pipe: columns of aligned text two spaces apart, never wrapped."""
+        titles = tuple(c.title for c in self.columns)
+        lines = [titles, *([_shown(cell) for cell in row] for row in (*self.rows, *self._totals()))]
+        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+        rule = ["-" * width for width in widths]
+        lines.insert(1, rule)
+        if self.total:
+            lines.insert(len(lines) - 1, rule)
+        return "\n".join(self._line(cells, widths) for cells in lines) + "\n"
+
+    def as_markdown(self) -> str:
+        """The table as GitHub's Markdown has it."""
+        aligned = [" ---: " if c.numeric else " --- " for c in self.columns]
+        cells = [[_shown(c).replace("|", "\\|") for c in row] for row in (*self.rows, *self._totals())]
+        lines = [[f" {c.title} " for c in self.columns], aligned, *([f" {c} " for c in row] for row in cells)]
+        return "".join(f"|{'|'.join(line)}|\n" for line in lines)
+
+    def as_latex(self) -> str:
+        """The table for LaTeX with the package booktabs, in UTF-8."""
+        lines = [" & ".join(_latex(_shown(c)) for c in row) + r" \\" for row in self.rows]
+        if self.total:
+            lines += [r"\midrule", " & ".join(_latex(_shown(c)) for c in self.total) + r" \\"]
+        columns = "".join("r" if c.numeric else "l" for c in self.columns)
+        titles = " & ".join(_latex(c.title) for c in self.columns) + r" \\"
+        return "\n".join(
+            [
+                rf"\begin{{tabular}}{{{columns}}}",
+                r"\toprule",
+                titles,
+                r"\midrule",
+                *lines,
+                r"\bottomrule",
+                r"\end{tabular}",
+                "",
+            ]
+        )
+
+    def print_rich(self) -> None:
+        """The table on a terminal, as wide as that is: numbers are written short before they are broken."""
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        console = Console()
+        rows = [*self.rows, *self._totals()]
+        needed = sum(max((len(_shown(row[i])) for row in rows), default=0) + 2 for i in range(len(self.columns)))
+        short = needed > console.width
+        table = RichTable(box=box.SIMPLE_HEAD, show_footer=bool(self.total), pad_edge=False, header_style="bold")
+
+        def cell(column: Column, value: Cell) -> str:
+            return _short(column, value) if short else _shown(value)
+
+        for column, total in zip(self.columns, self.total or ("",) * len(self.columns), strict=True):
+            title = column.title.removesuffix(" (bytes)") if short and column.unit == "bytes" else column.title
+            footer = Text(cell(column, total), style="bold")
+            table.add_column(title, footer, justify="right" if column.numeric else "left", overflow="fold")
+        for row in self.rows:
+            table.add_row(*(Text(cell(c, value)) for c, value in zip(self.columns, row, strict=True)))
+        console.print(table)
+
+    def _totals(self) -> Iterator[tuple[Cell, ...]]:
+        if self.total:
+            yield self.total
+
+    def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
+        padded = (
+            cell.rjust(width) if column.numeric else cell.ljust(width)
+            for cell, width, column in zip(cells, widths, self.columns, strict=True)
+        )
+        return "  ".join(padded).rstrip()
+
+
+def _shown(cell: Cell) -> str:
+    return f"{cell:,}" if isinstance(cell, int) else visible(cell)
+
+
+def _short(column: Column, cell: Cell) -> str:
+    """`25.6 M`, `97.7 MiB`."""
+    if isinstance(cell, str) or not column.unit:
+        return _shown(cell)
+    return bytes_text(cell) if column.unit == "bytes" else count_text(cell)
+
+
+def _harmless(cell: Cell) -> Cell:
+    """A spreadsheet computes text that starts like a formula; an apostrophe before it keeps it text."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+
+
+LATEX = {
+    **{c: rf"\{c}" for c in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "×": r"$\times$",
+    "·": r"$\cdot$",
+    "⌊": r"$\lfloor$",
+    "⌋": r"$\rfloor$",
+    "⌈": r"$\lceil$",
+    "⌉": r"$\rceil$",
+    "→": r"$\to$",
+    "−": "--",
+    "–": "--",
+    "²": "$^2$",
+    "³": "$^3$",
+}
+
+
+def _latex(text: str) -> str:
+    return "".join(LATEX.get(c, c) for c in text)

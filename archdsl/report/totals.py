@@ -1,0 +1,168 @@
+"""Several models side by side, a row of totals each, and plots of what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from archdsl.common.units import bytes_text
+from archdsl.graph import Tensor
+from archdsl.report.layers import Layers
+from archdsl.report.plots import plotted
+from archdsl.report.stages import Stage, stages
+from archdsl.report.tables import Cell, Column, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE = "#2f6db5", "#d9822b"
+
+COLUMNS = (
+    Column("model", "model"),
+    Column("input", "input"),
+    Column("parameters", "parameters", numeric=True, unit="count"),
+    Column("weights", "weights (bytes)", numeric=True, unit="bytes"),
+    Column("macs", "MACs", numeric=True, unit="count"),
+    Column("flops", "FLOPs", numeric=True, unit="count"),
+    Column("memory", "memory (bytes)", numeric=True, unit="bytes"),
+    Column("inference", "inference peak (bytes)", numeric=True, unit="bytes"),
+    Column("training", "training peak (bytes)", numeric=True, unit="bytes"),
+    Column("field", "field", numeric=True),
+    Column("batch", "largest batch", numeric=True),
+)
+
+
+def side_by_side(models: Sequence[Layers]) -> Table:
+    """A row of totals for each model, at the sizes of each. All have the same options but for the sizes."""
+    options = models[0].options
+    shown = [c for c in COLUMNS if (options.flops or c.key != "flops") and (options.limit or c.key != "batch")]
+    rows = [row(m) for m in models]
+    return Table(tuple(shown), [tuple(cells[c.key] for c in shown) for cells in rows])
+
+
+def row(model: Layers) -> dict[str, Cell]:
+    graph, options = model.graph, model.options
+    return {
+        "model": graph.name,
+        "input": input_text(model),
+        "parameters": model.costs.total.parameters,
+        "weights": model.weights(options.dtype),
+        "macs": model.number("macs"),
+        "flops": model.number("flops"),
+        "memory": model.number("memory"),
+        "inference": model.memory.inference.at(options.batch),
+        "training": model.memory.training(options.optimizer).at(options.batch),
+        "field": last_field(model),
+        "batch": model.batches(options.limit)[0] if options.limit else 0,
+    }
+
+
+def input_text(model: Layers) -> str:
+    """`3 × 224 × 224`."""
+    return ", ".join(" × ".join(map(str, model.costs.shapes[n.id][0])) for n in model.graph.input_nodes)
+
+
+def last_field(model: Layers) -> str:
+    """The field of the last map that does not see everything, in brackets where it sees more than through windows."""
+    for node in reversed(list(model.graph.nodes())):
+        found = model.told(Tensor(node.id))
+        told = {numbers["field"] for numbers in (found or {}).values()}
+        if found and not told & {"everything", ""}:
+            return ", ".join(sorted(told))
+    return ""
+
+
+def notes(models: Sequence[Layers]) -> list[str]:
+    """How the columns count."""
+    options = models[0].options
+    samples = "one sample" if options.batch == 1 else f"{options.batch} samples"
+    lines = [
+        f"MACs: multiply-accumulates of convolutions and matrix products; all of {samples}, in {options.dtype}",
+        f"memory: bytes of all results; peaks: bytes held at once, in a training step with {options.optimizer}",
+        "field: what an element of the last map sees of the input; in brackets: through windows alone",
+    ]
+    if options.limit:
+        lines.append(f"largest batch: for a training step in {bytes_text(options.limit)}, on a GPU")
+    return lines
+
+
+# ---------------------------------------------------------------- plots
+
+
+def plot(models: Sequence[Layers], form: str) -> bytes:
+    """Plots as a file of a form (`svg`, `png`, `pdf`): parameters against MACs, MACs and memory of each stage.
+
+    The same models give the same bytes. Raises ImportError where matplotlib is not installed.
+    """
+    found = [stages(m) for m in models]
+    several = len(models) > 1
+    # In inches: a stage is as high as a line of text.
+    heights = [*([3.6] if several else []), *(0.9 + 0.24 * len(s) for s in found)]
+
+    def draw(figure: Figure) -> None:
+        grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
+        if several:
+            scatter(figure.add_subplot(grid[0, :]), models)
+        for row, (model, parts) in enumerate(zip(models, found, strict=True), int(several)):
+            left = figure.add_subplot(grid[row, 0])
+            bars(left, [s.macs for s in parts], macs_unit, BLUE)
+            left.set_yticks(range(len(parts)), list(map(label, parts)))
+            left.set_title(f"{model.graph.name}, {input_text(model)}", loc="left")
+            right = figure.add_subplot(grid[row, 1])
+            bars(right, [s.memory for s in parts], memory_unit, ORANGE)
+            right.set_yticks([])
+            right.set_title(amount_text(model), loc="right")
+
+    return plotted(draw, (8, sum(heights)), form)
+
+
+def label(stage: Stage) -> str:
+    """`layer1  56×56`."""
+    return f"{stage.name}  {'×'.join(map(str, stage.sizes[-1])) or 'flat'}"
+
+
+def amount_text(model: Layers) -> str:
+    options = model.options
+    samples = "one sample" if options.batch == 1 else f"{options.batch} samples"
+    return f"{samples}, {options.dtype}"
+
+
+def macs_unit(most: int) -> tuple[int, str]:
+    """What to count MACs in, so that numbers are short."""
+    power = min(max(0, (len(str(most)) - 1) // 3), 4)
+    return 1000**power, "MACs" + ("", " (thousands)", " (millions)", " (billions)", " (trillions)")[power]
+
+
+def memory_unit(most: int) -> tuple[int, str]:
+    power = min(max(0, (most.bit_length() - 1) // 10), 4)
+    return 1024**power, f"memory of results ({('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[power]})"
+
+
+def bars(axis: Axes, amounts: Sequence[int], unit: Callable[[int], tuple[int, str]], color: str) -> None:
+    """A bar a stage, from the first at the top down."""
+    scale, name = unit(max(amounts))
+    axis.barh(range(len(amounts)), [a / scale for a in amounts], 0.7, color=color, zorder=3)
+    axis.set_xlabel(name)
+    axis.set_ylim(len(amounts) - 0.5, -0.5)
+    axis.grid(True, axis="x", color="#dddddd", linewidth=0.5)
+
+
+def scatter(axis: Axes, models: Sequence[Layers]) -> None:
+    """Parameters against MACs, a point a model."""
+    x = [m.costs.total.parameters / 1e6 for m in models]
+    y = [m.number("macs") / 1e9 for m in models]
+    axis.scatter(x, y, s=24, color=BLUE, zorder=3)
+    for model, a, b in zip(models, x, y, strict=True):
+        axis.annotate(model.graph.name, (a, b), xytext=(5, 4), textcoords="offset points")
+    for scale, along, amounts in ((axis.set_xscale, axis.xaxis, x), (axis.set_yscale, axis.yaxis, y)):
+        close = max(amounts) < 10 * min(amounts)
+        # A network without weights or products has no place on a logarithmic axis.
+        if min(amounts) > 0:
+            scale("log")
+            along.set_major_formatter("{x:g}")
+            along.set_minor_formatter("{x:g}" if close else "")
+        along.grid(True, which="both" if close else "major", color="#dddddd", linewidth=0.5)
+    axis.set_xlabel("parameters (millions)")
+    axis.set_ylabel("MACs (billions)")
+    axis.margins(0.15)

@@ -1,0 +1,1 @@
+"""What runs networks with PyTorch: loading, weights, export, probe, look."""

@@ -1,0 +1,167 @@
+"""The network in evaluation mode, traced by torch.export: the program that both forms of a file are written from."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archdsl import dims
+from archdsl.backends.torch_source.exporting import exportable, pinned_by
+from archdsl.diagnostics import visible
+from archdsl.dims import Dim
+from archdsl.graph import Graph, Node, Output, Tensor
+from archdsl.runtime import loading
+
+if TYPE_CHECKING:
+    import torch
+
+TESTED = "2.13"
+"""The oldest PyTorch that exports are tested with."""
+
+
+class ExportError(Exception):
+    """An export that cannot be made. `node` is where it fails, if that is known."""
+
+    def __init__(self, message: str, node: Node | None = None) -> None:
+        super().__init__(message)
+        self.node = node
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A free size that the file has at one value, and why."""
+
+    name: str
+    value: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} is pinned to {self.value}: {self.reason}"
+
+
+def place(node: Node) -> str:
+    """An operation and its line: `maxpool` (net.arch:3)."""
+    return f"`{node.operation.name}` ({visible(node.span.source.name)}:{node.span.line})"
+
+
+def outputs_of(graph: Graph) -> list[Output]:
+    """What the network gives in evaluation."""
+    return [output for output in graph.outputs if not output.training]
+
+
+def network(graph: Graph, weights: Path | None, inference: bool) -> torch.nn.Module:
+    """The built module in evaluation mode; several outputs are a plain tuple. Raises OSError, WeightsError."""
+    model: Any = loading.instantiate(graph, inference=inference)
+    if weights is not None:
+        from archdsl.runtime.weights import WeightsError, fit
+
+        state, match = fit(graph, weights)
+        if match.missing or match.shapes:
+            raise WeightsError(f"{visible(str(weights))} has not all that {graph.name} needs: {match.as_text()}")
+        model.load_state_dict(loading.folded(model, state) if inference else state)
+    if len(graph.outputs) > 1:
+        model.forward = _in_a_tuple(model.forward)
+    evaluated: torch.nn.Module = model.eval()
+    return evaluated
+
+
+def _in_a_tuple(forward: Callable[..., tuple[object, ...]]) -> Callable[..., tuple[object, ...]]:
+    """What a module gives in evaluation as a plain tuple: no file can name the class of a named one."""
+
+    @wraps(forward)
+    def plain(*inputs: object) -> tuple[object, ...]:
+        return tuple(found for found in forward(*inputs) if found is not None)
+
+    return plain
+
+
+def first_pins(graph: Graph) -> dict[str, Pin]:
+    """The free sizes that no traced program can leave free."""
+    found = {}
+    for name, value in graph.examples.items():
+        if exportable(graph, name) is None:
+            node = pinned_by(graph, name)
+            reason = f"{place(node)} does otherwise at some sizes" if node else "its valid sizes follow no pattern"
+            found[name] = Pin(name, value, reason)
+    return found
+
+
+def shape_of(graph: Graph, tensor: Tensor, pins: Mapping[str, Pin]) -> tuple[Dim, ...]:
+    """The size of a tensor, without the batch, with the pinned sizes put in."""
+    values = {name: pin.value for name, pin in pins.items()}
+    return tuple(dims.substitute(size, values) for size in graph.shape(tensor))
+
+
+def images(graph: Graph, sizes: Mapping[str, int], batch: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
+    """Random inputs of these sizes; each sample has another mean and contrast, so that none is like the others."""
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for node in graph.input_nodes:
+        shape = [dims.evaluate(size, sizes) for size in graph.shape(Tensor(node.id))]
+        x = torch.randn(batch, *shape, generator=generator)
+        steps = torch.arange(1.0, batch + 1).view(-1, *[1] * len(shape))
+        found.append(x * steps**0.5 + 0.3 * (steps - 1))
+    return tuple(found)
+
+
+def traced(graph: Graph, model: torch.nn.Module, pins: Mapping[str, Pin]) -> Any:
+    """The program of torch.export, free in the batch and in all sizes but the pinned. Raises ExportError."""
+    import torch
+
+    values = {name: _traceable(graph, name, example) for name, example in graph.examples.items()}
+    values |= {name: pin.value for name, pin in pins.items()}
+    free = sys.modules[type(model).__module__].dynamic_shapes()
+    shapes = tuple(
+        {axis: size for axis, size in axes.items() if axis == 0 or not isinstance(shape[axis - 1], int)}
+        for axes, shape in zip(free, [shape_of(graph, Tensor(n.id), pins) for n in graph.input_nodes], strict=True)
+    )
+    with torch.no_grad(), reported(graph):
+        # A batch of 1 would be taken for a constant.
+        return torch.export.export(model, images(graph, values, 2), dynamic_shapes=shapes)
+
+
+def _traceable(graph: Graph, name: str, example: int) -> int:
+    """The size to trace with: the one to show, or the nearest that a program for many sizes takes."""
+    valid = exportable(graph, name)
+    if valid is None or example in valid:
+        return example
+    below, above = valid.nearest(example)
+    return above or below or example
+
+
+@contextmanager
+def reported(graph: Graph) -> Iterator[None]:
+    """What the exporter cannot do is said in one line; what it tried on its way is not told."""
+    import torch
+
+    loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except ExportError:
+        raise
+    except Exception as error:  # PyTorch raises many kinds
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the ONNX exporter wraps it in advice of its own
+            cause = cause.__cause__
+        said = next((line for line in str(cause).splitlines() if line.strip()), "") or type(cause).__name__
+        here = torch.__version__
+        older = [*map(int, here.split(".")[:2])] < [*map(int, TESTED.split("."))]
+        help = f"; exports are tested with PyTorch {TESTED} and newer, this is {here}" if older else ""
+        raise ExportError(f"PyTorch cannot export `{graph.name}`: {said.rstrip('.')}{help}") from error
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,117 @@
+"""ONNX: a traced program as an ONNX model whose axes have the names of the spec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from archdsl import dims
+from archdsl.dims import Dim
+from archdsl.graph import Graph, Tensor
+from archdsl.runtime.export import blame, pools
+from archdsl.runtime.export.program import ExportError, Pin, outputs_of, reported, shape_of
+
+LARGEST = 2**31 - 1
+"""The most bytes that an ONNX file without companions can have, by the format of protocol buffers."""
+
+
+def translated(graph: Graph, program: Any, pins: Mapping[str, Pin]) -> Any:
+    """The ONNX model of a traced program. Raises ExportError."""
+    import torch
+
+    try:
+        with torch.no_grad(), reported(graph):
+            found = _translated(graph, program)
+    except ExportError as error:
+        raise ExportError(str(error), blame.of_program(graph, program, _told(error))) from error.__cause__
+    model = found.model_proto
+    if model.ByteSize() > LARGEST:
+        raise ExportError(f"`{graph.name}` has more than 2 GiB of weights, which no single ONNX file holds; use .pt2")
+    name_axes(graph, model, pins)
+    return model
+
+
+def _translated(graph: Graph, program: Any) -> Any:
+    import torch
+
+    if any(pools.concerns(node) for node in program.graph.nodes):
+        program = program.run_decompositions(pools.table())
+    found = torch.onnx.export(
+        program,
+        (),
+        dynamo=True,
+        input_names=[node.name for node in graph.input_nodes],
+        output_names=[output.name or "output" for output in outputs_of(graph)],
+        verbose=False,
+        optimize=True,
+    )
+    assert found is not None
+    return found
+
+
+def _told(error: BaseException) -> str:
+    """All that an error and its causes say."""
+    told = []
+    at: BaseException | None = error
+    while at is not None:
+        told.append(str(at))
+        at = at.__cause__
+    return " ".join(told)
+
+
+# ---------------------------------------------------------------- names of axes
+
+TERM = re.compile(r"(?:(?P<factor>\d+)\*)?(?P<symbol>[A-Za-z_]\w*)(?: (?P<sign>[+-]) (?P<offset>\d+))?")
+
+
+def batch_name(graph: Graph) -> str:
+    return "batch" if all(free.name != "batch" for free in graph.free) else "batch_size"
+
+
+def name_axes(graph: Graph, model: Any, pins: Mapping[str, Pin]) -> None:
+    """Gives the axes the spec's names, in place: `H` and `(H - 1) // 2 + 1` rather than `s53` and what follows from it.
+
+    Raises ExportError where the model has a number for an axis that should be free, or another number than ours.
+    """
+    known: dict[str, str] = {}
+    for value, node in zip(model.graph.input, graph.input_nodes, strict=True):
+        sizes = promised(graph, Tensor(node.id), pins)
+        for found, size in zip(_axes(value), sizes, strict=True):
+            term = TERM.fullmatch(found.dim_param)
+            if term and isinstance(size, str):
+                factor, offset = int(term["factor"] or 1), int(f"{term['sign'] or '+'}{term['offset'] or 0}")
+                numerator = f"({size} {'-' if offset > 0 else '+'} {abs(offset)})" if offset else size
+                known[term["symbol"]] = f"({numerator} // {factor})" if factor > 1 else numerator
+    for value in model.graph.value_info:
+        for axis in _axes(value):
+            if axis.dim_param:
+                axis.dim_param = re.sub(r"[A-Za-z_]\w*", lambda m: known.get(m[0], m[0]), axis.dim_param)
+    tensors = [*(Tensor(n.id) for n in graph.input_nodes), *(output.tensor for output in outputs_of(graph))]
+    for value, tensor in zip([*model.graph.input, *model.graph.output], tensors, strict=True):
+        sizes = promised(graph, tensor, pins)
+        axes = [*_axes(value)]
+        if len(axes) != len(sizes) or any(_contradicts(a, size) for a, size in zip(axes, sizes, strict=True)):
+            said = ", ".join(axis.dim_param or str(axis.dim_value) for axis in axes)
+            wanted = ", ".join(map(str, sizes))
+            raise ExportError(f"PyTorch's translation of `{graph.name}` gives `{value.name}` [{said}], not [{wanted}]")
+        for axis, size in zip(axes, sizes, strict=True):
+            if isinstance(size, int):
+                axis.dim_value = size
+            else:
+                axis.dim_param = size
+
+
+def promised(graph: Graph, tensor: Tensor, pins: Mapping[str, Pin]) -> list[int | str]:
+    """The axes of an input or output as the file tells them, the batch first: numbers, and names or formulas."""
+    sizes: list[Dim] = [*shape_of(graph, tensor, pins)]
+    return [batch_name(graph), *(size if isinstance(size, int) else dims.python(size) for size in sizes)]
+
+
+def _contradicts(axis: Any, size: int | str) -> bool:
+    return bool(axis.HasField("dim_value") and axis.dim_value != size)
+
+
+def _axes(value: Any) -> Iterable[Any]:
+    axes: Iterable[Any] = value.type.tensor_type.shape.dim
+    return axes

@@ -1,0 +1,147 @@
+"""Networks as nn.Modules: the text that `build` gives, executed."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archdsl.built import execute
+from archdsl.checker.spec import check_model, locate, pick
+from archdsl.common.limits import Limits, budget, limited
+from archdsl.common.source import Source
+from archdsl.common.threads import forkable_lock
+from archdsl.compiler import build, check
+from archdsl.diagnostics import Diagnostics
+from archdsl.graph import Graph
+
+if TYPE_CHECKING:
+    import torch
+
+    from archdsl.augment.base import Pipeline
+    from archdsl.transform.recompute import Mode
+
+
+def load(
+    spec: str | Path | Source,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    weights: str | Path | None = None,
+    reshape_weights: bool = False,
+    inference: bool = False,
+    recompute: Mode = "none",
+    limits: Limits | None = None,
+    **values: object,
+) -> torch.nn.Module:
+    """The network as a module, made by running the very text that `build` gives; `inference`, `recompute`: see there.
+
+    `weights` is a state_dict of the training form in a .safetensors or .pth file: what fits of it by key and shape is
+    loaded, and a warning tells the rest; `reshape_weights` takes what has another shape and holds the same numbers,
+    [64, 32] for [64, 32, 1, 1] say. A second call with the same text and values takes the class that the first one
+    made, as a second import would. Raises SpecError, OSError, and WeightsError where the file has nothing that fits.
+    """
+    with limited(limits):
+        network = _kept_class(spec, values, inference, recompute)(device=device, dtype=dtype)
+    if weights is not None:
+        from archdsl.runtime.weights import fit  # only where there are some
+
+        graph = check(spec, limits=limits, **values)
+        state, match = fit(graph, Path(weights), reshape=reshape_weights)
+        if inference:
+            complete = not (match.missing or match.shapes)
+            state = folded(network, state if complete else {**instantiate(graph).state_dict(), **state})
+        network.load_state_dict(state, strict=False)
+        if not match.complete or match.doubts:
+            warnings.warn(match.as_text(), stacklevel=2)
+    return network
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """What a class is made of by `load`: texts, values, options."""
+
+    files: tuple[tuple[str, str], ...]
+    model: str | None
+    values: str
+    inference: bool
+    recompute: Mode
+    limits: Limits
+
+
+KEPT = 32
+"""How many classes `load` keeps for the next call, the latest used."""
+
+_classes: dict[_Form, type[torch.nn.Module]] = {}
+_lock = forkable_lock()
+
+
+def _kept_class(
+    spec: str | Path | Source, values: Mapping[str, object], inference: bool, recompute: Mode
+) -> type[torch.nn.Module]:
+    """The class of a spec: the one that an earlier call made, or a new one."""
+    diagnostics = Diagnostics()
+    module, name = locate(spec, diagnostics)
+    form = _Form(module.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits)
+    if (made := _classes.get(form)) is None:
+        graph = check_model(module, pick(module, name, diagnostics), values, diagnostics)
+        made = class_of(graph, inference=inference, recompute=recompute)
+    with _lock:
+        _classes.pop(form, None)
+        _classes[form] = made  # behind those that were used before it
+        while len(_classes) > KEPT:
+            del _classes[next(iter(_classes))]
+    return made
+
+
+def folded(network: torch.nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state_dict of a module for inference, from that of the training form."""
+    fold = getattr(sys.modules[type(network).__module__], "fold_batchnorms", dict)
+    found: dict[str, torch.Tensor] = fold(state)
+    return found
+
+
+def instantiate(
+    graph: Graph,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+    inference: bool = False,
+    recompute: Mode = "none",
+) -> torch.nn.Module:
+    """A checked network as a module; `inference`, `recompute`: see `build`."""
+    return class_of(graph, inference=inference, recompute=recompute)(device=device, dtype=dtype)
+
+
+def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> type[torch.nn.Module]:
+    """The class that the built source of a network defines; `inference`, `recompute`: see `build`."""
+    module = execute(build(graph, inference=inference, recompute=recompute), graph.name)
+    classes: list[type[torch.nn.Module]] = [
+        c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__
+    ]
+    return classes[-1]
+
+
+def load_augment(spec: str | Path | Source, **values: object) -> torch.nn.Module:
+    """The augmentation that a model's spec says, as a module that `build` writes beside the model; it needs kornia.
+
+    Called with pictures [N, C, H, W] it gives changed ones. Raises SpecError, and ValueError where the spec does not
+    augment.
+    """
+    graph = check(spec, **values)  # type: ignore[arg-type]  # a model's parameter of the name limits is out of reach
+    if graph.augment is None:
+        raise ValueError(f"{graph.name} is not augmented: `model {graph.name} augmented NAME {{ … }}`")
+    return instantiate_augment(graph.augment)
+
+
+def instantiate_augment(pipeline: Pipeline) -> torch.nn.Module:
+    """An augmentation as a module. Raises ImportError where kornia is not installed."""
+    from archdsl.backends.augment_source import write_alone, write_augmentation
+
+    companion = write_augmentation(pipeline, "")
+    module = execute(write_alone(companion), f"augment_{pipeline.name}")
+    augmentation: torch.nn.Module = getattr(module, companion.name)()
+    return augmentation

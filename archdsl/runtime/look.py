@@ -1,0 +1,360 @@
+"""A look inside: the diagram of a network with what its parts make of one picture.
+
+Each watched part shows its strongest channels, and on the picture the receptive field of the unit that is excited most.
+The first convolution shows its filters as well. So a reader sees edges, then contours, then parts of things.
+"""
+
+from __future__ import annotations
+
+import html
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archdsl import dims
+from archdsl.analysis.receptive import Receptive, receptive_fields
+from archdsl.backends.diagram.panel import inlined
+from archdsl.backends.diagram.render import render
+from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.ops.conv import Conv
+from archdsl.runtime.running import (
+    Part,
+    RunError,
+    encode_png,
+    fitted,
+    frame_of,
+    in_colour,
+    network_of,
+    part_of,
+    parts_of,
+    read_picture,
+    watchable,
+    watched,
+    with_channels,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+TILE = 72
+"""The least side of a feature map in the picture, in pixels."""
+
+CHANNELS = 6
+"""How many of a part's channels are shown."""
+
+FORMATS = (".html", ".svg", ".png")
+
+NOTE = (
+    "The channels of each part that vary most, in the order of that, each by its own range: black least, white most; "
+    "where it has both signs, grey is 0.\\n"
+    "The framed part of the picture is what the most excited unit of the first of them sees, or the unit asked for."
+)
+"""Under the picture; `\\n` is for Graphviz."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit of a part: row and column of its feature map."""
+
+    path: str
+    row: int
+    column: int
+
+
+@dataclass(slots=True)
+class View:
+    """A box of the diagram: its lines of text, and pictures with a word on each."""
+
+    lines: list[str]
+    pictures: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+def look(
+    graph: Graph,
+    image: Path,
+    *,
+    weights: Path | None = None,
+    at: Sequence[str] = (),
+    units: Sequence[Unit] = (),
+    sizes: Mapping[str, int] | None = None,
+    seed: int = 0,
+) -> Looks:
+    """What the parts at the paths `at`, else the blocks of the model, make of a picture.
+
+    `units` are the ones whose receptive fields are drawn, in place of those excited most. Raises RunError, OSError.
+    """
+    import torch
+
+    frame = frame_of(graph, sizes)
+    picture = fitted(with_channels(read_picture(image), frame.channels), frame.height, frame.width)
+    network = network_of(graph, weights, seed)
+    parts = _chosen(graph, network, [*at, *(u.path for u in units if at)]) if at else parts_of(graph, network, 6)
+    chosen = {u.path: u for u in units}
+    known = {p.path for p in parts}
+    parts += _chosen(graph, network, [path for path in chosen if path not in known])
+    first = _first_convolutions(graph)
+    with torch.no_grad(), watched(network, [p.path for p in parts]) as seen:
+        result = network(picture[None])
+    output = result if isinstance(result, torch.Tensor) else result[0]
+
+    shown = {
+        **graph.examples,
+        **{dims.text(d): n for d, n in zip(_input_shape(graph)[1:], (frame.height, frame.width), strict=True)},
+    }
+    receptive = receptive_fields(graph, {name: shown[name] for name in graph.examples})
+    views = {
+        "": View(
+            [graph.input_nodes[0].name, _size(picture)], [("", encode_png(_enlarged(in_colour(picture), 2 * TILE)))]
+        )
+    }
+    for part in parts:
+        features = seen[part.path][0] if part.path in seen else output[0]
+        if features.ndim == 1 and part.tensor == graph.outputs[0].tensor:
+            continue  # what the box of the output says
+        view = views[part.path] = View([part.path, _caption(part, graph), _size(features)])
+        if part.what in first:
+            view.pictures.append(("filters", encode_png(_filters(network.get_submodule(part.path).weight))))
+        if features.ndim == 3:
+            _show_maps(view, features, picture, receptive, part, chosen.get(part.path))
+    views["output"] = _output_view(graph, output[0], [p for p in parts if p.path in views])
+    return Looks(graph.name, views, _edges(graph, [p for p in parts if p.path in views]))
+
+
+def _chosen(graph: Graph, network: torch.nn.Module, paths: Sequence[str]) -> list[Part]:
+    everything: dict[str, Scope | Node] = {s.path: s for s in graph.root.scopes()}
+    everything |= {n.path: n for n in graph.nodes()}
+    found = []
+    for path in paths:
+        part = part_of(everything[path]) if path in everything else None
+        if part is None or not watchable(part, network):
+            have = ", ".join(p.path for p in parts_of(graph, network, 6))
+            raise RunError(f"{graph.name} has no part `{path}` that can be watched; there are {have}, and those within")
+        found.append(part)
+    return found
+
+
+def _input_shape(graph: Graph) -> tuple[dims.Dim, ...]:
+    return graph.shape(Tensor(graph.input_nodes[0].id))
+
+
+def _first_convolutions(graph: Graph) -> list[Node]:
+    """The convolutions that see the picture itself; without such, the first one."""
+    picture = Tensor(graph.input_nodes[0].id)
+    found = [n for n in graph.nodes() if isinstance(n.operation, Conv)]
+    return [n for n in found if n.inputs == (picture,)] or found[:1]
+
+
+# ---------------------------------------------------------------- pictures of tensors
+
+
+def _show_maps(
+    view: View, features: torch.Tensor, picture: torch.Tensor, receptive: Receptive, part: Part, unit: Unit | None
+) -> None:
+    """Adds the strongest channels, and the picture with the receptive field of a unit."""
+    import torch
+
+    strength = features.flatten(1).std(1) if features[0].numel() > 1 else features.flatten(1).abs().amax(1)
+    best = strength.argsort(descending=True)[:CHANNELS]
+    view.pictures.append((f"channels {', '.join(map(str, best.tolist()))}", encode_png(_sheet(features[best]))))
+    if unit is None:
+        at = int(features[best[0]].flatten().argmax())
+        row, column = divmod(at, features.shape[2])
+    else:
+        row, column = unit.row, unit.column
+        if not (0 <= row < features.shape[1] and 0 <= column < features.shape[2]):
+            raise RunError(f"`{part.path}` has no unit {row},{column}; it is {_size(features)}")
+    fields = receptive[part.tensor]
+    seen = fields.get(receptive.graph.input_nodes[0].id) if fields else None
+    if seen is None or len(seen) != 2:
+        return
+    rows, columns = (axis.at(i) for axis, i in zip(seen, (row, column), strict=True))
+    if rows is None or columns is None:
+        return
+    boxed = _boxed(in_colour(picture), rows, columns)
+    side = f"{rows[1] - rows[0] + 1} x {columns[1] - columns[0] + 1}"
+    view.pictures.append((f"unit {row},{column} sees {side}", encode_png(torch.as_tensor(boxed))))
+
+
+def _shades(maps: torch.Tensor) -> torch.Tensor:
+    """Feature maps [N, h, w] in 0 … 1, each by its own range: 0 is grey where a map has both signs."""
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    both = (low < 0) & (high > 0)
+    most = maps.abs().amax((1, 2), keepdim=True)
+    low, high = low.where(~both, -most), high.where(~both, most)
+    return (maps - low) / (high - low).clamp(min=1e-12)
+
+
+def _enlarged(picture: torch.Tensor, side: int) -> torch.Tensor:
+    """[C, h, w] enlarged by a whole number so that its longer side is at least `side`, its pixels visible."""
+    factor = max(1, -(-side // max(picture.shape[1:])))
+    return picture.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
+
+
+def _sheet(maps: torch.Tensor) -> torch.Tensor:
+    """Feature maps side by side, [1, H, W], with white between; large ones averaged down."""
+    from torch.nn import functional as F
+
+    shades = _shades(maps)[None]
+    factor = 2 * TILE / max(shades.shape[2:])
+    if factor < 1:
+        shades = F.interpolate(shades, scale_factor=factor, mode="bilinear", antialias=True)
+    return _row([F.pad(_enlarged(m[None], TILE), (0, 3), value=1.0) for m in shades[0]])
+
+
+def _row(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
+    import torch
+
+    return torch.cat(list(pictures), 2)
+
+
+def _filters(weight: torch.Tensor, limit: int = 64) -> torch.Tensor:
+    """The kernels of a first convolution, in colour where it sees colours, as rows of small pictures."""
+    import torch
+    from torch.nn import functional as F
+
+    kernels = weight.detach()[:limit]
+    if kernels.shape[1] != 3:
+        kernels = kernels[:, :1].expand(-1, 3, -1, -1)
+    most = kernels.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
+    across = min(16, len(kernels))
+    factor = max(1, (21 if len(kernels) > 8 else 42) // max(kernels.shape[2:]))
+    tiles = [
+        F.pad(k.repeat_interleave(factor, 1).repeat_interleave(factor, 2), (1, 1, 1, 1), value=0.75)
+        for k in kernels / most / 2 + 0.5
+    ]
+    tiles += [torch.ones_like(tiles[0])] * (-len(tiles) % across)
+    return torch.cat([_row(tiles[i : i + across]) for i in range(0, len(tiles), across)], 1)
+
+
+def _boxed(picture: torch.Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> torch.Tensor:
+    """The picture, darker but for the given rows and columns, which are framed."""
+    import torch
+
+    height, width = picture.shape[1:]
+    factor = max(1, -(-2 * TILE // max(height, width)))
+    top, bottom = max(rows[0], 0) * factor, min(rows[1] + 1, height) * factor
+    left, right = max(columns[0], 0) * factor, min(columns[1] + 1, width) * factor
+    large = _enlarged(picture, 2 * TILE)
+    shown = large * 0.45
+    shown[:, top:bottom, left:right] = large[:, top:bottom, left:right]
+    color = torch.tensor([1.0, 0.8, 0.1])[:, None, None]
+    for line in (slice(top, min(top + 2, bottom)), slice(max(bottom - 2, top), bottom)):
+        shown[:, line, left:right] = color
+    for line in (slice(left, min(left + 2, right)), slice(max(right - 2, left), right)):
+        shown[:, top:bottom, line] = color
+    return shown
+
+
+# ---------------------------------------------------------------- the diagram
+
+
+def _caption(part: Part, graph: Graph) -> str:
+    if isinstance(part.what, Node):
+        return part.what.operation.caption(len(graph.shape(part.tensor)) - 1)
+    return part.what.definition.name if part.what.definition else ""
+
+
+def _size(tensor: torch.Tensor) -> str:
+    return " × ".join(map(str, tensor.shape))
+
+
+def _output_view(graph: Graph, output: torch.Tensor, parts: Sequence[Part]) -> View:
+    view = View(["output", _size(output)])
+    if output.ndim == 1:
+        best = output.argsort(descending=True)[:5].tolist()
+        view.lines += [f"{i}: {output[i].item():.3g}" for i in best]
+    elif output.ndim == 3 and not any(p.tensor == graph.outputs[0].tensor for p in parts):
+        view.pictures.append(("", encode_png(_sheet(output[:CHANNELS]))))
+    return view
+
+
+def _edges(graph: Graph, parts: Sequence[Part]) -> list[tuple[str, str]]:
+    """From which parts a part's input comes, with no other between; "" is the picture."""
+    gives = {part.tensor: part.path for part in parts}
+    last: dict[Tensor, tuple[str, ...]] = {}
+    for node in graph.nodes():
+        before = tuple(dict.fromkeys(p for t in node.inputs for p in last[t])) or ("",)
+        for result in range(len(node.shapes)):
+            tensor = Tensor(node.id, result)
+            last[tensor] = (gives[tensor],) if tensor in gives else before
+    edges = []
+    for part in parts:
+        takes = part.what.inputs
+        edges += [(origin, part.path) for t in takes for origin in last[t] if origin != part.path]
+    edges += [(origin, "output") for o in graph.outputs[:1] for origin in last[o.tensor]]
+    return list(dict.fromkeys(edges))
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """The diagram with its pictures."""
+
+    name: str
+    views: Mapping[str, View]
+    edges: Sequence[tuple[str, str]]
+
+    def svg(self) -> str:
+        """A picture that stands alone. Raises DrawingError."""
+        with tempfile.TemporaryDirectory() as folder:
+            text = render(self._dot(Path(folder)), "svg").decode()
+            text = inlined(text, Path(folder))
+        # What is enlarged shows its pixels.
+        return text.replace("<image ", '<image style="image-rendering: pixelated" ')
+
+    def png(self) -> bytes:
+        """Raises DrawingError."""
+        with tempfile.TemporaryDirectory() as folder:
+            return render(self._dot(Path(folder)), "png")
+
+    def html(self) -> str:
+        """A page that stands alone. Raises DrawingError."""
+        svg = self.svg()
+        return PAGE.format(title=html.escape(self.name), svg=svg[svg.index("<svg") :])
+
+    def data(self, ending: str) -> bytes:
+        """The bytes of a file that ends so, one of FORMATS. Raises DrawingError."""
+        return self.png() if ending == ".png" else (self.svg() if ending == ".svg" else self.html()).encode()
+
+    def _dot(self, folder: Path) -> str:
+        names = {path: f"n{i}" for i, path in enumerate(self.views)}
+        lines = [
+            "digraph {",
+            '\tgraph [bgcolor="white", rankdir="TB", nodesep=0.3, ranksep=0.35, fontname="Helvetica,Arial,sans-serif"]',
+            f'\tgraph [label="{NOTE}", fontsize=10, fontcolor="#6b7280"]',
+            '\tnode [shape=plain, fontname="Helvetica,Arial,sans-serif", fontsize=11]',
+            '\tedge [color="#6b7280", arrowsize=0.7]',
+        ]
+        for path, view in self.views.items():
+            lines.append(f"\t{names[path]} [label=<{_table(view, folder, names[path])}>]")
+        lines += [f"\t{names[a]} -> {names[b]}" for a, b in self.edges]
+        return "\n".join([*lines, "}"])
+
+
+def _table(view: View, folder: Path, name: str) -> str:
+    title, *rest = (html.escape(line) for line in view.lines if line)
+    cells = [f'<TR><TD ALIGN="LEFT"><B>{title}</B>  <FONT COLOR="#6b7280">{"  ".join(rest)}</FONT></TD></TR>']
+    shown, words = "", ""
+    for i, (word, data) in enumerate(view.pictures):
+        file = folder / f"{name}_{i}.png"
+        file.write_bytes(data)
+        shown += f'<TD><IMG SRC="{file}"/></TD>'
+        words += f'<TD><FONT POINT-SIZE="9" COLOR="#6b7280">{html.escape(word)}</FONT></TD>'
+    if shown:
+        below = f"<TR>{words}</TR>" if any(word for word, _ in view.pictures) else ""
+        inner = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="4" CELLPADDING="0"><TR>{shown}</TR>{below}</TABLE>'
+        cells.append(f"<TR><TD>{inner}</TD></TR>")
+    return f'<TABLE BORDER="1" COLOR="#9ca3af" CELLBORDER="0" CELLSPACING="2" STYLE="ROUNDED">{"".join(cells)}</TABLE>'
+
+
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>body {{ margin: 1rem; font-family: sans-serif }} svg {{ max-width: 100%; height: auto }}</style>
+<h1>{title}</h1>
+{svg}
+</html>
+"""

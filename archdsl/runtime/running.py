@@ -1,0 +1,286 @@
+"""Networks at work on pictures, for `probe` and `look`: weights, pictures as tensors, what each part makes of them.
+
+The commands that run a network need torch, and these alone; it is imported inside the functions, so that importing
+this module, as the command line does, stays cheap.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archdsl import dims
+from archdsl.diagnostics import visible
+from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.runtime import loading
+from archdsl.runtime.weights import WeightsError, read_state
+
+if TYPE_CHECKING:
+    import torch
+
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
+"""Pictures that scikit-image ships."""
+
+
+class RunError(Exception):
+    """What was given cannot be run: weights of another network, no picture, a network for something else."""
+
+
+def network_of(graph: Graph, weights: Path | None = None, seed: int = 0) -> torch.nn.Module:
+    """The network in evaluation mode, with the weights of a state_dict, else with PyTorch's random ones of a seed.
+
+    Raises RunError.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = loading.instantiate(graph)
+    if weights is not None:
+        try:
+            network.load_state_dict(read_state(weights))
+        except WeightsError as error:
+            raise RunError(str(error)) from None
+        except (RuntimeError, TypeError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise RunError(f"{visible(str(weights))} does not fit {graph.name}: {' '.join(lines[1:3])[:300]}") from None
+    return network.eval()
+
+
+# ---------------------------------------------------------------- pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The pictures that a network takes: channels, height and width."""
+
+    channels: int
+    height: int
+    width: int
+
+
+def frame_of(graph: Graph, sizes: Mapping[str, int] | None = None) -> Frame:
+    """The size of the network's one picture, free sizes as in `sizes`, else as the spec shows. Raises RunError."""
+    inputs = graph.input_nodes
+    shape = graph.shape(Tensor(inputs[0].id))
+    if len(inputs) != 1 or len(shape) != 3:
+        raise RunError(f"{graph.name} does not take one picture [C, H, W]: only such networks can be shown pictures")
+    values = {**graph.examples, **(sizes or {})}
+    return Frame(*(d if isinstance(d, int) else dims.evaluate(d, values) for d in shape))
+
+
+def read_picture(path: Path) -> torch.Tensor:
+    """A picture file as [3, H, W] with values from 0 to 1.
+
+    Raises RunError, OSError, and ImportError where Pillow is not installed.
+    """
+    import numpy
+    import torch
+    from PIL import Image, UnidentifiedImageError  # an extra
+
+    try:
+        with Image.open(path) as image:
+            pixels = numpy.array(image.convert("RGB"))
+    except (UnidentifiedImageError, ValueError, Image.DecompressionBombError):
+        raise RunError(f"{visible(str(path))} is no picture that can be read") from None
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
+
+
+def encode_png(pixels: torch.Tensor) -> bytes:
+    """A picture [3, H, W] or [1, H, W] with values from 0 to 1 as the bytes of a PNG file."""
+    import torch
+
+    height, width = pixels.shape[1:]
+    rows = (pixels.expand(3, -1, -1).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).reshape(height, -1)
+    # Every row begins with the number of its filter; 0 is none.
+    data = torch.cat([torch.zeros(height, 1, dtype=torch.uint8), rows], 1)
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = zlib.compress(bytes(data.flatten().tolist()))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def with_channels(picture: torch.Tensor, channels: int) -> torch.Tensor:
+    """[3, H, W] as [channels, H, W]: in grey for one channel, repeated for other numbers."""
+    import torch
+
+    if channels == 3:
+        return picture
+    grey = (picture * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
+    return grey.expand(channels, -1, -1)
+
+
+def in_colour(picture: torch.Tensor) -> torch.Tensor:
+    """[C, H, W] as [3, H, W], to be looked at: of other than three channels the first, in grey."""
+    return picture if len(picture) == 3 else picture[:1].expand(3, -1, -1)
+
+
+def fitted(picture: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """The largest centred part of a picture of the given proportions, [C, height, width], averaged down or up."""
+    from torch.nn import functional as F
+
+    h, w = picture.shape[1:]
+    scale = min(h / height, w / width)
+    cut_h, cut_w = max(1, round(height * scale)), max(1, round(width * scale))
+    top, left = (h - cut_h) // 2, (w - cut_w) // 2
+    part = picture[None, :, top : top + cut_h, left : left + cut_w]
+    return F.interpolate(part, (height, width), mode="bilinear", antialias=True)[0]
+
+
+def pictures(folder: Path | None, frame: Frame, limit: int = 8) -> tuple[torch.Tensor, str]:
+    """Pictures of that size, [N, C, H, W], and what they are: a folder's, else photographs, else noise.
+
+    Raises RunError, OSError.
+    """
+    import torch
+
+    if folder is not None:
+        files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
+        if len(files) < 2:
+            raise RunError(f"{visible(str(folder))} has fewer than two pictures ({', '.join(ENDINGS)})")
+        found, what = [read_picture(p) for p in files[:limit]], f"pictures of {visible(str(folder))}"
+    else:
+        found = _photographs()
+        what = "photographs that scikit-image ships" if found else "smooth noise (for photographs, `--images DIR`)"
+        found = found or list(_smooth_noise(limit, frame))
+    return torch.stack([fitted(with_channels(p, frame.channels), frame.height, frame.width) for p in found]), what
+
+
+def _photographs() -> list[torch.Tensor]:
+    """The photographs, and their left halves as pictures of their own; none without scikit-image."""
+    import torch
+
+    try:
+        from skimage import data
+    except ImportError:
+        return []
+    whole = [torch.from_numpy(getattr(data, name)()).permute(2, 0, 1).float() / 255 for name in PHOTOGRAPHS]
+    return [*whole, *(p[:, :, : p.shape[2] // 2] for p in whole)]
+
+
+def _smooth_noise(count: int, frame: Frame) -> torch.Tensor:
+    """Pictures whose amplitudes fall as 1/f, as those of photographs do; always the same."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    height, width = max(frame.height, 8), max(frame.width, 8)
+    fy, fx = torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None]
+    spectrum = torch.fft.rfft2(torch.randn(count, 3, height, width, generator=generator))
+    noise = torch.fft.irfft2(spectrum / (fy**2 + fx**2).sqrt().clamp(min=1 / max(height, width)), s=(height, width))
+    low, high = noise.amin((1, 2, 3), keepdim=True), noise.amax((1, 2, 3), keepdim=True)
+    return (noise - low) / (high - low)
+
+
+EXAMPLES = 6
+"""How many pictures show a change of an `augment`."""
+
+
+def augmented_examples(graph: Graph) -> tuple[tuple[str, bytes], ...]:
+    """The picture as it is, each line of the model's augmentation, then all of it, with strips of pictures as PNGs.
+
+    Always the same pictures. Raises ImportError where torch, or kornia, which changes them, is not installed.
+    """
+    pipeline = graph.augment
+    if pipeline is None:
+        return ()
+    import torch
+
+    frame = frame_of(graph)
+    picture = pictures(None, frame)[0][:1]
+    shown = [("as it is", replace(pipeline, lines=()))] if pipeline.lines else []
+    shown += [
+        (text, replace(pipeline, lines=(line,))) for text, line in zip(pipeline.text(), pipeline.lines, strict=True)
+    ]
+    if len(pipeline.lines) > 1:
+        shown.append(("together", pipeline))
+    strips = []
+    for text, part in shown:
+        generator = torch.Generator().manual_seed(0)
+        augment = loading.instantiate_augment(part)
+        # One by one, in the size that the model takes, which may be large; in a diagram they are small.
+        changed = [augment(picture, generator=generator)[0] for _ in range(EXAMPLES if part.lines else 1)]
+        strips.append((text, encode_png(torch.cat([_thumbnail(p) for p in changed], 2))))
+    return tuple(strips)
+
+
+def _thumbnail(picture: torch.Tensor, side: int = 96) -> torch.Tensor:
+    """[C, H, W] as a picture [3, h, w] whose longer side is about `side`, with white at its right."""
+    from torch.nn import functional as F
+
+    rgb = in_colour(picture).clamp(0, 1)
+    longest = max(rgb.shape[1:])
+    if longest > side:
+        size = [max(1, round(n * side / longest)) for n in rgb.shape[1:]]
+        rgb = F.interpolate(rgb[None], size, mode="bilinear", antialias=True)[0]
+    factor = max(1, side // longest)
+    return F.pad(rgb.repeat_interleave(factor, 1).repeat_interleave(factor, 2), (0, 3), value=1.0)
+
+
+# ---------------------------------------------------------------- parts
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """A piece of the network whose result can be watched: a scope or node, the result that it gives."""
+
+    path: str
+    what: Scope | Node
+    tensor: Tensor
+
+
+def parts_of(graph: Graph, network: torch.nn.Module, least: int = 4) -> list[Part]:
+    """The blocks and convolutions of the model, in order; blocks are opened until there are so many, if there are."""
+    opened: list[Scope | Node] = list(graph.root.members)
+    while True:
+        telling = [m for m in opened if isinstance(m, Scope) or m.operation.family == "convolution"]
+        found = [p for p in map(part_of, telling) if watchable(p, network)]
+        scopes = [m for m in opened if isinstance(m, Scope)]
+        if len(found) >= least or not scopes:
+            return found
+        opened = [m for part in opened for m in (part.members if isinstance(part, Scope) else [part])]
+
+
+def part_of(what: Scope | Node) -> Part:
+    return Part(what.path, what, what.outputs[0] if isinstance(what, Scope) else Tensor(what.id))
+
+
+def watchable(part: Part, network: torch.nn.Module) -> bool:
+    """Whether the built network has a module for it."""
+    try:
+        network.get_submodule(part.path)
+    except AttributeError:
+        return False
+    return bool(part.path)
+
+
+@contextmanager
+def watched(network: torch.nn.Module, paths: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
+    """A dictionary that each run of the network fills anew: what the modules of these paths give."""
+    import torch
+
+    seen: dict[str, torch.Tensor] = {}
+
+    def keep(path: str) -> Any:
+        def hook(module: torch.nn.Module, given: object, result: object) -> None:
+            if isinstance(result, torch.Tensor):
+                # A copy, since what follows may overwrite it in place.
+                seen[path] = result.detach().clone()
+
+        return hook
+
+    handles = [network.get_submodule(path).register_forward_hook(keep(path)) for path in paths]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()

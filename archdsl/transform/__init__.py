@@ -1,0 +1,1 @@
+"""Graph to graph: the form for inference, the recomputation of activations."""
