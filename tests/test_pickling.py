@@ -21,7 +21,8 @@ import torch
 from torch import nn
 
 import archdsl
-from archdsl import built, compiler
+from archdsl import built
+from archdsl.runtime import loading
 
 ROOT = Path(__file__).parents[1]
 
@@ -134,7 +135,7 @@ def modules() -> dict[str, ModuleType]:
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lets fewer classes and modules be kept, so that others take their place soon."""
     monkeypatch.setattr(built, "KEPT", 2)
-    monkeypatch.setattr(compiler, "KEPT", 2)
+    monkeypatch.setattr(loading, "KEPT", 2)
 
 
 def test_modules_live_as_long_as_somebody_needs_them(few: None) -> None:
