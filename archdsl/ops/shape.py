@@ -7,7 +7,18 @@ from typing import Annotated
 from pydantic import Field
 
 from archdsl.ops import sight
-from archdsl.ops.base import FunctionForm, Mend, ModuleForm, Operation, OperationError, Rules, Shape, Window, example
+from archdsl.ops.base import (
+    Argument,
+    FunctionForm,
+    Mend,
+    ModuleForm,
+    Operation,
+    OperationError,
+    Rules,
+    Shape,
+    Window,
+    example,
+)
 from archdsl.ops.fields import LARGEST, Index, shape_text, shown
 from archdsl.ops.sight import Lane, grouped
 from archdsl.ops.sizes import channels, ints, known_all
@@ -105,7 +116,9 @@ class Reshape(Operation):
         return (tuple(total // given if n == -1 else n for n in self.sizes),)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm(f"{{0}}.reshape(-1, {', '.join(map(str, outputs[0]))})")
+        names = ["channels", *(f"size{n}" for n in range(2, len(outputs[0]) + 1))]
+        template = f"{{0}}.reshape(-1, {', '.join(f'{{{name}}}' for name in names)})"
+        return FunctionForm(template, tuple(Argument(*pair) for pair in zip(names, outputs[0], strict=True)))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)

@@ -58,7 +58,8 @@ def write_module(
     taken |= {c.function for c in checks} | helper_names(plans)
     for plan in [plans[-1], *plans[:-1]]:
         file.names[plan] = _class_name(plan, graph, taken)
-        taken.add(file.names[plan])
+        plan.name = file.names[plan]
+        taken.add(plan.name)
     file.alike = everywhere(plans)
     outputs: list[list[str]] = []
     if len(graph.outputs) > 1:

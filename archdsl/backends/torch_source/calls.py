@@ -30,13 +30,14 @@ class Calls(Writer):
         if made.plan is not None:
             return self.call_class(made)
         form = made.form
-        assert isinstance(form, ModuleForm)
         for step in leaf.steps if made.layer is not None else leaf.steps[:1]:
             if isinstance(step.form, ModuleForm) and step.form.helper is not None:
                 self.file.helper(step.form.helper)
         arguments = [self.text(e) if name is None else f"{name}={self.text(e)}" for name, e in made.arguments]
         if made.layer is not None:
-            return f"{self.text(made.layer)}({', '.join([*arguments, *['**kw'] * form.factory])})"
+            factory = ["**kw"] if form is None or (isinstance(form, ModuleForm) and form.factory) else []
+            return f"{self.text(made.layer)}({', '.join([*arguments, *factory])})"
+        assert isinstance(form, ModuleForm)
         nodes = [s.member for s in leaf.steps]
         if all(isinstance(n, Node) and self.file.overwriting.activates(n) for n in nodes):
             arguments.append("inplace=True")

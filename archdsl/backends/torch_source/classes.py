@@ -45,6 +45,8 @@ class Classifier:
     plainness: Plainness = Plainness.READABLE
     groups: dict[object, list[Cell]] = field(default_factory=dict)
     inline: set[object] = field(default_factory=set)
+    passed: set[object] = field(default_factory=set)
+    """The blocks that are arguments of others: one place calls several of them."""
     flat: set[object] = field(default_factory=set)
     chains: dict[object, bool] = field(default_factory=dict)
     plans: dict[Cell, Plan] = field(default_factory=dict)
@@ -61,6 +63,8 @@ class Classifier:
         for cell in inner_first:
             uses.add_edges_from((cell.key, inner.key) for inner in walk(cell))
         parents = _parents(inner_first)
+        if self.plainness < Plainness.UNFOLDED:
+            self.passed = _passed(inner_first)
         heights: dict[object, int] = {}
         for keys in _inner_first(uses, list(self.groups)):
             recursive = len(keys) > 1 or uses.has_edge(keys[0], keys[0])
@@ -81,7 +85,12 @@ class Classifier:
         first = calls[0]
         if self.plainness >= Plainness.STRAIGHT:
             return False
-        if first.scope.kind == "model" or first.recomputed or not all(c.chain for c in calls):
+        if (
+            first.scope.kind == "model"
+            or first.recomputed
+            or first.key in self.passed
+            or not all(c.chain for c in calls)
+        ):
             return False
         above = [parents[c] for c in calls]
         if first.scope.kind == "block":
@@ -175,7 +184,7 @@ class Classifier:
                 flow = None if sequence else Router(plain).flow(calls, group, entries)
                 plan = Planner(
                     graph=self.graph,
-                    plan=Plan(list(calls), entries, flow),
+                    plan=Plan(list(calls), entries, flow, complete=calls[0].key in self.passed),
                     plans=self.plans,
                     group=group,
                     overwrites=self.overwriting.activates,
@@ -205,7 +214,9 @@ class Classifier:
         if isinstance(member, Node) and isinstance(form, ModuleForm) and isinstance(item, tree.Call):
             own = form.frozen or form.fill or form.start
             return kind_of(form) if own or item.name.name == member.operation.name else ARGUMENT
-        return id(self.plans.get(step.member)) if isinstance(step.member, Cell) else kind_of(step.form)
+        if isinstance(member, Cell):
+            return ARGUMENT if member.key in self.passed else id(self.plans.get(member))
+        return kind_of(step.form)
 
     def skeleton(self, cell: Cell) -> object:
         """The exact structure of a call: its steps, their names, and how they are wired."""
@@ -247,6 +258,17 @@ def _inner_first(uses: nx.DiGraph, keys: Sequence[object]) -> list[list[object]]
 
 def _parents(inner_first: Sequence[Cell]) -> dict[Cell, tuple[Cell, Step]]:
     return {s.member: (cell, s) for cell in inner_first for s in cell.steps if isinstance(s.member, Cell)}
+
+
+def _passed(inner_first: Sequence[Cell]) -> set[object]:
+    """The bodies of blocks that are called at one place of the spec, one in one call and one in another."""
+    called: dict[object, dict[object, set[object]]] = {}
+    for cell in inner_first:
+        for step in cell.steps:
+            if isinstance(step.member, Cell) and (definition := step.member.scope.definition) is not None:
+                blocks = called.setdefault((cell.key, step.site), {})
+                blocks.setdefault(id(definition.syntax), set()).add(step.member.key)
+    return {key for blocks in called.values() if len(blocks) > 1 for keys in blocks.values() for key in keys}
 
 
 def _simple(entry: Entry) -> bool:

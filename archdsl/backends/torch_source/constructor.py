@@ -112,6 +112,8 @@ class Constructor(Members):
     def takes_factory(self, made: Made) -> bool:
         if made.plan is not None:
             return made.plan is not self.plan and self.file.factories[made.plan]
+        if made.form is None and made.layer is not None:
+            return True
         return isinstance(made.form, ParameterForm) or (isinstance(made.form, ModuleForm) and made.form.factory)
 
     def model_factory(self) -> None:

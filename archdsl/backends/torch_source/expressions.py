@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from archdsl.syntax import tree
 
@@ -64,10 +64,20 @@ class Tuple:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """A value: a class of modules, with arguments that are given already."""
+    """A value: a class of modules, with arguments that are given already.
+
+    `made` is the class of the file that it is, whose name is not known before all classes are.
+    """
 
     constructor: str
     arguments: tuple[tuple[str | None, object], ...] = ()
+    made: Named | None = None
+
+
+class Named(Protocol):
+    """What gets a name once all is planned."""
+
+    name: str
 
 
 Expr: TypeAlias = Const | Var | Binary | Not | If | Item | Apply | Tuple
@@ -183,6 +193,8 @@ def literal(value: object) -> str:
             return f"({inner},)" if len(value) == 1 else f"({inner})"
         case list():
             return f"[{', '.join(map(literal, value))}]"
+        case Layer(made=made) if made is not None:
+            return made.name
         case Layer(constructor, ()):
             return constructor
         case Layer(constructor, arguments):

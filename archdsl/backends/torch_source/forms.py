@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.control import Control
-from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Tuple
 from archdsl.backends.torch_source.fold import Leaf, Unlike
 from archdsl.backends.torch_source.plan import Made
 from archdsl.graph import Node
@@ -164,12 +164,16 @@ class Forms(Control):
         """`widths` are the channels that flow in, one number a call."""
         first = leaf.steps[0].form
         assert isinstance(first, FunctionForm)
-        edges = {"start": [0] * len(widths), "stop": list(widths)} if first.template == SLICE else {}
+        rows = {str(key): row for key, row in self.rows(leaf).items()}
+        if first.template == SLICE and rows["start"] == [0] * len(widths):
+            del rows["start"]
+        elif first.template == SLICE and rows["stop"] == list(widths):
+            del rows["stop"]
+        if isinstance(sizes := stated.get("sizes"), Tuple) and len(sizes.items) == len(rows):
+            stated = dict(zip(rows, sizes.items, strict=True))
         arguments: list[tuple[str | None, Expr]] = []
-        for key, row in self.rows(leaf).items():
-            if key in edges and edges[str(key)] == row:
-                continue
-            arguments.append((str(key), self.resolve(row, leaf.group, hints, str(key), stated.get(str(key)))))
+        for key, row in rows.items():
+            arguments.append((key, self.resolve(row, leaf.group, hints, key, stated.get(key))))
         self.plan.made[leaf] = Made(first.template, arguments, label, first)
 
     def weight(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr]) -> None:

@@ -70,6 +70,8 @@ class Numbers:
         `stated` is what the spec says for it, the hints are what else it may be. Any value will do in `free` lanes.
         """
         if stated is not None:
+            if self.plan.complete and self.frame(group).agrees(stated, row):
+                return self.keep(stated)
             hints = [stated, *hints]
         still = [h for h in hints if not self.is_running(h)]
         found = self.stated_here(row, group, stated) or self.frame(group).find(row, still)

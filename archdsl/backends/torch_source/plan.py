@@ -97,6 +97,8 @@ class Plan:
     running: dict[Choice, list[Running]] = field(default_factory=dict)
     lets: dict[str, Expr] = field(default_factory=dict)
     """Values that the spec gives a name."""
+    complete: bool = False
+    """Whether it takes all parameters of its block, used or not: a class that is an argument of another."""
     output: Expr | None = None
     """The channels that come out, where they are a function of the parameters."""
 

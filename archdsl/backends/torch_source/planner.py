@@ -10,10 +10,10 @@ from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.cells import Cell, Step
 from archdsl.backends.torch_source.control import Names
 from archdsl.backends.torch_source.counting import count_from_start
-from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Var
 from archdsl.backends.torch_source.flow import Call, Decision, Rounds, Value
 from archdsl.backends.torch_source.fold import Choice, Entry, Group, Irregular, Leaf, Loop, Unlike
-from archdsl.backends.torch_source.forms import PYTORCH_NAMES, Forms, alike
+from archdsl.backends.torch_source.forms import PYTORCH_NAMES, Forms, alike, argument_names
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_labelled, is_needed
 from archdsl.backends.torch_source.search import Frame
 from archdsl.graph import Graph, Node, Scope, Tensor
@@ -69,7 +69,9 @@ class Planner(Forms):
             if all(isinstance(s[0], int) for s in shapes):
                 kind = "features" if all(len(s) == 1 for s in shapes) else "channels"
                 name = cells[0].input_names[i] or ("in" if i == 0 else f"in{i + 1}")
-                self.parameters[f"{'in' if count == 1 else name}_{kind}"] = Parameter("", [s[0] for s in shapes])
+                name = f"{'in' if count == 1 else name}_{kind}"
+                self.parameters[name] = Parameter("", [s[0] for s in shapes])
+                self.used |= {name: None} if self.plan.complete else {}
         owners = [_owner(c) for c in cells]
         definition = owners[0].definition
         if definition is not None and len({id(o.definition.syntax) for o in owners if o.definition}) == 1:
@@ -79,6 +81,7 @@ class Planner(Forms):
                 if not all(ex.plain(v) for v in values):
                     continue
                 default = ex.translate(parameter.default, {}) if parameter.default is not None else None
+                self.used |= {name: None} if self.plan.complete else {}
                 own = owners[0] is cells[0].scope
                 while name in self.parameters:
                     name += "_"
@@ -93,7 +96,7 @@ class Planner(Forms):
         row = [self.graph.shape(c.inputs[position])[0] for c in cells]
         if not all(isinstance(v, int) for v in row):
             return None
-        if ex.constant(row):
+        if ex.constant(row) and not self.plan.complete:
             return Const(row[0])
         for name, parameter in self.parameters.items():
             if name.endswith(("_channels", "_features")) and parameter.values == row:
@@ -109,7 +112,11 @@ class Planner(Forms):
                 name = parameter.name.name
                 if name in self.parameters:
                     values = self.parameters[name].values
-                    same = ex.constant(values) and (len(values) == 1 or not isinstance(values[0], tuple))
+                    same = (
+                        not self.plan.complete
+                        and ex.constant(values)
+                        and (len(values) == 1 or not isinstance(values[0], tuple))
+                    )
                     known[name] = Const(values[0]) if same else Var(name)
         inflow = self.input_channels(0) if cell.inputs else None
         if inflow is not None:
@@ -252,20 +259,33 @@ class Planner(Forms):
             return None
         made = self.plan.made.get(leaf)
         more = [a for _, a in made.arguments] if made is not None else []
+        if made is not None and len(more) > 1 and "out_" in "".join(argument_names(made.head)[1:2]):
+            more.insert(0, more[1])
         known = [f for f in flows if f is not None]
         total = known[:1]
         for flow in known[1:]:
             total = [ex.simplify(Binary("+", total[0], flow))]
-        if made is not None and made.plan is not None and made.plan.output is not None:
+        if made is not None and made.plan is self.plan:
+            more = self.own_outputs(leaf, flows, names)
+        elif made is not None and made.plan is not None and made.plan.output is not None:
             passed = {n: a for n, a in zip([p.name for p in made.plan.parameters], more, strict=False)}
             more.insert(0, ex.substitute(made.plan.output, passed))
         return self.result(leaf.group, [s.outputs[0] for s in steps], [*more, *total, *known, *hints])
+
+    def own_outputs(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> list[Expr]:
+        """The channels that may come out of a call of the class by itself: those of the class, for what is passed."""
+        row = [self.graph.shape(c.outputs[0])[0] for c in self.plan.cells]
+        passed = self.stated_arguments(leaf, _parameters(self.plan.cells[0]), flows, names)
+        passed |= {n: e for n, e in zip(["in_channels", "in_features"], [flows[0]] * 2, strict=True) if e is not None}
+        return [ex.substitute(e, passed) for e in self.recent if self.frame(self.group).agrees(e, row)]
 
     def result(self, group: Group, tensors: Sequence[Tensor], hints: Sequence[Expr] = ()) -> Expr | None:
         row = [self.graph.shape(t)[0] for t in tensors]
         if len(row) != group.count or not all(isinstance(v, int) for v in row):
             return None
         right = [h for h in dict.fromkeys([*hints, *self.recent]) if self.frame(group).agrees(h, row)]
+        if self.plan.complete and (varying := [e for e in right if any(ex.variables(e))]):
+            return varying[0]
         return self.frame(group).find(row, [min(right, key=ex.size)] if right else [])
 
     def hints(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> list[Expr]:
@@ -371,6 +391,11 @@ class Planner(Forms):
             self.plan.made[leaf] = Made("", [], label, plan=self.plan)
             return
         plan = self.plans.get(cells[0])
+        item = names.syntax.items.get((leaf.steps[0].site[0], leaf.steps[0].site[1]))
+        definitions = {id(c.scope.definition.syntax) for c in cells if c.scope.definition is not None}
+        if isinstance(item, tree.Call) and len(definitions) > 1:
+            self.argument(leaf, cells, item, label, flows, names)
+            return
         if plan is None or any(self.plans.get(c) is not plan for c in cells):
             self.unlike(leaf.group)
             return
@@ -380,6 +405,45 @@ class Planner(Forms):
             stated, hints = self.given(parameter.name, leaf, plan, flows, names)
             arguments.append((parameter.name, self.resolve(row, leaf.group, hints, parameter.name, stated)))
         self.plan.made[leaf] = Made("", arguments, label, plan=plan)
+
+    def argument(
+        self,
+        leaf: Leaf,
+        cells: Sequence[Cell],
+        item: tree.Call,
+        label: list[str | Expr],
+        flows: Sequence[Expr | None],
+        names: Names,
+    ) -> None:
+        """A call of a class that is an argument: all that may stand for it take the same parameters."""
+        plans = [self.plans[c] for c in cells]
+        hints = self.hints(leaf, flows, names)
+        arguments: list[tuple[str | None, Expr]] = []
+        inputs = [[p for p in plan.parameters if p.name.startswith("in_")] for plan in plans]
+        given: list[dict[str, object]] = [{p.name: None for p in found} for found in inputs]
+        if not all(p.complete for p in plans) or any(len(i) != len(inputs[0]) for i in inputs):
+            self.unlike(leaf.group)
+        for number, found in enumerate(zip(*inputs, strict=True)):
+            row = [c.arguments[p.name] for c, p in zip(cells, found, strict=True)]
+            arguments.append((None, self.resolve(row, leaf.group, hints, found[0].name, flows[number])))
+        for position, argument in enumerate(item.arguments or ()):
+            parameters = [_parameters(c) for c in cells]
+            wanted = [argument.name or p[position] for p in parameters]
+            if any(name not in c.arguments for c, name in zip(cells, wanted, strict=True)):
+                self.unlike(leaf.group)
+            row = [c.arguments[name] for c, name in zip(cells, wanted, strict=True)]
+            stated = ex.translate(argument.value, names.known | ({"it.channels": flows[0]} if flows[0] else {}))
+            arguments.append((argument.name, self.resolve(row, leaf.group, hints, wanted[0], stated)))
+            for known, name in zip(given, wanted, strict=True):
+                known[name] = None
+        if any(
+            p.default is None and p.name not in known
+            for plan, known in zip(plans, given, strict=True)
+            for p in plan.parameters
+        ):
+            self.unlike(leaf.group)
+        layer = self.resolve([Layer("", made=p) for p in plans], leaf.group, [], item.name.name)
+        self.plan.made[leaf] = Made(item.name.name, arguments, label, layer=layer)
 
     def given(
         self, name: str, leaf: Leaf, plan: Plan, flows: Sequence[Expr | None], names: Names
@@ -422,6 +486,12 @@ def _owner(cell: Cell) -> Scope:
     while scope.definition is None and scope.parent is not None:
         scope = scope.parent
     return scope
+
+
+def _parameters(cell: Cell) -> list[str]:
+    """The names of the parameters of a block."""
+    definition = cell.scope.definition
+    return [p.name.name for p in definition.syntax.parameters] if definition is not None else []
 
 
 def owner_name(step: Step) -> str:

@@ -19,7 +19,7 @@ def write_class(file: File, plan: Plan, is_model: bool) -> list[str]:
     made = Constructor(file, plan, is_model)
     made.name_parameters()
     made.collect_labels(plan.entries)
-    made.factory = file.factories[plan] = is_model or made.needs_factory()
+    made.factory = file.factories[plan] = is_model or plan.complete or made.needs_factory()
     made.run()
     forward = Forward(made).run()
     made.store()
