@@ -13,6 +13,7 @@ from archdsl.backends.torch_source.flow import Router
 from archdsl.backends.torch_source.fold import Entry, Folder, Group, Irregular, Leaf, Loop, Unlike
 from archdsl.backends.torch_source.forms import kind as kind_of
 from archdsl.backends.torch_source.names import is_attribute
+from archdsl.backends.torch_source.numbers import Numbers
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.planner import Planner
@@ -182,13 +183,8 @@ class Classifier:
             try:
                 entries = folder.fold_cells(calls, group)
                 flow = None if sequence else Router(plain).flow(calls, group, entries)
-                plan = Planner(
-                    graph=self.graph,
-                    plan=Plan(list(calls), entries, flow, complete=calls[0].key in self.passed),
-                    plans=self.plans,
-                    group=group,
-                    overwrites=self.overwriting.activates,
-                ).run()
+                plan = Plan(list(calls), entries, flow, complete=calls[0].key in self.passed)
+                Planner.of(self.graph, self.plans, Numbers(plan, group), self.overwriting.activates).run()
                 break
             except Irregular as irregular:
                 key = (id(irregular.loop.region), irregular.loop.way)

@@ -3,50 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from archdsl.backends.torch_source import expressions as ex
-from archdsl.backends.torch_source.cells import Cell, Step, Syntax
+from archdsl.backends.torch_source.cells import Cell, Syntax
+from archdsl.backends.torch_source.environment import Names
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.fold import Branch, Choice, Entry, Leaf, Loop, leaves
-from archdsl.backends.torch_source.numbers import Numbers
+from archdsl.backends.torch_source.numbers import Frame, Numbers
 from archdsl.backends.torch_source.plan import Heading
-from archdsl.backends.torch_source.search import Frame
 from archdsl.syntax import tree
 
 
 @dataclass(slots=True, eq=False)
-class Names:
-    """What the names of a spec stand for in a class, at a place of it."""
-
-    known: dict[str, Expr]
-    syntax: Syntax
-    constants: Mapping[str, Expr] = field(default_factory=dict)
-    """Those of the file, which others hide."""
-
-    def __post_init__(self) -> None:
-        self.known = {**self.constants, **self.known}
-
-    def with_lets(self) -> Names:
-        for let in self.syntax.lets:
-            name = let.name.name
-            if name not in self.known or self.known[name] is self.constants.get(name):
-                found = ex.translate(let.value, self.known)
-                if found is not None:
-                    self.known[name] = found
-                else:
-                    self.known.pop(name, None)
-        return self
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Control(Numbers):
+class Control:
     """Finds how often a loop runs, what its variables are, and when a branch is taken."""
+
+    numbers: Numbers
 
     def heading(self, loop: Loop, names: Names) -> Names:
         """The head of a loop, and the names in its body."""
-        frame = self.frame(loop.group)
-        inner = self.frame(loop.inner)
+        frame = self.numbers.frame(loop.group)
+        inner = self.numbers.frame(loop.inner)
         statement = loop.region.statement
         index = Var(f"index@{id(loop)}")
         hints: list[Expr] = []
@@ -64,13 +42,13 @@ class Control(Numbers):
             else:
                 flat = [value for r in rounds if isinstance(r, tuple) for value in r]
                 variables = self.bind(statement, flat, loop, known)
-                self.sources.update((v.name, over) for v in variables)
+                self.numbers.sources.update((v.name, over) for v in variables)
                 hints = [length(over)]
         known = {n: e for n, e in known.items() if e is not None}
         inner.values[index.name] = list(loop.inner.rounds)
-        count_expr = self.resolve(list(loop.counts), loop.group, hints, "count")
-        self.plan.headings[loop] = Heading(count_expr, index, variables, over if variables else None)
-        return Names(known, names.syntax, names.constants)
+        count_expr = self.numbers.resolve(list(loop.counts), loop.group, hints, "count")
+        self.numbers.plan.headings[loop] = Heading(count_expr, index, variables, over if variables else None)
+        return names.within(known)
 
     @staticmethod
     def numbered(statement: tree.For, over: Expr | None, index: Var, known: dict[str, Expr]) -> Expr | None:
@@ -84,7 +62,7 @@ class Control(Numbers):
 
     def bind(self, statement: tree.For, flat: list[object], loop: Loop, known: dict[str, Expr]) -> list[Var]:
         """The variables of a `for`, with their values in all rounds."""
-        inner = self.frame(loop.inner)
+        inner = self.numbers.frame(loop.inner)
         count = len(statement.names)
         if not all(map(ex.plain, flat)):
             return []
@@ -108,7 +86,7 @@ class Control(Numbers):
     def condition(self, choice: Choice, names: Names) -> None:
         """For each branch of a choice, the condition on which it is taken."""
         found: list[Expr] = []
-        frame = self.frame(choice.group)
+        frame = self.numbers.frame(choice.group)
         before: set[int] = set()
         for number, branch in enumerate(choice.branches):
             taken = set(branch.inner.above)
@@ -119,18 +97,18 @@ class Control(Numbers):
             row = [i in taken for i in range(choice.group.count)]
             expr = self.condition_of(choice, branch, row, before, names, frame)
             if expr is None:
-                expr = self.resolve(row, choice.group, [], self.condition_name(choice))
-            found.append(self.keep(expr))
+                expr = self.numbers.resolve(row, choice.group, [], self.condition_name(choice))
+            found.append(self.numbers.keep(expr))
             before |= taken
-        self.plan.conditions[choice] = found
+        self.numbers.plan.conditions[choice] = found
 
     def condition_of(
         self, choice: Choice, branch: Branch, row: list[bool], before: set[int], names: Names, frame: Frame
     ) -> Expr | None:
         # In a loop of `forward`, the channels that flow are nowhere to ask for.
-        unknown = self.plan.flow is not None and choice.group.in_loop
+        unknown = self.numbers.plan.flow is not None and choice.group.in_loop
         for hint in self.stated(choice, branch, names):
-            if unknown and self.is_running(hint):
+            if unknown and self.numbers.is_running(hint):
                 continue
             if all(i in before or self.holds(hint, frame, i) is wanted for i, wanted in enumerate(row)):
                 return hint
@@ -150,7 +128,7 @@ class Control(Numbers):
             values.append((branch.condition, names.known))
         for leaf in leaves(branch.body):
             step = leaf.steps[0]
-            item = names.syntax.items.get((step.site[0], step.site[1]))
+            item = names.item(step)
             if isinstance(item, tree.Residual) and item.condition is not None:
                 values.append((item.condition, names.known))
             if isinstance(step.member, Cell) and step.member.scope.definition is None:
@@ -165,7 +143,7 @@ class Control(Numbers):
             break
         for loop_count in _counts(branch.body, names.syntax):
             values.append((loop_count, names.known))
-        frame = self.frame(choice.group)
+        frame = self.numbers.frame(choice.group)
         ints = [Var(n) for n, v in frame.values.items() if all(map(ex.is_int, v))]
         for value, known in values:
             for flowing in [known.get("it.channels"), *ints]:
@@ -175,21 +153,14 @@ class Control(Numbers):
                     yield found
                     yield Binary(">", found, Const(0))
 
-    def substituted(self, leaf: Leaf, cell: Cell, names: Names) -> Mapping[str, Expr]:
+    @staticmethod
+    def substituted(leaf: Leaf, cell: Cell, names: Names) -> Mapping[str, Expr]:
         """The parameters of a called block as the call gives them."""
         assert cell.scope.definition is not None
         parameters = cell.scope.definition.syntax.parameters
-        known: dict[str, Expr] = {}
-        for parameter in parameters:
-            default = ex.translate(parameter.default, {}) if parameter.default is not None else None
-            if default is not None:
-                known[parameter.name.name] = default
-        for position, argument in enumerate(self.arguments(leaf.steps[0], names)):
-            name = argument.name or (parameters[position].name.name if position < len(parameters) else "")
-            found = ex.translate(argument.value, names.known)
-            if found is not None:
-                known[name] = found
-        return known
+        defaults = {p.name.name: ex.translate(p.default, {}) for p in parameters if p.default is not None}
+        known = {name: default for name, default in defaults.items() if default is not None}
+        return known | names.stated(leaf.steps[0], [p.name.name for p in parameters])
 
     @staticmethod
     def condition_name(choice: Choice) -> str:
@@ -200,11 +171,6 @@ class Control(Numbers):
                 f"with_{member.scope.name}" if member.scope.labelled and member.scope.name.isidentifier() else "whole"
             )
         return f"with_{member.operation.name}"
-
-    @staticmethod
-    def arguments(step: Step, names: Names) -> Sequence[tree.Argument]:
-        item = names.syntax.items.get((step.site[0], step.site[1]))
-        return item.arguments or () if isinstance(item, tree.Call) else ()
 
 
 def length(over: Expr) -> Expr:

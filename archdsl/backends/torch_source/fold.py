@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 from archdsl.backends.torch_source.cells import Cell, Region, Step
 from archdsl.common.source import Span
@@ -231,6 +231,15 @@ class Folder:
             return False
         steps = max(len(r) for found in rounds.values() for r in found)
         return (counts[0] - 1) * steps < 3 or (counts[0] == 2 and steps == 3)
+
+
+def refuse(group: Group) -> NoReturn:
+    """Says that these lanes cannot be one: the loop around them is to be written out, or the calls are unlike."""
+    while group.loop is None and group.around is not None:
+        group = group.around
+    if group.loop is not None:
+        raise Irregular(group.loop)
+    raise Unlike
 
 
 def _inside(span: Span, start: int, end: int) -> bool:

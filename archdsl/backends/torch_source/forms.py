@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from archdsl.backends.torch_source import expressions as ex
-from archdsl.backends.torch_source.control import Control
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Tuple
-from archdsl.backends.torch_source.fold import Leaf, Unlike
+from archdsl.backends.torch_source.fold import Leaf, Unlike, refuse
+from archdsl.backends.torch_source.numbers import Numbers
 from archdsl.backends.torch_source.plan import Made
 from archdsl.graph import Node
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm, TorchForm
@@ -57,9 +57,11 @@ PYTORCH_NAMES: Mapping[str, str] = {
 """What PyTorch calls parameters of operations that have another name in a spec."""
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Forms(Control):
+@dataclass(slots=True, eq=False)
+class Forms:
     """Brings the forms that a leaf has in different calls to one."""
+
+    numbers: Numbers
 
     overwrites: Callable[[Node], bool]
     """Whether a node's module overwrites its input."""
@@ -71,20 +73,22 @@ class Forms(Control):
         plain = len(forms) == len(leaf.steps) and not any(f.frozen or f.fill or f.start for f in forms)
         positional = [[a.value for a in f.arguments if a.name is None] for f in forms]
         if not plain or any(f.factory != first.factory for f in forms):
-            self.unlike(leaf.group)
+            refuse(leaf.group)
         arguments: list[tuple[str | None, Expr]] = []
         if first.factory:
             if len({len(p) for p in positional}) > 1:
-                self.unlike(leaf.group)
+                refuse(leaf.group)
             for number, row in enumerate(zip(*positional, strict=True)):
-                arguments.append((None, self.resolve(row, leaf.group, hints, f"{called}_{number}")))
+                arguments.append((None, self.numbers.resolve(row, leaf.group, hints, f"{called}_{number}")))
         layers: list[Layer] = []
         for step, form in zip(leaf.steps, forms, strict=True):
             assert isinstance(step.member, Node)
             own = [(a.name, a.value) for a in form.arguments if not (first.factory and a.name is None)]
             own += [("inplace", True)] if self.overwrites(step.member) else []
             layers.append(Layer(form.constructor, tuple(own)))
-        self.plan.made[leaf] = Made(called, arguments, label, first, layer=self.resolve(layers, leaf.group, [], called))
+        self.numbers.plan.made[leaf] = Made(
+            called, arguments, label, first, layer=self.numbers.resolve(layers, leaf.group, [], called)
+        )
 
     def module(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr], stated: Mapping[str, Expr]) -> None:
         forms = [s.form for s in leaf.steps]
@@ -100,7 +104,7 @@ class Forms(Control):
                 more = [Binary("//", resolved[2], Const(2)), *hints]
                 if "dilation" in resolved:
                     more = [resolved["dilation"], *more]
-            resolved[key] = self.resolve(row, leaf.group, more, name, stated.get(name))
+            resolved[key] = self.numbers.resolve(row, leaf.group, more, name, stated.get(name))
         arguments: list[tuple[str | None, Expr]] = []
         for key, expr in resolved.items():
             if (
@@ -110,13 +114,13 @@ class Forms(Control):
             ):
                 continue
             arguments.append((key if isinstance(key, str) else None, expr))
-        self.plan.made[leaf] = Made(first.constructor, arguments, label, first, std=self.std(leaf, hints))
+        self.numbers.plan.made[leaf] = Made(first.constructor, arguments, label, first, std=self.std(leaf, hints))
 
     def std(self, leaf: Leaf, hints: list[Expr]) -> Expr | None:
         """The standard deviation that the weight is drawn with, where one is said."""
         starts = [s.form.start for s in leaf.steps if isinstance(s.form, ModuleForm) and s.form.start is not None]
         row = [start.std for start in starts if start.std is not None]
-        return self.resolve(row, leaf.group, hints, "std") if row else None
+        return self.numbers.resolve(row, leaf.group, hints, "std") if row else None
 
     @staticmethod
     def is_default(key: str, expr: Const, resolved: Mapping[str | int, Expr], constructor: str) -> bool:
@@ -129,7 +133,7 @@ class Forms(Control):
         forms = [s.form for s in leaf.steps]
         first = forms[0]
         if not alike(forms):
-            self.unlike(leaf.group)
+            refuse(leaf.group)
         assert not isinstance(first, ParameterForm | None)
         tables: list[dict[str | int, object]] = []
         for form in forms:
@@ -173,19 +177,19 @@ class Forms(Control):
             stated = dict(zip(rows, sizes.items, strict=True))
         arguments: list[tuple[str | None, Expr]] = []
         for key, row in rows.items():
-            arguments.append((key, self.resolve(row, leaf.group, hints, key, stated.get(key))))
-        self.plan.made[leaf] = Made(first.template, arguments, label, first)
+            arguments.append((key, self.numbers.resolve(row, leaf.group, hints, key, stated.get(key))))
+        self.numbers.plan.made[leaf] = Made(first.template, arguments, label, first)
 
     def weight(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr]) -> None:
         forms = [s.form for s in leaf.steps]
         first = forms[0]
         assert isinstance(first, ParameterForm)
         if any(not isinstance(f, ParameterForm) or f.template != first.template for f in forms):
-            self.unlike(leaf.group)
+            refuse(leaf.group)
         shapes = [f.shape for f in forms if isinstance(f, ParameterForm)]
-        size = self.resolve([s[0] for s in shapes], leaf.group, hints, "width")
-        fill = self.resolve([f.fill for f in forms if isinstance(f, ParameterForm)], leaf.group, hints, "init")
-        self.plan.made[leaf] = Made(first.template, [("size", size), ("fill", fill)], label, first)
+        size = self.numbers.resolve([s[0] for s in shapes], leaf.group, hints, "width")
+        fill = self.numbers.resolve([f.fill for f in forms if isinstance(f, ParameterForm)], leaf.group, hints, "init")
+        self.numbers.plan.made[leaf] = Made(first.template, [("size", size), ("fill", fill)], label, first)
 
 
 def alike(forms: Sequence[TorchForm | None]) -> bool:

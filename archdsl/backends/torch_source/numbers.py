@@ -1,18 +1,102 @@
-"""Numbers that differ between the calls of a block, written as functions of its parameters."""
+"""Numbers that differ between the calls of a block, written as functions of its parameters.
+
+The spec says what a number is: its expression there is taken where it gives exactly the number in every lane. What the
+spec does not say (the channels that flow in, the rounds of a loop that is found again) is a constant, a variable of
+the same values, or a multiple of one; else the class gets a parameter.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from archdsl.backends.torch_source import expressions as ex
-from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
-from archdsl.backends.torch_source.fold import Group, Irregular, Unlike
+from archdsl.backends.torch_source.expressions import Binary, Const, Env, Expr, Var
+from archdsl.backends.torch_source.fold import Group, Irregular, Unlike, refuse
 from archdsl.backends.torch_source.plan import Parameter, Plan, Running
-from archdsl.backends.torch_source.search import Frame
+
+LONG = 5
+"""An expression of more parts is worth a look for a plain multiple of the same value."""
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False)
+class Frame:
+    """Lanes: the calls of a block (or rounds of a loop within them) that one piece of code stands for.
+
+    `values` has a row for each variable, one value a lane, in order of preference.
+    """
+
+    count: int
+    values: dict[str, list[object]] = field(default_factory=dict)
+    running: dict[str, list[object]] = field(default_factory=dict)
+    """Variables that change on the way, which only stand for what flows."""
+
+    def env(self, lane: int) -> Env:
+        return lambda name: (self.values[name] if name in self.values else self.running[name])[lane]
+
+    def row(self, expr: Expr) -> list[object] | None:
+        """The values of an expression, one a lane; None where one has none."""
+        found = self.known(expr)
+        return found if len(found) == self.count else None
+
+    def known(self, expr: Expr) -> list[object]:
+        """The values of an expression in the lanes in which it has one."""
+        found: list[object] = []
+        for lane in range(self.count):
+            with suppress(*ex.MISTAKES):
+                found.append(ex.evaluate(expr, self.env(lane)))
+        return found
+
+    def agrees(self, expr: Expr, row: Sequence[object]) -> bool:
+        """Whether the expression has exactly these values."""
+        try:
+            return all(ex.same(ex.evaluate(expr, self.env(i)), v) for i, v in enumerate(row))
+        except ex.MISTAKES:
+            return False
+
+    def find(self, row: Sequence[object], hints: Sequence[Expr] = ()) -> Expr | None:
+        """The expression that has these values: a constant, a hint, a variable, or a multiple of one."""
+        if ex.constant(row):
+            return Const(row[0]) if ex.plain(row[0]) else None
+        for hint in hints:
+            if self.agrees(hint, row):
+                # The spec may compute at length what comes to a plain multiple here.
+                plain = self.multiple(row) if ex.size(hint) > LONG else None
+                return plain if plain is not None and ex.size(plain) <= 3 else hint
+        for name, values in self.values.items():
+            if all(map(ex.same, values, row)):
+                return Var(name)
+        return self.multiple(row)
+
+    def multiple(self, row: Sequence[object]) -> Expr | None:
+        """A multiple or part of a variable, or what is at a distance from one."""
+        if not all(map(ex.is_int, row)):
+            return None
+        for name, values in self.values.items():
+            if all(map(ex.is_int, values)) and not ex.constant(values):
+                for guess in _guesses(Var(name), values, row):
+                    if self.agrees(guess, row):
+                        return guess
+        return None
+
+
+def _guesses(variable: Var, values: Sequence[Any], row: Sequence[Any]) -> Iterator[Expr]:
+    value, first = values[0], row[0]
+    if value and first % value == 0:
+        yield Binary("*", Const(first // value), variable)
+    if first and value % first == 0:
+        yield Binary("//", variable, Const(value // first))
+    yield ex.simplify(Binary("+", variable, Const(first - value)))
+    points = dict(zip(values, row, strict=True))
+    if len(points) > 2:  # a line, which three values bear out
+        (v0, r0), (v1, r1), *_ = points.items()
+        slope = Const((r1 - r0) // (v1 - v0))
+        yield ex.simplify(Binary("+", Binary("*", slope, variable), Const(r0 - slope.value * v0)))
+
+
+@dataclass(slots=True, eq=False)
 class Numbers:
     """Finds the expression for each number of a class. `group` are its calls."""
 
@@ -139,8 +223,7 @@ class Numbers:
         loop = group.loop
         assert group.around is not None
         if loop is None:
-            self.unlike(group)
-            raise Unlike
+            refuse(group)
         if min(loop.counts) == max(loop.counts) and (loop.counts[0] < 6 or len(self.plan.headings[loop].columns) > 1):
             raise Irregular(loop)
         heading = self.plan.headings[loop]
@@ -185,11 +268,3 @@ class Numbers:
         """Tells the values of a parameter to all lanes."""
         for group, frame in self.frames.items():
             frame.values[parameter.name] = [parameter.values[group.out(i)] for i in range(group.count)]
-
-    @staticmethod
-    def unlike(group: Group) -> None:
-        while group.loop is None and group.around is not None:
-            group = group.around
-        if group.loop is not None:
-            raise Irregular(group.loop)
-        raise Unlike

@@ -3,76 +3,77 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source import expressions as ex
+from archdsl.backends.torch_source.callees import Callees, Calling
 from archdsl.backends.torch_source.cells import Cell, Step
-from archdsl.backends.torch_source.control import Names
+from archdsl.backends.torch_source.channels import Channels
+from archdsl.backends.torch_source.control import Control
 from archdsl.backends.torch_source.counting import count_from_start
-from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Var
-from archdsl.backends.torch_source.flow import Call, Decision, Rounds, Value
-from archdsl.backends.torch_source.fold import Choice, Entry, Group, Irregular, Leaf, Loop, Unlike
+from archdsl.backends.torch_source.environment import Names, names_of, owner, parameters_of
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
+from archdsl.backends.torch_source.flow import Call, Decision, Rounds
+from archdsl.backends.torch_source.fold import Choice, Entry, Group, Irregular, Leaf, Loop, refuse
 from archdsl.backends.torch_source.forms import PYTORCH_NAMES, Forms, alike, argument_names
+from archdsl.backends.torch_source.numbers import Frame, Numbers
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_labelled, is_needed
-from archdsl.backends.torch_source.search import Frame
-from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph import Graph, Node
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
 from archdsl.syntax import tree
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Planner(Forms):
+@dataclass(slots=True, eq=False)
+class Planner:
     """Settles a class. Raises Unlike or Irregular where the calls cannot be one."""
 
     graph: Graph
-    plans: Mapping[Cell, Plan]
-    """The classes of the scopes within."""
-    recursive: list[tuple[Leaf, list[Expr | None], Names]] = field(default_factory=list)
-    """Calls of the class by itself, which wait until its parameters are known."""
-    channels: dict[Value, Expr] = field(default_factory=dict)
+    numbers: Numbers
+    channels: Channels
+    control: Control
+    forms: Forms
+    callees: Callees
     flowed: list[Expr] = field(default_factory=list)
     """The channels of what flowed lately."""
     by_position: bool = False
     """Whether nn.Sequential numbers the members that are being settled."""
 
+    @staticmethod
+    def of(graph: Graph, plans: Mapping[Cell, Plan], numbers: Numbers, overwrites: Callable[[Node], bool]) -> Planner:
+        """One for a class; `plans` are the classes of the scopes within, `overwrites` says so of a node's module."""
+        channels, callees = Channels(graph, numbers), Callees(graph, plans, numbers)
+        return Planner(graph, numbers, channels, Control(numbers), Forms(numbers, overwrites), callees)
+
     def run(self) -> Plan:
-        plan = self.plan
+        plan, numbers = self.numbers.plan, self.numbers
         cells = plan.cells
-        self.start()
-        first = [self.input_channels(i) for i in range(len(cells[0].inputs))]
-        names = self.names_of(cells[0])
+        self.declare()
+        first = [self.channels.of_input(i) for i in range(len(cells[0].inputs))]
+        names = names_of(cells[0], numbers, first[0] if first else None)
         self.by_position = plan.flow is None and all(c.positional for c in cells)
         if plan.flow is None:
             plan.output = self.chain(plan.entries, names, first[0])
         else:
             for value, expr in zip(plan.flow.inputs, first, strict=True):
                 if expr is not None:
-                    self.channels[value] = expr
+                    self.channels.values[value] = expr
             self.actions(plan.flow.actions, names)
             if len(plan.flow.outputs) == 1:
-                plan.output = self.value_channels(plan.flow.outputs[0])
-        self.close_recursion()
-        plan.parameters = [p for n, p in self.parameters.items() if n in self.used]
+                plan.output = self.channels.of(plan.flow.outputs[0])
+        self.callees.close_recursion()
+        plan.parameters = [p for n, p in numbers.parameters.items() if n in numbers.used]
         plan.parameters.sort(key=lambda p: (p.default is not None, p.is_option))
-        for cell, number in zip(cells, range(len(cells)), strict=True):
+        for number, cell in enumerate(cells):
             cell.arguments = {p.name: p.values[number] for p in plan.parameters}
         count_from_start(plan)
         return plan
 
-    def start(self) -> None:
-        """The variables that the numbers may be functions of: channels that come in, and the block's own parameters."""
-        cells = self.plan.cells
-        count = len(cells[0].inputs)
-        for i in range(count):
-            shapes = [self.graph.shape(c.inputs[i]) for c in cells]
-            if all(isinstance(s[0], int) for s in shapes):
-                kind = "features" if all(len(s) == 1 for s in shapes) else "channels"
-                name = cells[0].input_names[i] or ("in" if i == 0 else f"in{i + 1}")
-                name = f"{'in' if count == 1 else name}_{kind}"
-                self.parameters[name] = Parameter("", [s[0] for s in shapes])
-                self.used |= {name: None} if self.plan.complete else {}
-        owners = [_owner(c) for c in cells]
+    def declare(self) -> None:
+        """The variables that numbers may be functions of: channels that come in, and the block's own parameters."""
+        numbers, cells = self.numbers, self.numbers.plan.cells
+        self.channels.declare()
+        owners = [owner(c) for c in cells]
         definition = owners[0].definition
         if definition is not None and len({id(o.definition.syntax) for o in owners if o.definition}) == 1:
             for parameter in definition.syntax.parameters:
@@ -81,58 +82,16 @@ class Planner(Forms):
                 if not all(ex.plain(v) for v in values):
                     continue
                 default = ex.translate(parameter.default, {}) if parameter.default is not None else None
-                self.used |= {name: None} if self.plan.complete else {}
                 own = owners[0] is cells[0].scope
-                while name in self.parameters:
+                while name in numbers.parameters:
                     name += "_"
-                self.parameters[name] = Parameter(name, values, default if own and isinstance(default, Const) else None)
-        for name, found in self.parameters.items():
-            found.name = name
-        ordered = {n: p for n, p in self.parameters.items() if not n.startswith("in_")} | self.parameters
-        self.frames[self.group] = Frame(len(cells), {n: p.values for n, p in ordered.items()})
+                given = default if own and isinstance(default, Const) else None
+                numbers.parameters[name] = Parameter(name, values, given)
+                numbers.used |= {name: None} if numbers.plan.complete else {}
+        ordered = {n: p for n, p in numbers.parameters.items() if not n.startswith("in_")} | numbers.parameters
+        numbers.frames[numbers.group] = Frame(len(cells), {n: p.values for n, p in ordered.items()})
 
-    def input_channels(self, position: int) -> Expr | None:
-        cells = self.plan.cells
-        row = [self.graph.shape(c.inputs[position])[0] for c in cells]
-        if not all(isinstance(v, int) for v in row):
-            return None
-        if ex.constant(row) and not self.plan.complete:
-            return Const(row[0])
-        for name, parameter in self.parameters.items():
-            if name.endswith(("_channels", "_features")) and parameter.values == row:
-                return Var(name)
-        return None
-
-    def names_of(self, cell: Cell) -> Names:
-        """The names in sight in a cell: its block's parameters, and the `let`s of the bodies around it."""
-        owner = _owner(cell)
-        known: dict[str, Expr] = {}
-        if owner.definition is not None:
-            for parameter in owner.definition.syntax.parameters:
-                name = parameter.name.name
-                if name in self.parameters:
-                    values = self.parameters[name].values
-                    same = (
-                        not self.plan.complete
-                        and ex.constant(values)
-                        and (len(values) == 1 or not isinstance(values[0], tuple))
-                    )
-                    known[name] = Const(values[0]) if same else Var(name)
-        inflow = self.input_channels(0) if cell.inputs else None
-        if inflow is not None:
-            known["it.channels"] = inflow
-        given: dict[str, Expr] = {}
-        if owner.definition is not None:
-            own = {p.name.name for p in owner.definition.syntax.parameters}
-            constants = owner.definition.constants().items()
-            given = {name: Const(value) for name, value in constants if ex.plain(value) and name not in own}
-        names = Names(known, cell.syntax, given).with_lets()
-        above = cell
-        while above.scope is not owner and above.parent is not None:
-            above = above.parent
-            names = Names(names.known, above.syntax, given).with_lets()
-        self.plan.lets = {n: e for n, e in names.known.items() if n not in self.parameters and n != "it.channels"}
-        return Names(names.known, cell.syntax, given)
+    # ------------------------------------------------------------ bodies
 
     def chain(self, entries: Sequence[Entry], names: Names, flow: Expr | None) -> Expr | None:
         """Resolves the entries of a sequence; gives the channels that come out."""
@@ -143,7 +102,7 @@ class Planner(Forms):
                 case Loop():
                     flow = self.chain_loop(entry, names, flow)
                 case Choice():
-                    self.condition(entry, names)
+                    self.control.condition(entry, names)
                     for branch in entry.branches:
                         self.chain(branch.body, names, flow)
                     flow = None
@@ -151,207 +110,149 @@ class Planner(Forms):
 
     def chain_loop(self, loop: Loop, names: Names, flow: Expr | None) -> Expr | None:
         """A loop in a sequence. Where nothing else says how many channels flow into a round, a variable counts them."""
-        inner_names = self.heading(loop, names)
+        numbers = self.numbers
+        inner_names = self.control.heading(loop, names)
         steps = rounds_of(loop)
-        inner = self.frame(loop.inner)
-        row = [self.graph.shape(r[0].inputs[0])[0] for r in steps]
-        ends = [self.graph.shape(r[-1].outputs[0])[0] for r in steps]
+        inner = numbers.frame(loop.inner)
+        row = [self.channels.count(r[0].inputs[0]) for r in steps]
+        ends = [self.channels.count(r[-1].outputs[0]) for r in steps]
         running: Running | None = None
         if all(isinstance(v, int) for v in row) and not ex.constant(row):
             running = Running(Var(f"in_channels@{id(loop)}"), flow, [None])
             inner.running[running.variable.name] = list(row)
-            self.running[running.variable.name] = running
-            self.plan.headings[loop].running = running
+            numbers.running[running.variable.name] = running
+            numbers.plan.headings[loop].running = running
         out = self.chain(loop.body, inner_names, running.variable if running is not None else flow)
         if running is not None and running.used:
             if out is None or not inner.agrees(out, ends):
-                out = inner.find(ends, [*inner_names.known.values(), *self.recent])
+                out = inner.find(ends, [*inner_names.known.values(), *numbers.recent])
             if out is None or flow is None:
                 raise Irregular(loop)
             running.after[0] = out
-            self.keep(out)
+            numbers.keep(out)
         if not min(loop.counts):
             return None
         places = [sum(loop.counts[: i + 1]) - 1 for i in range(loop.group.count)]
-        return self.frame(loop.group).find([ends[i] for i in places], self.recent)
+        return numbers.frame(loop.group).find([ends[i] for i in places], numbers.recent)
 
     def actions(self, actions: Iterable[Call | Decision | Rounds], names: Names) -> None:
         for action in actions:
             match action:
                 case Call():
                     if action.optional is not None:
-                        self.condition(action.optional, names)
-                    flows = [self.value_channels(v) for v in action.inputs]
+                        self.control.condition(action.optional, names)
+                    flows = [self.channels.of(v) for v in action.inputs]
                     out = self.leaf(action.leaf, flows, names)
                     if action.optional is not None and out is not None and flows[0] is not None:
-                        out = ex.If(self.plan.conditions[action.optional][0], out, flows[0])
-                    if out is not None and len(action.outputs) == 1 and self.is_right(action.outputs[0], out):
-                        self.channels[action.outputs[0]] = out
+                        out = ex.If(self.numbers.plan.conditions[action.optional][0], out, flows[0])
+                    if len(action.outputs) == 1:
+                        self.channels.settle(action.outputs[0], out)
                 case Decision():
-                    self.condition(action.choice, names)
+                    self.control.condition(action.choice, names)
                     for inner in action.branches:
                         self.actions(inner, names)
-                    self.join_channels(action)
+                    self.channels.join(action)
                 case Rounds():
-                    self.actions(action.body, self.heading(action.loop, names))
+                    self.actions(action.body, self.control.heading(action.loop, names))
+                    self.channels.carry(action)
 
-    def join_channels(self, decision: Decision) -> None:
-        """The channels of what a condition joins: a variable of the constructor where no one expression says them."""
-        group = decision.places[0].group.around
-        assert group is not None
-        for join in decision.joins:
-            if self.value_channels(join.value) is not None:
-                continue
-            row = self.channel_row(join.value)
-            after = [self.value_channels(v) if v is not None else None for v in join.branches]
-            first = self.value_channels(join.passed) if join.passed is not None else None
-            known = all(e is not None for e, v in zip(after, join.branches, strict=True) if v is not None)
-            if None in row or not known or (join.passed is not None and first is None):
-                continue
-            variable = Var(f"channels@{id(join)}")
-            self.frame(group).running[variable.name] = list(row)
-            running = Running(variable, first, after)
-            self.running[variable.name] = running
-            self.plan.running.setdefault(decision.choice, []).append(running)
-            self.channels[join.value] = variable
-
-    def channel_row(self, value: Value) -> list[object]:
-        return [self.graph.shape(t)[0] if t is not None else None for t in value.row]
-
-    def is_right(self, value: Value, expr: Expr) -> bool:
-        assert value.place is not None
-        return self.frame(value.place.group).agrees(expr, self.channel_row(value))
-
-    def value_channels(self, value: Value) -> Expr | None:
-        if value not in self.channels and value.place is not None:
-            row = self.channel_row(value)
-            found = None if None in row else self.frame(value.place.group).find(row, self.recent)
-            if found is not None:
-                self.channels[value] = found
-        return self.channels.get(value)
+    # ------------------------------------------------------------ members
 
     def leaf(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> Expr | None:
         """Resolves an operation or scope; gives the channels that come out, where one tensor does."""
-        steps = leaf.steps
-        self.owner = owner_name(steps[0])
-        hints = self.hints(leaf, flows, names)
-        label = self.label(leaf, names)
-        form = steps[0].form
+        steps, made = leaf.steps, self.numbers.plan.made
+        self.numbers.owner = owner_name(steps[0])
+        calling = Calling(leaf, [], flows, names, self.hints(leaf, flows, names))
+        calling.label = self.label(leaf, names)
         if leaf.inner is not None:
-            self.plan.made[leaf] = Made("nn.Sequential", [], label)
+            made[leaf] = Made("nn.Sequential", [], calling.label)
             around, self.by_position = self.by_position, all(c.positional for c in inner_cells(leaf))
-            out = self.chain(leaf.inner, self.inline_names(leaf, flows, names), flows[0])
+            out = self.chain(leaf.inner, self.inline_names(calling), flows[0])
             self.by_position = around
             return out
         if any(isinstance(s.member, Cell) for s in steps):
-            self.call(leaf, label, flows, names)
-        elif isinstance(form, ModuleForm) and (called := self.called(leaf, names)) is not None:
-            self.layer(leaf, label, hints, called)
-        elif isinstance(form, ModuleForm):
-            self.module(leaf, label, hints, self.stated_of_module(leaf, flows, names))
-        elif isinstance(form, FunctionForm):
-            widths = [self.graph.shape(s.inputs[0])[0] for s in steps]
-            self.function(leaf, label, hints, widths, self.stated_of_module(leaf, flows, names))
+            self.callees.call(calling)
         else:
-            assert isinstance(form, ParameterForm)
-            self.weight(leaf, label, hints)
+            self.operation(calling)
         if len(steps[0].outputs) != 1:
             return None
-        made = self.plan.made.get(leaf)
-        more = [a for _, a in made.arguments] if made is not None else []
-        if made is not None and len(more) > 1 and "out_" in "".join(argument_names(made.head)[1:2]):
+        more = [a for _, a in made[leaf].arguments]
+        if len(more) > 1 and "out_" in "".join(argument_names(made[leaf].head)[1:2]):
             more.insert(0, more[1])
         known = [f for f in flows if f is not None]
         total = known[:1]
         for flow in known[1:]:
             total = [ex.simplify(Binary("+", total[0], flow))]
-        if made is not None and made.plan is self.plan:
-            more = self.own_outputs(leaf, flows, names)
-        elif made is not None and made.plan is not None and made.plan.output is not None:
-            passed = {n: a for n, a in zip([p.name for p in made.plan.parameters], more, strict=False)}
-            more.insert(0, ex.substitute(made.plan.output, passed))
-        return self.result(leaf.group, [s.outputs[0] for s in steps], [*more, *total, *known, *hints])
+        outputs = self.callees.output(calling)
+        return self.channels.result(
+            leaf.group, [s.outputs[0] for s in steps], [*outputs, *more, *total, *known, *calling.hints]
+        )
 
-    def own_outputs(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> list[Expr]:
-        """The channels that may come out of a call of the class by itself: those of the class, for what is passed."""
-        row = [self.graph.shape(c.outputs[0])[0] for c in self.plan.cells]
-        passed = self.stated_arguments(leaf, _parameters(self.plan.cells[0]), flows, names)
-        passed |= {n: e for n, e in zip(["in_channels", "in_features"], [flows[0]] * 2, strict=True) if e is not None}
-        return [ex.substitute(e, passed) for e in self.recent if self.frame(self.group).agrees(e, row)]
-
-    def result(self, group: Group, tensors: Sequence[Tensor], hints: Sequence[Expr] = ()) -> Expr | None:
-        row = [self.graph.shape(t)[0] for t in tensors]
-        if len(row) != group.count or not all(isinstance(v, int) for v in row):
-            return None
-        right = [h for h in dict.fromkeys([*hints, *self.recent]) if self.frame(group).agrees(h, row)]
-        if self.plan.complete and (varying := [e for e in right if any(ex.variables(e))]):
-            return varying[0]
-        return self.frame(group).find(row, [min(right, key=ex.size)] if right else [])
+    def operation(self, calling: Calling) -> None:
+        leaf, label, hints, names = calling.leaf, calling.label, calling.hints, calling.names
+        form = leaf.steps[0].form
+        if isinstance(form, ModuleForm) and (called := self.called(leaf, names)) is not None:
+            self.forms.layer(leaf, label, hints, called)
+        elif isinstance(form, ModuleForm):
+            self.forms.module(leaf, label, hints, self.stated_of_module(calling))
+        elif isinstance(form, FunctionForm):
+            widths = [self.channels.count(s.inputs[0]) for s in leaf.steps]
+            self.forms.function(leaf, label, hints, widths, self.stated_of_module(calling))
+        else:
+            assert isinstance(form, ParameterForm)
+            self.forms.weight(leaf, label, hints)
 
     def hints(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> list[Expr]:
         """What the spec says at the call, and the channels that flow in."""
-        known = dict(names.known)
         flowing = [f for f in flows if f is not None]
-        if flowing:
-            known["it.channels"] = flowing[0]
-        found = [ex.translate(a.value, known) for a in self.arguments(leaf.steps[0], names)]
+        known = {**names.known, "it.channels": flowing[0]} if flowing else names.known
+        found = [ex.translate(a.value, known) for a in names.arguments(leaf.steps[0])]
         self.flowed = [*flowing[:1], *[f for f in self.flowed if f not in flowing][:5]]
-        return [*[e for e in found if e is not None], *flowing, *known.values(), *self.recent, *self.flowed]
-
-    def stated_arguments(
-        self, leaf: Leaf, parameters: Sequence[str], flows: Sequence[Expr | None], names: Names
-    ) -> dict[str, Expr]:
-        """What the spec says in a call for each of the parameters of the operation or block."""
-        known = dict(names.known)
-        if flows and flows[0] is not None:
-            known["it.channels"] = flows[0]
-        found: dict[str, Expr] = {}
-        for position, argument in enumerate(self.arguments(leaf.steps[0], names)):
-            name = argument.name or (parameters[position] if position < len(parameters) else "")
-            expr = ex.translate(argument.value, known)
-            if expr is not None:
-                found[name] = expr
-        return found
+        said = [e for e in found if e is not None]
+        return [*said, *flowing, *known.values(), *self.numbers.recent, *self.flowed]
 
     def called(self, leaf: Leaf, names: Names) -> str | None:
         """The parameter by whose name the spec calls an operation, where it is another one in other calls."""
-        step = leaf.steps[0]
-        item = names.syntax.items.get((step.site[0], step.site[1]))
+        item = names.item(leaf.steps[0])
         if alike([s.form for s in leaf.steps]) or not isinstance(item, tree.Call):
             return None
         operations = {s.member.operation.name for s in leaf.steps if isinstance(s.member, Node)}
         return item.name.name if operations != {item.name.name} else None
 
-    def stated_of_module(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> dict[str, Expr]:
+    def stated_of_module(self, calling: Calling) -> dict[str, Expr]:
         """What the spec says for the arguments of an operation's module, by their names in PyTorch."""
-        member = leaf.steps[0].member
-        fields = list(type(member.operation).model_fields) if isinstance(member, Node) else []
-        found = self.stated_arguments(leaf, fields, flows, names)
+        step = calling.leaf.steps[0]
+        flow = calling.flows[0] if calling.flows else None
+        fields = list(type(step.member.operation).model_fields) if isinstance(step.member, Node) else []
+        found = calling.names.stated(step, fields, flow)
         stated = {PYTORCH_NAMES.get(name, name): expr for name, expr in found.items()}
         stated |= {"out_features": stated["out_channels"]} if "out_channels" in stated else {}
-        if flows and flows[0] is not None:
-            stated |= dict.fromkeys(("in_channels", "in_features", "num_features"), flows[0])
+        if flow is not None:
+            stated |= dict.fromkeys(("in_channels", "in_features", "num_features"), flow)
         return stated
 
-    def inline_names(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> Names:
+    def inline_names(self, calling: Calling) -> Names:
         """The names in a scope that is written in place: those of a block are what the call gives for them."""
-        cells = [s.member for s in leaf.steps if isinstance(s.member, Cell)]
-        definition = cells[0].scope.definition
+        leaf, names = calling.leaf, calling.names
+        cells = inner_cells(leaf)
         known = dict(names.known)
-        if definition is not None:
+        flow = calling.flows[0] if calling.flows else None
+        if cells[0].scope.definition is not None:
             known = {}
-            parameters = [p.name.name for p in definition.syntax.parameters]
-            stated = self.stated_arguments(leaf, parameters, flows, names)
+            parameters = parameters_of(cells[0])
+            stated = names.stated(leaf.steps[0], parameters, flow)
             for name in parameters:
                 row = [c.scope.arguments.get(name) for c in cells]
-                expr = self.stated_here(row, leaf.group, stated.get(name))
+                expr = self.numbers.stated_here(row, leaf.group, stated.get(name))
                 if expr is None and all(map(ex.plain, row)):
-                    expr = self.frame(leaf.group).find(row, self.hints(leaf, flows, names))
+                    expr = self.numbers.frame(leaf.group).find(row, calling.hints)
                 if expr is not None:
                     known[name] = expr
-        if flows and flows[0] is not None:
-            known["it.channels"] = flows[0]
+        if flow is not None:
+            known["it.channels"] = flow
         return Names(known, cells[0].syntax).with_lets()
+
+    # ------------------------------------------------------------ names of members
 
     def label(self, leaf: Leaf, names: Names) -> list[str | Expr]:
         """The member's name: text, with expressions where the rounds of a loop or the calls number it.
@@ -370,128 +271,17 @@ class Planner(Forms):
             ]
             if all(n is not None for n in numbers):
                 texts: list[str | Expr] = [*split[0]]
-                texts[1::2] = [str(n.value) if isinstance(n, Const) else self.keep(n) for n in numbers if n is not None]
+                texts[1::2] = [
+                    str(n.value) if isinstance(n, Const) else self.numbers.keep(n) for n in numbers if n is not None
+                ]
                 return merged(texts)
-        if not is_needed(leaf) and self.plan.flow is not None:
+        if not is_needed(leaf) and self.numbers.plan.flow is not None:
             return []
-        self.unlike(leaf.group)
-        raise Unlike
+        refuse(leaf.group)
 
-    def number_name(self, numbers: list[int], group: Group, names: Names) -> Expr | None:
-        found = self.frame(group).find(numbers, list(names.known.values()))
-        return self.progression(numbers, group, 2) if found is None and group.loop is not None else found
-
-    def call(self, leaf: Leaf, label: list[str | Expr], flows: Sequence[Expr | None], names: Names) -> None:
-        cells = [s.member for s in leaf.steps if isinstance(s.member, Cell)]
-        own = set(self.plan.cells)
-        if len(cells) != len(leaf.steps):
-            self.unlike(leaf.group)
-        if all(c in own for c in cells):
-            self.recursive.append((leaf, list(flows), names))
-            self.plan.made[leaf] = Made("", [], label, plan=self.plan)
-            return
-        plan = self.plans.get(cells[0])
-        item = names.syntax.items.get((leaf.steps[0].site[0], leaf.steps[0].site[1]))
-        definitions = {id(c.scope.definition.syntax) for c in cells if c.scope.definition is not None}
-        if isinstance(item, tree.Call) and len(definitions) > 1:
-            self.argument(leaf, cells, item, label, flows, names)
-            return
-        if plan is None or any(self.plans.get(c) is not plan for c in cells):
-            self.unlike(leaf.group)
-            return
-        arguments: list[tuple[str | None, Expr]] = []
-        for parameter in plan.parameters:
-            row = [c.arguments[parameter.name] for c in cells]
-            stated, hints = self.given(parameter.name, leaf, plan, flows, names)
-            arguments.append((parameter.name, self.resolve(row, leaf.group, hints, parameter.name, stated)))
-        self.plan.made[leaf] = Made("", arguments, label, plan=plan)
-
-    def argument(
-        self,
-        leaf: Leaf,
-        cells: Sequence[Cell],
-        item: tree.Call,
-        label: list[str | Expr],
-        flows: Sequence[Expr | None],
-        names: Names,
-    ) -> None:
-        """A call of a class that is an argument: all that may stand for it take the same parameters."""
-        plans = [self.plans[c] for c in cells]
-        hints = self.hints(leaf, flows, names)
-        arguments: list[tuple[str | None, Expr]] = []
-        inputs = [[p for p in plan.parameters if p.name.startswith("in_")] for plan in plans]
-        given: list[dict[str, object]] = [{p.name: None for p in found} for found in inputs]
-        if not all(p.complete for p in plans) or any(len(i) != len(inputs[0]) for i in inputs):
-            self.unlike(leaf.group)
-        for number, found in enumerate(zip(*inputs, strict=True)):
-            row = [c.arguments[p.name] for c, p in zip(cells, found, strict=True)]
-            arguments.append((None, self.resolve(row, leaf.group, hints, found[0].name, flows[number])))
-        for position, argument in enumerate(item.arguments or ()):
-            parameters = [_parameters(c) for c in cells]
-            wanted = [argument.name or p[position] for p in parameters]
-            if any(name not in c.arguments for c, name in zip(cells, wanted, strict=True)):
-                self.unlike(leaf.group)
-            row = [c.arguments[name] for c, name in zip(cells, wanted, strict=True)]
-            stated = ex.translate(argument.value, names.known | ({"it.channels": flows[0]} if flows[0] else {}))
-            arguments.append((argument.name, self.resolve(row, leaf.group, hints, wanted[0], stated)))
-            for known, name in zip(given, wanted, strict=True):
-                known[name] = None
-        if any(
-            p.default is None and p.name not in known
-            for plan, known in zip(plans, given, strict=True)
-            for p in plan.parameters
-        ):
-            self.unlike(leaf.group)
-        layer = self.resolve([Layer("", made=p) for p in plans], leaf.group, [], item.name.name)
-        self.plan.made[leaf] = Made(item.name.name, arguments, label, layer=layer)
-
-    def given(
-        self, name: str, leaf: Leaf, plan: Plan, flows: Sequence[Expr | None], names: Names
-    ) -> tuple[Expr | None, list[Expr]]:
-        """For a parameter of a class, what the call in the spec says, and what else it may be, the likeliest first."""
-        definition = plan.cells[0].scope.definition
-        parameters = [p.name.name for p in definition.syntax.parameters] if definition is not None else []
-        hints = self.hints(leaf, flows, names)
-        if name.startswith("in_"):
-            flowing = [f for f in flows if f is not None]
-            return (flowing[0] if len(flowing) == 1 else None), [*flowing, *hints]
-        return self.stated_arguments(leaf, parameters, flows, names).get(name), hints
-
-    def close_recursion(self) -> None:
-        """The arguments of calls of the class by itself: they may use parameters that nothing else did."""
-        plan = self.plan
-        position = {c: i for i, c in enumerate(plan.cells)}
-        done: set[str] = set()
-        frozen = len(self.parameters)
-        while self.recursive and done != set(self.used) & self.parameters.keys():
-            for name in [n for n in self.parameters if n in self.used and n not in done]:
-                done.add(name)
-                for leaf, flows, names in self.recursive:
-                    values = self.parameters[name].values
-                    row = [values[position[s.member]] for s in leaf.steps if isinstance(s.member, Cell)]
-                    same = ex.constant(values) and ex.constant(row)
-                    stated, hints = self.given(name, leaf, plan, flows, names)
-                    expr = Var(name) if same else self.resolve(row, leaf.group, hints, name, stated)
-                    plan.made[leaf].arguments.append((name, expr))
-                    if len(self.parameters) > frozen:
-                        raise Unlike
-        for leaf, _, _ in self.recursive:
-            order = list(self.parameters)
-            plan.made[leaf].arguments.sort(key=lambda a: order.index(a[0] or ""))
-
-
-def _owner(cell: Cell) -> Scope:
-    """The call of a block, or the model, whose parameters are in sight in a cell."""
-    scope = cell.scope
-    while scope.definition is None and scope.parent is not None:
-        scope = scope.parent
-    return scope
-
-
-def _parameters(cell: Cell) -> list[str]:
-    """The names of the parameters of a block."""
-    definition = cell.scope.definition
-    return [p.name.name for p in definition.syntax.parameters] if definition is not None else []
+    def number_name(self, row: list[int], group: Group, names: Names) -> Expr | None:
+        found = self.numbers.frame(group).find(row, list(names.known.values()))
+        return self.numbers.progression(row, group, 2) if found is None and group.loop is not None else found
 
 
 def owner_name(step: Step) -> str:

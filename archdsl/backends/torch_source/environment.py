@@ -1,0 +1,99 @@
+"""What the names of a spec mean at a place of a class: parameters, `let`s, the variables of loops."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from archdsl.backends.torch_source import expressions as ex
+from archdsl.backends.torch_source.cells import Cell, Step, Syntax
+from archdsl.backends.torch_source.expressions import Const, Expr, Var
+from archdsl.backends.torch_source.numbers import Numbers
+from archdsl.graph import Scope
+from archdsl.syntax import tree
+
+
+@dataclass(slots=True, eq=False)
+class Names:
+    """The names in sight in a body, with their expressions; `it.channels` is one of them."""
+
+    known: dict[str, Expr]
+    syntax: Syntax
+    constants: Mapping[str, Expr] = field(default_factory=dict)
+    """Those of the file, which others hide."""
+
+    def __post_init__(self) -> None:
+        self.known = {**self.constants, **self.known}
+
+    def with_lets(self) -> Names:
+        for let in self.syntax.lets:
+            name = let.name.name
+            if name not in self.known or self.known[name] is self.constants.get(name):
+                found = ex.translate(let.value, self.known)
+                if found is not None:
+                    self.known[name] = found
+                else:
+                    self.known.pop(name, None)
+        return self
+
+    def within(self, known: dict[str, Expr]) -> Names:
+        """The same body with other names in sight."""
+        return Names(known, self.syntax, self.constants)
+
+    def item(self, step: Step) -> tree.Item | None:
+        """What of the spec made a step."""
+        return self.syntax.items.get((step.site[0], step.site[1]))
+
+    def arguments(self, step: Step) -> Sequence[tree.Argument]:
+        """What the spec gives in the call that made a step."""
+        item = self.item(step)
+        return item.arguments or () if isinstance(item, tree.Call) else ()
+
+    def stated(self, step: Step, parameters: Sequence[str], flow: Expr | None = None) -> dict[str, Expr]:
+        """What the spec says in a call for each of the parameters; `flow` are the channels that flow in."""
+        known = self.known if flow is None else {**self.known, "it.channels": flow}
+        found: dict[str, Expr] = {}
+        for position, argument in enumerate(self.arguments(step)):
+            name = argument.name or (parameters[position] if position < len(parameters) else "")
+            expr = ex.translate(argument.value, known)
+            if expr is not None:
+                found[name] = expr
+        return found
+
+
+def owner(cell: Cell) -> Scope:
+    """The call of a block, or the model, whose parameters are in sight in a cell."""
+    scope = cell.scope
+    while scope.definition is None and scope.parent is not None:
+        scope = scope.parent
+    return scope
+
+
+def parameters_of(cell: Cell) -> list[str]:
+    """The names of the parameters of the block that a cell is a call of."""
+    definition = cell.scope.definition
+    return [p.name.name for p in definition.syntax.parameters] if definition is not None else []
+
+
+def names_of(cell: Cell, numbers: Numbers, inflow: Expr | None) -> Names:
+    """The names in sight in the cells of a class: its block's parameters, and the `let`s of the bodies around it."""
+    around = owner(cell)
+    known: dict[str, Expr] = {} if inflow is None else {"it.channels": inflow}
+    given: dict[str, Expr] = {}
+    if around.definition is not None:
+        own = [p.name.name for p in around.definition.syntax.parameters]
+        for name in own:
+            if name in numbers.parameters:
+                values = numbers.parameters[name].values
+                listed = len(values) > 1 and isinstance(values[0], tuple)
+                same = not numbers.plan.complete and ex.constant(values) and not listed
+                known[name] = Const(values[0]) if same else Var(name)
+        constants = around.definition.constants().items()
+        given = {name: Const(value) for name, value in constants if ex.plain(value) and name not in own}
+    names = Names(known, cell.syntax, given).with_lets()
+    above = cell
+    while above.scope is not around and above.parent is not None:
+        above = above.parent
+        names = Names(names.known, above.syntax, given).with_lets()
+    numbers.plan.lets = {n: e for n, e in names.known.items() if n not in numbers.parameters and n != "it.channels"}
+    return Names(names.known, cell.syntax, given)
