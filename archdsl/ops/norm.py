@@ -1,6 +1,7 @@
 """Normalisations: mean and variance brought to 0 and 1, over the batch, the channels, groups of them, or space."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -351,7 +352,11 @@ class Lrn(Norm):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         more = options(("alpha", self.alpha, 1e-4), ("beta", self.beta, 0.75), ("k", self.k, 1.0))
-        return ModuleForm("nn.LocalResponseNorm", (*positional(self.size), *more), owns=False)
+        form = ModuleForm("nn.LocalResponseNorm", (*positional(self.size), *more), owns=False)
+        if len(shapes[0]) < 4:
+            return form
+        helper = helpers.LOCAL_RESPONSE_NORM
+        return replace(form, constructor=helper.name, helper=helper.source)
 
     def caption(self, rank: int = 2) -> str:
         return f"lrn {self.size}"
