@@ -84,16 +84,16 @@ def groups_divide(name: str, groups: int, channels: int, out: int) -> None:
 
 
 class Conv(Operation):
-    """Convolves the spatial axes with learned kernels (as everywhere in deep learning, a cross-correlation).
+    """Convolves the spatial axes with learned kernels (as usual in deep learning, a cross-correlation).
 
     [C, …] → [out, …]: each spatial size n becomes ⌊(n + 2·pad − dilation·(kernel − 1) − 1) / stride⌋ + 1, with
-    `pad = same_upper` ⌈n / stride⌉. The rank of the tensor decides between 1-d, 2-d and 3-d. `weight` sets the
-    numbers that the kernel starts from, the same for every pair of channels, and lets the bias start from 0;
-    `trainable = false` freezes the layer; `flip = true` flips the kernel, which makes it the convolution of signal
-    processing. `init` says how the weight starts (see Initialisation).
+    `pad = same_upper` ⌈n / stride⌉. The tensor's rank selects 1-d, 2-d or 3-d. `weight` gives the kernel's
+    initial values, the same for every pair of channels, and initialises the bias to 0; `trainable = false` freezes
+    the layer; `flip = true` flips the kernel, which gives the convolution of signal processing. `init` selects the
+    weight's initialisation (see Initialisation).
 
     Errors: a flat tensor; a kernel larger than the padded input; `groups` that do not divide the channels; an even
-    kernel with `pad = same`; `reflect` padding as large as the input, `circular` larger than it; both `weight` and
+    kernel with `pad = same`; `reflect` padding not smaller than the input, `circular` larger than it; both `weight` and
     `init`.
 
     LeCun et al., Gradient-based learning applied to document recognition, 1998. Dilation: Yu and Koltun, 2016.
@@ -285,13 +285,13 @@ class Conv(Operation):
 
 
 class Upconv(Operation):
-    """Transposed convolution: each element paints a kernel onto a larger output (a learned upsampling).
+    """Transposed convolution: each element adds a scaled kernel to a larger output (learned upsampling).
 
     [C, …] → [out, …]: each spatial size n becomes (n − 1)·stride − 2·pad + dilation·(kernel − 1) + output_pad + 1.
-    `init` says how the weight starts (see Initialisation).
+    `init` selects the weight's initialisation (see Initialisation).
 
-    Errors: a flat tensor; an output of no size; `groups` that do not divide the channels; `output_pad` of the stride
-    and the dilation or more.
+    Errors: a flat tensor; an empty output; `groups` that do not divide the channels; `output_pad` not smaller than
+    both the stride and the dilation.
 
     Zeiler et al., Deconvolutional networks, 2010; Dumoulin and Visin, 2016.
     """
@@ -408,9 +408,9 @@ class Upconv(Operation):
 class Linear(Operation):
     """Fully connected layer: every output is a weighted sum of every input.
 
-    [F] → [out]. `init` says how the weight starts (see Initialisation).
+    [F] → [out]. `init` selects the weight's initialisation (see Initialisation).
 
-    Errors: a tensor with spatial axes (its meaning is kept free for sequences); a size that depends on a free one.
+    Errors: a tensor with spatial axes (reserved for sequences); a size that depends on a free one.
     """
 
     name = "linear"

@@ -70,7 +70,7 @@ def needs_weight(affine: bool, init: AffineInit) -> None:
 
 
 class Norm(Operation):
-    """What the normalisations share: the size stays as it is."""
+    """The base of normalisations, which keep the size."""
 
     family = "normalisation"
     own = True
@@ -94,11 +94,11 @@ class Norm(Operation):
 
 
 class Batchnorm(Norm):
-    """Normalises each channel over the batch, and keeps running statistics for use after training.
+    """Normalises each channel over the batch, and keeps running statistics for evaluation.
 
-    [C, …] → [C, …], flat tensors too: (x − mean) / √(variance + eps) · weight + bias. `momentum` is the share of a new
-    batch in the running statistics; `none` averages all batches. `affine = false` has no weight and bias. With
-    `init = zeros` the weight starts from zeros: for the last one of a residual block, which is the identity at first.
+    [C, …] → [C, …], flat tensors too: (x − mean) / √(variance + eps) · weight + bias. `momentum` is the weight of a new
+    batch in the running statistics; `none` averages all batches. `affine = false` has no weight and bias.
+    `init = zeros` initialises the weight to 0: use it for the last batchnorm of a residual block, to start as identity.
 
     Errors: `init = zeros` without `affine`.
 
@@ -141,9 +141,9 @@ class Batchnorm(Norm):
 
 
 class Layernorm(Norm):
-    """Normalises over the channels, at each position and for each sample by itself.
+    """Normalises over the channels, separately at each position of each sample.
 
-    [C, …] → [C, …], flat tensors too; one weight and bias a channel. `init = zeros` lets the weight start from zeros.
+    [C, …] → [C, …], flat tensors too; one weight and bias per channel. `init = zeros` initialises the weight to 0.
 
     Ba et al., Layer normalization, 2016; over the channels alone as in Liu et al., A ConvNet for the 2020s, 2022.
     """
@@ -176,12 +176,11 @@ class Layernorm(Norm):
 
 
 class Groupnorm(Norm):
-    """Normalises each group of channels, over the group and all positions, for each sample by itself.
+    """Normalises each group of channels over the group and all positions, separately for each sample.
 
-    [C, …] → [C, …], flat tensors too; one weight and bias a channel. `init = zeros` lets the weight start from zeros.
+    [C, …] → [C, …], flat tensors too; one weight and bias per channel. `init = zeros` initialises the weight to 0.
 
-    Errors: `groups` that do not divide the channels; a single number in a group: there is nothing to take the variance
-    of.
+    Errors: `groups` that do not divide the channels; a group of a single number, which has no variance.
 
     Wu and He, Group normalization, 2018.
     """
@@ -247,13 +246,13 @@ class Groupnorm(Norm):
 
 
 class Instancenorm(Norm):
-    """Normalises each channel over its positions, for each sample by itself.
+    """Normalises each channel over its positions, separately for each sample.
 
-    [C, …] → [C, …]. `affine = true` has a weight and bias a channel, `track = true` keeps running statistics for use
-    after training. `init = zeros` lets the weight start from zeros.
+    [C, …] → [C, …]. `affine = true` adds a weight and bias per channel, `track = true` keeps running statistics for
+    evaluation. `init = zeros` initialises the weight to 0.
 
-    Errors: a flat tensor, or a single position: there is nothing to take the variance of (with `track = true` in
-    training); `init = zeros` without `affine`.
+    Errors: a flat tensor, or a single position, which has no variance (with `track = true` in training only);
+    `init = zeros` without `affine`.
 
     Ulyanov et al., Instance normalization, 2016.
     """
@@ -311,7 +310,7 @@ class Instancenorm(Norm):
 
 
 class Lrn(Norm):
-    """Local response normalisation: divides by the strength of the `size` channels around.
+    """Local response normalisation: divides by the activity of the `size` nearest channels.
 
     [C, …] → [C, …]: x / (k + alpha / size · Σ x²)^beta.
 
