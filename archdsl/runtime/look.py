@@ -17,6 +17,7 @@ from archdsl import dims
 from archdsl.analysis.receptive import Receptive, receptive_fields
 from archdsl.backends.diagram.panel import inlined
 from archdsl.backends.diagram.render import render
+from archdsl.common.escaping import dot_label
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.conv import Conv
 from archdsl.runtime.running import (
@@ -333,14 +334,14 @@ class Looks:
 
 
 def _table(view: View, folder: Path, name: str) -> str:
-    title, *rest = (html.escape(line) for line in view.lines if line)
+    title, *rest = (dot_label(line) for line in view.lines if line)
     cells = [f'<TR><TD ALIGN="LEFT"><B>{title}</B>  <FONT COLOR="#6b7280">{"  ".join(rest)}</FONT></TD></TR>']
     shown, words = "", ""
     for i, (word, data) in enumerate(view.pictures):
         file = folder / f"{name}_{i}.png"
         file.write_bytes(data)
         shown += f'<TD><IMG SRC="{file}"/></TD>'
-        words += f'<TD><FONT POINT-SIZE="9" COLOR="#6b7280">{html.escape(word)}</FONT></TD>'
+        words += f'<TD><FONT POINT-SIZE="9" COLOR="#6b7280">{dot_label(word)}</FONT></TD>'
     if shown:
         below = f"<TR>{words}</TR>" if any(word for word, _ in view.pictures) else ""
         inner = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="4" CELLPADDING="0"><TR>{shown}</TR>{below}</TABLE>'

@@ -17,7 +17,7 @@ import pytest
 
 from archdsl.analysis.costs import costs
 from archdsl.backends import diagram
-from archdsl.backends.diagram import Diagram, Drawing, draw, tikz
+from archdsl.backends.diagram import Diagram, Drawing, draw
 from archdsl.backends.diagram.choose import encoder_decoder
 from archdsl.backends.diagram.layout import Box, Point, samples
 from archdsl.backends.diagram.picture import Folder
@@ -27,6 +27,7 @@ from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import LIGHT
 from archdsl.backends.diagram.volumes import THINNEST
 from archdsl.checker.spec import models
+from archdsl.common import escaping
 from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.elaborate.spec_files import library_families
@@ -551,11 +552,11 @@ def test_tikz_has_all_the_text_and_balanced_braces(style: str) -> None:
         ("é日", r"é{\ttfamily U+65E5}"),
         ("27²  conv  \u22121", r"27\textsuperscript{2}~~conv~~$-$1"),
         ("   4 \u0025", r"~~~4 \%"),
-        ("a--b ``c''", r"a{-}{-}b \textasciigrave{}\textasciigrave{}c\textquotesingle{}\textquotesingle{}"),
+        ("a--b ``c''", r"a{-}-b \textasciigrave{}\textasciigrave{}c\textquotesingle{}\textquotesingle{}"),
     ],
 )
 def test_text_is_data_for_latex(text: str, latex: str) -> None:
-    assert tikz.escaped(text) == latex
+    assert escaping.latex(text) == latex
 
 
 @pytest.mark.parametrize("spec", ["alexnet:alexnet", "unet:unet_3d", "mobilenet:mobilenet_v2"])

@@ -12,7 +12,7 @@ from archdsl.backends.diagram.captions import LONGEST_NAME, Captions, family, ti
 from archdsl.backends.diagram.labels import Entry, Line, Words, cut, extent, label
 from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture
 from archdsl.backends.diagram.theme import FONT, Theme
-from archdsl.diagnostics import visible
+from archdsl.common.escaping import visible
 from archdsl.ops.base import Family
 
 Direction = Literal["down", "right"]

@@ -28,7 +28,7 @@ from archdsl.backends.diagram.rows import Rows
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import Theme
 from archdsl.backends.diagram.ushape import lay_out as lay_out_u
-from archdsl.diagnostics import visible
+from archdsl.common.escaping import visible
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.report.layers import Layers, Options
 

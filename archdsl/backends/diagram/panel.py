@@ -11,6 +11,7 @@ from pathlib import Path
 
 from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.theme import FONT, Theme
+from archdsl.common.escaping import dot_label
 
 BOUNDS = re.compile(r'\bbb="([-\d.]+),([-\d.]+),([-\d.]+),([-\d.]+)"')
 """The room of a picture in dot text, in points."""
@@ -64,11 +65,11 @@ class Panel:
 
     def table(self, folder: Path | None) -> str:
         muted, ink = self.theme.muted, self.theme.text
-        heading = f'<FONT POINT-SIZE="{HEADING}" COLOR="{ink}"><B>{_escaped(self.heading)}</B></FONT>'
+        heading = f'<FONT POINT-SIZE="{HEADING}" COLOR="{ink}"><B>{_indented(self.heading)}</B></FONT>'
         cells = [heading]
         room = self.size(folder is not None)[0] - 2 * (PAD + SPACING + 1)
         for number, (text, data) in enumerate(self.rows):
-            cells += [f'<FONT POINT-SIZE="{TEXT}" COLOR="{muted}">{_escaped(line)}</FONT>' for line in wrapped(text)]
+            cells += [f'<FONT POINT-SIZE="{TEXT}" COLOR="{muted}">{_indented(line)}</FONT>' for line in wrapped(text)]
             if data is not None and folder is not None:
                 file = folder / f"augment_{number}.png"
                 file.write_bytes(data)
@@ -107,10 +108,9 @@ def _pixels(png: bytes) -> tuple[int, int]:
     return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
 
 
-def _escaped(text: str) -> str:
-    # Graphviz puts names for `\\N`, `\\G`, … even within markup.
-    indent = len(text) - len(text.lstrip())
-    return "&#160;" * indent + html.escape(text.lstrip()).replace("\\", "\\\\")
+def _indented(text: str) -> str:
+    words = text.lstrip()
+    return "&#160;" * (len(text) - len(words)) + dot_label(words)
 
 
 def _address(png: bytes) -> str:

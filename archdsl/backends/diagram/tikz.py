@@ -2,55 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 
 from archdsl.backends.diagram.scene import Curve, Ellipse, Pen, Polygon, Scene, Text
 from archdsl.backends.diagram.scene import Shape as Form
-from archdsl.diagnostics import visible
-
-# What LaTeX reads as a command, and the signs that its standard fonts lack.
-SIGNS = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"$<$",
-    ">": r"$>$",
-    "|": r"$|$",
-    '"': r"''",
-    "`": r"\textasciigrave{}",
-    "'": r"\textquotesingle{}",
-    "-": "{-}",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "→": r"$\to$",
-    "…": r"\dots{}",
-    "⊕": r"$\oplus$",
-    "⊖": r"$\ominus$",
-    "⊗": r"$\otimes$",
-    "‖": r"$\Vert$",
-    "⌊": r"$\lfloor$",
-    "⌋": r"$\rfloor$",
-    "⌈": r"$\lceil$",
-    "⌉": r"$\rceil$",
-    "≤": r"$\le$",
-    "≥": r"$\ge$",
-    "–": "--",
-    "—": "---",
-    "²": r"\textsuperscript{2}",
-    "³": r"\textsuperscript{3}",
-    "\u2212": "$-$",
-    "\u2216": r"$\setminus$",
-    "\u201d": "''",
-    "\u00a0": "~",
-}
+from archdsl.common.escaping import latex
 
 HEAD = r"""% A figure of its own (run pdflatex on this file), or part of a paper that has
 % \usepackage{tikz} and \usepackage{standalone}: \input it there.
@@ -59,19 +15,6 @@ HEAD = r"""% A figure of its own (run pdflatex on this file), or part of a paper
 \usepackage{textcomp}
 \begin{document}
 """
-
-
-def escaped(text: str) -> str:
-    """Text that LaTeX sets as it stands, with its blanks. A sign that its fonts may lack is written as its code."""
-    spaced = re.sub("^ +| {2,}", lambda found: "\u00a0" * len(found[0]), visible(text))
-    return "".join(SIGNS.get(c) or (c if " " <= c <= "~" or c in LATIN else code(c)) for c in spaced)
-
-
-LATIN = frozenset(chr(c) for c in range(0xC0, 0x180))
-
-
-def code(char: str) -> str:
-    return rf"{{\ttfamily U+{ord(char):04X}}}"
 
 
 def write_tikz(scene: Scene) -> str:
@@ -95,7 +38,7 @@ def statement(shape: Form, colors: dict[str, str]) -> str:
         font = rf"\fontsize{{{shape.size:g}}}{{{1.2 * shape.size:g}}}\selectfont\sffamily"
         bold = r"\bfseries" if shape.bold else ""
         looks = f"anchor=base, text={named(shape.color)}, font={font}{bold}"
-        return rf"\node[{looks}] at ({x:.2f},{y:.2f}) {{{escaped(shape.text)}}};"
+        return rf"\node[{looks}] at ({x:.2f},{y:.2f}) {{{latex(shape.text)}}};"
     looks = pen(shape.pen, named)
     match shape:
         case Ellipse():
