@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, THEMES, listed
 from archdsl.cli.options import (
-    PICTURES,
     PLOTS,
     Settings,
     Sizes,
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from archdsl.graph import Graph
     from archdsl.report.layers import Layers
     from archdsl.transform.recompute import Mode
+
+MARKED = tuple(form for form in FORMATS if form.compares)
+"""The formats of a picture of changes."""
 
 # As archdsl.analysis.memory has them, which --help need not import.
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -234,11 +237,11 @@ def explain_code(name: str) -> int:
 )
 @size_option
 @output_option(
-    "Write a diagram with the changes marked: a .svg, .png, .pdf, .dot or .tex file.", "a picture is", PICTURES
+    f"Write a diagram with the changes marked: a {listed(MARKED)} file.", "a picture is", [f.ending for f in MARKED]
 )
 @depth_option
-@click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
-@click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
+@click.option("--theme", type=click.Choice(THEMES), default="light", show_default=True)
+@click.option("--direction", type=click.Choice(DIRECTIONS), default="down", show_default=True)
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @json_option

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from archdsl.backends.diagram.formats import CARDS
 from archdsl.cli.options import (
-    LOOKS,
     Settings,
     Sizes,
     json_option,
@@ -100,7 +100,7 @@ def parse_units(context: click.Context, parameter: click.Parameter, given: Seque
     required=True,
     help="The picture to show to the network.",
 )
-@output_option("A .html, .svg or .png file.", "the look is", LOOKS, required=True)
+@output_option("A .html, .svg or .png file.", "the look is", CARDS, required=True)
 @weights_option
 @click.option("--at", multiple=True, metavar="PATH", help="A block or convolution to watch, in place of the default.")
 @click.option(

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from archdsl.analysis.costs import Analysis, Cost
 from archdsl.backends.diagram.captions import Caption, Captions, quantity
-from archdsl.backends.diagram.choose import level, whole
 from archdsl.backends.diagram.dot import NOTE, TITLE, Style, Writer
 from archdsl.backends.diagram.labels import Entry, Line, Words
+from archdsl.backends.diagram.opening import level, whole
 from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes
 from archdsl.backends.diagram.structure import Structure
 from archdsl.dims import Region

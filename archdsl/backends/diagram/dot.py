@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import graphviz
 
 from archdsl.backends.diagram.captions import LONGEST_NAME, Captions, family, times
+from archdsl.backends.diagram.formats import Direction
 from archdsl.backends.diagram.labels import Entry, Line, Words, cut, extent, label
 from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture
 from archdsl.backends.diagram.theme import FONT, Theme
 from archdsl.common.escaping import visible
 from archdsl.ops.base import Family
-
-Direction = Literal["down", "right"]
 
 LONGEST_TOOLTIP = 400
 

@@ -21,7 +21,7 @@ from archdsl.backends.diagram.layout import (
     Point,
     Size,
     around,
-    roomy,
+    label_size,
     samples,
     squeezed,
     straight,
@@ -82,7 +82,7 @@ class _Order:
             common = self._common(edge)
             self.edges.setdefault(common[-1] if common else None, []).append(edge)
         self.texts: dict[Part, tuple[Edge, list[Line], Size]] = {
-            edge.tail: (edge, lines, roomy(lines)) for edge, lines in writer.sizes(picture).items()
+            edge.tail: (edge, lines, label_size(lines)) for edge, lines in writer.sizes(picture).items()
         }
 
         # Branches begin at one height, whether or not a text stands under their first box.

@@ -90,7 +90,7 @@ def around(at: Point, size: Size) -> Box:
     return x - w / 2, y - h / 2, x + w / 2, y + h / 2
 
 
-def roomy(lines: Sequence[Line]) -> Size:
+def label_size(lines: Sequence[Line]) -> Size:
     """The room of the text on an arrow."""
     width, height = extent(lines)
     return width, height + TEXT_GAP

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import html
 import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from archdsl.backends.diagram.images import data_address
 from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.theme import FONT, Theme
 from archdsl.common.escaping import dot_label
@@ -91,7 +91,7 @@ class Panel:
         for text, data in self.rows:
             lines.append(f"<p>{html.escape(text)}</p>")
             if data is not None:
-                lines.append(f'<img alt="{html.escape(text)}" src="{_address(data)}">')
+                lines.append(f'<img alt="{html.escape(text)}" src="{data_address(data)}">')
         return "\n".join(lines)
 
 
@@ -111,14 +111,3 @@ def _pixels(png: bytes) -> tuple[int, int]:
 def _indented(text: str) -> str:
     words = text.lstrip()
     return "&#160;" * (len(text) - len(words)) + dot_label(words)
-
-
-def _address(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def inlined(svg: str, folder: Path) -> str:
-    """The svg with the pictures of a folder inside it."""
-    for file in sorted(folder.iterdir()):
-        svg = svg.replace(f'"{file}"', f'"{_address(file.read_bytes())}"')
-    return svg

@@ -5,7 +5,7 @@ Everything here is about the network; the words are found in `captions.py`, the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -90,6 +90,16 @@ class Picture:
     def trunk(self) -> list[Part]:
         """The longest way through the picture."""
         return list(nx.dag_longest_path(nx.DiGraph((e.tail, e.head) for e in self.edges)))
+
+
+def neighbours(edges: Iterable[Edge]) -> tuple[dict[Part, list[Part]], dict[Part, list[Part]]]:
+    """The tails of the arrows into each part, and the heads of those out of it."""
+    before: dict[Part, list[Part]] = {}
+    after: dict[Part, list[Part]] = {}
+    for edge in edges:
+        before.setdefault(edge.head, []).append(edge.tail)
+        after.setdefault(edge.tail, []).append(edge.head)
+    return before, after
 
 
 def boxes(parts: tuple[Part, ...] | list[Part]) -> list[Part]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from archdsl.backends.diagram.scene import Curve, Ellipse, Pen, Polygon, Scene, Text
+from archdsl.backends.diagram.scene import Curve, Ellipse, Pen, Polygon, Text
 from archdsl.backends.diagram.scene import Shape as Form
 from archdsl.common.escaping import latex
+
+if TYPE_CHECKING:
+    from archdsl.backends.diagram.drawing import Diagram
 
 HEAD = r"""% A figure of its own (run pdflatex on this file), or part of a paper that has
 % \usepackage{tikz} and \usepackage{standalone}: \input it there.
@@ -17,14 +21,14 @@ HEAD = r"""% A figure of its own (run pdflatex on this file), or part of a paper
 """
 
 
-def write_tikz(scene: Scene) -> str:
+def tex(diagram: Diagram) -> bytes:
     """A LaTeX document with the picture alone."""
     colors: dict[str, str] = {}
-    body = [statement(shape, colors) for shape in scene.shapes]
+    body = [statement(shape, colors) for shape in diagram.scene.shapes]
     defined = [rf"\definecolor{{{name}}}{{HTML}}{{{color[1:].upper()}}}" for color, name in colors.items()]
     lines = [r"\begin{tikzpicture}[x=1pt, y=1pt, line cap=round, line join=round, every node/.style={inner sep=0pt}]"]
     lines += defined + body
-    return HEAD + "\n".join([*lines, r"\end{tikzpicture}", r"\end{document}", ""])
+    return (HEAD + "\n".join([*lines, r"\end{tikzpicture}", r"\end{document}", ""])).encode()
 
 
 def statement(shape: Form, colors: dict[str, str]) -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from archdsl.analysis.costs import Analysis
 from archdsl.backends.diagram.captions import Captions
 from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes, picture
-from archdsl.backends.diagram.ushape import U, height, recognise
+from archdsl.backends.diagram.ushape import U, recognise
 from archdsl.graph import Node, Scope, Tensor
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def encoder_decoder(folder: Folder, analysis: Analysis) -> tuple[Picture, U, Cal
             return None
         flat = whole(folder, row)
         u = recognise(flat, analysis)
-        if found_one and (u is None or height(u) > U_LENGTH):
+        if found_one and (u is None or len(u.rows()) >= U_LENGTH):
             return None
         found_one = found_one or u is not None
         return flat, u
