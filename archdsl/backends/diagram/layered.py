@@ -29,7 +29,7 @@ from archdsl.backends.diagram.layout import (
 )
 from archdsl.backends.diagram.picture import Edge, Part, Picture
 from archdsl.backends.diagram.render import layouts
-from archdsl.backends.diagram.ways import TURN, Ways
+from archdsl.backends.diagram.routes import TURN, Router
 
 NODE_GAP, RANK_GAP = 18.0, 13.0
 """Points between boxes beside each other, and from one layer to the next."""
@@ -159,7 +159,7 @@ class _Order:
         return looks
 
     def _branches_off(self, edge: Edge) -> bool:
-        """Whether an arrow leaves the way that others of its tail go on."""
+        """Whether an arrow leaves the path that others from its tail continue."""
         others = [e for e in self.leaving[edge.tail] if e.kind in ("flow", "projection")]
         return len(others) > 1 and edge.head not in self.trunk
 
@@ -223,7 +223,7 @@ class _Order:
         return self._squeezed(layout)
 
     def _lead(self, layout: Layout, swings: Mapping[Edge, str]) -> None:
-        """Finds the ways of all arrows: inner ones first, since frames grow by what runs in them."""
+        """Finds the routes of all arrows: inner ones first, since frames grow by what runs in them."""
         self._frame(layout, self.picture.parts)
 
         def order(edge: Edge) -> tuple[object, ...]:
@@ -236,9 +236,9 @@ class _Order:
             depths.setdefault(len(self._common(edge)), []).append(edge)
         for depth in sorted(depths, reverse=True):
             headings = {part: size[1] for part in layout.frames if (size := self._heading(part))[0]}
-            ways = Ways(layout, self.frames, self.forks, headings, down=self.down)
+            router = Router(layout, self.frames, self.forks, headings, down=self.down)
             for edge in sorted(depths[depth], key=order):
-                corners = ways.find(edge)
+                corners = router.find(edge)
                 if corners is not None:
                     layout.lead(edge, corners)
                 else:
@@ -274,8 +274,8 @@ class _Order:
                     rooms.append(around(label.at, label.size))
                 continue
             inside = self._frame(layout, part.children)
-            ways = [samples(layout.routes[edge]) for edge in self.edges.get(part, ()) if edge in layout.routes]
-            inside += [(x, y, x, y) for way in ways for x, y in way]
+            routes = [samples(layout.routes[edge]) for edge in self.edges.get(part, ()) if edge in layout.routes]
+            inside += [(x, y, x, y) for route in routes for x, y in route]
             left, bottom, right, top = union(inside)
             heading, height = self._heading(part)
             width = max(heading, right - left + 2 * MARGIN)
@@ -304,7 +304,7 @@ class _Order:
         return (x, y - height / 2 - text_height / 2), at
 
     def _swing(self, layout: Layout, edge: Edge, pos: str) -> list[Point]:
-        """The way that `dot` found, from the side of the box on."""
+        """The route that `dot` found, from the side of the box on."""
         pieces = [piece.removeprefix("e,").split(",") for piece in pos.split()]
         points = [(float(x), float(y)) for x, y in pieces]
         if pos.startswith("e,"):

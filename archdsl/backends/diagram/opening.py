@@ -7,8 +7,9 @@ from itertools import groupby
 from typing import TypeVar
 
 from archdsl.analysis.costs import Analysis
+from archdsl.backends.diagram.arrows import picture
 from archdsl.backends.diagram.captions import Captions
-from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes, picture
+from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes
 from archdsl.backends.diagram.ushape import U, recognise
 from archdsl.graph import Node, Scope, Tensor
 
@@ -18,7 +19,7 @@ BUDGET = 30
 """The most boxes of a diagram that was not told how deep to go."""
 
 LENGTH = 20
-"""The most boxes on a way through such a diagram, a frame counted as one."""
+"""The most boxes on a path through such a diagram, a frame counted as one."""
 
 U_BUDGET = 36
 """The most boxes of a U, whose two columns share the height."""

@@ -17,6 +17,7 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from archdsl.backends.diagram.arrows import picture
 from archdsl.backends.diagram.captions import Captions, family
 from archdsl.backends.diagram.dot import Writer
 from archdsl.backends.diagram.labels import Line, cut
@@ -32,7 +33,7 @@ from archdsl.backends.diagram.opening import (
     overview,
     whole,
 )
-from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes, main_node, picture
+from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes, main_node
 from archdsl.backends.diagram.rows import Rows
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import Theme

@@ -49,8 +49,8 @@ def statement(shape: Form, colors: dict[str, str]) -> str:
             (x, y), (w, h) = shape.centre, shape.radii
             return rf"\path[{looks}] ({x:.2f},{y:.2f}) ellipse [x radius={w:.2f}, y radius={h:.2f}];"
         case Polygon():
-            way = " -- ".join(f"({x:.2f},{y:.2f})" for x, y in shape.points)
-            return rf"\path[{looks}] {way}{' -- cycle' if shape.closed else ''};"
+            path = " -- ".join(f"({x:.2f},{y:.2f})" for x, y in shape.points)
+            return rf"\path[{looks}] {path}{' -- cycle' if shape.closed else ''};"
         case Curve():
             points = [f"({x:.2f},{y:.2f})" for x, y in shape.points]
             pieces = [

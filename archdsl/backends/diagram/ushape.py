@@ -8,7 +8,7 @@ from itertools import pairwise
 from math import log2, prod
 
 from archdsl.analysis.costs import Analysis
-from archdsl.backends.diagram.picture import Edge, Part, Picture, neighbours
+from archdsl.backends.diagram.picture import Edge, Part, Picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def recognise(picture: Picture, analysis: Analysis) -> U | None:
 def _trunk(picture: Picture) -> list[Part]:
     """The longest path through the picture; of two equally long ones the one without the gate of a skip."""
     trunk = picture.trunk()
-    before, after = neighbours(picture.edges)
+    before, after = picture.neighbours()
     for i in range(1, len(trunk) - 1):
         tail, gate, head = trunk[i - 1 : i + 2]
         if len(before[gate]) == 2 and after[gate] == [head]:
@@ -119,7 +119,7 @@ def _add_skips(u: U, picture: Picture, levels: Sequence[int], bottom: tuple[int,
     `levels` are those of the parts of the trunk, `bottom` the first and last place at the coarsest.
     """
     place = {part: i for i, part in enumerate(u.trunk)}
-    before, after = neighbours(picture.edges)
+    before, after = picture.neighbours()
     for part in picture.boxes():
         if part in place:
             continue

@@ -21,10 +21,10 @@ from archdsl.backends.diagram.layout import Layout, rounded
 from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.picture import EdgeKind, Part, Picture
 from archdsl.backends.diagram.render import positions
+from archdsl.backends.diagram.routes import Router
 from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text, to_xdot
 from archdsl.backends.diagram.ulayout import MAP_GAP, Room, in_rows
 from archdsl.backends.diagram.ushape import U
-from archdsl.backends.diagram.ways import Ways
 from archdsl.graph import Tensor
 
 TALLEST = 72.0
@@ -234,16 +234,16 @@ class Figure:
                 return self.writer.colours(edge.tail)[0]
         return self.theme.background
 
-    def arrow(self, kind: EdgeKind, way: Sequence[Point]) -> list[Shape]:
+    def arrow(self, kind: EdgeKind, route: Sequence[Point]) -> list[Shape]:
         """A line along corners, with a head."""
         pen = self.line(kind)
-        (x1, y1), (x2, y2) = way[-2:]
+        (x1, y1), (x2, y2) = route[-2:]
         length = max(hypot(x2 - x1, y2 - y1), 1e-6)
         ux, uy = (x2 - x1) / length, (y2 - y1) / length
         base = (x2 - ARROW * ux, y2 - ARROW * uy)
         wing = ARROW * 0.4
         head = ((x2, y2), (base[0] - wing * uy, base[1] + wing * ux), (base[0] + wing * uy, base[1] - wing * ux))
-        return [Polygon((*way[:-1], base), pen, closed=False), Polygon(head, Pen(pen.stroke, pen.stroke, 0.5))]
+        return [Polygon((*route[:-1], base), pen, closed=False), Polygon(head, Pen(pen.stroke, pen.stroke, 0.5))]
 
     def line(self, kind: EdgeKind) -> Pen:
         """The pen of an arrow."""
@@ -309,19 +309,19 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
     layout = Layout({names[name]: point for name, point in found.items()})
     for part, (x, y) in list(layout.places.items()):
         layout.sizes[part], width, below = figure.rooms[part]
-        if below:  # the words below a map are in the way of a skip as well
+        if below:  # the words below a map are obstacles of a skip as well
             under = Part("layers", [()])
             layout.places[under] = (x, y - layout.sizes[part][1] / 2 - below / 2)
             layout.sizes[under] = (width, below)
-    ways = Ways(layout, dict.fromkeys(layout.places, ()), down=False)
+    router = Router(layout, dict.fromkeys(layout.places, ()), down=False)
     arrows: list[Shape] = []
     for edge in picture.edges:
         spline = splines[edge.tail.id, edge.head.id]
         (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
         tip = (x2 - layout.sizes[edge.head][0] / 2, y2)
-        if edge.kind in ("identity", "dense") and (corners := ways.find(edge)):
-            way = rounded(corners)
-            arrows += [Curve(tuple(way[:-1]), figure.line(edge.kind)), *figure.arrow(edge.kind, way[-2:])[1:]]
+        if edge.kind in ("identity", "dense") and (corners := router.find(edge)):
+            route = rounded(corners)
+            arrows += [Curve(tuple(route[:-1]), figure.line(edge.kind)), *figure.arrow(edge.kind, route[-2:])[1:]]
             continue
         straight = abs(y1 - y2) < 1 and all(abs(y - y1) < 1 for _, y in spline)
         if not straight:
