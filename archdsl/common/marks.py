@@ -27,7 +27,7 @@ _FIRST = re.compile(
         (
             # The docstring of a built module, whose lines may be broken at any blank.
             rb'r?"""(?:(?!""").)+?,\s+compiled\s+by\s+archdsl\s+\d\S*\s+from\s(?:(?!""").)*?\(sha256\s+[0-9a-f]{12}\)\.',
-            rb"[^\w\s]{1,3} %s\n" % _MADE,  # a comment in one of many languages
+            rb"(?://|--|;|%%{1,2}) %s\n" % _MADE,  # a comment, but not one of Python or a shell
             rb"(?:<[!?][^\n]*>\n)?<!-- %s -->\n" % _MADE,
             rb"\x89PNG\r\n\x1a\n.{25}.{4}tEXtSoftware\0%s" % _MADE,
             rb'.{8}\{"__metadata__": ?\{"software": ?"%s"' % _MADE,

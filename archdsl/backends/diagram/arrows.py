@@ -19,16 +19,27 @@ def picture(graph: Graph, parts: list[Part], structure: Structure, block: Scope 
         _own(part, owner)
     for node_id, box in owner.items():
         box.covered.append(graph.node(node_id))
+    entries: dict[Tensor, Part] = {}
     if block is not None:
         nodes = [graph.node(i) for i in sorted(owner)]
         entries = {t: Part("entry", [()]) for t in sorted(structure.entries(nodes), key=lambda t: (t.node, t.index))}
         exits = [Part("exit", [()], output=Output(None, Tensor(n))) for n in sorted(structure.exits(nodes))]
         parts = [*entries.values(), *parts, *exits]
-    else:
-        entries = {}
+    arrows = _arrows(graph, parts, owner, entries)
+    _unframe(parts, arrows)
+    drawn = _with_entries(parts, arrows)
+    for number, part in enumerate(p for top in parts for p in top.walk()):
+        part.id = f"p{number}"
+    kinds = _Kinds(graph, drawn).find()
+    edges = tuple(Edge(a.tail, a.head, kinds[a.tail, a.head], tuple(a.tensors)) for a in drawn)
+    return Picture(graph, tuple(parts), edges)
+
+
+def _arrows(graph: Graph, parts: list[Part], owner: dict[int, Part], entries: dict[Tensor, Part]) -> list[_Arrow]:
+    """The arrows between boxes. `owner` has the box of each node."""
     arrows: dict[tuple[Part, Part], _Arrow] = {}
     shown = {n.id for box in boxes(parts) for n in box.nodes}
-    # What is shown comes first, so that a repetition only adds to the arrows of its first round.
+    # Shown nodes come first, so that a repetition only adds to the arrows of its first round.
     for node_id in sorted(owner, key=lambda i: (i not in shown, i)):
         head = owner[node_id]
         for tensor in graph.node(node_id).inputs:
@@ -40,13 +51,7 @@ def picture(graph: Graph, parts: list[Part], structure: Structure, block: Scope 
         if box.output is not None:
             tail = owner[box.output.tensor.node]
             arrows[tail, box] = _Arrow(tail, box, [box.output.tensor])
-    _unframe(parts, list(arrows.values()))
-    drawn = _with_entries(parts, list(arrows.values()))
-    for number, part in enumerate(p for top in parts for p in top.walk()):
-        part.id = f"p{number}"
-    kinds = _Kinds(graph, drawn).find()
-    edges = tuple(Edge(a.tail, a.head, kinds[a.tail, a.head], tuple(a.tensors)) for a in drawn)
-    return Picture(graph, tuple(parts), edges)
+    return list(arrows.values())
 
 
 @dataclass(slots=True, eq=False)

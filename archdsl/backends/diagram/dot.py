@@ -173,7 +173,7 @@ class Writer:
         labelled: set[Part] = set()
         for edge in picture.edges:
             flows = edge.kind == "flow" and edge.tail not in labelled and self._changes(edge)
-            if flows or (skips and edge.kind in ("identity", "dense")):
+            if flows or (skips and edge.is_skip):
                 if flows:
                     labelled.add(edge.tail)
                 text = self.captions.edge(edge)

@@ -48,7 +48,7 @@ FORMATS = (
     Format(".pdf", "images"),
     Format(".dot", "images", comment="//"),
     Format(".tex", "tikz", "TikZ", comment="%"),
-    Format(".html", "page", "a page to walk through", compares=False),
+    Format(".html", "page", "interactive page", compares=False),
 )
 
 

@@ -92,7 +92,7 @@ class _Order:
 
     def _forks(self, part: Part) -> bool:
         """Whether several arrows leave a box through one side, and need room to part."""
-        flows = [e for e in self.leaving[part] if e.kind in ("flow", "projection")]
+        flows = [e for e in self.leaving[part] if not e.is_skip]
         return len(flows) > 1 and (part.kind in SOLID or (part.kind == "merge" and part in self.texts))
 
     def _common(self, edge: Edge) -> list[Part]:
@@ -114,7 +114,7 @@ class _Order:
         for part in parts:
             if part.children:
                 with dot.subgraph(name=f"cluster_{part.id}") as inner:
-                    skips = any(edge.kind in ("identity", "dense") for edge in self.edges.get(part, ()))
+                    skips = any(edge.is_skip for edge in self.edges.get(part, ()))
                     width, height = self._heading(part)
                     inner.attr(label=_space(width, height) if width else "", margin=f"{BULGE if skips else MARGIN:g}")
                     self._write(inner, part.children, part)
@@ -146,7 +146,7 @@ class _Order:
         if edge.tail.kind == "merge" and edge.tail in self.texts:
             # Layers in which the text stands.
             looks["minlen"] = f"{1 + ceil(self.texts[edge.tail][2][1 if self.down else 0] / RANK_GAP)}"
-        if edge.kind in ("flow", "projection"):
+        if not edge.is_skip:
             if len(self.leaving[edge.tail]) > 1:
                 looks["weight"] = "30"  # branches begin where they fork, and wait where they meet
             if edge.head.kind in SOLID:
@@ -160,7 +160,7 @@ class _Order:
 
     def _branches_off(self, edge: Edge) -> bool:
         """Whether an arrow leaves the path that others from its tail continue."""
-        others = [e for e in self.leaving[edge.tail] if e.kind in ("flow", "projection")]
+        others = [e for e in self.leaving[edge.tail] if not e.is_skip]
         return len(others) > 1 and edge.head not in self.trunk
 
     def _heading(self, part: Part) -> Size:
@@ -229,7 +229,7 @@ class _Order:
         def order(edge: Edge) -> tuple[object, ...]:
             (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
             across, far = (x1 - x2, y1 - y2) if self.down else (y1 - y2, x1 - x2)
-            return edge.kind in ("identity", "dense"), abs(across) > 1, abs(far), edge.tail.id, edge.head.id
+            return edge.is_skip, abs(across) > 1, abs(far), edge.tail.id, edge.head.id
 
         depths: dict[int, list[Edge]] = {}
         for edge in self.picture.edges:

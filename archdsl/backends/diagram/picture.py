@@ -74,6 +74,11 @@ class Edge:
     kind: EdgeKind
     tensors: tuple[Tensor, ...]
 
+    @property
+    def is_skip(self) -> bool:
+        """Whether the arrow leads around others."""
+        return self.kind in ("identity", "dense")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Picture:

@@ -1,6 +1,6 @@
-"""Router of arrows: straight, else around right angles, clear of boxes, frames and texts.
+"""The routes of arrows: straight, else with right angles, clear of boxes, frames and texts.
 
-`dot` says where boxes stand. Its own curves lean on what they go around; these keep their distance.
+`dot` places the boxes. Its own curves touch what they go around; these routes keep their distance.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FARTHEST = 260.0
 """Points from the ends of an arrow within which it runs."""
 
 CORNER, CROSSING, ON_ANOTHER = 20.0, 60.0, 400.0
-"""What a corner of a route is worth, a crossing, and running on another arrow, in points of length."""
+"""The costs of a corner, of a crossing, and of running on another arrow, in points of length."""
 
 STEP = 64.0
 """The height of a bucket of the index, and the width of a column, in points."""
@@ -46,7 +46,7 @@ class Segment(NamedTuple):
 class Router:
     """Finds routes for the arrows of a layout, one after the other: each goes around those before it.
 
-    All is thought of as running down; `turned` brings a network that runs to the right into this form, and back.
+    All arrows are routed as if running down; a network that runs to the right is turned for it, and turned back.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class Router:
         *,
         down: bool,
     ) -> None:
-        """`frames` are those around each box, `forks` the boxes with room under them to part, `headings` the heights of
-        the frames' headings."""
+        """`frames` are those around each box, `forks` the boxes with room below in which arrows part, `headings` the
+        heights of the frames' headings."""
         self.layout = layout
         self.frames = frames
         self.forks = set(forks)
@@ -125,45 +125,59 @@ class Router:
     # ------------------------------------------------------------ candidates
 
     def _candidates(self, edge: Edge, inside: set[Part]) -> Iterator[list[Point]]:
-        """Router, clear or not, the straight ones first."""
+        """Routes, clear or not, the straight ones first."""
         tail, head = self._room(edge.tail), self._room(edge.head)
-        (x1, y1), (x2, y2) = middle(tail), middle(head)
-        under, top = self._under.get(edge.tail, tail[1]), head[3]
-        point = edge.tail.kind in ("entry", "merge")
-        if edge.kind in ("flow", "projection"):
-            yield from self._straight(edge, tail, head, under)
-            side = 1 if x2 > x1 else -1
-            levels = [under - TURN, top + LANDING, (under + top) / 2, top + ARROW + 2.5]
-            levels = [level for level in levels if top + ARROW + 2 < level < under]
-            if abs(x1 - x2) >= 1:
-                if (point or edge.tail in self.forks) and side * (x2 - edge_of(tail, side)) > 2:
-                    yield [(edge_of(tail, side), y1), (x2, y1), (x2, top)]
-                if edge.head.kind == "merge" and side * (edge_of(head, -side) - x1) > ARROW:
-                    yield [(x1, under), (x1, y2), (edge_of(head, -side), y2)]
-                for level in levels:
-                    yield [(x1, under), (x1, level), (x2, level), (x2, top)]
-                if abs(x1 - x2) < SLANT and under > top:
-                    yield [(x1, under), (x2, top)]
-            for lane in self._lanes(tail, head, under, inside):
-                into = edge_of(head, 1 if lane > x2 else -1)
-                for level in levels[:1]:
-                    if edge.head.kind == "merge":
-                        yield [(x1, under), (x1, level), (lane, level), (lane, y2), (into, y2)]
-                    elif level - top > 2 * LANDING:
-                        low = top + LANDING
-                        yield [(x1, under), (x1, level), (lane, level), (lane, low), (x2, low), (x2, top)]
-                if edge.tail in self.forks or point:
-                    out = edge_of(tail, 1 if lane > x1 else -1)
-                    if edge.head.kind == "merge":
-                        yield [(out, y1), (lane, y1), (lane, y2), (into, y2)]
-                    low = top + LANDING
-                    yield [(out, y1), (lane, y1), (lane, low), (x2, low), (x2, top)]
+        if edge.is_skip:
+            (x1, y1), (x2, y2) = middle(tail), middle(head)
+            for lane in self._lanes(tail, head, tail[3], inside):
+                out, into = edge_of(tail, 1 if lane > x1 else -1), edge_of(head, 1 if lane > x2 else -1)
+                yield [(out, y1), (lane, y1), (lane, y2), (into, y2)]
             return
-        for lane in self._lanes(tail, head, tail[3], inside):
-            out, into = edge_of(tail, 1 if lane > x1 else -1), edge_of(head, 1 if lane > x2 else -1)
-            yield [(out, y1), (lane, y1), (lane, y2), (into, y2)]
+        under, top = self._under.get(edge.tail, tail[1]), head[3]
+        levels = [under - TURN, top + LANDING, (under + top) / 2, top + ARROW + 2.5]
+        levels = [level for level in levels if top + ARROW + 2 < level < under]
+        yield from self._straight(tail, head, under)
+        yield from self._bent(edge, tail, head, under, levels)
+        for lane in self._lanes(tail, head, under, inside):
+            yield from self._along(lane, edge, tail, head, under, levels)
 
-    def _straight(self, edge: Edge, tail: Box, head: Box, under: float) -> Iterator[list[Point]]:
+    def _bent(self, edge: Edge, tail: Box, head: Box, under: float, levels: Sequence[float]) -> Iterator[list[Point]]:
+        """Routes with one or two corners, and one that leans."""
+        (x1, y1), (x2, y2), top = middle(tail), middle(head), head[3]
+        if abs(x1 - x2) < 1:
+            return
+        side = 1 if x2 > x1 else -1
+        if self._leaves_aside(edge) and side * (x2 - edge_of(tail, side)) > 2:
+            yield [(edge_of(tail, side), y1), (x2, y1), (x2, top)]
+        if edge.head.kind == "merge" and side * (edge_of(head, -side) - x1) > ARROW:
+            yield [(x1, under), (x1, y2), (edge_of(head, -side), y2)]
+        for level in levels:
+            yield [(x1, under), (x1, level), (x2, level), (x2, top)]
+        if abs(x1 - x2) < SLANT and under > top:
+            yield [(x1, under), (x2, top)]
+
+    def _along(
+        self, lane: float, edge: Edge, tail: Box, head: Box, under: float, levels: Sequence[float]
+    ) -> Iterator[list[Point]]:
+        """Routes that run down in a lane."""
+        (x1, y1), (x2, y2), top = middle(tail), middle(head), head[3]
+        into, low = edge_of(head, 1 if lane > x2 else -1), top + LANDING
+        for level in levels[:1]:
+            if edge.head.kind == "merge":
+                yield [(x1, under), (x1, level), (lane, level), (lane, y2), (into, y2)]
+            elif level - top > 2 * LANDING:
+                yield [(x1, under), (x1, level), (lane, level), (lane, low), (x2, low), (x2, top)]
+        if self._leaves_aside(edge):
+            out = edge_of(tail, 1 if lane > x1 else -1)
+            if edge.head.kind == "merge":
+                yield [(out, y1), (lane, y1), (lane, y2), (into, y2)]
+            yield [(out, y1), (lane, y1), (lane, low), (x2, low), (x2, top)]
+
+    def _leaves_aside(self, edge: Edge) -> bool:
+        """Whether an arrow may begin at the side of its tail."""
+        return edge.tail.kind in ("entry", "merge") or edge.tail in self.forks
+
+    def _straight(self, tail: Box, head: Box, under: float) -> Iterator[list[Point]]:
         (x1, _), (x2, _), top = middle(tail), middle(head), head[3]
         if under <= top:
             return

@@ -300,7 +300,7 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
         w, h = room.width, room.size[1] + 2 * room.below
         group = {"group": "trunk"} if part in trunk else {}
         dot.node(name, label="", shape="box", fixedsize="true", width=f"{w / 72:.4f}", height=f"{h / 72:.4f}", **group)
-    leaving = Counter(edge.tail for edge in picture.edges if edge.kind in ("flow", "projection"))
+    leaving = Counter(edge.tail for edge in picture.edges if not edge.is_skip)
     for edge in picture.edges:
         # Branches begin where they fork, and wait where they meet.
         weight = {"identity": "0", "dense": "0"}.get(edge.kind, "30" if leaving[edge.tail] > 1 else "10")
@@ -319,7 +319,7 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
         spline = splines[edge.tail.id, edge.head.id]
         (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
         tip = (x2 - layout.sizes[edge.head][0] / 2, y2)
-        if edge.kind in ("identity", "dense") and (corners := router.find(edge)):
+        if edge.is_skip and (corners := router.find(edge)):
             route = rounded(corners)
             arrows += [Curve(tuple(route[:-1]), figure.line(edge.kind)), *figure.arrow(edge.kind, route[-2:])[1:]]
             continue

@@ -19,8 +19,8 @@ from archdsl.cli import options, program, reading
 from archdsl.common import interrupts
 from archdsl.runtime import export
 from archdsl.transform import recompute
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
 
 NET = """
@@ -322,7 +322,7 @@ def test_help(folder, said, arguments):
 
 def test_alone_it_prints_the_help(said):
     help = said("--help")[1]
-    assert said() == (2, "", help) and "Exit status: 0 fine; 1 a spec is wrong" in help
+    assert said() == (2, "", help) and "Exit status: 0 success; 1 a spec is wrong" in help
 
 
 def test_a_bug_is_said_in_a_line(folder, said, monkeypatch):
