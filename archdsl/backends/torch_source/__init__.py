@@ -3,9 +3,9 @@
 The way of `write_module`, a file each: `cells` every scope with its members in order; `fold` the calls of a block side
 by side, loops and conditions found again; `flow` what flows between their members; `classes` as few classes as these
 allow; `planner` what each member becomes, with `environment` (the names of the spec), `control` (loops, conditions),
-`forms` (operations), `callees` (other classes), `channels` (what flows) and `numbers` (expressions); `constructor` (over
-`writer`, `calls` and `members`) and `forward` their text; `write` the class. A `forward` is made of `statements`, whose
-values get their variables from `variables`, with `liveness` and `assigned`. `plainness` says how far all this goes.
+`forms` (operations), `callees` (other classes), `channels` (what flows) and `numbers` (expressions); `constructor`
+(over `writer`, `calls` and `members`) and `forward` their text; `write` the class. A `forward` is made of `statements`,
+whose values get their variables from `variables`, with `liveness` and `assigned`. `plainness` says how far this goes.
 """
 
 from __future__ import annotations

@@ -16,11 +16,12 @@ from archdsl.backends.torch_source.environment import Names, names_of, owner, pa
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.flow import Call, Decision, Rounds
 from archdsl.backends.torch_source.fold import Choice, Entry, Group, Irregular, Leaf, Loop, refuse
-from archdsl.backends.torch_source.forms import PYTORCH_NAMES, Forms, alike, argument_names
+from archdsl.backends.torch_source.forms import Forms, alike
 from archdsl.backends.torch_source.numbers import Frame, Numbers
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_labelled, is_needed
 from archdsl.graph import Graph, Node
-from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
+from archdsl.ops import foreign
+from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm
 from archdsl.syntax import tree
 
 
@@ -177,7 +178,8 @@ class Planner:
         if len(steps[0].outputs) != 1:
             return None
         more = [a for _, a in made[leaf].arguments]
-        if len(more) > 1 and "out_" in "".join(argument_names(made[leaf].head)[1:2]):
+        form = steps[0].form
+        if isinstance(form, ModuleForm) and any(a.called.startswith("out_") for a in form.accepted[1:2]):
             more.insert(0, more[1])
         known = [f for f in flows if f is not None]
         total = known[:1]
@@ -196,8 +198,7 @@ class Planner:
         elif isinstance(form, ModuleForm):
             self.forms.module(leaf, label, hints, self.stated_of_module(calling))
         elif isinstance(form, FunctionForm):
-            widths = [self.channels.count(s.inputs[0]) for s in leaf.steps]
-            self.forms.function(leaf, label, hints, widths, self.stated_of_module(calling))
+            self.forms.function(leaf, label, hints, self.stated_of_module(calling))
         else:
             assert isinstance(form, ParameterForm)
             self.forms.weight(leaf, label, hints)
@@ -223,12 +224,11 @@ class Planner:
         """What the spec says for the arguments of an operation's module, by their names in PyTorch."""
         step = calling.leaf.steps[0]
         flow = calling.flows[0] if calling.flows else None
-        fields = list(type(step.member.operation).model_fields) if isinstance(step.member, Node) else []
-        found = calling.names.stated(step, fields, flow)
-        stated = {PYTORCH_NAMES.get(name, name): expr for name, expr in found.items()}
-        stated |= {"out_features": stated["out_channels"]} if "out_channels" in stated else {}
+        operation = type(step.member.operation) if isinstance(step.member, Node) else Operation
+        found = calling.names.stated(step, list(operation.model_fields), flow)
+        stated = {operation.pytorch_names.get(name, name): expr for name, expr in found.items()}
         if flow is not None:
-            stated |= dict.fromkeys(("in_channels", "in_features", "num_features"), flow)
+            stated |= dict.fromkeys(foreign.INFERRED, flow)
         return stated
 
     def inline_names(self, calling: Calling) -> Names:
