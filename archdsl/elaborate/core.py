@@ -96,6 +96,8 @@ class Builder:
     """The calls without a label that took a free number instead of their own, which another item has."""
     rounds_around: Rounds = ()
     """The rounds of the loops that are being read."""
+    bound: Mapping[str, object] = field(default_factory=dict)
+    """What `let`s, loops and inputs gave names to, at the place that is being read; never changed, but replaced."""
     _operations: dict[object, Operation] = field(default_factory=dict)
     _inferred: dict[object, tuple[Operation, tuple[Shape, ...], list[tuple[Demanded, OperationError]]]] = field(
         default_factory=dict
@@ -216,6 +218,11 @@ class Builder:
         names.values.update(arguments)
         return names
 
+    def bind_name(self, name: str, value: object, place: Place) -> None:
+        """Gives a name a value from here on."""
+        place.names.values[name] = value
+        self.bound = {**self.bound, name: value}
+
     def check_label(self, name: tree.Name, place: Place) -> None:
         self.check_label_text(name.name, name.span, place)
 
@@ -280,7 +287,19 @@ class Builder:
             _, results, new_demands = known
         path = join(scope.path, name)
         node = Node(
-            node_id, operation, flow, results, name, path, labelled, scope, span, call, origin, self.rounds_around
+            node_id,
+            operation,
+            flow,
+            results,
+            name,
+            path,
+            labelled,
+            scope,
+            span,
+            call,
+            origin,
+            self.rounds_around,
+            self.bound,
         )
         self.graph.add(node)
         scope.members.append(node)
@@ -372,6 +391,7 @@ class Builder:
         scope = Scope(
             kind, name, path, labelled, parent, span, inputs=flow, depth=parent.depth + 1, rounds=self.rounds_around
         )
+        scope.bound = self.bound
         parent.members.append(scope)
         if name != position:
             self.provisional[path] = position

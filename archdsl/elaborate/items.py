@@ -308,11 +308,13 @@ class Items(Builder):
         names = self.body_names(block, arguments, scope)
         inner = Place(scope, names, copy_defaults(block.defaults), flow, inflow=flow)
         names.it = self.it(flow)
+        around, self.bound = self.bound, {}
         self.calls.append(signature)
         try:
             self.statements(block.syntax.body.statements, inner)
         finally:
             self.calls.pop()
+            self.bound = around
         self.close_scope(scope, inner.flow)
         return inner.flow
 
@@ -351,7 +353,9 @@ class Items(Builder):
         names = Namespace(place.names)
         names.it = self.it(flow)
         inner = Place(place.scope, names, dict(place.defaults), flow, started=True)
+        around = self.bound
         self.statements(body.statements, inner)
+        self.bound = around
         return inner.flow
 
     def parallel(self, item: tree.Parallel, place: Place, flow: Flow) -> Flow:

@@ -111,7 +111,7 @@ class Elaborator(Items):
         if place.names.find_label(name) is not None:
             raise Failure("E0209", f"`{name}` is a label here already", statement.name.span, "choose another name")
         try:
-            place.names.values[name] = evaluate(statement.value, place.names)
+            self.bind_name(name, evaluate(statement.value, place.names), place)
         except Failure as failure:
             place.names.values[name] = FAILED
             self.fail(failure, place.scope)
@@ -141,7 +141,7 @@ class Elaborator(Items):
 
     def bind_round(self, names: tuple[tree.Name, ...], value: object, statement: tree.Statement, place: Place) -> None:
         if len(names) == 1:
-            place.names.values[names[0].name] = value
+            self.bind_name(names[0].name, value, place)
             return
         if not names:
             return
@@ -151,7 +151,7 @@ class Elaborator(Items):
                 "E0211", f"`for` names {len(names)} values, and each round has {describe(value)}", statement.values.span
             )
         for name, part in zip(names, value, strict=True):
-            place.names.values[name.name] = part
+            self.bind_name(name.name, part, place)
 
     def choose(self, statement: tree.If, place: Place) -> None:
         for condition, body in statement.branches:
@@ -286,7 +286,7 @@ class Elaborator(Items):
                 if value.name == "_":
                     continue
                 if place.names.find(value.name) is None:
-                    place.names.values[value.name] = size
+                    self.bind_name(value.name, size, place)
                     continue
             sizes.append((axis, value, evaluate(value, place.names)))
         self.agree(sizes, tensor, place, "E0307", "the tensor that flows in")

@@ -51,7 +51,8 @@ class Node:
     `shapes` has the size of each result, without the batch. `name` is its own part of the path (it may hold dots where
     a quoted label does), `path` the whole: the prefix of its keys in the state_dict. `call` is the call in the spec,
     None for what is implied (an input, the add of a residual); `origin` is what a merge or align brings together;
-    `rounds` are the rounds of the loops that it was placed in.
+    `rounds` are the rounds of the loops that it was placed in, `bound` the values of the `let`s, the variables of loops
+    and the sizes of an `input` that its arguments may name.
     """
 
     id: int
@@ -66,6 +67,7 @@ class Node:
     call: tree.Call | None = None
     origin: Origin | None = None
     rounds: Rounds = ()
+    bound: Mapping[str, object] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<Node {self.id} {self.path}: {self.operation.name}>"
@@ -114,6 +116,8 @@ class Scope:
     """How many scopes this one stands in."""
     rounds: Rounds = ()
     """The rounds of the loops that it was opened in."""
+    bound: Mapping[str, object] = field(default_factory=dict)
+    """As that of a node, at its call."""
 
     def __repr__(self) -> str:
         return f"<Scope {self.path or self.name}: {len(self.members)} members>"

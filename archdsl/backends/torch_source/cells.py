@@ -91,6 +91,16 @@ class Syntax:
             found.regions = found._inside(body)
         return found
 
+    def loop(self, start: int) -> tree.For | tree.Repeat | tree.If | None:
+        """The statement of a loop, by where it begins."""
+        stack = list(self.regions)
+        while stack:
+            region = stack.pop()
+            if region.span.start == start:
+                return region.statement
+            stack += [r for _, _, inner in region.branches for r in inner]
+        return None
+
     def _statements(self, statements: Sequence[tree.Statement]) -> list[Region]:
         regions: list[Region] = []
         for statement in statements:

@@ -101,9 +101,10 @@ class Channels:
             self.values[join.value] = variable
 
     def carry(self, rounds: Rounds) -> None:
-        """The channels of what a loop carries out of it: what its rounds begin with, in a round more than there are."""
+        """The channels of what a loop carries out of it, where they grow by a step: those of one more round."""
         heading = self.numbers.plan.headings[rounds.loop]
         for carried in rounds.carried:
-            inside = self.values.get(carried.value)
+            row = self.row(carried.value)
+            inside = None if None in row else self.numbers.progression(row, rounds.place.group, 2)
             if carried.final is not None and inside is not None:
                 self.settle(carried.final, ex.substitute(inside, {heading.index.name: heading.count}))

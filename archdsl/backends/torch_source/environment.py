@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.cells import Cell, Step, Syntax
 from archdsl.backends.torch_source.expressions import Const, Expr, Var
+from archdsl.backends.torch_source.fold import Leaf
 from archdsl.backends.torch_source.numbers import Numbers
-from archdsl.graph import Scope
+from archdsl.graph import Node, Scope
 from archdsl.syntax import tree
+from archdsl.syntax.walk import names as names_in
 
 
 @dataclass(slots=True, eq=False)
@@ -40,6 +42,41 @@ class Names:
         """The same body with other names in sight."""
         return Names(known, self.syntax, self.constants)
 
+    def at(self, leaf: Leaf, numbers: Numbers) -> Names:
+        """The names in sight at a leaf, whose arguments may take what `let`s, loops and an `input` bound there.
+
+        Of a bound value that no expression gives here, the class has a parameter.
+        """
+        known = dict(self.known)
+        bound = [s.member.bound if isinstance(s.member, Node) else s.member.scope.bound for s in leaf.steps]
+        said = [n for a in self.arguments(leaf.steps[0]) for n in names_in(a.value) if n.name in bound[0]]
+        for name in dict.fromkeys(n.name for n in sorted(said, key=lambda n: n.span.start)):
+            row = [values.get(name) for values in bound]
+            if name in known and numbers.frame(leaf.group).agrees(known[name], row):
+                continue
+            expr = self.written_out(name, leaf)
+            if expr is None or not numbers.frame(leaf.group).agrees(expr, row):
+                expr = numbers.bound(name, row, leaf.group)
+            if expr is not None:
+                known[name] = expr
+            else:
+                known.pop(name, None)
+        return self.within(known)
+
+    def written_out(self, name: str, leaf: Leaf) -> Expr | None:
+        """The variable of a loop that is written out, as what it is in the round that a leaf belongs to."""
+        rounds = [s.member.rounds if isinstance(s.member, Node) else s.member.scope.rounds for s in leaf.steps]
+        for start, number in reversed(rounds[0]):
+            statement = self.syntax.loop(start)
+            if not isinstance(statement, tree.For) or name not in [n.name for n in statement.names]:
+                continue
+            over = ex.translate(statement.values, self.known)
+            if over is None or any((start, number) not in r for r in rounds):
+                return None
+            part = [n.name for n in statement.names].index(name) if len(statement.names) > 1 else None
+            return element(over, number, part)
+        return None
+
     def item(self, step: Step) -> tree.Item | None:
         """What of the spec made a step."""
         return self.syntax.items.get((step.site[0], step.site[1]))
@@ -59,6 +96,21 @@ class Names:
             if expr is not None:
                 found[name] = expr
         return found
+
+
+def element(over: Expr, number: int, part: int | None) -> Expr:
+    """An element of a list, or a part of it where it is a tuple."""
+    match over:
+        case ex.Apply("range", (_,)):
+            return Const(number)
+        case ex.Apply("range", (start, _)):
+            return ex.simplify(ex.Binary("+", start, Const(number)))
+        case ex.Apply("zip", lists) if part is not None:
+            return element(lists[part], number, None)
+        case ex.Apply("enumerate", (inner,)) if part is not None:
+            return element(inner, number, None) if part else Const(number)
+    found = ex.Item(over, Const(number))
+    return found if part is None else ex.Item(found, Const(part))
 
 
 def owner(cell: Cell) -> Scope:

@@ -336,6 +336,8 @@ def _arithmetic(sign: str, left: Expr, right: Expr) -> Expr:
             return simplify(Binary("+", a, Const(n + m)))
         case "+", Binary("-", a, Const(int(n))), Const(int(m)):
             return simplify(Binary("+", a, Const(m - n)))
+        case "+", Const(int()), Binary("*", Const(int()), Binary("+", _, Const(int()))):
+            return _arithmetic("+", right, left)
         case "+", Binary("*", Const(int(k)) as factor, Binary("+", a, Const(int(n)))), Const(int(m)):
             return simplify(Binary("+", Binary("*", factor, a), Const(k * n + m)))
         case "+", a, Const(int(n)) if n < 0:

@@ -154,7 +154,8 @@ class Numbers:
         `stated` is what the spec says for it, the hints are what else it may be. Any value will do in `free` lanes.
         """
         if stated is not None:
-            if self.plan.complete and self.frame(group).agrees(stated, row):
+            firm = self.plan.complete or self.is_element(stated, group)
+            if firm and self.frame(group).agrees(stated, row):
                 return self.keep(stated)
             hints = [stated, *hints]
         still = [h for h in hints if not self.is_running(h)]
@@ -168,6 +169,12 @@ class Numbers:
         if group.around is None:
             return self.parameter(name, list(row), free)
         return self.resolve_outside(row, group, hints, name)
+
+    def is_element(self, expr: Expr, group: Group) -> bool:
+        """Whether it is an element of a list that differs between the calls."""
+        lists = [e.base.name for e in ex.parts(expr) if isinstance(e, ex.Item) and isinstance(e.base, Var)]
+        values = self.frame(group).values
+        return any(name in values and not ex.constant(values[name]) for name in lists)
 
     def is_running(self, expr: Expr) -> bool:
         return any(name in self.running for name in ex.variables(expr))
@@ -263,6 +270,27 @@ class Numbers:
         self.parameters[name] = Parameter(name, values, free=set(free))
         self.spread(self.parameters[name])
         return self.keep(Var(name))
+
+    def bound(self, name: str, row: Sequence[object], group: Group) -> Expr | None:
+        """A value that the spec has a name for: a constant, or a parameter of that name, which is kept where used."""
+        if ex.constant(row):
+            return Const(row[0]) if ex.plain(row[0]) else None
+        frame = self.frame(group)
+        variables = [Var(known) for known in (*frame.values, *frame.running)]
+        found = next((e for e in (*variables, *self.recent) if frame.agrees(e, row)), None)
+        if found is not None:
+            return found
+        values: dict[int, object] = {}
+        for lane, value in enumerate(row):
+            if not ex.plain(value) or not ex.same(values.setdefault(group.out(lane), value), value):
+                return None
+        calls = [values.get(i, row[0]) for i in range(self.group.count)]
+        while name in self.parameters and self.parameters[name].values != calls:
+            name += "_"
+        if name not in self.parameters:
+            self.parameters[name] = Parameter(name, calls)
+            self.spread(self.parameters[name])
+        return Var(name)
 
     def spread(self, parameter: Parameter) -> None:
         """Tells the values of a parameter to all lanes."""

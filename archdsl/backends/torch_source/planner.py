@@ -148,6 +148,9 @@ class Planner:
                         out = ex.If(self.numbers.plan.conditions[action.optional][0], out, flows[0])
                     if len(action.outputs) == 1:
                         self.channels.settle(action.outputs[0], out)
+                    elif len(action.outputs) == len(flows):  # each of several tensors for itself
+                        for value, flow in zip(action.outputs, flows, strict=True):
+                            self.channels.settle(value, flow)
                 case Decision():
                     self.control.condition(action.choice, names)
                     for inner in action.branches:
@@ -163,6 +166,7 @@ class Planner:
         """Resolves an operation or scope; gives the channels that come out, where one tensor does."""
         steps, made = leaf.steps, self.numbers.plan.made
         self.numbers.owner = owner_name(steps[0])
+        names = names.at(leaf, self.numbers)
         calling = Calling(leaf, [], flows, names, self.hints(leaf, flows, names))
         calling.label = self.label(leaf, names)
         if leaf.inner is not None:
