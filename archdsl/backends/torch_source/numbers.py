@@ -85,7 +85,7 @@ class Frame:
 def _guesses(variable: Var, values: Sequence[Any], row: Sequence[Any]) -> Iterator[Expr]:
     value, first = values[0], row[0]
     if value and first % value == 0:
-        yield Binary("*", Const(first // value), variable)
+        yield ex.simplify(Binary("*", Const(first // value), variable))
     if first and value % first == 0:
         yield Binary("//", variable, Const(value // first))
     yield ex.simplify(Binary("+", variable, Const(first - value)))

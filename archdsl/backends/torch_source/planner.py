@@ -25,6 +25,13 @@ from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm
 from archdsl.syntax import tree
 
 
+SHORT = 3
+"""The parts of a condition that a name may hang on: `stride > 1`."""
+
+LONGEST = 7
+"""The most parts of a number in a name that hangs on conditions."""
+
+
 @dataclass(slots=True, eq=False)
 class Planner:
     """Settles a class. Raises Unlike or Irregular where the calls cannot be one."""
@@ -285,7 +292,28 @@ class Planner:
 
     def number_name(self, row: list[int], group: Group, names: Names) -> Expr | None:
         found = self.numbers.frame(group).find(row, list(names.known.values()))
-        return self.numbers.progression(row, group, 2) if found is None and group.loop is not None else found
+        if found is None and group.loop is not None:
+            found = self.numbers.progression(row, group, 2)
+        return found if found is not None else self.position(row, group)
+
+    def position(self, row: list[int], group: Group) -> Expr | None:
+        """The number of a member behind others that only some calls have: one for each way that it comes to."""
+        frame = self.numbers.frame(group)
+        switches = [c for found in self.numbers.plan.conditions.values() for c in found if 0 < ex.size(c) <= SHORT]
+        tests = [(c, values) for c in dict.fromkeys(switches) if (values := frame.row(c)) is not None]
+
+        def chosen(lanes: list[int]) -> Expr | None:
+            if len({row[i] for i in lanes}) == 1:
+                return Const(row[lanes[0]])
+            for condition, values in tests:
+                ways = [[i for i in lanes if bool(values[i]) is taken] for taken in (True, False)]
+                if all(ways):
+                    then, otherwise = map(chosen, ways)
+                    return ex.If(condition, then, otherwise) if then is not None and otherwise is not None else None
+            return None
+
+        found = chosen(list(range(len(row))))
+        return found if found is not None and ex.size(found) <= LONGEST else None
 
 
 def owner_name(step: Step) -> str:
