@@ -147,15 +147,18 @@ def chain(expr: Binary) -> list[tuple[str, Expr]]:
     found: list[tuple[str, Expr]] = []
     left: Expr = expr
     while isinstance(left, Binary) and precedence(left) == level and (left is expr or level != COMPARISON):
-        # A sum of sums needs no parentheses: those that an order of additions is to have are Parens.
-        tight = left.operator not in ("and", "or", "+", "*")
-        if tight or not (isinstance(left.right, Binary) and precedence(left.right) == level):
-            found.append((left.operator, enclosed(left.right, level + tight)))
-        else:
-            (_, start), *rest = chain(left.right)
-            found += [*rest[::-1], (left.operator, start)]
+        found += reversed(right_side(left.operator, left.right, level))
         left = left.left
     return [("", enclosed(left, level + (level == COMPARISON))), *found[::-1]]
+
+
+def right_side(operator: str, right: Expr, level: int) -> list[tuple[str, Expr]]:
+    """An operator with what is behind it: several operands where parentheses would make no difference."""
+    if operator in ("and", "or", "+", "*") and isinstance(right, Binary) and precedence(right) == level:
+        (_, first), *rest = chain(right)
+        if operator != "*" or all(sign == "*" for sign, _ in rest):
+            return [(operator, first), *rest]
+    return [(operator, enclosed(right, level + 1))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -314,10 +314,6 @@ def spelt(value: object) -> Expr:
 
 def children(node: Node) -> Iterator[Node]:
     """The nodes right below one."""
-    if isinstance(node, Const):
-        found = spelt(node.value)
-        yield from () if isinstance(found, Const) else (found,)
-        return
     pending: list[object] = [getattr(node, name) for name in reversed(node.__match_args__)]
     while pending:
         value = pending.pop()
@@ -342,6 +338,8 @@ def names(nodes: Iterable[Node]) -> set[str]:
     for node in walk(nodes):
         if isinstance(node, Var):
             found.add(node.name)
+        elif isinstance(node, Const) and isinstance(node.value, tuple | list | Layer):
+            found |= names([spelt(node.value)])
         elif isinstance(node, Source):
             found |= words(node.text)
     return found
