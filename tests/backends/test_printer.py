@@ -44,7 +44,7 @@ from archdsl.backends.python.tree import (
     Var,
     call,
     mapped,
-    names,
+    names_in,
 )
 
 A, B, C = Var("a"), Var("b"), Var("c")
@@ -193,7 +193,7 @@ def test_names_are_those_that_code_speaks_of() -> None:
         Do(Call(Const(Layer("nn.Conv2d", (("bias", False),))), (code("torch.nn.F"),))),
         Source('def f(x: Tensor) -> None:\n    """Any."""\n    x.wraps(F)\n'),
     ]
-    found = names(tree)
+    found = names_in(tree)
     assert {"partial", "nn", "torch", "Tensor", "F"} <= found
     assert not found & {"Any", "wraps", "Conv2d"}
 

@@ -125,8 +125,8 @@ def ending(expr: Expr) -> tuple[str, Expr]:
     match expr:
         case Keyword(name, value):
             return f"{name}=" if name else "**", value
-        case Star(value, mark):
-            return mark, value
+        case Star(value):
+            return "*", value
         case Pair(key, value):
             return f"{text(key)}: ", value
         case Negative(operand):
@@ -372,13 +372,15 @@ def ends_in_bracket(expr: Expr) -> bool:
 
 
 def lines(statements: Sequence[Statement], indent: int = 0) -> list[str]:
-    """The lines of statements, with an empty one around each function and import."""
+    """The lines of statements, with an empty one around each function and behind an import."""
     found: list[str] = []
-    for before, statement in pairwise([None, *statements]):
-        assert statement is not None
-        if before is not None and any(isinstance(s, Function | Import) for s in (before, statement)):
+    before: Statement | None = None
+    for statement in statements:
+        written = statement_lines(statement, indent)
+        if before is not None and (isinstance(before, Function | Import) or isinstance(statement, Function)):
             found.append("")
-        found += statement_lines(statement, indent)
+        found += written
+        before = statement if written else before
     return found
 
 
@@ -484,33 +486,29 @@ def module(parts: Iterable[Statement]) -> str:
     return "\n".join(found) + "\n"
 
 
-def docstring(text: str, indent: int) -> list[str]:
+def docstring(words: str, indent: int) -> list[str]:
     """A documentation string, whatever it holds; long paragraphs are wrapped."""
     pad = " " * indent
-    text = text.encode(
-        "utf-8", "backslashreplace"
-    ).decode()  # halves of characters, which no class can have as its text
-    paragraphs = [
-        " ".join(p.split(" ")) for p in text.replace("\r\n", "\n").replace("\t", " ").strip(" \n").split("\n")
-    ]
-    # No quote may meet another one, or those around the text.
-    lines = [re.sub(r'^"|"(?="|$)', r'\\"', escaped(p.strip(" "))) for p in paragraphs]
-    if len(lines) == 1 and indent + len(lines[0]) + 6 <= WIDTH:
-        return [f'{pad}"""{lines[0]}"""'] if lines[0] else []
-    wrapped: list[str] = []
-    for line in lines:
-        width = WIDTH - indent - (0 if wrapped else 3)
-        parts = textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
-        if not wrapped and len(parts) > 1:
-            parts = [
-                parts[0],
-                *textwrap.wrap(" ".join(parts[1:]), WIDTH - indent, break_long_words=False, break_on_hyphens=False),
-            ]
-        wrapped += parts or [""]
-    if len(wrapped) == 1:  # one line with its quotes would be too long, and formatters would join them
-        first, _, last = wrapped[0].rpartition(" ")
-        if not first:
+    paragraphs = words.replace("\r\n", "\n").replace("\t", " ").strip(" \n").split("\n")
+    first, *others = [in_docstring(paragraph.strip(" ")) for paragraph in paragraphs]
+    if not others and indent + len(first) + 6 <= WIDTH:
+        return [f'{pad}"""{first}"""'] if first else []
+    start, *more = wrapped(first, WIDTH - indent - 3)
+    found = [start, *(wrapped(" ".join(more), WIDTH - indent) if more else [])]
+    found += [line for paragraph in others for line in wrapped(paragraph, WIDTH - indent)]
+    if len(found) == 1:  # one line with its quotes would be too long, and formatters would join them
+        start, _, last = start.rpartition(" ")
+        if not start:
             return [f'{pad}"""{last}"""']
-        wrapped = [first, last]
-    body = [pad + line if line else "" for line in wrapped[1:]]
-    return [f'{pad}"""{wrapped[0]}', *body, f'{pad}"""']
+        found = [start, last]
+    return [f'{pad}"""{found[0]}', *(pad + line if line else "" for line in found[1:]), f'{pad}"""']
+
+
+def in_docstring(words: str) -> str:
+    """A line as it may stand in a documentation string: no quote may meet another one, or those around the text."""
+    whole = words.encode("utf-8", "backslashreplace").decode()  # halves of characters, which no class can have
+    return re.sub(r'^"|"(?="|$)', r'\\"', escaped(whole))
+
+
+def wrapped(words: str, width: int) -> list[str]:
+    return textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False) or [""]

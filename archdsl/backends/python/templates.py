@@ -13,6 +13,7 @@ from archdsl.backends.python.tree import (
     Binary,
     Call,
     Compare,
+    Comprehension,
     Const,
     Expr,
     If,
@@ -101,6 +102,9 @@ def converted(node: ast.expr) -> Expr:
             return Tuple(_all(items))
         case ast.List(items):
             return List(_all(items))
+        case ast.ListComp(element, [ast.comprehension(target, source, [condition])]):
+            made, variable, over, only = _all([element, target, source, condition])
+            return Comprehension(made, variable, over, only, "[]")
     raise TypeError(ast.dump(node))
 
 

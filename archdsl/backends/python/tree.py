@@ -123,7 +123,7 @@ class Call(Expr):
 
 @dataclass(frozen=True, slots=True)
 class Keyword(Expr):
-    """`name=value` among arguments."""
+    """`name=value` among arguments; without a name, `**value`."""
 
     name: str
     value: Expr
@@ -131,10 +131,9 @@ class Keyword(Expr):
 
 @dataclass(frozen=True, slots=True)
 class Star(Expr):
-    """`*value`, or `**value`."""
+    """`*value`."""
 
     value: Expr
-    mark: str = "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,14 +331,14 @@ def walk(nodes: Iterable[Node]) -> Iterator[Node]:
         pending += list(children(node))[::-1]
 
 
-def names(nodes: Iterable[Node]) -> set[str]:
+def names_in(nodes: Iterable[Node]) -> set[str]:
     """The variables, functions and classes that code speaks of."""
     found: set[str] = set()
     for node in walk(nodes):
         if isinstance(node, Var):
             found.add(node.name)
         elif isinstance(node, Const) and isinstance(node.value, tuple | list | Layer):
-            found |= names([spelt(node.value)])
+            found |= names_in([spelt(node.value)])
         elif isinstance(node, Source):
             found |= words(node.text)
     return found

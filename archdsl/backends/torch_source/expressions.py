@@ -6,7 +6,6 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from archdsl.backends.python.printer import escaped, literal, quoted, text
 from archdsl.backends.python.tree import (
     Apply,
     Binary,
@@ -23,21 +22,7 @@ from archdsl.backends.python.tree import (
 )
 from archdsl.syntax import tree
 
-__all__ = [
-    "Apply",
-    "Binary",
-    "Const",
-    "Expr",
-    "If",
-    "Item",
-    "Layer",
-    "Not",
-    "Tuple",
-    "Var",
-    "escaped",
-    "literal",
-    "quoted",
-]
+__all__ = ["Apply", "Binary", "Const", "Expr", "If", "Item", "Layer", "Not", "Tuple", "Var"]
 
 Env: TypeAlias = Callable[[str], object]
 
@@ -99,19 +84,16 @@ def variables(expr: Expr) -> Iterator[str]:
     return (part.name for part in parts(expr) if isinstance(part, Var))
 
 
-def named(expr: Expr, names: Mapping[str, Expr], aliases: Mapping[Expr, str] = {}) -> Expr:
+def named(expr: Expr, names: Mapping[str, str | Expr], aliases: Mapping[Expr, str] = {}) -> Expr:
     """The expression as code has it: `names` says what a variable is there, `aliases` what has a name of its own."""
 
     def change(part: Expr) -> Expr | None:
         if part in aliases:
             return Var(aliases[part])
-        return names.get(part.name, part) if isinstance(part, Var) else None
+        found = names.get(part.name, part) if isinstance(part, Var) else None
+        return Var(found) if isinstance(found, str) else found
 
     return mapped(expr, change)
-
-
-def write(expr: Expr, names: Mapping[str, str], aliases: Mapping[Expr, str] = {}) -> str:
-    return text(named(expr, {key: Var(value) for key, value in names.items()}, aliases))
 
 
 def plain(value: object) -> bool:
