@@ -20,7 +20,7 @@ from archdsl.backends.torch_source.members import Members
 from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plan import Made, Plan, is_labelled
 from archdsl.backends.torch_source.scope import Scope
-from archdsl.backends.torch_source.starts import base, is_biased, model_loop
+from archdsl.backends.torch_source.starts import is_biased, is_typed, model_loop
 from archdsl.common.source import Span
 from archdsl.graph import Node
 from archdsl.ops.base import ModuleForm, ParameterForm
@@ -100,11 +100,11 @@ class Constructor:
     def start_alike(self) -> None:
         """The model's loop over all modules, for types of which all start alike."""
         members = [(plan.made[leaf].form, leaf) for plan in self.file.names for leaf in leaves(plan.entries, True)]
-        modules = [(base(form), leaf) for form, leaf in members if isinstance(form, ModuleForm)]
+        modules = [(form.kind, leaf) for form, leaf in members if isinstance(form, ModuleForm)]
         biased = {kind for kind, leaf in modules if is_biased(leaf)}
-        always = biased - {kind for kind, leaf in modules if not is_biased(leaf, always=True)}
+        typed = biased - {kind for kind, leaf in modules if not is_typed(leaf)}
         module = Var(unique("module", self.scope.locals))
-        self.code.add(model_loop(self.file.alike, biased, always, module))
+        self.code.add(model_loop(self.file.alike, biased, typed, module))
 
     # ------------------------------------------------------------ statements
 

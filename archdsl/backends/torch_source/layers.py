@@ -29,7 +29,7 @@ from archdsl.backends.torch_source.helpers import FILLED
 from archdsl.backends.torch_source.names import identifier, is_attribute, unique
 from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, weighty
 from archdsl.backends.torch_source.scope import Scope
-from archdsl.backends.torch_source.starts import base, helper, is_statement, way
+from archdsl.backends.torch_source.starts import helper, is_statement, way
 from archdsl.graph import Node
 from archdsl.ops.base import ModuleForm
 
@@ -69,7 +69,7 @@ class Layers:
             numbers = [Keyword(name, Const(lists(numbers))) for name, numbers in form.fill.items()]
             found = call("filled", found, *[Keyword("frozen", Const(True))] * bool(form.frozen), *numbers)
         start = way(made)
-        if start is not None and base(form) not in self.file.alike and not is_statement(self.plan, leaf):
+        if start is not None and form.kind not in self.file.alike and not is_statement(self.plan, leaf):
             function = helper(start)
             self.file.helper(function)
             std = [Keyword("std", value(made.std))] if made.std is not None else []

@@ -16,7 +16,7 @@ from archdsl.backends.torch_source.names import is_owned, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, is_shared
 from archdsl.backends.torch_source.scope import Scope, label_of
-from archdsl.backends.torch_source.starts import base, filling, is_biased, is_statement, way, without
+from archdsl.backends.torch_source.starts import filling, is_biased, is_statement, way, without
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
 
 SELF = Var("self")
@@ -62,8 +62,8 @@ class Members:
     def functional(self, leaf: Leaf) -> str | None:
         """The method of a tensor that stands for a module in `forward`, where that is the custom."""
         made = self.plan.made[leaf]
-        plain = isinstance(made.form, ModuleForm) and made.form.constructor == "nn.Flatten" and not made.arguments
-        return "{0}.flatten(1)" if plain and self.plan.flow is not None and not is_labelled(leaf.steps[0]) else None
+        method = made.form.method if isinstance(made.form, ModuleForm) else None
+        return method if self.plan.flow is not None and not is_labelled(leaf.steps[0]) else None
 
     def add(self, target: Expr, value: Expr) -> None:
         self.scope.code.add(Assign(target, value))
@@ -101,7 +101,7 @@ class Members:
         start = way(made)
         if start is None or not isinstance(made.form, ModuleForm):
             return
-        if base(made.form) not in self.file.alike and is_statement(self.plan, leaf):
+        if made.form.kind not in self.file.alike and is_statement(self.plan, leaf):
             member = self.attributes[leaf]
             self.scope.code.add(filling(start, Attribute(member, "weight"), self.scope.names))
             if is_biased(leaf):
