@@ -14,7 +14,7 @@ from archdsl.backends.torch_source.helpers import HOLDER_OF, MEMBER
 from archdsl.backends.torch_source.layers import Layers, attribute_base, attribute_name
 from archdsl.backends.torch_source.names import is_owned, unique
 from archdsl.backends.torch_source.plainness import Plainness
-from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, is_shared
+from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, is_shared, weighty
 from archdsl.backends.torch_source.scope import Scope, label_of
 from archdsl.backends.torch_source.starts import filling, is_biased, is_statement, way, without
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
@@ -163,13 +163,24 @@ class Members:
 
         One of a single branch is made in that branch.
         """
+        passed: list[list[str]] = []
+        weights = [name_of(leaf) for _, leaf in homes([entry]) if weighty(self.plan.made[leaf])]
         for branch, leaf in homes([entry]):
             for i, path in self.steady_holders(leaf):
-                if not isinstance(entry, Choice) or self.branches_of(path) != {branch}:
+                in_branch = isinstance(entry, Choice) and self.branches_of(path) == {branch}
+                holder = name_of(leaf)[:i]
+                has_weights = any(name[:i] == holder for name in weights)
+                if not in_branch and not (has_weights and any(self.overtakes(holder, name) for name in passed)):
                     pieces = split_dots(self.plan.made[leaf].name)
                     calls = range(len(self.plan.cells))
                     paths = [[(call, ".".join(path.split(".")[:end])) for call in calls] for end in range(1, i + 1)]
                     self.holder(pieces[:i], paths)
+            passed += [name_of(leaf)] if weighty(self.plan.made[leaf]) else []
+
+    def overtakes(self, holder: list[str], member: list[str]) -> bool:
+        """Whether a holder that is made now comes before a member that is to stand before it in the state_dict."""
+        shared = next((i for i, (a, b) in enumerate(zip(holder, member, strict=False)) if a != b), len(holder))
+        return shared < len(holder) and (0, ".".join(holder[: shared + 1])) not in self.held
 
     def steady_holders(self, leaf: Leaf) -> Iterator[tuple[int, str]]:
         """The holders of a member that are called the same in every call: how many pieces they are, and their path."""
@@ -246,6 +257,11 @@ def holder_paths(leaf: Leaf) -> list[list[tuple[int, str]]]:
     """The paths of the modules that a member stands in, the outermost first: one for each time that it is made."""
     rows = [(leaf.group.out(lane), step.name.split(".")) for lane, step in enumerate(leaf.steps)]
     return [[(call, ".".join(names[:i])) for call, names in rows] for i in range(1, len(rows[0][1]))]
+
+
+def name_of(leaf: Leaf) -> list[str]:
+    """The pieces of a member's path in its class, in the first call and round."""
+    return leaf.steps[0].name.split(".")
 
 
 def homes(entries: Sequence[Entry], branch: int = 0) -> Iterator[tuple[int, Leaf]]:
