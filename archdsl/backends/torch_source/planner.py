@@ -24,7 +24,6 @@ from archdsl.ops import foreign
 from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm
 from archdsl.syntax import tree
 
-
 SHORT = 3
 """The parts of a condition that a name may hang on: `stride > 1`."""
 
@@ -186,6 +185,8 @@ class Planner:
             self.callees.call(calling)
         else:
             self.operation(calling)
+        if isinstance(steps[0].form, ModuleForm) and not (calling.label or self.by_position):
+            self.check_is_one(leaf)
         if len(steps[0].outputs) != 1:
             return None
         more = [a for _, a in made[leaf].arguments]
@@ -262,6 +263,12 @@ class Planner:
         if flow is not None:
             known["it.channels"] = flow
         return Names(known, cells[0].syntax).with_lets()
+
+    def check_is_one(self, leaf: Leaf) -> None:
+        """Raises Irregular where a member without a name, which all rounds of a loop share, is not the same in all."""
+        values = self.numbers.plan.made[leaf].values()
+        if leaf.group.in_loop and any("@" in name for e in values for name in ex.variables(e)):
+            refuse(leaf.group)
 
     # ------------------------------------------------------------ names of members
 

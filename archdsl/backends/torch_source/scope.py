@@ -1,65 +1,29 @@
-"""What the classes of a generated file share, and the lines of a constructor: statements, loops and their variables."""
+"""The names in a constructor: its parameters, the variables of its loops, the numbers that change on the way."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 
-from archdsl.analysis.overwriting import Overwriting
+from archdsl.backends.python.tree import Assign, Const, For, Format, Row, Tuple, call
 from archdsl.backends.torch_source import expressions as ex
-from archdsl.backends.torch_source import layout
-from archdsl.backends.torch_source.checks import SizeCheck
-from archdsl.backends.torch_source.expressions import Expr, Var, quoted
-from archdsl.backends.torch_source.flow import Value
+from archdsl.backends.torch_source.emitter import Emitter
+from archdsl.backends.torch_source.expressions import Apply, Expr, Var
 from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
-from archdsl.backends.torch_source.names import RESERVED, identifier, unique
-from archdsl.backends.torch_source.plainness import Plainness
-from archdsl.backends.torch_source.plan import Made, Plan, Running, is_labelled
-from archdsl.backends.torch_source.starts import Way
-from archdsl.backends.torch_source.text import Written, formatted, loop_header
-from archdsl.graph import Graph
-from archdsl.ops.base import FunctionForm, ModuleForm
-from archdsl.transform.recompute import Recompute
+from archdsl.backends.torch_source.names import identifier, unique
+from archdsl.backends.torch_source.plan import Heading, Plan, Running, is_shared
+from archdsl.ops.base import FunctionForm
 
 
 @dataclass(slots=True, eq=False)
-class File:
-    """What the whole file shares: its imports, helpers, and the names of its classes."""
+class Scope:
+    """Names variables, and writes expressions with those names."""
 
-    graph: Graph
-    overwriting: Overwriting
-    recompute: Recompute
-    sizes: Callable[[Value], str]
-    checks: list[SizeCheck]
-    plainness: Plainness
-    imports: set[str] = field(default_factory=set)
-    helpers: dict[str, str] = field(default_factory=dict)
-    names: dict[Plan, str] = field(default_factory=dict)
-    output_class: str = ""
-    globals: frozenset[str] = RESERVED
-    """What no variable may be called: the classes and helpers of the file."""
-    factories: dict[Plan, bool] = field(default_factory=dict)
-    """Whether a class takes device= and dtype=."""
-    alike: dict[str, Way] = field(default_factory=dict)
-    """The types of which all modules start alike, with how: the model sees to it."""
-
-    def helper(self, source: str) -> None:
-        """Takes the definitions of a helper, each once for the file."""
-        for definition in source.strip("\n").split("\n\n\n"):
-            self.helpers[definition] = definition
-
-
-@dataclass(slots=True, eq=False)
-class Writer:
-    """Writes statements of a constructor, and names its variables."""
-
-    file: File
     plan: Plan
-    is_model: bool
-    factory: bool = False
-    """Whether the class takes device= and dtype=."""
+    code: Emitter
+    globals: frozenset[str]
+    """What no variable may be called."""
     names: dict[str, str] = field(default_factory=dict)
     """What a parameter or a variable of a loop is called."""
     locals: set[str] = field(default_factory=set)
@@ -69,64 +33,57 @@ class Writer:
     late: set[str] = field(default_factory=set)
     """Variables that change on the way."""
     late_names: set[str] = field(default_factory=set)
-    lines: list[str] = field(default_factory=list)
-    depth: int = 8
-    before_block: int = 0
-    """Where in the lines the outermost open block begins."""
-    blocks: list[int] = field(default_factory=list)
-    numbers: Iterator[int] = field(default_factory=count)
-    moved: int = 0
-    """How many lines were put before an open block."""
-    of_round: dict[Loop, Expr] = field(default_factory=dict)
-    """Expressions that have a variable within a loop."""
     enclosing: set[str] = field(default_factory=set)
     """The variables of the comprehensions around."""
 
-    def line(self, text: str) -> None:
-        self.lines += layout.statement(text, self.depth)
+    def value(self, expr: Expr) -> Expr:
+        """An expression of the plan as the constructor has it."""
+        return ex.named(expr, self.names, self.aliases)
 
-    def head(self, text: str) -> None:
-        if self.depth == 8 and not text.startswith("el"):
-            self.before_block = len(self.lines)
-        self.blocks = [*self.open_blocks, next(self.numbers)]
-        self.lines += layout.header(text, self.depth)
-        self.depth += 4
+    def variable(self, name: str, value: Expr, annotation: Expr | None = None) -> str:
+        """A new variable."""
+        found = unique(name, self.locals)
+        self.locals.add(found)
+        self.code.add(Assign(Var(found), value, annotation=annotation))
+        return found
 
-    @property
-    def open_blocks(self) -> list[int]:
-        """The loops and branches around the next line, each by a number of its own."""
-        return self.blocks[: (self.depth - 8) // 4]
-
-    def text(self, expr: Expr) -> str:
-        return ex.write(expr, self.names, self.aliases)
-
-    def label_text(self, label: Sequence[str | Expr], names: Mapping[str, str] | None = None) -> str:
-        """A path as a string, or an f-string where a loop or a parameter numbers it."""
-        if all(isinstance(p, str) for p in label):
-            return quoted("".join(p for p in label if isinstance(p, str)))
-        write = self.names if names is None else names
-        if len(label) == 1 and not isinstance(label[0], str):
-            return f"str({ex.write(label[0], write)})"
-        parts = [p if isinstance(p, str) else Written(ex.write(p, write)) for p in label]
-        return formatted(parts)
+    def set_running(self, running: Running, value: Expr) -> None:
+        """Gives a number that changes on the way its next value."""
+        self.code.add(Assign(Var(self.names[running.variable.name]), self.value(value)))
 
     # ------------------------------------------------------------ loops
 
-    def enter(self, loop: Loop) -> None:
-        """The head of a loop of the constructor, and before it the number that runs through it."""
+    @contextmanager
+    def loop(self, loop: Loop) -> Iterator[None]:
+        """A loop of the constructor, with the number that runs through it; none where nothing is done in it."""
         running = self.plan.headings[loop].running
-        if running is not None and running.used:
+        running = running if running is not None and running.used else None
+        outside, start = self.code.body, len(self.code.body)
+        if running is not None:
             assert running.first is not None
             first = running.first
             if isinstance(first, Var) and (first.name in self.late_names or self.is_spent(first.name, loop)):
                 self.names[running.variable.name] = self.names[first.name]
             else:
                 self.name_running(running, "in_channels" if "in_channels" not in self.locals else "channels")
-                self.line(f"{self.names[running.variable.name]} = {self.text(first)}")
+                self.set_running(running, first)
             self.late_names.add(running.variable.name)
-        self.head(f"for {self.loop_head(loop)}:")
-        if running is not None and running.used and running.after[0] is not None:
-            self.name_result(loop, running.after[0])
+        number = outside[start:]
+        statement = For(*self.loop_head(loop))
+        self.code.add(statement)
+        after = running.after[0] if running is not None else None
+        with self.code.within(statement.body) as body:
+            named = self.name_result(loop, after) if after is not None else False
+            empty = len(body)
+            yield
+            if len(body) == empty:
+                outside[:] = [s for s in outside if s is not statement and s not in number]
+            elif running is not None and not self.counted_within(loop, running):
+                assert after is not None
+                self.set_running(running, after)
+            if named:
+                assert after is not None
+                self.locals.discard(self.aliases.pop(after))
 
     def is_spent(self, parameter: str, loop: Loop) -> bool:
         """Whether nothing from a loop on needs a parameter: the number that runs through it can bear its name then."""
@@ -154,33 +111,22 @@ class Writer:
         found += [r for numbers in self.plan.running.values() for r in numbers]
         return {r.variable.name: r for r in found}
 
-    def name_result(self, loop: Loop, after: Expr) -> None:
+    def name_result(self, loop: Loop, after: Expr) -> bool:
         """A variable for the channels that come out of a round, where they take long to say."""
         values = [e for leaf in leaves(loop.body, inside=True) for e in self.plan.made[leaf].values()]
         if ex.size(after) > 3 and sum(e == after for e in values) > 1 and after not in self.aliases:
-            name = unique("out_channels", self.locals)
-            self.locals.add(name)
-            self.line(f"{name} = {self.text(after)}")
-            self.aliases[after] = name
-            self.of_round[loop] = after
-
-    def leave(self, loop: Loop) -> None:
-        running = self.plan.headings[loop].running
-        if running is not None and running.used and not self.counted_within(loop, running):
-            assert running.after[0] is not None
-            self.line(f"{self.names[running.variable.name]} = {self.text(running.after[0])}")
-        if loop in self.of_round:
-            self.locals.discard(self.aliases.pop(self.of_round[loop]))
-        self.depth -= 4
+            self.aliases[after] = self.variable("out_channels", self.value(after))
+            return True
+        return False
 
     @contextmanager
-    def comprehension(self, loop: Loop) -> Iterator[str]:
-        """What stands behind `for` in a comprehension; its variables have their names within it alone."""
+    def comprehension(self, loop: Loop) -> Iterator[tuple[Expr, Expr]]:
+        """The target and source of a comprehension; its variables have their names within it alone."""
         heading = self.plan.headings[loop]
         own = {v.name for v in (heading.index, *heading.names, *[v for v, _ in heading.columns])}
         outside, around = self.locals, self.enclosing
         needed = {self.names[n] for n in self.used_in(loop) - own if n in self.names}
-        self.locals = {*needed, *around, *self.aliases.values(), *self.file.globals}
+        self.locals = {*needed, *around, *self.aliases.values(), *self.globals}
         before = set(self.locals)
         head = self.loop_head(loop)
         self.enclosing = around | (self.locals - before)
@@ -197,15 +143,15 @@ class Writer:
                 return self.names[other.variable.name] == self.names[running.variable.name]
         return False
 
-    def loop_head(self, loop: Loop) -> str:
-        """What stands behind `for`; the loop's variables get names."""
+    def loop_head(self, loop: Loop) -> tuple[Expr, Expr]:
+        """The target and source of a loop; its variables get names."""
         heading = self.plan.headings[loop]
         used = self.used_in(loop)
         own = [heading.index, *heading.names, *[v for v, _ in heading.columns]]
         for variable in own:
             if variable.name in used:
                 self.name_variable(variable, "i" if variable is heading.index else variable.name.split("@")[0])
-        return loop_header(heading, {v.name: self.names[v.name] for v in own if v.name in used}, self.text)
+        return loop_head(heading, {v.name: self.names[v.name] for v in own if v.name in used}, self.value)
 
     def used_in(self, loop: Loop) -> set[str]:
         """The variables that the members in a loop take, and the numbers that run through it."""
@@ -220,7 +166,7 @@ class Writer:
             for expr in made.values():
                 found.update(ex.variables(expr))
             for piece in made.name:
-                if not isinstance(piece, str) and not self.is_shared(leaf):
+                if not isinstance(piece, str) and not is_shared(self.plan, leaf):
                     found.update(ex.variables(piece))
         for choice in choices(loop.body):
             for condition in self.plan.conditions[choice]:
@@ -251,25 +197,49 @@ class Writer:
         self.late.add(found)
         self.names[running.variable.name] = found
 
-    @property
-    def running_names(self) -> set[str]:
-        return {r.variable.name for found in self.plan.running.values() for r in found}
+    def is_of_loop(self, name: str) -> bool:
+        """Whether a variable is that of a loop, and no number that runs through the class."""
+        return "@" in name and name not in {r.variable.name for found in self.plan.running.values() for r in found}
 
-    def is_shared(self, leaf: Leaf) -> bool:
-        """Whether the member may have any name, and be one with others like it."""
-        made = self.plan.made[leaf]
-        if not made.name:
-            return True
-        if self.plan.flow is None and leaf.group.in_loop:
-            return False
-        return not (is_labelled(leaf.steps[0]) or weighty(made) or self.in_round(leaf))
+    def is_of_round(self, expr: Expr) -> bool:
+        """Whether it differs from round to round of a loop, so that `forward` asks it anew."""
+        return any(map(self.is_of_loop, ex.variables(expr)))
 
-    def in_round(self, leaf: Leaf) -> bool:
-        """Whether a member differs from round to round of a loop."""
-        used = {n for e in self.plan.made[leaf].values() for n in ex.variables(e)}
-        return any("@" in name for name in used)
+    def label(self, label: Sequence[str | Expr]) -> Expr:
+        return label_of(label, self.names)
 
 
-def weighty(made: Made) -> bool:
-    form = made.form
-    return not isinstance(form, ModuleForm) or form.factory
+def label_of(label: Sequence[str | Expr], names: Mapping[str, str | Expr]) -> Expr:
+    """A path as a string, or an f-string where a loop or a parameter numbers it."""
+    if all(isinstance(p, str) for p in label):
+        return Const("".join(p for p in label if isinstance(p, str)))
+    if len(label) == 1 and not isinstance(label[0], str):
+        return call("str", ex.named(label[0], names))
+    return Format(tuple(p if isinstance(p, str) else ex.named(p, names) for p in label))
+
+
+def loop_head(heading: Heading, names: Mapping[str, str], value: Callable[[Expr], Expr]) -> tuple[Expr, Expr]:
+    """The target and source of a loop: `i` and `range(3)`. `names` has the variables that the loop's body uses."""
+    columns = [(Var(names[v.name]), value(over)) for v, over in heading.columns if v.name in names]
+    own = [Var(names.get(v.name, "_")) for v in heading.names]
+    index = Var(names[heading.index.name]) if heading.index.name in names else None
+    match heading.over:
+        case Apply("enumerate", (over,)) if columns and len(own) == 2 and heading.names[0].name in names:
+            target = Row((own[0], Tuple((own[1], *(variable for variable, _ in columns)))))
+            return target, call("enumerate", call("zip", value(over), *(source for _, source in columns)))
+    targets: list[Expr] = [variable for variable, _ in columns]
+    sources = [source for _, source in columns]
+    if any(v.name in names for v in heading.names):
+        assert heading.over is not None
+        alone = index is None and not columns
+        first = own[0] if len(own) == 1 else Row(tuple(own)) if alone else Tuple(tuple(own))
+        targets, sources = [first, *targets], [value(heading.over), *sources]
+    if not targets:
+        bounds = heading.bounds() if index is not None else [heading.count]
+        return index or Var("_"), call("range", *map(value, bounds))
+    source = sources[0] if len(sources) == 1 else call("zip", *sources)
+    if index is None:
+        return targets[0] if len(targets) == 1 else Row(tuple(targets)), source
+    start = [Const(heading.start)] if heading.start else []
+    item = targets[0] if len(targets) == 1 else Tuple(tuple(targets))
+    return Row((index, item)), call("enumerate", source, *start)

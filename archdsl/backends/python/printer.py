@@ -1,0 +1,514 @@
+"""Writes a tree of Python as text, laid out as ruff format and Black lay it out.
+
+A statement that does not fit in a line is broken by its structure: at the last of its brackets, or at its operators.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from types import EllipsisType
+
+from archdsl.backends.python.tree import (
+    Apply,
+    Assign,
+    Attribute,
+    Binary,
+    Branches,
+    Call,
+    Class,
+    Compare,
+    Comprehension,
+    Const,
+    Dict,
+    Do,
+    Doc,
+    Expr,
+    For,
+    Format,
+    Function,
+    If,
+    Import,
+    Item,
+    Keyword,
+    Layer,
+    List,
+    Negative,
+    Not,
+    Pair,
+    Parameter,
+    Parens,
+    Row,
+    Slice,
+    Source,
+    Star,
+    Statement,
+    Tuple,
+    Var,
+    spelt,
+)
+
+WIDTH = 88
+
+CHAINS = (("or",), ("and",), ("|",), ("&",), ("+", "-"), ("*", "/", "//", "%"))
+"""Operators that are written in a row, the loosest first."""
+PRECEDENCE: Mapping[str, int] = {
+    **{"or": 1, "and": 2, "|": 5, "&": 6, "+": 7, "-": 7},
+    **{"*": 8, "/": 8, "//": 8, "%": 8},
+}
+COMPARISON = 4
+ATOM = 10
+
+
+def precedence(expr: Expr) -> int:
+    """How tightly an expression binds: what takes less than it needs stands in parentheses."""
+    match expr:
+        case If():
+            return 0
+        case Binary(sign):
+            return PRECEDENCE.get(sign, COMPARISON)
+        case Not():
+            return 3
+        case Compare():
+            return COMPARISON
+        case Negative():
+            return 9
+        case Const(int() | float() as value) if not isinstance(value, bool) and value < 0:
+            return 9
+        case Format(parts) if is_sum(parts):
+            return PRECEDENCE["+"]
+    return ATOM
+
+
+# ---------------------------------------------------------------- in one line
+
+
+def text(expr: Expr) -> str:
+    """The expression in one line."""
+    bracket = bracketed(expr)
+    if bracket is not None:
+        return bracket.head + bracket.opening + bracket.inside + bracket.closing
+    before, last = ending(expr)
+    if last is not expr:
+        return before + text(last)
+    match expr:
+        case Const(value):
+            return literal(value)
+        case Var(name):
+            return name
+        case Attribute(base, name):
+            return f"{text(enclosed(base, ATOM))}.{name}"
+        case Row(items):
+            return ", ".join(map(text, items))
+        case Slice(start, stop):
+            sides = [text(side) if side is not None else "" for side in (start, stop)]
+            plain = all(side.replace("-", "").isalnum() for side in sides if side)
+            return ":".join(sides) if plain else " : ".join(sides).strip()
+        case Format(parts):
+            return formatted(parts)
+        case Compare(operands, signs):
+            first, *rest = [text(enclosed(operand, COMPARISON + 1)) for operand in operands]
+            return " ".join([first, *(f"{sign} {part}" for sign, part in zip(signs, rest, strict=True))])
+    raise TypeError(type(expr).__name__)
+
+
+def enclosed(expr: Expr, least: int) -> Expr:
+    """The expression, in parentheses where it binds less tightly than it has to."""
+    return expr if precedence(expr) >= least else Parens(expr)
+
+
+def ending(expr: Expr) -> tuple[str, Expr]:
+    """The text before the last part of an expression, and that part: the expression itself where it has no parts."""
+    match expr:
+        case Keyword(name, value):
+            return f"{name}=" if name else "**", value
+        case Star(value):
+            return "*", value
+        case Pair(key, value):
+            return f"{text(key)}: ", value
+        case Negative(operand):
+            return "-", enclosed(operand, 9)
+        case Not(operand):
+            return "not ", enclosed(operand, 3)
+        case If(condition, then, otherwise):
+            return f"{text(enclosed(then, 1))} if {text(enclosed(condition, 1))} else ", otherwise
+        case Binary():
+            *before, (sign, last) = chain(expr)
+            return "".join(f"{s}{' ' * bool(s)}{text(part)} " for s, part in before) + f"{sign} ", last
+    return "", expr
+
+
+def chain(expr: Binary) -> list[tuple[str, Expr]]:
+    """The operands of a row of operators that bind alike, each with the operator before it."""
+    level = precedence(expr)
+    found: list[tuple[str, Expr]] = []
+    left: Expr = expr
+    while isinstance(left, Binary) and precedence(left) == level and (left is expr or level != COMPARISON):
+        found += reversed(right_side(left.operator, left.right, level))
+        left = left.left
+    return [("", enclosed(left, level + (level == COMPARISON))), *found[::-1]]
+
+
+def right_side(operator: str, right: Expr, level: int) -> list[tuple[str, Expr]]:
+    """An operator with what is behind it: several operands where parentheses would make no difference."""
+    if operator in ("and", "or", "+", "*") and isinstance(right, Binary) and precedence(right) == level:
+        (_, first), *rest = chain(right)
+        if operator != "*" or all(sign == "*" for sign, _ in rest):
+            return [(operator, first), *rest]
+    return [(operator, enclosed(right, level + 1))]
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """Something that ends in brackets. `group`: what is in them is one thing, which takes no comma behind it."""
+
+    head: str
+    opening: str
+    items: Sequence[Expr]
+    closing: str
+    group: bool = False
+    comprehension: Comprehension | None = None
+
+    @property
+    def literal(self) -> bool:
+        return not self.head
+
+    @property
+    def single(self) -> bool:
+        """Whether it is a tuple of one, which has a comma wherever it stands."""
+        return self.literal and self.opening == "(" and len(self.items) == 1 and not self.group
+
+    @property
+    def clauses(self) -> list[str]:
+        """The parts of a comprehension."""
+        if self.comprehension is None:
+            return []
+        c = self.comprehension
+        condition = f" if {text(c.condition)}" if c.condition is not None else ""
+        return [text(c.element), f"for {text(c.target)} in {text(c.source)}{condition}"]
+
+    @property
+    def inside(self) -> str:
+        return " ".join(self.clauses) or ", ".join(map(text, self.items)) + "," * self.single
+
+
+def bracketed(expr: Expr) -> Bracket | None:
+    """The brackets that an expression is, or ends in itself."""
+    match expr:
+        case Call(function, arguments):
+            return Bracket(text(enclosed(function, ATOM)), "(", arguments, ")")
+        case Apply(function, arguments):
+            return Bracket(function, "(", arguments, ")")
+        case Item(base, Row(items)):
+            return Bracket(text(enclosed(base, ATOM)), "[", items, "]")
+        case Item(base, index):
+            return Bracket(text(enclosed(base, ATOM)), "[", (index,), "]", group=True)
+        case Parens(inner):
+            return Bracket("", "(", (inner,), ")", group=True)
+        case Tuple(items):
+            return Bracket("", "(", items, ")")
+        case List(items):
+            return Bracket("", "[", items, "]")
+        case Dict(pairs):
+            return Bracket("", "{", pairs, "}")
+        case Comprehension(brackets=brackets):
+            return Bracket("", brackets[0], (), brackets[1], comprehension=expr)
+        case Const(tuple() | list() | Layer()):
+            return bracketed(spelt(expr.value))
+    return None
+
+
+def literal(value: object) -> str:
+    """A value as a Python literal, in the form that formatters leave alone."""
+    match value:
+        case EllipsisType():
+            return "..."
+        case int() if value.bit_length() > 128:  # Python prints no ints of more than some thousand digits
+            return hex(value)
+        case None | bool() | int():
+            return str(value)
+        case float():
+            return repr(value) if value == value and abs(value) != float("inf") else f'float("{value}")'
+        case str():
+            return quoted(value)
+        case tuple() | list() | Layer():
+            return text(spelt(value))
+    raise TypeError(type(value).__name__)
+
+
+def quoted(value: str) -> str:
+    """A string literal in double quotes, in single ones where that saves escapes; nothing in it can end it."""
+    mark = "'" if '"' in value and "'" not in value else '"'
+    return mark + escaped(value).replace(mark, "\\" + mark) + mark
+
+
+def escaped(value: str) -> str:
+    """Text with backslashes and whatever does not print as escapes."""
+    return "".join(map(_escape, value))
+
+
+def _escape(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    return char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def is_sum(parts: Sequence[str | Expr]) -> bool:
+    """Whether an f-string has to be a sum of strings: in Python 3.11 its braces hold neither its quotes nor `\\`."""
+    inner = [text(part) for part in parts if isinstance(part, Expr)]
+    return any("\\" in part or ('"' in part and "'" in part) for part in inner)
+
+
+def formatted(parts: Sequence[str | Expr]) -> str:
+    """An f-string."""
+    if is_sum(parts):
+        return " + ".join(quoted(part) if isinstance(part, str) else f"str({text(part)})" for part in parts)
+    found = [
+        escaped(part).replace('"', '\\"').replace("{", "{{").replace("}", "}}")
+        if isinstance(part, str)
+        else "{" + text(part).replace('"', "'") + "}"
+        for part in parts
+    ]
+    return f'f"{"".join(found)}"'
+
+
+# ---------------------------------------------------------------- in several lines
+
+
+def item(expr: Expr, indent: int, before: str = "", end: str = "") -> list[str]:
+    """Something on a line of its own, between `before` and `end`."""
+    line = " " * indent + before + text(expr) + end
+    return [line] if len(line) <= WIDTH else split(expr, indent, before, end)
+
+
+def split(expr: Expr, indent: int, before: str = "", end: str = "") -> list[str]:
+    """With what is in the last brackets on lines of its own; in one line where it does not end in brackets."""
+    while True:
+        start, last = ending(expr)
+        if last is expr:
+            break
+        before, expr = before + start, last
+    bracket = bracketed(expr)
+    if bracket is None or not bracket.inside:
+        return [" " * indent + before + text(expr) + end]
+    return split_bracket(bracket, indent, before, end)
+
+
+def split_bracket(bracket: Bracket, indent: int, before: str = "", end: str = "") -> list[str]:
+    pad, inner = " " * indent, indent + 4
+    head, tail = f"{pad}{before}{bracket.head}{bracket.opening}", f"{pad}{bracket.closing}{end}"
+    fits = inner + len(bracket.inside) <= WIDTH
+    if bracket.comprehension is not None:
+        c = bracket.comprehension
+        if fits:
+            return [head, " " * inner + bracket.inside, tail]
+        clause, source = (f"for {text(c.target)} in ", c.source)
+        if c.condition is not None:
+            clause, source = f"{clause}{text(c.source)} if ", c.condition
+        return [head, *item(c.element, inner), *item(source, inner, clause), tail]
+    if bracket.group:
+        return [head, *operands(bracket.items[0], inner), tail]
+    many = bracket.literal and len(bracket.items) > 1
+    if fits and not (many or bracket.single):
+        return [head, " " * inner + bracket.inside, tail]
+    return [head, *(line for part in bracket.items for line in item(part, inner, end=",")), tail]
+
+
+def operands(expr: Expr, indent: int) -> list[str]:
+    """A chain of operators, each with what is behind it on a line."""
+    line = " " * indent + text(expr)
+    if len(line) <= WIDTH or not isinstance(expr, Binary) or precedence(expr) == COMPARISON:
+        return item(expr, indent)
+    return [line for sign, part in chain(expr) for line in item(part, indent, f"{sign} " if sign else "")]
+
+
+def value_lines(value: Expr, indent: int) -> list[str]:
+    """The right side of an assignment that does not fit on its line; the first line comes without its indentation."""
+    pad, inner = " " * indent, indent + 4
+    if not (isinstance(value, If) or adds(value)) and ends_in_bracket(value):
+        first, *rest = split(value, indent)
+        return [first.lstrip(), *rest]
+    match value:
+        case Binary("*" | "/" as sign, left, Const() | Var() as factor) if re.fullmatch(r"\w+", text(factor)):
+            group = enclosed(left, precedence(value))
+            if isinstance(group, Parens):
+                return ["(", *operands(group.inner, inner), f"{pad}) {sign} {text(factor)}"]
+    if inner + len(text(value)) <= WIDTH:
+        body = [" " * inner + text(value)]
+    elif isinstance(value, If):
+        then, condition = enclosed(value.then, 1), enclosed(value.condition, 1)
+        body = [*item(then, inner), *item(condition, inner, "if "), *item(value.otherwise, inner, "else ")]
+    elif adds(value):
+        body = operands(value, inner)
+    else:
+        return [text(value)]
+    return ["(", *body, f"{pad})"]
+
+
+def adds(expr: Expr) -> bool:
+    """Whether operators stand in it outside of brackets, at which it can be broken."""
+    match expr:
+        case Binary():
+            return any(sign in ("|", "+", "-", "*", "/") or adds(part) for sign, part in chain(expr))
+        case Row(items):
+            return any(map(adds, items))
+        case Not(operand):
+            return adds(operand)
+    return False
+
+
+def ends_in_bracket(expr: Expr) -> bool:
+    while True:
+        _, last = ending(expr)
+        if last is expr:
+            return bracketed(expr) is not None
+        expr = last
+
+
+# ---------------------------------------------------------------- statements
+
+
+def lines(statements: Sequence[Statement], indent: int = 0) -> list[str]:
+    """The lines of statements, with an empty one around each function and behind an import."""
+    found: list[str] = []
+    before: Statement | None = None
+    for statement in statements:
+        written = statement_lines(statement, indent)
+        if before is not None and (isinstance(before, Function | Import) or isinstance(statement, Function)):
+            found.append("")
+        found += written
+        before = statement if written else before
+    return found
+
+
+def statement_lines(statement: Statement, indent: int) -> list[str]:
+    pad = " " * indent
+    match statement:
+        case Assign(target, value, sign, annotation, comment):
+            typed = f": {text(annotation)}" if annotation is not None else ""
+            if value is None:
+                return simple(f"{text(target)}{typed}", indent, comment) or [f"{pad}{text(target)}{typed}"]
+            head = f"{text(target)}{typed} {sign} "
+            return simple(head + text(value), indent, comment) or assigned(target, head, value, indent)
+        case Do(value, keyword, comment):
+            if value is None:
+                return [pad + keyword]
+            before = f"{keyword} " if keyword else ""
+            broken = with_value if keyword == "return" else split
+            return simple(before + text(value), indent, comment) or broken(value, indent, before)
+        case For(target, source, body):
+            return [*item(source, indent, f"for {text(target)} in ", ":"), *block(body, indent)]
+        case Branches(branches):
+            return branch_lines(branches, indent)
+        case Function():
+            return function_lines(statement, indent)
+        case Class(name, base, body):
+            return [f"{pad}class {name}({text(base)}):", *block(body, indent)]
+        case Doc(words):
+            return docstring(words, indent)
+        case Import(words, comment):
+            return simple(words, indent, comment) or [pad + words]
+        case Source(words):
+            return [pad + line if line else "" for line in words.strip("\n").split("\n")]
+    raise TypeError(type(statement).__name__)
+
+
+def simple(line: str, indent: int, comment: str = "") -> list[str]:
+    """A statement in one line, nothing where it does not fit. A comment that does not fit behind it is left out."""
+    commented = f"{line}  # {comment}" if comment else line
+    return next(([" " * indent + found] for found in (commented, line) if indent + len(found) <= WIDTH), [])
+
+
+def with_value(value: Expr, indent: int, before: str) -> list[str]:
+    first, *rest = value_lines(value, indent)
+    return [" " * indent + before + first, *rest]
+
+
+def assigned(target: Expr, before: str, value: Expr, indent: int) -> list[str]:
+    """An assignment that does not fit in a line."""
+    found = with_value(value, indent, before)
+    if not isinstance(target, Row) or len(found[0]) <= WIDTH:
+        return found
+    pad = " " * indent
+    return [f"{pad}(", *(f"{pad}    {text(t)}," for t in target.items), *item(value, indent, ") = ")]
+
+
+def block(body: Sequence[Statement], indent: int) -> list[str]:
+    return lines(body, indent + 4) or [" " * indent + "    pass"]
+
+
+def branch_lines(branches: Sequence[tuple[Expr | None, Sequence[Statement]]], indent: int) -> list[str]:
+    pad = " " * indent
+    found: list[str] = []
+    for number, (test, body) in enumerate(branches):
+        word = "elif" if number else "if"
+        if test is None:
+            found.append(f"{pad}else:")
+        elif indent + len(word) + len(text(test)) + 2 <= WIDTH:
+            found.append(f"{pad}{word} {text(test)}:")
+        else:
+            found += [f"{pad}{word} (", *operands(test, indent + 4), f"{pad}):"]
+        found += block(body, indent)
+    return found
+
+
+def function_lines(function: Function, indent: int) -> list[str]:
+    pad = " " * indent
+    parameters = [parameter_text(p) for p in function.parameters]
+    head, result = f"{pad}def {function.name}(", f") -> {text(function.result)}:"
+    line = head + ", ".join(parameters) + result
+    found = [f"{pad}@{text(function.decorator)}"] if function.decorator is not None else []
+    if len(line) <= WIDTH:
+        found.append(line)
+    else:
+        inner = f"{pad}    {', '.join(parameters)}"
+        found += [head, *([inner] if len(inner) <= WIDTH else [f"{pad}    {p}," for p in parameters]), pad + result]
+    return [*found, *block(function.body, indent)]
+
+
+def parameter_text(parameter: Parameter) -> str:
+    typed = f": {text(parameter.annotation)}" if parameter.annotation is not None else ""
+    default = f" = {text(parameter.default)}" if parameter.default is not None else ""
+    return f"{parameter.name}{typed}{default}"
+
+
+def module(parts: Iterable[Statement]) -> str:
+    """The text of a file's definitions, with two empty lines between them; what is said of a constant is below it."""
+    found: list[str] = []
+    for before, part in pairwise([None, *parts]):
+        assert part is not None
+        if before is not None and not (isinstance(before, Assign) and isinstance(part, Doc)):
+            found += ["", ""]
+        found += statement_lines(part, 0)
+    return "\n".join(found) + "\n"
+
+
+def docstring(words: str, indent: int) -> list[str]:
+    """A documentation string, whatever it holds; long paragraphs are wrapped."""
+    pad = " " * indent
+    paragraphs = words.replace("\r\n", "\n").replace("\t", " ").strip(" \n").split("\n")
+    first, *others = [in_docstring(paragraph.strip(" ")) for paragraph in paragraphs]
+    if not others and indent + len(first) + 6 <= WIDTH:
+        return [f'{pad}"""{first}"""'] if first else []
+    start, *more = wrapped(first, WIDTH - indent - 3)
+    found = [start, *(wrapped(" ".join(more), WIDTH - indent) if more else [])]
+    found += [line for paragraph in others for line in wrapped(paragraph, WIDTH - indent)]
+    if len(found) == 1:  # one line with its quotes would be too long, and formatters would join them
+        start, _, last = start.rpartition(" ")
+        if not start:
+            return [f'{pad}"""{last}"""']
+        found = [start, last]
+    return [f'{pad}"""{found[0]}', *(pad + line if line else "" for line in found[1:]), f'{pad}"""']
+
+
+def in_docstring(words: str) -> str:
+    """A line as it may stand in a documentation string: no quote may meet another one, or those around the text."""
+    whole = words.encode("utf-8", "backslashreplace").decode()  # halves of characters, which no class can have
+    return re.sub(r'^"|"(?="|$)', r'\\"', escaped(whole))
+
+
+def wrapped(words: str, width: int) -> list[str]:
+    return textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False) or [""]
