@@ -27,6 +27,7 @@ from archdsl.proof.modules import (
     ZEROS,
     Filled,
     Module,
+    ModuleDict,
     Numbers,
     Parameter,
     Sequential,
@@ -115,6 +116,7 @@ class Library:
         nn = SimpleNamespace(
             Module=Module,
             Sequential=Sequential,
+            ModuleDict=ModuleDict,
             Parameter=Parameter,
             init=_Init(),
             functional=_Functions(run, "F"),

@@ -316,3 +316,17 @@ class Sequential(Module):
         for module in self:
             input = module(input)
         return input
+
+
+class ModuleDict(Module):
+    """nn.ModuleDict: a module whose members are its elements, too."""
+
+    def __setitem__(self, name: str, module: object) -> None:
+        self.add_module(name, module)
+
+    def __getitem__(self, name: str) -> Module:
+        if name not in self._modules:
+            raise Unproved(f"reads the member {name!r}, which there is not")
+        return self._modules[name]
+
+    keys = values = items = update = clear = pop = _refused

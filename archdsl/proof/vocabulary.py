@@ -122,7 +122,7 @@ def _literal(value: ast.expr) -> None:
 
 def _class(definition: ast.ClassDef, guards: set[str], augmentation: str | None) -> None:
     match definition.bases:
-        case [ast.Attribute(value=ast.Name(id="nn"), attr="Module" | "Sequential")]:
+        case [ast.Attribute(value=ast.Name(id="nn"), attr="Module" | "Sequential" | "ModuleDict")]:
             is_module = True
         case [ast.Name(id=name)] if name in RECORDS:
             is_module = False
@@ -172,7 +172,9 @@ def _init(method: ast.FunctionDef) -> None:
                     raise _wrong(node, "sets what is not its own")
             case ast.Subscript(ctx=ast.Store() | ast.Del()):
                 match node.value:
-                    case ast.Attribute(value=ast.Name(id="self"), attr="_modules" | "_parameters"):
+                    case (
+                        ast.Name(id="self") | ast.Attribute(value=ast.Name(id="self"), attr="_modules" | "_parameters")
+                    ):
                         pass
                     case _:
                         raise _wrong(node, "changes a part of something")
@@ -312,7 +314,8 @@ def _defaults(functions: Iterable[ast.FunctionDef]) -> None:
 
 def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -> None:
     """What holds in every function: words, attributes, and that only what it made itself is changed."""
-    for _inner, nodes in functions:
+    for function, nodes in functions:
+        own = {"self"} if function.name == "__init__" else set()  # an nn.ModuleDict takes members as its elements
         fresh: set[str] | None = None
         called: set[int] = set()
         for node in nodes:
@@ -335,7 +338,7 @@ def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -
                 case ast.Subscript(ctx=ast.Store()) if isinstance(node.value, ast.Name):
                     if fresh is None:
                         fresh = _made_here(nodes)
-                    if node.value.id not in fresh:
+                    if node.value.id not in fresh | own:
                         raise _wrong(node, "changes a part of something that it did not make itself")
 
 

@@ -52,6 +52,8 @@ class Members:
     """Modules that members with dots in their names stand in, by their path as it is written."""
     held: set[tuple[int, str]] = field(default_factory=set)
     """The paths of the holders that are made already, each with the call that has it."""
+    is_dict: bool = False
+    """Whether the class is an nn.ModuleDict: some member has a name that no attribute can have."""
     branches: dict[str, set[int]] = field(default_factory=dict)
     """See `branches_of`."""
 
@@ -202,12 +204,17 @@ class Members:
     def add_child(self, owner: Expr, name: Sequence[str | Expr], module: Expr) -> None:
         if is_hidden(name):
             self.add(Item(Attribute(owner, "_modules"), self.scope.label(name)), module)
+        elif owner == SELF and self.plan.flow is not None:
+            self.is_dict = True
+            self.add(Item(SELF, self.scope.label(name)), module)
         else:
             self.do(Attribute(owner, "add_module"), self.scope.label(name), module)
 
     def access(self, label: Sequence[str | Expr], names: Mapping[str, str | Expr], is_parameter: bool = False) -> Expr:
         """A member whose name is no attribute."""
         pieces = split_dots(label)
+        if len(pieces) == 1 and self.plan.flow is not None and not (is_parameter or is_hidden(pieces[0])):
+            return Item(SELF, label_of(label, names))
         if not any(map(is_hidden, pieces)):
             getter = "get_parameter" if is_parameter else "get_submodule"
             return call(Attribute(SELF, getter), label_of(label, names))

@@ -209,10 +209,23 @@ class Scope:
         return label_of(label, self.names)
 
 
+def as_text(number: Expr) -> Expr:
+    """A number that hangs on conditions, as text."""
+    match number:
+        case ex.If(condition, then, otherwise):
+            return ex.If(condition, as_text(then), as_text(otherwise))
+        case Const(value):
+            return Const(str(value))
+    return call("str", number)
+
+
 def label_of(label: Sequence[str | Expr], names: Mapping[str, str | Expr]) -> Expr:
     """A path as a string, or an f-string where a loop or a parameter numbers it."""
     if all(isinstance(p, str) for p in label):
         return Const("".join(p for p in label if isinstance(p, str)))
+    match label:
+        case [ex.If() as number]:
+            return ex.named(as_text(number), names)
     if len(label) == 1 and not isinstance(label[0], str):
         return call("str", ex.named(label[0], names))
     return Format(tuple(p if isinstance(p, str) else ex.named(p, names) for p in label))

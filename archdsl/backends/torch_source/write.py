@@ -43,7 +43,8 @@ def write_class(file: File, plan: Plan, is_model: bool) -> Class:
     if body != [SUPER] or plan.parameters or file.factories[plan]:
         parts.append(Function("__init__", parameters(made), Const(None), body))
     parts += [method] if method is not None else []
-    return Class(file.names[plan], name("nn.Sequential" if plan.flow is None else "nn.Module"), parts)
+    base = "nn.Sequential" if plan.flow is None else "nn.ModuleDict" if made.members.is_dict else "nn.Module"
+    return Class(file.names[plan], name(base), parts)
 
 
 def counts(graph: Graph, scopes: Iterable[Scope]) -> bool:
