@@ -69,12 +69,17 @@ class Channels:
         if self.numbers.frame(value.place.group).agrees(expr, self.row(value)):
             self.values[value] = expr
 
-    def result(self, group: Group, tensors: Sequence[Tensor], hints: Sequence[Expr] = ()) -> Expr | None:
-        """The channels that come out of a step: the shortest hint that is right in every lane."""
+    def result(
+        self, group: Group, tensors: Sequence[Tensor], sure: Sequence[Expr], hints: Sequence[Expr]
+    ) -> Expr | None:
+        """The channels that come out of a step: what is said of them, else the shortest hint that is right."""
         row = [self.count(t) for t in tensors]
         if len(row) != group.count or not all(isinstance(v, int) for v in row):
             return None
         frame = self.numbers.frame(group)
+        said = next((e for e in sure if frame.agrees(e, row)), None)
+        if said is not None and (self.numbers.plan.complete or not ex.constant(row)):
+            return said
         right = [h for h in dict.fromkeys([*hints, *self.numbers.recent]) if frame.agrees(h, row)]
         if self.numbers.plan.complete and (varying := [e for e in right if any(ex.variables(e))]):
             return varying[0]

@@ -191,16 +191,14 @@ class Planner:
             return None
         more = [a for _, a in made[leaf].arguments]
         form = steps[0].form
-        if isinstance(form, ModuleForm) and any(a.called.startswith("out_") for a in form.accepted[1:2]):
-            more.insert(0, more[1])
+        own = isinstance(form, ModuleForm) and any(a.called.startswith("out_") for a in form.accepted[1:2])
+        sure = [more[1]] if own else self.callees.output(calling)
         known = [f for f in flows if f is not None]
         total = known[:1]
         for flow in known[1:]:
             total = [ex.simplify(Binary("+", total[0], flow))]
-        outputs = self.callees.output(calling)
-        return self.channels.result(
-            leaf.group, [s.outputs[0] for s in steps], [*outputs, *more, *total, *known, *calling.hints]
-        )
+        tensors = [s.outputs[0] for s in steps]
+        return self.channels.result(leaf.group, tensors, sure, [*more, *total, *known, *calling.hints])
 
     def operation(self, calling: Calling) -> None:
         leaf, label, hints, names = calling.leaf, calling.label, calling.hints, calling.names

@@ -1,0 +1,74 @@
+"""Which classes a spec gives: a recursion, a block that is an argument, a block at several widths are one each."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from archdsl.backends.torch_source import Plainness
+from archdsl.common.source import Source
+from archdsl.compiler import check, prove_build
+from tests.helpers import ROOT
+
+SPECS, GOLDEN = ROOT / "tests" / "data" / "classes", ROOT / "tests" / "golden"
+
+
+def classes(text: str) -> list[str]:
+    """The classes of modules of a built file."""
+    return re.findall(r"^class (\w+)\(nn\.", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", ["argument", "recursion", "shuffle", "squeeze"])
+def test_each_block_is_one_class(name: str, update: bool) -> None:
+    spec, path = SPECS / f"{name}.arch", GOLDEN / f"{name}.py"
+    found = prove_build(check(spec))
+    assert found.plainness is Plainness.READABLE, found.refused
+    if update:
+        path.write_text(found.text)
+    assert path.read_text() == found.text
+    blocks = re.findall(r"^(?:block|model) ", spec.read_text(), re.MULTILINE)
+    assert len(classes(found.text)) == len(blocks)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "model", "expected"),
+    [
+        # A let that no expression of the class gives is a parameter of its own name.
+        (
+            "block a() { let h = it.size[0]\n reshape([it.channels * h, it.size[1]]) -> reshape([2, h, -1]) }",
+            "a -> maxpool(2) -> conv(4, 1) -> a",
+            "self.h",
+        ),
+        # The optional part of a block numbers what stands behind it.
+        (
+            "block a(more) { if more { conv(4, 1) -> tanh }\n residual { conv(4, 3) -> relu } }",
+            "last: a(true) -> a(false)",
+            'self["2" if more else "0"] = nn.Conv2d',
+        ),
+        # A block and an operation cannot be one argument.
+        ("block b(n, k) { conv(n, k) }\n block a(f) { f(4, 1) -> relu }", "a(b) -> a(conv)", None),
+        # All blocks that are arguments take the parameters of their call, used or not.
+        (
+            "block b(n, k) { conv(n, 3) }\n block c(n, k) { conv(n, k) -> relu }\n block a(f) { f(4, 1) -> tanh }",
+            "a(b) -> a(c)",
+            "def __init__(self, in_channels: int, n: int, k: int, **kw: Unpack[Factory])",
+        ),
+        # What is bound in a round that is written out is an element of the list.
+        (
+            "block a(ns) { for n in ns { conv(n, 3) } }",
+            "a([4, 6]) -> relu -> a([6, 8])",
+            "nn.Conv2d(ns[0], ns[1], 3, padding=1, **kw)",
+        ),
+    ],
+)
+def test_what_a_class_takes(blocks: str, model: str, expected: str | None) -> None:
+    graph = check(Source("net.arch", f"{blocks}\nmodel net {{\n input x[4, 6, 6]\n {model}\n}}"))
+    found = prove_build(graph)
+    assert found.plainness is Plainness.READABLE, found.refused
+    assert expected is None or expected in " ".join(found.text.split()).replace("( ", "(").replace(", )", ")")
+
+
+def test_a_slice_of_all_channels_shows_its_bound() -> None:
+    graph = check(Source("net.arch", "model net {\n input x[4, 6, 6]\n slice(0, 4) -> slice(1, 4) -> slice(0, 2)\n}"))
+    assert "x[:, :4][:, 1:][:, :2]" in prove_build(graph).text
