@@ -51,15 +51,13 @@ class DenseLayer(nn.Sequential):
         self.conv2 = nn.Conv2d(128, 32, 3, padding=1, bias=False, **kw)
 
 
-class DenseBlock(nn.Module):
+class DenseBlock(nn.ModuleDict):
     """Layers that each see the channels of all before them."""
 
     def __init__(self, in_channels: int, count: int, **kw: Unpack[Factory]) -> None:
         super().__init__()
         for i in range(count):
-            self.add_module(
-                f"denselayer{i + 1}", DenseLayer(in_channels + 32 * i, **kw)
-            )
+            self[f"denselayer{i + 1}"] = DenseLayer(in_channels + 32 * i, **kw)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.children():

@@ -65,13 +65,13 @@ class DenseLayer(nn.Sequential):
         )
 
 
-class DenseBlock(nn.Module):
+class DenseBlock(nn.ModuleDict):
     """Layers that each see the channels of all before them."""
 
     def __init__(self, in_channels: int, count: int, **kw: Unpack[Factory]) -> None:
         super().__init__()
         for i in range(count):
-            self.add_module(f"layer{i + 1}", DenseLayer(in_channels + 16 * i, **kw))
+            self[f"layer{i + 1}"] = DenseLayer(in_channels + 16 * i, **kw)
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.children():
