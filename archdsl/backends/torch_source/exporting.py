@@ -5,23 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from archdsl import dims
+from archdsl.backends.python import tree as py
 from archdsl.backends.python.templates import code
-from archdsl.backends.python.tree import (
-    Assign,
-    Binary,
-    Const,
-    Dict,
-    Do,
-    Doc,
-    Expr,
-    Function,
-    Import,
-    Pair,
-    Statement,
-    Tuple,
-    Var,
-    call,
-)
+from archdsl.backends.python.tree import call
 from archdsl.backends.torch_source.names import identifier
 from archdsl.dims import Dim, DimError, SizeSet
 from archdsl.graph import Graph, Node, Tensor
@@ -31,10 +17,10 @@ from archdsl.ops.conv import Conv
 from archdsl.ops.pool import Avgpool, Maxpool
 
 
-def dynamic_shapes(graph: Graph) -> Function:
+def dynamic_shapes(graph: Graph) -> py.Function:
     """The function `dynamic_shapes` of a generated file."""
-    sizes: dict[str, Expr] = {}
-    made: list[Statement] = [Assign(Var("batch"), call("Dim", Const("batch")))]
+    sizes: dict[str, py.Expr] = {}
+    made: list[py.Statement] = [py.Assign(py.Var("batch"), call("Dim", py.Const("batch")))]
     taken = {"batch"}
     for free in graph.free:
         name = identifier(free.name.lower())
@@ -42,26 +28,26 @@ def dynamic_shapes(graph: Graph) -> Function:
         taken.add(name)
         symbol = _symbol(graph, free.name, name)
         if symbol is not None:
-            made.append(Assign(Var(name), symbol[0]))
+            made.append(py.Assign(py.Var(name), symbol[0]))
             sizes[free.name] = symbol[1]
     shapes = tuple(_axes(graph.shape(Tensor(node.id)), sizes) for node in graph.input_nodes)
     pinned = [free.name for free in graph.free if free.name not in sizes]
     doc = "The sizes that torch.export may leave free: the batch" + "".join(f", {name}" for name in sizes)
     doc += f"; pinned: {', '.join(pinned)}" if pinned else ""
-    local = Import("from torch.export import Dim", "slow to import, and needed here alone")
-    body: list[Statement] = [Doc(f"{doc}."), local, *made, Do(Tuple(shapes), "return")]
-    return Function("dynamic_shapes", [], code("tuple[dict[int, Any], ...]"), body)
+    local = py.Import("from torch.export import Dim", "slow to import, and needed here alone")
+    body: list[py.Statement] = [py.Doc(f"{doc}."), local, *made, py.Do(py.Tuple(shapes), "return")]
+    return py.Function("dynamic_shapes", [], code("tuple[dict[int, Any], ...]"), body)
 
 
-def _axes(shape: tuple[Dim, ...], sizes: dict[str, Expr]) -> Dict:
-    entries = [Pair(Const(0), Var("batch"))]
+def _axes(shape: tuple[Dim, ...], sizes: dict[str, py.Expr]) -> py.Dict:
+    entries = [py.Pair(py.Const(0), py.Var("batch"))]
     for axis, size in enumerate(shape, 1):
         if isinstance(size, dims.Expr) and size == dims.free(size.variable) and size.variable in sizes:
-            entries.append(Pair(Const(axis), sizes[size.variable]))
-    return Dict(tuple(entries))
+            entries.append(py.Pair(py.Const(axis), sizes[size.variable]))
+    return py.Dict(tuple(entries))
 
 
-def _symbol(graph: Graph, size: str, name: str) -> tuple[Expr, Expr] | None:
+def _symbol(graph: Graph, size: str, name: str) -> tuple[py.Expr, py.Expr] | None:
     """What stands for a free size, and the size as a function of it (`16 * h`); None where it has to be pinned.
 
     A named `Dim` has to be proven for all its values before the program runs. What PyTorch cannot prove, or no
@@ -71,11 +57,11 @@ def _symbol(graph: Graph, size: str, name: str) -> tuple[Expr, Expr] | None:
     if valid is None:
         return None
     if valid.progression is None or any(_is_beyond_proof(node.operation) for node in _readers(graph, size)):
-        return call("Dim.DYNAMIC", min=Const(valid.minimum)), Var(name)
+        return call("Dim.DYNAMIC", min=py.Const(valid.minimum)), py.Var(name)
     modulus, residue, minimum = valid.progression
-    found: Expr = Var(name) if modulus == 1 else Binary("*", Const(modulus), Var(name))
-    found = Binary("+", found, Const(residue)) if residue else found
-    return call("Dim", Const(name), min=Const((minimum - residue) // modulus)), found
+    found: py.Expr = py.Var(name) if modulus == 1 else py.Binary("*", py.Const(modulus), py.Var(name))
+    found = py.Binary("+", found, py.Const(residue)) if residue else found
+    return call("Dim", py.Const(name), min=py.Const((minimum - residue) // modulus)), found
 
 
 def exportable(graph: Graph, size: str) -> SizeSet | None:
