@@ -51,7 +51,7 @@ def text(expr: py.Expr) -> str:
     """The expression in one line."""
     bracket = bracketed(expr)
     if bracket is not None:
-        return bracket.head + bracket.opening + bracket.inside + bracket.closing
+        return bracket.head + bracket.brackets[0] + bracket.inside + bracket.brackets[1]
     before, last = ending(expr)
     if last is not expr:
         return before + text(last)
@@ -122,61 +122,60 @@ def right_side(operator: str, right: py.Expr, level: int) -> list[tuple[str, py.
     return [(operator, enclosed(right, level + 1))]
 
 
+def last_part(expr: py.Expr) -> tuple[str, py.Expr]:
+    """The text before what an expression ends in, and that: something in brackets, or with no parts at all."""
+    before = ""
+    while True:
+        start, last = ending(expr)
+        if last is expr:
+            return before, expr
+        before, expr = before + start, last
+
+
 @dataclass(frozen=True, slots=True)
 class Bracket:
     """Something that ends in brackets. `group`: what is in them is one thing, which takes no comma behind it."""
 
     head: str
-    opening: str
+    brackets: str
     items: Sequence[py.Expr]
-    closing: str
     group: bool = False
-    comprehension: py.Comprehension | None = None
-
-    @property
-    def literal(self) -> bool:
-        return not self.head
+    clause: str = ""
+    """What is behind the element of a comprehension."""
 
     @property
     def single(self) -> bool:
         """Whether it is a tuple of one, which has a comma wherever it stands."""
-        return self.literal and self.opening == "(" and len(self.items) == 1 and not self.group
-
-    @property
-    def clauses(self) -> list[str]:
-        """The parts of a comprehension."""
-        if self.comprehension is None:
-            return []
-        c = self.comprehension
-        condition = f" if {text(c.condition)}" if c.condition is not None else ""
-        return [text(c.element), f"for {text(c.target)} in {text(c.source)}{condition}"]
+        return not self.head and self.brackets == "()" and len(self.items) == 1 and not self.group
 
     @property
     def inside(self) -> str:
-        return " ".join(self.clauses) or ", ".join(map(text, self.items)) + "," * self.single
+        return ", ".join(map(text, self.items)) + "," * self.single + self.clause
 
 
 def bracketed(expr: py.Expr) -> Bracket | None:
     """The brackets that an expression is, or ends in itself."""
     match expr:
         case py.Call(function, arguments):
-            return Bracket(text(enclosed(function, ATOM)), "(", arguments, ")")
+            return Bracket(text(enclosed(function, ATOM)), "()", arguments)
         case py.Apply(function, arguments):
-            return Bracket(function, "(", arguments, ")")
+            return Bracket(function, "()", arguments)
         case py.Item(base, py.Row(items)):
-            return Bracket(text(enclosed(base, ATOM)), "[", items, "]")
+            return Bracket(text(enclosed(base, ATOM)), "[]", items)
         case py.Item(base, index):
-            return Bracket(text(enclosed(base, ATOM)), "[", (index,), "]", group=True)
+            return Bracket(text(enclosed(base, ATOM)), "[]", (index,), group=True)
         case py.Parens(inner):
-            return Bracket("", "(", (inner,), ")", group=True)
+            return Bracket("", "()", (inner,), group=True)
         case py.Tuple(items):
-            return Bracket("", "(", items, ")")
+            return Bracket("", "()", items)
         case py.List(items):
-            return Bracket("", "[", items, "]")
+            return Bracket("", "[]", items)
         case py.Dict(pairs):
-            return Bracket("", "{", pairs, "}")
-        case py.Comprehension(brackets=brackets):
-            return Bracket("", brackets[0], (), brackets[1], comprehension=expr)
+            return Bracket("", "{}", pairs)
+        case py.Comprehension(element, target, source, condition, brackets):
+            only = f" if {text(condition)}" if condition is not None else ""
+            clause = f" for {text(target)} in {text(source)}{only}"
+            return Bracket("", brackets, (element,), group=True, clause=clause)
         case py.Const(tuple() | list() | py.Layer()):
             return bracketed(spelt(expr.value))
     return None
@@ -247,35 +246,27 @@ def item(expr: py.Expr, indent: int, before: str = "", end: str = "") -> list[st
 
 def split(expr: py.Expr, indent: int, before: str = "", end: str = "") -> list[str]:
     """With what is in the last brackets on lines of its own; in one line where it does not end in brackets."""
-    while True:
-        start, last = ending(expr)
-        if last is expr:
-            break
-        before, expr = before + start, last
-    bracket = bracketed(expr)
-    if bracket is None or not bracket.inside:
-        return [" " * indent + before + text(expr) + end]
-    return split_bracket(bracket, indent, before, end)
-
-
-def split_bracket(bracket: Bracket, indent: int, before: str = "", end: str = "") -> list[str]:
     pad, inner = " " * indent, indent + 4
-    head, tail = f"{pad}{before}{bracket.head}{bracket.opening}", f"{pad}{bracket.closing}{end}"
+    start, last = last_part(expr)
+    bracket = bracketed(last)
+    if bracket is None or not bracket.inside:
+        return [pad + before + text(expr) + end]
+    head = f"{pad}{before}{start}{bracket.head}{bracket.brackets[0]}"
+    tail = f"{pad}{bracket.brackets[1]}{end}"
     fits = inner + len(bracket.inside) <= WIDTH
-    if bracket.comprehension is not None:
-        c = bracket.comprehension
-        if fits:
-            return [head, " " * inner + bracket.inside, tail]
-        clause, source = (f"for {text(c.target)} in ", c.source)
-        if c.condition is not None:
-            clause, source = f"{clause}{text(c.source)} if ", c.condition
-        return [head, *item(c.element, inner), *item(source, inner, clause), tail]
-    if bracket.group:
-        return [head, *operands(bracket.items[0], inner), tail]
-    many = bracket.literal and len(bracket.items) > 1
+    many = not bracket.head and len(bracket.items) > 1
     if fits and not (many or bracket.single):
-        return [head, " " * inner + bracket.inside, tail]
-    return [head, *(line for part in bracket.items for line in item(part, inner, end=",")), tail]
+        body = [" " * inner + bracket.inside]
+    elif isinstance(last, py.Comprehension):
+        clause, source = f"for {text(last.target)} in ", last.source
+        if last.condition is not None:
+            clause, source = f"{clause}{text(source)} if ", last.condition
+        body = [*item(last.element, inner), *item(source, inner, clause)]
+    elif bracket.group:
+        body = operands(bracket.items[0], inner)
+    else:
+        body = [line for part in bracket.items for line in item(part, inner, end=",")]
+    return [head, *body, tail]
 
 
 def operands(expr: py.Expr, indent: int) -> list[str]:
@@ -289,7 +280,7 @@ def operands(expr: py.Expr, indent: int) -> list[str]:
 def value_lines(value: py.Expr, indent: int) -> list[str]:
     """The right side of an assignment that does not fit on its line; the first line comes without its indentation."""
     pad, inner = " " * indent, indent + 4
-    if not (isinstance(value, py.If) or adds(value)) and ends_in_bracket(value):
+    if not (isinstance(value, py.If) or adds(value)) and bracketed(last_part(value)[1]) is not None:
         first, *rest = split(value, indent)
         return [first.lstrip(), *rest]
     match value:
@@ -319,14 +310,6 @@ def adds(expr: py.Expr) -> bool:
         case py.Not(operand):
             return adds(operand)
     return False
-
-
-def ends_in_bracket(expr: py.Expr) -> bool:
-    while True:
-        _, last = ending(expr)
-        if last is expr:
-            return bracketed(expr) is not None
-        expr = last
 
 
 # ---------------------------------------------------------------- statements
