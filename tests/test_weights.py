@@ -211,7 +211,7 @@ def test_numbers_of_other_types_are_loaded_and_told(dtype: str, name: str, tmp_p
     assert found.complete
     told = f"4 tensors, such as 0.weight, are of {dtype}"
     if dtype.startswith("float") or dtype == "bfloat16":
-        assert found.notes == (f"{told}, and become the module's own type as they are loaded",) and not found.doubts
+        assert found.notes == (f"{told}, and are converted to the module's dtype when loaded",) and not found.doubts
         assert f"note: {told}" in found.as_text()
         module = archdsl.load(Source("net.arch", PAIR), weights=path)
     else:

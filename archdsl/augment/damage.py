@@ -36,7 +36,7 @@ class Blur(Change):
     def check(self, shape: Shape) -> None:
         super().check(shape)
         if any(isinstance(d, int) and d <= self.kernel // 2 for d in shape[1:]):
-            message = f"`kernel` is too large for pictures of {shape_text(shape)}; got {self.kernel}"
+            message = f"`kernel` is too large for images of {shape_text(shape)}; got {self.kernel}"
             raise OperationError(message, parameter="kernel")
 
     def forms(self, channels: int) -> tuple[Form, ...]:

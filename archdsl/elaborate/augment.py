@@ -19,9 +19,11 @@ OTHER_WORDS = {
     **dict.fromkeys(("jitter", "color_jitter"), "write `color(brightness = …, contrast = …, saturation = …, hue = …)`"),
     "flip": "write `hflip` for left and right, `vflip` for top and bottom",
     "shift": "write `translate(0.1)`, for a tenth of the size",
-    **dict.fromkeys(("crop", "random_crop", "zoom"), "the size stays: `scale(1, 1.5) -> translate(0.1)` shows a part"),
-    "resize": "the size stays: the model's input says it",
-    "normalize": "pictures stay within 0 to 1: normalise them behind the augmentation",
+    **dict.fromkeys(
+        ("crop", "random_crop", "zoom"), "augmentation keeps the size: `scale(1, 1.5) -> translate(0.1)` crops"
+    ),
+    "resize": "augmentation keeps the size, which the model's input sets",
+    "normalize": "images stay within 0 to 1: normalise them after the augmentation",
     "cutout": "write `erase(0.2)`, for up to a fifth of the area",
 }
 """What others call a change, and what to write."""
@@ -43,9 +45,9 @@ def augmentation(module: Module, model: str, graph: Graph, diagnostics: Diagnost
     if shape is None:
         diagnostics.error(
             "E0240",
-            f"`{value.name}` changes pictures, and `{graph.name}` does not take one picture [C, H, W] alone",
+            f"`{value.name}` transforms images, but `{graph.name}` does not take exactly one image [C, H, W]",
             name.span,
-            help="take `augmented` away",
+            help="remove `augmented`",
         )
         return None
     pipeline = _Reading(value, shape, diagnostics, name.span).pipeline()
@@ -120,7 +122,9 @@ class _Reading:
             span = item.name.span
             help = OTHER_WORDS.get(name) or "there are " + ", ".join(f"`{n}`" for n in CHANGES)
             proposals = () if name in OTHER_WORDS else renamed(span, name, CHANGES)
-            raise Failure("E0201", f"there is no change of pictures named `{name}`", span, help, proposals=proposals)
+            raise Failure(
+                "E0201", f"there is no augmentation operation named `{name}`", span, help, proposals=proposals
+            )
         given, spans = bound(cls, item, names)
         try:
             found = cls.parse(given)

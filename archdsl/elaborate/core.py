@@ -221,7 +221,7 @@ class Builder:
 
     def check_label_text(self, name: str, span: Span, place: Place) -> None:
         if name == "it":
-            raise Failure("E0106", "`it` is reserved: it is the tensor that flows in", span)
+            raise Failure("E0106", "`it` is reserved for the incoming tensor", span)
         if place.root and name in place.scope.input_names:
             raise Failure("E0208", f"`{name}` is the name of an input", span, "choose another label")
         value = place.names.find(name)
@@ -326,7 +326,7 @@ class Builder:
         wanted: dict[int, Dim] = {}
         for axis, value, size in sizes:
             if not isinstance(size, int | Expr) or isinstance(size, bool):
-                raise Failure("E0211", f"a size is an int; this is {describe(size)}", value.span)
+                raise Failure("E0211", f"a size must be an int; this is {describe(size)}", value.span)
             wanted[axis] = size
             try:
                 decided = dims.equal(shape[axis], size)
@@ -355,7 +355,7 @@ class Builder:
             place.scope,
             *marks,
             notes=["; ".join(steps)] if steps else [],
-            help="change what gives the tensor its size, or what is written here",
+            help="change the layers before this line, or this line",
             proposals=list(mend_expected(self.graph, tensor, wanted, [(value.span, axis) for axis, value, _ in wrong])),
         )
 
@@ -367,7 +367,7 @@ class Builder:
             name = self.paths.free(parent, int(name))
         path = self.paths.claim(name, labelled, parent, span)
         if parent.depth >= self.budget.limits.depth:
-            message = f"blocks and labelled bodies stand more than {self.budget.limits.depth} deep in each other"
+            message = f"blocks and labelled bodies are nested more than {self.budget.limits.depth} deep"
             raise Exceeded("depth", message, span)
         scope = Scope(
             kind, name, path, labelled, parent, span, inputs=flow, depth=parent.depth + 1, rounds=self.rounds_around
@@ -410,7 +410,7 @@ class Builder:
     def template(self, value: tree.Value, names: Namespace) -> str:
         found = evaluate(value, names)
         if isinstance(found, bool) or not isinstance(found, int | str):
-            raise Failure("E0226", f"a label is made of ints and strings, not of {describe(found)}", value.span)
+            raise Failure("E0226", f"a label may contain ints and strings, not {describe(found)}", value.span)
         return str(found)
 
     def owns(self, operation: Operation, flow: Flow) -> bool:
@@ -472,7 +472,7 @@ def check_path(text: str, span: Span) -> None:
             shown = text if len(text) <= 60 else text[:60] + "…"
             raise Failure(
                 "E0226",
-                f"`{shown}` cannot be a path: its parts are letters a to z, digits, `_` and `-`, joined by dots",
+                f"`{shown}` is not a valid path: use letters a to z, digits, `_` and `-`, joined by dots",
                 span,
             )
 

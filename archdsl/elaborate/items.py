@@ -78,8 +78,7 @@ class Items(Builder):
             if len(flow) != len(label.names):
                 self.report(
                     "E0223",
-                    f"the pattern names {count(len(label.names), 'tensor')}, and {len(flow)} "
-                    f"come{'s' * (len(flow) == 1)} out",
+                    f"the pattern names {count(len(label.names), 'tensor')}, but the item gives {len(flow)}",
                     place.scope,
                     label.span,
                 )
@@ -120,31 +119,31 @@ class Items(Builder):
             if not first:
                 raise Failure(
                     "E0225",
-                    f"`{name}` is a label: a reference stands first in a chain",
+                    f"`{name}` is a label: it may appear only at the start of a chain",
                     item.name.span,
-                    f"to bring both together, write `(it, {name}) -> add`, or `concat`",
+                    f"to merge both, write `(it, {name}) -> add`, or `concat`",
                 )
             if item.label is not None and not isinstance(item.label, tree.Pattern) and item.label.quoted:
-                raise Failure("E0226", "a quoted label is a path, and a reference has none", item.label.span)
+                raise Failure("E0226", "a quoted label names weights, and a reference has none", item.label.span)
             return cast(Flow, label.flow)
         if target is None:
             raise self.unknown_item(item, place, first)
         if not flow:
             raise Failure(
-                "E0203", f"nothing flows into `{name}` here", item.span, "a model begins with `input image[3, H, W]`"
+                "E0203", f"no tensor flows into `{name}` here", item.span, "a model begins with `input image[3, H, W]`"
             )
         if isinstance(target, OperationValue):
             return self.place_operation(target.operation, item, place, flow)
         if isinstance(target, MemberValue | BlockValue):
             block, arguments = self.bound_block(target, item, place)
             return self.call_block(block, arguments, item, place, flow)
-        raise Failure("E0211", f"`{name}` is {describe(target)}: it belongs in a value", item.name.span)
+        raise Failure("E0211", f"`{name}` is {describe(target)}: it can only be used in an expression", item.name.span)
 
     def reference_it(self, item: tree.Call, flow: Flow) -> Flow:
         if item.arguments is not None:
-            raise Failure("E0106", "`it` is the tensor that flows in; it cannot be called", item.span)
+            raise Failure("E0106", "`it` is the incoming tensor; it cannot be called", item.span)
         if not flow:
-            raise Failure("E0203", "nothing flows in here, so there is no `it`", item.span)
+            raise Failure("E0203", "there is no incoming tensor here, so `it` is undefined", item.span)
         return flow
 
     def callable(self, name: str, names: Namespace) -> object | None:
@@ -167,7 +166,7 @@ class Items(Builder):
         if place.names.find_label(name) is not None:
             message = f"`{name}` is a label: it names a tensor, which takes no arguments"
             rest = Span(span.source, span.end, item.span.end)
-            help = f"a tensor flows into what is called: `{name} -> conv(…)`"
+            help = f"to pass the tensor, write `{name} -> conv(…)`"
             return Failure(
                 "E0225",
                 message,
@@ -179,7 +178,7 @@ class Items(Builder):
             return Poisoned()
         message = f"there is no operation, block or label named `{name}`"
         if self.is_label_further_down(item, place.scope):
-            help = f"`{name}` is a label further down: a reference stands behind its label"
+            help = f"`{name}` is a label below: refer to a label only after it"
             return Failure("E0201", message, span, help)
         here = foreign.operation(name, OPERATIONS)
         if here is not None:
@@ -220,15 +219,15 @@ class Items(Builder):
         if operation.inputs == "one" and len(flow) != 1 and LOST not in flow:
             raise Failure(
                 "E0227",
-                f"`{cls.name}` takes one tensor, and {len(flow)} flow in",
+                f"`{cls.name}` takes one tensor, but {len(flow)} flow in",
                 item.span,
-                "merge them first: by `concat`, or by `add`",
+                "merge them first with `concat` or `add`",
                 proposals=merges(item, cls.name),
             )
         if operation.inputs == "many" and len(flow) < 2 and LOST not in flow:
             raise Failure(
                 "E0227",
-                f"`{cls.name}` brings several tensors together, and one flows in",
+                f"`{cls.name}` merges several tensors, but only one flows in",
                 item.span,
                 f"put it after a parallel: `(it, label) -> {cls.name}`",
             )
@@ -265,9 +264,9 @@ class Items(Builder):
             if tensor is not None:
                 raise Failure(
                     "E0228",
-                    f"`{tensor}` of `{cls.name}` is a value, and this is a tensor",
+                    f"`{tensor}` of `{cls.name}` must be a value, but this is a tensor",
                     spans[tensor],
-                    f"a tensor flows in by an arrow: `{spans[tensor].text} -> {cls.name}`",
+                    f"pass a tensor with an arrow: `{spans[tensor].text} -> {cls.name}`",
                 )
             try:
                 found = cls.parse(given)
@@ -318,9 +317,9 @@ class Items(Builder):
         if signature in self.calls:
             raise Failure(
                 "E0504",
-                f"`{block.name}` calls itself with the same arguments, without end",
+                f"`{block.name}` calls itself with the same arguments, forever",
                 item.span,
-                "let an argument shrink at each call, and stop with `if`",
+                "make an argument shrink at each call, and stop with `if`",
             )
         definition = Definition(block.name, block.syntax, block.module.constants)
         scope = self.open_scope("block", name, labelled, place.scope, item.span, flow)
@@ -366,7 +365,7 @@ class Items(Builder):
 
     def needs_flow(self, flow: Flow, span: Span, what: str) -> None:
         if not flow:
-            raise Failure("E0203", f"nothing flows into `{what}` here", span)
+            raise Failure("E0203", f"no tensor flows into `{what}` here", span)
 
     def body(self, body: tree.Body, place: Place, flow: Flow) -> Flow:
         names = Namespace(place.names)
@@ -380,7 +379,7 @@ class Items(Builder):
         for branch in item.branches:
             results.extend(self.chain(branch, place, flow))
             if len(results) > self.budget.limits.nodes:
-                message = f"more than {self.budget.limits.nodes:,} tensors flow side by side"
+                message = f"more than {self.budget.limits.nodes:,} parallel tensors"
                 raise Exceeded("nodes", message, item.span)
         self.parallels[tuple(results)] = item
         return tuple(results)
@@ -401,15 +400,13 @@ class Items(Builder):
         """The implied merge of a residual or dense: (skip, body) -> merge."""
         for flow, which in ((skip, "skip"), (body, "body")):
             if len(flow) != 1:
-                raise Failure(
-                    "E0227", f"the {which} of {what} gives {len(flow)} tensors, and has to give one", item.span
-                )
+                raise Failure("E0227", f"the {which} of {what} gives {len(flow)} tensors, but must give one", item.span)
         if skip == body and LOST not in skip:
             raise Failure(
                 "E0229",
-                f"the body of {what} comes to nothing, so its tensor would meet itself",
+                f"the body of {what} is empty, so the tensor would be merged with itself",
                 item.body.span,
-                "put an operation in it, or take it away",
+                "add an operation, or remove it",
             )
         scope = place.scope
         position = str(self.position(scope))
@@ -420,7 +417,7 @@ class Items(Builder):
 def tensor_in_let(name: str, value: object) -> str | None:
     """What to say of tensors that a `let` holds, and that a chain wants."""
     if any(isinstance(i, TensorValue) for i in (value if isinstance(value, tuple) else (value,))):
-        return f"a `let` holds values; a label names tensors: the line `{name}: {{ }}` names what flows in there"
+        return f"a `let` holds values; a label names tensors: the line `{name}: {{ }}` labels the tensor there"
     return None
 
 
@@ -434,10 +431,10 @@ def surplus_help(cls: type[Operation], item: tree.Call, argument: tree.Argument,
     """What is meant by one argument too many: a tensor to work on, or the second number of a size."""
     value = argument.value
     if isinstance(value, tree.Name) and (value.name == "it" or names.find_label(value.name) is not None):
-        return f"a tensor flows in by an arrow: `{value.name} -> {cls.name}`"
+        return f"pass a tensor with an arrow: `{value.name} -> {cls.name}`"
     given = item.arguments or ()
     numbers = [a.value.value for a in given if isinstance(a.value, tree.Literal) and isinstance(a.value.value, int)]
     first = next(iter(cls.model_fields.values()), None)
     if len(numbers) == len(given) and first is not None and "size" in (first.description or ""):
-        return f"a size is one argument: `{cls.name}({'x'.join(map(str, numbers))})`"
+        return f"write a size as one argument: `{cls.name}({'x'.join(map(str, numbers))})`"
     return f"its parameters: {cls.signature()}" if cls.model_fields else None

@@ -47,8 +47,8 @@ class Paths:
         self.budget.step(len(path) // 20)
         parts = name.split(".")
         if "training" in parts:
-            message = "no member of a module can be called `training`: PyTorch's modules keep their mode there"
-            raise Failure("E0231", message, span, "give it another label: `train` and `in_training` are free")
+            message = "a layer cannot be called `training`: PyTorch's modules store their mode there"
+            raise Failure("E0231", message, span, "use another label, such as `train` or `in_training`")
         for end in range(1, len(parts)):
             prefix = ".".join(parts[:end])
             if join(scope.path, prefix) in self.taken and not self.gives_way(scope, prefix):
@@ -121,11 +121,11 @@ class Paths:
         """Two items on one path."""
         path, first = join(scope.path, name), self.holder(scope, name)
         assert first is not None
-        message = f"two items stand on the path `{path}`"
+        message = f"two items have the path `{path}`"
         if first == span:
             last = path.rsplit(".", 1)[-1]
-            help = f'give each its own label, a computed one: `for i in 0..n {{ "{last}{{i}}": … }}`'
-            return Failure("E0230", f"{message}: each round of the loop places one", span, help)
+            help = f'give each a computed label: `for i in 0..n {{ "{last}{{i}}": … }}`'
+            return Failure("E0230", f"{message}: each iteration of the loop adds one", span, help)
         counted = span if not labelled else first if path in self.unnamed else None
         if counted is None:
             return Failure("E0230", message, span, "give one of them another label", Mark(first, "the first one"))
@@ -134,11 +134,11 @@ class Paths:
         fix = Fix(Span(counted.source, counted.start, counted.start), f'"{number}": ')
         return Failure(
             "E0230",
-            f"{message}: {which} has no label, so it takes its number in the scope, {name}",
+            f"{message}: {which} has no label, so its name is its number in the scope, {name}",
             span,
-            "give the one without a label a label of its own",
+            "give the item without a label a label",
             Mark(first, "the first one"),
-            proposals=[Proposal(f'give the one without a label a free number: `"{number}": …`', fix)],
+            proposals=[Proposal(f'give the item without a label a free number: `"{number}": …`', fix)],
         )
 
 

@@ -161,7 +161,7 @@ class Loader:
 
     def _declare(self, module: Module, name: tree.Name, value: object) -> None:
         if name.name == "it":
-            self.diagnostics.error("E0106", "`it` is reserved: it is the tensor that flows in", name.span)
+            self.diagnostics.error("E0106", "`it` is reserved for the incoming tensor", name.span)
             return
         if name.name in module.spans:
             self.diagnostics.error(
@@ -212,7 +212,7 @@ class Loader:
             families = library_families()
             self.diagnostics.error(
                 "E0003",
-                f"there is no spec `{declaration.module.name}`, neither beside {module.source.name} nor in the library",
+                f"there is no spec `{declaration.module.name}` in the folder of {module.source.name} or in the library",
                 span,
                 help="the library has: " + ", ".join(families),
                 proposals=renamed(span, declaration.module.name, known | set(families)),
@@ -223,9 +223,9 @@ class Loader:
             way = [p.name for p in self.open[self.open.index(key) :]] + [key.name]
             self.diagnostics.error(
                 "E0008",
-                "the imports go in a circle: " + " → ".join(way),
+                "circular import: " + " → ".join(way),
                 span,
-                help="move what both files need into a third one, and import that from both",
+                help="move the shared definitions into a third file, and import that from both",
             )
             return None
         limits = budget().limits
@@ -235,7 +235,7 @@ class Loader:
             self.full = True
             raise Exceeded("imports", f"more than {limits.imports:,} files are imported", span)
         if len(self.open) >= limits.import_depth:
-            raise Exceeded("import_depth", f"imports nest more than {limits.import_depth} deep", span)
+            raise Exceeded("import_depth", f"imports are nested more than {limits.import_depth} deep", span)
         return self.load_file(path)
 
     def _locate(self, parts: list[str], module: Module) -> Path | None:
@@ -294,9 +294,9 @@ def family(target: BlockValue | MemberValue) -> tuple[BlockValue, dict[str, obje
         member = target
         if len(seen) >= most:
             span = member.syntax.name.span
-            raise Exceeded("depth", f"members of families are members of families more than {most} deep", span)
+            raise Exceeded("depth", f"members of families are nested more than {most} deep", span)
         if member in seen:
-            raise Failure("E0210", f"`{member.name}` is defined by itself", member.syntax.name.span)
+            raise Failure("E0210", f"`{member.name}` is defined in terms of itself", member.syntax.name.span)
         seen.append(member)
         found = member.module.find(member.syntax.family.name)
         if found is FAILED:
@@ -360,7 +360,7 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
         span = declaration.operation.span
         message = f"there is no operation `{name}` to set defaults for"
         if isinstance(names.find(name), BlockValue):
-            help = "give the block's parameter a default where it is declared: `block NAME(width = 64) { … }`"
+            help = "give a block's parameter its default in the declaration: `block NAME(width = 64) { … }`"
             raise Failure("E0204", message, span, help)
         here = foreign.operation(name, OPERATIONS)
         if here is not None:

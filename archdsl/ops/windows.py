@@ -25,10 +25,10 @@ def padding(
         return overlaps
     if any(o % 2 for o in overlaps):
         raise OperationError(
-            f"`pad = same` needs an odd kernel, so that both sides get the same; this one is {times(kernel)}",
+            f"`pad = same` needs an odd kernel, to pad both sides equally; this one is {times(kernel)}",
             parameter="kernel",
-            help="use an odd kernel, or give `pad` a number",
-            mends=[Mend("say `pad = same_upper` to pad the rest behind", {"pad": "same_upper"})],
+            help="use an odd kernel, or a number for `pad`",
+            mends=[Mend("use `pad = same_upper` to pad the end by one more", {"pad": "same_upper"})],
         )
     return tuple(o // 2 for o in overlaps)
 
@@ -92,7 +92,7 @@ def does_not_fit(
         return message, help, ()
     kernels = {kernel: min(fits)} if len({k for k, _, _ in numbers}) == 1 else {}
     texts = [str(k) for k in kernels.values()] + (["x".join(map(str, fits))] if len(set(fits)) > 1 else [])
-    return message, help, tuple(Mend(f"use a smaller kernel, `{t}` at most", {"kernel": t}) for t in texts)
+    return message, help, tuple(Mend(f"use a kernel of at most `{t}`", {"kernel": t}) for t in texts)
 
 
 def window_caption(

@@ -1,10 +1,10 @@
-"""What a network is invariant or equivariant to, measured: how far its output and its features move with the picture.
+"""Measures invariance and equivariance: how the output and the feature maps change with transformations of the image.
 
-A transformation T of the picture x *moves* a feature map f by |f(Tx) - f(x)|: 0 where f is invariant. It *strays* by
-|f(Tx) - T'f(x)|, where T' is the same transformation of the map: 0 where f is equivariant. Both are given in units of
-the distance between different pictures, |f(x) - f(x')|, so that 1 says: as far as to another picture.
+A transformation T of the image x *displaces* a result f by |f(Tx) - f(x)|: 0 if f is invariant. A feature map
+*deviates* by |f(Tx) - T'f(x)|, where T' is the same transformation of the map: 0 if f is equivariant. Both are relative
+to the distance between different images, |f(x) - f(x')|, so that 1 is the distance to another image.
 
-Pictures are parts of larger ones, so that what a shift brings in is picture, too, and not a black border.
+Images are cut from larger ones, so that a shift brings in real content rather than a black border.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ HUES = (0.02, 0.05, 0.1, 0.2)
 LIGHT = (0.8, 0.9, 1.1, 1.25)
 
 OUTPUT = "output"
-"""What the network's result is called in tables, beside the paths of its parts."""
+"""The name of the network's result in tables, next to the paths of its parts."""
 
 NOTE = (
-    "How far maps stray from moving as the picture does, and what is no map moves (of colours, maps move, too); 1 is\n"
-    "as far as to another picture. `exact for shifts by`: so many pixels, clear of the border; * where nothing is\n"
-    "clear of it."
+    "Geometric changes: how far feature maps deviate from moving with the image; non-spatial outputs, and all results\n"
+    "of colour changes: displacement. 1 is the distance to another image. `exact for shifts by`: multiples of so many\n"
+    "pixels, away from the border; * if every feature is near it."
 )
 
 Kind = Literal["flip", "shift", "rotation", "scale", "grey", "hue", "brightness"]
@@ -47,9 +47,9 @@ Kind = Literal["flip", "shift", "rotation", "scale", "grey", "hue", "brightness"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A transformation of pictures. `amount`: pixels to the right, degrees, factors, fractions of the colour circle.
+    """A transformation of images. `amount`: pixels to the right, degrees, factors, fractions of the colour circle.
 
-    Of a flip, 0 turns left to right, 1 top to bottom.
+    For a flip, 0 flips left to right, 1 top to bottom.
     """
 
     kind: Kind
@@ -74,9 +74,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a change does to one part. `strays` is None where that has no meaning: a flat tensor, a change of colour.
+    """The effect of a change on one part. `strays` is None for a flat tensor or a change of colour.
 
-    `inside`: only features that see nothing but picture were compared; else, where there are none, all.
+    `inside`: only features whose field is inside the image were compared; if there are none, all.
     """
 
     change: Change
@@ -87,15 +87,15 @@ class Measured:
 
     @property
     def shown(self) -> float:
-        """What tables and curves have of it."""
+        """The value for tables and curves."""
         return self.moves if self.strays is None else self.strays
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A part of the network in the measurement. `grid`: it follows shifts by multiples of so many pixels exactly.
+    """A part of the network in the measurement. `grid`: it is equivariant to shifts by multiples of this many pixels.
 
-    That is what the receptive fields say, inside the border that padding reaches; None where there is no such number.
+    This follows from the receptive fields, away from the border that padding reaches; None if there is no such number.
     """
 
     path: str
@@ -105,7 +105,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A measurement: of which network, on what, and all numbers."""
+    """A measurement: the network, the images, and all results."""
 
     name: str
     on: str
@@ -116,7 +116,7 @@ class Probe:
         return next(m for m in self.measured if m.change == Change(kind, amount) and m.path == path)
 
     def table(self) -> Table:
-        """A row for each change: how far each part strays, or moves, where it is no map or colours change."""
+        """One row per change: each part's deviation, or its displacement if it is not spatial or colours change."""
         columns = [Column("change", "change"), Column("amount", "amount", True)]
         columns += [Column(p.path, p.path, True) for p in self.parts]
         rows: dict[Change, list[Cell]] = {}
@@ -129,7 +129,7 @@ class Probe:
         return Table(tuple(columns), [tuple(row) for row in rows.values()], tuple(grids))
 
     def as_table(self) -> Table:
-        """A row for each change and part, for programs."""
+        """One row per change and part, as data."""
         keys = ("change", "amount", "part", "moves", "strays", "inside")
         columns = tuple(Column(key, key) for key in keys)
         rows = [
@@ -154,7 +154,7 @@ def probe(
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Probe:
-    """The measurement of a checked network, on pictures of a folder or such as ship. Raises RunError, OSError."""
+    """Measures a checked network on images from a folder or the default ones. Raises RunError, OSError."""
     frame = frame_of(graph, sizes)
     margin = min(max(SHIFTS), frame.width // 2 - 1)
     canvas, on = pictures(images, wider(frame, margin))
@@ -164,7 +164,7 @@ def probe(
 
 
 def wider(frame: Frame, margin: int) -> Frame:
-    """The frame with a margin on each side, and half as large again as what a turn by 45 degrees needs."""
+    """The frame with a margin on each side, half as large again as a rotation by 45 degrees needs."""
     more = max(margin, math.ceil(max(frame.height, frame.width) * 0.35))
     return replace(frame, height=frame.height + 2 * more, width=frame.width + 2 * more)
 
@@ -172,9 +172,9 @@ def wider(frame: Frame, margin: int) -> Frame:
 def measure(
     graph: Graph, network: torch.nn.Module, canvas: torch.Tensor, frame: Frame, on: str = "", least: int = 4
 ) -> Probe:
-    """How the network takes changes of pictures [N, C, H, W] that are larger than its frame by some margin.
+    """Measures the effect of changes of images [N, C, H, W] that are larger than the network's frame.
 
-    At least `least` parts are watched, where there are so many.
+    Watches at least `least` parts, if there are that many.
     """
     import torch
 
@@ -235,7 +235,7 @@ def _changes(frame: Frame, margin: int) -> Iterator[Change]:
 
 
 def _window(canvas: torch.Tensor, frame: Frame, right: int = 0) -> torch.Tensor:
-    """The middle of the canvas, its content moved to the right."""
+    """The centre of the canvas, with its content shifted to the right."""
     top = (canvas.shape[2] - frame.height) // 2
     left = (canvas.shape[3] - frame.width) // 2 - right
     return canvas[:, :, top : top + frame.height, left : left + frame.width]
@@ -258,7 +258,7 @@ def _changed(canvas: torch.Tensor, change: Change, frame: Frame) -> torch.Tensor
 
 
 def _turned(images: torch.Tensor, change: Change) -> torch.Tensor:
-    """Turned or scaled about the middle, [N, C, H, W]; beyond the border the border's values go on."""
+    """Rotated or scaled about the centre, [N, C, H, W]; beyond the border its values are repeated."""
     import torch
     from torch.nn import functional as F
 
@@ -268,14 +268,14 @@ def _turned(images: torch.Tensor, change: Change) -> torch.Tensor:
     factor = change.amount if change.kind == "scale" else 1.0
     h, w = images.shape[2:]
     cos, sin = math.cos(angle) / factor, math.sin(angle) / factor
-    # The grid is in units of half the picture, which are not the same along both axes.
+    # The grid is in units of half the image, which differ between the axes.
     matrix = torch.tensor([[cos, -sin * h / w, 0.0], [sin * w / h, cos, 0.0]], dtype=images.dtype)
     grid = F.affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def _rotated_hue(images: torch.Tensor, turn: float, saturation: float) -> torch.Tensor:
-    """The colours of [N, 3, H, W] turned by a fraction of the circle about the grey axis (in YIQ), or taken away."""
+    """The colours of [N, 3, H, W] rotated by a fraction of the circle about the grey axis (in YIQ), or removed."""
     import torch
 
     to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -293,7 +293,7 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def _spread(features: torch.Tensor) -> float:
-    """The mean distance between different samples; 1 where all are the same."""
+    """The mean distance between different samples; 1 if all are equal."""
     rolled = [_distance(features, features.roll(k, 0)) for k in range(1, len(features))]
     return (sum(rolled) / len(rolled) if rolled else 0.0) or 1.0
 
@@ -301,7 +301,7 @@ def _spread(features: torch.Tensor) -> float:
 def _strays(
     before: torch.Tensor, after: torch.Tensor, change: Change, receptive: Receptive, part: Part, unit: float
 ) -> tuple[float, bool]:
-    """How far a map [N, C, h, w] is from following the change; whether only features clear of the border count."""
+    """How far a map [N, C, h, w] deviates from the change, and whether only features away from the border count."""
     import torch
 
     if change.kind == "shift":
@@ -311,7 +311,7 @@ def _strays(
         free = _free_of_border(axis, before.shape[3])
         rows = _free_of_border(_axis(receptive, part, 0), before.shape[2])
         by = math.ceil(int(change.amount) / stride)
-        # A feature is judged where it sees picture alone, and where what it is to equal did.
+        # A feature counts if its field, and that of the feature it should equal, is inside the image.
         columns = [i for i in free if i - by in free and i >= by]
         inside = bool(columns) and bool(rows)
         rows = rows if inside else range(before.shape[2])
@@ -324,7 +324,7 @@ def _strays(
     target = before.flip(3 - int(change.amount)) if change.kind == "flip" else _turned(before, change)
     if change.kind == "flip" or (change.kind == "rotation" and change.amount % 90 == 0):
         return _distance(target, after) / unit, False
-    # Near the border a turned map would have to know what it does not see.
+    # Near the border a rotated map would need content that it does not see.
     h, w = before.shape[2:]
     mask = torch.zeros(h, w, dtype=torch.bool)
     mask[h // 5 : h - h // 5, w // 5 : w - w // 5] = True
@@ -333,7 +333,7 @@ def _strays(
 
 
 def _slid(features: torch.Tensor, by: Fraction) -> torch.Tensor:
-    """The map moved to the right by a number of features, between two of them by the mean of both."""
+    """The map shifted to the right by a number of features; between two features, their mean."""
     low = math.floor(by)
     part = float(by - low)
     moved: torch.Tensor = features.roll(low, 3) * (1 - part) + features.roll(low + 1, 3) * part
@@ -347,7 +347,7 @@ def _axis(receptive: Receptive, part: Part, axis: int) -> AxisField | None:
 
 
 def _stride(receptive: Receptive, part: Part, features: int) -> Fraction:
-    """Pixels from one feature to the next: what the receptive fields say, else the ratio of the sizes."""
+    """Pixels from one feature to the next: from the receptive fields, else the ratio of the sizes."""
     axis = _axis(receptive, part, 1)
     stride = axis.stride if axis is not None else None
     size = axis.size if axis is not None else features
@@ -355,7 +355,7 @@ def _stride(receptive: Receptive, part: Part, features: int) -> Fraction:
 
 
 def _free_of_border(axis: AxisField | None, features: int) -> range:
-    """The features along an axis that see picture alone, none of what padding added; they stand in a row."""
+    """The consecutive features along an axis whose fields are inside the image, without padding."""
     if axis is None or axis.along is None:
         return range(0)
     inside = [i for i in range(features) if (span := axis.at(i)) is not None and span[0] >= 0 and span[1] < axis.size]
@@ -373,9 +373,9 @@ def _grid(receptive: Receptive, part: Part) -> int | None:
 
 
 def curves(found: Probe) -> bytes:
-    """The measurement as an svg: for each kind of change with several amounts, how far each part strays or moves.
+    """The measurement as SVG: for each kind of change with several amounts, the deviation or displacement of each part.
 
-    Raises ImportError where matplotlib is not installed.
+    Raises ImportError if matplotlib is not installed.
     """
     plots = [(kind, title) for kind, title in TITLES.items() if any(m.change.kind == kind for m in found.measured)]
     return _plot(found, plots)
@@ -400,10 +400,10 @@ def _plot(found: Probe, plots: list[tuple[Kind, str]]) -> bytes:
                 ax.plot([m.change.amount for m in line], [m.shown for m in line], marker=".", label=part.path, **bold)
             ax.set_xlabel(title)
             ax.spines[["top", "right"]].set_visible(False)
-        # Once, behind all: a limit of one keeps those that share its axis from growing.
+        # Last, because a fixed limit stops plots that share its axis from growing.
         axes[0].set_ylim(bottom=0)
-        axes[0].set_ylabel("distance / distance to another picture")
+        axes[0].set_ylabel("distance / distance to another image")
         axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-        figure.suptitle(f"{found.name}: maps stray from moving likewise, what is no map moves", fontsize=10)
+        figure.suptitle(f"{found.name}: deviation of feature maps, displacement of non-spatial outputs", fontsize=10)
 
     return plotted(draw, (3.2 * len(plots), 3.4), "svg")

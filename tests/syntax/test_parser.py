@@ -291,7 +291,7 @@ def test_number_of_errors() -> None:
     diagnostics = Diagnostics()
     parse(Source("net.arch", "relu relu\n" * 1000), diagnostics)
     assert len(diagnostics.items) == MAX_ERRORS + 1
-    assert diagnostics.items[-1].message == "900 more errors follow from here on"
+    assert diagnostics.items[-1].message == "900 more errors follow"
 
 
 # ---------------------------------------------------------------- recovery
