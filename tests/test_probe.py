@@ -111,7 +111,7 @@ def test_curves_are_an_svg() -> None:
 
 
 def test_networks_that_take_no_picture_are_refused() -> None:
-    with pytest.raises(RunError, match="does not take one picture"):
+    with pytest.raises(RunError, match="does not take exactly one image"):
         probe(archdsl.check("unet:unet_1d"))
 
 
@@ -153,4 +153,4 @@ def test_weights_and_images_of_ones_own(spec: str, tmp_path: Path, capsys: pytes
     (tmp_path / "bad.pt").write_bytes(b"no weights")
     assert cli.run([*arguments, "--weights", str(tmp_path / "bad.pt")]) == 2
     assert cli.run(["probe", spec, "--images", str(tmp_path)]) == 2
-    assert "fewer than two pictures" in capsys.readouterr().err
+    assert "fewer than two images" in capsys.readouterr().err

@@ -399,7 +399,7 @@ PAGE = (
 @pytest.mark.parametrize(
     ("name", "text", "spec", "help"),
     [
-        ("net.py", PYTHON, False, "archdsl writes Python, and reads none"),
+        ("net.py", PYTHON, False, "archdsl writes Python but does not read it"),
         ("net.py", "x = 1\n", False, "archdsl writes Python"),
         ("net", PYTHON * 9, False, "name a .arch file"),
         ("net.arch", PYTHON * 9, False, "name a .arch file"),
@@ -440,7 +440,7 @@ def test_read_what_is_binary(data: bytes, tmp_path: Path) -> None:
     diagnostics = Diagnostics()
     assert read(path, diagnostics) is None
     (error,) = diagnostics.items
-    assert error.code == "E0005" and "is not a text" in error.message and "archdsl weights SPEC" in (error.help or "")
+    assert error.code == "E0005" and "is not text" in error.message and "archdsl weights SPEC" in (error.help or "")
 
 
 @pytest.mark.parametrize(
