@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
 
 SPEC = (ROOT / "specs" / "unet.arch").read_text("utf-8")
 

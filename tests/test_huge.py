@@ -15,8 +15,7 @@ import archdsl
 from archdsl.backends.diagram import draw
 from archdsl.graph import Graph
 from archdsl.report.layers import Layers, Options
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
 
 
 def chain(nodes: int) -> str:

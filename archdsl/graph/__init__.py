@@ -119,21 +119,20 @@ class Scope:
 
     def scopes(self) -> Iterator[Scope]:
         """This scope and all scopes inside, outermost first, in order."""
-        stack = [self]
-        while stack:
-            scope = stack.pop()
-            yield scope
-            stack.extend(reversed([m for m in scope.members if isinstance(m, Scope)]))
+        return (member for member in self.walk() if isinstance(member, Scope))
 
-    def nodes(self) -> Iterator[Node]:
-        """The nodes inside, in the order of placement."""
+    def walk(self) -> Iterator[Node | Scope]:
+        """This scope and all scopes and nodes inside, outermost first, in the order of placement."""
         stack: list[Node | Scope] = [self]
         while stack:
             member = stack.pop()
-            if isinstance(member, Node):
-                yield member
-            else:
+            yield member
+            if isinstance(member, Scope):
                 stack.extend(reversed(member.members))
+
+    def nodes(self) -> Iterator[Node]:
+        """The nodes inside, in the order of placement."""
+        return (member for member in self.walk() if isinstance(member, Node))
 
     def inflow(self) -> list[Tensor]:
         """The outside tensors that are read inside, each once."""

@@ -2,7 +2,19 @@
 
 from typing import ClassVar, Literal
 
-from archdsl.ops.base import Argument, Example, Kept, ModuleForm, Operation, Rules, Saves, Shape, Weight, example
+from archdsl.ops.base import (
+    Argument,
+    Example,
+    Kept,
+    ModuleForm,
+    Operation,
+    Rules,
+    Saves,
+    Shape,
+    Weight,
+    example,
+    renamed,
+)
 from archdsl.ops.fields import Number, Positive
 from archdsl.ops.sizes import channels, options
 
@@ -31,7 +43,7 @@ class Activation(Operation):
         return ()
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        return ModuleForm(f"nn.{self.module}", self.arguments(), owns=False)
+        return ModuleForm(f"nn.{self.module}", self.arguments())
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, shapes[0]),)
@@ -73,6 +85,7 @@ class LeakyRelu(Activation):
     """
 
     name = "leaky_relu"
+    pytorch_names = renamed(slope="negative_slope")
     module = "LeakyReLU"
     needs = "either"
 

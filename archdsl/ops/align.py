@@ -209,7 +209,7 @@ class PadEdges(Operation):
         kind = {"zeros": "Zero", "replicate": "Replication", "reflect": "Reflection", "circular": "Circular"}[self.mode]
         margins = each(self.n, shapes[0], "n")
         sides = [n for n in reversed(margins) for _ in range(2)]  # PyTorch counts axes from the last
-        return ModuleForm(f"nn.{kind}Pad{rank_name(shapes[0])}", positional(collapse(sides)), owns=False)
+        return ModuleForm(f"nn.{kind}Pad{rank_name(shapes[0])}", positional(padding=collapse(sides)))
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(inputs=self.mode in ("reflect", "replicate"))

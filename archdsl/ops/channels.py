@@ -110,7 +110,9 @@ class Slice(Operation):
         yield Lane(0, range(self.stop - self.start), range(self.start, self.stop), each=True)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}[:, {start}:{stop}]", (Argument("start", self.start), Argument("stop", self.stop)))
+        return FunctionForm(
+            "{0}[:, {start}:{stop}]", (Argument("start", self.start, 0), Argument("stop", self.stop, shapes[0][0]))
+        )
 
     def caption(self, rank: int = 2) -> str:
         return f"channels {self.start}..{self.stop}"
@@ -152,7 +154,7 @@ class ChannelShuffle(Operation):
             yield Lane(0, range(c, c + 1), range(group + c // self.groups, group + c // self.groups + 1), each=True)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        return ModuleForm("nn.ChannelShuffle", positional(self.groups), owns=False)
+        return ModuleForm("nn.ChannelShuffle", positional(groups=self.groups))
 
     def caption(self, rank: int = 2) -> str:
         return f"channel_shuffle {self.groups}"

@@ -20,6 +20,7 @@ from archdsl.ops.base import (
     Weight,
     Window,
     example,
+    renamed,
 )
 from archdsl.ops.fields import (
     Count,
@@ -61,11 +62,11 @@ from archdsl.ops.windows import (
 )
 
 
-def start(init: Init, bias: bool) -> Start | None:
+def start(init: Init, bias: bool, *, typed: bool = False) -> Start | None:
     """How the weight starts, as the generated module says it."""
     if isinstance(init, Drawn):
-        return Start(init.rule, init.std, bias)
-    return Start(init, bias=bias) if init is not None else None
+        return Start(init.rule, init.std, bias, typed)
+    return Start(init, bias=bias, typed=typed) if init is not None else None
 
 
 def groups_divide(name: str, groups: int, channels: int, out: int) -> None:
@@ -101,6 +102,7 @@ class Conv(Operation):
 
     name = "conv"
     family = "convolution"
+    pytorch_names = renamed(out="out_channels", kernel="kernel_size", pad="padding", pad_mode="padding_mode")
     own = True
     stated: ClassVar[Mapping[str, str | None]] = {"kernel": None}
 
@@ -220,7 +222,7 @@ class Conv(Operation):
         moving = self.pad == "same_upper" and not steady(kernel, stride, dilation)
         pad = (0,) * len(kernel) if moving else padding(fixed_pad(self.pad), kernel, dilation, shape)
         arguments = (
-            *positional(channels("conv", shape), self.out, collapse(kernel)),
+            *positional(in_channels=channels("conv", shape), out_channels=self.out, kernel_size=collapse(kernel)),
             *options(
                 ("stride", collapse(stride), 1),
                 ("padding", collapse(pad), 0),
@@ -233,8 +235,9 @@ class Conv(Operation):
         helper = helpers.conv(rank, flip=self.flip, same_upper=moving)
         return ModuleForm(
             constructor=helper.name if helper else f"nn.Conv{rank}",
-            arguments=arguments,
+            accepted=arguments,
             helper=helper.source if helper else None,
+            base=f"nn.Conv{rank}",
             factory=True,
             frozen=() if self.trainable else tuple(w.name for w in self.weights(shapes)),
             fill=self._fill,
@@ -295,6 +298,7 @@ class Upconv(Operation):
 
     name = "upconv"
     family = "convolution"
+    pytorch_names = renamed(out="out_channels", kernel="kernel_size", pad="padding", output_pad="output_padding")
     own = True
     stated: ClassVar[Mapping[str, str | None]] = {"stride": "kernel"}
 
@@ -362,7 +366,7 @@ class Upconv(Operation):
         shape = shapes[0]
         kernel, stride, dilation = zip(*self._numbers(shape), strict=True)
         arguments = (
-            *positional(channels("upconv", shape), self.out, collapse(kernel)),
+            *positional(in_channels=channels("upconv", shape), out_channels=self.out, kernel_size=collapse(kernel)),
             *options(
                 ("stride", collapse(stride), 1),
                 ("padding", collapse(self._pads(shape)), 0),
@@ -411,6 +415,7 @@ class Linear(Operation):
 
     name = "linear"
     family = "convolution"
+    pytorch_names = renamed(out="out_features")
     own = True
 
     out: Count
@@ -449,8 +454,8 @@ class Linear(Operation):
         return (weight, Weight("bias", (self.out,))) if self.bias else (weight,)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(shapes[0][0], self.out), *options(("bias", self.bias, True)))
-        return ModuleForm("nn.Linear", arguments, factory=True, start=start(self.init, self.bias))
+        arguments = (*positional(in_features=shapes[0][0], out_features=self.out), *options(("bias", self.bias, True)))
+        return ModuleForm("nn.Linear", arguments, factory=True, start=start(self.init, self.bias, typed=True))
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
         return known("linear", shapes[0][0], "number of features"), outputs[0]

@@ -65,12 +65,15 @@ PARAMETERS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_INFERRED = "leave it out: input sizes are inferred"
+INFERRED = (
+    *("in_channels", "in_features", "input_size", "in_planes"),
+    *("normalized_shape", "num_channels", "num_features", "num_parameters"),
+)
+"""PyTorch's names of the number of input channels or features, which archdsl infers."""
 
 LEFT_OUT: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("in_channels", "in_features", "input_size", "in_planes"), _INFERRED),
-        **dict.fromkeys(("normalized_shape", "num_channels", "num_features", "num_parameters"), _INFERRED),
+        **dict.fromkeys(INFERRED, "leave it out: input sizes are inferred"),
         "align_corners": "leave it out: `align_corners` is always false",
         "inplace": "leave it out: the compiler chooses in-place operations",
     }
@@ -133,4 +136,9 @@ def parameter(name: str, known: Collection[str]) -> str:
     """What to say of a parameter that an operation does not have; `known` are those that it has."""
     if name in LEFT_OUT:
         return LEFT_OUT[name]
+    return listed(known)
+
+
+def listed(known: Collection[str]) -> str:
+    """The parameters that there are."""
     return "it has: " + ", ".join(f"`{k}`" for k in known) if known else "it has none"

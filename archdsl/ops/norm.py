@@ -1,6 +1,7 @@
 """Normalisations: mean and variance brought to 0 and 1, over the batch, the channels, groups of them, or space."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -21,6 +22,7 @@ from archdsl.ops.base import (
     Weight,
     Window,
     example,
+    renamed,
 )
 from archdsl.ops.fields import AffineInit, Count, Number, Positive, Switch, shape_text, shown
 from archdsl.ops.sight import Lane, grouped
@@ -132,7 +134,7 @@ class Batchnorm(Norm):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (
-            *positional(shapes[0][0]),
+            *positional(num_features=shapes[0][0]),
             *options(("eps", self.eps, 1e-5), ("momentum", self.momentum, 0.1), ("affine", self.affine, True)),
         )
         return ModuleForm(f"nn.BatchNorm{rank_name(shapes[0])}", arguments, factory=True, start=start(self.init))
@@ -166,11 +168,11 @@ class Layernorm(Norm):
         return (Kept((1, *shape[1:])),) * 2
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(shapes[0][0]), *options(("eps", self.eps, 1e-5)))
+        arguments = (*positional(normalized_shape=shapes[0][0]), *options(("eps", self.eps, 1e-5)))
         if len(shapes[0]) == 1:
             return ModuleForm("nn.LayerNorm", arguments, factory=True, start=start(self.init))
         helper = helpers.CHANNEL_LAYER_NORM
-        return ModuleForm(helper.name, arguments, helper=helper.source, factory=True, start=start(self.init))
+        return ModuleForm(helper.name, arguments, helper.source, "nn.LayerNorm", factory=True, start=start(self.init))
 
 
 class Groupnorm(Norm):
@@ -184,6 +186,7 @@ class Groupnorm(Norm):
     """
 
     name = "groupnorm"
+    pytorch_names = renamed(groups="num_groups")
 
     groups: Count
     eps: Positive = 1e-5
@@ -228,7 +231,7 @@ class Groupnorm(Norm):
         return (Kept((self.groups,)),) * 2
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(self.groups, shapes[0][0]), *options(("eps", self.eps, 1e-5)))
+        arguments = (*positional(num_groups=self.groups, num_channels=shapes[0][0]), *options(("eps", self.eps, 1e-5)))
         return ModuleForm("nn.GroupNorm", arguments, factory=True, start=start(self.init))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
@@ -255,6 +258,7 @@ class Instancenorm(Norm):
     """
 
     name = "instancenorm"
+    pytorch_names = renamed(track="track_running_stats")
     channelwise = True
 
     eps: Positive = 1e-5
@@ -290,7 +294,7 @@ class Instancenorm(Norm):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (
-            *positional(shapes[0][0]),
+            *positional(num_features=shapes[0][0]),
             *options(
                 ("eps", self.eps, 1e-5),
                 ("momentum", self.momentum, 0.1),
@@ -298,9 +302,8 @@ class Instancenorm(Norm):
                 ("track_running_stats", self.track, False),
             ),
         )
-        owns = self.affine or self.track
         constructor = f"nn.InstanceNorm{rank_name(shapes[0])}"
-        return ModuleForm(constructor, arguments, factory=True, start=start(self.init), owns=owns)
+        return ModuleForm(constructor, arguments, factory=True, start=start(self.init))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True, statistics=True)
@@ -350,7 +353,11 @@ class Lrn(Norm):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         more = options(("alpha", self.alpha, 1e-4), ("beta", self.beta, 0.75), ("k", self.k, 1.0))
-        return ModuleForm("nn.LocalResponseNorm", (*positional(self.size), *more), owns=False)
+        form = ModuleForm("nn.LocalResponseNorm", (*positional(size=self.size), *more))
+        if len(shapes[0]) < 4:
+            return form
+        helper = helpers.LOCAL_RESPONSE_NORM
+        return replace(form, constructor=helper.name, helper=helper.source)
 
     def caption(self, rank: int = 2) -> str:
         return f"lrn {self.size}"

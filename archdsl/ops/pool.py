@@ -9,7 +9,7 @@ from typing import ClassVar
 from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops import helpers, sight
-from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Window, example
+from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Window, example, renamed
 from archdsl.ops.fields import Pad, Size, Switch, shape_text, times
 from archdsl.ops.sizes import collapse, each, ints, options, output_fits, positional, rank_name, spatial
 from archdsl.ops.windows import does_not_fit, padding, same_upper_pads, steady, steps, window_caption, window_pads
@@ -28,6 +28,7 @@ class Pool(Operation):
     """The base of poolings with a sliding window."""
 
     family = "pooling"
+    pytorch_names = renamed(kernel="kernel_size", pad="padding", ceil="ceil_mode", count_pad="count_include_pad")
     channelwise = True
     own = True
     stated: ClassVar[Mapping[str, str | None]] = {"stride": "kernel"}
@@ -94,7 +95,7 @@ class Pool(Operation):
         kernel, stride, dilation = zip(*self._numbers(shape), strict=True)
         pads = self._pads(shape)
         arguments = (
-            *positional(collapse(kernel)),
+            *positional(kernel_size=collapse(kernel)),
             *options(
                 ("stride", collapse(stride), collapse(kernel)),
                 ("padding", collapse(pads or (0,)), 0),
@@ -103,8 +104,8 @@ class Pool(Operation):
             ),
         )
         if pads is None:
-            return ModuleForm(helper.name, arguments, helper=helper.source, owns=False)
-        return ModuleForm(plain, arguments, owns=False)
+            return ModuleForm(helper.name, arguments, helper=helper.source)
+        return ModuleForm(plain, arguments)
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
@@ -269,6 +270,7 @@ class AdaptivePool(Operation):
     """The base of poolings to a given size."""
 
     family = "pooling"
+    pytorch_names = renamed(size="output_size")
     channelwise = True
     own = True
     module: ClassVar[str]
@@ -283,7 +285,7 @@ class AdaptivePool(Operation):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         size = collapse(self._size(shapes[0]))
-        return ModuleForm(f"nn.{self.module}{rank_name(shapes[0])}", positional(size), owns=False)
+        return ModuleForm(f"nn.{self.module}{rank_name(shapes[0])}", positional(output_size=size))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)

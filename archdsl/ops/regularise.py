@@ -29,7 +29,7 @@ class Dropout(Operation):
         return shapes
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        return ModuleForm("nn.Dropout", positional(self.p))
+        return ModuleForm("nn.Dropout", positional(p=self.p))
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(more=(Kept(self._mask(shapes[0])),) if self.p else ())
@@ -63,7 +63,7 @@ class DropoutChannels(Dropout):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         rank = "" if len(shapes[0]) == 1 else rank_name(shapes[0])
-        return ModuleForm(f"nn.Dropout{rank}", positional(self.p))
+        return ModuleForm(f"nn.Dropout{rank}", positional(p=self.p))
 
 
 class Droppath(Operation):
@@ -86,7 +86,7 @@ class Droppath(Operation):
         return shapes
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        return ModuleForm(helpers.DROP_PATH.name, positional(self.p), helper=helpers.DROP_PATH.source)
+        return ModuleForm(helpers.DROP_PATH.name, positional(p=self.p), helper=helpers.DROP_PATH.source)
 
     def caption(self, rank: int = 2) -> str:
         return f"droppath {self.p:g}"

@@ -18,6 +18,7 @@ from archdsl.ops.base import (
     TorchForm,
     Window,
     example,
+    renamed,
 )
 from archdsl.ops.fields import Count, Size, Target, is_free, shape_text, shown, times
 from archdsl.ops.sight import Lane, grouped
@@ -77,6 +78,7 @@ class Upsample(Interpolation):
     """
 
     name = "upsample"
+    pytorch_names = renamed(scale="scale_factor")
 
     scale: Size
     mode: Mode = "nearest"
@@ -101,8 +103,7 @@ class Upsample(Interpolation):
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         factor = Argument("scale_factor", collapse(each(self.scale, shapes[0], "scale")))
         mode = torch_mode(self.name, self.mode, shapes[0])
-        more = () if mode == "nearest" else (Argument("mode", mode),)
-        return ModuleForm("nn.Upsample", (factor, *more), owns=False)
+        return ModuleForm("nn.Upsample", (factor, Argument("mode", mode, "nearest")))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         """As a window of stride 1 over the input with scale − 1 zeros between its elements."""
@@ -134,6 +135,7 @@ class Resize(Interpolation):
     """
 
     name = "resize"
+    pytorch_names = renamed(to="size")
 
     to: Target
     mode: Mode = "bilinear"
@@ -171,8 +173,7 @@ class Resize(Interpolation):
         if is_free(size):
             arguments = (Argument("size", size), Argument("mode", mode))
             return FunctionForm("F.interpolate({0}, size={size}, mode={mode})", arguments)
-        more = () if mode == "nearest" else (Argument("mode", mode),)
-        return ModuleForm("nn.Upsample", (Argument("size", size), *more), owns=False)
+        return ModuleForm("nn.Upsample", (Argument("size", size), Argument("mode", mode, "nearest")))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
@@ -194,6 +195,7 @@ class PixelShuffle(Operation):
 
     name = "pixel_shuffle"
     family = "resize"
+    pytorch_names = renamed(r="upscale_factor")
 
     r: Count
 
@@ -215,9 +217,9 @@ class PixelShuffle(Operation):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         if len(shapes[0]) == 3:
-            return ModuleForm("nn.PixelShuffle", positional(self.r), owns=False)
+            return ModuleForm("nn.PixelShuffle", positional(upscale_factor=self.r))
         helper = helpers.PIXEL_SHUFFLE
-        return ModuleForm(helper.name, positional(self.r), helper=helper.source, owns=False)
+        return ModuleForm(helper.name, positional(upscale_factor=self.r), helper=helper.source)
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         rank = len(shapes[0]) - 1
@@ -245,6 +247,7 @@ class PixelUnshuffle(Operation):
 
     name = "pixel_unshuffle"
     family = "resize"
+    pytorch_names = renamed(r="downscale_factor")
 
     r: Count
 
@@ -268,9 +271,9 @@ class PixelUnshuffle(Operation):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         if len(shapes[0]) == 3:
-            return ModuleForm("nn.PixelUnshuffle", positional(self.r), owns=False)
+            return ModuleForm("nn.PixelUnshuffle", positional(downscale_factor=self.r))
         helper = helpers.PIXEL_UNSHUFFLE
-        return ModuleForm(helper.name, positional(self.r), helper=helper.source, owns=False)
+        return ModuleForm(helper.name, positional(downscale_factor=self.r), helper=helper.source)
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         rank = len(shapes[0]) - 1

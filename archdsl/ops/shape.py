@@ -47,7 +47,7 @@ class Flatten(Operation):
         return grouped(channels(self.name, outputs[0]), count, count)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        return ModuleForm("nn.Flatten", owns=False)
+        return ModuleForm("nn.Flatten", method="{0}.flatten(1)")
 
 
 def leading(sizes: tuple[int, ...], total: int) -> list[int]:

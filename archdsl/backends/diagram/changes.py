@@ -3,10 +3,10 @@ as ghosts, and every change marked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from archdsl.analysis.costs import Analysis, Cost
+from archdsl.analysis.costs import Analysis, Cost, IntShape
 from archdsl.backends.diagram.captions import Caption, Captions, quantity
 from archdsl.backends.diagram.choose import level, whole
 from archdsl.backends.diagram.dot import NOTE, TITLE, Style, Writer
@@ -15,6 +15,7 @@ from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes
 from archdsl.backends.diagram.structure import Structure
 from archdsl.dims import Region
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph.rewriting import Rewriting
 from archdsl.report.compare import Comparison, Detail, Member
 
 BUDGET = 60
@@ -72,102 +73,92 @@ def mark_changes(comparison: Comparison, style: Style, depth: int | None) -> tup
 def _merge(comparison: Comparison) -> Merged:
     """The network after, with copies of the removed nodes where they stood."""
     before, after = comparison.before, comparison.after
-    removed = {n.id: n for m, _, _ in comparison.placed for n in _nodes(m)}
-    keys: list[tuple[tuple[int, int, int], bool, Node]] = [((n.id, 1, 0), False, n) for n in after.nodes()]
-    for member, scope, anchor in comparison.placed:
-        at = min((n.id for n in _nodes(anchor)), default=len(after)) if anchor else _end(scope, len(after))
-        keys += [((at, 0, n.id), True, n) for n in _nodes(member)]
-    keys.sort(key=lambda k: k[0])
-    ids = {(ghost, node.id): number for number, (_, ghost, node) in enumerate(keys)}
+    new = Rewriting()
+    copies: dict[Node, Node] = {}
+    costs: list[Cost] = []
+    shapes: list[tuple[IntShape, ...]] = []
 
     def here(tensor: Tensor, ghost: bool) -> Tensor | None:
+        """A tensor of the network after, or before, as far as what gives it is placed."""
         if ghost and tensor.node in comparison.pairs:
-            return Tensor(ids[False, comparison.pairs[tensor.node]], tensor.index)
-        found = ids.get((ghost, tensor.node))
-        return Tensor(found, tensor.index) if found is not None else None
+            tensor, ghost = Tensor(comparison.pairs[tensor.node], tensor.index), False
+        found = copies.get((before if ghost else after).node(tensor))
+        return Tensor(found.id, tensor.index) if found else None
 
-    scopes, copied = _scopes(comparison)
-    root = scopes[after.root]
-    graph = Graph(after.name, root, sizes=Region({**before.sizes, **after.sizes}))
-    names = {f.name for f in after.free}
-    graph.free = (*after.free, *(f for f in before.free if f.name not in names))
-    costs: list[Cost] = []
-    shapes = []
-    copies: dict[tuple[bool, int], Node] = {}
-    for (_, ghost, node), number in zip(keys, range(len(keys)), strict=True):
+    for member, home in _in_order(comparison):
+        ghost = home is not None
+        if isinstance(member, Scope):
+            new.open(member, home, **({"inputs": (), "outputs": (), "input_names": ()} if ghost else {}))
+            continue
+        inputs = [t for t in (here(t, ghost) for t in member.inputs) if t is not None]
+        copies[member] = new.place(member, inputs, home)
         side = comparison.costs[0 if ghost else 1]
-        into = [t for t in (here(t, ghost) for t in node.inputs) if t is not None and t.node < number]
-        copy = replace(node, id=number, inputs=tuple(into), scope=scopes[node.scope])
-        copies[ghost, node.id] = copy
-        graph.add(copy)
-        costs.append(side[node])
-        shapes.append(side.shapes[node.id])
-    for scope, ghost in copied.items():
-        scopes[scope].members.extend(copies[ghost, m.id] if isinstance(m, Node) else scopes[m] for m in scope.members)
-    for member, scope, anchor in comparison.placed:
-        copy_of = copies[True, member.id] if isinstance(member, Node) else scopes[member]
-        target = scopes[scope].members
-        stands = copies[False, anchor.id] if isinstance(anchor, Node) else scopes[anchor] if anchor else None
-        target.insert(target.index(stands) if stands in target else len(target), copy_of)
-    graph.outputs = tuple(replace(o, tensor=Tensor(ids[False, o.tensor.node], o.tensor.index)) for o in after.outputs)
-    sums = {scope: Cost() for scope in root.scopes()}
-    analysis = Analysis(graph, comparison.costs[1].sizes, tuple(shapes), tuple(costs), sums)
-    found = Merged(graph, analysis)
+        costs.append(side[member])
+        shapes.append(side.shapes[member.id])
+
+    def stands(tensor: Tensor) -> list[Tensor]:
+        return [t for t in [here(tensor, False)] if t is not None]
+
+    # Two nodes may stand on one path, before and after; and nothing flows into a node whose source is no more.
+    names = {f.name for f in after.free}
+    free = (*after.free, *(f for f in before.free if f.name not in names))
+    outputs = [replace(o, tensor=t) for o in after.outputs for t in stands(o.tensor)]
+    both = Graph(after.name, after.root, free, sizes=Region({**before.sizes, **after.sizes}))
+    graph = new.finish(both, stands, outputs, paths=False, sizes=False)
+    sums = {scope: Cost() for scope in graph.root.scopes()}
+    found = Merged(graph, Analysis(graph, comparison.costs[1].sizes, tuple(shapes), tuple(costs), sums))
     _mark(found, comparison, copies)
     for node in before.nodes():
         for tensor in node.inputs:
-            if tensor.node in removed and node.id in comparison.pairs:
-                head = ids[False, comparison.pairs[node.id]]
-                tail = here(tensor, True)
-                if tail is not None and tail.node < head:
+            tail = here(tensor, True)
+            if node.id in comparison.pairs and tensor.node not in comparison.pairs and tail is not None:
+                head = copies[after.node(comparison.pairs[node.id])].id
+                if tail.node < head:
                     found.ends.append((tail, head))
     return found
+
+
+def _in_order(comparison: Comparison) -> Iterator[tuple[Member, Scope | None]]:
+    """The members of the network after, outer before inner, and among them the removed ones, each with its new home."""
+    ghosts: dict[tuple[Scope, Member | None], list[Member]] = {}
+    for member, scope, anchor in comparison.placed:
+        at = anchor if anchor in scope.members else None
+        ghosts.setdefault((scope, at), []).append(member)
+    stack: list[tuple[Member, Scope | None]] = [(comparison.after.root, None)]
+    while stack:
+        member, home = stack.pop()
+        yield member, home
+        if not isinstance(member, Scope):
+            continue
+        if home is not None:
+            stack.extend((inner, member) for inner in reversed(member.members))
+            continue
+        inside: list[tuple[Member, Scope | None]] = []
+        for inner in (*member.members, None):
+            inside += [(ghost, member) for ghost in ghosts.get((member, inner), ())]
+            inside += [(inner, None)] if inner is not None else []
+        stack.extend(reversed(inside))
 
 
 def _nodes(member: Member | None) -> list[Node]:
     return list(member.nodes()) if isinstance(member, Scope) else [member] if member is not None else []
 
 
-def _end(scope: Scope, last: int) -> int:
-    """The place behind a scope's nodes."""
-    return max((n.id + 1 for n in scope.nodes()), default=last)
-
-
-def _scopes(comparison: Comparison) -> tuple[dict[Scope, Scope], dict[Scope, bool]]:
-    """Where the members of each scope stand in the merged network, and which scopes were copied, still empty: those
-    of the network after (False), and what was removed whole (True)."""
-    homes: dict[Scope, Scope] = {}
-    copied: dict[Scope, bool] = {}
-    for scope in comparison.after.root.scopes():
-        homes[scope] = replace(scope, members=[], parent=homes[scope.parent] if scope.parent else None)
-        copied[scope] = False
-    for member, home, _ in comparison.placed:
-        if isinstance(member, Node):
-            homes.setdefault(member.scope, homes[home])
-            continue
-        for scope in member.scopes():
-            parent = homes[home] if scope is member else homes[scope.parent] if scope.parent else None
-            homes[scope] = replace(scope, members=[], parent=parent)
-            copied[scope] = True
-    return homes, copied
-
-
-def _mark(found: Merged, comparison: Comparison, copies: Mapping[tuple[bool, int], Node]) -> None:
+def _mark(found: Merged, comparison: Comparison, copies: Mapping[Node, Node]) -> None:
     for change in comparison.changes:
         if change.kind in ("added", "removed"):
-            ghost = change.kind == "removed"
             for node in (n for m in (change.before or change.after) for n in _nodes(m)):
-                found.marks[copies[ghost, node.id].id] = Mark(change.kind)
+                found.marks[copies[node].id] = Mark(change.kind)
         else:
             for node in _nodes(change.after[0]) if change.after[0] is not comparison.after.root else ():
-                at = copies[False, node.id].id
+                at = copies[node].id
                 old = found.marks.get(at)
                 notes = tuple(map(_note, change.details)) if isinstance(change.after[0], Node) or old is None else ()
                 found.marks[at] = Mark("changed", (*(old.notes if old else ()), *notes))
     for old_id, new_id in comparison.pairs.items():
         was = comparison.costs[0][comparison.before.node(old_id)]
         now = comparison.costs[1][comparison.after.node(new_id)]
-        at = copies[False, new_id].id
+        at = copies[comparison.after.node(new_id)].id
         found.differences[at] = (now.parameters - was.parameters, now.macs - was.macs)
     for at, mark in found.marks.items():
         cost = found.analysis[found.graph.node(at)]

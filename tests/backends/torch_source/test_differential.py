@@ -13,7 +13,7 @@ from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.runtime.weights import state_shapes
 from tests import random_blocks
-from tests.backends.differential import hold
+from tests.backends.torch_source.differential import hold
 
 
 class Writer(random_blocks.Writer):

@@ -24,11 +24,12 @@ from archdsl.runtime import loading
 from archdsl.runtime.export import TESTED
 from archdsl.runtime.weights import state_shapes
 from tests import published
-from tests.backends.test_starts import mixed
+from tests.backends.torch_source.test_starts import mixed
+from tests.helpers import ROOT
 from tests.ops.forms import Built
 from tests.random_networks import network
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 SPECS = [f"{f}:{m.name}" for f in library_families() for m in models(f) if m.complete]
 
 

@@ -13,6 +13,7 @@ import pytest
 from archdsl.analysis.costs import costs
 from archdsl.common.source import Source
 from archdsl.compiler import check, draw
+from tests.helpers import ROOT
 
 try:
     from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
@@ -50,7 +51,7 @@ SPECS: dict[str, str | Path | Source] = {
     "resnet50": "resnet:resnet50",
     "densenet201": "densenet:densenet201",
     "unet": "unet:unet",
-    "inception": Path(__file__).parents[2] / "examples" / "inception.arch",
+    "inception": ROOT / "examples" / "inception.arch",
     "hostile": Source("<img src=x onerror=alert(4)>.arch", HOSTILE),
 }
 

@@ -15,8 +15,8 @@ from archdsl import cli
 from archdsl.checker.spec import check_model, locate, model_info
 from archdsl.common.limits import Limits, limited
 from archdsl.diagnostics import Diagnostics, SpecError
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 GOOD = sorted([*(ROOT / "specs").glob("*.arch"), *(ROOT / "examples").glob("*.arch")])
 WRONG = [
     text

@@ -18,7 +18,7 @@ from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.transform.recompute import MODES, NOTHING, Mode, Recompute, recompute
 from tests import random_blocks
-from tests.backends.test_generated import graph_of, inputs, keys
+from tests.backends.torch_source.test_generated import graph_of, inputs, keys
 
 SMALL = [
     "resnet:resnet18",

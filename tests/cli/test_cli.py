@@ -20,8 +20,8 @@ from archdsl.cli import options, program, reading
 from archdsl.common import interrupts
 from archdsl.runtime import export, look
 from archdsl.transform import recompute
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
 
 NET = """

@@ -25,9 +25,10 @@ from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.graph import Tensor as Result
 from tests import random_blocks
+from tests.helpers import ROOT
 from tests.ops.forms import Built
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = ROOT / "tests" / "golden"
 
 
 def graph_of(text: str) -> Graph:

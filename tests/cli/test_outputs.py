@@ -13,8 +13,8 @@ import pytest
 import archdsl
 from archdsl import cli
 from archdsl.common import marks
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 NET = """

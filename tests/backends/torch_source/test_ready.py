@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -17,9 +16,10 @@ from archdsl import check, dims, load
 from archdsl.graph import Graph
 from archdsl.graph import Tensor as Result
 from tests import published
-from tests.backends.test_torch_source import SPECS
+from tests.backends.torch_source.test_torch_source import SPECS
+from tests.helpers import ROOT
 
-SAVED = json.loads((Path(__file__).parents[1] / "data" / "saved_bytes.json").read_text())
+SAVED = json.loads((ROOT / "tests" / "data" / "saved_bytes.json").read_text())
 
 ODD = {
     "aligned": "a: conv(8, 3, stride = 2)\n a -> upconv(8, 2)\n (it, x) -> align(crop) -> concat -> conv(4, 1)",

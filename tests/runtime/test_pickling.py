@@ -23,8 +23,7 @@ from torch import nn
 import archdsl
 from archdsl import built
 from archdsl.runtime import loading
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
 
 SPECS = {
     "mobilenet:mobilenet_v2": {},

@@ -14,8 +14,9 @@ import pytest
 from archdsl import compiler
 from archdsl.checker.spec import models
 from archdsl.diagnostics import Diagnostic, Fix, SpecError, render
+from tests.helpers import ROOT
 
-FOLDER = Path(__file__).parent / "errors"
+FOLDER = ROOT / "tests" / "errors"
 CASE = re.compile(r"^## (?P<name>.+?)\n(?P<body>.*?)(?=^## |\Z)", re.M | re.S)
 FENCE = re.compile(r"^```(?P<kind>\w+)\n(?P<text>.*?)^```$", re.M | re.S)
 FILE = re.compile(r"# file: (\S+)\n")

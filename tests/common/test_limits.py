@@ -13,8 +13,8 @@ import archdsl
 from archdsl import cli
 from archdsl.common import files
 from archdsl.common.limits import WHAT, Limits
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 HEAD = "model m {\ninput x[1, 8]\n"
 NET = HEAD + "relu\n}\n"
 

@@ -12,7 +12,7 @@ from archdsl.compiler import check
 from archdsl.runtime.weights import state_shapes
 from archdsl.transform.inference import for_inference
 from archdsl.transform.recompute import recompute
-from tests.backends.differential import built_class, hold
+from tests.backends.torch_source.differential import built_class, hold
 
 PLAINER = [level for level in Plainness if level]
 

@@ -25,8 +25,9 @@ from archdsl.ops.init import RULES
 from archdsl.runtime import loading
 from archdsl.runtime.weights import state_shapes
 from tests import random_blocks, random_networks
+from tests.helpers import ROOT
 
-SPEC = Path(__file__).parents[2] / "specs" / "resnet.arch"
+SPEC = ROOT / "specs" / "resnet.arch"
 
 
 def graph_of(body: str, before: str = "") -> Graph:

@@ -9,8 +9,7 @@ import pytest
 
 from archdsl import cli
 from archdsl.cli import missing
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
 
 
 @pytest.fixture

@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import archdsl
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
 
 RESIDUAL = """
 block unit(width) {
@@ -135,7 +134,7 @@ def unused(rank: int) -> list[str]:
 WORK = """
 import sys
 from pathlib import Path
-from tests.test_ddp import work
+from tests.runtime.test_ddp import work
 work(int(sys.argv[1]), Path(sys.argv[2]))
 """
 

@@ -31,6 +31,7 @@ from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Graph, Scope
+from tests.helpers import ROOT
 
 
 def has_helvetica() -> bool:
@@ -407,7 +408,7 @@ CROWDED: dict[str, str | Path | Source] = {
     "unet": "unet:unet",
     "fcdensenet56": "fcdensenet:fcdensenet56",
     "squeezenet": "squeezenet:squeezenet1_0",
-    "inception": Path(__file__).parents[2] / "examples" / "inception.arch",
+    "inception": ROOT / "examples" / "inception.arch",
     "gates": Source("gates.arch", GATES),
     "pyramid": Source("pyramid.arch", PYRAMID),
     "edges": "edges:edges",
@@ -655,7 +656,7 @@ model m() {
 
 
 def test_branches_stand_side_by_side() -> None:
-    graph = check(Path(__file__).parents[2] / "examples" / "inception.arch")
+    graph = check(ROOT / "examples" / "inception.arch")
     objects = laid_out(draw(graph, depth=1))["objects"]
     heights: dict[str, set[float]] = {}
     for thing in objects:  # type: ignore[attr-defined]

@@ -16,8 +16,8 @@ import pytest
 import archdsl
 from archdsl import cli
 from archdsl.runtime.running import encode_png
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT)}
 RUN = [sys.executable, "-m", "archdsl"]
 NET = """

@@ -93,7 +93,7 @@ COMMANDS = {
     "E0601": ["build", "lenet:lenet", "--recompute", "dense", "-o", os.devnull],
 }
 ELSEWHERE = {
-    "E0506": "tests/test_limits.py has a spec that takes so long; it costs seconds",
+    "E0506": "tests/common/test_limits.py has a spec that takes so long; it costs seconds",
     "E0602": "it would be a fault of archdsl; tests/proof breaks modules and sees them refused",
 }
 

@@ -20,8 +20,8 @@ from archdsl.graph import Graph
 from archdsl.graph import Tensor as Result
 from archdsl.transform.inference import for_inference
 from tests import random_blocks
-from tests.backends.test_generated import graph_of, inputs, keys
-from tests.backends.test_torch_source import SPECS
+from tests.backends.torch_source.test_generated import graph_of, inputs, keys
+from tests.backends.torch_source.test_torch_source import SPECS
 
 
 def last_class(module: ModuleType) -> type[nn.Module]:

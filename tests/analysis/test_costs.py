@@ -2,7 +2,6 @@
 
 import json
 from math import prod
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +9,9 @@ from archdsl.analysis.costs import Analysis, Cost, costs
 from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.graph import Node, Tensor
+from tests.helpers import ROOT
 
-REFERENCE = {p.stem: json.loads(p.read_text()) for p in (Path(__file__).parent / "data" / "models").glob("*.json")}
+REFERENCE = {p.stem: json.loads(p.read_text()) for p in (ROOT / "tests" / "data" / "models").glob("*.json")}
 
 
 def analysed(text: str, **sizes: int) -> Analysis:
