@@ -1,4 +1,4 @@
-"""`augment` declarations, read and held against the pictures that their model takes."""
+"""Elaborates `augment` declarations, and checks them against the images that their model takes."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ OTHER_WORDS = {
     "normalize": "images stay within 0 to 1: normalise them after the augmentation",
     "cutout": "write `erase(0.2)`, for up to a fifth of the area",
 }
-"""What others call a change, and what to write."""
+"""Names of changes elsewhere, and what to write instead."""
 
 
 def augmentation(module: Module, model: str, graph: Graph, diagnostics: Diagnostics) -> Pipeline | None:
-    """The pipeline of changes that a model is augmented by, None where it is not. Mistakes go to `diagnostics`.
+    """The pipeline of a model's augmentation, None if it has none. Errors go to `diagnostics`.
 
-    Those of the file's other declarations do, too.
+    Reports errors in the file's other declarations, too.
     """
     for value in module.names.values.values():
         if isinstance(value, AugmentValue):
@@ -68,7 +68,7 @@ def augmentation(module: Module, model: str, graph: Graph, diagnostics: Diagnost
 def _augmented(
     target: object, diagnostics: Diagnostics, seen: tuple[object, ...] = ()
 ) -> tuple[AugmentValue, tree.Name] | None:
-    """What a model is augmented by: what it says itself, else what its family says."""
+    """The augmentation that a model names, else its family's."""
     if not isinstance(target, BlockValue | MemberValue) or target in seen:
         return None
     name = target.syntax.augmented if isinstance(target.syntax, tree.Model | tree.Member) else None
@@ -90,7 +90,7 @@ def _augmented(
 
 
 def _picture(graph: Graph) -> Shape | None:
-    """The size of the model's one input, where that is a picture."""
+    """The size of the model's one input, if that is an image."""
     inputs = graph.input_nodes
     if len(inputs) != 1:
         return None
@@ -99,7 +99,7 @@ def _picture(graph: Graph) -> Shape | None:
 
 
 class _Reading:
-    """One declaration, read for pictures of a size, or, where `shape` is None, for its own mistakes alone."""
+    """Elaborates one declaration for images of a size or, if `shape` is None, only checks it."""
 
     def __init__(
         self, value: AugmentValue, shape: Shape | None, diagnostics: Diagnostics, used: Span | None = None

@@ -1,4 +1,4 @@
-"""Chains and items: what an arrow leads into."""
+"""Elaborates chains and items."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Items(Builder):
     """Chains and the items in them: references, operations, blocks, and the combinators."""
 
     def statements(self, statements: Sequence[tree.Statement], place: Place) -> None:
-        """Reads statements in order."""
+        """Elaborates statements in order."""
         raise NotImplementedError
 
     # ------------------------------------------------------------ chains and items
@@ -53,7 +53,7 @@ class Items(Builder):
         return flow
 
     def item(self, item: tree.Item, place: Place, flow: Flow, first: bool) -> Flow:
-        """Places an item. A mistake in it is reported, and its result is lost."""
+        """Places an item. An error in it is reported, and its result is lost."""
         try:
             match item:
                 case tree.Call():
@@ -96,7 +96,7 @@ class Items(Builder):
             place.pending.append((text, LabelValue(flow, label.span, self)))
 
     def warn_of_second(self, name: str, span: Span, place: Place) -> None:
-        """Two lines of one body that give one label: what is behind sees the second alone."""
+        """Warns of a second use of a label in one body, which hides the first one below."""
         first = place.names.labels.get(name)
         if first is not None and (first.span.source, first.span.start) != (span.source, span.start):
             message = f"`{name}` names another tensor from here on"
@@ -148,7 +148,7 @@ class Items(Builder):
         return flow
 
     def callable(self, name: str, names: Namespace) -> object | None:
-        """What a name in a chain calls: a parameter or block of that name, else the operation."""
+        """The target of a name in a chain: a parameter or block of that name, else the operation."""
         found = names.find(name)
         if found is FAILED:
             raise Poisoned
@@ -193,7 +193,7 @@ class Items(Builder):
         return Failure("E0201", message, span, proposals=renamed(span, name, known))
 
     def by_name_here(self, here: str, item: tree.Call, place: Place) -> Iterator[Proposal]:
-        """An operation that goes by another name elsewhere, as it is called here."""
+        """The operation with another name elsewhere, under its name here."""
         told = foreign.called(item.name.name, here)
         if item.arguments is None or here not in OPERATIONS:
             yield Proposal(told, Fix(item.name.span if here in OPERATIONS else bare(item), here))
@@ -202,7 +202,7 @@ class Items(Builder):
             yield Proposal(f"{told}: {proposal.help}", proposal.fix)
 
     def is_label_further_down(self, item: tree.Call, scope: Scope) -> bool:
-        """Whether the text of the block or model goes on to give an item this label."""
+        """Whether the text of the block or model below gives an item this label."""
         around = next((s.definition for s in scope.calls() if s.definition is not None), None)
         if item.arguments is not None or around is None or around.syntax.span.source is not item.span.source:
             return False
@@ -235,7 +235,7 @@ class Items(Builder):
         return self.place_node(operation, flow, name, labelled, place.scope, item.span, item, self.parallels.get(flow))
 
     def operation(self, cls: type[Operation], item: tree.Call, place: Place) -> Operation:
-        """The operation of a call, its arguments checked. Equal calls share one value."""
+        """The operation of a call, with checked arguments. Equal calls share one value."""
 
         def advise(error: Misbound) -> None:
             if error.surplus:
@@ -266,7 +266,7 @@ class Items(Builder):
         return found
 
     def as_here(self, cls: type[Operation], item: tree.Call, place: Place) -> list[Proposal]:
-        """The call as it is written here, where it is one from PyTorch."""
+        """The call in this language, if it is written in PyTorch's style."""
         values: list[object] = []
         for argument in item.arguments or ():
             if argument.name is None:
@@ -318,7 +318,7 @@ class Items(Builder):
     # ------------------------------------------------------------ combinators
 
     def combine(self, item: tree.Body | tree.Parallel | tree.Residual | tree.Dense, place: Place, flow: Flow) -> Flow:
-        """A body, parallel, residual or dense; a label on it opens a scope."""
+        """Elaborates a body, parallel, residual or dense; a label on it opens a scope."""
         if item.label is None or isinstance(item.label, tree.Pattern):
             return self.combined(item, place, flow)
         name, labelled = self.item_name(item.label, place)
@@ -376,7 +376,7 @@ class Items(Builder):
     def merge(
         self, name: str, item: tree.Residual | tree.Dense, place: Place, skip: Flow, body: Flow, what: str
     ) -> Flow:
-        """The implied merge of a residual or dense: (skip, body) -> merge."""
+        """The implicit merge of a residual or dense: (skip, body) -> merge."""
         for flow, which in ((skip, "skip"), (body, "body")):
             if len(flow) != 1:
                 raise Failure("E0227", f"the {which} of {what} gives {len(flow)} tensors, but must give one", item.span)
@@ -394,7 +394,7 @@ class Items(Builder):
 
 
 def tensor_in_let(name: str, value: object) -> str | None:
-    """What to say of tensors that a `let` holds, and that a chain wants."""
+    """Advice for a value with tensors that is used in a chain."""
     if any(isinstance(i, TensorValue) for i in (value if isinstance(value, tuple) else (value,))):
         return f"a `let` holds values; a label names tensors: the line `{name}: {{ }}` labels the tensor there"
     return None
@@ -407,7 +407,7 @@ def merges(item: tree.Call, name: str) -> Iterator[Proposal]:
 
 
 def surplus_help(cls: type[Operation], item: tree.Call, argument: tree.Argument, names: Namespace) -> str | None:
-    """What is meant by one argument too many: a tensor to work on, or the second number of a size."""
+    """Advice for a surplus argument: it may be a tensor, or the second number of a size."""
     value = argument.value
     if isinstance(value, tree.Name) and (value.name == "it" or names.find_label(value.name) is not None):
         return f"pass a tensor with an arrow: `{value.name} -> {cls.name}`"

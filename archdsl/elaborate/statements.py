@@ -1,4 +1,4 @@
-"""Statements: lines of a body, and the inputs and outputs of a network."""
+"""Elaborates statements: the lines of a body, and the inputs and outputs of a network."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from archdsl.values import (
 
 
 class Elaborator(Items):
-    """The statements of a body, and the model that they make."""
+    """Elaborates the statements of a body, and the model."""
 
     # ------------------------------------------------------------ the model
 
@@ -119,7 +119,7 @@ class Elaborator(Items):
             place.names.values[name] = FAILED
 
     def rounds(self, statement: tree.For | tree.Repeat, place: Place) -> tuple[tuple[tree.Name, ...], Sequence[object]]:
-        """The names that a loop binds, and what to in each round."""
+        """The names and values that a loop binds in each iteration."""
         if isinstance(statement, tree.Repeat):
             count = integer(evaluate(statement.count, place.names), statement.count.span, "the count of `repeat`")
             if count < 0:
@@ -164,7 +164,7 @@ class Elaborator(Items):
             self.inner_statements(statement.otherwise, place)
 
     def inner_statements(self, body: tree.Body, place: Place) -> None:
-        """The body of a loop or an `if`: what it holds stands in the body around it; its `default`s end with it."""
+        """The body of a loop or `if`: its contents belong to the enclosing body, but its `default`s end with it."""
         defaults = place.defaults
         place.defaults = dict(defaults)
         self.statements(body.statements, place)

@@ -1,4 +1,4 @@
-"""Windows that slide over a padded axis: how many fit, what stands around, and what is said of one that does not."""
+"""Windows that slide over a padded axis: their number, the padding, and the error for one that does not fit."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from archdsl.ops.sizes import each
 def padding(
     pad: int | tuple[int, ...] | str, kernel: tuple[int, ...], dilation: tuple[int, ...], shape: Shape
 ) -> tuple[int, ...]:
-    """What stands before and behind each axis, for every `pad` but `same_upper`, which depends on the size.
+    """The padding before and after each axis, for every `pad` except `same_upper`, which depends on the size.
 
-    Raises OperationError for `same` and an even kernel, which no equal padding on both sides suits.
+    Raises OperationError for `same` with an even kernel, which cannot pad both sides equally.
     """
     overlaps = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
     if not isinstance(pad, str):
@@ -34,24 +34,24 @@ def padding(
 
 
 def same_upper_pads(size: Dim, kernel: int, stride: int, dilation: int) -> tuple[Dim, Dim]:
-    """What `same_upper` puts before and behind an axis of that size."""
+    """The padding of `same_upper` before and after an axis of that size."""
     total = dims.maximum(dilation * (kernel - 1) - (size - 1) % stride, 0)
     before = total // 2
     return before, total - before
 
 
 def steps(size: Dim, pads: int, kernel: int, stride: int, dilation: int) -> Dim:
-    """How many windows fit on an axis of that size with `pads` more on both sides together."""
+    """The number of windows on an axis of that size with `pads` more elements on both sides together."""
     return (size + pads - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def steady(kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> bool:
-    """Whether `same_upper` pads alike on both sides, whatever the size of the input."""
+    """Whether `same_upper` pads both sides equally, for every input size."""
     return all(k == 1 or (s == 1 and d * (k - 1) % 2 == 0) for k, s, d in zip(kernel, stride, dilation, strict=True))
 
 
 def fixed_pad(pad: int | tuple[int, ...] | str) -> int | tuple[int, ...] | str:
-    """What pads as a steady `same_upper` does, and any other `pad` as it is."""
+    """The padding of a steady `same_upper`, or any other `pad` unchanged."""
     return "same" if pad == "same_upper" else pad
 
 
@@ -62,7 +62,7 @@ def window_pads(
     dilation: tuple[int, ...],
     shape: Shape,
 ) -> tuple[int, ...]:
-    """What stands before the first element; for `same_upper` and a free size, where the stride divides the size."""
+    """The padding before the first element; for `same_upper` and a free size, if the stride divides the size."""
     if pad == "same_upper":
         sizes = (n if isinstance(n, int) else s for n, s in zip(shape[1:], stride, strict=True))
         befores = (same_upper_pads(n, *m)[0] for n, *m in zip(sizes, kernel, stride, dilation, strict=True))
