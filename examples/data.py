@@ -88,7 +88,7 @@ def coins(size: int = 96) -> tuple[Data, Data]:
 
 
 def coin_mask(photograph: Photograph) -> Mask:
-    """The mask of the coins, by the watershed of scikit-image's guide: from certain coins and background, holes filled."""
+    """The mask of the coins, by the watershed of scikit-image's guide: from certain coins and background."""
     from scipy import ndimage
     from skimage import filters, segmentation
 

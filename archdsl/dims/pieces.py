@@ -211,7 +211,7 @@ class Pattern(NamedTuple):
         return min(p.next(low) for p in self.pieces(low, None))
 
 
-class Form(NamedTuple):
+class CanonicalForm(NamedTuple):
     """The canonical form of a set: `pattern` from `threshold`, and the sizes `below` it."""
 
     threshold: int

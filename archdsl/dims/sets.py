@@ -9,7 +9,7 @@ from archdsl.common.threads import cached_property
 from archdsl.dims.errors import DimError
 from archdsl.dims.pieces import (
     PIECES,
-    Form,
+    CanonicalForm,
     Pattern,
     Piece,
     Run,
@@ -121,11 +121,11 @@ class SizeSet:
         return below, above
 
     @cached_property
-    def form(self) -> Form:
+    def form(self) -> CanonicalForm:
         """The canonical form. Raises DimError if the set is too complex."""
         endless = [p for p in self.pieces if p.high is None]
         if not endless:
-            return Form(1, None, bounded_runs(self.pieces))
+            return CanonicalForm(1, None, bounded_runs(self.pieces))
         pattern = pattern_of(endless)
         ends = [p.previous(p.low - 1) if p.high is None else p.high for p in self.pieces]
         top = max(0, *ends) + 1
@@ -141,7 +141,7 @@ class SizeSet:
             if not mine:
                 break
         below = bounded_runs(joined(p._replace(high=min(p.high or 0, top - 1)) for p in bounded if p.low < top))
-        return Form(top, pattern, below)
+        return CanonicalForm(top, pattern, below)
 
     @cached_property
     def gaps(self) -> tuple[Run, ...]:

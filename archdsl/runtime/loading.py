@@ -61,7 +61,7 @@ def load(
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
+class _ClassKey:
     """What determines a class made by `load`: texts, values, options."""
 
     files: tuple[tuple[str, str], ...]
@@ -75,7 +75,7 @@ class _Form:
 KEPT = 32
 """How many classes `load` caches, the most recently used."""
 
-_classes: dict[_Form, type[torch.nn.Module]] = {}
+_classes: dict[_ClassKey, type[torch.nn.Module]] = {}
 _lock = forkable_lock()
 
 
@@ -85,7 +85,7 @@ def _kept_class(
     """The class of a spec: cached from an earlier call, or new."""
     diagnostics = Diagnostics()
     module, name = locate(spec, diagnostics)
-    form = _Form(module.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits)
+    form = _ClassKey(module.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits)
     if (made := _classes.get(form)) is None:
         graph = check_model(module, pick(module, name, diagnostics), values, diagnostics)
         made = class_of(graph, inference=inference, recompute=recompute)

@@ -64,7 +64,7 @@ class Unit:
 
 
 @dataclass(slots=True)
-class View:
+class DiagramBox:
     """A box of the diagram: its lines of text, and captioned pictures."""
 
     lines: list[str]
@@ -106,7 +106,7 @@ def look(
     }
     receptive = receptive_fields(graph, {name: shown[name] for name in graph.examples})
     views = {
-        "": View(
+        "": DiagramBox(
             [graph.input_nodes[0].name, _size(picture)], [("", encode_png(_enlarged(in_colour(picture), 2 * TILE)))]
         )
     }
@@ -114,7 +114,7 @@ def look(
         features = seen[part.path][0] if part.path in seen else output[0]
         if features.ndim == 1 and part.tensor == graph.outputs[0].tensor:
             continue  # the output's box has the result
-        view = views[part.path] = View([part.path, _caption(part, graph), _size(features)])
+        view = views[part.path] = DiagramBox([part.path, _caption(part, graph), _size(features)])
         if part.what in first:
             view.pictures.append(("filters", encode_png(_filters(network.get_submodule(part.path).weight))))
         if features.ndim == 3:
@@ -153,7 +153,7 @@ def _first_convolutions(graph: Graph) -> list[Node]:
 
 
 def _show_maps(
-    view: View, features: torch.Tensor, picture: torch.Tensor, receptive: Receptive, part: Part, unit: Unit | None
+    view: DiagramBox, features: torch.Tensor, picture: torch.Tensor, receptive: Receptive, part: Part, unit: Unit | None
 ) -> None:
     """Adds the strongest channels, and the image with the receptive field of a unit."""
     import torch
@@ -263,8 +263,8 @@ def _size(tensor: torch.Tensor) -> str:
     return " × ".join(map(str, tensor.shape))
 
 
-def _output_view(graph: Graph, output: torch.Tensor, parts: Sequence[Part]) -> View:
-    view = View(["output", _size(output)])
+def _output_view(graph: Graph, output: torch.Tensor, parts: Sequence[Part]) -> DiagramBox:
+    view = DiagramBox(["output", _size(output)])
     if output.ndim == 1:
         best = output.argsort(descending=True)[:5].tolist()
         view.lines += [f"{i}: {output[i].item():.3g}" for i in best]
@@ -295,7 +295,7 @@ class Looks:
     """The diagram with its pictures."""
 
     name: str
-    views: Mapping[str, View]
+    views: Mapping[str, DiagramBox]
     edges: Sequence[tuple[str, str]]
 
     def svg(self) -> str:
@@ -335,7 +335,7 @@ class Looks:
         return "\n".join([*lines, "}"])
 
 
-def _table(view: View, folder: Path, name: str) -> str:
+def _table(view: DiagramBox, folder: Path, name: str) -> str:
     title, *rest = (html.escape(line) for line in view.lines if line)
     cells = [f'<TR><TD ALIGN="LEFT"><B>{title}</B>  <FONT COLOR="#6b7280">{"  ".join(rest)}</FONT></TD></TR>']
     shown, words = "", ""

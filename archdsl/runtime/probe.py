@@ -46,7 +46,7 @@ Kind = Literal["flip", "shift", "rotation", "scale", "grey", "hue", "brightness"
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Transformation:
     """A transformation of images. `amount`: pixels to the right, degrees, factors, fractions of the colour circle.
 
     For a flip, 0 flips left to right, 1 top to bottom.
@@ -74,21 +74,21 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """The effect of a change on one part. `strays` is None for a flat tensor or a change of colour.
+    """The effect of a change on one part. `deviation` is None for a flat tensor or a change of colour.
 
     `inside`: only features whose field is inside the image were compared; if there are none, all.
     """
 
-    change: Change
+    change: Transformation
     path: str
-    moves: float
-    strays: float | None
+    displacement: float
+    deviation: float | None
     inside: bool
 
     @property
     def shown(self) -> float:
         """The value for tables and curves."""
-        return self.moves if self.strays is None else self.strays
+        return self.displacement if self.deviation is None else self.deviation
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +113,17 @@ class Probe:
     measured: tuple[Measured, ...]
 
     def find(self, kind: Kind, amount: float, path: str = OUTPUT) -> Measured:
-        return next(m for m in self.measured if m.change == Change(kind, amount) and m.path == path)
+        return next(m for m in self.measured if m.change == Transformation(kind, amount) and m.path == path)
 
     def table(self) -> Table:
         """One row per change: each part's deviation, or its displacement if it is not spatial or colours change."""
         columns = [Column("change", "change"), Column("amount", "amount", True)]
         columns += [Column(p.path, p.path, True) for p in self.parts]
-        rows: dict[Change, list[Cell]] = {}
+        rows: dict[Transformation, list[Cell]] = {}
         for m in self.measured:
             shown = m.shown
             text = "0" if shown < 5e-5 else f"{shown:.3f}" if shown >= 0.0005 else "<.001"
-            starred = m.change.kind == "shift" and m.strays is not None and not m.inside
+            starred = m.change.kind == "shift" and m.deviation is not None and not m.inside
             rows.setdefault(m.change, [m.change.name, m.change.text()]).append(f"{text}*" if starred else text)
         grids: list[Cell] = ["exact for shifts by", "", *("" if p.grid is None else f"{p.grid}" for p in self.parts)]
         return Table(tuple(columns), [tuple(row) for row in rows.values()], tuple(grids))
@@ -137,8 +137,8 @@ class Probe:
                 m.change.name,
                 m.change.text(),
                 m.path,
-                f"{m.moves:.6g}",
-                "" if m.strays is None else f"{m.strays:.6g}",
+                f"{m.displacement:.6g}",
+                "" if m.deviation is None else f"{m.deviation:.6g}",
                 "yes" if m.inside else "no",
             )
             for m in self.measured
@@ -182,7 +182,7 @@ def measure(
     sizes = _sizes(graph, frame)
     receptive = receptive_fields(graph, sizes)
     margin = (canvas.shape[3] - frame.width) // 2
-    changes = [c for c in _changes(frame, margin)]
+    changes = [c for c in _transformations(frame, margin)]
     found: list[Measured] = []
     with torch.no_grad(), watched(network, [p.path for p in parts]) as seen:
 
@@ -196,14 +196,14 @@ def measure(
         kept = {path: part for path, part in whole.items() if path in plain}
         units = {path: _spread(plain[path]) for path in kept}
         for change in changes:
-            changed = features(_changed(canvas, change, frame))
+            changed = features(_transformed(canvas, change, frame))
             for path, part in kept.items():
                 before, after = plain[path], changed[path]
-                moves = _distance(after, before) / units[path]
-                strays, inside = None, False
+                displacement = _distance(after, before) / units[path]
+                deviation, inside = None, False
                 if change.geometric and before.ndim == 4:
-                    strays, inside = _strays(before, after, change, receptive, part, units[path])
-                found.append(Measured(change, path, moves, strays, inside))
+                    deviation, inside = _deviation(before, after, change, receptive, part, units[path])
+                found.append(Measured(change, path, displacement, deviation, inside))
     shown = tuple(Watched(path, tuple(plain[path].shape[1:]), _grid(receptive, part)) for path, part in kept.items())
     return Probe(graph.name, on, shown, tuple(found))
 
@@ -219,16 +219,16 @@ def _sizes(graph: Graph, frame: Frame) -> dict[str, int]:
     return found
 
 
-def _changes(frame: Frame, margin: int) -> Iterator[Change]:
-    yield Change("flip", 0)
-    yield Change("flip", 1)
-    yield from (Change("shift", t) for t in SHIFTS if t <= margin and t < frame.width // 2)
-    yield from (Change("rotation", a) for a in ANGLES)
-    yield from (Change("scale", s) for s in SCALES)
+def _transformations(frame: Frame, margin: int) -> Iterator[Transformation]:
+    yield Transformation("flip", 0)
+    yield Transformation("flip", 1)
+    yield from (Transformation("shift", t) for t in SHIFTS if t <= margin and t < frame.width // 2)
+    yield from (Transformation("rotation", a) for a in ANGLES)
+    yield from (Transformation("scale", s) for s in SCALES)
     if frame.channels == 3:
-        yield Change("grey", 0)
-        yield from (Change("hue", h) for h in HUES)
-    yield from (Change("brightness", b) for b in LIGHT)
+        yield Transformation("grey", 0)
+        yield from (Transformation("hue", h) for h in HUES)
+    yield from (Transformation("brightness", b) for b in LIGHT)
 
 
 # ---------------------------------------------------------------- transformations
@@ -241,14 +241,14 @@ def _window(canvas: torch.Tensor, frame: Frame, right: int = 0) -> torch.Tensor:
     return canvas[:, :, top : top + frame.height, left : left + frame.width]
 
 
-def _changed(canvas: torch.Tensor, change: Change, frame: Frame) -> torch.Tensor:
+def _transformed(canvas: torch.Tensor, change: Transformation, frame: Frame) -> torch.Tensor:
     match change.kind:
         case "flip":
             return _window(canvas, frame).flip(3 - int(change.amount))
         case "shift":
             return _window(canvas, frame, int(change.amount))
         case "rotation" | "scale":
-            return _window(_turned(canvas, change), frame)
+            return _window(_rotated(canvas, change), frame)
         case "grey":
             return _rotated_hue(_window(canvas, frame), 0.0, 0.0)
         case "hue":
@@ -257,7 +257,7 @@ def _changed(canvas: torch.Tensor, change: Change, frame: Frame) -> torch.Tensor
             return (_window(canvas, frame) * change.amount).clamp(0, 1)
 
 
-def _turned(images: torch.Tensor, change: Change) -> torch.Tensor:
+def _rotated(images: torch.Tensor, change: Transformation) -> torch.Tensor:
     """Rotated or scaled about the centre, [N, C, H, W]; beyond the border its values are repeated."""
     import torch
     from torch.nn import functional as F
@@ -298,8 +298,8 @@ def _spread(features: torch.Tensor) -> float:
     return (sum(rolled) / len(rolled) if rolled else 0.0) or 1.0
 
 
-def _strays(
-    before: torch.Tensor, after: torch.Tensor, change: Change, receptive: Receptive, part: Part, unit: float
+def _deviation(
+    before: torch.Tensor, after: torch.Tensor, change: Transformation, receptive: Receptive, part: Part, unit: float
 ) -> tuple[float, bool]:
     """How far a map [N, C, h, w] deviates from the change, and whether only features away from the border count."""
     import torch
@@ -321,7 +321,7 @@ def _strays(
         index = torch.tensor(list(rows))[:, None], torch.tensor(columns)[None]
         part_of_map = math.sqrt(len(rows) * len(columns) / (before.shape[2] * before.shape[3]))
         return _distance(target[:, :, *index], after[:, :, *index]) / (unit * part_of_map), inside
-    target = before.flip(3 - int(change.amount)) if change.kind == "flip" else _turned(before, change)
+    target = before.flip(3 - int(change.amount)) if change.kind == "flip" else _rotated(before, change)
     if change.kind == "flip" or (change.kind == "rotation" and change.amount % 90 == 0):
         return _distance(target, after) / unit, False
     # Near the border a rotated map would need content that it does not see.

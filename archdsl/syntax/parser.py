@@ -110,7 +110,7 @@ class _Parse:
             return None
         tokens = classify(paired, scanner.keywords, value=rule == "value")
         tokens.append(Lexeme(END, "", end, end))
-        run = _Run(self, tokens, paired.doubtful, broken)
+        run = _Pass(self, tokens, paired.doubtful, broken)
         try:
             result = run.rule(rule, 0, len(tokens) - 1)
             while run.skipped:
@@ -121,7 +121,7 @@ class _Parse:
         return result
 
 
-class _Run:
+class _Pass:
     """One pass of the parser over tokens, with recovery: after an error it continues at the next statement."""
 
     def __init__(self, parse: _Parse, tokens: list[Lexeme], doubtful: list[tuple[int, int]], broken: list[int]) -> None:
