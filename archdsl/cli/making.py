@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, STYLES, THEMES, listed
 from archdsl.cli.missing import what_to_do
 from archdsl.cli.options import (
     EXPORTS,
     MODULES,
-    PAGES,
     STATE_DICTS,
     Settings,
     Sizes,
@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 @cli.command()
 @spec_argument
 @output_option(
-    "A .svg, .png, .pdf, .dot, .tex (TikZ) or .html (interactive page) file.",
+    f"A {listed(FORMATS)} file.",
     "a picture is",
-    PAGES,
+    [form.ending for form in FORMATS],
     required=True,
 )
 @model_options
@@ -49,13 +49,13 @@ if TYPE_CHECKING:
 @depth_option
 @click.option(
     "--style",
-    type=click.Choice(["boxes", "volumes"]),
+    type=click.Choice(STYLES),
     default="boxes",
     show_default=True,
     help="volumes draws feature maps as 3-d blocks.",
 )
-@click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
-@click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
+@click.option("--theme", type=click.Choice(THEMES), default="light", show_default=True)
+@click.option("--direction", type=click.Choice(DIRECTIONS), default="down", show_default=True)
 def draw(
     spec: str,
     output: Path,

@@ -21,9 +21,6 @@ PLOTS = (".svg", ".png", ".pdf")
 MODES = ("none", "dense", "blocks")
 
 MODULES = (".py",)
-PICTURES = (*PLOTS, ".dot", ".tex")
-PAGES = (*PICTURES, ".html")
-LOOKS = (".html", ".svg", ".png")
 STATE_DICTS = (".safetensors", ".pth", ".pt")
 EXPORTS = (".pt2", ".onnx")
 

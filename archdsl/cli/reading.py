@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, THEMES, listed
 from archdsl.cli.options import (
-    PICTURES,
     PLOTS,
     Settings,
     Sizes,
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from archdsl.graph import Graph
     from archdsl.report.layers import Layers
     from archdsl.transform.recompute import Mode
+
+MARKED = tuple(form for form in FORMATS if form.compares)
+"""The formats of a picture of changes."""
 
 # Copies of those in archdsl.analysis.memory, so that --help need not import it.
 DTYPES = ("float64", "float32", "float16", "bfloat16")
@@ -234,10 +237,10 @@ def explain_code(name: str) -> int:
     "--set-after", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="Like --set, for AFTER only."
 )
 @size_option
-@output_option("Draw the changes to a .svg, .png, .pdf, .dot or .tex file.", "a picture is", PICTURES)
+@output_option(f"Draw the changes to a {listed(MARKED)} file.", "a picture is", [form.ending for form in MARKED])
 @depth_option
-@click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
-@click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
+@click.option("--theme", type=click.Choice(THEMES), default="light", show_default=True)
+@click.option("--direction", type=click.Choice(DIRECTIONS), default="down", show_default=True)
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @json_option

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
+from archdsl.backends.diagram.formats import CARDS
 from archdsl.cli.options import (
-    LOOKS,
     Settings,
     Sizes,
     json_option,
@@ -99,7 +99,7 @@ def parse_units(context: click.Context, parameter: click.Parameter, given: Seque
     required=True,
     help="The input image.",
 )
-@output_option("A .html, .svg or .png file.", "the look is", LOOKS, required=True)
+@output_option("A .html, .svg or .png file.", "the look is", CARDS, required=True)
 @weights_option
 @click.option("--at", multiple=True, metavar="PATH", help="A block or convolution to show, instead of the default.")
 @click.option(

@@ -27,7 +27,7 @@ _FIRST = re.compile(
         (
             # The docstring of a built module, which may be wrapped at any space.
             rb'r?"""(?:(?!""").)+?,\s+compiled\s+by\s+archdsl\s+\d\S*\s+from\s(?:(?!""").)*?\(sha256\s+[0-9a-f]{12}\)\.',
-            rb"(?://|%%) %s\n" % _MADE,
+            rb"(?://|--|;|%%{1,2}) %s\n" % _MADE,  # a comment, but not one of Python or a shell
             rb"(?:<[!?][^\n]*>\n)?<!-- %s -->\n" % _MADE,
             rb"\x89PNG\r\n\x1a\n.{25}.{4}tEXtSoftware\0%s" % _MADE,
             rb'.{8}\{"__metadata__": ?\{"software": ?"%s"' % _MADE,
@@ -41,9 +41,12 @@ _LAST = re.compile(
 )
 
 
-def save(path: str | Path, data: bytes) -> None:
-    """Writes `data` to `path` with the mark of its file type, completely or not at all. Raises OSError."""
-    write_whole(path, marked(data, Path(path).suffix.lower()))
+def save(path: str | Path, data: bytes, comment: str = "") -> None:
+    """Writes `data` to `path` with the mark of its format, completely or not at all. Raises OSError.
+
+    `comment` starts a comment line, if the mark is one; otherwise the file's ending determines the mark.
+    """
+    write_whole(path, marked(data, Path(path).suffix.lower(), comment))
 
 
 def is_own(path: str | Path) -> bool:
@@ -55,14 +58,12 @@ def is_own(path: str | Path) -> bool:
         return bool(_LAST.search(file.read()))
 
 
-def marked(data: bytes, ending: str) -> bytes:
-    """The bytes of a file of this type with its mark; unchanged if the format has none."""
+def marked(data: bytes, ending: str, comment: str = "") -> bytes:
+    """The bytes of a file with this ending, with its mark; unchanged if the format has none."""
     made = MADE.encode()
+    if comment:
+        return comment.encode() + b" " + made + b"\n" + data
     match ending:
-        case ".dot" | ".gv":
-            return b"// " + made + b"\n" + data
-        case ".tex":
-            return b"% " + made + b"\n" + data
         case ".svg" | ".html":
             first = re.match(rb"(?:<[!?][^\n]*>\n)?", data)
             assert first is not None

@@ -15,10 +15,9 @@ import pytest
 import archdsl
 from archdsl import cli
 from archdsl.analysis import memory
-from archdsl.backends import diagram
 from archdsl.cli import options, program, reading
 from archdsl.common import interrupts
-from archdsl.runtime import export, look
+from archdsl.runtime import export
 from archdsl.transform import recompute
 from tests.helpers import ROOT
 
@@ -394,8 +393,6 @@ def test_color_for_people_alone(folder, extra, colored):
 
 
 def test_options_are_of_what_the_modules_behind_them_know():
-    assert set(options.PAGES) == set(diagram.FORMATS)
-    assert set(options.LOOKS) == set(look.FORMATS)
     assert set(options.EXPORTS) == set(export.ENDINGS)
     assert set(reading.DTYPES) == set(memory.BYTES)
     assert options.MODES == recompute.MODES
