@@ -25,7 +25,7 @@ from archdsl.cli.options import (
     size_option,
 )
 from archdsl.cli.outputs import SpecArgument
-from archdsl.cli.printing import busy, complain, progress, write, write_json, write_lines, write_table
+from archdsl.cli.printing import busy, progress, write, write_diagnostics, write_json, write_lines, write_table
 from archdsl.cli.program import FINE, SPEC_WRONG, cli
 from archdsl.cli.specs import check_model, checked, collecting, means_a_model, named, select
 
@@ -81,7 +81,7 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
     if as_json:
         write_json({"models": [report.summary_data(g) for g in graphs], "diagnostics": as_data(diagnostics.items)})
     else:
-        complain(diagnostics.items)
+        write_diagnostics(diagnostics.items)
         for graph in graphs:
             write(report.summary(graph, pin(graph, sizes)) + "\n")
             if why:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from archdsl.cli.options import Settings, Sizes
-from archdsl.cli.printing import complain
+from archdsl.cli.printing import write_diagnostics
 
 if TYPE_CHECKING:
     from archdsl.diagnostics import Diagnostic
@@ -73,7 +73,7 @@ def checked(spec: str, settings: Settings, sizes: Sizes = ()) -> Graph:
     """The checked graph of the one model that a SPEC means; prints its warnings. Raises SpecError."""
     module, (name,), values = select(spec, settings)
     graph = check_model(module, name, values, sizes)
-    complain(graph.warnings)
+    write_diagnostics(graph.warnings)
     return graph
 
 

@@ -70,7 +70,7 @@ class Layers:
         """The fields through windows only."""
         return receptive_fields(self.graph, self.sizes, windows=True)
 
-    def told(self, tensor: Tensor) -> dict[int, dict[str, str]] | None:
+    def field_columns(self, tensor: Tensor) -> dict[int, dict[str, str]] | None:
         """The description of a tensor's field on each input, by the input's node; None if it is too complex."""
         found, shape = self.fields[tensor], self.fields.shape(tensor)
         if found is None:
@@ -81,7 +81,7 @@ class Layers:
     def everywhere(self) -> Iterator[dict[str, str]]:
         """The field columns of the first result of every layer, for each input."""
         for node in self.graph.nodes():
-            yield from (self.told(Tensor(node.id)) or {}).values()
+            yield from (self.field_columns(Tensor(node.id)) or {}).values()
 
     @cached_property
     def memory(self) -> Memory:
@@ -154,7 +154,7 @@ class Layers:
 
     def seen(self, tensors: Sequence[Tensor]) -> dict[str, Cell]:
         """Field, stride and offset on each input."""
-        found = self.told(tensors[0]) if tensors else {}
+        found = self.field_columns(tensors[0]) if tensors else {}
         if found is None:
             return {"field": "?", "stride": "", "offset": ""}
         cells: dict[str, list[str]] = {"field": [], "stride": [], "offset": []}

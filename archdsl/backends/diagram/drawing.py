@@ -158,7 +158,7 @@ def draw(
     """
     looks = _looks(theme, direction)
     if style not in STYLES:
-        raise ValueError(f"no style is called `{style}`; there are {', '.join(STYLES)}")
+        raise ValueError(f"there is no style `{style}`; the styles are {', '.join(STYLES)}")
     panel = None
     if graph.augment is not None:
         lines = tuple(examples) or tuple((text, None) for text in graph.augment.text())
@@ -187,9 +187,9 @@ def draw_changes(
 
 def _looks(theme: str, direction: Direction) -> Style:
     if theme not in THEMES:
-        raise ValueError(f"no theme is called `{theme}`; there are {', '.join(THEMES)}")
+        raise ValueError(f"there is no theme `{theme}`; the themes are {', '.join(THEMES)}")
     if direction not in DIRECTIONS:
-        raise ValueError(f"a diagram goes `down` or `right`, not `{direction}`")
+        raise ValueError(f"the direction is `down` or `right`, not `{direction}`")
     return Style(THEMES[theme], direction)
 
 
