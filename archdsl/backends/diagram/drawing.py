@@ -19,7 +19,7 @@ from archdsl.backends.diagram.opening import as_volumes, encoder_decoder, gather
 from archdsl.backends.diagram.panel import Panel
 from archdsl.backends.diagram.picture import Folder, Picture
 from archdsl.backends.diagram.render import DrawingError, render
-from archdsl.backends.diagram.scene import Scene, from_layout
+from archdsl.backends.diagram.scene import Scene, as_dot, from_layout
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import THEMES
 from archdsl.backends.diagram.ulayout import in_columns
@@ -196,12 +196,13 @@ def _looks(theme: str, direction: Direction) -> Style:
 def _network(request: Request) -> Drawing:
     """Draws a graph as volumes, a U, or layers of boxes."""
     graph, depth = request.graph, request.depth
-    captions = Captions(graph, costs(graph, request.sizes), request.sizes)
     folder = Folder(graph, Structure(graph))
+    captions = Captions(folder.structure, costs(graph, request.sizes), request.sizes)
     writer = Writer(captions, request.looks)
     if request.style == "volumes":
         flat, u = as_volumes(folder, captions.analysis, depth)
-        return Drawing(*draw_volumes(flat, u, writer))
+        scene = draw_volumes(flat, u, writer)
+        return Drawing(as_dot(scene, writer.theme.background), [("", flat)], writer, scene)
     if depth is not None:
         main = whole(folder, folder.fold(graph.root, lambda scope: level(scope) <= depth))
         return _composed(_laid_out([("", main)], writer), writer)

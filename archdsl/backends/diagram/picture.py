@@ -58,6 +58,11 @@ class Part:
     def count(self) -> int:
         return len(self.times)
 
+    def rounds(self) -> list[list[Node]]:
+        """All the nodes of a box, one list for each time that it is in the network."""
+        length, covered = len(self.nodes), sorted(self.covered, key=lambda n: n.id)
+        return [covered[i : i + length] for i in range(0, len(covered), length)]
+
     def walk(self) -> Iterator[Part]:
         """This part and all within it, outer before inner."""
         yield self
