@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from archdsl.analysis.costs import costs
 from archdsl.backends.diagram.captions import Captions
@@ -27,7 +28,9 @@ from archdsl.backends.diagram.volumes import draw_volumes
 from archdsl.common.marks import save
 from archdsl.common.threads import cached_property
 from archdsl.graph import Graph
-from archdsl.report.compare import Comparison
+
+if TYPE_CHECKING:
+    from archdsl.report.compare import Comparison
 
 
 @dataclass(frozen=True, slots=True)

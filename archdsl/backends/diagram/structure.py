@@ -23,7 +23,10 @@ class Structure:
         self._pieces: dict[Hashable, int] = {}
         self._by_piece: dict[tuple[Node, ...], int] = {}
         self._by_part: dict[tuple[Node, ...], tuple[Hashable, ...]] = {}
-        self._consumers: dict[int, list[int]] = {n: list(graph.net.successors(n)) for n in graph.net}
+        self._consumers: dict[int, list[int]] = {n.id: [] for n in graph.nodes()}
+        for node in graph.nodes():
+            for source in dict.fromkeys(tensor.node for tensor in node.inputs):
+                self._consumers[source].append(node.id)
         for output in graph.outputs:
             self._consumers[output.tensor.node].append(-1)
 
