@@ -164,7 +164,7 @@ def _show_maps(
         return
     boxed = _boxed(in_colour(picture), rows, columns)
     side = f"{rows[1] - rows[0] + 1} x {columns[1] - columns[0] + 1}"
-    card.pictures.append((f"unit {row},{column} sees {side}", encode_png(torch.as_tensor(boxed))))
+    card.pictures.append((f"receptive field of unit {row},{column}: {side}", encode_png(torch.as_tensor(boxed))))
 
 
 def _shades(maps: torch.Tensor) -> torch.Tensor:
