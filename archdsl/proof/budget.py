@@ -26,10 +26,13 @@ class Budget:
 
     def each(self, items: Iterable[Any]) -> Iterable[Any]:
         """The items, with a step counted for each: at once where their number is known."""
-        if type(items) not in (list, tuple, dict, set):
-            return self.counted(items)
-        self.left -= len(items)  # type: ignore[arg-type]
-        self.step()
+        return self.some(items) if type(items) in COLLECTIONS else self.counted(items)
+
+    def some(self, items: Any) -> Any:
+        """What is put into a list or passed on as arguments, with a step counted for each item."""
+        if type(items) in COLLECTIONS:
+            self.left -= len(items)
+            self.step()
         return items
 
     def counted(self, items: Iterable[Any]) -> Iterator[Any]:
@@ -40,14 +43,26 @@ class Budget:
     def range(self, *ends: int) -> Range:
         return Range(self, range(*ends))
 
+    def join(self, separator: str, parts: Iterable[str]) -> str:
+        words = list(self.each(parts))
+        _bound(sum(map(len, words)) + len(separator) * len(words))
+        return separator.join(words)
+
     def words(self) -> Mapping[str, object]:
         """What `counted` code calls."""
         return {
             "STEP__": self.step,
             "EACH__": self.each,
+            "SOME__": self.some,
             "RANGE__": self.range,
-            **{f"{name}__": _bounded(function) for name, (function, _) in OPERATORS.items()},
+            "JOIN__": self.join,
+            "TEXT__": _text,
+            **{name: _bounded(function) for name, function in OPERATORS.values()},
+            **{name: _bounded(function) for name, function in IN_PLACE.values()},
         }
+
+
+COLLECTIONS = frozenset({list, tuple, dict, set})
 
 
 class Range:
@@ -63,16 +78,29 @@ class Range:
         return self.budget.counted(reversed(self.numbers))
 
 
+def _bound(size: int) -> None:
+    if size >= LARGEST:
+        raise Unproved("makes something larger than its network can need")
+
+
+def _text(*parts: object) -> str:
+    """An f-string, or `str`."""
+    for part in parts:
+        if not isinstance(part, str | int | float | None):
+            raise Unproved(f"writes a {type(part).__name__} into a text")
+    words = [*map(str, parts)]
+    _bound(sum(map(len, words)))
+    return "".join(words)
+
+
 def _bounded(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def compute(a: Any, b: Any) -> Any:
         for value, other in ((a, b), (b, a)):
             if isinstance(value, str | list | tuple):
                 if isinstance(other, str | list | tuple):
-                    size = len(value) + len(other) if function in (operator.add, operator.iadd) else LARGEST
+                    _bound(len(value) + len(other) if function in (operator.add, operator.iadd) else LARGEST)
                 else:
-                    size = len(value) * other if isinstance(other, int) and "mul" in function.__name__ else LARGEST
-                if size >= LARGEST:
-                    raise Unproved("makes something larger than its network can need")
+                    _bound(len(value) * other if isinstance(other, int) and "mul" in function.__name__ else LARGEST)
             elif isinstance(value, int) and value.bit_length() > 10_000:
                 raise Unproved("computes a number larger than its network can need")
         return function(a, b)
@@ -80,57 +108,74 @@ def _bounded(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     return compute
 
 
-OPERATORS: Mapping[str, tuple[Callable[[Any, Any], Any], type[ast.operator]]] = {
-    "ADD": (operator.add, ast.Add),
-    "MUL": (operator.mul, ast.Mult),
-    "MOD": (operator.mod, ast.Mod),
-    "IADD": (operator.iadd, ast.Add),
-    "IMUL": (operator.imul, ast.Mult),
+OPERATORS: Mapping[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
+    ast.Add: ("ADD__", operator.add),
+    ast.Mult: ("MUL__", operator.mul),
+    ast.Mod: ("MOD__", operator.mod),
+}
+IN_PLACE: Mapping[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
+    ast.Add: ("IADD__", operator.iadd),
+    ast.Mult: ("IMUL__", operator.imul),
 }
 
 
 def counted(tree: ast.Module) -> ast.Module:
-    """The code with its steps counted, and its sums and products bounded."""
-    return _Counting().visit(tree)  # type: ignore[no-any-return]
+    """The code, changed in place: its steps are counted, and what it makes is bounded."""
+    for node in walked(tree):
+        for name, value in node.__dict__.items():
+            if isinstance(value, list):
+                value[:] = [_changed(v) if isinstance(v, ast.AST) else v for v in value]
+            elif isinstance(value, ast.AST):
+                setattr(node, name, _changed(value))
+        if isinstance(node, ast.FunctionDef):
+            node.body.insert(0, ast.copy_location(ast.Expr(_call(node, "STEP__")), node))
+    return tree
 
 
-class _Counting(ast.NodeTransformer):
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        self.generic_visit(node)
-        node.body.insert(0, ast.copy_location(ast.Expr(_call(node, "STEP__")), node))
-        return node
+def walked(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree, outer before inner: faster than ast.walk, and what a node is changed to is seen."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        yield node
+        for value in node.__dict__.values():
+            if isinstance(value, list):
+                stack += [v for v in value if isinstance(v, ast.AST)]
+            elif isinstance(value, ast.AST):
+                stack.append(value)
 
-    def visit_For(self, node: ast.For) -> ast.AST:
-        self.generic_visit(node)
-        node.iter = _call(node.iter, "EACH__", node.iter)
-        return node
 
-    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
-        self.generic_visit(node)
-        node.iter = _call(node.iter, "EACH__", node.iter)
-        return node
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return ast.copy_location(ast.Name("RANGE__", node.ctx), node) if node.id == "range" else node
-
-    def visit_BinOp(self, node: ast.BinOp) -> ast.AST:
-        self.generic_visit(node)
-        name = _NAMES.get(type(node.op))
-        return node if name is None else _call(node, name, node.left, node.right)
-
-    def visit_AugAssign(self, node: ast.AugAssign) -> ast.AST:
-        self.generic_visit(node)
-        name = _NAMES.get(type(node.op))
-        if name is None or f"I{name}" not in _IN_PLACE or not isinstance(node.target, ast.Name):
-            return node
-        read = ast.copy_location(ast.Name(node.target.id, ast.Load()), node)
-        return ast.copy_location(ast.Assign([node.target], _call(node, f"I{name}", read, node.value)), node)
+def _changed(node: ast.AST) -> ast.AST:
+    """What takes the place of a node, or the node itself."""
+    match node:
+        case ast.For() | ast.comprehension():
+            node.iter = _call(node.iter, "EACH__", node.iter)
+        case ast.Starred(ctx=ast.Load()):
+            node.value = _call(node.value, "SOME__", node.value)
+        case ast.Assign(targets=[ast.Subscript(slice=ast.Slice())]):
+            node.value = _call(node.value, "SOME__", node.value)
+        case ast.Assign(targets=[ast.Attribute(value=ast.Attribute() as owner, attr=name)]):  # of modules alone
+            made = _call(node, "setattr", owner, ast.copy_location(ast.Constant(name), node), node.value)
+            return ast.copy_location(ast.Expr(made), node)
+        case ast.Name(id="range"):
+            node.id = "RANGE__"
+        case ast.Call(func=ast.Name(id="str") as function):
+            function.id = "TEXT__"
+        case ast.Call(func=ast.Attribute(attr="join", value=text)):
+            return _call(node, "JOIN__", text, *node.args)
+        case ast.Call(func=ast.Attribute(attr="extend")):
+            node.args = [_call(arg, "SOME__", arg) for arg in node.args]
+        case ast.JoinedStr():
+            return _call(node, "TEXT__", *[v.value if isinstance(v, ast.FormattedValue) else v for v in node.values])
+        case ast.BinOp() if type(node.op) in OPERATORS:
+            return _call(node, OPERATORS[type(node.op)][0], node.left, node.right)
+        case ast.AugAssign(target=ast.Name(id=name)) if type(node.op) in IN_PLACE:
+            read = ast.copy_location(ast.Name(name, ast.Load()), node)
+            changed = _call(node, IN_PLACE[type(node.op)][0], read, node.value)
+            return ast.copy_location(ast.Assign([node.target], changed), node)
+    return node
 
 
 def _call(at: ast.stmt | ast.expr, name: str, *args: ast.expr) -> ast.expr:
     function = ast.copy_location(ast.Name(name, ast.Load()), at)
     return ast.copy_location(ast.Call(function, list(args), []), at)
-
-
-_NAMES = {kind: f"{name}__" for name, (_, kind) in OPERATORS.items() if not name.startswith("I")}
-_IN_PLACE = {f"{name}__" for name in OPERATORS}
