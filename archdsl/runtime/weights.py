@@ -152,11 +152,7 @@ def state_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
 
 def state_weights(graph: Graph) -> dict[str, Weight]:
     """What stands under each key of the network's state_dict, in order of placement."""
-    found: dict[str, Weight] = {}
-    for node in graph.nodes():
-        for weight in node.operation.weights(graph.shapes(node.inputs)):
-            found[f"{node.path}.{weight.name}" if weight.name else node.path] = weight
-    return found
+    return {weight.key(node.path): weight for node, weight in graph.weights()}
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:

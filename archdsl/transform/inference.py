@@ -232,4 +232,4 @@ class _Rebuild:
 def _weighty(graph: Graph, member: Node | Scope) -> bool:
     """Whether something in it has weights."""
     nodes = [member] if isinstance(member, Node) else member.nodes()
-    return any(n.operation.weights(graph.shapes(n.inputs)) for n in nodes)
+    return any(map(graph.weights_of, nodes))
