@@ -81,7 +81,8 @@ def marked(data: bytes, ending: str) -> bytes:
             # A field of a message may stand anywhere in it: this is one more of ModelProto.metadata_props.
             entry = _field(1, b"software") + _field(2, made)
             return data + _field(14, entry)
-    return data
+        case _:
+            return data
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -80,7 +80,10 @@ def _meant(name: str) -> str:
             return "archdsl writes Python, and reads none; a spec says `model NAME { input image[3, H, W] … }`"
         case ".onnx" | ".pt2":
             return "archdsl writes such files, and reads none"
-    return "name a .arch file, with `model NAME { input image[3, H, W] … }`, or a model that `archdsl list` tells"
+        case _:
+            return (
+                "name a .arch file, with `model NAME { input image[3, H, W] … }`, or a model that `archdsl list` tells"
+            )
 
 
 class _Parse:

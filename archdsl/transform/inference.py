@@ -130,6 +130,8 @@ class _Fold:
                     if begin < end:
                         yield from self.parts(source, begin - first, at + begin - start, end - begin)
                     first += size
+            case _:
+                pass  # its channels are made of more than a convolution's
 
     def channels(self, tensor: Tensor) -> int:
         count = self.graph.shape(tensor)[0]

@@ -211,4 +211,5 @@ def kind(form: TorchForm | None) -> object:
             return (form.template, form.helper, form.results)
         case ParameterForm():
             return form.template
-    return None
+        case None:
+            return None
