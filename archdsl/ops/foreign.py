@@ -65,12 +65,15 @@ PARAMETERS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_INFERRED = "leave it out: what comes in is inferred"
+INFERRED = (
+    *("in_channels", "in_features", "input_size", "in_planes"),
+    *("normalized_shape", "num_channels", "num_features", "num_parameters"),
+)
+"""What PyTorch calls the number of channels or features that come in, which is inferred here."""
 
 LEFT_OUT: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("in_channels", "in_features", "input_size", "in_planes"), _INFERRED),
-        **dict.fromkeys(("normalized_shape", "num_channels", "num_features", "num_parameters"), _INFERRED),
+        **dict.fromkeys(INFERRED, "leave it out: what comes in is inferred"),
         "align_corners": "leave it out: the corners are not aligned",
         "inplace": "leave it out: the compiled module sees where a tensor can be overwritten",
     }

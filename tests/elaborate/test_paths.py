@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import archdsl
-from archdsl.graph.verifying import verify
 from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
+from archdsl.graph.verifying import verify
 
 
 def net(body: str, before: str = "") -> Source:
