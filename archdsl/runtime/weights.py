@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from archdsl.diagnostics import visible
 from archdsl.graph import Graph
 from archdsl.ops.base import Weight
+from archdsl.ops.fields import times
 
 if TYPE_CHECKING:  # where tensors are read or written, each function imports torch itself
     import torch
@@ -142,7 +143,7 @@ def _shown(key: object) -> str:
 
 
 def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "a number"
+    return times(shape) or "a number"
 
 
 def state_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:

@@ -112,7 +112,8 @@ def accepted(form: TorchForm | None) -> Sequence[Argument]:
             return form.accepted
         case FunctionForm():
             return form.arguments
-    return ()
+        case ParameterForm() | None:
+            return ()
 
 
 def kind(form: TorchForm | None) -> object:
