@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates, sizes of results, of each node and scope, without a run."""
+"""The costs of a network without running it: parameters, multiply-accumulates, output sizes, per node and scope."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ IntShape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a node or a scope costs for one sample. Costs add.
+    """The cost of a node or scope for one sample. Costs add.
 
-    `trainable` and `frozen` are numbers of parameters, `buffers` of the state_dict's other numbers. `macs` are the
-    multiply-accumulates of convolutions and matrix products; biases, normalisation, activations and merges are not
-    counted.
+    `trainable` and `frozen` are numbers of parameters, `buffers` of the other numbers in the state_dict. `macs` are the
+    multiply-accumulates of convolutions and matrix products, without biases, normalisation, activations and merges.
     """
 
     trainable: int = 0
@@ -48,7 +47,7 @@ class Analysis:
     graph: Graph
     sizes: Mapping[str, int]
     shapes: tuple[tuple[IntShape, ...], ...]
-    """The sizes of each node's results, by node id, without the batch."""
+    """The sizes of each node's outputs, by node id, without the batch."""
     _nodes: tuple[Cost, ...]
     _scopes: Mapping[Scope, Cost]
 
@@ -90,7 +89,7 @@ def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> Analysis:
 
 
 def sized_shapes(graph: Graph, values: Mapping[str, int]) -> tuple[tuple[IntShape, ...], ...]:
-    """The sizes of each node's results, by node id, without the batch, for these values of the free sizes."""
+    """The sizes of each node's outputs, by node id, without the batch, for these values of the free sizes."""
     return tuple(
         tuple(tuple(evaluate(d, values) for d in graph.shape(Tensor(node.id, i))) for i in range(len(node.shapes)))
         for node in graph.nodes()
@@ -99,11 +98,11 @@ def sized_shapes(graph: Graph, values: Mapping[str, int]) -> tuple[tuple[IntShap
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """What depends on the sizes, for one sample, as formulas of the free ones. Amounts add.
+    """Amounts for one sample that depend on the sizes, as formulas of the free sizes. Amounts add.
 
-    `macs` as in Cost. `flops` are twice those and the element-wise operations: one for each bias, activation, element
+    `macs` as in Cost. `flops` are twice those plus the element-wise operations: one for each bias, activation, element
     of a pooling's window and merged tensor beyond the first, two for a batchnorm, six for the other normalisations, two
-    for each neighbour in an interpolation. `elements` are the numbers in results, views aside.
+    for each neighbour in an interpolation. `elements` are the numbers in outputs, except views.
     """
 
     macs: Formula
@@ -123,7 +122,7 @@ class Formulas:
 
 
 def amounts(graph: Graph, sizes: Mapping[str, int] | None = None) -> Formulas:
-    """The amounts of a checked graph, with the free sizes that `sizes` has put in."""
+    """The amounts of a checked graph, with the free sizes in `sizes` substituted."""
     values = sizes or {}
 
     def sized(shape: Shape) -> Shape:

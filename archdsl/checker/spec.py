@@ -1,6 +1,6 @@
-"""From a SPEC to a checked graph: which file and which model it means, what it is given, and the check of it.
+"""From a SPEC to a checked graph: find the file and model, bind the parameters, check.
 
-What the errors of a check propose is tried here, by checking again.
+Fixes that errors propose are tried here, by checking again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from archdsl.values import BlockValue, MemberValue, Namespace, complete, evaluat
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """A model of a file. `missing` are its parameters that have no value yet."""
+    """A model of a file. `missing` are its parameters without a value."""
 
     name: str
     doc: str | None
@@ -43,7 +43,7 @@ class ModelInfo:
 
     @property
     def complete(self) -> bool:
-        """Whether it can be compiled as it is."""
+        """Whether it can be compiled without further values."""
         return not self.missing
 
 
@@ -51,9 +51,9 @@ class ModelInfo:
 
 
 def read(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[Module | None, str | None]:
-    """The file that a SPEC names, None where it cannot be read, and the model's name where it gives one.
+    """The file that a SPEC names (None if it cannot be read) and the model's name, if given.
 
-    Mistakes of its text go to `diagnostics`. Raises SpecError where there is no such file.
+    Errors in its text go to `diagnostics`. Raises SpecError if there is no such file.
     """
     loader = Loader(diagnostics)
     with ongoing():
@@ -64,7 +64,7 @@ def read(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[Module | 
 
 
 def locate(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[Module, str | None]:
-    """The file that a SPEC names, read, and the model's name where it gives one. Raises SpecError."""
+    """The parsed file that a SPEC names, and the model's name, if given. Raises SpecError."""
     module, name = read(spec, diagnostics)
     with trying(module, partial(_check_all, name)):
         diagnostics.stop_on_errors()
@@ -80,7 +80,7 @@ def _check_all(name: str | None, module: Module, diagnostics: Diagnostics) -> No
 
 
 def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
-    """The path and the model's name of `path.arch`, `path.arch:model`, `family:model` or `family`. Raises SpecError."""
+    """The path and model name in `path.arch`, `path.arch:model`, `family:model` or `family`. Raises SpecError."""
     head, colon, tail = spec.rpartition(":")
     if colon and not head.endswith((":", "\\")) and "/" not in tail and not tail.endswith(".arch"):
         where, name = head, tail or None
@@ -93,18 +93,20 @@ def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
     if where in families:
         return library_folder() / f"{where}.arch", name
     if ":" in where:
-        help: str | None = "a SPEC is FILE, FILE:MODEL or FAMILY:MODEL; the path of a layer goes to `archdsl explain`"
+        help: str | None = (
+            "a SPEC is FILE, FILE:MODEL or FAMILY:MODEL; only `archdsl explain` takes the path of a layer"
+        )
     elif path.with_name(f"{path.name}.arch").exists():
         help = f"did you mean `{where}.arch`?"
     else:
         help = did_you_mean(where, families) or "the library has: " + ", ".join(families)
-    diagnostics.error("E0003", f"there is no file and no family of the library named `{where}`", help=help)
+    diagnostics.error("E0003", f"there is no file or library family named `{where}`", help=help)
     diagnostics.stop_on_errors()
     raise AssertionError
 
 
 def models(spec: str | Path | Source) -> list[ModelInfo]:
-    """The models of a file or family, in order. Raises SpecError where it cannot be read."""
+    """The models of a file or family, in order. Raises SpecError if it cannot be read."""
     diagnostics = Diagnostics()
     module, _ = locate(spec, diagnostics)
     return [model_info(module, name, diagnostics) for name in module.models]
@@ -125,7 +127,7 @@ def _model_info(module: Module, name: str, diagnostics: Diagnostics) -> ModelInf
 
 
 def pick(module: Module, name: str | None, diagnostics: Diagnostics) -> str:
-    """The model that a SPEC means: the one it names, or the only one of its file that is complete. Raises SpecError."""
+    """The model that a SPEC means: the one it names, or the only complete one of its file. Raises SpecError."""
     if name is not None and name in module.models:
         return name
     complete = [m for m in module.models if model_info(module, m, diagnostics).complete]
@@ -137,7 +139,7 @@ def pick(module: Module, name: str | None, diagnostics: Diagnostics) -> str:
     elif not module.models:
         message = f"{file} has no model"
     else:
-        message = f"{file} has {len(module.models)} models: say which one"
+        message = f"{file} has {len(module.models)} models: choose one"
     listed = ", ".join(f"`{m}`" for m in complete or module.models) or None
     help = (did_you_mean(name, module.models) if name else None) or (f"it has {listed}" if listed else None)
     if not module.models:
@@ -151,7 +153,7 @@ def pick(module: Module, name: str | None, diagnostics: Diagnostics) -> str:
 
 
 def check_model(module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
-    """The checked graph of one model of a file that is read already. Raises SpecError."""
+    """The checked graph of one model of a parsed file. Raises SpecError."""
     again = {k: v.name if isinstance(v, BlockValue | MemberValue) else v for k, v in values.items()}
 
     def check_again(changed: Module, into: Diagnostics) -> None:
@@ -169,7 +171,7 @@ def _checked(module: Module, name: str, values: Mapping[str, object], diagnostic
     block, arguments = bind_model(module, name, values, diagnostics)
     graph, demands = elaborate(name, block, arguments, diagnostics)
     if says_augment(module, name):
-        from archdsl.elaborate.augment import augmentation  # its changes cost start-up, and few specs have them
+        from archdsl.elaborate.augment import augmentation  # slow to import, and few specs need it
 
         graph.augment = augmentation(module, name, graph, diagnostics)
     if not diagnostics.errors or graph.outputs:
@@ -180,7 +182,7 @@ def _checked(module: Module, name: str, values: Mapping[str, object], diagnostic
 
 @contextmanager
 def trying(module: Module | None, check: Callable[[Module, Diagnostics], object]) -> Iterator[None]:
-    """Tries the changes that the errors of a check within propose: `check` does it again, for a changed file."""
+    """Tries the fixes that errors in the context propose: calls `check` again with a changed file."""
     try:
         yield
     except SpecError as error:
@@ -198,7 +200,7 @@ def tried_changes(
     module: Module,
     check: Callable[[Module, Diagnostics], object],
 ) -> tuple[Diagnostic, ...]:
-    """The diagnostics of a check, with the changes that hold among those that they propose."""
+    """The diagnostics of a check, with the proposed fixes that work."""
     if not any(d.proposals for d in found):
         return tuple(found)
     own, library = module.source.path, library_folder()
@@ -208,7 +210,7 @@ def tried_changes(
 
 
 def _again(module: Module, check: Callable[[Module, Diagnostics], object], text: Source) -> Sequence[Diagnostic]:
-    """What a check says where a file has another text."""
+    """The diagnostics of a check of a changed file."""
     diagnostics = Diagnostics()
     try:
         changed = module.changed(text, diagnostics)
@@ -226,7 +228,7 @@ def _again(module: Module, check: Callable[[Module, Diagnostics], object], text:
 def bind_model(
     module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics
 ) -> tuple[BlockValue, dict[str, object]]:
-    """A model's block with a value for each of its parameters. Raises SpecError."""
+    """A model's block, with a value for each parameter. Raises SpecError."""
     block: BlockValue | None = None
     arguments: dict[str, object] = {}
     with reporting(diagnostics):
@@ -256,7 +258,7 @@ def bind_model(
 
 
 def _argument(value: object, names: Namespace) -> object:
-    """A parameter's value from Python: lists become the spec's lists, a string that names a block that block."""
+    """A parameter value from Python: lists become spec lists, a string that names a block becomes that block."""
     if isinstance(value, list | tuple):
         return tuple(_argument(v, names) for v in value)
     if isinstance(value, str):
@@ -266,7 +268,7 @@ def _argument(value: object, names: Namespace) -> object:
 
 
 def value_from_text(text: str, module: Module, diagnostics: Diagnostics) -> object:
-    """A value as a spec writes it (`--set NAME=VALUE`), with the names of a file in sight. Raises SpecError."""
+    """A value written as in a spec (`--set NAME=VALUE`), which may use names of the file. Raises SpecError."""
     try:
         return _value(Source("--set", text), module, diagnostics)
     except SpecError as error:

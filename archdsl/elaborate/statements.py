@@ -1,4 +1,4 @@
-"""Statements: lines of a body, and the inputs and outputs of a network."""
+"""Elaborates statements: the lines of a body, and the inputs and outputs of a network."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from archdsl.values import (
 
 
 class Elaborator(Items):
-    """The statements of a body, and the model that they make."""
+    """Elaborates the statements of a body, and the model."""
 
     # ------------------------------------------------------------ the model
 
@@ -63,7 +63,7 @@ class Elaborator(Items):
             if len(place.flow) > 1:
                 self.report(
                     "E0214",
-                    f"{len(place.flow)} tensors flow out of `{block.name}` without a name",
+                    f"{len(place.flow)} tensors without a name leave `{block.name}`",
                     None,
                     block.syntax.name.span,
                     help="merge them (`add`, `concat`), or name them: `output a, b`",
@@ -110,7 +110,7 @@ class Elaborator(Items):
     def let(self, statement: tree.Let, place: Place) -> None:
         name = statement.name.name
         if place.names.find_label(name) is not None:
-            raise Failure("E0209", f"`{name}` is a label here already", statement.name.span, "choose another name")
+            raise Failure("E0209", f"`{name}` is already a label here", statement.name.span, "choose another name")
         try:
             place.names.values[name] = evaluate(statement.value, place.names)
         except Failure as failure:
@@ -120,7 +120,7 @@ class Elaborator(Items):
             place.names.values[name] = FAILED
 
     def rounds(self, statement: tree.For | tree.Repeat, place: Place) -> tuple[tuple[tree.Name, ...], Sequence[object]]:
-        """The names that a loop binds, and what to in each round."""
+        """The names and values that a loop binds in each iteration."""
         if isinstance(statement, tree.Repeat):
             count = integer(evaluate(statement.count, place.names), statement.count.span, "the count of `repeat`")
             if count < 0:
@@ -149,7 +149,9 @@ class Elaborator(Items):
         if not isinstance(value, tuple) or len(value) != len(names):
             assert isinstance(statement, tree.For)
             raise Failure(
-                "E0211", f"`for` names {len(names)} values, and each round has {describe(value)}", statement.values.span
+                "E0211",
+                f"`for` names {len(names)} values, but each iteration has {describe(value)}",
+                statement.values.span,
             )
         for name, part in zip(names, value, strict=True):
             place.names.values[name.name] = part
@@ -163,7 +165,7 @@ class Elaborator(Items):
             self.inner_statements(statement.otherwise, place)
 
     def inner_statements(self, body: tree.Body, place: Place) -> None:
-        """The body of a loop or an `if`: what it holds stands in the body around it; its `default`s end with it."""
+        """The body of a loop or `if`: its contents belong to the enclosing body, but its `default`s end with it."""
         defaults = place.defaults
         place.defaults = dict(defaults)
         self.statements(body.statements, place)
@@ -172,11 +174,11 @@ class Elaborator(Items):
     def require(self, statement: tree.Require, place: Place) -> None:
         if truth(evaluate(statement.condition, place.names), statement.condition.span):
             return
-        text = "this condition does not hold"
+        text = "this condition is false"
         if statement.message is not None:
             message = evaluate(statement.message, place.names)
             text = message if isinstance(message, str) else literal(message)
-        self.report("E0216", text, place.scope, Mark(statement.condition.span, "does not hold"))
+        self.report("E0216", text, place.scope, Mark(statement.condition.span, "is false"))
         self.lose(place)
 
     # ------------------------------------------------------------ input, output, expect
@@ -184,7 +186,7 @@ class Elaborator(Items):
     def input(self, statement: tree.Input, place: Place) -> None:
         if place.started:
             help = "declare all inputs in one statement: `input left[3, H, W], right[3, H, W]`"
-            raise Failure("E0217", "`input` stands before everything that flows", statement.span, help)
+            raise Failure("E0217", "`input` must come before all items", statement.span, help)
         place.started = True
         if place.root:
             flow = tuple(self.root_input(t, place) for t in statement.tensors)
@@ -201,23 +203,23 @@ class Elaborator(Items):
     def root_input(self, declared: tree.InputTensor, place: Place) -> Tensor:
         shape: list[Dim] = []
         if not declared.dimensions:
-            message = f"the input `{declared.name.name}` has no sizes: the channels are the least that a tensor has"
+            message = f"the input `{declared.name.name}` has no sizes: a tensor has at least channels"
             raise Failure(
                 "E0218",
                 message,
                 declared.span,
-                f"say what comes in, channels first: `input {declared.name.name}[3, H, W]`",
+                f"give its size, channels first: `input {declared.name.name}[3, H, W]`",
             )
         for dimension in declared.dimensions:
             value = dimension.value
             if isinstance(value, tree.Name) and value.name == "_":
-                raise Failure("E0218", "a size of a model's input needs a name or a number", value.span, "write `H`")
+                raise Failure("E0218", "a size in a model's input needs a name or a number", value.span, "write `H`")
             unbound = isinstance(value, tree.Name) and place.names.find(value.name) is None
             if isinstance(value, tree.Name) and (unbound or dimension.example is not None):
                 if not unbound:
                     raise Failure(
                         "E0218",
-                        f"`{value.name}` has a value already, so it cannot be a free size with one to show",
+                        f"`{value.name}` already has a value, so it cannot be a free size with an example",
                         dimension.span,
                         f"write `{value.name}` alone, or choose another name",
                     )
@@ -231,7 +233,7 @@ class Elaborator(Items):
     def free_size(self, name: tree.Name, dimension: tree.Dimension, place: Place) -> Dim:
         example: int | None = None
         if dimension.example is not None:
-            what = f"the size to show for `{name.name}`"
+            what = f"the example size of `{name.name}`"
             example = integer(evaluate(dimension.example, place.names), dimension.example.span, what)
             if example < 1:
                 raise Failure("E0218", f"{what} is at least 1, not {example}", dimension.example.span)
@@ -260,7 +262,7 @@ class Elaborator(Items):
                 "E0219",
                 f"`{name}` takes {counted(len(declared), 'tensor')}, and {len(flow)} flow{'s' * (len(flow) == 1)} in",
                 statement.span,
-                "call it after a parallel of as many chains: `(a, b) -> " + name + "`",
+                "call it after a parallel with as many chains: `(a, b) -> " + name + "`",
             )
         for tensor, wanted in zip(flow, declared, strict=True):
             shape = self.shape(tensor)
@@ -290,13 +292,13 @@ class Elaborator(Items):
                     place.names.values[value.name] = size
                     continue
             sizes.append((axis, value, evaluate(value, place.names)))
-        self.agree(sizes, tensor, place, "E0307", "the tensor that flows in")
+        self.agree(sizes, tensor, place, "E0307", "the incoming tensor")
 
     def expect(self, statement: tree.Expect, place: Place) -> None:
         if LOST in place.flow:
             raise Poisoned
         if len(place.flow) != 1:
-            raise Failure("E0221", f"`expect` looks at one tensor; {len(place.flow)} flow here", statement.span)
+            raise Failure("E0221", f"`expect` needs one tensor; there are {len(place.flow)} here", statement.span)
         (tensor,) = place.flow
         shape = self.shape(tensor)
         assert shape is not None
@@ -321,7 +323,7 @@ class Elaborator(Items):
             names = [t.span.text for t in (*place.output.tensors, *statement.tensors)]
             help = f"declare all outputs in one statement: `output {', '.join(dict.fromkeys(names))}`"
             first = Mark(place.output.span, "first here")
-            raise Failure("E0222", "the outputs are declared already", statement.span, help, first)
+            raise Failure("E0222", "the outputs are already declared", statement.span, help, first)
         place.output = statement
         found: list[Output] = []
         for declared in statement.tensors:
@@ -334,7 +336,7 @@ class Elaborator(Items):
                     "E0201",
                     f"there is no label `{declared.label.name}` here",
                     declared.label.span,
-                    f"put a label before what it should give: `{declared.label.name}: …`",
+                    f"label the item whose result it should return: `{declared.label.name}: …`",
                     proposals=renamed(declared.label.span, declared.label.name, labels),
                 )
             if len(label.flow) != 1:
@@ -347,11 +349,11 @@ class Elaborator(Items):
             if all(o.training for o in found):
                 raise Failure(
                     "E0234",
-                    "outside of training this network would give nothing",
+                    "the model has no output in evaluation mode",
                     statement.span,
-                    "leave out the `if training` of one output",
+                    "remove `if training` from one output",
                 )
             self.graph.outputs = tuple(o for o in found if o.tensor is not LOST)
         elif any(o.training for o in found):
-            raise Failure("E0234", "`if training` belongs to the outputs of a model", statement.span)
+            raise Failure("E0234", "`if training` is only for outputs of a model", statement.span)
         self.set_flow(place, flow)

@@ -332,10 +332,10 @@ class Declaration(BaseModel):
             return OperationError(
                 f"`{name}` cannot depend on a free input size; got {fields.shown(value)}",
                 parameter=name,
-                help="give a number, or pin the size in the `input`, e.g. `input image[3, 224, 224]`",
+                help="give a number, or fix the size in the `input`, e.g. `input image[3, 224, 224]`",
             )
         if fields.is_too_large(value):
-            limit = f"`{name}` is too large; got {fields.shown(value)}, no number may be beyond ±{fields.LARGEST}"
+            limit = f"`{name}` is too large; got {fields.shown(value)}, numbers must be within ±{fields.LARGEST}"
             return OperationError(limit, parameter=name)
         wanted = parameter.description or fields.described(parameter.annotation) or fields.one_of(cls.words(name))
         help = "`//` divides and rounds down" if isinstance(value, float) and "an int" in wanted else None
