@@ -118,7 +118,7 @@ def draw(shown: Graph | Comparison, **options: Any) -> Diagram:
 
     Options: see `draw` and `draw_changes` of `archdsl.backends.diagram.drawing`.
     """
-    from archdsl.backends.diagram import drawing  # only where a picture is wanted
+    from archdsl.backends.diagram import drawing  # only if a diagram is wanted
 
     with roomy():
         return drawing.draw(shown, **options) if isinstance(shown, Graph) else drawing.draw_changes(shown, **options)

@@ -311,11 +311,11 @@ def mend_residual(
         if via.call is not origin.via or len(via.inputs) != 1:
             return
         for projection in projections(graph, node, origin, graph.shape(via.inputs[0]), body):
-            help = f"let `via` bring the skip to {shape_text(body)}: `residual via {projection} {{ … }}`"
+            help = f"change `via` to map the skip to {shape_text(body)}: `residual via {projection} {{ … }}`"
             yield Proposal(help, Fix(origin.via.span, projection))
         return
     for projection in projections(graph, node, origin, skip, body):
-        help = f"send the skip through what brings it to {shape_text(body)}: `residual via {projection} {{ … }}`"
+        help = f"route the skip through a projection to {shape_text(body)}: `residual via {projection} {{ … }}`"
         yield Proposal(help, Fix(_before(origin.body.span), f"via {projection} "))
     if origin.condition is None:
         yield from written_out(graph, origin, "add", skip, body)

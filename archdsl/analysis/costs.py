@@ -64,10 +64,7 @@ class Analysis:
 
 
 def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> Analysis:
-    """The costs of a checked graph.
-
-    A free size that `sizes` does not name takes the value that `graph.examples` shows.
-    """
+    """The costs of a checked graph. Free sizes missing in `sizes` have their values in `graph.examples`."""
     values = {**graph.examples, **(sizes or {})}
     shapes = sized_shapes(graph, values)
     nodes = [
@@ -81,7 +78,7 @@ def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> Analysis:
     scopes: dict[Scope, Cost] = {scope: Cost() for scope in graph.root.scopes()}
     for node in graph.nodes():
         scopes[node.scope] += nodes[node.id]
-    # Inner scopes stand behind outer ones, so each is whole before it is added to its parent.
+    # Inner scopes come after outer ones, so in reverse each is complete before it is added to its parent.
     for scope in reversed(list(graph.root.scopes())):
         if scope.parent is not None:
             scopes[scope.parent] += scopes[scope]

@@ -42,7 +42,7 @@ _LAST = re.compile(
 
 
 def save(path: str | Path, data: bytes, comment: str = "") -> None:
-    """Puts `data` at `path` with the mark of its format, whole or not at all. Raises OSError.
+    """Writes `data` to `path` with the mark of its file type, completely or not at all. Raises OSError.
 
     `comment` is the sign that begins a line of comment, where such a line is the mark; else the ending says the mark.
     """
@@ -59,7 +59,7 @@ def is_own(path: str | Path) -> bool:
 
 
 def marked(data: bytes, ending: str, comment: str = "") -> bytes:
-    """The bytes of a file that ends so, with its mark; as they are where that form has none."""
+    """The bytes of a file of this type with its mark; unchanged if the format has none."""
     made = MADE.encode()
     if comment:
         return comment.encode() + b" " + made + b"\n" + data

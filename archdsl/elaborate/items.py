@@ -80,8 +80,7 @@ class Items(Builder):
             if len(flow) != len(label.names):
                 self.report(
                     "E0223",
-                    f"the pattern names {counted(len(label.names), 'tensor')}, and {len(flow)} "
-                    f"come{'s' * (len(flow) == 1)} out",
+                    f"the pattern names {counted(len(label.names), 'tensor')}, but the item gives {len(flow)}",
                     place.scope,
                     label.span,
                 )

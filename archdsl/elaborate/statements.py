@@ -260,7 +260,7 @@ class Elaborator(Items):
             name = place.scope.definition.name if place.scope.definition else "this body"
             raise Failure(
                 "E0219",
-                f"`{name}` takes {counted(len(declared), 'tensor')}, and {len(flow)} flow{'s' * (len(flow) == 1)} in",
+                f"`{name}` takes {counted(len(declared), 'tensor')}, but {len(flow)} flow{'s' * (len(flow) == 1)} in",
                 statement.span,
                 "call it after a parallel with as many chains: `(a, b) -> " + name + "`",
             )
@@ -279,7 +279,7 @@ class Elaborator(Items):
             raise Failure(
                 "E0220",
                 f"`{wanted.name.name}` has {counted(len(wanted.dimensions), 'size')} here, "
-                f"and the tensor that flows in is {shape_text(shape)}",
+                f"but the incoming tensor is {shape_text(shape)}",
                 wanted.span,
             )
         sizes: list[tuple[int, tree.Value, object]] = []

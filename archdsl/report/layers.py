@@ -345,7 +345,7 @@ def _joined(texts: Sequence[str]) -> str:
 
 
 def memory_of_weights(graph: Graph, dtype: str) -> int:
-    """Bytes of a network's parameters and buffers; those of int64 stay so."""
+    """Bytes of a network's parameters and buffers; int64 buffers keep their width."""
     return sum(weight.bytes(BYTES[dtype]) for _, weight in graph.weights())
 
 

@@ -66,7 +66,7 @@ class Table:
         return "".join(f"|{'|'.join(line)}|\n" for line in lines)
 
     def as_latex(self) -> str:
-        """The table for LaTeX with the package booktabs, in UTF-8."""
+        """The table as LaTeX (needs booktabs), in UTF-8."""
         lines = [" & ".join(latex(_shown(c)) for c in row) + r" \\" for row in self.rows]
         if self.total:
             lines += [r"\midrule", " & ".join(latex(_shown(c)) for c in self.total) + r" \\"]

@@ -42,11 +42,11 @@ CHANNELS = 6
 """How many channels are shown per part."""
 
 NOTE = (
-    "The channels of each part that vary most, in the order of that, each by its own range: black least, white most; "
-    "where it has both signs, grey is 0.\n"
-    "The framed part of the picture is what the most excited unit of the first of them sees, or the unit asked for."
+    "The channels of each part with the largest variation, in that order, each scaled to its own range: black is the "
+    "minimum, white the maximum; if both signs occur, grey is 0.\n"
+    "The frame in the image is the receptive field of the most strongly activated unit of the first one, or of --unit."
 )
-"""Below the picture."""
+"""The caption."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ def look(
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Cards:
-    """What the parts at the paths `at`, else the blocks of the model, make of a picture.
+    """The feature maps of the parts at the paths `at`, else of the model's blocks, for an image.
 
     `units` are those whose receptive fields are drawn, instead of the most strongly activated ones. Raises RunError,
     OSError.
@@ -100,7 +100,7 @@ def look(
     for part in parts:
         features = seen[part.path][0] if part.path in seen else output[0]
         if features.ndim == 1 and part.tensor == graph.outputs[0].tensor:
-            continue  # what the box of the output says
+            continue  # the output's box has the result
         card = cards[part.path] = Card([part.path, _caption(part, graph), _size(features)])
         if part.what in first:
             card.pictures.append(("filters", encode_png(_filters(network.get_submodule(part.path).weight))))
@@ -164,7 +164,7 @@ def _show_maps(
         return
     boxed = _boxed(in_colour(picture), rows, columns)
     side = f"{rows[1] - rows[0] + 1} x {columns[1] - columns[0] + 1}"
-    card.pictures.append((f"unit {row},{column} sees {side}", encode_png(torch.as_tensor(boxed))))
+    card.pictures.append((f"receptive field of unit {row},{column}: {side}", encode_png(torch.as_tensor(boxed))))
 
 
 def _shades(maps: torch.Tensor) -> torch.Tensor:

@@ -154,7 +154,7 @@ def state_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
 
 
 def state_weights(graph: Graph) -> dict[str, Weight]:
-    """What stands under each key of the network's state_dict, in order of placement."""
+    """The kind of value under each key of the network's state_dict, in order of placement."""
     return {weight.key(node.path): weight for node, weight in graph.weights()}
 
 

@@ -34,7 +34,7 @@ from archdsl.values.kinds import (
 
 
 def evaluate(value: tree.Value, names: Namespace) -> object:
-    """The value of an expression. Raises Failure for a mistake, Poisoned where an earlier one is the cause."""
+    """The value of an expression. Raises Failure for an error, Poisoned if an earlier error is the cause."""
     match value:
         case tree.Literal():
             return value.value
