@@ -69,16 +69,11 @@ def memory(
     """
     run = Run(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype], cpu, recompute)
     weights = trainable = 0
-    owned: set[str] = set()
-    for node in graph.nodes():
-        if node.path in owned:
-            continue
-        for weight in node.operation.weights(run.incoming(node)):
-            owned.add(node.path)
-            size = weight.bytes(run.width)
-            weights += size
-            run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
-            trainable += size if weight.trainable else 0
+    for node, weight in graph.weights():
+        size = weight.bytes(run.width)
+        weights += size
+        run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
+        trainable += size if weight.trainable else 0
     inference = run.inference(weights)
     step, saved = run.step(weights)
     return Memory(weights, trainable, saved, inference, step)
@@ -122,7 +117,7 @@ class Run:
         if not self.cpu or node.operation.family != "convolution" or len(self.shapes[node.id][0]) == 1:
             return
         coming, going = made or self.bytes(node.inputs[0]), self.bytes(Tensor(node.id))
-        kernel = self.width * max(prod(w.shape) for w in node.operation.weights(self.incoming(node)))
+        kernel = self.width * max(prod(w.shape) for w in self.graph.weights_of(node))
         if node.inputs[0] in self.pieces:
             made += coming  # made contiguous first
         if backward:

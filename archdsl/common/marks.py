@@ -82,7 +82,8 @@ def marked(data: bytes, ending: str, comment: str = "") -> bytes:
             # Protobuf fields may be in any order: this is one more of ModelProto.metadata_props.
             entry = _field(1, b"software") + _field(2, made)
             return data + _field(14, entry)
-    return data
+        case _:
+            return data
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -120,7 +120,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """`did you mean \`conv\`?` for the closest known name; None if none is close."""
+    """`did you mean `conv`?` for the closest known name; None if none is close."""
     near = nearest(name, known)
     return f"did you mean `{near}`?" if near else None
 

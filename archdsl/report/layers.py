@@ -346,14 +346,7 @@ def _joined(texts: Sequence[str]) -> str:
 
 def memory_of_weights(graph: Graph, dtype: str) -> int:
     """Bytes of a network's parameters and buffers; int64 buffers keep their width."""
-    owned: set[str] = set()
-    total = 0
-    for node in graph.nodes():
-        weights = node.operation.weights(graph.shapes(node.inputs))
-        if weights and node.path not in owned:
-            owned.add(node.path)
-            total += sum(w.bytes(BYTES[dtype]) for w in weights)
-    return total
+    return sum(weight.bytes(BYTES[dtype]) for _, weight in graph.weights())
 
 
 def folded(root: Scope, depth: int | None) -> Iterator[Node | Scope]:

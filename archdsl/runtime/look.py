@@ -46,7 +46,7 @@ NOTE = (
     "minimum, white the maximum; if both signs occur, grey is 0.\n"
     "The frame in the image is the receptive field of the most strongly activated unit of the first one, or of --unit."
 )
-"""Below the picture."""
+"""The caption."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,9 @@ def test_a_map_without_both_signs_is_stretched() -> None:
 def test_the_receptive_field_of_a_unit_is_framed() -> None:
     graph = archdsl.check("resnet:resnet18")
     found = look(graph, PHOTOGRAPH, at=["conv1"], units=[Unit("conv1", 10, 20)])
-    (picture,) = [data for word, data in found.cards["conv1"].pictures if word == "unit 10,20 sees 7 x 7"]
+    (picture,) = [
+        data for word, data in found.cards["conv1"].pictures if word == "receptive field of unit 10,20: 7 x 7"
+    ]
     frame = (pixels(picture) == [255, 204, 26]).all(2)
     rows, columns = numpy.nonzero(frame)
     # Stride 2 and padding 3: unit i sees 2 i - 3 … 2 i + 3.

@@ -9,6 +9,7 @@ from archdsl.analysis.costs import Analysis, Cost
 from archdsl.backends.diagram.labels import cut
 from archdsl.backends.diagram.picture import LIGHT, Edge, Part, main_node
 from archdsl.backends.diagram.structure import Structure
+from archdsl.common.units import count_text
 from archdsl.dims import Dim, substitute
 from archdsl.dims import text as dim_text
 from archdsl.graph import Node, Scope, Tensor
@@ -171,7 +172,7 @@ class Captions:
         facts = f"{total.parameters:,} parameters"
         if all(f.name in self.values for f in self.graph.free):
             sizes = ", ".join(self.size(Tensor(n.id)) for n in self.graph.input_nodes)
-            facts += f", {quantity(total.macs)}MACs at {sizes}"
+            facts += f", {count_text(total.macs)} MACs at {sizes}"
         return self.graph.name, facts
 
 
@@ -214,11 +215,3 @@ def argument_text(value: object) -> str | None:
 def percent(part: int, whole: int) -> str:
     share = 100 * part / whole if whole else 0.0
     return "<1 %" if 0 < share < 0.95 else f"{share:.0f} %"
-
-
-def quantity(number: int) -> str:
-    """`4.09 G`."""
-    for scale, unit in ((10**12, " T"), (10**9, " G"), (10**6, " M"), (10**3, " k")):
-        if number >= scale:
-            return f"{number / scale:.3g}{unit}"
-    return f"{number} "
