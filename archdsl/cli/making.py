@@ -11,13 +11,10 @@ import click
 
 from archdsl.cli.missing import what_to_do
 from archdsl.cli.options import (
-    EXPORTS,
-    MODULES,
-    PAGES,
-    STATES,
     Settings,
     Sizes,
     depth_option,
+    direction_option,
     json_option,
     model_options,
     output_option,
@@ -25,15 +22,17 @@ from archdsl.cli.options import (
     recompute_option,
     size_option,
     spec_argument,
+    theme_option,
     weights_option,
 )
 from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
+from archdsl.common.choices import DIAGRAMS, EXPORTS, MODULES, STYLES, WEIGHTS
 
 if TYPE_CHECKING:
+    from archdsl.common.choices import Mode
     from archdsl.graph import Graph
-    from archdsl.transform.recompute import Mode
 
 
 @cli.command()
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 @output_option(
     "A .svg, .png, .pdf, .dot, .tex (TikZ) or .html (a page to walk through) file.",
     "a picture is",
-    PAGES,
+    DIAGRAMS,
     required=True,
 )
 @model_options
@@ -49,13 +48,13 @@ if TYPE_CHECKING:
 @depth_option
 @click.option(
     "--style",
-    type=click.Choice(["boxes", "volumes"]),
+    type=click.Choice(STYLES),
     default="boxes",
     show_default=True,
     help="volumes: feature maps.",
 )
-@click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
-@click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
+@theme_option
+@direction_option
 def draw(
     spec: str,
     output: Path,
@@ -119,7 +118,7 @@ def build(spec: str, output: Path | None, purpose: str, recompute: Mode, setting
 @cli.command()
 @spec_argument
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@output_option("Write what fits (.safetensors, .pth or .pt).", "weights are", STATES)
+@output_option("Write what fits (.safetensors, .pth or .pt).", "weights are", WEIGHTS)
 @click.option(
     "--rename", "rules", metavar="OLD=NEW", multiple=True, help="New names for keys; `*` stands for any text."
 )

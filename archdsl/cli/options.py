@@ -10,22 +10,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from archdsl.cli.outputs import FORCE, OutputOption, SpecArgument, parse_output
+from archdsl.common.choices import DIRECTIONS, MODES, THEMES
 
 Command: TypeAlias = Callable[..., int]
 Settings: TypeAlias = Mapping[str, str]
 Sizes: TypeAlias = Sequence[tuple[int, ...]]
-
-# The endings of files as the modules that write them have them, which --help need not import.
-PLOTS = (".svg", ".png", ".pdf")
-# As archdsl.transform.recompute has them, which --help need not import.
-MODES = ("none", "dense", "blocks")
-
-MODULES = (".py",)
-PICTURES = (*PLOTS, ".dot", ".tex")
-PAGES = (*PICTURES, ".html")
-LOOKS = (".html", ".svg", ".png")
-STATES = (".safetensors", ".pth", ".pt")
-EXPORTS = (".pt2", ".onnx")
 
 
 def complete_spec(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -180,3 +169,5 @@ recompute_option = click.option(
     help="What a training step computes a second time instead of keeping it: bodies of dense connections, or blocks.",
 )
 seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random weights.")
+theme_option = click.option("--theme", type=click.Choice(THEMES), default="light", show_default=True)
+direction_option = click.option("--direction", type=click.Choice(DIRECTIONS), default="down", show_default=True)

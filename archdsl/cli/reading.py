@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from archdsl.cli.options import (
-    PICTURES,
-    PLOTS,
     Settings,
     Sizes,
     complete_spec,
     depth_option,
+    direction_option,
     json_option,
     model_options,
     output_option,
@@ -23,21 +22,19 @@ from archdsl.cli.options import (
     parse_settings,
     recompute_option,
     size_option,
+    theme_option,
 )
 from archdsl.cli.outputs import SpecArgument
 from archdsl.cli.printing import busy, complain, progress, write, write_json, write_lines, write_table
 from archdsl.cli.program import FINE, SPEC_WRONG, cli
 from archdsl.cli.specs import check_model, checked, collecting, means_a_model, named, select
+from archdsl.common.choices import BYTES, OPTIMIZERS, PICTURES, PLOTS
 
 if TYPE_CHECKING:
+    from archdsl.common.choices import Mode
     from archdsl.diagnostics import Diagnostic
     from archdsl.graph import Graph
     from archdsl.report.layers import Layers
-    from archdsl.transform.recompute import Mode
-
-# As archdsl.analysis.memory has them, which --help need not import.
-DTYPES = ("float64", "float32", "float16", "bfloat16")
-OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
 
 
 # Networks of so many layers take seconds.
@@ -94,8 +91,8 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 @depth_option
 @click.option("--flops", is_flag=True, help="Count all operations, too, not only multiply-accumulates.")
 @click.option("--wide", is_flag=True, help="All columns: what is trainable, frozen, buffers, the fields' offset.")
-@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adam", show_default=True)
+@click.option("--dtype", type=click.Choice([*BYTES]), default="float32", show_default=True)
+@click.option("--optimizer", type=click.Choice([*OPTIMIZERS]), default="adam", show_default=True)
 @click.option("--gpu-memory", callback=parse_bytes, metavar="16GiB", help="Tell the largest batch for so much memory.")
 @recompute_option
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
@@ -237,8 +234,8 @@ def explain_code(name: str) -> int:
     "Write a diagram with the changes marked: a .svg, .png, .pdf, .dot or .tex file.", "a picture is", PICTURES
 )
 @depth_option
-@click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
-@click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
+@theme_option
+@direction_option
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @json_option

@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from archdsl.cli.options import (
-    LOOKS,
     Settings,
     Sizes,
     json_option,
     model_options,
     output_option,
+    seed_option,
     size_option,
     spec_argument,
     weights_option,
@@ -22,8 +22,7 @@ from archdsl.cli.options import (
 from archdsl.cli.printing import write, write_json, write_table
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
-
-seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random weights.")
+from archdsl.common.choices import LOOKS
 
 
 @cli.command()

@@ -44,8 +44,6 @@ TILE = 72
 CHANNELS = 6
 """How many of a part's channels are shown."""
 
-FORMATS = (".html", ".svg", ".png")
-
 NOTE = (
     "The channels of each part that vary most, in the order of that, each by its own range: black least, white most; "
     "where it has both signs, grey is 0.\\n"
@@ -314,7 +312,7 @@ class Looks:
         return PAGE.format(title=html.escape(self.name), svg=svg[svg.index("<svg") :])
 
     def data(self, ending: str) -> bytes:
-        """The bytes of a file that ends so, one of FORMATS. Raises DrawingError."""
+        """The bytes of a file that ends so, one of LOOKS. Raises DrawingError."""
         return self.png() if ending == ".png" else (self.svg() if ending == ".svg" else self.html()).encode()
 
     def _dot(self, folder: Path) -> str:

@@ -11,10 +11,11 @@ from torch.profiler import ProfilerActivity, profile
 
 from archdsl import check, load
 from archdsl.analysis.ledger import Moment, Peak
-from archdsl.analysis.memory import BYTES, STATES, memory
+from archdsl.analysis.memory import memory
+from archdsl.common.choices import BYTES, OPTIMIZERS, Mode
 from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
-from archdsl.transform.recompute import Mode, as_run, recompute
+from archdsl.transform.recompute import as_run, recompute
 
 TOLERANCE = 0.05
 
@@ -213,7 +214,7 @@ def test_the_state_of_optimizers_is_what_pytorch_keeps() -> None:
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
     }
-    assert optimizers.keys() == STATES.keys()
+    assert optimizers.keys() == OPTIMIZERS.keys()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     found = memory(graph)

@@ -14,12 +14,8 @@ import pytest
 
 import archdsl
 from archdsl import cli
-from archdsl.analysis import memory
-from archdsl.backends import diagram
-from archdsl.cli import options, program, reading
+from archdsl.cli import program
 from archdsl.common import interrupts
-from archdsl.runtime import export, look
-from archdsl.transform import recompute
 from tests.helpers import ROOT
 
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
@@ -391,15 +387,6 @@ def test_color_for_people_alone(folder, extra, colored):
     except OSError:  # Linux says so when the other end has closed
         pass
     assert process.wait() == 1 and b"E0301" in out and (b"\x1b[" in out) == colored
-
-
-def test_options_are_of_what_the_modules_behind_them_know():
-    assert set(options.PAGES) == set(diagram.FORMATS)
-    assert set(options.LOOKS) == set(look.FORMATS)
-    assert set(options.EXPORTS) == set(export.ENDINGS)
-    assert set(reading.DTYPES) == set(memory.BYTES)
-    assert options.MODES == recompute.MODES
-    assert set(reading.OPTIMIZERS) == set(memory.STATES)
 
 
 @pytest.mark.parametrize(

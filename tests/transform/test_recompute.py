@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from archdsl.backends.torch_source import write_module
 from archdsl.built import execute
+from archdsl.common.choices import MODES, Mode
 from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
-from archdsl.transform.recompute import MODES, NOTHING, Mode, Recompute, recompute
+from archdsl.transform.recompute import NOTHING, Recompute, recompute
 from tests import random_blocks
 from tests.backends.torch_source.test_generated import graph_of, inputs, keys
 

@@ -14,7 +14,7 @@ from archdsl.analysis.costs import costs
 from archdsl.backends.diagram.captions import Captions
 from archdsl.backends.diagram.changes import mark_changes
 from archdsl.backends.diagram.choose import as_volumes, encoder_decoder, gathered, insets, level, overview, whole
-from archdsl.backends.diagram.dot import Direction, Style, Writer
+from archdsl.backends.diagram.dot import Style, Writer
 from archdsl.backends.diagram.fixed import Drawn, compose, write_fixed
 from archdsl.backends.diagram.layered import lay_out as lay_out_layered
 from archdsl.backends.diagram.page import write_page
@@ -27,14 +27,11 @@ from archdsl.backends.diagram.theme import THEMES
 from archdsl.backends.diagram.tikz import write_tikz
 from archdsl.backends.diagram.ushape import lay_out as lay_out_u
 from archdsl.backends.diagram.volumes import draw_volumes
+from archdsl.common.choices import DIAGRAMS, DIRECTIONS, STYLES, Direction
 from archdsl.common.marks import save
 from archdsl.common.threads import cached_property
 from archdsl.graph import Graph
 from archdsl.report.compare import Comparison
-
-STYLES = ("boxes", "volumes")
-
-FORMATS = (".dot", ".svg", ".png", ".pdf", ".tex", ".html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +121,7 @@ class Diagram:
             case ".html":
                 data = self.html().encode()
             case _:
-                raise ValueError(f"no format ends in `{ending}`; there are {', '.join(FORMATS)}")
+                raise ValueError(f"no format ends in `{ending}`; there are {', '.join(DIAGRAMS)}")
         save(path, data)
 
     def _repr_svg_(self) -> str:
@@ -170,7 +167,7 @@ def draw(
     """
     if theme not in THEMES:
         raise ValueError(f"no theme is called `{theme}`; there are {', '.join(THEMES)}")
-    if direction not in ("down", "right"):
+    if direction not in DIRECTIONS:
         raise ValueError(f"a diagram goes `down` or `right`, not `{direction}`")
     if style not in STYLES:
         raise ValueError(f"no style is called `{style}`; there are {', '.join(STYLES)}")
@@ -242,4 +239,4 @@ def draw_changes(
     return Diagram(drawing, title=f"{comparison.before.name} → {comparison.after.name}")
 
 
-__all__ = ["FORMATS", "Diagram", "DrawingError", "draw", "draw_changes"]
+__all__ = ["Diagram", "DrawingError", "draw", "draw_changes"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import graphviz
 
@@ -12,10 +11,9 @@ from archdsl.backends.diagram.captions import LONGEST_NAME, Captions, family, ti
 from archdsl.backends.diagram.labels import Entry, Line, Words, cut, extent, label
 from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture
 from archdsl.backends.diagram.theme import FONT, Theme
+from archdsl.common.choices import Direction
 from archdsl.diagnostics import visible
 from archdsl.ops.base import Family
-
-Direction = Literal["down", "right"]
 
 LONGEST_TOOLTIP = 400
 

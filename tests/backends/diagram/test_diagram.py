@@ -27,6 +27,7 @@ from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import LIGHT
 from archdsl.backends.diagram.volumes import THINNEST
 from archdsl.checker.spec import models
+from archdsl.common.choices import STYLES
 from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.elaborate.spec_files import library_families
@@ -428,7 +429,7 @@ def test_nothing_overlaps_and_no_arrow_runs_through_a_box(spec: str, options: di
 FIRST = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF", "dot": b"// made by archdsl", "tex": b"% made by archdsl"}
 
 
-@pytest.mark.parametrize("style", diagram.STYLES)
+@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("form", FIRST)
 def test_formats_by_the_ending_without_a_system_graphviz(
     form: str, style: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -531,7 +532,7 @@ def test_a_concatenation_is_what_was_skipped_beside_what_came_up() -> None:
 # ---------------------------------------------------------------- TikZ
 
 
-@pytest.mark.parametrize("style", diagram.STYLES)
+@pytest.mark.parametrize("style", STYLES)
 def test_tikz_has_all_the_text_and_balanced_braces(style: str) -> None:
     picture = draw(check("unet:unet"), style=style)
     source = picture.tex()
@@ -562,7 +563,7 @@ def test_text_is_data_for_latex(text: str, latex: str) -> None:
 @pytest.mark.parametrize("spec", ["alexnet:alexnet", "unet:unet_3d", "mobilenet:mobilenet_v2"])
 def test_latex_knows_every_sign_that_a_diagram_writes(spec: str) -> None:
     graph = check(spec)
-    assert not re.search(r"U\+[0-9A-F]{4}", "".join(draw(graph, style=style).tex() for style in diagram.STYLES))
+    assert not re.search(r"U\+[0-9A-F]{4}", "".join(draw(graph, style=style).tex() for style in STYLES))
 
 
 @pytest.mark.parametrize("options", [{}, {"style": "volumes"}], ids=str)

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from archdsl import dims
 from archdsl.backends.torch_source import Plainness, write_module
 from archdsl.built import execute
+from archdsl.common.choices import MODES
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.graph import Tensor as Result
 from archdsl.runtime.weights import state_shapes
 from archdsl.transform.inference import for_inference
-from archdsl.transform.recompute import MODES, recompute
+from archdsl.transform.recompute import recompute
 from tests.ops.forms import Built
 
 ODD = re.compile(r"more than 1 (value per channel|spatial element)")
