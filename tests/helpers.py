@@ -17,11 +17,11 @@ ROOT = Path(__file__).parents[1]
 """The checkout."""
 
 
-def source(text: str) -> Source:
+def source_of(text: str) -> Source:
     return Source("net.arch", text)
 
 
-def model(body: str, inputs: str = "x[4, 16, 16]", before: str = "") -> str:
+def net_text(body: str, inputs: str = "x[4, 16, 16]", before: str = "") -> str:
     """The text of a spec with one model, `net`, of these inputs; `before` has the definitions that it uses."""
     before = before and f"{before}\n"
     return f"{before}model net {{\n    input {inputs}\n    {body}\n}}\n"
@@ -29,7 +29,7 @@ def model(body: str, inputs: str = "x[4, 16, 16]", before: str = "") -> str:
 
 def graph_of(text: str, **values: object) -> Graph:
     """The checked graph of a spec. Raises SpecError."""
-    return check(source(text), **values)
+    return check(source_of(text), **values)
 
 
 TRIES = 30

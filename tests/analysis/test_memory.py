@@ -16,6 +16,7 @@ from archdsl.common.choices import BYTES, OPTIMIZERS, Mode
 from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.transform.recompute import as_run, recompute
+from tests.helpers import net_text, source_of
 
 TOLERANCE = 0.05
 
@@ -67,7 +68,7 @@ SMALL = {
 
 
 def small(name: str) -> Source:
-    return Source("net.arch", f"model net {{\n input x[3, H = 64, W = 64]\n {SMALL[name]}\n}}")
+    return source_of(net_text(SMALL[name], "x[3, H = 64, W = 64]"))
 
 
 def weights(model: nn.Module) -> int:

@@ -275,7 +275,6 @@ def test_the_exit_statuses_of_the_page_are_those_of_the_program():
 )
 def test_exit_status(folder, said, command, status):
     if status == 2 and command.startswith(("weights", "export", "look", "probe")):
-        pytest.importorskip("torch")
         pytest.importorskip("PIL")
     (folder / "unused.arch").write_text("model net(unused = 1) {\n    input x[3, H = 8, W = 8]\n    relu\n}\n")
     found, _, err = said(*command.split())

@@ -17,7 +17,7 @@ from archdsl.graph import Tensor as Result
 from archdsl.transform.inference import for_inference
 from tests import random_blocks
 from tests.backends.torch_source.test_torch_source import SPECS
-from tests.helpers import graph_of, model, random_graph
+from tests.helpers import graph_of, net_text, random_graph
 from tests.modules import class_of, inputs, module_of
 
 
@@ -93,7 +93,7 @@ BODIES = [
 
 @pytest.mark.parametrize(("body", "left"), BODIES)
 def test_which_batchnorms_become_part_of_convolutions(body: str, left: int) -> None:
-    found, text = folds(model(body, "x[4, 8, 8]"))
+    found, text = folds(net_text(body, "x[4, 8, 8]"))
     assert found == left
     assert "Dropout" not in text and ("self.eval()" in text) is bool(left)
 

@@ -17,7 +17,7 @@ from archdsl.backends.torch_source import layout, write_module
 from archdsl.backends.torch_source.names import is_attribute, is_owned
 from archdsl.compiler import check
 from tests import random_blocks
-from tests.helpers import ROOT, graph_of, random_graph
+from tests.helpers import ROOT, graph_of, net_text, random_graph
 from tests.modules import class_of, inputs
 from tests.random_checks import holds
 
@@ -216,7 +216,7 @@ def test_a_model_for_every_size_does_not_check() -> None:
     ],
 )
 def test_activations_overwrite_where_nothing_else_needs_their_input(body: str, overwrites: bool) -> None:
-    graph = graph_of(f"model net {{\n input x[2, 4, 4]\n {body}\n}}")
+    graph = graph_of(net_text(body, "x[2, 4, 4]"))
     assert ("inplace=True" in write_module(graph)) is overwrites
     holds(graph)
 
@@ -232,7 +232,7 @@ def test_activations_overwrite_where_nothing_else_needs_their_input(body: str, o
     ],
 )
 def test_sums_grow_in_place_where_nothing_else_needs_the_operand(body: str, grows: bool) -> None:
-    graph = graph_of(f"model net {{\n input x[2, 4, 4]\n {body}\n}}")
+    graph = graph_of(net_text(body, "x[2, 4, 4]"))
     assert (" += " in write_module(graph)) is grows
     holds(graph)
 
@@ -320,4 +320,4 @@ def test_merges_of_long_names() -> None:
     names = [f"deep_supervision_head_{n}" for n in range(1, 5)]
     heads = "\n".join(f"x -> {name}: conv(2, 1)" for name in names)
     text = f"{heads}\n({', '.join(names)}) -> average: mean\n average -> last: relu\n output last, {', '.join(names)}"
-    holds(graph_of(f"model net {{\n input x[2, 4, 4]\n {text}\n}}"))
+    holds(graph_of(net_text(text, "x[2, 4, 4]")))

@@ -23,13 +23,13 @@ from archdsl.ops.init import RULES
 from archdsl.runtime import loading
 from archdsl.runtime.weights import state_shapes
 from tests import random_blocks, random_networks
-from tests.helpers import ROOT, graph_of, model, random_graph
+from tests.helpers import ROOT, graph_of, net_text, random_graph
 
 SPEC = ROOT / "specs" / "resnet.arch"
 
 
 def net(body: str, before: str = "") -> Graph:
-    return graph_of(model(body, "x[32, 8, 8]", before))
+    return graph_of(net_text(body, "x[32, 8, 8]", before))
 
 
 def fans(weight: Tensor) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from archdsl.elaborate.spec_files import library_families
 from archdsl.runtime.export import TESTED
 from tests import published
 from tests.backends.torch_source.test_starts import mixed
-from tests.helpers import ROOT, graph_of, model, random_graph
+from tests.helpers import ROOT, graph_of, net_text, random_graph
 from tests.random_checks import Wrong, holds
 from tests.random_networks import network
 
@@ -75,7 +75,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
         graph = archdsl.check(spec)
         (folder / f"{graph.name}_{mode}.py").write_text(archdsl.build(graph, recompute=mode))
     for number, body in enumerate(CHANNELS):
-        graph = graph_of(model(body, "x[4, 8, 8]"))
+        graph = graph_of(net_text(body, "x[4, 8, 8]"))
         (folder / f"net{number}.py").write_text(archdsl.build(graph, inference=True))
     return folder
 
