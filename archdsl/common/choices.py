@@ -1,4 +1,4 @@
-"""The choices that users have by name: formats of files, number types, optimizers, modes, looks.
+"""The choices that users have by name: endings of files, number types, optimizers, what is recomputed.
 
 They are here so that the command line, which shows them in its help, and the modules that act on them share one list,
 without the command line importing those modules at start-up.
@@ -10,13 +10,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal, TypeAlias, get_args
 
-# Endings of the files that each kind of output is written to.
+# Endings of the files that each kind of output is written to; diagrams have theirs in backends/diagram/formats.py.
 MODULES = (".py",)
 PLOTS = (".svg", ".png", ".pdf")
-PICTURES = (*PLOTS, ".dot", ".tex")
-DIAGRAMS = (*PICTURES, ".html")
-LOOKS = (".html", ".svg", ".png")
-WEIGHTS = (".safetensors", ".pth", ".pt")
+STATE_DICTS = (".safetensors", ".pth", ".pt")
 EXPORTS = (".pt2", ".onnx")
 
 BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2})
@@ -28,8 +25,3 @@ OPTIMIZERS: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsp
 Mode: TypeAlias = Literal["none", "dense", "blocks"]
 """Which activations a training step computes a second time."""
 MODES: tuple[Mode, ...] = get_args(Mode)
-
-Direction: TypeAlias = Literal["down", "right"]
-DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
-STYLES = ("boxes", "volumes")
-THEMES = ("light", "dark", "print")

@@ -24,7 +24,7 @@ from archdsl.ops.sizes import channels, positional, spatial
 
 
 class Split(Operation):
-    """Splits the channels into n equal parts: a parallel value of n tensors, in order.
+    """Splits the channels into n equal parts: n parallel tensors, in order.
 
     [C, …] → n times [C / n, …].
 
@@ -73,11 +73,11 @@ class Split(Operation):
 
 
 class Slice(Operation):
-    """The channels from `start` up to but without `stop`, counted from 0.
+    """The channels from `start` to `stop` (exclusive), counted from 0.
 
     [C, …] → [stop − start, …].
 
-    Errors: `stop` not above `start`, or above the number of channels.
+    Errors: `stop` not larger than `start`, or larger than the number of channels.
     """
 
     name = "slice"
@@ -110,16 +110,18 @@ class Slice(Operation):
         yield Lane(0, range(self.stop - self.start), range(self.start, self.stop), each=True)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}[:, {start}:{stop}]", (Argument("start", self.start), Argument("stop", self.stop)))
+        return FunctionForm(
+            "{0}[:, {start}:{stop}]", (Argument("start", self.start, 0), Argument("stop", self.stop, shapes[0][0]))
+        )
 
     def caption(self, rank: int = 2) -> str:
         return f"channels {self.start}..{self.stop}"
 
 
 class ChannelShuffle(Operation):
-    """Deals the channels of `groups` groups out in turn, so that the next grouped convolution sees all groups.
+    """Interleaves the channels of `groups` groups, so that the next grouped convolution sees all groups.
 
-    [C, …] → [C, …]: channel j of group i goes to j · groups + i.
+    [C, …] → [C, …]: channel j of group i becomes channel j · groups + i.
 
     Errors: a flat tensor; `groups` that do not divide the channels.
 
@@ -152,16 +154,16 @@ class ChannelShuffle(Operation):
             yield Lane(0, range(c, c + 1), range(group + c // self.groups, group + c // self.groups + 1), each=True)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        return ModuleForm("nn.ChannelShuffle", positional(self.groups), owns=False)
+        return ModuleForm("nn.ChannelShuffle", positional(groups=self.groups))
 
     def caption(self, rank: int = 2) -> str:
         return f"channel_shuffle {self.groups}"
 
 
 class Scale(Operation):
-    """Multiplies each channel by a learned factor, which starts from `init`.
+    """Multiplies each channel by a learned factor, initialised to `init`.
 
-    [C, …] → [C, …]. The factors are a parameter of the scope that the operation stands in: its path is their key.
+    [C, …] → [C, …]. The factors are a parameter of the enclosing scope; the operation's path is their key.
 
     Touvron et al., Going deeper with image transformers, 2021 (LayerScale).
     """

@@ -65,12 +65,15 @@ PARAMETERS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_INFERRED = "leave it out: what comes in is inferred"
+INFERRED = (
+    *("in_channels", "in_features", "input_size", "in_planes"),
+    *("normalized_shape", "num_channels", "num_features", "num_parameters"),
+)
+"""What PyTorch calls the number of channels or features that come in, which is inferred here."""
 
 LEFT_OUT: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("in_channels", "in_features", "input_size", "in_planes"), _INFERRED),
-        **dict.fromkeys(("normalized_shape", "num_channels", "num_features", "num_parameters"), _INFERRED),
+        **dict.fromkeys(INFERRED, "leave it out: what comes in is inferred"),
         "align_corners": "leave it out: the corners are not aligned",
         "inplace": "leave it out: the compiled module sees where a tensor can be overwritten",
     }
@@ -137,4 +140,9 @@ def parameter(name: str, known: Collection[str]) -> str:
     """What to say of a parameter that an operation does not have; `known` are those that it has."""
     if name in LEFT_OUT:
         return LEFT_OUT[name]
+    return listed(known)
+
+
+def listed(known: Collection[str]) -> str:
+    """The parameters that there are."""
     return "it has: " + ", ".join(f"`{k}`" for k in known) if known else "it has none"

@@ -1,6 +1,7 @@
 """Normalisations: mean and variance brought to 0 and 1, over the batch, the channels, groups of them, or space."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -21,6 +22,7 @@ from archdsl.ops.base import (
     Weight,
     Window,
     example,
+    renamed,
 )
 from archdsl.ops.fields import AffineInit, Count, Number, Positive, Switch, shape_text, shown
 from archdsl.ops.sight import Lane, grouped
@@ -68,7 +70,7 @@ def needs_weight(affine: bool, init: AffineInit) -> None:
 
 
 class Norm(Operation):
-    """What the normalisations share: the size stays as it is."""
+    """The base of normalisations, which keep the size."""
 
     family = "normalisation"
     own = True
@@ -92,11 +94,11 @@ class Norm(Operation):
 
 
 class Batchnorm(Norm):
-    """Normalises each channel over the batch, and keeps running statistics for use after training.
+    """Normalises each channel over the batch, and keeps running statistics for evaluation.
 
-    [C, …] → [C, …], flat tensors too: (x − mean) / √(variance + eps) · weight + bias. `momentum` is the share of a new
-    batch in the running statistics; `none` averages all batches. `affine = false` has no weight and bias. With
-    `init = zeros` the weight starts from zeros: for the last one of a residual block, which is the identity at first.
+    [C, …] → [C, …], flat tensors too: (x − mean) / √(variance + eps) · weight + bias. `momentum` is the weight of a new
+    batch in the running statistics; `none` averages all batches. `affine = false` has no weight and bias.
+    `init = zeros` initialises the weight to 0: use it for the last batchnorm of a residual block, to start as identity.
 
     Errors: `init = zeros` without `affine`.
 
@@ -132,16 +134,16 @@ class Batchnorm(Norm):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (
-            *positional(shapes[0][0]),
+            *positional(num_features=shapes[0][0]),
             *options(("eps", self.eps, 1e-5), ("momentum", self.momentum, 0.1), ("affine", self.affine, True)),
         )
         return ModuleForm(f"nn.BatchNorm{rank_name(shapes[0])}", arguments, factory=True, start=start(self.init))
 
 
 class Layernorm(Norm):
-    """Normalises over the channels, at each position and for each sample by itself.
+    """Normalises over the channels, separately at each position of each sample.
 
-    [C, …] → [C, …], flat tensors too; one weight and bias a channel. `init = zeros` lets the weight start from zeros.
+    [C, …] → [C, …], flat tensors too; one weight and bias per channel. `init = zeros` initialises the weight to 0.
 
     Ba et al., Layer normalization, 2016; over the channels alone as in Liu et al., A ConvNet for the 2020s, 2022.
     """
@@ -166,25 +168,25 @@ class Layernorm(Norm):
         return (Kept((1, *shape[1:])),) * 2
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(shapes[0][0]), *options(("eps", self.eps, 1e-5)))
+        arguments = (*positional(normalized_shape=shapes[0][0]), *options(("eps", self.eps, 1e-5)))
         if len(shapes[0]) == 1:
             return ModuleForm("nn.LayerNorm", arguments, factory=True, start=start(self.init))
         helper = helpers.CHANNEL_LAYER_NORM
-        return ModuleForm(helper.name, arguments, helper=helper.source, factory=True, start=start(self.init))
+        return ModuleForm(helper.name, arguments, helper.source, "nn.LayerNorm", factory=True, start=start(self.init))
 
 
 class Groupnorm(Norm):
-    """Normalises each group of channels, over the group and all positions, for each sample by itself.
+    """Normalises each group of channels over the group and all positions, separately for each sample.
 
-    [C, …] → [C, …], flat tensors too; one weight and bias a channel. `init = zeros` lets the weight start from zeros.
+    [C, …] → [C, …], flat tensors too; one weight and bias per channel. `init = zeros` initialises the weight to 0.
 
-    Errors: `groups` that do not divide the channels; a single number in a group: there is nothing to take the variance
-    of.
+    Errors: `groups` that do not divide the channels; a group of a single number, which has no variance.
 
     Wu and He, Group normalization, 2018.
     """
 
     name = "groupnorm"
+    pytorch_names = renamed(groups="num_groups")
 
     groups: Count
     eps: Positive = 1e-5
@@ -229,7 +231,7 @@ class Groupnorm(Norm):
         return (Kept((self.groups,)),) * 2
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(self.groups, shapes[0][0]), *options(("eps", self.eps, 1e-5)))
+        arguments = (*positional(num_groups=self.groups, num_channels=shapes[0][0]), *options(("eps", self.eps, 1e-5)))
         return ModuleForm("nn.GroupNorm", arguments, factory=True, start=start(self.init))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
@@ -244,18 +246,19 @@ class Groupnorm(Norm):
 
 
 class Instancenorm(Norm):
-    """Normalises each channel over its positions, for each sample by itself.
+    """Normalises each channel over its positions, separately for each sample.
 
-    [C, …] → [C, …]. `affine = true` has a weight and bias a channel, `track = true` keeps running statistics for use
-    after training. `init = zeros` lets the weight start from zeros.
+    [C, …] → [C, …]. `affine = true` adds a weight and bias per channel, `track = true` keeps running statistics for
+    evaluation. `init = zeros` initialises the weight to 0.
 
-    Errors: a flat tensor, or a single position: there is nothing to take the variance of (with `track = true` in
-    training); `init = zeros` without `affine`.
+    Errors: a flat tensor, or a single position, which has no variance (with `track = true` in training only);
+    `init = zeros` without `affine`.
 
     Ulyanov et al., Instance normalization, 2016.
     """
 
     name = "instancenorm"
+    pytorch_names = renamed(track="track_running_stats")
     channelwise = True
 
     eps: Positive = 1e-5
@@ -291,7 +294,7 @@ class Instancenorm(Norm):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (
-            *positional(shapes[0][0]),
+            *positional(num_features=shapes[0][0]),
             *options(
                 ("eps", self.eps, 1e-5),
                 ("momentum", self.momentum, 0.1),
@@ -299,16 +302,15 @@ class Instancenorm(Norm):
                 ("track_running_stats", self.track, False),
             ),
         )
-        owns = self.affine or self.track
         constructor = f"nn.InstanceNorm{rank_name(shapes[0])}"
-        return ModuleForm(constructor, arguments, factory=True, start=start(self.init), owns=owns)
+        return ModuleForm(constructor, arguments, factory=True, start=start(self.init))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True, statistics=True)
 
 
 class Lrn(Norm):
-    """Local response normalisation: divides by the strength of the `size` channels around.
+    """Local response normalisation: divides by the activity of the `size` nearest channels.
 
     [C, …] → [C, …]: x / (k + alpha / size · Σ x²)^beta.
 
@@ -351,7 +353,11 @@ class Lrn(Norm):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         more = options(("alpha", self.alpha, 1e-4), ("beta", self.beta, 0.75), ("k", self.k, 1.0))
-        return ModuleForm("nn.LocalResponseNorm", (*positional(self.size), *more), owns=False)
+        form = ModuleForm("nn.LocalResponseNorm", (*positional(size=self.size), *more))
+        if len(shapes[0]) < 4:
+            return form
+        helper = helpers.LOCAL_RESPONSE_NORM
+        return replace(form, constructor=helper.name, helper=helper.source)
 
     def caption(self, rank: int = 2) -> str:
         return f"lrn {self.size}"

@@ -115,9 +115,10 @@ def collapse(values: Sequence[object]) -> object:
 
 
 def options(*pairs: tuple[str, object, object]) -> tuple[Argument, ...]:
-    """Keyword arguments (name, value, PyTorch's default) without those that equal the default."""
-    return tuple(Argument(name, value) for name, value, default in pairs if value != default)
+    """Keyword arguments: name, value, PyTorch's default."""
+    return tuple(Argument(name, value, default) for name, value, default in pairs)
 
 
-def positional(*values: object) -> tuple[Argument, ...]:
-    return tuple(Argument(None, value) for value in values)
+def positional(**values: object) -> tuple[Argument, ...]:
+    """Arguments by position, with PyTorch's names for them."""
+    return tuple(Argument(None, value, called=name) for name, value in values.items())

@@ -318,7 +318,7 @@ def test_help(folder, said, arguments):
 
 def test_alone_it_prints_the_help(said):
     help = said("--help")[1]
-    assert said() == (2, "", help) and "Exit status: 0 fine; 1 a spec is wrong" in help
+    assert said() == (2, "", help) and "Exit status: 0 success; 1 a spec is wrong" in help
 
 
 def test_a_bug_is_said_in_a_line(folder, said, monkeypatch):

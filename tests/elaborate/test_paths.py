@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import archdsl
-from archdsl.checker.finished_graph import verify
 from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
+from archdsl.graph.verifying import verify
 from tests.helpers import net_text, source_of
 
 

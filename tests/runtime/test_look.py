@@ -32,11 +32,11 @@ def test_pictures_are_encoded_without_loss() -> None:
 
 def test_the_edges_of_a_photograph_are_differences_of_neighbours() -> None:
     found = look(archdsl.check("edges:edges"), PHOTOGRAPH)
-    photograph = pixels(found.views[""].pictures[0][1])[::2, ::2, 0].astype(float)
+    photograph = pixels(found.cards[""].pictures[0][1])[::2, ::2, 0].astype(float)
     assert photograph.shape == (128, 128)
     for path, axis in (("across", 1), ("down", 0)):
-        words = [word for word, _ in found.views[path].pictures]
-        shown = dict(found.views[path].pictures)["channels 0"]
+        words = [word for word, _ in found.cards[path].pictures]
+        shown = dict(found.cards[path].pictures)["channels 0"]
         differences = numpy.diff(photograph, axis=axis)
         # Grey is no difference; the strongest one is black or white.
         wanted = differences / abs(differences).max() * 127.5 + 127.5
@@ -59,7 +59,7 @@ def test_a_map_without_both_signs_is_stretched() -> None:
 def test_the_receptive_field_of_a_unit_is_framed() -> None:
     graph = archdsl.check("resnet:resnet18")
     found = look(graph, PHOTOGRAPH, at=["conv1"], units=[Unit("conv1", 10, 20)])
-    (picture,) = [data for word, data in found.views["conv1"].pictures if word == "unit 10,20 sees 7 x 7"]
+    (picture,) = [data for word, data in found.cards["conv1"].pictures if word == "unit 10,20 sees 7 x 7"]
     frame = (pixels(picture) == [255, 204, 26]).all(2)
     rows, columns = numpy.nonzero(frame)
     # Stride 2 and padding 3: unit i sees 2 i - 3 … 2 i + 3.
@@ -72,7 +72,7 @@ def test_the_receptive_field_of_a_unit_is_framed() -> None:
 def test_pictures_of_any_number_of_channels_are_shown(channels: int) -> None:
     spec = source_of(f"model net {{ input x[{channels}, 24, 40]\n conv(4, 3, 2) -> relu }}")
     found = look(archdsl.check(spec), PHOTOGRAPH)
-    assert pixels(found.views[""].pictures[0][1]).shape[2] == 3 and len(found.views["0"].pictures) == 3
+    assert pixels(found.cards[""].pictures[0][1]).shape[2] == 3 and len(found.cards["0"].pictures) == 3
 
 
 def test_arrows_follow_the_network() -> None:

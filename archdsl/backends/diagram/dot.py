@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import graphviz
 
 from archdsl.backends.diagram.captions import LONGEST_NAME, Captions, family, times
+from archdsl.backends.diagram.formats import Direction
 from archdsl.backends.diagram.labels import Entry, Line, Words, cut, extent, label
 from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture
 from archdsl.backends.diagram.theme import FONT, Theme
-from archdsl.common.choices import Direction
-from archdsl.diagnostics import visible
+from archdsl.common.escaping import visible
 from archdsl.ops.base import Family
 
 LONGEST_TOOLTIP = 400
@@ -173,7 +173,7 @@ class Writer:
         labelled: set[Part] = set()
         for edge in picture.edges:
             flows = edge.kind == "flow" and edge.tail not in labelled and self._changes(edge)
-            if flows or (skips and edge.kind in ("identity", "dense")):
+            if flows or (skips and edge.is_skip):
                 if flows:
                     labelled.add(edge.tail)
                 text = self.captions.edge(edge)

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from archdsl.analysis.costs import costs
-from archdsl.backends import diagram
-from archdsl.backends.diagram import Diagram, Drawing, draw, tikz
-from archdsl.backends.diagram.choose import encoder_decoder
+from archdsl.backends.diagram import formats
+from archdsl.backends.diagram.drawing import Diagram, DrawingError, draw
 from archdsl.backends.diagram.layout import Box, Point, samples
+from archdsl.backends.diagram.opening import encoder_decoder
 from archdsl.backends.diagram.picture import Folder
 from archdsl.backends.diagram.render import render
 from archdsl.backends.diagram.scene import Polygon, Text
@@ -27,7 +27,7 @@ from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import LIGHT
 from archdsl.backends.diagram.volumes import THINNEST
 from archdsl.checker.spec import models
-from archdsl.common.choices import STYLES
+from archdsl.common import escaping
 from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.dims import evaluate
@@ -235,7 +235,7 @@ def test_skips_of_a_u_run_straight_through_gates_that_what_comes_up_steers() -> 
     assert found is not None
     picture = draw(graph)
     places = {name: ((a + c) / 2, (b + d) / 2) for name, (a, b, c, d) in boxes_of(laid_out(picture)).items()}
-    rows = [[places[p.id] for p in (tail, gate, head)] for gate, (tail, head) in found[1].across.items()]
+    rows = [[places[p.id] for p in (tail, gate, head)] for gate, (tail, head) in found[1].gates.items()]
     assert len(rows) == 3
     for row in rows:
         assert len({round(y, 1) for _, y in row}) == 1 and [x for x, _ in row] == sorted(x for x, _ in row)
@@ -433,7 +433,7 @@ def test_nothing_overlaps_and_no_arrow_runs_through_a_box(spec: str, options: di
 FIRST = {"svg": b"<?xml", "png": b"\x89PNG", "pdf": b"%PDF", "dot": b"// made by archdsl", "tex": b"% made by archdsl"}
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", formats.STYLES)
 @pytest.mark.parametrize("form", FIRST)
 def test_formats_by_the_ending_without_a_system_graphviz(
     form: str, style: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -450,7 +450,7 @@ def test_a_dot_on_the_path_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     program.write_text("#!/bin/sh\necho made by $0 $@\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with pytest.raises(diagram.DrawingError, match="Graphviz gave no layout that can be read"):
+    with pytest.raises(DrawingError, match="Graphviz gave no layout that can be read"):
         draw(check("lenet:lenet")).svg()
     assert render("digraph {}", "svg") == f"made by {program} -Tsvg\n".encode()
 
@@ -462,8 +462,8 @@ def test_text_stays_text_in_a_pdf(tmp_path: Path) -> None:
 def test_an_existing_file_outlives_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "net.svg"
     target.write_text("before")
-    broken = Diagram(lambda: Drawing("digraph {"))
-    with pytest.raises(diagram.DrawingError):
+    broken = Diagram(lambda: replace(draw(check("lenet:lenet")).drawing, dot="digraph {"))
+    with pytest.raises(DrawingError):
         broken.save(target)
     with pytest.raises(ValueError, match=r"no format ends in `\.gif`"):
         draw(check("lenet:lenet")).save(tmp_path / "net.gif")
@@ -497,7 +497,6 @@ def test_options_that_there_are_not(options: dict[str, str]) -> None:
 
 def quads(picture: Diagram, fill: str) -> list[tuple[float, float]]:
     """Widths and heights of the upright faces of a colour."""
-    assert picture.scene is not None
     found = []
     for shape in picture.scene.shapes:
         if isinstance(shape, Polygon) and shape.pen.fill == fill and len(shape.points) == 4:
@@ -519,7 +518,6 @@ def test_sides_of_volumes_follow_the_square_roots_of_sizes_and_channels() -> Non
 def test_volumes_and_their_words_do_not_overlap(spec: str) -> None:
     graph = check(spec)
     picture = draw(graph, style="volumes")
-    assert picture.scene is not None
     words = [s for s in picture.scene.shapes if isinstance(s, Text)]
     for a, b in combinations(words, 2):
         apart = abs(a.at[0] - b.at[0]) >= (a.width + b.width) / 2 - 1 or abs(a.at[1] - b.at[1]) >= min(a.size, b.size)
@@ -536,7 +534,7 @@ def test_a_concatenation_is_what_was_skipped_beside_what_came_up() -> None:
 # ---------------------------------------------------------------- TikZ
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", formats.STYLES)
 def test_tikz_has_all_the_text_and_balanced_braces(style: str) -> None:
     picture = draw(check("unet:unet"), style=style)
     source = picture.tex()
@@ -557,17 +555,17 @@ def test_tikz_has_all_the_text_and_balanced_braces(style: str) -> None:
         ("é日", r"é{\ttfamily U+65E5}"),
         ("27²  conv  \u22121", r"27\textsuperscript{2}~~conv~~$-$1"),
         ("   4 \u0025", r"~~~4 \%"),
-        ("a--b ``c''", r"a{-}{-}b \textasciigrave{}\textasciigrave{}c\textquotesingle{}\textquotesingle{}"),
+        ("a--b ``c''", r"a{-}-b \textasciigrave{}\textasciigrave{}c\textquotesingle{}\textquotesingle{}"),
     ],
 )
 def test_text_is_data_for_latex(text: str, latex: str) -> None:
-    assert tikz.escaped(text) == latex
+    assert escaping.latex(text) == latex
 
 
 @pytest.mark.parametrize("spec", ["alexnet:alexnet", "unet:unet_3d", "mobilenet:mobilenet_v2"])
 def test_latex_knows_every_sign_that_a_diagram_writes(spec: str) -> None:
     graph = check(spec)
-    assert not re.search(r"U\+[0-9A-F]{4}", "".join(draw(graph, style=style).tex() for style in STYLES))
+    assert not re.search(r"U\+[0-9A-F]{4}", "".join(draw(graph, style=style).tex() for style in formats.STYLES))
 
 
 @pytest.mark.parametrize("options", [{}, {"style": "volumes"}], ids=str)
@@ -576,7 +574,7 @@ def test_the_same_spec_gives_the_same_bytes(options: dict[str, str]) -> None:
     code = f"""
 import random
 from archdsl.compiler import check
-from archdsl.backends.diagram import draw
+from archdsl.backends.diagram.drawing import draw
 keep = [object() for _ in range(random.randrange(100_000))]
 print(draw(check("unet:unet"), **{options!r}).dot)
 """

@@ -7,9 +7,10 @@ from itertools import groupby
 from typing import TypeVar
 
 from archdsl.analysis.costs import Analysis
+from archdsl.backends.diagram.arrows import picture
 from archdsl.backends.diagram.captions import Captions
-from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes, picture
-from archdsl.backends.diagram.ushape import U, height, recognise
+from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes
+from archdsl.backends.diagram.ushape import U, recognise
 from archdsl.graph import Node, Scope, Tensor
 
 T = TypeVar("T")
@@ -18,7 +19,7 @@ BUDGET = 30
 """The most boxes of a diagram that was not told how deep to go."""
 
 LENGTH = 20
-"""The most boxes on a way through such a diagram, a frame counted as one."""
+"""The most boxes on a path through such a diagram, a frame counted as one."""
 
 U_BUDGET = 36
 """The most boxes of a U, whose two columns share the height."""
@@ -73,7 +74,7 @@ def encoder_decoder(folder: Folder, analysis: Analysis) -> tuple[Picture, U, Cal
             return None
         flat = whole(folder, row)
         u = recognise(flat, analysis)
-        if found_one and (u is None or height(u) > U_LENGTH):
+        if found_one and (u is None or len(u.rows()) >= U_LENGTH):
             return None
         found_one = found_one or u is not None
         return flat, u

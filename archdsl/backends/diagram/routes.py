@@ -1,6 +1,6 @@
-"""Ways of arrows: straight, else around right angles, clear of boxes, frames and texts.
+"""The routes of arrows: straight, else with right angles, clear of boxes, frames and texts.
 
-`dot` says where boxes stand. Its own curves lean on what they go around; these keep their distance.
+`dot` places the boxes. Its own curves touch what they go around; these routes keep their distance.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ FARTHEST = 260.0
 """Points from the ends of an arrow within which it runs."""
 
 CORNER, CROSSING, ON_ANOTHER = 20.0, 60.0, 400.0
-"""What a corner of a way is worth, a crossing, and running on another arrow, in points of length."""
+"""The costs of a corner, of a crossing, and of running on another arrow, in points of length."""
 
 STEP = 64.0
 """The height of a bucket of the index, and the width of a column, in points."""
 
 
-class Piece(NamedTuple):
-    """A straight piece of an arrow."""
+class Segment(NamedTuple):
+    """A straight segment of an arrow."""
 
     a: Point
     b: Point
@@ -43,10 +43,10 @@ class Piece(NamedTuple):
     box: Box
 
 
-class Ways:
-    """Finds ways for the arrows of a layout, one after the other: each goes around those before it.
+class Router:
+    """Finds routes for the arrows of a layout, one after the other: each goes around those before it.
 
-    All is thought of as running down; `turned` brings a network that runs to the right into this form, and back.
+    All arrows are routed as if running down; a network that runs to the right is turned for it, and turned back.
     """
 
     def __init__(
@@ -58,16 +58,16 @@ class Ways:
         *,
         down: bool,
     ) -> None:
-        """`frames` are those around each box, `forks` the boxes with room under them to part, `headings` the heights of
-        the frames' headings."""
+        """`frames` are those around each box, `forks` the boxes with room below in which arrows part, `headings` the
+        heights of the frames' headings."""
         self.layout = layout
         self.frames = frames
         self.forks = set(forks)
         self.down = down
         self._obstacles: dict[int, list[tuple[Box, Part | None]]] = {}
         self._headings: dict[Part, Box] = {}
-        self._upright: dict[int, list[Piece]] = {}
-        self._level: dict[int, list[Piece]] = {}
+        self._upright: dict[int, list[Segment]] = {}
+        self._level: dict[int, list[Segment]] = {}
         rooms: list[tuple[Box, Part | None]] = [(around(at, layout.sizes[p]), None) for p, at in layout.places.items()]
         rooms += [(frame, part) for part, frame in layout.frames.items()]
         for label in layout.labels.values():
@@ -86,19 +86,19 @@ class Ways:
             self._take(edge, [self._point(c) for c in corners])
 
     def find(self, edge: Edge) -> list[Point] | None:
-        """The corners of an arrow's way, None where there is no clear one."""
+        """The corners of an arrow's route, None where there is no clear one."""
         one, other = set(self.frames[edge.tail]), set(self.frames[edge.head])
         inside = one | other
         best: tuple[float, list[Point]] | None = None
-        for way in self._candidates(edge, inside):
-            if not self._clear(way, inside, one ^ other):
+        for route in self._candidates(edge, inside):
+            if not self._clear(route, inside, one ^ other):
                 continue
-            if len(way) == 2 and way[0][0] == way[1][0]:
-                best = (0, way)
+            if len(route) == 2 and route[0][0] == route[1][0]:
+                best = (0, route)
                 break
-            cost = self._cost(way, edge)
+            cost = self._cost(route, edge)
             if best is None or cost < best[0]:
-                best = (cost, way)
+                best = (cost, route)
         if best is None:
             return None
         self._take(edge, best[1])
@@ -125,45 +125,59 @@ class Ways:
     # ------------------------------------------------------------ candidates
 
     def _candidates(self, edge: Edge, inside: set[Part]) -> Iterator[list[Point]]:
-        """Ways, clear or not, the straight ones first."""
+        """Routes, clear or not, the straight ones first."""
         tail, head = self._room(edge.tail), self._room(edge.head)
-        (x1, y1), (x2, y2) = middle(tail), middle(head)
-        under, top = self._under.get(edge.tail, tail[1]), head[3]
-        point = edge.tail.kind in ("entry", "merge")
-        if edge.kind in ("flow", "projection"):
-            yield from self._straight(edge, tail, head, under)
-            side = 1 if x2 > x1 else -1
-            levels = [under - TURN, top + LANDING, (under + top) / 2, top + ARROW + 2.5]
-            levels = [level for level in levels if top + ARROW + 2 < level < under]
-            if abs(x1 - x2) >= 1:
-                if (point or edge.tail in self.forks) and side * (x2 - edge_of(tail, side)) > 2:
-                    yield [(edge_of(tail, side), y1), (x2, y1), (x2, top)]
-                if edge.head.kind == "merge" and side * (edge_of(head, -side) - x1) > ARROW:
-                    yield [(x1, under), (x1, y2), (edge_of(head, -side), y2)]
-                for level in levels:
-                    yield [(x1, under), (x1, level), (x2, level), (x2, top)]
-                if abs(x1 - x2) < SLANT and under > top:
-                    yield [(x1, under), (x2, top)]
-            for lane in self._lanes(tail, head, under, inside):
-                into = edge_of(head, 1 if lane > x2 else -1)
-                for level in levels[:1]:
-                    if edge.head.kind == "merge":
-                        yield [(x1, under), (x1, level), (lane, level), (lane, y2), (into, y2)]
-                    elif level - top > 2 * LANDING:
-                        low = top + LANDING
-                        yield [(x1, under), (x1, level), (lane, level), (lane, low), (x2, low), (x2, top)]
-                if edge.tail in self.forks or point:
-                    out = edge_of(tail, 1 if lane > x1 else -1)
-                    if edge.head.kind == "merge":
-                        yield [(out, y1), (lane, y1), (lane, y2), (into, y2)]
-                    low = top + LANDING
-                    yield [(out, y1), (lane, y1), (lane, low), (x2, low), (x2, top)]
+        if edge.is_skip:
+            (x1, y1), (x2, y2) = middle(tail), middle(head)
+            for lane in self._lanes(tail, head, tail[3], inside):
+                out, into = edge_of(tail, 1 if lane > x1 else -1), edge_of(head, 1 if lane > x2 else -1)
+                yield [(out, y1), (lane, y1), (lane, y2), (into, y2)]
             return
-        for lane in self._lanes(tail, head, tail[3], inside):
-            out, into = edge_of(tail, 1 if lane > x1 else -1), edge_of(head, 1 if lane > x2 else -1)
-            yield [(out, y1), (lane, y1), (lane, y2), (into, y2)]
+        under, top = self._under.get(edge.tail, tail[1]), head[3]
+        levels = [under - TURN, top + LANDING, (under + top) / 2, top + ARROW + 2.5]
+        levels = [level for level in levels if top + ARROW + 2 < level < under]
+        yield from self._straight(tail, head, under)
+        yield from self._bent(edge, tail, head, under, levels)
+        for lane in self._lanes(tail, head, under, inside):
+            yield from self._along(lane, edge, tail, head, under, levels)
 
-    def _straight(self, edge: Edge, tail: Box, head: Box, under: float) -> Iterator[list[Point]]:
+    def _bent(self, edge: Edge, tail: Box, head: Box, under: float, levels: Sequence[float]) -> Iterator[list[Point]]:
+        """Routes with one or two corners, and one that leans."""
+        (x1, y1), (x2, y2), top = middle(tail), middle(head), head[3]
+        if abs(x1 - x2) < 1:
+            return
+        side = 1 if x2 > x1 else -1
+        if self._leaves_aside(edge) and side * (x2 - edge_of(tail, side)) > 2:
+            yield [(edge_of(tail, side), y1), (x2, y1), (x2, top)]
+        if edge.head.kind == "merge" and side * (edge_of(head, -side) - x1) > ARROW:
+            yield [(x1, under), (x1, y2), (edge_of(head, -side), y2)]
+        for level in levels:
+            yield [(x1, under), (x1, level), (x2, level), (x2, top)]
+        if abs(x1 - x2) < SLANT and under > top:
+            yield [(x1, under), (x2, top)]
+
+    def _along(
+        self, lane: float, edge: Edge, tail: Box, head: Box, under: float, levels: Sequence[float]
+    ) -> Iterator[list[Point]]:
+        """Routes that run down in a lane."""
+        (x1, y1), (x2, y2), top = middle(tail), middle(head), head[3]
+        into, low = edge_of(head, 1 if lane > x2 else -1), top + LANDING
+        for level in levels[:1]:
+            if edge.head.kind == "merge":
+                yield [(x1, under), (x1, level), (lane, level), (lane, y2), (into, y2)]
+            elif level - top > 2 * LANDING:
+                yield [(x1, under), (x1, level), (lane, level), (lane, low), (x2, low), (x2, top)]
+        if self._leaves_aside(edge):
+            out = edge_of(tail, 1 if lane > x1 else -1)
+            if edge.head.kind == "merge":
+                yield [(out, y1), (lane, y1), (lane, y2), (into, y2)]
+            yield [(out, y1), (lane, y1), (lane, low), (x2, low), (x2, top)]
+
+    def _leaves_aside(self, edge: Edge) -> bool:
+        """Whether an arrow may begin at the side of its tail."""
+        return edge.tail.kind in ("entry", "merge") or edge.tail in self.forks
+
+    def _straight(self, tail: Box, head: Box, under: float) -> Iterator[list[Point]]:
         (x1, _), (x2, _), top = middle(tail), middle(head), head[3]
         if under <= top:
             return
@@ -186,9 +200,9 @@ class Ways:
         for room, part in self._near(span):
             if part not in inside:
                 found |= {room[0] - CLEAR, room[2] + CLEAR}
-        for piece in self._pieces(span):
-            if piece.a[0] == piece.b[0]:
-                found |= {piece.a[0] - CLEAR, piece.a[0] + CLEAR}
+        for segment in self._segments(span):
+            if segment.a[0] == segment.b[0]:
+                found |= {segment.a[0] - CLEAR, segment.a[0] + CLEAR}
         lanes = {round(x, 1): x for x in found if first < x < last}
         return [lanes[key] for key in sorted(lanes)]
 
@@ -210,25 +224,25 @@ class Ways:
                     seen.add(room)
                     yield found
 
-    def _pieces(self, span: Box) -> Iterator[Piece]:
-        """The pieces of other arrows that meet a box."""
+    def _segments(self, span: Box) -> Iterator[Segment]:
+        """The segments of other arrows that meet a box."""
         seen: set[int] = set()
         for index, places in ((self._upright, columns(span)), (self._level, buckets(span))):
             for place in places:
-                for piece in index.get(place, ()):
-                    left, bottom, right, top = piece.box
+                for segment in index.get(place, ()):
+                    left, bottom, right, top = segment.box
                     apart = left > span[2] or span[0] > right or bottom > span[3] or span[1] > top
-                    if not apart and id(piece) not in seen:
-                        seen.add(id(piece))
-                        yield piece
+                    if not apart and id(segment) not in seen:
+                        seen.add(id(segment))
+                        yield segment
 
-    def _clear(self, way: Sequence[Point], inside: set[Part], crossed: set[Part]) -> bool:
-        """Whether a way keeps clear of boxes and texts, and of the frames that hold neither end; those that hold both
+    def _clear(self, route: Sequence[Point], inside: set[Part], crossed: set[Part]) -> bool:
+        """Whether a route keeps clear of boxes and texts, and of the frames that hold neither end; those that hold both
         grow by it."""
-        for number, (a, b) in enumerate(pairwise(way)):
+        for number, (a, b) in enumerate(pairwise(route)):
             left, bottom, right, top = box(a, b)
             # From a box that it only passes an arrow keeps further away.
-            wide = 4.0 if 0 < number < len(way) - 2 else 1.0
+            wide = 4.0 if 0 < number < len(route) - 2 else 1.0
             across = (
                 (left - wide, bottom, right + wide, top) if left == right else (left, bottom - wide, right, top + wide)
             )
@@ -238,37 +252,39 @@ class Ways:
                 return False
         return True
 
-    def _beheads(self, piece: Box, crossed: set[Part]) -> bool:
-        """Whether a piece runs along the heading of a frame that it crosses, and leaves the heading no room."""
+    def _beheads(self, segment: Box, crossed: set[Part]) -> bool:
+        """Whether a segment runs along the heading of a frame that it crosses, and leaves the heading no room."""
         rooms = (self._headings[part] for part in crossed if part in self._headings)
-        return any(meet(room, (piece[0] - 1, piece[1] - 1, piece[2] + 1, piece[3] + 1)) for room in rooms)
+        return any(meet(room, (segment[0] - 1, segment[1] - 1, segment[2] + 1, segment[3] + 1)) for room in rooms)
 
-    def _cost(self, way: Sequence[Point], edge: Edge) -> float:
-        cost = CORNER * (len(way) - 2) if len(way) > 2 else 2 * CORNER
-        for a, b in pairwise(way):
+    def _cost(self, route: Sequence[Point], edge: Edge) -> float:
+        cost = CORNER * (len(route) - 2) if len(route) > 2 else 2 * CORNER
+        for a, b in pairwise(route):
             left, bottom, right, top = box(a, b)
             cost += right - left + top - bottom
             upright = left == right
             beside = (left - 4, bottom, right + 4, top) if upright else (left, bottom - 4, right, top + 4)
-            for piece in self._pieces(beside):
-                x1, y1, x2, y2 = piece.box
+            for segment in self._segments(beside):
+                x1, y1, x2, y2 = segment.box
                 if (x1 == x2) is not upright:
                     cost += CROSSING if x1 < right + 3 and left < x2 + 3 and y1 < top - 1 and bottom < y2 - 1 else 0
                     continue
                 shared = min(top, y2) - max(bottom, y1) if upright else min(right, x2) - max(left, x1)
-                one = piece.edge.kind == edge.kind and (piece.edge.tail is edge.tail or piece.edge.head is edge.head)
+                one = segment.edge.kind == edge.kind and (
+                    segment.edge.tail is edge.tail or segment.edge.head is edge.head
+                )
                 if shared > 2 and not one:
                     cost += ON_ANOTHER
         # The right side, unless the left one is clearly nearer.
-        return cost - (CLEAR if max(x for x, _ in way) > max(way[0][0], way[-1][0]) + 1 else 0)
+        return cost - (CLEAR if max(x for x, _ in route) > max(route[0][0], route[-1][0]) + 1 else 0)
 
-    def _take(self, edge: Edge, way: Sequence[Point]) -> None:
-        for a, b in pairwise(way):
-            piece = Piece(a, b, edge, box(a, b))
-            # Upright pieces are long, and stand in one column: by rows, each would be found again in every one.
+    def _take(self, edge: Edge, route: Sequence[Point]) -> None:
+        for a, b in pairwise(route):
+            segment = Segment(a, b, edge, box(a, b))
+            # Upright segments are long, and stand in one column: by rows, each would be found again in every one.
             upright = a[0] == b[0]
-            for place in columns(piece.box) if upright else buckets(piece.box):
-                (self._upright if upright else self._level).setdefault(place, []).append(piece)
+            for place in columns(segment.box) if upright else buckets(segment.box):
+                (self._upright if upright else self._level).setdefault(place, []).append(segment)
 
 
 def box(a: Point, b: Point) -> Box:
