@@ -28,6 +28,9 @@ EXPRESSIONS = (
 )
 KNOWN = frozenset(kind for base in (*STATEMENTS, *EXPRESSIONS) for kind in (base, *base.__subclasses__()))
 
+COSTLY = frozenset({ast.Pow, ast.LShift, ast.MatMult})
+"""Operators that no built file needs, and that make large things of small ones."""
+
 HOLDING = frozenset({"add_module", "register_parameter", "_modules", "_parameters"})
 """What is asked of a module that holds others."""
 
@@ -132,24 +135,24 @@ def _check(tree: ast.Module) -> bool:
         line = f"line {getattr(node, 'lineno', '?')}"
         if kind not in KNOWN:
             raise Unproved(f"{line} holds a {kind.__name__}, which built files do not use")
-        match node:
-            case ast.Pow() | ast.LShift() | ast.MatMult() | ast.Constant(value=bytes() | complex()):
-                raise Unproved(f"{line} computes what built files do not")
-            case ast.FormattedValue() if node.format_spec is not None or node.conversion != -1:
-                raise Unproved(f"{line} computes what built files do not")
-            case ast.Attribute(attr=name):
-                if name in HOLDING or isinstance(node.ctx, ast.Store):  # `self.a.b.add_module`, `self.a.b =`
-                    holder: ast.expr = node.value if name in HOLDING else node
-                    while isinstance(holder, ast.Attribute):
-                        holders.add(id(holder))
-                        holder = holder.value
-                by_mode = by_mode or name == "training"
-                own = id(node) in holders or (isinstance(node.value, ast.Name) and node.value.id == "self")
-                hidden = name.startswith("_") and name not in OWN
-                if hidden or (not own and (name in FORBIDDEN or name in INTERNAL)):
-                    raise Unproved(f"{line} asks for `.{name}`")
-            case ast.Name() if node.id in INNER:
-                raise Unproved(f"{line} uses `{node.id}`")
+        if kind in COSTLY or (kind is ast.Constant and type(node.value) in (bytes, complex)):  # type: ignore[attr-defined]
+            raise Unproved(f"{line} computes what built files do not")
+        if isinstance(node, ast.FormattedValue) and (node.format_spec is not None or node.conversion != -1):
+            raise Unproved(f"{line} formats what built files do not")
+        if isinstance(node, ast.Name) and node.id in INNER:
+            raise Unproved(f"{line} uses `{node.id}`")
+        if isinstance(node, ast.Attribute):
+            name = node.attr
+            by_mode = by_mode or name == "training"
+            if name in HOLDING or isinstance(node.ctx, ast.Store):  # `self.a.b.add_module`, `self.a.b =`
+                holder: ast.expr = node.value if name in HOLDING else node
+                while isinstance(holder, ast.Attribute):
+                    holders.add(id(holder))
+                    holder = holder.value
+            own = id(node) in holders or (isinstance(node.value, ast.Name) and node.value.id == "self")
+            hidden = name.startswith("_") and name not in OWN
+            if hidden or (not own and (name in FORBIDDEN or name in INTERNAL)):
+                raise Unproved(f"{line} asks for `.{name}`")
     return by_mode
 
 
