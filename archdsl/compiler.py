@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # only load() imports torch
     from archdsl.augment.base import Companion
     from archdsl.backends.diagram.drawing import Diagram
     from archdsl.backends.torch_source import Plainness
+    from archdsl.common.choices import Mode
     from archdsl.report.compare import Comparison
-    from archdsl.transform.recompute import Mode
 
 
 def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: object) -> Graph:

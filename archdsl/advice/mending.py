@@ -14,15 +14,11 @@ from archdsl.dims import Dim
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import OperationError, Rules, Shape
+from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 
 MOST = 3
 """The maximum number of proposed expressions for one number, and of proposed replacement labels."""
-
-
-def show_shape(shape: Shape) -> str:
-    """A size as in messages: `[64, ⌊H/2⌋, ⌊W/2⌋]`."""
-    return "[" + ", ".join(dims.text(d) for d in shape) + "]"
 
 
 def argument_span(node: Node, parameter: str | None) -> Span | None:
@@ -230,7 +226,7 @@ def other_labels(graph: Graph, node: Node) -> Iterator[Proposal]:
             if all(len(shape) == len(r) and meet(name, shape[axes], r[axes]) for r in rest)
         )
         for label, shape in islice(fitting, MOST):
-            yield Proposal(f"`{label}` fits: it gives {show_shape(shape)}", Fix(item.name.span, label))
+            yield Proposal(f"`{label}` fits: it gives {shape_text(shape)}", Fix(item.name.span, label))
 
 
 def labels(graph: Graph, scope: Scope) -> Iterator[tuple[str, Tensor]]:
@@ -315,11 +311,11 @@ def mend_residual(
         if via.call is not origin.via or len(via.inputs) != 1:
             return
         for projection in projections(graph, node, origin, graph.shape(via.inputs[0]), body):
-            help = f"change `via` to map the skip to {show_shape(body)}: `residual via {projection} {{ … }}`"
+            help = f"change `via` to map the skip to {shape_text(body)}: `residual via {projection} {{ … }}`"
             yield Proposal(help, Fix(origin.via.span, projection))
         return
     for projection in projections(graph, node, origin, skip, body):
-        help = f"route the skip through a projection to {show_shape(body)}: `residual via {projection} {{ … }}`"
+        help = f"route the skip through a projection to {shape_text(body)}: `residual via {projection} {{ … }}`"
         yield Proposal(help, Fix(_before(origin.body.span), f"via {projection} "))
     if origin.condition is None:
         yield from written_out(graph, origin, "add", skip, body)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archdsl import dims
-from archdsl.advice.mending import argument_span, branch_of, meeting, mend_call, mend_merge, short, show_shape
+from archdsl.advice.mending import argument_span, branch_of, meeting, mend_call, mend_merge, short
 from archdsl.common.source import Span
 from archdsl.diagnostics import Mark, Proposal
 from archdsl.dims import Dim, Expr
 from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops.base import OperationError
+from archdsl.ops.fields import shape_text
 from archdsl.ops.shape import Permute
 from archdsl.syntax import tree
 
@@ -40,7 +41,7 @@ def advise(graph: Graph, node: Node, error: OperationError, size: str | None = N
         tensor = node.inputs[position]
         where = party_span(graph, meeting(graph, node), position)
         if where != cause:
-            marks.append(Mark(where, f"gives {show_shape(graph.shape(tensor))}"))
+            marks.append(Mark(where, f"gives {shape_text(graph.shape(tensor))}"))
     notes = tuple(history(graph, node, error.inputs, size)) if len(error.inputs) > 1 else ()
     proposals = mend_merge(graph, node, error) if len(error.inputs) > 1 else mend_call(graph, node, error)
     return Advice(tuple(marks), notes, error.help, tuple(proposals))

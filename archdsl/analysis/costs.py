@@ -64,20 +64,20 @@ class Analysis:
 
 
 def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> Analysis:
-    """The costs of a checked graph. Free sizes missing in `sizes` have their values in `graph.examples`.
-
-    Parameters with the same path count once, at the first node that has it.
-    """
+    """The costs of a checked graph. Free sizes missing in `sizes` have their values in `graph.examples`."""
     values = {**graph.examples, **(sizes or {})}
     shapes = sized_shapes(graph, values)
-    nodes: list[Cost] = []
+    nodes = [
+        Cost(macs=node.operation.macs(tuple(shapes[t.node][t.index] for t in node.inputs), shapes[node.id]))
+        for node in graph.nodes()
+    ]
+    for node, weight in graph.weights():
+        numbers = prod(weight.shape)
+        kind = "buffers" if weight.buffer else "trainable" if weight.trainable else "frozen"
+        nodes[node.id] += Cost(**{kind: numbers})
     scopes: dict[Scope, Cost] = {scope: Cost() for scope in graph.root.scopes()}
-    owned: set[str] = set()
     for node in graph.nodes():
-        incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
-        cost = Cost(macs=node.operation.macs(incoming, shapes[node.id])) + _weights(node, incoming, owned)
-        nodes.append(cost)
-        scopes[node.scope] += cost
+        scopes[node.scope] += nodes[node.id]
     # Inner scopes come after outer ones, so in reverse each is complete before it is added to its parent.
     for scope in reversed(list(graph.root.scopes())):
         if scope.parent is not None:
@@ -91,17 +91,6 @@ def sized_shapes(graph: Graph, values: Mapping[str, int]) -> tuple[tuple[IntShap
         tuple(tuple(evaluate(d, values) for d in graph.shape(Tensor(node.id, i))) for i in range(len(node.shapes)))
         for node in graph.nodes()
     )
-
-
-def _weights(node: Node, incoming: tuple[IntShape, ...], owned: set[str]) -> Cost:
-    weights = node.operation.weights(incoming)
-    if not weights or node.path in owned:
-        return Cost()
-    owned.add(node.path)
-    buffers = sum(prod(w.shape) for w in weights if w.buffer)
-    frozen = sum(prod(w.shape) for w in weights if not w.buffer and not w.trainable)
-    trainable = sum(prod(w.shape) for w in weights if not w.buffer and w.trainable)
-    return Cost(trainable, frozen, buffers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,21 +13,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from types import MappingProxyType
 
 from archdsl.analysis.costs import IntShape, sized_shapes
 from archdsl.analysis.ledger import Ledger, Moment, Peak
 from archdsl.analysis.overwriting import Overwriting
+from archdsl.common.choices import BYTES, OPTIMIZERS
 from archdsl.common.threads import cached_property
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import Kept, Saves
 from archdsl.ops.conv import Conv
 from archdsl.ops.sizes import ints
-
-STATES: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2})
-"""Optimisers, and the numbers that each stores per trainable parameter. `momentum` is SGD with momentum."""
-
-BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +40,8 @@ class Memory:
     _step: Peak
 
     def state(self, optimizer: str) -> int:
-        """The state of an optimiser, one of OPTIMIZER_STATES."""
-        return STATES[optimizer] * self.trainable
+        """The state of an optimiser, one of OPTIMIZERS."""
+        return OPTIMIZERS[optimizer] * self.trainable
 
     def training(self, optimizer: str) -> Peak:
         """The peak of a training step: weights, optimiser state, gradients, and saved tensors."""
@@ -69,16 +64,11 @@ def memory(
     """
     run = Run(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype], cpu, recompute)
     weights = trainable = 0
-    owned: set[str] = set()
-    for node in graph.nodes():
-        if node.path in owned:
-            continue
-        for weight in node.operation.weights(run.incoming(node)):
-            owned.add(node.path)
-            size = weight.bytes(run.width)
-            weights += size
-            run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
-            trainable += size if weight.trainable else 0
+    for node, weight in graph.weights():
+        size = weight.bytes(run.width)
+        weights += size
+        run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
+        trainable += size if weight.trainable else 0
     inference = run.inference(weights)
     step, saved = run.step(weights)
     return Memory(weights, trainable, saved, inference, step)
@@ -122,7 +112,7 @@ class Run:
         if not self.cpu or node.operation.family != "convolution" or len(self.shapes[node.id][0]) == 1:
             return
         coming, going = made or self.bytes(node.inputs[0]), self.bytes(Tensor(node.id))
-        kernel = self.width * max(prod(w.shape) for w in node.operation.weights(self.incoming(node)))
+        kernel = self.width * max(prod(w.shape) for w in self.graph.weights_of(node))
         if node.inputs[0] in self.pieces:
             made += coming  # made contiguous first
         if backward:

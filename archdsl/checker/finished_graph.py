@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from archdsl.advice.mending import show_shape
 from archdsl.advice.sizes import Advice, advise
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal
 from archdsl.dims import Choice, Dim, DimError, Region, SizeSet, evaluate, free
 from archdsl.elaborate import call_notes, same_at
 from archdsl.graph import Demand, FreeSize, Graph, Narrowing, Node, Tensor
+from archdsl.ops.fields import shape_text
 
 
 def check(graph: Graph, demands: Sequence[Demand], diagnostics: Diagnostics) -> None:
@@ -234,7 +234,7 @@ def pin(graph: Graph, given: Sequence[Sequence[int]]) -> dict[str, int]:
     for node, sizes in zip(inputs, given, strict=False):
         shape = graph.shape(Tensor(node.id))
         if len(shape) != len(sizes) or not all(map(fits, sizes, shape)):
-            message = f"the input `{node.name}` is {show_shape(shape)}, which {list(sizes)} does not fit"
+            message = f"the input `{node.name}` is {shape_text(shape)}, which {list(sizes)} does not fit"
             example = "x".join(str(evaluate(d, graph.examples)) for d in shape)
             help = f"channels first, without the batch: {example}, say"
             diagnostics.error("E0321", message, node.span, help=help)
@@ -278,7 +278,7 @@ def find_dead_ends(graph: Graph, diagnostics: Diagnostics) -> None:
         diagnostics.error(
             "E0401",
             f"nothing uses {what}",
-            Mark(span, f"gives {show_shape(graph.shape(Tensor(node.id)))}"),
+            Mark(span, f"gives {shape_text(graph.shape(Tensor(node.id)))}"),
             notes=[*call_notes(node.scope), *(same_at([n.path for n in g]) for g in [nodes[1:]] if g)],
             help="remove it, use it below, or make it an output",
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from archdsl.advice.habits import CHANNELS_IN, as_pytorch, rewritten
-from archdsl.advice.mending import show_shape
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
 from archdsl.dims import Dim, DimError
@@ -13,6 +12,7 @@ from archdsl.elaborate import call_notes
 from archdsl.elaborate.spec_files import Module
 from archdsl.graph import Graph
 from archdsl.ops import OPERATIONS
+from archdsl.ops.fields import shape_text
 from archdsl.ops.norm import Batchnorm, several_positions
 from archdsl.syntax import tree
 from archdsl.syntax.walk import given, labels, lets, names, parts
@@ -68,7 +68,7 @@ def lone_positions(graph: Graph) -> Iterator[Diagnostic]:
     yield warning(
         "W0603",
         "`batchnorm` over one position: a training batch of 1 fails",
-        Mark(node.span, f"{show_shape(graph.shape(node.inputs[0]))} comes in"),
+        Mark(node.span, f"{shape_text(graph.shape(node.inputs[0]))} comes in"),
         notes=[*notes, *call_notes(node.scope)],
         help="train with batches of 2 or more (a loader with `drop_last`), or use `groupnorm` or `layernorm` here",
     )

@@ -42,9 +42,9 @@ _LAST = re.compile(
 
 
 def save(path: str | Path, data: bytes, comment: str = "") -> None:
-    """Writes `data` to `path` with the mark of its format, completely or not at all. Raises OSError.
+    """Writes `data` to `path` with the mark of its file type, completely or not at all. Raises OSError.
 
-    `comment` starts a comment line, if the mark is one; otherwise the file's ending determines the mark.
+    `comment` begins a line comment in formats that have them: the mark is then such a line.
     """
     write_whole(path, marked(data, Path(path).suffix.lower(), comment))
 
@@ -59,7 +59,7 @@ def is_own(path: str | Path) -> bool:
 
 
 def marked(data: bytes, ending: str, comment: str = "") -> bytes:
-    """The bytes of a file with this ending, with its mark; unchanged if the format has none."""
+    """The bytes of a file of this type with its mark; unchanged if the format has none."""
     made = MADE.encode()
     if comment:
         return comment.encode() + b" " + made + b"\n" + data
@@ -82,7 +82,8 @@ def marked(data: bytes, ending: str, comment: str = "") -> bytes:
             # Protobuf fields may be in any order: this is one more of ModelProto.metadata_props.
             entry = _field(1, b"software") + _field(2, made)
             return data + _field(14, entry)
-    return data
+        case _:
+            return data
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import assert_never
 
 from archdsl.augment import CHANGES, Change, OneOf, Pipeline, Step
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostics, Mark, renamed
-from archdsl.elaborate.spec_files import Module
+from archdsl.elaborate.spec_files import Module, reporting
 from archdsl.graph import Graph, Tensor
 from archdsl.ops.base import OperationError, Shape
 from archdsl.syntax import tree
@@ -18,7 +19,6 @@ from archdsl.values import (
     Failure,
     MemberValue,
     Namespace,
-    Poisoned,
     Signature,
     bind,
     describe,
@@ -113,17 +113,14 @@ class _Reading:
     def chain(self, chain: tuple[tree.Change, ...]) -> tuple[Step, ...]:
         steps: list[Step] = []
         for item in chain:
-            if isinstance(item, tree.OneOf):
-                steps.append(OneOf(tuple(self.chain(alternative) for alternative in item.alternatives)))
-                continue
-            try:
-                steps.append(self.change(item, self.value.module))
-            except Failure as failure:
-                self.diagnostics.error(
-                    failure.code, failure.message, failure.span, help=failure.help, proposals=failure.proposals
-                )
-            except Poisoned:
-                pass
+            match item:
+                case tree.OneOf():
+                    steps.append(OneOf(tuple(self.chain(alternative) for alternative in item.alternatives)))
+                case tree.Call():
+                    with reporting(self.diagnostics):
+                        steps.append(self.change(item, self.value.module))
+                case _:
+                    assert_never(item)
         return tuple(steps)
 
     def change(self, item: tree.Call, names: Namespace) -> Change:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, cast
 
 from archdsl import dims
-from archdsl.advice.mending import mend_expected, show_shape
+from archdsl.advice.mending import mend_expected
 from archdsl.advice.sizes import STEPS, advise, way
 from archdsl.common.limits import Budget, Exceeded
 from archdsl.common.source import Span
@@ -18,6 +18,7 @@ from archdsl.elaborate.paths import Paths, join
 from archdsl.graph import Demand, FreeSize, Graph, Node, Origin, Rounds, Scope, Tensor
 from archdsl.ops import Input
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
+from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 from archdsl.values import (
     DEMAND,
@@ -313,9 +314,6 @@ class Builder:
             proposals=advice.proposals,
         )
 
-    def show(self, shape: Shape) -> str:
-        return show_shape(shape)
-
     def agree(
         self, sizes: Sequence[tuple[int, tree.Value, object]], tensor: Tensor, place: Place, code: str, what: str
     ) -> None:
@@ -335,19 +333,19 @@ class Builder:
             if decided is False:
                 wrong.append((axis, value, size))
             elif decided is not True:
-                told = f"{what} is {self.show(shape)}; {dims.text(shape[axis])} here should be {dims.text(size)}"
+                told = f"{what} is {shape_text(shape)}; {dims.text(shape[axis])} here should be {dims.text(size)}"
                 demand = Demand(decided, OperationError(told), value.span, place.scope, self.graph.node(tensor))
                 self.demands.append(demand)
         if not wrong:
             return
         said = [f"{dims.text(shape[axis])} here should be {dims.text(size)}" for axis, _, size in wrong]
-        message = f"{what} is {self.show(shape)}; {', and '.join(dict.fromkeys(said))}"
+        message = f"{what} is {shape_text(shape)}; {', and '.join(dict.fromkeys(said))}"
         marks = [
             Mark(value.span, f"should be {dims.text(size)}, is {dims.text(shape[axis])}") for axis, value, size in wrong
         ]
         node = self.graph.node(tensor)
         if node.span != marks[0].span:
-            marks.append(Mark(node.span, f"gives {self.show(shape)}"))
+            marks.append(Mark(node.span, f"gives {shape_text(shape)}"))
         steps = way(self.graph, tensor, [wrong[0][0]], set())[-STEPS:]
         self.report(
             code,
@@ -488,7 +486,3 @@ def label_names(names: Namespace) -> set[str]:
 
 def copy_defaults(defaults: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
     return {k: dict(v) for k, v in defaults.items()}
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}"

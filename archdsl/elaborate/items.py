@@ -11,8 +11,9 @@ from archdsl.advice.habits import bare, rewritten
 from archdsl.advice.mending import before_item
 from archdsl.common.limits import Exceeded
 from archdsl.common.source import Span
+from archdsl.common.units import counted
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
-from archdsl.elaborate.core import LOST, Builder, Flow, LabelValue, Place, copy_defaults, count, label_names
+from archdsl.elaborate.core import LOST, Builder, Flow, LabelValue, Place, copy_defaults, label_names
 from archdsl.elaborate.spec_files import bind_operation, family
 from archdsl.graph import Definition, Scope, Tensor
 from archdsl.ops import OPERATIONS, foreign
@@ -79,7 +80,7 @@ class Items(Builder):
             if len(flow) != len(label.names):
                 self.report(
                     "E0223",
-                    f"the pattern names {count(len(label.names), 'tensor')}, but the item gives {len(flow)}",
+                    f"the pattern names {counted(len(label.names), 'tensor')}, but the item gives {len(flow)}",
                     place.scope,
                     label.span,
                 )

@@ -94,7 +94,7 @@ class Paths:
         return True
 
     def owns(self, node: Node) -> bool:
-        return bool(node.operation.weights(self.graph.shapes(node.inputs)))
+        return bool(self.graph.weights_of(node))
 
     def renamed(self, member: Node | Scope, name: str, prefix: str) -> Node | Scope:
         """Renames a member, and moves all paths inside it."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import assert_never, cast
 
 from archdsl.common.limits import Exceeded, budget, deep_calls, ongoing
 from archdsl.common.source import Source, Span
@@ -160,6 +160,8 @@ class Loader:
                 case tree.Default():
                     with reporting(self.diagnostics):
                         extend_defaults(defaults, declaration, module.names)
+                case _:
+                    assert_never(declaration)
         for thunk in thunks:
             with reporting(self.diagnostics):
                 thunk.force()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from archdsl import dims
+from archdsl.common.units import counted
 from archdsl.diagnostics import Mark, renamed
 from archdsl.dims import Dim, Expr
 from archdsl.elaborate.core import (
@@ -14,7 +15,6 @@ from archdsl.elaborate.core import (
     LabelValue,
     Place,
     copy_defaults,
-    count,
     label_names,
 )
 from archdsl.elaborate.items import Items
@@ -22,6 +22,7 @@ from archdsl.elaborate.spec_files import extend_defaults
 from archdsl.graph import FreeSize, Output, Tensor
 from archdsl.ops import Input
 from archdsl.ops.base import Shape
+from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 from archdsl.values import (
     FAILED,
@@ -259,7 +260,7 @@ class Elaborator(Items):
             name = place.scope.definition.name if place.scope.definition else "this body"
             raise Failure(
                 "E0219",
-                f"`{name}` takes {count(len(declared), 'tensor')}, but {len(flow)} flow{'s' * (len(flow) == 1)} in",
+                f"`{name}` takes {counted(len(declared), 'tensor')}, but {len(flow)} flow{'s' * (len(flow) == 1)} in",
                 statement.span,
                 "call it after a parallel with as many chains: `(a, b) -> " + name + "`",
             )
@@ -277,8 +278,8 @@ class Elaborator(Items):
         if len(shape) != len(wanted.dimensions):
             raise Failure(
                 "E0220",
-                f"`{wanted.name.name}` has {count(len(wanted.dimensions), 'size')} here, "
-                f"but the incoming tensor is {self.show(shape)}",
+                f"`{wanted.name.name}` has {counted(len(wanted.dimensions), 'size')} here, "
+                f"but the incoming tensor is {shape_text(shape)}",
                 wanted.span,
             )
         sizes: list[tuple[int, tree.Value, object]] = []
@@ -304,7 +305,7 @@ class Elaborator(Items):
         if len(shape) != len(statement.dimensions):
             raise Failure(
                 "E0308",
-                f"the tensor here is {self.show(shape)}, with {count(len(shape), 'size')}; "
+                f"the tensor here is {shape_text(shape)}, with {counted(len(shape), 'size')}; "
                 f"`expect` has {len(statement.dimensions)}",
                 statement.span,
                 "list them all, channels first, without the batch; `_` is any",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic
 from archdsl.dims import Choice, Demanded, Region, SizeSet
-from archdsl.ops.base import Operation, OperationError, Shape
+from archdsl.ops.base import Operation, OperationError, Shape, Weight
 from archdsl.syntax import tree
 
 if TYPE_CHECKING:  # importing it takes longer than most checks, which only walk the nodes
@@ -292,6 +292,14 @@ class Graph:
 
     def shapes(self, tensors: tuple[Tensor, ...]) -> tuple[Shape, ...]:
         return tuple(self.shape(t) for t in tensors)
+
+    def weights_of(self, node: Node) -> tuple[Weight, ...]:
+        """The tensors that a node owns, in state_dict order."""
+        return node.operation.weights(self.shapes(node.inputs))
+
+    def weights(self) -> Iterator[tuple[Node, Weight]]:
+        """Every tensor of the state_dict with the node that owns it, in order of placement."""
+        return ((node, weight) for node in self._nodes for weight in self.weights_of(node))
 
     @property
     def always(self) -> Region:

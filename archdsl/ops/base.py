@@ -123,6 +123,10 @@ class Weight:
     dtype: str = "float"
     """`float` follows the module's dtype, `int64` is fixed (num_batches_tracked)."""
 
+    def key(self, path: str) -> str:
+        """Its key in the state_dict, for the path of its operation."""
+        return f"{path}.{self.name}" if self.name else path
+
     def bytes(self, width: int) -> int:
         """What it takes where a float takes `width` bytes."""
         return math.prod(self.shape) * (width if self.dtype == "float" else 8)

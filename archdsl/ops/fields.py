@@ -128,8 +128,9 @@ def shown(value: object) -> str:
             return "x".join(map(dims.text, value))
         case tuple() | list():
             return "[" + ", ".join([*map(shown, value[:20]), *["…"] * (len(value) > 20)]) + "]"
-    name = getattr(value, "name", None)
-    return f"`{name}`" if isinstance(name, str) else "something that is not a value"
+        case _:
+            name = getattr(value, "name", None)
+            return f"`{name}`" if isinstance(name, str) else "something that is not a value"
 
 
 def given(value: object) -> str:

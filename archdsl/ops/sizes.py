@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from archdsl import dims
+from archdsl.common.units import counted
 from archdsl.dims import Dim, Expr
 from archdsl.ops.base import Argument, Mend, OperationError, Rules, Shape
 from archdsl.ops.fields import shape_text, shown
@@ -43,7 +44,7 @@ def each(value: D | tuple[D, ...], shape: Shape, parameter: str) -> tuple[D, ...
     if not isinstance(value, tuple):
         return (value,) * rank
     if len(value) != rank:
-        numbers = f"{len(value)} number{'s' * (len(value) != 1)}"
+        numbers = counted(len(value), "number")
         axes = f"{rank} spatial {'axis' if rank == 1 else 'axes'}"
         raise OperationError(
             f"`{parameter}` {shown(value)} has {numbers}, the tensor {shape_text(shape)} has {axes}",

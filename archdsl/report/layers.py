@@ -9,13 +9,14 @@ from archdsl import dims
 from archdsl.analysis.costs import Analysis, Formulas, amounts, costs
 from archdsl.analysis.formulas import Formula
 from archdsl.analysis.ledger import Moment
-from archdsl.analysis.memory import BYTES, Memory, memory
+from archdsl.analysis.memory import Memory, memory
 from archdsl.analysis.receptive import AxisField, Receptive, receptive_fields
+from archdsl.common.choices import BYTES, Mode
 from archdsl.common.threads import cached_property
 from archdsl.common.units import bytes_text, ratio_text
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.report.tables import Cell, Column, Table
-from archdsl.transform.recompute import Mode, as_run, recompute
+from archdsl.transform.recompute import as_run, recompute
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,14 +347,7 @@ def _joined(texts: Sequence[str]) -> str:
 
 def memory_of_weights(graph: Graph, dtype: str) -> int:
     """Bytes of a network's parameters and buffers; int64 buffers keep their width."""
-    owned: set[str] = set()
-    total = 0
-    for node in graph.nodes():
-        weights = node.operation.weights(graph.shapes(node.inputs))
-        if weights and node.path not in owned:
-            owned.add(node.path)
-            total += sum(w.bytes(BYTES[dtype]) for w in weights)
-    return total
+    return sum(weight.bytes(BYTES[dtype]) for _, weight in graph.weights())
 
 
 def folded(root: Scope, depth: int | None) -> Iterator[Node | Scope]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from archdsl.augment.base import Pipeline
-    from archdsl.transform.recompute import Mode
+    from archdsl.common.choices import Mode
 
 
 def load(

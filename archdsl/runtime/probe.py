@@ -64,9 +64,8 @@ class Transformation:
         match self.kind:
             case "flip":
                 return ("hflip", "vflip")[int(self.amount)]
-            case "grey":
-                return "grey"
-        return self.kind
+            case _:
+                return self.kind
 
     def text(self) -> str:
         return "" if self.kind in ("flip", "grey") else f"{self.amount:g}"

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from archdsl.diagnostics import visible
 from archdsl.graph import Graph
 from archdsl.ops.base import Weight
+from archdsl.ops.fields import times
 
 if TYPE_CHECKING:  # where tensors are read or written, each function imports torch itself
     import torch
@@ -144,7 +145,7 @@ def _shown(key: object) -> str:
 
 
 def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "a number"
+    return times(shape) or "a number"
 
 
 def state_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
@@ -154,11 +155,7 @@ def state_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
 
 def state_weights(graph: Graph) -> dict[str, Weight]:
     """The kind of value under each key of the network's state_dict, in order of placement."""
-    found: dict[str, Weight] = {}
-    for node in graph.nodes():
-        for weight in node.operation.weights(graph.shapes(node.inputs)):
-            found[f"{node.path}.{weight.name}" if weight.name else node.path] = weight
-    return found
+    return {weight.key(node.path): weight for node, weight in graph.weights()}
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:

@@ -80,7 +80,10 @@ def _meant(name: str) -> str:
             return "archdsl writes Python but does not read it; a spec contains `model NAME { input image[3, H, W] … }`"
         case ".onnx" | ".pt2":
             return "archdsl writes such files but does not read them"
-    return "name a .arch file, with `model NAME { input image[3, H, W] … }`, or a model listed by `archdsl list`"
+        case _:
+            return (
+                "name a .arch file, with `model NAME { input image[3, H, W] … }`, or a model listed by `archdsl list`"
+            )
 
 
 class _Parse:

@@ -51,6 +51,8 @@ def given(block: tree.Block | tree.Model) -> set[str]:
             case tree.InputTensor():
                 found.add(part.name.name)
                 found.update(d.value.name for d in part.dimensions if isinstance(d.value, tree.Name))
+            case _:
+                pass
     return found
 
 

@@ -130,6 +130,8 @@ class _Fold:
                     if begin < end:
                         yield from self.parts(source, begin - first, at + begin - start, end - begin)
                     first += size
+            case _:
+                pass  # its channels are made of more than a convolution's
 
     def channels(self, tensor: Tensor) -> int:
         count = self.graph.shape(tensor)[0]
@@ -232,4 +234,4 @@ class _Rebuild:
 def _weighty(graph: Graph, member: Node | Scope) -> bool:
     """Whether a member contains weights."""
     nodes = [member] if isinstance(member, Node) else member.nodes()
-    return any(n.operation.weights(graph.shapes(n.inputs)) for n in nodes)
+    return any(map(graph.weights_of, nodes))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from archdsl.common.source import Span
+from archdsl.common.units import counted
 from archdsl.diagnostics import Proposal, renamed
 from archdsl.ops import foreign
 from archdsl.ops.base import OperationError
@@ -74,7 +75,7 @@ def bind(
         key = argument.name
         if key is None:
             if position >= len(parameters):
-                takes = f"{len(parameters)} argument{'s' * (len(parameters) != 1)}" if parameters else "no arguments"
+                takes = counted(len(parameters), "argument") if parameters else "no arguments"
                 raise wrong(Misbound("E0206", f"`{name}` takes {takes}; this is one too many", argument, surplus=True))
             key = parameters[position]
         elif key not in parameters:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import assert_never
 
 from archdsl.common.limits import budget
 from archdsl.common.source import Span
@@ -35,15 +35,31 @@ from archdsl.values.kinds import (
 
 def evaluate(value: tree.Value, names: Namespace) -> object:
     """The value of an expression. Raises Failure for an error, Poisoned if an earlier error is the cause."""
-    return _EVALUATE[type(value)](value, names)
-
-
-def _literal(value: tree.Literal, names: Namespace) -> object:
-    return value.value
-
-
-def _size(value: tree.SizeLiteral, names: Namespace) -> object:
-    return value.values
+    match value:
+        case tree.Literal():
+            return value.value
+        case tree.Name():
+            return _name(value, names)
+        case tree.Binary():
+            return _binary(value, names)
+        case tree.ListValue():
+            return _list(value, names)
+        case tree.SizeLiteral():
+            return value.values
+        case tree.Index():
+            return _index(value, names)
+        case tree.Attribute():
+            return _attribute(value, names)
+        case tree.Apply():
+            return _apply(value, names)
+        case tree.Conditional():
+            return _conditional(value, names)
+        case tree.Unary():
+            return _unary(value, names)
+        case tree.Range():
+            return _range(value, names)
+        case _:
+            assert_never(value)
 
 
 def _list(value: tree.ListValue, names: Namespace) -> object:
@@ -176,14 +192,15 @@ def _attribute(value: tree.Attribute, names: Namespace) -> object:
             return base.shape[1:]
         case "shape":
             return base.shape
-    at = Span(value.span.source, value.span.end - len(value.name), value.span.end)
-    raise Failure(
-        "E0201",
-        f"a tensor has no `.{value.name}`",
-        value.span,
-        "a tensor has `.channels`, `.size`, `.shape`",
-        proposals=renamed(at, value.name, ("channels", "size", "shape")),
-    )
+        case _:
+            at = Span(value.span.source, value.span.end - len(value.name), value.span.end)
+            raise Failure(
+                "E0201",
+                f"a tensor has no `.{value.name}`",
+                value.span,
+                "a tensor has `.channels`, `.size`, `.shape`",
+                proposals=renamed(at, value.name, ("channels", "size", "shape")),
+            )
 
 
 def _range(value: tree.Range, names: Namespace) -> object:
@@ -273,18 +290,3 @@ def word_or_value(argument: tree.Argument, words: Collection[str], names: Namesp
 def words() -> frozenset[str]:
     """The keywords that operations take as arguments (`same`, `crop`, `bilinear`)."""
     return frozenset(w for cls in OPERATIONS.values() for p in cls.model_fields for w in cls.words(p))
-
-
-_EVALUATE: dict[type, Callable[[Any, Namespace], object]] = {
-    tree.Literal: _literal,
-    tree.SizeLiteral: _size,
-    tree.Name: _name,
-    tree.ListValue: _list,
-    tree.Unary: _unary,
-    tree.Binary: _binary,
-    tree.Conditional: _conditional,
-    tree.Index: _index,
-    tree.Attribute: _attribute,
-    tree.Apply: _apply,
-    tree.Range: _range,
-}

@@ -275,7 +275,8 @@ def describe(value: object) -> str:
             return "a tensor"
         case Drawn():
             return f"the distribution `{shown(value)}`"
-    return "this"
+        case _:
+            return "this"
 
 
 def literal(value: object) -> str:
@@ -296,7 +297,8 @@ def literal(value: object) -> str:
             return value.name
         case Drawn():
             return shown(value)
-    return str(value)
+        case _:
+            return str(value)
 
 
 def is_int(value: object) -> bool:

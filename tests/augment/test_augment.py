@@ -21,6 +21,7 @@ from archdsl.diagnostics import Diagnostics
 from archdsl.graph import Graph
 from archdsl.report import summary as report
 from archdsl.runtime import loading
+from tests.helpers import source_of
 
 SPEC = """
 let BY = 0.1
@@ -43,7 +44,7 @@ augment nothing { }
 
 
 def spec(text: str) -> Source:
-    return Source("net.arch", text)
+    return source_of(text)
 
 
 def graph_of(model: str = "net", text: str = SPEC) -> Graph:

@@ -7,18 +7,14 @@ from pathlib import Path
 import pytest
 
 from archdsl import check
-from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.dims import describe_sizes, text
 from archdsl.graph import Graph, Tensor
-
-
-def graph(spec: str, **values: object) -> Graph:
-    return check(Source("net.arch", spec), **values)
+from tests.helpers import graph_of, net_text, source_of
 
 
 def net(body: str, before: str = "", size: str = "[4, 16, 16]") -> Graph:
-    return graph(f"{before}\nmodel net {{\n    input x{size}\n{body}\n}}\n")
+    return graph_of(net_text(body, f"x{size}", before))
 
 
 def paths(found: Graph) -> list[str]:
@@ -35,7 +31,7 @@ def out(found: Graph) -> list[str]:
 
 def code(spec: str) -> list[str]:
     with pytest.raises(SpecError) as caught:
-        check(Source("net.arch", spec))
+        graph_of(spec)
     return [d.code for d in caught.value.diagnostics]
 
 
@@ -114,7 +110,7 @@ model model {
     model: block(8, scale = 4, conv = 3)
 }
 """
-    assert paths(graph(spec)) == ["model.output", "model.repeat", "model.2"]
+    assert paths(graph_of(spec)) == ["model.output", "model.repeat", "model.2"]
 
 
 def test_it_is_what_flows_in() -> None:
@@ -141,7 +137,7 @@ model net {
     both(unit, relu, 8, twice)
 }
 """
-    found = graph(spec)
+    found = graph_of(spec)
     assert operations(found) == ["conv", "relu"]
     assert out(found)[0] == "16"
 
@@ -160,7 +156,7 @@ model net {
     before
 }
 """
-    convs = [n.operation for n in graph(spec).nodes() if n.operation.name == "conv"]
+    convs = [n.operation for n in graph_of(spec).nodes() if n.operation.name == "conv"]
     assert [(c.bias, c.stride) for c in convs] == [
         (False, 1),
         (True, 2),
@@ -180,7 +176,7 @@ model family(width, classes = 10) {
 model small = family(8)
 model smaller = small(classes = 2)
 """
-    source = Source("net.arch", spec)
+    source = source_of(spec)
     from archdsl.checker.spec import check_model, locate
     from archdsl.diagnostics import Diagnostics
 
@@ -203,7 +199,7 @@ model net {
     expect [8, (H + 1) // 2, (W + 1) // 2]
 }
 """
-    source = Source("net.arch", spec)
+    source = source_of(spec)
     from archdsl.checker.spec import check_model, locate
     from archdsl.diagnostics import Diagnostics
 

@@ -23,7 +23,7 @@ def picture(graph: Graph, parts: list[Part], structure: Structure, block: Scope 
     if block is not None:
         nodes = [graph.node(i) for i in sorted(owner)]
         entries = {t: Part("entry", [()]) for t in sorted(structure.entries(nodes), key=lambda t: (t.node, t.index))}
-        exits = [Part("exit", [()], output=Output(None, Tensor(n))) for n in sorted(structure.exits(nodes))]
+        exits = [Part("exit", [()], output=Output(None, Tensor(n.id))) for n in structure.exits(nodes)]
         parts = [*entries.values(), *parts, *exits]
     arrows = _arrows(graph, parts, owner, entries)
     _unframe(parts, arrows)

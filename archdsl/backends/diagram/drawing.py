@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from archdsl.analysis.costs import costs
 from archdsl.backends.diagram.captions import Captions
@@ -19,7 +20,7 @@ from archdsl.backends.diagram.opening import as_volumes, encoder_decoder, gather
 from archdsl.backends.diagram.panel import Panel
 from archdsl.backends.diagram.picture import Folder, Picture
 from archdsl.backends.diagram.render import DrawingError, render
-from archdsl.backends.diagram.scene import Scene, from_layout
+from archdsl.backends.diagram.scene import Scene, as_dot, from_layout
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import THEMES
 from archdsl.backends.diagram.ulayout import in_columns
@@ -27,7 +28,9 @@ from archdsl.backends.diagram.volumes import draw_volumes
 from archdsl.common.marks import save
 from archdsl.common.threads import cached_property
 from archdsl.graph import Graph
-from archdsl.report.compare import Comparison
+
+if TYPE_CHECKING:
+    from archdsl.report.compare import Comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,12 +199,13 @@ def _looks(theme: str, direction: Direction) -> Style:
 def _network(request: Request) -> Drawing:
     """Draws a graph as volumes, a U, or layers of boxes."""
     graph, depth = request.graph, request.depth
-    captions = Captions(graph, costs(graph, request.sizes), request.sizes)
     folder = Folder(graph, Structure(graph))
+    captions = Captions(folder.structure, costs(graph, request.sizes), request.sizes)
     writer = Writer(captions, request.looks)
     if request.style == "volumes":
         flat, u = as_volumes(folder, captions.analysis, depth)
-        return Drawing(*draw_volumes(flat, u, writer))
+        scene = draw_volumes(flat, u, writer)
+        return Drawing(as_dot(scene, writer.theme.background), [("", flat)], writer, scene)
     if depth is not None:
         main = whole(folder, folder.fold(graph.root, lambda scope: level(scope) <= depth))
         return _composed(_laid_out([("", main)], writer), writer)

@@ -11,7 +11,7 @@ from archdsl.backends.diagram.arrows import picture
 from archdsl.backends.diagram.captions import Captions
 from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes
 from archdsl.backends.diagram.ushape import U, recognise
-from archdsl.graph import Node, Scope, Tensor
+from archdsl.graph import Scope, Tensor
 
 T = TypeVar("T")
 
@@ -171,15 +171,24 @@ def gathered(folder: Folder, parts: list[Part]) -> list[Part]:
     """The parts with those of one resolution as one box each, where there are too many for a page all the same."""
     if len(boxes(parts)) <= CROWD:
         return parts
-    inputs = [p for p in parts if p.kind == "input"]
-    rest = [p for p in parts if p.kind != "input"]
-    runs = [list(run) for _, run in groupby(rest, key=lambda p: folder.graph.shape(Tensor(p.nodes[-1].id))[1:])]
-    if len(runs) > BUDGET:
-        step = -(-len(rest) // BUDGET)
-        runs = [rest[i : i + step] for i in range(0, len(rest), step)]
-    return inputs + [run[0] if len(run) == 1 else Part("block", [tuple(everything(run))]) for run in runs]
+
+    def by_resolution(parts: list[Part]) -> list[list[Part]]:
+        runs = [list(run) for _, run in groupby(parts, key=lambda p: folder.graph.shape(Tensor(p.nodes[-1].id))[1:])]
+        return runs if len(runs) <= BUDGET else evenly(parts)
+
+    return runs_joined(parts, by_resolution)
 
 
-def everything(parts: list[Part]) -> list[Node]:
-    """All nodes of parts, repetitions included, in order."""
-    return sorted((n for part in parts for time in part.times for n in time), key=lambda n: n.id)
+def evenly(parts: list[Part]) -> list[list[Part]]:
+    """As many runs as a page has room for, of equally many parts."""
+    step = -(-len(parts) // BUDGET)
+    return [parts[i : i + step] for i in range(0, len(parts), step)]
+
+
+def runs_joined(parts: list[Part], cut: Callable[[list[Part]], list[list[Part]]]) -> list[Part]:
+    """The inputs, and a box for each run into which the other parts are cut."""
+    found = [p for p in parts if p.kind == "input"]
+    for run in cut([p for p in parts if p.kind != "input"]):
+        nodes = sorted((n for part in run for time in part.times for n in time), key=lambda n: n.id)
+        found.append(run[0] if len(run) == 1 else Part("block", [tuple(nodes)]))
+    return found

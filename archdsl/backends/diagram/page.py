@@ -24,13 +24,13 @@ from archdsl.backends.diagram.labels import Line, cut
 from archdsl.backends.diagram.layered import lay_out as lay_out_layered
 from archdsl.backends.diagram.layout import Box, Layout, Point, around, meet
 from archdsl.backends.diagram.opening import (
-    BUDGET,
     CROWD,
     encoder_decoder,
-    everything,
+    evenly,
     gathered,
     level,
     overview,
+    runs_joined,
     whole,
 )
 from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes, main_node
@@ -39,7 +39,7 @@ from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import Theme
 from archdsl.backends.diagram.ulayout import in_columns
 from archdsl.common.escaping import visible
-from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph import Node, Scope, Tensor
 from archdsl.report.layers import Layers, Options
 
 if TYPE_CHECKING:
@@ -76,9 +76,10 @@ def html(diagram: Diagram) -> bytes:
         raise ValueError("a comparison has no page; draw it as .svg")
     graph, sizes, style = request.graph, request.sizes, request.looks
     layers = Layers(graph, Options({**graph.examples, **(sizes or {})}, wide=True))
-    captions = Captions(graph, layers.costs, sizes)
+    folder = Folder(graph, Structure(graph))
+    captions = Captions(folder.structure, layers.costs, sizes)
     writer = Writer(captions, style)
-    book = _Book(graph, writer)
+    book = _Book(folder, writer)
     rows = Rows(graph, layers)
     name, facts = captions.summary()
     data = {
@@ -100,10 +101,10 @@ def html(diagram: Diagram) -> bytes:
 class _Book:
     """All views of a network, each reached from the one before by opening a box."""
 
-    def __init__(self, graph: Graph, writer: Writer) -> None:
-        self.graph = graph
+    def __init__(self, folder: Folder, writer: Writer) -> None:
+        self.graph = graph = folder.graph
         self.writer = writer
-        self.folder = Folder(graph, Structure(graph))
+        self.folder = folder
         self.pages: list[View] = []
         self._folds: dict[Scope, list[Part]] = {}
         found = encoder_decoder(self.folder, writer.captions.analysis)
@@ -162,11 +163,8 @@ class _Book:
             parts = self._contents(box)
             if len(boxes(parts)) < 2 and parts[0].kind != "block":
                 continue
-            size = len(box.nodes)
-            covered = sorted(box.covered, key=lambda n: n.id)
-            times = [covered[i : i + size] for i in range(0, len(covered), size)]
-            inside = self._inside(parts, box.scope)
-            view.inside[box] = self._add(View(inside, times, view.depth + 1, box.scope, box.count))
+            inside = picture(self.graph, parts, self.folder.structure, box.scope or self.graph.root)
+            view.inside[box] = self._add(View(inside, box.rounds(), view.depth + 1, box.scope, box.count))
 
     def _contents(self, box: Part) -> list[Part]:
         if box.scope is not None and set(self.folder.nodes(box.scope)) == set(box.nodes):
@@ -183,9 +181,6 @@ class _Book:
         shared = [set(n.scope.calls()) for n in (nodes[0], nodes[-1])]
         return next(s for s in nodes[0].scope.calls() if s in shared[1] and set(nodes) <= set(self.folder.nodes(s)))
 
-    def _inside(self, parts: list[Part], scope: Scope | None) -> Picture:
-        return picture(self.graph, parts, self.folder.structure, scope or self.graph.root)
-
     def _short(self, parts: list[Part]) -> list[Part]:
         """The parts, gathered where there are too many to lay out."""
         if len(boxes(parts)) <= CROWD:
@@ -193,10 +188,7 @@ class _Book:
         found = gathered(self.folder, parts)
         if 2 < len(boxes(found)) <= CROWD:
             return found
-        inputs, rest = ([p for p in parts if (p.kind == "input") is wanted] for wanted in (True, False))
-        step = -(-len(rest) // BUDGET)
-        runs = [rest[i : i + step] for i in range(0, len(rest), step)]
-        return inputs + [run[0] if len(run) == 1 else Part("block", [tuple(everything(run))]) for run in runs]
+        return runs_joined(parts, evenly)
 
     # ------------------------------------------------------------ as data
 

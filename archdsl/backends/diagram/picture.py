@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import networkx as nx
-
 from archdsl.backends.diagram.structure import Structure
 from archdsl.graph import Graph, Node, Output, Scope, Tensor
 from archdsl.ops.base import Family
@@ -58,6 +56,11 @@ class Part:
     def count(self) -> int:
         return len(self.times)
 
+    def rounds(self) -> list[list[Node]]:
+        """All the nodes of a box, one list for each time that it is in the network."""
+        length, covered = len(self.nodes), sorted(self.covered, key=lambda n: n.id)
+        return [covered[i : i + length] for i in range(0, len(covered), length)]
+
     def walk(self) -> Iterator[Part]:
         """This part and all within it, outer before inner."""
         yield self
@@ -94,7 +97,26 @@ class Picture:
 
     def trunk(self) -> list[Part]:
         """The longest path through the picture."""
-        return list(nx.dag_longest_path(nx.DiGraph((e.tail, e.head) for e in self.edges)))
+        before, after = self.neighbours()
+        parts = dict.fromkeys(part for edge in self.edges for part in (edge.tail, edge.head))
+        waiting = {part: len(before.get(part, ())) for part in parts}
+        order = [part for part in parts if not waiting[part]]
+        for part in order:  # which grows meanwhile
+            for head in after.get(part, ()):
+                waiting[head] -= 1
+                if not waiting[head]:
+                    order.append(head)
+        paths: dict[Part, tuple[int, Part | None]] = {}
+        """The length of the longest path to each part, and the part before."""
+        for part in order:
+            tail = max(before.get(part, ()), key=lambda p: paths[p][0], default=None)
+            paths[part] = (paths[tail][0] + 1 if tail else 1, tail)
+        last = max(paths, key=lambda p: paths[p][0], default=None)
+        found = []
+        while last is not None:
+            found.append(last)
+            last = paths[last][1]
+        return found[::-1]
 
     def neighbours(self) -> tuple[dict[Part, list[Part]], dict[Part, list[Part]]]:
         """The parts before each part, and those after it."""

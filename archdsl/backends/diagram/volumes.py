@@ -22,7 +22,7 @@ from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.picture import EdgeKind, Part, Picture
 from archdsl.backends.diagram.render import positions
 from archdsl.backends.diagram.routes import Router
-from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text, to_xdot
+from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text
 from archdsl.backends.diagram.ulayout import MAP_GAP, Room, in_rows
 from archdsl.backends.diagram.ushape import U
 from archdsl.graph import Tensor
@@ -194,28 +194,17 @@ class Figure:
         shapes: list[Shape] = []
         right = left + volume.thickness
         if back:
-            shapes.append(
-                _quad(
-                    Pen(border, mixed(fill, border, 0.25), 0.7),
-                    (right, bottom),
-                    (right + back, bottom + back),
-                    (right + back, top + back),
-                    (right, top),
-                )
-            )
+            pen = Pen(border, mixed(fill, border, 0.25), 0.7)
+            far = right + back
+            shapes.append(_quad(pen, (right, bottom), (far, bottom + back), (far, top + back), (right, top)))
         start = left
         for number, piece in enumerate(volume.pieces):
             face = fill if len(volume.pieces) == 1 else self.piece_fill(part, number)
             end = start + piece
             if back:
+                pen = Pen(border, mixed(face, self.theme.background, 0.45), 0.7)
                 shapes.append(
-                    _quad(
-                        Pen(border, mixed(face, self.theme.background, 0.45), 0.7),
-                        (start, top),
-                        (end, top),
-                        (end + back, top + back),
-                        (start + back, top + back),
-                    )
+                    _quad(pen, (start, top), (end, top), (end + back, top + back), (start + back, top + back))
                 )
             shapes.append(_quad(Pen(border, face, 0.7), (start, bottom), (end, bottom), (end, top), (start, top)))
             start = end
@@ -358,8 +347,8 @@ def in_a_u(figure: Figure, u: U) -> tuple[dict[Part, Point], list[Shape]]:
 # ---------------------------------------------------------------- the whole
 
 
-def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, list[tuple[str, Picture]], Writer, Scene]:
-    """Dot text that only shows the figure, and the figure as a scene. Raises DrawingError."""
+def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> Scene:
+    """The figure of a picture without frames, with its legend. Raises DrawingError."""
     figure = Figure(picture, u, writer)
     if figure.width() > WIDEST:
         figure = Figure(picture, u, writer, terse=True)
@@ -368,14 +357,12 @@ def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, li
     points = [p for s in shapes if isinstance(s, Polygon | Curve) for p in s.points]
     texts = [s for s in shapes if isinstance(s, Text)]
     points += [(s.at[0] + side * s.width / 2, s.at[1] - 3) for s in texts for side in (-1, 1)]
-    left, right = min(x for x, _ in points), max(x for x, _ in points)
-    low, high = min(y for _, y in points), max(y for _, y in points)
-    heading = writer.heading()
+    (left, right), (low, high) = ((min(along), max(along)) for along in zip(*points, strict=True))
     y = low - 18.0
-    for line in heading:
-        [words] = line
-        shapes.append(words_at(words, ((left + right) / 2, y)))
-        left, right = min(left, (left + right - words.width) / 2), max(right, (left + right + words.width) / 2)
+    for [words] in writer.heading():
+        middle = (left + right) / 2
+        shapes.append(words_at(words, (middle, y)))
+        left, right = min(left, middle - words.width / 2), max(right, middle + words.width / 2)
         y -= 14
     entries = figure.legend()
     width = sum(entry.name.width + 34 for entry in entries)
@@ -386,22 +373,6 @@ def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, li
             patch = _quad(Pen(entry.border, entry.fill, 0.7), (x, y), (x + 14, y), (x + 14, y + 9), (x, y + 9))
         else:
             patch = Polygon(((x, y + 4), (x + 16, y + 4)), figure.line(entry.kind), closed=False)
-        name = entry.name
-        shapes += [patch, words_at(name, (x + 20 + name.width / 2, y + 1))]
-        x += name.width + 34
-    y -= 12
-    scene = Scene(tuple(shapes), (left - 8, y, right + 8, high + 8))
-    return as_dot(scene, writer), [("", picture)], writer, scene
-
-
-def as_dot(scene: Scene, writer: Writer) -> str:
-    """A graph whose background is the scene: so Graphviz writes it in all its formats."""
-    left, bottom, right, top = scene.bounds
-    dot = graphviz.Digraph(name="network")
-    dot.attr(bgcolor=writer.theme.background, bb=f"{left:g},{bottom:g},{right:g},{top:g}")
-    for name, x, y in (("a", left, bottom), ("b", right, top)):
-        dot.node(name, label="", shape="point", style="invis", width="0.01", pos=f"{x:.2f},{y:.2f}")
-    # Graphviz takes no string of more than 16 K, but the sum of several. `to_xdot` leaves nothing in it to quote.
-    text = to_xdot(scene)
-    background = " +\n\t\t".join(f'"{text[i : i + 8000]}"' for i in range(0, len(text), 8000))
-    return str(dot.source).replace("{\n", f"{{\n\t_background={background}\n", 1)
+        shapes += [patch, words_at(entry.name, (x + 20 + entry.name.width / 2, y + 1))]
+        x += entry.name.width + 34
+    return Scene(tuple(shapes), (left - 8, y - 12, right + 8, high + 8))

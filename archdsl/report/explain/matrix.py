@@ -97,7 +97,8 @@ def inside(at: int, size: int, mode: str) -> int | None:
             return -at if at < 0 else 2 * (size - 1) - at
         case "circular":
             return at % size
-    return None
+        case _:
+            return None
 
 
 def drawing(layer: Conv | Upconv, shape: Sequence[int], matrix: list[Row]) -> Iterator[str]:

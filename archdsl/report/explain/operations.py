@@ -371,6 +371,8 @@ def plain(operation: Operation, incoming: Sequence[Sequence[int]], outputs: Sequ
             yield f"each block of {block} elements of a channel becomes {count} channels: the same numbers, elsewhere"
         case Permute():
             yield f"axis i of y is axis {', '.join(map(str, operation.axes))} of x, for i = 0, 1, …: the same numbers"
+        case _:
+            pass
 
 
 def dropped(p: float, what: str) -> Iterator[str]:
