@@ -31,8 +31,8 @@ def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: 
     """
     diagnostics = Diagnostics()
     with limited(limits):
-        module, name = locate(spec, diagnostics)
-        graph = check_model(module, pick(module, name, diagnostics), values, diagnostics)
+        spec_file, name = locate(spec, diagnostics)
+        graph = check_model(spec_file, pick(spec_file, name, diagnostics), values, diagnostics)
     graph.painter = _paint
     return graph
 

@@ -66,10 +66,10 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
     found: list[Diagnostic] = []
     for spec in specs:
         with collecting(found):
-            module, names, values = select(spec, settings, every=True)
+            spec_file, names, values = select(spec, settings, every=True)
             for name in names:
                 with collecting(found):
-                    graphs.append(check_model(module, name, values, sizes))
+                    graphs.append(check_model(spec_file, name, values, sizes))
     # Models of one file share its diagnostics.
     diagnostics = Diagnostics()
     for diagnostic in (*found, *(warning for graph in graphs for warning in graph.warnings)):

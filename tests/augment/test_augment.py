@@ -49,8 +49,8 @@ def spec(text: str) -> Source:
 
 def graph_of(model: str = "net", text: str = SPEC) -> Graph:
     diagnostics = Diagnostics()
-    module, _ = locate(spec(text), diagnostics)
-    return check_model(module, model, {}, diagnostics)
+    spec_file, _ = locate(spec(text), diagnostics)
+    return check_model(spec_file, model, {}, diagnostics)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
