@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from archdsl.augment import Change, OneOf, Pipeline, Step
-from archdsl.augment.base import Affine, Companion, Form
-from archdsl.augment.place import affine_form
+from archdsl.augment.base import Affine, Companion, KorniaCall
+from archdsl.augment.place import affine_call
 from archdsl.augment.texts import CLASS, DRAWING, MOVED, ONE_OF, RECOLOURED
 from archdsl.backends.python import printer
 from archdsl.backends.python import tree as py
@@ -112,8 +112,8 @@ def _kind(step: Change | OneOf | tuple[Affine, ...]) -> str:
     return "moved" if isinstance(step, tuple) or step.moves else "recoloured"
 
 
-def _forms(step: Change | tuple[Affine, ...], channels: int) -> tuple[Form, ...]:
-    return (affine_form(step),) if isinstance(step, tuple) else step.forms(channels)
+def _forms(step: Change | tuple[Affine, ...], channels: int) -> tuple[KorniaCall, ...]:
+    return (affine_call(step),) if isinstance(step, tuple) else step.forms(channels)
 
 
 def _one_of(step: OneOf, channels: int) -> py.Expr:
@@ -138,7 +138,7 @@ def _fused(steps: tuple[Step, ...]) -> Iterator[Change | OneOf | tuple[Affine, .
         yield tuple(run)
 
 
-def _call(form: Form) -> py.Expr:
+def _call(form: KorniaCall) -> py.Expr:
     """The call of kornia."""
     arguments = [py.Const(a.value) if a.name is None else py.Keyword(a.name, py.Const(a.value)) for a in form.arguments]
     return call(f"K.{form.constructor}", *arguments)

@@ -73,7 +73,8 @@ def text(expr: py.Expr) -> str:
         case py.Compare(operands, signs):
             first, *rest = [text(enclosed(operand, COMPARISON + 1)) for operand in operands]
             return " ".join([first, *(f"{sign} {part}" for sign, part in zip(signs, rest, strict=True))])
-    raise TypeError(type(expr).__name__)
+        case _:
+            raise TypeError(type(expr).__name__)
 
 
 def enclosed(expr: py.Expr, least: int) -> py.Expr:
@@ -99,7 +100,8 @@ def ending(expr: py.Expr) -> tuple[str, py.Expr]:
         case py.Binary():
             *before, (sign, last) = chain(expr)
             return "".join(f"{s}{' ' * bool(s)}{text(part)} " for s, part in before) + f"{sign} ", last
-    return "", expr
+        case _:
+            return "", expr
 
 
 def chain(expr: py.Binary) -> list[tuple[str, py.Expr]]:
@@ -178,7 +180,8 @@ def bracketed(expr: py.Expr) -> Bracket | None:
             return Bracket("", brackets, (element,), group=True, clause=clause)
         case py.Const(tuple() | list() | py.Layer()):
             return bracketed(spelt(expr.value))
-    return None
+        case _:
+            return None
 
 
 def literal(value: object) -> str:
@@ -196,7 +199,8 @@ def literal(value: object) -> str:
             return quoted(value)
         case tuple() | list() | py.Layer():
             return text(spelt(value))
-    raise TypeError(type(value).__name__)
+        case _:
+            raise TypeError(type(value).__name__)
 
 
 def quoted(value: str) -> str:
@@ -309,7 +313,8 @@ def adds(expr: py.Expr) -> bool:
             return any(map(adds, items))
         case py.Not(operand):
             return adds(operand)
-    return False
+        case _:
+            return False
 
 
 # ---------------------------------------------------------------- statements
@@ -357,7 +362,8 @@ def statement_lines(statement: py.Statement, indent: int) -> list[str]:
             return simple(words, indent, comment) or [pad + words]
         case py.Source(words):
             return [pad + line if line else "" for line in words.strip("\n").split("\n")]
-    raise TypeError(type(statement).__name__)
+        case _:
+            raise TypeError(type(statement).__name__)
 
 
 def simple(line: str, indent: int, comment: str = "") -> list[str]:

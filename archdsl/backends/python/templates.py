@@ -85,7 +85,8 @@ def converted(node: ast.expr) -> py.Expr:
         case ast.ListComp(element, [ast.comprehension(target, source, [condition])]):
             made, variable, over, only = _all([element, target, source, condition])
             return py.Comprehension(made, variable, over, only, "[]")
-    raise TypeError(ast.dump(node))
+        case _:
+            raise TypeError(ast.dump(node))
 
 
 def _all(nodes: Sequence[ast.expr]) -> tuple[py.Expr, ...]:
@@ -96,7 +97,8 @@ def negative(operand: py.Expr) -> py.Expr:
     match operand:
         case py.Const(int() | float() as value):
             return py.Const(-value)
-    return py.Negative(operand)
+        case _:
+            return py.Negative(operand)
 
 
 def filled(template: py.Expr, operands: Sequence[py.Expr], values: Mapping[str, py.Expr | None]) -> py.Expr:
@@ -127,7 +129,8 @@ def filled(template: py.Expr, operands: Sequence[py.Expr], values: Mapping[str, 
                 return py.Call(inner(function), several(arguments))
             case py.List(items):
                 return py.List(several(items))
-        return None
+            case _:
+                return None
 
     def inner(part: py.Expr) -> py.Expr:
         return mapped(part, change)

@@ -40,4 +40,6 @@ class Attributes:
             case py.Var(name) | py.Binary("==" | "!=" | "<" | "<=" | ">" | ">=", py.Var(name), py.Const()):
                 if name in {p.name for p in self.scope.plan.parameters}:
                     return ex.named(condition, {name: self.store_parameter(name)})
+            case _:
+                pass
         return None

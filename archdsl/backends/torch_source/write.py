@@ -35,7 +35,7 @@ def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
 def counts(graph: Graph, scopes: Iterable[Scope]) -> bool:
     """Whether something in these scopes keeps statistics of what it has seen in training."""
     nodes = [node for scope in scopes for node in scope.nodes()]
-    return any(w.buffer for node in nodes for w in node.operation.weights(graph.shapes(node.inputs)))
+    return any(w.buffer for node in nodes for w in graph.weights_of(node))
 
 
 def parameters(made: Constructor) -> list[py.Parameter]:
@@ -64,4 +64,5 @@ def type_of(value: object) -> py.Expr:
             return code("Callable[..., nn.Module]")
         case None:
             return py.Const(None)
-    return py.Var(type(value).__name__)
+        case _:
+            return py.Var(type(value).__name__)
