@@ -1,4 +1,4 @@
-"""The words of a diagram: what stands in a box, on an arrow, and under the picture."""
+"""The words of a diagram: the text in boxes, on arrows and below the picture."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ LONGEST_NAME = 44
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """The lines of a box: `title` counts the main one of `lines`, which `then` goes on, `notes` are smaller, `size` is
-    what comes out, and `share` the box's part of what the network costs."""
+    """The text of a box: `title` is the index of the main line of `lines`, which `then` continues; `notes` are smaller;
+    `size` is that of the result, and `share` the box's share of the network's cost."""
 
     lines: tuple[str, ...]
     title: int = 0
@@ -101,7 +101,7 @@ class Captions:
         return node.operation.caption(max(rank, 1))
 
     def frame(self, part: Part) -> str:
-        """The heading of a frame: `layer1: stage`, and how often it stands there."""
+        """The heading of a frame: `layer1: stage`, and how often it is repeated."""
         heading = (
             scope_title(part.scope, repeated=part.inner or part.count > 1)
             if part.scope is not None and part.kind == "open"
@@ -112,8 +112,8 @@ class Captions:
     # ------------------------------------------------------------ pieces
 
     def facts(self, scope: Scope | None, rounds: Sequence[Sequence[Node]]) -> str:
-        """`64 → 256, stride 1`: the channels into a block and out of it, over all times that it stands there, and
-        its arguments."""
+        """`64 → 256, stride 1`: the channels into a block and out of it, over all its repetitions, and its
+        arguments."""
         into = {self.graph.shape(t)[0] for nodes in rounds for t in self.structure.entries(nodes)[:1]}
         out = {self.graph.shape(t)[0] for t in self._results(rounds)}
         channels = [self._span(into), self._span(out)] if into and out else []
@@ -138,7 +138,7 @@ class Captions:
         return self.dim(found[0]) if len(found) == 1 else f"{self.dim(found[0])}…{self.dim(found[-1])}"
 
     def _arguments(self, scope: Scope | None, shown: Sequence[str]) -> list[str]:
-        """The arguments of a block's call that say more than its channels and its defaults do: `stride 1`."""
+        """The arguments of a block's call that are neither its channels nor its defaults: `stride 1`."""
         if scope is None or scope.definition is None:
             return []
         usual = {p.name.name: p.default for p in scope.definition.syntax.parameters}
@@ -162,12 +162,12 @@ class Captions:
         return sum((self.analysis[n] for n in part.covered), Cost())
 
     def edge(self, edge: Edge) -> str:
-        """The size on an arrow, empty where what it stands for differs."""
+        """The size on an arrow, empty where its tensors differ in size."""
         sizes = {self.size(t) for t in edge.tensors}
         return sizes.pop() if len(sizes) == 1 else ""
 
     def summary(self) -> tuple[str, str]:
-        """What stands under the picture: the network's name, and what it costs."""
+        """The text below the picture: the network's name, and its costs."""
         total = self.analysis.total
         facts = f"{total.parameters:,} parameters"
         if all(f.name in self.values for f in self.graph.free):
@@ -189,7 +189,7 @@ def scope_title(scope: Scope, *, repeated: bool = False) -> str:
     called = scope.definition.name if scope.definition is not None and scope.kind == "block" else ""
     label = scope.name if scope.labelled and not (repeated and called) else ""
     if label.rstrip("0123456789").replace("_", "") == called.replace("_", ""):
-        return label  # `denseblock1: dense_block` says it twice
+        return label  # `denseblock1: dense_block` would repeat it
     return ": ".join(filter(None, [label, called])) or scope.name
 
 

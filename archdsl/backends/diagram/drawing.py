@@ -49,7 +49,7 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be drawn of a graph, and how: see `draw`."""
+    """The arguments of `draw`."""
 
     graph: Graph
     depth: int | None
@@ -154,9 +154,9 @@ def draw(
 
     `depth` is how many levels of blocks are opened: 0 shows the model's own statements, each block a box. Without it,
     as many are opened as fit a page, encoder-decoders become a U, and blocks that stay folded are shown once beside.
-    `style` is `boxes`, or `volumes`: feature maps in perspective. `sizes` are values for free sizes, for the work
-    that the picture tells. `examples` are lines of an augmentation with PNGs, for a panel beside the network; without
-    them the lines stand there alone.
+    `style` is `boxes`, or `volumes`: feature maps in perspective. `sizes` are values for free sizes, for the costs
+    in the picture. `examples` are lines of an augmentation with PNGs, for a panel beside the network; without
+    them the panel has the lines alone.
     Raises ValueError on a style, theme or direction that does not exist, DrawingError.
     """
     looks = _looks(theme, direction)

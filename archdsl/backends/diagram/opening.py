@@ -1,4 +1,5 @@
-"""How far a diagram is opened when nobody says: an overview that fits a page, with folded blocks shown once beside."""
+"""How far a diagram is opened if no depth is given: an overview that fits a page, with folded blocks
+shown once beside."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from archdsl.graph import Scope, Tensor
 T = TypeVar("T")
 
 BUDGET = 30
-"""The most boxes of a diagram that was not told how deep to go."""
+"""The most boxes of a diagram without a given depth."""
 
 LENGTH = 20
 """The most boxes on a path through such a diagram, a frame counted as one."""
@@ -35,12 +36,12 @@ INSET_BUDGET = 14
 
 
 def level(scope: Scope) -> int:
-    """How many scopes stand around a scope: 1 for the model's own blocks."""
+    """The number of scopes around a scope: 1 for the model's own blocks."""
     return sum(1 for _ in scope.calls()) - 1
 
 
 def kind(scope: Scope) -> tuple[object, ...]:
-    """What is opened together: the calls of one block, the bodies that stand in one."""
+    """The key of scopes that are opened together: the calls of one block, the bodies in one."""
     if scope.definition is not None and scope.kind == "block":
         return (scope.definition.syntax.span,)
     inner = scope.parent is not None and scope.parent.kind != "model"

@@ -1,8 +1,8 @@
-"""The page: a network to walk through, one self-contained HTML file that asks nothing of a network.
+"""The page: a network to walk through, one self-contained HTML file that loads nothing.
 
 Graphviz lays out the inside of every block once, with all that stands in it folded. The browser makes each state of
 folding from these layouts: where a block is opened, the picture around it is stretched until its inside fits, which
-keeps the order that Graphviz found and lets no boxes meet.
+keeps the order that Graphviz found, and boxes apart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from archdsl.backends.diagram.captions import Captions, family
 from archdsl.backends.diagram.dot import Writer
 from archdsl.backends.diagram.labels import Line, cut
 from archdsl.backends.diagram.layered import lay_out as lay_out_layered
-from archdsl.backends.diagram.layout import Box, Layout, Point, around, meet
+from archdsl.backends.diagram.layout import Box, Layout, Point, meet
 from archdsl.backends.diagram.opening import (
     CROWD,
     encoder_decoder,
@@ -57,7 +57,7 @@ BORDER = 4.0
 class View:
     """One picture of the page: the network, or the inside of a block.
 
-    `times` are the nodes of each repetition that it stands for, the first the one that is drawn. `inside` has the view
+    `times` are the nodes of each repetition that it shows, the first the one that is drawn. `inside` has the view
     of each box that can be opened.
     """
 
@@ -66,7 +66,7 @@ class View:
     depth: int
     scope: Scope | None = None
     count: int = 1
-    """How often the box that opens stands in its own picture."""
+    """The repetitions of the box that opens, in its own picture."""
     inside: dict[Part, int] = field(default_factory=dict)
 
 
@@ -230,15 +230,15 @@ def _view(view: View, layout: Layout, writer: Writer, rows: Rows) -> Data:
         x1, y1, x2, y2 = box
         return {"x": round(x1 - left, 1), "y": round(top - y2, 1), "w": round(x2 - x1, 1), "h": round(y2 - y1, 1)}
 
-    def way(points: Sequence[Point]) -> list[float]:
+    def flat(points: Sequence[Point]) -> list[float]:
         return [round(v, 1) for x, y in points for v in (x - left, top - y)]
 
     parts = view.picture.boxes()
     index = {part: i for i, part in enumerate(parts)}
-    rooms = {part: around(layout.places[part], layout.sizes[part]) for part in parts}
+    rooms = {part: layout.box(part) for part in parts}
     found = [rect(rooms[part]) | _box(view, part, writer, rows) for part in parts]
     for edge, label in layout.labels.items():
-        room = around(label.at, label.size)
+        room = label.box
         size = rect(room) | {"kind": "size", "lines": _words(label.lines)}
         x1, y1, x2, y2 = rooms[edge.tail]
         beside = meet(room, (x1 - 3, y1 - 3, x2 + 3, y2 + 3))
@@ -250,7 +250,7 @@ def _view(view: View, layout: Layout, writer: Writer, rows: Rows) -> Data:
             "to": index[edge.head],
             "kind": edge.kind,
             "head": edge.head.kind != "entry",
-            **({"corners": way(c)} if (c := layout.corners.get(edge)) else {"way": way(layout.routes[edge])}),
+            **({"corners": flat(c)} if (c := layout.corners.get(edge)) else {"way": flat(layout.routes[edge])}),
             "tensors": _tensors(edge),
         }
         for edge in view.picture.edges
@@ -304,7 +304,7 @@ def _legend(book: _Book, writer: Writer) -> dict[str, list[list[str]]]:
 
 
 def fill(title: str, data: Data, theme: Theme, panel: str = "") -> str:
-    """The page with its texts, colours and data in place. What a spec says is data, which no markup can leave."""
+    """The page with its texts, colours and data in place. Text of a spec is data, and never becomes markup."""
     script = (STATIC / "page.js").read_text("utf-8")
     colours = {
         "background": theme.background,
@@ -326,7 +326,7 @@ def fill(title: str, data: Data, theme: Theme, panel: str = "") -> str:
         "form-action 'none'"
     )
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    # What markup or a script would read, and halves of characters, which no file can hold.
+    # Characters with a meaning in markup or scripts, and halves of characters, which no file can hold.
     text = re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
     values: dict[str, Callable[[], str]] = {
         "title": lambda: escape(title),

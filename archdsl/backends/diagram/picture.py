@@ -1,6 +1,6 @@
-"""What a diagram shows of a graph: which blocks are open, which neighbours are one box `× 6`, which edges are skips.
+"""The parts of a diagram: which blocks are open, and which neighbours are one box `× 6`.
 
-Everything here is about the network; the words are found in `captions.py`, the looks in `dot.py`.
+The arrows are found in `arrows.py`, the words in `captions.py`, the looks in `dot.py`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ def main_node(nodes: Sequence[Node]) -> Node:
 class Part:
     """A piece of the picture: a box, or, where it has `children`, a frame around others.
 
-    `times` holds the nodes of each repetition that the part stands for; the first is the one that is drawn.
-    `covered` has all the nodes of a
-    box, those of repeated frames around it included. `inner` says that there is a repeated frame around it, or any
-    for an entry.
+    `times` holds the nodes of each repetition that the part shows; the first is the one that is drawn. `covered` has
+    all the nodes of a box, including those of repeated frames around it. `inner` parts have a repeated frame around
+    them, or any frame for an entry.
     """
 
     kind: Kind
@@ -70,7 +69,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An arrow between two boxes. `tensors` are what it stands for: several where a repetition is drawn once."""
+    """An arrow between two boxes. It has several `tensors` where a repetition is drawn once."""
 
     tail: Part
     head: Part
@@ -121,6 +120,17 @@ class Picture:
     def neighbours(self) -> tuple[dict[Part, list[Part]], dict[Part, list[Part]]]:
         """The parts before each part, and those after it."""
         return neighbours((e.tail, e.head) for e in self.edges)
+
+
+def frames_around(parts: Iterable[Part]) -> dict[Part, tuple[Part, ...]]:
+    """The frames around each part and all within it, outer ones first."""
+    found: dict[Part, tuple[Part, ...]] = {}
+    stack: list[tuple[Part, tuple[Part, ...]]] = [(part, ()) for part in parts]
+    while stack:
+        part, frames = stack.pop()
+        found[part] = frames
+        stack += [(child, (*frames, part)) for child in part.children]
+    return found
 
 
 def neighbours(pairs: Iterable[tuple[Part, Part]]) -> tuple[dict[Part, list[Part]], dict[Part, list[Part]]]:
@@ -177,7 +187,7 @@ class Folder:
         return Part("open", [nodes], scope, children)
 
     def _only(self, scope: Scope) -> Part | None:
-        """The box of a scope that holds one layer (a convolution with its normalisation and activation, say)."""
+        """The box of a scope that holds one layer (such as a convolution with its normalisation and activation)."""
         if len(self.nodes(scope)) > 6:
             return None
         children = self.fold(scope, lambda _: False)

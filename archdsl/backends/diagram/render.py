@@ -20,7 +20,7 @@ PROGRAMS = {"dot": ["dot"], "fixed": ["neato", "-n2"]}
 
 
 class DrawingError(OSError):
-    """No picture could be made: Graphviz is not there, failed, or took too long. The message says why."""
+    """No picture could be made: Graphviz is missing, failed, or took too long."""
 
 
 def layouts(dots: Sequence[str]) -> list[Any]:

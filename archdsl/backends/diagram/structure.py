@@ -31,7 +31,7 @@ class Structure:
             self._consumers[output.tensor.node].append(-1)
 
     def consumers(self, node: int) -> list[int]:
-        """The nodes that take a result of `node`; -1 stands for an output of the model."""
+        """The nodes that take a result of `node`; -1 is an output of the model."""
         return self._consumers[node]
 
     def operation(self, node: Node) -> int:

@@ -1,7 +1,7 @@
 """Feature maps as boxes in perspective, as in the figures of AlexNet and U-Net: thick as their channels, high and deep
 as their sizes, each side by the square root of its number.
 
-Where there are many, what most maps of a colour are made by is told once, in the legend.
+If there are many, the legend has the operation that most maps of a colour come from.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TALLEST = 72.0
 """Points of the largest spatial size."""
 
 WIDEST = 640.0
-"""Points of width up to which each map says what makes it."""
+"""Points of width up to which each map is labelled with its operation."""
 
 THINNEST, PER_CHANNEL = 3.0, 0.8
 """Points of a map's thickness: the least, and for the square root of its channels."""
@@ -69,9 +69,9 @@ class Volume:
 
 
 class Figure:
-    """Draws a picture without frames as volumes; a `terse` one leaves what is usual to the legend.
+    """Draws a picture without frames as volumes; a `terse` one has the usual operations in the legend.
 
-    What is upsampled in a U has no volume of its own: the concatenation shows it beside what was skipped.
+    Upsampled maps of a U have no volume of their own: the concatenation shows them beside the skip's.
     """
 
     def __init__(self, picture: Picture, u: U | None, writer: Writer, *, terse: bool = False) -> None:
@@ -100,7 +100,7 @@ class Figure:
         return family(part) or "block" if part.kind == "layers" else part.kind
 
     def tensor(self, part: Part) -> Tensor:
-        """What flows out of a part, the tensor that its volume shows."""
+        """The result of a part, which its volume shows."""
         if part.output is not None:
             return part.output.tensor
         for edge in self.picture.edges:
@@ -117,7 +117,7 @@ class Figure:
 
     def volume(self, part: Part) -> Volume:
         channels, *sides = self.shape(part)
-        if not sides:  # a vector stands upright
+        if not sides:  # a vector is upright
             return Volume((6.0,), min(TALLEST, THINNEST + PER_CHANNEL * sqrt(channels)), 0.0)
         height, depth = (sides[-2] if len(sides) > 1 else sides[-1]), (sides[-1] if len(sides) > 1 else 1)
         counts = [channels]
@@ -129,7 +129,7 @@ class Figure:
     # ------------------------------------------------------------ words
 
     def work(self, part: Part) -> str:
-        """What makes a map, without its channels: `conv 3×3, /2`."""
+        """The operation that gives a map, without its channels: `conv 3×3, /2`."""
         if part.kind == "block" and part.scope is not None:
             return scope_title(part.scope, repeated=True)
         caption = self.writer.captions.box(part)
@@ -139,7 +139,7 @@ class Figure:
         return ", ".join(kept) + (f" · {caption.then}" if caption.then else "")
 
     def lines(self, part: Part) -> list[Words]:
-        """What stands under a volume: what made it, and its size."""
+        """The words below a volume: its operation and its size."""
         theme, captions = self.theme, self.writer.captions
         tensor = self.tensor(part)
         if self.terse:
@@ -170,7 +170,7 @@ class Figure:
         return Room(size, max(size[0], *(w.width for w in lines)), LINE * len(lines) + 2)
 
     def legend(self) -> list[Entry]:
-        """The legend's entries; in a terse figure they tell what the maps of a colour are made by."""
+        """The legend's entries; in a terse figure, with the usual operation of each colour."""
         found = []
         for entry in self.writer.legend([self.picture]):
             work = self.usual.get(entry.name.text) if self.terse else None
@@ -291,7 +291,7 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
         dot.node(name, label="", shape="box", fixedsize="true", width=f"{w / 72:.4f}", height=f"{h / 72:.4f}", **group)
     leaving = Counter(edge.tail for edge in picture.edges if not edge.is_skip)
     for edge in picture.edges:
-        # Branches begin where they fork, and wait where they meet.
+        # Branches are short where they fork, and long where they join.
         weight = {"identity": "0", "dense": "0"}.get(edge.kind, "30" if leaving[edge.tail] > 1 else "10")
         dot.edge(f"{edge.tail.id}:e", f"{edge.head.id}:w", weight=weight, arrowhead="none")
     found, splines = positions(dot.source)
