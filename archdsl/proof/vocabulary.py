@@ -263,7 +263,7 @@ def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
 
 
 def _test(test: ast.expr) -> None:
-    """The conditions allowed in forward: on the module's numbers and mode, a loop counter, or whether a name is None."""
+    """The allowed conditions in forward: on the module's numbers and mode, a loop counter, a name being None."""
     for node in walked(test):
         if isinstance(node, ast.Attribute) and not _of_self(node):
             raise _wrong(node, f"decides by `.{node.attr}` of a tensor")
