@@ -55,9 +55,7 @@ class Storage:
 
 @dataclass(slots=True, eq=False)
 class Joint:
-    """The parts of a concat, as the last one and those before: a chain of concats takes linear time. Equal ones are
-    shared.
-    """
+    """The parts of a concat: the last one and those before, so a chain takes linear time. Equal ones are shared."""
 
     before: Joint | None
     part: Key
