@@ -76,6 +76,8 @@ def draw(
 
 def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
     """Example images of the model's augmentation; none, with a note, if a package is missing."""
+    if graph.augment is None:
+        return ()
     from archdsl.runtime.running import augmented_examples
 
     try:

@@ -24,7 +24,7 @@ from archdsl.cli.options import (
     size_option,
 )
 from archdsl.cli.outputs import SpecArgument
-from archdsl.cli.printing import busy, complain, progress, write, write_json, write_lines, write_table
+from archdsl.cli.printing import busy, progress, write, write_diagnostics, write_json, write_lines, write_table
 from archdsl.cli.program import FINE, SPEC_WRONG, cli
 from archdsl.cli.specs import check_model, checked, collecting, means_a_model, named, select
 from archdsl.common.choices import BYTES, OPTIMIZERS, PLOTS
@@ -66,10 +66,10 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
     found: list[Diagnostic] = []
     for spec in specs:
         with collecting(found):
-            module, names, values = select(spec, settings, every=True)
+            spec_file, names, values = select(spec, settings, every=True)
             for name in names:
                 with collecting(found):
-                    graphs.append(check_model(module, name, values, sizes))
+                    graphs.append(check_model(spec_file, name, values, sizes))
     # Models of one file share its diagnostics.
     diagnostics = Diagnostics()
     for diagnostic in (*found, *(warning for graph in graphs for warning in graph.warnings)):
@@ -77,7 +77,7 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
     if as_json:
         write_json({"models": [report.summary_data(g) for g in graphs], "diagnostics": as_data(diagnostics.items)})
     else:
-        complain(diagnostics.items)
+        write_diagnostics(diagnostics.items)
         for graph in graphs:
             write(report.summary(graph, pin(graph, sizes)) + "\n")
             if why:

@@ -71,11 +71,11 @@ def start(init: Init, bias: bool, *, typed: bool = False) -> Start | None:
 
 def groups_divide(name: str, groups: int, channels: int, out: int) -> None:
     """OperationError where the groups do not divide the channels, coming in or going out."""
-    for number, what, inputs in ((channels, "channels that come in", (0,)), (out, "channels that go out", ())):
+    for number, what, inputs in ((channels, "input channels", (0,)), (out, "output channels", ())):
         if number % groups:
             near = near_divisor(math.gcd(channels, out), groups)
             raise OperationError(
-                f"`groups` of `{name}` must divide the {what}: {shown(number)} is no multiple of {groups}",
+                f"`groups` of `{name}` must divide the {what}: {shown(number)} is not a multiple of {groups}",
                 parameter="groups",
                 inputs=inputs,
                 help=f"use a number of groups that divides both {shown(channels)} and {out}",
@@ -156,7 +156,7 @@ class Conv(Operation):
                 f"{rank} spatial {'axis' if rank == 1 else 'axes'}",
                 parameter="weight",
                 inputs=(0,),
-                help=f"nest the numbers {rank} deep, one list an axis",
+                help=f"nest the numbers {rank} deep, one list per axis",
             )
         if given is not None and given != size:
             raise OperationError(
@@ -177,9 +177,9 @@ class Conv(Operation):
         numbers = self._numbers(shape)
         if self.weight is not None and self.init is not None:
             raise OperationError(
-                f"`weight` gives the numbers that the kernel starts from, and `init = {shown(self.init)}` others",
+                f"`weight` and `init = {shown(self.init)}` both initialise the kernel",
                 parameter="init",
-                help="give one of the two; `init = none` here undoes a `default conv(init = …)`",
+                help="give one of the two; `init = none` here overrides a `default conv(init = …)`",
             )
         groups_divide("conv", self.groups, channels("conv", shape), self.out)
         if self.pad == "same_upper":
@@ -343,13 +343,13 @@ class Upconv(Operation):
                 raise OperationError(
                     f"`output_pad` must be below the stride or the dilation; it is {o}, they are {s} and {d}",
                     parameter="output_pad",
-                    help="give a size behind the padding instead: a smaller `pad`, or `pad(n)` after the upconv",
+                    help="use a smaller `pad`, or `pad(n)` after the upconv",
                 )
             out.append((n - 1) * s + (d * (k - 1) + o + 1 - 2 * p))
             if not (isinstance(out[-1], int) and out[-1] >= 1):
                 rules.require(
                     dims.at_least(out[-1], 1),
-                    f"`upconv` would give a size of {dims.text(out[-1])}: the padding {p} takes away all; "
+                    f"`upconv` would give a size of {dims.text(out[-1])}: padding removes the entire output; "
                     f"the tensor is {shape_text(shape)}",
                     parameter="pad",
                     inputs=(0,),
@@ -435,8 +435,8 @@ class Linear(Operation):
             raise OperationError(
                 f"`linear` needs a flat tensor; this one is {shape_text(shape)}",
                 inputs=(0,),
-                help="flatten it first, or let a `conv` with a kernel of 1 map each position; either needs a known "
-                "number of channels, which stand first",
+                help="flatten it first, or map each position with a `conv` with a kernel of 1; both need a known "
+                "number of channels, the first size",
                 mends=tuple(self._mends(shape)),
             )
         known("linear", shape[0], "number of features")
@@ -447,7 +447,7 @@ class Linear(Operation):
             yield Mend("pool first: `global_avgpool -> flatten -> linear`", before="global_avgpool -> flatten")
         yield Mend("put `flatten` before it", before="flatten")
         projection = f"conv({self.out}, 1)"
-        yield Mend(f"`{projection}` in its place maps each position", instead=projection)
+        yield Mend(f"`{projection}` instead maps each position", instead=projection)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
         weight = Weight("weight", (self.out, known("linear", shapes[0][0], "number of features")))

@@ -156,8 +156,8 @@ def test_a_value_from_the_command_line() -> None:
     from archdsl.diagnostics import Diagnostics
 
     spec = source_of("block basic { relu }\nmodel m(unit) { input x[3, 8, 8]\n unit }\n")
-    module, _ = locate(spec, Diagnostics())
+    spec_file, _ = locate(spec, Diagnostics())
     with pytest.raises(SpecError) as caught:
-        value_from_text("basik", module, Diagnostics())
+        value_from_text("basik", spec_file, Diagnostics())
     (found,) = caught.value.diagnostics
     assert found.help == "did you mean `basic`?"

@@ -192,7 +192,7 @@ def test_windows_alone_see_what_a_network_without_statistics_and_gates_sees() ->
 )
 def test_fields_in_words(body: str, told: tuple[str, str]) -> None:
     graph = graph_of(f"model m() {{\n input x[4, 16, 16]\n {body}\n}}")
-    (found,) = (Layers(graph, Options()).told(graph.outputs[0].tensor) or {}).values()
+    (found,) = (Layers(graph, Options()).field_columns(graph.outputs[0].tensor) or {}).values()
     assert (found["field"], found["stride"]) == told
 
 

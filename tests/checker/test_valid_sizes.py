@@ -135,7 +135,7 @@ def test_flatten_refuses_a_free_size_and_says_what_to_pin() -> None:
     with pytest.raises(SpecError) as caught:
         sizes("model net {\n    input image[3, H, W]\n    conv(8, 3) -> flatten -> linear(10)\n}\n")
     (diagnostic,) = caught.value.diagnostics
-    assert "pin H and W" in (diagnostic.help or "")
+    assert "fix H and W" in (diagnostic.help or "")
 
 
 def test_deep_networks_are_solved_at_once() -> None:
@@ -151,7 +151,7 @@ def test_deep_networks_are_solved_at_once() -> None:
 
 
 def test_sizes_of_two_names_that_meet_are_refused() -> None:
-    with pytest.raises(SpecError, match="one name"):
+    with pytest.raises(SpecError, match="same name"):
         sizes("model net {\n    input image[3, H, W]\n    (it, permute([0, 2, 1])) -> add\n}\n")
     assert sizes("model net {\n    input image[3, N, N]\n    (it, permute([0, 2, 1])) -> add\n}\n") == "any N"
 
@@ -232,7 +232,7 @@ def test_sizes_to_show_are_valid_together(body: str, size: str, said: str) -> No
 def test_a_size_that_is_asked_for_is_valid_in_both_modes() -> None:
     graph = net(HEAD.format(aux="conv(4, 33, pad = valid) -> global_avgpool -> flatten"))
     assert pin(graph, [(4, 33, 33)]) == {"H": 33, "W": 33} and graph.examples == {"H": 64, "W": 64}
-    with pytest.raises(SpecError, match="W = 32 is a valid size of `net` in evaluation alone"):
+    with pytest.raises(SpecError, match="W = 32 is a valid size of `net` in evaluation only"):
         pin(graph, [(4, 33, 32)])
 
 

@@ -85,7 +85,9 @@ def test_an_augmentation_is_drawn_without_pictures_where_nothing_makes_them(
     out, err = capsys.readouterr()
     assert (status, out) == (0, "") and "<image" not in (folder / "out.svg").read_text("utf-8")
     install = "'archdsl[augment]'" if package == "kornia" else package
-    assert err.startswith("note: the augmentation is drawn without pictures: ") and f"pip install {install}\n" in err
+    assert (
+        err.startswith("note: the augmentation is drawn without example images: ") and f"pip install {install}\n" in err
+    )
     assert cli.run(["build", "augmented.arch", "-o", "out.py"]) == 0
 
 

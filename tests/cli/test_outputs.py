@@ -354,7 +354,7 @@ def test_standard_output_is_an_output_too(folder: Path) -> None:
     for command, name, why in (
         ("build net.arch", "net.arch", "standard output goes to net.arch, which this command reads"),
         ("explain net.arch:net:0", "deep/more.arch", "standard output goes to"),
-        ("show net.arch -o out.svg --force", "out.svg", "out.svg is where standard output goes, too"),
+        ("show net.arch -o out.svg --force", "out.svg", "out.svg is also the target of standard output"),
     ):
         before = Path(name).read_bytes() if Path(name).exists() else b""
         with open(name, "ab") as out:

@@ -180,11 +180,11 @@ model smaller = small(classes = 2)
     from archdsl.checker.spec import check_model, locate
     from archdsl.diagnostics import Diagnostics
 
-    module, _ = locate(source, Diagnostics())
-    assert len(check_model(module, "smaller", {}, Diagnostics())) == 3
-    assert out(check_model(module, "small", {}, Diagnostics()))[0] == "10"
-    assert out(check_model(module, "smaller", {}, Diagnostics()))[0] == "2"
-    assert out(check_model(module, "small", {"classes": 7}, Diagnostics()))[0] == "7"
+    spec_file, _ = locate(source, Diagnostics())
+    assert len(check_model(spec_file, "smaller", {}, Diagnostics())) == 3
+    assert out(check_model(spec_file, "small", {}, Diagnostics()))[0] == "10"
+    assert out(check_model(spec_file, "smaller", {}, Diagnostics()))[0] == "2"
+    assert out(check_model(spec_file, "small", {"classes": 7}, Diagnostics()))[0] == "7"
 
 
 def test_a_model_is_a_block_that_declares_its_inputs() -> None:
@@ -203,8 +203,8 @@ model net {
     from archdsl.checker.spec import check_model, locate
     from archdsl.diagnostics import Diagnostics
 
-    module, _ = locate(source, Diagnostics())
-    assert paths(check_model(module, "net", {}, Diagnostics())) == ["body.stem"]
+    spec_file, _ = locate(source, Diagnostics())
+    assert paths(check_model(spec_file, "net", {}, Diagnostics())) == ["body.stem"]
 
 
 def test_inputs_of_a_block_bind_and_match_sizes() -> None:

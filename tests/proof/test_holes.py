@@ -52,6 +52,12 @@ HOLES: dict[str, tuple[str, str, str]] = {
     # What a layer is, changed behind its constructor.
     "a layer's stride set": (TWO, "self.act =", "self.a.stride = (2, 2)\n        self.act ="),
     "a layer's member": (TWO, "self.act =", 'self.a.add_module("x", nn.Linear(3, 3))\n        self.act ='),
+    "what a stand-in knows": (
+        CONV,
+        "self.stem =",
+        "self.more = nn.Conv2d(3, 3, 3)\n        self.more.weight.placed = nn.Module()\n        self.stem =",
+    ),
+    "a layer's members": (TWO, "self.act =", 'self.a._modules["x"] = nn.Linear(3, 3)\n        self.act ='),
     "a layer's parameter": (
         TWO,
         "self.b =",
@@ -151,6 +157,30 @@ HOLES: dict[str, tuple[str, str, str]] = {
     "a long list": (CONV, START, f"{START}        n = 10000000000\n        y = [0] * n\n"),
     "a power": (CONV, START, f"{START}        y = 10**10**8\n"),
     "padding of texts": (CONV, START, f"{START}        y = f'{{1:1000000000}}'\n"),
+    "texts in texts": (
+        CONV,
+        START,
+        f"{START}        y = 'x'\n        for i in range(60):\n            y = f'{{y}}{{y}}'\n",
+    ),
+    "a text joined": (
+        CONV,
+        START,
+        f"{START}        y = 'x'\n        for i in range(60):\n            y = y.join([y, y])\n",
+    ),
+    "a text replaced": (
+        CONV,
+        START,
+        f"{START}        y = 'x'\n        for i in range(60):\n            y = y.replace('x', 'xx')\n",
+    ),
+    "a list in itself": (
+        CONV,
+        START,
+        f"{START}        y = [0]\n        for i in range(60):\n            y = [*y, *y]\n",
+    ),
+    "a list extended": (CONV, START, f"{START}        y = [0]\n        for i in range(60):\n            y.extend(y)\n"),
+    "a list as a text": (CONV, START, f"{START}        y = str(['x' * 1000] * 1000)\n"),
+    "bytes": (CONV, START, f"{START}        y = b'x' * 10000000000\n"),
+    "a sum of lists": (CONV, START, f"{START}        y = sum([[0] * 1000] * 1000, [])\n"),
     "doubling": (CONV, START, f"{START}        y = [0]\n        for i in range(60):\n            y = y + y\n"),
     "squaring": (CONV, START, f"{START}        y = 3\n        for i in range(60):\n            y *= y\n"),
     "calls": (CONV, BEFORE, f"\n\ndef f(n: int) -> int:\n    return f(n - 1) + f(n - 1) if n else 1{BEFORE}"),

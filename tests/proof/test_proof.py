@@ -146,6 +146,26 @@ def test_what_is_beyond_a_built_file_is_refused_and_not_run(name: str) -> None:
     assert says in refusal(text.replace(old, new, 1), graph)
 
 
+def test_the_inputs_have_their_names() -> None:
+    graph = check(Source("net.arch", "model net {\n input left[1, 8, 8], in[1, 8, 8]\n (left, in) -> sub\n}"))
+    text = build(graph)
+    assert "def forward(self, left: Tensor, in_: Tensor)" in text
+    for other in ("x: Tensor, y: Tensor", "in_: Tensor, left: Tensor", "left: Tensor, *in_: Tensor"):
+        changed = text.replace("left: Tensor, in_: Tensor", other)
+        changed = changed.replace("left - in_", "x - y") if other[0] == "x" else changed
+        assert "takes" in refusal(changed, graph)
+
+
+NAMES = ["accepts", "append", "base", "center", "format", "layout", "pop", "start", "table", "type", "weight"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_of_several_dots_are_proved(name: str) -> None:
+    label = f"{name}.{name}.{name}"
+    graph = graph_of(f'"a.b.{name}": conv(3, 1) -> "{label}": scale -> "{label}1.x": conv(3, 3)')
+    assert prove_build(graph).plainness == 0
+
+
 def test_a_fault_of_the_generator_gives_a_plainer_form(monkeypatch: pytest.MonkeyPatch) -> None:
     source = importlib.import_module("archdsl.backends.torch_source")
     write, tried = source.write_module, []

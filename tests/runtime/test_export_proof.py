@@ -279,7 +279,7 @@ def test_a_size_that_goes_wrong_is_pinned(monkeypatch: pytest.MonkeyPatch) -> No
     made = export(check("conv(2, 3)", "image[1, 9, W = 12]"), Path("net.onnx"))
     ((pin),) = made.pins
     assert (pin.name, pin.value) == ("W", 12)
-    assert str(pin).startswith("W is pinned to 12: `conv` (net.arch:3): its numbers are off by ")
+    assert str(pin).startswith("W is pinned to 12: `conv` (net.arch:3): its outputs differ by ")
     assert axes(made.data) == {"image": ["batch", 1, 9, 12], "output": ["batch", 2, 9, 12]}
 
 

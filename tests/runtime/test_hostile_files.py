@@ -97,7 +97,7 @@ def test_what_is_no_regular_file_is_not_waited_for(kind: str, ending: str) -> No
         os.mkfifo(path)
     else:
         path.symlink_to("/dev/zero")
-    with pytest.raises(WeightsError, match="no regular file"):
+    with pytest.raises(WeightsError, match="not a regular file"):
         read_state(path)
 
 

@@ -73,7 +73,7 @@ def test_renaming() -> None:
         "module.fc.bias": "head.bias",
         "other": "other",
     }
-    with pytest.raises(WeightsError, match="come to the name"):
+    with pytest.raises(WeightsError, match="would be named"):
         renamed(["a", "b"], [("b", "a")])
     with pytest.raises(WeightsError, match="more"):
         renamed(["a"], [("a", "*")])
@@ -110,7 +110,7 @@ class Bomb:
 def test_nothing_of_a_pickle_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("bomb.pth").write_bytes(pickle.dumps({"weight": Bomb()}))
-    with pytest.raises(WeightsError, match="without running it; save them alone"):
+    with pytest.raises(WeightsError, match="without executing code; save only them"):
         read_state(Path("bomb.pth"))
     assert not Path("exploded").exists()
 
@@ -125,7 +125,7 @@ def test_what_is_no_checkpoint(text: bytes, name: str, tmp_path: Path) -> None:
 
 def test_weights_of_another_network(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(3)}, tmp_path / "w.pth")
-    with pytest.raises(WeightsError, match="nothing of"):
+    with pytest.raises(WeightsError, match="no tensor of"):
         fit(archdsl.check(SMALL), tmp_path / "w.pth")
 
 
@@ -153,7 +153,7 @@ def test_a_linear_and_a_convolution_hold_the_same_numbers(tmp_path: Path) -> Non
     file = saved(tmp_path / "w.pth", {k.replace("0.", "1."): v for k, v in pair().items()})
     _, found = fit(graph(FLAT), file)
     assert found.alike == ["1.weight"] and not found.complete
-    assert "1.weight holds the same numbers in the same order: `archdsl weights --reshape`" in found.as_text()
+    assert "1.weight has the same numbers in the same order: `archdsl weights --reshape`" in found.as_text()
     state, found = fit(graph(FLAT), file, reshape=True)
     assert found.complete and found.reshaped == (("1.weight", (4, 6, 1, 1), (4, 6)),)
     assert "4×6×1×1 in the file, 4×6 here" in found.as_text() and "help" not in found.as_text()
@@ -211,12 +211,12 @@ def test_numbers_of_other_types_are_loaded_and_told(dtype: str, name: str, tmp_p
     assert found.complete
     told = f"4 tensors, such as 0.weight, are of {dtype}"
     if dtype.startswith("float") or dtype == "bfloat16":
-        assert found.notes == (f"{told}, and become the module's own type as they are loaded",) and not found.doubts
+        assert found.notes == (f"{told}, and are converted to the module's dtype when loaded",) and not found.doubts
         assert f"note: {told}" in found.as_text()
         module = archdsl.load(source_of(PAIR), weights=path)
     else:
-        assert found.doubts[0].startswith(f"{told}, not of floats") and not found.notes
-        with pytest.warns(UserWarning, match="not of floats"):
+        assert found.doubts[0].startswith(f"{told}, not floats") and not found.notes
+        with pytest.warns(UserWarning, match="not floats"):
             module = archdsl.load(source_of(PAIR), weights=path)
     for key, value in module.state_dict().items():
         assert value.dtype == torch.float32 and torch.equal(value, given[key].float())
@@ -239,7 +239,7 @@ def test_numbers_that_are_not_finite_are_told(number: float, tmp_path: Path) -> 
         (lambda w: w.to(torch.complex64), "fc.weight is complex"),
         (lambda w: w.to_sparse(), "fc.weight is sparse (sparse_coo)"),
         (lambda w: w.to_sparse_csr(), "fc.weight is sparse (sparse_csr)"),
-        (lambda w: w.to("meta"), "fc.weight has no contents"),
+        (lambda w: w.to("meta"), "fc.weight has no data"),
         (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), "fc.weight is quantised"),
     ],
 )
@@ -303,10 +303,10 @@ def test_tensors_that_share_their_numbers_are_written_apart(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ([torch.zeros(3)], "(a dict of tensors by name): what it holds is of the type list"),
-        (torch.zeros(3), "of the type Tensor"),
-        (7, "of the type int"),
-        (None, "of the type NoneType"),
+        ([torch.zeros(3)], "(a dict of tensors by name), but an object of type list"),
+        (torch.zeros(3), "of type Tensor"),
+        (7, "of type int"),
+        (None, "of type NoneType"),
         ({}, "no tensors by name"),
         ({"epoch": 3, "args": {"lr": 0.1}}, "it holds `epoch` (int), `args` (dict)"),
         ({"weights": [torch.zeros(3)]}, "it holds `weights` (list)"),
