@@ -273,7 +273,7 @@ def find_dead_ends(graph: Graph, diagnostics: Diagnostics) -> None:
             ends.setdefault(node.span, []).append(node)
     for span, nodes in ends.items():
         node = nodes[0]
-        is_input = node.operation.name == "input"
+        is_input = node.operation.is_input
         what = f"the input `{node.name}`" if is_input else f"the result of `{node.operation.name}` (`{node.path}`)"
         diagnostics.error(
             "E0401",
@@ -289,6 +289,6 @@ def verify(graph: Graph) -> None:
     paths: set[str] = set()
     for node in graph.nodes():
         assert all(t.node < node.id and t.index < len(graph.node(t).shapes) for t in node.inputs)
-        assert node.operation.name == "input" or node.path not in paths, node.path
+        assert node.operation.is_input or node.path not in paths, node.path
         paths.add(node.path)
     assert graph.outputs and not any(scope.lost for scope in graph.root.scopes())

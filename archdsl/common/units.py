@@ -45,3 +45,8 @@ def ratio_text(value: Fraction) -> str:
     if value.denominator in (1, 2, 4, 8, 16, 32):
         return f"{float(value):g}" if value.denominator > 1 else str(value.numerator)
     return str(value)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 parameter`, `2,048 parameters`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -18,7 +18,6 @@ from archdsl.analysis.receptive import Receptive, receptive_fields
 from archdsl.backends.diagram.panel import inlined
 from archdsl.backends.diagram.render import render
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.ops.conv import Conv
 from archdsl.runtime.running import (
     Part,
     RunError,
@@ -142,7 +141,7 @@ def _input_shape(graph: Graph) -> tuple[dims.Dim, ...]:
 def _first_convolutions(graph: Graph) -> list[Node]:
     """The convolutions that see the picture itself; without such, the first one."""
     picture = Tensor(graph.input_nodes[0].id)
-    found = [n for n in graph.nodes() if isinstance(n.operation, Conv)]
+    found = [n for n in graph.nodes() if n.operation.has_filters]
     return [n for n in found if n.inputs == (picture,)] or found[:1]
 
 

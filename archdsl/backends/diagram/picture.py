@@ -13,22 +13,15 @@ import networkx as nx
 
 from archdsl.backends.diagram.structure import Structure
 from archdsl.graph import Graph, Node, Output, Scope, Tensor
-from archdsl.ops.base import Family
 
 Kind = Literal["input", "output", "entry", "exit", "layers", "merge", "block", "open", "repeat"]
 EdgeKind = Literal["flow", "identity", "dense", "projection"]
 
-LIGHT: frozenset[Family] = frozenset({"normalisation", "activation", "regularisation", "shape"})
-"""Families that share the box of the layer which they follow."""
-
-LEADING: frozenset[Family] = frozenset({"normalisation", "regularisation", "shape", "channels"})
-"""Families that share the box of the convolution which they lead to, as in a network with pre-activation."""
-
 
 def main_node(nodes: Sequence[Node]) -> Node:
     """The layer that a box is there for: the first one that does not lead to or follow another."""
-    apart = [n for n in nodes if n.operation.family not in LIGHT]
-    return next((n for n in apart if n.operation.family not in LEADING), apart[0] if apart else nodes[0])
+    apart = [n for n in nodes if not n.operation.follows]
+    return next((n for n in apart if not n.operation.leads), apart[0] if apart else nodes[0])
 
 
 @dataclass(slots=True, eq=False)
@@ -144,25 +137,24 @@ class Folder:
 
     @staticmethod
     def _kind(node: Node) -> Kind:
-        if node.operation.name == "input":
+        if node.operation.is_input:
             return "input"
         return "merge" if node.operation.inputs == "many" else "layers"
 
     def _joins(self, part: Part, node: Node) -> bool:
         """Whether a node belongs to the box of the nodes before it."""
-        last, family = part.nodes[-1], node.operation.family
+        last, first = part.nodes[-1], part.nodes[0].operation
         if part.count > 1 or self.structure.consumers(last.id) != [node.id] or len(last.shapes) != len(node.inputs):
             return False
         if part.kind == "merge":
             # Sizes are brought together for the sake of the merge that follows.
-            return last.operation.family == "align" and node.operation.inputs == "many"
+            return node.operation.inputs == "many"
         if part.kind != "layers" or self._kind(node) != "layers":
             return False
-        first = part.nodes[0].operation.family
-        heavy = any(n.operation.family not in LIGHT | LEADING for n in part.nodes)
-        if family not in LIGHT:
-            return family == "convolution" and first in LEADING and not heavy
-        return not (heavy and first == "normalisation") or family == "regularisation"
+        heavy = any(not (n.operation.follows or n.operation.leads) for n in part.nodes)
+        if not node.operation.follows:
+            return node.operation.is_weighted and first.leads and not heavy
+        return not (heavy and first.begins_box) or node.operation.ends_box
 
     def joined(self, parts: list[Part]) -> list[Part]:
         """Boxes of one row, those that belong together as one: scopes without frames do not keep layers apart."""
@@ -395,7 +387,7 @@ def _edge_kinds(graph: Graph, arrows: list[_Arrow]) -> dict[tuple[Part, Part], E
         if len(graph.node(arrow.tensors[0].node).shapes) > 1:
             return False
         sizes = graph.shape(arrow.tensors[0])[1:]
-        concat = arrow.head.kind == "merge" and arrow.head.nodes[-1].operation.name == "concat"
+        concat = arrow.head.kind == "merge" and arrow.head.nodes[-1].operation.stacks_channels
         return concat and all(graph.shape(Tensor(n.id))[1:] == sizes for part in around for n in part.nodes)
 
     def chain(part: Part, head: Part) -> list[Part]:
@@ -413,7 +405,7 @@ def _edge_kinds(graph: Graph, arrows: list[_Arrow]) -> dict[tuple[Part, Part], E
             if around is not None:
                 kinds[tail, head] = "dense" if dense(arrow, around) else "identity"
     for head, tails in before.items():
-        if head.kind != "merge" or head.nodes[-1].operation.name != "add" or len(tails) != 2:
+        if head.kind != "merge" or not head.nodes[-1].operation.is_sum or len(tails) != 2:
             continue
         short = min((chain(tail, head) for tail in tails), key=len)
         around = between(short[-1], head, short[1])

@@ -10,10 +10,6 @@ from archdsl.backends.torch_source.expressions import quoted
 from archdsl.backends.torch_source.names import identifier
 from archdsl.dims import Dim, DimError, Expr, SizeSet
 from archdsl.graph import Graph, Node, Tensor
-from archdsl.ops.align import Align
-from archdsl.ops.base import Operation
-from archdsl.ops.conv import Conv
-from archdsl.ops.pool import Avgpool, Maxpool
 
 
 def dynamic_shapes(graph: Graph) -> list[str]:
@@ -60,7 +56,7 @@ def _symbol(graph: Graph, size: str, name: str) -> tuple[str, str] | None:
     valid = exportable(graph, size)
     if valid is None:
         return None
-    if valid.progression is None or any(_is_beyond_proof(node.operation) for node in _readers(graph, size)):
+    if valid.progression is None or any(node.operation.decides_size() for node in _readers(graph, size)):
         return f"Dim.DYNAMIC(min={valid.minimum})", name
     modulus, residue, minimum = valid.progression
     text = name if modulus == 1 else f"{modulus} * {name}"
@@ -112,25 +108,7 @@ def _readers(graph: Graph, name: str) -> list[Node]:
     ]
 
 
-def _is_beyond_proof(operation: Operation) -> bool:
-    """Whether PyTorch computes a size by a comparison or maximum that it cannot decide for a symbol."""
-    match operation:
-        case Maxpool(ceil=True) | Avgpool(ceil=True) | Align(mode="pad"):
-            return True
-        case Conv(pad="same_upper") | Maxpool(pad="same_upper") | Avgpool(pad="same_upper"):
-            return True
-    return False
-
-
 def _goes_by_cases(graph: Graph, node: Node, name: str) -> bool:
-    """Whether PyTorch does otherwise for some sizes: a pool that rounds up drops a window that starts outside."""
-    match node.operation:
-        case Maxpool(ceil=True) | Avgpool(ceil=True) if node.operation.pad != "same_upper":
-            shape = graph.shape(node.inputs[0])
-            window = node.operation.window((shape,))
-            numbers = zip(window.kernel, window.stride, window.dilation, window.pad, shape[1:], strict=True)
-            return any(
-                isinstance(size, Expr) and size.variable == name and dilation * (kernel - 1) < pad + stride - 1
-                for kernel, stride, dilation, pad, size in numbers
-            )
-    return False
+    """Whether PyTorch does otherwise for some sizes."""
+    cases = node.operation.sizes_by_cases(graph.shapes(node.inputs))
+    return any(isinstance(size, Expr) and size.variable == name for size in cases)
