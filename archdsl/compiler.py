@@ -16,7 +16,7 @@ from archdsl.graph import Graph
 
 if TYPE_CHECKING:  # torch is imported by load() alone
     from archdsl.augment.base import Companion
-    from archdsl.backends.diagram import Diagram
+    from archdsl.backends.diagram.drawing import Diagram
     from archdsl.backends.torch_source import Plainness
     from archdsl.report.compare import Comparison
     from archdsl.transform.recompute import Mode
@@ -116,12 +116,12 @@ def _companion(graph: Graph) -> Companion | None:
 def draw(shown: Graph | Comparison, **options: Any) -> Diagram:
     """The diagram of a network, or of a comparison, which shows itself in a notebook.
 
-    Options: see `draw` and `draw_changes` of `archdsl.backends.diagram`.
+    Options: see `draw` and `draw_changes` of `archdsl.backends.diagram.drawing`.
     """
-    from archdsl.backends import diagram  # only where a picture is wanted
+    from archdsl.backends.diagram import drawing  # only where a picture is wanted
 
     with roomy():
-        return diagram.draw(shown, **options) if isinstance(shown, Graph) else diagram.draw_changes(shown, **options)
+        return drawing.draw(shown, **options) if isinstance(shown, Graph) else drawing.draw_changes(shown, **options)
 
 
 def _paint(graph: Graph) -> dict[str, str]:

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from archdsl.backends.diagram import Diagram
+from archdsl.backends.diagram.drawing import Diagram
 from archdsl.checker.spec import models
 from archdsl.common.source import Source
 from archdsl.compiler import check, draw

@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from archdsl.backends.diagram import Diagram
+from archdsl.backends.diagram.drawing import Diagram
 from archdsl.compiler import check, diff, draw
 
 HERE = Path(__file__).parent

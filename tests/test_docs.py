@@ -22,8 +22,9 @@ from archdsl.common.source import Source
 from archdsl.diagnostics import Diagnostics, SpecError, render
 from archdsl.graph import Graph
 from archdsl.report import summary as report
+from tests.helpers import ROOT
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = ROOT / "docs"
 TINY = DOCS.parent / "examples" / "tiny.arch"
 PAGES = [DOCS / "language.md", DOCS.parent / "README.md"]
 FENCE = re.compile(r"^```arch(?P<words>[a-z ]*)\n(?P<text>.*?)^```\n(?:^```text\n(?P<said>.*?)^```\n)?", re.M | re.S)

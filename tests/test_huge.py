@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 import archdsl
-from archdsl.backends.diagram import draw
+from archdsl.backends.diagram.drawing import draw
 from archdsl.graph import Graph
 from archdsl.report.layers import Layers, Options
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
 
 
 def chain(nodes: int) -> str:
@@ -91,7 +90,7 @@ import resource, sys
 import archdsl
 from archdsl.graph import Graph
 from archdsl.report.layers import Layers, Options
-from archdsl.backends.diagram import draw
+from archdsl.backends.diagram.drawing import draw
 def most(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 archdsl.build(archdsl.check("lenet:lenet")), draw(archdsl.check("lenet:lenet"), depth=1)
 before = most()

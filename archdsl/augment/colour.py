@@ -1,4 +1,4 @@
-"""Changes of colour and light: everything stands where it did."""
+"""Changes of colour and brightness; nothing moves."""
 
 from archdsl.augment.base import Change, Form, named
 from archdsl.augment.fields import Hue, Jitter
@@ -7,11 +7,11 @@ from archdsl.ops.fields import Positive, Probability
 
 
 class Color(Change):
-    """Changes brightness, contrast and saturation by factors of 1 ± x at most, and turns the hue by ± x of the circle.
+    """Changes brightness, contrast and saturation by factors within 1 ± x, and the hue by up to ± x of the circle.
 
-    Contrast is the distance from the picture's mean, saturation that from its grey version.
+    Contrast is the distance from the image's mean, saturation the distance from its greyscale version.
 
-    In pictures of other than three channels, brightness and contrast alone can change.
+    In images without exactly three channels, only brightness and contrast can change.
     """
 
     name = "color"
@@ -36,7 +36,7 @@ class Color(Change):
 
 
 class Grayscale(Change):
-    """Takes the colours away; there are three channels still."""
+    """Converts to grey, keeping three channels."""
 
     name = "grayscale"
     family = "colour"
@@ -54,7 +54,7 @@ class Grayscale(Change):
 
 
 class Gamma(Change):
-    """Raises every value to a power from `low` to `high`: shadows lighter, or darker."""
+    """Raises every value to a power between `low` and `high`, which brightens or darkens the shadows."""
 
     name = "gamma"
     family = "colour"
@@ -76,7 +76,7 @@ class Gamma(Change):
 
 
 class Invert(Change):
-    """Turns every value x into 1 - x."""
+    """Replaces every value x by 1 - x."""
 
     name = "invert"
     family = "colour"

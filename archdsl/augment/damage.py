@@ -1,4 +1,4 @@
-"""Changes that take something away: sharpness, exactness, a part of the picture."""
+"""Changes that lose information: sharpness, exact values, a part of the image."""
 
 from typing import Annotated
 
@@ -22,7 +22,7 @@ OddKernel = Annotated[
 
 
 class Blur(Change):
-    """Blurs by a Gaussian in a window of kernel × kernel, whose deviation is drawn from 0.1 to `sigma` pixels."""
+    """Blurs with a kernel × kernel Gaussian, whose standard deviation is drawn between 0.1 and `sigma` pixels."""
 
     name = "blur"
     family = "damage"
@@ -46,7 +46,7 @@ class Blur(Change):
 
 
 class Noise(Change):
-    """Adds to every value a random number of a normal distribution with that standard deviation."""
+    """Adds Gaussian noise with standard deviation `std` to every value."""
 
     name = "noise"
     family = "damage"
@@ -61,7 +61,7 @@ class Noise(Change):
 
 
 class Erase(Change):
-    """Blackens a rectangle of up to a fraction of the picture; masks, boxes and points keep what it hides.
+    """Blackens a rectangle of up to the fraction `area` of the image; masks, boxes and points are not changed.
 
     Zhong et al., Random erasing data augmentation, 2017.
     """

@@ -1,4 +1,4 @@
-"""Changes of place: what the picture shows stands elsewhere, turned, larger; masks, boxes and points move along."""
+"""Geometric changes, which move the contents of the image, and masks, boxes and points with them."""
 
 from typing import ClassVar
 
@@ -8,11 +8,11 @@ from archdsl.ops.base import OperationError
 from archdsl.ops.fields import Positive, Probability
 
 PADDING_MODES = {"zeros": "zeros", "replicate": "border", "reflect": "reflection"}
-"""Our words for what lies beyond the border → kornia's."""
+"""Padding modes of the language → kornia's."""
 
 
 class Hflip(Change):
-    """Mirrors left and right."""
+    """Flips left and right."""
 
     name = "hflip"
     family = "place"
@@ -26,7 +26,7 @@ class Hflip(Change):
 
 
 class Vflip(Change):
-    """Mirrors top and bottom."""
+    """Flips top and bottom."""
 
     name = "vflip"
     family = "place"
@@ -40,13 +40,13 @@ class Vflip(Change):
 
 
 class AffineChange(Change):
-    """The base of the changes that are affine. `pad` says what comes in from beyond the border, as for `conv`."""
+    """The base of affine changes. `pad` is the padding mode beyond the border, as for `conv`."""
 
     family = "place"
     parameter: ClassVar[str]
 
     def value(self) -> object:
-        """What kornia's RandomAffine takes for it."""
+        """The argument of kornia's RandomAffine."""
         raise NotImplementedError(type(self).__name__)
 
     def part(self) -> Affine:
@@ -60,7 +60,7 @@ class AffineChange(Change):
 
 
 def affine_form(parts: tuple[Affine, ...], p: float = 1.0) -> Form:
-    """One RandomAffine that does all of these, which have one padding and a parameter each."""
+    """One RandomAffine that does all of these, which have the same padding and different parameters."""
     values: dict[str, object] = {"degrees": 0.0, **{part.parameter: part.value for part in parts}}
     mode = PADDING_MODES[parts[0].pad]
     padding = {} if mode == "zeros" else {"padding_mode": mode}
@@ -68,7 +68,7 @@ def affine_form(parts: tuple[Affine, ...], p: float = 1.0) -> Form:
 
 
 class Translate(AffineChange):
-    """Shifts by up to a fraction of the size, in every direction."""
+    """Shifts by up to the fraction `by` of the size, in every direction."""
 
     name = "translate"
     parameter = "translate"
@@ -84,7 +84,7 @@ class Translate(AffineChange):
 
 
 class Rotate(AffineChange):
-    """Turns by up to so many degrees, to either side."""
+    """Rotates by up to `degrees` in either direction."""
 
     name = "rotate"
     parameter = "degrees"
@@ -100,7 +100,7 @@ class Rotate(AffineChange):
 
 
 class Scale(AffineChange):
-    """Enlarges by a factor from `low` to `high`, about the middle."""
+    """Scales by a factor between `low` and `high`, about the centre."""
 
     name = "scale"
     parameter = "scale"
@@ -123,7 +123,7 @@ class Scale(AffineChange):
 
 
 class Shear(AffineChange):
-    """Slants by up to so many degrees, to either side."""
+    """Shears by up to `degrees` in either direction."""
 
     name = "shear"
     parameter = "shear"
@@ -139,7 +139,7 @@ class Shear(AffineChange):
 
 
 class Perspective(Change):
-    """Shows the picture from aslant: its corners move inwards by up to a fraction of half its size."""
+    """Distorts the perspective: the corners move inwards by up to the fraction `by` of half the image's size."""
 
     name = "perspective"
     family = "place"
@@ -154,6 +154,6 @@ class Perspective(Change):
 
 
 def in_order(name: str, low: float, high: float) -> None:
-    """Raises OperationError where a range is empty."""
+    """Raises OperationError if the range is empty."""
     if low > high:
         raise OperationError(f"`{name}` goes from `low` to `high`; got {low:g} and {high:g}", parameter="high")

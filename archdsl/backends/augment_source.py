@@ -13,6 +13,7 @@ from archdsl.augment import Change, OneOf, Pipeline, Step
 from archdsl.augment.base import Affine, Companion, Form
 from archdsl.augment.place import affine_form
 from archdsl.augment.texts import CLASS, DRAWING, MOVED, ONE_OF, RECOLOURED
+from archdsl.common.escaping import docstring
 
 WIDTH = 88
 
@@ -78,17 +79,10 @@ def _class(pipeline: Pipeline, name: str, written: str) -> str:
 def _docstring(pipeline: Pipeline) -> str:
     """The changes as the spec writes them, below its own words, as the inside of a docstring."""
     first = " ".join((pipeline.doc or "Changes that preserve labels.").split())
-    lines = [*textwrap.wrap(_escaped(first), WIDTH - 10), ""]
+    lines = [*textwrap.wrap(docstring(first), WIDTH - 10), ""]
     for line in pipeline.text():
-        lines += textwrap.wrap(_escaped(line), WIDTH - 8, initial_indent="    ", subsequent_indent="        ")
+        lines += textwrap.wrap(docstring(line), WIDTH - 8, initial_indent="    ", subsequent_indent="        ")
     return "\n".join(f"    {line}".rstrip() for line in lines).strip()
-
-
-def _escaped(text: str) -> str:
-    """Text that may stand in a docstring, whatever it holds."""
-    text = text.encode("utf-8", "backslashreplace").decode()  # halves of characters
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return plain.replace("\\", "\\\\").replace('"', '\\"')
 
 
 # ---------------------------------------------------------------- steps

@@ -282,13 +282,3 @@ def find_dead_ends(graph: Graph, diagnostics: Diagnostics) -> None:
             notes=[*call_notes(node.scope), *(same_at([n.path for n in g]) for g in [nodes[1:]] if g)],
             help="take it away, use it further down, or make it an output",
         )
-
-
-def verify(graph: Graph) -> None:
-    """Asserts the invariants of a checked graph: what every later pass relies on."""
-    paths: set[str] = set()
-    for node in graph.nodes():
-        assert all(t.node < node.id and t.index < len(graph.node(t).shapes) for t in node.inputs)
-        assert node.operation.is_input or node.path not in paths, node.path
-        paths.add(node.path)
-    assert graph.outputs and not any(scope.lost for scope in graph.root.scopes())

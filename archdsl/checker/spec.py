@@ -28,8 +28,8 @@ from archdsl.elaborate.spec_files import (
     says_augment,
 )
 from archdsl.graph import Graph
-from archdsl.syntax import parser
-from archdsl.values import BlockValue, MemberValue, Namespace, evaluate
+from archdsl.syntax import parser, tree
+from archdsl.values import BlockValue, MemberValue, Namespace, complete, evaluate
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,22 +238,18 @@ def bind_model(
             diagnostics.error("E0205", f"the model `{name}` has no parameter `{key}`", help=help)
         diagnostics.stop_on_errors()
         given = given | {k: _argument(v, module.names) for k, v in values.items()}
-        space = Namespace(block.module)
-        for parameter in block.syntax.parameters:
+        owner = block
+
+        def missing(parameter: tree.Parameter) -> None:
             key = parameter.name.name
-            if key in given:
-                arguments[key] = given[key]
-            elif parameter.default is not None:
-                arguments[key] = evaluate(parameter.default, space)
-            else:
-                diagnostics.error(
-                    "E0207",
-                    f"the model `{name}` needs a value for `{key}`",
-                    Mark(parameter.span, "has no default"),
-                    help=f"give it with `--set {key}=…`, or name a member: `model NAME = {block.name}({key} = …)`",
-                )
-                continue
-            space.values[key] = arguments[key]
+            diagnostics.error(
+                "E0207",
+                f"the model `{name}` needs a value for `{key}`",
+                Mark(parameter.span, "has no default"),
+                help=f"give it with `--set {key}=…`, or name a member: `model NAME = {owner.name}({key} = …)`",
+            )
+
+        arguments = complete(block.syntax.parameters, given, block.module, evaluate, missing)
     diagnostics.stop_on_errors()
     assert block is not None
     return block, arguments

@@ -1,4 +1,4 @@
-"""From a SPEC of the command line to checked graphs."""
+"""Turns a SPEC of the command line into checked graphs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[Module, list[str], dict[str, object]]:
-    """The file of a SPEC, the models that it means there (`every`: all that can be compiled), the values of `--set`.
+    """The file of a SPEC, the models that it means (`every`: all that can be compiled), and the values of `--set`.
 
     Raises SpecError.
     """
@@ -34,7 +34,7 @@ def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[Modul
 
 
 def named(spec: str) -> tuple[str, str | None]:
-    """The file or family of a SPEC, and the model of it that it names, if any. Raises SpecError where there is none."""
+    """The file or family of a SPEC, and the model that it names, if any. Raises SpecError if there is none."""
     from archdsl.checker.spec import locate, pick
     from archdsl.diagnostics import Diagnostics
 
@@ -46,7 +46,7 @@ def named(spec: str) -> tuple[str, str | None]:
 
 
 def means_a_model(spec: str) -> bool:
-    """Whether a SPEC is one of a model: it names one, or the only one of a file."""
+    """Whether a SPEC means one model: it names one, or its file has only one."""
     from archdsl.checker.spec import locate, pick
     from archdsl.diagnostics import Diagnostics, SpecError
 
@@ -59,7 +59,7 @@ def means_a_model(spec: str) -> bool:
 
 
 def check_model(module: Module, name: str, values: dict[str, object], sizes: Sizes) -> Graph:
-    """The checked graph of a model that takes inputs of these sizes. Raises SpecError."""
+    """The checked graph of a model, whose inputs accept these sizes. Raises SpecError."""
     from archdsl.checker import spec
     from archdsl.checker.finished_graph import pin
     from archdsl.diagnostics import Diagnostics
@@ -70,7 +70,7 @@ def check_model(module: Module, name: str, values: dict[str, object], sizes: Siz
 
 
 def checked(spec: str, settings: Settings, sizes: Sizes = ()) -> Graph:
-    """The checked graph of the one model that a SPEC means, its warnings told. Raises SpecError."""
+    """The checked graph of the one model that a SPEC means; prints its warnings. Raises SpecError."""
     module, (name,), values = select(spec, settings)
     graph = check_model(module, name, values, sizes)
     complain(graph.warnings)
@@ -79,7 +79,7 @@ def checked(spec: str, settings: Settings, sizes: Sizes = ()) -> Graph:
 
 @contextlib.contextmanager
 def collecting(diagnostics: list[Diagnostic]) -> Iterator[None]:
-    """Takes what is wrong with a spec down, so that the next one has its turn."""
+    """Collects the errors of a spec, so that the next one can be processed."""
     from archdsl.diagnostics import SpecError
 
     try:

@@ -27,7 +27,7 @@ _FIRST = re.compile(
         (
             # The docstring of a built module, whose lines may be broken at any blank.
             rb'r?"""(?:(?!""").)+?,\s+compiled\s+by\s+archdsl\s+\d\S*\s+from\s(?:(?!""").)*?\(sha256\s+[0-9a-f]{12}\)\.',
-            rb"(?://|%%) %s\n" % _MADE,
+            rb"(?://|--|;|%%{1,2}) %s\n" % _MADE,  # a comment, but not one of Python or a shell
             rb"(?:<[!?][^\n]*>\n)?<!-- %s -->\n" % _MADE,
             rb"\x89PNG\r\n\x1a\n.{25}.{4}tEXtSoftware\0%s" % _MADE,
             rb'.{8}\{"__metadata__": ?\{"software": ?"%s"' % _MADE,
@@ -41,9 +41,12 @@ _LAST = re.compile(
 )
 
 
-def save(path: str | Path, data: bytes) -> None:
-    """Puts `data` at `path` with the mark that the ending of the path has, whole or not at all. Raises OSError."""
-    write_whole(path, marked(data, Path(path).suffix.lower()))
+def save(path: str | Path, data: bytes, comment: str = "") -> None:
+    """Puts `data` at `path` with the mark of its format, whole or not at all. Raises OSError.
+
+    `comment` is the sign that begins a line of comment, where such a line is the mark; else the ending says the mark.
+    """
+    write_whole(path, marked(data, Path(path).suffix.lower(), comment))
 
 
 def is_own(path: str | Path) -> bool:
@@ -55,14 +58,12 @@ def is_own(path: str | Path) -> bool:
         return bool(_LAST.search(file.read()))
 
 
-def marked(data: bytes, ending: str) -> bytes:
+def marked(data: bytes, ending: str, comment: str = "") -> bytes:
     """The bytes of a file that ends so, with its mark; as they are where that form has none."""
     made = MADE.encode()
+    if comment:
+        return comment.encode() + b" " + made + b"\n" + data
     match ending:
-        case ".dot" | ".gv":
-            return b"// " + made + b"\n" + data
-        case ".tex":
-            return b"% " + made + b"\n" + data
         case ".svg" | ".html":
             first = re.match(rb"(?:<[!?][^\n]*>\n)?", data)
             assert first is not None

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from archdsl.common.escaping import visible as visible
 from archdsl.common.source import Span
 
 Severity = Literal["error", "warning"]
@@ -131,15 +132,6 @@ def renamed(span: Span, name: str, known: Iterable[str]) -> tuple[Proposal, ...]
 
 
 # ---------------------------------------------------------------- renderers
-
-
-def visible(text: str) -> str:
-    """Text of a spec made harmless for a terminal: control and direction characters become escapes."""
-    return "".join(c if c.isprintable() else _escape(c) for c in text)
-
-
-def _escape(char: str) -> str:
-    return " " if char == "\t" else char.encode("unicode_escape").decode("ascii")
 
 
 LONGEST_LINE = 200

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from archdsl.augment import CHANGES, Change, OneOf, Pipeline, Step
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostics, Mark, renamed
-from archdsl.elaborate.spec_files import Module, argument_value, name_span
+from archdsl.elaborate.spec_files import Module
 from archdsl.graph import Graph, Tensor
 from archdsl.ops.base import OperationError, Shape
 from archdsl.syntax import tree
-from archdsl.values import FAILED, AugmentValue, BlockValue, Failure, MemberValue, Namespace, Poisoned, describe
+from archdsl.values import (
+    FAILED,
+    AugmentValue,
+    BlockValue,
+    Failure,
+    MemberValue,
+    Namespace,
+    Poisoned,
+    Signature,
+    bind,
+    describe,
+    word_or_value,
+)
 
 OTHER_WORDS = {
     **{w: f"write `color({w} = …)`" for w in ("brightness", "contrast", "saturation", "hue")},
@@ -121,49 +132,21 @@ class _Reading:
             help = OTHER_WORDS.get(name) or "there are " + ", ".join(f"`{n}`" for n in CHANGES)
             proposals = () if name in OTHER_WORDS else renamed(span, name, CHANGES)
             raise Failure("E0201", f"there is no change of pictures named `{name}`", span, help, proposals=proposals)
-        given, spans = bound(cls, item, names)
+        signature = Signature(cls.name, list(cls.model_fields))
+        bound = bind(signature, item.arguments or (), lambda a, key: word_or_value(a, cls.words(key), names))
         try:
-            found = cls.parse(given)
+            found = cls.parse(bound.values)
         except OperationError as error:
             for other in error.also:
-                self.complain(other, item, spans)
-            raise _failure(error, item, spans) from None
+                self.complain(bound.failure(other, item))
+            raise bound.failure(error, item) from None
         if self.shape is not None:
             try:
                 found.check(self.shape)
             except OperationError as error:
-                self.complain(error, item, spans)
+                self.complain(bound.failure(error, item))
         return found
 
-    def complain(self, error: OperationError, item: tree.Call, spans: Mapping[str, Span]) -> None:
-        failure = _failure(error, item, spans)
+    def complain(self, failure: Failure) -> None:
         used = [Mark(self.used, "the model is augmented here")] if self.used else []
         self.diagnostics.error(failure.code, failure.message, failure.span, *used, help=failure.help)
-
-
-def bound(cls: type[Change], item: tree.Call, names: Namespace) -> tuple[dict[str, object], dict[str, Span]]:
-    """The arguments of a call by name, and where their values stand. Raises Failure."""
-    parameters = list(cls.model_fields)
-    given: dict[str, object] = {}
-    spans: dict[str, Span] = {}
-    for position, argument in enumerate(item.arguments or ()):
-        key = argument.name
-        if key is None:
-            if position >= len(parameters):
-                raise Failure("E0206", f"`{cls.name}` takes {len(parameters)} arguments at most", argument.span)
-            key = parameters[position]
-        elif key not in parameters:
-            known = "it has: " + ", ".join(f"`{p}`" for p in parameters)
-            proposals = renamed(name_span(argument), key, parameters)
-            message = f"`{cls.name}` has no parameter `{key}`"
-            raise Failure("E0205", message, argument.span, known, proposals=proposals)
-        if key in spans:
-            raise Failure("E0206", f"`{key}` is given twice in this call of `{cls.name}`", argument.span)
-        spans[key] = argument.value.span
-        given[key] = argument_value(argument, cls.words(key), names)
-    return given, spans
-
-
-def _failure(error: OperationError, item: tree.Call, spans: Mapping[str, Span]) -> Failure:
-    span = spans.get(error.parameter or "", item.span)
-    return Failure("E0207" if error.parameter not in spans else "E0228", error.message, span, error.help)

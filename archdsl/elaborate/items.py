@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import assert_never, cast
 
@@ -13,7 +13,7 @@ from archdsl.common.limits import Exceeded
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
 from archdsl.elaborate.core import LOST, Builder, Flow, LabelValue, Place, copy_defaults, count, label_names
-from archdsl.elaborate.spec_files import argument_value, family, name_span
+from archdsl.elaborate.spec_files import bind_operation, family
 from archdsl.graph import Definition, Scope, Tensor
 from archdsl.ops import OPERATIONS, foreign
 from archdsl.ops.base import Operation, OperationError
@@ -24,11 +24,12 @@ from archdsl.values import (
     Failure,
     FunctionValue,
     MemberValue,
+    Misbound,
     Namespace,
     OperationValue,
     Poisoned,
     TensorValue,
-    bind,
+    arguments_of,
     describe,
     evaluate,
     truth,
@@ -236,54 +237,34 @@ class Items(Builder):
 
     def operation(self, cls: type[Operation], item: tree.Call, place: Place) -> Operation:
         """The operation of a call, its arguments checked. Equal calls share one value."""
-        parameters = list(cls.model_fields)
-        given: dict[str, object] = dict(place.defaults.get(cls.name, {}))
-        spans: dict[str, Span] = {}
-        for position, argument in enumerate(item.arguments or ()):
-            key = argument.name
-            if key is None:
-                if position >= len(parameters):
-                    takes = count(len(parameters), "argument") if parameters else "no arguments"
-                    message = f"`{cls.name}` takes {takes}; this is one too many"
-                    help = surplus_help(cls, item, argument, place.names)
-                    proposals = self.as_here(cls, item, place)
-                    raise Failure("E0206", message, argument.span, help, proposals=proposals)
-                key = parameters[position]
-            elif key not in parameters:
-                message = f"`{cls.name}` has no parameter `{key}`"
-                proposals = [*self.as_here(cls, item, place), *renamed(name_span(argument), key, parameters)]
-                raise Failure("E0205", message, argument.span, foreign.parameter(key, parameters), proposals=proposals)
-            if key in spans:
-                message = f"`{key}` is given twice in this call of `{cls.name}`"
-                raise Failure("E0206", message, argument.span, proposals=self.as_here(cls, item, place))
-            spans[key] = argument.value.span
-            given[key] = argument_value(argument, cls.words(key), place.names)
+
+        def advise(error: Misbound) -> None:
+            if error.surplus:
+                error.help = surplus_help(cls, item, error.argument, place.names)
+            error.proposals = (*self.as_here(cls, item, place), *error.proposals)
+
+        bound = bind_operation(cls, item.arguments or (), place.names, advise)
+        given = {**place.defaults.get(cls.name, {}), **bound.values}
         key_of_call = (cls, tuple((k, type(v), v) for k, v in given.items()))
         found = self._operations.get(key_of_call)
         if found is None:
-            tensor = next((k for k in spans if isinstance(given[k], TensorValue)), None)
+            tensor = next((k for k, v in bound.values.items() if isinstance(v, TensorValue)), None)
             if tensor is not None:
+                span = bound.arguments[tensor].value.span
                 raise Failure(
                     "E0228",
                     f"`{tensor}` of `{cls.name}` is a value, and this is a tensor",
-                    spans[tensor],
-                    f"a tensor flows in by an arrow: `{spans[tensor].text} -> {cls.name}`",
+                    span,
+                    f"a tensor flows in by an arrow: `{span.text} -> {cls.name}`",
                 )
             try:
                 found = cls.parse(given)
             except OperationError as error:
                 for other in error.also:
-                    self.fail(self.argument_failure(other, item, spans), place.scope)
-                raise self.argument_failure(error, item, spans, self.as_here(cls, item, place)) from None
+                    self.fail(bound.failure(other, item), place.scope)
+                raise bound.failure(error, item, self.as_here(cls, item, place)) from None
             self._operations[key_of_call] = found
         return found
-
-    def argument_failure(
-        self, error: OperationError, item: tree.Call, spans: Mapping[str, Span], proposals: Sequence[Proposal] = ()
-    ) -> Failure:
-        span = spans.get(error.parameter or "", item.span)
-        code = "E0207" if error.parameter not in spans else "E0228"
-        return Failure(code, error.message, span, error.help, proposals=proposals)
 
     def as_here(self, cls: type[Operation], item: tree.Call, place: Place) -> list[Proposal]:
         """The call as it is written here, where it is one from PyTorch."""
@@ -304,9 +285,7 @@ class Items(Builder):
         self, target: BlockValue | MemberValue, item: tree.Call, place: Place
     ) -> tuple[BlockValue, dict[str, object]]:
         block, given = family(target)
-        arguments = bind(
-            target.name, block.syntax.parameters, item.arguments or (), item.span, place.names, block.module, given
-        )
+        arguments = arguments_of(block, item.arguments or (), item.span, place.names, given, target.name)
         return block, arguments
 
     def call_block(

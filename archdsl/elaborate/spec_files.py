@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,22 +13,28 @@ from archdsl.common.limits import Exceeded, budget, deep_calls, ongoing
 from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal, renamed
 from archdsl.ops import OPERATIONS, foreign
-from archdsl.ops.fields import one_of
+from archdsl.ops.base import Operation
 from archdsl.syntax import tree
 from archdsl.syntax.parser import parse, read
 from archdsl.values import (
-    BUILTINS,
     FAILED,
     AugmentValue,
     BlockValue,
+    Bound,
     Defaults,
     Failure,
     FunctionValue,
     MemberValue,
+    Misbound,
     Namespace,
     Poisoned,
+    Signature,
     Thunk,
+    bind,
     evaluate,
+    name_span,
+    values_in,
+    word_or_value,
 )
 
 
@@ -313,40 +319,13 @@ def family(target: BlockValue | MemberValue) -> tuple[BlockValue, dict[str, obje
         target = found
     block = target
     for member in reversed(seen):
-        parameters = block.syntax.parameters
-        positions = [p.name.name for p in parameters]
-        bound = bind_given(member, positions, given)
-        given.update(bound)
+        signature = Signature(member.syntax.family.name, [p.name.name for p in block.syntax.parameters])
+        given.update(bind(signature, member.syntax.arguments, values_in(member.module)).values)
     return block, given
 
 
 def is_model(value: object) -> bool:
     return isinstance(value, MemberValue) or (isinstance(value, BlockValue) and isinstance(value.syntax, tree.Model))
-
-
-def bind_given(member: MemberValue, parameters: list[str], given: Mapping[str, object]) -> dict[str, object]:
-    """The arguments of `model NAME = FAMILY(args)` by name. Positions count over the family's parameters."""
-    found: dict[str, object] = {}
-    for position, argument in enumerate(member.syntax.arguments):
-        key = argument.name
-        if key is None:
-            if position >= len(parameters):
-                raise Failure(
-                    "E0206", f"`{member.syntax.family.name}` takes {len(parameters)} arguments", argument.span
-                )
-            key = parameters[position]
-        if key not in parameters:
-            raise Failure(
-                "E0205",
-                f"`{member.syntax.family.name}` has no parameter `{key}`",
-                argument.span,
-                "it has: " + ", ".join(f"`{p}`" for p in parameters),
-                proposals=renamed(name_span(argument), key, parameters),
-            )
-        if key in found:
-            raise Failure("E0206", f"`{key}` is given twice", argument.span)
-        found[key] = evaluate(argument.value, member.module)
-    return found
 
 
 # ---------------------------------------------------------------- defaults
@@ -367,47 +346,20 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
             told = foreign.called(name, here)
             raise Failure("E0204", message, span, told, proposals=[Proposal(told, Fix(span, here))])
         raise Failure("E0204", message, span, foreign.missing(name), proposals=renamed(span, name, OPERATIONS))
-    merged = dict(defaults.get(name, {}))
-    parameters = list(cls.model_fields)
-    for position, argument in enumerate(declaration.arguments):
-        key = argument.name
-        if key is None:
-            if position >= len(parameters):
-                raise Failure("E0206", f"`{name}` takes {len(parameters)} arguments at most", argument.span)
-            key = parameters[position]
-        if key not in parameters:
-            message = f"`{name}` has no parameter `{key}`"
-            meant = foreign.PARAMETERS.get(key)
-            at = name_span(argument)
-            proposals = [Proposal(f"did you mean `{meant}`?", Fix(at, meant))] if meant in parameters else []
-            raise Failure(
-                "E0205",
-                message,
-                argument.span,
-                foreign.parameter(key, parameters),
-                proposals=[*proposals, *renamed(at, key, parameters)],
-            )
-        merged[key] = argument_value(argument, cls.words(key), names)
-    defaults[name] = merged
+
+    def advise(error: Misbound) -> None:
+        meant = foreign.PARAMETERS.get(error.argument.name or "")
+        if meant in cls.model_fields:
+            fix = Fix(name_span(error.argument), meant)
+            error.proposals = (Proposal(f"did you mean `{meant}`?", fix), *error.proposals)
+
+    bound = bind_operation(cls, declaration.arguments, names, advise)
+    defaults[name] = {**defaults.get(name, {}), **bound.values}
 
 
-def name_span(argument: tree.Argument) -> Span:
-    """The name of an argument that is given by name."""
-    return Span(argument.span.source, argument.span.start, argument.span.start + len(argument.name or ""))
-
-
-def argument_value(argument: tree.Argument, words: Collection[str], names: Namespace) -> object:
-    """The value of an argument of an operation: one of its words taken bare, or an expression."""
-    value = argument.value
-    if isinstance(value, tree.Name) and words:
-        if value.name in words:
-            return value.name
-        try:
-            return evaluate(value, names)
-        except Failure as failure:
-            if failure.code == "E0201" and value.name not in BUILTINS:
-                listed = f"`{argument.name}` takes " if argument.name else "it takes "
-                failure.help = failure.help or listed + one_of(list(words))
-                failure.proposals = (*renamed(value.span, value.name, words), *failure.proposals)
-            raise
-    return evaluate(value, names)
+def bind_operation(
+    cls: type[Operation], arguments: Iterable[tree.Argument], names: Namespace, advise: Callable[[Misbound], None]
+) -> Bound:
+    """The arguments of an operation by name. Raises Misbound."""
+    signature = Signature(cls.name, list(cls.model_fields), foreign.parameter, advise)
+    return bind(signature, arguments, lambda argument, key: word_or_value(argument, cls.words(key), names))

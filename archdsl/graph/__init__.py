@@ -120,21 +120,20 @@ class Scope:
 
     def scopes(self) -> Iterator[Scope]:
         """This scope and all within it, outer before inner, in order."""
-        stack = [self]
-        while stack:
-            scope = stack.pop()
-            yield scope
-            stack.extend(reversed([m for m in scope.members if isinstance(m, Scope)]))
+        return (member for member in self.walk() if isinstance(member, Scope))
 
-    def nodes(self) -> Iterator[Node]:
-        """The nodes within, in the order in which they were placed."""
+    def walk(self) -> Iterator[Node | Scope]:
+        """This scope and all scopes and nodes within it, outer before inner, in the order in which they were placed."""
         stack: list[Node | Scope] = [self]
         while stack:
             member = stack.pop()
-            if isinstance(member, Node):
-                yield member
-            else:
+            yield member
+            if isinstance(member, Scope):
                 stack.extend(reversed(member.members))
+
+    def nodes(self) -> Iterator[Node]:
+        """The nodes within, in the order in which they were placed."""
+        return (member for member in self.walk() if isinstance(member, Node))
 
     def inflow(self) -> list[Tensor]:
         """The tensors from outside that are read within, each once."""

@@ -29,12 +29,12 @@ LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class Align(Operation):
-    """Brings the spatial sizes of a parallel value together: the tensors flow on, each with the channels it had.
+    """Makes the spatial sizes of parallel tensors equal; each keeps its channels.
 
-    `crop` cuts each around its centre to the smallest, `pad` puts zeros around to the largest, `resize` interpolates
-    (bilinear) to the first. What does not divide evenly is cut or put behind.
+    `crop` crops each around its centre to the smallest, `pad` pads with zeros to the largest, `resize` interpolates
+    (bilinear) to the first. An odd row or column is cropped from, or padded at, the end.
 
-    Errors: a flat tensor; tensors with unlike numbers of axes.
+    Errors: a flat tensor; tensors of different rank.
 
     Ronneberger et al., U-Net, 2015 (crop).
     """
@@ -129,9 +129,9 @@ class Align(Operation):
 
 
 class Crop(Operation):
-    """Cuts n elements off each side of each spatial axis.
+    """Crops n elements from each side of each spatial axis.
 
-    [C, …] → [C, …], each size 2n smaller; `1x3` cuts 1 and 3.
+    [C, …] → [C, …], each size 2n smaller; `1x3` crops 1 and 3.
 
     Errors: a flat tensor; nothing would be left.
     """
@@ -188,12 +188,12 @@ class Crop(Operation):
 
 
 class PadEdges(Operation):
-    """Puts n elements on each side of each spatial axis.
+    """Pads n elements on each side of each spatial axis.
 
-    [C, …] → [C, …], each size 2n larger; `1x3` puts 1 and 3. `mode` says what they hold: `zeros`, the boundary's values
-    (`replicate`), the mirrored inside (`reflect`), or the other end (`circular`).
+    [C, …] → [C, …], each size 2n larger; `1x3` pads 1 and 3. `mode` selects the padding: `zeros`, the edge values
+    (`replicate`), the mirrored interior (`reflect`), or the opposite side (`circular`).
 
-    Errors: a flat tensor; `reflect` as large as the size or larger, `circular` larger than it.
+    Errors: a flat tensor; `reflect` not smaller than the size, `circular` larger than it.
     """
 
     name = "pad"

@@ -34,7 +34,7 @@ class ChannelOperation(Operation):
 
 
 class Split(ChannelOperation):
-    """Splits the channels into n equal parts: a parallel value of n tensors, in order.
+    """Splits the channels into n equal parts: n parallel tensors, in order.
 
     [C, …] → n times [C / n, …].
 
@@ -86,11 +86,11 @@ class Split(ChannelOperation):
 
 
 class Slice(ChannelOperation):
-    """The channels from `start` up to but without `stop`, counted from 0.
+    """The channels from `start` to `stop` (exclusive), counted from 0.
 
     [C, …] → [stop − start, …].
 
-    Errors: `stop` not above `start`, or above the number of channels.
+    Errors: `stop` not larger than `start`, or larger than the number of channels.
     """
 
     name = "slice"
@@ -135,9 +135,9 @@ class Slice(ChannelOperation):
 
 
 class ChannelShuffle(ChannelOperation):
-    """Deals the channels of `groups` groups out in turn, so that the next grouped convolution sees all groups.
+    """Interleaves the channels of `groups` groups, so that the next grouped convolution sees all groups.
 
-    [C, …] → [C, …]: channel j of group i goes to j · groups + i.
+    [C, …] → [C, …]: channel j of group i becomes channel j · groups + i.
 
     Errors: a flat tensor; `groups` that do not divide the channels.
 
@@ -180,9 +180,9 @@ class ChannelShuffle(ChannelOperation):
 
 
 class Scale(ChannelOperation):
-    """Multiplies each channel by a learned factor, which starts from `init`.
+    """Multiplies each channel by a learned factor, initialised to `init`.
 
-    [C, …] → [C, …]. The factors are a parameter of the scope that the operation stands in: its path is their key.
+    [C, …] → [C, …]. The factors are a parameter of the enclosing scope; the operation's path is their key.
 
     Touvron et al., Going deeper with image transformers, 2021 (LayerScale).
     """

@@ -94,16 +94,16 @@ def kernel_is_odd(values: Sequence[object]) -> bool:
 
 
 class Conv(Operation):
-    """Convolves the spatial axes with learned kernels (as everywhere in deep learning, a cross-correlation).
+    """Convolves the spatial axes with learned kernels (as usual in deep learning, a cross-correlation).
 
     [C, …] → [out, …]: each spatial size n becomes ⌊(n + 2·pad − dilation·(kernel − 1) − 1) / stride⌋ + 1, with
-    `pad = same_upper` ⌈n / stride⌉. The rank of the tensor decides between 1-d, 2-d and 3-d. `weight` sets the
-    numbers that the kernel starts from, the same for every pair of channels, and lets the bias start from 0;
-    `trainable = false` freezes the layer; `flip = true` flips the kernel, which makes it the convolution of signal
-    processing. `init` says how the weight starts (see Initialisation).
+    `pad = same_upper` ⌈n / stride⌉. The tensor's rank selects 1-d, 2-d or 3-d. `weight` gives the kernel's
+    initial values, the same for every pair of channels, and initialises the bias to 0; `trainable = false` freezes
+    the layer; `flip = true` flips the kernel, which gives the convolution of signal processing. `init` selects the
+    weight's initialisation (see Initialisation).
 
     Errors: a flat tensor; a kernel larger than the padded input; `groups` that do not divide the channels; an even
-    kernel with `pad = same`; `reflect` padding as large as the input, `circular` larger than it; both `weight` and
+    kernel with `pad = same`; `reflect` padding not smaller than the input, `circular` larger than it; both `weight` and
     `init`.
 
     LeCun et al., Gradient-based learning applied to document recognition, 1998. Dilation: Yu and Koltun, 2016.

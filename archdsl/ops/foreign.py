@@ -140,4 +140,9 @@ def parameter(name: str, known: Collection[str]) -> str:
     """What to say of a parameter that an operation does not have; `known` are those that it has."""
     if name in LEFT_OUT:
         return LEFT_OUT[name]
+    return listed(known)
+
+
+def listed(known: Collection[str]) -> str:
+    """The parameters that there are."""
     return "it has: " + ", ".join(f"`{k}`" for k in known) if known else "it has none"

@@ -152,6 +152,19 @@ CHANNEL_LAYER_NORM = Helper(
 ''',
 )
 
+LOCAL_RESPONSE_NORM = Helper(
+    "LocalResponseNorm3d",
+    '''class LocalResponseNorm3d(nn.LocalResponseNorm):
+    """nn.LocalResponseNorm for tensors of any layout.
+
+    PyTorch views H and W as one axis, which a permuted tensor does not allow.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.contiguous())
+''',
+)
+
 DROP_PATH = Helper(
     "DropPath",
     '''class DropPath(nn.Module):

@@ -25,9 +25,9 @@ from archdsl.ops.sizes import known, options, positional
 class Linear(Operation):
     """Fully connected layer: every output is a weighted sum of every input.
 
-    [F] → [out]. `init` says how the weight starts (see Initialisation).
+    [F] → [out]. `init` selects the weight's initialisation (see Initialisation).
 
-    Errors: a tensor with spatial axes (its meaning is kept free for sequences); a size that depends on a free one.
+    Errors: a tensor with spatial axes (reserved for sequences); a size that depends on a free one.
     """
 
     name = "linear"

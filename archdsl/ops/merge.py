@@ -45,7 +45,7 @@ MANY = 16
 
 
 class Merge(Operation):
-    """What the merges of equal sizes share."""
+    """The base of merges of equal sizes."""
 
     family = "merge"
     channelwise = True
@@ -112,7 +112,7 @@ class Merge(Operation):
 class Add(Merge):
     """The sum of the tensors, element by element.
 
-    Two or more of one size → the same size.
+    Two or more tensors of one size → that size.
 
     Errors: sizes that disagree.
 
@@ -137,7 +137,8 @@ class Add(Merge):
 class Mul(Merge):
     """The product of the tensors, element by element.
 
-    Two or more of one size → that size; a size of 1 stretches: [1, H, W] gates every channel, [C, 1, 1] weighs each.
+    Two or more tensors of one size → that size; a size of 1 is broadcast: [1, H, W] gates every position, [C, 1, 1]
+    weights every channel.
 
     Errors: sizes that disagree and are not 1.
 
@@ -164,9 +165,9 @@ class Mul(Merge):
 
 
 class Sub(Merge):
-    """The first tensor less all the others, element by element.
+    """The first tensor minus all others, element by element.
 
-    Two or more of one size → the same size.
+    Two or more tensors of one size → that size.
 
     Errors: sizes that disagree.
     """
@@ -187,7 +188,7 @@ class Sub(Merge):
 class Maximum(Merge):
     """The largest of the tensors, element by element.
 
-    Two or more of one size → the same size.
+    Two or more tensors of one size → that size.
 
     Errors: sizes that disagree.
 
@@ -205,7 +206,7 @@ class Maximum(Merge):
 class Mean(Merge):
     """The mean of the tensors, element by element.
 
-    Two or more of one size → the same size.
+    Two or more tensors of one size → that size.
 
     Errors: sizes that disagree.
     """
@@ -228,11 +229,11 @@ class Mean(Merge):
 
 
 class Concat(Operation):
-    """The tensors behind each other, along the channels.
+    """Concatenates the tensors along the channels.
 
     [C₁, …], [C₂, …], … → [C₁ + C₂ + …, …].
 
-    Errors: sizes that disagree in anything but the channels.
+    Errors: sizes that differ in an axis other than the channels.
 
     Szegedy et al., Going deeper with convolutions, 2014; Huang et al., Densely connected convolutional networks, 2016.
     """

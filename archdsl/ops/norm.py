@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
@@ -67,7 +68,7 @@ WHATEVER = "so it computes the same in training and afterwards, whatever the bat
 
 
 class Norm(Operation):
-    """What the normalisations share: the size stays as it is."""
+    """The base of normalisations, which keep the size."""
 
     family = "normalisation"
     follows = True
@@ -101,11 +102,11 @@ class Norm(Operation):
 
 
 class Batchnorm(Norm):
-    """Normalises each channel over the batch, and keeps running statistics for use after training.
+    """Normalises each channel over the batch, and keeps running statistics for evaluation.
 
-    [C, …] → [C, …], flat tensors too: (x − mean) / √(variance + eps) · weight + bias. `momentum` is the share of a new
-    batch in the running statistics; `none` averages all batches. `affine = false` has no weight and bias. With
-    `init = zeros` the weight starts from zeros: for the last one of a residual block, which is the identity at first.
+    [C, …] → [C, …], flat tensors too: (x − mean) / √(variance + eps) · weight + bias. `momentum` is the weight of a new
+    batch in the running statistics; `none` averages all batches. `affine = false` has no weight and bias.
+    `init = zeros` initialises the weight to 0: use it for the last batchnorm of a residual block, to start as identity.
 
     Errors: `init = zeros` without `affine`.
 
@@ -163,9 +164,9 @@ class Batchnorm(Norm):
 
 
 class Layernorm(Norm):
-    """Normalises over the channels, at each position and for each sample by itself.
+    """Normalises over the channels, separately at each position of each sample.
 
-    [C, …] → [C, …], flat tensors too; one weight and bias a channel. `init = zeros` lets the weight start from zeros.
+    [C, …] → [C, …], flat tensors too; one weight and bias per channel. `init = zeros` initialises the weight to 0.
 
     Ba et al., Layer normalization, 2016; over the channels alone as in Liu et al., A ConvNet for the 2020s, 2022.
     """
@@ -205,12 +206,11 @@ class Layernorm(Norm):
 
 
 class Groupnorm(Norm):
-    """Normalises each group of channels, over the group and all positions, for each sample by itself.
+    """Normalises each group of channels over the group and all positions, separately for each sample.
 
-    [C, …] → [C, …], flat tensors too; one weight and bias a channel. `init = zeros` lets the weight start from zeros.
+    [C, …] → [C, …], flat tensors too; one weight and bias per channel. `init = zeros` initialises the weight to 0.
 
-    Errors: `groups` that do not divide the channels; a single number in a group: there is nothing to take the variance
-    of.
+    Errors: `groups` that do not divide the channels; a group of a single number, which has no variance.
 
     Wu and He, Group normalization, 2018.
     """
@@ -286,13 +286,13 @@ class Groupnorm(Norm):
 
 
 class Instancenorm(Norm):
-    """Normalises each channel over its positions, for each sample by itself.
+    """Normalises each channel over its positions, separately for each sample.
 
-    [C, …] → [C, …]. `affine = true` has a weight and bias a channel, `track = true` keeps running statistics for use
-    after training. `init = zeros` lets the weight start from zeros.
+    [C, …] → [C, …]. `affine = true` adds a weight and bias per channel, `track = true` keeps running statistics for
+    evaluation. `init = zeros` initialises the weight to 0.
 
-    Errors: a flat tensor, or a single position: there is nothing to take the variance of (with `track = true` in
-    training); `init = zeros` without `affine`.
+    Errors: a flat tensor, or a single position, which has no variance (with `track = true` in training only);
+    `init = zeros` without `affine`.
 
     Ulyanov et al., Instance normalization, 2016.
     """
@@ -358,7 +358,7 @@ class Instancenorm(Norm):
 
 
 class Lrn(Norm):
-    """Local response normalisation: divides by the strength of the `size` channels around.
+    """Local response normalisation: divides by the activity of the `size` nearest channels.
 
     [C, …] → [C, …]: x / (k + alpha / size · Σ x²)^beta.
 
@@ -402,7 +402,11 @@ class Lrn(Norm):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         more = options(("alpha", self.alpha, 1e-4), ("beta", self.beta, 0.75), ("k", self.k, 1.0))
-        return ModuleForm("nn.LocalResponseNorm", (*positional(size=self.size), *more))
+        form = ModuleForm("nn.LocalResponseNorm", (*positional(size=self.size), *more))
+        if len(shapes[0]) < 4:
+            return form
+        helper = helpers.LOCAL_RESPONSE_NORM
+        return replace(form, constructor=helper.name, helper=helper.source)
 
     def caption(self, rank: int = 2) -> str:
         return f"lrn {self.size}"

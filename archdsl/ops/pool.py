@@ -27,7 +27,7 @@ def ceil_steps(size: Dim, pad: int, kernel: int, stride: int, dilation: int) -> 
 
 
 class Pool(Operation):
-    """What the poolings with a sliding window share."""
+    """The base of poolings with a sliding window."""
 
     family = "pooling"
     helper_names = ("same_upper_pads",)
@@ -206,11 +206,11 @@ def too_much(pads: tuple[int, ...], kernels: tuple[int, ...] | list[int]) -> tup
 
 
 class Maxpool(Pool):
-    """The largest of each window.
+    """The maximum of each window.
 
-    [C, …] → [C, …]: each spatial size n becomes ⌊(n + 2·pad − dilation·(kernel − 1) − 1) / stride⌋ + 1. With
-    `ceil = true` the division rounds up, so that the last window may hang over the end, but it must start inside. With
-    `pad = same_upper` it is ⌈n / stride⌉. Padding never wins.
+    [C, …] → [C, …]: each spatial size n becomes ⌊(n + 2·pad − dilation·(kernel − 1) − 1) / stride⌋ + 1. With `ceil =
+    true` the division rounds up, so that the last window may extend past the end, but it must start inside. With `pad =
+    same_upper` it is ⌈n / stride⌉. Padding is never the maximum.
 
     Errors: a flat tensor; a kernel larger than the padded input; padding of more than half the kernel.
 
@@ -266,7 +266,7 @@ class Maxpool(Pool):
 class Avgpool(Pool):
     """The mean of each window.
 
-    [C, …] → [C, …], with the sizes of `maxpool`. `count_pad = false` leaves the padding out of the means.
+    [C, …] → [C, …], with the sizes of `maxpool`. `count_pad = false` excludes the padding from the means.
 
     Errors: a flat tensor; a kernel larger than the padded input; padding of more than half the kernel.
     """
@@ -335,7 +335,7 @@ class Avgpool(Pool):
 
 
 class AdaptivePool(Operation):
-    """What the poolings to a given size share."""
+    """The base of poolings to a given size."""
 
     family = "pooling"
     pytorch_names = renamed(size="output_size")
@@ -391,9 +391,9 @@ class AdaptivePool(Operation):
 
 
 class AdaptiveAvgpool(AdaptivePool):
-    """The means of a grid of windows, as many as `size` says, that cover the input evenly.
+    """The mean of each window of a grid of `size` windows that covers the input evenly.
 
-    [C, …] → [C, size]; window i of an axis of n goes from ⌊i·n / size⌋ to ⌈(i + 1)·n / size⌉.
+    [C, …] → [C, size]; window i of an axis of size n spans ⌊i·n / size⌋ to ⌈(i + 1)·n / size⌉.
 
     Errors: a flat tensor.
     """
@@ -419,9 +419,9 @@ class AdaptiveAvgpool(AdaptivePool):
 
 
 class AdaptiveMaxpool(AdaptiveAvgpool):
-    """The largest of each of a grid of windows, as many as `size` says, that cover the input evenly.
+    """The maximum of each window of a grid of `size` windows that covers the input evenly.
 
-    [C, …] → [C, size], the windows those of `adaptive_avgpool`.
+    [C, …] → [C, size], with the windows of `adaptive_avgpool`.
 
     Errors: a flat tensor.
     """
@@ -435,7 +435,7 @@ class AdaptiveMaxpool(AdaptiveAvgpool):
 class GlobalAvgpool(AdaptivePool):
     """The mean of each channel.
 
-    [C, …] → [C, 1, …]: the spatial axes stay, each of size 1; `flatten` takes them away.
+    [C, …] → [C, 1, …]: the spatial axes stay, each of size 1; `flatten` removes them.
 
     Errors: a flat tensor.
 
@@ -453,9 +453,9 @@ class GlobalAvgpool(AdaptivePool):
 
 
 class GlobalMaxpool(GlobalAvgpool):
-    """The largest of each channel.
+    """The maximum of each channel.
 
-    [C, …] → [C, 1, …]: the spatial axes stay, each of size 1; `flatten` takes them away.
+    [C, …] → [C, 1, …]: the spatial axes stay, each of size 1; `flatten` removes them.
 
     Errors: a flat tensor.
     """

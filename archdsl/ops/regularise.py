@@ -28,9 +28,9 @@ class Regularisation(Operation):
 
 
 class Dropout(Regularisation):
-    """Zeroes each element with probability p while the module trains, and scales up the others.
+    """Zeroes each element with probability p in training, and scales up the others.
 
-    A tensor of any size keeps it.
+    For a tensor of any size.
 
     Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014.
     """
@@ -62,7 +62,7 @@ class Dropout(Regularisation):
 
 
 class DropoutChannels(Dropout):
-    """Zeroes whole channels with probability p while the module trains, and scales up the others.
+    """Zeroes whole channels with probability p in training, and scales up the others.
 
     [C, …] → [C, …]; on a flat tensor it is `dropout`.
 
@@ -90,9 +90,9 @@ class DropoutChannels(Dropout):
 
 
 class Droppath(Regularisation):
-    """Zeroes the tensor of whole samples with probability p while the module trains (stochastic depth).
+    """Zeroes the tensor of a whole sample with probability p in training (stochastic depth).
 
-    A tensor of any size keeps it. The last operation of a residual body, before the add.
+    For a tensor of any size. Use it as the last operation of a residual body, before the add.
 
     Huang et al., Deep networks with stochastic depth, 2016.
     """

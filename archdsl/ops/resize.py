@@ -47,7 +47,7 @@ def torch_mode(name: str, mode: str, shape: Shape) -> str:
 
 
 class Interpolation(Operation):
-    """What the interpolations share; PyTorch keeps nothing of theirs for the backward pass but sizes."""
+    """The base of interpolations; PyTorch saves only their sizes for the backward pass."""
 
     family = "resize"
     is_linear = True
@@ -91,10 +91,10 @@ class Interpolation(Operation):
 
 
 class Upsample(Interpolation):
-    """Makes each spatial size `scale` times as large, by copies (`nearest`) or interpolation (`bilinear`, `bicubic`).
+    """Multiplies each spatial size by `scale`, by copying (`nearest`) or interpolation (`bilinear`, `bicubic`).
 
-    [C, …] → [C, …]: each spatial size n becomes n · scale; `1x2` scales each axis by its own. `bilinear` serves every
-    rank. The corners are not aligned: PyTorch's default.
+    [C, …] → [C, …]: each spatial size n becomes n · scale; `1x2` scales each axis by its own factor. `bilinear` works
+    for every rank. `align_corners` is false, PyTorch's default.
 
     Errors: a flat tensor; `bicubic` in 1-d or 3-d.
     """
@@ -148,10 +148,10 @@ class Upsample(Interpolation):
 
 
 class Resize(Interpolation):
-    """Brings the spatial axes to a given size, by interpolation or (`nearest`) by copies.
+    """Resizes the spatial axes to a given size, by interpolation or (`nearest`) copying.
 
-    [C, …] → [C, to]; `to` is an int, a size, or that of a tensor: `resize(x.size)`. `bilinear` serves every rank. The
-    corners are not aligned: PyTorch's default.
+    [C, …] → [C, to]; `to` is an int, a size, or that of a tensor: `resize(x.size)`. `bilinear` works for every rank.
+    `align_corners` is false, PyTorch's default.
 
     Errors: a flat tensor; `bicubic` in 1-d or 3-d; a size below 1.
     """
@@ -206,9 +206,9 @@ class Resize(Interpolation):
 
 
 class PixelShuffle(Operation):
-    """Turns channels into space: r elements along each spatial axis for every r^rank channels.
+    """Moves channels into space: every r^rank channels become r elements along each spatial axis.
 
-    [C · r², H, W] → [C, H · r, W · r], and likewise with r¹ in 1-d and r³ in 3-d.
+    [C · r², H, W] → [C, H · r, W · r], likewise with r¹ in 1-d and r³ in 3-d.
 
     Errors: a flat tensor; channels that r^rank does not divide.
 
@@ -263,9 +263,9 @@ class PixelShuffle(Operation):
 
 
 class PixelUnshuffle(Operation):
-    """Turns space into channels: r^rank channels for every r elements along each spatial axis.
+    """Moves space into channels: r elements along each spatial axis become r^rank channels.
 
-    [C, H · r, W · r] → [C · r², H, W], and likewise with r¹ in 1-d and r³ in 3-d.
+    [C, H · r, W · r] → [C · r², H, W], likewise with r¹ in 1-d and r³ in 3-d.
 
     Errors: a flat tensor; spatial sizes that r does not divide.
 

@@ -40,7 +40,7 @@ class Rearrangement(Operation):
 
 
 class Flatten(Rearrangement):
-    """All numbers of a tensor in one row, ready for `linear`.
+    """Flattens a tensor to one axis, ready for `linear`.
 
     [C, H, W] → [C · H · W].
 
@@ -75,11 +75,11 @@ def leading(sizes: tuple[int, ...], total: int) -> list[int]:
 
 
 class Reshape(Rearrangement):
-    """The same numbers in another shape, which is given without the batch.
+    """Reshapes a tensor; the shape is given without the batch.
 
-    One entry of `sizes` may be -1: what is left.
+    One entry of `sizes` may be -1: it is inferred.
 
-    Errors: another count of numbers; a size that depends on a free one.
+    Errors: a shape with another number of elements; a size that depends on a free one.
     """
 
     name = "reshape"
@@ -134,12 +134,12 @@ class Reshape(Rearrangement):
 
 
 class Permute(Rearrangement):
-    """The axes in another order; the batch stays first.
+    """Reorders the axes; the batch stays first.
 
-    `permute([0, 2, 1])` swaps H and W of [C, H, W]: axis i of the result is axis `axes[i]` of the input, counted from
-    0, the channels.
+    `permute([0, 2, 1])` swaps H and W of [C, H, W]: axis i of the result is axis `axes[i]` of the input, where
+    axis 0 is the channels.
 
-    Errors: not an order of all axes.
+    Errors: `axes` is not a permutation of all axes.
     """
 
     name = "permute"

@@ -46,13 +46,13 @@ def strokes(kernel: Sizes, stride: Sizes, dilation: Sizes) -> Iterator[str]:
 
 
 class Upconv(Operation):
-    """Transposed convolution: each element paints a kernel onto a larger output (a learned upsampling).
+    """Transposed convolution: each element adds a scaled kernel to a larger output (learned upsampling).
 
     [C, …] → [out, …]: each spatial size n becomes (n − 1)·stride − 2·pad + dilation·(kernel − 1) + output_pad + 1.
-    `init` says how the weight starts (see Initialisation).
+    `init` selects the weight's initialisation (see Initialisation).
 
-    Errors: a flat tensor; an output of no size; `groups` that do not divide the channels; `output_pad` of the stride
-    and the dilation or more.
+    Errors: a flat tensor; an empty output; `groups` that do not divide the channels; `output_pad` not smaller than
+    both the stride and the dilation.
 
     Zeiler et al., Deconvolutional networks, 2010; Dumoulin and Visin, 2016.
     """

@@ -7,7 +7,7 @@ closed: a step that is not in it is not a step of the network, and ends the proo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -54,6 +54,22 @@ class Storage:
 
 
 @dataclass(slots=True, eq=False)
+class Joint:
+    """The parts of a concat, as the last one and those before: a chain of concats takes linear time. Equal are one."""
+
+    before: Joint | None
+    part: Key
+
+    def parts(self) -> list[Key]:
+        found: list[Key] = []
+        at: Joint | None = self
+        while at is not None:
+            found.append(at.part)
+            at = at.before
+        return found[::-1]
+
+
+@dataclass(slots=True, eq=False)
 class Table:
     """The terms. While it is `open` a new operation gets an entry; later one is an error."""
 
@@ -67,7 +83,8 @@ class Table:
     several: int = 0
     """How many tensors the next new operation gives, where that is not one alone."""
     sources: dict[Key, Term] = field(default_factory=dict)
-    parts: dict[int, tuple[Any, ...]] = field(default_factory=dict)
+    joints: dict[Key, Joint] = field(default_factory=dict)
+    concats: dict[int, tuple[Joint, Key]] = field(default_factory=dict)
     """What concats were made of: the tensors, and the axis."""
 
     def source(self, key: Key, shape: Sizes | None = None) -> Term:
@@ -78,14 +95,27 @@ class Table:
             self.sources[key] = self.made(key, shape)
         return self.sources[key]
 
-    def joined(self, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments of a concat, with concats along the same axis among its parts taken apart."""
-        tensors, *axis = given
-        flat: list[Key] = []
-        for part in tensors:
-            inner = self.parts.get(part[1])
-            flat += inner[0] if inner is not None and list(inner[1:]) == axis else [part]
-        return (tuple(flat), *axis)
+    def joined(self, parts: Iterable[Key], axis: Key) -> Joint:
+        """The parts of a concat, with concats along the same axis among them taken apart."""
+        joint: Joint | None = None
+        for part in parts:
+            inner, along = self.concats.get(part[1], (None, None))  # type: ignore[index, arg-type]  # a frozen tensor
+            if inner is None or along != axis:
+                joint = self._joint(joint, part)
+            elif joint is None:
+                joint = inner
+            else:
+                for each in inner.parts():
+                    joint = self._joint(joint, each)
+        if joint is None:
+            raise Unproved("concatenates nothing")
+        return joint
+
+    def _joint(self, before: Joint | None, part: Key) -> Joint:
+        key = (before, part)
+        if key not in self.joints:
+            self.joints[key] = Joint(before, part)
+        return self.joints[key]
 
     def made(self, key: Key, shape: Sizes | None = None) -> Term:
         term = Term(len(self.terms), key, shape)
@@ -286,9 +316,11 @@ def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, obj
     if name in ("+", "*"):  # equal to the bit in either order
         given = tuple(sorted(given, key=repr))
     elif name == "torch.cat":
-        given = table.joined(given)
-        if len(given[0]) == 1 and len(tensors) == 1:  # a copy
+        parts, *axis = given
+        joint = table.joined(parts, tuple(axis))
+        if joint.before is None:  # a copy
             return Tensor(table, tensors[0].term)
+        given = (joint, *axis)
     more = tuple((k, frozen(kwargs[k], tensors)) for k in sorted(kwargs)) if kwargs else ()
     key = (name, given, more)
     entry = table.entries.get(key)
@@ -298,7 +330,7 @@ def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, obj
         saving = name in SAVING or (name == "/" and len(tensors) > 1)
         entry.saves = (name not in VIEWS and (saving or name not in FRESH), False)
         if name == "torch.cat":
-            table.parts[entry.results[0].number] = given
+            table.concats[entry.results[0].number] = (joint, tuple(axis))
     return results(table, entry, tensors)
 
 

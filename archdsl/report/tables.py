@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from archdsl.common.escaping import latex, markdown, visible
 from archdsl.common.units import bytes_text, count_text
-from archdsl.diagnostics import visible
 
 Cell: TypeAlias = str | int
 
@@ -61,17 +61,17 @@ class Table:
     def as_markdown(self) -> str:
         """The table as GitHub's Markdown has it."""
         aligned = [" ---: " if c.numeric else " --- " for c in self.columns]
-        cells = [[_shown(c).replace("|", "\\|") for c in row] for row in (*self.rows, *self._totals())]
+        cells = [[markdown(_shown(c)) for c in row] for row in (*self.rows, *self._totals())]
         lines = [[f" {c.title} " for c in self.columns], aligned, *([f" {c} " for c in row] for row in cells)]
         return "".join(f"|{'|'.join(line)}|\n" for line in lines)
 
     def as_latex(self) -> str:
         """The table for LaTeX with the package booktabs, in UTF-8."""
-        lines = [" & ".join(_latex(_shown(c)) for c in row) + r" \\" for row in self.rows]
+        lines = [" & ".join(latex(_shown(c)) for c in row) + r" \\" for row in self.rows]
         if self.total:
-            lines += [r"\midrule", " & ".join(_latex(_shown(c)) for c in self.total) + r" \\"]
+            lines += [r"\midrule", " & ".join(latex(_shown(c)) for c in self.total) + r" \\"]
         columns = "".join("r" if c.numeric else "l" for c in self.columns)
-        titles = " & ".join(_latex(c.title) for c in self.columns) + r" \\"
+        titles = " & ".join(latex(c.title) for c in self.columns) + r" \\"
         return "\n".join(
             [
                 rf"\begin{{tabular}}{{{columns}}}",
@@ -135,26 +135,3 @@ def _short(column: Column, cell: Cell) -> str:
 def _harmless(cell: Cell) -> Cell:
     """A spreadsheet computes text that starts like a formula; an apostrophe before it keeps it text."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
-
-
-LATEX = {
-    **{c: rf"\{c}" for c in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "⌊": r"$\lfloor$",
-    "⌋": r"$\rfloor$",
-    "⌈": r"$\lceil$",
-    "⌉": r"$\rceil$",
-    "→": r"$\to$",
-    "−": "--",
-    "–": "--",
-    "²": "$^2$",
-    "³": "$^3$",
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(c, c) for c in text)

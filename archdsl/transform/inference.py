@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph.rewriting import Rewriting
 from archdsl.ops.base import Operation
 
 
@@ -48,8 +50,9 @@ def for_inference(graph: Graph) -> tuple[Graph, Folding]:
     """A checked network as it is in evaluation, and how its weights come from those of the network given."""
     fold = _Fold(graph)
     fold.run()
-    built = _Rebuild(graph, fold).run()
-    return built.graph, Folding(graph, fold.folded, built.renamed, built.dropped)
+    rebuild = _Rebuild(graph, fold)
+    built = rebuild.run()
+    return built, Folding(graph, fold.folded, rebuild.renamed, tuple(rebuild.dropped()))
 
 
 @dataclass(slots=True, eq=False)
@@ -126,66 +129,53 @@ class _Rebuild:
 
     old: Graph
     fold: _Fold
-    ids: dict[int, int] = field(default_factory=dict)
-    scopes: dict[Scope, Scope] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
+    new: Rewriting = field(default_factory=Rewriting)
+    filled: set[Scope] = field(default_factory=set)
+    """The scopes of which something stays."""
     operations: dict[tuple[object, ...], Operation] = field(default_factory=dict)
+    ids: dict[int, int] = field(default_factory=dict)
+    """The new ids of the nodes that stay, by their old ones."""
     renamed: dict[str, str] = field(default_factory=dict)
 
-    def run(self) -> _Built:
-        kept = [n for n in self.old.nodes() if n.id in self.fold.live and Tensor(n.id) not in self.fold.gone]
-        self.ids = {node.id: i for i, node in enumerate(kept)}
+    def run(self) -> Graph:
         scopes = list(self.old.root.scopes())
-        filled: set[Scope] = set()
         for scope in reversed(scopes):
-            if any(m.id in self.ids if isinstance(m, Node) else m in filled for m in scope.members):
-                filled.add(scope)
-        root = self.copy(self.old.root, None, "", "")
-        for scope in scopes:
-            if scope in filled:
-                self.fill(scope, filled)
-        graph = replace(
-            self.old,
-            root=root,
-            outputs=tuple(replace(o, tensor=self.map(o.tensor)) for o in self.old.outputs if not o.training),
-            training=None,
-            narrowings=(),
-            warnings=(),
-            augment=None,
-            _nodes=[],
-            _net=None,
-        )
-        for node in sorted(self.nodes, key=lambda n: n.id):
-            graph.add(node)
-        return _Built(graph, self.renamed, tuple(self.dropped(filled)))
+            if any(map(self.stays, scope.members)):
+                self.filled.add(scope)
+        self.filled.add(self.old.root)
+        placed_as: dict[Node | Scope, dict[str, Any]] = {}
+        for member in self.old.root.walk():
+            if not self.stays(member):
+                continue
+            change = placed_as.get(member, {})
+            if isinstance(member, Scope):
+                prefix = self.new.open(member, **change).path
+                for inner, name in self.names(member):
+                    path = f"{prefix}.{name}" if prefix else name
+                    placed_as[inner] = {"name": name, "path": path}
+                    if name != inner.name and _weighty(self.old, inner):
+                        self.renamed[inner.path] = path
+            else:
+                inputs = [here for t in member.inputs for here in self.here(t)]
+                placed = self.new.place(member, inputs, operation=self.operation(member), **change)
+                self.ids[member.id] = placed.id
+        outputs = [replace(o, tensor=t) for o in self.old.outputs if not o.training for t in self.here(o.tensor)]
+        plain = replace(self.old, training=None, narrowings=(), warnings=(), augment=None)
+        return self.new.finish(plain, self.here, outputs)
 
-    def map(self, tensor: Tensor) -> Tensor:
+    def stays(self, member: Node | Scope) -> bool:
+        if isinstance(member, Scope):
+            return member in self.filled
+        return member.id in self.fold.live and Tensor(member.id) not in self.fold.gone
+
+    def here(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """What stands for a tensor in the new graph; nothing where its node went."""
         stands = self.fold.stands(tensor)
-        return Tensor(self.ids[stands.node], stands.index)
+        return (Tensor(self.ids[stands.node], stands.index),) if stands.node in self.ids else ()
 
-    def maps(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(self.map(t) for t in tensors if self.fold.stands(t).node in self.ids)
-
-    def copy(self, scope: Scope, parent: Scope | None, name: str, path: str) -> Scope:
-        new = replace(
-            scope,
-            name=name or scope.name,
-            path=path,
-            parent=parent,
-            members=[],
-            inputs=self.maps(scope.inputs),
-            input_names=tuple(
-                n for t, n in zip(scope.inputs, scope.input_names, strict=False) if self.fold.stands(t).node in self.ids
-            ),
-            outputs=self.maps(scope.outputs),
-        )
-        self.scopes[scope] = new
-        return new
-
-    def fill(self, scope: Scope, filled: set[Scope]) -> None:
-        """The members of a scope that stay, those that hold weights under names that are free."""
-        new = self.scopes[scope]
-        stay = [m for m in scope.members if (m.id in self.ids if isinstance(m, Node) else m in filled)]
+    def names(self, scope: Scope) -> Iterator[tuple[Node | Scope, str]]:
+        """The members of a scope that stay, and their names, those without a label counted anew."""
+        stay = list(filter(self.stays, scope.members))
         names: list[str] = []
         inputs = 0
         for member in stay:
@@ -194,24 +184,7 @@ class _Rebuild:
             names.append(member.name if member.labelled or is_input else str(len(names) - inputs))
         if len({n.split(".")[0] for n in names}) < len({m.name.split(".")[0] for m in stay}):
             names = [m.name for m in stay]  # a label took one of the new names
-        for member, name in zip(stay, names, strict=True):
-            path = f"{new.path}.{name}" if new.path else name
-            if name != member.name and _weighty(self.old, member):
-                self.renamed[member.path] = path
-            if isinstance(member, Scope):
-                new.members.append(self.copy(member, new, name, path))
-            else:
-                node = replace(
-                    member,
-                    id=self.ids[member.id],
-                    operation=self.operation(member),
-                    inputs=self.maps(member.inputs),
-                    name=name,
-                    path=path,
-                    scope=new,
-                )
-                new.members.append(node)
-                self.nodes.append(node)
+        return zip(stay, names, strict=True)
 
     def operation(self, node: Node) -> Operation:
         """That of a node: with a bias where it takes a batchnorm in, its weights drawn from nowhere."""
@@ -226,13 +199,13 @@ class _Rebuild:
             self.operations[key] = node.operation.model_copy(update=change)
         return self.operations[key]
 
-    def dropped(self, filled: set[Scope]) -> Iterator[str]:
+    def dropped(self) -> Iterator[str]:
         """The outermost members with weights of which nothing is left."""
         stack: list[Node | Scope] = [self.old.root]
         while stack:
             member = stack.pop()
             if isinstance(member, Scope):
-                left = member in filled or any(n in self.fold.folded for n in member.nodes())
+                left = member in self.filled or any(n in self.fold.folded for n in member.nodes())
                 if left:
                     stack.extend(reversed(member.members))
                     continue
@@ -240,13 +213,6 @@ class _Rebuild:
                 continue
             if _weighty(self.old, member):
                 yield member.path
-
-
-@dataclass(frozen=True, slots=True)
-class _Built:
-    graph: Graph
-    renamed: dict[str, str]
-    dropped: tuple[str, ...]
 
 
 def _weighty(graph: Graph, member: Node | Scope) -> bool:

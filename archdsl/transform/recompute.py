@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias, get_args
 from archdsl.analysis.memory import memory
 from archdsl.diagnostics import Diagnostic, Mark, SpecError
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph.rewriting import Rewriting
 from archdsl.ops.fields import is_free
 from archdsl.syntax import tree
 
@@ -143,59 +144,49 @@ def as_run(graph: Graph, again: Recompute) -> tuple[Graph, frozenset[Scope]]:
 class _Apart:
     graph: Graph
     again: Recompute
+    new: Rewriting = field(default_factory=Rewriting)
     parts: dict[Tensor, tuple[Tensor, ...]] = field(default_factory=dict)
     """What the result of a dense connection consists of, as tensors of the new graph."""
     whole: dict[tuple[Scope | None, Tensor], Tensor] = field(default_factory=dict)
     """A tensor of the old graph in the new one; in a recomputed scope, as it is put together there."""
-    scopes: dict[Scope, Scope] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
 
     def run(self) -> tuple[Graph, frozenset[Scope]]:
         old = self.graph
-        for scope in old.root.scopes():
-            parent = self.scopes[scope.parent] if scope.parent is not None else None
-            self.scopes[scope] = replace(scope, parent=parent, members=[])
-            if parent is not None:
-                parent.members.append(self.scopes[scope])
         region = {node.id: scope for scope in self.again.scopes for node in scope.nodes()}
         read = {o.tensor for o in old.outputs}
         for node in old.nodes():
             if node.id not in region:
                 read.update(node.inputs[1:] if node in self.again.grown else node.inputs)
-        for node in old.nodes():
-            within = region.get(node.id)
-            result = Tensor(node.id)
-            if node in self.again.grown:
-                first, new = node.inputs
-                self.parts[result] = (*self.stands(first), self.whole[None, new])
-                if result in read:
-                    self.whole[None, result] = self.place(node, self.parts[result], node.scope)
-                continue
-            for tensor in node.inputs:
-                if within is not None and tensor in self.parts and (within, tensor) not in self.whole:
-                    maker = old.node(tensor)
-                    self.whole[within, tensor] = self.place(maker, self.parts[tensor], within)
-            inputs = tuple(self.whole.get((within, t)) or self.whole[None, t] for t in node.inputs)
-            placed = self.place(node, inputs, node.scope)
-            for i in range(len(node.shapes)):
-                self.whole[None, Tensor(node.id, i)] = Tensor(placed.node, i)
-        for scope, copy in self.scopes.items():
-            copy.inputs = tuple(part for t in scope.inputs for part in self.stands(t))
-            copy.outputs = tuple(part for t in scope.outputs for part in self.stands(t))
-        outputs = tuple(replace(o, tensor=self.whole[None, o.tensor]) for o in old.outputs)
-        graph = replace(old, root=self.scopes[old.root], outputs=outputs, _nodes=[], _net=None)
-        for node in self.nodes:
-            graph.add(node)
-        return graph, frozenset(self.scopes[s] for s in self.again.scopes)
+        for member in old.root.walk():
+            if isinstance(member, Scope):
+                self.new.open(member)
+            elif member in self.again.grown:
+                self.grow(member, Tensor(member.id) in read)
+            else:
+                self.copy(member, region.get(member.id))
+        # A connection that is put together in several places has one path in all of them.
+        outputs = [replace(o, tensor=self.whole[None, o.tensor]) for o in old.outputs]
+        graph = self.new.finish(old, self.stands, outputs, paths=False)
+        return graph, frozenset(self.new.scopes[s] for s in self.again.scopes)
+
+    def grow(self, node: Node, read: bool) -> None:
+        """The concat of a dense connection: parts, put together here only if something here reads it."""
+        first, added = node.inputs
+        result = Tensor(node.id)
+        self.parts[result] = (*self.stands(first), self.whole[None, added])
+        if read:
+            self.whole[None, result] = Tensor(self.new.place(node, self.parts[result]).id)
+
+    def copy(self, node: Node, within: Scope | None) -> None:
+        """A node as it is, behind what it reads of dense connections put together in its recomputed scope."""
+        for tensor in node.inputs:
+            if within is not None and tensor in self.parts and (within, tensor) not in self.whole:
+                placed = self.new.place(self.graph.node(tensor), self.parts[tensor], within)
+                self.whole[within, tensor] = Tensor(placed.id)
+        placed = self.new.place(node, [self.whole.get((within, t)) or self.whole[None, t] for t in node.inputs])
+        for i in range(len(node.shapes)):
+            self.whole[None, Tensor(node.id, i)] = Tensor(placed.id, i)
 
     def stands(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """What holds a tensor: its parts, or itself."""
         return self.parts.get(tensor) or (self.whole[None, tensor],)
-
-    def place(self, node: Node, inputs: tuple[Tensor, ...], scope: Scope) -> Tensor:
-        """A node of the new graph that does what one of the old graph did."""
-        new = self.scopes[scope]
-        placed = replace(node, id=len(self.nodes), inputs=inputs, scope=new)
-        self.nodes.append(placed)
-        new.members.append(placed)
-        return Tensor(placed.id)

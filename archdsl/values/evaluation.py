@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -11,8 +11,10 @@ from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal, renamed
 from archdsl.dims import DimError, Expr
 from archdsl.ops import OPERATIONS
+from archdsl.ops.fields import one_of
 from archdsl.syntax import tree
 from archdsl.values.arithmetic import COMPARISON, arithmetic, checked_range, compare, equal
+from archdsl.values.binding import Signature, bind, complete
 from archdsl.values.builtins import BUILTINS, call_builtin
 from archdsl.values.kinds import (
     FAILED,
@@ -215,55 +217,56 @@ def _apply(value: tree.Apply, names: Namespace) -> object:
 
 
 def _call_function(function: FunctionValue, value: tree.Apply, names: Namespace) -> object:
-    arguments = bind(function.name, function.syntax.parameters, value.arguments, value.span, names, function.module)
     space = Namespace(function.module)
-    space.values.update(arguments)
+    space.values.update(arguments_of(function, value.arguments, value.span, names))
     with budget().deeper(value.span, f"`{function.name}` calls functions"):
         return evaluate(function.syntax.value, space)
 
 
-def bind(
-    name: str,
-    parameters: Sequence[tree.Parameter],
+def arguments_of(
+    target: FunctionValue | BlockValue,
     arguments: Iterable[tree.Argument],
     span: Span,
     names: Namespace,
-    home: Namespace,
     given: Mapping[str, object] | None = None,
+    name: str | None = None,
 ) -> dict[str, object]:
-    """The values of the parameters of a block or function for a call, defaults included (they see the earlier ones).
+    """The values of the parameters of a block or function for a call, defaults included.
 
-    `given` are values by name that were computed elsewhere; the arguments of the call win over them.
+    `given` are values by name that were computed elsewhere; the arguments of the call win over them. `name` is that in
+    the call, where it is another one.
     """
-    known = [p.name.name for p in parameters]
-    found: dict[str, object] = {}
-    for position, argument in enumerate(arguments):
-        if argument.name is None:
-            if position >= len(known):
-                takes = f"{len(known)} argument{'s' if len(known) != 1 else ''}" if known else "no arguments"
-                raise Failure("E0206", f"`{name}` takes {takes}; this is one too many", argument.span)
-            target = known[position]
-        else:
-            target = argument.name
-            if target not in known:
-                takes = "it has: " + ", ".join(f"`{k}`" for k in known) if known else "it has none"
-                at = Span(argument.span.source, argument.span.start, argument.span.start + len(target))
-                message = f"`{name}` has no parameter `{target}`"
-                raise Failure("E0205", message, argument.span, takes, proposals=renamed(at, target, known))
-        if target in found:
-            raise Failure("E0206", f"`{target}` is given twice in this call of `{name}`", argument.span)
-        found[target] = evaluate(argument.value, names)
-    for key, value in (given or {}).items():
-        found.setdefault(key, value)
-    space = Namespace(home)
-    for parameter in parameters:
+    name, parameters = name or target.name, target.syntax.parameters
+
+    def missing(parameter: tree.Parameter) -> None:
         key = parameter.name.name
-        if key not in found:
-            if parameter.default is None:
-                raise Failure("E0207", f"`{name}` needs a value for `{key}`", span, f"write `{name}({key} = …)`")
-            found[key] = evaluate(parameter.default, space)
-        space.values[key] = found[key]
-    return {k: found[k] for k in known}
+        raise Failure("E0207", f"`{name}` needs a value for `{key}`", span, f"write `{name}({key} = …)`")
+
+    signature = Signature(name, [p.name.name for p in parameters])
+    bound = bind(signature, arguments, values_in(names))
+    return complete(parameters, {**(given or {}), **bound.values}, target.module, evaluate, missing)
+
+
+def values_in(names: Namespace) -> Callable[[tree.Argument, str], object]:
+    """Reads arguments as expressions, with these names in sight."""
+    return lambda argument, parameter: evaluate(argument.value, names)
+
+
+def word_or_value(argument: tree.Argument, words: Collection[str], names: Namespace) -> object:
+    """The value of an argument of an operation: one of its words taken bare, or an expression."""
+    value = argument.value
+    if isinstance(value, tree.Name) and words:
+        if value.name in words:
+            return value.name
+        try:
+            return evaluate(value, names)
+        except Failure as failure:
+            if failure.code == "E0201" and value.name not in BUILTINS:
+                listed = f"`{argument.name}` takes " if argument.name else "it takes "
+                failure.help = failure.help or listed + one_of(list(words))
+                failure.proposals = (*renamed(value.span, value.name, words), *failure.proposals)
+            raise
+    return evaluate(value, names)
 
 
 @cache

@@ -242,7 +242,7 @@ model augmented { input one[3, 8, 8]
 WRONG = {
     "hflop": ("E0201", "did you mean `hflip`"),
     "rotate(-3)": ("E0228", "`degrees` must be an angle above 0, at most 180 degrees; got -3"),
-    "rotate(10, 1, zeros, 2)": ("E0206", "one too many|at most"),
+    "rotate(10, 1, zeros, 2)": ("E0206", "one too many"),
     "translate": ("E0207", "`translate` needs `by`"),
     "scale(2, 1)": ("E0228", "goes from `low` to `high`"),
     "blur(4)": ("E0228", "an odd int"),

@@ -27,7 +27,7 @@ from xml.etree import ElementTree
 import archdsl
 from archdsl import cli, compiler, dims
 from archdsl.analysis.costs import costs
-from archdsl.backends.diagram import draw, draw_changes
+from archdsl.backends.diagram.drawing import draw, draw_changes
 from archdsl.checker.spec import check_model, locate, model_info
 from archdsl.common.limits import Limits, limited
 from archdsl.diagnostics import Diagnostics, SpecError, as_data, render

@@ -16,10 +16,11 @@ from archdsl.diagnostics import Diagnostics, render
 from archdsl.syntax import build_tables, tree
 from archdsl.syntax.machine import language
 from archdsl.syntax.parser import MAX_ERRORS, parse, parse_value, read
+from tests.helpers import ROOT
 
 from .printing import show_file, show_statement, show_value
 
-SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.arch"))
+SPECS = sorted((ROOT / "specs").glob("*.arch"))
 TEXTS = [p.read_text("utf-8") for p in [*SPECS, Path(__file__).with_name("samples.arch")]]
 WORDS = sorted(language().scanner.keywords)
 

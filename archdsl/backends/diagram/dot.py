@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import graphviz
 
 from archdsl.backends.diagram.captions import LONGEST_NAME, Captions, family, times
+from archdsl.backends.diagram.formats import Direction
 from archdsl.backends.diagram.labels import Entry, Line, Words, cut, extent, label
 from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture
 from archdsl.backends.diagram.theme import FONT, Theme
-from archdsl.diagnostics import visible
+from archdsl.common.escaping import visible
 from archdsl.ops.base import Family
-
-Direction = Literal["down", "right"]
 
 LONGEST_TOOLTIP = 400
 
@@ -175,7 +174,7 @@ class Writer:
         labelled: set[Part] = set()
         for edge in picture.edges:
             flows = edge.kind == "flow" and edge.tail not in labelled and self._changes(edge)
-            if flows or (skips and edge.kind in ("identity", "dense")):
+            if flows or (skips and edge.is_skip):
                 if flows:
                     labelled.add(edge.tail)
                 text = self.captions.edge(edge)

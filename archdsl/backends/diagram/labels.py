@@ -1,15 +1,14 @@
-"""Labels for Graphviz, and how much room they take. All text of a spec passes through `escaped`: it is data, never
+"""Labels for Graphviz, and how much room they take. All text of a spec passes through `dot_label`: it is data, never
 markup."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.picture import EdgeKind
-from archdsl.diagnostics import visible
+from archdsl.common.escaping import dot_label, visible
 
 LONGEST_LINE = 90
 
@@ -25,7 +24,8 @@ class Words:
 
     @property
     def markup(self) -> str:
-        inner = f"<B>{escaped(self.text)}</B>" if self.bold else escaped(self.text)
+        text = dot_label(cut(self.text))
+        inner = f"<B>{text}</B>" if self.bold else text
         return f'<FONT POINT-SIZE="{self.size:g}" COLOR="{self.color}">{inner}</FONT>'
 
     @property
@@ -44,12 +44,6 @@ def cut(text: str, longest: int = LONGEST_LINE) -> str:
     """Text that prints, of bounded length."""
     text = visible(text)
     return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def escaped(text: str) -> str:
-    """Text for an HTML-like label: printable, of bounded length, and without a meaning to Graphviz."""
-    # Graphviz puts names for `\N`, `\G`, … even within markup.
-    return html.escape(cut(text)).replace("\\", "\\\\")
 
 
 def label(lines: Iterable[Line], *, background: str = "") -> str:

@@ -21,7 +21,7 @@ from archdsl.backends.diagram.layout import (
     Point,
     Size,
     around,
-    roomy,
+    label_size,
     samples,
     squeezed,
     straight,
@@ -29,7 +29,7 @@ from archdsl.backends.diagram.layout import (
 )
 from archdsl.backends.diagram.picture import Edge, Part, Picture
 from archdsl.backends.diagram.render import layouts
-from archdsl.backends.diagram.ways import TURN, Ways
+from archdsl.backends.diagram.routes import TURN, Router
 
 NODE_GAP, RANK_GAP = 18.0, 13.0
 """Points between boxes beside each other, and from one layer to the next."""
@@ -82,7 +82,7 @@ class _Order:
             common = self._common(edge)
             self.edges.setdefault(common[-1] if common else None, []).append(edge)
         self.texts: dict[Part, tuple[Edge, list[Line], Size]] = {
-            edge.tail: (edge, lines, roomy(lines)) for edge, lines in writer.sizes(picture).items()
+            edge.tail: (edge, lines, label_size(lines)) for edge, lines in writer.sizes(picture).items()
         }
 
         # Branches begin at one height, whether or not a text stands under their first box.
@@ -92,7 +92,7 @@ class _Order:
 
     def _forks(self, part: Part) -> bool:
         """Whether several arrows leave a box through one side, and need room to part."""
-        flows = [e for e in self.leaving[part] if e.kind in ("flow", "projection")]
+        flows = [e for e in self.leaving[part] if not e.is_skip]
         return len(flows) > 1 and (part.kind in SOLID or (part.kind == "merge" and part in self.texts))
 
     def _common(self, edge: Edge) -> list[Part]:
@@ -114,7 +114,7 @@ class _Order:
         for part in parts:
             if part.children:
                 with dot.subgraph(name=f"cluster_{part.id}") as inner:
-                    skips = any(edge.kind in ("identity", "dense") for edge in self.edges.get(part, ()))
+                    skips = any(edge.is_skip for edge in self.edges.get(part, ()))
                     width, height = self._heading(part)
                     inner.attr(label=_space(width, height) if width else "", margin=f"{BULGE if skips else MARGIN:g}")
                     self._write(inner, part.children, part)
@@ -146,7 +146,7 @@ class _Order:
         if edge.tail.kind == "merge" and edge.tail in self.texts:
             # Layers in which the text stands.
             looks["minlen"] = f"{1 + ceil(self.texts[edge.tail][2][1 if self.down else 0] / RANK_GAP)}"
-        if edge.kind in ("flow", "projection"):
+        if not edge.is_skip:
             if len(self.leaving[edge.tail]) > 1:
                 looks["weight"] = "30"  # branches begin where they fork, and wait where they meet
             if edge.head.kind in SOLID:
@@ -159,8 +159,8 @@ class _Order:
         return looks
 
     def _branches_off(self, edge: Edge) -> bool:
-        """Whether an arrow leaves the way that others of its tail go on."""
-        others = [e for e in self.leaving[edge.tail] if e.kind in ("flow", "projection")]
+        """Whether an arrow leaves the path that others from its tail continue."""
+        others = [e for e in self.leaving[edge.tail] if not e.is_skip]
         return len(others) > 1 and edge.head not in self.trunk
 
     def _heading(self, part: Part) -> Size:
@@ -223,22 +223,22 @@ class _Order:
         return self._squeezed(layout)
 
     def _lead(self, layout: Layout, swings: Mapping[Edge, str]) -> None:
-        """Finds the ways of all arrows: inner ones first, since frames grow by what runs in them."""
+        """Finds the routes of all arrows: inner ones first, since frames grow by what runs in them."""
         self._frame(layout, self.picture.parts)
 
         def order(edge: Edge) -> tuple[object, ...]:
             (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
             across, far = (x1 - x2, y1 - y2) if self.down else (y1 - y2, x1 - x2)
-            return edge.kind in ("identity", "dense"), abs(across) > 1, abs(far), edge.tail.id, edge.head.id
+            return edge.is_skip, abs(across) > 1, abs(far), edge.tail.id, edge.head.id
 
         depths: dict[int, list[Edge]] = {}
         for edge in self.picture.edges:
             depths.setdefault(len(self._common(edge)), []).append(edge)
         for depth in sorted(depths, reverse=True):
             headings = {part: size[1] for part in layout.frames if (size := self._heading(part))[0]}
-            ways = Ways(layout, self.frames, self.forks, headings, down=self.down)
+            router = Router(layout, self.frames, self.forks, headings, down=self.down)
             for edge in sorted(depths[depth], key=order):
-                corners = ways.find(edge)
+                corners = router.find(edge)
                 if corners is not None:
                     layout.lead(edge, corners)
                 else:
@@ -274,8 +274,8 @@ class _Order:
                     rooms.append(around(label.at, label.size))
                 continue
             inside = self._frame(layout, part.children)
-            ways = [samples(layout.routes[edge]) for edge in self.edges.get(part, ()) if edge in layout.routes]
-            inside += [(x, y, x, y) for way in ways for x, y in way]
+            routes = [samples(layout.routes[edge]) for edge in self.edges.get(part, ()) if edge in layout.routes]
+            inside += [(x, y, x, y) for route in routes for x, y in route]
             left, bottom, right, top = union(inside)
             heading, height = self._heading(part)
             width = max(heading, right - left + 2 * MARGIN)
@@ -304,7 +304,7 @@ class _Order:
         return (x, y - height / 2 - text_height / 2), at
 
     def _swing(self, layout: Layout, edge: Edge, pos: str) -> list[Point]:
-        """The way that `dot` found, from the side of the box on."""
+        """The route that `dot` found, from the side of the box on."""
         pieces = [piece.removeprefix("e,").split(",") for piece in pos.split()]
         points = [(float(x), float(y)) for x, y in pieces]
         if pos.startswith("e,"):

@@ -7,30 +7,43 @@ keeps the order that Graphviz found and lets no boxes meet.
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from html import escape
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from archdsl.backends.diagram.arrows import picture
 from archdsl.backends.diagram.captions import Captions, family
-from archdsl.backends.diagram.choose import BUDGET, CROWD, encoder_decoder, everything, gathered, level, overview, whole
-from archdsl.backends.diagram.dot import Style, Writer
+from archdsl.backends.diagram.dot import Writer
 from archdsl.backends.diagram.labels import Line, cut
 from archdsl.backends.diagram.layered import lay_out as lay_out_layered
 from archdsl.backends.diagram.layout import Box, Layout, Point, around, meet
-from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes, main_node, picture
+from archdsl.backends.diagram.opening import (
+    BUDGET,
+    CROWD,
+    encoder_decoder,
+    everything,
+    gathered,
+    level,
+    overview,
+    whole,
+)
+from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes, main_node
 from archdsl.backends.diagram.rows import Rows
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import Theme
-from archdsl.backends.diagram.ushape import lay_out as lay_out_u
-from archdsl.diagnostics import visible
+from archdsl.backends.diagram.ulayout import in_columns
+from archdsl.common.escaping import visible
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.report.layers import Layers, Options
+
+if TYPE_CHECKING:
+    from archdsl.backends.diagram.drawing import Diagram
 
 Data: TypeAlias = dict[str, Any]
 
@@ -57,10 +70,11 @@ class View:
     inside: dict[Part, int] = field(default_factory=dict)
 
 
-def write_page(
-    graph: Graph, style: Style, sizes: Mapping[str, int] | None = None, depth: int | None = None, panel: str = ""
-) -> str:
-    """The page's text. `depth` is how many levels are open at first, `panel` HTML beside. Raises DrawingError."""
+def html(diagram: Diagram) -> bytes:
+    """The page of a graph's diagram. Raises DrawingError, and ValueError for a comparison."""
+    if (request := diagram.request) is None:
+        raise ValueError("a comparison has no page; draw it as .svg")
+    graph, sizes, style = request.graph, request.sizes, request.looks
     layers = Layers(graph, Options({**graph.examples, **(sizes or {})}, wide=True))
     captions = Captions(graph, layers.costs, sizes)
     writer = Writer(captions, style)
@@ -71,13 +85,13 @@ def write_page(
         "name": visible(name),
         "facts": facts,
         "down": style.direction == "down",
-        "roots": book.roots(depth),
+        "roots": book.roots(request.depth),
         "views": book.views(rows),
         "rows": rows.data,
         "sources": [{"name": visible(Path(s.name).name), "lines": s.text.splitlines()} for s in rows.sources],
         **_legend(book, writer),
     }
-    return fill(visible(name), data, style.theme, panel)
+    return fill(visible(name), data, style.theme, diagram.panel.html() if diagram.panel else "").encode()
 
 
 # ---------------------------------------------------------------- pictures and what is inside
@@ -192,7 +206,7 @@ class _Book:
         )
         if self.u is not None:
             flat, u = self.u
-            found.insert(0, lay_out_u(u, flat, self.writer.measure, self.writer.sizes(flat, skips=True)))
+            found.insert(0, in_columns(u, flat, self.writer.measure, self.writer.sizes(flat, skips=True)))
         data = [_view(v, layout, self.writer, rows) for v, layout in zip(self.pages, found, strict=True)]
         for view, entry in zip(self.pages, data, strict=True):
             entry["depth"] = view.depth
@@ -323,8 +337,8 @@ def fill(title: str, data: Data, theme: Theme, panel: str = "") -> str:
     # What markup or a script would read, and halves of characters, which no file can hold.
     text = re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
     values: dict[str, Callable[[], str]] = {
-        "title": lambda: html.escape(title),
-        "policy": lambda: html.escape(policy),
+        "title": lambda: escape(title),
+        "policy": lambda: escape(policy),
         "css": lambda: css,
         "js": lambda: script,
         "data": lambda: text,

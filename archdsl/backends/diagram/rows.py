@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from archdsl.backends.diagram.picture import Part
+from archdsl.common.escaping import visible
 from archdsl.common.source import Source
-from archdsl.diagnostics import visible
 from archdsl.graph import Graph, Node, Scope
 from archdsl.report.layers import Layers
 

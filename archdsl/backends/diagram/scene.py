@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from archdsl.backends.diagram.theme import FONT
-from archdsl.diagnostics import visible
+from archdsl.common.escaping import xdot
 
 Point = tuple[float, float]
 Dash = Literal["solid", "dashed", "dotted"]
@@ -146,10 +146,10 @@ def to_xdot(scene: Scene) -> str:
 def _xdot(shape: Shape) -> Iterator[str]:
     match shape:
         case Text():
-            yield f"F {shape.size:g} {_counted(FONT)}"
-            yield f"t {1 if shape.bold else 0} c {_counted(shape.color)}"
+            yield f"F {shape.size:g} {xdot(FONT)}"
+            yield f"t {1 if shape.bold else 0} c {xdot(shape.color)}"
             x, y = shape.at
-            yield f"T {x:.2f} {y:.2f} 0 {shape.width:.2f} {_counted(shape.text)}"
+            yield f"T {x:.2f} {y:.2f} 0 {shape.width:.2f} {xdot(shape.text)}"
         case Ellipse():
             yield _pen(shape.pen)
             (x, y), (w, h) = shape.centre, shape.radii
@@ -165,14 +165,5 @@ def _xdot(shape: Shape) -> Iterator[str]:
 
 
 def _pen(pen: Pen) -> str:
-    fill = f" C {_counted(pen.fill)}" if pen.fill else ""
-    return (
-        f"S {_counted(f'setlinewidth({pen.width:g})')} S {_counted(pen.dash)} "
-        f"c {_counted(pen.stroke or '#ffffff00')}{fill}"
-    )
-
-
-def _counted(text: str) -> str:
-    # Within dot's quotes these two would change the length that is counted.
-    text = visible(text).replace('"', "\u201d").replace("\\", "\u2216")
-    return f"{len(text.encode())} -{text}"
+    fill = f" C {xdot(pen.fill)}" if pen.fill else ""
+    return f"S {xdot(f'setlinewidth({pen.width:g})')} S {xdot(pen.dash)} c {xdot(pen.stroke or '#ffffff00')}{fill}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from archdsl.backends.diagram import formats
 from archdsl.ops.base import Family
 
 FONT = "Helvetica,Arial,sans-serif"
@@ -114,4 +115,4 @@ PRINT = Theme(
     changes={"added": "#000000", "removed": "#000000", "changed": "#000000"},
 )
 
-THEMES: Mapping[str, Theme] = {"light": LIGHT, "dark": DARK, "print": PRINT}
+THEMES: Mapping[str, Theme] = dict(zip(formats.THEMES, (LIGHT, DARK, PRINT), strict=True))

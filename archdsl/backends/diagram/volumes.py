@@ -21,9 +21,10 @@ from archdsl.backends.diagram.layout import Layout, rounded
 from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.picture import EdgeKind, Part, Picture
 from archdsl.backends.diagram.render import positions
+from archdsl.backends.diagram.routes import Router
 from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text, to_xdot
+from archdsl.backends.diagram.ulayout import MAP_GAP, Room, in_rows
 from archdsl.backends.diagram.ushape import U
-from archdsl.backends.diagram.ways import Ways
 from archdsl.graph import Tensor
 
 TALLEST = 72.0
@@ -37,9 +38,6 @@ THINNEST, PER_CHANNEL = 3.0, 0.8
 
 OBLIQUE = 0.35
 """How far the depth runs to the right and up, for each point of it."""
-
-GAP, ROW_GAP, SKIP = 12.0, 30.0, 40.0
-"""Points between maps, between the rows of a U, and the least length of a skip in it."""
 
 LINE, SMALL = 10.0, 8.0
 """Height and size of the text under a map, in points."""
@@ -95,6 +93,7 @@ class Figure:
                 made.setdefault(self.colour(part), Counter())[self.work(part)] += 1
         most = {name: works.most_common(1)[0] for name, works in made.items()}
         self.usual = {name: work for name, (work, count) in most.items() if count > 1}
+        self.rooms = {part: self.room(part) for part in picture.boxes()}
 
     def colour(self, part: Part) -> str:
         """The legend's name for the colour of a part."""
@@ -161,18 +160,14 @@ class Figure:
 
     def width(self) -> float:
         """About how wide the figure is, in points."""
-        return sum(self.measure(part)[0] + GAP for part in self.picture.trunk())
+        return sum(self.rooms[part].width + MAP_GAP for part in self.picture.trunk())
 
-    def measure(self, part: Part) -> tuple[float, float]:
-        """The room of a part, its volume in the middle and words under it."""
+    def room(self, part: Part) -> Room:
+        """The room of a part: its volume, and the words below."""
         if part not in self.volumes:
-            return (18.0, 18.0)
-        width, height = self.volumes[part].extent
-        return max(width, *(w.width for w in self.lines(part))), height + 2 * self.below(part)
-
-    def below(self, part: Part) -> float:
-        """The height of the words under a part."""
-        return LINE * len(self.lines(part)) + 2 if part in self.volumes else 0.0
+            return Room((18.0, 18.0), 18.0, 0.0)
+        size, lines = self.volumes[part].extent, self.lines(part)
+        return Room(size, max(size[0], *(w.width for w in lines)), LINE * len(lines) + 2)
 
     def legend(self) -> list[Entry]:
         """The legend's entries; in a terse figure they tell what the maps of a colour are made by."""
@@ -225,9 +220,7 @@ class Figure:
             shapes.append(_quad(Pen(border, face, 0.7), (start, bottom), (end, bottom), (end, top), (start, top)))
             start = end
         for number, words in enumerate(self.lines(part)):
-            shapes.append(
-                Text((x, bottom - LINE * (number + 1)), words.text, words.size, words.color, words.bold, words.width)
-            )
+            shapes.append(words_at(words, (x, bottom - LINE * (number + 1))))
         return shapes
 
     def piece_fill(self, part: Part, index: int) -> str:
@@ -241,16 +234,16 @@ class Figure:
                 return self.writer.colours(edge.tail)[0]
         return self.theme.background
 
-    def arrow(self, kind: EdgeKind, way: Sequence[Point]) -> list[Shape]:
+    def arrow(self, kind: EdgeKind, route: Sequence[Point]) -> list[Shape]:
         """A line along corners, with a head."""
         pen = self.line(kind)
-        (x1, y1), (x2, y2) = way[-2:]
+        (x1, y1), (x2, y2) = route[-2:]
         length = max(hypot(x2 - x1, y2 - y1), 1e-6)
         ux, uy = (x2 - x1) / length, (y2 - y1) / length
         base = (x2 - ARROW * ux, y2 - ARROW * uy)
         wing = ARROW * 0.4
         head = ((x2, y2), (base[0] - wing * uy, base[1] + wing * ux), (base[0] + wing * uy, base[1] - wing * ux))
-        return [Polygon((*way[:-1], base), pen, closed=False), Polygon(head, Pen(pen.stroke, pen.stroke, 0.5))]
+        return [Polygon((*route[:-1], base), pen, closed=False), Polygon(head, Pen(pen.stroke, pen.stroke, 0.5))]
 
     def line(self, kind: EdgeKind) -> Pen:
         """The pen of an arrow."""
@@ -258,10 +251,9 @@ class Figure:
         colors = {"flow": theme.line, "identity": theme.skip, "dense": theme.dense, "projection": theme.projection}
         return Pen(colors[kind], width=1.1, dash=DASHES.get(kind, "solid"))
 
-    def half(self, part: Part) -> tuple[float, float]:
-        """Half the width and height of what is painted of a part, without its words."""
-        width, height = self.volumes[part].extent if part in self.volumes else (18.0, 18.0)
-        return width / 2, height / 2
+
+def words_at(words: Words, at: Point) -> Text:
+    return Text(at, words.text, words.size, words.color, words.bold, words.width)
 
 
 def _quad(pen: Pen, *corners: Point) -> Polygon:
@@ -300,14 +292,15 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
     """From left to right, in layers found by Graphviz: places of the parts, and the arrows. Raises DrawingError."""
     picture = figure.picture
     dot = graphviz.Digraph()
-    dot.attr(rankdir="LR", nodesep="0.25", ranksep=f"{GAP / 72:.3f}")
+    dot.attr(rankdir="LR", nodesep="0.25", ranksep=f"{MAP_GAP / 72:.3f}")
     trunk = set(picture.trunk())
     names = {part.id: part for part in picture.boxes()}
     for name, part in names.items():
-        w, h = figure.measure(part)
+        room = figure.rooms[part]
+        w, h = room.width, room.size[1] + 2 * room.below
         group = {"group": "trunk"} if part in trunk else {}
         dot.node(name, label="", shape="box", fixedsize="true", width=f"{w / 72:.4f}", height=f"{h / 72:.4f}", **group)
-    leaving = Counter(edge.tail for edge in picture.edges if edge.kind in ("flow", "projection"))
+    leaving = Counter(edge.tail for edge in picture.edges if not edge.is_skip)
     for edge in picture.edges:
         # Branches begin where they fork, and wait where they meet.
         weight = {"identity": "0", "dense": "0"}.get(edge.kind, "30" if leaving[edge.tail] > 1 else "10")
@@ -315,21 +308,20 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
     found, splines = positions(dot.source)
     layout = Layout({names[name]: point for name, point in found.items()})
     for part, (x, y) in list(layout.places.items()):
-        half, below = figure.half(part), figure.below(part)
-        layout.sizes[part] = (2 * half[0], 2 * half[1])
-        if below:  # the words under a map are in the way of a skip as well
+        layout.sizes[part], width, below = figure.rooms[part]
+        if below:  # the words below a map are obstacles of a skip as well
             under = Part("layers", [()])
-            layout.places[under] = (x, y - half[1] - below / 2)
-            layout.sizes[under] = (figure.measure(part)[0], below)
-    ways = Ways(layout, dict.fromkeys(layout.places, ()), down=False)
+            layout.places[under] = (x, y - layout.sizes[part][1] / 2 - below / 2)
+            layout.sizes[under] = (width, below)
+    router = Router(layout, dict.fromkeys(layout.places, ()), down=False)
     arrows: list[Shape] = []
     for edge in picture.edges:
         spline = splines[edge.tail.id, edge.head.id]
         (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
-        tip = (x2 - figure.half(edge.head)[0], y2)
-        if edge.kind in ("identity", "dense") and (corners := ways.find(edge)):
-            way = rounded(corners)
-            arrows += [Curve(tuple(way[:-1]), figure.line(edge.kind)), *figure.arrow(edge.kind, way[-2:])[1:]]
+        tip = (x2 - layout.sizes[edge.head][0] / 2, y2)
+        if edge.is_skip and (corners := router.find(edge)):
+            route = rounded(corners)
+            arrows += [Curve(tuple(route[:-1]), figure.line(edge.kind)), *figure.arrow(edge.kind, route[-2:])[1:]]
             continue
         straight = abs(y1 - y2) < 1 and all(abs(y - y1) < 1 for _, y in spline)
         if not straight:
@@ -341,89 +333,32 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
 
 
 def in_a_u(figure: Figure, u: U) -> tuple[dict[Part, Point], list[Shape]]:
-    """A row for each resolution, down at the left, up at the right; a step between rows runs straight down or up."""
-    edges = {(e.tail, e.head): e for e in figure.picture.edges}
-    trunk = u.trunk
-    down = {p for parts in u.steps_down.values() for p in parts}
-    up = {p for parts in u.steps_up.values() for p in parts}
-    hidden = figure.hidden
-    shown = [p for p in trunk if p not in hidden]
-    places: dict[Part, Point] = {}
-    levels: dict[Part, int] = {}
-    x, level = 0.0, 0
-    for i, part in enumerate(shown):
-        over = trunk[trunk.index(part) - 1] in hidden
-        moved = (part in down) - (part in up or over)
-        if i and not moved:
-            x += (figure.measure(shown[i - 1])[0] + figure.measure(part)[0]) / 2 + GAP
-        level += moved
-        places[part], levels[part] = (x, 0.0), level
-    needs = [(e.tail, e.head, SKIP) for e in u.skips if e.tail in places and e.head in places]
-    needs += [(a, b, 2 * SKIP + figure.measure(part)[0]) for part, (a, b) in u.across.items()]
-    lengths = [places[b][0] - places[a][0] - figure.half(a)[0] - figure.half(b)[0] for a, b, _ in needs]
-    lacking = max([need - length for (*_, need), length in zip(needs, lengths, strict=True)], default=0.0)
-    if lacking > 0:  # the way up stands further to the right
-        first = max(i for i, part in enumerate(shown) if levels[part] == max(levels.values()))
-        for part in shown[first:]:
-            places[part] = (places[part][0] + lacking, 0.0)
-    y = 0.0
-    for row in range(max(levels.values()) + 1):
-        members = [p for p in shown if levels[p] == row]
-        y -= max(figure.half(p)[1] for p in members)
-        for part in members:
-            places[part] = (places[part][0], y)
-        y -= max(figure.half(p)[1] + figure.below(p) for p in members) + ROW_GAP
-    for part, (tail, head) in u.across.items():
-        places[part] = ((places[tail][0] + places[head][0]) / 2, places[tail][1])
-    for part, tail in u.aside.items():
-        places[part] = (places[tail][0], places[tail][1] + figure.half(tail)[1] + figure.measure(part)[1] / 2 + GAP)
+    """A row for each resolution: places of the parts, and the arrows."""
+    layout = in_rows(u, figure.picture, figure.rooms, figure.hidden)
+    places, trunk = layout.places, set(pairwise(u.trunk))
     arrows: list[Shape] = []
-    for tail, head in pairwise(shown):
-        arrows += _step(figure, places, tail, head)
-    for part in hidden:
-        before = trunk[trunk.index(part) - 1]
-        arrows += _beside(figure, places[before], before, part)
-    for (tail, head), edge in edges.items():
-        if tail in places and head in places and (tail, head) not in set(pairwise(shown)):
-            (x1, y1), (x2, y2) = places[tail], places[head]
-            way = [(x1, y1), (x2 - figure.half(head)[0], y2)]
-            if head in u.across and y2 > y1 + 1:  # what comes up steers a gate: on its way between the rows
-                high, low = figure.half(tail)[1], figure.half(head)[1]
-                between = y1 + high + ROW_GAP / 3
-                way = [(x1 - 6, y1 + high), (x1 - 6, between), (x2, between), (x2, y2 - low - figure.below(head) - 1)]
-            arrows += figure.arrow(edge.kind, way)
-            notes = figure.writer.captions.box(head).notes if head.kind == "merge" else ()
-            for note in notes:
-                words = Words(note, SMALL - 1, figure.theme.muted)
-                arrows.append(
-                    Text(((x1 + x2) / 2, (y1 + y2) / 2 + 4), note, words.size, words.color, width=words.width)
-                )
-    return places, arrows
-
-
-def _step(figure: Figure, places: dict[Part, Point], tail: Part, head: Part) -> list[Shape]:
-    """The arrow between neighbours of the trunk."""
-    (x1, y1), (x2, y2) = places[tail], places[head]
-    if abs(y1 - y2) < 1:
-        return figure.arrow("flow", [(x1, y1), (x2 - figure.half(head)[0], y2)])
-    under = [figure.half(part)[1] + figure.below(part) + 1 for part in (tail, head)]
-    over = [figure.half(part)[1] + 1 for part in (tail, head)]
-    if y2 < y1:
-        return figure.arrow("flow", [(x1, y1 - under[0]), (x2, y2 + over[1])])
-    return figure.arrow("flow", [(x1, y1 + over[0]), (x2, y2 - under[1])])
-
-
-def _beside(figure: Figure, low: Point, before: Part, part: Part) -> list[Shape]:
-    """The words of a part that is but an arrow, right of where it begins."""
-    words = Words(figure.work(part), SMALL, figure.theme.text)
-    at = (low[0] + words.width / 2 + 5, low[1] + figure.half(before)[1] + 6)
-    return [Text(at, words.text, words.size, words.color, width=words.width)]
+    others: list[Shape] = []
+    for edge, corners in layout.corners.items():
+        if (edge.tail, edge.head) in trunk:
+            arrows += figure.arrow("flow", corners)
+            continue
+        others += figure.arrow(edge.kind, corners)
+        (x1, y1), (x2, y2) = places[edge.tail], places[edge.head]
+        for note in figure.writer.captions.box(edge.head).notes if edge.head.kind == "merge" else ():
+            words = Words(note, SMALL - 1, figure.theme.muted)
+            others.append(words_at(words, ((x1 + x2) / 2, (y1 + y2) / 2 + 4)))
+    for part in figure.hidden:  # its words are right of where its arrow begins
+        before = u.trunk[u.trunk.index(part) - 1]
+        x, y = places[before]
+        words = Words(figure.work(part), SMALL, figure.theme.text)
+        arrows.append(words_at(words, (x + words.width / 2 + 5, y + figure.rooms[before].size[1] / 2 + 6)))
+    return places, arrows + others
 
 
 # ---------------------------------------------------------------- the whole
 
 
-def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, Scene]:
+def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, list[tuple[str, Picture]], Writer, Scene]:
     """Dot text that only shows the figure, and the figure as a scene. Raises DrawingError."""
     figure = Figure(picture, u, writer)
     if figure.width() > WIDEST:
@@ -439,7 +374,7 @@ def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, Sc
     y = low - 18.0
     for line in heading:
         [words] = line
-        shapes.append(Text(((left + right) / 2, y), words.text, words.size, words.color, words.bold, words.width))
+        shapes.append(words_at(words, ((left + right) / 2, y)))
         left, right = min(left, (left + right - words.width) / 2), max(right, (left + right + words.width) / 2)
         y -= 14
     entries = figure.legend()
@@ -452,11 +387,11 @@ def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, Sc
         else:
             patch = Polygon(((x, y + 4), (x + 16, y + 4)), figure.line(entry.kind), closed=False)
         name = entry.name
-        shapes += [patch, Text((x + 20 + name.width / 2, y + 1), name.text, name.size, name.color, width=name.width)]
+        shapes += [patch, words_at(name, (x + 20 + name.width / 2, y + 1))]
         x += name.width + 34
     y -= 12
     scene = Scene(tuple(shapes), (left - 8, y, right + 8, high + 8))
-    return as_dot(scene, writer), scene
+    return as_dot(scene, writer), [("", picture)], writer, scene
 
 
 def as_dot(scene: Scene, writer: Writer) -> str:

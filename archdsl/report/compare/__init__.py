@@ -7,10 +7,7 @@ unlabelled layers) is kept apart from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from archdsl.analysis.costs import Analysis
-from archdsl.graph import Scope
 from archdsl.report.compare.align import Aligner
 from archdsl.report.compare.changes import Change, Comparison, Detail, Member
 from archdsl.report.compare.details import Details
@@ -24,7 +21,7 @@ def compare(costs_before: Analysis, costs_after: Analysis) -> Comparison:
     found = Comparison(costs_before.graph, costs_after.graph, (costs_before, costs_after))
     Aligner(found).run()
     Details(found).run()
-    order = {id(m): n for n, m in enumerate(_walk(found.after.root))}
+    order = {id(m): n for n, m in enumerate(found.after.root.walk())}
     anchors = {id(m): order.get(id(anchor), len(order)) for m, _, anchor in found.placed}
 
     def place(change: Change) -> float:
@@ -32,12 +29,3 @@ def compare(costs_before: Analysis, costs_after: Analysis) -> Comparison:
 
     found.changes.sort(key=place)
     return found
-
-
-def _walk(root: Scope) -> Iterable[Member]:
-    stack: list[Member] = [root]
-    while stack:
-        member = stack.pop()
-        yield member
-        if isinstance(member, Scope):
-            stack.extend(reversed(member.members))
