@@ -40,11 +40,8 @@ def meeting(graph: Graph, node: Node) -> Node:
     """Where the branches of a merge come together: at itself, or at the `align` before it."""
     first = node.inputs[0]
     before = graph.node(first)
-    if before.operation.inputs == "many" and list(node.inputs) == [
-        Tensor(first.node, i) for i in range(len(node.inputs))
-    ]:
-        return before
-    return node
+    whole = node.inputs == tuple(Tensor(first.node, i) for i in range(len(before.shapes)))
+    return before if whole and before.operation.inputs == "many" and len(before.shapes) > 1 else node
 
 
 def branch_of(node: Node, position: int) -> tree.Chain | None:
