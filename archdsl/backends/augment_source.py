@@ -10,8 +10,8 @@ import textwrap
 from collections.abc import Iterator
 
 from archdsl.augment import Change, OneOf, Pipeline, Step
-from archdsl.augment.base import Affine, Companion, Form
-from archdsl.augment.place import affine_form
+from archdsl.augment.base import Affine, Companion, KorniaCall
+from archdsl.augment.place import affine_call
 from archdsl.augment.texts import CLASS, DRAWING, MOVED, ONE_OF, RECOLOURED
 from archdsl.common.escaping import docstring
 
@@ -91,7 +91,7 @@ def _docstring(pipeline: Pipeline) -> str:
 def _written(steps: tuple[Step, ...], channels: int, depth: int) -> Iterator[str]:
     """The lines of modules that do the steps in order; neighbours of one kind share one."""
     indent = "    " * depth
-    run: list[Form] = []
+    run: list[KorniaCall] = []
     moving = False
 
     def close() -> Iterator[str]:
@@ -123,7 +123,7 @@ def _written(steps: tuple[Step, ...], channels: int, depth: int) -> Iterator[str
             yield f"{indent}),"
             continue
         moves = isinstance(step, tuple) or step.moves
-        forms = (affine_form(step),) if isinstance(step, tuple) else step.forms(channels)
+        forms = (affine_call(step),) if isinstance(step, tuple) else step.forms(channels)
         if moves != moving:
             yield from close()
             moving = moves
@@ -148,7 +148,7 @@ def _fused(steps: tuple[Step, ...]) -> Iterator[Change | OneOf | tuple[Affine, .
         yield tuple(run)
 
 
-def _calls(forms: list[Form], depth: int) -> Iterator[str]:
+def _calls(forms: list[KorniaCall], depth: int) -> Iterator[str]:
     indent = "    " * depth
     for form in forms:
         arguments = [f"{a.name}={_literal(a.value)}" for a in form.arguments]

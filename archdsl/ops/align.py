@@ -80,10 +80,10 @@ class Align(Operation):
             except dims.DimError as error:
                 end = "smaller" if self.mode == "crop" else "larger"
                 raise OperationError(
-                    f"`align({self.mode})` cannot tell the {end} of {' and '.join(map(shape_text, shapes))}: {error}",
+                    f"`align({self.mode})` cannot find the {end} of {' and '.join(map(shape_text, shapes))}: {error}",
                     parameter="mode",
                     inputs=tuple(range(len(shapes))),
-                    help="give both sizes one name in the `input`",
+                    help="give both sizes the same name in the `input`",
                     mends=[Mend("use `align(resize)`", {"mode": "resize"})],
                 ) from None
         return tuple((s[0], *size) for s in shapes)
@@ -160,7 +160,7 @@ class Crop(Operation):
         for size, n, left in zip(sizes, each(self.n, shape, "n"), out, strict=True):
             rules.require(
                 dims.at_least(left, 1),
-                f"`crop` of {n} on each side leaves nothing of a size of {dims.text(size)}; the tensor is "
+                f"`crop` of {n} on each side removes all of a size of {dims.text(size)}; the tensor is "
                 f"{shape_text(shape)}",
                 parameter="n",
                 inputs=(0,),

@@ -123,6 +123,10 @@ class Weight:
     dtype: str = "float"
     """`float` follows the module's dtype, `int64` is fixed (num_batches_tracked)."""
 
+    def key(self, path: str) -> str:
+        """Its key in the state_dict, for the path of its operation."""
+        return f"{path}.{self.name}" if self.name else path
+
     def bytes(self, width: int) -> int:
         """What it takes where a float takes `width` bytes."""
         return math.prod(self.shape) * (width if self.dtype == "float" else 8)
@@ -330,10 +334,10 @@ class Declaration(BaseModel):
             return OperationError(
                 f"`{name}` cannot depend on a free input size; got {fields.shown(value)}",
                 parameter=name,
-                help="give a number, or pin the size in the `input`, e.g. `input image[3, 224, 224]`",
+                help="give a number, or fix the size in the `input`, e.g. `input image[3, 224, 224]`",
             )
         if fields.is_too_large(value):
-            limit = f"`{name}` is too large; got {fields.shown(value)}, no number may be beyond ±{fields.LARGEST}"
+            limit = f"`{name}` is too large; got {fields.shown(value)}, numbers must be within ±{fields.LARGEST}"
             return OperationError(limit, parameter=name)
         wanted = parameter.description or fields.described(parameter.annotation) or fields.one_of(cls.words(name))
         help = "`//` divides and rounds down" if isinstance(value, float) and "an int" in wanted else None

@@ -60,7 +60,7 @@ class Split(ChannelOperation):
             f"`split({self.n})` needs a multiple of {self.n} channels; the tensor is {shape_text(shape)}",
             parameter="n",
             inputs=(0,),
-            help=f"bring the channels to a multiple of {self.n}; `slice` takes unlike parts",
+            help=f"make the channels a multiple of {self.n}; `slice` allows unequal parts",
             mends=self._mends(shape),
         )
         return ((part, *shape[1:]),) * self.n
@@ -69,7 +69,7 @@ class Split(ChannelOperation):
         if not isinstance(shape[0], int) or not shape[1:]:
             return ()
         projection = f"conv({-(-shape[0] // self.n) * self.n}, 1)"
-        return (Mend(f"bring the channels to a multiple of {self.n}: `{projection} -> split`", before=projection),)
+        return (Mend(f"make the channels a multiple of {self.n}: `{projection} -> split`", before=projection),)
 
     def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
         part = channels(self.name, outputs[result])
@@ -106,13 +106,13 @@ class Slice(ChannelOperation):
         (shape,) = shapes
         if self.stop <= self.start:
             raise OperationError(
-                f"`stop` must be above `start`: there is no channel from {self.start} up to {self.stop}",
+                f"`stop` must be larger than `start`: there is no channel from {self.start} to {self.stop}",
                 parameter="stop",
-                help=f"`slice({self.start}, {self.start + 1})` is channel {self.start} alone",
+                help=f"`slice({self.start}, {self.start + 1})` is only channel {self.start}",
             )
         rules.require(
             dims.at_least(shape[0], self.stop),
-            f"`slice` up to {self.stop} goes past the channels of {shape_text(shape)}",
+            f"`slice` up to {self.stop} exceeds the channels of {shape_text(shape)}",
             parameter="stop",
             inputs=(0,),
             help=f"`stop` is {dims.text(shape[0])} at most",
@@ -155,7 +155,7 @@ class ChannelShuffle(ChannelOperation):
         spatial(self.name, shape)
         rules.require(
             dims.divisible(shape[0], self.groups),
-            f"`groups` must divide the number of channels: {dims.text(shape[0])} is no multiple of {self.groups}",
+            f"`groups` must divide the number of channels: {dims.text(shape[0])} is not a multiple of {self.groups}",
             parameter="groups",
             inputs=(0,),
             help="use a number of groups that divides the channels",

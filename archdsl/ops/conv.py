@@ -73,11 +73,11 @@ def start(init: Init, bias: bool, *, typed: bool = False) -> Start | None:
 
 def groups_divide(name: str, groups: int, channels: int, out: int) -> None:
     """OperationError where the groups do not divide the channels, coming in or going out."""
-    for number, what, inputs in ((channels, "channels that come in", (0,)), (out, "channels that go out", ())):
+    for number, what, inputs in ((channels, "input channels", (0,)), (out, "output channels", ())):
         if number % groups:
             near = near_divisor(math.gcd(channels, out), groups)
             raise OperationError(
-                f"`groups` of `{name}` must divide the {what}: {shown(number)} is no multiple of {groups}",
+                f"`groups` of `{name}` must divide the {what}: {shown(number)} is not a multiple of {groups}",
                 parameter="groups",
                 inputs=inputs,
                 help=f"use a number of groups that divides both {shown(channels)} and {out}",
@@ -172,7 +172,7 @@ class Conv(Operation):
                 f"{rank} spatial {'axis' if rank == 1 else 'axes'}",
                 parameter="weight",
                 inputs=(0,),
-                help=f"nest the numbers {rank} deep, one list an axis",
+                help=f"nest the numbers {rank} deep, one list per axis",
             )
         if given is not None and given != size:
             raise OperationError(
@@ -193,9 +193,9 @@ class Conv(Operation):
         numbers = self._numbers(shape)
         if self.weight is not None and self.init is not None:
             raise OperationError(
-                f"`weight` gives the numbers that the kernel starts from, and `init = {shown(self.init)}` others",
+                f"`weight` and `init = {shown(self.init)}` both initialise the kernel",
                 parameter="init",
-                help="give one of the two; `init = none` here undoes a `default conv(init = …)`",
+                help="give one of the two; `init = none` here overrides a `default conv(init = …)`",
             )
         groups_divide("conv", self.groups, channels("conv", shape), self.out)
         if self.pad == "same_upper":

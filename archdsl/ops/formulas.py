@@ -1,4 +1,4 @@
-"""What the formulas of several operations share: sections, names of axes and indices, terms and sizes in words."""
+"""The parts that formulas of several operations share: sections, names of axes and indices, terms, output sizes."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
@@ -10,7 +10,7 @@ AXES: Mapping[int, tuple[str, ...]] = {1: ("length",), 2: ("height", "width"), 3
 """What the spatial axes are called, by their number."""
 INDICES: Mapping[int, str] = {1: "i", 2: "ij", 3: "hij"}
 TAPS: Mapping[int, str] = {1: "u", 2: "uv", 3: "tuv"}
-"""What formulas call an element and a place of the kernel, by the number of axes."""
+"""The indices of an element and of a kernel position in formulas, by the number of axes."""
 
 OUTSIDE: Mapping[str, str] = {
     "zeros": "x is 0 (padding)",
@@ -18,7 +18,7 @@ OUTSIDE: Mapping[str, str] = {
     "reflect": "x is the image in a mirror (padding)",
     "circular": "x goes on from the other side (padding)",
 }
-"""What is read outside of the image, by the mode of padding."""
+"""What an operation reads outside the image, by the mode of padding."""
 
 
 class Section:
@@ -30,7 +30,7 @@ class Section:
 
 
 def signed(number: int) -> str:
-    """What is added behind a term: ` + 3`, ` - 3`, nothing for 0."""
+    """The text to add a number to a formula: ` + 3`, ` - 3`, empty for 0."""
     return f" {'+' if number > 0 else '-'} {abs(number)}" if number else ""
 
 
@@ -58,7 +58,7 @@ def biases(any_: bool, count: int) -> str:
 
 
 def against_full(weights: Sizes, shape: Sizes, output: Sizes) -> str:
-    """The number of weights against that of a fully connected layer."""
+    """Compares the weight count with that of a fully connected layer."""
     own, count = prod(weights), prod(shape) * prod(output)
     between = "a fully connected layer between the same sizes"
     if count <= own:

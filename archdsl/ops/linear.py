@@ -55,8 +55,8 @@ class Linear(Operation):
             raise OperationError(
                 f"`linear` needs a flat tensor; this one is {shape_text(shape)}",
                 inputs=(0,),
-                help="flatten it first, or let a `conv` with a kernel of 1 map each position; either needs a known "
-                "number of channels, which stand first",
+                help="flatten it first, or map each position with a `conv` with a kernel of 1; both need a known "
+                "number of channels, the first size",
                 mends=tuple(self._mends(shape)),
             )
         known("linear", shape[0], "number of features")
@@ -67,7 +67,7 @@ class Linear(Operation):
             yield Mend("pool first: `global_avgpool -> flatten -> linear`", before="global_avgpool -> flatten")
         yield Mend("put `flatten` before it", before="flatten")
         projection = f"conv({self.out}, 1)"
-        yield Mend(f"`{projection}` in its place maps each position", instead=projection)
+        yield Mend(f"`{projection}` instead maps each position", instead=projection)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
         weight = Weight("weight", (self.out, known("linear", shapes[0][0], "number of features")))

@@ -1,6 +1,6 @@
-"""The matrix of a convolution, from all its inputs to all its outputs: which entries are equal, which zero.
+"""The matrix of a convolution, from all its inputs to all its outputs: equal and zero entries.
 
-For one axis it is a Toeplitz matrix, for several one of blocks that are (Gray, Toeplitz and circulant matrices, 2006).
+For one axis it is a Toeplitz matrix, for several a block Toeplitz matrix (Gray, Toeplitz and circulant matrices, 2006).
 """
 
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from archdsl.ops.base import Window
 from archdsl.ops.formulas import Section, Sizes
 
 DRAWN = 12
-"""A matrix is drawn up to so many rows and columns."""
+"""The maximum rows and columns of a matrix that is drawn."""
 
 LONGEST = 4096
-"""Entries are counted up to so many elements along an axis."""
+"""The maximum elements along an axis for which entries are counted."""
 
 Row = list[tuple[int, int]]
-"""The columns of a row that hold a weight, each with the weight's place in the kernel."""
+"""The columns of a row that contain a weight, each with the weight's position in the kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Matrix:
     transposed: bool = False
 
     def section(self) -> Iterator[Section]:
-        """How it looks; drawn for one channel of a small signal."""
+        """Describes it; draws it for one channel of a small signal."""
         shape, output = self.shape, self.output
         if max(*shape[1:], *output[1:], *self.window.kernel) > LONGEST:
             return
@@ -66,7 +66,7 @@ class Matrix:
         yield Section("the Toeplitz view", *lines)
 
     def shifts(self) -> Iterator[str]:
-        """Where the equal entries stand."""
+        """Where the equal entries are."""
         step = self.window.scale if self.transposed else self.window.stride
         what, where = ("column", "down") if self.transposed else ("row", "to the right")
         if len(self.shape) > 2:
@@ -82,13 +82,13 @@ class Matrix:
             yield f"from one of the {self.groups} groups of channels to another all entries are zero"
 
     def rows(self, axis: int) -> list[Row]:
-        """The rows for one axis, from one channel to one."""
+        """The rows for one axis, for one input and one output channel."""
         window, n, o = self.window, self.shape[axis + 1], self.output[axis + 1]
         kernel, stride, dilation = window.kernel[axis], window.stride[axis], window.dilation[axis]
         if not self.transposed:
             taps = ([(i * stride - window.pad[axis] + u * dilation, u) for u in range(kernel)] for i in range(o))
             return [[(at, u) for t, u in row if (at := inside(t, n, self.mode)) is not None] for row in taps]
-        # Element i of the input paints places of the output, from `first` on; `window` is that of the mirrored kernel.
+        # Element i of the input contributes to outputs from `first` on; `window` has the mirrored kernel.
         scale, first = window.scale[axis], window.pad[axis] - dilation * (kernel - 1)
         found: list[Row] = [[] for _ in range(o)]
         for i in range(n):
@@ -99,7 +99,7 @@ class Matrix:
         return found
 
     def drawing(self, matrix: list[Row]) -> Iterator[str]:
-        """The matrix of one channel to one channel."""
+        """The matrix for one input and one output channel."""
         kernel = self.window.kernel[0]
         if kernel > DRAWN:
             return
@@ -113,7 +113,7 @@ class Matrix:
 
 
 def inside(at: int, size: int, mode: str) -> int | None:
-    """The element of the image that stands at a place of the padded one; None for a zero."""
+    """The element of the image at a position of the padded one; None for a zero."""
     if 0 <= at < size:
         return at
     match mode:
@@ -123,4 +123,5 @@ def inside(at: int, size: int, mode: str) -> int | None:
             return -at if at < 0 else 2 * (size - 1) - at
         case "circular":
             return at % size
-    return None
+        case _:
+            return None

@@ -32,7 +32,7 @@ from archdsl.ops.sizes import channels, near_divisor, options, positional, rank_
 
 Momentum = Annotated[
     Annotated[float, Field(strict=True, ge=0, le=1)] | None,
-    Field(description="a number from 0 to 1, or `none` for the mean over all batches"),
+    Field(description="a number from 0 to 1, or `none` to average all batches"),
 ]
 
 
@@ -57,9 +57,9 @@ def needs_weight(affine: bool, init: AffineInit) -> None:
     """OperationError where there is no weight that could start from zeros."""
     if init != "ones" and not affine:
         raise OperationError(
-            f"`init = {init}` is about a weight, and without `affine` there is none",
+            f"`init = {init}` initialises a weight, but without `affine` there is none",
             parameter="init",
-            help="leave out `init`, or say `affine = true`",
+            help="leave out `init`, or set `affine = true`",
         )
 
 
@@ -236,7 +236,7 @@ class Groupnorm(Norm):
         count = channels(self.name, shapes[0])
         if count % self.groups:
             raise OperationError(
-                f"`groups` must divide the number of channels: {shown(count)} is no multiple of {self.groups}",
+                f"`groups` must divide the number of channels: {shown(count)} is not a multiple of {self.groups}",
                 parameter="groups",
                 inputs=(0,),
                 help=f"`groups = {near_divisor(count, self.groups)}` divides {shown(count)}",
@@ -245,12 +245,12 @@ class Groupnorm(Norm):
             fewer = near_divisor(count, max(count // 2, 1))
             rules.require(
                 several_positions(shapes[0][1:]),
-                f"`groupnorm` needs more than one number in a group to take a variance of; in {shape_text(shapes[0])} "
+                f"`groupnorm` needs more than one number in a group to compute a variance; in {shape_text(shapes[0])} "
                 f"each of the {self.groups} groups has one",
                 parameter="groups",
                 inputs=(0,),
                 help="use fewer groups or `layernorm`" if count > 1 else "leave it out here",
-                mends=[Mend(f"use fewer groups, {fewer} say, or `layernorm`", {"groups": str(fewer)})]
+                mends=[Mend(f"use fewer groups, for example {fewer}, or `layernorm`", {"groups": str(fewer)})]
                 if count > 1
                 else (),
             )
@@ -319,7 +319,7 @@ class Instancenorm(Norm):
         needs_weight(self.affine, self.init)
         rules.require(
             several_positions(spatial(self.name, shapes[0])),
-            f"`instancenorm` needs more than one position to take a variance of; the tensor is {shape_text(shapes[0])}",
+            f"`instancenorm` needs more than one position to compute a variance; the tensor is {shape_text(shapes[0])}",
             inputs=(0,),
             help="leave it out here, or use `layernorm` or `groupnorm`",
             training=self.track,

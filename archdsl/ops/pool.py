@@ -70,7 +70,7 @@ class Pool(Operation):
                     rules.require(
                         dims.at_least(n, least),
                         f"`{self.name}` with `pad = same_upper` needs sizes of at least {least} for this kernel and "
-                        f"dilation, so that every window sees more than padding; the tensor is {shape_text(shape)}",
+                        f"dilation, so that no window contains only padding; the tensor is {shape_text(shape)}",
                         parameter="kernel",
                         inputs=(0,),
                         help="use a smaller dilation, or an odd kernel",
@@ -82,10 +82,10 @@ class Pool(Operation):
         if wrong is not None:
             p, k = wrong
             raise OperationError(
-                f"`{self.name}` cannot pad {p}: that is more than half of its kernel of {k}, so that a window could "
-                "see nothing but padding",
+                f"`{self.name}` cannot pad {p}: that is more than half of its kernel of {k}, so a window could "
+                "contain only padding",
                 parameter="pad",
-                help=f"`pad = {k // 2}` is the most here",
+                help=f"use at most `pad = {k // 2}`",
             )
         out = []
         for axis, (n, p, m) in enumerate(zip(sizes, pads, numbers, strict=True)):
@@ -308,11 +308,11 @@ class Avgpool(Pool):
             for n, (kernel, _, _) in zip(shape[1:], self._numbers(shape), strict=True):
                 rules.require(
                     dims.at_least(n, kernel),
-                    f"`avgpool` in 3-d needs sizes of at least its kernel, {kernel}, not counting the padding; the "
+                    f"`avgpool` in 3-d needs sizes of at least its kernel, {kernel}, without the padding; the "
                     f"size here is {dims.text(n)}, the tensor is {shape_text(shape)}",
                     parameter="kernel",
                     inputs=(0,),
-                    help="use a smaller kernel, or put the padding before it with `pad(n)`",
+                    help="use a smaller kernel, or pad before it with `pad(n)`",
                 )
         return results
 

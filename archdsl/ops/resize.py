@@ -38,10 +38,10 @@ def torch_mode(name: str, mode: str, shape: Shape) -> str:
         return LINEAR[rank]
     if rank != 2:
         raise OperationError(
-            f"`{name}` has `bicubic` for two spatial axes only; the tensor is {shape_text(shape)}",
+            f"`{name}` supports `bicubic` only with two spatial axes; the tensor is {shape_text(shape)}",
             parameter="mode",
             inputs=(0,),
-            help="use `mode = linear`, which serves every rank",
+            help="use `mode = linear`, which works for every rank",
         )
     return mode
 
@@ -183,7 +183,7 @@ class Resize(Interpolation):
         for size in self._size(shape):
             rules.require(
                 dims.at_least(size, 1),
-                f"`resize` to {dims.text(size)} leaves nothing",
+                f"`resize` to {dims.text(size)} gives an empty tensor",
                 parameter="to",
                 help="give a size of at least 1",
             )
@@ -234,7 +234,7 @@ class PixelShuffle(Operation):
             f"`pixel_shuffle({self.r})` needs a multiple of {factor} channels; the tensor is {shape_text(shape)}",
             parameter="r",
             inputs=(0,),
-            help=f"let the convolution before it give {factor} times the channels that are wanted here",
+            help=f"give the convolution before it {factor} times the channels that you need after it",
         )
         return ((out, *(n * self.r for n in sizes)),)
 

@@ -18,7 +18,7 @@ Entries = Annotated[
     Field(
         min_length=1,
         max_length=32,
-        description="a list of ints of at least 1, one of which may be -1 for what is left",
+        description="a list of ints of at least 1, one of which may be -1, to be inferred",
     ),
 ]
 Order = Annotated[
@@ -108,11 +108,11 @@ class Reshape(Rearrangement):
         if total % given or (not rest and total != given):
             wanted = f"{shown(list(self.sizes))}, which is {'a multiple of ' if rest else ''}{shown(given)}"
             raise OperationError(
-                f"`reshape` cannot bring {shape_text(shape)}, which is {shown(total)} numbers, to {wanted}",
+                f"`reshape` cannot change {shape_text(shape)}, which has {shown(total)} numbers, to {wanted}",
                 parameter="sizes",
                 inputs=(0,),
                 mends=[
-                    Mend(f"write `{sizes}`: -1 is what is left", {"sizes": sizes})
+                    Mend(f"write `{sizes}`: -1 is inferred", {"sizes": sizes})
                     for sizes in [shown([*leading(self.sizes, total), -1])]
                 ],
             )
@@ -161,7 +161,7 @@ class Permute(Rearrangement):
                 f"`permute` needs each axis of {shape_text(shape)} once; got {shown(list(self.axes))}",
                 parameter="axes",
                 inputs=(0,),
-                help=f"{shown(list(range(len(shape))))} is the order that it has",
+                help=f"{shown(list(range(len(shape))))} is the current order",
             )
         return (tuple(shape[a] for a in self.axes),)
 

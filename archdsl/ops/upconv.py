@@ -30,7 +30,7 @@ from archdsl.ops.windows import padding, window_caption
 
 
 def strokes(kernel: Sizes, stride: Sizes, dilation: Sizes) -> Iterator[str]:
-    """Whether what is painted covers the output evenly."""
+    """Whether the kernels cover the output evenly."""
     if any(d > 1 for d in dilation):
         return
     uneven = [(k, s) for k, s in zip(kernel, stride, strict=True) if k % s]
@@ -108,13 +108,13 @@ class Upconv(Operation):
                 raise OperationError(
                     f"`output_pad` must be below the stride or the dilation; it is {o}, they are {s} and {d}",
                     parameter="output_pad",
-                    help="give a size behind the padding instead: a smaller `pad`, or `pad(n)` after the upconv",
+                    help="use a smaller `pad`, or `pad(n)` after the upconv",
                 )
             out.append((n - 1) * s + (d * (k - 1) + o + 1 - 2 * p))
             if not (isinstance(out[-1], int) and out[-1] >= 1):
                 rules.require(
                     dims.at_least(out[-1], 1),
-                    f"`upconv` would give a size of {dims.text(out[-1])}: the padding {p} takes away all; "
+                    f"`upconv` would give a size of {dims.text(out[-1])}: padding removes the entire output; "
                     f"the tensor is {shape_text(shape)}",
                     parameter="pad",
                     inputs=(0,),

@@ -244,6 +244,8 @@ class Constructor(Members):
             case Var(name) | Binary("==" | "!=" | "<" | "<=" | ">" | ">=", Var(name), Const()):
                 if name in {p.name for p in self.plan.parameters}:
                     return ex.write(condition, {name: f"self.{self.store_parameter(name)}"})
+            case _:
+                pass
         return None
 
     def store_parameter(self, parameter: str) -> str:

@@ -112,7 +112,8 @@ def accepted(form: TorchForm | None) -> Sequence[Argument]:
             return form.accepted
         case FunctionForm():
             return form.arguments
-    return ()
+        case ParameterForm() | None:
+            return ()
 
 
 def kind(form: TorchForm | None) -> object:
@@ -125,4 +126,5 @@ def kind(form: TorchForm | None) -> object:
             return (form.template, form.helper, form.results)
         case ParameterForm():
             return form.template
-    return None
+        case None:
+            return None

@@ -1,4 +1,4 @@
-"""How explanations are laid out."""
+"""The layout of explanations."""
 
 from __future__ import annotations
 
