@@ -72,7 +72,7 @@ class Relu(Activation):
     """
 
     name = "relu"
-    law = "y = max(x, 0): the gradient goes through where x is above 0, and is 0 elsewhere"
+    formula_text = "y = max(x, 0): the gradient goes through where x is above 0, and is 0 elsewhere"
     module = "ReLU"
     needs = "output"
 
@@ -84,7 +84,7 @@ class Relu6(Activation):
     """
 
     name = "relu6"
-    law = "y = min(max(x, 0), 6): the gradient goes through where x is between 0 and 6, and is 0 elsewhere"
+    formula_text = "y = min(max(x, 0), 6): the gradient goes through where x is between 0 and 6, and is 0 elsewhere"
     module = "ReLU6"
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
@@ -184,7 +184,7 @@ class Selu(Activation):
     """
 
     name = "selu"
-    law = "y = 1.0507 · x where x is above 0, else 1.0507 · 1.6733 · (exp(x) - 1)"
+    formula_text = "y = 1.0507 · x where x is above 0, else 1.0507 · 1.6733 · (exp(x) - 1)"
     module = "SELU"
     needs = "either"
 
@@ -196,7 +196,7 @@ class Gelu(Activation):
     """
 
     name = "gelu"
-    law = "y = x · Φ(x), Φ the normal distribution function"
+    formula_text = "y = x · Φ(x), Φ the normal distribution function"
     module = "GELU"
     inplace = False
 
@@ -215,7 +215,7 @@ class Silu(Activation):
     """
 
     name = "silu"
-    law = "y = x / (1 + exp(-x))"
+    formula_text = "y = x / (1 + exp(-x))"
     module = "SiLU"
 
 
@@ -226,7 +226,7 @@ class Mish(Activation):
     """
 
     name = "mish"
-    law = "y = x · tanh(log(1 + exp(x)))"
+    formula_text = "y = x · tanh(log(1 + exp(x)))"
     module = "Mish"
 
 
@@ -234,7 +234,7 @@ class Sigmoid(Activation):
     """1 / (1 + e⁻ˣ), element-wise; for a tensor of any size."""
 
     name = "sigmoid"
-    law = "y = 1 / (1 + exp(-x)), between 0 and 1; its slope is y · (1 - y), 1/4 at most"
+    formula_text = "y = 1 / (1 + exp(-x)), between 0 and 1; its slope is y · (1 - y), 1/4 at most"
     module = "Sigmoid"
     needs = "output"
     inplace = False
@@ -247,7 +247,7 @@ class Hardsigmoid(Activation):
     """
 
     name = "hardsigmoid"
-    law = "y = min(max(x / 6 + 1/2, 0), 1)"
+    formula_text = "y = min(max(x / 6 + 1/2, 0), 1)"
     module = "Hardsigmoid"
 
 
@@ -258,7 +258,7 @@ class Hardswish(Activation):
     """
 
     name = "hardswish"
-    law = "y = x · min(max(x / 6 + 1/2, 0), 1)"
+    formula_text = "y = x · min(max(x / 6 + 1/2, 0), 1)"
     module = "Hardswish"
 
 
@@ -266,7 +266,7 @@ class Tanh(Activation):
     """The hyperbolic tangent, element-wise; for a tensor of any size."""
 
     name = "tanh"
-    law = "y = tanh(x), between -1 and 1; its slope is 1 - y²"
+    formula_text = "y = tanh(x), between -1 and 1; its slope is 1 - y²"
     module = "Tanh"
     needs = "output"
     inplace = False
@@ -301,7 +301,7 @@ class Softmax(Activation):
     """
 
     name = "softmax"
-    law = "y_c = exp(x_c) / Σ_k exp(x_k), over the channels: they add up to 1 at every position"
+    formula_text = "y_c = exp(x_c) / Σ_k exp(x_k), over the channels: they add up to 1 at every position"
     module = "Softmax"
     channelwise = False
     needs = "output"

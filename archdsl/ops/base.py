@@ -375,7 +375,7 @@ class Declaration(BaseModel):
 
 
 class Operation(Declaration, Facts):
-    """The base of all operations: what each has to say of itself. `Facts` has more, with answers that hold for most."""
+    """The base of all operations: what each must or often does define. `Facts` has more, with defaults."""
 
     family: ClassVar[Family]
     examples: ClassVar[tuple[Example, ...]]

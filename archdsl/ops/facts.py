@@ -1,7 +1,7 @@
-"""What the other rooms ask of an operation, beside its sizes, its weights and its form in PyTorch.
+"""The facts of an operation that other packages use, besides its sizes, its weights and its form in PyTorch.
 
-Each fact has the answer that holds for most operations; a class that differs says so. No other room knows an operation
-by its name: what is not asked here has no effect of its own.
+Each fact has a default that is right for most operations; a class overrides those that differ. No other package tests
+the name, family or class of an operation (tests/ops/test_facts.py).
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,10 +16,10 @@ Shape: TypeAlias = tuple[Dim, ...]
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """What a convolution on a CPU holds a second time while it runs: its tensors in oneDNN's own layout.
+    """The copies of its tensors, in oneDNN's own layout, that a convolution on a CPU holds while it runs.
 
-    `transposed`: the output twice, and not the input and then the output, each with the kernel. `strided`: the gradient
-    of the input with the channels last first, and then in order.
+    By default first the input and the kernel, then the output. `transposed`: two copies of the output. `strided`: the
+    backward pass makes two copies of the input's gradient, one of them with the channels last.
     """
 
     transposed: bool = False
@@ -28,7 +28,7 @@ class Copies:
 
 @dataclass(frozen=True, slots=True)
 class ChannelFactor:
-    """A normalisation that in evaluation is a factor and a term for each channel, from running statistics.
+    """A normalisation that in evaluation multiplies each channel by a factor and adds a term, from running statistics.
 
     `affine` says whether it has a weight and a bias, too.
     """
@@ -38,46 +38,46 @@ class ChannelFactor:
 
 
 class Facts:
-    """The facts of an operation, by who asks."""
+    """The facts of an operation, grouped by their use."""
 
     # ------------------------------------------------------------ what it is
 
     is_input: ClassVar[bool] = False
-    """Whether it is a tensor that the user of the network gives."""
+    """Whether it is an input of the network."""
     is_weighted: ClassVar[bool] = False
-    """Whether it multiplies by a learned kernel or matrix and, with `bias = true`, adds a term to each channel."""
+    """Whether it multiplies by a learned kernel or matrix, and has a parameter `bias`."""
     has_filters: ClassVar[bool] = False
-    """Whether its weight is a kernel for each channel that goes out, which shows what the channel looks for."""
+    """Whether its weight has a kernel for each output channel, which a picture can show."""
     is_activation: ClassVar[bool] = False
-    """Whether it is a nonlinear function, as stands behind a layer."""
+    """Whether it is an activation function."""
     is_linear: ClassVar[bool] = False
-    """Whether it is linear in what comes in, biases aside and statistics taken as constants."""
+    """Whether it is linear in its inputs, ignoring biases, with statistics as constants."""
     is_sum: ClassVar[bool] = False
-    """Whether it is the sum with which a residual connection ends."""
+    """Whether it is the sum at the end of a residual connection."""
     joins_skip: ClassVar[bool] = False
-    """Whether a block ends with it that adds a skip, or multiplies by a gate."""
+    """Whether it adds a skip connection or multiplies by a gate."""
     stacks_channels: ClassVar[bool] = False
-    """Whether it is a merge that puts the channels of the tensors behind each other, so that these may differ."""
+    """Whether it concatenates channels, so that the numbers of channels may differ."""
     stretches: ClassVar[bool] = False
-    """Whether it is a merge that stretches a size of 1 to that of the other tensors."""
+    """Whether it is a merge that broadcasts sizes of 1."""
     training_only: ClassVar[bool] = False
-    """Whether it is the identity once training is over."""
+    """Whether it is the identity in evaluation."""
     uses_batch: ClassVar[bool] = False
-    """Whether training computes with statistics of the batch: a single number has no variance."""
+    """Whether training uses statistics of the batch, which a single number does not have."""
 
-    # ------------------------------------------------------------ what may be overwritten
+    # ------------------------------------------------------------ what may run in place
 
     inplace: ClassVar[bool] = False
-    """Whether PyTorch's module of it takes `inplace=`."""
+    """Whether PyTorch's module for it accepts `inplace=`."""
     own: ClassVar[bool] = False
-    """Whether its result is a tensor of its own, no view, that its backward pass does not look at again."""
+    """Whether its result is a new tensor, not a view, which its backward pass does not read."""
     own_in_inference: ClassVar[bool] = False
-    """Whether its result is a tensor of its own, if its backward pass may look at it again."""
+    """Whether its result is a new tensor, not a view, which only its backward pass may read."""
     accumulates: ClassVar[tuple[int, ...]] = ()
-    """Of two tensors, the positions of those to which the other one may be added in place, the best one first."""
+    """Of two inputs, the positions of those that may accumulate the other one in place, the best one first."""
 
     def overwrites(self, shapes: tuple[Shape, ...], inference: bool) -> bool:
-        """Whether it may overwrite its input where nothing else needs that; `inference`: there is no backward pass."""
+        """Whether it may overwrite an input that nothing else reads; `inference`: there is no backward pass."""
         return False
 
     # ------------------------------------------------------------ memory
@@ -85,88 +85,88 @@ class Facts:
     view: ClassVar[bool] = False
     """Whether its results are views of its inputs, which take no memory of their own."""
     needs_whole: ClassVar[bool] = False
-    """Whether its result is a view only of a tensor that is in one piece, and else a copy."""
+    """Whether its result is a view of a contiguous input, and a copy of another one."""
     reorders: ClassVar[bool] = False
-    """Whether its result has the axes in another order, as a view that is not in one piece."""
+    """Whether its result is a view with the axes in another order, which is not contiguous."""
 
     def axis_from(self, axis: int) -> int:
-        """Which axis of its input an axis of its result is, counted from the channels, 0."""
+        """The axis of the input that becomes this axis of the result; the channels are axis 0."""
         return axis
 
     def passes_gradient(self, position: int) -> bool:
-        """Whether the gradient of its result is, or holds, that of an incoming tensor, and none is made."""
+        """Whether the gradient of the input at `position` is that of its result, or a view of it."""
         return False
 
     def copies(self, shapes: tuple[Shape, ...]) -> Copies | None:
-        """What it copies on a CPU while it runs; None for nothing."""
+        """The copies that it makes on a CPU while it runs."""
         return None
 
     # ------------------------------------------------------------ the form for inference
 
     keeps_channels: ClassVar[bool] = False
-    """Whether its results are whole channels of what comes in, cut at most, so that what scales them may come first."""
+    """Whether its results consist of channels of its inputs, unchanged or cropped."""
 
     def channel_factor(self) -> ChannelFactor | None:
-        """How it is a factor and a term for each channel once training is over; None where it is not."""
+        """Its factor and term for each channel in evaluation; None for an operation that is not of that kind."""
         return None
 
     def transposed_groups(self) -> int:
-        """The groups of a weight that has the channels that come in first; 0 where those that go out are first."""
+        """The groups of a weight whose first axis has the input channels; 0 where it has the output channels."""
         return 0
 
     # ------------------------------------------------------------ torch.export
 
     def decides_size(self) -> bool:
-        """Whether PyTorch computes a size by a comparison or maximum that torch.export cannot decide for a symbol."""
+        """Whether PyTorch computes a size by a comparison or maximum that torch.export cannot decide."""
         return False
 
     def sizes_by_cases(self, shapes: tuple[Shape, ...]) -> tuple[Dim, ...]:
-        """The incoming sizes for some values of which PyTorch computes another size than its formula gives."""
+        """The input sizes for which PyTorch's output size follows different formulas, depending on their value."""
         return ()
 
     # ------------------------------------------------------------ generated code
 
     helper_names: ClassVar[tuple[str, ...]] = ()
-    """The functions that it may bring to a generated file."""
+    """The names of helper functions that it may add to a generated file."""
 
     # ------------------------------------------------------------ advice
 
     channels_at: ClassVar[int | None] = None
-    """Where among its arguments PyTorch takes the number of channels that come in, which is inferred here."""
+    """The positional index at which PyTorch takes the number of input channels or features, which archdsl infers."""
     odd_at: ClassVar[int] = 0
-    """Which argument of a call in PyTorch's order is odd here."""
+    """The positional index of the parameter that gets a wrong value by a call in PyTorch's order."""
 
     @classmethod
     def is_in_pytorchs_order(cls, values: Sequence[object], channels: Dim) -> bool:
-        """Whether the arguments of a call by position read as those of PyTorch's."""
+        """Whether the positional arguments of a call look like PyTorch's."""
         at = cls.channels_at
         return at is not None and at < len(values) and values[at] == channels and values[at] >= 1  # type: ignore[operator]
 
     # ------------------------------------------------------------ diagrams
 
     sign: ClassVar[str] = ""
-    """The sign that is drawn for it in place of its name."""
+    """The sign that diagrams show instead of its name."""
     follows: ClassVar[bool] = False
-    """Whether it shares the box of the layer behind which it stands."""
+    """Whether it is drawn in the box of the layer before it."""
     leads: ClassVar[bool] = False
-    """Whether it shares the box of the layer before which it stands, as in a network with pre-activation."""
+    """Whether it is drawn in the box of the layer after it, as in a network with pre-activation."""
     begins_box: ClassVar[bool] = False
-    """Whether a box that it begins is full with its layer."""
+    """Whether a box that starts with it ends with the layer after it."""
     ends_box: ClassVar[bool] = False
-    """Whether it shares a full box, too."""
+    """Whether it is drawn in the box before it even where that box would end."""
 
     # ------------------------------------------------------------ explanations
 
-    law: ClassVar[str] = ""
-    """Its formula, where that depends on none of its arguments."""
+    formula_text: ClassVar[str] = ""
+    """Its formula, where that depends on none of its parameters."""
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
-        """Its formula for these sizes, as lines."""
-        if self.law:
-            yield self.law
+        """The lines of its formula for these input and output sizes."""
+        if self.formula_text:
+            yield self.formula_text
 
     def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
-        """How it computes its results for these sizes: the formula, and what else is to be said of it."""
+        """The sections of its explanation for these input and output sizes: the formula, by default."""
         lines = tuple(self.formula(shapes, outputs))
         if lines:
             yield Section("formula", *lines)

@@ -124,7 +124,7 @@ class Add(Merge):
     joins_skip = True
     accumulates = (1, 0)
     sign = "⊕"
-    law = "y = a + b, element by element: the gradient of y goes to each of them as it is"
+    formula_text = "y = a + b, element by element: the gradient of y goes to each of them as it is"
     template = "{0} + {1}"
     helper_names = ("sum_of",)
     gathers = "The sum of the tensors"
@@ -148,7 +148,7 @@ class Mul(Merge):
     name = "mul"
     joins_skip = True
     sign = "⊗"
-    law = "y = a · b, element by element: the gradient of a is that of y times b, and the other way round"
+    formula_text = "y = a · b, element by element: the gradient of a is that of y times b, and the other way round"
     stretches = True
     needs_inputs = True
     template = "{0} * {1}"
@@ -175,7 +175,7 @@ class Sub(Merge):
     name = "sub"
     accumulates = (0,)
     sign = "⊖"
-    law = "y = a - b, element by element: the gradient of y goes to a as it is, to b with its sign turned"
+    formula_text = "y = a - b, element by element: the gradient of y goes to a as it is, to b with its sign turned"
     template = "{0} - {1}"
     helper_names = ("difference_of",)
     gathers = "The first of the tensors less all the others"
@@ -196,7 +196,7 @@ class Maximum(Merge):
     """
 
     name = "maximum"
-    law = "y = max(a, b), element by element: the larger one gets the gradient"
+    formula_text = "y = max(a, b), element by element: the larger one gets the gradient"
     needs_inputs = True
     template = "torch.maximum({0}, {1})"
     helper_names = ("maximum_of",)
@@ -212,7 +212,7 @@ class Mean(Merge):
     """
 
     name = "mean"
-    law = "y = (a + b) / 2, element by element (of n: their sum / n): each gets 1/n of the gradient"
+    formula_text = "y = (a + b) / 2, element by element (of n: their sum / n): each gets 1/n of the gradient"
     template = "{0} + {1}"
     helper_names = ("mean_of",)
     gathers = "The mean of the tensors"
@@ -243,7 +243,7 @@ class Concat(Operation):
     stacks_channels = True
     keeps_channels = True
     sign = "‖"
-    law = "y = [a; b]: the channels behind each other; each gets its part of the gradient"
+    formula_text = "y = [a; b]: the channels behind each other; each gets its part of the gradient"
     own = True
     inputs = "many"
 

@@ -49,7 +49,7 @@ class Flatten(Rearrangement):
 
     name = "flatten"
     needs_whole = True
-    law = "the same numbers in one row: channel by channel, each line by line"
+    formula_text = "the same numbers in one row: channel by channel, each line by line"
 
     examples = (example((3, 4, 5)), example((2, 7)), example((2, 3, 4, 5)), example((6,)))
 
@@ -84,7 +84,7 @@ class Reshape(Rearrangement):
 
     name = "reshape"
     needs_whole = True
-    law = "the same numbers in the same order, in another shape"
+    formula_text = "the same numbers in the same order, in another shape"
 
     sizes: Entries
 
