@@ -88,7 +88,7 @@ def pinned_by(graph: Graph, size: str) -> Node | None:
 def _sizes(graph: Graph, name: str) -> Iterator[dims.Expr]:
     """The different sizes within a network that follow from a free one."""
     seen: set[dims.Expr] = set()
-    for node in graph.nodes():
+    for node in _evaluated(graph):
         for index in range(len(node.shapes)):
             for size in graph.shape(Tensor(node.id, index)):
                 if isinstance(size, dims.Expr) and size.variable == name and size not in seen:
@@ -96,11 +96,17 @@ def _sizes(graph: Graph, name: str) -> Iterator[dims.Expr]:
                     yield size
 
 
+def _evaluated(graph: Graph) -> list[Node]:
+    """The nodes that run in evaluation, which is what is exported."""
+    live = graph.ancestors(output.tensor for output in graph.outputs if not output.training)
+    return [node for node in graph.nodes() if node.id in live]
+
+
 def _readers(graph: Graph, name: str) -> list[Node]:
     """The nodes into which a size flows that follows from a free one."""
     return [
         node
-        for node in graph.nodes()
+        for node in _evaluated(graph)
         if any(isinstance(d, dims.Expr) and d.variable == name for shape in graph.shapes(node.inputs) for d in shape)
     ]
 
