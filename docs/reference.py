@@ -35,7 +35,7 @@ def entry(cls: type[Operation]) -> str:
 
 
 def changes() -> str:
-    """An entry for each change of pictures."""
+    """An entry for each augmentation operation."""
     return "\n".join(f"\n`{cls.signature()}`: {documentation(cls)}" for cls in CHANGES.values()) + "\n\n"
 
 

@@ -61,9 +61,9 @@ def examples() -> Iterator[Example]:
 def check(source: Source) -> list[Graph]:
     """Every model of the text that can be compiled."""
     diagnostics = Diagnostics()
-    module, _ = locate(source, diagnostics)
-    names = [m for m in module.models if model_info(module, m, diagnostics).complete]
-    graphs = [check_model(module, name, {}, Diagnostics()) for name in names]
+    spec_file, _ = locate(source, diagnostics)
+    names = [m for m in spec_file.models if model_info(spec_file, m, diagnostics).complete]
+    graphs = [check_model(spec_file, name, {}, Diagnostics()) for name in names]
     assert graphs, "an example without a model"
     return graphs
 

@@ -1,43 +1,30 @@
-"""Calls as PyTorch, Keras and papers write them, put into this language's words: proposals, each to be tried."""
+"""Translates calls in the style of PyTorch, Keras and papers into this language: proposals, to be tried."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal
-from archdsl.dims import Dim
 from archdsl.ops import foreign
 from archdsl.ops.base import Operation
 from archdsl.syntax import tree
 
-CHANNELS_IN: Mapping[str, int] = {
-    "conv": 0,
-    "upconv": 0,
-    "linear": 0,
-    "batchnorm": 0,
-    "instancenorm": 0,
-    "layernorm": 0,
-    "prelu": 0,
-    "groupnorm": 1,
-}
-"""Where among its arguments PyTorch takes the number of channels or features that come in, which is inferred here."""
-
 
 def rewritten(cls: type[Operation], item: tree.Call, values: Sequence[object], channels: object) -> Iterator[Proposal]:
-    """The call of an operation with its name and parameters as they are here.
+    """The call of an operation with archdsl's name and parameters.
 
-    `values` are those of the arguments, None where they are not known; `channels` are those that flow in. First
-    without the argument that PyTorch has for them, where one is equal to them.
+    `values` are the arguments' values, None if unknown; `channels` are those of the incoming tensor. First without the
+    argument that PyTorch takes for them, if one equals them.
     """
-    at = CHANNELS_IN.get(cls.name)
+    at = cls.channels_at
     arguments = item.arguments or ()
     positional = [a for a in arguments if a.name is None]
     known = list(cls.model_fields)
     if at is not None and at < len(positional) and type(channels) is int and values[at] == channels:
         kept = [a for a in arguments if a is not positional[at]]
         text = call_text(cls.name, kept, known)
-        yield Proposal(f"what comes in is inferred: write `{text}`", Fix(bare(item), text))
+        yield Proposal(f"the input channels are inferred: write `{text}`", Fix(bare(item), text))
     text = call_text(cls.name, arguments, known)
     edits = [(a, foreign.PARAMETERS[a.name or ""]) for a in arguments if foreign.PARAMETERS.get(a.name or "") in known]
     names = [(Span(a.span.source, a.span.start, a.span.start + len(a.name or "")), new) for a, new in edits]
@@ -49,7 +36,7 @@ def rewritten(cls: type[Operation], item: tree.Call, values: Sequence[object], c
 
 
 def call_text(name: str, arguments: Sequence[tree.Argument], known: Sequence[str]) -> str:
-    """A call as this language writes it: parameters by their names here, without what is inferred."""
+    """A call in this language: parameters by their names here, without those that are inferred."""
     parts = []
     for argument in arguments:
         own = argument.name
@@ -65,17 +52,3 @@ def call_text(name: str, arguments: Sequence[tree.Argument], known: Sequence[str
 def bare(item: tree.Call) -> Span:
     """A call without its label."""
     return Span(item.span.source, item.name.span.start, item.span.end)
-
-
-def as_pytorch(name: str, values: Sequence[object], channels: Dim) -> bool:
-    """Whether the positional arguments of an operation read as those of PyTorch's."""
-    at = CHANNELS_IN[name]
-    if at >= len(values) or values[at] != channels:
-        return False
-    if name in ("conv", "upconv"):
-        # The second number looks like a width, and the third like a kernel.
-        if len(values) < 3 or not isinstance(values[1], int) or not isinstance(values[2], int):
-            return False
-        kernel, stride = values[1], values[2]
-        return kernel >= 8 and kernel > 2 * stride and (kernel % 2 == 0 or stride >= 3)
-    return name != "linear" and values[at] >= 1  # type: ignore[operator]

@@ -1,4 +1,4 @@
-"""Where the graph proves that a tensor may be overwritten: nothing else reads it, and no gradient needs it."""
+"""Which tensors the built module may overwrite: nothing else reads them, and no gradient needs them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from archdsl.graph import Graph, Node, Scope, Tensor
 
 @dataclass(slots=True, eq=False)
 class Overwriting:
-    """What the built module overwrites. `inference`: it has no backward pass."""
+    """The in-place operations of the built module. `inference`: there is no backward pass."""
 
     graph: Graph
     inference: bool
     readers: Counter[Tensor]
     last_reader: dict[Tensor, int]
-    """The id of the last node that reads a tensor, the number of nodes for an output."""
+    """The id of the last node that reads a tensor, or the number of nodes for an output."""
     allowed: bool = True
-    """False: the built module overwrites nothing at all."""
+    """False: the built module has no in-place operations."""
 
     @staticmethod
     def of(
         graph: Graph, recomputed: Iterable[Scope] = (), *, inference: bool = False, allowed: bool = True
     ) -> Overwriting:
-        """`recomputed` are scopes that run a second time, in the backward pass."""
+        """`recomputed` are scopes that run again in the backward pass."""
         readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
         readers.update(o.tensor for o in graph.outputs)
         for scope in recomputed:
@@ -35,27 +35,20 @@ class Overwriting:
         return Overwriting(graph, inference, readers, last_reader, allowed)
 
     def is_free(self, tensor: Tensor) -> bool:
-        """Whether the one reader of a tensor may overwrite it."""
+        """Whether the only reader of a tensor may overwrite it."""
         operation = self.graph.node(tensor).operation
-        own = operation.own or (self.inference and operation.family == "activation")
+        own = operation.own or (self.inference and operation.own_in_inference)
         return self.allowed and own and self.readers[tensor] == 1
 
     def activates(self, node: Node) -> bool:
-        """Whether an activation overwrites its input."""
-        operation = node.operation
-        if operation.family != "activation" or not operation.inplace or not self.is_free(node.inputs[0]):
+        """Whether an activation runs in place."""
+        if not node.operation.inplace or not self.is_free(node.inputs[0]):
             return False
-        if self.inference:
-            return True
-        # A negative slope loses the sign that the gradient needs.
-        slope = getattr(operation, "slope", getattr(operation, "alpha", 0.0))
-        shapes = self.graph.shapes(node.inputs)
-        return slope >= 0 and not operation.saves(shapes, shapes, True).inputs
+        return node.operation.overwrites(self.graph.shapes(node.inputs), self.inference)
 
     def grows(self, node: Node) -> tuple[int, ...]:
-        """The positions of the tensors to which an addition or subtraction may add the other, the best one first."""
-        if node.operation.name not in ("add", "sub") or len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
+        """The positions of the tensors that an addition or subtraction may accumulate into, the best one first."""
+        if len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
             return ()
-        places = (1, 0) if node.operation.name == "add" else (0,)
-        same = [p for p in places if self.graph.shape(node.inputs[p]) == node.shapes[0]]
+        same = [p for p in node.operation.accumulates if self.graph.shape(node.inputs[p]) == node.shapes[0]]
         return tuple(p for p in same if self.is_free(node.inputs[p]))

@@ -17,7 +17,7 @@ Family = Literal["place", "colour", "damage"]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
+class KorniaCall:
     """A kornia call in generated code: `constructor` is a name in kornia.augmentation; arguments are data."""
 
     constructor: str
@@ -58,7 +58,7 @@ class Change(Declaration):
             message = f"`{self.name}` needs images of 3 channels (RGB); got {shape_text(shape)}"
             raise OperationError(message)
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
         """The kornia calls that do it, in order, for images of that many channels."""
         raise NotImplementedError(type(self).__name__)
 

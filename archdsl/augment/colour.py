@@ -1,6 +1,6 @@
 """Changes of colour and brightness; nothing moves."""
 
-from archdsl.augment.base import Change, Form, named
+from archdsl.augment.base import Change, KorniaCall, named
 from archdsl.augment.fields import Hue, Jitter
 from archdsl.augment.place import in_order
 from archdsl.ops.fields import Positive, Probability
@@ -29,10 +29,10 @@ class Color(Change):
     def colours(self) -> bool:
         return bool(self.saturation or self.hue)
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
         # Not ColorJiggle, which adds brightness, and whose contrast is a factor from black on, not about the mean.
         names = ("brightness", "contrast", "saturation", "hue")
-        return (Form("ColorJitter", named(**{k: v for k in names if (v := getattr(self, k))}, p=self.p)),)
+        return (KorniaCall("ColorJitter", named(**{k: v for k in names if (v := getattr(self, k))}, p=self.p)),)
 
 
 class Grayscale(Change):
@@ -49,8 +49,8 @@ class Grayscale(Change):
     def colours(self) -> bool:
         return True
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomGrayscale", named(p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomGrayscale", named(p=self.p)),)
 
 
 class Gamma(Change):
@@ -71,8 +71,8 @@ class Gamma(Change):
         in_order(found.name, found.low, found.high)
         return found
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomGamma", named(gamma=(float(self.low), float(self.high)), p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomGamma", named(gamma=(float(self.low), float(self.high)), p=self.p)),)
 
 
 class Invert(Change):
@@ -85,5 +85,5 @@ class Invert(Change):
 
     examples = ({}, {"p": 1})
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomInvert", named(p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomInvert", named(p=self.p)),)

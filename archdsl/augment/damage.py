@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from archdsl.augment.base import Change, Form, named
+from archdsl.augment.base import Change, KorniaCall, named
 from archdsl.augment.fields import Share
 from archdsl.ops.base import OperationError, Shape
 from archdsl.ops.fields import Positive, Probability, shape_text
@@ -36,13 +36,13 @@ class Blur(Change):
     def check(self, shape: Shape) -> None:
         super().check(shape)
         if any(isinstance(d, int) and d <= self.kernel // 2 for d in shape[1:]):
-            message = f"`kernel` is too large for pictures of {shape_text(shape)}; got {self.kernel}"
+            message = f"`kernel` is too large for images of {shape_text(shape)}; got {self.kernel}"
             raise OperationError(message, parameter="kernel")
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
         deviations = (min(0.1, float(self.sigma)), float(self.sigma))
         arguments = named(kernel_size=(self.kernel, self.kernel), sigma=deviations, p=self.p)
-        return (Form("RandomGaussianBlur", arguments),)
+        return (KorniaCall("RandomGaussianBlur", arguments),)
 
 
 class Noise(Change):
@@ -56,8 +56,8 @@ class Noise(Change):
 
     examples = ({"std": 0.05},)
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomGaussianNoise", named(std=float(self.std), p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomGaussianNoise", named(std=float(self.std), p=self.p)),)
 
 
 class Erase(Change):
@@ -74,5 +74,5 @@ class Erase(Change):
 
     examples = ({"area": 0.2}, {"area": 0.1, "p": 0.5})
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomErasing", named(scale=(min(0.02, self.area), float(self.area)), p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomErasing", named(scale=(min(0.02, self.area), float(self.area)), p=self.p)),)

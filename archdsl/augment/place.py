@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from archdsl.augment.base import Affine, Change, Form, named
+from archdsl.augment.base import Affine, Change, KorniaCall, named
 from archdsl.augment.fields import Angle, Edges, Share, Tilt
 from archdsl.ops.base import OperationError
 from archdsl.ops.fields import Positive, Probability
@@ -21,8 +21,8 @@ class Hflip(Change):
 
     examples = ({}, {"p": 1})
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomHorizontalFlip", named(p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomHorizontalFlip", named(p=self.p)),)
 
 
 class Vflip(Change):
@@ -35,8 +35,8 @@ class Vflip(Change):
 
     examples = ({}, {"p": 1})
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomVerticalFlip", named(p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomVerticalFlip", named(p=self.p)),)
 
 
 class AffineChange(Change):
@@ -55,16 +55,16 @@ class AffineChange(Change):
     def affine(self) -> Affine | None:
         return self.part() if self.p == 1 else None
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (affine_form((self.part(),), self.p),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (affine_call((self.part(),), self.p),)
 
 
-def affine_form(parts: tuple[Affine, ...], p: float = 1.0) -> Form:
+def affine_call(parts: tuple[Affine, ...], p: float = 1.0) -> KorniaCall:
     """One RandomAffine that does all of these, which have the same padding and different parameters."""
     values: dict[str, object] = {"degrees": 0.0, **{part.parameter: part.value for part in parts}}
     mode = PADDING_MODES[parts[0].pad]
     padding = {} if mode == "zeros" else {"padding_mode": mode}
-    return Form("RandomAffine", named(**values, **padding, p=p))
+    return KorniaCall("RandomAffine", named(**values, **padding, p=p))
 
 
 class Translate(AffineChange):
@@ -149,8 +149,8 @@ class Perspective(Change):
 
     examples = ({}, {"by": 0.1, "p": 1})
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomPerspective", named(distortion_scale=self.by, p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomPerspective", named(distortion_scale=self.by, p=self.p)),)
 
 
 def in_order(name: str, low: float, high: float) -> None:

@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from archdsl.augment import Change, OneOf, Pipeline, Step
-from archdsl.augment.base import Affine, Companion, Form
-from archdsl.augment.place import affine_form
+from archdsl.augment.base import Affine, Companion, KorniaCall
+from archdsl.augment.place import affine_call
 from archdsl.augment.texts import CLASS, DRAWING, MOVED, ONE_OF, RECOLOURED
 from archdsl.backends.python import printer
+from archdsl.backends.python import tree as py
 from archdsl.backends.python.templates import code
-from archdsl.backends.python.tree import Assign, Const, Expr, Import, Keyword, Source, Statement, call, names_in
+from archdsl.backends.python.tree import call, names_in
 
 HELPERS = (
     "Moved",
@@ -57,7 +58,7 @@ from torch import Tensor, nn
 
 def write_alone(companion: Companion) -> str:
     """A file of the augmentation alone."""
-    return f"{IMPORTS}\n\n{printer.module(map(Source, companion.blocks))}"
+    return f"{IMPORTS}\n\n{printer.module(map(py.Source, companion.blocks))}"
 
 
 def class_name(name: str, model: str) -> str:
@@ -67,10 +68,10 @@ def class_name(name: str, model: str) -> str:
     return f"{found}Augmentation" if taken else found
 
 
-def _class(pipeline: Pipeline, name: str, changes: Expr) -> str:
-    kornia = Import("import kornia.augmentation as K", "here: the model runs without it")
-    body: list[Statement] = [kornia] if "K" in names_in([changes]) else []
-    body.append(Assign(code("self.changes"), changes))
+def _class(pipeline: Pipeline, name: str, changes: py.Expr) -> str:
+    kornia = py.Import("import kornia.augmentation as K", "here: the model runs without it")
+    body: list[py.Statement] = [kornia] if "K" in names_in([changes]) else []
+    body.append(py.Assign(code("self.changes"), changes))
     lines = "\n".join(printer.lines(body, 8))
     return CLASS.format(name=name, doc=_docstring(pipeline), changes=lines, size=pipeline.channels).strip("\n")
 
@@ -88,10 +89,10 @@ def _docstring(pipeline: Pipeline) -> str:
 # ---------------------------------------------------------------- steps
 
 
-def _changes(steps: tuple[Step, ...], channels: int) -> list[Expr]:
+def _changes(steps: tuple[Step, ...], channels: int) -> list[py.Expr]:
     """Modules that do the steps in order; neighbours of one kind share one."""
     kinds = [(_kind(step), step) for step in _fused(steps)]
-    found: list[Expr] = []
+    found: list[py.Expr] = []
     for kind, group in groupby(kinds, key=lambda pair: pair[0]):
         run = [step for _, step in group]
         forms = [form for step in run if not isinstance(step, OneOf) for form in _forms(step, channels)]
@@ -111,11 +112,11 @@ def _kind(step: Change | OneOf | tuple[Affine, ...]) -> str:
     return "moved" if isinstance(step, tuple) or step.moves else "recoloured"
 
 
-def _forms(step: Change | tuple[Affine, ...], channels: int) -> tuple[Form, ...]:
-    return (affine_form(step),) if isinstance(step, tuple) else step.forms(channels)
+def _forms(step: Change | tuple[Affine, ...], channels: int) -> tuple[KorniaCall, ...]:
+    return (affine_call(step),) if isinstance(step, tuple) else step.forms(channels)
 
 
-def _one_of(step: OneOf, channels: int) -> Expr:
+def _one_of(step: OneOf, channels: int) -> py.Expr:
     chains = [_changes(chain, channels) for chain in step.alternatives]
     return call("OneOf", *(chain[0] if len(chain) == 1 else call("nn.Sequential", *chain) for chain in chains))
 
@@ -137,7 +138,7 @@ def _fused(steps: tuple[Step, ...]) -> Iterator[Change | OneOf | tuple[Affine, .
         yield tuple(run)
 
 
-def _call(form: Form) -> Expr:
+def _call(form: KorniaCall) -> py.Expr:
     """The call of kornia."""
-    arguments = [Const(a.value) if a.name is None else Keyword(a.name, Const(a.value)) for a in form.arguments]
+    arguments = [py.Const(a.value) if a.name is None else py.Keyword(a.name, py.Const(a.value)) for a in form.arguments]
     return call(f"K.{form.constructor}", *arguments)

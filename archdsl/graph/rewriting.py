@@ -1,4 +1,4 @@
-"""How a graph is made of another one: its scopes and nodes are copied and changed in order, and the result verified."""
+"""Makes a graph from another one: copies and changes its scopes and nodes in order, and verifies the result."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from archdsl.graph.verifying import verify
 
 @dataclass(slots=True, eq=False)
 class Rewriting:
-    """A graph in the making. Members are to come in the order in which `Scope.members` has them, outer before inner."""
+    """A graph under construction. Members must come in the order of `Scope.members`, outer before inner."""
 
     nodes: list[Node] = field(default_factory=list)
     scopes: dict[Scope, Scope] = field(default_factory=dict)
-    """The scopes that were copied, and the copies."""
+    """The copied scopes and their copies."""
 
     def open(self, scope: Scope, within: Scope | None = None, **changes: Any) -> Scope:
-        """Copies a scope, without its members, into the copy of another: of `within`, or of the one around it."""
+        """Copies a scope, without its members, into the copy of `within`, or of its parent."""
         around = within or scope.parent
         parent = self.scopes[around] if around is not None else None
         copy = self.scopes[scope] = replace(scope, parent=parent, members=[], **changes)
@@ -28,7 +28,7 @@ class Rewriting:
         return copy
 
     def place(self, node: Node, inputs: Iterable[Tensor], within: Scope | None = None, **changes: Any) -> Node:
-        """Copies a node, with these tensors of the new graph as inputs, into the copy of a scope, as `open` does."""
+        """Copies a node, with these tensors of the new graph as inputs, into the copy of a scope, like `open`."""
         scope = self.scopes[within or node.scope]
         copy = replace(node, id=len(self.nodes), inputs=tuple(inputs), scope=scope, **changes)
         self.nodes.append(copy)
@@ -44,9 +44,9 @@ class Rewriting:
         paths: bool = True,
         sizes: bool = True,
     ) -> Graph:
-        """The graph of what was placed, with these outputs, otherwise as `graph`. It is verified: see `verify`.
+        """The new graph, with these outputs, otherwise like `graph`. It is verified: see `verify`.
 
-        `stands` gives the tensors that stand for one of `graph` in the new one: none, it, or its parts.
+        `stands` maps a tensor of `graph` to its replacements in the new one: none, itself, or its parts.
         """
         for old in graph.root.scopes():
             if old in self.scopes:

@@ -1,4 +1,4 @@
-"""The invariants of a graph, which every pass relies on."""
+"""The invariants of a graph, on which every pass relies."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from archdsl.ops.base import Operation, Rules, Shape
 
 
 class BrokenGraph(AssertionError):
-    """A graph that breaks an invariant: a mistake of archdsl, not of a spec."""
+    """A graph that violates an invariant: a bug in archdsl, not in a spec."""
 
 
 def verify(graph: Graph, *, paths: bool = True, sizes: bool = True) -> None:
-    """Raises BrokenGraph where a graph breaks an invariant.
+    """Raises BrokenGraph if a graph violates an invariant.
 
-    Ids count from 0 in topological order, which is the order in the scopes, and all that is referred to is there. With
-    `paths` no two nodes have one path, and with `sizes` each operation gives the sizes that the graph says, for the
-    tensors that it takes: a graph for a picture or of what runs twice may lack these.
+    Ids count from 0 in topological order, which is the order in the scopes, and all references are valid. With `paths`
+    no two nodes have one path, and with `sizes` each operation infers the sizes in the graph from its inputs: a graph
+    for a diagram or with recomputed parts may lack these.
     """
     placed = list(graph.root.nodes())
     if len(placed) != len(graph) or any(a is not b for a, b in zip(placed, graph.nodes(), strict=True)):
@@ -58,7 +58,7 @@ def _check_paths(graph: Graph) -> None:
         assert around is not None
         if member.path != (f"{around.path}.{member.name}" if around.path else member.name):
             raise BrokenGraph(f"{member} has the path {member.path}, and its scope {around.path}")
-        if not (isinstance(member, Node) and member.operation.family == "input"):
+        if not (isinstance(member, Node) and member.operation.is_input):
             if member.path in taken:
                 raise BrokenGraph(f"two members have the path {member.path}")
             taken.add(member.path)
@@ -68,7 +68,7 @@ def _check_sizes(graph: Graph) -> None:
     known: dict[tuple[int, tuple[Shape, ...]], tuple[Operation, tuple[Shape, ...]]] = {}
     for node in graph.nodes():
         takes = len(node.inputs)
-        if (takes < 2) if node.operation.inputs == "many" else takes != (node.operation.family != "input"):
+        if (takes < 2) if node.operation.inputs == "many" else takes != (not node.operation.is_input):
             raise BrokenGraph(f"{node} takes {takes} tensors")
         shapes = graph.shapes(node.inputs)
         key = (id(node.operation), shapes)

@@ -1,8 +1,9 @@
 """Operations on the channels: parts of them, their order, their scale."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from archdsl import dims
+from archdsl.common.units import counted
 from archdsl.ops.base import (
     Argument,
     FunctionForm,
@@ -19,11 +20,20 @@ from archdsl.ops.base import (
     example,
 )
 from archdsl.ops.fields import Count, Index, Number, Parts, shape_text
+from archdsl.ops.formulas import Sizes
 from archdsl.ops.sight import Lane
 from archdsl.ops.sizes import channels, positional, spatial
 
 
-class Split(Operation):
+class ChannelOperation(Operation):
+    """What the operations on channels share."""
+
+    family = "channels"
+    is_linear = True
+    leads = True
+
+
+class Split(ChannelOperation):
     """Splits the channels into n equal parts: n parallel tensors, in order.
 
     [C, …] → n times [C / n, …].
@@ -32,7 +42,7 @@ class Split(Operation):
     """
 
     name = "split"
-    family = "channels"
+    keeps_channels = True
     view = True
 
     n: Parts
@@ -50,7 +60,7 @@ class Split(Operation):
             f"`split({self.n})` needs a multiple of {self.n} channels; the tensor is {shape_text(shape)}",
             parameter="n",
             inputs=(0,),
-            help=f"bring the channels to a multiple of {self.n}; `slice` takes unlike parts",
+            help=f"make the channels a multiple of {self.n}; `slice` allows unequal parts",
             mends=self._mends(shape),
         )
         return ((part, *shape[1:]),) * self.n
@@ -59,7 +69,7 @@ class Split(Operation):
         if not isinstance(shape[0], int) or not shape[1:]:
             return ()
         projection = f"conv({-(-shape[0] // self.n) * self.n}, 1)"
-        return (Mend(f"bring the channels to a multiple of {self.n}: `{projection} -> split`", before=projection),)
+        return (Mend(f"make the channels a multiple of {self.n}: `{projection} -> split`", before=projection),)
 
     def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
         part = channels(self.name, outputs[result])
@@ -71,8 +81,11 @@ class Split(Operation):
     def caption(self, rank: int = 2) -> str:
         return f"split {self.n}"
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"{self.n} parts of {counted(outputs[0][0], 'channel')}, in order; so their gradients come back"
 
-class Slice(Operation):
+
+class Slice(ChannelOperation):
     """The channels from `start` to `stop` (exclusive), counted from 0.
 
     [C, …] → [stop − start, …].
@@ -81,7 +94,7 @@ class Slice(Operation):
     """
 
     name = "slice"
-    family = "channels"
+    keeps_channels = True
     view = True
 
     start: Index
@@ -93,13 +106,13 @@ class Slice(Operation):
         (shape,) = shapes
         if self.stop <= self.start:
             raise OperationError(
-                f"`stop` must be above `start`: there is no channel from {self.start} up to {self.stop}",
+                f"`stop` must be larger than `start`: there is no channel from {self.start} to {self.stop}",
                 parameter="stop",
-                help=f"`slice({self.start}, {self.start + 1})` is channel {self.start} alone",
+                help=f"`slice({self.start}, {self.start + 1})` is only channel {self.start}",
             )
         rules.require(
             dims.at_least(shape[0], self.stop),
-            f"`slice` up to {self.stop} goes past the channels of {shape_text(shape)}",
+            f"`slice` up to {self.stop} exceeds the channels of {shape_text(shape)}",
             parameter="stop",
             inputs=(0,),
             help=f"`stop` is {dims.text(shape[0])} at most",
@@ -118,8 +131,11 @@ class Slice(Operation):
     def caption(self, rank: int = 2) -> str:
         return f"channels {self.start}..{self.stop}"
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"y[c] = x[c + {self.start}]: the other channels get no gradient from here"
 
-class ChannelShuffle(Operation):
+
+class ChannelShuffle(ChannelOperation):
     """Interleaves the channels of `groups` groups, so that the next grouped convolution sees all groups.
 
     [C, …] → [C, …]: channel j of group i becomes channel j · groups + i.
@@ -130,7 +146,6 @@ class ChannelShuffle(Operation):
     """
 
     name = "channel_shuffle"
-    family = "channels"
 
     groups: Count
 
@@ -141,7 +156,7 @@ class ChannelShuffle(Operation):
         spatial(self.name, shape)
         rules.require(
             dims.divisible(shape[0], self.groups),
-            f"`groups` must divide the number of channels: {dims.text(shape[0])} is no multiple of {self.groups}",
+            f"`groups` must divide the number of channels: {dims.text(shape[0])} is not a multiple of {self.groups}",
             parameter="groups",
             inputs=(0,),
             help="use a number of groups that divides the channels",
@@ -160,8 +175,12 @@ class ChannelShuffle(Operation):
     def caption(self, rank: int = 2) -> str:
         return f"channel_shuffle {self.groups}"
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        groups = self.groups
+        yield f"channel j of group i becomes j · {groups} + i: {groups} groups of {shapes[0][0] // groups}"
 
-class Scale(Operation):
+
+class Scale(ChannelOperation):
     """Multiplies each channel by a learned factor, initialised to `init`.
 
     [C, …] → [C, …]. The factors are a parameter of the enclosing scope; the operation's path is their key.
@@ -170,7 +189,6 @@ class Scale(Operation):
     """
 
     name = "scale"
-    family = "channels"
     channelwise = True
     own = True
 
@@ -196,4 +214,7 @@ class Scale(Operation):
         # With the batch's axis, too: without it torch.export ties the width to the strides of channels-last tensors.
         factor = f"{{parameter}}[None, :{axes}]" if axes else "{parameter}"
         count = channels(self.name, shapes[0])
-        return ParameterForm(f"{{0}} * {factor}", (count,), self.init, precedence="product")
+        return ParameterForm(f"{{0}} * {factor}", (count,), self.init)
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"y = s[c] · x, s learned, one a channel, from {self.init:g}"

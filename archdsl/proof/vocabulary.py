@@ -1,8 +1,8 @@
-"""The vocabulary of built files: what their statements may be, place by place.
+"""The vocabulary of built files: the statements allowed in each place.
 
-A proof runs a text once for each mode, over stand-ins. That says something of all runs only where a run leaves nothing
-behind and decides by nothing that stand-ins and PyTorch answer differently: what keeps state between calls, what looks
-at a tensor's batch, type or device, and what reaches into stand-ins is refused here, before anything runs.
+A proof runs a text once per mode, with stand-ins. That covers all runs only if a run leaves no state behind and does
+not branch on anything that stand-ins and PyTorch answer differently. So code that keeps state between calls, inspects a
+tensor's batch, dtype or device, or reaches into stand-ins is rejected here, before anything runs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from archdsl.proof.budget import walked
 from archdsl.proof.errors import Unproved
 
 _WORDS = (
@@ -17,7 +18,7 @@ _WORDS = (
     "sorted str sum super tuple zip any all abs ValueError TypeError"
 )
 WORDS = frozenset(_WORDS.split())
-"""The words of Python that a text may use."""
+"""The Python builtins that a text may use."""
 
 _INTERNAL = (
     "storage table term version read overwrite in_place filled placed sizes start trainable updates bind spec path "
@@ -25,19 +26,23 @@ _INTERNAL = (
     "accepts"
 )
 INTERNAL = frozenset(_INTERNAL.split())
-"""Attributes of stand-ins that PyTorch's objects have not, or have otherwise: no text may ask others than `self`."""
+"""Attributes of stand-ins that PyTorch's objects lack or define differently: a text may read them only of `self`."""
 
-FORBIDDEN = frozenset({"format", "format_map", "gi_frame", "gi_code", "tb_frame", "f_globals", "f_builtins", "mro"})
-"""Attributes through which a text could reach beyond what it is given."""
+_FORBIDDEN = (
+    "format format_map gi_frame gi_code tb_frame f_globals f_builtins mro ljust rjust center zfill expandtabs replace "
+    "translate encode to_bytes"
+)
+FORBIDDEN = frozenset(_FORBIDDEN.split())
+"""Attributes through which a text could reach beyond its inputs, or create large strings."""
 
 OWN = frozenset({"__init__", "_modules", "_parameters"})
-"""The names of its own that a text may use of an nn.Module."""
+"""The names of nn.Module that a text may use."""
 
 INNER = frozenset({"__builtins__", "__build_class__", "__class__", "__debug__", "__import__", "__name__"})
-"""Names by which Python itself works, which no name of a spec becomes."""
+"""Names with a special meaning in Python, which no name of a spec becomes."""
 
 HELPERS = "<helpers>"
-"""What a run calls the helpers: no text can name it."""
+"""The names of the helpers in a run, which no text can contain."""
 
 _MUTATORS = (
     "append extend insert pop popitem add update remove clear setdefault discard sort reverse move_to_end "
@@ -47,18 +52,18 @@ MUTATORS = frozenset(_MUTATORS.split())
 """Methods that change a list, dict or set."""
 
 TABLES = frozenset({"FOLDED", "RENAMED", "DROPPED"})
-"""The tables of a file for inference."""
+"""The tables of an inference file."""
 
 PLACE = ("device", "dtype")
-"""What a model takes: a proof gives it both, and users mostly none."""
+"""The optional arguments of a model: a proof passes both, users mostly none."""
 
 RECORDS = ("NamedTuple", "TypedDict")
 
 
 def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None:
-    """Raises Unproved where a text, without its helpers, says what built files do not say.
+    """Raises Unproved if a text, without its helpers, contains anything that built files do not.
 
-    `augmentation` is the class whose methods are compared word by word elsewhere.
+    `augmentation` is the class whose methods are compared verbatim elsewhere.
     """
     names: set[str] = set()
     guards = {s.name for s in body if isinstance(s, ast.FunctionDef) and is_guard(s)}
@@ -89,11 +94,11 @@ def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None
             nothing = all(isinstance(d, ast.Constant) and d.value is None for d in a.defaults)
             if [arg.arg for arg in a.args] != ["self", *PLACE] or len(a.defaults) != len(PLACE) or not nothing:
                 raise _wrong(init, "does not take a device and a dtype, or none")
-            _placing(list(ast.walk(init)), PLACE)
+            _placing(list(walked(init)), PLACE)
 
 
 def is_guard(function: ast.FunctionDef) -> bool:
-    """Whether a function checks sizes: it gives nothing."""
+    """Whether a function checks sizes: it returns nothing."""
     return isinstance(function.returns, ast.Constant) and function.returns.value is None
 
 
@@ -102,7 +107,7 @@ def _wrong(node: ast.AST, what: str) -> Unproved:
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:
-    """The names that a statement at the top gives a meaning."""
+    """The names that a top-level statement defines."""
     match statement:
         case ast.Import() | ast.ImportFrom():
             yield from (a.asname or a.name for a in statement.names if a.asname or a.name != "torch")
@@ -115,7 +120,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 
 
 def _literal(value: ast.expr) -> None:
-    for node in ast.walk(value):
+    for node in walked(value):
         if not isinstance(node, ast.Constant | ast.Tuple | ast.Dict | ast.UnaryOp | ast.USub | ast.Load):
             raise _wrong(node, "makes a table of something else than numbers and words")
 
@@ -157,7 +162,7 @@ def _method(method: ast.FunctionDef, guards: set[str]) -> None:
 def _init(method: ast.FunctionDef) -> None:
     if method.decorator_list:
         raise _wrong(method, "decorates __init__")
-    nodes = list(ast.walk(method))
+    nodes = list(walked(method))
     _defaults([method])
     held = {
         n.target.id
@@ -165,17 +170,24 @@ def _init(method: ast.FunctionDef) -> None:
         if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and _is(n.annotation, "Factory")
     }
     _placing(nodes, held | ({method.args.kwarg.arg} if method.args.kwarg else set()))
+    holders: set[int] = set()
     for node in nodes:
         match node:
+            case ast.Assign(targets=[ast.Attribute() as holder], value=ast.Call(func=made, args=[], keywords=[])):
+                if ast.unparse(made) == "nn.Module" and _within_self(holder):
+                    holders.add(id(holder))
             case ast.Attribute(ctx=ast.Store() | ast.Del()):
-                if not _of_self(node) or node.attr.startswith("_"):
+                if not (_of_self(node) or id(node) in holders) or node.attr.startswith("_"):
                     raise _wrong(node, "sets what is not its own")
             case ast.Subscript(ctx=ast.Store() | ast.Del()):
                 match node.value:
-                    case (
-                        ast.Name(id="self") | ast.Attribute(value=ast.Name(id="self"), attr="_modules" | "_parameters")
-                    ):
+                    case ast.Name(id="self"):
+                        pass  # a member of an nn.ModuleDict
+                    case ast.Attribute(value=owner, attr="_modules" | "_parameters") if _within_self(owner):
                         pass
+                    case ast.Attribute(value=ast.Name(id=name), attr="_modules" | "_parameters"):
+                        if name not in _made_here(nodes):
+                            raise _wrong(node, "changes a part of something")
                     case _:
                         raise _wrong(node, "changes a part of something")
             case ast.FunctionDef() if node is not method:
@@ -186,7 +198,7 @@ def _init(method: ast.FunctionDef) -> None:
 
 
 def _placing(nodes: Sequence[ast.AST], names: Collection[str]) -> None:
-    """Raises Unproved where a method does more with a device and a dtype, or what holds them, than to pass them on."""
+    """Raises Unproved if a method does anything with a device or dtype, or a variable with them, but pass them on."""
     passed: set[int] = set()
     for node in nodes:
         match node:
@@ -210,7 +222,7 @@ def _placing(nodes: Sequence[ast.AST], names: Collection[str]) -> None:
 def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
     if any(not isinstance(d, ast.Name) for d in method.decorator_list):
         raise _wrong(method, "decorates forward otherwise than built files do")
-    nodes = list(ast.walk(method))
+    nodes = list(walked(method))
     a = method.args
     if a.defaults or a.kw_defaults or a.kwarg or a.kwonlyargs or a.posonlyargs:
         raise _wrong(method, "takes arguments that are no tensors")
@@ -244,8 +256,7 @@ def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
     seen = False
     for statement in reversed(method.body) if guards else ():
         calls = any(
-            isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in guards
-            for n in ast.walk(statement)
+            isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in guards for n in walked(statement)
         )
         if seen and not calls and not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
             raise _wrong(statement, "computes before it checks its sizes")
@@ -254,8 +265,8 @@ def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
 
 
 def _test(test: ast.expr) -> None:
-    """What a forward may decide by: the module's own numbers and mode, a loop's counter, whether a name holds None."""
-    for node in ast.walk(test):
+    """The allowed conditions in forward: on the module's numbers and mode, a loop counter, a name being None."""
+    for node in walked(test):
         if isinstance(node, ast.Attribute) and not _of_self(node):
             raise _wrong(node, f"decides by `.{node.attr}` of a tensor")
         if isinstance(node, ast.Call | ast.Subscript | ast.Starred | ast.List | ast.Tuple | ast.JoinedStr):
@@ -264,7 +275,7 @@ def _test(test: ast.expr) -> None:
 
 def _function(function: ast.FunctionDef) -> None:
     guard = is_guard(function)
-    functions = [(f, list(_within(f))) for f in ast.walk(function) if isinstance(f, ast.FunctionDef)]
+    functions = [(f, list(_within(f))) for f in walked(function) if isinstance(f, ast.FunctionDef)]
     _defaults([f for f, _ in functions])
     managers = {id(f) for f, _ in functions if any(_is(d, "contextmanager") for d in f.decorator_list)}
     if not guard and len(functions) > 1:
@@ -302,10 +313,10 @@ def _function(function: ast.FunctionDef) -> None:
 
 
 def _defaults(functions: Iterable[ast.FunctionDef]) -> None:
-    """Defaults are made once, so none may be a thing that changes."""
+    """Defaults are created once, so none may be mutable."""
     for f in functions:
         for default in (*f.args.defaults, *f.args.kw_defaults):
-            for node in ast.walk(default) if default is not None else ():
+            for node in walked(default) if default is not None else ():
                 if isinstance(node, ast.Call) and not _is(node.func, "partial"):
                     raise _wrong(node, "has a default that it may change")
                 if isinstance(node, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.GeneratorExp | ast.Lambda):
@@ -313,7 +324,7 @@ def _defaults(functions: Iterable[ast.FunctionDef]) -> None:
 
 
 def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -> None:
-    """What holds in every function: words, attributes, and that only what it made itself is changed."""
+    """Rules for every function: builtins, attributes, and mutation only of what it created itself."""
     for function, nodes in functions:
         own = {"self"} if function.name == "__init__" else set()  # an nn.ModuleDict takes members as its elements
         fresh: set[str] | None = None
@@ -333,7 +344,7 @@ def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -
                     receiver = node.func.value  # type: ignore[attr-defined]
                     if not isinstance(receiver, ast.Name) or receiver.id not in fresh:
                         raise _wrong(node, f"calls `.{attr}` of something that it did not make itself")
-                case ast.Attribute() if node.attr in MUTATORS and not _of_self(node) and id(node) not in called:
+                case ast.Attribute() if node.attr in MUTATORS and not _within_self(node) and id(node) not in called:
                     raise _wrong(node, f"keeps `.{node.attr}`")
                 case ast.Subscript(ctx=ast.Store()) if isinstance(node.value, ast.Name):
                     if fresh is None:
@@ -343,7 +354,7 @@ def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -
 
 
 def _made_here(nodes: Sequence[ast.AST]) -> set[str]:
-    """The local names that hold only what the function itself made: lists, dicts, sets and copies."""
+    """The local names that only have values created by the function itself: lists, dicts, sets and copies."""
     made: set[str] = set()
     other: set[str] = set()
     other.update(n.arg for n in nodes if isinstance(n, ast.arg))
@@ -355,7 +366,7 @@ def _made_here(nodes: Sequence[ast.AST]) -> set[str]:
             case ast.AnnAssign(target=target, value=value):
                 pairs = [(target, value)]
             case ast.For(target=target) | ast.comprehension(target=target):
-                pairs = [(n, None) for n in ast.walk(target) if isinstance(n, ast.Name)]
+                pairs = [(n, None) for n in walked(target) if isinstance(n, ast.Name)]
         for target, value in pairs:
             if isinstance(target, ast.Name):
                 (made if value is not None and _is_new(value) else other).add(target.id)
@@ -368,7 +379,7 @@ def _paired(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.e
             for t, v in zip(target.elts, value.elts, strict=True):
                 yield from _paired(t, v)
         else:
-            yield from ((n, None) for n in ast.walk(target) if isinstance(n, ast.Name))
+            yield from ((n, None) for n in walked(target) if isinstance(n, ast.Name))
     else:
         yield target, value
 
@@ -380,7 +391,7 @@ def _is_new(value: ast.expr) -> bool:
         case ast.Call(func=ast.Name(id="list" | "dict" | "set" | "OrderedDict")):
             return True
         case ast.Call(func=ast.Attribute(attr="clone" | "reshape" | "flatten" | "transpose")):
-            return True  # of a clone, where it is one at all: see `Channels`
+            return True  # of a clone, if it is one at all: see `Channels`
         case ast.Call(func=ast.Attribute(value=ast.Call(), attr="flatten")):
             return True
         case ast.Call(func=ast.Attribute(value=ast.Name(id="nn"), attr="Module")):
@@ -389,7 +400,7 @@ def _is_new(value: ast.expr) -> bool:
 
 
 def _within(function: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a function without those of functions in it."""
+    """The nodes of a function without those of nested functions."""
     stack: list[ast.AST] = list(ast.iter_child_nodes(function))
     while stack:
         node = stack.pop()
@@ -404,3 +415,10 @@ def _is(node: ast.expr, name: str) -> bool:
 
 def _of_self(node: ast.Attribute) -> bool:
     return isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
+def _within_self(node: ast.expr) -> bool:
+    """Whether an expression is `self` or an attribute of it: `self.a.b`."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return _is(node, "self")

@@ -1,7 +1,7 @@
-"""A look inside: the diagram of a network with what its parts make of one picture.
+"""Visualisation: the diagram of a network with the feature maps of its parts for one image.
 
-Each watched part shows its strongest channels, and on the picture the receptive field of the unit that is excited most.
-The first convolution shows its filters as well. So a reader sees edges, then contours, then parts of things.
+Each part shows its strongest channels and, in the image, the receptive field of the most strongly activated unit. The
+first convolution also shows its filters. So a reader sees edges, then contours, then parts of objects.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from archdsl import dims
 from archdsl.analysis.receptive import Receptive, receptive_fields
 from archdsl.backends.diagram.cards import Card, Cards
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.ops.conv import Conv
 from archdsl.runtime.running import (
     Part,
     RunError,
@@ -36,17 +35,17 @@ if TYPE_CHECKING:
     import torch
 
 TILE = 72
-"""The least side of a feature map in the picture, in pixels."""
+"""The minimum side of a feature map in the diagram, in pixels."""
 
 CHANNELS = 6
-"""How many of a part's channels are shown."""
+"""How many channels are shown per part."""
 
 NOTE = (
-    "The channels of each part that vary most, in the order of that, each by its own range: black least, white most; "
-    "where it has both signs, grey is 0.\n"
-    "The framed part of the picture is what the most excited unit of the first of them sees, or the unit asked for."
+    "The channels of each part with the largest variation, in that order, each scaled to its own range: black is the "
+    "minimum, white the maximum; if both signs occur, grey is 0.\n"
+    "The frame in the image is the receptive field of the most strongly activated unit of the first one, or of --unit."
 )
-"""Below the picture."""
+"""The caption."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +67,10 @@ def look(
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Cards:
-    """What the parts at the paths `at`, else the blocks of the model, make of a picture.
+    """The feature maps of the parts at the paths `at`, else of the model's blocks, for an image.
 
-    `units` are the ones whose receptive fields are drawn, in place of those excited most. Raises RunError, OSError.
+    `units` are those whose receptive fields are drawn, instead of the most strongly activated ones. Raises RunError,
+    OSError.
     """
     import torch
 
@@ -99,7 +99,7 @@ def look(
     for part in parts:
         features = seen[part.path][0] if part.path in seen else output[0]
         if features.ndim == 1 and part.tensor == graph.outputs[0].tensor:
-            continue  # what the box of the output says
+            continue  # the output's box has the result
         card = cards[part.path] = Card([part.path, _caption(part, graph), _size(features)])
         if part.what in first:
             card.pictures.append(("filters", encode_png(_filters(network.get_submodule(part.path).weight))))
@@ -117,7 +117,9 @@ def _chosen(graph: Graph, network: torch.nn.Module, paths: Sequence[str]) -> lis
         part = part_of(everything[path]) if path in everything else None
         if part is None or not watchable(part, network):
             have = ", ".join(p.path for p in parts_of(graph, network, 6))
-            raise RunError(f"{graph.name} has no part `{path}` that can be watched; there are {have}, and those within")
+            raise RunError(
+                f"{graph.name} has no block or convolution `{path}` to show; there are {have}, and those inside them"
+            )
         found.append(part)
     return found
 
@@ -127,19 +129,19 @@ def _input_shape(graph: Graph) -> tuple[dims.Dim, ...]:
 
 
 def _first_convolutions(graph: Graph) -> list[Node]:
-    """The convolutions that see the picture itself; without such, the first one."""
+    """The convolutions that read the image itself; if there are none, the first one."""
     picture = Tensor(graph.input_nodes[0].id)
-    found = [n for n in graph.nodes() if isinstance(n.operation, Conv)]
+    found = [n for n in graph.nodes() if n.operation.has_filters]
     return [n for n in found if n.inputs == (picture,)] or found[:1]
 
 
-# ---------------------------------------------------------------- pictures of tensors
+# ---------------------------------------------------------------- tensors as pictures
 
 
 def _show_maps(
     card: Card, features: torch.Tensor, picture: torch.Tensor, receptive: Receptive, part: Part, unit: Unit | None
 ) -> None:
-    """Adds the strongest channels, and the picture with the receptive field of a unit."""
+    """Adds the strongest channels, and the image with the receptive field of a unit."""
     import torch
 
     strength = features.flatten(1).std(1) if features[0].numel() > 1 else features.flatten(1).abs().amax(1)
@@ -161,11 +163,11 @@ def _show_maps(
         return
     boxed = _boxed(in_colour(picture), rows, columns)
     side = f"{rows[1] - rows[0] + 1} x {columns[1] - columns[0] + 1}"
-    card.pictures.append((f"unit {row},{column} sees {side}", encode_png(torch.as_tensor(boxed))))
+    card.pictures.append((f"receptive field of unit {row},{column}: {side}", encode_png(torch.as_tensor(boxed))))
 
 
 def _shades(maps: torch.Tensor) -> torch.Tensor:
-    """Feature maps [N, h, w] in 0 … 1, each by its own range: 0 is grey where a map has both signs."""
+    """Feature maps [N, h, w] scaled to 0 … 1, each by its own range: 0 becomes grey if a map has both signs."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     both = (low < 0) & (high > 0)
     most = maps.abs().amax((1, 2), keepdim=True)
@@ -174,13 +176,13 @@ def _shades(maps: torch.Tensor) -> torch.Tensor:
 
 
 def _enlarged(picture: torch.Tensor, side: int) -> torch.Tensor:
-    """[C, h, w] enlarged by a whole number so that its longer side is at least `side`, its pixels visible."""
+    """[C, h, w] enlarged by an integer factor so that its longer side is at least `side`, with visible pixels."""
     factor = max(1, -(-side // max(picture.shape[1:])))
     return picture.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
 
 
 def _sheet(maps: torch.Tensor) -> torch.Tensor:
-    """Feature maps side by side, [1, H, W], with white between; large ones averaged down."""
+    """Feature maps side by side, [1, H, W], separated by white; large ones are averaged down."""
     from torch.nn import functional as F
 
     shades = _shades(maps)[None]
@@ -197,7 +199,7 @@ def _row(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _filters(weight: torch.Tensor, limit: int = 64) -> torch.Tensor:
-    """The kernels of a first convolution, in colour where it sees colours, as rows of small pictures."""
+    """The kernels of a first convolution as rows of small pictures, in colour if its input is."""
     import torch
     from torch.nn import functional as F
 
@@ -216,7 +218,7 @@ def _filters(weight: torch.Tensor, limit: int = 64) -> torch.Tensor:
 
 
 def _boxed(picture: torch.Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> torch.Tensor:
-    """The picture, darker but for the given rows and columns, which are framed."""
+    """The image, darkened except for the given rows and columns, which are framed."""
     import torch
 
     height, width = picture.shape[1:]
@@ -258,7 +260,7 @@ def _output_card(graph: Graph, output: torch.Tensor, parts: Sequence[Part]) -> C
 
 
 def _edges(graph: Graph, parts: Sequence[Part]) -> list[tuple[str, str]]:
-    """From which parts a part's input comes, with no other between; "" is the picture."""
+    """The parts from which a part's input comes directly; "" is the image."""
     gives = {part.tensor: part.path for part in parts}
     last: dict[Tensor, tuple[str, ...]] = {}
     for node in graph.nodes():

@@ -1,8 +1,8 @@
-"""The form of a network for inference: batchnorms are part of the convolutions before them, dropouts are gone.
+"""The inference form of a network: batchnorms are folded into the convolutions before them, dropout is removed.
 
-In evaluation a batchnorm is a factor and a shift for each channel (Ioffe and Szegedy, 2015), which the convolution that
-gives these channels takes into its weight and bias. That is exact where nothing else reads them, through concats and
-splits too.
+In evaluation a batchnorm is a factor and a shift per channel (Ioffe and Szegedy, 2015), which the convolution that
+produces these channels absorbs into its weight and bias. That is exact if nothing else reads them, also through concats
+and splits.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from typing import Any
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.graph.rewriting import Rewriting
 from archdsl.ops.base import Operation
-from archdsl.ops.norm import Batchnorm
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """So many channels: from `start` on of what `convolution` gives, from `at` on of what a batchnorm takes."""
+    """A run of channels: from `start` in the output of `convolution`, from `at` in the input of a batchnorm."""
 
     convolution: Node
     start: int
@@ -30,10 +29,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Folding:
-    """What becomes of the weights, by their paths in the training form.
+    """The conversion of weights, by their paths in the training form.
 
-    `folded` are the batchnorms that became part of convolutions, in their order. `renamed` has the members that moved
-    up where others went, `dropped` those that are no more, since only outputs of training need them.
+    `folded` are the folded batchnorms, in order. `renamed` has the members that were renumbered because others were
+    removed, `dropped` those that only training outputs need.
     """
 
     training: Graph
@@ -43,12 +42,12 @@ class Folding:
 
     @property
     def changes(self) -> bool:
-        """Whether a state_dict of the training form has to be changed at all."""
+        """Whether a state_dict of the training form needs any change."""
         return bool(self.folded or self.renamed or self.dropped)
 
 
 def for_inference(graph: Graph) -> tuple[Graph, Folding]:
-    """A checked network as it is in evaluation, and how its weights come from those of the network given."""
+    """A checked network in evaluation, and the conversion of its weights from the given network's."""
     fold = _Fold(graph)
     fold.run()
     rebuild = _Rebuild(graph, fold)
@@ -58,12 +57,12 @@ def for_inference(graph: Graph) -> tuple[Graph, Folding]:
 
 @dataclass(slots=True, eq=False)
 class _Fold:
-    """Finds what goes, and the convolutions that take batchnorms in."""
+    """Finds the nodes to remove, and the convolutions that absorb batchnorms."""
 
     graph: Graph
     live: set[int] = field(default_factory=set)
     gone: dict[Tensor, Tensor] = field(default_factory=dict)
-    """Results of operations that go, with the tensors that stand for them."""
+    """Results of removed operations, with the tensors that replace them."""
     readers: Counter[Tensor] = field(default_factory=Counter)
     folded: dict[Node, tuple[Part, ...]] = field(default_factory=dict)
     biased: set[int] = field(default_factory=set)
@@ -81,13 +80,13 @@ class _Fold:
                 stack.extend(t.node for t in node.inputs)
         nodes = [node for node in graph.nodes() if node.id in self.live]
         for node in nodes:
-            if node.operation.family == "regularisation":
+            if node.operation.training_only:
                 self.gone[Tensor(node.id)] = node.inputs[0]
             else:
                 self.readers.update(map(self.stands, node.inputs))
         self.readers.update(map(self.stands, outputs))
         for node in nodes:
-            if isinstance(node.operation, Batchnorm):
+            if node.operation.channel_factor() is not None:
                 self.fold(node)
 
     def stands(self, tensor: Tensor) -> Tensor:
@@ -108,47 +107,34 @@ class _Fold:
         self.gone[result] = source
 
     def parts(self, tensor: Tensor, start: int, at: int, count: int) -> Iterator[Part]:
-        """Where channels of a tensor come from, as far as they are those of convolutions that nothing else reads."""
+        """The convolutions that produce the channels of a tensor, as far as nothing else reads them."""
         tensor = self.stands(tensor)
         node = self.graph.node(tensor)
         if self.readers[tensor] != 1:
             return
-        match node.operation.name:
-            case "conv" | "upconv" | "linear":
-                yield Part(node, start, at, count)
-            case "split":
-                yield from self.parts(node.inputs[0], tensor.index * self.channels(tensor) + start, at, count)
-            case "slice":
-                yield from self.parts(node.inputs[0], node.operation.start + start, at, count)  # type: ignore[attr-defined]
-            case "crop":
-                yield from self.parts(node.inputs[0], start, at, count)
-            case "concat":
-                first = 0
-                for source in node.inputs:
-                    size = self.channels(source)
-                    begin, end = max(start, first), min(start + count, first + size)
-                    if begin < end:
-                        yield from self.parts(source, begin - first, at + begin - start, end - begin)
-                    first += size
-
-    def channels(self, tensor: Tensor) -> int:
-        count = self.graph.shape(tensor)[0]
-        assert isinstance(count, int)
-        return count
+        if node.operation.is_weighted:
+            yield Part(node, start, at, count)
+        elif node.operation.keeps_channels:
+            outputs = tuple(self.graph.shape(Tensor(node.id, i)) for i in range(len(node.shapes)))
+            for lane in node.operation.lanes(tensor.index, self.graph.shapes(node.inputs), outputs):
+                begin, end = max(start, lane.channels.start), min(start + count, lane.channels.stop)
+                if begin < end:
+                    first = lane.read.start + begin - lane.channels.start
+                    yield from self.parts(node.inputs[lane.position], first, at + begin - start, end - begin)
 
 
 @dataclass(slots=True, eq=False)
 class _Rebuild:
-    """Makes the graph anew without what goes. A member without a label is named by its new position."""
+    """Rebuilds the graph without the removed nodes. A member without a label is named by its new position."""
 
     old: Graph
     fold: _Fold
     new: Rewriting = field(default_factory=Rewriting)
     filled: set[Scope] = field(default_factory=set)
-    """The scopes of which something stays."""
+    """The scopes that are not empty."""
     operations: dict[tuple[object, ...], Operation] = field(default_factory=dict)
     ids: dict[int, int] = field(default_factory=dict)
-    """The new ids of the nodes that stay, by their old ones."""
+    """The new ids of the remaining nodes, by old id."""
     renamed: dict[str, str] = field(default_factory=dict)
 
     def run(self) -> Graph:
@@ -183,17 +169,17 @@ class _Rebuild:
         return member.id in self.fold.live and Tensor(member.id) not in self.fold.gone
 
     def here(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """What stands for a tensor in the new graph; nothing where its node went."""
+        """The replacement of a tensor in the new graph; empty if its node was removed."""
         stands = self.fold.stands(tensor)
         return (Tensor(self.ids[stands.node], stands.index),) if stands.node in self.ids else ()
 
     def names(self, scope: Scope) -> Iterator[tuple[Node | Scope, str]]:
-        """The members of a scope that stay, and their names, those without a label counted anew."""
+        """The remaining members of a scope, and their names; those without a label are renumbered."""
         stay = list(filter(self.stays, scope.members))
         names: list[str] = []
         inputs = 0
         for member in stay:
-            is_input = isinstance(member, Node) and member.operation.family == "input"
+            is_input = isinstance(member, Node) and member.operation.is_input
             inputs += is_input
             names.append(member.name if member.labelled or is_input else str(len(names) - inputs))
         if len({n.split(".")[0] for n in names}) < len({m.name.split(".")[0] for m in stay}):
@@ -201,7 +187,7 @@ class _Rebuild:
         return zip(stay, names, strict=True)
 
     def operation(self, node: Node) -> Operation:
-        """That of a node: with a bias where it takes a batchnorm in, its weights drawn from nowhere."""
+        """The operation of a node: with a bias if it absorbs a batchnorm, with default initialisation."""
         change: dict[str, object] = {"bias": True} if node.id in self.fold.biased else {}
         start = type(node.operation).model_fields.get("init")
         if start is not None and dict(node.operation)["init"] != start.default:
@@ -214,7 +200,7 @@ class _Rebuild:
         return self.operations[key]
 
     def dropped(self) -> Iterator[str]:
-        """The outermost members with weights of which nothing is left."""
+        """The outermost members with weights of which nothing remains."""
         stack: list[Node | Scope] = [self.old.root]
         while stack:
             member = stack.pop()
@@ -230,6 +216,6 @@ class _Rebuild:
 
 
 def _weighty(graph: Graph, member: Node | Scope) -> bool:
-    """Whether something in it has weights."""
+    """Whether a member contains weights."""
     nodes = [member] if isinstance(member, Node) else member.nodes()
-    return any(n.operation.weights(graph.shapes(n.inputs)) for n in nodes)
+    return any(map(graph.weights_of, nodes))

@@ -1,4 +1,4 @@
-"""The values of a spec: numbers, lists, blocks, functions; and how an expression comes to its value."""
+"""The values of a spec: numbers, lists, blocks, functions; and the evaluation of expressions."""
 
 from archdsl.values.arithmetic import DEMAND
 from archdsl.values.binding import Bound, Misbound, Signature, bind, complete, name_span

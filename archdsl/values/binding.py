@@ -1,4 +1,4 @@
-"""How the arguments of a call go to parameters: of an operation, a block, a model, a function, a change of pictures."""
+"""Binds the arguments of a call to the parameters of an operation, block, model, function or augmentation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from archdsl.common.source import Span
+from archdsl.common.units import counted
 from archdsl.diagnostics import Proposal, renamed
 from archdsl.ops import foreign
 from archdsl.ops.base import OperationError
@@ -15,7 +16,7 @@ from archdsl.values.kinds import Failure, Namespace
 
 
 class Misbound(Failure):
-    """An argument that fits no parameter. `surplus`: there are more arguments than parameters."""
+    """An argument that matches no parameter. `surplus`: there are more arguments than parameters."""
 
     def __init__(
         self,
@@ -32,9 +33,9 @@ class Misbound(Failure):
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What takes arguments: its name, its parameters in order, and what to say of a parameter that it does not have.
+    """The signature of a callee: its name, its parameters in order, and advice for an unknown parameter.
 
-    `advise` adds help and proposals to a mistake in its arguments.
+    `advise` adds help and proposals to an error in its arguments.
     """
 
     name: str
@@ -44,13 +45,13 @@ class Signature:
 
 
 class Bound(NamedTuple):
-    """The arguments of a call by the names of their parameters: each value, and the argument that it comes from."""
+    """The arguments of a call by parameter: each value, and the argument that it comes from."""
 
     values: dict[str, object]
     arguments: dict[str, tree.Argument]
 
     def failure(self, error: OperationError, call: tree.Call, proposals: Iterable[Proposal] = ()) -> Failure:
-        """What an operation or change of pictures says of its arguments, at the argument that is wrong."""
+        """The failure for an error of an operation or augmentation, at the argument concerned."""
         argument = self.arguments.get(error.parameter or "")
         code, span = ("E0207", call.span) if argument is None else ("E0228", argument.value.span)
         return Failure(code, error.message, span, error.help, proposals=proposals)
@@ -59,9 +60,9 @@ class Bound(NamedTuple):
 def bind(
     signature: Signature, arguments: Iterable[tree.Argument], read: Callable[[tree.Argument, str], object]
 ) -> Bound:
-    """Gives each argument to its parameter. `read` computes the value of one, for a parameter.
+    """Binds each argument to its parameter. `read` computes the value for a parameter.
 
-    Raises Misbound for one too many, for a parameter that there is not, and for one that is given twice.
+    Raises Misbound for a surplus argument, an unknown parameter, or one that is given twice.
     """
     name, parameters = signature.name, signature.parameters
     bound = Bound({}, {})
@@ -74,7 +75,7 @@ def bind(
         key = argument.name
         if key is None:
             if position >= len(parameters):
-                takes = f"{len(parameters)} argument{'s' * (len(parameters) != 1)}" if parameters else "no arguments"
+                takes = counted(len(parameters), "argument") if parameters else "no arguments"
                 raise wrong(Misbound("E0206", f"`{name}` takes {takes}; this is one too many", argument, surplus=True))
             key = parameters[position]
         elif key not in parameters:
@@ -95,7 +96,7 @@ def complete(
     evaluate: Callable[[tree.Value, Namespace], object],
     missing: Callable[[tree.Parameter], None],
 ) -> dict[str, object]:
-    """A value for each parameter of a block, model or function: the given one, or the default, which sees the earlier.
+    """A value for each parameter of a block, model or function: the given one, or the default, which sees earlier ones.
 
     `home` has the names of the file that declares it. A parameter without a value goes to `missing`, and is left out.
     """
@@ -112,5 +113,5 @@ def complete(
 
 
 def name_span(argument: tree.Argument) -> Span:
-    """The name of an argument that is given by name."""
+    """The name of a named argument."""
     return Span(argument.span.source, argument.span.start, argument.span.start + len(argument.name or ""))

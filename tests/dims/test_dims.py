@@ -118,8 +118,8 @@ def test_values() -> None:
         (lambda: 7 % H, "divided by one that depends on H"),
         (lambda: H // 0, "divided by zero"),
         (lambda: exact_div(H, 0), "divided by zero"),
-        (lambda: H // 2 ** (10**5), "divided by more than any input has"),
-        (lambda: H * 2 ** (10**5), "beyond all bounds"),
+        (lambda: H // 2 ** (10**5), "divided by more than any input size"),
+        (lambda: H * 2 ** (10**5), "becomes too large"),
         *((lambda compare=compare: compare(H, 3), "depends on the free size H") for compare in (lt, le, gt, ge)),
     ],
 )
@@ -245,7 +245,7 @@ def test_two_free_sizes_are_decided_or_refused() -> None:
     assert at_least(minimum(H, 3), W + 5) is False
     demand = equal(H, W // 2)
     assert isinstance(demand, Constraint) and demand.variables == {"H", "W"}
-    with pytest.raises(DimError, match=r"^this needs H = ⌊W/2⌋, which ties H and W to each other") as caught:
+    with pytest.raises(DimError, match=r"^this needs H = ⌊W/2⌋, which makes H and W depend on each other") as caught:
         demand.narrow(ANY)
     assert "`input x[3, N, N]`" in str(caught.value.help)
     pinned = demand.fix({"H": 7})
@@ -282,7 +282,7 @@ def test_padded_unet(depth: int, halve: Callable[[Dim], Dim], deepest_first: boo
 
 
 def test_deep_networks() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     pooled: Dim = H
     sizes = ANY
     for _ in range(1000):
@@ -296,7 +296,7 @@ def test_deep_networks() -> None:
     for _ in range(1000):
         plain = conv(plain, 3)
     assert plain == H - 2000
-    assert time.perf_counter() - start < 5, "a bound that only trying sizes one by one would miss"
+    assert time.process_time() - start < 5, "a bound that only trying sizes one by one would miss"
 
 
 @pytest.mark.parametrize(
@@ -322,13 +322,13 @@ def test_coarse_and_fine_demands_meet(demands: list[bool | Constraint], count: i
 
 def test_what_is_too_intricate_is_refused_in_time() -> None:
     sizes = ANY
-    start = time.perf_counter()
-    with pytest.raises(DimError, match="too intricate"):
+    start = time.process_time()
+    with pytest.raises(DimError, match="too complex"):
         for p in (101, 103, 107, 109, 113, 127, 131):
             sizes = narrowed(equal(H // p, 2 * (H // (2 * p))), start=sizes)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     deep: Dim = H
-    with pytest.raises(DimError, match="too intricate"):
+    with pytest.raises(DimError, match="too complex"):
         for _ in range(100):
             deep = 2 * deep // 3
 

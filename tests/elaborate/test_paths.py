@@ -9,10 +9,11 @@ from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.graph.verifying import verify
+from tests.helpers import net_text, source_of
 
 
 def net(body: str, before: str = "") -> Source:
-    return Source("net.arch", f"{before}\nmodel net {{\n input x[8, 16, 16]\n {body}\n}}\n")
+    return source_of(net_text(body, "x[8, 16, 16]", before))
 
 
 def keys(graph: Graph) -> list[str]:
@@ -72,8 +73,8 @@ def test_the_module_has_these_keys(body: str, paths: str) -> None:
         ('"1": conv(8, 1) -> batchnorm', "the one here has no label"),
         ('"1": conv(8, 1) -> unit', "the one here has no label"),
         ('conv(8, 1) -> "0.conv": conv(8, 1)', "the first one has no label"),
-        ('"1": relu -> "1": relu', "two items stand on the path `1`"),
-        ("repeat 2 { a: relu }", "each round of the loop"),
+        ('"1": relu -> "1": relu', "two items have the path `1`"),
+        ("repeat 2 { a: relu }", "each iteration of the loop"),
     ],
 )
 def test_what_owns_weights_keeps_its_number(body: str, wanted: str) -> None:

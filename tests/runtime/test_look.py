@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 import archdsl
-from archdsl import Source, cli
+from archdsl import cli
 from archdsl.runtime.look import Unit, _edges, _shades, look
 from archdsl.runtime.running import RunError, encode_png, network_of, parts_of
+from tests.helpers import source_of
 
 PHOTOGRAPH = Path(skimage.__file__).parent / "data" / "camera.png"
 
@@ -42,7 +43,7 @@ def test_the_edges_of_a_photograph_are_differences_of_neighbours() -> None:
         got = pixels(shown)[: wanted.shape[0], : wanted.shape[1], 0]
         assert abs(got - wanted).max() < 3
         row, column = numpy.unravel_index(differences.argmax(), differences.shape)
-        assert f"unit {row},{column} sees {'1 x 2' if axis else '2 x 1'}" in words
+        assert f"receptive field of unit {row},{column}: {'1 x 2' if axis else '2 x 1'}" in words
 
 
 def test_a_map_without_both_signs_is_stretched() -> None:
@@ -58,7 +59,9 @@ def test_a_map_without_both_signs_is_stretched() -> None:
 def test_the_receptive_field_of_a_unit_is_framed() -> None:
     graph = archdsl.check("resnet:resnet18")
     found = look(graph, PHOTOGRAPH, at=["conv1"], units=[Unit("conv1", 10, 20)])
-    (picture,) = [data for word, data in found.cards["conv1"].pictures if word == "unit 10,20 sees 7 x 7"]
+    (picture,) = [
+        data for word, data in found.cards["conv1"].pictures if word == "receptive field of unit 10,20: 7 x 7"
+    ]
     frame = (pixels(picture) == [255, 204, 26]).all(2)
     rows, columns = numpy.nonzero(frame)
     # Stride 2 and padding 3: unit i sees 2 i - 3 … 2 i + 3.
@@ -69,7 +72,7 @@ def test_the_receptive_field_of_a_unit_is_framed() -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 7])
 def test_pictures_of_any_number_of_channels_are_shown(channels: int) -> None:
-    spec = Source("net.arch", f"model net {{ input x[{channels}, 24, 40]\n conv(4, 3, 2) -> relu }}")
+    spec = source_of(f"model net {{ input x[{channels}, 24, 40]\n conv(4, 3, 2) -> relu }}")
     found = look(archdsl.check(spec), PHOTOGRAPH)
     assert pixels(found.cards[""].pictures[0][1]).shape[2] == 3 and len(found.cards["0"].pictures) == 3
 
@@ -103,10 +106,10 @@ def test_command_writes_a_file_that_stands_alone(ending: str, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["edges:edges", "--at", "nowhere"], "has no part `nowhere`"),
-        (["unet:unet_3d"], "does not take one picture"),
+        (["edges:edges", "--at", "nowhere"], "has no block or convolution `nowhere`"),
+        (["unet:unet_3d"], "does not take exactly one image"),
         (["edges:edges", "--unit", "across"], "not of the form PATH:ROW,COLUMN"),
-        (["edges:edges", "--weights", str(PHOTOGRAPH)], "holds no "),
+        (["edges:edges", "--weights", str(PHOTOGRAPH)], "contains no "),
     ],
 )
 def test_mistakes_are_one_line(

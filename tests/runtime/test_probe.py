@@ -10,16 +10,17 @@ import pytest
 import torch
 
 import archdsl
-from archdsl import Source, cli
+from archdsl import cli
 from archdsl.runtime.probe import OUTPUT, SHIFTS, Probe, curves, measure, probe, wider
 from archdsl.runtime.running import RunError, frame_of, network_of, pictures
+from tests.helpers import graph_of, net_text
 
 EXACT = 1e-6
 """Of the distance between pictures: what rounding leaves."""
 
 
 def probed(body: str, size: str = "3, 64, 64", canvas: torch.Tensor | None = None) -> Probe:
-    graph = archdsl.check(Source("net.arch", f"model net {{ input x[{size}]\n{body}\n}}"))
+    graph = graph_of(net_text(body, f"x[{size}]"))
     frame = frame_of(graph)
     if canvas is None:
         canvas = pictures(None, wider(frame, 32))[0]
@@ -45,17 +46,17 @@ def test_a_fully_convolutional_network_follows_shifts_by_its_stride(body: str) -
     assert next(p.grid for p in found.parts if p.path == OUTPUT) == stride
     for t in SHIFTS[:8]:
         shift = found.find("shift", t)
-        assert shift.strays is not None and shift.inside
+        assert shift.deviation is not None and shift.inside
         # By less than the stride it follows no more; what is left is far from rounding.
-        assert (shift.strays < EXACT) if t % stride == 0 else (shift.strays > 1e-3), t
+        assert (shift.deviation < EXACT) if t % stride == 0 else (shift.deviation > 1e-3), t
 
 
 def test_what_padding_reaches_does_not_follow() -> None:
-    graph = archdsl.check(Source("net.arch", "model net { input x[3, 24, 24]\n a: conv(8, 9) -> relu -> conv(4, 9) }"))
+    graph = graph_of("model net { input x[3, 24, 24]\n a: conv(8, 9) -> relu -> conv(4, 9) }")
     frame = frame_of(graph)
     canvas = pictures(None, wider(frame, 11))[0]
     network = network_of(graph)
-    assert measure(graph, network, canvas, frame).find("shift", 2).strays < 1e-5  # type: ignore[operator]
+    assert measure(graph, network, canvas, frame).find("shift", 2).deviation < 1e-5  # type: ignore[operator]
     with torch.no_grad():
         left, right = (canvas[:, :, 10:34, 10 + i : 34 + i] for i in (2, 0))
         before, after = network(left), network(right)
@@ -71,32 +72,32 @@ def test_global_pooling_makes_equivariance_invariance(stride: int) -> None:
     canvas[:, :, 74:90, 74:90] = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     found = probed(f"a: conv(8, 3, {stride}) -> relu -> b: conv(8, 3) -> relu -> global_avgpool", "3, 96, 96", canvas)
     for t in (1, 2, 3, 4, 6, 8, 12):
-        moves = found.find("shift", t).moves
-        assert (moves < EXACT) if t % stride == 0 else (moves > 1e-3), t
+        displacement = found.find("shift", t).displacement
+        assert (displacement < EXACT) if t % stride == 0 else (displacement > 1e-3), t
     for change in ("flip", "rotation"):
-        assert found.find(change, {"flip": 0, "rotation": 90}[change]).moves > 1e-2  # type: ignore[arg-type]
+        assert found.find(change, {"flip": 0, "rotation": 90}[change]).displacement > 1e-2  # type: ignore[arg-type]
 
 
 def test_flips_are_not_built_in_but_by_kernels_that_are_their_own_mirror() -> None:
     free = probed("a: conv(8, 3) -> relu")
     even = probed("a: conv(1, weight = [[1, 2, 1], [0, 1, 0], [-1, 3, -1]], bias = false) -> relu")
     for found, hflip, vflip in ((free, False, False), (even, True, False)):
-        assert (found.find("flip", 0).strays < EXACT) == hflip  # type: ignore[operator]
-        assert (found.find("flip", 1).strays < EXACT) == vflip  # type: ignore[operator]
+        assert (found.find("flip", 0).deviation < EXACT) == hflip  # type: ignore[operator]
+        assert (found.find("flip", 1).deviation < EXACT) == vflip  # type: ignore[operator]
 
 
 def test_a_network_for_grey_pictures_is_shown_no_colours() -> None:
     kinds = {m.change.kind for m in probed("a: conv(4, 3)", "1, 32, 32").measured}
     assert kinds == {"flip", "shift", "rotation", "scale", "brightness"}
     grey = probed("a: conv(1, 1, weight = [[1]], bias = false, trainable = false)")
-    assert grey.find("hue", 0.1).moves > 0.01
+    assert grey.find("hue", 0.1).displacement > 0.01
 
 
 def test_distances_are_in_units_of_pictures() -> None:
-    """The identity moves as far as the pictures do, and scaling what it gives changes no number."""
+    """The identity is displaced as far as the images are, and scaling what it gives changes no number."""
     one, thousand = (probed(f"a: conv(3, 1, groups = 3, weight = [[{w}]], bias = false)") for w in (1, 1000))
     for a, b in zip(one.measured, thousand.measured, strict=True):
-        assert a.moves == pytest.approx(b.moves, rel=1e-4) and 0 < a.moves < 3
+        assert a.displacement == pytest.approx(b.displacement, rel=1e-4) and 0 < a.displacement < 3
 
 
 def test_curves_are_an_svg() -> None:
@@ -111,7 +112,7 @@ def test_curves_are_an_svg() -> None:
 
 
 def test_networks_that_take_no_picture_are_refused() -> None:
-    with pytest.raises(RunError, match="does not take one picture"):
+    with pytest.raises(RunError, match="does not take exactly one image"):
         probe(archdsl.check("unet:unet_1d"))
 
 
@@ -153,4 +154,4 @@ def test_weights_and_images_of_ones_own(spec: str, tmp_path: Path, capsys: pytes
     (tmp_path / "bad.pt").write_bytes(b"no weights")
     assert cli.run([*arguments, "--weights", str(tmp_path / "bad.pt")]) == 2
     assert cli.run(["probe", spec, "--images", str(tmp_path)]) == 2
-    assert "fewer than two pictures" in capsys.readouterr().err
+    assert "fewer than two images" in capsys.readouterr().err

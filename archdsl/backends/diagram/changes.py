@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from archdsl.backends.diagram.captions import Caption, Captions, quantity
+from archdsl.backends.diagram.captions import Caption, Captions
 from archdsl.backends.diagram.dot import NOTE, TITLE, Style, Writer
 from archdsl.backends.diagram.labels import Entry, Line, Words
 from archdsl.backends.diagram.merged import Merged, merge
 from archdsl.backends.diagram.opening import level, whole
 from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes
 from archdsl.backends.diagram.structure import Structure
+from archdsl.common.units import count_text
 from archdsl.graph import Scope
 from archdsl.report.compare import Comparison
 
 BUDGET = 60
-"""The most boxes of a picture that was not told how deep to go."""
+"""The most boxes of a picture without a given depth."""
 
 SIGNS = {"added": "+", "removed": "\u2212", "changed": "~"}
 
@@ -40,7 +41,7 @@ def mark_changes(comparison: Comparison, style: Style, depth: int | None) -> tup
         parts = folder.fold(found.graph.root, lambda scope, limit=limit: opened(scope, limit))  # type: ignore[misc]
         if len(boxes(parts)) <= BUDGET:
             break
-    captions = _Captions(found, comparison)
+    captions = _Captions(structure, found, comparison)
     return _with_ends(whole(folder, parts), found), _Writer(captions, style)
 
 
@@ -59,10 +60,10 @@ def _with_ends(picture: Picture, found: Merged) -> Picture:
 
 
 class _Captions(Captions):
-    """Says of a box what changed in it, in place of its share of the whole."""
+    """Adds to a box its changes, and the change of its costs."""
 
-    def __init__(self, found: Merged, comparison: Comparison) -> None:
-        super().__init__(found.graph, found.analysis, comparison.costs[1].sizes)
+    def __init__(self, structure: Structure, found: Merged, comparison: Comparison) -> None:
+        super().__init__(structure, found.analysis, comparison.costs[1].sizes)
         self.found = found
         self.comparison = comparison
 
@@ -113,7 +114,7 @@ class _Captions(Captions):
 
 def difference_text(number: int) -> str:
     """`+9.44 M`, `±0`."""
-    return f"{'+' if number > 0 else SIGNS['removed']}{quantity(abs(number)).strip()}" if number else "±0"
+    return f"{'+' if number > 0 else SIGNS['removed']}{count_text(abs(number))}" if number else "±0"
 
 
 class _Writer(Writer):

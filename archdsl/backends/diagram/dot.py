@@ -1,9 +1,10 @@
-"""How the parts of a picture look, in Graphviz's attributes, and how large they are."""
+"""The looks of a picture's parts, as Graphviz's attributes, and their sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 import graphviz
 
@@ -24,7 +25,7 @@ MERGE, POINT = 22.0, 6.0
 """Widths of the sign of a merge, and of a point of entry, in points."""
 
 OUTLINE = 8.0
-"""What a second outline adds to a box, in points."""
+"""The size that a second outline adds to a box, in points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Style:
 
 
 class Writer:
-    """Says how the parts of a picture look, in Graphviz's attributes."""
+    """Gives the parts of a picture their looks, as Graphviz's attributes."""
 
     def __init__(self, captions: Captions, style: Style) -> None:
         self.captions = captions
@@ -43,7 +44,7 @@ class Writer:
         self._lines: dict[Part, list[Line]] = {}
 
     def new(self, **attributes: str) -> graphviz.Digraph:
-        """A graph with the looks that everything in it shares."""
+        """A graph with the looks that all its parts share."""
         theme = self.theme
         dot = graphviz.Digraph(name="network")
         dot.attr(bgcolor=theme.background, fontname=FONT, fontcolor=theme.text, pad="0.1", tooltip=" ", **attributes)
@@ -121,7 +122,7 @@ class Writer:
         return looks
 
     def notes(self, part: Part) -> list[Line]:
-        """What stands beside the sign of a merge."""
+        """The lines beside the sign of a merge."""
         notes = self.captions.box(part).notes if part.kind == "merge" else ()
         return [[Words(note, 8, self.theme.muted)] for note in notes]
 
@@ -183,7 +184,7 @@ class Writer:
 
     def _changes(self, edge: Edge) -> bool:
         if edge.tail.kind in ("input", "block") or edge.head.kind in ("output", "entry"):
-            return False  # their boxes say it, or the arrow goes on
+            return False  # their boxes have the size, or the arrow continues
         if edge.tail.kind == "entry":
             return not edge.tail.inner
         node = edge.tail.nodes[0]
@@ -192,7 +193,7 @@ class Writer:
     # ------------------------------------------------------------ legend
 
     def heading(self) -> list[Line]:
-        """What stands under the picture: the network's name, and what it costs."""
+        """The lines below the picture: the network's name, and its costs."""
         name, facts = self.captions.summary()
         return [[Words(name, TITLE, self.theme.text, True)], [Words(facts, NOTE, self.theme.text)]]
 
@@ -201,7 +202,7 @@ class Writer:
         theme, shown = self.theme, list(pictures)
         parts = [part for picture in shown for part in picture.boxes()]
         families = {family(p) for p in parts if p.kind == "layers"}
-        named: list[tuple[str, tuple[str, str]]] = [(f, theme.families[f]) for f in FAMILY_ORDER if f in families]
+        named: list[tuple[str, tuple[str, str]]] = [(f, theme.families[f]) for f in get_args(Family) if f in families]
         if any(p.kind == "block" for p in parts):
             named.append(("block", theme.block))
         entries = [Entry(Words(name, NOTE, theme.muted), *colours) for name, colours in named]
@@ -216,16 +217,3 @@ class Writer:
                 stroke = Words(sign, NOTE, color, True)
                 entries.append(Entry(Words(name, NOTE, theme.muted), sign=stroke, kind=kind))
         return entries
-
-
-FAMILY_ORDER: tuple[Family, ...] = (
-    "convolution",
-    "pooling",
-    "normalisation",
-    "activation",
-    "regularisation",
-    "align",
-    "resize",
-    "channels",
-    "shape",
-)

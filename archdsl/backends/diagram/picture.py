@@ -1,6 +1,6 @@
-"""What a diagram shows of a graph: which blocks are open, which neighbours are one box `× 6`, which edges are skips.
+"""The parts of a diagram: which blocks are open, and which neighbours are one box `× 6`.
 
-Everything here is about the network; the words are found in `captions.py`, the looks in `dot.py`.
+The arrows are found in `arrows.py`, the words in `captions.py`, the looks in `dot.py`.
 """
 
 from __future__ import annotations
@@ -9,36 +9,26 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import networkx as nx
-
 from archdsl.backends.diagram.structure import Structure
 from archdsl.graph import Graph, Node, Output, Scope, Tensor
-from archdsl.ops.base import Family
 
 Kind = Literal["input", "output", "entry", "exit", "layers", "merge", "block", "open", "repeat"]
 EdgeKind = Literal["flow", "identity", "dense", "projection"]
 
-LIGHT: frozenset[Family] = frozenset({"normalisation", "activation", "regularisation", "shape"})
-"""Families that share the box of the layer which they follow."""
-
-LEADING: frozenset[Family] = frozenset({"normalisation", "regularisation", "shape", "channels"})
-"""Families that share the box of the convolution which they lead to, as in a network with pre-activation."""
-
 
 def main_node(nodes: Sequence[Node]) -> Node:
     """The layer that a box is there for: the first one that does not lead to or follow another."""
-    apart = [n for n in nodes if n.operation.family not in LIGHT]
-    return next((n for n in apart if n.operation.family not in LEADING), apart[0] if apart else nodes[0])
+    apart = [n for n in nodes if not n.operation.follows]
+    return next((n for n in apart if not n.operation.leads), apart[0] if apart else nodes[0])
 
 
 @dataclass(slots=True, eq=False)
 class Part:
     """A piece of the picture: a box, or, where it has `children`, a frame around others.
 
-    `times` holds the nodes of each repetition that the part stands for; the first is the one that is drawn.
-    `covered` has all the nodes of a
-    box, those of repeated frames around it included. `inner` says that there is a repeated frame around it, or any
-    for an entry.
+    `times` holds the nodes of each repetition that the part shows; the first is the one that is drawn. `covered` has
+    all the nodes of a box, including those of repeated frames around it. `inner` parts have a repeated frame around
+    them, or any frame for an entry.
     """
 
     kind: Kind
@@ -58,6 +48,11 @@ class Part:
     def count(self) -> int:
         return len(self.times)
 
+    def rounds(self) -> list[list[Node]]:
+        """All the nodes of a box, one list for each time that it is in the network."""
+        length, covered = len(self.nodes), sorted(self.covered, key=lambda n: n.id)
+        return [covered[i : i + length] for i in range(0, len(covered), length)]
+
     def walk(self) -> Iterator[Part]:
         """This part and all within it, outer before inner."""
         yield self
@@ -67,7 +62,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An arrow between two boxes. `tensors` are what it stands for: several where a repetition is drawn once."""
+    """An arrow between two boxes. It has several `tensors` where a repetition is drawn once."""
 
     tail: Part
     head: Part
@@ -94,11 +89,41 @@ class Picture:
 
     def trunk(self) -> list[Part]:
         """The longest path through the picture."""
-        return list(nx.dag_longest_path(nx.DiGraph((e.tail, e.head) for e in self.edges)))
+        before, after = self.neighbours()
+        parts = dict.fromkeys(part for edge in self.edges for part in (edge.tail, edge.head))
+        waiting = {part: len(before.get(part, ())) for part in parts}
+        order = [part for part in parts if not waiting[part]]
+        for part in order:  # which grows meanwhile
+            for head in after.get(part, ()):
+                waiting[head] -= 1
+                if not waiting[head]:
+                    order.append(head)
+        paths: dict[Part, tuple[int, Part | None]] = {}
+        """The length of the longest path to each part, and the part before."""
+        for part in order:
+            tail = max(before.get(part, ()), key=lambda p: paths[p][0], default=None)
+            paths[part] = (paths[tail][0] + 1 if tail else 1, tail)
+        last = max(paths, key=lambda p: paths[p][0], default=None)
+        found = []
+        while last is not None:
+            found.append(last)
+            last = paths[last][1]
+        return found[::-1]
 
     def neighbours(self) -> tuple[dict[Part, list[Part]], dict[Part, list[Part]]]:
         """The parts before each part, and those after it."""
         return neighbours((e.tail, e.head) for e in self.edges)
+
+
+def frames_around(parts: Iterable[Part]) -> dict[Part, tuple[Part, ...]]:
+    """The frames around each part and all within it, outer ones first."""
+    found: dict[Part, tuple[Part, ...]] = {}
+    stack: list[tuple[Part, tuple[Part, ...]]] = [(part, ()) for part in parts]
+    while stack:
+        part, frames = stack.pop()
+        found[part] = frames
+        stack += [(child, (*frames, part)) for child in part.children]
+    return found
 
 
 def neighbours(pairs: Iterable[tuple[Part, Part]]) -> tuple[dict[Part, list[Part]], dict[Part, list[Part]]]:
@@ -155,7 +180,7 @@ class Folder:
         return Part("open", [nodes], scope, children)
 
     def _only(self, scope: Scope) -> Part | None:
-        """The box of a scope that holds one layer (a convolution with its normalisation and activation, say)."""
+        """The box of a scope that holds one layer (such as a convolution with its normalisation and activation)."""
         if len(self.nodes(scope)) > 6:
             return None
         children = self.fold(scope, lambda _: False)
@@ -163,25 +188,24 @@ class Folder:
 
     @staticmethod
     def _kind(node: Node) -> Kind:
-        if node.operation.name == "input":
+        if node.operation.is_input:
             return "input"
         return "merge" if node.operation.inputs == "many" else "layers"
 
     def _joins(self, part: Part, node: Node) -> bool:
         """Whether a node belongs to the box of the nodes before it."""
-        last, family = part.nodes[-1], node.operation.family
+        last, first = part.nodes[-1], part.nodes[0].operation
         if part.count > 1 or self.structure.consumers(last.id) != [node.id] or len(last.shapes) != len(node.inputs):
             return False
         if part.kind == "merge":
             # Sizes are brought together for the sake of the merge that follows.
-            return last.operation.family == "align" and node.operation.inputs == "many"
+            return node.operation.inputs == "many"
         if part.kind != "layers" or self._kind(node) != "layers":
             return False
-        first = part.nodes[0].operation.family
-        heavy = any(n.operation.family not in LIGHT | LEADING for n in part.nodes)
-        if family not in LIGHT:
-            return family == "convolution" and first in LEADING and not heavy
-        return not (heavy and first == "normalisation") or family == "regularisation"
+        heavy = any(not (n.operation.follows or n.operation.leads) for n in part.nodes)
+        if not node.operation.follows:
+            return node.operation.is_weighted and first.leads and not heavy
+        return not (heavy and first.begins_box) or node.operation.ends_box
 
     def joined(self, parts: list[Part]) -> list[Part]:
         """Boxes of one row, those that belong together as one: scopes without frames do not keep layers apart."""

@@ -320,7 +320,8 @@ def spelt(value: object) -> Expr:
         case Layer(constructor, arguments):
             given = [Const(v) if key is None else Keyword(key, Const(v)) for key, v in arguments]
             return call("partial", name(constructor), *given)
-    return Const(value)
+        case _:
+            return Const(value)
 
 
 def children(node: Node) -> Iterator[Node]:
@@ -367,21 +368,24 @@ def _is_name(before: tokenize.TokenInfo, token: tokenize.TokenInfo) -> bool:
     return token.type == tokenize.NAME and before.string != "."
 
 
-def mapped(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
-    """The expression with those parts replaced for which there is a change."""
-    found = change(expr)
-    if found is not None:
-        return found
+def over(expr: Expr, change: Callable[[Expr], Expr]) -> Expr:
+    """The expression with each of the parts right below it changed."""
 
     def inner(value: object) -> object:
         if isinstance(value, Expr):
-            return mapped(value, change)
+            return change(value)
         return tuple(map(inner, value)) if isinstance(value, tuple) else value
 
     if isinstance(expr, Const | Var):
         return expr
     made: Expr = type(expr)(*[inner(getattr(expr, name)) for name in expr.__match_args__])
     return made
+
+
+def mapped(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
+    """The expression with those parts replaced for which there is a change."""
+    found = change(expr)
+    return over(expr, lambda part: mapped(part, change)) if found is None else found
 
 
 def first(statements: Sequence[Statement], wanted: Callable[[Statement], bool]) -> Statement | None:

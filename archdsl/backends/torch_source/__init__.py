@@ -1,11 +1,20 @@
 """The PyTorch module of a network, as one file that imports torch alone.
 
-The way of `write_module`, a file each: `cells` every scope with its members in order; `fold` the calls of a block side
-by side, loops and conditions found again; `flow` what flows between their members; `classes` as few classes as these
-allow; `planner` what each member becomes, with `environment` (the names of the spec), `control` (loops, conditions),
-`forms` (operations), `callees` (other classes), `channels` (what flows) and `numbers` (expressions); `constructor`
-(over `writer`, `calls` and `members`) and `forward` their text; `write` the class. A `forward` is made of `statements`,
-whose values get their variables from `variables`, with `liveness` and `assigned`. `plainness` says how far this goes.
+The passes of `write_module`, in order:
+
+1. `classes` decides which classes the file has. For each it lists the members of the calls (`cells`), brings the calls
+   together and finds loops and conditions (`fold`), follows what flows between the members (`flow`), and settles what
+   each becomes (`planner`): `environment` has the names of the spec, `control` settles loops and conditions, `forms`
+   operations, `callees` calls of other classes, `channels` what flows, and `numbers` the expression for each number.
+   The result is a `plan.Plan` a class.
+2. `checks`, `exporting` and `folding` make the functions beside the classes.
+3. `write` makes the tree of each class. `constructor` fills the statements of an `emitter` with `members`, which get
+   their expressions from `layers` and their names from `scope`. `forward` makes `statements` of the flow, gives their
+   values variables (`variables`, with `liveness` and `assigned`), and writes them with the `attributes` that the
+   constructor has set.
+4. The printer of `backends.python` writes the tree and finds what it imports.
+
+`plainness` says how far all this goes towards what a hand would write.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from archdsl import dims
 from archdsl.common.source import Span
@@ -119,6 +119,10 @@ class Syntax:
                     regions.append(Region(statement, branches))
                 case tree.Let():
                     self.lets.append(statement)
+                case tree.Input() | tree.Output() | tree.Expect() | tree.Require() | tree.Default():
+                    pass  # no member and no value comes from these
+                case _:
+                    assert_never(statement)
         return regions
 
     def _item(self, item: tree.Item) -> list[Region]:
@@ -139,6 +143,8 @@ class Syntax:
                 return self._statements(item.body.statements)
             case tree.Call():
                 return []
+            case _:
+                assert_never(item)
 
 
 # ---------------------------------------------------------------- from the graph
@@ -284,7 +290,7 @@ def _fill(
             site = (member.span.start, member.span.end, "")
             cell.steps.append(Step(site, site[0], member.name, inner, inner.inputs, inner.outputs, None))
             cell.height = max(cell.height, inner.height + 1)
-        elif member.operation.name != "input":
+        elif not member.operation.is_input:
             cell.steps.append(_node_step(member, graph, references, forms))
     cell.chain = _is_chain(cell)
 

@@ -11,25 +11,9 @@ from itertools import groupby
 from typing import Literal, TypeAlias
 
 from archdsl import dims
+from archdsl.backends.python import tree as py
 from archdsl.backends.python.templates import code
-from archdsl.backends.python.tree import (
-    Assign,
-    Binary,
-    Branches,
-    Const,
-    Do,
-    Doc,
-    Expr,
-    Format,
-    Function,
-    If,
-    Not,
-    Parameter,
-    Statement,
-    Var,
-    call,
-    joined,
-)
+from archdsl.backends.python.tree import call, joined
 from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.dims import Choice, DimError, Region, SizeSet
 from archdsl.dims.sets import number
@@ -58,24 +42,24 @@ class SizeCheck:
     places: tuple[Place, ...]
     mode: Mode = ""
 
-    def call(self, names: Sequence[str]) -> Statement:
+    def call(self, names: Sequence[str]) -> py.Statement:
         """The call, where the inputs have these names."""
         sizes = [code(f"{names[position]}.shape[{axis}]") for position, axis in self.places]
-        return Do(call(self.function, *([Const(self.size)] if self.size else []), *sizes))
+        return py.Do(call(self.function, *([py.Const(self.size)] if self.size else []), *sizes))
 
 
-def check_calls(checks: Iterable[SizeCheck], names: Sequence[str]) -> list[Statement]:
+def check_calls(checks: Iterable[SizeCheck], names: Sequence[str]) -> list[py.Statement]:
     """The calls in `forward`, where the inputs have these names."""
     by_mode = {mode: [c.call(names) for c in alike] for mode, alike in groupby(checks, key=lambda c: c.mode)}
     training, evaluation = by_mode.get("training"), by_mode.get("evaluation")
     mode = code("self.training")
-    branches: list[tuple[Expr | None, list[Statement]]] = [(mode, training)] if training else []
+    branches: list[tuple[py.Expr | None, list[py.Statement]]] = [(mode, training)] if training else []
     if evaluation:
-        branches.append((None if training else Not(mode), evaluation))
-    return [*by_mode.get("", []), *([Branches(branches)] if branches else [])]
+        branches.append((None if training else py.Not(mode), evaluation))
+    return [*by_mode.get("", []), *([py.Branches(branches)] if branches else [])]
 
 
-def size_checks(graph: Graph) -> tuple[list[Function], list[SizeCheck]]:
+def size_checks(graph: Graph) -> tuple[list[py.Function], list[SizeCheck]]:
     """The functions that check sizes, and their calls: of both modes, of training, of evaluation."""
     made = _Checks(graph)
     axes = [
@@ -104,7 +88,7 @@ class _Checks:
 
     graph: Graph
     by_set: dict[tuple[object, ...], str | None] = field(default_factory=dict)
-    functions: list[Function] = field(default_factory=list)
+    functions: list[py.Function] = field(default_factory=list)
     calls: list[SizeCheck] = field(default_factory=list)
 
     def of_size(self, size: str, place: Place, valid: SizeSet, mode: Mode) -> None:
@@ -125,7 +109,7 @@ class _Checks:
     def next_name(self) -> str:
         return f"check_size{len(self.functions) + 1 if self.functions else ''}"
 
-    def add(self, key: tuple[object, ...], function: Function | None) -> None:
+    def add(self, key: tuple[object, ...], function: py.Function | None) -> None:
         self.by_set[key] = None if function is None else function.name
         self.functions += [] if function is None else [function]
 
@@ -135,31 +119,31 @@ class _Checks:
             self.calls.append(SizeCheck(function, size, places, mode))
 
 
-def check_function(name: str, model: str, valid: SizeSet, mode: Mode = "") -> Function | None:
+def check_function(name: str, model: str, valid: SizeSet, mode: Mode = "") -> py.Function | None:
     """The function for one set of sizes; None for a set that cannot be written down."""
     try:
         body, nearest = _of_progression(valid) or _of_any(valid)
     except DimError:
         return None
     words, during = valid.condition(), f" in {mode}" if mode else ""
-    message = (f"{model}: ", Var("name"), f" must be {words}{during}, got ", Var("size"), *nearest)
-    return Function(
+    message = (f"{model}: ", py.Var("name"), f" must be {words}{during}, got ", py.Var("size"), *nearest)
+    return py.Function(
         name,
-        [Parameter("name", Var("str")), Parameter("size", Var("int"))],
-        Const(None),
-        [Doc(f"Raises ValueError unless a size of the input is {words}{during}."), *body, refusal(*message)],
+        [py.Parameter("name", py.Var("str")), py.Parameter("size", py.Var("int"))],
+        py.Const(None),
+        [py.Doc(f"Raises ValueError unless a size of the input is {words}{during}."), *body, refusal(*message)],
     )
 
 
-def refusal(*message: str | Expr) -> Statement:
-    return Do(call("ValueError", Format(message)), "raise")
+def refusal(*message: str | py.Expr) -> py.Statement:
+    return py.Do(call("ValueError", py.Format(message)), "raise")
 
 
-def returns_if(test: Expr) -> Statement:
-    return Branches([(test, [Do(None, "return")])])
+def returns_if(test: py.Expr) -> py.Statement:
+    return py.Branches([(test, [py.Do(None, "return")])])
 
 
-def check_of_choice(name: str, model: str, choice: Choice, mode: Mode) -> Function | None:
+def check_of_choice(name: str, model: str, choice: Choice, mode: Mode) -> py.Function | None:
     """The function for sizes of which one at least has to be in its set; None where a set cannot be written down."""
     variables: dict[str, str] = {}
     for size in choice.sets:
@@ -169,53 +153,55 @@ def check_of_choice(name: str, model: str, choice: Choice, mode: Mode) -> Functi
     except DimError:
         return None
     during = f" in {mode}" if mode else ""
-    got = [part for size, variable in variables.items() for part in (f", {size} = ", Var(variable))]
+    got = [part for size, variable in variables.items() for part in (f", {size} = ", py.Var(variable))]
     got[0] = f"{model}: {choice.describe(' must be')}{during}, got {next(iter(variables))} = "
-    return Function(
+    return py.Function(
         name,
-        [Parameter(variable, Var("int")) for variable in variables.values()],
-        Const(None),
+        [py.Parameter(variable, py.Var("int")) for variable in variables.values()],
+        py.Const(None),
         [
-            Doc(f"Raises ValueError unless {choice.describe(' is')}{during}."),
+            py.Doc(f"Raises ValueError unless {choice.describe(' is')}{during}."),
             returns_if(joined("or", tests)),
             refusal(*got),
         ],
     )
 
 
-def _of_progression(valid: SizeSet) -> tuple[list[Statement], list[str | Expr]] | None:
+def _of_progression(valid: SizeSet) -> tuple[list[py.Statement], list[str | py.Expr]] | None:
     """The test of one residue from a minimum on, and what tells the nearest sizes; None for other sets."""
     if valid.progression is None:
         return None
     modulus, residue, minimum = valid.progression
-    least, step = number(minimum), Const(modulus)
-    size, below = Var("size"), Var("below")
+    least, step = number(minimum), py.Const(modulus)
+    size, below = py.Var("size"), py.Var("below")
     body = [returns_if(code(valid.python("size")))]
     if modulus == 1:
         return body, [f"; the nearest is {least}"]
-    past = Binary("%", Binary("-", size, Const(residue)) if residue else size, step)
-    near = Format(("are ", below, " and ", Binary("+", below, step)))
+    past = py.Binary("%", py.Binary("-", size, py.Const(residue)) if residue else size, step)
+    near = py.Format(("are ", below, " and ", py.Binary("+", below, step)))
     body += [
-        Assign(below, Binary("-", size, past)),
-        Assign(Var("nearest"), If(Binary(">", size, Const(minimum)), near, Const(f"is {least}"))),
+        py.Assign(below, py.Binary("-", size, past)),
+        py.Assign(py.Var("nearest"), py.If(py.Binary(">", size, py.Const(minimum)), near, py.Const(f"is {least}"))),
     ]
-    return body, ["; the nearest ", Var("nearest")]
+    return body, ["; the nearest ", py.Var("nearest")]
 
 
-def _of_any(valid: SizeSet) -> tuple[list[Statement], list[str | Expr]]:
+def _of_any(valid: SizeSet) -> tuple[list[py.Statement], list[str | py.Expr]]:
     """The test of any set, and what tells the nearest sizes, which are looked for one by one where none is far."""
     threshold, pattern, _ = valid.form
-    fits = Function("fits", [Parameter("n", Var("int"))], Var("bool"), [Do(code(valid.python("n")), "return")])
-    body: list[Statement] = [fits, returns_if(code("fits(size)"))]
+    fits = py.Function(
+        "fits", [py.Parameter("n", py.Var("int"))], py.Var("bool"), [py.Do(code(valid.python("n")), "return")]
+    )
+    body: list[py.Statement] = [fits, returns_if(code("fits(size)"))]
     largest = valid.maximum or 0
     if max(threshold, pattern.modulus if pattern else largest) > SEARCH:
         return body, []
     start = code("size - 1") if pattern else code(f"min(size - 1, {largest})")
     end = code(f"max(size, {threshold}) + {pattern.modulus + 1}" if pattern else str(largest + 1))
     body += [
-        Assign(Var("below"), code("next(filter(fits, range({start}, 0, -1)), None)", start=start)),
-        Assign(Var("above"), code("next(filter(fits, range(size + 1, {end})), None)", end=end)),
-        Assign(Var("near"), code("[str(n) for n in (below, above) if n is not None]")),
-        Assign(Var("nearest"), code('("are " if len(near) > 1 else "is ") + " and ".join(near)')),
+        py.Assign(py.Var("below"), code("next(filter(fits, range({start}, 0, -1)), None)", start=start)),
+        py.Assign(py.Var("above"), code("next(filter(fits, range(size + 1, {end})), None)", end=end)),
+        py.Assign(py.Var("near"), code("[str(n) for n in (below, above) if n is not None]")),
+        py.Assign(py.Var("nearest"), code('("are " if len(near) > 1 else "is ") + " and ".join(near)')),
     ]
-    return body, ["; the nearest ", Var("nearest")]
+    return body, ["; the nearest ", py.Var("nearest")]

@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from archdsl.backends.python import tree as py
 from archdsl.backends.python.templates import code
-from archdsl.backends.python.tree import Assign, Branches, Dict, Do, Pair, Statement, call, names_in
+from archdsl.backends.python.tree import call, names_in
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.attributes import Attributes
 from archdsl.backends.torch_source.emitter import Emitter
-from archdsl.backends.torch_source.expressions import Const, Expr, Var
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.flow import Call, Decision, calls
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, leaves
@@ -39,7 +39,7 @@ class Constructor:
     layers: Layers
     members: Members
     attributes: Attributes
-    flags: dict[Choice, list[Expr | None]] = field(default_factory=dict)
+    flags: dict[Choice, list[py.Expr | None]] = field(default_factory=dict)
     """What `forward` asks for each branch of a condition; None where it asks nothing, or anew in each round."""
     optional: set[Choice] = field(default_factory=set)
     """Conditions that an nn.Identity stands for."""
@@ -71,7 +71,7 @@ class Constructor:
         if flow is None and all(c.positional for c in self.plan.cells):
             self.model_factory()
             self.name_lets()
-            self.code.add(Do(call(code("super().__init__"), *self.layers.items(self.plan.entries))))
+            self.code.add(py.Do(call(code("super().__init__"), *self.layers.items(self.plan.entries))))
             return
         for action in calls(flow.actions) if flow is not None else ():
             if isinstance(action, Call) and action.optional is not None:
@@ -84,13 +84,13 @@ class Constructor:
         self.start = len(self.code.top)
         self.construct(self.plan.entries if flow is None else self.in_reading_order(self.plan.entries))
 
-    def finish(self) -> list[Statement]:
+    def finish(self) -> list[py.Statement]:
         """The statements, with those that set what `forward` needs of the parameters, and how weights start."""
-        late: list[Statement] = []
-        early: list[Statement] = []
+        late: list[py.Statement] = []
+        early: list[py.Statement] = []
         for attribute, value in self.attributes.stored.values():
             of = late if self.scope.late & names_in([value]) else early
-            of.append(Assign(code(f"self.{attribute}"), value))
+            of.append(py.Assign(code(f"self.{attribute}"), value))
         self.code.top[self.start : self.start] = early
         self.code.add(*late)
         if self.is_model and self.file.alike:
@@ -103,7 +103,7 @@ class Constructor:
         modules = [(form.kind, leaf) for form, leaf in members if isinstance(form, ModuleForm)]
         biased = {kind for kind, leaf in modules if is_biased(leaf)}
         typed = biased - {kind for kind, leaf in modules if not is_typed(leaf)}
-        module = Var(unique("module", self.scope.locals))
+        module = py.Var(unique("module", self.scope.locals))
         self.code.add(model_loop(self.file.alike, biased, typed, module))
 
     # ------------------------------------------------------------ statements
@@ -121,7 +121,7 @@ class Constructor:
             e for found in plan.running.values() for r in found if r.used for e in (r.first, *r.after) if e is not None
         ]
         counts: Counter[ex.Expr] = Counter(
-            part for expr in used for part in ex.parts(expr) if not isinstance(part, Const | Var)
+            part for expr in used for part in ex.parts(expr) if not isinstance(part, py.Const | py.Var)
         )
         for name, expr in plan.lets.items():
             known = expr not in self.scope.aliases and all(v in self.scope.names for v in ex.variables(expr))
@@ -180,11 +180,11 @@ class Constructor:
             self.scope.name_running(number, "channels")
             if number.first is not None:
                 self.scope.set_running(number, number.first)
-        branches: list[tuple[Expr | None, list[Statement]]] = []
-        statement = Branches(branches)
+        branches: list[tuple[py.Expr | None, list[py.Statement]]] = []
+        statement = py.Branches(branches)
         self.code.add(statement)
         for place, branch in enumerate(choice.branches):
-            otherwise = conditions[place] == Const(True) and place > 0
+            otherwise = conditions[place] == py.Const(True) and place > 0
             branches.append((None if otherwise else self.condition(choice, place), []))
             with self.code.within(branches[-1][1]):
                 self.construct(branch.body, in_loop)
@@ -197,7 +197,7 @@ class Constructor:
         if not branches:
             self.code.body.remove(statement)
 
-    def condition(self, choice: Choice, place: int) -> Expr:
+    def condition(self, choice: Choice, place: int) -> py.Expr:
         """The test of a branch: the attribute that holds it, where there is one and it is set by then."""
         condition = self.plan.conditions[choice][place]
         test = self.scope.value(condition)
@@ -208,17 +208,17 @@ class Constructor:
     def flag(self, choice: Choice) -> None:
         self.flags[choice] = [
             None
-            if isinstance(condition, Const) or self.scope.is_of_round(condition)
+            if isinstance(condition, py.Const) or self.scope.is_of_round(condition)
             else self.attributes.test(condition) or self.attributes.store(flag_name(choice, number), condition)
             for number, condition in enumerate(self.plan.conditions[choice])
         ]
 
 
-SUPER = Do(code("super().__init__()"))
-FACTORY = Assign(
-    Var("kw"),
-    Dict((Pair(Const("device"), Var("device")), Pair(Const("dtype"), Var("dtype")))),
-    annotation=Var("Factory"),
+SUPER = py.Do(code("super().__init__()"))
+FACTORY = py.Assign(
+    py.Var("kw"),
+    py.Dict((py.Pair(py.Const("device"), py.Var("device")), py.Pair(py.Const("dtype"), py.Var("dtype")))),
+    annotation=py.Var("Factory"),
 )
 
 

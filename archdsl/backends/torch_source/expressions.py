@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 from archdsl.backends.python.tree import (
     Apply,
@@ -18,6 +18,7 @@ from archdsl.backends.python.tree import (
     Tuple,
     Var,
     mapped,
+    over,
     walk,
 )
 from archdsl.syntax import tree
@@ -76,7 +77,8 @@ def evaluate(expr: Expr, env: Env) -> object:
             return FUNCTIONS[function](*[evaluate(a, env) for a in arguments])
         case Tuple(items):
             return tuple(evaluate(i, env) for i in items)
-    raise TypeError(type(expr).__name__)
+        case _:
+            raise TypeError(type(expr).__name__)
 
 
 def variables(expr: Expr) -> Iterator[str]:
@@ -137,22 +139,7 @@ def replaced(expr: Expr, old: Expr, new: Expr) -> Expr:
 def rebuilt(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
     """The expression with those parts replaced for which there is a change, simplified."""
     found = change(expr)
-    if found is not None:
-        return found
-    match expr:
-        case Binary(sign, left, right):
-            return simplify(Binary(sign, rebuilt(left, change), rebuilt(right, change)))
-        case Not(operand):
-            return Not(rebuilt(operand, change))
-        case If(condition, then, otherwise):
-            return simplify(If(rebuilt(condition, change), rebuilt(then, change), rebuilt(otherwise, change)))
-        case Item(base, index):
-            return Item(rebuilt(base, change), rebuilt(index, change))
-        case Apply(function, inner):
-            return Apply(function, tuple(rebuilt(p, change) for p in inner))
-        case Tuple(inner):
-            return Tuple(tuple(rebuilt(p, change) for p in inner))
-    return expr
+    return simplify(over(expr, lambda part: rebuilt(part, change))) if found is None else found
 
 
 def simplify(expr: Expr) -> Expr:
@@ -172,7 +159,8 @@ def simplify(expr: Expr) -> Expr:
             return _arithmetic(sign, left, right)
         case If(Const(value), then, otherwise):
             return simplify(then if value else otherwise)
-    return expr
+        case _:
+            return expr
 
 
 def _logic(sign: str, left: Expr, right: Expr) -> Expr:
@@ -278,4 +266,7 @@ def translate(value: tree.Value, names: Mapping[str, Expr]) -> Expr | None:
             if found is None or value.function.name not in FUNCTIONS:
                 return None
             return Apply(value.function.name, tuple(found))
-    return None
+        case tree.Attribute():
+            return None
+        case _:
+            assert_never(value)

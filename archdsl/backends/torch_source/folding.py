@@ -4,27 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from archdsl.backends.python import tree as py
 from archdsl.backends.python.printer import literal
 from archdsl.backends.python.templates import code
-from archdsl.backends.python.tree import (
-    Assign,
-    Comprehension,
-    Const,
-    Dict,
-    Do,
-    Doc,
-    Expr,
-    Function,
-    Pair,
-    Parameter,
-    Row,
-    Source,
-    Statement,
-    Tuple,
-    Var,
-)
 from archdsl.graph import Node
-from archdsl.ops.norm import Batchnorm
 from archdsl.transform.inference import Folding
 
 FUNCTION = "fold_batchnorms"
@@ -99,45 +82,45 @@ for norm, at, conv, start, count, eps, groups in FOLDED:
     folded[f"{conv}.weight"], folded[f"{conv}.bias"] = weight, bias"""
 
 
-def folding_function(folding: Folding) -> list[Statement]:
+def folding_function(folding: Folding) -> list[py.Statement]:
     """The tables and functions; none where a state_dict of the training form fits as it is."""
     if not folding.changes:
         return []
-    parts: list[Statement] = []
-    body: list[Statement] = []
+    parts: list[py.Statement] = []
+    body: list[py.Statement] = []
     source, key, condition = "state", code("k"), None
     if folding.folded:
         source, condition = "folded", code('k.rpartition(".")[0] not in norms')
         ends = _by_ends(folding)
         if ends is not None:
             table, eps, whole = ends
-            parts.append(Assign(Var("FOLDED"), _table(table)))
+            parts.append(py.Assign(py.Var("FOLDED"), _table(table)))
             by = "their paths" if whole else "the ends of their paths"
-            parts.append(Doc(f"Batchnorms and the convolutions that take them in, by {by}."))
+            parts.append(py.Doc(f"Batchnorms and the convolutions that take them in, by {by}."))
             text = BY_ENDS.replace(FIND_BY_END, FIND_BY_PATH) if whole else BY_ENDS
-            body = [Source(text.replace("EPS", literal(eps)))]
+            body = [py.Source(text.replace("EPS", literal(eps)))]
         else:
-            parts.append(Assign(Var("FOLDED"), Tuple(tuple(map(Const, _rows(folding))))))
-            parts.append(Doc(CHANNELS_SAY))
-            body = [Source(BY_CHANNELS)]
+            parts.append(py.Assign(py.Var("FOLDED"), py.Tuple(tuple(map(py.Const, _rows(folding))))))
+            parts.append(py.Doc(CHANNELS_SAY))
+            body = [py.Source(BY_CHANNELS)]
     if folding.renamed:
-        parts.append(Assign(Var("RENAMED"), _table(folding.renamed)))
-        parts += [Doc("Members that moved up, by their paths in the training form."), Source(RENAMED)]
+        parts.append(py.Assign(py.Var("RENAMED"), _table(folding.renamed)))
+        parts += [py.Doc("Members that moved up, by their paths in the training form."), py.Source(RENAMED)]
         key = code("renamed(k)")
     if folding.dropped:
-        parts.append(Assign(Var("DROPPED"), Tuple(tuple(Const(f"{path}.") for path in folding.dropped))))
-        parts.append(Doc("Members that only outputs of training need."))
-        body.insert(0, Source('state = {k: v for k, v in state.items() if not f"{k}.".startswith(DROPPED)}'))
-    pairs = Row((Var("k"), Var("v")))
-    weights = Comprehension(Pair(key, Var("v")), pairs, code(f"{source}.items()"), condition, "{}")
+        parts.append(py.Assign(py.Var("DROPPED"), py.Tuple(tuple(py.Const(f"{path}.") for path in folding.dropped))))
+        parts.append(py.Doc("Members that only outputs of training need."))
+        body.insert(0, py.Source('state = {k: v for k, v in state.items() if not f"{k}.".startswith(DROPPED)}'))
+    pairs = py.Row((py.Var("k"), py.Var("v")))
+    weights = py.Comprehension(py.Pair(key, py.Var("v")), pairs, code(f"{source}.items()"), condition, "{}")
     doc = "The weights of this form, from the state_dict of the training form."
     doc += f"\n\n{SAYS}" if folding.folded else ""
-    taken, given = Parameter("state", code("Mapping[str, Tensor]")), code("dict[str, Tensor]")
-    return [*parts, Function(FUNCTION, [taken], given, [Doc(doc), *body, Do(weights, "return")])]
+    taken, given = py.Parameter("state", code("Mapping[str, Tensor]")), code("dict[str, Tensor]")
+    return [*parts, py.Function(FUNCTION, [taken], given, [py.Doc(doc), *body, py.Do(weights, "return")])]
 
 
-def _table(rows: Mapping[str, str]) -> Expr:
-    return Dict(tuple(Pair(Const(a), Const(b)) for a, b in rows.items()))
+def _table(rows: Mapping[str, str]) -> py.Expr:
+    return py.Dict(tuple(py.Pair(py.Const(a), py.Const(b)) for a, b in rows.items()))
 
 
 def _by_ends(folding: Folding) -> tuple[dict[str, str], float, bool] | None:
@@ -147,17 +130,17 @@ def _by_ends(folding: Folding) -> tuple[dict[str, str], float, bool] | None:
     eps: set[float] = set()
     for norm, parts in folding.folded.items():
         (first, *others) = parts
-        operation = norm.operation
-        assert isinstance(operation, Batchnorm)
-        if others or not operation.affine or first.convolution.operation.name == "upconv":
+        factor = norm.operation.channel_factor()
+        assert factor is not None
+        if others or not factor.affine or first.convolution.operation.transposed_groups():
             return None
         if first.count != _outputs(first.convolution):
             return None
         pairs[norm.path] = first.convolution.path
-        eps.add(operation.eps)
+        eps.add(factor.eps)
     if len(eps) > 1 or len(set(pairs.values())) < len(pairs):
         return None
-    norms = [n.path for n in graph.nodes() if isinstance(n.operation, Batchnorm)]
+    norms = [n.path for n in graph.nodes() if n.operation.channel_factor() is not None]
     ends = dict(_end(a, b) for a, b in pairs.items())
     if len(ends) > ENDS:
         return pairs, eps.pop(), True
@@ -189,12 +172,11 @@ def _found(table: Mapping[str, str], norm: str) -> str | None:
 
 def _rows(folding: Folding) -> Iterator[tuple[object, ...]]:
     for norm, parts in folding.folded.items():
-        operation = norm.operation
-        assert isinstance(operation, Batchnorm)
+        factor = norm.operation.channel_factor()
+        assert factor is not None
         for part in parts:
-            conv = part.convolution
-            groups = conv.operation.groups if conv.operation.name == "upconv" else 0  # type: ignore[attr-defined]
-            yield (norm.path, part.at, conv.path, part.start, part.count, operation.eps, groups)
+            conv, groups = part.convolution, part.convolution.operation.transposed_groups()
+            yield (norm.path, part.at, conv.path, part.start, part.count, factor.eps, groups)
 
 
 __all__ = ["FUNCTION", "folding_function"]

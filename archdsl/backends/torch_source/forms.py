@@ -117,7 +117,8 @@ def accepted(form: TorchForm | None) -> Sequence[Argument]:
             return form.accepted
         case FunctionForm():
             return form.arguments
-    return ()
+        case ParameterForm() | None:
+            return ()
 
 
 def kind(form: TorchForm | None) -> object:
@@ -130,4 +131,5 @@ def kind(form: TorchForm | None) -> object:
             return (form.template, form.helper, form.results)
         case ParameterForm():
             return form.template
-    return None
+        case None:
+            return None

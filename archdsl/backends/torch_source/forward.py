@@ -5,29 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from archdsl.backends.python import tree as py
 from archdsl.backends.python.printer import text
 from archdsl.backends.python.templates import code, template_tree
-from archdsl.backends.python.tree import (
-    Assign,
-    Attribute,
-    Binary,
-    Branches,
-    Call,
-    Const,
-    Do,
-    Expr,
-    For,
-    Function,
-    If,
-    List,
-    Parameter,
-    Row,
-    Star,
-    Statement,
-    Var,
-    call,
-    first,
-)
+from archdsl.backends.python.tree import call, first
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source import flow as flows
 from archdsl.backends.torch_source import statements as drafts
@@ -37,47 +18,47 @@ from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.emitter import Emitter
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.flow import Value
-from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
+from archdsl.backends.torch_source.fold import Leaf, Loop, leaves
 from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
-from archdsl.backends.torch_source.plan import Plan, is_labelled, is_shared
+from archdsl.backends.torch_source.plan import Plan, heads_within, is_labelled, is_shared
 from archdsl.backends.torch_source.scope import loop_head
 from archdsl.backends.torch_source.statements import Copy, Each, Training, When
 from archdsl.backends.torch_source.variables import Composer, Layout
 from archdsl.graph import Node
 from archdsl.ops.base import FunctionForm, ParameterForm
 
-TENSOR = Var("Tensor")
+TENSOR = py.Var("Tensor")
 
 
-def forward(made: Constructor) -> Function | None:
+def forward(made: Constructor) -> py.Function | None:
     """The `forward` of a class whose constructor has named the members; None where nn.Sequential has it."""
     if made.plan.flow is None:
         return of_sequence(made)
     return Forward(made.file, made.plan, made.is_model, made, made.plan.flow).run()
 
 
-def of_sequence(made: Constructor) -> Function | None:
+def of_sequence(made: Constructor) -> py.Function | None:
     """That of a class that is an nn.Sequential, where it has to check its input, or runs again."""
     checks = check_calls(made.file.checks, ["input"]) if made.is_model else []
     parts = features_line(made.file, made.plan, "x")
     if not (checks or made.plan.cells[0].recomputed):
         return None
     # nn.Sequential's own forward has no types, so that strict type checkers refuse a call of it.
-    x = Var("x" if parts else "input")
-    loop = For(Var("layer"), Var("self"), [Assign(x, call("layer", x))])
-    return method(made.plan, ["*features" if parts else x.name], TENSOR, [*checks, *parts, loop, Do(x, "return")])
+    x = py.Var("x" if parts else "input")
+    loop = py.For(py.Var("layer"), py.Var("self"), [py.Assign(x, call("layer", x))])
+    return method(made.plan, ["*features" if parts else x.name], TENSOR, [*checks, *parts, loop, py.Do(x, "return")])
 
 
-def method(plan: Plan, inputs: Sequence[str], result: Expr, body: list[Statement]) -> Function:
-    parameters = [Parameter("self"), *(Parameter(name, TENSOR) for name in inputs)]
-    return Function("forward", parameters, result, body, Var("recomputed") if plan.cells[0].recomputed else None)
+def method(plan: Plan, inputs: Sequence[str], result: py.Expr, body: list[py.Statement]) -> py.Function:
+    parameters = [py.Parameter("self"), *(py.Parameter(name, TENSOR) for name in inputs)]
+    return py.Function("forward", parameters, result, body, py.Var("recomputed") if plan.cells[0].recomputed else None)
 
 
-def features_line(file: File, plan: Plan, name: str) -> list[Statement]:
+def features_line(file: File, plan: Plan, name: str) -> list[py.Statement]:
     """Where the body of a dense connection puts the features together that flow in one by one."""
     grows = plan.cells[0].recomputed and file.recompute.grown
-    return [Assign(Var(name), code("torch.cat(features, 1)"))] if grows else []
+    return [py.Assign(py.Var(name), code("torch.cat(features, 1)"))] if grows else []
 
 
 @dataclass(slots=True, eq=False)
@@ -91,17 +72,17 @@ class Forward:
     flow: flows.Flow
     loop_names: dict[str, str] = field(default_factory=dict)
     """What variables of loops are called."""
-    loop_members: dict[Leaf, Expr] = field(default_factory=dict)
+    loop_members: dict[Leaf, py.Expr] = field(default_factory=dict)
     """Members that a loop goes over."""
     composed: Layout = field(default_factory=lambda: Layout([], {}))
     code: Emitter = field(default_factory=Emitter)
 
-    def run(self) -> Function:
+    def run(self) -> py.Function:
         names = self.input_names()
         self.composed = Composer(
             self.flow,
             line_of,
-            lambda call: len(text(self.call(call, [Var("x")] * len(call.inputs)))),
+            lambda call: len(text(self.call(call, [py.Var("x")] * len(call.inputs)))),
             self.grown,
             self.variable_label,
             self.file.globals,
@@ -155,10 +136,10 @@ class Forward:
         pairs = zip(self.plan.cells[0].outputs, self.flow.outputs, strict=True)
         return [value for tensor, value in pairs if tensor not in always]
 
-    def result_type(self) -> Expr:
+    def result_type(self) -> py.Expr:
         count = len(self.flow.outputs)
         if self.is_model and (count > 1 or len(self.file.graph.outputs) > 1):
-            return Var(self.file.output_class)
+            return py.Var(self.file.output_class)
         return TENSOR if count == 1 else code(f"tuple[{', '.join(['Tensor'] * count)}]")
 
     def input_names(self) -> list[str]:
@@ -180,7 +161,7 @@ class Forward:
 
     # ------------------------------------------------------------ calls
 
-    def call(self, call: flows.Call, operands: Sequence[Expr]) -> Expr:
+    def call(self, call: flows.Call, operands: Sequence[py.Expr]) -> py.Expr:
         """The call of a member or function."""
         planned = self.plan.made[call.leaf]
         form = planned.form
@@ -194,16 +175,16 @@ class Forward:
             return code(form.template, *operands, **BOUNDS | values)
         if isinstance(form, ParameterForm):
             return code(form.template, *operands, parameter=self.access(call.leaf))
-        return Call(self.access(call.leaf), tuple(operands))
+        return py.Call(self.access(call.leaf), tuple(operands))
 
-    def value(self, expr: Expr, name: str = "") -> Expr:
+    def value(self, expr: py.Expr, name: str = "") -> py.Expr:
         """An expression in `forward`: parameters are attributes there, and what is made of them is one itself."""
         used = set(ex.variables(expr))
-        if not used or isinstance(expr, Var) or not name or any(map(self.made.scope.is_of_loop, used)):
+        if not used or isinstance(expr, py.Var) or not name or any(map(self.made.scope.is_of_loop, used)):
             return ex.named(expr, self.names(expr))
         return self.made.attributes.store(name, expr)
 
-    def names(self, expr: Expr) -> dict[str, str | Expr]:
+    def names(self, expr: py.Expr) -> dict[str, str | py.Expr]:
         """What the variables of an expression are here."""
         return {
             name: self.loop_names.get(name, "i")
@@ -212,13 +193,13 @@ class Forward:
             for name in ex.variables(expr)
         }
 
-    def access(self, leaf: Leaf) -> Expr:
+    def access(self, leaf: Leaf) -> py.Expr:
         """A member."""
         if leaf in self.loop_members:
             return self.loop_members[leaf]
         members, label = self.made.members, self.plan.made[leaf].name
         if leaf in members.by_path and any(not isinstance(p, str) for p in label):
-            names: dict[str, str | Expr] = {}
+            names: dict[str, str | py.Expr] = {}
             for piece in label:
                 names |= self.names(piece) if not isinstance(piece, str) else {}
             return members.access(label, names, isinstance(self.plan.made[leaf].form, ParameterForm))
@@ -234,53 +215,53 @@ class Forward:
         self.statements(found[:-1])
         direct = self.returned_call(last) if last is not None and len(returned) == 1 else None
         if direct is not None and last is not None:
-            self.code.add(Do(direct, "return", self.comment(last)))
+            self.code.add(py.Do(direct, "return", self.comment(last)))
             return
         self.statements(found[-1:])
-        if len(returned) == 1 and isinstance(returned[0], Var) and returned[0].name not in typed:
+        if len(returned) == 1 and isinstance(returned[0], py.Var) and returned[0].name not in typed:
             self.annotate(returned[0])
-        result = returned[0] if len(returned) == 1 else Row(tuple(returned))
+        result = returned[0] if len(returned) == 1 else py.Row(tuple(returned))
         if self.is_model and len(self.file.graph.outputs) > 1:
             result = call(self.result_type(), *returned)
-        self.code.add(Do(result, "return"))
+        self.code.add(py.Do(result, "return"))
 
-    def returned(self) -> list[Expr]:
+    def returned(self) -> list[py.Expr]:
         """What is given back: variables, those of training None where the module does not train."""
         names = self.composed.names
         if not self.is_model or len(self.file.graph.outputs) < 2:
-            return [self.whole(v, Var(names[v])) for v in self.flow.outputs]
+            return [self.whole(v, py.Var(names[v])) for v in self.flow.outputs]
         values = dict(zip(self.plan.cells[0].outputs, self.flow.outputs, strict=True))
         guarded = {v for s in self.composed.statements if isinstance(s, Training) for v in s.values}
-        found: list[Expr] = []
+        found: list[py.Expr] = []
         for output in self.file.graph.outputs:
             value = values[output.tensor]
             alone = output.training and value not in guarded
-            result = self.whole(value, Var(names[value]))
-            found.append(If(TRAINING, result, Const(None)) if alone else result)
+            result = self.whole(value, py.Var(names[value]))
+            found.append(py.If(TRAINING, result, py.Const(None)) if alone else result)
         return found
 
-    def whole(self, value: Value, expr: Expr) -> Expr:
+    def whole(self, value: Value, expr: py.Expr) -> py.Expr:
         """A tensor, put together where it is a list of features."""
         return code("torch.cat({0}, 1)", expr) if value in self.composed.lists else expr
 
-    def annotate(self, variable: Var) -> None:
+    def annotate(self, variable: py.Var) -> None:
         """Says the type of a variable where it is first set, for type checkers: modules return Any."""
 
-        def sets(statement: Statement) -> bool:
-            return isinstance(statement, Assign) and (statement.target, statement.sign) == (variable, "=")
+        def sets(statement: py.Statement) -> bool:
+            return isinstance(statement, py.Assign) and (statement.target, statement.sign) == (variable, "=")
 
         found = first(self.code.top, sets)
-        if isinstance(found, Assign) and found.annotation is None:
+        if isinstance(found, py.Assign) and found.annotation is None:
             found.annotation = TENSOR
 
-    def returned_call(self, statement: drafts.Statement) -> Expr | None:
+    def returned_call(self, statement: drafts.Statement) -> py.Expr | None:
         """What a last statement computes, where its type is known to be a tensor."""
         if not isinstance(statement, drafts.Assign) or statement.grows is not None:
             return None
         if statement.call.outputs != self.flow.outputs:
             return None
         found = self.expression(statement)
-        return found if leftmost(found) in (Var("torch"), Var("F")) else None
+        return found if leftmost(found) in (py.Var("torch"), py.Var("F")) else None
 
     def statements(self, found: Iterable[drafts.Statement]) -> None:
         for statement in found:
@@ -292,20 +273,20 @@ class Forward:
             case drafts.Assign():
                 self.assign(statement)
             case Copy():
-                targets = [Var(names[v]) for v in statement.targets]
+                targets = [py.Var(names[v]) for v in statement.targets]
                 pairs = zip(statement.targets, statement.sources, strict=True)
                 sources = [self.copied(a, b) for a, b in pairs]
-                self.code.add(Assign(row(targets), row(sources)))
+                self.code.add(py.Assign(row(targets), row(sources)))
             case When():
                 self.condition(statement)
             case Training():
                 for value in statement.values:
-                    self.code.add(Assign(Var(names[value]), Const(None), annotation=code("Tensor | None")))
-                self.code.add(Branches([(TRAINING, self.block(statement.body))]))
+                    self.code.add(py.Assign(py.Var(names[value]), py.Const(None), annotation=code("Tensor | None")))
+                self.code.add(py.Branches([(TRAINING, self.block(statement.body))]))
             case Each():
                 self.loop(statement)
 
-    def block(self, found: Iterable[drafts.Statement]) -> list[Statement]:
+    def block(self, found: Iterable[drafts.Statement]) -> list[py.Statement]:
         """The statements of a block."""
         outside, self.code = self.code, Emitter()
         self.statements(found)
@@ -321,48 +302,48 @@ class Forward:
         if statement.grows is not None:
             self.code.add(self.growth(statement, comment))
             return
-        targets = [Var(self.composed.names[v] if v.uses else "_") for v in outputs]
-        self.code.add(Assign(row(targets), self.expression(statement), comment=comment))
+        targets = [py.Var(self.composed.names[v] if v.uses else "_") for v in outputs]
+        self.code.add(py.Assign(row(targets), self.expression(statement), comment=comment))
 
     def comment(self, statement: drafts.Statement) -> str:
         if not self.is_model or not isinstance(statement, drafts.Assign) or len(statement.call.outputs) != 1:
             return ""
         return self.file.sizes(statement.call.outputs[0])
 
-    def operands(self, statement: drafts.Assign) -> list[Expr]:
-        found: list[Expr] = []
+    def operands(self, statement: drafts.Assign) -> list[py.Expr]:
+        found: list[py.Expr] = []
         appends = self.appends(statement.call)
         for position, value in enumerate(statement.call.inputs):
             nested = statement.nested.get(value)
-            operand = Var(self.composed.names[value]) if nested is None else self.expression(nested)
+            operand = py.Var(self.composed.names[value]) if nested is None else self.expression(nested)
             if value in self.composed.lists and (appends is None or position):
-                operand = Star(operand) if self.takes_features(statement.call) else self.whole(value, operand)
+                operand = py.Star(operand) if self.takes_features(statement.call) else self.whole(value, operand)
             found.append(operand)
         return found
 
-    def expression(self, statement: drafts.Assign) -> Expr:
+    def expression(self, statement: drafts.Assign) -> py.Expr:
         operands = self.operands(statement)
         if self.appends(statement.call) is None:
             return self.call(statement.call, operands)
         features, new = operands
-        return List((Star(features) if statement.call.inputs[0] in self.composed.lists else features, new))
+        return py.List((py.Star(features) if statement.call.inputs[0] in self.composed.lists else features, new))
 
-    def growth(self, statement: drafts.Assign, comment: str) -> Statement:
+    def growth(self, statement: drafts.Assign, comment: str) -> py.Statement:
         """A statement that adds to a tensor or list of features in place."""
         operands = self.operands(statement)
         if self.appends(statement.call) is not None:
-            return Do(code("{0}.append({1})", *operands), comment=comment)
+            return py.Do(code("{0}.append({1})", *operands), comment=comment)
         form = self.plan.made[statement.call.leaf].form
         assert isinstance(form, FunctionForm) and statement.grows is not None
         merged = template_tree(form.template)
-        assert isinstance(merged, Binary)
+        assert isinstance(merged, py.Binary)
         at = statement.call.inputs.index(statement.grows)
-        return Assign(operands[at], operands[1 - at], f"{merged.operator}=", comment=comment)
+        return py.Assign(operands[at], operands[1 - at], f"{merged.operator}=", comment=comment)
 
-    def copied(self, target: Value, source: Value) -> Expr:
-        variable = Var(self.composed.names[source])
+    def copied(self, target: Value, source: Value) -> py.Expr:
+        variable = py.Var(self.composed.names[source])
         if target in self.composed.lists:
-            return List((Star(variable) if source in self.composed.lists else variable,))
+            return py.List((py.Star(variable) if source in self.composed.lists else variable,))
         return self.whole(source, variable)
 
     def takes_features(self, call: flows.Call) -> bool:
@@ -372,28 +353,28 @@ class Forward:
 
     def condition(self, statement: When) -> None:
         choice = statement.decision.choice
-        branches: list[tuple[Expr | None, list[Statement]]] = []
+        branches: list[tuple[py.Expr | None, list[py.Statement]]] = []
         for number, branch in enumerate(statement.branches):
             condition = self.plan.conditions[choice][number]
             anew = self.made.scope.is_of_round(condition)
             test = self.value(condition) if anew else self.made.flags[choice][number]
             if branch or statement.otherwise or number + 1 < len(statement.branches):
-                branches.append((test or (None if branches else Const(True)), self.block(branch)))
+                branches.append((test or (None if branches else py.Const(True)), self.block(branch)))
         if statement.otherwise:
             branches.append((None, self.block(statement.otherwise)))
-        self.code.add(*([Branches(branches)] if branches else []))
+        self.code.add(*([py.Branches(branches)] if branches else []))
 
     def loop(self, statement: Each) -> None:
         loop = statement.rounds.loop
         heading = self.plan.headings[loop]
         children = self.children(loop)
         if children is not None:
-            self.loop_members[children] = Var("layer")
+            self.loop_members[children] = py.Var("layer")
             target, source = self.loop_members[children], code("self.children()")
         else:
             used = self.used(loop)
             names: dict[str, str] = {}
-            for variable in (heading.index, *heading.names, *[v for v, _ in heading.columns]):
+            for variable in heading.variables:
                 if variable.name in used:
                     base = "i" if variable is heading.index else variable.name.split("@")[0]
                     taken = {*self.composed.names.values(), *self.loop_names.values()}
@@ -401,26 +382,18 @@ class Forward:
                     names[variable.name] = own if own not in taken else unique(identifier(base), taken)
             self.loop_names.update(names)
             target, source = loop_head(heading, names, self.value)
-        self.code.add(For(target, source, self.block(statement.body)))
+        self.code.add(py.For(target, source, self.block(statement.body)))
 
     def used(self, loop: Loop) -> set[str]:
         """The variables of loops that names of members and arguments of functions need in `forward`."""
-        found: set[str] = set()
+        found = [*heads_within(self.plan, loop)]
         for leaf in leaves(loop.body):
             made = self.plan.made[leaf]
-            for piece in made.name:
-                if not isinstance(piece, str) and self.made.members.has_member(leaf) and not is_shared(self.plan, leaf):
-                    found.update(ex.variables(piece))
             if isinstance(made.form, FunctionForm):
-                for _, expr in made.arguments:
-                    found.update(ex.variables(expr))
-        for inner in loops(loop.body):
-            heading = self.plan.headings[inner]
-            for over in (heading.count, heading.over, *[e for _, e in heading.columns]):
-                found.update(ex.variables(over) if over is not None else ())
-        for choice in choices(loop.body):
-            found.update(n for condition in self.plan.conditions[choice] for n in ex.variables(condition))
-        return found
+                found += made.values()
+            elif self.made.members.has_member(leaf) and not is_shared(self.plan, leaf):
+                found += [piece for piece in made.name if not isinstance(piece, str)]
+        return {name for expr in found for name in ex.variables(expr)}
 
     def children(self, loop: Loop) -> Leaf | None:
         """The one member of a loop's body, where the class has no others: its children are what the loop goes over."""
@@ -440,23 +413,23 @@ class Forward:
 
 
 TRAINING = code("self.training")
-BOUNDS: dict[str, Expr | None] = {"start": None, "stop": None}
+BOUNDS: dict[str, py.Expr | None] = {"start": None, "stop": None}
 """Arguments that a template does without."""
 
 
-def row(items: Sequence[Expr]) -> Expr:
-    return items[0] if len(items) == 1 else Row(tuple(items))
+def row(items: Sequence[py.Expr]) -> py.Expr:
+    return items[0] if len(items) == 1 else py.Row(tuple(items))
 
 
-def leftmost(expr: Expr) -> Expr:
+def leftmost(expr: py.Expr) -> py.Expr:
     """The part of an expression that its text begins with."""
     while True:
         match expr:
-            case ex.Item(base) | Attribute(base):
+            case ex.Item(base) | py.Attribute(base):
                 expr = base
-            case Binary(_, left):
+            case py.Binary(_, left):
                 expr = left
-            case Call(function):
+            case py.Call(function):
                 expr = function
             case _:
                 return expr

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from archdsl.backends.python import tree as py
 from archdsl.backends.python.printer import text
 from archdsl.backends.python.templates import code
-from archdsl.backends.python.tree import Assign, Attribute, Call, Const, Do, Expr, If, Item, Statement, Var, call
+from archdsl.backends.python.tree import call
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop
 from archdsl.backends.torch_source.helpers import HOLDER_OF, MEMBER
@@ -19,15 +20,15 @@ from archdsl.backends.torch_source.scope import Scope, label_of
 from archdsl.backends.torch_source.starts import filling, is_biased, is_statement, way, without
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
 
-SELF = Var("self")
+SELF = py.Var("self")
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
     """A module that members stand in."""
 
-    owner: Expr
-    body: list[Statement]
+    owner: py.Expr
+    body: list[py.Statement]
     """The statements among which it is made."""
 
 
@@ -41,14 +42,14 @@ class Members:
     layers: Layers
     taken: set[str] = field(default_factory=set)
     """Attributes of the class."""
-    attributes: dict[Leaf, Expr] = field(default_factory=dict)
+    attributes: dict[Leaf, py.Expr] = field(default_factory=dict)
     assigned: dict[str, str] = field(default_factory=dict)
     """The class of what an attribute was set to."""
     shared: dict[str, str] = field(default_factory=dict)
     """Attributes of modules without weights, by what they are."""
     by_path: set[Leaf] = field(default_factory=set)
     """Members that are no attributes."""
-    holders: dict[Expr, list[Holder]] = field(default_factory=dict)
+    holders: dict[py.Expr, list[Holder]] = field(default_factory=dict)
     """Modules that members with dots in their names stand in, by their path as it is written."""
     held: set[tuple[int, str]] = field(default_factory=set)
     """The paths of the holders that are made already, each with the call that has it."""
@@ -61,19 +62,22 @@ class Members:
         made = self.plan.made[leaf]
         return not isinstance(made.form, FunctionForm) and self.functional(leaf) is None
 
+    def has_weights(self, leaf: Leaf) -> bool:
+        return self.has_member(leaf) and weighty(self.plan.made[leaf])
+
     def functional(self, leaf: Leaf) -> str | None:
         """The method of a tensor that stands for a module in `forward`, where that is the custom."""
         made = self.plan.made[leaf]
         method = made.form.method if isinstance(made.form, ModuleForm) else None
         return method if self.plan.flow is not None and not is_labelled(leaf.steps[0]) else None
 
-    def add(self, target: Expr, value: Expr) -> None:
-        self.scope.code.add(Assign(target, value))
+    def add(self, target: py.Expr, value: py.Expr) -> None:
+        self.scope.code.add(py.Assign(target, value))
 
-    def do(self, function: Expr, *arguments: Expr) -> None:
-        self.scope.code.add(Do(Call(function, arguments)))
+    def do(self, function: py.Expr, *arguments: py.Expr) -> None:
+        self.scope.code.add(py.Do(py.Call(function, arguments)))
 
-    def member(self, leaf: Leaf, condition: Expr | None = None) -> None:
+    def member(self, leaf: Leaf, condition: py.Expr | None = None) -> None:
         """One member: an attribute, or, where its name is none, a child of that name."""
         made = self.plan.made[leaf]
         if not self.has_member(leaf):
@@ -82,20 +86,20 @@ class Members:
             self.weight(leaf, made)
             return
         module = self.layers.module(leaf)
-        kind = text(module.function) if isinstance(module, Call) else ""
+        kind = text(module.function) if isinstance(module, py.Call) else ""
         if condition is not None:
-            module = If(condition, module, call("nn.Identity"))
+            module = py.If(condition, module, call("nn.Identity"))
         name = attribute_name(made.name)
         if is_shared(self.plan, leaf):
             self.share(leaf, module)
         elif name is None:
             self.child(leaf, made.name, module)
         else:
-            self.attributes[leaf] = Attribute(SELF, name)
+            self.attributes[leaf] = py.Attribute(SELF, name)
             if self.assigned.setdefault(name, kind) == kind:
                 self.add(self.attributes[leaf], module)
             else:  # type checkers take an attribute for what it is set to first
-                self.do(Attribute(SELF, "add_module"), Const(name), module)
+                self.do(py.Attribute(SELF, "add_module"), py.Const(name), module)
             self.fill(leaf, made)
 
     def fill(self, leaf: Leaf, made: Made) -> None:
@@ -105,35 +109,35 @@ class Members:
             return
         if made.form.kind not in self.file.alike and is_statement(self.plan, leaf):
             member = self.attributes[leaf]
-            self.scope.code.add(filling(start, Attribute(member, "weight"), self.scope.names))
+            self.scope.code.add(filling(start, py.Attribute(member, "weight"), self.scope.names))
             if is_biased(leaf):
-                self.scope.code.add(without(Attribute(member, "bias")))
+                self.scope.code.add(without(py.Attribute(member, "bias")))
 
-    def share(self, leaf: Leaf, module: Expr) -> None:
+    def share(self, leaf: Leaf, module: py.Expr) -> None:
         """A member under any name: one for all that are alike, but in an nn.Sequential, which has an order."""
         written = text(module)
         if self.plan.flow is None or written not in self.shared or self.file.plainness >= Plainness.STRAIGHT:
             self.shared[written] = unique(attribute_base(leaf, self.plan.made[leaf]), self.taken)
             self.taken.add(self.shared[written])
-            statement = Assign(Attribute(SELF, self.shared[written]), module)
+            statement = py.Assign(py.Attribute(SELF, self.shared[written]), module)
             if self.plan.flow is None:
                 self.scope.code.add(statement)
             else:
                 self.scope.code.put_before(statement)
-        self.attributes[leaf] = Attribute(SELF, self.shared[written])
+        self.attributes[leaf] = py.Attribute(SELF, self.shared[written])
 
-    def child(self, leaf: Leaf, label: list[str | Expr], module: Expr) -> None:
+    def child(self, leaf: Leaf, label: list[str | py.Expr], module: py.Expr) -> None:
         pieces = split_dots(label)
         self.by_path.add(leaf)
         self.add_child(self.holder(pieces[:-1], holder_paths(leaf)), pieces[-1], module)
         self.attributes[leaf] = self.access(label, self.scope.names)
 
-    def holder(self, pieces: Sequence[Sequence[str | Expr]], paths: Sequence[Sequence[tuple[int, str]]]) -> Expr:
+    def holder(self, pieces: Sequence[Sequence[str | py.Expr]], paths: Sequence[Sequence[tuple[int, str]]]) -> py.Expr:
         """The module that a member with dots in its name stands in; made where it is not there yet.
 
         `paths` are those that the holders have where the code runs, each with the call that has it.
         """
-        owner: Expr = SELF
+        owner: py.Expr = SELF
         for i, piece in enumerate(pieces, 1):
             path = self.scope.label(joined(pieces[:i]))
             known = [h for h in self.holders.get(path, ()) if self.scope.code.is_open(h.body)]
@@ -147,16 +151,16 @@ class Members:
             self.holders.setdefault(path, []).append(Holder(owner, self.scope.code.body))
         return owner
 
-    def new_holder(self, owner: Expr, piece: Sequence[str | Expr], again: bool) -> Expr:
+    def new_holder(self, owner: py.Expr, piece: Sequence[str | py.Expr], again: bool) -> py.Expr:
         """Makes a holder; `again`: another round or branch may have made it."""
         name = attribute_name(piece)
         if not again and name is not None and is_own(owner):
-            self.add(Attribute(owner, name), call("nn.Module"))
-            return Attribute(owner, name)
+            self.add(py.Attribute(owner, name), call("nn.Module"))
+            return py.Attribute(owner, name)
         if again:
             self.file.helper(HOLDER_OF)
-            return Var(self.scope.variable("holder", call("holder_of", owner, self.scope.label(piece))))
-        holder = Var(self.scope.variable("holder", call("nn.Module")))
+            return py.Var(self.scope.variable("holder", call("holder_of", owner, self.scope.label(piece))))
+        holder = py.Var(self.scope.variable("holder", call("nn.Module")))
         self.add_child(owner, piece, holder)
         return holder
 
@@ -166,7 +170,7 @@ class Members:
         One of a single branch is made in that branch.
         """
         passed: list[list[str]] = []
-        weights = [name_of(leaf) for _, leaf in homes([entry]) if weighty(self.plan.made[leaf])]
+        weights = [name_of(leaf) for _, leaf in homes([entry]) if self.has_weights(leaf)]
         for branch, leaf in homes([entry]):
             for i, path in self.steady_holders(leaf):
                 in_branch = isinstance(entry, Choice) and self.branches_of(path) == {branch}
@@ -177,7 +181,7 @@ class Members:
                     calls = range(len(self.plan.cells))
                     paths = [[(call, ".".join(path.split(".")[:end])) for call in calls] for end in range(1, i + 1)]
                     self.holder(pieces[:i], paths)
-            passed += [name_of(leaf)] if weighty(self.plan.made[leaf]) else []
+            passed += [name_of(leaf)] if self.has_weights(leaf) else []
 
     def overtakes(self, holder: list[str], member: list[str]) -> bool:
         """Whether a holder that is made now comes before a member that is to stand before it in the state_dict."""
@@ -201,25 +205,27 @@ class Members:
                     self.branches.setdefault(found, set()).add(branch)
         return self.branches[path]
 
-    def add_child(self, owner: Expr, name: Sequence[str | Expr], module: Expr) -> None:
+    def add_child(self, owner: py.Expr, name: Sequence[str | py.Expr], module: py.Expr) -> None:
         if is_hidden(name):
-            self.add(Item(Attribute(owner, "_modules"), self.scope.label(name)), module)
+            self.add(py.Item(py.Attribute(owner, "_modules"), self.scope.label(name)), module)
         elif owner == SELF and self.plan.flow is not None:
             self.is_dict = True
-            self.add(Item(SELF, self.scope.label(name)), module)
+            self.add(py.Item(SELF, self.scope.label(name)), module)
         else:
-            self.do(Attribute(owner, "add_module"), self.scope.label(name), module)
+            self.do(py.Attribute(owner, "add_module"), self.scope.label(name), module)
 
-    def access(self, label: Sequence[str | Expr], names: Mapping[str, str | Expr], is_parameter: bool = False) -> Expr:
+    def access(
+        self, label: Sequence[str | py.Expr], names: Mapping[str, str | py.Expr], is_parameter: bool = False
+    ) -> py.Expr:
         """A member whose name is no attribute."""
         pieces = split_dots(label)
         if len(pieces) == 1 and self.plan.flow is not None and not (is_parameter or is_hidden(pieces[0])):
-            return Item(SELF, label_of(label, names))
+            return py.Item(SELF, label_of(label, names))
         if not any(map(is_hidden, pieces)):
             getter = "get_parameter" if is_parameter else "get_submodule"
-            return call(Attribute(SELF, getter), label_of(label, names))
+            return call(py.Attribute(SELF, getter), label_of(label, names))
         path = pieces[:-1] if is_parameter else pieces
-        owner: Expr = SELF
+        owner: py.Expr = SELF
         if path:
             self.file.helper(MEMBER)
             owner = call("member", SELF, *(label_of(piece, names) for piece in path))
@@ -235,27 +241,27 @@ class Members:
         parameter = call("nn.Parameter", value)
         name = attribute_name(made.name)
         if name is not None:
-            self.attributes[leaf] = Attribute(SELF, name)
+            self.attributes[leaf] = py.Attribute(SELF, name)
             self.add(self.attributes[leaf], parameter)
             return
         pieces = split_dots(made.name)
         owner = self.holder(pieces[:-1], holder_paths(leaf))
         self.by_path.add(leaf)
         if is_hidden(pieces[-1]):
-            self.add(Item(Attribute(owner, "_parameters"), self.scope.label(pieces[-1])), parameter)
+            self.add(py.Item(py.Attribute(owner, "_parameters"), self.scope.label(pieces[-1])), parameter)
         else:
-            self.do(Attribute(owner, "register_parameter"), self.scope.label(pieces[-1]), parameter)
+            self.do(py.Attribute(owner, "register_parameter"), self.scope.label(pieces[-1]), parameter)
         self.attributes[leaf] = self.access(made.name, self.scope.names, True)
 
 
-def is_hidden(name: Sequence[str | Expr]) -> bool:
+def is_hidden(name: Sequence[str | py.Expr]) -> bool:
     """Whether every module has an attribute of a member's name, so that the member is no attribute itself."""
     return len(name) == 1 and isinstance(name[0], str) and is_owned(name[0])
 
 
-def is_own(owner: Expr) -> bool:
+def is_own(owner: py.Expr) -> bool:
     """Whether it is the module itself, or an attribute of it."""
-    while isinstance(owner, Attribute):
+    while isinstance(owner, py.Attribute):
         owner = owner.base
     return owner == SELF
 
@@ -284,9 +290,9 @@ def homes(entries: Sequence[Entry], branch: int = 0) -> Iterator[tuple[int, Leaf
                     yield from homes(inner.body, id(inner))
 
 
-def split_dots(label: Sequence[str | Expr]) -> list[list[str | Expr]]:
+def split_dots(label: Sequence[str | py.Expr]) -> list[list[str | py.Expr]]:
     """A path's pieces between its dots."""
-    pieces: list[list[str | Expr]] = [[]]
+    pieces: list[list[str | py.Expr]] = [[]]
     for part in label:
         if not isinstance(part, str):
             pieces[-1].append(part)
@@ -298,8 +304,8 @@ def split_dots(label: Sequence[str | Expr]) -> list[list[str | Expr]]:
     return pieces
 
 
-def joined(pieces: Sequence[Sequence[str | Expr]]) -> list[str | Expr]:
-    found: list[str | Expr] = []
+def joined(pieces: Sequence[Sequence[str | py.Expr]]) -> list[str | py.Expr]:
+    found: list[str | py.Expr] = []
     for piece in pieces:
         found += ["."] if found else []
         found += piece

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source.cells import Cell, Step
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Var, simplify, variables
 from archdsl.backends.torch_source.flow import Flow
-from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, leaves
+from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, choices, leaves, loops
 from archdsl.graph import Node
 from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
 
@@ -62,6 +62,15 @@ class Heading:
     start: int = 0
     """What the index counts from."""
 
+    @property
+    def variables(self) -> list[Var]:
+        """The variables that it sets."""
+        return [self.index, *self.names, *(variable for variable, _ in self.columns)]
+
+    def values(self) -> list[Expr]:
+        """All values that it takes."""
+        return [e for e in (self.count, self.over, *(e for _, e in self.columns)) if e is not None]
+
     def bounds(self) -> list[Expr]:
         """The arguments of `range`."""
         if not self.start:
@@ -110,6 +119,14 @@ class Plan:
 
 def is_labelled(step: Step) -> bool:
     return step.member.labelled if isinstance(step.member, Node) else step.member.scope.labelled
+
+
+def heads_within(plan: Plan, loop: Loop) -> Iterator[Expr]:
+    """The values that loops and conditions in the body of a loop take."""
+    for choice in choices(loop.body):
+        yield from plan.conditions[choice]
+    for inner in loops(loop.body):
+        yield from plan.headings[inner].values()
 
 
 def weighty(made: Made) -> bool:

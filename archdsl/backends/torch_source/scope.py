@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from archdsl.backends.python.tree import Assign, Const, For, Format, Row, Tuple, call
+from archdsl.backends.python import tree as py
+from archdsl.backends.python.tree import call
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.emitter import Emitter
-from archdsl.backends.torch_source.expressions import Apply, Expr, Var
-from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
+from archdsl.backends.torch_source.fold import Leaf, Loop, leaves, loops
 from archdsl.backends.torch_source.names import identifier, unique
-from archdsl.backends.torch_source.plan import Heading, Plan, Running, is_shared
+from archdsl.backends.torch_source.plan import Heading, Plan, Running, heads_within, is_shared
 from archdsl.ops.base import FunctionForm
 
 
@@ -28,7 +28,7 @@ class Scope:
     """What a parameter or a variable of a loop is called."""
     locals: set[str] = field(default_factory=set)
     """All names of variables."""
-    aliases: dict[Expr, str] = field(default_factory=dict)
+    aliases: dict[py.Expr, str] = field(default_factory=dict)
     """Expressions that have a variable of their own."""
     late: set[str] = field(default_factory=set)
     """Variables that change on the way."""
@@ -36,20 +36,20 @@ class Scope:
     enclosing: set[str] = field(default_factory=set)
     """The variables of the comprehensions around."""
 
-    def value(self, expr: Expr) -> Expr:
+    def value(self, expr: py.Expr) -> py.Expr:
         """An expression of the plan as the constructor has it."""
         return ex.named(expr, self.names, self.aliases)
 
-    def variable(self, name: str, value: Expr, annotation: Expr | None = None) -> str:
+    def variable(self, name: str, value: py.Expr, annotation: py.Expr | None = None) -> str:
         """A new variable."""
         found = unique(name, self.locals)
         self.locals.add(found)
-        self.code.add(Assign(Var(found), value, annotation=annotation))
+        self.code.add(py.Assign(py.Var(found), value, annotation=annotation))
         return found
 
-    def set_running(self, running: Running, value: Expr) -> None:
+    def set_running(self, running: Running, value: py.Expr) -> None:
         """Gives a number that changes on the way its next value."""
-        self.code.add(Assign(Var(self.names[running.variable.name]), self.value(value)))
+        self.code.add(py.Assign(py.Var(self.names[running.variable.name]), self.value(value)))
 
     # ------------------------------------------------------------ loops
 
@@ -62,14 +62,14 @@ class Scope:
         if running is not None:
             assert running.first is not None
             first = running.first
-            if isinstance(first, Var) and (first.name in self.late_names or self.is_spent(first.name, loop)):
+            if isinstance(first, py.Var) and (first.name in self.late_names or self.is_spent(first.name, loop)):
                 self.names[running.variable.name] = self.names[first.name]
             else:
                 self.name_running(running, "in_channels" if "in_channels" not in self.locals else "channels")
                 self.set_running(running, first)
             self.late_names.add(running.variable.name)
         number = outside[start:]
-        statement = For(*self.loop_head(loop))
+        statement = py.For(*self.loop_head(loop))
         self.code.add(statement)
         after = running.after[0] if running is not None else None
         with self.code.within(statement.body) as body:
@@ -94,7 +94,7 @@ class Scope:
         needed += [e for leaf in everything for e in self.plan.made[leaf].values() if self.is_function(leaf)]
         needed += [e for found in self.plan.conditions.values() for e in found]
         for heading in self.plan.headings.values():
-            needed += [e for e in (heading.count, heading.over, *[e for _, e in heading.columns]) if e is not None]
+            needed += heading.values()
         mine = self.plan.headings[loop].running
         numbers = [*self.running.values()]
         needed += [e for r in numbers for e in (*([r.first] if r is not mine else []), *r.after) if e is not None]
@@ -111,7 +111,7 @@ class Scope:
         found += [r for numbers in self.plan.running.values() for r in numbers]
         return {r.variable.name: r for r in found}
 
-    def name_result(self, loop: Loop, after: Expr) -> bool:
+    def name_result(self, loop: Loop, after: py.Expr) -> bool:
         """A variable for the channels that come out of a round, where they take long to say."""
         values = [e for leaf in leaves(loop.body, inside=True) for e in self.plan.made[leaf].values()]
         if ex.size(after) > 3 and sum(e == after for e in values) > 1 and after not in self.aliases:
@@ -120,10 +120,10 @@ class Scope:
         return False
 
     @contextmanager
-    def comprehension(self, loop: Loop) -> Iterator[tuple[Expr, Expr]]:
+    def comprehension(self, loop: Loop) -> Iterator[tuple[py.Expr, py.Expr]]:
         """The target and source of a comprehension; its variables have their names within it alone."""
         heading = self.plan.headings[loop]
-        own = {v.name for v in (heading.index, *heading.names, *[v for v, _ in heading.columns])}
+        own = {v.name for v in heading.variables}
         outside, around = self.locals, self.enclosing
         needed = {self.names[n] for n in self.used_in(loop) - own if n in self.names}
         self.locals = {*needed, *around, *self.aliases.values(), *self.globals}
@@ -143,11 +143,11 @@ class Scope:
                 return self.names[other.variable.name] == self.names[running.variable.name]
         return False
 
-    def loop_head(self, loop: Loop) -> tuple[Expr, Expr]:
+    def loop_head(self, loop: Loop) -> tuple[py.Expr, py.Expr]:
         """The target and source of a loop; its variables get names."""
         heading = self.plan.headings[loop]
         used = self.used_in(loop)
-        own = [heading.index, *heading.names, *[v for v, _ in heading.columns]]
+        own = heading.variables
         for variable in own:
             if variable.name in used:
                 self.name_variable(variable, "i" if variable is heading.index else variable.name.split("@")[0])
@@ -155,33 +155,19 @@ class Scope:
 
     def used_in(self, loop: Loop) -> set[str]:
         """The variables that the members in a loop take, and the numbers that run through it."""
-        found: set[str] = set()
+        found = [*heads_within(self.plan, loop)]
         for inner in [loop, *loops(loop.body)]:
             running = self.plan.headings[inner].running
             if running is not None and running.used:
                 numbers = [*running.after, running.first if inner is not loop else None]
-                found.update(n for e in numbers if e is not None for n in ex.variables(e))
+                found += [e for e in numbers if e is not None]
         for leaf in leaves(loop.body, inside=True):
-            made = self.plan.made[leaf]
-            for expr in made.values():
-                found.update(ex.variables(expr))
-            for piece in made.name:
-                if not isinstance(piece, str) and not is_shared(self.plan, leaf):
-                    found.update(ex.variables(piece))
-        for choice in choices(loop.body):
-            for condition in self.plan.conditions[choice]:
-                found.update(ex.variables(condition))
-        for inner in loops(loop.body):
-            heading = self.plan.headings[inner]
-            for expr in (
-                heading.count,
-                *([heading.over] if heading.over is not None else []),
-                *[e for _, e in heading.columns],
-            ):
-                found.update(ex.variables(expr))
-        return found
+            found += self.plan.made[leaf].values()
+            if not is_shared(self.plan, leaf):
+                found += [piece for piece in self.plan.made[leaf].name if not isinstance(piece, str)]
+        return {name for expr in found for name in ex.variables(expr)}
 
-    def name_variable(self, variable: Var, base: str) -> None:
+    def name_variable(self, variable: py.Var, base: str) -> None:
         if variable.name in self.names:
             return
         if base == "i":
@@ -201,58 +187,58 @@ class Scope:
         """Whether a variable is that of a loop, and no number that runs through the class."""
         return "@" in name and name not in {r.variable.name for found in self.plan.running.values() for r in found}
 
-    def is_of_round(self, expr: Expr) -> bool:
+    def is_of_round(self, expr: py.Expr) -> bool:
         """Whether it differs from round to round of a loop, so that `forward` asks it anew."""
         return any(map(self.is_of_loop, ex.variables(expr)))
 
-    def label(self, label: Sequence[str | Expr]) -> Expr:
+    def label(self, label: Sequence[str | py.Expr]) -> py.Expr:
         return label_of(label, self.names)
 
 
-def as_text(number: Expr) -> Expr:
+def as_text(number: py.Expr) -> py.Expr:
     """A number that hangs on conditions, as text."""
     match number:
-        case ex.If(condition, then, otherwise):
-            return ex.If(condition, as_text(then), as_text(otherwise))
-        case Const(value):
-            return Const(str(value))
-    return call("str", number)
+        case py.If(condition, then, otherwise):
+            return py.If(condition, as_text(then), as_text(otherwise))
+        case py.Const(value):
+            return py.Const(str(value))
+        case _:
+            return call("str", number)
 
 
-def label_of(label: Sequence[str | Expr], names: Mapping[str, str | Expr]) -> Expr:
+def label_of(label: Sequence[str | py.Expr], names: Mapping[str, str | py.Expr]) -> py.Expr:
     """A path as a string, or an f-string where a loop or a parameter numbers it."""
     if all(isinstance(p, str) for p in label):
-        return Const("".join(p for p in label if isinstance(p, str)))
-    match label:
-        case [ex.If() as number]:
-            return ex.named(as_text(number), names)
+        return py.Const("".join(p for p in label if isinstance(p, str)))
     if len(label) == 1 and not isinstance(label[0], str):
-        return call("str", ex.named(label[0], names))
-    return Format(tuple(p if isinstance(p, str) else ex.named(p, names) for p in label))
+        return ex.named(as_text(label[0]), names)
+    return py.Format(tuple(p if isinstance(p, str) else ex.named(p, names) for p in label))
 
 
-def loop_head(heading: Heading, names: Mapping[str, str], value: Callable[[Expr], Expr]) -> tuple[Expr, Expr]:
+def loop_head(
+    heading: Heading, names: Mapping[str, str], value: Callable[[py.Expr], py.Expr]
+) -> tuple[py.Expr, py.Expr]:
     """The target and source of a loop: `i` and `range(3)`. `names` has the variables that the loop's body uses."""
-    columns = [(Var(names[v.name]), value(over)) for v, over in heading.columns if v.name in names]
-    own = [Var(names.get(v.name, "_")) for v in heading.names]
-    index = Var(names[heading.index.name]) if heading.index.name in names else None
+    columns = [(py.Var(names[v.name]), value(over)) for v, over in heading.columns if v.name in names]
+    own = [py.Var(names.get(v.name, "_")) for v in heading.names]
+    index = py.Var(names[heading.index.name]) if heading.index.name in names else None
     match heading.over:
-        case Apply("enumerate", (over,)) if columns and len(own) == 2 and heading.names[0].name in names:
-            target = Row((own[0], Tuple((own[1], *(variable for variable, _ in columns)))))
+        case py.Apply("enumerate", (over,)) if columns and len(own) == 2 and heading.names[0].name in names:
+            target = py.Row((own[0], py.Tuple((own[1], *(variable for variable, _ in columns)))))
             return target, call("enumerate", call("zip", value(over), *(source for _, source in columns)))
-    targets: list[Expr] = [variable for variable, _ in columns]
+    targets: list[py.Expr] = [variable for variable, _ in columns]
     sources = [source for _, source in columns]
     if any(v.name in names for v in heading.names):
         assert heading.over is not None
         alone = index is None and not columns
-        first = own[0] if len(own) == 1 else Row(tuple(own)) if alone else Tuple(tuple(own))
+        first = own[0] if len(own) == 1 else py.Row(tuple(own)) if alone else py.Tuple(tuple(own))
         targets, sources = [first, *targets], [value(heading.over), *sources]
     if not targets:
         bounds = heading.bounds() if index is not None else [heading.count]
-        return index or Var("_"), call("range", *map(value, bounds))
+        return index or py.Var("_"), call("range", *map(value, bounds))
     source = sources[0] if len(sources) == 1 else call("zip", *sources)
     if index is None:
-        return targets[0] if len(targets) == 1 else Row(tuple(targets)), source
-    start = [Const(heading.start)] if heading.start else []
-    item = targets[0] if len(targets) == 1 else Tuple(tuple(targets))
-    return Row((index, item)), call("enumerate", source, *start)
+        return targets[0] if len(targets) == 1 else py.Row(tuple(targets)), source
+    start = [py.Const(heading.start)] if heading.start else []
+    item = targets[0] if len(targets) == 1 else py.Tuple(tuple(targets))
+    return py.Row((index, item)), call("enumerate", source, *start)

@@ -1,8 +1,8 @@
-"""What differs between two networks: layers and blocks that were added, removed or changed, and what that costs.
+"""The differences between two networks: layers and blocks that were added, removed or changed, and their cost.
 
-Scopes are aligned from the model down, members by their structure and their labels, as lines of text are in a diff: an
-inserted layer is one change, though all behind it move. What only follows from a change (sizes, costs, positions of
-unlabelled layers) is kept apart from it.
+Scopes are aligned from the model down, members by their structure and labels, like lines of text in a diff: an inserted
+layer is one change, although everything after it moves. Consequences of a change (sizes, costs, positions of unlabelled
+layers) are listed separately.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from archdsl.analysis.costs import Analysis
 from archdsl.report.compare.align import Aligner
 from archdsl.report.compare.changes import Change, Comparison, Detail, Member
 from archdsl.report.compare.details import Details
-from archdsl.report.compare.telling import as_data, described, paths, table, totals
+from archdsl.report.compare.rendering import as_data, described, paths, table, totals
 
 __all__ = ["Change", "Comparison", "Detail", "Member", "as_data", "compare", "described", "paths", "table", "totals"]
 
 
 def compare(costs_before: Analysis, costs_after: Analysis) -> Comparison:
-    """What differs between two checked networks, whose costs these are."""
+    """The differences between two checked networks, with their costs."""
     found = Comparison(costs_before.graph, costs_after.graph, (costs_before, costs_after))
     Aligner(found).run()
     Details(found).run()

@@ -1,24 +1,20 @@
-"""Layers, blocks and models of one network, each told by what it is made of, what it costs and what it sees."""
+"""Explains layers, blocks and models of a network: their structure, cost and receptive fields."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
-from archdsl.common.units import bytes_text, count_text
+from archdsl.common.units import bytes_text, count_text, counted
 from archdsl.graph import Node, Scope, Tensor
-from archdsl.ops.conv import Conv, Linear, Upconv
-from archdsl.ops.pool import Avgpool
-from archdsl.ops.resize import Resize, Upsample
-from archdsl.report.explain.operations import told
-from archdsl.report.explain.words import bracketed, counted, crossed, titled
+from archdsl.report.explain.words import bracketed, crossed, titled
 from archdsl.report.layers import Layers
 from archdsl.report.stages import Stage, outputs, stages, weighted
 from archdsl.syntax import tree
 
 
 class Teller:
-    """Tells of the parts of one network. Free sizes have the values of `layers.sizes`."""
+    """Explains the parts of one network. Free sizes have the values of `layers.sizes`."""
 
     def __init__(self, layers: Layers) -> None:
         self.layers = layers
@@ -46,7 +42,8 @@ class Teller:
         yield f"    {shown(incoming) or 'the network'} → {shown(given)}{self.where}"
         doc = (type(node.operation).__doc__ or "").strip().partition("\n")[0]
         yield f"    {doc}"
-        yield from told(node.operation, incoming, given)
+        for section in node.operation.explanation(incoming, given):
+            yield from titled(section.title, *section.lines)
         yield from self.cost(node)
         yield from self.sight(Tensor(node.id))
 
@@ -63,7 +60,7 @@ class Teller:
         yield from titled("cost", *lines)
 
     def sight(self, tensor: Tensor) -> Iterator[str]:
-        for source, seen in (self.layers.told(tensor) or {}).items():
+        for source, seen in (self.layers.field_columns(tensor) or {}).items():
             name = self.graph.node(source).name
             several = len(self.layers.costs.shapes[source][0]) > 2
             if seen["field"].startswith("everything"):
@@ -96,7 +93,7 @@ class Teller:
         yield from documentation(scope)
         yield from titled("members", *self.members(scope))
         for node in scope.nodes():
-            if node.operation.name == "add" and node.scope is scope and len(node.inputs) == 2:
+            if node.operation.is_sum and node.scope is scope and len(node.inputs) == 2:
                 yield from self.residual(node)
         yield from self.dense(scope)
         yield from self.cost(scope)
@@ -104,7 +101,7 @@ class Teller:
             yield from self.sight(scope.outputs[0])
 
     def residual(self, add: Node) -> Iterator[str]:
-        """The two ways of a gradient through a residual block."""
+        """The two gradient paths through a residual block."""
         ways = self.ways(add)
         if ways is None:
             return
@@ -116,7 +113,7 @@ class Teller:
                 "the short path is the identity: dL/dy reaches h as it is, however small Jᵀ dL/dy becomes in NN",
             ]
         else:
-            linear = all(_is_linear(n) for n in short)
+            linear = all(n.operation.is_linear for n in short)
             name, derivative = ("A h", "A") if linear else ("S(h)", "S'")
             path = " → ".join(n.path for n in short)
             whose = f"A what {path} does to h, which is linear" if linear else f"S what {path} does, S' its derivative"
@@ -130,7 +127,7 @@ class Teller:
             ]
         lines.append(f"the long path, NN: {self.captions(long)}")
         after = [n for n in add.scope.members if isinstance(n, Node) and Tensor(add.id) in n.inputs]
-        if len(after) == 1 and after[0].operation.family == "activation":
+        if len(after) == 1 and after[0].operation.is_activation:
             lines.append(f"y here is what the {after[0].operation.name} behind the add takes")
         yield from titled("two paths", *lines)
 
@@ -138,7 +135,7 @@ class Teller:
         return " → ".join(n.operation.caption(max(1, len(self.layers.costs.shapes[n.id][0]) - 1)) for n in nodes)
 
     def ways(self, add: Node) -> tuple[list[Node], list[Node]] | None:
-        """What stands on the short way to an add and on the long one; None where neither is longer."""
+        """The nodes on the short path to an add and on the long one; None if neither is longer."""
         a, b = (self.chain(t, add.scope) for t in add.inputs)
         if len(a) == len(b):
             return None
@@ -146,7 +143,7 @@ class Teller:
         return short, long
 
     def chain(self, tensor: Tensor, scope: Scope) -> list[Node]:
-        """The nodes up to a tensor, back to where the way forks or leaves the scope."""
+        """The nodes before a tensor, back to where the path branches or leaves the scope."""
         found: list[Node] = []
         inputs = set(scope.inputs)
         while tensor not in inputs:
@@ -160,7 +157,7 @@ class Teller:
         return found[::-1]
 
     def dense(self, scope: Scope) -> Iterator[str]:
-        """The dense connections of a scope: what grows by what each layer adds."""
+        """The dense connections of a scope: their growth per layer."""
         joins = [m for m in scope.members if isinstance(m, Node) and isinstance(m.origin, tree.Dense)]
         if not joins:
             return
@@ -176,7 +173,7 @@ class Teller:
         )
 
     def members(self, scope: Scope) -> Iterator[str]:
-        """A line each; alike ones in a row are one."""
+        """One line each; combines consecutive equal ones."""
         rows: list[tuple[str, str, str, int]] = []
         for member in scope.members:
             if isinstance(member, Node):
@@ -207,7 +204,7 @@ class Teller:
         yield f"{self.graph.name}: {inputs} → {results}{self.where}"
         yield from documentation(root)
         nodes = list(self.graph.nodes())
-        joins = sum(1 for n in nodes if n.operation.family == "merge")
+        joins = sum(1 for n in nodes if n.operation.inputs == "many" and len(n.shapes) == 1)
         yield from titled(
             "in numbers",
             f"{counted(weighted(nodes), 'layer')} that multiply by learned weights, "
@@ -218,7 +215,7 @@ class Teller:
         yield from titled("stages", *lines)
 
     def stage(self, stage: Stage) -> Iterator[str]:
-        """The story: what happens at one resolution."""
+        """The stages: what happens at each resolution."""
         total = self.layers.costs.total
         first, last = stage.parts[0], stage.parts[-1]
         tensors = [t for part in stage.parts for t in outputs(part)]
@@ -234,7 +231,7 @@ class Teller:
             parameters = f"{stage.parameters / total.parameters:.0%} of the parameters"
             line += f"; weighted layers: {stage.weighted}, {macs}{parameters}"
         yield f"    {line}"
-        seen = {numbers["field"] for numbers in (self.layers.told(tensors[-1]) or {}).values()}
+        seen = {numbers["field"] for numbers in (self.layers.field_columns(tensors[-1]) or {}).values()}
         if stage.weighted and len(seen) == 1:
             whole, _, through = seen.pop().partition(" (")
             more = f" ({through.rstrip(')')} through windows alone)" if through else ""
@@ -242,7 +239,7 @@ class Teller:
 
 
 def documentation(scope: Scope) -> Iterator[str]:
-    """What a block or model says of itself."""
+    """The documentation of a block or model."""
     if scope.definition is not None and scope.definition.syntax.doc:
         for line in scope.definition.syntax.doc.strip().splitlines():
             yield f"    {line.strip()}"
@@ -250,13 +247,3 @@ def documentation(scope: Scope) -> Iterator[str]:
 
 def shown(shapes: Iterator[Sequence[int]] | Sequence[Sequence[int]]) -> str:
     return "; ".join(map(bracketed, shapes))
-
-
-def _is_linear(node: Node) -> bool:
-    """Whether it is linear in what comes in, the statistics of a batchnorm taken as constants (and biases aside)."""
-    operation = node.operation
-    return (
-        isinstance(operation, Conv | Upconv | Linear | Avgpool | Upsample | Resize)
-        or operation.name in ("batchnorm", "scale", "global_avgpool", "adaptive_avgpool")
-        or operation.family in ("channels", "shape", "regularisation", "align")
-    )

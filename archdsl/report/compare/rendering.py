@@ -1,4 +1,4 @@
-"""A comparison in words: a table of its changes, lines of totals, data for programs."""
+"""A comparison as text: a table of its changes, totals, and JSON data."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def paths(members: Sequence[Member]) -> str:
 
 
 def table(found: Comparison) -> Table:
-    """A row a change."""
+    """One row per change."""
     rows: list[tuple[Cell, ...]] = []
     for change in found.changes:
         parameters, macs = found.difference(change)
@@ -67,7 +67,7 @@ def table(found: Comparison) -> Table:
 
 
 def _sizes(found: Comparison, change: Change) -> str:
-    """What comes out, in numbers: formulas are too wide for a table."""
+    """The result sizes as numbers: formulas are too wide for a table."""
     texts = []
     for costs, members in zip(found.costs, (change.before, change.after), strict=True):
         for member in members[-1:]:
@@ -81,7 +81,7 @@ def signed(number: int) -> str:
 
 
 def totals(found: Comparison) -> list[tuple[str, str]]:
-    """The two networks against each other, in lines of a name and a text."""
+    """The totals of both networks, as pairs of a name and a text."""
     old, new = (costs.total for costs in found.costs)
     lines = [
         (name, f"{a:,} → {b:,} ({signed(b - a) or 'the same'})")
@@ -93,8 +93,8 @@ def totals(found: Comparison) -> list[tuple[str, str]]:
     lines.append(("changes", found.kinds() or "none"))
     if found.follows:
         moved = sum(a.path != b.path for a, b in found.follows)
-        keys = f"; {moved} have another path" if moved else ""
-        lines.append(("follow", f"{len(found.follows)} layers whose size, cost or path follows from these{keys}"))
+        keys = f"; {moved} with another path" if moved else ""
+        lines.append(("follow", f"{len(found.follows)} layers whose size, cost or path changes as a result{keys}"))
     return lines
 
 
