@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.callees import Callees, Calling
@@ -41,8 +41,6 @@ class Planner:
     control: Control
     forms: Forms
     callees: Callees
-    flowed: list[Expr] = field(default_factory=list)
-    """The channels of what flowed lately."""
     by_position: bool = False
     """Whether nn.Sequential numbers the members that are being settled."""
 
@@ -217,10 +215,8 @@ class Planner:
         """What the spec says at the call, and the channels that flow in."""
         flowing = [f for f in flows if f is not None]
         known = {**names.known, "it.channels": flowing[0]} if flowing else names.known
-        found = [ex.translate(a.value, known) for a in names.arguments(leaf.steps[0])]
-        self.flowed = [*flowing[:1], *[f for f in self.flowed if f not in flowing][:5]]
-        said = [e for e in found if e is not None]
-        return [*said, *flowing, *known.values(), *self.numbers.recent, *self.flowed]
+        said = [ex.translate(a.value, known) for a in names.arguments(leaf.steps[0])]
+        return [*[e for e in said if e is not None], *flowing]
 
     def called(self, leaf: Leaf, names: Names) -> str | None:
         """The parameter by whose name the spec calls an operation, where it is another one in other calls."""
