@@ -143,15 +143,11 @@ class Control:
             break
         for loop_count in _counts(branch.body, names.syntax):
             values.append((loop_count, names.known))
-        frame = self.numbers.frame(choice.group)
-        ints = [Var(n) for n, v in frame.values.items() if all(map(ex.is_int, v))]
         for value, known in values:
-            for flowing in [known.get("it.channels"), *ints]:
-                more = dict(known) if flowing is None else {**known, "it.channels": flowing}
-                found = ex.translate(value, more)
-                if found is not None:
-                    yield found
-                    yield Binary(">", found, Const(0))
+            found = ex.translate(value, known)
+            if found is not None:
+                yield found
+                yield Binary(">", found, Const(0))
 
     @staticmethod
     def substituted(leaf: Leaf, cell: Cell, names: Names) -> Mapping[str, Expr]:
