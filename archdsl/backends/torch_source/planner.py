@@ -130,7 +130,7 @@ class Planner:
         out = self.chain(loop.body, inner_names, running.variable if running is not None else flow)
         if running is not None and running.used:
             if out is None or not inner.agrees(out, ends):
-                out = inner.find(ends, [*inner_names.known.values(), *numbers.recent])
+                out = inner.find(ends, numbers.recent)
             if out is None or flow is None:
                 raise Irregular(loop)
             running.after[0] = out
@@ -172,7 +172,7 @@ class Planner:
         self.numbers.owner = owner_name(steps[0])
         names = names.at(leaf, self.numbers)
         calling = Calling(leaf, [], flows, names, self.hints(leaf, flows, names))
-        calling.label = self.label(leaf, names)
+        calling.label = self.label(leaf)
         if leaf.inner is not None:
             made[leaf] = Made("nn.Sequential", [], calling.label)
             around, self.by_position = self.by_position, all(c.positional for c in inner_cells(leaf))
@@ -196,7 +196,7 @@ class Planner:
         for flow in known[1:]:
             total = [ex.simplify(Binary("+", total[0], flow))]
         tensors = [s.outputs[0] for s in steps]
-        return self.channels.result(leaf.group, tensors, sure, [*more, *total, *known, *calling.hints])
+        return self.channels.result(leaf.group, tensors, sure, [*more, *total, *known])
 
     def operation(self, calling: Calling) -> None:
         leaf, label, hints, names = calling.leaf, calling.label, calling.hints, calling.names
@@ -266,7 +266,7 @@ class Planner:
 
     # ------------------------------------------------------------ names of members
 
-    def label(self, leaf: Leaf, names: Names) -> list[str | Expr]:
+    def label(self, leaf: Leaf) -> list[str | Expr]:
         """The member's name: text, with expressions where the rounds of a loop or the calls number it.
 
         Empty where nothing depends on it: nn.Sequential numbers its members, and what has no weights has no keys.
@@ -278,9 +278,7 @@ class Planner:
             return [row[0]]
         split = [re.split(r"(0|[1-9]\d*)", name) for name in row]
         if all(s[::2] == split[0][::2] for s in split):
-            numbers = [
-                self.number_name([int(s[i]) for s in split], leaf.group, names) for i in range(1, len(split[0]), 2)
-            ]
+            numbers = [self.number_name([int(s[i]) for s in split], leaf.group) for i in range(1, len(split[0]), 2)]
             if all(n is not None for n in numbers):
                 texts: list[str | Expr] = [*split[0]]
                 texts[1::2] = [
@@ -291,8 +289,8 @@ class Planner:
             return []
         refuse(leaf.group)
 
-    def number_name(self, row: list[int], group: Group, names: Names) -> Expr | None:
-        found = self.numbers.frame(group).find(row, list(names.known.values()))
+    def number_name(self, row: list[int], group: Group) -> Expr | None:
+        found = self.numbers.frame(group).find(row)
         if found is None and group.loop is not None:
             found = self.numbers.progression(row, group, 2)
         return found if found is not None else self.position(row, group)
