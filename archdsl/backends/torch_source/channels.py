@@ -80,7 +80,7 @@ class Channels:
         said = next((e for e in sure if frame.agrees(e, row)), None)
         if said is not None and (self.numbers.plan.complete or not ex.constant(row)):
             return said
-        right = [h for h in dict.fromkeys([*hints, *self.numbers.recent]) if frame.agrees(h, row)]
+        right = [h for h in dict.fromkeys(hints) if frame.agrees(h, row)]
         if self.numbers.plan.complete and (varying := [e for e in right if any(ex.variables(e))]):
             return varying[0]
         return frame.find(row, [min(right, key=ex.size)] if right else [])

@@ -130,7 +130,7 @@ class Planner:
         out = self.chain(loop.body, inner_names, running.variable if running is not None else flow)
         if running is not None and running.used:
             if out is None or not inner.agrees(out, ends):
-                out = inner.find(ends, numbers.recent)
+                out = inner.find(ends)
             if out is None or flow is None:
                 raise Irregular(loop)
             running.after[0] = out
@@ -138,7 +138,7 @@ class Planner:
         if not min(loop.counts):
             return None
         places = [sum(loop.counts[: i + 1]) - 1 for i in range(loop.group.count)]
-        return numbers.frame(loop.group).find([ends[i] for i in places], numbers.recent)
+        return numbers.frame(loop.group).find([ends[i] for i in places])
 
     def actions(self, actions: Iterable[Call | Decision | Rounds], names: Names) -> None:
         for action in actions:
@@ -187,16 +187,15 @@ class Planner:
             self.check_is_one(leaf)
         if len(steps[0].outputs) != 1:
             return None
-        more = [a for _, a in made[leaf].arguments]
         form = steps[0].form
         own = isinstance(form, ModuleForm) and any(a.called.startswith("out_") for a in form.accepted[1:2])
-        sure = [more[1]] if own else self.callees.output(calling)
+        sure = [made[leaf].arguments[1][1]] if own else self.callees.output(calling)
         known = [f for f in flows if f is not None]
         total = known[:1]
         for flow in known[1:]:
             total = [ex.simplify(Binary("+", total[0], flow))]
         tensors = [s.outputs[0] for s in steps]
-        return self.channels.result(leaf.group, tensors, sure, [*more, *total, *known])
+        return self.channels.result(leaf.group, tensors, sure, [*total, *known])
 
     def operation(self, calling: Calling) -> None:
         leaf, label, hints, names = calling.leaf, calling.label, calling.hints, calling.names
