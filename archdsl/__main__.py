@@ -1,4 +1,4 @@
-"""The program `archdsl`, which is `python -m archdsl`, too."""
+"""The program `archdsl`, also run by `python -m archdsl`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from archdsl.common import interrupts
 
 
 def main() -> NoReturn:
-    """Runs the command line, ready for Ctrl-C before anything that takes long is imported."""
+    """Runs the command line; handles Ctrl-C even during the slow imports."""
     interrupts.remember()
     try:
         from archdsl import cli  # click and its commands

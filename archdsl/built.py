@@ -1,7 +1,7 @@
-"""The source of built modules, run: `archdsl.built.NAME_DIGEST` are the modules that this process made.
+"""Executed built modules: `archdsl.built.NAME_DIGEST` are those that this process made.
 
-The digest is that of the text, so that a name means the same class in every process: a pickle, which holds the names
-of classes, never opens as another network. Nothing is made by opening one; see `Absent`.
+The digest is that of the text, so a name means the same class in every process: a pickle, which contains class names,
+never gives another network. Unpickling never makes a module; see `Absent`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import NoReturn
 from archdsl.common.threads import forkable_lock
 
 KEPT = 32
-"""How many modules are kept though nobody has an object of them, the latest made."""
+"""How many of the latest modules are kept even if nothing uses them."""
 
-# A package to the import system, with nothing of it on the disk.
+# A package to the import system, without files.
 __path__: list[str] = []
 
 
 class _Life:
-    """Stands in the names of a module, and so lives as long as any of its classes and functions."""
+    """Stored in a module's namespace, so it lives as long as any class or function of the module."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module
@@ -37,9 +37,9 @@ _lock = forkable_lock()
 
 
 def execute(source: str, name: str) -> ModuleType:
-    """Runs generated source as a module of its own, with its lines known to tracebacks and debuggers.
+    """Executes generated source as its own module, with its lines known to tracebacks and debuggers.
 
-    The same text a second time gives the same module, as a second import does.
+    The same text gives the same module again, like a second import.
     """
     digest = sha256(source.encode()).hexdigest()[:16]
     full, filename = f"{__name__}.{name}_{digest}", f"<archdsl {name} {digest}>"
@@ -59,7 +59,7 @@ def execute(source: str, name: str) -> ModuleType:
 
 
 def _let_go(module: ModuleType) -> None:
-    """From here on, the module lives only as long as what was made of it."""
+    """Makes the module live only as long as the objects made from it."""
     name = module.__name__
     stand_in = sys.modules[name] = _StandIn(name)
     weakref.finalize(module.__dict__["__loader__"], _forget, name, stand_in, str(module.__file__)).atexit = False
@@ -72,7 +72,7 @@ def _forget(name: str, stand_in: ModuleType, filename: str) -> None:
 
 
 class _StandIn(ModuleType):
-    """In `sys.modules`, for a module that it does not keep alive."""
+    """An entry in `sys.modules` that does not keep its module alive."""
 
     def __getattr__(self, name: str) -> object:
         life = _alive.get(self.__name__)
@@ -82,17 +82,17 @@ class _StandIn(ModuleType):
 
 
 class Absent(MetaPathFinder):
-    """Says what to do where a pickle names a class that this process has not made."""
+    """Explains what to do when a pickle names a class that this process has not made."""
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         if fullname.startswith(f"{__name__}."):
-            self.tell(fullname)
+            self.fail(fullname)
 
-    def tell(self, fullname: str) -> NoReturn:
+    def fail(self, fullname: str) -> NoReturn:
         name = fullname.removeprefix(f"{__name__}.").rpartition("_")[0]
         raise ModuleNotFoundError(
-            f"this holds an object of `{name}`, whose class `archdsl.load` made in another process. Load the same spec "
-            "here first, with the same values and the same version of archdsl, then open it again. To need no such "
+            f"this contains an object of `{name}`, whose class `archdsl.load` made in another process. Load the same "
+            "spec here first, with the same values and version of archdsl, then try again. To avoid this "
             f"step, save the state_dict, or `archdsl build SPEC -o {name}.py` and import the class from that file",
             name=fullname,
         )

@@ -1,8 +1,8 @@
 """After `import archdsl.importer`, Python imports .arch files: `from specs.resnet import resnet50`.
 
-Such a module has a function for each model of the file, families included: `resnet50(classes=10, device="cuda")` checks
-the model, compiles it and gives the nn.Module, as `archdsl.load` does. Where a Python module of that name
-exists, that one is imported. The library that ships with archdsl is `archdsl.specs`.
+Such a module has a function for each model of the file, including families: `resnet50(classes=10, device="cuda")`
+checks and compiles the model and returns the nn.Module, like `archdsl.load`. A Python module of the same name takes
+precedence. The library that ships with archdsl is `archdsl.specs`.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class ArchFinder(MetaPathFinder):
 
 
 class ArchLoader(Loader):
-    """Makes a module of a .arch file. Raises SpecError where the file cannot be read as one."""
+    """Makes a module from a .arch file. Raises SpecError if the file is not a valid spec."""
 
     def __init__(self, file: Path) -> None:
         self.file = file.resolve()
 
     def exec_module(self, module: ModuleType) -> None:
-        from archdsl.checker import spec  # what it imports is wanted only once a spec is
+        from archdsl.checker import spec  # needed only once a spec is imported
 
         models = spec.models(self.file)
         for model in models:
@@ -73,7 +73,7 @@ def _factory(file: Path, model: ModelInfo, module: str) -> Callable[..., nn.Modu
 
 
 def _library() -> ModuleSpec:
-    """In a checkout the library stands beside the package, where Python would not look for `archdsl.specs`."""
+    """In a checkout the library is next to the package, where Python would not look for `archdsl.specs`."""
     from archdsl.elaborate.spec_files import library_folder
 
     spec = ModuleSpec("archdsl.specs", None, is_package=True)

@@ -1,7 +1,7 @@
-"""How long diagrams take, after import, against the aims; and the page, in a browser where there is one.
+"""Times diagrams, after import, against their targets, and the page in a browser if there is one.
 
-Aims: the default diagram of every model of specs/ within 1 s, densenet201 unfolded within 10 s, a spec of 10,000 nodes
-folded within 5 s, the page of densenet201 under 2 MB and painted within 2 s.
+Targets: the default diagram of every model of specs/ within 1 s, densenet201 fully opened within 10 s, a spec of 10,000
+nodes collapsed within 5 s, the page of densenet201 under 2 MB and rendered within 2 s.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from archdsl.backends.diagram import Diagram
+from archdsl.backends.diagram.drawing import Diagram
 from archdsl.checker.spec import models
 from archdsl.common.source import Source
 from archdsl.compiler import check, draw
@@ -29,7 +29,7 @@ model deep() {
     for i in 1..=10 { stage(8 * i, 142) }
 }
 """
-# Nothing repeats and no block folds it.
+# Nothing repeats, and no block can be collapsed.
 FLAT = """
 model flat() {
     input image[3, 64, 64]
@@ -39,7 +39,7 @@ model flat() {
 
 
 class Took(NamedTuple):
-    """Seconds on the clock, and of the processor, Graphviz's included: the two differ on a busy machine."""
+    """Wall-clock and CPU seconds, including Graphviz: the two differ on a busy machine."""
 
     clock: float
     processor: float
@@ -67,7 +67,7 @@ def report(what: str, took: Took | float, aim: float, unit: str = "s") -> None:
 
 
 def first_paint(picture: Diagram) -> float | None:
-    """Seconds from opening the page to its first picture; None without a browser."""
+    """Seconds from opening the page to its first rendering; None without a browser."""
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
@@ -88,7 +88,7 @@ def first_paint(picture: Diagram) -> float | None:
 
 
 def main() -> None:
-    svg(check("lenet:lenet"))  # imports, and the disk's cache
+    svg(check("lenet:lenet"))  # imports, and the disk cache
     ready = [f"{f}:{m.name}" for f in library_families() for m in models(f) if m.complete]
     times = {spec: min(svg(graph) for graph in [check(spec)] * 3) for spec in ready}
     slowest = max(times, key=lambda spec: times[spec].clock)

@@ -1,6 +1,6 @@
-"""Networks as people write them by hand, with torchvision's keys and its order of computation: what to be held against.
+"""Hand-written networks with torchvision's keys and order of computation, for comparison.
 
-Used where torchvision cannot be imported. From the papers: He et al., 2015 (arXiv:1512.03385); Huang et al., 2016
+Used if torchvision cannot be imported. From the papers: He et al., 2015 (arXiv:1512.03385); Huang et al., 2016
 (arXiv:1608.06993); Simonyan and Zisserman, 2014 (arXiv:1409.1556).
 """
 

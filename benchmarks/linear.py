@@ -1,6 +1,6 @@
-"""How the time of a check grows with the network: seconds a node at 1,000 nodes against 100,000.
+"""How the time of a check grows with the network: seconds per node at 1,000 and at 100,000 nodes.
 
-Aim: within 1.3 times.
+Target: within a factor of 1.3.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SMALL, LARGE = 1_000, 100_000
 
 
 def chain(nodes: int) -> str:
-    """A deep chain: convolutions, normalised and rectified."""
+    """A deep chain: convolution, normalisation, activation."""
     return f"""
 model chain {{
     input x[16, H = 64, W = 64]
@@ -48,7 +48,7 @@ def seconds_a_node(text: str) -> float:
 
 
 def compare(make: Callable[[int], str]) -> None:
-    seconds_a_node(make(SMALL))  # imports and caches, once
+    seconds_a_node(make(SMALL))  # fill imports and caches once
     gc.collect()
     small = median(seconds_a_node(make(SMALL)) for _ in range(9))
     large = median(seconds_a_node(make(LARGE)) for _ in range(3))

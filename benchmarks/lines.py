@@ -1,9 +1,9 @@
-"""How long built files are, against the classes that torchvision has for the same models: lines of code.
+"""Compares the length of built files with torchvision's classes for the same models, in lines of code.
 
-Counted are lines that hold code: no empty ones, comments or documentation strings. Of torchvision, which has to be
-importable, the classes and functions that the model needs, without weight tables, registration and imports; of a built
-file everything but imports, once whole and once without what torchvision has nothing of (the check of sizes, the sizes
-for exports).
+Blank lines, comments and docstrings do not count. For torchvision, which must be importable, it counts the classes and
+functions that the model needs, without weight tables, registration and imports; for a built file everything but
+imports, once complete and once without the parts that torchvision has no equivalent of (the size check, the sizes for
+exports).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ EXTRA = ("check_size", "dynamic_shapes")
 
 
 def lines_of(source: str) -> set[int]:
-    """The numbers of the lines that hold code."""
+    """The numbers of the lines with code."""
     tree = ast.parse(source)
     spoken: set[int] = set()
     for node in ast.walk(tree):

@@ -1,6 +1,6 @@
-"""How long a cold `archdsl check` takes, against importing the libraries that it stands on.
+"""The time of a cold `archdsl check` compared with importing its libraries.
 
-Both are timed in turns, as fresh processes, and the medians compared. Aim: at most 1.6 times.
+Both are timed alternately, as fresh processes, and the medians compared. Target: at most 1.6 times.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def seconds(command: list[str]) -> float:
 
 
 def main() -> None:
-    for command in (CHECK, IMPORTS):  # byte code and the disk's cache, once
+    for command in (CHECK, IMPORTS):  # byte code and the disk cache
         seconds(command)
     pairs = [(seconds(CHECK), seconds(IMPORTS)) for _ in range(ROUNDS)]
     check, imports = (median(times) for times in zip(*pairs, strict=True))

@@ -1,8 +1,8 @@
-"""How fast the built modules are, and how much memory they take, against torchvision's.
+"""The speed and memory of built modules compared with torchvision's.
 
-Where torchvision cannot be imported (it has to match torch's version), `handwritten.py` stands for it. Each row is a
-ratio: both sides run in turns in one process, and the medians are compared; memory is what PyTorch allocates. Both
-have the same weights, and their outputs are compared before anything is timed.
+If torchvision cannot be imported (it must match torch's version), `handwritten.py` replaces it. Each row is a ratio:
+both sides run alternately in one process, and the medians are compared; memory is what PyTorch allocates. Both have the
+same weights, and their outputs are compared before timing.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ SPECS = {
 
 
 def turns(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float]:
-    """The medians of the seconds that each takes, the two in turns."""
+    """The median seconds of each, run alternately."""
     for action in (first, second):
         action()
         action()
@@ -73,7 +73,7 @@ def report(row: str, ours: float, theirs: float, aim: float, unit: str = "ms") -
 
 
 def pair(name: str) -> tuple[nn.Module, nn.Module]:
-    """Our module and the peer's with the same weights, whose outputs agree."""
+    """Our module and the other one with the same weights; checks that their outputs agree."""
     torch.manual_seed(0)
     ours, theirs = archdsl.load(SPECS[name]), peer(name)
     for key, tensor in theirs.state_dict().items():
@@ -123,7 +123,7 @@ def eager_of(name: str, rounds: int) -> None:
 
 
 def folded(name: str) -> tuple[nn.Module, nn.Module]:
-    """Our form for inference, and the peer's module."""
+    """Our inference form, and the other module."""
     _, theirs = pair(name)
     ours = archdsl.load(SPECS[name], inference=True)
     fold = sys.modules[type(ours).__module__].fold_batchnorms
@@ -133,7 +133,7 @@ def folded(name: str) -> tuple[nn.Module, nn.Module]:
 
 
 def inference(rounds: int) -> None:
-    """The form for inference, channels last."""
+    """The inference form, channels last."""
     for name in ("resnet50", "densenet121"):
         inference_of(name, rounds)
 
@@ -149,7 +149,7 @@ def inference_of(name: str, rounds: int) -> None:
 
 
 def compiled(rounds: int) -> None:
-    """The form for inference, compiled with its weights as constants."""
+    """The inference form, compiled with its weights as constants."""
     import torch._inductor.config
 
     torch._inductor.config.freezing = True
@@ -168,7 +168,7 @@ def compiled_of(name: str, rounds: int) -> None:
 
 
 def onnx(rounds: int) -> None:
-    """The form for inference, exported, in onnxruntime."""
+    """The inference form, exported, in onnxruntime."""
     for name in ("resnet50", "densenet121"):
         onnx_of(name, rounds)
 
@@ -193,7 +193,7 @@ def onnx_of(name: str, rounds: int) -> None:
 
 
 def memory(rounds: int) -> None:
-    """A training step of DenseNet-121 that computes its dense layers a second time, against the plain form."""
+    """A training step of DenseNet-121 that recomputes its dense layers, compared with the plain form."""
     plain, again = (archdsl.load("densenet:densenet121", recompute=mode) for mode in ("none", "dense"))
     again.load_state_dict(plain.state_dict())
     images = torch.randn(16, 3, 224, 224)
@@ -209,8 +209,8 @@ def memory(rounds: int) -> None:
 
 
 def peak(model: nn.Module, action: Callable[[], object]) -> float:
-    """The most bytes that PyTorch holds at once while a model does something, its weights included."""
-    from torch.profiler import ProfilerActivity, profile  # slow to import, and needed here alone
+    """The peak memory of PyTorch while a model does something, including its weights."""
+    from torch.profiler import ProfilerActivity, profile  # slow to import, and needed only here
 
     held = sum(t.untyped_storage().nbytes() for t in (*model.parameters(), *model.buffers()))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
@@ -239,7 +239,7 @@ def no_initialisation() -> Iterator[None]:
 
 
 def loading(rounds: int) -> None:
-    """A spec to a module of ResNet-152 on the meta device, against the peer's class; nothing is initialised."""
+    """A spec to a module of ResNet-152 on the meta device, compared with the other class; nothing is initialised."""
 
     def theirs() -> None:
         with torch.device("meta"):

@@ -1,6 +1,6 @@
-"""Writes docs/gallery.md and its pictures from specs/ and examples/: `make gallery`.
+"""Generates docs/gallery.md and its pictures from specs/ and examples/: `make gallery`.
 
-Each picture holds the hash of the dot text that it was made from, by which a test sees that it is the code's.
+Each picture contains the hash of the dot text that it was made from, so that a test can check that it is current.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from archdsl.backends.diagram import Diagram
+from archdsl.backends.diagram.drawing import Diagram
 from archdsl.compiler import check, diff, draw
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "images" / "gallery"
 MARK = re.compile(r"<!-- dot ([0-9a-f]{64}) -->")
 
-# Name, heading, what to draw, options, words.
+# Name, heading, command arguments, options, caption.
 PICTURES: list[tuple[str, str, tuple[str, ...], dict[str, Any], str]] = [
     ("lenet", "LeNet", ("lenet:lenet",), {"direction": "right"}, "From left to right."),
     ("lenet-volumes", "LeNet, as volumes", ("lenet:lenet",), {"style": "volumes"}, "The form of the AlexNet paper."),
@@ -68,7 +68,7 @@ def main() -> None:
     for name, _, specs, options, _ in PICTURES:
         path, found = FOLDER / f"{name}.svg", diagram(specs, options)
         if path.exists() and (mark := MARK.search(path.read_text("utf-8"))) and mark[1] == digest(found):
-            continue  # another Graphviz would only move it about
+            continue  # another version of Graphviz would only change the layout
         path.write_text(found.svg().rstrip() + f"\n<!-- dot {digest(found)} -->\n", "utf-8")
     (HERE / "gallery.md").write_text(page(), "utf-8")
 

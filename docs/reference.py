@@ -1,4 +1,4 @@
-"""Writes the operations and the limits into docs/language.md, and docs/errors.md, from the code itself: `make docs`."""
+"""Generates docs/errors.md and parts of docs/language.md from the code: `make docs`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def entry(cls: type[Operation]) -> str:
 
 
 def changes() -> str:
-    """An entry for each change of pictures."""
+    """An entry for each augmentation operation."""
     return "\n".join(f"\n`{cls.signature()}`: {documentation(cls)}" for cls in CHANGES.values()) + "\n\n"
 
 
@@ -47,16 +47,16 @@ def example(cls: type[Operation]) -> str:
     first = cls.examples[0]
     results = cls.parse(first.arguments).infer(first.inputs, Rules())
     sizes = [", ".join(str(list(shape)) for shape in shapes) for shapes in (first.inputs, results)]
-    return f"`{cls.spell(first.arguments)}` takes {sizes[0]} to {sizes[1]}."
+    return f"Example: `{cls.spell(first.arguments)}` maps {sizes[0]} to {sizes[1]}."
 
 
 def limits() -> str:
     rows = [f"| `{name}` | {getattr(Limits(), name):,} | {what} |\n" for name, what in WHAT.items()]
-    return "".join(["\n| limit | at most | |\n| --- | --: | --- |\n", *rows, "\n"])
+    return "".join(["\n| limit | default | what it limits |\n| --- | --: | --- |\n", *rows, "\n"])
 
 
 def renewed(page: str) -> str:
-    """The page with what is made from the code as it is now."""
+    """The page with its generated parts renewed."""
     parts = {"operations": operations, "changes": changes, "limits": limits, "codes": groups}
     return PART.sub(lambda match: f"{match[1]}{match[2]}{parts[match[1]]()}", page)
 
@@ -64,9 +64,9 @@ def renewed(page: str) -> str:
 def errors() -> str:
     """The page of errors and warnings."""
     parts = [
-        "# Errors and warnings\n\nWhat each code means, what to do, and a spec that gives it. `archdsl explain E0301` "
-        "prints an entry. A code has one meaning,\nand keeps it from release to release. `make docs` writes this page "
-        "from `archdsl/diagnostics/codes/`.\n"
+        "# Errors and warnings\n\nThe meaning of each code, what to do, and an example. `archdsl explain E0301` prints "
+        "an entry. A code has one\nmeaning, which is the same in every release. `make docs` generates this page from "
+        "`archdsl/diagnostics/codes/`.\n"
     ]
     for group, about in GROUPS.items():
         members = [code for name, code in CODES.items() if name.startswith(group)]
@@ -75,13 +75,13 @@ def errors() -> str:
 
 
 def meaning(code: Code) -> str:
-    shown = f"```\n{code.example}```" if code.example else f"How it comes about: {code.arises}"
+    shown = f"```\n{code.example}```" if code.example else f"Cause: {code.arises}"
     return f"\n### {code.code}\n\n**{code.title[:1].upper()}{code.title[1:]}.** {code.explanation}\n\n{shown}\n"
 
 
 def groups() -> str:
     rows = [f"| {group}… | {about} |\n" for group, about in GROUPS.items()]
-    return "".join(["\n| codes | are about |\n| --- | --- |\n", *rows, "\n"])
+    return "".join(["\n| codes | subject |\n| --- | --- |\n", *rows, "\n"])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Trains a small U-Net to tell coins from the ground on scikit-image's photograph, eight of its 24 coins held out.
+"""Trains a small U-Net to segment coins in scikit-image's photograph; eight of its 24 coins are held out.
 
-What a threshold makes of them, chosen by Otsu's method on what is trained on, is told beside.
+For comparison it also reports the IoU of a threshold, chosen by Otsu's method on the training tiles.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def threshold(train: data.Data, test: data.Data) -> float:
-    """The IoU of all that is brighter than Otsu's threshold of the pictures that are trained on."""
+    """The IoU of all pixels brighter than Otsu's threshold of the training tiles."""
     from skimage.filters import threshold_otsu
 
     bright = (test[0] > threshold_otsu(train[0].numpy())).float()

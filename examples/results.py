@@ -1,6 +1,6 @@
-"""Runs the examples and a probe, all or those that are named, and puts what they print into docs/training.md.
+"""Runs the named examples, or all and a probe, and pastes their output into docs/training.md.
 
-Each runs in one thread, so that the processor time that is told is close to the time that it takes by itself.
+Each runs in one thread, so that the reported processor time is close to the elapsed time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ COMMANDS = {
 
 
 def run(name: str) -> str:
-    """What a command prints, below itself and its processor time."""
+    """The output of a command, below the command line and its processor time."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     program, *arguments = COMMANDS[name].split()
     command = [sys.executable, *(["-m", "archdsl"] if program == "archdsl" else []), *arguments]
@@ -35,7 +35,7 @@ def run(name: str) -> str:
     )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    # A progress bar that is not drawn in a terminal leaves its last state.
+    # A progress bar that is not on a terminal leaves its last state.
     said = [line.rstrip() for line in done.stdout.strip().splitlines() if "━" not in line]
     return "\n".join([f"$ {COMMANDS[name]}    # {seconds:.0f} s of processor time", *said])
 

@@ -1,4 +1,4 @@
-"""Trains a small DenseNet to tell scikit-image's photographs of brick, grass and gravel apart, patch by patch."""
+"""Trains a small DenseNet to classify patches of scikit-image's photographs of brick, grass and gravel."""
 
 from __future__ import annotations
 

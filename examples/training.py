@@ -1,4 +1,4 @@
-"""The training loop that the examples share: a seed, a progress bar, curves as CSV, a checkpoint that resumes."""
+"""The training loop shared by the examples: a seed, a progress bar, curves as CSV, a checkpoint that resumes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ torch.set_num_threads(min(2, torch.get_num_threads()))
 
 @dataclass
 class Training:
-    """A training of `network` by AdamW with one cycle of the learning rate.
+    """Trains `network` with AdamW and a one-cycle learning rate.
 
-    `prepare` is what happens to each batch (augmentation), `score` what the held-out data are judged by. In `folder`,
-    if there is one, `curves.csv` grows by a line an epoch, and `checkpoint.pt` holds all that the next epoch needs.
+    `prepare` is applied to each batch (augmentation), `score` evaluates the held-out data. In `folder`, if given,
+    `curves.csv` gets one line per epoch, and `checkpoint.pt` has everything that the next epoch needs.
     """
 
     network: nn.Module
@@ -51,7 +51,7 @@ class Training:
         self.generator = torch.Generator().manual_seed(self.seed)
 
     def run(self, until: int | None = None) -> float:
-        """Trains from where the checkpoint stands, to the end or to epoch `until`; gives the last score."""
+        """Trains from the checkpoint to the end or to epoch `until`; returns the last score."""
         self.resume()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         last = self.epochs if until is None else until
@@ -64,7 +64,7 @@ class Training:
                 start = time.perf_counter()
                 loss = self.epoch(lambda: progress.advance(bar))
                 epoch = len(self.history) + 1
-                # Scores on the way cost time, and are for the curves and the bar alone.
+                # Intermediate scores take time, and only serve the curves and the progress bar.
                 score = self.evaluate() if seen or epoch == last else math.nan
                 seconds = round(time.perf_counter() - start, 2)
                 self.history.append({"epoch": epoch, "loss": loss, "score": score, "seconds": seconds})
@@ -73,7 +73,7 @@ class Training:
         return self.history[-1]["score"]
 
     def epoch(self, advance: Callable[[], None]) -> float:
-        """One pass over the data in a random order; gives the mean loss."""
+        """One pass over the data in random order; returns the mean loss."""
         self.network.train()
         total = 0.0
         images, targets = self.train
@@ -114,7 +114,7 @@ class Training:
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        # Renamed when it is whole, so that an interruption leaves the one before.
+        # Renamed when complete, so that an interruption leaves the previous one.
         part = self.folder / "checkpoint.part"
         torch.save(self.state(), part)
         part.replace(self.folder / "checkpoint.pt")
@@ -144,7 +144,7 @@ def accuracy(logits: Tensor, classes: Tensor) -> float:
 
 
 def iou(logits: Tensor, masks: Tensor) -> float:
-    """Intersection over union of class 1, all held-out pixels together; logits [N, 2, H, W], masks [N, H, W]."""
+    """Intersection over union of class 1 over all held-out pixels together; logits [N, 2, H, W], masks [N, H, W]."""
     found, true = logits.argmax(1) == 1, masks == 1
     return ((found & true).sum() / (found | true).sum()).item()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 # Workers share the cores, so each computes on one; said before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +13,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
 from hypothesis import settings
+
+from archdsl.checker import spec
+from archdsl.graph import Graph
+from archdsl.graph.verifying import verify
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
@@ -32,6 +37,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def update(request: pytest.FixtureRequest) -> bool:
     """Whether expected outputs are to be rewritten rather than compared."""
     return bool(request.config.getoption("--update"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def verified() -> Iterator[None]:
+    """Every graph that a test checks keeps the invariants. Those that are made of it are verified as they are made."""
+    checked = spec._checked
+
+    def and_verified(*args: object) -> Graph:
+        graph = checked(*args)  # type: ignore[arg-type]
+        verify(graph)
+        return graph
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spec, "_checked", and_verified)
+        yield
 
 
 # A job in the background ignores Ctrl-C, and so would the programs that the tests interrupt.

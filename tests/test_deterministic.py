@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
 
 SPEC = (ROOT / "specs" / "unet.arch").read_text("utf-8")
 
@@ -18,7 +18,7 @@ from pathlib import Path
 import archdsl
 from archdsl import cli
 from archdsl.report import summary as report
-from archdsl.backends.diagram import draw
+from archdsl.backends.diagram.drawing import draw
 for name in ("net.arch:unet_padded", "resnet:resnet18"):
     graph = archdsl.check(name)
     outputs = [archdsl.build(graph), draw(graph).dot, draw(graph, depth=1).tex(), draw(graph, depth=1).svg()]

@@ -16,8 +16,9 @@ from torch import nn
 
 import archdsl
 from archdsl import cli
+from tests.helpers import ROOT
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = ROOT / "examples"
 PAGE = (EXAMPLES.parent / "docs" / "training.md").read_text("utf-8")
 
 

@@ -1,12 +1,13 @@
 """The gallery shows what the code draws."""
 
 import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-DOCS = Path(__file__).parents[1] / "docs"
+from tests.helpers import ROOT
+
+DOCS = ROOT / "docs"
 
 
 def gallery() -> ModuleType:

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import archdsl
-from archdsl.backends.diagram import draw
+from archdsl.backends.diagram.drawing import draw
 from archdsl.graph import Graph
 from archdsl.report.layers import Layers, Options
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
 
 
 def chain(nodes: int) -> str:
@@ -91,7 +91,7 @@ import resource, sys
 import archdsl
 from archdsl.graph import Graph
 from archdsl.report.layers import Layers, Options
-from archdsl.backends.diagram import draw
+from archdsl.backends.diagram.drawing import draw
 def most(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 archdsl.build(archdsl.check("lenet:lenet")), draw(archdsl.check("lenet:lenet"), depth=1)
 before = most()
@@ -134,6 +134,5 @@ def test_deep_networks_work(name: str) -> None:
     for depth in (None, DEPTH):
         assert draw(graph, depth=depth).dot
     assert Layers(graph, Options()).table.as_text()
-    torch = pytest.importorskip("torch")
     network = archdsl.load(archdsl.Source("deep.arch", DEEP[name]))
     assert network(torch.zeros(1, 2, 8, 8)).shape == (1, 2, 8, 8)

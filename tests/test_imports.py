@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
+
 PACKAGE = ROOT / "archdsl"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -16,8 +16,7 @@ import pytest
 
 import archdsl
 from archdsl import cli
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
 
 HOSTILE = [
     '"""\nimport os\nos.system("true")\n"""',

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 import archdsl
-
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -1,1 +1,1 @@
-"""Changes of a spec that errors propose, each tried before it is shown."""
+"""Fixes that errors propose, each tried before it is shown."""

@@ -1,4 +1,4 @@
-"""Calls as PyTorch, Keras and papers write them, put into this language's words: proposals, each to be tried."""
+"""Translates calls in the style of PyTorch, Keras and papers into this language: proposals, to be tried."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ CHANNELS_IN: Mapping[str, int] = {
     "prelu": 0,
     "groupnorm": 1,
 }
-"""Where among its arguments PyTorch takes the number of channels or features that come in, which is inferred here."""
+"""The positional index at which PyTorch takes the number of input channels or features, which archdsl infers."""
 
 
 def rewritten(cls: type[Operation], item: tree.Call, values: Sequence[object], channels: object) -> Iterator[Proposal]:
-    """The call of an operation with its name and parameters as they are here.
+    """The call of an operation with archdsl's name and parameters.
 
-    `values` are those of the arguments, None where they are not known; `channels` are those that flow in. First
-    without the argument that PyTorch has for them, where one is equal to them.
+    `values` are the arguments' values, None if unknown; `channels` are those of the incoming tensor. First without the
+    argument that PyTorch takes for them, if one equals them.
     """
     at = CHANNELS_IN.get(cls.name)
     arguments = item.arguments or ()
@@ -37,7 +37,7 @@ def rewritten(cls: type[Operation], item: tree.Call, values: Sequence[object], c
     if at is not None and at < len(positional) and type(channels) is int and values[at] == channels:
         kept = [a for a in arguments if a is not positional[at]]
         text = call_text(cls.name, kept, known)
-        yield Proposal(f"what comes in is inferred: write `{text}`", Fix(bare(item), text))
+        yield Proposal(f"the input channels are inferred: write `{text}`", Fix(bare(item), text))
     text = call_text(cls.name, arguments, known)
     edits = [(a, foreign.PARAMETERS[a.name or ""]) for a in arguments if foreign.PARAMETERS.get(a.name or "") in known]
     names = [(Span(a.span.source, a.span.start, a.span.start + len(a.name or "")), new) for a, new in edits]
@@ -49,7 +49,7 @@ def rewritten(cls: type[Operation], item: tree.Call, values: Sequence[object], c
 
 
 def call_text(name: str, arguments: Sequence[tree.Argument], known: Sequence[str]) -> str:
-    """A call as this language writes it: parameters by their names here, without what is inferred."""
+    """A call in this language: parameters by their names here, without those that are inferred."""
     parts = []
     for argument in arguments:
         own = argument.name
@@ -68,12 +68,12 @@ def bare(item: tree.Call) -> Span:
 
 
 def as_pytorch(name: str, values: Sequence[object], channels: Dim) -> bool:
-    """Whether the positional arguments of an operation read as those of PyTorch's."""
+    """Whether the positional arguments of an operation look like PyTorch's."""
     at = CHANNELS_IN[name]
     if at >= len(values) or values[at] != channels:
         return False
     if name in ("conv", "upconv"):
-        # The second number looks like a width, and the third like a kernel.
+        # The second number looks like a width, the third like a kernel.
         if len(values) < 3 or not isinstance(values[1], int) or not isinstance(values[2], int):
             return False
         kernel, stride = values[1], values[2]

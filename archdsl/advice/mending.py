@@ -1,4 +1,4 @@
-"""Changes of the text that may mend sizes that do not fit: proposals, the likeliest first, each to be tried."""
+"""Text changes that may fix mismatched sizes: proposals, most likely first, to be tried."""
 
 from __future__ import annotations
 
@@ -14,19 +14,15 @@ from archdsl.dims import Dim
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import OperationError, Rules, Shape
+from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 
 MOST = 3
-"""The most ways to write one number, and labels in place of another, that are proposed."""
-
-
-def show_shape(shape: Shape) -> str:
-    """A size as messages write it: `[64, ⌊H/2⌋, ⌊W/2⌋]`."""
-    return "[" + ", ".join(dims.text(d) for d in shape) + "]"
+"""The maximum number of proposed expressions for one number, and of proposed replacement labels."""
 
 
 def argument_span(node: Node, parameter: str | None) -> Span | None:
-    """Where the call of a node gives a parameter."""
+    """The place where a node's call gives a parameter."""
     if node.call is None or parameter is None:
         return None
     names = list(type(node.operation).model_fields)
@@ -37,7 +33,7 @@ def argument_span(node: Node, parameter: str | None) -> Span | None:
 
 
 def meeting(graph: Graph, node: Node) -> Node:
-    """Where the branches of a merge come together: at itself, or at the `align` before it."""
+    """The place where a merge joins its branches: itself, or the `align` before it."""
     first = node.inputs[0]
     before = graph.node(first)
     if before.operation.name == "align" and list(node.inputs) == [
@@ -59,7 +55,7 @@ def branch_of(node: Node, position: int) -> tree.Chain | None:
 
 
 def change(edits: Sequence[tuple[Span, str]]) -> Fix | None:
-    """Several edits of one file as one change."""
+    """Several edits of one file, combined into one change."""
     if not edits or len({id(span.source) for span, _ in edits}) > 1:
         return None
     edits = sorted(edits, key=lambda edit: edit[0].start)
@@ -72,7 +68,7 @@ def change(edits: Sequence[tuple[Span, str]]) -> Fix | None:
 
 
 def before_item(call: tree.Call) -> Span:
-    """Where an item that is put before a call stands: before its label, too."""
+    """The position for an item inserted before a call: before its label, too."""
     return _before(call.name.span if call.label is None else call.label.span)
 
 
@@ -93,7 +89,7 @@ def short(text: str) -> str:
 
 
 def mend_call(graph: Graph, node: Node, error: OperationError) -> Iterator[Proposal]:
-    """The changes of a call that an operation proposes: other arguments, an item before it or in its place."""
+    """The changes of a call that an operation proposes: other arguments, an item before it or instead of it."""
     if node.call is None:
         return
     yield from in_order_of_pytorch(graph, node)
@@ -109,7 +105,7 @@ def mend_call(graph: Graph, node: Node, error: OperationError) -> Iterator[Propo
 
 
 def in_order_of_pytorch(graph: Graph, node: Node) -> Iterator[Proposal]:
-    """The call without the channels that come in, where it reads as one of PyTorch's."""
+    """The call without the number of input channels, if it looks like a PyTorch call."""
     operation, call = node.operation, node.call
     if call is None or operation.name not in CHANNELS_IN or not node.inputs:
         return
@@ -122,7 +118,7 @@ def in_order_of_pytorch(graph: Graph, node: Node) -> Iterator[Proposal]:
 
 
 def given(node: Node, parameter: str, value: str) -> tuple[Span, str]:
-    """The edit that gives a parameter of a call another value, in the form in which it stands there."""
+    """The edit that gives a parameter of a call another value, in the style in which it is written."""
     call = node.call
     assert call is not None
     span = argument_span(node, parameter)
@@ -135,7 +131,7 @@ def given(node: Node, parameter: str, value: str) -> tuple[Span, str]:
 
 
 def add_argument(call: tree.Call, argument: str) -> tuple[Span, str]:
-    """The edit that gives a call one more argument."""
+    """The edit that adds an argument to a call."""
     if call.arguments is None:
         return _after(call.span), f"({argument})"
     close = Span(call.span.source, call.span.end - 1, call.span.end - 1)
@@ -151,7 +147,7 @@ def bare_call(call: tree.Call) -> Span:
 
 
 def mend_merge(graph: Graph, node: Node, error: OperationError) -> Iterator[Proposal]:
-    """Changes that let tensors meet: another label, other padding, a projection, an `align` before the merge."""
+    """Changes that make tensors match: another label, other padding, a projection, an `align` before the merge."""
     positions = (error.inputs[0], error.inputs[-1])
     first, second = node.inputs[positions[0]], node.inputs[positions[1]]
     shapes = graph.shape(first), graph.shape(second)
@@ -176,12 +172,12 @@ def mend_merge(graph: Graph, node: Node, error: OperationError) -> Iterator[Prop
 
 
 def between(graph: Graph, first: Tensor, second: Tensor) -> set[int]:
-    """The nodes that one of two tensors needs, and not both."""
+    """The nodes on which exactly one of two tensors depends."""
     return graph.ancestors([first]) ^ graph.ancestors([second])
 
 
 def brought_together(graph: Graph, node: Node, mode: str) -> Iterator[Proposal]:
-    """All branches of a parallel brought to the first party at once, since the merge takes them all."""
+    """All branches of a parallel mapped to the first one at once, since the merge needs all of them."""
     shapes = [graph.shape(tensor) for tensor in node.inputs]
     name = node.operation.name
     channels = shapes[0][0]
@@ -210,7 +206,7 @@ def brought_together(graph: Graph, node: Node, mode: str) -> Iterator[Proposal]:
 
 
 def other_labels(graph: Graph, node: Node) -> Iterator[Proposal]:
-    """In place of a label in a parallel another one of the same block, whose tensor fits."""
+    """Replacements of a label in a parallel by other labels of the same block whose tensors fit."""
     at = meeting(graph, node)
     name = node.operation.name
     for position in range(len(at.inputs)):
@@ -230,11 +226,11 @@ def other_labels(graph: Graph, node: Node) -> Iterator[Proposal]:
             if all(len(shape) == len(r) and meet(name, shape[axes], r[axes]) for r in rest)
         )
         for label, shape in islice(fitting, MOST):
-            yield Proposal(f"`{label}` fits: it gives {show_shape(shape)}", Fix(item.name.span, label))
+            yield Proposal(f"`{label}` fits: it gives {shape_text(shape)}", Fix(item.name.span, label))
 
 
 def labels(graph: Graph, scope: Scope) -> Iterator[tuple[str, Tensor]]:
-    """The labels of a block so far that name one tensor, the latest first."""
+    """The labels of a block so far that name one tensor, latest first."""
     call = next(s for s in scope.calls() if s.definition is not None)
     waiting: list[Node | Scope] = [call]
     while waiting:
@@ -249,9 +245,9 @@ def labels(graph: Graph, scope: Scope) -> Iterator[tuple[str, Tensor]]:
 
 
 def spellings(graph: Graph, scope: Scope, number: Dim, at: Span, whose: tree.Chain | None = None) -> list[str]:
-    """How a place in the text may say the channels of a tensor: in a block by what holds for its other calls, too.
+    """Ways to write a tensor's channels at a place in the text; in a block, ways that also hold for its other calls.
 
-    Those are names of the block that have this value, and the channels of the label that gives the tensor.
+    They are names of the block with this value, and the channels of the label that gives the tensor.
     """
     call = next(s for s in scope.calls() if s.definition is not None)
     assert call.definition is not None
@@ -268,7 +264,7 @@ def spellings(graph: Graph, scope: Scope, number: Dim, at: Span, whose: tree.Cha
 
 
 def bound_sizes(graph: Graph, call: Scope) -> dict[str, object]:
-    """The names that the `input` of a called block gives to sizes, with what they are in this call."""
+    """The size names in the `input` of a called block, with their values in this call."""
     assert call.definition is not None
     found: dict[str, object] = {}
     statements = call.definition.syntax.body.statements
@@ -281,17 +277,17 @@ def bound_sizes(graph: Graph, call: Scope) -> dict[str, object]:
     return found
 
 
-# ---------------------------------------------------------------- sizes that are written
+# ---------------------------------------------------------------- written sizes
 
 
 SIMPLE = 12
-"""The characters of a size that may be proposed in place of what was expected; a longer one says nothing."""
+"""The maximum length of a size that is proposed instead of the expected one; longer ones do not help."""
 
 
 def mend_expected(
     graph: Graph, tensor: Tensor, wanted: Mapping[int, Dim], wrong: Sequence[tuple[Span, int]]
 ) -> Iterator[Proposal]:
-    """Changes that bring a tensor to the sizes that an `expect` or `input` wants of its axes; else what it wants."""
+    """Changes that give a tensor the sizes that an `expect` or `input` requires, else changes of the requirement."""
     shape = graph.shape(tensor)
     yield from remedies(
         graph, [tensor], lambda found: all(agree((found[0][axis],), (size,)) for axis, size in wanted.items())
@@ -300,7 +296,7 @@ def mend_expected(
     fix = change([(span, size) for (span, _), size in zip(wrong, sizes, strict=True)])
     if fix is not None and all(len(size) <= SIMPLE for size in sizes):
         listed = " and ".join(dict.fromkeys(f"`{size}`" for size in sizes))
-        yield Proposal(f"write {listed} if that is meant", fix)
+        yield Proposal(f"if this is intended, write {listed}", fix)
 
 
 # ---------------------------------------------------------------- residual and dense
@@ -309,17 +305,17 @@ def mend_expected(
 def mend_residual(
     graph: Graph, node: Node, tensor: Tensor, origin: tree.Residual, skip: Shape, body: Shape
 ) -> Iterator[Proposal]:
-    """A projection of the skip, whose end is `tensor`; or another one, where `via` names a single operation."""
+    """A projection of the skip, whose end is `tensor`, or a replacement if `via` names a single operation."""
     if origin.via is not None:
         via = graph.node(tensor)
         if via.call is not origin.via or len(via.inputs) != 1:
             return
         for projection in projections(graph, node, origin, graph.shape(via.inputs[0]), body):
-            help = f"let `via` bring the skip to {show_shape(body)}: `residual via {projection} {{ … }}`"
+            help = f"change `via` to map the skip to {shape_text(body)}: `residual via {projection} {{ … }}`"
             yield Proposal(help, Fix(origin.via.span, projection))
         return
     for projection in projections(graph, node, origin, skip, body):
-        help = f"send the skip through what brings it to {show_shape(body)}: `residual via {projection} {{ … }}`"
+        help = f"route the skip through a projection to {shape_text(body)}: `residual via {projection} {{ … }}`"
         yield Proposal(help, Fix(_before(origin.body.span), f"via {projection} "))
     if origin.condition is None:
         yield from written_out(graph, origin, "add", skip, body)
@@ -328,7 +324,7 @@ def mend_residual(
 def written_out(
     graph: Graph, origin: tree.Residual | tree.Dense, merge: str, skip: Shape, body: Shape
 ) -> Iterator[Proposal]:
-    """The parallel that a `residual` or `dense` stands for, with an `align` before its merge."""
+    """The parallel equivalent to a `residual` or `dense`, with an `align` before its merge."""
     if origin.label is not None:
         return
     first = "it"
@@ -340,12 +336,12 @@ def written_out(
     start, inside = origin.span, origin.body.span
     text = f"({first}, {inside.source.text[inside.start : inside.end]}){rest}"
     word = "residual" if isinstance(origin, tree.Residual) else "dense"
-    help = f"write out what `{word}` stands for, and bring the two together: `({first}, {{ … }}){rest}`"
+    help = f"expand `{word}` and make the sizes equal: `({first}, {{ … }}){rest}`"
     yield Proposal(help, Fix(Span(start.source, start.start, inside.end), text))
 
 
 def projections(graph: Graph, node: Node, origin: tree.Residual, skip: Shape, body: Shape) -> Iterator[str]:
-    """The calls that bring one size to another: a projection with a stride, or a crop."""
+    """The calls that map one size to another: a projection with a stride, or a crop."""
     channels = body[0]
     if not isinstance(channels, int) or not isinstance(skip[0], int):
         return
@@ -374,13 +370,13 @@ def _gives(name: str, arguments: dict[str, object], shape: Shape, wanted: Shape)
 
 
 def meet(name: str, first: Shape, second: Shape) -> bool:
-    """Whether a merge takes these sizes together: `mul` stretches those of 1."""
+    """Whether a merge accepts these sizes together: `mul` broadcasts sizes of 1."""
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if name != "mul" or (a != 1 and b != 1)]
     return agree(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
 
 
 def far_apart(graph: Graph, first: Shape, second: Shape) -> bool:
-    """Whether two sizes differ by a stride, rather than by a border or a rounding."""
+    """Whether two sizes differ by a stride, rather than by a border or by rounding."""
     examples = {size.name: size.example for size in graph.free}
     values = {d.variable: examples.get(d.variable) or 64 for d in (*first, *second) if not isinstance(d, int)}
     for a, b in zip(first[1:], second[1:], strict=True):

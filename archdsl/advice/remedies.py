@@ -1,4 +1,4 @@
-"""Where two sizes part: the layer whose padding makes the difference, found by inferring the sizes behind it again."""
+"""Finds the layer whose padding makes two sizes diverge, by inferring the sizes after it again."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from archdsl.ops.base import Operation, OperationError, Rules, Shape
 from archdsl.syntax import tree
 
 LARGE = 2_000
-"""In a network of more nodes nothing is inferred again."""
+"""Larger networks are not inferred again."""
 
 LAYERS = 12
-"""The most layers, from the nearest on, that are looked at."""
+"""The maximum number of layers examined, nearest first."""
 
 Wanted = Callable[[Sequence[Shape]], bool]
 
 
 def remedies(graph: Graph, tensors: Sequence[Tensor], wanted: Wanted) -> Iterator[Proposal]:
-    """Changes of one layer's padding after which these tensors have the sizes that are wanted of them."""
+    """Changes of one layer's padding that give these tensors the required sizes."""
     if len(graph) > LARGE:
         return
     for node in padded(graph, tensors):
         for settings, fix, what in variants(node):
             found = inferred(graph, node, settings, tensors)
             if found is not None and wanted(found):
-                yield Proposal(f"the sizes part at line {node.span.line}: {what}", fix)
+                yield Proposal(f"the sizes diverge at line {node.span.line}: {what}", fix)
 
 
 def widths(graph: Graph, tensors: Sequence[Tensor], wanted: Wanted) -> Iterator[Proposal]:
-    """Changes of one layer's number of channels after which these tensors have the sizes that are wanted of them."""
+    """Changes of one layer's number of channels that give these tensors the required sizes."""
     numbers = dict.fromkeys(d for t in tensors for d in graph.shape(t) if isinstance(d, int))
     for node in padded(graph, tensors) if len(graph) <= LARGE else ():
         first = next(iter(node.call.arguments or ()), None) if node.call is not None else None
@@ -42,13 +42,13 @@ def widths(graph: Graph, tensors: Sequence[Tensor], wanted: Wanted) -> Iterator[
             found = inferred(graph, node, {"out": number}, tensors)
             if first is not None and found is not None and wanted(found):
                 help = (
-                    f"the sizes part at line {node.span.line}: let this `{node.operation.name}` give {number} channels"
+                    f"the sizes diverge at line {node.span.line}: give this `{node.operation.name}` {number} channels"
                 )
                 yield Proposal(help, Fix(first.value.span, str(number)))
 
 
 def padded(graph: Graph, tensors: Sequence[Tensor]) -> list[Node]:
-    """The layers before some tensors that slide a window, one of each place in the text, the nearest first."""
+    """The layers with a sliding window before some tensors, one for each place in the text, nearest first."""
     found: dict[tree.Call, Node] = {}
     for node_id in sorted(graph.ancestors(tensors), reverse=True):
         node = graph.node(node_id)
@@ -58,7 +58,7 @@ def padded(graph: Graph, tensors: Sequence[Tensor]) -> list[Node]:
 
 
 def variants(node: Node) -> Iterator[tuple[Mapping[str, object], Fix, str]]:
-    """Other paddings of a layer: what is set, the change of the text, and what to say of it."""
+    """Other paddings of a layer: the setting, the text change, and its explanation."""
     call, operation = node.call, node.operation
     assert call is not None
     name = operation.name
@@ -69,20 +69,20 @@ def variants(node: Node) -> Iterator[tuple[Mapping[str, object], Fix, str]]:
     }
     if "pad" in given and settings["pad"] != plain:
         text = given["pad"].span.text
-        yield {"pad": plain}, without(call, given["pad"]), f"take `{text}` away from this `{name}`"
+        yield {"pad": plain}, without(call, given["pad"]), f"remove `{text}` from this `{name}`"
     elif name == "conv" and settings["pad"] != "same" and "pad" not in given:
-        yield {"pad": "same"}, more(call, "pad = same"), f"say `pad = same` in this `{name}`"
+        yield {"pad": "same"}, more(call, "pad = same"), f"set `pad = same` in this `{name}`"
     if name == "upconv" and settings["output_pad"] == 0 and "output_pad" not in given:
-        yield {"output_pad": 1}, more(call, "output_pad = 1"), f"say `output_pad = 1` in this `{name}`"
+        yield {"output_pad": 1}, more(call, "output_pad = 1"), f"set `output_pad = 1` in this `{name}`"
     if "ceil" in given:
         text = given["ceil"].span.text
-        yield {"ceil": False}, without(call, given["ceil"]), f"take `{text}` away from this `{name}`"
+        yield {"ceil": False}, without(call, given["ceil"]), f"remove `{text}` from this `{name}`"
     elif settings.get("ceil") is False:
-        yield {"ceil": True}, more(call, "ceil = true"), f"say `ceil = true` in this `{name}`"
+        yield {"ceil": True}, more(call, "ceil = true"), f"set `ceil = true` in this `{name}`"
 
 
 def without(call: tree.Call, argument: tree.Argument) -> Fix:
-    """The call without one of its arguments, and without the comma before or behind it."""
+    """The call without one of its arguments and its comma."""
     arguments = call.arguments or ()
     at = arguments.index(argument)
     start, end = argument.span.start, argument.span.end
@@ -94,7 +94,7 @@ def without(call: tree.Call, argument: tree.Argument) -> Fix:
 
 
 def more(call: tree.Call, argument: str) -> Fix:
-    """The call with one more argument."""
+    """The call with an additional argument."""
     end = Span(call.span.source, call.span.end, call.span.end)
     if call.arguments is None:
         return Fix(end, f"({argument})")
@@ -102,7 +102,7 @@ def more(call: tree.Call, argument: str) -> Fix:
 
 
 def inferred(graph: Graph, node: Node, settings: Mapping[str, object], tensors: Sequence[Tensor]) -> list[Shape] | None:
-    """The sizes of some tensors where all nodes of a call have other settings; None where one of them cannot be."""
+    """The sizes of some tensors if all nodes of a call have other settings; None if one of them is invalid."""
     try:
         changed: Operation = type(node.operation).model_validate({**dict(node.operation), **settings})
         shapes: dict[int, tuple[Shape, ...]] = {}

@@ -1,4 +1,4 @@
-"""What to say of sizes that do not fit: the parties, how each came to its size, and a change that mends it."""
+"""Explains size errors: the tensors involved, how each got its size, and a fix."""
 
 from __future__ import annotations
 
@@ -6,22 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archdsl import dims
-from archdsl.advice.mending import argument_span, branch_of, meeting, mend_call, mend_merge, short, show_shape
+from archdsl.advice.mending import argument_span, branch_of, meeting, mend_call, mend_merge, short
 from archdsl.common.source import Span
 from archdsl.diagnostics import Mark, Proposal
 from archdsl.dims import Dim, Expr
 from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops.base import OperationError
+from archdsl.ops.fields import shape_text
 from archdsl.ops.shape import Permute
 from archdsl.syntax import tree
 
 STEPS = 3
-"""The most steps of a tensor's way that are told; what changed the size last matters most."""
+"""The maximum number of steps shown of a tensor's history; the most recent size changes matter most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What goes with the message of a size error."""
+    """The additions to the message of a size error."""
 
     marks: tuple[Mark, ...]
     notes: tuple[str, ...]
@@ -30,9 +31,9 @@ class Advice:
 
 
 def advise(graph: Graph, node: Node, error: OperationError, size: str | None = None) -> Advice:
-    """Marks, history and fix for a node that cannot take what flows in; `size` is the free size at fault, if one is.
+    """Marks, history and fix for a node that cannot take its inputs; `size` is the free size at fault, if any.
 
-    The node may stand outside of the graph.
+    The node may not be in the graph yet.
     """
     cause = argument_span(node, error.parameter) or node.span
     marks = [Mark(cause)]
@@ -40,14 +41,14 @@ def advise(graph: Graph, node: Node, error: OperationError, size: str | None = N
         tensor = node.inputs[position]
         where = party_span(graph, meeting(graph, node), position)
         if where != cause:
-            marks.append(Mark(where, f"gives {show_shape(graph.shape(tensor))}"))
+            marks.append(Mark(where, f"gives {shape_text(graph.shape(tensor))}"))
     notes = tuple(history(graph, node, error.inputs, size)) if len(error.inputs) > 1 else ()
     proposals = mend_merge(graph, node, error) if len(error.inputs) > 1 else mend_call(graph, node, error)
     return Advice(tuple(marks), notes, error.help, tuple(proposals))
 
 
 def party_span(graph: Graph, node: Node, position: int) -> Span:
-    """The text that gives an incoming tensor: what made it, or the branch of the parallel where that is a reference."""
+    """The text that gives an incoming tensor: its item, or the branch of the parallel if that is a reference."""
     source = graph.node(node.inputs[position])
     branch = branch_of(node, position)
     if branch is not None and len(branch.items) == 1 and source.span.source is branch.span.source:
@@ -60,9 +61,9 @@ def party_span(graph: Graph, node: Node, position: int) -> Span:
 
 
 def history(graph: Graph, node: Node, positions: tuple[int, ...], size: str | None = None) -> list[str]:
-    """How two parties came to sizes that differ, since they were one tensor: a line each, the last steps of its way.
+    """How two tensors with a common ancestor got different sizes: one line each, with the last steps of its history.
 
-    Told are the channels and one of the spatial sizes, that of the free size `size` where there is one.
+    Shows the channels and one spatial size, that of the free size `size` if there is one.
     """
     first, second = (node.inputs[p] for p in (positions[0], positions[-1]))
     shapes = graph.shape(first), graph.shape(second)
@@ -96,7 +97,7 @@ def party_names(node: Node, positions: tuple[int, ...]) -> tuple[str, str]:
 
 
 def way(graph: Graph, tensor: Tensor, axes: Sequence[int], common: set[int]) -> list[str]:
-    """The nodes that changed these axes of a tensor on its way from what is common to both parties, oldest first."""
+    """The nodes that changed these axes of a tensor after the common ancestors, oldest first."""
     steps: list[str] = []
     seen: object = None
     while tensor.node not in common:
@@ -121,7 +122,7 @@ def way(graph: Graph, tensor: Tensor, axes: Sequence[int], common: set[int]) -> 
 
 
 def _sizes(graph: Graph, tensor: Tensor, axes: Sequence[int]) -> list[Dim] | None:
-    """The sizes of some axes; None where a tensor has not all of them."""
+    """The sizes of some axes; None if a tensor lacks one of them."""
     shape = graph.shape(tensor)
     return [shape[axis] for axis in axes] if all(axis < len(shape) for axis in axes) else None
 
@@ -133,11 +134,11 @@ def step_text(graph: Graph, node: Node, axes: Sequence[int], were: Sequence[Dim]
         for axis, was, size in zip(axes, were, sizes, strict=True)
         if was != size
     ]
-    return f"{node.operation.caption()} ({line}) brings {' and '.join(changes)}"
+    return f"{node.operation.caption()} ({line}) changes {' and '.join(changes)}"
 
 
 def _shown(graph: Graph, size: Dim) -> str:
-    """`⌊H/2⌋ = 56`: a size, and what it is for the size to show."""
+    """`⌊H/2⌋ = 56`: a size, and its value at the example size."""
     examples = {s.name: s.example for s in graph.free if s.example is not None}
     if isinstance(size, int) or size.variable not in examples:
         return dims.text(size)

@@ -1,7 +1,7 @@
-"""Changes that errors propose, tried before they are shown: each is made to the text, which is checked again.
+"""Tries the fixes that errors propose before they are shown: applies each to the text and checks again.
 
-A change holds where its own place is in order then, and nothing that was in order before is wrong. What lay hidden
-behind the mistake may come to light; a change that brings such to light is shown with it, unless another one does not.
+A fix works if its own place is then correct, and nothing that was correct before is wrong. It may reveal errors that
+the first one hid; such a fix is shown only if no other works without doing so.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostic, Fix, Proposal
 
 TRIALS = 32
-"""The most changes that are tried of one check; what is not tried is not shown."""
+"""The maximum number of fixes tried per check; untried ones are not shown."""
 
 EACH = 8
-"""The most changes that are tried of one error."""
+"""The maximum number of fixes tried per error."""
 
 STEPS = 200_000
-"""Steps of elaboration in all trials of one check together."""
+"""Total elaboration steps for all trials of one check."""
 
 TEXT = 150_000
-"""Characters that are read again in all trials of one check together."""
+"""Total characters parsed again in all trials of one check."""
 
 Check = Callable[[Source], Sequence[Diagnostic]]
-"""Says what is wrong where a file has the text of this Source, and proposes nothing itself."""
+"""Returns the errors of a file with the text of this Source, without proposals."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """What the check of a changed text found: new errors that lay hidden before, and old ones that are gone."""
+    """The errors found in the changed text: new ones that were hidden before, and old ones that are gone."""
 
     revealed: Sequence[Diagnostic]
     gone: Sequence[Diagnostic]
 
 
 class Trials:
-    """The trials of one check, which found these diagnostics. `hidden` are places that it could not look into.
+    """The trials of one check, which found these diagnostics. `hidden` are places that it could not check.
 
-    A check reads `size` characters. What lies in the folder `fixed` is not the user's to change.
+    A check parses `size` characters. Files in the folder `fixed` must not be changed.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Trials:
         self.left, self.steps, self.text = TRIALS, STEPS, TEXT
 
     def diagnostics(self) -> list[Diagnostic]:
-        """The diagnostics, each with a change where one holds, else with advice; what another one mends is left out."""
+        """The diagnostics, each with a fix that works, else with advice; omits those that another fix also resolves."""
         told: list[Diagnostic] = []
         mended: list[Diagnostic] = []
         for diagnostic in self.found:
@@ -77,7 +77,7 @@ class Trials:
         return told
 
     def best(self, diagnostic: Diagnostic) -> tuple[Proposal, _Trial] | None:
-        """The first change that leaves nothing to say; else the first that holds."""
+        """The first fix that leaves no errors; else the first that works."""
         second: tuple[Proposal, _Trial] | None = None
         tried: set[Fix] = set()
         for proposal in diagnostic.proposals:
@@ -98,14 +98,16 @@ class Trials:
         lines = sorted({d.marks[0].span.line for d in trial.gone} - {diagnostic.marks[0].span.line})
         if lines:
             listed = ", ".join(map(str, lines[:8])) + ("…" if len(lines) > 8 else "")
-            notes.append(f"what is proposed here mends line{'s' * (len(lines) > 1)} {listed}, too")
+            notes.append(
+                f"this fix also resolves the error{'s' * (len(lines) > 1)} in line{'s' * (len(lines) > 1)} {listed}"
+            )
         if trial.revealed and not any(d.code.startswith("E01") for d in self.found):
             first = trial.revealed[0]
-            notes.append(f"with this change, line {first.marks[0].span.line} is wrong next: {first.message}")
+            notes.append(f"with this fix, line {first.marks[0].span.line} is wrong next: {first.message}")
         return notes
 
     def attempt(self, diagnostic: Diagnostic, fix: Fix) -> _Trial | None:
-        """Checks the text with a change; None where it does not hold, or may not be tried."""
+        """Checks the text with a fix applied; None if it does not work, or must not be tried."""
         source = fix.span.source
         if not diagnostic.marks or self.left <= 0 or self.steps <= 0 or self.size > self.text:
             return None
@@ -121,13 +123,13 @@ class Trials:
         return self.judged(diagnostic, fix, left)
 
     def judged(self, diagnostic: Diagnostic, fix: Fix, left: Sequence[Diagnostic]) -> _Trial | None:
-        """What the errors that are left say of a change; None where it does not hold."""
+        """Judges a fix by the remaining errors; None if it does not work."""
         own = diagnostic.marks[0].span
         others = {_place(d): d for d in self.found if d is not diagnostic and d.severity == "error"}
         revealed: list[Diagnostic] = []
         for error in left:
             if not error.marks or error.code.startswith("E05"):
-                return None  # about the whole, or a limit that this trial passed
+                return None  # about the whole, or a limit that this trial exceeded
             span = error.marks[0].span
             at = _before(span, fix)
             if at is not None and others.pop((span.source.name, at), None) is not None:
@@ -140,9 +142,9 @@ class Trials:
         return _Trial(revealed, list(others.values()))
 
     def was_hidden(self, error: Diagnostic, fix: Fix) -> bool:
-        """Whether the check could not have found this error at first."""
+        """Whether the original check could not have found this error."""
         syntax = any(d.code.startswith(("E00", "E01")) for d in self.found)
-        if syntax:  # nothing was looked at but the text
+        if syntax:  # only the syntax was checked
             return not error.code.startswith(("E00", "E01"))
         for mark in error.marks:
             at = _before(mark.span, fix)
@@ -158,7 +160,7 @@ def _place(diagnostic: Diagnostic) -> tuple[str, int]:
 
 
 def _before(span: Span, fix: Fix) -> int | None:
-    """Where a span of the changed text began before the change; None where the change touches it."""
+    """The position of a span of the changed text before the change; None if the change touches it."""
     if span.source.name != fix.span.source.name:
         return span.start
     if span.end <= fix.span.start and span.start < fix.span.start:

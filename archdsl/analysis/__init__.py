@@ -1,1 +1,1 @@
-"""What is measured of a checked graph: costs, memory, receptive field, what may be overwritten."""
+"""Measurements of a checked graph: costs, memory, receptive fields, in-place operations."""

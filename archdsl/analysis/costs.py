@@ -1,4 +1,4 @@
-"""What a network costs: parameters, multiply-accumulates, sizes of results, of each node and scope, without a run."""
+"""The costs of a network without running it: parameters, multiply-accumulates, output sizes, per node and scope."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ IntShape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a node or a scope costs for one sample. Costs add.
+    """The cost of a node or scope for one sample. Costs add.
 
-    `trainable` and `frozen` are numbers of parameters, `buffers` of the state_dict's other numbers. `macs` are the
-    multiply-accumulates of convolutions and matrix products; biases, normalisation, activations and merges are not
-    counted.
+    `trainable` and `frozen` are numbers of parameters, `buffers` of the other numbers in the state_dict. `macs` are the
+    multiply-accumulates of convolutions and matrix products, without biases, normalisation, activations and merges.
     """
 
     trainable: int = 0
@@ -48,7 +47,7 @@ class Analysis:
     graph: Graph
     sizes: Mapping[str, int]
     shapes: tuple[tuple[IntShape, ...], ...]
-    """The sizes of each node's results, by node id, without the batch."""
+    """The sizes of each node's outputs, by node id, without the batch."""
     _nodes: tuple[Cost, ...]
     _scopes: Mapping[Scope, Cost]
 
@@ -65,21 +64,21 @@ class Analysis:
 
 
 def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> Analysis:
-    """The costs of a checked graph. A free size that `sizes` does not name takes the value that `graph.examples` shows.
-
-    Parameters of one path count once, at the first node that bears it.
-    """
+    """The costs of a checked graph. Free sizes missing in `sizes` have their values in `graph.examples`."""
     values = {**graph.examples, **(sizes or {})}
     shapes = sized_shapes(graph, values)
-    nodes: list[Cost] = []
+    nodes = [
+        Cost(macs=node.operation.macs(tuple(shapes[t.node][t.index] for t in node.inputs), shapes[node.id]))
+        for node in graph.nodes()
+    ]
+    for node, weight in graph.weights():
+        numbers = prod(weight.shape)
+        kind = "buffers" if weight.buffer else "trainable" if weight.trainable else "frozen"
+        nodes[node.id] += Cost(**{kind: numbers})
     scopes: dict[Scope, Cost] = {scope: Cost() for scope in graph.root.scopes()}
-    owned: set[str] = set()
     for node in graph.nodes():
-        incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
-        cost = Cost(macs=node.operation.macs(incoming, shapes[node.id])) + _weights(node, incoming, owned)
-        nodes.append(cost)
-        scopes[node.scope] += cost
-    # Inner scopes stand behind outer ones, so each is whole before it is added to its parent.
+        scopes[node.scope] += nodes[node.id]
+    # Inner scopes come after outer ones, so in reverse each is complete before it is added to its parent.
     for scope in reversed(list(graph.root.scopes())):
         if scope.parent is not None:
             scopes[scope.parent] += scopes[scope]
@@ -87,31 +86,20 @@ def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> Analysis:
 
 
 def sized_shapes(graph: Graph, values: Mapping[str, int]) -> tuple[tuple[IntShape, ...], ...]:
-    """The sizes of each node's results, by node id, without the batch, for these values of the free sizes."""
+    """The sizes of each node's outputs, by node id, without the batch, for these values of the free sizes."""
     return tuple(
         tuple(tuple(evaluate(d, values) for d in graph.shape(Tensor(node.id, i))) for i in range(len(node.shapes)))
         for node in graph.nodes()
     )
 
 
-def _weights(node: Node, incoming: tuple[IntShape, ...], owned: set[str]) -> Cost:
-    weights = node.operation.weights(incoming)
-    if not weights or node.path in owned:
-        return Cost()
-    owned.add(node.path)
-    buffers = sum(prod(w.shape) for w in weights if w.buffer)
-    frozen = sum(prod(w.shape) for w in weights if not w.buffer and not w.trainable)
-    trainable = sum(prod(w.shape) for w in weights if not w.buffer and w.trainable)
-    return Cost(trainable, frozen, buffers)
-
-
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """What depends on the sizes, for one sample, as formulas of the free ones. Amounts add.
+    """Amounts for one sample that depend on the sizes, as formulas of the free sizes. Amounts add.
 
-    `macs` as in Cost. `flops` are twice those and the element-wise operations: one for each bias, activation, element
+    `macs` as in Cost. `flops` are twice those plus the element-wise operations: one for each bias, activation, element
     of a pooling's window and merged tensor beyond the first, two for a batchnorm, six for the other normalisations, two
-    for each neighbour in an interpolation. `elements` are the numbers in results, views aside.
+    for each neighbour in an interpolation. `elements` are the numbers in outputs, except views.
     """
 
     macs: Formula
@@ -131,7 +119,7 @@ class Formulas:
 
 
 def amounts(graph: Graph, sizes: Mapping[str, int] | None = None) -> Formulas:
-    """The amounts of a checked graph, with the free sizes that `sizes` has put in."""
+    """The amounts of a checked graph, with the free sizes in `sizes` substituted."""
     values = sizes or {}
 
     def sized(shape: Shape) -> Shape:

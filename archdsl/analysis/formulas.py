@@ -1,4 +1,4 @@
-"""Exact amounts that depend on the free sizes: sums of products, `37,632·H·W + 64`."""
+"""Exact amounts that depend on the free sizes: sums of products, such as `37,632·H·W + 64`."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from archdsl import dims
 from archdsl.dims import Dim, Expr, SizeSet
 
 Monomial: TypeAlias = tuple[Expr, ...]
-"""Factors, each a free size, a floor or a minimum, in order of their names."""
+"""Factors, each a free size, a floor or a minimum, ordered by name."""
 
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Formula:
-    """A polynomial in sizes. `terms` has the factor of each monomial; that of () is the constant."""
+    """A polynomial in sizes. `terms` maps each monomial to its coefficient; () is the constant."""
 
     __slots__ = ("terms",)
 
@@ -32,7 +32,7 @@ class Formula:
 
     @staticmethod
     def product(factor: int, shape: Sequence[Dim], sets: Mapping[str, SizeSet] = {}) -> Formula:
-        """`factor` times all sizes of a shape. What `sets` makes exact is so: H/2 for ⌊H/2⌋ of an even H."""
+        """`factor` times all sizes of a shape, simplified for the valid sizes `sets`: H/2 for ⌊H/2⌋ if H is even."""
         terms: dict[Monomial, int | Fraction] = {(): factor}
         for size in shape:
             if isinstance(size, int):
@@ -63,13 +63,13 @@ class Formula:
 
     @property
     def number(self) -> int | None:
-        """The amount where it depends on no free size."""
+        """The amount if it depends on no free size."""
         if any(self.terms.keys() - {()}):
             return None
         return int(self.terms.get((), 0))
 
     def at(self, values: Mapping[str, int]) -> int:
-        """The amount for known values of the free sizes."""
+        """The amount for given values of the free sizes."""
         found = Fraction()
         for monomial, factor in self.terms.items():
             part = Fraction(factor)
@@ -80,7 +80,7 @@ class Formula:
         return int(found)
 
     def text(self, sets: Mapping[str, SizeSet] = {}) -> str:
-        """For people: `118,013,952·⌈H/2⌉·⌈W/2⌉ + 2,048,000`."""
+        """The formula as text: `118,013,952·⌈H/2⌉·⌈W/2⌉ + 2,048,000`."""
         if not self.terms:
             return "0"
         parts = []
@@ -104,7 +104,7 @@ def _parts(size: Expr, exact: tuple[Fraction, Fraction] | None) -> tuple[tuple[E
 
 
 def _summands(size: Expr, sets: Mapping[str, SizeSet]) -> tuple[tuple[Expr | None, int | Fraction], ...]:
-    """A size as a sum: a free size, floors and minima, and None for 1, each with its factor."""
+    """A size as a sum: pairs of a free size, floor or minimum (None for 1) and its coefficient."""
     return _parts(size, dims.linear(size, sets))
 
 
@@ -113,7 +113,7 @@ def _order(atom: Expr) -> tuple[str, str]:
 
 
 def _growth(monomial: Monomial) -> float:
-    """How large a monomial is for large sizes, to order by."""
+    """The growth of a monomial for large sizes, as a sort key."""
     return prod(float(dims.evaluate(a, {a.variable: 1 << 20})) for a in monomial)
 
 

@@ -1,4 +1,4 @@
-"""Bytes held over the moments of a run, and the peaks among them, for any batch."""
+"""Memory held at each moment of a run, and its peaks, for any batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from archdsl.graph import Node
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """Bytes that are held at a moment, whatever the batch and for each sample; `node` is what runs."""
+    """Bytes held at a moment: a constant, and an amount per sample; `node` is the running node."""
 
     fixed: int
     sample: int
@@ -23,13 +23,13 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The moments of a run that are the largest for one batch or another."""
+    """The moments of a run that are the peak for some batch."""
 
     moments: tuple[Moment, ...]
 
     @classmethod
     def of(cls, moments: Iterable[Moment]) -> Peak:
-        """Of all moments of a run."""
+        """Collected over all moments of a run."""
         kept: list[Moment] = []
         for moment in sorted(moments, key=lambda m: (-m.fixed, -m.sample)):
             if not kept or moment.sample > kept[-1].sample:
@@ -40,17 +40,17 @@ class Peak:
         return max(self.moments, key=lambda m: m.at(batch))
 
     def at(self, batch: int) -> int:
-        """Bytes."""
+        """The peak in bytes."""
         return self.moment(batch).at(batch)
 
     def largest_batch(self, limit: int) -> int:
-        """The largest batch that stays within `limit` bytes; 0 where none does."""
+        """The largest batch that fits into `limit` bytes; 0 if none does."""
         return max(0, min((limit - m.fixed) // max(m.sample, 1) for m in self.moments))
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Buffers that are held, each as often as something holds it, and the moments seen."""
+    """Allocated buffers with their reference counts, and the moments so far."""
 
     fixed: int
     sample: int = 0
@@ -59,7 +59,7 @@ class Ledger:
     moments: dict[tuple[int, int], Moment] = field(default_factory=dict)
 
     def hold(self, buffer: object, sample: int = 0, fixed: int = 0) -> None:
-        """Holds a buffer once more; a new one is of that size."""
+        """Adds a reference to a buffer; a new buffer has that size."""
         if not self.holders[buffer]:
             self.sizes[buffer] = fixed, sample
             self.fixed += fixed
@@ -75,7 +75,7 @@ class Ledger:
             self.sample -= sample
 
     def note(self, node: Node | None, sample: int = 0, fixed: int = 0) -> None:
-        """A moment, with so many bytes more."""
+        """Records a moment, with some additional bytes."""
         key = self.fixed + fixed, self.sample + sample
         self.moments.setdefault(key, Moment(*key, None if node is None else node.id))
 

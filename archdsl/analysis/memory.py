@@ -1,11 +1,11 @@
-"""What memory a network takes: weights, what inference holds at once, what a training step does.
+"""The memory of a network: weights, and the peaks of inference and of a training step.
 
-Every moment of a run holds so many bytes whatever the batch, and so many for each sample; a peak is the largest of them
-for a batch. Counted are the tensors of PyTorch's eager mode with the module that archdsl builds: results live as long
-as its variables and callers hold them, activations and additions overwrite what nothing else needs, and a training step
-keeps what autograd saves. On a CPU the copies are counted, too, that oneDNN's convolutions make while they run (on one
-thread PyTorch does 1×1 ones without it, and without copies, for batches below 16); what other kernels take then, and
-what an allocator rounds up, is not.
+Every moment of a run needs a constant number of bytes plus a number per sample; a peak is the largest of them for a
+batch. Counted are the tensors of PyTorch's eager mode with the built module: outputs live as long as its variables and
+callers reference them, activations and additions run in place where nothing else needs their input, and a training step
+keeps what autograd saves. On a CPU this includes the copies that oneDNN's convolutions make while they run (on one
+thread PyTorch computes 1×1 ones without it, and without copies, for batches below 16), but not the workspaces of other
+kernels or the overhead of an allocator.
 """
 
 from __future__ import annotations
@@ -13,29 +13,24 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from types import MappingProxyType
 
 from archdsl.analysis.costs import IntShape, sized_shapes
 from archdsl.analysis.ledger import Ledger, Moment, Peak
 from archdsl.analysis.overwriting import Overwriting
+from archdsl.common.choices import BYTES, OPTIMIZERS
 from archdsl.common.threads import cached_property
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import Kept, Saves
 from archdsl.ops.conv import Conv
 from archdsl.ops.sizes import ints
 
-STATES: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2})
-"""Optimisers, and how many numbers each keeps for a trainable parameter. `momentum` is SGD with it."""
-
-BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2})
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Memory:
     """The memory of a network in bytes.
 
-    `weights` are its parameters and buffers, `trainable` those that have gradients. `saved` is what autograd keeps
-    between the forward and the backward pass, weights aside.
+    `weights` are its parameters and buffers, `trainable` those with gradients. `saved` is what autograd keeps between
+    the forward and the backward pass, except weights.
     """
 
     weights: int
@@ -45,11 +40,11 @@ class Memory:
     _step: Peak
 
     def state(self, optimizer: str) -> int:
-        """What an optimiser, one of STATES, keeps beside the weights."""
-        return STATES[optimizer] * self.trainable
+        """The state of an optimiser, one of OPTIMIZERS."""
+        return OPTIMIZERS[optimizer] * self.trainable
 
     def training(self, optimizer: str) -> Peak:
-        """The peak of a training step: weights, state of the optimiser, gradients, and what is saved."""
+        """The peak of a training step: weights, optimiser state, gradients, and saved tensors."""
         state = self.state(optimizer)
         return Peak.of(Moment(m.fixed + state, m.sample, m.node) for m in self._step.moments)
 
@@ -62,31 +57,25 @@ def memory(
     cpu: bool = True,
     recompute: Collection[Scope] = (),
 ) -> Memory:
-    """The memory of a checked graph, for `dtype`, one of BYTES; `cpu`: with what convolutions copy there.
+    """The memory of a checked graph, for `dtype`, one of BYTES; `cpu` includes the copies of convolutions on a CPU.
 
-    Of the scopes in `recompute`, none within another, a training step keeps what flows in alone, and computes the rest
-    a second time (activation checkpointing).
-    A free size that `sizes` does not name takes the value that `graph.examples` shows.
+    The scopes in `recompute`, none inside another, store only their inputs in a training step, and are recomputed
+    (activation checkpointing). Free sizes missing in `sizes` have their values in `graph.examples`.
     """
     run = Run(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype], cpu, recompute)
     weights = trainable = 0
-    owned: set[str] = set()
-    for node in graph.nodes():
-        if node.path in owned:
-            continue
-        for weight in node.operation.weights(run.incoming(node)):
-            owned.add(node.path)
-            size = weight.bytes(run.width)
-            weights += size
-            run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
-            trainable += size if weight.trainable else 0
+    for node, weight in graph.weights():
+        size = weight.bytes(run.width)
+        weights += size
+        run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
+        trainable += size if weight.trainable else 0
     inference = run.inference(weights)
     step, saved = run.step(weights)
     return Memory(weights, trainable, saved, inference, step)
 
 
 def _signature(scope: Scope) -> tuple[object, ...]:
-    """What stands in a scope, by names and kinds."""
+    """The contents of a scope, by names and kinds."""
     return tuple(
         (m.name, m.operation.name if isinstance(m, Node) else m.definition and m.definition.name) for m in scope.members
     )
@@ -94,7 +83,7 @@ def _signature(scope: Scope) -> tuple[object, ...]:
 
 @dataclass(eq=False)
 class Run:
-    """The runs of a graph in the order of its nodes."""
+    """Simulates runs of a graph, in the order of its nodes."""
 
     graph: Graph
     shapes: tuple[tuple[IntShape, ...], ...]
@@ -104,7 +93,7 @@ class Run:
     gradients: dict[int, int] = field(default_factory=dict)
     """Bytes of the gradients of each node's weights."""
     pieces: set[Tensor] = field(default_factory=set)
-    """Views that are not in one piece."""
+    """Views that are not contiguous."""
 
     def incoming(self, node: Node) -> tuple[IntShape, ...]:
         return tuple(self.shapes[t.node][t.index] for t in node.inputs)
@@ -116,16 +105,16 @@ class Run:
         return node.operation.saves(self.incoming(node), self.shapes[node.id], inplace)
 
     def copies(self, node: Node, ledger: Ledger, made: int = 0, *, backward: bool = False) -> None:
-        """The moments in which a convolution on a CPU holds its tensors a second time, in oneDNN's own layout.
+        """Records the moments in which a CPU convolution holds copies of its tensors in oneDNN's layout.
 
-        `made` are the bytes of what the operation makes beside.
+        `made` are additional bytes of the operation.
         """
         if not self.cpu or node.operation.family != "convolution" or len(self.shapes[node.id][0]) == 1:
             return
         coming, going = made or self.bytes(node.inputs[0]), self.bytes(Tensor(node.id))
-        kernel = self.width * max(prod(w.shape) for w in node.operation.weights(self.incoming(node)))
+        kernel = self.width * max(prod(w.shape) for w in self.graph.weights_of(node))
         if node.inputs[0] in self.pieces:
-            made += coming  # brought into one piece first
+            made += coming  # made contiguous first
         if backward:
             ledger.note(node, coming + going)
             ledger.note(node, fixed=kernel)
@@ -143,7 +132,7 @@ class Run:
         return prod(ints(kept.shape)) * (self.width if kept.dtype == "float" else 8)
 
     def buffers(self, *, training: bool) -> dict[Tensor, Tensor]:
-        """The tensor whose memory each tensor uses: itself, what it is a view of, or what it has overwritten."""
+        """The tensor whose memory each tensor uses: itself, its base if it is a view, or the one that it overwrote."""
         graph = self.graph
         overwriting = Overwriting.of(graph, self.recompute)
         found: dict[Tensor, Tensor] = {}
@@ -153,7 +142,7 @@ class Run:
                 result = Tensor(node.id, i)
                 source: int | None = node.operation.shares(i)
                 if node.operation.name in ("flatten", "reshape") and not whole[node.inputs[0]]:
-                    source = None  # what is not in one piece is copied
+                    source = None  # a non-contiguous tensor is copied
                 if node.operation.family == "regularisation" and not training:
                     source = 0
                 if overwriting.activates(node):
@@ -170,10 +159,10 @@ class Run:
         return found
 
     def last_uses(self, buffers: Mapping[Tensor, Tensor], outputs: Iterable[Tensor]) -> dict[int, list[Tensor]]:
-        """The buffers that nothing holds any more behind each node.
+        """The buffers that are freed after each node.
 
-        What flows into a block is held by its caller until it returns, as is a result within with which another call of
-        the block ends: it is in the variable that returns. Inputs and outputs are the user's.
+        A block's caller references the block's input until it returns, as does a result with which a nested call of the
+        same block ends: it is in the variable that is returned. Inputs and outputs belong to the user.
         """
         last: dict[Tensor, int] = {}
         for node in self.graph.nodes():
@@ -187,7 +176,7 @@ class Run:
             ends[scope] = max((m.id if isinstance(m, Node) else ends[m] for m in scope.members), default=-1)
             for tensor in (*scope.inputs, *self.carried(scope)):
                 last[buffers[tensor]] = max(last[buffers[tensor]], ends[scope])
-            # What an align gives is in variables until the next one's is, or the block returns.
+            # The results of an align stay in variables until the next align, or until the block returns.
             aligns = [m for m in scope.members if isinstance(m, Node) and m.operation.name == "align"]
             until = [*(m.id for m in aligns[1:]), ends[scope]]
             for node, end in zip(aligns, until, strict=False):
@@ -201,7 +190,7 @@ class Run:
         return found
 
     def carried(self, scope: Scope) -> tuple[Tensor, ...]:
-        """The results within a block with which another call of it ends, as the innermost level of a U does."""
+        """The results inside a block with which another call of it ends, like the innermost level of a U."""
         if scope.definition is None:
             return ()
         count = len(scope.members)
@@ -248,14 +237,14 @@ class Run:
         return ledger.peak()
 
     def made(self, node: Node) -> int:
-        """Bytes that an operation makes for itself: a padded copy, the places of maxima, the terms of an lrn."""
+        """Temporary bytes of an operation: a padded copy, the indices of maxima, the terms of an lrn."""
         more = self.saves(node, False).more if node.operation.family in ("convolution", "pooling") else ()
         if node.operation.name == "lrn":
             more = self.saves(node, False).more[1:]
         return sum(self.size(k) for k in more)
 
     def step(self, weights: int) -> tuple[Peak, Moment]:
-        """A training step, and what is saved between its passes."""
+        """A training step, and the tensors saved between its passes."""
         graph = self.graph
         buffers = self.buffers(training=True)
         outputs = [o.tensor for o in graph.outputs]
@@ -292,12 +281,12 @@ class Run:
     def keep(
         self, node: Node, buffers: Mapping[Tensor, object], ledger: Ledger, differentiable: set[Tensor]
     ) -> list[object]:
-        """Holds what autograd saves of a node."""
+        """Adds references to what autograd saves of a node."""
         weights = self.gradients.get(node.id)
         inplace = any(buffers[Tensor(node.id, i)] == buffers[t] for i in range(len(node.shapes)) for t in node.inputs)
         saves = self.saves(node, inplace)
         held: list[object] = []
-        # A convolution that keeps a padded copy needs its input for the gradient of the padding alone.
+        # A convolution that keeps a padded copy needs its input only for the gradient of the padding.
         if saves.inputs and (not saves.more or not weights or node.inputs[0] in differentiable):
             held += dict.fromkeys(buffers[t] for t in node.inputs)
         if saves.outputs:
@@ -318,7 +307,7 @@ class Run:
 
 @dataclass(slots=True, eq=False)
 class Backward:
-    """The backward pass: gradients of results, from the last node to the first, and of weights, which stay."""
+    """The backward pass: gradients of outputs, from the last node to the first, and of weights, which stay."""
 
     run_: Run
     ledger: Ledger
@@ -348,7 +337,7 @@ class Backward:
                 self.ledger.release(buffer)
 
     def redo(self, scope: Scope) -> None:
-        """The forward pass of a scope a second time, now with what is saved of it."""
+        """Runs the forward pass of a scope again, now saving its tensors."""
         nodes = list(scope.nodes())
         inside = {node.id for node in nodes}
         local: dict[Tensor, object] = {}
@@ -402,7 +391,7 @@ class Backward:
             self.add(tensor, gradient, node)
 
     def same(self, node: Node, position: int, own: Mapping[Tensor, object]) -> object | None:
-        """The gradient of a result that is that of an input, too, or holds it."""
+        """The gradient of an output that is also an input's gradient, or contains it."""
         name = node.operation.name
         (first, *others) = own.values()
         if (
@@ -414,7 +403,7 @@ class Backward:
         return first
 
     def add(self, tensor: Tensor, gradient: object, node: Node) -> None:
-        """Adds a gradient to what has arrived before: in place, where one of the two is nobody else's."""
+        """Adds a gradient to those that arrived before: in place, if nothing else references one of the two."""
         before = self.gradients.get(tensor)
         if before is None:
             self.gradients[tensor] = gradient

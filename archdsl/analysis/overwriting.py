@@ -1,4 +1,4 @@
-"""Where the graph proves that a tensor may be overwritten: nothing else reads it, and no gradient needs it."""
+"""Which tensors the built module may overwrite: nothing else reads them, and no gradient needs them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from archdsl.graph import Graph, Node, Scope, Tensor
 
 @dataclass(slots=True, eq=False)
 class Overwriting:
-    """What the built module overwrites. `inference`: it has no backward pass."""
+    """The in-place operations of the built module. `inference`: there is no backward pass."""
 
     graph: Graph
     inference: bool
     readers: Counter[Tensor]
     last_reader: dict[Tensor, int]
-    """The id of the last node that reads a tensor, the number of nodes for an output."""
+    """The id of the last node that reads a tensor, or the number of nodes for an output."""
     allowed: bool = True
-    """False: the built module overwrites nothing at all."""
+    """False: the built module has no in-place operations."""
 
     @staticmethod
     def of(
         graph: Graph, recomputed: Iterable[Scope] = (), *, inference: bool = False, allowed: bool = True
     ) -> Overwriting:
-        """`recomputed` are scopes that run a second time, in the backward pass."""
+        """`recomputed` are scopes that run again in the backward pass."""
         readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
         readers.update(o.tensor for o in graph.outputs)
         for scope in recomputed:
@@ -35,13 +35,13 @@ class Overwriting:
         return Overwriting(graph, inference, readers, last_reader, allowed)
 
     def is_free(self, tensor: Tensor) -> bool:
-        """Whether the one reader of a tensor may overwrite it."""
+        """Whether the only reader of a tensor may overwrite it."""
         operation = self.graph.node(tensor).operation
         own = operation.own or (self.inference and operation.family == "activation")
         return self.allowed and own and self.readers[tensor] == 1
 
     def activates(self, node: Node) -> bool:
-        """Whether an activation overwrites its input."""
+        """Whether an activation runs in place."""
         operation = node.operation
         if operation.family != "activation" or not operation.inplace or not self.is_free(node.inputs[0]):
             return False
@@ -53,7 +53,7 @@ class Overwriting:
         return slope >= 0 and not operation.saves(shapes, shapes, True).inputs
 
     def grows(self, node: Node) -> tuple[int, ...]:
-        """The positions of the tensors to which an addition or subtraction may add the other, the best one first."""
+        """The positions of the tensors that an addition or subtraction may accumulate into, the best one first."""
         if node.operation.name not in ("add", "sub") or len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
             return ()
         places = (1, 0) if node.operation.name == "add" else (0,)

@@ -1,15 +1,16 @@
-"""What each layer sees of the input: receptive field, effective stride and centre, exact through branches.
+"""Receptive fields: the field, effective stride and centre of each layer, exact through branches.
 
-An axis is followed by index arithmetic (Araujo et al., Computing receptive fields of convolutional neural networks,
-2019, there for one rate at a time): which interval of the input the element i of a tensor is made from. Behind an
-upsampling the intervals of neighbours differ, so there is one for each phase of i; where branches of unlike strides
-meet, one for each stride; the field is the smallest interval that holds them all. What is told of a tensor is that of
-all channels of a position together; inside, channels that see unlike parts are kept apart, for what takes some of them:
-a split, a grouped convolution. Statistics of batchnorm are taken as constants, and padding as more of the image.
+Each axis is followed by index arithmetic (Araujo et al., Computing receptive fields of convolutional neural networks,
+2019, there for a single rate): from which interval of the input the element i of a tensor is made. After an upsampling
+the intervals of neighbours differ, so there is one for each phase of i; where branches of different strides join, one
+for each stride; the field is the smallest interval that contains them all. A tensor's reported field is that of all
+channels of a position together; internally, channels with different fields are kept apart, for operations that read
+only some of them: a split, a grouped convolution. Batchnorm statistics are constants, and padding counts as more of the
+image.
 
-One global pooling of a gate, or one instancenorm, lets all that follows see everything. What is seen through windows
-alone is therefore traced, too, where it is asked for: the statistics of every normalisation are constants then, and
-what takes the whole of an axis at once shows nothing of it.
+After one global pooling of a gate, or one instancenorm, everything has the whole input as its field. Therefore the
+field through windows only can be traced, too: all normalisation statistics are constants then, and operations on a
+whole axis contribute nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ Span: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """Intervals that advance evenly: element q · period + r sees spans[r], moved by q · step. None: it sees nothing."""
+    """Evenly spaced intervals: element q · period + r has the field spans[r], shifted by q · step. None: no field."""
 
     period: int
     step: int
@@ -52,10 +53,10 @@ def hull(spans: Iterable[Span | None]) -> Span | None:
 
 @dataclass(frozen=True, slots=True)
 class AxisField:
-    """What the elements along one axis of a tensor see of one axis of an input.
+    """The fields of the elements along one axis of a tensor, on one axis of an input.
 
-    `along` is the tensor's spatial axis, counted from 0, and None where all its elements see the same. Elements see
-    the hull of what the tracks say, which have one rate each. `size` is the input axis's.
+    `along` is the tensor's spatial axis, counted from 0, or None if all its elements have the same field. A field is
+    the hull of the fields of the tracks, which have one rate each. `size` is the input axis's.
     """
 
     along: int | None
@@ -63,22 +64,22 @@ class AxisField:
     size: int
 
     def at(self, index: int) -> Span | None:
-        """The first and last element that element `index` sees, far from the edges; None if none."""
+        """The first and last element in the field of element `index`, far from the edges; None if there is none."""
         return hull(track.at(index) for track in self.tracks)
 
     @property
     def sees_all(self) -> bool:
-        """Whether every element sees the whole axis, by one of its ways at least: through a global pooling, say."""
+        """Whether every element sees the whole axis on at least one path, such as through a global pooling."""
         still = [track for track in self.tracks if not track.step]
         return any(all(s and s[0] <= 0 and s[1] >= self.size - 1 for s in track.spans) for track in still)
 
     @property
     def even(self) -> bool:
-        """Whether the fields of neighbours lie a constant number of elements apart, on average."""
+        """Whether the fields of neighbours are a constant number of elements apart, on average."""
         return len(self.tracks) == 1
 
     def extents(self, near: int = 0) -> tuple[int, int]:
-        """The smallest and the largest field of all phases, or where rates differ that of element `near`."""
+        """The smallest and the largest field over all phases; if rates differ, that of element `near`."""
         if self.even:
             spans: Iterable[Span | None] = self.tracks[0].spans
         else:
@@ -88,12 +89,12 @@ class AxisField:
 
     @property
     def stride(self) -> Fraction | None:
-        """Elements of the input from one field to the next; None where there is no one number."""
+        """Input elements from one field to the next; None if that varies."""
         return Fraction(self.tracks[0].step, self.tracks[0].period) if self.even else None
 
     @property
     def offset(self) -> Fraction | None:
-        """The centre of the first element's field (0 is the middle of the input's first element), a mean over phases.
+        """The centre of the first element's field (0 is the middle of the input's first element), averaged over phases.
 
         So element i is centred at `offset + i · stride`.
         """
@@ -105,19 +106,19 @@ class AxisField:
 
 
 Field: TypeAlias = tuple[AxisField, ...]
-"""What a tensor sees of one input, an entry for each spatial axis of that."""
+"""A tensor's fields on one input, one entry for each spatial axis of the input."""
 
 Fields: TypeAlias = Mapping[int, Field] | None
-"""What a tensor sees of the inputs, by the ids of their nodes; None where that is too fine to tell."""
+"""A tensor's fields on the inputs, by the ids of their nodes; None if they are too complex."""
 
 Band: TypeAlias = tuple[int, Fields]
-"""The channels up to a number, from where the band before ends, and what they see."""
+"""A band: the channels up to a number, starting where the previous band ends, and their fields."""
 
 Piece: TypeAlias = tuple[int, int, Fields]
-"""Channels from one number up to another, and what they see."""
+"""A range of channels, and their fields."""
 
 BANDS = 200_000
-"""Bands of all tensors of a graph together, about: a bound to the work."""
+"""The approximate number of bands of all tensors of a graph together: limits the work."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,7 +130,7 @@ class Receptive:
     _fields: Mapping[Tensor, Fields]
 
     def __getitem__(self, part: Node | Scope | Tensor) -> Fields:
-        """By the id of the input's node; None where it is too fine to tell."""
+        """By the id of the input's node; None if they are too complex."""
         if isinstance(part, Node):
             part = Tensor(part.id)
         elif isinstance(part, Scope):
@@ -141,10 +142,10 @@ class Receptive:
 
 
 def receptive_fields(graph: Graph, sizes: Mapping[str, int] | None = None, *, windows: bool = False) -> Receptive:
-    """The receptive fields of every tensor of a checked graph; with `windows`, what is seen through windows alone.
+    """The receptive fields of every tensor of a checked graph; with `windows`, those through windows only.
 
-    Those behind a resize, an adaptive pooling or a global one depend on the size of the input: free sizes take the
-    values of `sizes`, else those of `graph.examples`.
+    Fields after a resize, an adaptive or global pooling depend on the input size: free sizes have their values in
+    `sizes`, else in `graph.examples`.
     """
     shapes = sized_shapes(graph, {**graph.examples, **(sizes or {})})
     tracer = _Tracer(shapes, _parted(graph, shapes, windows), max(BANDS // max(len(graph), 1), 1), windows)
@@ -160,7 +161,7 @@ def receptive_fields(graph: Graph, sizes: Mapping[str, int] | None = None, *, wi
 
 
 def _parted(graph: Graph, shapes: tuple[tuple[IntShape, ...], ...], windows: bool) -> set[int]:
-    """The nodes of whose results something takes some of the channels, at once or behind what keeps channels apart."""
+    """The nodes of whose channels something reads only some, directly or after operations that keep channels apart."""
     found: set[int] = set()
     for node in reversed(list(graph.nodes())):
         if node.operation.name == "input":
@@ -176,11 +177,11 @@ def _parted(graph: Graph, shapes: tuple[tuple[IntShape, ...], ...], windows: boo
 
 @dataclass(slots=True, eq=False)
 class _Tracer:
-    """Follows the fields from the inputs on.
+    """Propagates the fields from the inputs.
 
-    `seen` are those of all channels of a tensor together. Where channels see unlike parts, `bands` tells them apart, so
-    that what takes some of them sees what these see: at the nodes in `parted`, where something does. A tensor of more
-    than `most` bands is taken as a whole.
+    `seen` are the fields of all channels of a tensor together. For the nodes in `parted`, `bands` distinguishes
+    channels with different fields, so that an operation on some of the channels gets their field. A tensor of more than
+    `most` bands is treated as a whole.
     """
 
     shapes: tuple[tuple[IntShape, ...], ...]
@@ -226,13 +227,13 @@ class _Tracer:
                     images[key] = fields, self.mapped(fields, sights[i])
                 pieces.append((start, stop, images[key][1]))
         bands = tuple(_overlaid(pieces))
-        if any(read[i] < incoming[i][0] for i in sights):  # some channels are left behind
+        if any(read[i] < incoming[i][0] for i in sights):  # some channels are not read
             self.seen[tensor] = _united(fields for _, fields in bands)
         if node.id in self.parted and 1 < len(bands) <= self.most:
             self.bands[tensor] = bands
 
     def along(self, lane: Lane, tensor: Tensor) -> Iterator[Piece]:
-        """What channels of a result read by a lane of a tensor, as fields of that."""
+        """The fields of the channels of a result that a channel map reads from a tensor."""
         bands = self.bands.get(tensor)
         if bands is None:
             yield lane.channels.start, lane.channels.stop, self.seen[tensor]
@@ -253,7 +254,7 @@ class _Tracer:
                 break
 
     def mapped(self, fields: Fields, maps: tuple[IndexMap, ...]) -> Fields:
-        """What is seen through maps of a tensor with these fields."""
+        """The fields of an operation that reads a tensor with these fields through index maps."""
         if fields is None or _still(maps):
             return fields
         try:
@@ -265,7 +266,7 @@ class _Tracer:
 def _by_windows(
     operation: Operation, sights: Mapping[int, tuple[IndexMap, ...]], incoming: tuple[IntShape, ...]
 ) -> Mapping[int, tuple[IndexMap, ...]]:
-    """How a result reads the incoming tensors, without what is taken of a whole axis at once."""
+    """How a result reads the inputs, without operations on a whole axis."""
     found: dict[int, tuple[IndexMap, ...]] = {}
     for i, maps in sights.items():
         window = operation.window((incoming[i],))
@@ -282,7 +283,7 @@ def _by_windows(
 def _lanes(
     operation: Operation, result: int, incoming: tuple[IntShape, ...], outputs: tuple[IntShape, ...], windows: bool
 ) -> Iterable[Lane]:
-    """From which channels those of a result are made; statistics that are constants mix none."""
+    """The channel maps of a result; statistics that are constants mix no channels."""
     window = operation.window(incoming[:1]) if windows and operation.family == "normalisation" else None
     if window is not None and window.statistics:
         return [Lane(0, range(incoming[0][0]), range(incoming[0][0]), each=True)]
@@ -294,9 +295,9 @@ def _still(maps: tuple[IndexMap, ...]) -> bool:
 
 
 def _united(several: Iterable[Fields]) -> Fields:
-    """The fields of what sees all that several do."""
+    """The union of several fields."""
     found: dict[int, Field] = {}
-    known: dict[int, Fields] = {}  # holds them, so that no two have one id
+    known: dict[int, Fields] = {}  # references them, so that no two share an id
     for fields in several:
         if fields is None:
             return None
@@ -313,7 +314,7 @@ def _united(several: Iterable[Fields]) -> Fields:
 
 
 def _overlaid(pieces: list[Piece]) -> Iterator[Band]:
-    """Bands from pieces that reach over all channels, maybe several times; neighbours that see the same are one."""
+    """Bands from ranges that cover all channels, possibly several times; joins neighbours with equal fields."""
     pieces.sort(key=lambda piece: piece[0])
     if any(piece[1] > after[0] for piece, after in pairwise(pieces)):
         pieces = list(_cut(pieces))
@@ -326,7 +327,7 @@ def _overlaid(pieces: list[Piece]) -> Iterator[Band]:
 
 
 def _cut(pieces: Sequence[Piece]) -> Iterator[Piece]:
-    """The same, in order of their starts, with what lies over each other united."""
+    """The same in order of their starts, with overlapping ranges united."""
     waiting = iter((*pieces, None))
     following = next(waiting)
     here: list[Piece] = []
@@ -354,7 +355,7 @@ def _through(axis: AxisField, maps: tuple[IndexMap, ...], cache: dict[object, Ax
 
 
 def _composed(track: Track, by: IndexMap) -> Track:
-    """What is seen through a map of a tensor whose elements see `track`."""
+    """The track of an operation that reads a tensor with the track `track` through an index map."""
     repeats = track.period // gcd(track.period, by.step) if by.step else 1
     period = by.period * repeats
     if period > FINEST:
@@ -363,7 +364,7 @@ def _composed(track: Track, by: IndexMap) -> Track:
     for i in range(period):
         q, r = divmod(i, by.period)
         taps = by.taps[r]
-        # Behind so many taps the phases repeat; within a phase the first and the last tap see the furthest.
+        # After this many taps the phases repeat; within a phase the first and last tap reach furthest.
         ends = taps if len(taps) <= 2 * track.period else (*taps[: track.period], *taps[-track.period :])
         spans.append(hull(track.at(q * by.step + t) for t in ends))
     return _reduced(Track(period, by.step * repeats // track.period * track.step if by.step else 0, tuple(spans)))
@@ -388,7 +389,7 @@ def _union(a: AxisField, b: AxisField) -> AxisField:
         return a
     along = a.along if b.along is None else b.along
     if a.along is not None and b.along is not None and a.along != b.along:
-        # One branch has swapped its axes: what moves with both is told by neither.
+        # One branch has swapped its axes, so the field follows neither.
         a, b = _everywhere(a), _everywhere(b)
         along = None
     return AxisField(along, _merged([*a.tracks, *b.tracks]), a.size)
@@ -399,7 +400,7 @@ def _everywhere(axis: AxisField) -> AxisField:
 
 
 def _merged(tracks: Sequence[Track]) -> tuple[Track, ...]:
-    """Tracks of one rate as one, ordered by their rates."""
+    """Combines tracks of the same rate, and orders them by rate."""
     if len(tracks) == 1:
         return tuple(tracks)
     by_rate: dict[Fraction, list[Track]] = {}

@@ -1,4 +1,4 @@
-"""The changes of pictures that `augment` declarations are made of, by name, in the order of the language reference."""
+"""The changes of images that `augment` declarations use, by name, in the order of the language reference."""
 
 from collections.abc import Mapping
 from types import MappingProxyType

@@ -1,9 +1,9 @@
-"""What a change of pictures is: one frozen pydantic model that holds every fact of it, as operations do.
+"""The base of changes of images. Each is a frozen pydantic model that holds all its facts, like an operation.
 
-Changes preserve labels: a bird that is flipped, shifted, turned or grey is a bird. They work on pictures [C, H, W] with
-values from 0 to 1, and are compiled to kornia's augmentations, which work on batches and draw afresh for every sample.
+Changes preserve labels: a flipped, shifted, rotated or grey bird is still a bird. They transform images [C, H, W] with
+values from 0 to 1, and compile to kornia's augmentations, which take batches and draw independently for every sample.
 
-Like archdsl.ops, this package does without `from __future__ import annotations`.
+Like archdsl.ops, this package does not use `from __future__ import annotations`.
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,8 @@ Family = Literal["place", "colour", "damage"]
 
 
 @dataclass(frozen=True, slots=True)
-class Form:
-    """A call of kornia in generated code: `constructor` is a name in kornia.augmentation; arguments as data."""
+class KorniaCall:
+    """A kornia call in generated code: `constructor` is a name in kornia.augmentation; arguments are data."""
 
     constructor: str
     arguments: tuple[Argument, ...] = ()
@@ -26,7 +26,7 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Affine:
-    """A change as a part of one affine transformation: what RandomAffine calls it, its value, and what comes in."""
+    """A change as part of an affine transformation: RandomAffine's parameter, its value, and the padding mode."""
 
     parameter: Literal["degrees", "translate", "scale", "shear"]
     value: object
@@ -34,13 +34,13 @@ class Affine:
 
 
 class Change(Declaration):
-    """The base of all changes: each happens to a sample with probability p."""
+    """The base of all changes: each is applied to a sample with probability p."""
 
     family: ClassVar[Family]
-    """`place` moves masks, boxes and key points along; the others leave them alone."""
+    """`place` also moves masks, boxes and key points; the others do not change them."""
     examples: ClassVar[tuple[Mapping[str, object], ...]]
 
-    if TYPE_CHECKING:  # each declares its own, behind what it cannot do without
+    if TYPE_CHECKING:  # each class declares it after its required parameters
         p: float
 
     @property
@@ -49,25 +49,25 @@ class Change(Declaration):
 
     @property
     def colours(self) -> bool:
-        """Whether it takes pictures of three channels alone."""
+        """Whether it needs images of three channels."""
         return False
 
     def check(self, shape: Shape) -> None:
-        """Raises OperationError where it cannot be applied to pictures [C, H, W] of that size."""
+        """Raises OperationError if it cannot be applied to images [C, H, W] of that shape."""
         if self.colours and shape[0] != 3:
-            message = f"`{self.name}` takes pictures of 3 channels, red, green and blue; got {shape_text(shape)}"
+            message = f"`{self.name}` needs images of 3 channels (RGB); got {shape_text(shape)}"
             raise OperationError(message)
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        """The calls of kornia that do it, one after the other, to pictures of so many channels."""
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        """The kornia calls that do it, in order, for images of that many channels."""
         raise NotImplementedError(type(self).__name__)
 
     def affine(self) -> Affine | None:
-        """The change as an affine transformation, where it always happens and is one."""
+        """The change as an affine transformation, if it is one and is always applied."""
         return None
 
     def text(self) -> str:
-        """The call as a spec writes it, without defaults but for a probability below 1, which a reader cannot guess."""
+        """The call as written in a spec, without defaults except a probability below 1, which a reader cannot guess."""
         fields = type(self).model_fields
         given = {name: getattr(self, name) for name in fields}
         kept = {n: v for n, v in given.items() if fields[n].is_required() or v != self.default(n)}
@@ -85,7 +85,7 @@ def named(**arguments: object) -> tuple[Argument, ...]:
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """Each sample goes through one of several chains of changes, all equally likely."""
+    """Sends each sample through one of several chains of changes, with equal probability."""
 
     alternatives: tuple[tuple["Step", ...], ...]
 
@@ -106,26 +106,26 @@ def chain_text(chain: tuple[Step, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """An `augment` declaration, read: its changes in order, a tuple for each line of the spec."""
+    """An elaborated `augment` declaration: its changes in order, one tuple per line of the spec."""
 
     name: str
     lines: tuple[tuple[Step, ...], ...] = ()
     doc: str | None = None
     channels: int = field(default=3, compare=False)
-    """Of the pictures of the model that it belongs to."""
+    """The number of channels of the model's images."""
 
     @property
     def steps(self) -> tuple[Step, ...]:
         return tuple(step for line in self.lines for step in line)
 
     def text(self) -> tuple[str, ...]:
-        """The lines as a spec writes them."""
+        """The lines as written in a spec."""
         return tuple(chain_text(line) for line in self.lines)
 
 
 @dataclass(frozen=True, slots=True)
 class Companion:
-    """What stands beside a model in its file: texts of classes and functions, and all names that they take."""
+    """The classes and functions next to a model in its file, and all names that they use."""
 
     name: str
     names: frozenset[str]

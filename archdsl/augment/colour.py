@@ -1,17 +1,17 @@
-"""Changes of colour and light: everything stands where it did."""
+"""Changes of colour and brightness; nothing moves."""
 
-from archdsl.augment.base import Change, Form, named
+from archdsl.augment.base import Change, KorniaCall, named
 from archdsl.augment.fields import Hue, Jitter
 from archdsl.augment.place import in_order
 from archdsl.ops.fields import Positive, Probability
 
 
 class Color(Change):
-    """Changes brightness, contrast and saturation by factors of 1 ± x at most, and turns the hue by ± x of the circle.
+    """Changes brightness, contrast and saturation by factors within 1 ± x, and the hue by up to ± x of the circle.
 
-    Contrast is the distance from the picture's mean, saturation that from its grey version.
+    Contrast is the distance from the image's mean, saturation the distance from its greyscale version.
 
-    In pictures of other than three channels, brightness and contrast alone can change.
+    In images without exactly three channels, only brightness and contrast can change.
     """
 
     name = "color"
@@ -29,14 +29,14 @@ class Color(Change):
     def colours(self) -> bool:
         return bool(self.saturation or self.hue)
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
         # Not ColorJiggle, which adds brightness, and whose contrast is a factor from black on, not about the mean.
         names = ("brightness", "contrast", "saturation", "hue")
-        return (Form("ColorJitter", named(**{k: v for k in names if (v := getattr(self, k))}, p=self.p)),)
+        return (KorniaCall("ColorJitter", named(**{k: v for k in names if (v := getattr(self, k))}, p=self.p)),)
 
 
 class Grayscale(Change):
-    """Takes the colours away; there are three channels still."""
+    """Converts to grey, keeping three channels."""
 
     name = "grayscale"
     family = "colour"
@@ -49,12 +49,12 @@ class Grayscale(Change):
     def colours(self) -> bool:
         return True
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomGrayscale", named(p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomGrayscale", named(p=self.p)),)
 
 
 class Gamma(Change):
-    """Raises every value to a power from `low` to `high`: shadows lighter, or darker."""
+    """Raises every value to a power between `low` and `high`, which brightens or darkens the shadows."""
 
     name = "gamma"
     family = "colour"
@@ -71,12 +71,12 @@ class Gamma(Change):
         in_order(found.name, found.low, found.high)
         return found
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomGamma", named(gamma=(float(self.low), float(self.high)), p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomGamma", named(gamma=(float(self.low), float(self.high)), p=self.p)),)
 
 
 class Invert(Change):
-    """Turns every value x into 1 - x."""
+    """Replaces every value x by 1 - x."""
 
     name = "invert"
     family = "colour"
@@ -85,5 +85,5 @@ class Invert(Change):
 
     examples = ({}, {"p": 1})
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomInvert", named(p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomInvert", named(p=self.p)),)

@@ -1,10 +1,10 @@
-"""Changes that take something away: sharpness, exactness, a part of the picture."""
+"""Changes that lose information: sharpness, exact values, a part of the image."""
 
 from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from archdsl.augment.base import Change, Form, named
+from archdsl.augment.base import Change, KorniaCall, named
 from archdsl.augment.fields import Share
 from archdsl.ops.base import OperationError, Shape
 from archdsl.ops.fields import Positive, Probability, shape_text
@@ -22,7 +22,7 @@ OddKernel = Annotated[
 
 
 class Blur(Change):
-    """Blurs by a Gaussian in a window of kernel × kernel, whose deviation is drawn from 0.1 to `sigma` pixels."""
+    """Blurs with a kernel × kernel Gaussian, whose standard deviation is drawn between 0.1 and `sigma` pixels."""
 
     name = "blur"
     family = "damage"
@@ -36,17 +36,17 @@ class Blur(Change):
     def check(self, shape: Shape) -> None:
         super().check(shape)
         if any(isinstance(d, int) and d <= self.kernel // 2 for d in shape[1:]):
-            message = f"`kernel` is too large for pictures of {shape_text(shape)}; got {self.kernel}"
+            message = f"`kernel` is too large for images of {shape_text(shape)}; got {self.kernel}"
             raise OperationError(message, parameter="kernel")
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
         deviations = (min(0.1, float(self.sigma)), float(self.sigma))
         arguments = named(kernel_size=(self.kernel, self.kernel), sigma=deviations, p=self.p)
-        return (Form("RandomGaussianBlur", arguments),)
+        return (KorniaCall("RandomGaussianBlur", arguments),)
 
 
 class Noise(Change):
-    """Adds to every value a random number of a normal distribution with that standard deviation."""
+    """Adds Gaussian noise with standard deviation `std` to every value."""
 
     name = "noise"
     family = "damage"
@@ -56,12 +56,12 @@ class Noise(Change):
 
     examples = ({"std": 0.05},)
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomGaussianNoise", named(std=float(self.std), p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomGaussianNoise", named(std=float(self.std), p=self.p)),)
 
 
 class Erase(Change):
-    """Blackens a rectangle of up to a fraction of the picture; masks, boxes and points keep what it hides.
+    """Blackens a rectangle of up to the fraction `area` of the image; masks, boxes and points are not changed.
 
     Zhong et al., Random erasing data augmentation, 2017.
     """
@@ -74,5 +74,5 @@ class Erase(Change):
 
     examples = ({"area": 0.2}, {"area": 0.1, "p": 0.5})
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomErasing", named(scale=(min(0.02, self.area), float(self.area)), p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomErasing", named(scale=(min(0.02, self.area), float(self.area)), p=self.p)),)

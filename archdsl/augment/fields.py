@@ -1,4 +1,4 @@
-"""The kinds of parameters that changes of pictures take, beside those of operations."""
+"""The types of augmentation parameters, in addition to those of operations."""
 
 from typing import Annotated, Literal
 

@@ -1,18 +1,18 @@
-"""Changes of place: what the picture shows stands elsewhere, turned, larger; masks, boxes and points move along."""
+"""Geometric changes, which move the contents of the image, and masks, boxes and points with them."""
 
 from typing import ClassVar
 
-from archdsl.augment.base import Affine, Change, Form, named
+from archdsl.augment.base import Affine, Change, KorniaCall, named
 from archdsl.augment.fields import Angle, Edges, Share, Tilt
 from archdsl.ops.base import OperationError
 from archdsl.ops.fields import Positive, Probability
 
 PADDING_MODES = {"zeros": "zeros", "replicate": "border", "reflect": "reflection"}
-"""Our words for what lies beyond the border → kornia's."""
+"""Padding modes of the language → kornia's."""
 
 
 class Hflip(Change):
-    """Mirrors left and right."""
+    """Flips left and right."""
 
     name = "hflip"
     family = "place"
@@ -21,12 +21,12 @@ class Hflip(Change):
 
     examples = ({}, {"p": 1})
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomHorizontalFlip", named(p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomHorizontalFlip", named(p=self.p)),)
 
 
 class Vflip(Change):
-    """Mirrors top and bottom."""
+    """Flips top and bottom."""
 
     name = "vflip"
     family = "place"
@@ -35,18 +35,18 @@ class Vflip(Change):
 
     examples = ({}, {"p": 1})
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomVerticalFlip", named(p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomVerticalFlip", named(p=self.p)),)
 
 
 class AffineChange(Change):
-    """The base of the changes that are affine. `pad` says what comes in from beyond the border, as for `conv`."""
+    """The base of affine changes. `pad` is the padding mode beyond the border, as for `conv`."""
 
     family = "place"
     parameter: ClassVar[str]
 
     def value(self) -> object:
-        """What kornia's RandomAffine takes for it."""
+        """The argument of kornia's RandomAffine."""
         raise NotImplementedError(type(self).__name__)
 
     def part(self) -> Affine:
@@ -55,20 +55,20 @@ class AffineChange(Change):
     def affine(self) -> Affine | None:
         return self.part() if self.p == 1 else None
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (affine_form((self.part(),), self.p),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (affine_call((self.part(),), self.p),)
 
 
-def affine_form(parts: tuple[Affine, ...], p: float = 1.0) -> Form:
-    """One RandomAffine that does all of these, which have one padding and a parameter each."""
+def affine_call(parts: tuple[Affine, ...], p: float = 1.0) -> KorniaCall:
+    """One RandomAffine that does all of these, which have the same padding and different parameters."""
     values: dict[str, object] = {"degrees": 0.0, **{part.parameter: part.value for part in parts}}
     mode = PADDING_MODES[parts[0].pad]
     padding = {} if mode == "zeros" else {"padding_mode": mode}
-    return Form("RandomAffine", named(**values, **padding, p=p))
+    return KorniaCall("RandomAffine", named(**values, **padding, p=p))
 
 
 class Translate(AffineChange):
-    """Shifts by up to a fraction of the size, in every direction."""
+    """Shifts by up to the fraction `by` of the size, in every direction."""
 
     name = "translate"
     parameter = "translate"
@@ -84,7 +84,7 @@ class Translate(AffineChange):
 
 
 class Rotate(AffineChange):
-    """Turns by up to so many degrees, to either side."""
+    """Rotates by up to `degrees` in either direction."""
 
     name = "rotate"
     parameter = "degrees"
@@ -100,7 +100,7 @@ class Rotate(AffineChange):
 
 
 class Scale(AffineChange):
-    """Enlarges by a factor from `low` to `high`, about the middle."""
+    """Scales by a factor between `low` and `high`, about the centre."""
 
     name = "scale"
     parameter = "scale"
@@ -123,7 +123,7 @@ class Scale(AffineChange):
 
 
 class Shear(AffineChange):
-    """Slants by up to so many degrees, to either side."""
+    """Shears by up to `degrees` in either direction."""
 
     name = "shear"
     parameter = "shear"
@@ -139,7 +139,7 @@ class Shear(AffineChange):
 
 
 class Perspective(Change):
-    """Shows the picture from aslant: its corners move inwards by up to a fraction of half its size."""
+    """Distorts the perspective: the corners move inwards by up to the fraction `by` of half the image's size."""
 
     name = "perspective"
     family = "place"
@@ -149,11 +149,11 @@ class Perspective(Change):
 
     examples = ({}, {"by": 0.1, "p": 1})
 
-    def forms(self, channels: int) -> tuple[Form, ...]:
-        return (Form("RandomPerspective", named(distortion_scale=self.by, p=self.p)),)
+    def forms(self, channels: int) -> tuple[KorniaCall, ...]:
+        return (KorniaCall("RandomPerspective", named(distortion_scale=self.by, p=self.p)),)
 
 
 def in_order(name: str, low: float, high: float) -> None:
-    """Raises OperationError where a range is empty."""
+    """Raises OperationError if the range is empty."""
     if low > high:
         raise OperationError(f"`{name}` goes from `low` to `high`; got {low:g} and {high:g}", parameter="high")

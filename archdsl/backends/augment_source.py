@@ -10,9 +10,10 @@ import textwrap
 from collections.abc import Iterator
 
 from archdsl.augment import Change, OneOf, Pipeline, Step
-from archdsl.augment.base import Affine, Companion, Form
-from archdsl.augment.place import affine_form
+from archdsl.augment.base import Affine, Companion, KorniaCall
+from archdsl.augment.place import affine_call
 from archdsl.augment.texts import CLASS, DRAWING, MOVED, ONE_OF, RECOLOURED
+from archdsl.common.escaping import docstring
 
 WIDTH = 88
 
@@ -78,17 +79,10 @@ def _class(pipeline: Pipeline, name: str, written: str) -> str:
 def _docstring(pipeline: Pipeline) -> str:
     """The changes as the spec writes them, below its own words, as the inside of a docstring."""
     first = " ".join((pipeline.doc or "Changes that preserve labels.").split())
-    lines = [*textwrap.wrap(_escaped(first), WIDTH - 10), ""]
+    lines = [*textwrap.wrap(docstring(first), WIDTH - 10), ""]
     for line in pipeline.text():
-        lines += textwrap.wrap(_escaped(line), WIDTH - 8, initial_indent="    ", subsequent_indent="        ")
+        lines += textwrap.wrap(docstring(line), WIDTH - 8, initial_indent="    ", subsequent_indent="        ")
     return "\n".join(f"    {line}".rstrip() for line in lines).strip()
-
-
-def _escaped(text: str) -> str:
-    """Text that may stand in a docstring, whatever it holds."""
-    text = text.encode("utf-8", "backslashreplace").decode()  # halves of characters
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return plain.replace("\\", "\\\\").replace('"', '\\"')
 
 
 # ---------------------------------------------------------------- steps
@@ -97,7 +91,7 @@ def _escaped(text: str) -> str:
 def _written(steps: tuple[Step, ...], channels: int, depth: int) -> Iterator[str]:
     """The lines of modules that do the steps in order; neighbours of one kind share one."""
     indent = "    " * depth
-    run: list[Form] = []
+    run: list[KorniaCall] = []
     moving = False
 
     def close() -> Iterator[str]:
@@ -129,7 +123,7 @@ def _written(steps: tuple[Step, ...], channels: int, depth: int) -> Iterator[str
             yield f"{indent}),"
             continue
         moves = isinstance(step, tuple) or step.moves
-        forms = (affine_form(step),) if isinstance(step, tuple) else step.forms(channels)
+        forms = (affine_call(step),) if isinstance(step, tuple) else step.forms(channels)
         if moves != moving:
             yield from close()
             moving = moves
@@ -154,7 +148,7 @@ def _fused(steps: tuple[Step, ...]) -> Iterator[Change | OneOf | tuple[Affine, .
         yield tuple(run)
 
 
-def _calls(forms: list[Form], depth: int) -> Iterator[str]:
+def _calls(forms: list[KorniaCall], depth: int) -> Iterator[str]:
     indent = "    " * depth
     for form in forms:
         arguments = [f"{a.name}={_literal(a.value)}" for a in form.arguments]

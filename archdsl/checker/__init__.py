@@ -1,1 +1,1 @@
-"""From a SPEC to a checked graph: valid input sizes, lints."""
+"""From a SPEC to a checked graph: valid input sizes and lints."""

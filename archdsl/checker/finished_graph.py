@@ -1,43 +1,43 @@
-"""The finished graph: which input sizes it is valid for, and whether everything in it leads somewhere."""
+"""Checks of the finished graph: its valid input sizes, and unused tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from archdsl.advice.mending import show_shape
 from archdsl.advice.sizes import Advice, advise
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal
 from archdsl.dims import Choice, Dim, DimError, Region, SizeSet, evaluate, free
 from archdsl.elaborate import call_notes, same_at
 from archdsl.graph import Demand, FreeSize, Graph, Narrowing, Node, Tensor
+from archdsl.ops.fields import shape_text
 
 
 def check(graph: Graph, demands: Sequence[Demand], diagnostics: Diagnostics) -> None:
-    """Solves the demands into `graph.sizes` and looks for what leads nowhere. Mistakes go to `diagnostics`."""
+    """Solves the demands into `graph.sizes` and finds unused tensors. Errors go to `diagnostics`."""
     solve(graph, demands, diagnostics)
     find_dead_ends(graph, diagnostics)
 
 
 def solve(graph: Graph, demands: Sequence[Demand], diagnostics: Diagnostics) -> None:
-    """Narrows the valid sizes by each demand: of evaluation first, then by what is demanded in training alone."""
+    """Narrows the valid sizes by each demand: first those of evaluation, then those of training only."""
     solver = _Solver(graph, diagnostics, Region.everything([size.name for size in graph.free]))
     aside = _in_training_alone(graph, demands)
     for demand, training in zip(demands, aside, strict=True):
         if not training:
-            solver.meet(demand, training=False)
+            solver.apply(demand, training=False)
     graph.sizes = solver.valid
     for demand, training in zip(demands, aside, strict=True):
         if training:
-            solver.meet(demand, training=True)
+            solver.apply(demand, training=True)
     graph.training = solver.valid if solver.valid != graph.sizes else None
     graph.narrowings = tuple(solver.narrowings)
     _check_examples(graph, diagnostics)
 
 
 def _in_training_alone(graph: Graph, demands: Sequence[Demand]) -> list[bool]:
-    """Which demands count only while the network trains."""
+    """The demands that count only in training."""
     if not all(output.tensor.node >= 0 for output in graph.outputs) or not (nodes := set(graph.of_training())):
         return [demand.error.training for demand in demands]
     always = {scope for node in graph.nodes() if node not in nodes for scope in node.scope.calls()}
@@ -49,7 +49,7 @@ def _in_training_alone(graph: Graph, demands: Sequence[Demand]) -> list[bool]:
 
 @dataclass(slots=True, eq=False)
 class _Solver:
-    """Meets one demand after the other. `valid` are the sizes that are left."""
+    """Applies the demands in turn. `valid` are the remaining sizes."""
 
     graph: Graph
     diagnostics: Diagnostics
@@ -58,7 +58,7 @@ class _Solver:
     done: set[object] = field(default_factory=set)
     reported: set[object] = field(default_factory=set)
 
-    def meet(self, demand: Demand, *, training: bool) -> None:
+    def apply(self, demand: Demand, *, training: bool) -> None:
         if demand.constraint in self.done:
             return
         self.done.add(demand.constraint)
@@ -75,7 +75,7 @@ class _Solver:
             self.diagnostics.error("E0309", error.message, *advice.marks, notes=notes, help=error.help or advice.help)
             return
         if after is None:
-            # The sizes stay as they were, so that what is independent of this mistake is still found.
+            # Leave the sizes unchanged, so that independent errors are still found.
             self.reported.add(where)
             _report_empty(self.graph, demand, before, self.narrowings, training, self.diagnostics)
             return
@@ -90,14 +90,14 @@ class _Solver:
 
 
 def _advice(graph: Graph, demand: Demand, name: str | None) -> Advice:
-    """Where a demand on a free size comes from: a node, or a line of the spec (`expect`, an exact division)."""
+    """The origin of a demand on a free size: a node, or a line of the spec (`expect`, an exact division)."""
     if demand.node is not None and demand.of_node:
         return advise(graph, demand.node, demand.error, name)
     return Advice((Mark(demand.span),), (), demand.error.help, ())
 
 
 def _blame(graph: Graph, demand: Demand, name: str, notes: Sequence[str], diagnostics: Diagnostics) -> None:
-    """Reports a demand on a free size that cannot be met."""
+    """Reports a demand on a free size that no size satisfies."""
     advice = _advice(graph, demand, name)
     merges = demand.of_node and demand.node is not None and demand.node.operation.inputs == "many"
     diagnostics.error(
@@ -105,7 +105,7 @@ def _blame(graph: Graph, demand: Demand, name: str, notes: Sequence[str], diagno
         demand.error.message,
         *advice.marks,
         notes=[*advice.notes, *notes, *call_notes(demand.scope)],
-        help=advice.help or "change this line, or what gives the tensor its size",
+        help=advice.help or "change this line, or the layers before it",
         proposals=advice.proposals,
     )
 
@@ -118,7 +118,7 @@ def _report_empty(
     training: bool,
     diagnostics: Diagnostics,
 ) -> None:
-    needed = f"needed is that {demand.constraint.text}{' in training' if training else ''}"
+    needed = f"this requires that {demand.constraint.text}{' in training' if training else ''}"
     names = sorted(demand.constraint.variables)
     name = names[0]
     earlier = [n.demand.span for n in narrowings if n.size in names]
@@ -127,14 +127,14 @@ def _report_empty(
         tied = [
             choice.describe() for choice in before.choices if not demand.constraint.variables.isdisjoint(choice.sets)
         ]
-        needed += f"; but {' and '.join([*conditions, *tied])} already, last narrowed at {earlier[-1]}"
+        needed += f"; but {' and '.join([*conditions, *tied])}, as last narrowed at {earlier[-1]}"
     else:
         needed += f", which holds for no {' and '.join(names)}"
     _blame(graph, demand, name, [needed], diagnostics)
 
 
 def _check_examples(graph: Graph, diagnostics: Diagnostics) -> None:
-    """A size to show has to be valid. Where a demand leaves a handful of sizes, the demand is what is wrong."""
+    """Checks each example size. If a demand leaves only a handful of sizes, the demand is reported instead."""
     blamed: set[Span] = set()
     wrong = False
     for size in graph.free:
@@ -149,7 +149,7 @@ def _check_examples(graph: Graph, diagnostics: Diagnostics) -> None:
             if demand.span not in blamed:
                 blamed.add(demand.span)
                 alone = cause.after.describe().removeprefix("only ")
-                _blame(graph, demand, size.name, [f"this fits for {size.name} = {alone} alone"], diagnostics)
+                _blame(graph, demand, size.name, [f"only {size.name} = {alone} satisfies this"], diagnostics)
             continue
         near = [n for n in valid.nearest(example) if n is not None]
         mode = " in training" if cause.training else ""
@@ -166,7 +166,7 @@ def _check_examples(graph: Graph, diagnostics: Diagnostics) -> None:
 
 
 def _check_examples_together(graph: Graph, diagnostics: Diagnostics) -> None:
-    """Sizes to show that are valid each by itself have to be valid together."""
+    """Checks that individually valid example sizes are valid together."""
     shown = {size.name: size.example for size in graph.free if size.example is not None}
     if graph.always.where(shown) is not None:
         return
@@ -179,7 +179,7 @@ def _check_examples_together(graph: Graph, diagnostics: Diagnostics) -> None:
     mode = " in training" if cause.training else ""
     proposals: list[Proposal] = []
     for size in reversed(sizes):
-        # With all the others as they are, is there a value for this one?
+        # With all others fixed, is there a valid value for this one?
         left = graph.always.where({name: value for name, value in shown.items() if name != size.name})
         if left is not None and size.example is not None:
             near = [n for n in left[size.name].nearest(size.example) if n is not None]
@@ -195,7 +195,7 @@ def _check_examples_together(graph: Graph, diagnostics: Diagnostics) -> None:
 
 
 def write_size(size: FreeSize, near: Sequence[int]) -> list[Proposal]:
-    """Other values of a size to show, the largest first."""
+    """Other values for an example size, largest first."""
     return [Proposal(f"write `{size.name} = {n}`", Fix(size.span, f"{size.name} = {n}")) for n in reversed(near)]
 
 
@@ -213,9 +213,9 @@ def nearest_text(valid: SizeSet, size: int) -> str:
 
 
 def pin(graph: Graph, given: Sequence[Sequence[int]]) -> dict[str, int]:
-    """The free sizes of a checked graph for inputs of these sizes, one for each input; nothing where none is given.
+    """The free sizes of a checked graph for inputs of these sizes, one for each input; empty if none is given.
 
-    Raises SpecError where they do not fit the inputs, or lie outside the valid sizes.
+    Raises SpecError if they do not match the inputs or are not valid.
     """
     diagnostics = Diagnostics()
     values: dict[str, int] = {}
@@ -234,7 +234,7 @@ def pin(graph: Graph, given: Sequence[Sequence[int]]) -> dict[str, int]:
     for node, sizes in zip(inputs, given, strict=False):
         shape = graph.shape(Tensor(node.id))
         if len(shape) != len(sizes) or not all(map(fits, sizes, shape)):
-            message = f"the input `{node.name}` is {show_shape(shape)}, which {list(sizes)} does not fit"
+            message = f"the input `{node.name}` is {shape_text(shape)}, which {list(sizes)} does not fit"
             example = "x".join(str(evaluate(d, graph.examples)) for d in shape)
             help = f"channels first, without the batch: {example}, say"
             diagnostics.error("E0321", message, node.span, help=help)
@@ -244,8 +244,8 @@ def pin(graph: Graph, given: Sequence[Sequence[int]]) -> dict[str, int]:
             message = f"{name} = {value} is not a valid size of `{graph.name}`: it must be {valid.condition()}"
             if value in graph.sizes[name]:
                 message = (
-                    f"{name} = {value} is a valid size of `{graph.name}` in evaluation alone: in training, which is "
-                    f"counted here, too, it must be {valid.condition()}"
+                    f"{name} = {value} is a valid size of `{graph.name}` in evaluation only: in training, which "
+                    f"the counts include, it must be {valid.condition()}"
                 )
             diagnostics.error("E0320", message, help=nearest_text(valid, value))
     if not diagnostics.errors and given and (broken := graph.always.failing({**graph.examples, **values})) is not None:
@@ -257,12 +257,12 @@ def pin(graph: Graph, given: Sequence[Sequence[int]]) -> dict[str, int]:
 
 
 def find_dead_ends(graph: Graph, diagnostics: Diagnostics) -> None:
-    """Reports every node that leads to no output, where its way ends."""
+    """Reports every node on which no output depends, at the end of its chain."""
     wanted = {output.tensor.node for output in graph.outputs if output.tensor.node >= 0}
     if not wanted or diagnostics.errors:
         return
     live = set(wanted)
-    # Ids are in topological order, so what reads a tensor is met before what gives it.
+    # Ids are in topological order, so reversed order visits a tensor's readers before its node.
     for node in reversed(list(graph.nodes())):
         if node.id in live:
             live.update(tensor.node for tensor in node.inputs)
@@ -278,17 +278,7 @@ def find_dead_ends(graph: Graph, diagnostics: Diagnostics) -> None:
         diagnostics.error(
             "E0401",
             f"nothing uses {what}",
-            Mark(span, f"gives {show_shape(graph.shape(Tensor(node.id)))}"),
+            Mark(span, f"gives {shape_text(graph.shape(Tensor(node.id)))}"),
             notes=[*call_notes(node.scope), *(same_at([n.path for n in g]) for g in [nodes[1:]] if g)],
-            help="take it away, use it further down, or make it an output",
+            help="remove it, use it below, or make it an output",
         )
-
-
-def verify(graph: Graph) -> None:
-    """Asserts the invariants of a checked graph: what every later pass relies on."""
-    paths: set[str] = set()
-    for node in graph.nodes():
-        assert all(t.node < node.id and t.index < len(graph.node(t).shapes) for t in node.inputs)
-        assert node.operation.name == "input" or node.path not in paths, node.path
-        paths.add(node.path)
-    assert graph.outputs and not any(scope.lost for scope in graph.root.scopes())

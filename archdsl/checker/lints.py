@@ -1,18 +1,18 @@
-"""Warnings: what a spec may say, and is likely a mistake."""
+"""Warnings: legal specs that are probably a mistake."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
 from archdsl.advice.habits import CHANNELS_IN, as_pytorch, rewritten
-from archdsl.advice.mending import show_shape
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
 from archdsl.dims import Dim, DimError
 from archdsl.elaborate import call_notes
-from archdsl.elaborate.spec_files import Module
+from archdsl.elaborate.spec_files import SpecFile
 from archdsl.graph import Graph
 from archdsl.ops import OPERATIONS
+from archdsl.ops.fields import shape_text
 from archdsl.ops.norm import Batchnorm, several_positions
 from archdsl.syntax import tree
 from archdsl.syntax.walk import given, labels, lets, names, parts
@@ -20,22 +20,22 @@ from archdsl.values import BUILTINS, BlockValue, FunctionValue, MemberValue
 from archdsl.values.evaluation import words
 
 TINY = 4
-"""A network that takes no size beyond this one is not meant so."""
+"""A network that accepts only sizes up to this one is probably a mistake."""
 
 
-def lints(graph: Graph, module: Module) -> tuple[Diagnostic, ...]:
+def lints(graph: Graph, spec_file: SpecFile) -> tuple[Diagnostic, ...]:
     """The warnings of a checked graph and of its file."""
     return (
         *tiny_sizes(graph),
         *lone_positions(graph),
         *unused_names(graph),
         *pytorch_order(graph),
-        *uncalled(module),
+        *uncalled(spec_file),
     )
 
 
 def tiny_sizes(graph: Graph) -> Iterator[Diagnostic]:
-    """Free sizes, none of them shown, that a line of the spec leaves next to no values."""
+    """Free sizes without an example size for which a line of the spec leaves almost no values."""
     for free in graph.free:
         most = graph.always[free.name].maximum
         if free.example is None and most is not None and most <= TINY:
@@ -44,16 +44,16 @@ def tiny_sizes(graph: Graph) -> Iterator[Diagnostic]:
             demand = cause.demand
             yield warning(
                 "W0601",
-                f"the network takes {free.name} = {alone} alone",
+                f"only {free.name} = {alone} is valid",
                 Mark(demand.span, "because of this"),
-                Mark(free.span, f"say what is meant: `{free.name} = 64`"),
+                Mark(free.span, f"if this is intended, state it: `{free.name} = 64`"),
                 notes=[demand.error.message, *call_notes(demand.scope)],
-                help="bring the sizes together (`align`), or give both branches the same stride and padding",
+                help="make the sizes equal with `align`, or give both branches the same stride and padding",
             )
 
 
 def lone_positions(graph: Graph) -> Iterator[Diagnostic]:
-    """The first batchnorm that sees one position of each sample, whatever the input: PyTorch refuses a batch of 1."""
+    """The first batchnorm over one position per sample, for any input: PyTorch rejects a batch of 1."""
     found = [
         node
         for node in graph.nodes()
@@ -62,31 +62,31 @@ def lone_positions(graph: Graph) -> Iterator[Diagnostic]:
     if not found:
         return
     node = found[0]
-    notes = ["its mean and variance are taken over the batch alone, and of a single number there is no variance"]
+    notes = ["its mean and variance are computed over the batch only, and a single number has no variance"]
     if len(found) > 1:
-        notes.append(f"{len(found)} batchnorms here are so")
+        notes.append(f"{len(found)} batchnorms have this problem")
     yield warning(
         "W0603",
         "`batchnorm` over one position: a training batch of 1 fails",
-        Mark(node.span, f"{show_shape(graph.shape(node.inputs[0]))} comes in"),
+        Mark(node.span, f"{shape_text(graph.shape(node.inputs[0]))} comes in"),
         notes=[*notes, *call_notes(node.scope)],
         help="train with batches of 2 or more (a loader with `drop_last`), or use `groupnorm` or `layernorm` here",
     )
 
 
 def _is_lone(graph: Graph, sizes: tuple[Dim, ...]) -> bool:
-    """Whether axes have one position in all, for every valid input."""
+    """Whether axes have one position in total, for every valid input."""
     try:
         several = several_positions(sizes)
         return not several if isinstance(several, bool) else graph.always.narrow(several) is None
-    except DimError:  # too intricate to know
+    except DimError:  # too complex to know
         return False
 
 
 def unused_names(graph: Graph) -> Iterator[Diagnostic]:
-    """Parameters of models and blocks, and values that a `let` in them names, which nothing in their text uses.
+    """Parameters of models and blocks, and values of `let`s in them, that nothing in their text uses.
 
-    In the file of the model alone. Blocks that are passed on to be called by others share their parameters with these.
+    Only in the model's file. Blocks that are passed to be called by others share their parameters with these.
     """
     file = graph.root.span.source
     scopes = list(graph.root.scopes())
@@ -111,7 +111,7 @@ def unused(name: tree.Name, used: set[str]) -> bool:
 
 
 def unused_name(what: str, span: Span) -> Diagnostic:
-    return warning("W0602", f"nothing uses {what}", Mark(span), help="take it away, or begin its name with `_`")
+    return warning("W0602", f"nothing uses {what}", Mark(span), help="remove it, or begin its name with `_`")
 
 
 def warning(
@@ -126,7 +126,7 @@ def warning(
 
 
 def blocks(values: Iterable[object]) -> Iterator[BlockValue]:
-    """The blocks among values and in the lists among them."""
+    """The blocks among values, including nested lists."""
     stack = list(values)
     while stack:
         value = stack.pop()
@@ -140,7 +140,7 @@ def blocks(values: Iterable[object]) -> Iterator[BlockValue]:
 
 
 def tensor_in(let: tree.Let, syntax: tree.Block | tree.Model) -> bool:
-    """Whether a `let` holds tensors whose sizes nothing asks for, so that nothing can be done with it."""
+    """Whether a `let` holds tensors whose sizes nothing reads, so that it has no use."""
     items = let.value.items if isinstance(let.value, tree.ListValue) else (let.value,)
     known = {"it"} | labels(syntax.body) | {t.name.name for t in parts(syntax.body) if isinstance(t, tree.InputTensor)}
     if not any(isinstance(i, tree.Name) and i.name in known for i in items):
@@ -156,24 +156,24 @@ def useless_let(let: tree.Let) -> Diagnostic:
         proposals = [Proposal(f"a label names a tensor: `{name}: {{ }}`", Fix(let.span, f"{name}: {{ }}"))]
     return warning(
         "W0607",
-        f"`{name}` holds a tensor, which a `let` cannot bring back: only its sizes can be asked for",
+        f"`{name}` holds a tensor; a `let` can read its sizes, but cannot be used as the tensor",
         Mark(let.name.span),
         help="a label names a tensor for what follows",
         proposals=proposals,
     )
 
 
-# ---------------------------------------------------------------- blocks that nobody calls
+# ---------------------------------------------------------------- unused blocks
 
 
-def uncalled(module: Module) -> Iterator[Diagnostic]:
-    """Names that nothing bears, in blocks of a file that no model of it leads to, and that nothing else checks."""
-    found = {n: v for n, v in module.names.values.items() if isinstance(v, BlockValue)}
-    own = {n: v for n, v in found.items() if v.syntax.span.source is module.source}
-    if len(own) == len(module.models):
+def uncalled(spec_file: SpecFile) -> Iterator[Diagnostic]:
+    """Undefined names in blocks of the file that no model of it calls, and that nothing else checks."""
+    found = {n: v for n, v in spec_file.names.values.items() if isinstance(v, BlockValue)}
+    own = {n: v for n, v in found.items() if v.syntax.span.source is spec_file.source}
+    if len(own) == len(spec_file.models):
         return
-    values = [v for v in module.names.values.values() if isinstance(v, MemberValue | FunctionValue)]
-    waiting: list[object] = [*(v.syntax for v in values), *(v.syntax for n, v in own.items() if n in module.models)]
+    values = [v for v in spec_file.names.values.values() if isinstance(v, MemberValue | FunctionValue)]
+    waiting: list[object] = [*(v.syntax for v in values), *(v.syntax for n, v in own.items() if n in spec_file.models)]
     called: set[str] = set()
     while waiting:
         for name in names(waiting.pop()):
@@ -181,19 +181,24 @@ def uncalled(module: Module) -> Iterator[Diagnostic]:
                 called.add(name.name)
                 waiting.append(own[name.name].syntax)
     for key, block in own.items():
-        if key not in called and key not in module.models:
-            yield from unknown_names(block, module)
+        if key not in called and key not in spec_file.models:
+            yield from unknown_names(block, spec_file)
 
 
-def unknown_names(block: BlockValue, module: Module) -> Iterator[Diagnostic]:
+def unknown_names(block: BlockValue, spec_file: SpecFile) -> Iterator[Diagnostic]:
     known = (
-        given(block.syntax) | module.names.values.keys() | OPERATIONS.keys() | BUILTINS.keys() | words() | {"it", "_"}
+        given(block.syntax)
+        | spec_file.names.values.keys()
+        | OPERATIONS.keys()
+        | BUILTINS.keys()
+        | words()
+        | {"it", "_"}
     )
     syntax = block.syntax
     for name in names([[p.default for p in syntax.parameters], syntax.body]):
         if name.name not in known:
             near = renamed(name.span, name.name, known)
-            message = f"there is nothing named `{name.name}` here, in a block that no model of this file calls"
+            message = f"there is nothing named `{name.name}`, in a block that no model of this file calls"
             yield warning("W0604", message, Mark(name.span), proposals=near)
 
 
@@ -201,7 +206,7 @@ def unknown_names(block: BlockValue, module: Module) -> Iterator[Diagnostic]:
 
 
 def pytorch_order(graph: Graph) -> Iterator[Diagnostic]:
-    """Calls whose first number is that of the channels that come in, which PyTorch takes and this language infers."""
+    """Calls whose first number equals the number of input channels, which PyTorch takes and archdsl infers."""
     seen: set[tree.Call] = set()
     for node in graph.nodes():
         call, operation = node.call, node.operation
@@ -217,7 +222,7 @@ def pytorch_order(graph: Graph) -> Iterator[Diagnostic]:
         name = list(type(operation).model_fields)[at]
         yield warning(
             "W0605",
-            f"PyTorch takes the number of channels that come in, which is inferred here: `{name}` of this "
+            f"PyTorch's first argument is the number of input channels, which archdsl infers: `{name}` of this "
             f"`{operation.name}` is {values[at]:g}",
             Mark(given[CHANNELS_IN[operation.name]].span, f"{channels} come in"),
             help=f"its parameters: {operation.signature()}",

@@ -1,8 +1,8 @@
 """The command line: arguments in; diagnostics, tables, pictures and modules out.
 
-Exit status: 0 fine, 1 the spec is wrong, 2 the command line or the machine is (an unknown option, a folder that is not
-there, a full disk, a package that is not installed). Only click is imported at once; what a command needs is imported
-when it runs, so that `--help` and completion answer quickly.
+Exit status: 0 success, 1 the spec is wrong, 2 the command line is wrong or the command cannot run (an unknown option, a
+missing folder, a full disk, a package that is not installed). Only click is imported at start-up; a command imports
+what it needs when it runs, so that `--help` and completion are fast.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import NoReturn
 import click
 from click.exceptions import NoArgsIsHelpError
 
-# These give the program its commands.
+# These modules register the commands.
 from archdsl.cli import making, missing, reading, running
-from archdsl.cli.printing import complain, prepare
+from archdsl.cli.printing import prepare, write_diagnostics
 from archdsl.cli.program import (
     BROKEN,
     FINE,
@@ -37,14 +37,14 @@ __all__ = ["cli", "main", "making", "reading", "run", "running"]
 
 
 def _abandon(stream: object) -> None:
-    """Lets what is still buffered go nowhere, so that the interpreter's last flush cannot fail again."""
+    """Discards what is still buffered, so that the interpreter's final flush cannot fail again."""
     if isinstance(stream, io.IOBase):
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _said(say: Callable[[], object], status: int) -> int:
-    """The status, once it is said on standard error why, if anybody can hear it there."""
+def _explained(say: Callable[[], object], status: int) -> int:
+    """Explains the status on standard error, if stderr is open, and returns it."""
     try:
         say()
         if sys.stderr is not None:
@@ -55,11 +55,11 @@ def _said(say: Callable[[], object], status: int) -> int:
 
 
 def _fail(message: str, status: int) -> int:
-    return _said(lambda: print(f"{PROGRAM}: {message}", file=sys.stderr), status)
+    return _explained(lambda: print(f"{PROGRAM}: {message}", file=sys.stderr), status)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line, by default that of the process, and gives the exit status; never raises."""
+    """Runs the command line, by default that of the process, and returns the exit status; never raises."""
     try:
         return int(cli.main(arguments, prog_name=PROGRAM, standalone_mode=False) or FINE)
     except (click.Abort, KeyboardInterrupt):
@@ -77,38 +77,38 @@ def _interrupted() -> int:
 
 
 def _broken(error: Exception) -> int:
-    """Says what ended a command, and gives its exit status."""
+    """Reports the error that ended a command, and returns its exit status."""
     from archdsl.diagnostics import SpecError, visible
 
     match error:
         case SpecError():
-            return _said(lambda: complain(error.diagnostics), SPEC_WRONG)
+            return _explained(lambda: write_diagnostics(error.diagnostics), SPEC_WRONG)
         case click.ClickException():
-            # What was typed, and names of files and tensors, stand in these messages.
+            # These messages contain user input, and names of files and tensors.
             if isinstance(error, NoArgsIsHelpError):
-                return _said(lambda: print(error.format_message(), file=sys.stderr), USAGE_WRONG)
+                return _explained(lambda: print(error.format_message(), file=sys.stderr), USAGE_WRONG)
             message = "\n".join(map(visible, error.format_message().split("\n")))
             harmless = click.ClickException(message)
             if isinstance(error, click.UsageError):
                 harmless = click.UsageError(message, error.ctx)
-            return _said(harmless.show, USAGE_WRONG)
+            return _explained(harmless.show, USAGE_WRONG)
         case OSError():
             _abandon(sys.stdout)
             place = f"{error.filename}: " if error.filename else ""
             return _fail(visible(f"{place}{error.strerror or error}"), USAGE_WRONG)
         case MemoryError():
-            return _fail("the memory is full", USAGE_WRONG)
+            return _fail("out of memory", USAGE_WRONG)
         case ImportError() if install := missing.what_to_do(error):
             return _fail(visible(install), USAGE_WRONG)
     if os.environ.get("ARCHDSL_DEBUG"):
         raise error
     what = visible(f"{type(error).__name__}: {error}".splitlines()[0][:200])
-    return _fail(f"a bug of archdsl, please report it with the spec ({what}; ARCHDSL_DEBUG=1 shows more)", BROKEN)
+    return _fail(f"a bug in archdsl, please report it with the spec ({what}; ARCHDSL_DEBUG=1 shows more)", BROKEN)
 
 
 def main() -> NoReturn:
-    """The command line of the process; `archdsl.__main__` is the program."""
-    # A short process makes little garbage and much that stays: looking for the one among the other takes its time.
+    """Runs the command line of the process and exits; `archdsl.__main__` calls it."""
+    # A short process makes little garbage and many long-lived objects, which collections would only scan in vain.
     gc.set_threshold(200_000, 50, 50)
     prepare(sys.stdout, sys.stderr)
     sys.exit(run())

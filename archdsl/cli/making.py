@@ -1,4 +1,4 @@
-"""Commands that make files of a spec: draw, build, weights, export."""
+"""Commands that make files from a spec: draw, build, weights, export."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, STYLES, THEMES, listed
 from archdsl.cli.missing import what_to_do
 from archdsl.cli.options import (
-    EXPORTS,
-    MODULES,
-    PAGES,
-    STATES,
     Settings,
     Sizes,
     depth_option,
@@ -30,18 +27,19 @@ from archdsl.cli.options import (
 from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
+from archdsl.common.choices import EXPORTS, MODULES, STATE_DICTS
 
 if TYPE_CHECKING:
+    from archdsl.common.choices import Mode
     from archdsl.graph import Graph
-    from archdsl.transform.recompute import Mode
 
 
 @cli.command()
 @spec_argument
 @output_option(
-    "A .svg, .png, .pdf, .dot, .tex (TikZ) or .html (a page to walk through) file.",
+    f"A {listed(FORMATS)} file.",
     "a picture is",
-    PAGES,
+    [form.ending for form in FORMATS],
     required=True,
 )
 @model_options
@@ -49,13 +47,13 @@ if TYPE_CHECKING:
 @depth_option
 @click.option(
     "--style",
-    type=click.Choice(["boxes", "volumes"]),
+    type=click.Choice(STYLES),
     default="boxes",
     show_default=True,
-    help="volumes: feature maps.",
+    help="volumes draws feature maps as 3-d blocks.",
 )
-@click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
-@click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
+@click.option("--theme", type=click.Choice(THEMES), default="light", show_default=True)
+@click.option("--direction", type=click.Choice(DIRECTIONS), default="down", show_default=True)
 def draw(
     spec: str,
     output: Path,
@@ -66,7 +64,7 @@ def draw(
     theme: str,
     direction: str,
 ) -> int:
-    """Draw the network; the ending of the file says in which form."""
+    """Draw the network, in the format of the file's ending."""
     from archdsl import compiler
     from archdsl.checker.finished_graph import pin
 
@@ -77,7 +75,9 @@ def draw(
 
 
 def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
-    """Pictures of the model's augmentation; none, which is said, where a package that makes them is missing."""
+    """Example images of the model's augmentation; none, with a note, if a package is missing."""
+    if graph.augment is None:
+        return ()
     from archdsl.runtime.running import augmented_examples
 
     try:
@@ -85,33 +85,33 @@ def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
     except ImportError as error:
         if not (install := what_to_do(error)):
             raise
-        note(f"the augmentation is drawn without pictures: {install}")
+        note(f"the augmentation is drawn without example images: {install}")
         return ()
 
 
 @cli.command()
 @spec_argument
-@output_option("The .py file to write; standard output if none.", "a module is", MODULES, stream=True)
+@output_option("The .py file to write; the default is standard output.", "a module is", MODULES, stream=True)
 @model_options
 @purpose_option
 @recompute_option
 def build(spec: str, output: Path | None, purpose: str, recompute: Mode, settings: Settings) -> int:
     """Compile the network to a PyTorch module.
 
-    The module is one file that imports torch alone. The one for inference has a function, fold_batchnorms, that makes
-    its weights from those of the training form.
+    The module is one file that imports only torch. With --for inference it has a function, fold_batchnorms, that
+    converts the weights of the training form.
     """
     from archdsl import compiler
     from archdsl.common.marks import save
 
     inference = purpose == "inference"
     if inference and recompute != "none":
-        raise click.UsageError("--recompute is for training: --for inference has no backward pass")
+        raise click.UsageError("--recompute cannot be used with --for inference, which has no backward pass")
     data = compiler.build(checked(spec, settings), inference=inference, recompute=recompute).encode()
     if output is not None:
         save(output, data)
     elif sys.stdout is not None:
-        # Python source is UTF-8, whatever the terminal speaks.
+        # Python source is UTF-8, whatever the terminal's encoding.
         sys.stdout.buffer.write(data)
     return FINE
 
@@ -119,11 +119,11 @@ def build(spec: str, output: Path | None, purpose: str, recompute: Mode, setting
 @cli.command()
 @spec_argument
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@output_option("Write what fits (.safetensors, .pth or .pt).", "weights are", STATES)
+@output_option("Write the weights that fit (.safetensors, .pth or .pt).", "weights are", STATE_DICTS)
+@click.option("--rename", "rules", metavar="OLD=NEW", multiple=True, help="Rename keys; `*` matches any text.")
 @click.option(
-    "--rename", "rules", metavar="OLD=NEW", multiple=True, help="New names for keys; `*` stands for any text."
+    "--reshape", is_flag=True, help="Accept tensors of another shape with the same numbers, such as 1x1 kernels."
 )
-@click.option("--reshape", is_flag=True, help="Take what has another shape and holds the same numbers: 1x1 kernels.")
 @model_options
 @json_option
 def weights(
@@ -135,13 +135,13 @@ def weights(
     settings: Settings,
     as_json: bool,
 ) -> int:
-    """Say which weights of a file fit the network.
+    """Show which weights of a file fit the network.
 
-    They fit by key and shape; -o writes those that do. FILE is a state_dict: .safetensors, or .pth, of which nothing
-    but tensors is read.
+    Weights fit by key and shape; -o writes those that fit. FILE is a state_dict: .safetensors, or .pth, from which
+    only tensors are read.
     """
     from archdsl.common.marks import save
-    from archdsl.runtime import weights as weighing
+    from archdsl.runtime import weights as matching
 
     pairs = []
     for rule in rules:
@@ -151,11 +151,11 @@ def weights(
         pairs.append((old, new))
     graph = checked(spec, settings)
     try:
-        state, match = weighing.fit(graph, file, pairs, reshape=reshape)
-    except weighing.WeightsError as error:
+        state, match = matching.fit(graph, file, pairs, reshape=reshape)
+    except matching.WeightsError as error:
         raise click.ClickException(str(error)) from None
     if output is not None:
-        save(output, weighing.write_state(output.with_suffix(output.suffix.lower()), state))
+        save(output, matching.write_state(output.with_suffix(output.suffix.lower()), state))
     if as_json:
         write_json(match.as_data())
     else:
@@ -172,9 +172,9 @@ def weights(
 def export(spec: str, output: Path, weights: Path | None, purpose: str, settings: Settings) -> int:
     """Export the network to .pt2 (torch.export) or .onnx.
 
-    The batch and the free sizes stay free; which size had to be pinned, and why, is said. Before the file is written,
-    it is run beside the PyTorch module at small, odd, large and the shown sizes, which are listed; one that gives other
-    numbers is not written. ONNX takes the packages onnx and onnxscript, and onnxruntime for the comparison.
+    The batch and the free sizes stay dynamic; the command says which size had to be fixed, and why. Before the file is
+    written, its outputs are compared with the PyTorch module's at several sizes, which are listed; a file with other
+    outputs is not written. ONNX needs the packages onnx and onnxscript, and onnxruntime for the comparison.
     """
     from archdsl.common.marks import save
     from archdsl.diagnostics import visible
@@ -188,6 +188,6 @@ def export(spec: str, output: Path, weights: Path | None, purpose: str, settings
     except (exporting.ExportError, WeightsError) as error:
         raise click.ClickException(str(error)) from None
     save(output, made.data)
-    for said in (*made.pins, made.proof):
-        write(f"{visible(str(output))}: {said}\n")
+    for line in (*made.pins, made.proof):
+        write(f"{visible(str(output))}: {line}\n")
     return FINE

@@ -1,4 +1,4 @@
-"""What to install where a module is missing."""
+"""What to install if a module is missing."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ EXTRAS = {
     "onnxscript": "onnx",
     "skimage": "examples",
 }
-"""The extra of archdsl that brings a module."""
+"""The extra of archdsl that installs a module."""
 
 PACKAGES = {"PIL": "Pillow", "skimage": "scikit-image"}
-"""The package of a module, where the names differ."""
+"""The package of a module, if the names differ."""
 
 
 def what_to_do(error: ImportError) -> str | None:
-    """What is missing and how it is installed; None where the module is one of archdsl's own."""
+    """Says what is missing and how to install it; None if the module is one of archdsl's own."""
     module = (error.name or "").partition(".")[0]
     if module in ("", "archdsl"):
         return None

@@ -1,4 +1,4 @@
-"""The arguments and options that several commands take: how each is read, completed and explained."""
+"""Arguments and options shared by several commands: parsing, completion and help."""
 
 from __future__ import annotations
 
@@ -10,26 +10,15 @@ import click
 from click.shell_completion import CompletionItem
 
 from archdsl.cli.outputs import FORCE, OutputOption, SpecArgument, parse_output
+from archdsl.common.choices import MODES
 
 Command: TypeAlias = Callable[..., int]
 Settings: TypeAlias = Mapping[str, str]
 Sizes: TypeAlias = Sequence[tuple[int, ...]]
 
-# The endings of files as the modules that write them have them, which --help need not import.
-PLOTS = (".svg", ".png", ".pdf")
-# As archdsl.transform.recompute has them, which --help need not import.
-MODES = ("none", "dense", "blocks")
-
-MODULES = (".py",)
-PICTURES = (*PLOTS, ".dot", ".tex")
-PAGES = (*PICTURES, ".html")
-LOOKS = (".html", ".svg", ".png")
-STATES = (".safetensors", ".pth", ".pt")
-EXPORTS = (".pt2", ".onnx")
-
 
 def complete_spec(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Families of the library and, behind a colon, models; files come from the shell."""
+    """Completes families of the library and, after a colon, models; the shell completes files."""
     from archdsl.checker.spec import models
     from archdsl.elaborate.spec_files import library_families
 
@@ -37,7 +26,7 @@ def complete_spec(context: click.Context, parameter: click.Parameter, incomplete
         file = incomplete.rpartition(":")[0]
         try:
             names = [f"{file}:{model.name}" for model in models(file)]
-        except Exception:  # a half-written file completes to nothing
+        except Exception:  # a half-written file has no completions
             names = []
     else:
         names = [f"{family}:" for family in library_families()]
@@ -76,7 +65,7 @@ def parse_bytes(context: click.Context, parameter: click.Parameter, given: str |
 
 
 def parse_limits(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> None:
-    """Puts the limits in force for the whole command."""
+    """Applies the limits to the whole command."""
     from archdsl.common.limits import WHAT, Limits, limited
 
     found = {}
@@ -85,7 +74,7 @@ def parse_limits(context: click.Context, parameter: click.Parameter, given: Sequ
         if not sign or not value.isascii() or not value.isdecimal() or len(value) > 18 or int(value) < 1:
             raise click.BadParameter(f"{text!r} is not of the form NAME=NUMBER")
         if name not in WHAT:
-            raise click.BadParameter(f"there is no limit {name!r}; there are {', '.join(WHAT)}")
+            raise click.BadParameter(f"there is no limit {name!r}; the limits are {', '.join(WHAT)}")
         found[name] = int(value)
     if found:
         context.with_resource(limited(Limits(**found)))
@@ -108,7 +97,7 @@ set_option = click.option(
     callback=parse_settings,
     multiple=True,
     metavar="NAME=VALUE",
-    help="Sets a parameter of the model.",
+    help="Set a parameter of the model.",
 )
 limit_option = click.option(
     "--limit",
@@ -117,7 +106,7 @@ limit_option = click.option(
     multiple=True,
     metavar="NAME=NUMBER",
     shell_complete=complete_limit,
-    help="Allow a spec more, or less, than usual: nodes=1000000, say (docs/language.md lists the limits).",
+    help="Override a resource limit, such as nodes=1000000 (docs/language.md lists all).",
 )
 size_option = click.option(
     "--size",
@@ -125,25 +114,25 @@ size_option = click.option(
     callback=parse_sizes,
     multiple=True,
     metavar="3x224x224",
-    help="The size of the input, channels first, without the batch; of several inputs, one after the other.",
+    help="The input size, channels first, without the batch; repeat it for several inputs, in order.",
 )
 depth_option = click.option(
-    "--depth", type=click.IntRange(0), metavar="N", help="Fold blocks that stand deeper than N within others."
+    "--depth", type=click.IntRange(0), metavar="N", help="Collapse blocks that are nested deeper than N."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
 
 
 def model_options(command: Command) -> Command:
-    """What every command takes that reads a model."""
+    """Adds the options of every command that reads a model."""
     return set_option(limit_option(command))
 
 
 def output_option(
     help: str, what: str, endings: Sequence[str], *, required: bool = False, stream: bool = False
 ) -> Callable[[Command], Command]:
-    """The file to write, and --force. `what` is to have one of the `endings`: "a picture is", say.
+    """Adds `-o` and --force. The file must have one of the `endings`; `what` begins the error message ("a picture is").
 
-    With `stream`, what is no regular file may have any name, and `-` is standard output.
+    With `stream`, a file that is not a regular one may have any name, and `-` is standard output.
     """
     output = click.option(
         "-o",
@@ -153,7 +142,7 @@ def output_option(
         required=required,
         metavar="FILE",
         shell_complete=complete_file,
-        help=f"{help} It never overwrites an input; a file that archdsl did not write only with {FORCE}.",
+        help=f"{help} Never overwrites an input; overwrites a file that archdsl did not write only with {FORCE}.",
     )
     force = click.option(FORCE, is_flag=True, help="Let -o overwrite a file that archdsl did not write.")
     return lambda command: output(force(command))
@@ -162,7 +151,7 @@ def output_option(
 weights_option = click.option(
     "--weights",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A state_dict (.pt, .pth, .safetensors); without it, the weights are random.",
+    help="A state_dict (.pt, .pth, .safetensors); the default is random weights.",
 )
 purpose_option = click.option(
     "--for",
@@ -170,13 +159,15 @@ purpose_option = click.option(
     type=click.Choice(["training", "inference"]),
     default="training",
     show_default=True,
-    help="inference: batchnorms become part of the convolutions before them, dropouts go.",
+    help="For inference, batchnorms are folded into the convolutions before them and dropout is removed.",
 )
 recompute_option = click.option(
     "--recompute",
     type=click.Choice(MODES),
     default="none",
     show_default=True,
-    help="What a training step computes a second time instead of keeping it: bodies of dense connections, or blocks.",
+    help="What a training step recomputes instead of storing: bodies of dense connections, or blocks.",
 )
-seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random weights.")
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed for random weights."
+)

@@ -1,7 +1,7 @@
-"""The files that commands write: never one that the command reads; one that archdsl did not write only with --force.
+"""Output files of commands: never an input of the command; a file that archdsl did not write only with --force.
 
-Every command is guarded here, before it runs, by what its arguments and options are: those of the classes below, and
-`click.Path` for files that are read.
+Each command is checked here before it runs. The classes of its parameters say which are outputs and specs (the classes
+below) and which are other files that it reads (`click.Path`).
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ class OutputOption(click.Option):
 
 
 class SpecArgument(click.Argument):
-    """An argument that names specs, which are read with all that they import."""
+    """An argument that names specs, which are read with their imports."""
 
 
 class Command(click.Command):
-    """A command whose outputs are looked at before it runs."""
+    """A command that checks its outputs before it runs."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Raises UsageError for an output that may not be written."""
+        """Raises UsageError for an output that must not be written."""
         guard(ctx, forced=bool(ctx.params.pop("force", False)))
         return super().invoke(ctx)
 
 
 def parse_output(given: str | None, what: str, endings: Sequence[str], *, stream: bool) -> Path | None:
-    """The file to write; None for standard output. What cannot be written there is said before any work."""
+    """The file to write; None for standard output. Raises BadParameter if it cannot be written."""
     from archdsl.diagnostics import visible
 
     if given is None or (given == "-" and stream):
         return None
     if "\0" in given:
-        raise click.BadParameter("a file name cannot hold a NUL")
+        raise click.BadParameter("a file name cannot contain a NUL")
     path = Path(given)
     if path.suffix.lower() not in endings and not (stream and is_stream(path)):
         raise click.BadParameter(f"{what} a file that ends with {', '.join(endings)}")
@@ -56,7 +56,7 @@ def parse_output(given: str | None, what: str, endings: Sequence[str], *, stream
 
 
 def is_stream(path: Path) -> bool:
-    """Whether writing there replaces nothing: it is a pipe, a device, an open file of the process."""
+    """Whether writing there replaces no file: it is a pipe, a device or an open file descriptor."""
     from archdsl.common.files import descriptor_of
 
     if descriptor_of(path) is not None:
@@ -71,7 +71,7 @@ def is_stream(path: Path) -> bool:
 
 
 def guard(ctx: click.Context, *, forced: bool) -> None:
-    """Refuses what would destroy a file: an output that is an input, that standard output goes to, or somebody else's.
+    """Refuses an output that is an input, the target of standard output, or a file that archdsl did not write.
 
     Raises UsageError.
     """
@@ -91,7 +91,7 @@ def guard(ctx: click.Context, *, forced: bool) -> None:
         elif is_stream(path):
             continue
         elif shown is not None and os.path.samestat(found, shown):
-            why = "is where standard output goes, too; name another file"
+            why = "is also the target of standard output; name another file"
         elif not forced and (protected := _protected(path, found)):
             why = f"{protected}; name another file, or overwrite it with {FORCE}"
         if why:
@@ -99,7 +99,7 @@ def guard(ctx: click.Context, *, forced: bool) -> None:
 
 
 def _protected(path: Path, found: os.stat_result) -> str | None:
-    """Why a file is not overwritten unasked; None where it is: it is empty, or archdsl's own."""
+    """Why a file needs --force; None if it is empty or archdsl wrote it."""
     from archdsl.common.marks import is_own
 
     if not found.st_mode & stat.S_IWUSR:
@@ -111,7 +111,7 @@ def _protected(path: Path, found: os.stat_result) -> str | None:
 
 
 def _regular(path: Path) -> os.stat_result | None:
-    """What the system knows of a regular file; None where there is none."""
+    """The stat result of a regular file; None if there is none."""
     with suppress(OSError, ValueError):
         found = path.stat()
         return found if stat.S_ISREG(found.st_mode) else None
@@ -119,7 +119,7 @@ def _regular(path: Path) -> os.stat_result | None:
 
 
 def _standard_output() -> os.stat_result | None:
-    """The regular file that standard output goes to, if it does."""
+    """The regular file that standard output is redirected to, if any."""
     with suppress(OSError, ValueError, AttributeError):
         found = os.fstat(sys.stdout.fileno())
         return found if stat.S_ISREG(found.st_mode) else None
@@ -127,7 +127,7 @@ def _standard_output() -> os.stat_result | None:
 
 
 def _same(output: os.stat_result, inputs: Iterator[Path]) -> Path | None:
-    """The input that is the same file as an output, by whatever name."""
+    """The input that is the same file as an output, under whatever name."""
     for path in inputs:
         if (found := _regular(path)) is not None and os.path.samestat(found, output):
             return path
@@ -135,13 +135,13 @@ def _same(output: os.stat_result, inputs: Iterator[Path]) -> Path | None:
 
 
 def _values(ctx: click.Context, parameter: click.Parameter) -> list[Any]:
-    """What the command line has for a parameter, which may take several."""
+    """The values of a parameter, which may take several."""
     value = ctx.params.get(parameter.name or "")
     return [one for one in (value if isinstance(value, tuple) else (value,)) if one is not None]
 
 
 def _inputs(ctx: click.Context) -> Iterator[Path]:
-    """The files that a command reads: those that are named, the pictures of a folder, specs and what they import."""
+    """The files that a command reads: those named, the images in a folder, specs and their imports."""
     for parameter in ctx.command.params:
         for value in _values(ctx, parameter):
             if isinstance(parameter, SpecArgument):
@@ -158,7 +158,7 @@ def _pictures(folder: Path) -> Iterator[Path]:
 
 
 def _files_of(spec: str) -> Iterator[Path]:
-    """The file of a SPEC, behind which the path of a layer may stand, and what it imports; none where there is none."""
+    """The file of a SPEC, which may end with the path of a layer, and its imports; none if there is no file."""
     from archdsl.checker.spec import read, split_spec
     from archdsl.diagnostics import Diagnostics, SpecError
 
@@ -166,7 +166,7 @@ def _files_of(spec: str) -> Iterator[Path]:
         with suppress(SpecError):
             path, _ = split_spec(text, Diagnostics())
             yield path
-            if not is_stream(path):  # which is read once
-                module, _ = read(text, Diagnostics())
-                yield from (Path(name) for name, _ in module.files()) if module is not None else ()
+            if not is_stream(path):  # a stream can be read only once
+                spec_file, _ = read(text, Diagnostics())
+                yield from (Path(name) for name, _ in spec_file.files()) if spec_file is not None else ()
             return

@@ -1,4 +1,4 @@
-"""What the command line prints: text and tables on standard output, diagnostics on standard error."""
+"""Printing: text and tables on standard output, diagnostics on standard error."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def write(text: str) -> None:
 
 
 def write_lines(lines: Sequence[str]) -> None:
-    """Lines below a table."""
+    """Writes lines below a table."""
     write("\n" + "".join(f"{line}\n" for line in lines))
 
 
 def progress(specs: Sequence[str]) -> Iterator[str]:
-    """The specs, with a bar on a terminal while they are many."""
+    """The specs, with a progress bar on a terminal if there are many."""
     if len(specs) < 4 or sys.stderr is None or not sys.stderr.isatty():
         yield from specs
         return
@@ -39,7 +39,7 @@ def progress(specs: Sequence[str]) -> Iterator[str]:
 
 @contextmanager
 def busy(what: str, *, long: bool) -> Iterator[None]:
-    """Says on a terminal what is done, while that takes long."""
+    """Shows a status line on a terminal during long work."""
     if not long or sys.stderr is None or not sys.stderr.isatty():
         yield
         return
@@ -60,8 +60,8 @@ def write_table(table: Table) -> None:
         write(table.as_text())
 
 
-def complain(diagnostics: Sequence[Diagnostic]) -> None:
-    """Diagnostics go to standard error, in colour where a person sees it."""
+def write_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
+    """Writes diagnostics to standard error, in colour on a terminal."""
     from archdsl.diagnostics import render
 
     if diagnostics and sys.stderr is not None:
@@ -70,7 +70,7 @@ def complain(diagnostics: Sequence[Diagnostic]) -> None:
 
 
 def note(text: str) -> None:
-    """A line on standard error about what is not as asked."""
+    """Writes a note to standard error."""
     if sys.stderr is not None:
         sys.stderr.write(f"note: {text}\n")
 
@@ -90,14 +90,14 @@ PLAIN = {
 
 
 def _plainer(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that an output cannot encode."""
+    """Replaces characters that an output cannot encode."""
     assert isinstance(error, UnicodeEncodeError)
     text = error.object[error.start : error.end]
     return "".join(PLAIN.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text), error.end
 
 
 def prepare(*streams: object) -> None:
-    """Lets the streams write what their encoding lacks in plainer characters."""
+    """Makes the streams replace characters that their encoding lacks."""
     codecs.register_error("archdsl.plainer", _plainer)
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):

@@ -1,4 +1,4 @@
-"""The program itself: the group that commands join, and what a shell is told of it."""
+"""The click group of all commands, and the completion command."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ PROGRAM = "archdsl"
 FINE = 0
 SPEC_WRONG = 1
 USAGE_WRONG = 2
-# Beyond those three, what a shell expects: sysexits' EX_SOFTWARE, and 128 + SIGPIPE.
+# Conventional values: sysexits' EX_SOFTWARE, and 128 + SIGPIPE.
 BROKEN = 70
 PIPE_CLOSED = 141
 
 
 class PipeClosed(Exception):
-    """Whoever read our output has gone."""
+    """The reader of stdout closed it."""
 
 
 class Program(click.Group):
-    """Click would end a closed pipe by status 1, which means a wrong spec here."""
+    """A group that raises PipeClosed; click would exit with status 1, which means a wrong spec here."""
 
     command_class = Command
 
     def make_context(self, *arguments: Any, **settings: Any) -> click.Context:
-        """Reads the command line; --help and --version write here."""
+        """Parses the command line; --help and --version print here."""
         try:
             return super().make_context(*arguments, **settings)
         except BrokenPipeError:
@@ -52,19 +52,19 @@ class Program(click.Group):
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, "-V", "--version", message="archdsl %(version)s")
 def cli() -> None:
-    """Check, show, draw and compile networks that .arch files describe.
+    """Check, show, draw and compile networks described by .arch files.
 
-    A SPEC is a file (net.arch), a model of a file (net.arch:small), or a model of the library that ships with archdsl
-    (resnet:resnet50; `archdsl list` names them all).
+    A SPEC is a file (net.arch), a model in a file (net.arch:small), or a model of the library that ships with archdsl
+    (resnet:resnet50; `archdsl list` lists all).
 
-    Exit status: 0 fine; 1 a spec is wrong, or is not there; 2 the command line is wrong, or the machine cannot do it.
+    Exit status: 0 success; 1 a spec is wrong or missing; 2 the command line is wrong or the command cannot run.
     """
 
 
 @cli.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> int:
-    """Print the script that completes archdsl's commands in a shell.
+    """Print a script that completes archdsl's commands in a shell.
 
     \b
     bash:  echo 'eval "$(archdsl completion bash)"' >> ~/.bashrc

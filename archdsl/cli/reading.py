@@ -1,4 +1,4 @@
-"""Commands that tell what a spec says: check, show, explain, diff, list."""
+"""Commands that report on specs: check, show, explain, diff, list."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, THEMES, listed
 from archdsl.cli.options import (
-    PICTURES,
-    PLOTS,
     Settings,
     Sizes,
     complete_spec,
@@ -25,25 +24,25 @@ from archdsl.cli.options import (
     size_option,
 )
 from archdsl.cli.outputs import SpecArgument
-from archdsl.cli.printing import busy, complain, progress, write, write_json, write_lines, write_table
+from archdsl.cli.printing import busy, progress, write, write_diagnostics, write_json, write_lines, write_table
 from archdsl.cli.program import FINE, SPEC_WRONG, cli
 from archdsl.cli.specs import check_model, checked, collecting, means_a_model, named, select
+from archdsl.common.choices import BYTES, OPTIMIZERS, PLOTS
 
 if TYPE_CHECKING:
+    from archdsl.common.choices import Mode
     from archdsl.diagnostics import Diagnostic
     from archdsl.graph import Graph
     from archdsl.report.layers import Layers
-    from archdsl.transform.recompute import Mode
 
-# As archdsl.analysis.memory has them, which --help need not import.
-DTYPES = ("float64", "float32", "float16", "bfloat16")
-OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
+MARKED = tuple(form for form in FORMATS if form.compares)
+"""The formats of a picture of changes."""
 
 
-# Networks of so many layers take seconds.
+# Networks with this many layers take seconds.
 MANY = 5_000
 
-# What the codes of errors and warnings look like, which a check of a SPEC need not import.
+# The pattern of codes, so that no command imports their registry to recognise one.
 CODE = re.compile(r"[EW][0-9]{3,5}", re.IGNORECASE)
 
 
@@ -51,13 +50,13 @@ CODE = re.compile(r"[EW][0-9]{3,5}", re.IGNORECASE)
 @click.argument("specs", cls=SpecArgument, nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
 @model_options
 @size_option
-@click.option("--why", is_flag=True, help="Say which line of the spec narrowed the valid input sizes, and to what.")
+@click.option("--why", is_flag=True, help="Show which line of the spec narrowed the valid input sizes, and to what.")
 @json_option
 def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_json: bool) -> int:
-    """Say what is wrong with a spec, or what goes in and out.
+    """Validate specs; print inputs, outputs and valid sizes.
 
-    That is a line a model, with the sizes for which it is valid.
-    A file stands for all its models whose parameters all have values.
+    A valid model takes one line, with its valid input sizes.
+    A file means all its models whose parameters all have values.
     """
     from archdsl.checker.finished_graph import pin
     from archdsl.diagnostics import Diagnostics, as_data
@@ -67,18 +66,18 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
     found: list[Diagnostic] = []
     for spec in specs:
         with collecting(found):
-            module, names, values = select(spec, settings, every=True)
+            spec_file, names, values = select(spec, settings, every=True)
             for name in names:
                 with collecting(found):
-                    graphs.append(check_model(module, name, values, sizes))
-    # Models of one file share what is to be said of it.
+                    graphs.append(check_model(spec_file, name, values, sizes))
+    # Models of one file share its diagnostics.
     diagnostics = Diagnostics()
     for diagnostic in (*found, *(warning for graph in graphs for warning in graph.warnings)):
         diagnostics.add(diagnostic)
     if as_json:
         write_json({"models": [report.summary_data(g) for g in graphs], "diagnostics": as_data(diagnostics.items)})
     else:
-        complain(diagnostics.items)
+        write_diagnostics(diagnostics.items)
         for graph in graphs:
             write(report.summary(graph, pin(graph, sizes)) + "\n")
             if why:
@@ -90,19 +89,19 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 @click.argument("specs", cls=SpecArgument, nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
 @model_options
 @size_option
-@click.option("--batch", type=click.IntRange(1), default=1, metavar="N", help="Samples at once; 1 if not said.")
+@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Batch size.")
 @depth_option
-@click.option("--flops", is_flag=True, help="Count all operations, too, not only multiply-accumulates.")
-@click.option("--wide", is_flag=True, help="All columns: what is trainable, frozen, buffers, the fields' offset.")
-@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adam", show_default=True)
-@click.option("--gpu-memory", callback=parse_bytes, metavar="16GiB", help="Tell the largest batch for so much memory.")
+@click.option("--flops", is_flag=True, help="Also count all floating-point operations, not only multiply-accumulates.")
+@click.option("--wide", is_flag=True, help="Show all columns (trainable, frozen, buffers, offset).")
+@click.option("--dtype", type=click.Choice([*BYTES]), default="float32", show_default=True)
+@click.option("--optimizer", type=click.Choice([*OPTIMIZERS]), default="adam", show_default=True)
+@click.option("--gpu-memory", callback=parse_bytes, metavar="16GiB", help="Report the largest batch that fits.")
 @recompute_option
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
-@click.option("--latex", "form", flag_value="latex", help="Write a LaTeX table, for the package booktabs.")
+@click.option("--latex", "form", flag_value="latex", help="Write a LaTeX table (needs booktabs).")
 @output_option(
-    "Draw plots of the costs to a .svg, .png or .pdf file, without a table unless its form is said.",
+    "Plot the costs to a .svg, .png or .pdf file; then print a table only if its format is given.",
     "plots are",
     PLOTS,
 )
@@ -123,17 +122,18 @@ def show(
     output: Path | None,
     as_json: bool,
 ) -> int:
-    """Show the network as a table, a row a layer.
+    """Show the network as a table, one row per layer.
 
-    It says what each layer gives, holds, computes and sees, and what the whole takes. Where input sizes are free,
-    amounts are formulas of them; --size makes them numbers. Several SPECs are compared, a row of totals each.
+    The columns are output sizes, parameters, MACs, memory and receptive fields; totals follow. If input sizes are
+    free, amounts are formulas of them; --size turns them into numbers. Several SPECs are compared, one row of totals
+    each.
     """
     from archdsl.checker.finished_graph import pin
     from archdsl.report import summary as report
     from archdsl.report.layers import Layers, Options
 
     if form and as_json:
-        raise click.UsageError(f"--{form} and --json exclude each other")
+        raise click.UsageError(f"--{form} and --json are mutually exclusive")
     models = []
     for spec in progress(specs):
         graph = checked(spec, settings, sizes)
@@ -187,31 +187,31 @@ def write_plots(models: Sequence[Layers], output: Path) -> None:
 @model_options
 @size_option
 def explain(spec: str, settings: Settings, sizes: Sizes) -> int:
-    """Tell how a model, a block or a layer works, or what an error means.
+    """Explain a model, a block, a layer or an error.
 
-    PATH is that of a layer or block, as `archdsl show` lists them: resnet:resnet50:layer1.0.conv1.
+    PATH names a layer or block, as listed by `archdsl show`: resnet:resnet50:layer1.0.conv1.
 
-    CODE is that of an error or warning, such as E0301: its meaning, what to do, and an example.
-    A file of such a name is ./E0301.
+    CODE names an error or warning, such as E0301: the command prints its meaning, what to do, and an example.
+    Write ./E0301 for a file of that name.
     """
     if CODE.fullmatch(spec):
         return explain_code(spec.upper())
     from archdsl.checker.finished_graph import pin
-    from archdsl.report import explain as telling
+    from archdsl.report import explain as explaining
 
     path = None
     if not means_a_model(spec):
-        # What stands behind the last colon may be a path, where a spec stands before it.
+        # The text after the last colon may be a path, if the text before it is a spec.
         head, colon, tail = spec.rpartition(":")
         if colon and tail and means_a_model(head):
             spec, path = head, tail
     graph = checked(spec, settings, sizes)
-    write(telling.explain(graph, path, pin(graph, sizes)))
+    write(explaining.explain(graph, path, pin(graph, sizes)))
     return FINE
 
 
 def explain_code(name: str) -> int:
-    """Prints what a code means. Raises UsageError where there is no such code."""
+    """Prints the entry of a code. Raises UsageError if there is none."""
     from archdsl.diagnostics import did_you_mean
     from archdsl.diagnostics.codes import CODES, text
 
@@ -227,18 +227,16 @@ def explain_code(name: str) -> int:
 @click.argument("after", cls=SpecArgument, shell_complete=complete_spec, required=False)
 @model_options
 @click.option(
-    "--set-before", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="As --set, of BEFORE alone."
+    "--set-before", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="Like --set, for BEFORE only."
 )
 @click.option(
-    "--set-after", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="As --set, of AFTER alone."
+    "--set-after", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="Like --set, for AFTER only."
 )
 @size_option
-@output_option(
-    "Write a diagram with the changes marked: a .svg, .png, .pdf, .dot or .tex file.", "a picture is", PICTURES
-)
+@output_option(f"Draw the changes to a {listed(MARKED)} file.", "a picture is", [form.ending for form in MARKED])
 @depth_option
-@click.option("--theme", type=click.Choice(["light", "dark", "print"]), default="light", show_default=True)
-@click.option("--direction", type=click.Choice(["down", "right"]), default="down", show_default=True)
+@click.option("--theme", type=click.Choice(THEMES), default="light", show_default=True)
+@click.option("--direction", type=click.Choice(DIRECTIONS), default="down", show_default=True)
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @json_option
@@ -256,19 +254,19 @@ def diff(
     form: str | None,
     as_json: bool,
 ) -> int:
-    """Show what differs between two networks.
+    """Show the differences between two networks.
 
-    It says what was added, removed or changed, and what that costs.
-    Without AFTER, BEFORE stands against itself with other settings: diff resnet:resnet18 --set-after classes=10.
+    It lists what was added, removed or changed, and how the cost changes. Without AFTER, BEFORE is compared
+    with itself under other settings: diff resnet:resnet18 --set-after classes=10.
     """
     from archdsl import compiler
     from archdsl.checker.finished_graph import pin
     from archdsl.report import compare
 
     if form and as_json:
-        raise click.UsageError(f"--{form} and --json exclude each other")
+        raise click.UsageError(f"--{form} and --json are mutually exclusive")
     if after is None and not (set_before or set_after):
-        raise click.UsageError("there is nothing to compare: name AFTER, too, or give --set-before or --set-after")
+        raise click.UsageError("there is nothing to compare: give AFTER, --set-before or --set-after")
     old = checked(before, {**settings, **set_before}, sizes)
     new = checked(after or before, {**settings, **set_after}, sizes)
     found = compiler.diff(old, new, (pin(old, sizes), pin(new, sizes)))

@@ -1,4 +1,4 @@
-"""Commands that run a network on pictures: probe, look."""
+"""Commands that run a network on images: probe, look."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 
 import click
 
+from archdsl.backends.diagram.formats import CARDS
 from archdsl.cli.options import (
-    LOOKS,
     Settings,
     Sizes,
     json_option,
     model_options,
     output_option,
+    seed_option,
     size_option,
     spec_argument,
     weights_option,
@@ -23,8 +24,6 @@ from archdsl.cli.printing import write, write_json, write_table
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
 
-seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of random weights.")
-
 
 @cli.command()
 @spec_argument
@@ -32,13 +31,13 @@ seed_option = click.option("--seed", type=click.IntRange(0), default=0, show_def
 @click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of pictures; without it, photographs that scikit-image ships.",
+    help="A folder of images; the default is photographs from scikit-image.",
 )
 @output_option("An .svg file for the curves.", "curves are", (".svg",))
 @model_options
 @size_option
 @seed_option
-@click.option("--csv", "as_csv", is_flag=True, help="Write comma-separated values, all of them.")
+@click.option("--csv", "as_csv", is_flag=True, help="Write all values, comma-separated.")
 @json_option
 def probe(
     spec: str,
@@ -51,19 +50,19 @@ def probe(
     as_csv: bool,
     as_json: bool,
 ) -> int:
-    """Measure what a network is invariant or equivariant to.
+    """Measure how invariant or equivariant a network is.
 
-    Pictures are flipped, shifted, turned, scaled, recoloured. The table says how far feature maps are from moving
-    likewise, and how far an output that is no map moves: 0 not at all, 1 as far as to another picture.
+    Images are flipped, shifted, rotated, scaled and recoloured. The table shows how far feature maps deviate from
+    moving with the image, and how far non-spatial outputs change: 0 not at all, 1 as far as for another image.
     """
     from archdsl.checker.finished_graph import pin
     from archdsl.common.marks import save
     from archdsl.runtime import probe as probing
 
     if as_csv and as_json:
-        raise click.UsageError("--csv and --json exclude each other")
+        raise click.UsageError("--csv and --json are mutually exclusive")
     if output is not None:
-        import matplotlib  # noqa: F401  # it is an extra, and it is better missed before the network runs
+        import matplotlib  # noqa: F401  # an extra: fail before the network runs if it is missing
     graph = checked(spec, settings, sizes)
     with running():
         found = probing.probe(graph, weights=weights, images=images, sizes=pin(graph, sizes), seed=seed)
@@ -98,18 +97,18 @@ def parse_units(context: click.Context, parameter: click.Parameter, given: Seque
     "--image",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     required=True,
-    help="The picture to show to the network.",
+    help="The input image.",
 )
-@output_option("A .html, .svg or .png file.", "the look is", LOOKS, required=True)
+@output_option("A .html, .svg or .png file.", "the look is", CARDS, required=True)
 @weights_option
-@click.option("--at", multiple=True, metavar="PATH", help="A block or convolution to watch, in place of the default.")
+@click.option("--at", multiple=True, metavar="PATH", help="A block or convolution to show, instead of the default.")
 @click.option(
     "--unit",
     "units",
     multiple=True,
     callback=parse_units,
     metavar="PATH:ROW,COLUMN",
-    help="Draw the receptive field of this unit, in place of the one excited most.",
+    help="Draw the receptive field of this unit, instead of the most strongly activated one.",
 )
 @model_options
 @size_option
@@ -125,9 +124,9 @@ def look(
     sizes: Sizes,
     seed: int,
 ) -> int:
-    """Draw the network with what it makes of a picture.
+    """Draw a network with its feature maps for an image.
 
-    That is: filters, feature maps, receptive fields.
+    Shows filters, the strongest feature maps and receptive fields.
     """
     from archdsl.checker.finished_graph import pin
     from archdsl.common.marks import save
@@ -151,7 +150,7 @@ def look(
 
 @contextlib.contextmanager
 def running() -> Iterator[None]:
-    """What cannot be run, or drawn, is said in one line."""
+    """Reports a RunError in one line."""
     from archdsl.runtime.running import RunError
 
     try:

@@ -1,4 +1,4 @@
-"""Files: read up to a bound and without waiting for nobody, written whole or not at all."""
+"""Files: reads have a size limit and do not block on pipes without a writer; writes are complete or do nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ import time
 from pathlib import Path
 
 PATIENCE = 5.0
-"""Seconds that a pipe has until somebody opens it to write."""
+"""Seconds to wait until somebody opens a pipe for writing."""
 
 
 def read_most(path: str | Path, most: int) -> bytes:
-    """The first `most` bytes of a file. Raises OSError; TimeoutError for a named pipe that nobody writes into."""
-    if not hasattr(os, "O_NONBLOCK"):  # on Windows, where no pipe stands among the files
+    """The first `most` bytes of a file. Raises OSError; TimeoutError for a named pipe without a writer."""
+    if not hasattr(os, "O_NONBLOCK"):  # on Windows, which has no pipes in the file system
         with open(path, "rb") as file:
             return file.read(most)
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -29,7 +29,7 @@ def read_most(path: str | Path, most: int) -> bytes:
 
 
 def _first(pipe: int, most: int) -> bytes:
-    """What comes out of a pipe first, nothing where whoever writes into it is still about to."""
+    """The first bytes from a pipe; empty while its writer has not written yet."""
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     deadline = time.monotonic() + PATIENCE
@@ -41,13 +41,13 @@ def _first(pipe: int, most: int) -> bytes:
             return b""
         if found or left:
             return found
-    raise TimeoutError(errno.ETIMEDOUT, "it is a pipe, and nobody writes into it")
+    raise TimeoutError(errno.ETIMEDOUT, "it is a pipe without a writer")
 
 
 def descriptor_of(path: str | Path) -> int | None:
-    """The number of the open file that a name such as `/dev/stdout` means, also by links; None for any other name."""
+    """The file descriptor that a name such as `/dev/stdout` means, also through links; None for any other name."""
     name = os.path.abspath(path)
-    for _ in range(40):  # as many links as a kernel follows
+    for _ in range(40):  # as many links as the kernel follows
         if found := re.fullmatch(r"/(?:dev|proc/self)/fd/(\d{1,9})", name):
             return int(found[1])
         if not os.path.islink(name):
@@ -57,11 +57,10 @@ def descriptor_of(path: str | Path) -> int | None:
 
 
 def write_whole(path: str | Path, data: bytes) -> None:
-    """Puts `data` at `path`. Until the last byte is on the disk, what stood there before stays.
+    """Writes `data` to `path` atomically: until the last byte is on disk, the old file stays.
 
-    A link keeps pointing where it does: the file that it names is replaced. What is no regular file (a pipe, a device)
-    is written to directly, and so is an open file of the process (`/dev/stdout`), behind what stands in it. Raises
-    OSError, which names `path`.
+    A symbolic link stays: its target is replaced. Anything but a regular file (a pipe, a device) is written directly,
+    and an open file of the process (`/dev/stdout`) is appended to. Raises OSError, which names `path`.
     """
     given, target = Path(path), Path(os.path.realpath(path))
     try:
@@ -87,7 +86,7 @@ def _replace(target: Path, data: bytes, mode: int) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        # A file system without permissions is no reason to lose the output.
+        # A file system without permissions must not prevent the output.
         with contextlib.suppress(PermissionError, NotImplementedError):
             os.chmod(temporary, mode)
         os.replace(temporary, target)

@@ -1,4 +1,4 @@
-"""Ctrl-C, remembered: libraries swallow the exception that it is, or turn it into errors of their own."""
+"""Remembers Ctrl-C, because libraries swallow KeyboardInterrupt or turn it into their own errors."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import signal
 import sys
 
 STATUS = 130
-"""What a program that Ctrl-C ended gives to the shell: 128 + SIGINT."""
+"""The exit status of a program ended by Ctrl-C: 128 + SIGINT."""
 
 _seen = False
 
 
 def remember() -> None:
-    """From here on, `seen` knows. Where Ctrl-C does something else already, or nothing, it stays so."""
+    """Makes `seen` work from here on. If Ctrl-C is ignored or already handled, that stays so."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
         sys.unraisablehook = _unraisable
@@ -30,10 +30,10 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _unraisable(told: sys.UnraisableHookArgs) -> None:
-    # Raised where nobody can catch it: in a callback of the import system, say. The program would go on.
-    if isinstance(told.exc_value, KeyboardInterrupt):
+def _unraisable(hook_args: sys.UnraisableHookArgs) -> None:
+    # Raised where nothing can catch it, such as in a callback of the import system, it would be lost.
+    if isinstance(hook_args.exc_value, KeyboardInterrupt):
         sys.stderr.write("archdsl: interrupted\n")
         sys.stderr.flush()
         os._exit(STATUS)
-    sys.__unraisablehook__(told)
+    sys.__unraisablehook__(hook_args)

@@ -1,7 +1,7 @@
-"""The bounds of a compilation: what a spec from a stranger may ask for, and what of it is spent.
+"""Resource limits of a compilation, for specs from untrusted sources, and the budget spent so far.
 
-`limited` opens a budget. Whoever does work that a spec asks for takes it from there; past a bound, `Exceeded` is
-raised, which becomes a diagnostic where the place in the text is known.
+`limited` opens a budget. Code whose work depends on a spec takes it from the budget; beyond a limit it raises
+`Exceeded`, which becomes a diagnostic where the location in the text is known.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ def _limit(most: int, what: str, code: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that one compilation may ask for. `--limit NAME=NUMBER` on the command line sets one of these."""
+    """The limits of one compilation. `--limit NAME=NUMBER` on the command line sets one of these."""
 
-    nodes: int = _limit(250_000, "nodes in a network, and tensors that flow side by side", "E0501")
-    rounds: int = _limit(1_000_000, "rounds of loops", "E0502")
+    nodes: int = _limit(250_000, "nodes in a network, and parallel tensors", "E0501")
+    rounds: int = _limit(1_000_000, "iterations of loops", "E0502")
     steps: int = _limit(5_000_000, "steps of elaboration: statements, operators, arguments; a call counts 20", "E0502")
     imports: int = _limit(1_000, "files that one spec imports", "E0503")
-    import_depth: int = _limit(100, "files that import each other in a row", "E0503")
-    depth: int = _limit(100, "calls of blocks and labelled bodies within each other", "E0504")
-    function_depth: int = _limit(200, "calls of functions within each other, and values that need values", "E0504")
-    list_size: int = _limit(1_000_000, "elements in a list or range, those of the lists in it included", "E0505")
-    list_depth: int = _limit(50, "lists within each other", "E0505")
-    elements: int = _limit(10_000_000, "elements of all lists that are made", "E0505")
-    string_size: int = _limit(100_000, "characters in a string that is computed", "E0505")
+    import_depth: int = _limit(100, "files in a chain of imports", "E0503")
+    depth: int = _limit(100, "nested calls of blocks and labelled bodies", "E0504")
+    function_depth: int = _limit(200, "nested calls of functions, and values that depend on values", "E0504")
+    list_size: int = _limit(1_000_000, "elements in a list or range, including nested lists", "E0505")
+    list_depth: int = _limit(50, "nested lists", "E0505")
+    elements: int = _limit(10_000_000, "elements of all lists together", "E0505")
+    string_size: int = _limit(100_000, "characters in a computed string", "E0505")
     path_size: int = _limit(4_096, "characters in the path of a node", "E0505")
-    bits: int = _limit(4_096, "bits in an int that is computed", "E0505")
-    solver_seconds: int = _limit(5, "seconds of computing in which the valid sizes are solved", "E0506")
+    bits: int = _limit(4_096, "bits in a computed int", "E0505")
+    solver_seconds: int = _limit(5, "seconds of CPU time for solving the valid sizes", "E0506")
     text_bytes: int = _limit(8 * 1024**2, "bytes in a file", "E0006")
-    nesting: int = _limit(200, "brackets within each other", "E0105")
-    operators: int = _limit(1_000, "operators in a row in one value", "E0105")
+    nesting: int = _limit(200, "nested brackets", "E0105")
+    operators: int = _limit(1_000, "operators in a row in an expression", "E0105")
     digits: int = _limit(1_000, "digits in a number", "E0103")
 
     def __post_init__(self) -> None:
@@ -54,16 +54,16 @@ class Limits:
 
 
 WHAT = {limit.name: str(limit.metadata["what"]) for limit in fields(Limits)}
-"""What each limit bounds."""
+"""Descriptions of the limits."""
 
 _CODES = {limit.name: str(limit.metadata["code"]) for limit in fields(Limits)}
 
 STACK = 60_000
-"""Calls of Python within each other that a spec's nesting may take."""
+"""Python's recursion limit while a spec, which may be deeply nested, is processed."""
 
 
 class Exceeded(Exception):
-    """A spec asks for more than a limit allows. `span` is where, None where only the catcher knows."""
+    """A spec exceeds a limit. `span` is the location; None if only the caller knows it."""
 
     def __init__(self, limit: str, message: str, span: Span | None = None) -> None:
         super().__init__(message)
@@ -77,16 +77,16 @@ class Exceeded(Exception):
 
     @property
     def help(self) -> str:
-        """How to allow more."""
-        return f"if that is meant, allow more: `--limit {self.limit}=…`"
+        """How to raise the limit."""
+        return f"if this is intended, raise the limit: `--limit {self.limit}=…`"
 
 
-# Of this thread alone: what others compute meanwhile is no work of this spec.
+# Only this thread's time: other threads do not work on this spec.
 _seconds = time.thread_time
 
 
 class Budget:
-    """The limits of one compilation, and what is spent so far."""
+    """The limits of one compilation, and the amounts spent so far."""
 
     __slots__ = ("depth", "elements", "limits", "rounds", "seconds", "started", "steps")
 
@@ -102,13 +102,13 @@ class Budget:
             raise Exceeded("steps", f"this takes more than {self.limits.steps:,} steps", span)
 
     def round(self, number: int, span: Span) -> None:
-        """Takes rounds of a loop, before the first of them is run."""
+        """Spends the iterations of a loop, before the first one runs."""
         self.rounds += number
         if self.rounds > self.limits.rounds:
-            raise Exceeded("rounds", f"more than {self.limits.rounds:,} rounds of loops", span)
+            raise Exceeded("rounds", f"more than {self.limits.rounds:,} iterations of loops", span)
 
     def list(self, number: int, span: Span, what: str = "list") -> None:
-        """Takes a list of plain values, before it is made."""
+        """Spends the elements of a flat list, before it is created."""
         if number > self.limits.list_size:
             raise Exceeded("list_size", f"a {what} of more than {self.limits.list_size:,} elements", span)
         self.elements += number
@@ -116,13 +116,13 @@ class Budget:
             raise Exceeded("elements", f"all lists together have more than {self.limits.elements:,} elements", span)
 
     def nested(self, items: Sequence[object], span: Span) -> None:
-        """Takes a list whose elements may be lists: the same list twice in it counts twice, since all walk it twice."""
+        """Spends the elements of a nested list. A list that occurs twice counts twice, since code walks it twice."""
         level: Sequence[object] = items
         total = depth = 0
         while level:
             total, depth = total + len(level), depth + 1
             if depth > self.limits.list_depth:
-                raise Exceeded("list_depth", f"lists stand more than {self.limits.list_depth} deep in lists", span)
+                raise Exceeded("list_depth", f"lists are nested more than {self.limits.list_depth} deep", span)
             inner = [item for item in level if isinstance(item, tuple)]
             if total + sum(map(len, inner)) > self.limits.list_size:
                 total = self.limits.list_size + 1
@@ -132,7 +132,7 @@ class Budget:
 
     @contextmanager
     def deeper(self, span: Span, message: str) -> Iterator[None]:
-        """A function's call, or a value computed for another."""
+        """One more level of function calls, or of values that depend on values."""
         if self.depth >= self.limits.function_depth:
             raise Exceeded("function_depth", f"{message} more than {self.limits.function_depth} deep", span)
         self.depth += 1
@@ -143,7 +143,7 @@ class Budget:
 
     @contextmanager
     def solving(self) -> Iterator[None]:
-        """What is done within counts as solving of sizes."""
+        """Counts the time of the context as time spent solving for sizes."""
         if self.started is not None:
             yield
             return
@@ -156,7 +156,7 @@ class Budget:
             self.started = None
 
     def tick(self) -> None:
-        """Asked again and again by the solver: raises Exceeded once its time is over."""
+        """Called regularly by the solver: raises Exceeded once its time is up."""
         if self.started is not None:
             spent = self.seconds + _seconds() - self.started
             if spent > self.limits.solver_seconds:
@@ -168,18 +168,18 @@ _budget: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
 
 def budget() -> Budget:
-    """The budget of the compilation that runs."""
+    """The budget of the current compilation."""
     return _budget.get() or Budget(Limits())
 
 
 def limits() -> Limits:
-    """The limits of the compilation that runs."""
+    """The limits of the current compilation."""
     return budget().limits
 
 
 @contextmanager
 def limited(given: Limits | None = None) -> Iterator[Budget]:
-    """A compilation of its own: with these limits, or those in force around it, and nothing spent yet."""
+    """A new compilation, with these limits or the enclosing ones, and nothing spent yet."""
     opened = Budget(given if given is not None else limits())
     token = _budget.set(opened)
     try:
@@ -190,7 +190,7 @@ def limited(given: Limits | None = None) -> Iterator[Budget]:
 
 @contextmanager
 def ongoing() -> Iterator[Budget]:
-    """The compilation that runs, or one of its own where none does."""
+    """The current compilation, or a new one if there is none."""
     if (opened := _budget.get()) is not None:
         yield opened
         return
@@ -199,11 +199,11 @@ def ongoing() -> Iterator[Budget]:
 
 
 class _Room:
-    """The recursion limit, which all threads share: raised by the first that needs it, put back by the last."""
+    """The recursion limit, shared by all threads: raised by the first that needs it, restored by the last."""
 
     def __init__(self) -> None:
         self.lock = forkable_lock()
-        self.inside: list[int] = []  # the thread of each `deep_calls` that runs
+        self.inside: list[int] = []  # the thread of each active `deep_calls`
         self.before = 0
         if hasattr(os, "register_at_fork"):  # not on Windows
             os.register_at_fork(after_in_child=self.keep_own)
@@ -221,12 +221,12 @@ class _Room:
             self.put_back()
 
     def put_back(self) -> None:
-        """Unless somebody needs it still, or has set another limit meanwhile."""
+        """Restores the limit, unless a thread still needs it or another limit was set meanwhile."""
         if not self.inside and sys.getrecursionlimit() == max(self.before, STACK):
             sys.setrecursionlimit(self.before)
 
     def keep_own(self) -> None:
-        """In a forked process, which has none of the other threads."""
+        """Removes the other threads, which a forked process does not have."""
         others = [thread for thread in self.inside if thread != get_ident()]
         if others:
             self.inside = [get_ident()] * (len(self.inside) - len(others))
@@ -238,11 +238,11 @@ _room = _Room()
 
 @contextmanager
 def deep_calls() -> Iterator[None]:
-    """Room for what nests in a spec, since it nests in calls of Python. Raises Exceeded where there is not enough."""
+    """Allows deep recursion, since nesting in a spec becomes recursion in Python. Raises Exceeded if it is too deep."""
     _room.enter()
     try:
         yield
     except RecursionError:
-        raise Exceeded("depth", "calls, bodies and values nest too deep in each other") from None
+        raise Exceeded("depth", "calls, bodies and values are nested too deeply") from None
     finally:
         _room.leave()

@@ -1,7 +1,7 @@
-"""The marks by which archdsl knows files that it wrote from those of other people.
+"""The marks by which archdsl recognises the files that it wrote.
 
-A built module says in its docstring what compiled it. Every other form gets a line of its own, or what the form has in
-place of one, which programs that read it pass over.
+A built module's docstring says what compiled it. Every other format gets a comment or the format's equivalent, which
+other programs ignore.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from archdsl.common.files import read_most, write_whole
 MADE = f"made by archdsl {__version__}"
 
 HEAD, TAIL = 16_384, 256
-"""Bytes at the start and at the end of a file in which a mark may stand."""
+"""The number of bytes at the start and end of a file in which a mark may be."""
 
 _MADE = rb"made by archdsl \d[\w.+-]{0,40}"
 
 _FIRST = re.compile(
     b"|".join(
         (
-            # The docstring of a built module, whose lines may be broken at any blank.
+            # The docstring of a built module, which may be wrapped at any space.
             rb'r?"""(?:(?!""").)+?,\s+compiled\s+by\s+archdsl\s+\d\S*\s+from\s(?:(?!""").)*?\(sha256\s+[0-9a-f]{12}\)\.',
-            rb"(?://|%%) %s\n" % _MADE,
+            rb"(?://|--|;|%%{1,2}) %s\n" % _MADE,  # a comment, but not one of Python or a shell
             rb"(?:<[!?][^\n]*>\n)?<!-- %s -->\n" % _MADE,
             rb"\x89PNG\r\n\x1a\n.{25}.{4}tEXtSoftware\0%s" % _MADE,
             rb'.{8}\{"__metadata__": ?\{"software": ?"%s"' % _MADE,
@@ -41,13 +41,16 @@ _LAST = re.compile(
 )
 
 
-def save(path: str | Path, data: bytes) -> None:
-    """Puts `data` at `path` with the mark that the ending of the path has, whole or not at all. Raises OSError."""
-    write_whole(path, marked(data, Path(path).suffix.lower()))
+def save(path: str | Path, data: bytes, comment: str = "") -> None:
+    """Writes `data` to `path` with the mark of its file type, completely or not at all. Raises OSError.
+
+    `comment` begins a line comment in formats that have them: the mark is then such a line.
+    """
+    write_whole(path, marked(data, Path(path).suffix.lower(), comment))
 
 
 def is_own(path: str | Path) -> bool:
-    """Whether a regular file has a mark: archdsl wrote it. Raises OSError where it cannot be read."""
+    """Whether a regular file has a mark: archdsl wrote it. Raises OSError if it cannot be read."""
     if _FIRST.match(read_most(path, HEAD)):
         return True
     with open(path, "rb") as file:
@@ -55,22 +58,20 @@ def is_own(path: str | Path) -> bool:
         return bool(_LAST.search(file.read()))
 
 
-def marked(data: bytes, ending: str) -> bytes:
-    """The bytes of a file that ends so, with its mark; as they are where that form has none."""
+def marked(data: bytes, ending: str, comment: str = "") -> bytes:
+    """The bytes of a file of this type with its mark; unchanged if the format has none."""
     made = MADE.encode()
+    if comment:
+        return comment.encode() + b" " + made + b"\n" + data
     match ending:
-        case ".dot" | ".gv":
-            return b"// " + made + b"\n" + data
-        case ".tex":
-            return b"% " + made + b"\n" + data
         case ".svg" | ".html":
             first = re.match(rb"(?:<[!?][^\n]*>\n)?", data)
             assert first is not None
             return first[0] + b"<!-- " + made + b" -->\n" + data[first.end() :]
         case ".png" if data.startswith(b"\x89PNG"):
-            return data[:33] + _chunk(b"tEXt", b"Software\0" + made) + data[33:]  # behind the header
+            return data[:33] + _chunk(b"tEXt", b"Software\0" + made) + data[33:]  # after the header
         case ".pdf":
-            # Behind the table of offsets, which counts the bytes before it.
+            # After the offset table, which counts the bytes before it.
             at = data.rfind(b"startxref")
             return data[:at] + b"% " + made + b"\n" + data[at:] if at > 0 else data
         case ".safetensors":
@@ -78,10 +79,11 @@ def marked(data: bytes, ending: str) -> bytes:
         case ".pth" | ".pt" | ".pt2" if data[-22:-18] == b"PK\5\6":  # the comment of a zip archive
             return data[:-2] + struct.pack("<H", len(made)) + made
         case ".onnx":
-            # A field of a message may stand anywhere in it: this is one more of ModelProto.metadata_props.
+            # Protobuf fields may be in any order: this is one more of ModelProto.metadata_props.
             entry = _field(1, b"software") + _field(2, made)
             return data + _field(14, entry)
-    return data
+        case _:
+            return data
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:
@@ -89,7 +91,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _with_metadata(data: bytes) -> bytes:
-    """A .safetensors file with the mark among its metadata; offsets count from behind the header."""
+    """A .safetensors file with the mark in its metadata; offsets count from the end of the header."""
     end = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:end])
     header = {"__metadata__": {"software": MADE, **header.pop("__metadata__", {})}, **header}
@@ -99,5 +101,5 @@ def _with_metadata(data: bytes) -> bytes:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A field of a protobuf message that holds less than 128 bytes."""
+    """A protobuf field with a message of less than 128 bytes."""
     return bytes([number << 3 | 2, len(content)]) + content

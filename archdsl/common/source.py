@@ -1,4 +1,4 @@
-"""Spec text, and positions in it."""
+"""Spec text and positions in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from archdsl.common.threads import cached_property
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One file of spec text. `name` is what messages call it, `path` is None for text that came from no file."""
+    """One file of spec text. `name` is used in messages; `path` is None for text that is not from a file."""
 
     name: str
     text: str = field(repr=False)
@@ -27,7 +27,7 @@ class Source:
         return line, offset - self._starts[line - 1] + 1
 
     def line(self, number: int) -> str:
-        """The text of a line (counted from 1), without its end."""
+        """The text of a line (counted from 1), without its line ending."""
         start = self._starts[number - 1]
         end = self._starts[number] if number < len(self._starts) else len(self.text)
         return self.text[start:end].rstrip("\r\n")

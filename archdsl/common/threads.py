@@ -1,4 +1,4 @@
-"""What threads share, and a fork leaves usable in the process that it makes."""
+"""Thread-shared state that stays usable in a forked process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 def forkable_lock() -> Lock:
-    """A lock that no other thread holds in a process forked from this one. Not for use around a fork itself."""
+    """A lock that is free in a process forked from this one. Do not hold it across a fork."""
     lock = Lock()
     if hasattr(os, "register_at_fork"):  # not on Windows
         os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
@@ -23,7 +23,7 @@ def forkable_lock() -> Lock:
 class cached_property(Generic[T]):
     """`functools.cached_property` without the lock that Python 3.11 holds while the value is computed.
 
-    All instances share that lock: threads would wait for each other, and a process forked meanwhile for ever. Two
+    All instances share that lock: threads would wait for each other, and a process forked meanwhile forever. Two
     threads may compute a value twice.
     """
 
@@ -42,13 +42,13 @@ class cached_property(Generic[T]):
         if instance is None:
             return self
         value = self.compute(instance)
-        # From here on, the attribute of the instance is found first. The first value that is kept is everybody's.
+        # From here on, the instance's attribute is found first. The first stored value is used by all threads.
         kept: T = instance.__dict__.setdefault(self.name, value)
         return kept
 
 
 def _renew_networkx() -> None:
-    """Its graphs have cached properties of Python's, whose locks other threads may have held when this one forked."""
+    """Renews the locks of networkx' cached properties, which other threads may have held during the fork."""
     for name, owner in (("graph", "Graph"), ("digraph", "DiGraph")):
         module = sys.modules.get(f"networkx.classes.{name}")
         for member in vars(getattr(module, owner, object)).values():
@@ -56,5 +56,5 @@ def _renew_networkx() -> None:
                 member.lock = RLock()  # type: ignore[attr-defined]
 
 
-if sys.version_info < (3, 12) and hasattr(os, "register_at_fork"):  # newer ones have no such locks
+if sys.version_info < (3, 12) and hasattr(os, "register_at_fork"):  # newer Python versions have no such locks
     os.register_at_fork(after_in_child=_renew_networkx)

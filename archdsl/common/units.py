@@ -1,4 +1,4 @@
-"""Amounts as people write them."""
+"""Amounts as readable text."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _scaled(count: int, base: int, units: tuple[str, ...]) -> str:
 
 
 def bytes_from(text: str) -> int | None:
-    """The bytes that `16GiB`, `16 GB`, `512M` or `1000000` says; None where it is no amount. A bare G is a GiB."""
+    """The number of bytes in `16GiB`, `16 GB`, `512M` or `1000000`; None if it is not an amount. A bare G is a GiB."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([kmgtp])(i?b)?|b)?", text.strip(), re.IGNORECASE)
     if found is None:
         return None
@@ -45,3 +45,8 @@ def ratio_text(value: Fraction) -> str:
     if value.denominator in (1, 2, 4, 8, 16, 32):
         return f"{float(value):g}" if value.denominator > 1 else str(value.numerator)
     return str(value)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 parameter`, `2,048 parameters`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""What archdsl says of a spec: diagnostics as data, the sink that collects them, and their renderers."""
+"""Diagnostics as data, the sink that collects them, and their renderers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from archdsl.common.escaping import visible as visible
 from archdsl.common.source import Span
 
 Severity = Literal["error", "warning"]
@@ -15,7 +16,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A span with what is to be said of it; the first mark of a diagnostic is its cause."""
+    """A span with a note; the first mark of a diagnostic is its cause."""
 
     span: Span
     text: str = ""
@@ -23,7 +24,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """A change of the text that makes the diagnostic go away: `span` is replaced by `text`."""
+    """A text change that resolves the diagnostic: `span` is replaced by `text`."""
 
     span: Span
     text: str
@@ -31,7 +32,7 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A change that may mend a mistake, and what to say of it. Shown only once `archdsl.advice.trial` has tried it."""
+    """A fix that may resolve an error, with its explanation. Shown only after `archdsl.advice.trial` has tried it."""
 
     help: str
     fix: Fix
@@ -39,10 +40,10 @@ class Proposal:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One thing to tell the user. `code` is stable across releases, `message` names what is wrong in their terms.
+    """One error or warning. `code` is stable across releases, `message` says what is wrong in the user's terms.
 
-    `proposals` are changes to try, the likeliest first. The first that holds becomes `fix`, and its words become
-    `help`; until then, and where none holds, `help` is advice alone.
+    `proposals` are fixes to try, most likely first. The first that works becomes `fix`, and its text becomes `help`;
+    otherwise `help` is general advice.
     """
 
     code: str
@@ -57,9 +58,9 @@ class Diagnostic:
 
 @dataclass(slots=True)
 class Diagnostics:
-    """The sink that every pass writes to. The same diagnostic at the same place is kept once.
+    """The sink of all passes. Keeps a repeated diagnostic at the same place only once.
 
-    `hidden` are places that could not be checked, since what they hang on failed: mistakes may lie there unseen.
+    `hidden` are places that could not be checked because something they depend on failed; they may have more errors.
     """
 
     items: list[Diagnostic] = field(default_factory=list)
@@ -90,13 +91,13 @@ class Diagnostics:
         return [d for d in self.items if d.severity == "error"]
 
     def stop_on_errors(self) -> None:
-        """Raises SpecError with all that was collected, if any of it is an error."""
+        """Raises SpecError with everything collected, if any of it is an error."""
         if self.errors:
             raise SpecError(self.items, self.hidden)
 
 
 class SpecError(Exception):
-    """A spec is wrong. `diagnostics` says how; printing the error prints them. `hidden`: see Diagnostics."""
+    """A spec is wrong. `diagnostics` has the errors; str() renders them. `hidden`: see Diagnostics."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic], hidden: Iterable[Span] = ()) -> None:
         self.diagnostics = tuple(diagnostics)
@@ -108,24 +109,24 @@ class SpecError(Exception):
 
 
 def proposed(help: str | None, fix: Fix | None) -> tuple[Proposal, ...]:
-    """The one change to try, where there is one."""
+    """The one fix to try, if there is one."""
     return (Proposal(help, fix),) if help and fix else ()
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is nearest to one that is not known; None when nothing is near."""
+    """The known name closest to an unknown one; None if none is close."""
     near = difflib.get_close_matches(name, sorted(set(known)), n=1, cutoff=0.6)
     return near[0] if near else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """`did you mean \\`conv\\`?` for the nearest known name, None when nothing is near."""
+    """A suggestion of the closest known name; None if none is close."""
     near = nearest(name, known)
     return f"did you mean `{near}`?" if near else None
 
 
 def renamed(span: Span, name: str, known: Iterable[str]) -> tuple[Proposal, ...]:
-    """The nearest known name in place of one that is not known."""
+    """A fix that replaces an unknown name by the closest known one."""
     near = nearest(name, known)
     return (Proposal(f"did you mean `{near}`?", Fix(span, near)),) if near else ()
 
@@ -133,28 +134,19 @@ def renamed(span: Span, name: str, known: Iterable[str]) -> tuple[Proposal, ...]
 # ---------------------------------------------------------------- renderers
 
 
-def visible(text: str) -> str:
-    """Text of a spec made harmless for a terminal: control and direction characters become escapes."""
-    return "".join(c if c.isprintable() else _escape(c) for c in text)
-
-
-def _escape(char: str) -> str:
-    return " " if char == "\t" else char.encode("unicode_escape").decode("ascii")
-
-
 LONGEST_LINE = 200
-"""Characters of a line of the spec that are shown around what is spoken of."""
+"""How many characters of a spec line are shown around a mark."""
 
 LONGEST_TEXT = 2_000
-"""Characters of a message, which may hold a name of the spec."""
+"""The maximum length of a message, which may contain a name from the spec."""
 
 
-def _told(text: str) -> str:
+def _shorten(text: str) -> str:
     return visible(text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…")
 
 
 def _shortened(text: str, start: int) -> tuple[str, int]:
-    """The part of a line around a column that is shown, and where in it that column is."""
+    """The part of a line shown around a column, and the column's position in it."""
     if len(text) <= LONGEST_LINE:
         return text, start
     first = max(0, min(start - 60, len(text) - LONGEST_LINE))
@@ -164,7 +156,7 @@ def _shortened(text: str, start: int) -> tuple[str, int]:
 
 
 def render(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:
-    """The diagnostics as text for a terminal, each with its lines of the spec and carets under its spans."""
+    """The diagnostics as terminal text, each with its lines of the spec and carets under its spans."""
     paint = _painter(color)
     return "\n\n".join(_render_one(d, paint) for d in diagnostics)
 
@@ -172,7 +164,7 @@ def render(diagnostics: Iterable[Diagnostic], *, color: bool = False) -> str:
 def _painter(color: bool):  # type: ignore[no-untyped-def]
     if not color:
         return lambda text, style: text
-    import click  # only where colours are wanted
+    import click  # only needed for colours
 
     styles: dict[str, dict[str, Any]] = {
         "error": {"fg": "red", "bold": True},
@@ -186,7 +178,7 @@ def _painter(color: bool):  # type: ignore[no-untyped-def]
 
 
 def _render_one(d: Diagnostic, paint) -> str:  # type: ignore[no-untyped-def]
-    head = paint(f"{d.severity}[{d.code}]", d.severity) + paint(f": {_told(d.message)}", "bold")
+    head = paint(f"{d.severity}[{d.code}]", d.severity) + paint(f": {_shorten(d.message)}", "bold")
     lines = [head]
     width = max((len(str(m.span.line)) for m in d.marks), default=1)
     bar = paint(" " * width + " |", "frame")
@@ -203,9 +195,9 @@ def _render_one(d: Diagnostic, paint) -> str:  # type: ignore[no-untyped-def]
             lines += [text, under] if text != line else [under]
             line = text
     for note in d.notes:
-        lines.append(" " * width + " = note: " + _told(note))
+        lines.append(" " * width + " = note: " + _shorten(note))
     if d.help:
-        lines.append(" " * width + " = help: " + _told(d.help))
+        lines.append(" " * width + " = help: " + _shorten(d.help))
     if d.fix and (changed := _changed_line(d.fix)):
         where = d.fix.span.source.name
         place = "" if not d.marks or where == d.marks[0].span.source.name else f" of {visible(where)}"
@@ -214,7 +206,7 @@ def _render_one(d: Diagnostic, paint) -> str:  # type: ignore[no-untyped-def]
 
 
 def _changed_line(fix: Fix) -> str | None:
-    """The line of the spec as the change leaves it; None for a change of several lines."""
+    """The line of the spec after the fix; None for a fix of several lines."""
     span = fix.span
     text = span.source.line(span.line)
     start = span.column - 1
@@ -232,14 +224,14 @@ def _by_source(marks: tuple[Mark, ...]) -> list[tuple[str, list[Mark]]]:
 
 
 def _render_mark(mark: Mark, cause: bool, width: int, bar: str, paint) -> tuple[str, str]:  # type: ignore[no-untyped-def]
-    """The line of the spec, and what stands beneath it."""
+    """The line of the spec and the marks below it."""
     span = mark.span
     text, start = _shortened(span.source.line(span.line), span.column - 1)
     length = max(1, min(span.end - span.start, len(text) - start))
     before, under = visible(text[:start]), visible(text[start : start + length])
     number = paint(str(span.line).rjust(width) + " |", "frame")
     caret = ("^" if cause else "-") * max(1, len(under))
-    note = f" {_told(mark.text)}" if mark.text else ""
+    note = f" {_shorten(mark.text)}" if mark.text else ""
     return (
         f"{number} {visible(text)}",
         f"{bar} {' ' * len(before)}{paint(caret + note, 'cause' if cause else 'other')}",

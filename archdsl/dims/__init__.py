@@ -1,4 +1,4 @@
-"""Exact symbolic sizes: what a network does to a free input size, when two sizes agree, the valid input sizes."""
+"""Exact symbolic sizes: how networks change a free input size, when two sizes are equal, and the valid input sizes."""
 
 from archdsl.dims.errors import DimError
 from archdsl.dims.expressions import Dim, Expr, ceil_div, evaluate, free, maximum, minimum, substitute

@@ -1,9 +1,8 @@
-"""Exact sizes: what a network makes of one free input size.
+"""Exact sizes as functions of one free input size.
 
-A size is a canonical sum `slope * n + offset + Σ coefficient * atom`. An atom is a floor `⌊inner / divisor⌋`, a
-minimum or a maximum. Floors of floors fold (`⌊(⌊x / c⌋ + e) / f⌋ = ⌊(x + c e) / (c f)⌋`), what divides evenly is
-taken out of them, and floors are taken inside minima: a chain of convolutions and poolings, however long, is one
-floor.
+A size is a canonical sum `slope * n + offset + Σ coefficient * atom`. An atom is a floor `⌊inner / divisor⌋`, a minimum
+or a maximum. Nested floors combine (`⌊(⌊x / c⌋ + e) / f⌋ = ⌊(x + c e) / (c f)⌋`), terms that divide evenly move out of
+a floor, and floors move inside minima: a chain of convolutions and poolings of any length is one floor.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from archdsl.common.limits import budget
 from archdsl.dims.errors import DimError
 
 Bound: TypeAlias = int | float
-"""An int, or an infinity."""
+"""An int or an infinity."""
 
 BITS = 10_000
 DEPTH = 40
@@ -40,7 +39,7 @@ Term: TypeAlias = tuple[int, Atom]
 
 
 class Line(NamedTuple):
-    """A band for a size d: `scale * d` lies between `slope * n + low` and `slope * n + high`."""
+    """Bounds of a size d: `scale * d` lies between `slope * n + low` and `slope * n + high`."""
 
     scale: int
     slope: int
@@ -49,7 +48,7 @@ class Line(NamedTuple):
 
 
 class Expr:
-    """A size that depends on the free size `variable`. Equality is that of the canonical form."""
+    """A size that depends on the free size `variable`. Equality is equality of the canonical form."""
 
     __slots__ = ("_hash", "_key", "_line", "depth", "offset", "slope", "terms", "variable", "weight")
     variable: str
@@ -62,16 +61,16 @@ class Expr:
         self.slope = slope
         self.offset = offset
         self.terms = terms
-        # How deep atoms stand in atoms, and how many there are in all.
+        # The nesting depth and total number of atoms.
         self.depth = 0
         self.weight = 1
         if terms:
             self.depth = 1 + max(_depth(atom) for _, atom in terms)
             self.weight += sum(_weight(atom) for _, atom in terms)
             if self.depth > DEPTH or self.weight > WEIGHT:
-                raise DimError(f"the sizes that follow from {variable} are too intricate to compute", f"pin {variable}")
+                raise DimError(f"the sizes that follow from {variable} are too complex to compute", f"pin {variable}")
         if offset.bit_length() > BITS or slope.bit_length() > BITS:
-            raise DimError(f"a size that follows from {variable} grows beyond all bounds")
+            raise DimError(f"a size that follows from {variable} becomes too large")
         self._hash = hash((variable, slope, offset, terms))
         self._key: tuple[object, ...] | None = None
         self._line: Line | Literal[False] | None = None
@@ -123,13 +122,13 @@ class Expr:
             if other in (0, 1):
                 return self if other else 0
             if other.bit_length() > BITS:
-                raise DimError(f"a size that follows from {self.variable} grows beyond all bounds")
+                raise DimError(f"a size that follows from {self.variable} becomes too large")
             terms = tuple((c * other, atom) for c, atom in self.terms)
             return Expr(self.variable, self.slope * other, self.offset * other, terms)
         if not isinstance(other, Expr):
             return NotImplemented
         raise DimError(
-            f"a product of two sizes that depend on {_names(self, other)} is not a size that can be solved for",
+            f"a product of two sizes that depend on {_names(self, other)} is not supported as a size",
             f"pin {_names(self, other)}",
         )
 
@@ -150,7 +149,7 @@ class Expr:
     def _unordered(self, other: object) -> bool:
         raise DimError(
             f"which of two sizes is larger depends on the free size {self.variable}",
-            f"pin {self.variable}, or state a demand with `expect`",
+            f"pin {self.variable}, or state a requirement with `expect`",
         )
 
     __lt__ = __le__ = __gt__ = __ge__ = _unordered
@@ -171,7 +170,7 @@ Dim: TypeAlias = int | Expr
 
 
 def free(name: str) -> Expr:
-    """The free size itself: it stands for every integer from 1 on."""
+    """The free size itself: any integer from 1."""
     return Expr(name, 1, 0, ())
 
 
@@ -195,7 +194,7 @@ def _same_variable(a: Expr, b: Expr) -> None:
     if a.variable != b.variable:
         raise DimError(
             f"{a.variable} and {b.variable} cannot be combined in one size",
-            f"give both axes one name where they are equal, `[3, {a.variable}, {a.variable}]`, or pin one of them",
+            f"give both axes the same name if they are equal, `[3, {a.variable}, {a.variable}]`, or pin one of them",
         )
 
 
@@ -215,7 +214,7 @@ def _atom_key(atom: Atom) -> tuple[object, ...]:
 
 
 def make(variable: str, slope: int, offset: int, terms: Iterable[Term]) -> Dim:
-    """The canonical sum; an int where nothing depends on the variable."""
+    """The canonical sum; an int if it does not depend on the variable."""
     collected: dict[Atom, int] = {}
     for c, atom in terms:
         collected[atom] = collected.get(atom, 0) + c
@@ -243,7 +242,7 @@ def floor_div(a: Dim, k: Dim) -> Dim:
 @lru_cache(maxsize=1 << 14)
 def _floor(a: Expr, k: int) -> Dim:
     if k.bit_length() > BITS:
-        raise DimError(f"{a.variable} is divided by more than any input has")
+        raise DimError(f"{a.variable} is divided by more than any input size")
     for c, atom in a.terms:
         if isinstance(atom, Extreme):
             rest = a - make(a.variable, 0, 0, [(c, atom)])
@@ -275,17 +274,17 @@ def ceil_div(a: Dim, k: int) -> Dim:
 
 
 def minimum(*dims: Dim) -> Dim:
-    """The smallest of the sizes, of one free size at most."""
+    """The minimum of sizes that depend on at most one free size."""
     return extreme("min", dims)
 
 
 def maximum(*dims: Dim) -> Dim:
-    """The largest of the sizes, of one free size at most."""
+    """The maximum of sizes that depend on at most one free size."""
     return extreme("max", dims)
 
 
 def extreme(kind: Literal["min", "max"], dims: Iterable[Dim], low: int = 1, high: int | None = None) -> Dim:
-    """The minimum or maximum, for values of the free size from `low` to `high`: what is never it is left out."""
+    """The minimum or maximum for free sizes from `low` to `high`, without arguments that never attain it."""
     waiting = list(dict.fromkeys(dims))
     if not waiting:
         raise DimError(f"{kind}() needs a size")
@@ -310,15 +309,15 @@ def extreme(kind: Literal["min", "max"], dims: Iterable[Dim], low: int = 1, high
     if len(arguments) == 1:
         return arguments[0]
     if len(arguments) > ARGUMENTS:
-        raise DimError(f"the sizes that follow from {exprs[0].variable} are too intricate to compute")
-    # One of the arguments is written without its offset, which stands outside.
+        raise DimError(f"the sizes that follow from {exprs[0].variable} are too complex to compute")
+    # Move the offset of one argument outside.
     reference = max((d for d in arguments if isinstance(d, Expr)), key=lambda d: _sort_key(d)[:2])
     shifted = sorted((d - reference.offset for d in arguments), key=_sort_key, reverse=True)
     return make(reference.variable, 0, reference.offset, [(1, Extreme(kind, tuple(shifted)))])
 
 
 def _with(kind: Literal["min", "max"], arguments: list[Dim], new: Dim, low: int, high: int | None) -> list[Dim]:
-    """The arguments with a new one, less those that are never the minimum or maximum."""
+    """The arguments with a new one, without those that never attain the minimum or maximum."""
     kept = []
     for old in arguments:
         least, most = bounds(new - old, low, high)
@@ -330,7 +329,7 @@ def _with(kind: Literal["min", "max"], arguments: list[Dim], new: Dim, low: int,
 
 
 def line(d: Dim) -> Line | None:
-    """A band of constant height that holds the size, or None where a minimum has arguments of different slopes."""
+    """A band of constant height that contains the size; None if a minimum has arguments of different slopes."""
     if isinstance(d, int):
         return Line(1, 0, d, d)
     if d._line is None:
@@ -345,7 +344,7 @@ def _line(d: Expr) -> Line | None:
             inner = line(atom.inner)
             if inner is None:
                 return None
-            # ⌊x / divisor⌋ is at most (divisor - 1) / divisor below x / divisor, and never above.
+            # ⌊x / divisor⌋ is between x / divisor - (divisor - 1) / divisor and x / divisor.
             k = inner.scale * atom.divisor
             band = Line(k, inner.slope, inner.low - inner.scale * (atom.divisor - 1), inner.high)
         else:
@@ -363,14 +362,14 @@ def _line(d: Expr) -> Line | None:
 
 
 def lines(atom: Extreme) -> list[Line]:
-    """The bands of the arguments that have one, on one scale."""
+    """The bands of the arguments that have one, on a common scale."""
     bands = [band for x in atom.arguments if (band := line(x))]
     scale = lcm(*(band.scale for band in bands))
     return [Line(scale, *(scale // band.scale * x for x in band[1:])) for band in bands]
 
 
 def bounds(d: Dim, low: int = 1, high: int | None = None) -> tuple[Bound, Bound]:
-    """Numbers that the size is never below and never above, for values of its free size from `low` to `high`."""
+    """A lower and an upper bound of the size, for values of its free size from `low` to `high`."""
     if isinstance(d, int):
         return d, d
     end: Bound = inf if high is None else high
@@ -388,7 +387,7 @@ def bounds(d: Dim, low: int = 1, high: int | None = None) -> tuple[Bound, Bound]
         a, b = _scaled(c, a, b)
         least, most = _plus(least, a), _plus(most, b)
     if band := line(d):
-        # Both of these hold; which is the tighter one depends on how wide the interval is.
+        # Both bounds hold; which is tighter depends on the width of the interval.
         first, last = (low, high) if band.slope >= 0 else (high, low)
         if first is not None or not band.slope:
             least = max(least, -((-band.slope * (first or 0) - band.low) // band.scale))
@@ -398,14 +397,14 @@ def bounds(d: Dim, low: int = 1, high: int | None = None) -> tuple[Bound, Bound]
 
 
 def _scaled(c: int, a: Bound, b: Bound) -> tuple[Bound, Bound]:
-    """The interval from a to b times c; 0 times an infinity is 0."""
+    """The interval from a to b times c; 0 times infinity is 0."""
     if c < 0:
         c, a, b = -c, -b, -a
     return (0, 0) if c == 0 else (a if isinstance(a, float) else c * a, b if isinstance(b, float) else c * b)
 
 
 def _plus(a: Bound, b: Bound) -> Bound:
-    """a + b; ints of any size stay exact, and never meet a float in a sum."""
+    """a + b; ints stay exact, and are never added to floats."""
     return a if isinstance(a, float) else b if isinstance(b, float) else a + b
 
 
@@ -414,7 +413,7 @@ def _quotient(x: Bound, k: int) -> Bound:
 
 
 def restricted(d: Dim, low: int, high: int | None) -> Dim:
-    """An equal size for values of the free size from `low` to `high` alone, with fewer atoms."""
+    """An equal size, with fewer atoms, for values of the free size from `low` to `high` only."""
     budget().tick()
     if isinstance(d, int) or not d.terms:
         return d.slope * low + d.offset if isinstance(d, Expr) and low == high else d
@@ -434,7 +433,7 @@ def restricted(d: Dim, low: int, high: int | None) -> Dim:
 
 
 def period(d: Dim) -> int:
-    """A p > 0 such that the size at n + p is that at n plus a constant, where its minima keep their order."""
+    """A p > 0 such that the size at n + p is that at n plus a constant, wherever its minima keep their order."""
     if isinstance(d, int):
         return 1
     result = 1
@@ -447,7 +446,7 @@ def period(d: Dim) -> int:
 
 
 def composed(d: Dim, factor: int, shift: int) -> Dim:
-    """The size with `factor * n + shift` for n."""
+    """The size with n replaced by `factor * n + shift`."""
     if isinstance(d, int):
         return d
     result: Dim = make(d.variable, d.slope * factor, d.slope * shift + d.offset, [])
@@ -455,7 +454,7 @@ def composed(d: Dim, factor: int, shift: int) -> Dim:
         if isinstance(atom, Floor):
             value = floor_div(composed(atom.inner, factor, shift), atom.divisor)
         else:
-            # The new n may be 0 or less where the old one was from 1 on: nothing may be left out for its sake.
+            # The new n may be 0 or less where the old one was at least 1, so no argument may be dropped.
             start = min(1, -(-(1 - shift) // factor)) if factor > 0 else 1
             value = extreme(atom.kind, [composed(x, factor, shift) for x in atom.arguments], start)
         result = result + value * c
@@ -463,7 +462,7 @@ def composed(d: Dim, factor: int, shift: int) -> Dim:
 
 
 def evaluate(d: Dim, values: Mapping[str, int]) -> int:
-    """The size for known values of the free sizes. Raises DimError for one that has none."""
+    """The size for given values of the free sizes. Raises DimError if one is missing."""
     if isinstance(d, int):
         return d
     if d.variable not in values:
@@ -484,5 +483,5 @@ def _at(d: Dim, n: int) -> int:
 
 
 def substitute(d: Dim, values: Mapping[str, int]) -> Dim:
-    """The size with those free sizes that `values` has put in."""
+    """The size with the free sizes in `values` substituted."""
     return _at(d, values[d.variable]) if isinstance(d, Expr) and d.variable in values else d

@@ -1,8 +1,8 @@
 """Exact sets of sizes: unions of arithmetic progressions, cyclic windows and intervals, never lists of sizes.
 
-A set is a union of disjoint pieces. A piece is `{n : low <= n <= high, (n - start) mod period in {0, step, …,
-(length - 1) * step}}`: a residue class (`length` 1), an interval of residues (`step` 1), or a strided one. Such pieces
-stay few for what networks give: multiples of 2^20 are one piece, and so are the sizes with n mod 2^20 < 2^19.
+A set is a union of disjoint pieces. A piece is `{n : low <= n <= high, (n - start) mod period in {0, step, …, (length -
+1) * step}}`: a residue class (`length` 1), an interval of residues (`step` 1), or a strided one. Real networks need few
+such pieces: multiples of 2^20 are one piece, and so are the sizes with n mod 2^20 < 2^19.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from typing import NamedTuple
 from archdsl.dims.errors import DimError
 
 PIECES = 4096
-"""The largest number of pieces that a set may have, and of residues that are listed one by one."""
+"""The maximum number of pieces of a set, and of residues that are listed individually."""
 
 
 def too_intricate() -> DimError:
     return DimError(
-        "the valid input sizes of this network are too intricate to compute",
-        "give the input a fixed size, or bring branches together with `align`",
+        "the valid input sizes of this network are too complex to compute",
+        "fix the input size, or make the branches' sizes equal with `align`",
     )
 
 
 class Piece(NamedTuple):
-    """See the module's docstring. `step` divides `period`, and is equal to it where `length` is 1."""
+    """See the module's docstring. `step` divides `period`, and equals it if `length` is 1."""
 
     low: int
     high: int | None
@@ -41,18 +41,18 @@ class Piece(NamedTuple):
         return q < self.length * self.step and q % self.step == 0
 
     def next(self, n: int) -> int:
-        """The first number from `n` on in the pattern (its bounds are not looked at)."""
+        """The first number of the pattern at or after `n` (ignores the bounds)."""
         q = (n - self.start) % self.period
         return n - q + self.period if q > (self.length - 1) * self.step else n + -q % self.step
 
     def previous(self, n: int) -> int:
-        """The last number up to `n` in the pattern (its bounds are not looked at)."""
+        """The last number of the pattern at or before `n` (ignores the bounds)."""
         q = (n - self.start) % self.period
         last = (self.length - 1) * self.step
         return n - q + last if q > last else n - q % self.step
 
     def number(self, low: int, high: int) -> int:
-        """How many of the pattern stand from `low` to `high`."""
+        """How many numbers of the pattern are in `low` to `high`."""
 
         def below(n: int) -> int:
             whole, part = divmod(n - self.start, self.period)
@@ -69,7 +69,7 @@ class Piece(NamedTuple):
             n = self.next(n + 1)
 
     def tidy(self) -> Piece | None:
-        """The same numbers with the tightest bounds and the simplest pattern; None where there are none."""
+        """The same numbers with the tightest bounds and the simplest pattern; None if the piece is empty."""
         low, high, period, start, step, count = self
         low = self.next(low)
         if high is not None:
@@ -95,13 +95,13 @@ def congruence(r: int, m: int, s: int, k: int) -> tuple[int, int] | None:
 
 
 def classes(piece: Piece) -> Iterator[Piece]:
-    """The residue classes of a piece, one for each of `length`."""
+    """The `length` residue classes of a piece."""
     low, high, period, start, step, count = piece
     for i in range(count):
         yield Piece(low, high, period, (start + i * step) % period, period, 1)
 
 
-def meet(a: Piece, b: Piece) -> list[Piece]:
+def intersect(a: Piece, b: Piece) -> list[Piece]:
     """The common members of two pieces, as disjoint pieces (some may be empty)."""
     low = max(a.low, b.low)
     high = b.high if a.high is None else a.high if b.high is None else min(a.high, b.high)
@@ -120,7 +120,7 @@ def meet(a: Piece, b: Piece) -> list[Piece]:
     period = lcm(b.period, step)
     turns = period // b.period
     if turns > b.length:
-        return [p for c in classes(b._replace(low=low, high=high)) for p in meet(a, c)]
+        return [p for c in classes(b._replace(low=low, high=high)) for p in intersect(a, c)]
     result = []
     for start in range(b.start, b.start + period, b.period):
         first = start + (residue - start) % step
@@ -144,10 +144,10 @@ def _meet_windows(low: int, high: int | None, a: Piece, b: Piece) -> list[Piece]
         raise too_intricate()
     if overlaps > min(a.length, b.length):
         few, other = (a, b) if a.length < b.length else (b, a)
-        return [p for c in classes(few._replace(low=low, high=high)) for p in meet(c, other)]
+        return [p for c in classes(few._replace(low=low, high=high)) for p in intersect(c, other)]
     result = []
     for left in range(b.start, b.start + period, b.period):
-        # The first window of `a` whose end reaches `left`, and on to the last that begins in the window of `b`.
+        # From the first window of `a` whose end reaches `left` to the last one that begins in the window of `b`.
         begin = a.start + -(-(left - a_reach - a.start) // a.period) * a.period
         for start in range(begin, left + b_reach + 1, a.period):
             first = max(left, start)
@@ -159,7 +159,7 @@ def _meet_windows(low: int, high: int | None, a: Piece, b: Piece) -> list[Piece]
 
 
 def joined(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
-    """The same disjoint pieces tidied and sorted; one that goes on where one of its pattern ended is put to it."""
+    """The same disjoint pieces, simplified, sorted and joined with pieces that continue their pattern."""
     result: list[Piece] = []
     last: dict[tuple[int, ...], int] = {}
     for piece in sorted(t for p in pieces if (t := p.tidy()) is not None):
@@ -176,7 +176,7 @@ def joined(pieces: Iterable[Piece]) -> tuple[Piece, ...]:
 
 
 class Run(NamedTuple):
-    """`first`, `first + step`, …: `length` of them."""
+    """`first`, `first + step`, …: `length` numbers."""
 
     first: int
     step: int
@@ -191,7 +191,7 @@ class Run(NamedTuple):
 
 
 class Pattern(NamedTuple):
-    """What repeats: residues of a modulus."""
+    """A repeating pattern: residues of a modulus."""
 
     modulus: int
     runs: tuple[Run, ...]
@@ -207,12 +207,12 @@ class Pattern(NamedTuple):
         return sorted(r for run in self.runs for r in run.members())
 
     def first(self, low: int) -> int:
-        """The first number from `low` on."""
+        """The first number at or after `low`."""
         return min(p.next(low) for p in self.pieces(low, None))
 
 
-class Form(NamedTuple):
-    """The canonical description of a set: `pattern` from `threshold` on, and below it the sizes of `below`."""
+class CanonicalForm(NamedTuple):
+    """The canonical form of a set: `pattern` from `threshold`, and the sizes `below` it."""
 
     threshold: int
     pattern: Pattern | None
@@ -247,7 +247,7 @@ def bounded_runs(pieces: Iterable[Piece]) -> tuple[Run, ...]:
 
 
 def _primes(n: int) -> list[int]:
-    """The prime factors of n up to a thousand, and what is left."""
+    """The prime factors of n up to a thousand, and the remaining factor."""
     found = []
     for q in (2, *range(3, 1000, 2)):
         if q * q > n:
@@ -260,7 +260,7 @@ def _primes(n: int) -> list[int]:
 
 
 def pattern_of(pieces: list[Piece]) -> Pattern:
-    """The pattern of endless pieces, with the smallest modulus that can be found without listing too much."""
+    """The pattern of unbounded pieces, with the smallest modulus that can be found without listing too much."""
     modulus = lcm(*(p.period for p in pieces))
     if sum(p.length * (modulus // p.period) for p in pieces) <= PIECES:
         residues = sorted(
@@ -294,7 +294,7 @@ def pattern_of(pieces: list[Piece]) -> Pattern:
 
 
 def strides(piece: Piece) -> list[Piece]:
-    """A bounded piece as bounded classes: those of its residues, or those of its windows, whichever are fewer."""
+    """A bounded piece as bounded residue classes: of its residues or of its windows, whichever are fewer."""
     low, high, period, start, step, count = piece
     assert high is not None
     first = start + (low - start) // period * period

@@ -1,4 +1,4 @@
-"""The valid values of several free sizes together: a set for each, and choices, of which one size at least is held."""
+"""The valid values of several free sizes together: a set for each, and choices, which one of their sizes must meet."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from archdsl.dims.solving import Constraint
 from archdsl.dims.wording import describe_sets
 
 CASES = 10_000
-"""The most cases in which it is looked for values that meet all choices."""
+"""The maximum number of cases in the search for values that satisfy all choices."""
 
 
 @dataclass(frozen=True)
 class AnyOf:
-    """A demand that one of several free sizes can meet: H ≥ 2 or W ≥ 2. `demands` has one for each of these sizes."""
+    """A constraint that one of several free sizes can satisfy: H ≥ 2 or W ≥ 2. `demands` has one entry per size."""
 
     demands: tuple[Constraint, ...]
 
@@ -29,14 +29,14 @@ class AnyOf:
 
     @property
     def text(self) -> str:
-        """What is demanded, for people."""
+        """The constraint as text."""
         return " or ".join(demand.text for demand in self.demands)
 
     def __str__(self) -> str:
         return self.text
 
     def fix(self, values: Mapping[str, int]) -> bool | Constraint | AnyOf:
-        """The demand with known values put in: decided, or what is left of it."""
+        """The constraint with known values substituted: decided, or what remains."""
         return any_of(*(demand.fix(values) for demand in self.demands))
 
 
@@ -44,7 +44,7 @@ Demanded: TypeAlias = Constraint | AnyOf
 
 
 def any_of(*conditions: bool | Constraint) -> bool | Demanded:
-    """Whether one of the conditions holds, each on another free size: decided, or the demand that one does."""
+    """Whether one of the conditions, each on another free size, holds: decided, or the constraint that one does."""
     if True in conditions:
         return True
     left = tuple(c for c in conditions if not isinstance(c, bool))
@@ -53,12 +53,12 @@ def any_of(*conditions: bool | Constraint) -> bool | Demanded:
 
 @dataclass(frozen=True)
 class Choice:
-    """Sets of several free sizes, one of which at least has to hold its size's value."""
+    """Sets of several free sizes, of which at least one must contain its size's value."""
 
     sets: Mapping[str, SizeSet]
 
     def describe(self, verb: str = "") -> str:
-        """`H or W at least 5`; with a verb, ` must be` say, as a sentence."""
+        """`H or W at least 5`; with a verb such as ` must be`, as a sentence."""
         conditions = {name: sizes.condition() for name, sizes in self.sets.items()}
         if len(set(conditions.values())) == 1:
             return f"{' or '.join(conditions)}{verb} {next(iter(conditions.values()))}"
@@ -68,7 +68,7 @@ class Choice:
         return any(values[name] in sizes for name, sizes in self.sets.items())
 
     def follows_from(self, other: Choice) -> bool:
-        """Whether it holds wherever the other one does."""
+        """Whether this one holds whenever the other one does."""
         return all(
             name in self.sets and sizes.intersect(self.sets[name]) == sizes for name, sizes in other.sets.items()
         )
@@ -76,9 +76,10 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class Region(Mapping[str, SizeSet]):
-    """The valid values of free sizes: the set of each by its name, as far as the choices hold, too.
+    """The valid values of the free sizes: a set for each, by name, restricted by the choices.
 
-    Where a choice is left, no size alone decides it. Then a set may have a value that fits with none of another size.
+    If a choice remains, no single size decides it, and a set may contain a value that is invalid with some values of
+    another size.
     """
 
     sets: Mapping[str, SizeSet]
@@ -105,7 +106,7 @@ class Region(Mapping[str, SizeSet]):
     __hash__ = None  # type: ignore[assignment]  # as of other mappings
 
     def describe(self) -> str:
-        """All valid values in a line: `any H, W; H or W at least 2`."""
+        """All valid values in one line: `any H, W; H or W at least 2`."""
         return "; ".join(filter(None, [describe_sets(self.sets), *(choice.describe() for choice in self.choices)]))
 
     def holds(self, values: Mapping[str, int]) -> bool:
@@ -113,11 +114,11 @@ class Region(Mapping[str, SizeSet]):
         return all(values[name] in sizes for name, sizes in self.sets.items()) and self.failing(values) is None
 
     def failing(self, values: Mapping[str, int]) -> Choice | None:
-        """The first choice that does not hold for values of all sizes."""
+        """The first choice that the given values of all sizes violate."""
         return next((choice for choice in self.choices if not choice.holds(values)), None)
 
     def narrow(self, demand: Demanded) -> Region | None:
-        """The values for which the demand holds, too; None where there are none. Raises DimError as `Constraint`."""
+        """The values for which the constraint also holds; None if there are none. Raises DimError like `Constraint`."""
         if isinstance(demand, Constraint):
             after = demand.narrow(self.sets[min(demand.variables)])
             return _settled({**self.sets, min(demand.variables): after}, self.choices)
@@ -125,19 +126,19 @@ class Region(Mapping[str, SizeSet]):
         return _settled(self.sets, (*self.choices, Choice({name: held[name] for name in self.sets if name in held})))
 
     def _solved(self, demand: Constraint, name: str) -> SizeSet:
-        """The sizes for which a demand holds: of all, which are said in fewer words, else of the valid ones."""
+        """The sizes for which a constraint holds: among all sizes if that is shorter, else among the valid ones."""
         try:
             return demand.narrow(EVERYTHING)
         except DimError:
             return demand.narrow(self.sets[name])
 
     def where(self, values: Mapping[str, int]) -> Region | None:
-        """What is left where some sizes have these values, which are valid each by itself; None where nothing is."""
+        """The region with some sizes fixed to individually valid values; None if it is empty."""
         fixed = {name: SizeSet.only(values[name]) if name in values else sizes for name, sizes in self.sets.items()}
         return _settled(fixed, self.choices)
 
     def near(self, wanted: Mapping[str, int], given: Mapping[str, int] = {}) -> dict[str, int]:
-        """Given values, and for the other sizes the next valid ones from the wanted ones on where there are such."""
+        """The given values, and for the other sizes the next valid ones from the wanted values on, if there are any."""
         sets = self.sets
         while True:
             values = {name: given.get(name) or _near(sizes, wanted[name]) for name, sizes in sets.items()}
@@ -146,7 +147,7 @@ class Region(Mapping[str, SizeSet]):
                 return values
             boxes = (Region(part, self.choices).where(given) for part in _parts(sets, broken))
             box = next((box for box in boxes if box is not None), None)
-            if box is None:  # what is given is not valid
+            if box is None:  # the given values are not valid
                 return values
             sets = box.sets
 
@@ -159,13 +160,13 @@ def _near(sizes: SizeSet, wanted: int) -> int:
 
 
 def _parts(sets: Mapping[str, SizeSet], choice: Choice) -> Iterator[Mapping[str, SizeSet]]:
-    """The sets with one of them narrowed, so that a choice holds, in every way."""
+    """The ways to narrow one of the sets so that a choice holds."""
     for name, sizes in choice.sets.items():
         yield {**sets, name: sets[name].intersect(sizes)}
 
 
 def _settled(sets: Mapping[str, SizeSet], choices: Sequence[Choice]) -> Region | None:
-    """What is left once every choice is taken that only one size can meet; None where nothing is."""
+    """The region after applying every choice that only one size can satisfy; None if it is empty."""
     found = _taken(sets, choices)
     return found if found is not None and _is_inhabited(found) else None
 
@@ -193,7 +194,7 @@ def _taken(sets: Mapping[str, SizeSet], choices: Sequence[Choice]) -> Region | N
 
 
 def _is_inhabited(region: Region) -> bool:
-    """Whether some values meet all choices: looked for by cases, so that the answer is exact."""
+    """Whether some values satisfy all choices: an exact search by cases."""
     waiting, cases = [region], 0
     while waiting:
         here = waiting.pop()
@@ -208,5 +209,5 @@ def _is_inhabited(region: Region) -> bool:
 
 
 def describe_sizes(sizes: Mapping[str, SizeSet]) -> str:
-    """All valid input sizes in a line, as `Region.describe`; empty where there is no free size."""
+    """All valid input sizes in one line, as in `Region.describe`; empty if there is no free size."""
     return (sizes if isinstance(sizes, Region) else Region(sizes)).describe()

@@ -1,4 +1,4 @@
-"""Sets of input sizes: exact, and said as people would say them."""
+"""Exact sets of input sizes, and their descriptions."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from archdsl.common.threads import cached_property
 from archdsl.dims.errors import DimError
 from archdsl.dims.pieces import (
     PIECES,
-    Form,
+    CanonicalForm,
     Pattern,
     Piece,
     Run,
     bounded_runs,
+    intersect,
     joined,
-    meet,
     pattern_of,
     runs_of,
     too_intricate,
@@ -23,7 +23,7 @@ from archdsl.dims.pieces import (
 
 
 class SizeSet:
-    """An exact set of integers from 1 on. Sets with the same members are equal."""
+    """An exact set of integers from 1. Sets with the same members are equal."""
 
     __slots__ = ("__dict__", "pieces")
     pieces: tuple[Piece, ...]
@@ -41,12 +41,12 @@ class SizeSet:
 
     @staticmethod
     def only(*sizes: int) -> SizeSet:
-        """These sizes alone."""
+        """Only these sizes."""
         return SizeSet(Piece(n, n, 1, 0, 1, 1) for n in {*sizes} if n >= 1)
 
     @staticmethod
     def progression_from(minimum: int, modulus: int = 1, residue: int = 0) -> SizeSet:
-        """The sizes from `minimum` on that leave `residue` when divided by `modulus`."""
+        """The sizes from `minimum` that leave `residue` when divided by `modulus`."""
         return SizeSet([Piece(max(1, minimum), None, modulus, residue % modulus, modulus, 1)])
 
     def __contains__(self, n: object) -> bool:
@@ -71,14 +71,14 @@ class SizeSet:
 
     @cached_property
     def _measure(self) -> tuple[Fraction, Fraction]:
-        """The density, and the number of members relative to it: what tells a set from its subsets."""
+        """The density, and the number of members relative to it: distinguishes a set from its subsets."""
         density = offset = Fraction(0)
         for p in self.pieces:
             if p.high is not None:
                 offset += p.number(p.low, p.high)
                 continue
-            # Of a class from `low` on, the members up to X less X / period are (period + 1) / 2 - low, over the
-            # period, in the mean over X. `lows` is the sum of these for the classes of the piece.
+            # For a class that starts at `low`, the mean over X of (members up to X) - X / period is ((period + 1) / 2 -
+            # low) / period. `lows` is the sum of these for the classes of the piece.
             at = (p.low - p.start) % p.period // p.step
             lows = p.length * p.low + p.step * (p.length * (p.length - 1) // 2 - p.length * at) + p.period * at
             density += Fraction(p.length, p.period)
@@ -95,7 +95,7 @@ class SizeSet:
 
     @property
     def maximum(self) -> int | None:
-        """The largest member; None where there is none (an empty or an endless set)."""
+        """The largest member; None for an empty or unbounded set."""
         highs = [p.high for p in self.pieces]
         return None if None in highs or not highs else max(h for h in highs if h is not None)
 
@@ -106,10 +106,10 @@ class SizeSet:
             return other
         if len(self.pieces) * len(other.pieces) > 64 * PIECES:
             raise too_intricate()
-        return SizeSet(p for a in self.pieces for b in other.pieces for p in meet(a, b))
+        return SizeSet(p for a in self.pieces for b in other.pieces for p in intersect(a, b))
 
     def nearest(self, n: int) -> tuple[int | None, int | None]:
-        """The largest member below `n` and the smallest above it; None where there is none."""
+        """The largest member below `n` and the smallest above it; None if there is none."""
         below = above = None
         for p in self.pieces:
             if p.low < n:
@@ -121,11 +121,11 @@ class SizeSet:
         return below, above
 
     @cached_property
-    def form(self) -> Form:
-        """The canonical description. Raises DimError where the set is too intricate to write down."""
+    def form(self) -> CanonicalForm:
+        """The canonical form. Raises DimError if the set is too complex."""
         endless = [p for p in self.pieces if p.high is None]
         if not endless:
-            return Form(1, None, bounded_runs(self.pieces))
+            return CanonicalForm(1, None, bounded_runs(self.pieces))
         pattern = pattern_of(endless)
         ends = [p.previous(p.low - 1) if p.high is None else p.high for p in self.pieces]
         top = max(0, *ends) + 1
@@ -141,11 +141,11 @@ class SizeSet:
             if not mine:
                 break
         below = bounded_runs(joined(p._replace(high=min(p.high or 0, top - 1)) for p in bounded if p.low < top))
-        return Form(top, pattern, below)
+        return CanonicalForm(top, pattern, below)
 
     @cached_property
     def gaps(self) -> tuple[Run, ...]:
-        """What the pattern has from the minimum on and the set has not, where that is shorter than `form.below`."""
+        """The numbers of the pattern that the set lacks, if these are fewer than `form.below`."""
         threshold, pattern, below = self.form
         inside = sum(run.length for run in below)
         if pattern is None or not inside or inside > PIECES:
@@ -156,12 +156,12 @@ class SizeSet:
             return ()
         pieces = joined(whole)
         gaps = {n for p in pieces for n in p.members()} - {n for run in below for n in run.members()}
-        # Members below the threshold that are not of the pattern cannot be said by gaps.
+        # Members below the threshold that are not in the pattern cannot be expressed by gaps.
         return runs_of(sorted(gaps)) if len(gaps) + inside == sum(1 for p in pieces for _ in p.members()) else ()
 
     @property
     def progression(self) -> tuple[int, int, int] | None:
-        """(modulus, residue, minimum) where the set is one arithmetic progression from a minimum on."""
+        """(modulus, residue, minimum) if the set is one arithmetic progression from a minimum."""
         _, pattern, below = self.form
         if pattern is None or below or pattern.number != 1:
             return None
@@ -169,7 +169,7 @@ class SizeSet:
         return pattern.modulus, pattern.runs[0].first, self.minimum
 
     def describe(self) -> str:
-        """What people would say: `multiples of 32`, `≡ 12 (mod 16), at least 188`, `only 224, 256`."""
+        """A readable description: `multiples of 32`, `≡ 12 (mod 16), at least 188`, `only 224, 256`."""
         if self.is_empty:
             return "none"
         try:
@@ -184,7 +184,7 @@ class SizeSet:
         return f"{tail}, and {_words(below)}" if below else tail
 
     def condition(self) -> str:
-        """What a size must be: `a multiple of 16`, `at least 33`."""
+        """The condition on a size: `a multiple of 16`, `at least 33`."""
         text = self.describe()
         for start, said in (("multiples of ", "a multiple of "), ("any from ", "at least ")):
             if text.startswith(start):
@@ -198,7 +198,7 @@ class SizeSet:
         """The set as plain data, exactly.
 
         A size n is valid if n >= minimum and n % modulus is one of `residues`, or n is one of exceptions["added"],
-        unless it is one of exceptions["removed"]. `modulus` is None for a finite set, which is all in "added". Where
+        unless it is one of exceptions["removed"]. `modulus` is None for a finite set, which is all in "added". If
         residues or exceptions are too many to list, they are runs {"first", "last", "step"}.
         """
         threshold, pattern, below = self.form
@@ -211,7 +211,7 @@ class SizeSet:
         }
 
     def python(self, name: str) -> str:
-        """A Python expression over the int variable `name`, true for the members among the integers from 1 on."""
+        """A Python expression over the int variable `name` that is true for the members, among the integers from 1."""
         if self.is_empty:
             return "False"
         threshold, pattern, below = self.form
@@ -228,19 +228,19 @@ class SizeSet:
 
 
 LISTED = 16
-"""The most residues that are tested one by one, rather than looked up."""
+"""The maximum number of residues that are tested individually rather than by lookup."""
 
 EVERYTHING = SizeSet([Piece(1, None, 1, 0, 1, 1)])
 NOTHING = SizeSet([])
 
 
 def literal(n: int) -> str:
-    """A number in Python source (Python refuses to print ints of more than some thousand digits in decimals)."""
+    """A number in Python source (Python refuses to print ints of more than a few thousand decimal digits)."""
     return str(n) if n.bit_length() <= 128 else hex(n)
 
 
 def number(n: int) -> str:
-    """A number for people."""
+    """A number as text."""
     if n.bit_length() <= 64:
         return str(n)
     sign, power = "-" if n < 0 else "", abs(n).bit_length() - 1
@@ -287,7 +287,7 @@ def _listed(name: str, numbers: list[int]) -> str:
 
 
 def _test_of_pattern(name: str, pattern: Pattern) -> str:
-    """One expression, without `or` where it can be: torch.compile guards a branch each, and compiles each anew."""
+    """One expression, without `or` if possible: torch.compile guards each branch and recompiles for it."""
     modulus = literal(pattern.modulus)
     alone = [run.first for run in pattern.runs if run.length == 1]
     if len(alone) <= LISTED:

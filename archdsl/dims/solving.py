@@ -1,8 +1,8 @@
-"""Demands on sizes, and the exact set of input sizes for which one holds.
+"""Constraints on sizes, and the exact set of input sizes that satisfy one.
 
-An equation or inequality in one free size is solved by cases. On an interval, what is constant is put in; bounds
-decide what they can; a size that grows leaves a finite interval to look at, one that does not repeats, so that one
-period is enough; and what is left is cut where a floor with the fewest steps makes one. No size is ever tried.
+An equation or inequality in one free size is solved by cases. On an interval, constants are substituted and bounds
+decide where they can; a size that grows leaves a finite interval to examine, a size that does not grow repeats, so one
+period is enough; what remains is split at a step of the floor with the fewest steps. Sizes are never tried one by one.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from archdsl.dims.sets import EVERYTHING, NOTHING, SizeSet
 from archdsl.dims.wording import text
 
 WORK = 60_000
-"""The largest number of atoms that may be looked at in all cases of one demand."""
+"""The maximum number of atoms examined in all cases of one constraint."""
 
 CLASSES = 1_024
-"""The largest number of residue classes in which a demand is solved one by one."""
+"""The maximum number of residue classes in which a constraint is solved separately."""
 
 Relation = Literal["= 0", "≥ 0"]
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """A demand that does not hold for every value of the free sizes, and may hold for some."""
+    """A constraint that does not hold for every value of the free sizes, but may hold for some."""
 
     left: Dim
     relation: Literal["=", "≥", "divided by"]
@@ -57,7 +57,7 @@ class Constraint:
 
     @property
     def text(self) -> str:
-        """What is demanded, for people: `⌊H/2⌋ = 2⌊H/4⌋`."""
+        """The constraint as text: `⌊H/2⌋ = 2⌊H/4⌋`."""
         if self.relation == "divided by":
             return f"{text(self.right)} divides {text(self.left)}"
         return f"{text(self.left)} {self.relation} {text(self.right)}"
@@ -66,22 +66,22 @@ class Constraint:
         return self.text
 
     def fix(self, values: Mapping[str, int]) -> bool | Constraint:
-        """The demand with known values put in: decided, or what is left of it."""
+        """The constraint with known values substituted: decided, or what remains."""
         left, right = substitute(self.left, values), substitute(self.right, values)
         if self.relation == "=":
             return equal(left, right)
         return at_least(left, right) if self.relation == "≥" else _divided(left, right)
 
     def narrow(self, current: SizeSet) -> SizeSet:
-        """The sizes of `current` for which the demand holds; `current` itself where it holds for all.
+        """The sizes of `current` for which the constraint holds; `current` itself if it holds for all.
 
-        Raises DimError for one that joins two free sizes, and where the answer is too intricate.
+        Raises DimError if it relates two free sizes, or if the answer is too complex.
         """
         if len(self.variables) != 1:
             names = " and ".join(sorted(self.variables))
             raise DimError(
-                f"this needs {self.text}, which ties {names} to each other; each has a set of valid sizes of its own",
-                "give both axes one name, `input x[3, N, N]`, or pin one of them: write a number for it in the `input`",
+                f"this needs {self.text}, which makes {names} depend on each other; archdsl needs independent sizes",
+                "give both axes the same name, `input x[3, N, N]`, or fix one of them with a number in the `input`",
             )
         found = _narrowed(self, current)
         return current if found == current else found
@@ -94,7 +94,7 @@ class Constraint:
 
 
 def equal(a: Dim, b: Dim) -> bool | Constraint:
-    """Whether two sizes agree: decided for every value, or the demand that they do."""
+    """Whether two sizes are equal: decided for every value, or the constraint that they are."""
     if a is b:
         return True
     if isinstance(a, int) and isinstance(b, int):
@@ -105,7 +105,7 @@ def equal(a: Dim, b: Dim) -> bool | Constraint:
 
 
 def at_least(a: Dim, n: Dim) -> bool | Constraint:
-    """Whether a >= n: decided for every value, or the demand."""
+    """Whether a >= n: decided for every value, or the constraint."""
     if isinstance(a, int) and isinstance(n, int):
         return a >= n
     if isinstance(a, Expr) and isinstance(n, Expr) and a.variable != n.variable:
@@ -116,18 +116,18 @@ def at_least(a: Dim, n: Dim) -> bool | Constraint:
 
 
 def divisible(a: Dim, k: int) -> bool | Constraint:
-    """Whether k divides a: decided for every value, or the demand."""
+    """Whether k divides a: decided for every value, or the constraint."""
     return _divided(a, k)
 
 
 def exact_div(a: Dim, k: int) -> tuple[Dim, bool | Constraint]:
-    """⌊a / k⌋, and the demand that k divides a."""
+    """⌊a / k⌋, and the constraint that k divides a."""
     return floor_div(a, k), _divided(a, k)
 
 
 def _divided(a: Dim, k: Dim) -> bool | Constraint:
     if isinstance(k, Expr) or k == 0:
-        floor_div(a, k)  # says why not
+        floor_div(a, k)  # raises with the reason
     if isinstance(a, int):
         assert isinstance(k, int)
         return a % k == 0
@@ -154,7 +154,7 @@ def _narrowed(demand: Constraint, current: SizeSet) -> SizeSet:
 
 @lru_cache(maxsize=1 << 12)
 def _decided(demand: Constraint) -> bool | Constraint:
-    """True or False where it is so for every value, else the demand."""
+    """True or False if it is so for every value, else the constraint."""
     difference, relation = demand._normal
     if isinstance(difference, int):
         return difference == 0 if relation == "= 0" else difference >= 0
@@ -166,14 +166,14 @@ def _decided(demand: Constraint) -> bool | Constraint:
     with budget().solving():
         found = solution(difference, relation)
     if found is None:
-        return demand  # together with other demands it may be simple
+        return demand  # together with other constraints it may be simple
     if found.is_empty:
         return False
     return True if found == EVERYTHING else demand
 
 
 def _equal_apart(a: Expr, b: Expr) -> bool | Constraint:
-    """Two sizes of different free sizes: never equal where their ranges or their residues are apart."""
+    """Compares sizes of different free sizes: never equal if their ranges or residues are disjoint."""
     (a_least, a_most), (b_least, b_most) = bounds(a), bounds(b)
     g = gcd(a.slope, b.slope, *(c for c, _ in (*a.terms, *b.terms)))
     if a_most < b_least or b_most < a_least or (a.offset - b.offset) % g:
@@ -183,7 +183,7 @@ def _equal_apart(a: Expr, b: Expr) -> bool | Constraint:
 
 @lru_cache(maxsize=1 << 12)
 def solution(d: Expr, relation: Relation) -> SizeSet | None:
-    """The values from 1 on of the free size for which `d = 0`, or `d ≥ 0`; None where they are too intricate."""
+    """The values from 1 of the free size for which `d = 0`, or `d ≥ 0`; None if they are too complex."""
     if not d.terms and relation == "≥ 0":
         if d.slope > 0:
             return SizeSet.progression_from(-(d.offset // d.slope))
@@ -196,7 +196,7 @@ def solution(d: Expr, relation: Relation) -> SizeSet | None:
 
 @lru_cache(maxsize=1 << 8)
 def _solution_within(d: Expr, relation: Relation, current: SizeSet) -> SizeSet | None:
-    """The solution in `current`, solved in each of its residue classes."""
+    """The solution in `current`, solved separately in each of its residue classes."""
     if sum(piece.length for piece in current.pieces) > CLASSES:
         return None
     try:
@@ -252,7 +252,7 @@ class _Solver:
         else:
             repeat = period(d)
             if high is None or high - low >= repeat:
-                # From a multiple of the period on, an interval of residues does not fall apart.
+                # Starting at a multiple of the period keeps intervals of residues in one piece.
                 first = -(-low // repeat) * repeat
                 if high is not None and first + repeat > high:
                     first = low
@@ -274,7 +274,7 @@ class _Solver:
         return [Piece(low, high, 1, 0, 1, 1)] if high is None or low <= high else []
 
     def _growing(self, d: Expr, low: int, high: int | None) -> list[Piece]:
-        """A size that goes to infinity with n is 0 only in a finite interval, beyond which its sign is known."""
+        """A size that tends to infinity with n is 0 only in a finite interval, after which its sign is known."""
         band = line(d)
         assert band is not None
         # slope * n + low <= 0 <= slope * n + high
@@ -297,7 +297,7 @@ class _Solver:
 
 
 def _order_settled(d: Dim, low: int) -> int | None:
-    """From where on the order of the arguments of an innermost minimum is known."""
+    """The value from which the order of the arguments of an innermost minimum is known."""
     if isinstance(d, int):
         return None
     for _, atom in d.terms:
@@ -321,7 +321,7 @@ def _order_settled(d: Dim, low: int) -> int | None:
 
 
 def _cut(d: Expr, low: int, high: int) -> int:
-    """Where to cut an interval in two: in the middle of the floor with the fewest steps, or where a minimum turns."""
+    """Where to split an interval: in the middle of the floor with the fewest steps, or where a minimum switches."""
     best: tuple[int, int] | None = None
     stack: list[Expr] = [d]
     while stack:
@@ -350,13 +350,13 @@ def _turn(atom: Extreme, low: int, high: int) -> int | None:
     if not slope:
         return None
     offset = (x.offset if isinstance(x, Expr) else x) - (y.offset if isinstance(y, Expr) else y)
-    # From `turn` on the one that grows faster is the larger.
+    # After `turn` the faster-growing one is larger.
     turn = -(offset // slope) if slope > 0 else -(-offset // -slope)
     return turn if low < turn <= high else None
 
 
 def _repeated(found: list[Piece], repeat: int, low: int, high: int | None) -> list[Piece]:
-    """The pieces of one period, from `low` to `low + repeat - 1`, again and again."""
+    """The pieces of one period, from `low` to `low + repeat - 1`, repeated."""
     result: list[Piece] = []
     for piece in joined(found):
         for part in strides(piece):

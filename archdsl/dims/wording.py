@@ -1,4 +1,4 @@
-"""Sizes as people write them, and as Python."""
+"""Sizes as readable text, and as Python."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from archdsl.dims.pieces import classes
 from archdsl.dims.sets import SizeSet, literal, number
 
 READABLE = 20
-"""The most atoms of a size that is written out for people."""
+"""The maximum number of atoms of a size that is written out for readers."""
 
 
 def text(d: Dim, sets: Mapping[str, SizeSet] = {}) -> str:
-    """A size for people: `H/4` where the valid sizes make that exact, `⌊H/4⌋` where not."""
+    """A size as text: `H/4` if the valid sizes make that exact, else `⌊H/4⌋`."""
     if isinstance(d, int):
         return number(d)
     return _text(d, sets.get(d.variable))
@@ -40,12 +40,12 @@ def _linear(d: Expr, known: SizeSet | None) -> tuple[Fraction, Fraction] | None:
 
 
 def linear(d: Expr, sets: Mapping[str, SizeSet] = {}) -> tuple[Fraction, Fraction] | None:
-    """Slope and offset of a size that is the same linear function of every valid input size; else None."""
+    """Slope and offset if the size is the same linear function of every valid input size; else None."""
     return _linear(d, sets.get(d.variable))
 
 
 def _exact(d: Expr, sizes: SizeSet) -> tuple[Fraction, Fraction] | None:
-    """Slope and offset where the size is the same linear function of every valid input size."""
+    """Slope and offset if the size is the same linear function of every valid input size."""
     if not d.terms:
         return Fraction(d.slope), Fraction(d.offset)
     if sum(p.length for p in sizes.pieces) > 64:
@@ -88,7 +88,7 @@ def _times(c: int, body: str) -> str:
 
 
 def _joined(terms: list[tuple[int, str]], offset: int) -> str:
-    """A sum; one that would begin with a minus begins with what is positive where there is such a term."""
+    """A sum; it starts with a positive term if there is one."""
     parts = [(c, _times(abs(c), body)) for c, body in terms if c]
     if offset:
         parts.append((offset, number(abs(offset))))
@@ -134,12 +134,12 @@ def _is_atom(d: Expr) -> bool:
 
 
 def python(d: Dim, names: Mapping[str, str] = {}) -> str:
-    """A Python expression for the size; `names` gives the expression of each free size, its own name where left out."""
+    """A Python expression for the size; `names` gives the expression of each free size, by default its own name."""
     return _python(d, names)[0]
 
 
 def _python(d: Dim, names: Mapping[str, str]) -> tuple[str, int]:
-    """Source, and how tightly it binds: 2 an atom, 1 a product, 0 a sum."""
+    """Source text and precedence: 2 an atom, 1 a product, 0 a sum."""
     if isinstance(d, int):
         return literal(d), 2 if d >= 0 else 0
     parts: list[tuple[int, str, int]] = []
@@ -165,7 +165,7 @@ def _python(d: Dim, names: Mapping[str, str]) -> tuple[str, int]:
 
 
 def describe_sets(sets: Mapping[str, SizeSet]) -> str:
-    """Sets of sizes in a line: `H, W: multiples of 16`; empty where there is no free size."""
+    """Sets of sizes in one line: `H, W: multiples of 16`; empty if there is no free size."""
     alike: dict[str, list[str]] = {}
     for name, sizes in sets.items():
         alike.setdefault(sizes.describe(), []).append(name)

@@ -1,8 +1,7 @@
-"""From syntax to graph: blocks unrolled, names resolved, every node's size inferred as it is placed.
+"""From syntax to graph: blocks are unrolled, names resolved, and every node's size inferred as it is placed.
 
-Tensors flow along arrows and down lines: a `Flow` is the tensors that flow at a point, one in most places, several
-after a parallel. What failed flows on as the tensor `LOST`, which agrees with everything, so that one mistake gives one
-error.
+A `Flow` is the tensors that flow at a point: usually one, several after a parallel. A failed item gives the tensor
+`LOST`, which is compatible with everything, so that one mistake gives one error.
 """
 
 from collections.abc import Mapping
@@ -22,9 +21,9 @@ __all__ = ["call_notes", "elaborate", "same_at"]
 def elaborate(
     name: str, block: BlockValue, arguments: Mapping[str, object], diagnostics: Diagnostics
 ) -> tuple[Graph, list[Demand]]:
-    """The graph of a model with values for all of its parameters, and the demands that its sizes must meet.
+    """The graph of a model with values for all its parameters, and the demands on its sizes.
 
-    Mistakes go to `diagnostics`; the graph is whole only where there are none.
+    Errors go to `diagnostics`; the graph is complete only if there are none.
     """
     definition = Definition(block.name, block.syntax, block.module.constants)
     root = Scope("model", name, "", True, None, block.syntax.name.span, definition, dict(arguments))

@@ -1,41 +1,54 @@
-"""`augment` declarations, read and held against the pictures that their model takes."""
+"""Elaborates `augment` declarations, and checks them against the images that their model takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
+from typing import assert_never
 
 from archdsl.augment import CHANGES, Change, OneOf, Pipeline, Step
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostics, Mark, renamed
-from archdsl.elaborate.spec_files import Module, argument_value, name_span
+from archdsl.elaborate.spec_files import SpecFile, reporting
 from archdsl.graph import Graph, Tensor
 from archdsl.ops.base import OperationError, Shape
 from archdsl.syntax import tree
-from archdsl.values import FAILED, AugmentValue, BlockValue, Failure, MemberValue, Namespace, Poisoned, describe
+from archdsl.values import (
+    FAILED,
+    AugmentValue,
+    BlockValue,
+    Failure,
+    MemberValue,
+    Namespace,
+    Signature,
+    bind,
+    describe,
+    word_or_value,
+)
 
 OTHER_WORDS = {
     **{w: f"write `color({w} = …)`" for w in ("brightness", "contrast", "saturation", "hue")},
     **dict.fromkeys(("jitter", "color_jitter"), "write `color(brightness = …, contrast = …, saturation = …, hue = …)`"),
     "flip": "write `hflip` for left and right, `vflip` for top and bottom",
     "shift": "write `translate(0.1)`, for a tenth of the size",
-    **dict.fromkeys(("crop", "random_crop", "zoom"), "the size stays: `scale(1, 1.5) -> translate(0.1)` shows a part"),
-    "resize": "the size stays: the model's input says it",
-    "normalize": "pictures stay within 0 to 1: normalise them behind the augmentation",
+    **dict.fromkeys(
+        ("crop", "random_crop", "zoom"), "augmentation keeps the size: `scale(1, 1.5) -> translate(0.1)` crops"
+    ),
+    "resize": "augmentation keeps the size, which the model's input sets",
+    "normalize": "images stay within 0 to 1: normalise them after the augmentation",
     "cutout": "write `erase(0.2)`, for up to a fifth of the area",
 }
-"""What others call a change, and what to write."""
+"""Names of changes elsewhere, and what to write instead."""
 
 
-def augmentation(module: Module, model: str, graph: Graph, diagnostics: Diagnostics) -> Pipeline | None:
-    """The pipeline of changes that a model is augmented by, None where it is not. Mistakes go to `diagnostics`.
+def augmentation(spec_file: SpecFile, model: str, graph: Graph, diagnostics: Diagnostics) -> Pipeline | None:
+    """The pipeline of a model's augmentation, None if it has none. Errors go to `diagnostics`.
 
-    Those of the file's other declarations do, too.
+    Reports errors in the file's other declarations, too.
     """
-    for value in module.names.values.values():
+    for value in spec_file.names.values.values():
         if isinstance(value, AugmentValue):
             _Reading(value, None, diagnostics).pipeline()
-    found = _augmented(module.models[model], diagnostics)
+    found = _augmented(spec_file.models[model], diagnostics)
     if found is None:
         return None
     value, name = found
@@ -43,9 +56,9 @@ def augmentation(module: Module, model: str, graph: Graph, diagnostics: Diagnost
     if shape is None:
         diagnostics.error(
             "E0240",
-            f"`{value.name}` changes pictures, and `{graph.name}` does not take one picture [C, H, W] alone",
+            f"`{value.name}` transforms images, but `{graph.name}` does not take exactly one image [C, H, W]",
             name.span,
-            help="take `augmented` away",
+            help="remove `augmented`",
         )
         return None
     pipeline = _Reading(value, shape, diagnostics, name.span).pipeline()
@@ -55,7 +68,7 @@ def augmentation(module: Module, model: str, graph: Graph, diagnostics: Diagnost
 def _augmented(
     target: object, diagnostics: Diagnostics, seen: tuple[object, ...] = ()
 ) -> tuple[AugmentValue, tree.Name] | None:
-    """What a model is augmented by: what it says itself, else what its family says."""
+    """The augmentation that a model names, else its family's."""
     if not isinstance(target, BlockValue | MemberValue) or target in seen:
         return None
     name = target.syntax.augmented if isinstance(target.syntax, tree.Model | tree.Member) else None
@@ -77,7 +90,7 @@ def _augmented(
 
 
 def _picture(graph: Graph) -> Shape | None:
-    """The size of the model's one input, where that is a picture."""
+    """The size of the model's one input, if that is an image."""
     inputs = graph.input_nodes
     if len(inputs) != 1:
         return None
@@ -86,7 +99,7 @@ def _picture(graph: Graph) -> Shape | None:
 
 
 class _Reading:
-    """One declaration, read for pictures of a size, or, where `shape` is None, for its own mistakes alone."""
+    """Elaborates one declaration for images of a size or, if `shape` is None, only checks it."""
 
     def __init__(
         self, value: AugmentValue, shape: Shape | None, diagnostics: Diagnostics, used: Span | None = None
@@ -100,17 +113,14 @@ class _Reading:
     def chain(self, chain: tuple[tree.Change, ...]) -> tuple[Step, ...]:
         steps: list[Step] = []
         for item in chain:
-            if isinstance(item, tree.OneOf):
-                steps.append(OneOf(tuple(self.chain(alternative) for alternative in item.alternatives)))
-                continue
-            try:
-                steps.append(self.change(item, self.value.module))
-            except Failure as failure:
-                self.diagnostics.error(
-                    failure.code, failure.message, failure.span, help=failure.help, proposals=failure.proposals
-                )
-            except Poisoned:
-                pass
+            match item:
+                case tree.OneOf():
+                    steps.append(OneOf(tuple(self.chain(alternative) for alternative in item.alternatives)))
+                case tree.Call():
+                    with reporting(self.diagnostics):
+                        steps.append(self.change(item, self.value.module))
+                case _:
+                    assert_never(item)
         return tuple(steps)
 
     def change(self, item: tree.Call, names: Namespace) -> Change:
@@ -120,50 +130,24 @@ class _Reading:
             span = item.name.span
             help = OTHER_WORDS.get(name) or "there are " + ", ".join(f"`{n}`" for n in CHANGES)
             proposals = () if name in OTHER_WORDS else renamed(span, name, CHANGES)
-            raise Failure("E0201", f"there is no change of pictures named `{name}`", span, help, proposals=proposals)
-        given, spans = bound(cls, item, names)
+            raise Failure(
+                "E0201", f"there is no augmentation operation named `{name}`", span, help, proposals=proposals
+            )
+        signature = Signature(cls.name, list(cls.model_fields))
+        bound = bind(signature, item.arguments or (), lambda a, key: word_or_value(a, cls.words(key), names))
         try:
-            found = cls.parse(given)
+            found = cls.parse(bound.values)
         except OperationError as error:
             for other in error.also:
-                self.complain(other, item, spans)
-            raise _failure(error, item, spans) from None
+                self.complain(bound.failure(other, item))
+            raise bound.failure(error, item) from None
         if self.shape is not None:
             try:
                 found.check(self.shape)
             except OperationError as error:
-                self.complain(error, item, spans)
+                self.complain(bound.failure(error, item))
         return found
 
-    def complain(self, error: OperationError, item: tree.Call, spans: Mapping[str, Span]) -> None:
-        failure = _failure(error, item, spans)
+    def complain(self, failure: Failure) -> None:
         used = [Mark(self.used, "the model is augmented here")] if self.used else []
         self.diagnostics.error(failure.code, failure.message, failure.span, *used, help=failure.help)
-
-
-def bound(cls: type[Change], item: tree.Call, names: Namespace) -> tuple[dict[str, object], dict[str, Span]]:
-    """The arguments of a call by name, and where their values stand. Raises Failure."""
-    parameters = list(cls.model_fields)
-    given: dict[str, object] = {}
-    spans: dict[str, Span] = {}
-    for position, argument in enumerate(item.arguments or ()):
-        key = argument.name
-        if key is None:
-            if position >= len(parameters):
-                raise Failure("E0206", f"`{cls.name}` takes {len(parameters)} arguments at most", argument.span)
-            key = parameters[position]
-        elif key not in parameters:
-            known = "it has: " + ", ".join(f"`{p}`" for p in parameters)
-            proposals = renamed(name_span(argument), key, parameters)
-            message = f"`{cls.name}` has no parameter `{key}`"
-            raise Failure("E0205", message, argument.span, known, proposals=proposals)
-        if key in spans:
-            raise Failure("E0206", f"`{key}` is given twice in this call of `{cls.name}`", argument.span)
-        spans[key] = argument.value.span
-        given[key] = argument_value(argument, cls.words(key), names)
-    return given, spans
-
-
-def _failure(error: OperationError, item: tree.Call, spans: Mapping[str, Span]) -> Failure:
-    span = spans.get(error.parameter or "", item.span)
-    return Failure("E0207" if error.parameter not in spans else "E0228", error.message, span, error.help)

@@ -1,4 +1,4 @@
-"""The ground of elaboration: tensors that flow, nodes, scopes and their paths, and how mistakes are reported."""
+"""The shared state of elaboration: flowing tensors, nodes, scopes and their paths, and error reporting."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, cast
 
 from archdsl import dims
-from archdsl.advice.mending import mend_expected, show_shape
+from archdsl.advice.mending import mend_expected
 from archdsl.advice.sizes import STEPS, advise, way
 from archdsl.common.limits import Budget, Exceeded
 from archdsl.common.source import Span
@@ -18,6 +18,7 @@ from archdsl.elaborate.paths import Paths, join
 from archdsl.graph import Demand, FreeSize, Graph, Node, Origin, Rounds, Scope, Tensor
 from archdsl.ops import Input
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
+from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 from archdsl.values import (
     DEMAND,
@@ -37,32 +38,32 @@ LOST: Final = Tensor(-1)
 """The result of something that failed and was reported."""
 
 LARGE: Final = 10_000
-"""A network with so many nodes is counted ahead, before more of it is placed."""
+"""From this many nodes on, the total is estimated before more nodes are placed."""
 
 MAX_ERRORS: Final = 50
-"""The most mistakes that are reported of one network."""
+"""The maximum number of errors reported per network."""
 
 
 class Stop(Exception):
-    """A bound was passed, or there are errors enough: elaboration ends here."""
+    """A limit was exceeded, or there are enough errors: elaboration ends here."""
 
 
 @dataclass(slots=True, eq=False)
 class LabelValue:
-    """What a label stands for."""
+    """The tensors of a label."""
 
     flow: Flow
     span: Span
     builder: Builder
 
     def value(self) -> TensorValue:
-        """The label as a value. Raises Poisoned where its tensor failed."""
+        """The label as a value. Raises Poisoned if its tensor failed."""
         return self.builder.tensor_value(self.flow)
 
 
 @dataclass(slots=True, eq=False)
 class Place:
-    """Where statements are being read: the scope of paths, the names in sight, the defaults in force, what flows."""
+    """The state at a statement: the scope for paths, the names in scope, the defaults in force, the flow."""
 
     scope: Scope
     names: Namespace
@@ -77,7 +78,7 @@ class Place:
 
 @dataclass(slots=True, eq=False)
 class Builder:
-    """Places nodes and scopes in one graph, and reports what goes wrong."""
+    """Places nodes and scopes in one graph, and reports errors."""
 
     diagnostics: Diagnostics
     graph: Graph
@@ -87,15 +88,15 @@ class Builder:
     free: dict[str, FreeSize] = field(default_factory=dict)
     paths: Paths = field(init=False)
     reported: dict[object, tuple[int, Scope | None]] = field(default_factory=dict)
-    """The place of each mistake among the diagnostics, and the call in which it was met first."""
+    """The index of each error among the diagnostics, and the call in which it was found first."""
     repeated: dict[int, dict[str, None]] = field(default_factory=dict)
-    """The other calls of blocks in which a mistake was met, by their paths."""
+    """The paths of the other calls of blocks in which an error was found."""
     calls: list[tuple[object, ...]] = field(default_factory=list)
     parallels: dict[Flow, tree.Parallel] = field(default_factory=dict)
     provisional: dict[str, str] = field(default_factory=dict)
-    """The calls without a label that took a free number instead of their own, which another item has."""
+    """The calls without a label that took a free number because another item has theirs."""
     rounds_around: Rounds = ()
-    """The rounds of the loops that are being read."""
+    """The iterations of the current loops."""
     _operations: dict[object, Operation] = field(default_factory=dict)
     _inferred: dict[object, tuple[Operation, tuple[Shape, ...], list[tuple[Demanded, OperationError]]]] = field(
         default_factory=dict
@@ -116,7 +117,7 @@ class Builder:
         notes: Sequence[str] = (),
         proposals: Sequence[Proposal] = (),
     ) -> None:
-        """Reports a mistake once for each place in the text, with the calls of blocks that lead there."""
+        """Reports an error once for each place in the text, with the calls of blocks that lead to it."""
         first = marks[0].span if isinstance(marks[0], Mark) else marks[0]
         key = (code, first.source, first.start, first.end)
         if key in self.reported:
@@ -129,12 +130,12 @@ class Builder:
             code, message, *marks, notes=[*notes, *call_notes(scope)], help=help, proposals=proposals
         )
         if len(self.reported) >= MAX_ERRORS:
-            # What is behind was not looked at.
+            # The code after it was not checked.
             self.diagnostics.hidden.add(Span(first.source, 0, len(first.source.text)))
             raise Stop
 
     def finish(self) -> None:
-        """Once all is read: the nodes of the demands are those of the graph, and each mistake tells all its calls."""
+        """Final step: demands refer to the nodes of the graph, and each error lists all its calls."""
         if self.paths.moved:
             self.demands = [
                 d if d.node is None or d.node.id < 0 else replace(d, node=self.graph.node(d.node.id))
@@ -157,7 +158,7 @@ class Builder:
 
     @contextmanager
     def guarded(self, place: Place, span: Span) -> Iterator[None]:
-        """Reports a mistake of a statement and goes on, with nothing known of what flows after it."""
+        """Reports an error of a statement and continues; the flow after it is unknown."""
         try:
             yield
         except Failure as failure:
@@ -208,7 +209,7 @@ class Builder:
             return FAILED
         return self.tensor_value(flow)
 
-    # ------------------------------------------------------------ names in sight
+    # ------------------------------------------------------------ names in scope
 
     def body_names(self, block: BlockValue, arguments: Mapping[str, object], scope: Scope) -> Namespace:
         names = Namespace(block.module)
@@ -221,11 +222,11 @@ class Builder:
 
     def check_label_text(self, name: str, span: Span, place: Place) -> None:
         if name == "it":
-            raise Failure("E0106", "`it` is reserved: it is the tensor that flows in", span)
+            raise Failure("E0106", "`it` is reserved for the incoming tensor", span)
         if place.root and name in place.scope.input_names:
             raise Failure("E0208", f"`{name}` is the name of an input", span, "choose another label")
         value = place.names.find(name)
-        # A label may share the name of a block or model: then the bare name is what is refused.
+        # A label may share the name of a block or model: then using the bare name is an error.
         if value is not None and not place.names.declares_block(name):
             raise Failure(
                 "E0209",
@@ -247,7 +248,7 @@ class Builder:
         call: tree.Call | None,
         origin: Origin | None = None,
     ) -> Flow:
-        """Infers the sizes that come out, and adds the node to the graph and its scope."""
+        """Infers the output sizes, and adds the node to the graph and its scope."""
         if not isinstance(operation, Input):
             name = self.paths.settle(name, labelled, scope, span, lambda: self.owns(operation, flow))
         if LOST in flow:
@@ -290,7 +291,7 @@ class Builder:
         return tuple(Tensor(node_id, i) for i in range(len(results)))
 
     def demands_of(self, node: Node, span: Span) -> None:
-        """The exact divisions in a part of the text are demands on the node that the part is about."""
+        """Turns the exact divisions in a part of the text into demands on the node that it describes."""
         for i in reversed(range(len(self.demands))):
             demand = self.demands[i]
             if demand.node is not None or not (
@@ -300,7 +301,7 @@ class Builder:
             self.demands[i] = replace(demand, node=node)
 
     def size_error(self, error: OperationError, node: Node) -> None:
-        """An operation that cannot take what flows in: the cause, and where each party comes from."""
+        """The failure of an operation that cannot take its inputs: the cause, and where each input comes from."""
         advice = advise(self.graph, node, error)
         code = "E0301" if node.operation.inputs == "many" else "E0302"
         self.report(
@@ -313,20 +314,17 @@ class Builder:
             proposals=advice.proposals,
         )
 
-    def show(self, shape: Shape) -> str:
-        return show_shape(shape)
-
     def agree(
         self, sizes: Sequence[tuple[int, tree.Value, object]], tensor: Tensor, place: Place, code: str, what: str
     ) -> None:
-        """Demands that sizes are as written in an `input` or `expect`: the axis, what stands there, what that is."""
+        """Demands the sizes written in an `input` or `expect`: the axis, the size there, the written one."""
         shape = self.shape(tensor)
         assert shape is not None
         wrong: list[tuple[int, tree.Value, Dim]] = []
         wanted: dict[int, Dim] = {}
         for axis, value, size in sizes:
             if not isinstance(size, int | Expr) or isinstance(size, bool):
-                raise Failure("E0211", f"a size is an int; this is {describe(size)}", value.span)
+                raise Failure("E0211", f"a size must be an int; this is {describe(size)}", value.span)
             wanted[axis] = size
             try:
                 decided = dims.equal(shape[axis], size)
@@ -335,19 +333,19 @@ class Builder:
             if decided is False:
                 wrong.append((axis, value, size))
             elif decided is not True:
-                told = f"{what} is {self.show(shape)}; {dims.text(shape[axis])} here should be {dims.text(size)}"
+                told = f"{what} is {shape_text(shape)}; {dims.text(shape[axis])} here should be {dims.text(size)}"
                 demand = Demand(decided, OperationError(told), value.span, place.scope, self.graph.node(tensor))
                 self.demands.append(demand)
         if not wrong:
             return
         said = [f"{dims.text(shape[axis])} here should be {dims.text(size)}" for axis, _, size in wrong]
-        message = f"{what} is {self.show(shape)}; {', and '.join(dict.fromkeys(said))}"
+        message = f"{what} is {shape_text(shape)}; {', and '.join(dict.fromkeys(said))}"
         marks = [
             Mark(value.span, f"should be {dims.text(size)}, is {dims.text(shape[axis])}") for axis, value, size in wrong
         ]
         node = self.graph.node(tensor)
         if node.span != marks[0].span:
-            marks.append(Mark(node.span, f"gives {self.show(shape)}"))
+            marks.append(Mark(node.span, f"gives {shape_text(shape)}"))
         steps = way(self.graph, tensor, [wrong[0][0]], set())[-STEPS:]
         self.report(
             code,
@@ -355,7 +353,7 @@ class Builder:
             place.scope,
             *marks,
             notes=["; ".join(steps)] if steps else [],
-            help="change what gives the tensor its size, or what is written here",
+            help="change the layers before this line, or this line",
             proposals=list(mend_expected(self.graph, tensor, wanted, [(value.span, axis) for axis, value, _ in wrong])),
         )
 
@@ -367,7 +365,7 @@ class Builder:
             name = self.paths.free(parent, int(name))
         path = self.paths.claim(name, labelled, parent, span)
         if parent.depth >= self.budget.limits.depth:
-            message = f"blocks and labelled bodies stand more than {self.budget.limits.depth} deep in each other"
+            message = f"blocks and labelled bodies are nested more than {self.budget.limits.depth} deep"
             raise Exceeded("depth", message, span)
         scope = Scope(
             kind, name, path, labelled, parent, span, inputs=flow, depth=parent.depth + 1, rounds=self.rounds_around
@@ -378,7 +376,7 @@ class Builder:
         return scope
 
     def close_scope(self, scope: Scope, flow: Flow) -> None:
-        """A scope that came to nothing leaves no trace: it is not counted, and its path is free."""
+        """Removes an empty scope: it is not counted, and its path is free."""
         scope.outputs = flow
         if not scope.members and not scope.lost:
             assert scope.parent is not None and scope.parent.members[-1] is scope
@@ -391,7 +389,7 @@ class Builder:
             raise self.paths.duplicate(position, False, scope.parent, scope.span)
 
     def position(self, scope: Scope) -> int:
-        """How many items stand in the scope, lost ones included: the name of the next one without a label."""
+        """How many items the scope has, failed ones included: the name of the next one without a label."""
         count = len(scope.members) + scope.lost
         return count - len(scope.inputs) if scope.kind == "model" else count
 
@@ -410,11 +408,11 @@ class Builder:
     def template(self, value: tree.Value, names: Namespace) -> str:
         found = evaluate(value, names)
         if isinstance(found, bool) or not isinstance(found, int | str):
-            raise Failure("E0226", f"a label is made of ints and strings, not of {describe(found)}", value.span)
+            raise Failure("E0226", f"a label may contain ints and strings, not {describe(found)}", value.span)
         return str(found)
 
     def owns(self, operation: Operation, flow: Flow) -> bool:
-        """Whether an operation owns weights where these tensors flow in; none is known of one that cannot take them."""
+        """Whether an operation has weights for these inputs; one that fails counts as having none."""
         shapes = tuple(self.shape(t) for t in flow)
         try:
             return None not in shapes and bool(operation.weights(cast(tuple[Shape, ...], shapes)))
@@ -422,7 +420,7 @@ class Builder:
             return True
 
     def another_node(self, span: Span) -> None:
-        """Makes sure that one more node is allowed, before it is placed."""
+        """Checks that one more node is allowed, before it is placed."""
         most = self.budget.limits.nodes
         if len(self.graph) == LARGE < most and (total := self.estimate() or 0) > most:
             raise Exceeded("nodes", f"the network would have {total:,} nodes; {most:,} are allowed", span)
@@ -434,7 +432,7 @@ class Builder:
 
 
 def call_notes(scope: Scope | None) -> list[str]:
-    """`in block `bottleneck`, called at resnet.arch:40`, innermost first; a long way is cut in its middle."""
+    """`in block `bottleneck`, called at resnet.arch:40`, innermost first; a long chain is cut in its middle."""
     notes: list[str] = []
     while scope is not None and scope.parent is not None:
         if scope.kind == "block" and scope.definition is not None:
@@ -448,16 +446,16 @@ def call_notes(scope: Scope | None) -> list[str]:
 
 
 def called(scope: Scope) -> Scope:
-    """The call of a block, or the model, that a scope stands in."""
+    """The enclosing call of a block, or the model, of a scope."""
     return next(s for s in scope.calls() if s.kind != "body")
 
 
 MOST_CALLS = 6
-"""The most calls of a block that are listed with a mistake in it."""
+"""The maximum number of calls of a block listed with an error in it."""
 
 
 def same_at(paths: Sequence[str]) -> str:
-    """Where else the same place of the text makes the same mistake."""
+    """Other calls in which the same place of the text has the same error."""
     shown = ", ".join(f"`{path}`" for path in paths[:MOST_CALLS])
     return f"the same at {shown}" + (f", and {len(paths) - MOST_CALLS} more" if len(paths) > MOST_CALLS else "")
 
@@ -465,14 +463,14 @@ def same_at(paths: Sequence[str]) -> str:
 def check_path(text: str, span: Span) -> None:
     """A quoted label: parts of letters, digits, `_` and `-`, joined by dots. Raises Failure.
 
-    ASCII alone: no two paths look alike or are the same in another normal form.
+    Only ASCII, so that no two paths look alike or differ only in Unicode normalisation.
     """
     for part in text.split("."):
         if not part or not part.isascii() or not all(c.isalnum() or c in "_-" for c in part):
             shown = text if len(text) <= 60 else text[:60] + "…"
             raise Failure(
                 "E0226",
-                f"`{shown}` cannot be a path: its parts are letters a to z, digits, `_` and `-`, joined by dots",
+                f"`{shown}` is not a valid path: use letters a to z, digits, `_` and `-`, joined by dots",
                 span,
             )
 
@@ -488,7 +486,3 @@ def label_names(names: Namespace) -> set[str]:
 
 def copy_defaults(defaults: Mapping[str, Mapping[str, object]]) -> dict[str, dict[str, object]]:
     return {k: dict(v) for k, v in defaults.items()}
-
-
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}"

@@ -1,8 +1,8 @@
-"""How many nodes a network will have, found without placing them all.
+"""Estimates how many nodes a network will have, without placing them all.
 
-A spec of a few lines may ask for more nodes than there are atoms. Where a network grows large, a dry run counts ahead:
-a call of a block that was seen with the same arguments and sizes, and a round of a loop that changes nothing, count as
-many nodes as the first one did.
+A spec of a few lines may ask for more nodes than there are atoms. When a network grows large, a dry run counts ahead: a
+call of a block seen before with the same arguments and sizes, and an iteration of a loop that changes nothing, count as
+many nodes as the first one.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from archdsl.syntax import tree
 from archdsl.values import BlockValue
 
 STEPS = 300_000
-"""Steps after which the dry run gives up: as many as some 20,000 nodes take."""
+"""Steps after which the dry run gives up: about as many as 20,000 nodes take."""
 
 
 STANDS_IN = Input(shape=(1,))
 
 
 class Seen(NamedTuple):
-    """What a call came to: how many nodes, and for each result its size or which of the tensors that flow in it is."""
+    """The result of a call: its number of nodes, and for each result its size or the input that it is."""
 
     nodes: int
     results: tuple[int | Shape | None, ...]
@@ -38,7 +38,7 @@ class Seen(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Estimate(Elaborator):
-    """An elaboration that counts what it has seen before instead of placing it."""
+    """An elaboration that counts repeated calls instead of placing them again."""
 
     counted: int = 0
     seen: dict[object, Seen] = field(default_factory=dict)
@@ -63,7 +63,7 @@ class Estimate(Elaborator):
         shapes = tuple(UNKNOWN if r is None else r for r in known.results if not isinstance(r, int))
         given: Iterator[Tensor] = iter(())
         if known.nodes:
-            # One node stands for all of the call.
+            # One node represents the whole call.
             node_id = len(self.graph)
             stand_in = Node(node_id, STANDS_IN, (), shapes, "", "", False, place.scope, item.span)
             self.graph.add(stand_in)
@@ -84,12 +84,12 @@ class Estimate(Elaborator):
                 return
 
     def state(self, place: Place) -> tuple[object, ...]:
-        """What a round of a loop may depend on."""
+        """The state on which an iteration of a loop may depend."""
         labels = {name: tuple(self.shape(t) for t in label.flow) for name, label in place.names.labels.items()}
         return tuple(self.shape(t) for t in place.flow), dict(place.names.values), labels
 
     def mentioned(self, body: tree.Body) -> frozenset[str]:
-        """All names that stand in a body."""
+        """All names in a body."""
         if body not in self.used:
             found: set[str] = set()
             stack: list[object] = [body]
@@ -106,7 +106,7 @@ class Estimate(Elaborator):
 
 
 def estimate(name: str, block: BlockValue, arguments: Mapping[str, object]) -> int | None:
-    """How many nodes the network will have; None where that is not plain within a moment."""
+    """How many nodes the network will have; None if that cannot be computed quickly."""
     root = Scope("model", name, "", True, None, block.syntax.name.span, None, dict(arguments))
     diagnostics = Diagnostics()
     most = limits()

@@ -1,9 +1,9 @@
-"""Chains and items: what an arrow leads into."""
+"""Elaborates chains and items."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import assert_never, cast
 
@@ -11,9 +11,10 @@ from archdsl.advice.habits import bare, rewritten
 from archdsl.advice.mending import before_item
 from archdsl.common.limits import Exceeded
 from archdsl.common.source import Span
+from archdsl.common.units import counted
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
-from archdsl.elaborate.core import LOST, Builder, Flow, LabelValue, Place, copy_defaults, count, label_names
-from archdsl.elaborate.spec_files import argument_value, family, name_span
+from archdsl.elaborate.core import LOST, Builder, Flow, LabelValue, Place, copy_defaults, label_names
+from archdsl.elaborate.spec_files import bind_operation, family
 from archdsl.graph import Definition, Scope, Tensor
 from archdsl.ops import OPERATIONS, foreign
 from archdsl.ops.base import Operation, OperationError
@@ -24,11 +25,12 @@ from archdsl.values import (
     Failure,
     FunctionValue,
     MemberValue,
+    Misbound,
     Namespace,
     OperationValue,
     Poisoned,
     TensorValue,
-    bind,
+    arguments_of,
     describe,
     evaluate,
     truth,
@@ -39,7 +41,7 @@ class Items(Builder):
     """Chains and the items in them: references, operations, blocks, and the combinators."""
 
     def statements(self, statements: Sequence[tree.Statement], place: Place) -> None:
-        """Reads statements in order."""
+        """Elaborates statements in order."""
         raise NotImplementedError
 
     # ------------------------------------------------------------ chains and items
@@ -52,7 +54,7 @@ class Items(Builder):
         return flow
 
     def item(self, item: tree.Item, place: Place, flow: Flow, first: bool) -> Flow:
-        """Places an item. A mistake in it is reported, and its result is lost."""
+        """Places an item. An error in it is reported, and its result is lost."""
         try:
             match item:
                 case tree.Call():
@@ -78,8 +80,7 @@ class Items(Builder):
             if len(flow) != len(label.names):
                 self.report(
                     "E0223",
-                    f"the pattern names {count(len(label.names), 'tensor')}, and {len(flow)} "
-                    f"come{'s' * (len(flow) == 1)} out",
+                    f"the pattern names {counted(len(label.names), 'tensor')}, but the item gives {len(flow)}",
                     place.scope,
                     label.span,
                 )
@@ -96,7 +97,7 @@ class Items(Builder):
             place.pending.append((text, LabelValue(flow, label.span, self)))
 
     def warn_of_second(self, name: str, span: Span, place: Place) -> None:
-        """Two lines of one body that give one label: what is behind sees the second alone."""
+        """Warns of a second use of a label in one body, which hides the first one below."""
         first = place.names.labels.get(name)
         if first is not None and (first.span.source, first.span.start) != (span.source, span.start):
             message = f"`{name}` names another tensor from here on"
@@ -120,35 +121,35 @@ class Items(Builder):
             if not first:
                 raise Failure(
                     "E0225",
-                    f"`{name}` is a label: a reference stands first in a chain",
+                    f"`{name}` is a label: it may appear only at the start of a chain",
                     item.name.span,
-                    f"to bring both together, write `(it, {name}) -> add`, or `concat`",
+                    f"to merge both, write `(it, {name}) -> add`, or `concat`",
                 )
             if item.label is not None and not isinstance(item.label, tree.Pattern) and item.label.quoted:
-                raise Failure("E0226", "a quoted label is a path, and a reference has none", item.label.span)
+                raise Failure("E0226", "a quoted label names weights, and a reference has none", item.label.span)
             return cast(Flow, label.flow)
         if target is None:
             raise self.unknown_item(item, place, first)
         if not flow:
             raise Failure(
-                "E0203", f"nothing flows into `{name}` here", item.span, "a model begins with `input image[3, H, W]`"
+                "E0203", f"no tensor flows into `{name}` here", item.span, "a model begins with `input image[3, H, W]`"
             )
         if isinstance(target, OperationValue):
             return self.place_operation(target.operation, item, place, flow)
         if isinstance(target, MemberValue | BlockValue):
             block, arguments = self.bound_block(target, item, place)
             return self.call_block(block, arguments, item, place, flow)
-        raise Failure("E0211", f"`{name}` is {describe(target)}: it belongs in a value", item.name.span)
+        raise Failure("E0211", f"`{name}` is {describe(target)}: it can only be used in an expression", item.name.span)
 
     def reference_it(self, item: tree.Call, flow: Flow) -> Flow:
         if item.arguments is not None:
-            raise Failure("E0106", "`it` is the tensor that flows in; it cannot be called", item.span)
+            raise Failure("E0106", "`it` is the incoming tensor; it cannot be called", item.span)
         if not flow:
-            raise Failure("E0203", "nothing flows in here, so there is no `it`", item.span)
+            raise Failure("E0203", "there is no incoming tensor here, so `it` is undefined", item.span)
         return flow
 
     def callable(self, name: str, names: Namespace) -> object | None:
-        """What a name in a chain calls: a parameter or block of that name, else the operation."""
+        """The target of a name in a chain: a parameter or block of that name, else the operation."""
         found = names.find(name)
         if found is FAILED:
             raise Poisoned
@@ -167,7 +168,7 @@ class Items(Builder):
         if place.names.find_label(name) is not None:
             message = f"`{name}` is a label: it names a tensor, which takes no arguments"
             rest = Span(span.source, span.end, item.span.end)
-            help = f"a tensor flows into what is called: `{name} -> conv(…)`"
+            help = f"to pass the tensor, write `{name} -> conv(…)`"
             return Failure(
                 "E0225",
                 message,
@@ -179,7 +180,7 @@ class Items(Builder):
             return Poisoned()
         message = f"there is no operation, block or label named `{name}`"
         if self.is_label_further_down(item, place.scope):
-            help = f"`{name}` is a label further down: a reference stands behind its label"
+            help = f"`{name}` is a label below: refer to a label only after it"
             return Failure("E0201", message, span, help)
         here = foreign.operation(name, OPERATIONS)
         if here is not None:
@@ -193,7 +194,7 @@ class Items(Builder):
         return Failure("E0201", message, span, proposals=renamed(span, name, known))
 
     def by_name_here(self, here: str, item: tree.Call, place: Place) -> Iterator[Proposal]:
-        """An operation that goes by another name elsewhere, as it is called here."""
+        """The operation with another name elsewhere, under its name here."""
         told = foreign.called(item.name.name, here)
         if item.arguments is None or here not in OPERATIONS:
             yield Proposal(told, Fix(item.name.span if here in OPERATIONS else bare(item), here))
@@ -202,7 +203,7 @@ class Items(Builder):
             yield Proposal(f"{told}: {proposal.help}", proposal.fix)
 
     def is_label_further_down(self, item: tree.Call, scope: Scope) -> bool:
-        """Whether the text of the block or model goes on to give an item this label."""
+        """Whether the text of the block or model below gives an item this label."""
         around = next((s.definition for s in scope.calls() if s.definition is not None), None)
         if item.arguments is not None or around is None or around.syntax.span.source is not item.span.source:
             return False
@@ -220,73 +221,53 @@ class Items(Builder):
         if operation.inputs == "one" and len(flow) != 1 and LOST not in flow:
             raise Failure(
                 "E0227",
-                f"`{cls.name}` takes one tensor, and {len(flow)} flow in",
+                f"`{cls.name}` takes one tensor, but {len(flow)} flow in",
                 item.span,
-                "merge them first: by `concat`, or by `add`",
+                "merge them first with `concat` or `add`",
                 proposals=merges(item, cls.name),
             )
         if operation.inputs == "many" and len(flow) < 2 and LOST not in flow:
             raise Failure(
                 "E0227",
-                f"`{cls.name}` brings several tensors together, and one flows in",
+                f"`{cls.name}` merges several tensors, but only one flows in",
                 item.span,
                 f"put it after a parallel: `(it, label) -> {cls.name}`",
             )
         return self.place_node(operation, flow, name, labelled, place.scope, item.span, item, self.parallels.get(flow))
 
     def operation(self, cls: type[Operation], item: tree.Call, place: Place) -> Operation:
-        """The operation of a call, its arguments checked. Equal calls share one value."""
-        parameters = list(cls.model_fields)
-        given: dict[str, object] = dict(place.defaults.get(cls.name, {}))
-        spans: dict[str, Span] = {}
-        for position, argument in enumerate(item.arguments or ()):
-            key = argument.name
-            if key is None:
-                if position >= len(parameters):
-                    takes = count(len(parameters), "argument") if parameters else "no arguments"
-                    message = f"`{cls.name}` takes {takes}; this is one too many"
-                    help = surplus_help(cls, item, argument, place.names)
-                    proposals = self.as_here(cls, item, place)
-                    raise Failure("E0206", message, argument.span, help, proposals=proposals)
-                key = parameters[position]
-            elif key not in parameters:
-                message = f"`{cls.name}` has no parameter `{key}`"
-                proposals = [*self.as_here(cls, item, place), *renamed(name_span(argument), key, parameters)]
-                raise Failure("E0205", message, argument.span, foreign.parameter(key, parameters), proposals=proposals)
-            if key in spans:
-                message = f"`{key}` is given twice in this call of `{cls.name}`"
-                raise Failure("E0206", message, argument.span, proposals=self.as_here(cls, item, place))
-            spans[key] = argument.value.span
-            given[key] = argument_value(argument, cls.words(key), place.names)
+        """The operation of a call, with checked arguments. Equal calls share one value."""
+
+        def advise(error: Misbound) -> None:
+            if error.surplus:
+                error.help = surplus_help(cls, item, error.argument, place.names)
+            error.proposals = (*self.as_here(cls, item, place), *error.proposals)
+
+        bound = bind_operation(cls, item.arguments or (), place.names, advise)
+        given = {**place.defaults.get(cls.name, {}), **bound.values}
         key_of_call = (cls, tuple((k, type(v), v) for k, v in given.items()))
         found = self._operations.get(key_of_call)
         if found is None:
-            tensor = next((k for k in spans if isinstance(given[k], TensorValue)), None)
+            tensor = next((k for k, v in bound.values.items() if isinstance(v, TensorValue)), None)
             if tensor is not None:
+                span = bound.arguments[tensor].value.span
                 raise Failure(
                     "E0228",
-                    f"`{tensor}` of `{cls.name}` is a value, and this is a tensor",
-                    spans[tensor],
-                    f"a tensor flows in by an arrow: `{spans[tensor].text} -> {cls.name}`",
+                    f"`{tensor}` of `{cls.name}` must be a value, but this is a tensor",
+                    span,
+                    f"pass a tensor with an arrow: `{span.text} -> {cls.name}`",
                 )
             try:
                 found = cls.parse(given)
             except OperationError as error:
                 for other in error.also:
-                    self.fail(self.argument_failure(other, item, spans), place.scope)
-                raise self.argument_failure(error, item, spans, self.as_here(cls, item, place)) from None
+                    self.fail(bound.failure(other, item), place.scope)
+                raise bound.failure(error, item, self.as_here(cls, item, place)) from None
             self._operations[key_of_call] = found
         return found
 
-    def argument_failure(
-        self, error: OperationError, item: tree.Call, spans: Mapping[str, Span], proposals: Sequence[Proposal] = ()
-    ) -> Failure:
-        span = spans.get(error.parameter or "", item.span)
-        code = "E0207" if error.parameter not in spans else "E0228"
-        return Failure(code, error.message, span, error.help, proposals=proposals)
-
     def as_here(self, cls: type[Operation], item: tree.Call, place: Place) -> list[Proposal]:
-        """The call as it is written here, where it is one from PyTorch."""
+        """The call in this language, if it is written in PyTorch's style."""
         values: list[object] = []
         for argument in item.arguments or ():
             if argument.name is None:
@@ -304,9 +285,7 @@ class Items(Builder):
         self, target: BlockValue | MemberValue, item: tree.Call, place: Place
     ) -> tuple[BlockValue, dict[str, object]]:
         block, given = family(target)
-        arguments = bind(
-            target.name, block.syntax.parameters, item.arguments or (), item.span, place.names, block.module, given
-        )
+        arguments = arguments_of(block, item.arguments or (), item.span, place.names, given, target.name)
         return block, arguments
 
     def call_block(
@@ -318,9 +297,9 @@ class Items(Builder):
         if signature in self.calls:
             raise Failure(
                 "E0504",
-                f"`{block.name}` calls itself with the same arguments, without end",
+                f"`{block.name}` calls itself with the same arguments, forever",
                 item.span,
-                "let an argument shrink at each call, and stop with `if`",
+                "make an argument shrink at each call, and stop with `if`",
             )
         definition = Definition(block.name, block.syntax, block.module.constants)
         scope = self.open_scope("block", name, labelled, place.scope, item.span, flow)
@@ -340,7 +319,7 @@ class Items(Builder):
     # ------------------------------------------------------------ combinators
 
     def combine(self, item: tree.Body | tree.Parallel | tree.Residual | tree.Dense, place: Place, flow: Flow) -> Flow:
-        """A body, parallel, residual or dense; a label on it opens a scope."""
+        """Elaborates a body, parallel, residual or dense; a label on it opens a scope."""
         if item.label is None or isinstance(item.label, tree.Pattern):
             return self.combined(item, place, flow)
         name, labelled = self.item_name(item.label, place)
@@ -366,7 +345,7 @@ class Items(Builder):
 
     def needs_flow(self, flow: Flow, span: Span, what: str) -> None:
         if not flow:
-            raise Failure("E0203", f"nothing flows into `{what}` here", span)
+            raise Failure("E0203", f"no tensor flows into `{what}` here", span)
 
     def body(self, body: tree.Body, place: Place, flow: Flow) -> Flow:
         names = Namespace(place.names)
@@ -380,7 +359,7 @@ class Items(Builder):
         for branch in item.branches:
             results.extend(self.chain(branch, place, flow))
             if len(results) > self.budget.limits.nodes:
-                message = f"more than {self.budget.limits.nodes:,} tensors flow side by side"
+                message = f"more than {self.budget.limits.nodes:,} parallel tensors"
                 raise Exceeded("nodes", message, item.span)
         self.parallels[tuple(results)] = item
         return tuple(results)
@@ -398,18 +377,16 @@ class Items(Builder):
     def merge(
         self, name: str, item: tree.Residual | tree.Dense, place: Place, skip: Flow, body: Flow, what: str
     ) -> Flow:
-        """The implied merge of a residual or dense: (skip, body) -> merge."""
+        """The implicit merge of a residual or dense: (skip, body) -> merge."""
         for flow, which in ((skip, "skip"), (body, "body")):
             if len(flow) != 1:
-                raise Failure(
-                    "E0227", f"the {which} of {what} gives {len(flow)} tensors, and has to give one", item.span
-                )
+                raise Failure("E0227", f"the {which} of {what} gives {len(flow)} tensors, but must give one", item.span)
         if skip == body and LOST not in skip:
             raise Failure(
                 "E0229",
-                f"the body of {what} comes to nothing, so its tensor would meet itself",
+                f"the body of {what} is empty, so the tensor would be merged with itself",
                 item.body.span,
-                "put an operation in it, or take it away",
+                "add an operation, or remove it",
             )
         scope = place.scope
         position = str(self.position(scope))
@@ -418,9 +395,9 @@ class Items(Builder):
 
 
 def tensor_in_let(name: str, value: object) -> str | None:
-    """What to say of tensors that a `let` holds, and that a chain wants."""
+    """Advice for a value with tensors that is used in a chain."""
     if any(isinstance(i, TensorValue) for i in (value if isinstance(value, tuple) else (value,))):
-        return f"a `let` holds values; a label names tensors: the line `{name}: {{ }}` names what flows in there"
+        return f"a `let` holds values; a label names tensors: the line `{name}: {{ }}` labels the tensor there"
     return None
 
 
@@ -431,13 +408,13 @@ def merges(item: tree.Call, name: str) -> Iterator[Proposal]:
 
 
 def surplus_help(cls: type[Operation], item: tree.Call, argument: tree.Argument, names: Namespace) -> str | None:
-    """What is meant by one argument too many: a tensor to work on, or the second number of a size."""
+    """Advice for a surplus argument: it may be a tensor, or the second number of a size."""
     value = argument.value
     if isinstance(value, tree.Name) and (value.name == "it" or names.find_label(value.name) is not None):
-        return f"a tensor flows in by an arrow: `{value.name} -> {cls.name}`"
+        return f"pass a tensor with an arrow: `{value.name} -> {cls.name}`"
     given = item.arguments or ()
     numbers = [a.value.value for a in given if isinstance(a.value, tree.Literal) and isinstance(a.value.value, int)]
     first = next(iter(cls.model_fields.values()), None)
     if len(numbers) == len(given) and first is not None and "size" in (first.description or ""):
-        return f"a size is one argument: `{cls.name}({'x'.join(map(str, numbers))})`"
+        return f"write a size as one argument: `{cls.name}({'x'.join(map(str, numbers))})`"
     return f"its parameters: {cls.signature()}" if cls.model_fields else None

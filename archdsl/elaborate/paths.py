@@ -1,4 +1,4 @@
-"""The paths of items: who stands on which, and which items without a label give way."""
+"""The paths of items, and the renumbering of items without a label and weights."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from archdsl.values import Failure
 class Paths:
     """The paths of one network.
 
-    An item without a label takes its position in its scope. Where another item wants that number, one that owns no
-    weights gives way: it takes the next number of its scope that is free. No key of the state_dict begins with it.
+    An item without a label is named by its position in its scope. If another item needs that number, an item without
+    weights yields it, and takes the next free number of its scope: it is not the prefix of any state_dict key.
     """
 
     def __init__(self, graph: Graph, budget: Budget) -> None:
         self.graph, self.budget = graph, budget
         self.taken: dict[str, Span] = {}
         self.implied: dict[str, Span] = {}
-        """The parts of quoted labels with dots, and of which label."""
+        """The parts of quoted labels with dots, and the label of each."""
         self.unnamed: set[str] = set()
-        """The paths among those taken that are positions."""
+        """The paths in use that are positions."""
         self.moved = False
-        """Whether an item gave way, so that a node of the graph was replaced."""
+        """Whether an item was renumbered, so that a node of the graph was replaced."""
 
     def settle(self, name: str, labelled: bool, scope: Scope, span: Span, owns: Callable[[], bool]) -> str:
-        """Takes a path for an item, and gives its part of it: another number where it gives way.
+        """Reserves a path for an item, and returns the last part, which may be another number.
 
-        `owns` says whether it owns weights. Raises Failure where another item has the path.
+        `owns` says whether it has weights. Raises Failure if another item has the path.
         """
         if not labelled and self.holder(scope, name) is not None and not owns():
             name = self.free(scope, int(name))
@@ -40,15 +40,15 @@ class Paths:
         return name
 
     def claim(self, name: str, labelled: bool, scope: Scope, span: Span) -> str:
-        """Takes a path. Raises Failure where an item has it that does not give way."""
+        """Reserves a path. Raises Failure if an item has it that cannot yield it."""
         path = join(scope.path, name)
         if len(path) > self.budget.limits.path_size:
             raise Exceeded("path_size", f"a path is longer than {self.budget.limits.path_size:,} characters", span)
         self.budget.step(len(path) // 20)
         parts = name.split(".")
         if "training" in parts:
-            message = "no member of a module can be called `training`: PyTorch's modules keep their mode there"
-            raise Failure("E0231", message, span, "give it another label: `train` and `in_training` are free")
+            message = "a layer cannot be called `training`: PyTorch's modules store their mode there"
+            raise Failure("E0231", message, span, "use another label, such as `train` or `in_training`")
         for end in range(1, len(parts)):
             prefix = ".".join(parts[:end])
             if join(scope.path, prefix) in self.taken and not self.gives_way(scope, prefix):
@@ -66,7 +66,7 @@ class Paths:
         self.unnamed.discard(path)
 
     def holder(self, scope: Scope, name: str) -> Span | None:
-        """Where the item stands that has a path, or whose label implies it."""
+        """The place of the item that has a path, or whose label implies it."""
         path = join(scope.path, name)
         return self.taken.get(path) or self.implied.get(path)
 
@@ -76,10 +76,10 @@ class Paths:
             number += 1
         return str(number)
 
-    # ------------------------------------------------------------ giving way
+    # ------------------------------------------------------------ renumbering
 
     def gives_way(self, scope: Scope, name: str) -> bool:
-        """Moves the item that has a path, where it has no label and owns no weights; says whether it did."""
+        """Renumbers the item with a path, if it has no label and no weights; returns whether it did."""
         path = join(scope.path, name)
         if path not in self.unnamed:
             return False
@@ -94,10 +94,10 @@ class Paths:
         return True
 
     def owns(self, node: Node) -> bool:
-        return bool(node.operation.weights(self.graph.shapes(node.inputs)))
+        return bool(self.graph.weights_of(node))
 
     def renamed(self, member: Node | Scope, name: str, prefix: str) -> Node | Scope:
-        """A member under another name, and all that it holds on the paths that follow."""
+        """Renames a member, and moves all paths inside it."""
         self.moved = True
         old, path = member.path, join(prefix, name)
         if old in self.taken:
@@ -115,17 +115,17 @@ class Paths:
         member.members[:] = [self.renamed(m, m.name, path) for m in member.members]
         return member
 
-    # ------------------------------------------------------------ mistakes
+    # ------------------------------------------------------------ errors
 
     def duplicate(self, name: str, labelled: bool, scope: Scope, span: Span) -> Failure:
-        """Two items on one path."""
+        """Two items with one path."""
         path, first = join(scope.path, name), self.holder(scope, name)
         assert first is not None
-        message = f"two items stand on the path `{path}`"
+        message = f"two items have the path `{path}`"
         if first == span:
             last = path.rsplit(".", 1)[-1]
-            help = f'give each its own label, a computed one: `for i in 0..n {{ "{last}{{i}}": … }}`'
-            return Failure("E0230", f"{message}: each round of the loop places one", span, help)
+            help = f'give each a computed label: `for i in 0..n {{ "{last}{{i}}": … }}`'
+            return Failure("E0230", f"{message}: each iteration of the loop adds one", span, help)
         counted = span if not labelled else first if path in self.unnamed else None
         if counted is None:
             return Failure("E0230", message, span, "give one of them another label", Mark(first, "the first one"))
@@ -134,11 +134,11 @@ class Paths:
         fix = Fix(Span(counted.source, counted.start, counted.start), f'"{number}": ')
         return Failure(
             "E0230",
-            f"{message}: {which} has no label, so it takes its number in the scope, {name}",
+            f"{message}: {which} has no label, so its name is its number in the scope, {name}",
             span,
-            "give the one without a label a label of its own",
+            "give the item without a label a label",
             Mark(first, "the first one"),
-            proposals=[Proposal(f'give the one without a label a free number: `"{number}": …`', fix)],
+            proposals=[Proposal(f'give the item without a label a free number: `"{number}": …`', fix)],
         )
 
 

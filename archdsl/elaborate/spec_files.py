@@ -1,39 +1,45 @@
-"""Files of specs and what they define: imports, constants, blocks, models; the library that ships with archdsl."""
+"""Spec files and their definitions: imports, constants, blocks, models; and the library that ships with archdsl."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import assert_never, cast
 
 from archdsl.common.limits import Exceeded, budget, deep_calls, ongoing
 from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal, renamed
 from archdsl.ops import OPERATIONS, foreign
-from archdsl.ops.fields import one_of
+from archdsl.ops.base import Operation
 from archdsl.syntax import tree
 from archdsl.syntax.parser import parse, read
 from archdsl.values import (
-    BUILTINS,
     FAILED,
     AugmentValue,
     BlockValue,
+    Bound,
     Defaults,
     Failure,
     FunctionValue,
     MemberValue,
+    Misbound,
     Namespace,
     Poisoned,
+    Signature,
     Thunk,
+    bind,
     evaluate,
+    name_span,
+    values_in,
+    word_or_value,
 )
 
 
 def library_folder() -> Path:
-    """The folder of the specs that ship with archdsl: inside the installed package, or beside it in a checkout."""
+    """The folder of the library specs: in the installed package, or next to it in a checkout."""
     package = Path(__file__).resolve().parents[1]
     inside = package / "specs"
     return inside if inside.is_dir() else package.parent / "specs"
@@ -45,7 +51,7 @@ def library_families() -> list[str]:
 
 @contextmanager
 def reporting(diagnostics: Diagnostics) -> Iterator[None]:
-    """Evaluates values of a spec; a mistake in them ends the block and goes to `diagnostics`."""
+    """Evaluates values of a spec; an error in them ends the context and goes to `diagnostics`."""
     try:
         with ongoing(), deep_calls():
             yield
@@ -65,32 +71,32 @@ def reporting(diagnostics: Diagnostics) -> Iterator[None]:
 
 
 @dataclass(slots=True, eq=False)
-class Module:
-    """One file, read: its names in order of declaration, and the models among them."""
+class SpecFile:
+    """A parsed file: its names in order of declaration, and its models."""
 
     source: Source
     names: Namespace
-    imports: list[Module] = field(default_factory=list)
+    imports: list[SpecFile] = field(default_factory=list)
     models: dict[str, BlockValue | MemberValue] = field(default_factory=dict)
     spans: dict[str, Span] = field(default_factory=dict)
 
     def sources(self) -> Iterator[Source]:
-        """The text of this file and of each one that it imports, directly or not."""
-        found: dict[Module, None] = {}
+        """The text of this file and of each file that it imports, directly or not."""
+        found: dict[SpecFile, None] = {}
         waiting = [self]
         while waiting:
-            module = waiting.pop()
-            if module not in found:
-                found[module] = None
-                yield module.source
-                waiting.extend(module.imports)
+            spec_file = waiting.pop()
+            if spec_file not in found:
+                found[spec_file] = None
+                yield spec_file.source
+                waiting.extend(spec_file.imports)
 
     def files(self) -> tuple[tuple[str, str], ...]:
-        """The name and text of this file and of each one that it imports, directly or not."""
+        """The name and text of this file and of each file that it imports, directly or not."""
         return tuple((str(source.path or source.name), source.text) for source in self.sources())
 
-    def changed(self, changed: Source, diagnostics: Diagnostics) -> Module | None:
-        """This file, read anew where it or a file that it imports has another text; no other file is read again."""
+    def changed(self, changed: Source, diagnostics: Diagnostics) -> SpecFile | None:
+        """This file, parsed again if it or a file that it imports has another text; no other file is parsed again."""
         sources = [changed if s.name == changed.name and s.path == changed.path else s for s in self.sources()]
         loader = Loader(diagnostics, texts={_real(s.path): s for s in sources if s.path is not None})
         return loader.load_source(sources[0]) if sources[0].path is None else loader.load_file(sources[0].path)
@@ -98,91 +104,93 @@ class Module:
 
 @dataclass(slots=True, eq=False)
 class Loader:
-    """Reads files and what they import, each once. `open` is the way from the first file to the one being read."""
+    """Parses files and their imports, each once. `open` is the chain from the first file to the current one."""
 
     diagnostics: Diagnostics
-    modules: dict[Path, Module | None] = field(default_factory=dict)
+    loaded: dict[Path, SpecFile | None] = field(default_factory=dict)
     open: list[Path] = field(default_factory=list)
     texts: Mapping[Path, Source] = field(default_factory=dict)
-    """Files whose text is known, and is not read again."""
+    """Files whose text is given, and is not read again."""
     full: bool = False
-    """Whether it has been said that there are too many files."""
+    """Whether too many files have been reported."""
 
-    def load_file(self, path: Path) -> Module | None:
-        """The module of a file; None, with diagnostics, where it cannot be read."""
+    def load_file(self, path: Path) -> SpecFile | None:
+        """The spec file at a path; None, with diagnostics, if it cannot be read."""
         key = _real(path)
-        if key in self.modules:
-            return self.modules[key]
+        if key in self.loaded:
+            return self.loaded[key]
         source = self.texts.get(key) or read(path, self.diagnostics)
-        self.modules[key] = None
+        self.loaded[key] = None
         if source is None:
             return None
         self.open.append(key)
-        self.modules[key] = self.load_source(source)
+        self.loaded[key] = self.load_source(source)
         self.open.pop()
-        return self.modules[key]
+        return self.loaded[key]
 
-    def load_source(self, source: Source) -> Module:
-        module = Module(source, Namespace())
+    def load_source(self, source: Source) -> SpecFile:
+        spec_file = SpecFile(source, Namespace())
         defaults: dict[str, dict[str, object]] = {}
         thunks: list[Thunk] = []
         file = parse(source, self.diagnostics)
-        # Names first, so that blocks may call each other in any order; then what is evaluated once.
+        # Names first, so that blocks may call each other in any order; then the values, once.
         for declaration in file.declarations:
             match declaration:
                 case tree.Import():
-                    self._import(declaration, module)
+                    self._import(declaration, spec_file)
                 case tree.Let():
-                    thunk = Thunk(declaration.name, partial(evaluate, declaration.value, module.names))
+                    thunk = Thunk(declaration.name, partial(evaluate, declaration.value, spec_file.names))
                     thunks.append(thunk)
-                    self._declare(module, declaration.name, thunk)
+                    self._declare(spec_file, declaration.name, thunk)
                 case tree.Function():
-                    self._declare(module, declaration.name, FunctionValue(declaration, module.names))
+                    self._declare(spec_file, declaration.name, FunctionValue(declaration, spec_file.names))
                 case tree.Block():
-                    value = BlockValue(declaration, module.names, cast(Defaults, dict(defaults)))
-                    self._declare(module, declaration.name, value)
+                    value = BlockValue(declaration, spec_file.names, cast(Defaults, dict(defaults)))
+                    self._declare(spec_file, declaration.name, value)
                 case tree.Model():
-                    value = BlockValue(declaration, module.names, cast(Defaults, dict(defaults)))
-                    self._declare(module, declaration.name, value)
-                    module.models[declaration.name.name] = value
+                    value = BlockValue(declaration, spec_file.names, cast(Defaults, dict(defaults)))
+                    self._declare(spec_file, declaration.name, value)
+                    spec_file.models[declaration.name.name] = value
                 case tree.Member():
-                    member = MemberValue(declaration, module.names)
-                    self._declare(module, declaration.name, member)
-                    module.models[declaration.name.name] = member
+                    member = MemberValue(declaration, spec_file.names)
+                    self._declare(spec_file, declaration.name, member)
+                    spec_file.models[declaration.name.name] = member
                 case tree.Augment():
-                    self._declare(module, declaration.name, AugmentValue(declaration, module.names))
+                    self._declare(spec_file, declaration.name, AugmentValue(declaration, spec_file.names))
                 case tree.Default():
                     with reporting(self.diagnostics):
-                        extend_defaults(defaults, declaration, module.names)
+                        extend_defaults(defaults, declaration, spec_file.names)
+                case _:
+                    assert_never(declaration)
         for thunk in thunks:
             with reporting(self.diagnostics):
                 thunk.force()
-        return module
+        return spec_file
 
-    def _declare(self, module: Module, name: tree.Name, value: object) -> None:
+    def _declare(self, spec_file: SpecFile, name: tree.Name, value: object) -> None:
         if name.name == "it":
-            self.diagnostics.error("E0106", "`it` is reserved: it is the tensor that flows in", name.span)
+            self.diagnostics.error("E0106", "`it` is reserved for the incoming tensor", name.span)
             return
-        if name.name in module.spans:
+        if name.name in spec_file.spans:
             self.diagnostics.error(
                 "E0208",
                 f"`{name.name}` is defined twice in this file",
                 Mark(name.span, "again here"),
-                Mark(module.spans[name.name], "first here"),
+                Mark(spec_file.spans[name.name], "first here"),
                 help="rename one of them",
             )
             return
-        module.spans[name.name] = name.span
-        module.names.values[name.name] = value
+        spec_file.spans[name.name] = name.span
+        spec_file.names.values[name.name] = value
 
     # ------------------------------------------------------------ imports
 
-    def _import(self, declaration: tree.Import, module: Module) -> None:
-        found: Module | None = None
+    def _import(self, declaration: tree.Import, spec_file: SpecFile) -> None:
+        found: SpecFile | None = None
         with reporting(self.diagnostics):
-            found = self._find(declaration, module)
+            found = self._find(declaration, spec_file)
         if found is not None:
-            module.imports.append(found)
+            spec_file.imports.append(found)
         for imported in declaration.names:
             value: object = FAILED
             if found is not None:
@@ -201,18 +209,19 @@ class Loader:
                             for proposal in (p, Proposal(p.help, Fix(p.fix.span, f"{p.fix.text} as {name}")))
                         ],
                     )
-            self._declare(module, imported.alias, value)
+            self._declare(spec_file, imported.alias, value)
 
-    def _find(self, declaration: tree.Import, module: Module) -> Module | None:
+    def _find(self, declaration: tree.Import, spec_file: SpecFile) -> SpecFile | None:
         parts = declaration.module.name.split(".")
         span = declaration.module.span
-        path = self._locate(parts, module)
+        path = self._locate(parts, spec_file)
         if path is None:
-            known = {p.stem for p in module.source.path.parent.glob("*.arch")} if module.source.path else set()
+            known = {p.stem for p in spec_file.source.path.parent.glob("*.arch")} if spec_file.source.path else set()
             families = library_families()
             self.diagnostics.error(
                 "E0003",
-                f"there is no spec `{declaration.module.name}`, neither beside {module.source.name} nor in the library",
+                f"there is no spec `{declaration.module.name}` in the folder of {spec_file.source.name} "
+                "or in the library",
                 span,
                 help="the library has: " + ", ".join(families),
                 proposals=renamed(span, declaration.module.name, known | set(families)),
@@ -223,30 +232,30 @@ class Loader:
             way = [p.name for p in self.open[self.open.index(key) :]] + [key.name]
             self.diagnostics.error(
                 "E0008",
-                "the imports go in a circle: " + " → ".join(way),
+                "circular import: " + " → ".join(way),
                 span,
-                help="move what both files need into a third one, and import that from both",
+                help="move the shared definitions into a third file, and import that from both",
             )
             return None
         limits = budget().limits
-        if len(self.modules) >= limits.imports:
+        if len(self.loaded) >= limits.imports:
             if self.full:
                 raise Poisoned
             self.full = True
             raise Exceeded("imports", f"more than {limits.imports:,} files are imported", span)
         if len(self.open) >= limits.import_depth:
-            raise Exceeded("import_depth", f"imports nest more than {limits.import_depth} deep", span)
+            raise Exceeded("import_depth", f"imports are nested more than {limits.import_depth} deep", span)
         return self.load_file(path)
 
-    def _locate(self, parts: list[str], module: Module) -> Path | None:
-        """Beside the file first, then the library; never outside of either, links resolved."""
-        roots = [module.source.path.parent] if module.source.path is not None else []
+    def _locate(self, parts: list[str], spec_file: SpecFile) -> Path | None:
+        """In the importing file's folder first, then in the library; never outside either, with links resolved."""
+        roots = [spec_file.source.path.parent] if spec_file.source.path is not None else []
         places = [(root, parts) for root in roots] + [(library_folder(), parts)]
         if parts[0] == "archdsl" and len(parts) > 1:
             places.append((library_folder(), parts[1:]))
         for root, names in places:
             path = root.joinpath(*names[:-1], names[-1] + ".arch")
-            # A name too long for a file, a link in a circle, a folder that may not be looked into: no spec either.
+            # A name too long for a file, a circular link, a folder without permission: not a spec.
             with suppress(OSError, RuntimeError):
                 if path.is_file() and _real(path).is_relative_to(_real(root)):
                     return path
@@ -254,26 +263,26 @@ class Loader:
 
 
 def _real(path: Path) -> Path:
-    """The path with its links resolved, or as it is where they go in a circle."""
+    """The path with its links resolved, or unchanged if they are circular."""
     try:
         return path.resolve()
     except RuntimeError:
         return path.absolute()
 
 
-def _defines(module: Module) -> str:
-    names = ", ".join(f"`{n}`" for n in list(module.spans)[:12])
+def _defines(spec_file: SpecFile) -> str:
+    names = ", ".join(f"`{n}`" for n in list(spec_file.spans)[:12])
     return f"it defines {names}" if names else "it defines nothing"
 
 
 # ---------------------------------------------------------------- members of families
 
 
-def says_augment(module: Module, model: str) -> bool:
-    """Whether a file declares an `augment`, or one of its models or of that one's families is augmented."""
-    if any(isinstance(value, AugmentValue) for value in module.names.values.values()):
+def says_augment(spec_file: SpecFile, model: str) -> bool:
+    """Whether a file declares an `augment`, or one of its models or their families is augmented."""
+    if any(isinstance(value, AugmentValue) for value in spec_file.names.values.values()):
         return True
-    target: object = module.models[model]
+    target: object = spec_file.models[model]
     seen: list[object] = []
     while isinstance(target, MemberValue) and target not in seen:
         if target.syntax.augmented is not None:
@@ -286,7 +295,7 @@ def says_augment(module: Module, model: str) -> bool:
 
 
 def family(target: BlockValue | MemberValue) -> tuple[BlockValue, dict[str, object]]:
-    """The model behind a member, and the arguments that the members on the way give. Raises Failure."""
+    """The model of a member, and the arguments of the members on the way. Raises Failure."""
     seen: list[MemberValue] = []
     given: dict[str, object] = {}
     most = budget().limits.depth
@@ -294,9 +303,9 @@ def family(target: BlockValue | MemberValue) -> tuple[BlockValue, dict[str, obje
         member = target
         if len(seen) >= most:
             span = member.syntax.name.span
-            raise Exceeded("depth", f"members of families are members of families more than {most} deep", span)
+            raise Exceeded("depth", f"members of families are nested more than {most} deep", span)
         if member in seen:
-            raise Failure("E0210", f"`{member.name}` is defined by itself", member.syntax.name.span)
+            raise Failure("E0210", f"`{member.name}` is defined in terms of itself", member.syntax.name.span)
         seen.append(member)
         found = member.module.find(member.syntax.family.name)
         if found is FAILED:
@@ -313,10 +322,8 @@ def family(target: BlockValue | MemberValue) -> tuple[BlockValue, dict[str, obje
         target = found
     block = target
     for member in reversed(seen):
-        parameters = block.syntax.parameters
-        positions = [p.name.name for p in parameters]
-        bound = bind_given(member, positions, given)
-        given.update(bound)
+        signature = Signature(member.syntax.family.name, [p.name.name for p in block.syntax.parameters])
+        given.update(bind(signature, member.syntax.arguments, values_in(member.module)).values)
     return block, given
 
 
@@ -324,90 +331,38 @@ def is_model(value: object) -> bool:
     return isinstance(value, MemberValue) or (isinstance(value, BlockValue) and isinstance(value.syntax, tree.Model))
 
 
-def bind_given(member: MemberValue, parameters: list[str], given: Mapping[str, object]) -> dict[str, object]:
-    """The arguments of `model NAME = FAMILY(args)` by name. Positions count over the family's parameters."""
-    found: dict[str, object] = {}
-    for position, argument in enumerate(member.syntax.arguments):
-        key = argument.name
-        if key is None:
-            if position >= len(parameters):
-                raise Failure(
-                    "E0206", f"`{member.syntax.family.name}` takes {len(parameters)} arguments", argument.span
-                )
-            key = parameters[position]
-        if key not in parameters:
-            raise Failure(
-                "E0205",
-                f"`{member.syntax.family.name}` has no parameter `{key}`",
-                argument.span,
-                "it has: " + ", ".join(f"`{p}`" for p in parameters),
-                proposals=renamed(name_span(argument), key, parameters),
-            )
-        if key in found:
-            raise Failure("E0206", f"`{key}` is given twice", argument.span)
-        found[key] = evaluate(argument.value, member.module)
-    return found
-
-
 # ---------------------------------------------------------------- defaults
 
 
 def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.Default, names: Namespace) -> None:
-    """Adds a `default OP(args)` to those in force, in place. Raises Failure where it does not fit the operation."""
+    """Adds a `default OP(args)` to those in force, in place. Raises Failure if it does not fit the operation."""
     name = declaration.operation.name
     cls = OPERATIONS.get(name)
     if cls is None:
         span = declaration.operation.span
         message = f"there is no operation `{name}` to set defaults for"
         if isinstance(names.find(name), BlockValue):
-            help = "give the block's parameter a default where it is declared: `block NAME(width = 64) { … }`"
+            help = "give a block's parameter its default in the declaration: `block NAME(width = 64) { … }`"
             raise Failure("E0204", message, span, help)
         here = foreign.operation(name, OPERATIONS)
         if here is not None:
             told = foreign.called(name, here)
             raise Failure("E0204", message, span, told, proposals=[Proposal(told, Fix(span, here))])
         raise Failure("E0204", message, span, foreign.missing(name), proposals=renamed(span, name, OPERATIONS))
-    merged = dict(defaults.get(name, {}))
-    parameters = list(cls.model_fields)
-    for position, argument in enumerate(declaration.arguments):
-        key = argument.name
-        if key is None:
-            if position >= len(parameters):
-                raise Failure("E0206", f"`{name}` takes {len(parameters)} arguments at most", argument.span)
-            key = parameters[position]
-        if key not in parameters:
-            message = f"`{name}` has no parameter `{key}`"
-            meant = foreign.PARAMETERS.get(key)
-            at = name_span(argument)
-            proposals = [Proposal(f"did you mean `{meant}`?", Fix(at, meant))] if meant in parameters else []
-            raise Failure(
-                "E0205",
-                message,
-                argument.span,
-                foreign.parameter(key, parameters),
-                proposals=[*proposals, *renamed(at, key, parameters)],
-            )
-        merged[key] = argument_value(argument, cls.words(key), names)
-    defaults[name] = merged
+
+    def advise(error: Misbound) -> None:
+        meant = foreign.PARAMETERS.get(error.argument.name or "")
+        if meant in cls.model_fields:
+            fix = Fix(name_span(error.argument), meant)
+            error.proposals = (Proposal(f"did you mean `{meant}`?", fix), *error.proposals)
+
+    bound = bind_operation(cls, declaration.arguments, names, advise)
+    defaults[name] = {**defaults.get(name, {}), **bound.values}
 
 
-def name_span(argument: tree.Argument) -> Span:
-    """The name of an argument that is given by name."""
-    return Span(argument.span.source, argument.span.start, argument.span.start + len(argument.name or ""))
-
-
-def argument_value(argument: tree.Argument, words: Collection[str], names: Namespace) -> object:
-    """The value of an argument of an operation: one of its words taken bare, or an expression."""
-    value = argument.value
-    if isinstance(value, tree.Name) and words:
-        if value.name in words:
-            return value.name
-        try:
-            return evaluate(value, names)
-        except Failure as failure:
-            if failure.code == "E0201" and value.name not in BUILTINS:
-                listed = f"`{argument.name}` takes " if argument.name else "it takes "
-                failure.help = failure.help or listed + one_of(list(words))
-                failure.proposals = (*renamed(value.span, value.name, words), *failure.proposals)
-            raise
-    return evaluate(value, names)
+def bind_operation(
+    cls: type[Operation], arguments: Iterable[tree.Argument], names: Namespace, advise: Callable[[Misbound], None]
+) -> Bound:
+    """The arguments of an operation by name. Raises Misbound."""
+    signature = Signature(cls.name, list(cls.model_fields), foreign.parameter, advise)
+    return bind(signature, arguments, lambda argument, key: word_or_value(argument, cls.words(key), names))

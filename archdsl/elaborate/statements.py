@@ -1,4 +1,4 @@
-"""Statements: lines of a body, and the inputs and outputs of a network."""
+"""Elaborates statements: the lines of a body, and the inputs and outputs of a network."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from archdsl import dims
+from archdsl.common.units import counted
 from archdsl.diagnostics import Mark, renamed
 from archdsl.dims import Dim, Expr
 from archdsl.elaborate.core import (
@@ -14,7 +15,6 @@ from archdsl.elaborate.core import (
     LabelValue,
     Place,
     copy_defaults,
-    count,
     label_names,
 )
 from archdsl.elaborate.items import Items
@@ -22,6 +22,7 @@ from archdsl.elaborate.spec_files import extend_defaults
 from archdsl.graph import FreeSize, Output, Tensor
 from archdsl.ops import Input
 from archdsl.ops.base import Shape
+from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 from archdsl.values import (
     FAILED,
@@ -39,7 +40,7 @@ from archdsl.values import (
 
 
 class Elaborator(Items):
-    """The statements of a body, and the model that they make."""
+    """Elaborates the statements of a body, and the model."""
 
     # ------------------------------------------------------------ the model
 
@@ -62,7 +63,7 @@ class Elaborator(Items):
             if len(place.flow) > 1:
                 self.report(
                     "E0214",
-                    f"{len(place.flow)} tensors flow out of `{block.name}` without a name",
+                    f"{len(place.flow)} tensors without a name leave `{block.name}`",
                     None,
                     block.syntax.name.span,
                     help="merge them (`add`, `concat`), or name them: `output a, b`",
@@ -109,7 +110,7 @@ class Elaborator(Items):
     def let(self, statement: tree.Let, place: Place) -> None:
         name = statement.name.name
         if place.names.find_label(name) is not None:
-            raise Failure("E0209", f"`{name}` is a label here already", statement.name.span, "choose another name")
+            raise Failure("E0209", f"`{name}` is already a label here", statement.name.span, "choose another name")
         try:
             place.names.values[name] = evaluate(statement.value, place.names)
         except Failure as failure:
@@ -119,7 +120,7 @@ class Elaborator(Items):
             place.names.values[name] = FAILED
 
     def rounds(self, statement: tree.For | tree.Repeat, place: Place) -> tuple[tuple[tree.Name, ...], Sequence[object]]:
-        """The names that a loop binds, and what to in each round."""
+        """The names and values that a loop binds in each iteration."""
         if isinstance(statement, tree.Repeat):
             count = integer(evaluate(statement.count, place.names), statement.count.span, "the count of `repeat`")
             if count < 0:
@@ -148,7 +149,9 @@ class Elaborator(Items):
         if not isinstance(value, tuple) or len(value) != len(names):
             assert isinstance(statement, tree.For)
             raise Failure(
-                "E0211", f"`for` names {len(names)} values, and each round has {describe(value)}", statement.values.span
+                "E0211",
+                f"`for` names {len(names)} values, but each iteration has {describe(value)}",
+                statement.values.span,
             )
         for name, part in zip(names, value, strict=True):
             place.names.values[name.name] = part
@@ -162,7 +165,7 @@ class Elaborator(Items):
             self.inner_statements(statement.otherwise, place)
 
     def inner_statements(self, body: tree.Body, place: Place) -> None:
-        """The body of a loop or an `if`: what it holds stands in the body around it; its `default`s end with it."""
+        """The body of a loop or `if`: its contents belong to the enclosing body, but its `default`s end with it."""
         defaults = place.defaults
         place.defaults = dict(defaults)
         self.statements(body.statements, place)
@@ -171,11 +174,11 @@ class Elaborator(Items):
     def require(self, statement: tree.Require, place: Place) -> None:
         if truth(evaluate(statement.condition, place.names), statement.condition.span):
             return
-        text = "this condition does not hold"
+        text = "this condition is false"
         if statement.message is not None:
             message = evaluate(statement.message, place.names)
             text = message if isinstance(message, str) else literal(message)
-        self.report("E0216", text, place.scope, Mark(statement.condition.span, "does not hold"))
+        self.report("E0216", text, place.scope, Mark(statement.condition.span, "is false"))
         self.lose(place)
 
     # ------------------------------------------------------------ input, output, expect
@@ -183,7 +186,7 @@ class Elaborator(Items):
     def input(self, statement: tree.Input, place: Place) -> None:
         if place.started:
             help = "declare all inputs in one statement: `input left[3, H, W], right[3, H, W]`"
-            raise Failure("E0217", "`input` stands before everything that flows", statement.span, help)
+            raise Failure("E0217", "`input` must come before all items", statement.span, help)
         place.started = True
         if place.root:
             flow = tuple(self.root_input(t, place) for t in statement.tensors)
@@ -200,23 +203,23 @@ class Elaborator(Items):
     def root_input(self, declared: tree.InputTensor, place: Place) -> Tensor:
         shape: list[Dim] = []
         if not declared.dimensions:
-            message = f"the input `{declared.name.name}` has no sizes: the channels are the least that a tensor has"
+            message = f"the input `{declared.name.name}` has no sizes: a tensor has at least channels"
             raise Failure(
                 "E0218",
                 message,
                 declared.span,
-                f"say what comes in, channels first: `input {declared.name.name}[3, H, W]`",
+                f"give its size, channels first: `input {declared.name.name}[3, H, W]`",
             )
         for dimension in declared.dimensions:
             value = dimension.value
             if isinstance(value, tree.Name) and value.name == "_":
-                raise Failure("E0218", "a size of a model's input needs a name or a number", value.span, "write `H`")
+                raise Failure("E0218", "a size in a model's input needs a name or a number", value.span, "write `H`")
             unbound = isinstance(value, tree.Name) and place.names.find(value.name) is None
             if isinstance(value, tree.Name) and (unbound or dimension.example is not None):
                 if not unbound:
                     raise Failure(
                         "E0218",
-                        f"`{value.name}` has a value already, so it cannot be a free size with one to show",
+                        f"`{value.name}` already has a value, so it cannot be a free size with an example",
                         dimension.span,
                         f"write `{value.name}` alone, or choose another name",
                     )
@@ -230,7 +233,7 @@ class Elaborator(Items):
     def free_size(self, name: tree.Name, dimension: tree.Dimension, place: Place) -> Dim:
         example: int | None = None
         if dimension.example is not None:
-            what = f"the size to show for `{name.name}`"
+            what = f"the example size of `{name.name}`"
             example = integer(evaluate(dimension.example, place.names), dimension.example.span, what)
             if example < 1:
                 raise Failure("E0218", f"{what} is at least 1, not {example}", dimension.example.span)
@@ -257,9 +260,9 @@ class Elaborator(Items):
             name = place.scope.definition.name if place.scope.definition else "this body"
             raise Failure(
                 "E0219",
-                f"`{name}` takes {count(len(declared), 'tensor')}, and {len(flow)} flow{'s' * (len(flow) == 1)} in",
+                f"`{name}` takes {counted(len(declared), 'tensor')}, but {len(flow)} flow{'s' * (len(flow) == 1)} in",
                 statement.span,
-                "call it after a parallel of as many chains: `(a, b) -> " + name + "`",
+                "call it after a parallel with as many chains: `(a, b) -> " + name + "`",
             )
         for tensor, wanted in zip(flow, declared, strict=True):
             shape = self.shape(tensor)
@@ -275,8 +278,8 @@ class Elaborator(Items):
         if len(shape) != len(wanted.dimensions):
             raise Failure(
                 "E0220",
-                f"`{wanted.name.name}` has {count(len(wanted.dimensions), 'size')} here, "
-                f"and the tensor that flows in is {self.show(shape)}",
+                f"`{wanted.name.name}` has {counted(len(wanted.dimensions), 'size')} here, "
+                f"but the incoming tensor is {shape_text(shape)}",
                 wanted.span,
             )
         sizes: list[tuple[int, tree.Value, object]] = []
@@ -289,20 +292,20 @@ class Elaborator(Items):
                     place.names.values[value.name] = size
                     continue
             sizes.append((axis, value, evaluate(value, place.names)))
-        self.agree(sizes, tensor, place, "E0307", "the tensor that flows in")
+        self.agree(sizes, tensor, place, "E0307", "the incoming tensor")
 
     def expect(self, statement: tree.Expect, place: Place) -> None:
         if LOST in place.flow:
             raise Poisoned
         if len(place.flow) != 1:
-            raise Failure("E0221", f"`expect` looks at one tensor; {len(place.flow)} flow here", statement.span)
+            raise Failure("E0221", f"`expect` needs one tensor; there are {len(place.flow)} here", statement.span)
         (tensor,) = place.flow
         shape = self.shape(tensor)
         assert shape is not None
         if len(shape) != len(statement.dimensions):
             raise Failure(
                 "E0308",
-                f"the tensor here is {self.show(shape)}, with {count(len(shape), 'size')}; "
+                f"the tensor here is {shape_text(shape)}, with {counted(len(shape), 'size')}; "
                 f"`expect` has {len(statement.dimensions)}",
                 statement.span,
                 "list them all, channels first, without the batch; `_` is any",
@@ -320,7 +323,7 @@ class Elaborator(Items):
             names = [t.span.text for t in (*place.output.tensors, *statement.tensors)]
             help = f"declare all outputs in one statement: `output {', '.join(dict.fromkeys(names))}`"
             first = Mark(place.output.span, "first here")
-            raise Failure("E0222", "the outputs are declared already", statement.span, help, first)
+            raise Failure("E0222", "the outputs are already declared", statement.span, help, first)
         place.output = statement
         found: list[Output] = []
         for declared in statement.tensors:
@@ -333,7 +336,7 @@ class Elaborator(Items):
                     "E0201",
                     f"there is no label `{declared.label.name}` here",
                     declared.label.span,
-                    f"put a label before what it should give: `{declared.label.name}: …`",
+                    f"label the item whose result it should return: `{declared.label.name}: …`",
                     proposals=renamed(declared.label.span, declared.label.name, labels),
                 )
             if len(label.flow) != 1:
@@ -346,11 +349,11 @@ class Elaborator(Items):
             if all(o.training for o in found):
                 raise Failure(
                     "E0234",
-                    "outside of training this network would give nothing",
+                    "the model has no output in evaluation mode",
                     statement.span,
-                    "leave out the `if training` of one output",
+                    "remove `if training` from one output",
                 )
             self.graph.outputs = tuple(o for o in found if o.tensor is not LOST)
         elif any(o.training for o in found):
-            raise Failure("E0234", "`if training` belongs to the outputs of a model", statement.span)
+            raise Failure("E0234", "`if training` is only for outputs of a model", statement.span)
         self.set_flow(place, flow)

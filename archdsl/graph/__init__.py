@@ -1,4 +1,4 @@
-"""The network as a graph: nodes with operations and sizes, and the tree of scopes in which they stand."""
+"""The network as a graph: nodes with operations and sizes, and the tree of scopes that contains them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic
 from archdsl.dims import Choice, Demanded, Region, SizeSet
-from archdsl.ops.base import Operation, OperationError, Shape
+from archdsl.ops.base import Operation, OperationError, Shape, Weight
 from archdsl.syntax import tree
 
-if TYPE_CHECKING:  # its import takes longer than most checks, which walk the nodes alone
+if TYPE_CHECKING:  # importing it takes longer than most checks, which only walk the nodes
     import networkx as nx
 
     from archdsl.augment.base import Pipeline
 
 
 class Unknown:
-    """The size of a tensor whose node failed. It agrees with everything, so that one mistake gives one error."""
+    """The size of a tensor whose node failed. It equals everything, so that one mistake gives one error."""
 
     def __repr__(self) -> str:
         return "?"
@@ -37,21 +37,21 @@ class Tensor:
 
 
 Origin: TypeAlias = tree.Parallel | tree.Residual | tree.Dense
-"""What a merge or align brings together."""
+"""The branches that a merge or align joins."""
 
 
 Rounds: TypeAlias = tuple[tuple[int, int], ...]
-"""The loops around something, outer before inner: where each stands in the text, and which round of it, from 0."""
+"""The loops around something, outermost first: the place of each in the text, and its iteration, from 0."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
-    """One operation in place.
+    """One operation in the graph.
 
-    `shapes` has the size of each result, without the batch. `name` is its own part of the path (it may hold dots where
-    a quoted label does), `path` the whole: the prefix of its keys in the state_dict. `call` is the call in the spec,
-    None for what is implied (an input, the add of a residual); `origin` is what a merge or align brings together;
-    `rounds` are the rounds of the loops that it was placed in.
+    `shapes` has the size of each result, without the batch. `name` is its part of the path (it contains dots if a
+    quoted label does), `path` the full path: the prefix of its keys in the state_dict. `call` is the call in the spec,
+    None for implied nodes (an input, the add of a residual); `origin` is the set of branches of a merge or align;
+    `rounds` are the iterations of its enclosing loops.
     """
 
     id: int
@@ -75,7 +75,7 @@ class Node:
 class Definition:
     """A block or model of a spec, as written. `syntax` has its parameters, documentation and body.
 
-    `constants` gives what the `let`s of its file come to, as far as something asked for them.
+    `constants` gives the values of the `let`s of its file that have been evaluated.
     """
 
     name: str
@@ -88,12 +88,11 @@ class Definition:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Scope:
-    """A call of a block, a label on a body, or the model itself: what becomes an nn.Module.
+    """A call of a block, a label on a body, or the model itself: it becomes an nn.Module.
 
-    `members` are the nodes and scopes placed in it, in order. `inputs` are the tensors that flow in from outside, in
-    order (for a call: those that flowed into it, used or not), `outputs` those that it gives. `arguments` are the
-    values of the block's parameters. `span` is the call.
-    `input_names` are the names of an `input` statement, one for each of `inputs`, or empty.
+    `members` are its nodes and scopes, in order. `inputs` are the tensors from outside, in order (for a call: all that
+    were passed, used or not), `outputs` its results. `arguments` are the values of the block's parameters. `span` is
+    the call. `input_names` are the names of an `input` statement, one for each of `inputs`, or empty.
     """
 
     kind: Literal["model", "block", "body"]
@@ -109,40 +108,39 @@ class Scope:
     input_names: tuple[str, ...] = ()
     outputs: tuple[Tensor, ...] = ()
     lost: int = 0
-    """Members that failed and are not in the graph; always 0 in a checked one."""
+    """The number of members that failed and are not in the graph; 0 in a checked one."""
     depth: int = 0
-    """How many scopes this one stands in."""
+    """The number of enclosing scopes."""
     rounds: Rounds = ()
-    """The rounds of the loops that it was opened in."""
+    """The iterations of the loops around it."""
 
     def __repr__(self) -> str:
         return f"<Scope {self.path or self.name}: {len(self.members)} members>"
 
     def scopes(self) -> Iterator[Scope]:
-        """This scope and all within it, outer before inner, in order."""
-        stack = [self]
-        while stack:
-            scope = stack.pop()
-            yield scope
-            stack.extend(reversed([m for m in scope.members if isinstance(m, Scope)]))
+        """This scope and all scopes inside, outermost first, in order."""
+        return (member for member in self.walk() if isinstance(member, Scope))
 
-    def nodes(self) -> Iterator[Node]:
-        """The nodes within, in the order in which they were placed."""
+    def walk(self) -> Iterator[Node | Scope]:
+        """This scope and all scopes and nodes inside, outermost first, in the order of placement."""
         stack: list[Node | Scope] = [self]
         while stack:
             member = stack.pop()
-            if isinstance(member, Node):
-                yield member
-            else:
+            yield member
+            if isinstance(member, Scope):
                 stack.extend(reversed(member.members))
 
+    def nodes(self) -> Iterator[Node]:
+        """The nodes inside, in the order of placement."""
+        return (member for member in self.walk() if isinstance(member, Node))
+
     def inflow(self) -> list[Tensor]:
-        """The tensors from outside that are read within, each once."""
+        """The outside tensors that are read inside, each once."""
         inside = {node.id for node in self.nodes()}
         return list(dict.fromkeys(t for node in self.nodes() for t in node.inputs if t.node not in inside))
 
     def calls(self) -> Iterator[Scope]:
-        """This scope and those around it, innermost first."""
+        """This scope and its enclosing ones, innermost first."""
         scope: Scope | None = self
         while scope is not None:
             yield scope
@@ -151,7 +149,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class FreeSize:
-    """A free size of a model's input: its name and the size to show, None where the spec gives none."""
+    """A free size of a model's input: its name and its example size, None if the spec gives none."""
 
     name: str
     example: int | None
@@ -160,7 +158,7 @@ class FreeSize:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A result of the model. `name` is None for the only, unnamed one. `training`: only while the module trains."""
+    """A result of the model. `name` is None for a single, unnamed one. `training`: only in training mode."""
 
     name: str | None
     tensor: Tensor
@@ -169,9 +167,9 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A constraint on the free sizes, with what to say where it cannot be met, and the line that makes it.
+    """A constraint on the free sizes, with the message if it cannot be satisfied, and the line that causes it.
 
-    `node` is the node whose size it is about, None where that is not known.
+    `node` is the node whose size it constrains, None if unknown.
     """
 
     constraint: Demanded
@@ -182,20 +180,20 @@ class Demand:
 
     @property
     def of_node(self) -> bool:
-        """Whether the node makes it, rather than a size that is written of the node's tensor (`expect`, `input`)."""
+        """Whether the node causes it, rather than a size written in `expect` or `input`."""
         return self.node is not None and self.node.span == self.span
 
     @property
     def text(self) -> str:
-        """What makes it, as the spec has it: the item, or the line with the size."""
+        """Its cause in the spec: the item, or the line with the size."""
         return self.span.text if self.of_node else self.span.source.line(self.span.line).strip()
 
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """A demand that made the set of valid values of the free size `size` smaller: from `before` to `after`.
+    """A demand that narrowed the valid values of the free size `size`: from `before` to `after`.
 
-    `training`: only while the network trains. `choice`: the demand leaves each set as it is, and ties several of them.
+    `training`: only in training. `choice`: the demand leaves each set unchanged but relates several of them.
     """
 
     size: str
@@ -210,9 +208,9 @@ class Narrowing:
 class Graph:
     """A checked network.
 
-    Nodes have ids that count from 0 in order of placement, which is a topological order. `root` is the model's scope.
-    `sizes` has the valid values of every free size in evaluation, `training` those while it trains, None where these
-    are the same; `augment` are the changes of pictures that the model trains with.
+    Nodes have ids from 0 in order of placement, which is a topological order. `root` is the model's scope. `sizes` has
+    the valid values of every free size in evaluation, `training` those in training, None if they are the same;
+    `augment` is the model's augmentation.
     """
 
     name: str
@@ -227,7 +225,7 @@ class Graph:
     _nodes: list[Node] = field(default_factory=list)
     _net: nx.DiGraph | None = None
     painter: Callable[[Graph], dict[str, str]] | None = None
-    """Shows the graph in a notebook, by MIME type. `compiler.check` gives it: pictures are made above graphs."""
+    """Renders the graph in a notebook, by MIME type. `compiler.check` sets it, because diagrams are a higher layer."""
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": repr(self)} if self.painter is None else self.painter(self)
@@ -240,13 +238,13 @@ class Graph:
         return len(self._nodes)
 
     def add(self, node: Node) -> None:
-        """Places a node, whose id is the number of nodes so far."""
+        """Adds a node, whose id is the number of nodes so far."""
         assert node.id == len(self._nodes)
         self._nodes.append(node)
         self._net = None
 
     def replace(self, node: Node) -> None:
-        """Puts a node in the place of the one with its id."""
+        """Replaces the node with the same id."""
         self._nodes[node.id] = node
         self._net = None
 
@@ -258,7 +256,7 @@ class Graph:
         return iter(self._nodes)
 
     def ancestors(self, tensors: Iterable[Tensor]) -> set[int]:
-        """The ids of the nodes that these tensors need, those that give them included."""
+        """The ids of the nodes on which these tensors depend, including their own."""
         found = {t.node for t in tensors}
         stack = list(found)
         while stack:
@@ -269,7 +267,7 @@ class Graph:
         return found
 
     def of_training(self) -> list[Node]:
-        """The nodes that run only while the network trains, in order: those of outputs `if training` alone."""
+        """The nodes that run only in training, in order: those that only outputs `if training` need."""
         if not any(output.training for output in self.outputs):
             return []
         always = self.ancestors(output.tensor for output in self.outputs if not output.training)
@@ -277,7 +275,7 @@ class Graph:
 
     @property
     def net(self) -> nx.DiGraph:
-        """The network for networkx's algorithms: ids, and an edge for each pair of nodes that a tensor joins."""
+        """The network for networkx's algorithms: ids, with an edge for each pair of nodes joined by a tensor."""
         if self._net is None:
             import networkx as nx
 
@@ -295,20 +293,28 @@ class Graph:
     def shapes(self, tensors: tuple[Tensor, ...]) -> tuple[Shape, ...]:
         return tuple(self.shape(t) for t in tensors)
 
+    def weights_of(self, node: Node) -> tuple[Weight, ...]:
+        """The tensors that a node owns, in state_dict order."""
+        return node.operation.weights(self.shapes(node.inputs))
+
+    def weights(self) -> Iterator[tuple[Node, Weight]]:
+        """Every tensor of the state_dict with the node that owns it, in order of placement."""
+        return ((node, weight) for node in self._nodes for weight in self.weights_of(node))
+
     @property
     def always(self) -> Region:
-        """The sizes that are valid in evaluation and while the network trains."""
+        """The sizes that are valid both in evaluation and in training."""
         return self.sizes if self.training is None else self.training
 
     @property
     def valid(self) -> str:
-        """The valid sizes in words: `any H, W (in training H, W: any from 33)`; empty where no size is free."""
+        """The valid sizes in words: `any H, W (in training H, W: any from 33)`; empty if no size is free."""
         training = "" if self.training is None else f" (in training {self.training.describe()})"
         return self.sizes.describe() + training
 
     @property
     def examples(self) -> dict[str, int]:
-        """A value for each free size, valid in both modes: the one that the spec shows, else the next from 64 on."""
+        """A value for each free size, valid in both modes: the example size, else the next valid one from 64."""
         shown = {size.name: size.example for size in self.free if size.example is not None}
         return self.always.near({size.name: 64 for size in self.free}, shown)
 

@@ -2,7 +2,19 @@
 
 from typing import ClassVar, Literal
 
-from archdsl.ops.base import Argument, Example, Kept, ModuleForm, Operation, Rules, Saves, Shape, Weight, example
+from archdsl.ops.base import (
+    Argument,
+    Example,
+    Kept,
+    ModuleForm,
+    Operation,
+    Rules,
+    Saves,
+    Shape,
+    Weight,
+    example,
+    renamed,
+)
 from archdsl.ops.fields import Number, Positive
 from archdsl.ops.sizes import channels, options
 
@@ -31,7 +43,7 @@ class Activation(Operation):
         return ()
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        return ModuleForm(f"nn.{self.module}", self.arguments(), owns=False)
+        return ModuleForm(f"nn.{self.module}", self.arguments())
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, shapes[0]),)
@@ -42,7 +54,7 @@ class Activation(Operation):
 
 
 class Relu(Activation):
-    """max(x, 0), of each element of a tensor of any size.
+    """max(x, 0), element-wise; for a tensor of any size.
 
     Nair and Hinton, Rectified linear units improve restricted Boltzmann machines, 2010.
     """
@@ -53,7 +65,7 @@ class Relu(Activation):
 
 
 class Relu6(Activation):
-    """min(max(x, 0), 6), of each element of a tensor of any size.
+    """min(max(x, 0), 6), element-wise; for a tensor of any size.
 
     Howard et al., MobileNets, 2017.
     """
@@ -67,12 +79,13 @@ class Relu6(Activation):
 
 
 class LeakyRelu(Activation):
-    """x where it is positive, else slope · x, of each element of a tensor of any size.
+    """x if positive, else slope · x, element-wise; for a tensor of any size.
 
     Maas et al., Rectifier nonlinearities improve neural network acoustic models, 2013.
     """
 
     name = "leaky_relu"
+    pytorch_names = renamed(slope="negative_slope")
     module = "LeakyReLU"
     needs = "either"
 
@@ -85,7 +98,7 @@ class LeakyRelu(Activation):
 
 
 class Prelu(Activation):
-    """x where it is positive, else a learned slope times x; one slope, or with `channels = each` one a channel.
+    """x if positive, else a learned slope times x; one slope, or with `channels = each` one per channel.
 
     He et al., Delving deep into rectifiers, 2015.
     """
@@ -116,7 +129,7 @@ class Prelu(Activation):
 
 
 class Elu(Activation):
-    """x where it is positive, else alpha · (eˣ − 1), of each element of a tensor of any size.
+    """x if positive, else alpha · (eˣ − 1), element-wise; for a tensor of any size.
 
     Clevert et al., Fast and accurate deep network learning by exponential linear units, 2015.
     """
@@ -134,7 +147,7 @@ class Elu(Activation):
 
 
 class Selu(Activation):
-    """The ELU whose scale and alpha keep mean 0 and variance 1, of each element of a tensor of any size.
+    """The ELU with the scale and alpha that keep mean 0 and variance 1, element-wise; for a tensor of any size.
 
     Klambauer et al., Self-normalizing neural networks, 2017.
     """
@@ -145,7 +158,7 @@ class Selu(Activation):
 
 
 class Gelu(Activation):
-    """x · Φ(x), Φ the normal distribution; `approximate = tanh` computes it by tanh.
+    """x · Φ(x), with Φ the normal distribution function; `approximate = tanh` uses the tanh approximation.
 
     Hendrycks and Gimpel, Gaussian error linear units, 2016.
     """
@@ -163,7 +176,7 @@ class Gelu(Activation):
 
 
 class Silu(Activation):
-    """x · sigmoid(x), also called swish, of each element of a tensor of any size.
+    """x · sigmoid(x), also called swish, element-wise; for a tensor of any size.
 
     Elfwing et al., 2017; Ramachandran et al., Searching for activation functions, 2017.
     """
@@ -173,7 +186,7 @@ class Silu(Activation):
 
 
 class Mish(Activation):
-    """x · tanh(softplus(x)), of each element of a tensor of any size.
+    """x · tanh(softplus(x)), element-wise; for a tensor of any size.
 
     Misra, Mish: a self regularized non-monotonic activation function, 2019.
     """
@@ -183,7 +196,7 @@ class Mish(Activation):
 
 
 class Sigmoid(Activation):
-    """1 / (1 + e⁻ˣ), of each element of a tensor of any size."""
+    """1 / (1 + e⁻ˣ), element-wise; for a tensor of any size."""
 
     name = "sigmoid"
     module = "Sigmoid"
@@ -192,7 +205,7 @@ class Sigmoid(Activation):
 
 
 class Hardsigmoid(Activation):
-    """min(max(x / 6 + 1/2, 0), 1), of each element of a tensor of any size.
+    """min(max(x / 6 + 1/2, 0), 1), element-wise; for a tensor of any size.
 
     Howard et al., Searching for MobileNetV3, 2019.
     """
@@ -202,7 +215,7 @@ class Hardsigmoid(Activation):
 
 
 class Hardswish(Activation):
-    """x · hardsigmoid(x), of each element of a tensor of any size.
+    """x · hardsigmoid(x), element-wise; for a tensor of any size.
 
     Howard et al., Searching for MobileNetV3, 2019.
     """
@@ -212,7 +225,7 @@ class Hardswish(Activation):
 
 
 class Tanh(Activation):
-    """The hyperbolic tangent of each element of a tensor of any size."""
+    """The hyperbolic tangent, element-wise; for a tensor of any size."""
 
     name = "tanh"
     module = "Tanh"
@@ -221,7 +234,7 @@ class Tanh(Activation):
 
 
 class Softplus(Activation):
-    """log(1 + e^(beta · x)) / beta, of each element of a tensor of any size.
+    """log(1 + e^(beta · x)) / beta, element-wise; for a tensor of any size.
 
     Dugas et al., Incorporating second-order functional knowledge for better option pricing, 2000.
     """
@@ -239,7 +252,7 @@ class Softplus(Activation):
 
 
 class Softmax(Activation):
-    """eˣ over its sum over the channels, at each position by itself.
+    """eˣ divided by its sum over the channels, at each position.
 
     Bridle, 1990.
     """

@@ -28,12 +28,12 @@ LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class Align(Operation):
-    """Brings the spatial sizes of a parallel value together: the tensors flow on, each with the channels it had.
+    """Makes the spatial sizes of parallel tensors equal; each keeps its channels.
 
-    `crop` cuts each around its centre to the smallest, `pad` puts zeros around to the largest, `resize` interpolates
-    (bilinear) to the first. What does not divide evenly is cut or put behind.
+    `crop` crops each around its centre to the smallest, `pad` pads with zeros to the largest, `resize` interpolates
+    (bilinear) to the first. An odd row or column is cropped from, or padded at, the end.
 
-    Errors: a flat tensor; tensors with unlike numbers of axes.
+    Errors: a flat tensor; tensors of different rank.
 
     Ronneberger et al., U-Net, 2015 (crop).
     """
@@ -73,10 +73,10 @@ class Align(Operation):
             except dims.DimError as error:
                 end = "smaller" if self.mode == "crop" else "larger"
                 raise OperationError(
-                    f"`align({self.mode})` cannot tell the {end} of {' and '.join(map(shape_text, shapes))}: {error}",
+                    f"`align({self.mode})` cannot find the {end} of {' and '.join(map(shape_text, shapes))}: {error}",
                     parameter="mode",
                     inputs=tuple(range(len(shapes))),
-                    help="give both sizes one name in the `input`",
+                    help="give both sizes the same name in the `input`",
                     mends=[Mend("use `align(resize)`", {"mode": "resize"})],
                 ) from None
         return tuple((s[0], *size) for s in shapes)
@@ -111,9 +111,9 @@ class Align(Operation):
 
 
 class Crop(Operation):
-    """Cuts n elements off each side of each spatial axis.
+    """Crops n elements from each side of each spatial axis.
 
-    [C, …] → [C, …], each size 2n smaller; `1x3` cuts 1 and 3.
+    [C, …] → [C, …], each size 2n smaller; `1x3` crops 1 and 3.
 
     Errors: a flat tensor; nothing would be left.
     """
@@ -140,7 +140,7 @@ class Crop(Operation):
         for size, n, left in zip(sizes, each(self.n, shape, "n"), out, strict=True):
             rules.require(
                 dims.at_least(left, 1),
-                f"`crop` of {n} on each side leaves nothing of a size of {dims.text(size)}; the tensor is "
+                f"`crop` of {n} on each side removes all of a size of {dims.text(size)}; the tensor is "
                 f"{shape_text(shape)}",
                 parameter="n",
                 inputs=(0,),
@@ -165,12 +165,12 @@ class Crop(Operation):
 
 
 class PadEdges(Operation):
-    """Puts n elements on each side of each spatial axis.
+    """Pads n elements on each side of each spatial axis.
 
-    [C, …] → [C, …], each size 2n larger; `1x3` puts 1 and 3. `mode` says what they hold: `zeros`, the boundary's values
-    (`replicate`), the mirrored inside (`reflect`), or the other end (`circular`).
+    [C, …] → [C, …], each size 2n larger; `1x3` pads 1 and 3. `mode` selects the padding: `zeros`, the edge values
+    (`replicate`), the mirrored interior (`reflect`), or the opposite side (`circular`).
 
-    Errors: a flat tensor; `reflect` as large as the size or larger, `circular` larger than it.
+    Errors: a flat tensor; `reflect` not smaller than the size, `circular` larger than it.
     """
 
     name = "pad"
@@ -209,7 +209,7 @@ class PadEdges(Operation):
         kind = {"zeros": "Zero", "replicate": "Replication", "reflect": "Reflection", "circular": "Circular"}[self.mode]
         margins = each(self.n, shapes[0], "n")
         sides = [n for n in reversed(margins) for _ in range(2)]  # PyTorch counts axes from the last
-        return ModuleForm(f"nn.{kind}Pad{rank_name(shapes[0])}", positional(collapse(sides)), owns=False)
+        return ModuleForm(f"nn.{kind}Pad{rank_name(shapes[0])}", positional(padding=collapse(sides)))
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(inputs=self.mode in ("reflect", "replicate"))

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from types import MappingProxyType
 from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -122,6 +123,10 @@ class Weight:
     dtype: str = "float"
     """`float` follows the module's dtype, `int64` is fixed (num_batches_tracked)."""
 
+    def key(self, path: str) -> str:
+        """Its key in the state_dict, for the path of its operation."""
+        return f"{path}.{self.name}" if self.name else path
+
     def bytes(self, width: int) -> int:
         """What it takes where a float takes `width` bytes."""
         return math.prod(self.shape) * (width if self.dtype == "float" else 8)
@@ -166,49 +171,73 @@ class Saves:
     more: tuple[Kept, ...] = ()
 
 
+REQUIRED: object = object()
+"""The default of an argument that has none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Argument:
     """An argument of a constructor or function in generated code: a value, as data, never as text.
 
-    `name` is None where it is given by position. Values: int, float, bool, str, None, a tuple of them, or, for the
+    `name` is None where it is given by position; `called` is what PyTorch calls it then. `default` is the value that
+    PyTorch takes where the argument is left out. Values: int, float, bool, str, None, a tuple of them, or, for the
     size of a `resize`, a tuple that may hold exact expressions of free input sizes.
     """
 
     name: str | None
     value: object
+    default: object = REQUIRED
+    called: str = ""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it has to be written."""
+        return self.default is REQUIRED or self.value != self.default
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """How a module's weight starts, by a rule of `ops.init`, where that is not PyTorch's own way.
 
-    A bias starts from 0 then; `bias` says whether there is one.
+    A bias starts from 0 then; `bias` says whether there is one, `typed` whether PyTorch's annotations say so, too.
     """
 
     rule: str
     std: float | None = None
     bias: bool = False
+    typed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleForm:
     """An operation that becomes a submodule: `constructor` is `nn.Conv2d`, or the name of a helper class.
 
-    Only arguments that differ from PyTorch's defaults are listed. `helper` is the helper class's source (it may rely
-    on `torch`, `nn`, `F` (torch.nn.functional) and `Tensor` being imported). `factory` says whether it takes device=
-    and dtype=. `frozen` names parameters for which requires_grad is False. `fill` maps a parameter's name to the nested
-    list of numbers that it starts from (broadcast to its shape); `start` is how the weight starts where there is none.
-    `owns` is False for one without parameters, buffers or training mode, which several calls may share.
+    `helper` is the helper class's source (it may rely on `torch`, `nn`, `F` (torch.nn.functional) and `Tensor` being
+    imported), `base` the class of PyTorch that it extends. `factory` says whether it takes device= and dtype=. `frozen`
+    names parameters for which requires_grad is False. `fill` maps a parameter's name to the nested list of numbers that
+    it starts from (broadcast to its shape); `start` is how the weight starts where there is none. `method` is an
+    expression of the tensor `{0}` that `forward` may say in place of the module.
     """
 
     constructor: str
-    arguments: tuple[Argument, ...] = ()
+    accepted: tuple[Argument, ...] = ()
     helper: str | None = None
+    base: str = ""
     factory: bool = False
     frozen: tuple[str, ...] = ()
     fill: Mapping[str, object] = field(default_factory=dict)
     start: Start | None = None
-    owns: bool = True
+    method: str | None = None
+
+    @property
+    def arguments(self) -> tuple[Argument, ...]:
+        """The arguments that differ from PyTorch's defaults."""
+        return tuple(a for a in self.accepted if a.is_given)
+
+    @property
+    def kind(self) -> str:
+        """The class of PyTorch that it is, or extends."""
+        return self.base or self.constructor
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +245,10 @@ class FunctionForm:
     """An operation that becomes an expression in `forward`.
 
     `template` is Python with `{0}`, `{1}`, … for the incoming tensors and `{all}` for all of them separated by commas,
-    and `{name}` for the arguments, which are printed as literals or as attributes: `torch.cat([{all}], 1)`,
-    `{0} + {1}`. `precedence` is `atom` where the result needs no parentheses inside another expression, else `sum` or
-    `product`. `results` is the number of tensors that it gives, a tuple or list where more than one. `helper` as in
-    ModuleForm.
+    and `{name}` for the arguments, which are printed as literals or as attributes: `torch.cat([{all}], 1)`, `{0} +
+    {1}`. `precedence` is `atom` where the result needs no parentheses inside another expression, else `sum` or
+    `product`. An argument that has its default in all calls of a class is left out of the text. `results` is the number
+    of tensors that it gives, a tuple or list where more than one. `helper` as in ModuleForm.
     """
 
     template: str
@@ -255,6 +284,11 @@ class Example:
 
 def example(*inputs: tuple[int, ...], **arguments: object) -> Example:
     return Example(inputs, arguments)
+
+
+def renamed(**names: str) -> Mapping[str, str]:
+    """PyTorch's names of parameters, by their names in a spec."""
+    return MappingProxyType(names)
 
 
 class Declaration(BaseModel):
@@ -298,10 +332,10 @@ class Declaration(BaseModel):
             return OperationError(
                 f"`{name}` cannot depend on a free input size; got {fields.shown(value)}",
                 parameter=name,
-                help="give a number, or pin the size in the `input`, e.g. `input image[3, 224, 224]`",
+                help="give a number, or fix the size in the `input`, e.g. `input image[3, 224, 224]`",
             )
         if fields.is_too_large(value):
-            limit = f"`{name}` is too large; got {fields.shown(value)}, no number may be beyond ±{fields.LARGEST}"
+            limit = f"`{name}` is too large; got {fields.shown(value)}, numbers must be within ±{fields.LARGEST}"
             return OperationError(limit, parameter=name)
         wanted = parameter.description or fields.described(parameter.annotation) or fields.one_of(cls.words(name))
         help = "`//` divides and rounds down" if isinstance(value, float) and "an int" in wanted else None
@@ -345,6 +379,8 @@ class Operation(Declaration):
     examples: ClassVar[tuple[Example, ...]]
     inputs: ClassVar[Literal["one", "many"]] = "one"
     """`many`: takes a parallel value of two tensors or more (a merge, an align)."""
+    pytorch_names: ClassVar[Mapping[str, str]] = renamed()
+    """PyTorch's names for the parameters that it calls otherwise."""
     inplace: ClassVar[bool] = False
     """Whether PyTorch's module of it takes `inplace=`."""
     own: ClassVar[bool] = False

@@ -24,7 +24,7 @@ from archdsl.ops.sizes import channels, positional, spatial
 
 
 class Split(Operation):
-    """Splits the channels into n equal parts: a parallel value of n tensors, in order.
+    """Splits the channels into n equal parts: n parallel tensors, in order.
 
     [C, …] → n times [C / n, …].
 
@@ -50,7 +50,7 @@ class Split(Operation):
             f"`split({self.n})` needs a multiple of {self.n} channels; the tensor is {shape_text(shape)}",
             parameter="n",
             inputs=(0,),
-            help=f"bring the channels to a multiple of {self.n}; `slice` takes unlike parts",
+            help=f"make the channels a multiple of {self.n}; `slice` allows unequal parts",
             mends=self._mends(shape),
         )
         return ((part, *shape[1:]),) * self.n
@@ -59,7 +59,7 @@ class Split(Operation):
         if not isinstance(shape[0], int) or not shape[1:]:
             return ()
         projection = f"conv({-(-shape[0] // self.n) * self.n}, 1)"
-        return (Mend(f"bring the channels to a multiple of {self.n}: `{projection} -> split`", before=projection),)
+        return (Mend(f"make the channels a multiple of {self.n}: `{projection} -> split`", before=projection),)
 
     def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
         part = channels(self.name, outputs[result])
@@ -73,11 +73,11 @@ class Split(Operation):
 
 
 class Slice(Operation):
-    """The channels from `start` up to but without `stop`, counted from 0.
+    """The channels from `start` to `stop` (exclusive), counted from 0.
 
     [C, …] → [stop − start, …].
 
-    Errors: `stop` not above `start`, or above the number of channels.
+    Errors: `stop` not larger than `start`, or larger than the number of channels.
     """
 
     name = "slice"
@@ -93,13 +93,13 @@ class Slice(Operation):
         (shape,) = shapes
         if self.stop <= self.start:
             raise OperationError(
-                f"`stop` must be above `start`: there is no channel from {self.start} up to {self.stop}",
+                f"`stop` must be larger than `start`: there is no channel from {self.start} to {self.stop}",
                 parameter="stop",
-                help=f"`slice({self.start}, {self.start + 1})` is channel {self.start} alone",
+                help=f"`slice({self.start}, {self.start + 1})` is only channel {self.start}",
             )
         rules.require(
             dims.at_least(shape[0], self.stop),
-            f"`slice` up to {self.stop} goes past the channels of {shape_text(shape)}",
+            f"`slice` up to {self.stop} exceeds the channels of {shape_text(shape)}",
             parameter="stop",
             inputs=(0,),
             help=f"`stop` is {dims.text(shape[0])} at most",
@@ -110,16 +110,18 @@ class Slice(Operation):
         yield Lane(0, range(self.stop - self.start), range(self.start, self.stop), each=True)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}[:, {start}:{stop}]", (Argument("start", self.start), Argument("stop", self.stop)))
+        return FunctionForm(
+            "{0}[:, {start}:{stop}]", (Argument("start", self.start, 0), Argument("stop", self.stop, shapes[0][0]))
+        )
 
     def caption(self, rank: int = 2) -> str:
         return f"channels {self.start}..{self.stop}"
 
 
 class ChannelShuffle(Operation):
-    """Deals the channels of `groups` groups out in turn, so that the next grouped convolution sees all groups.
+    """Interleaves the channels of `groups` groups, so that the next grouped convolution sees all groups.
 
-    [C, …] → [C, …]: channel j of group i goes to j · groups + i.
+    [C, …] → [C, …]: channel j of group i becomes channel j · groups + i.
 
     Errors: a flat tensor; `groups` that do not divide the channels.
 
@@ -138,7 +140,7 @@ class ChannelShuffle(Operation):
         spatial(self.name, shape)
         rules.require(
             dims.divisible(shape[0], self.groups),
-            f"`groups` must divide the number of channels: {dims.text(shape[0])} is no multiple of {self.groups}",
+            f"`groups` must divide the number of channels: {dims.text(shape[0])} is not a multiple of {self.groups}",
             parameter="groups",
             inputs=(0,),
             help="use a number of groups that divides the channels",
@@ -152,16 +154,16 @@ class ChannelShuffle(Operation):
             yield Lane(0, range(c, c + 1), range(group + c // self.groups, group + c // self.groups + 1), each=True)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        return ModuleForm("nn.ChannelShuffle", positional(self.groups), owns=False)
+        return ModuleForm("nn.ChannelShuffle", positional(groups=self.groups))
 
     def caption(self, rank: int = 2) -> str:
         return f"channel_shuffle {self.groups}"
 
 
 class Scale(Operation):
-    """Multiplies each channel by a learned factor, which starts from `init`.
+    """Multiplies each channel by a learned factor, initialised to `init`.
 
-    [C, …] → [C, …]. The factors are a parameter of the scope that the operation stands in: its path is their key.
+    [C, …] → [C, …]. The factors are a parameter of the enclosing scope; the operation's path is their key.
 
     Touvron et al., Going deeper with image transformers, 2021 (LayerScale).
     """

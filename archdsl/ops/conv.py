@@ -20,6 +20,7 @@ from archdsl.ops.base import (
     Weight,
     Window,
     example,
+    renamed,
 )
 from archdsl.ops.fields import (
     Count,
@@ -61,20 +62,20 @@ from archdsl.ops.windows import (
 )
 
 
-def start(init: Init, bias: bool) -> Start | None:
+def start(init: Init, bias: bool, *, typed: bool = False) -> Start | None:
     """How the weight starts, as the generated module says it."""
     if isinstance(init, Drawn):
-        return Start(init.rule, init.std, bias)
-    return Start(init, bias=bias) if init is not None else None
+        return Start(init.rule, init.std, bias, typed)
+    return Start(init, bias=bias, typed=typed) if init is not None else None
 
 
 def groups_divide(name: str, groups: int, channels: int, out: int) -> None:
     """OperationError where the groups do not divide the channels, coming in or going out."""
-    for number, what, inputs in ((channels, "channels that come in", (0,)), (out, "channels that go out", ())):
+    for number, what, inputs in ((channels, "input channels", (0,)), (out, "output channels", ())):
         if number % groups:
             near = near_divisor(math.gcd(channels, out), groups)
             raise OperationError(
-                f"`groups` of `{name}` must divide the {what}: {shown(number)} is no multiple of {groups}",
+                f"`groups` of `{name}` must divide the {what}: {shown(number)} is not a multiple of {groups}",
                 parameter="groups",
                 inputs=inputs,
                 help=f"use a number of groups that divides both {shown(channels)} and {out}",
@@ -83,16 +84,16 @@ def groups_divide(name: str, groups: int, channels: int, out: int) -> None:
 
 
 class Conv(Operation):
-    """Convolves the spatial axes with learned kernels (as everywhere in deep learning, a cross-correlation).
+    """Convolves the spatial axes with learned kernels (as usual in deep learning, a cross-correlation).
 
     [C, …] → [out, …]: each spatial size n becomes ⌊(n + 2·pad − dilation·(kernel − 1) − 1) / stride⌋ + 1, with
-    `pad = same_upper` ⌈n / stride⌉. The rank of the tensor decides between 1-d, 2-d and 3-d. `weight` sets the
-    numbers that the kernel starts from, the same for every pair of channels, and lets the bias start from 0;
-    `trainable = false` freezes the layer; `flip = true` flips the kernel, which makes it the convolution of signal
-    processing. `init` says how the weight starts (see Initialisation).
+    `pad = same_upper` ⌈n / stride⌉. The tensor's rank selects 1-d, 2-d or 3-d. `weight` gives the kernel's
+    initial values, the same for every pair of channels, and initialises the bias to 0; `trainable = false` freezes
+    the layer; `flip = true` flips the kernel, which gives the convolution of signal processing. `init` selects the
+    weight's initialisation (see Initialisation).
 
     Errors: a flat tensor; a kernel larger than the padded input; `groups` that do not divide the channels; an even
-    kernel with `pad = same`; `reflect` padding as large as the input, `circular` larger than it; both `weight` and
+    kernel with `pad = same`; `reflect` padding not smaller than the input, `circular` larger than it; both `weight` and
     `init`.
 
     LeCun et al., Gradient-based learning applied to document recognition, 1998. Dilation: Yu and Koltun, 2016.
@@ -101,6 +102,7 @@ class Conv(Operation):
 
     name = "conv"
     family = "convolution"
+    pytorch_names = renamed(out="out_channels", kernel="kernel_size", pad="padding", pad_mode="padding_mode")
     own = True
     stated: ClassVar[Mapping[str, str | None]] = {"kernel": None}
 
@@ -154,7 +156,7 @@ class Conv(Operation):
                 f"{rank} spatial {'axis' if rank == 1 else 'axes'}",
                 parameter="weight",
                 inputs=(0,),
-                help=f"nest the numbers {rank} deep, one list an axis",
+                help=f"nest the numbers {rank} deep, one list per axis",
             )
         if given is not None and given != size:
             raise OperationError(
@@ -175,9 +177,9 @@ class Conv(Operation):
         numbers = self._numbers(shape)
         if self.weight is not None and self.init is not None:
             raise OperationError(
-                f"`weight` gives the numbers that the kernel starts from, and `init = {shown(self.init)}` others",
+                f"`weight` and `init = {shown(self.init)}` both initialise the kernel",
                 parameter="init",
-                help="give one of the two; `init = none` here undoes a `default conv(init = …)`",
+                help="give one of the two; `init = none` here overrides a `default conv(init = …)`",
             )
         groups_divide("conv", self.groups, channels("conv", shape), self.out)
         if self.pad == "same_upper":
@@ -220,7 +222,7 @@ class Conv(Operation):
         moving = self.pad == "same_upper" and not steady(kernel, stride, dilation)
         pad = (0,) * len(kernel) if moving else padding(fixed_pad(self.pad), kernel, dilation, shape)
         arguments = (
-            *positional(channels("conv", shape), self.out, collapse(kernel)),
+            *positional(in_channels=channels("conv", shape), out_channels=self.out, kernel_size=collapse(kernel)),
             *options(
                 ("stride", collapse(stride), 1),
                 ("padding", collapse(pad), 0),
@@ -233,8 +235,9 @@ class Conv(Operation):
         helper = helpers.conv(rank, flip=self.flip, same_upper=moving)
         return ModuleForm(
             constructor=helper.name if helper else f"nn.Conv{rank}",
-            arguments=arguments,
+            accepted=arguments,
             helper=helper.source if helper else None,
+            base=f"nn.Conv{rank}",
             factory=True,
             frozen=() if self.trainable else tuple(w.name for w in self.weights(shapes)),
             fill=self._fill,
@@ -282,19 +285,20 @@ class Conv(Operation):
 
 
 class Upconv(Operation):
-    """Transposed convolution: each element paints a kernel onto a larger output (a learned upsampling).
+    """Transposed convolution: each element adds a scaled kernel to a larger output (learned upsampling).
 
     [C, …] → [out, …]: each spatial size n becomes (n − 1)·stride − 2·pad + dilation·(kernel − 1) + output_pad + 1.
-    `init` says how the weight starts (see Initialisation).
+    `init` selects the weight's initialisation (see Initialisation).
 
-    Errors: a flat tensor; an output of no size; `groups` that do not divide the channels; `output_pad` of the stride
-    and the dilation or more.
+    Errors: a flat tensor; an empty output; `groups` that do not divide the channels; `output_pad` not smaller than
+    both the stride and the dilation.
 
     Zeiler et al., Deconvolutional networks, 2010; Dumoulin and Visin, 2016.
     """
 
     name = "upconv"
     family = "convolution"
+    pytorch_names = renamed(out="out_channels", kernel="kernel_size", pad="padding", output_pad="output_padding")
     own = True
     stated: ClassVar[Mapping[str, str | None]] = {"stride": "kernel"}
 
@@ -339,13 +343,13 @@ class Upconv(Operation):
                 raise OperationError(
                     f"`output_pad` must be below the stride or the dilation; it is {o}, they are {s} and {d}",
                     parameter="output_pad",
-                    help="give a size behind the padding instead: a smaller `pad`, or `pad(n)` after the upconv",
+                    help="use a smaller `pad`, or `pad(n)` after the upconv",
                 )
             out.append((n - 1) * s + (d * (k - 1) + o + 1 - 2 * p))
             if not (isinstance(out[-1], int) and out[-1] >= 1):
                 rules.require(
                     dims.at_least(out[-1], 1),
-                    f"`upconv` would give a size of {dims.text(out[-1])}: the padding {p} takes away all; "
+                    f"`upconv` would give a size of {dims.text(out[-1])}: padding removes the entire output; "
                     f"the tensor is {shape_text(shape)}",
                     parameter="pad",
                     inputs=(0,),
@@ -362,7 +366,7 @@ class Upconv(Operation):
         shape = shapes[0]
         kernel, stride, dilation = zip(*self._numbers(shape), strict=True)
         arguments = (
-            *positional(channels("upconv", shape), self.out, collapse(kernel)),
+            *positional(in_channels=channels("upconv", shape), out_channels=self.out, kernel_size=collapse(kernel)),
             *options(
                 ("stride", collapse(stride), 1),
                 ("padding", collapse(self._pads(shape)), 0),
@@ -404,13 +408,14 @@ class Upconv(Operation):
 class Linear(Operation):
     """Fully connected layer: every output is a weighted sum of every input.
 
-    [F] → [out]. `init` says how the weight starts (see Initialisation).
+    [F] → [out]. `init` selects the weight's initialisation (see Initialisation).
 
-    Errors: a tensor with spatial axes (its meaning is kept free for sequences); a size that depends on a free one.
+    Errors: a tensor with spatial axes (reserved for sequences); a size that depends on a free one.
     """
 
     name = "linear"
     family = "convolution"
+    pytorch_names = renamed(out="out_features")
     own = True
 
     out: Count
@@ -430,8 +435,8 @@ class Linear(Operation):
             raise OperationError(
                 f"`linear` needs a flat tensor; this one is {shape_text(shape)}",
                 inputs=(0,),
-                help="flatten it first, or let a `conv` with a kernel of 1 map each position; either needs a known "
-                "number of channels, which stand first",
+                help="flatten it first, or map each position with a `conv` with a kernel of 1; both need a known "
+                "number of channels, the first size",
                 mends=tuple(self._mends(shape)),
             )
         known("linear", shape[0], "number of features")
@@ -442,15 +447,15 @@ class Linear(Operation):
             yield Mend("pool first: `global_avgpool -> flatten -> linear`", before="global_avgpool -> flatten")
         yield Mend("put `flatten` before it", before="flatten")
         projection = f"conv({self.out}, 1)"
-        yield Mend(f"`{projection}` in its place maps each position", instead=projection)
+        yield Mend(f"`{projection}` instead maps each position", instead=projection)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
         weight = Weight("weight", (self.out, known("linear", shapes[0][0], "number of features")))
         return (weight, Weight("bias", (self.out,))) if self.bias else (weight,)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(shapes[0][0], self.out), *options(("bias", self.bias, True)))
-        return ModuleForm("nn.Linear", arguments, factory=True, start=start(self.init, self.bias))
+        arguments = (*positional(in_features=shapes[0][0], out_features=self.out), *options(("bias", self.bias, True)))
+        return ModuleForm("nn.Linear", arguments, factory=True, start=start(self.init, self.bias, typed=True))
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
         return known("linear", shapes[0][0], "number of features"), outputs[0]

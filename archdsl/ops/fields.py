@@ -1,4 +1,4 @@
-"""The kinds of parameters that operations take, and plain words for a value that is not of its kind."""
+"""The types of operation parameters, and descriptions of invalid values."""
 
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal, get_args, get_origin
@@ -11,10 +11,9 @@ from archdsl.dims import Dim, Expr
 from archdsl.ops.init import Drawn
 
 LARGEST = 2**31 - 1
-"""The largest number that a parameter takes, a float too: more than any layer has, and what PyTorch's kernels count to.
-"""
+"""The largest number that a parameter accepts, also as a float: more than any layer needs, within PyTorch's limits."""
 
-# Each kind says in its description what a message calls it: "`stride` must be <description>; got -1".
+# The description of each type completes a message: "`stride` must be <description>; got -1".
 Count = Annotated[int, Field(strict=True, ge=1, le=LARGEST, description="an int of at least 1")]
 Index = Annotated[int, Field(strict=True, ge=0, le=LARGEST, description="an int of at least 0")]
 Parts = Annotated[int, Field(strict=True, ge=2, le=4096, description="an int from 2 to 4096")]
@@ -55,7 +54,7 @@ AffineInit = Literal["ones", "zeros"]
 
 
 def _nested(value: object) -> object:
-    """Nested lists of numbers as nested tuples; ValueError where they are ragged, empty or hold anything else."""
+    """Nested lists of numbers as nested tuples; ValueError if they are ragged, empty or contain anything else."""
     if value is None:
         return None
     frozen, _ = _freeze(value)
@@ -97,7 +96,7 @@ def words_of(annotation: object) -> Iterator[str]:
 
 
 def described(annotation: object) -> str | None:
-    """The description of the first kind in a union of them: that of Size in `Size | None`."""
+    """The description of the first type in a union: that of Size in `Size | None`."""
     for part in get_args(annotation):
         if isinstance(part, FieldInfo) and part.description:
             return part.description
@@ -111,7 +110,7 @@ def one_of(words: Sequence[str]) -> str:
 
 
 def shown(value: object) -> str:
-    """A value of a spec as the spec would write it."""
+    """A value as written in a spec."""
     match value:
         case None:
             return "none"
@@ -129,12 +128,13 @@ def shown(value: object) -> str:
             return "x".join(map(dims.text, value))
         case tuple() | list():
             return "[" + ", ".join([*map(shown, value[:20]), *["…"] * (len(value) > 20)]) + "]"
-    name = getattr(value, "name", None)
-    return f"`{name}`" if isinstance(name, str) else "something that is not a value"
+        case _:
+            name = getattr(value, "name", None)
+            return f"`{name}`" if isinstance(name, str) else "something that is not a value"
 
 
 def given(value: object) -> str:
-    """A value that does not fit, so that its kind is seen: text that is no word in quotes, nested lists in brackets."""
+    """An invalid value that shows its type: strings in quotes, nested lists in brackets."""
     if isinstance(value, str):
         return value if value.isidentifier() else f'"{value}"'
     if isinstance(value, tuple) and any(isinstance(v, tuple) for v in value):
@@ -144,7 +144,7 @@ def given(value: object) -> str:
 
 
 def is_too_large(value: object) -> bool:
-    """Whether a number, or one in a list, is beyond what a parameter takes."""
+    """Whether a number, or one in a list, exceeds the limit."""
     if isinstance(value, (tuple, list)):
         return any(map(is_too_large, value))
     return type(value) in (int, float) and abs(value) > LARGEST  # type: ignore[arg-type]

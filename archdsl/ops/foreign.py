@@ -65,27 +65,30 @@ PARAMETERS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-_INFERRED = "leave it out: what comes in is inferred"
+INFERRED = (
+    *("in_channels", "in_features", "input_size", "in_planes"),
+    *("normalized_shape", "num_channels", "num_features", "num_parameters"),
+)
+"""PyTorch's names of the number of input channels or features, which archdsl infers."""
 
 LEFT_OUT: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("in_channels", "in_features", "input_size", "in_planes"), _INFERRED),
-        **dict.fromkeys(("normalized_shape", "num_channels", "num_features", "num_parameters"), _INFERRED),
-        "align_corners": "leave it out: the corners are not aligned",
-        "inplace": "leave it out: the compiled module sees where a tensor can be overwritten",
+        **dict.fromkeys(INFERRED, "leave it out: input sizes are inferred"),
+        "align_corners": "leave it out: `align_corners` is always false",
+        "inplace": "leave it out: the compiler chooses in-place operations",
     }
 )
 """Parameters that nothing stands for here, and why."""
 
-_PRODUCT = (
-    "there are no products of two tensors along an axis; a `conv` with a kernel of 1 multiplies by learned numbers"
+_PRODUCT = "there are no matrix products of two tensors; a `conv` with a kernel of 1 multiplies by learned weights"
+_RECURRENT = "there are no recurrent layers; dilated convolutions along time also have large receptive fields"
+_ATTENTION = (
+    "there is no attention between positions; to gate by pooled features use `mul`, which broadcasts sizes of 1"
 )
-_RECURRENT = "there are no recurrent layers; convolutions along time, dilated ones among them, see far, too"
-_ATTENTION = "there is no attention between positions; a gate multiplies by what was pooled: `mul` stretches sizes of 1"
-_UNPOOL = "the places of maxima are not kept; `upsample` or `upconv` bring the size back"
-_RANDOM = "there are no random numbers but those of dropouts: give mean and variance as outputs, and draw outside"
-_TABLE = "there are no tables to look numbers up in; the `input` takes what was looked up"
-_NORMED = "weights are not normalised; a `batchnorm` behind the layer normalises what it gives"
+_UNPOOL = "the positions of maxima are not kept; `upsample` or `upconv` restore the size"
+_RANDOM = "there are no random numbers except in dropout: output mean and variance, and sample outside"
+_TABLE = "there are no embeddings; compute them outside, and pass the result to the `input`"
+_NORMED = "weights are not normalised; a `batchnorm` after the layer normalises its output"
 
 MISSING: Mapping[str, str] = MappingProxyType(
     {
@@ -97,12 +100,10 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("sample", "sampling", "reparameterize", "reparametrize", "randn", "noise", "rand"), _RANDOM),
         **dict.fromkeys(("embedding", "embed", "positionalencoding", "positionalembedding"), _TABLE),
         **dict.fromkeys(("spectralnorm", "weightnorm"), _NORMED),
-        **dict.fromkeys(("squeeze", "unsqueeze"), "axes of known size are taken away, or put in, by a `reshape`"),
+        **dict.fromkeys(("squeeze", "unsqueeze"), "remove or insert axes of known size with `reshape`"),
         **dict.fromkeys(("deformconv", "dcn"), "there are no deformable convolutions"),
-        **dict.fromkeys(("gridsample", "affinegrid", "warp"), "there is no sampling at computed places"),
-        **dict.fromkeys(
-            ("exp", "log", "sqrt", "pow", "abs", "clamp"), "there are no functions of tensors but activations"
-        ),
+        **dict.fromkeys(("gridsample", "affinegrid", "warp"), "there is no sampling at computed positions"),
+        **dict.fromkeys(("exp", "log", "sqrt", "pow", "abs", "clamp"), "the only functions of tensors are activations"),
     }
 )
 """What there is not, by the names that it has elsewhere, and what comes near."""
@@ -123,9 +124,7 @@ def operation(name: str, known: Collection[str]) -> str | None:
 
 def called(name: str, here: str) -> str:
     """What to say of an operation by another name."""
-    return f"archdsl calls it `{here}`" + (
-        ", for every number of axes" if name.lower()[-2:] in ("1d", "2d", "3d") else ""
-    )
+    return f"archdsl calls it `{here}`" + (", for every rank" if name.lower()[-2:] in ("1d", "2d", "3d") else "")
 
 
 def missing(name: str) -> str | None:
@@ -137,4 +136,9 @@ def parameter(name: str, known: Collection[str]) -> str:
     """What to say of a parameter that an operation does not have; `known` are those that it has."""
     if name in LEFT_OUT:
         return LEFT_OUT[name]
+    return listed(known)
+
+
+def listed(known: Collection[str]) -> str:
+    """The parameters that there are."""
     return "it has: " + ", ".join(f"`{k}`" for k in known) if known else "it has none"

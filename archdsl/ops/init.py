@@ -1,4 +1,4 @@
-"""How weights start where the spec says so: the words and functions that `init` takes, and PyTorch's calls for them."""
+"""Initialisation: the words and functions that `init` accepts, and PyTorch's calls for them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`call` is PyTorch's, with `{0}` for the weight and `{std}` for the standard deviation; `says` what it does."""
+    """`call` is PyTorch's, with `{0}` for the weight and `{std}` for the standard deviation; `says` describes it."""
 
     call: str
     says: str

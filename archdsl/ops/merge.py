@@ -16,7 +16,7 @@ def several(name: str, shapes: tuple[Shape, ...]) -> None:
     """OperationError unless there are two tensors or more, all with the same number of axes."""
     if len(shapes) < 2:
         raise OperationError(
-            f"`{name}` takes two tensors or more; {'one flows' if shapes else 'none flow'} in here",
+            f"`{name}` takes two tensors or more; {'only one' if shapes else 'none'} given",
             inputs=tuple(range(len(shapes))),
             help=f"put the branches in parentheses: `(a, b) -> {name}`",
         )
@@ -26,14 +26,14 @@ def several(name: str, shapes: tuple[Shape, ...]) -> None:
             raise OperationError(
                 f"`{name}` needs tensors of one rank; these are {shape_text(shapes[0])} and {shape_text(shape)}",
                 inputs=(0, i),
-                help="leave out the `flatten` of one branch, or flatten both" if flat else None,
+                help="remove the `flatten` of one branch, or flatten both" if flat else None,
             )
 
 
 def advice(name: str, first: Shape, second: Shape, axis: int) -> str:
     """One thing to do about two tensors that disagree on an axis, and on no axis before it."""
     if axis > 0:
-        return f"bring them together with `align(crop) -> {name}`, or give both branches the same stride and padding"
+        return f"make the sizes equal with `align(crop) -> {name}`, or give both branches the same stride and padding"
     wanted = dims.text(second[0])
     if all(dims.equal(a, b) is True for a, b in zip(first[1:], second[1:], strict=True)):
         return f"map the first to {wanted} channels with `conv({wanted}, 1)`"
@@ -45,7 +45,7 @@ MANY = 16
 
 
 class Merge(Operation):
-    """What the merges of equal sizes share."""
+    """The base of merges of equal sizes."""
 
     family = "merge"
     channelwise = True
@@ -113,7 +113,7 @@ class Merge(Operation):
 class Add(Merge):
     """The sum of the tensors, element by element.
 
-    Two or more of one size → the same size.
+    Two or more tensors of one size → that size.
 
     Errors: sizes that disagree.
 
@@ -129,7 +129,8 @@ class Add(Merge):
 class Mul(Merge):
     """The product of the tensors, element by element.
 
-    Two or more of one size → that size; a size of 1 stretches: [1, H, W] gates every channel, [C, 1, 1] weighs each.
+    Two or more tensors of one size → that size; a size of 1 is broadcast: [1, H, W] gates every position, [C, 1, 1]
+    weights every channel.
 
     Errors: sizes that disagree and are not 1.
 
@@ -152,9 +153,9 @@ class Mul(Merge):
 
 
 class Sub(Merge):
-    """The first tensor less all the others, element by element.
+    """The first tensor minus all others, element by element.
 
-    Two or more of one size → the same size.
+    Two or more tensors of one size → that size.
 
     Errors: sizes that disagree.
     """
@@ -168,7 +169,7 @@ class Sub(Merge):
 class Maximum(Merge):
     """The largest of the tensors, element by element.
 
-    Two or more of one size → the same size.
+    Two or more tensors of one size → that size.
 
     Errors: sizes that disagree.
 
@@ -184,7 +185,7 @@ class Maximum(Merge):
 class Mean(Merge):
     """The mean of the tensors, element by element.
 
-    Two or more of one size → the same size.
+    Two or more tensors of one size → that size.
 
     Errors: sizes that disagree.
     """
@@ -205,11 +206,11 @@ class Mean(Merge):
 
 
 class Concat(Operation):
-    """The tensors behind each other, along the channels.
+    """Concatenates the tensors along the channels.
 
     [C₁, …], [C₂, …], … → [C₁ + C₂ + …, …].
 
-    Errors: sizes that disagree in anything but the channels.
+    Errors: sizes that differ in an axis other than the channels.
 
     Szegedy et al., Going deeper with convolutions, 2014; Huang et al., Densely connected convolutional networks, 2016.
     """
@@ -234,13 +235,13 @@ class Concat(Operation):
             try:
                 channels = channels + shape[0]
             except dims.DimError as error:
-                raise OperationError(f"`concat` cannot add up the channels: {error}", inputs=(0, i)) from None
+                raise OperationError(f"`concat` cannot add the channels: {error}", inputs=(0, i)) from None
             for axis in range(1, len(shape)):
                 same = dims.equal(first[axis], shape[axis])
                 if same is not True:
                     rules.require(
                         same,
-                        f"`concat` needs sizes that agree in all but the channels; these are {shape_text(first)} and "
+                        f"`concat` needs equal sizes except for the channels; these are {shape_text(first)} and "
                         f"{shape_text(shape)}",
                         inputs=(0, i),
                         help=advice("concat", first, shape, axis),

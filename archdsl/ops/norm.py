@@ -22,6 +22,7 @@ from archdsl.ops.base import (
     Weight,
     Window,
     example,
+    renamed,
 )
 from archdsl.ops.fields import AffineInit, Count, Number, Positive, Switch, shape_text, shown
 from archdsl.ops.sight import Lane, grouped
@@ -29,7 +30,7 @@ from archdsl.ops.sizes import channels, near_divisor, options, positional, rank_
 
 Momentum = Annotated[
     Annotated[float, Field(strict=True, ge=0, le=1)] | None,
-    Field(description="a number from 0 to 1, or `none` for the mean over all batches"),
+    Field(description="a number from 0 to 1, or `none` to average all batches"),
 ]
 
 
@@ -62,14 +63,14 @@ def needs_weight(affine: bool, init: AffineInit) -> None:
     """OperationError where there is no weight that could start from zeros."""
     if init != "ones" and not affine:
         raise OperationError(
-            f"`init = {init}` is about a weight, and without `affine` there is none",
+            f"`init = {init}` initialises a weight, but without `affine` there is none",
             parameter="init",
-            help="leave out `init`, or say `affine = true`",
+            help="leave out `init`, or set `affine = true`",
         )
 
 
 class Norm(Operation):
-    """What the normalisations share: the size stays as it is."""
+    """The base of normalisations, which keep the size."""
 
     family = "normalisation"
     own = True
@@ -93,11 +94,11 @@ class Norm(Operation):
 
 
 class Batchnorm(Norm):
-    """Normalises each channel over the batch, and keeps running statistics for use after training.
+    """Normalises each channel over the batch, and keeps running statistics for evaluation.
 
-    [C, …] → [C, …], flat tensors too: (x − mean) / √(variance + eps) · weight + bias. `momentum` is the share of a new
-    batch in the running statistics; `none` averages all batches. `affine = false` has no weight and bias. With
-    `init = zeros` the weight starts from zeros: for the last one of a residual block, which is the identity at first.
+    [C, …] → [C, …], flat tensors too: (x − mean) / √(variance + eps) · weight + bias. `momentum` is the weight of a new
+    batch in the running statistics; `none` averages all batches. `affine = false` has no weight and bias.
+    `init = zeros` initialises the weight to 0: use it for the last batchnorm of a residual block, to start as identity.
 
     Errors: `init = zeros` without `affine`.
 
@@ -133,16 +134,16 @@ class Batchnorm(Norm):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (
-            *positional(shapes[0][0]),
+            *positional(num_features=shapes[0][0]),
             *options(("eps", self.eps, 1e-5), ("momentum", self.momentum, 0.1), ("affine", self.affine, True)),
         )
         return ModuleForm(f"nn.BatchNorm{rank_name(shapes[0])}", arguments, factory=True, start=start(self.init))
 
 
 class Layernorm(Norm):
-    """Normalises over the channels, at each position and for each sample by itself.
+    """Normalises over the channels, separately at each position of each sample.
 
-    [C, …] → [C, …], flat tensors too; one weight and bias a channel. `init = zeros` lets the weight start from zeros.
+    [C, …] → [C, …], flat tensors too; one weight and bias per channel. `init = zeros` initialises the weight to 0.
 
     Ba et al., Layer normalization, 2016; over the channels alone as in Liu et al., A ConvNet for the 2020s, 2022.
     """
@@ -167,25 +168,25 @@ class Layernorm(Norm):
         return (Kept((1, *shape[1:])),) * 2
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(shapes[0][0]), *options(("eps", self.eps, 1e-5)))
+        arguments = (*positional(normalized_shape=shapes[0][0]), *options(("eps", self.eps, 1e-5)))
         if len(shapes[0]) == 1:
             return ModuleForm("nn.LayerNorm", arguments, factory=True, start=start(self.init))
         helper = helpers.CHANNEL_LAYER_NORM
-        return ModuleForm(helper.name, arguments, helper=helper.source, factory=True, start=start(self.init))
+        return ModuleForm(helper.name, arguments, helper.source, "nn.LayerNorm", factory=True, start=start(self.init))
 
 
 class Groupnorm(Norm):
-    """Normalises each group of channels, over the group and all positions, for each sample by itself.
+    """Normalises each group of channels over the group and all positions, separately for each sample.
 
-    [C, …] → [C, …], flat tensors too; one weight and bias a channel. `init = zeros` lets the weight start from zeros.
+    [C, …] → [C, …], flat tensors too; one weight and bias per channel. `init = zeros` initialises the weight to 0.
 
-    Errors: `groups` that do not divide the channels; a single number in a group: there is nothing to take the variance
-    of.
+    Errors: `groups` that do not divide the channels; a group of a single number, which has no variance.
 
     Wu and He, Group normalization, 2018.
     """
 
     name = "groupnorm"
+    pytorch_names = renamed(groups="num_groups")
 
     groups: Count
     eps: Positive = 1e-5
@@ -203,7 +204,7 @@ class Groupnorm(Norm):
         count = channels(self.name, shapes[0])
         if count % self.groups:
             raise OperationError(
-                f"`groups` must divide the number of channels: {shown(count)} is no multiple of {self.groups}",
+                f"`groups` must divide the number of channels: {shown(count)} is not a multiple of {self.groups}",
                 parameter="groups",
                 inputs=(0,),
                 help=f"`groups = {near_divisor(count, self.groups)}` divides {shown(count)}",
@@ -212,12 +213,12 @@ class Groupnorm(Norm):
             fewer = near_divisor(count, max(count // 2, 1))
             rules.require(
                 several_positions(shapes[0][1:]),
-                f"`groupnorm` needs more than one number in a group to take a variance of; in {shape_text(shapes[0])} "
+                f"`groupnorm` needs more than one number in a group to compute a variance; in {shape_text(shapes[0])} "
                 f"each of the {self.groups} groups has one",
                 parameter="groups",
                 inputs=(0,),
                 help="use fewer groups or `layernorm`" if count > 1 else "leave it out here",
-                mends=[Mend(f"use fewer groups, {fewer} say, or `layernorm`", {"groups": str(fewer)})]
+                mends=[Mend(f"use fewer groups, for example {fewer}, or `layernorm`", {"groups": str(fewer)})]
                 if count > 1
                 else (),
             )
@@ -230,7 +231,7 @@ class Groupnorm(Norm):
         return (Kept((self.groups,)),) * 2
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(self.groups, shapes[0][0]), *options(("eps", self.eps, 1e-5)))
+        arguments = (*positional(num_groups=self.groups, num_channels=shapes[0][0]), *options(("eps", self.eps, 1e-5)))
         return ModuleForm("nn.GroupNorm", arguments, factory=True, start=start(self.init))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
@@ -245,18 +246,19 @@ class Groupnorm(Norm):
 
 
 class Instancenorm(Norm):
-    """Normalises each channel over its positions, for each sample by itself.
+    """Normalises each channel over its positions, separately for each sample.
 
-    [C, …] → [C, …]. `affine = true` has a weight and bias a channel, `track = true` keeps running statistics for use
-    after training. `init = zeros` lets the weight start from zeros.
+    [C, …] → [C, …]. `affine = true` adds a weight and bias per channel, `track = true` keeps running statistics for
+    evaluation. `init = zeros` initialises the weight to 0.
 
-    Errors: a flat tensor, or a single position: there is nothing to take the variance of (with `track = true` in
-    training); `init = zeros` without `affine`.
+    Errors: a flat tensor, or a single position, which has no variance (with `track = true` in training only);
+    `init = zeros` without `affine`.
 
     Ulyanov et al., Instance normalization, 2016.
     """
 
     name = "instancenorm"
+    pytorch_names = renamed(track="track_running_stats")
     channelwise = True
 
     eps: Positive = 1e-5
@@ -276,7 +278,7 @@ class Instancenorm(Norm):
         needs_weight(self.affine, self.init)
         rules.require(
             several_positions(spatial(self.name, shapes[0])),
-            f"`instancenorm` needs more than one position to take a variance of; the tensor is {shape_text(shapes[0])}",
+            f"`instancenorm` needs more than one position to compute a variance; the tensor is {shape_text(shapes[0])}",
             inputs=(0,),
             help="leave it out here, or use `layernorm` or `groupnorm`",
             training=self.track,
@@ -292,7 +294,7 @@ class Instancenorm(Norm):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (
-            *positional(shapes[0][0]),
+            *positional(num_features=shapes[0][0]),
             *options(
                 ("eps", self.eps, 1e-5),
                 ("momentum", self.momentum, 0.1),
@@ -300,16 +302,15 @@ class Instancenorm(Norm):
                 ("track_running_stats", self.track, False),
             ),
         )
-        owns = self.affine or self.track
         constructor = f"nn.InstanceNorm{rank_name(shapes[0])}"
-        return ModuleForm(constructor, arguments, factory=True, start=start(self.init), owns=owns)
+        return ModuleForm(constructor, arguments, factory=True, start=start(self.init))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True, statistics=True)
 
 
 class Lrn(Norm):
-    """Local response normalisation: divides by the strength of the `size` channels around.
+    """Local response normalisation: divides by the activity of the `size` nearest channels.
 
     [C, …] → [C, …]: x / (k + alpha / size · Σ x²)^beta.
 
@@ -352,7 +353,7 @@ class Lrn(Norm):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         more = options(("alpha", self.alpha, 1e-4), ("beta", self.beta, 0.75), ("k", self.k, 1.0))
-        form = ModuleForm("nn.LocalResponseNorm", (*positional(self.size), *more), owns=False)
+        form = ModuleForm("nn.LocalResponseNorm", (*positional(size=self.size), *more))
         if len(shapes[0]) < 4:
             return form
         helper = helpers.LOCAL_RESPONSE_NORM

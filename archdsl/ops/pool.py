@@ -9,7 +9,7 @@ from typing import ClassVar
 from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops import helpers, sight
-from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Window, example
+from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Window, example, renamed
 from archdsl.ops.fields import Pad, Size, Switch, shape_text, times
 from archdsl.ops.sizes import collapse, each, ints, options, output_fits, positional, rank_name, spatial
 from archdsl.ops.windows import does_not_fit, padding, same_upper_pads, steady, steps, window_caption, window_pads
@@ -25,9 +25,10 @@ def ceil_steps(size: Dim, pad: int, kernel: int, stride: int, dilation: int) -> 
 
 
 class Pool(Operation):
-    """What the poolings with a sliding window share."""
+    """The base of poolings with a sliding window."""
 
     family = "pooling"
+    pytorch_names = renamed(kernel="kernel_size", pad="padding", ceil="ceil_mode", count_pad="count_include_pad")
     channelwise = True
     own = True
     stated: ClassVar[Mapping[str, str | None]] = {"stride": "kernel"}
@@ -64,7 +65,7 @@ class Pool(Operation):
                     rules.require(
                         dims.at_least(n, least),
                         f"`{self.name}` with `pad = same_upper` needs sizes of at least {least} for this kernel and "
-                        f"dilation, so that every window sees more than padding; the tensor is {shape_text(shape)}",
+                        f"dilation, so that no window contains only padding; the tensor is {shape_text(shape)}",
                         parameter="kernel",
                         inputs=(0,),
                         help="use a smaller dilation, or an odd kernel",
@@ -76,10 +77,10 @@ class Pool(Operation):
         if wrong is not None:
             p, k = wrong
             raise OperationError(
-                f"`{self.name}` cannot pad {p}: that is more than half of its kernel of {k}, so that a window could "
-                "see nothing but padding",
+                f"`{self.name}` cannot pad {p}: that is more than half of its kernel of {k}, so a window could "
+                "contain only padding",
                 parameter="pad",
-                help=f"`pad = {k // 2}` is the most here",
+                help=f"use at most `pad = {k // 2}`",
             )
         out = []
         for axis, (n, p, m) in enumerate(zip(sizes, pads, numbers, strict=True)):
@@ -94,7 +95,7 @@ class Pool(Operation):
         kernel, stride, dilation = zip(*self._numbers(shape), strict=True)
         pads = self._pads(shape)
         arguments = (
-            *positional(collapse(kernel)),
+            *positional(kernel_size=collapse(kernel)),
             *options(
                 ("stride", collapse(stride), collapse(kernel)),
                 ("padding", collapse(pads or (0,)), 0),
@@ -103,8 +104,8 @@ class Pool(Operation):
             ),
         )
         if pads is None:
-            return ModuleForm(helper.name, arguments, helper=helper.source, owns=False)
-        return ModuleForm(plain, arguments, owns=False)
+            return ModuleForm(helper.name, arguments, helper=helper.source)
+        return ModuleForm(plain, arguments)
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
@@ -152,11 +153,11 @@ def too_much(pads: tuple[int, ...], kernels: tuple[int, ...] | list[int]) -> tup
 
 
 class Maxpool(Pool):
-    """The largest of each window.
+    """The maximum of each window.
 
-    [C, …] → [C, …]: each spatial size n becomes ⌊(n + 2·pad − dilation·(kernel − 1) − 1) / stride⌋ + 1. With
-    `ceil = true` the division rounds up, so that the last window may hang over the end, but it must start inside. With
-    `pad = same_upper` it is ⌈n / stride⌉. Padding never wins.
+    [C, …] → [C, …]: each spatial size n becomes ⌊(n + 2·pad − dilation·(kernel − 1) − 1) / stride⌋ + 1. With `ceil =
+    true` the division rounds up, so that the last window may extend past the end, but it must start inside. With `pad =
+    same_upper` it is ⌈n / stride⌉. Padding is never the maximum.
 
     Errors: a flat tensor; a kernel larger than the padded input; padding of more than half the kernel.
 
@@ -205,7 +206,7 @@ class Maxpool(Pool):
 class Avgpool(Pool):
     """The mean of each window.
 
-    [C, …] → [C, …], with the sizes of `maxpool`. `count_pad = false` leaves the padding out of the means.
+    [C, …] → [C, …], with the sizes of `maxpool`. `count_pad = false` excludes the padding from the means.
 
     Errors: a flat tensor; a kernel larger than the padded input; padding of more than half the kernel.
     """
@@ -245,11 +246,11 @@ class Avgpool(Pool):
             for n, (kernel, _, _) in zip(shape[1:], self._numbers(shape), strict=True):
                 rules.require(
                     dims.at_least(n, kernel),
-                    f"`avgpool` in 3-d needs sizes of at least its kernel, {kernel}, not counting the padding; the "
+                    f"`avgpool` in 3-d needs sizes of at least its kernel, {kernel}, without the padding; the "
                     f"size here is {dims.text(n)}, the tensor is {shape_text(shape)}",
                     parameter="kernel",
                     inputs=(0,),
-                    help="use a smaller kernel, or put the padding before it with `pad(n)`",
+                    help="use a smaller kernel, or pad before it with `pad(n)`",
                 )
         return results
 
@@ -266,9 +267,10 @@ class Avgpool(Pool):
 
 
 class AdaptivePool(Operation):
-    """What the poolings to a given size share."""
+    """The base of poolings to a given size."""
 
     family = "pooling"
+    pytorch_names = renamed(size="output_size")
     channelwise = True
     own = True
     module: ClassVar[str]
@@ -283,7 +285,7 @@ class AdaptivePool(Operation):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         size = collapse(self._size(shapes[0]))
-        return ModuleForm(f"nn.{self.module}{rank_name(shapes[0])}", positional(size), owns=False)
+        return ModuleForm(f"nn.{self.module}{rank_name(shapes[0])}", positional(output_size=size))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
@@ -305,9 +307,9 @@ class AdaptivePool(Operation):
 
 
 class AdaptiveAvgpool(AdaptivePool):
-    """The means of a grid of windows, as many as `size` says, that cover the input evenly.
+    """The mean of each window of a grid of `size` windows that covers the input evenly.
 
-    [C, …] → [C, size]; window i of an axis of n goes from ⌊i·n / size⌋ to ⌈(i + 1)·n / size⌉.
+    [C, …] → [C, size]; window i of an axis of size n spans ⌊i·n / size⌋ to ⌈(i + 1)·n / size⌉.
 
     Errors: a flat tensor.
     """
@@ -332,9 +334,9 @@ class AdaptiveAvgpool(AdaptivePool):
 
 
 class AdaptiveMaxpool(AdaptiveAvgpool):
-    """The largest of each of a grid of windows, as many as `size` says, that cover the input evenly.
+    """The maximum of each window of a grid of `size` windows that covers the input evenly.
 
-    [C, …] → [C, size], the windows those of `adaptive_avgpool`.
+    [C, …] → [C, size], with the windows of `adaptive_avgpool`.
 
     Errors: a flat tensor.
     """
@@ -346,7 +348,7 @@ class AdaptiveMaxpool(AdaptiveAvgpool):
 class GlobalAvgpool(AdaptivePool):
     """The mean of each channel.
 
-    [C, …] → [C, 1, …]: the spatial axes stay, each of size 1; `flatten` takes them away.
+    [C, …] → [C, 1, …]: the spatial axes stay, each of size 1; `flatten` removes them.
 
     Errors: a flat tensor.
 
@@ -363,9 +365,9 @@ class GlobalAvgpool(AdaptivePool):
 
 
 class GlobalMaxpool(GlobalAvgpool):
-    """The largest of each channel.
+    """The maximum of each channel.
 
-    [C, …] → [C, 1, …]: the spatial axes stay, each of size 1; `flatten` takes them away.
+    [C, …] → [C, 1, …]: the spatial axes stay, each of size 1; `flatten` removes them.
 
     Errors: a flat tensor.
     """

@@ -9,9 +9,9 @@ from archdsl.ops.sizes import positional, rank_name, spatial
 
 
 class Dropout(Operation):
-    """Zeroes each element with probability p while the module trains, and scales up the others.
+    """Zeroes each element with probability p in training, and scales up the others.
 
-    A tensor of any size keeps it.
+    For a tensor of any size.
 
     Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014.
     """
@@ -29,7 +29,7 @@ class Dropout(Operation):
         return shapes
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        return ModuleForm("nn.Dropout", positional(self.p))
+        return ModuleForm("nn.Dropout", positional(p=self.p))
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(more=(Kept(self._mask(shapes[0])),) if self.p else ())
@@ -42,7 +42,7 @@ class Dropout(Operation):
 
 
 class DropoutChannels(Dropout):
-    """Zeroes whole channels with probability p while the module trains, and scales up the others.
+    """Zeroes whole channels with probability p in training, and scales up the others.
 
     [C, …] → [C, …]; on a flat tensor it is `dropout`.
 
@@ -63,13 +63,13 @@ class DropoutChannels(Dropout):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         rank = "" if len(shapes[0]) == 1 else rank_name(shapes[0])
-        return ModuleForm(f"nn.Dropout{rank}", positional(self.p))
+        return ModuleForm(f"nn.Dropout{rank}", positional(p=self.p))
 
 
 class Droppath(Operation):
-    """Zeroes the tensor of whole samples with probability p while the module trains (stochastic depth).
+    """Zeroes the tensor of a whole sample with probability p in training (stochastic depth).
 
-    A tensor of any size keeps it. The last operation of a residual body, before the add.
+    For a tensor of any size. Use it as the last operation of a residual body, before the add.
 
     Huang et al., Deep networks with stochastic depth, 2016.
     """
@@ -86,7 +86,7 @@ class Droppath(Operation):
         return shapes
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        return ModuleForm(helpers.DROP_PATH.name, positional(self.p), helper=helpers.DROP_PATH.source)
+        return ModuleForm(helpers.DROP_PATH.name, positional(p=self.p), helper=helpers.DROP_PATH.source)
 
     def caption(self, rank: int = 2) -> str:
         return f"droppath {self.p:g}"

@@ -18,6 +18,7 @@ from archdsl.ops.base import (
     TorchForm,
     Window,
     example,
+    renamed,
 )
 from archdsl.ops.fields import Count, Size, Target, is_free, shape_text, shown, times
 from archdsl.ops.sight import Lane, grouped
@@ -36,16 +37,16 @@ def torch_mode(name: str, mode: str, shape: Shape) -> str:
         return LINEAR[rank]
     if rank != 2:
         raise OperationError(
-            f"`{name}` has `bicubic` for two spatial axes only; the tensor is {shape_text(shape)}",
+            f"`{name}` supports `bicubic` only with two spatial axes; the tensor is {shape_text(shape)}",
             parameter="mode",
             inputs=(0,),
-            help="use `mode = linear`, which serves every rank",
+            help="use `mode = linear`, which works for every rank",
         )
     return mode
 
 
 class Interpolation(Operation):
-    """What the interpolations share; PyTorch keeps nothing of theirs for the backward pass but sizes."""
+    """The base of interpolations; PyTorch saves only their sizes for the backward pass."""
 
     family = "resize"
     channelwise = True
@@ -68,15 +69,16 @@ class Interpolation(Operation):
 
 
 class Upsample(Interpolation):
-    """Makes each spatial size `scale` times as large, by copies (`nearest`) or interpolation (`bilinear`, `bicubic`).
+    """Multiplies each spatial size by `scale`, by copying (`nearest`) or interpolation (`bilinear`, `bicubic`).
 
-    [C, …] → [C, …]: each spatial size n becomes n · scale; `1x2` scales each axis by its own. `bilinear` serves every
-    rank. The corners are not aligned: PyTorch's default.
+    [C, …] → [C, …]: each spatial size n becomes n · scale; `1x2` scales each axis by its own factor. `bilinear` works
+    for every rank. `align_corners` is false, PyTorch's default.
 
     Errors: a flat tensor; `bicubic` in 1-d or 3-d.
     """
 
     name = "upsample"
+    pytorch_names = renamed(scale="scale_factor")
 
     scale: Size
     mode: Mode = "nearest"
@@ -101,8 +103,7 @@ class Upsample(Interpolation):
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         factor = Argument("scale_factor", collapse(each(self.scale, shapes[0], "scale")))
         mode = torch_mode(self.name, self.mode, shapes[0])
-        more = () if mode == "nearest" else (Argument("mode", mode),)
-        return ModuleForm("nn.Upsample", (factor, *more), owns=False)
+        return ModuleForm("nn.Upsample", (factor, Argument("mode", mode, "nearest")))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         """As a window of stride 1 over the input with scale − 1 zeros between its elements."""
@@ -125,15 +126,16 @@ class Upsample(Interpolation):
 
 
 class Resize(Interpolation):
-    """Brings the spatial axes to a given size, by interpolation or (`nearest`) by copies.
+    """Resizes the spatial axes to a given size, by interpolation or (`nearest`) copying.
 
-    [C, …] → [C, to]; `to` is an int, a size, or that of a tensor: `resize(x.size)`. `bilinear` serves every rank. The
-    corners are not aligned: PyTorch's default.
+    [C, …] → [C, to]; `to` is an int, a size, or that of a tensor: `resize(x.size)`. `bilinear` works for every rank.
+    `align_corners` is false, PyTorch's default.
 
     Errors: a flat tensor; `bicubic` in 1-d or 3-d; a size below 1.
     """
 
     name = "resize"
+    pytorch_names = renamed(to="size")
 
     to: Target
     mode: Mode = "bilinear"
@@ -159,7 +161,7 @@ class Resize(Interpolation):
         for size in self._size(shape):
             rules.require(
                 dims.at_least(size, 1),
-                f"`resize` to {dims.text(size)} leaves nothing",
+                f"`resize` to {dims.text(size)} gives an empty tensor",
                 parameter="to",
                 help="give a size of at least 1",
             )
@@ -171,8 +173,7 @@ class Resize(Interpolation):
         if is_free(size):
             arguments = (Argument("size", size), Argument("mode", mode))
             return FunctionForm("F.interpolate({0}, size={size}, mode={mode})", arguments)
-        more = () if mode == "nearest" else (Argument("mode", mode),)
-        return ModuleForm("nn.Upsample", (Argument("size", size), *more), owns=False)
+        return ModuleForm("nn.Upsample", (Argument("size", size), Argument("mode", mode, "nearest")))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
@@ -183,9 +184,9 @@ class Resize(Interpolation):
 
 
 class PixelShuffle(Operation):
-    """Turns channels into space: r elements along each spatial axis for every r^rank channels.
+    """Moves channels into space: every r^rank channels become r elements along each spatial axis.
 
-    [C · r², H, W] → [C, H · r, W · r], and likewise with r¹ in 1-d and r³ in 3-d.
+    [C · r², H, W] → [C, H · r, W · r], likewise with r¹ in 1-d and r³ in 3-d.
 
     Errors: a flat tensor; channels that r^rank does not divide.
 
@@ -194,6 +195,7 @@ class PixelShuffle(Operation):
 
     name = "pixel_shuffle"
     family = "resize"
+    pytorch_names = renamed(r="upscale_factor")
 
     r: Count
 
@@ -209,15 +211,15 @@ class PixelShuffle(Operation):
             f"`pixel_shuffle({self.r})` needs a multiple of {factor} channels; the tensor is {shape_text(shape)}",
             parameter="r",
             inputs=(0,),
-            help=f"let the convolution before it give {factor} times the channels that are wanted here",
+            help=f"give the convolution before it {factor} times the channels that you need after it",
         )
         return ((out, *(n * self.r for n in sizes)),)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         if len(shapes[0]) == 3:
-            return ModuleForm("nn.PixelShuffle", positional(self.r), owns=False)
+            return ModuleForm("nn.PixelShuffle", positional(upscale_factor=self.r))
         helper = helpers.PIXEL_SHUFFLE
-        return ModuleForm(helper.name, positional(self.r), helper=helper.source, owns=False)
+        return ModuleForm(helper.name, positional(upscale_factor=self.r), helper=helper.source)
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         rank = len(shapes[0]) - 1
@@ -234,9 +236,9 @@ class PixelShuffle(Operation):
 
 
 class PixelUnshuffle(Operation):
-    """Turns space into channels: r^rank channels for every r elements along each spatial axis.
+    """Moves space into channels: r elements along each spatial axis become r^rank channels.
 
-    [C, H · r, W · r] → [C · r², H, W], and likewise with r¹ in 1-d and r³ in 3-d.
+    [C, H · r, W · r] → [C · r², H, W], likewise with r¹ in 1-d and r³ in 3-d.
 
     Errors: a flat tensor; spatial sizes that r does not divide.
 
@@ -245,6 +247,7 @@ class PixelUnshuffle(Operation):
 
     name = "pixel_unshuffle"
     family = "resize"
+    pytorch_names = renamed(r="downscale_factor")
 
     r: Count
 
@@ -268,9 +271,9 @@ class PixelUnshuffle(Operation):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         if len(shapes[0]) == 3:
-            return ModuleForm("nn.PixelUnshuffle", positional(self.r), owns=False)
+            return ModuleForm("nn.PixelUnshuffle", positional(downscale_factor=self.r))
         helper = helpers.PIXEL_UNSHUFFLE
-        return ModuleForm(helper.name, positional(self.r), helper=helper.source, owns=False)
+        return ModuleForm(helper.name, positional(downscale_factor=self.r), helper=helper.source)
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         rank = len(shapes[0]) - 1

@@ -17,7 +17,7 @@ Sizes = Annotated[
     Field(
         min_length=1,
         max_length=32,
-        description="a list of ints of at least 1, one of which may be -1 for what is left",
+        description="a list of ints of at least 1, one of which may be -1, to be inferred",
     ),
 ]
 Order = Annotated[
@@ -26,7 +26,7 @@ Order = Annotated[
 
 
 class Flatten(Operation):
-    """All numbers of a tensor in one row, ready for `linear`.
+    """Flattens a tensor to one axis, ready for `linear`.
 
     [C, H, W] → [C · H · W].
 
@@ -47,7 +47,7 @@ class Flatten(Operation):
         return grouped(channels(self.name, outputs[0]), count, count)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        return ModuleForm("nn.Flatten", owns=False)
+        return ModuleForm("nn.Flatten", method="{0}.flatten(1)")
 
 
 def leading(sizes: tuple[int, ...], total: int) -> list[int]:
@@ -61,11 +61,11 @@ def leading(sizes: tuple[int, ...], total: int) -> list[int]:
 
 
 class Reshape(Operation):
-    """The same numbers in another shape, which is given without the batch.
+    """Reshapes a tensor; the shape is given without the batch.
 
-    One entry of `sizes` may be -1: what is left.
+    One entry of `sizes` may be -1: it is inferred.
 
-    Errors: another count of numbers; a size that depends on a free one.
+    Errors: a shape with another number of elements; a size that depends on a free one.
     """
 
     name = "reshape"
@@ -94,11 +94,11 @@ class Reshape(Operation):
         if total % given or (not rest and total != given):
             wanted = f"{shown(list(self.sizes))}, which is {'a multiple of ' if rest else ''}{shown(given)}"
             raise OperationError(
-                f"`reshape` cannot bring {shape_text(shape)}, which is {shown(total)} numbers, to {wanted}",
+                f"`reshape` cannot change {shape_text(shape)}, which has {shown(total)} numbers, to {wanted}",
                 parameter="sizes",
                 inputs=(0,),
                 mends=[
-                    Mend(f"write `{sizes}`: -1 is what is left", {"sizes": sizes})
+                    Mend(f"write `{sizes}`: -1 is inferred", {"sizes": sizes})
                     for sizes in [shown([*leading(self.sizes, total), -1])]
                 ],
             )
@@ -120,12 +120,12 @@ class Reshape(Operation):
 
 
 class Permute(Operation):
-    """The axes in another order; the batch stays first.
+    """Reorders the axes; the batch stays first.
 
-    `permute([0, 2, 1])` swaps H and W of [C, H, W]: axis i of the result is axis `axes[i]` of the input, counted from
-    0, the channels.
+    `permute([0, 2, 1])` swaps H and W of [C, H, W]: axis i of the result is axis `axes[i]` of the input, where
+    axis 0 is the channels.
 
-    Errors: not an order of all axes.
+    Errors: `axes` is not a permutation of all axes.
     """
 
     name = "permute"
@@ -148,7 +148,7 @@ class Permute(Operation):
                 f"`permute` needs each axis of {shape_text(shape)} once; got {shown(list(self.axes))}",
                 parameter="axes",
                 inputs=(0,),
-                help=f"{shown(list(range(len(shape))))} is the order that it has",
+                help=f"{shown(list(range(len(shape))))} is the current order",
             )
         return (tuple(shape[a] for a in self.axes),)
 

@@ -1,4 +1,4 @@
-"""Which elements and channels that come in one that goes out is made from: what receptive fields follow from."""
+"""Which input elements and channels each output element depends on: the basis of receptive fields."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ STILL = (range(1),)
 
 
 class TooFine(Exception):
-    """A pattern of more than FINEST elements before it repeats, which is not worth to be computed."""
+    """A pattern of more than FINEST elements before it repeats, which is too expensive to compute."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexMap:
-    """How one spatial axis is read: element q · period + r comes from the elements q · step + t, t in taps[r].
+    """How one spatial axis is read: element q · period + r is computed from the elements q · step + t, t in taps[r].
 
-    `out` is the axis of the result that moves the reader along, counted from the first spatial one; None where every
-    element of the result reads the same. Taps at the edges may lie outside the axis.
+    `out` is the output axis along which the reader moves, counted from the first spatial one; None if every output
+    element reads the same. Taps at the edges may lie outside the axis.
     """
 
     out: int | None
@@ -31,15 +31,15 @@ class IndexMap:
 
     @property
     def still(self) -> bool:
-        """Whether element i comes from element i alone."""
+        """Whether element i is computed only from element i."""
         return self.period == self.step == 1 and self.taps == STILL
 
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Channels of a result, and the channels of the incoming tensor at `position` that they are made from.
+    """Channels of an output, and the channels of the input at `position` from which they are computed.
 
-    `each`: every one is made from the one at its place in `read` alone; else from all of `read`.
+    `each`: every one only from the one at its place in `read`; else from all of `read`.
     """
 
     position: int
@@ -49,7 +49,7 @@ class Lane:
 
 
 def grouped(out: int, channels: int, groups: int) -> Iterator[Lane]:
-    """Channels in groups, each made from a group of those that come in."""
+    """Channels in groups, each computed from a group of input channels."""
     wide, deep = out // groups, channels // groups
     if wide == deep == 1:
         yield Lane(0, range(out), range(channels), each=True)
@@ -59,27 +59,27 @@ def grouped(out: int, channels: int, groups: int) -> Iterator[Lane]:
 
 
 def everything(size: int) -> IndexMap:
-    """Every element sees the whole axis."""
+    """Every element reads the whole axis."""
     return IndexMap(None, 1, 0, (range(size),))
 
 
 def nothing() -> IndexMap:
-    """No element sees any of the axis."""
+    """No element reads any of the axis."""
     return IndexMap(None, 1, 0, (range(0),))
 
 
 def stretched() -> IndexMap:
-    """Every element sees the only element of an axis of size 1."""
+    """Every element reads the only element of an axis of size 1."""
     return IndexMap(None, 1, 0, (range(1),))
 
 
 def shifted(out: int, offset: int = 0) -> IndexMap:
-    """Element i is element i + offset."""
+    """Element i reads element i + offset."""
     return IndexMap(out, 1, 1, (range(offset, offset + 1),))
 
 
 def sliding(out: int, kernel: int, stride: int, dilation: int, pad: int, scale: int = 1) -> IndexMap:
-    """A window over an axis that has scale − 1 zeros between its elements, and `pad` of them before the first."""
+    """A window over an axis with scale − 1 zeros between its elements, and `pad` of them before the first."""
     period, step = _ratio(scale, stride)
     taps = tuple(_hits(r * stride - pad, kernel, dilation, scale) for r in range(period))
     return IndexMap(out, period, step, taps)
@@ -94,9 +94,9 @@ def _ratio(a: int, b: int) -> tuple[int, int]:
 
 
 def _hits(start: int, kernel: int, dilation: int, scale: int) -> range:
-    """The elements that a window from `start` on meets between the zeros."""
+    """The non-zero elements under a window that begins at `start`."""
     common = gcd(dilation, scale)
-    every = scale // common  # of the window's elements, one in so many meets one
+    every = scale // common  # of the window's elements, one in so many is non-zero
     if start % common:
         return range(0)
     first = -start // common * pow(dilation // common, -1, every) % every
@@ -107,7 +107,7 @@ def _hits(start: int, kernel: int, dilation: int, scale: int) -> range:
 
 
 def resampled(out: int, size: int, target: int, mode: str) -> IndexMap:
-    """An axis of `size` brought to `target` elements: `nearest`, `bicubic`, or linear; corners not aligned."""
+    """An axis of `size` resized to `target` elements: `nearest`, `bicubic`, or linear, without aligned corners."""
     period, step = _ratio(target, size)
     taps = []
     for r in range(period):
@@ -125,7 +125,7 @@ def resampled(out: int, size: int, target: int, mode: str) -> IndexMap:
 
 
 def gridded(out: int, size: int, target: int) -> IndexMap:
-    """An axis of `size` covered by `target` windows, as adaptive poolings do it."""
+    """An axis of `size` covered by `target` windows, as in adaptive pooling."""
     if target == 1:
         return everything(size)
     period, step = _ratio(target, size)

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from archdsl import dims
+from archdsl.common.units import counted
 from archdsl.dims import Dim, Expr
 from archdsl.ops.base import Argument, Mend, OperationError, Rules, Shape
 from archdsl.ops.fields import shape_text, shown
 
 D = TypeVar("D", int, Dim)
-PIN = "pin the free sizes in the `input`, e.g. `input image[3, 224, 224]`"
+PIN = "fix the free sizes in the `input`, e.g. `input image[3, 224, 224]`"
 
 
 def spatial(name: str, shape: Shape) -> tuple[Dim, ...]:
@@ -22,13 +23,13 @@ def spatial(name: str, shape: Shape) -> tuple[Dim, ...]:
         raise OperationError(
             f"`{name}` needs a tensor with spatial axes, such as [C, H, W]; this one is flat: {shape_text(shape)}",
             inputs=(0,),
-            help=f"put `{name}` before the `flatten`, or bring the axes back with a `reshape`",
+            help=f"put `{name}` before the `flatten`, or restore the axes with a `reshape`",
             mends=[
-                Mend(f"bring axes back: `{axes} -> {name}`", before=axes) for axes in [f"reshape([{shape[0]}, 1, 1])"]
+                Mend(f"restore the axes: `{axes} -> {name}`", before=axes) for axes in [f"reshape([{shape[0]}, 1, 1])"]
             ],
         )
     raise OperationError(
-        f"`{name}` works on one to three spatial axes; {shape_text(shape)} has {len(axes)}", inputs=(0,)
+        f"`{name}` supports one to three spatial axes; {shape_text(shape)} has {len(axes)}", inputs=(0,)
     )
 
 
@@ -43,7 +44,7 @@ def each(value: D | tuple[D, ...], shape: Shape, parameter: str) -> tuple[D, ...
     if not isinstance(value, tuple):
         return (value,) * rank
     if len(value) != rank:
-        numbers = f"{len(value)} number{'s' * (len(value) != 1)}"
+        numbers = counted(len(value), "number")
         axes = f"{rank} spatial {'axis' if rank == 1 else 'axes'}"
         raise OperationError(
             f"`{parameter}` {shown(value)} has {numbers}, the tensor {shape_text(shape)} has {axes}",
@@ -86,8 +87,8 @@ def known_all(name: str, shape: Shape) -> tuple[int, ...]:
     raise OperationError(
         f"`{name}` of {shape_text(shape)} would depend on the free size{'s' * (len(names) > 1)} {free} of the input",
         inputs=(0,),
-        help=f"pin {free} in the `input`: write a number for each",
-        mends=[Mend(f"pool first: `global_avgpool -> {name}`; or pin {free} in the `input`", before="global_avgpool")],
+        help=f"fix {free} in the `input`: write a number for each",
+        mends=[Mend(f"pool first: `global_avgpool -> {name}`; or fix {free} in the `input`", before="global_avgpool")],
     )
 
 
@@ -115,9 +116,10 @@ def collapse(values: Sequence[object]) -> object:
 
 
 def options(*pairs: tuple[str, object, object]) -> tuple[Argument, ...]:
-    """Keyword arguments (name, value, PyTorch's default) without those that equal the default."""
-    return tuple(Argument(name, value) for name, value, default in pairs if value != default)
+    """Keyword arguments: name, value, PyTorch's default."""
+    return tuple(Argument(name, value, default) for name, value, default in pairs)
 
 
-def positional(*values: object) -> tuple[Argument, ...]:
-    return tuple(Argument(None, value) for value in values)
+def positional(**values: object) -> tuple[Argument, ...]:
+    """Arguments by position, with PyTorch's names for them."""
+    return tuple(Argument(None, value, called=name) for name, value in values.items())

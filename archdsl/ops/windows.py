@@ -1,4 +1,4 @@
-"""Windows that slide over a padded axis: how many fit, what stands around, and what is said of one that does not."""
+"""Windows that slide over a padded axis: their number, the padding, and the error for one that does not fit."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from archdsl.ops.sizes import each
 def padding(
     pad: int | tuple[int, ...] | str, kernel: tuple[int, ...], dilation: tuple[int, ...], shape: Shape
 ) -> tuple[int, ...]:
-    """What stands before and behind each axis, for every `pad` but `same_upper`, which depends on the size.
+    """The padding before and after each axis, for every `pad` except `same_upper`, which depends on the size.
 
-    Raises OperationError for `same` and an even kernel, which no equal padding on both sides suits.
+    Raises OperationError for `same` with an even kernel, which cannot pad both sides equally.
     """
     overlaps = tuple(d * (k - 1) for k, d in zip(kernel, dilation, strict=True))
     if not isinstance(pad, str):
@@ -25,33 +25,33 @@ def padding(
         return overlaps
     if any(o % 2 for o in overlaps):
         raise OperationError(
-            f"`pad = same` needs an odd kernel, so that both sides get the same; this one is {times(kernel)}",
+            f"`pad = same` needs an odd kernel, to pad both sides equally; this one is {times(kernel)}",
             parameter="kernel",
-            help="use an odd kernel, or give `pad` a number",
-            mends=[Mend("say `pad = same_upper` to pad the rest behind", {"pad": "same_upper"})],
+            help="use an odd kernel, or a number for `pad`",
+            mends=[Mend("use `pad = same_upper` to pad the end by one more", {"pad": "same_upper"})],
         )
     return tuple(o // 2 for o in overlaps)
 
 
 def same_upper_pads(size: Dim, kernel: int, stride: int, dilation: int) -> tuple[Dim, Dim]:
-    """What `same_upper` puts before and behind an axis of that size."""
+    """The padding of `same_upper` before and after an axis of that size."""
     total = dims.maximum(dilation * (kernel - 1) - (size - 1) % stride, 0)
     before = total // 2
     return before, total - before
 
 
 def steps(size: Dim, pads: int, kernel: int, stride: int, dilation: int) -> Dim:
-    """How many windows fit on an axis of that size with `pads` more on both sides together."""
+    """The number of windows on an axis of that size with `pads` more elements on both sides together."""
     return (size + pads - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def steady(kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]) -> bool:
-    """Whether `same_upper` pads alike on both sides, whatever the size of the input."""
+    """Whether `same_upper` pads both sides equally, for every input size."""
     return all(k == 1 or (s == 1 and d * (k - 1) % 2 == 0) for k, s, d in zip(kernel, stride, dilation, strict=True))
 
 
 def fixed_pad(pad: int | tuple[int, ...] | str) -> int | tuple[int, ...] | str:
-    """What pads as a steady `same_upper` does, and any other `pad` as it is."""
+    """The padding of a steady `same_upper`, or any other `pad` unchanged."""
     return "same" if pad == "same_upper" else pad
 
 
@@ -62,7 +62,7 @@ def window_pads(
     dilation: tuple[int, ...],
     shape: Shape,
 ) -> tuple[int, ...]:
-    """What stands before the first element; for `same_upper` and a free size, where the stride divides the size."""
+    """The padding before the first element; for `same_upper` and a free size, if the stride divides the size."""
     if pad == "same_upper":
         sizes = (n if isinstance(n, int) else s for n, s in zip(shape[1:], stride, strict=True))
         befores = (same_upper_pads(n, *m)[0] for n, *m in zip(sizes, kernel, stride, dilation, strict=True))
@@ -92,7 +92,7 @@ def does_not_fit(
         return message, help, ()
     kernels = {kernel: min(fits)} if len({k for k, _, _ in numbers}) == 1 else {}
     texts = [str(k) for k in kernels.values()] + (["x".join(map(str, fits))] if len(set(fits)) > 1 else [])
-    return message, help, tuple(Mend(f"use a smaller kernel, `{t}` at most", {"kernel": t}) for t in texts)
+    return message, help, tuple(Mend(f"use a kernel of at most `{t}`", {"kernel": t}) for t in texts)
 
 
 def window_caption(

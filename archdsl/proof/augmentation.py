@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from archdsl.augment.base import Affine, Change, Form, OneOf, Pipeline, Step
-from archdsl.augment.place import affine_form
+from archdsl.augment.base import Affine, Change, KorniaCall, OneOf, Pipeline, Step
+from archdsl.augment.place import affine_call
 from archdsl.augment.texts import CLASS, DRAWING, MOVED, ONE_OF, RECOLOURED
 from archdsl.proof.errors import Unproved
 from archdsl.proof.modules import Module, Sequential
@@ -101,7 +101,7 @@ def _wanted(steps: tuple[Step, ...], channels: int) -> Iterator[object]:
     for step in (*steps, None):
         part = step.affine() if isinstance(step, Change) else None
         if run and (part is None or any(p.parameter == part.parameter or p.pad != part.pad for p in run)):
-            yield ("moved", _form(affine_form(tuple(run))))
+            yield ("moved", _call_value(affine_call(tuple(run))))
             run = []
         if part is not None:
             run.append(part)
@@ -109,8 +109,8 @@ def _wanted(steps: tuple[Step, ...], channels: int) -> Iterator[object]:
             yield ("one of", tuple(tuple(_wanted(chain, channels)) for chain in step.alternatives))
         elif step is not None:
             kind = "moved" if step.moves else "recoloured"
-            yield from ((kind, _form(form)) for form in step.forms(channels))
+            yield from ((kind, _call_value(form)) for form in step.forms(channels))
 
 
-def _form(form: Form) -> object:
+def _call_value(form: KorniaCall) -> object:
     return (form.constructor, tuple(sorted((a.name or "", a.value) for a in form.arguments)))

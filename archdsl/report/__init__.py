@@ -1,1 +1,1 @@
-"""What is said of networks: tables, summaries, explanations, comparisons."""
+"""Reports on networks: tables, summaries, explanations, comparisons."""

@@ -1,4 +1,4 @@
-"""The table of a network, a row a layer or block, and what the whole of it takes."""
+"""The table of a network, one row per layer or block, and its totals."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from archdsl import dims
 from archdsl.analysis.costs import Analysis, Formulas, amounts, costs
 from archdsl.analysis.formulas import Formula
 from archdsl.analysis.ledger import Moment
-from archdsl.analysis.memory import BYTES, Memory, memory
+from archdsl.analysis.memory import Memory, memory
 from archdsl.analysis.receptive import AxisField, Receptive, receptive_fields
+from archdsl.common.choices import BYTES, Mode
 from archdsl.common.threads import cached_property
 from archdsl.common.units import bytes_text, ratio_text
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.report.tables import Cell, Column, Table
-from archdsl.transform.recompute import Mode, as_run, recompute
+from archdsl.transform.recompute import as_run, recompute
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a table is asked for.
+    """Options of a table.
 
-    `sizes` put numbers for free sizes. A scope deeper than `depth` within others is one row. `flops` adds a column,
-    `wide` the columns that are left out for people. `optimizer`, `limit` (bytes) and `recompute` are
-    those of training.
+    `sizes` are numbers for free sizes. A scope nested deeper than `depth` is one row. `flops` adds a column, `wide`
+    adds the columns that are hidden by default. `optimizer`, `limit` (bytes) and `recompute` apply to training.
     """
 
     sizes: Mapping[str, int] | None = None
@@ -40,7 +40,7 @@ class Options:
 
 @dataclass(frozen=True, eq=False)
 class Layers:
-    """A network's numbers. Totals that depend on free sizes are those at `sizes`."""
+    """A network's numbers. Totals that depend on free sizes are evaluated at `sizes`."""
 
     graph: Graph
     options: Options
@@ -68,11 +68,11 @@ class Layers:
 
     @cached_property
     def windows(self) -> Receptive:
-        """The fields through windows alone."""
+        """The fields through windows only."""
         return receptive_fields(self.graph, self.sizes, windows=True)
 
-    def told(self, tensor: Tensor) -> dict[int, dict[str, str]] | None:
-        """The field of a tensor on each input, by its node, in words: see `describe`. None where it is too fine."""
+    def field_columns(self, tensor: Tensor) -> dict[int, dict[str, str]] | None:
+        """The description of a tensor's field on each input, by the input's node; None if it is too complex."""
         found, shape = self.fields[tensor], self.fields.shape(tensor)
         if found is None:
             return None
@@ -80,9 +80,9 @@ class Layers:
         return {source: describe(axes, shape, through.get(source, ())) for source, axes in found.items()}
 
     def everywhere(self) -> Iterator[dict[str, str]]:
-        """What is told of the first result of every layer, for each input."""
+        """The field columns of the first result of every layer, for each input."""
         for node in self.graph.nodes():
-            yield from (self.told(Tensor(node.id)) or {}).values()
+            yield from (self.field_columns(Tensor(node.id)) or {}).values()
 
     @cached_property
     def memory(self) -> Memory:
@@ -90,7 +90,7 @@ class Layers:
 
     @cached_property
     def run(self) -> tuple[Graph, frozenset[Scope]]:
-        """The graph as the built module runs it, and the scopes that it computes a second time."""
+        """The graph as the built module runs it, and the scopes that it recomputes."""
         return as_run(self.graph, recompute(self.graph, self.options.recompute))
 
     def held(self, *, cpu: bool) -> Memory:
@@ -98,7 +98,7 @@ class Layers:
         return memory(graph, self.sizes, self.options.dtype, cpu=cpu, recompute=again)
 
     def count(self) -> None:
-        """Does now what else is done when it is asked for."""
+        """Computes now what is otherwise computed on demand."""
         for counted in (self.costs, self.formulas, self.fields, self.memory):
             assert counted
 
@@ -111,7 +111,7 @@ class Layers:
             tuple(cells[key] for key in keys) for cells in map(self.row, folded(self.graph.root, self.options.depth))
         ]
         total = {"path": "total", **self.amounts(self.graph.root)}
-        # A formula of all layers is too long for a column; it stands below.
+        # A formula for all layers is too long for a column; it goes below the table.
         total = {key: "" if isinstance(c, str) and key in FORMULAS else c for key, c in total.items()}
         return Table(tuple(shown), rows, tuple(total.get(key, "") for key in keys))
 
@@ -149,13 +149,13 @@ class Layers:
         }
 
     def cell(self, formula: Formula) -> Cell:
-        """A formula times the batch: a number, or text where it has free sizes."""
+        """A formula times the batch: a number, or text if it has free sizes."""
         whole = formula * self.options.batch
         return whole.text(self.graph.sizes) if whole.number is None else whole.number
 
     def seen(self, tensors: Sequence[Tensor]) -> dict[str, Cell]:
         """Field, stride and offset on each input."""
-        found = self.told(tensors[0]) if tensors else {}
+        found = self.field_columns(tensors[0]) if tensors else {}
         if found is None:
             return {"field": "?", "stride": "", "offset": ""}
         cells: dict[str, list[str]] = {"field": [], "stride": [], "offset": []}
@@ -175,7 +175,7 @@ class Layers:
 
     @property
     def notes(self) -> list[str]:
-        """How the columns count."""
+        """Explains the columns."""
         options = self.options
         samples = "one sample" if options.batch == 1 else f"{options.batch} samples"
         sight = "field, stride"
@@ -188,15 +188,15 @@ class Layers:
                 "merge: 1 each; batchnorm: 2; other normalisations: 6; interpolation: 2 a neighbour)"
             )
         notes += [
-            f"memory: bytes of the results in {options.dtype}, {samples}; views of others take none",
-            f"{sight}: what an element sees of the input (all channels together), how far on the next one's lies",
+            f"memory: bytes of the outputs in {options.dtype}, {samples}; views of other tensors take none",
+            f"{sight}: receptive field in the input (over all channels), and the distance to its neighbour's field",
         ]
         if any(" (" in told["field"] for told in self.everywhere()):
-            notes.append("in brackets: the same through windows alone, without global poolings and statistics")
+            notes.append("in parentheses: the same through windows only, without global poolings and statistics")
         return notes
 
     def totals(self) -> list[tuple[str, str]]:
-        """What the whole network takes, in lines of a name and a text."""
+        """The totals of the network, as pairs of a name and a text."""
         options, total = self.options, self.costs.total
         kinds = f"{total.trainable:,} trainable, {total.frozen:,} frozen" if total.frozen else "all trainable"
         lines = [("parameters", f"{total.parameters:,} ({kinds}); {total.buffers:,} numbers in buffers")]
@@ -213,7 +213,7 @@ class Layers:
         if aside := self.graph.of_training():
             parameters, macs = self.aside(aside)
             names = ", ".join(f"`{o.name}`" for o in self.graph.outputs if o.training)
-            lines.append(("of these", f"{parameters:,} parameters and {macs:,} MACs for {names}, in training alone"))
+            lines.append(("of these", f"{parameters:,} parameters and {macs:,} MACs for {names}, in training only"))
         where = ", ".join(filter(None, [self.at, f"batch {options.batch}", options.dtype]))
         found = self.memory
         peak, step = found.inference, found.training(options.optimizer)
@@ -225,22 +225,22 @@ class Layers:
         parts = [f"weights {bytes_text(found.weights)}", f"their gradients {bytes_text(found.trainable)}"]
         parts += [f"{options.optimizer}'s state {bytes_text(state)}"] if state else []
         lines.append(
-            ("  of that", f"{', '.join(parts)}, saved activations {saved}; gradients of activations come and go")
+            ("  of that", f"{', '.join(parts)}, saved activations {saved}; gradients of activations are temporary")
         )
         if options.limit is not None:
             training, inference = self.batches(options.limit)
             text = f"{training:,} for training with {options.optimizer}, {inference:,} for inference"
-            more = "a GPU's context, its kernels' workspaces and fragments come on top"
+            more = "a GPU also needs memory for its context, workspaces and fragmentation"
             lines.append(("batch", f"at most {text} in {bytes_text(options.limit)}; {more}"))
         return lines
 
     def aside(self, nodes: Sequence[Node]) -> tuple[int, int]:
-        """Parameters and MACs, for the batch, of some of the nodes."""
+        """Parameters, and MACs for the batch, of some nodes."""
         costs = [self.costs[node] for node in nodes]
         return sum(c.parameters for c in costs), sum(c.macs for c in costs) * self.options.batch
 
     def batches(self, limit: int) -> tuple[int, int]:
-        """The largest batches for training and inference in so many bytes on a GPU."""
+        """The largest batches for training and inference that fit into this many bytes on a GPU."""
         found = self.held(cpu=False)
         return found.training(self.options.optimizer).largest_batch(limit), found.inference.largest_batch(limit)
 
@@ -252,7 +252,7 @@ class Layers:
         return memory_of_weights(self.graph, dtype)
 
     def bytes(self, part: Node | Scope) -> int:
-        """Bytes of the results of a layer or block at `sizes`, for the batch."""
+        """Bytes of the outputs of a layer or block at `sizes`, for the batch."""
         return self.formulas[part].elements.at(self.sizes) * BYTES[self.options.dtype] * self.options.batch
 
     def number(self, key: str) -> int:
@@ -309,16 +309,16 @@ COLUMNS = (
     Column("offset", "offset", numeric=True),
 )
 WIDTHS = {"float64": "float64", "float32": "float32", "float16": "float16 or bfloat16"}
-"""A dtype of each width, and the names of all that have it."""
+"""A dtype of each width, and the names of all dtypes of that width."""
 
 DETAILS = frozenset(("trainable", "frozen", "buffers", "offset"))
 FORMULAS = frozenset(("macs", "flops", "memory"))
 
 
 def describe(axes: Sequence[AxisField], shape: Sequence[int], windows: Sequence[AxisField] = ()) -> dict[str, str]:
-    """A field in words: `427`, `7×3`, `188–204` where phases differ, `everything`; its stride; its offset.
+    """A field in words: `427`, `7×3`, `188–204` if phases differ, `everything`; its stride; its offset.
 
-    Behind what sees all of an axis, the same through `windows` alone stands in brackets: `everything (400)`.
+    If an element depends on a whole axis, the field through `windows` only follows in parentheses: `everything (400)`.
     """
     told = _described(axes, shape)
     if windows and all(any(span for track in axis.tracks for span in track.spans) for axis in windows):
@@ -346,19 +346,12 @@ def _joined(texts: Sequence[str]) -> str:
 
 
 def memory_of_weights(graph: Graph, dtype: str) -> int:
-    """Bytes of a network's parameters and buffers; those of int64 stay so."""
-    owned: set[str] = set()
-    total = 0
-    for node in graph.nodes():
-        weights = node.operation.weights(graph.shapes(node.inputs))
-        if weights and node.path not in owned:
-            owned.add(node.path)
-            total += sum(w.bytes(BYTES[dtype]) for w in weights)
-    return total
+    """Bytes of a network's parameters and buffers; int64 buffers keep their width."""
+    return sum(weight.bytes(BYTES[dtype]) for _, weight in graph.weights())
 
 
 def folded(root: Scope, depth: int | None) -> Iterator[Node | Scope]:
-    """The nodes within, in order, and in place of scopes that stand deeper than `depth` those scopes themselves."""
+    """The nodes inside, in order; scopes nested deeper than `depth` instead of their nodes."""
     stack: list[tuple[Node | Scope, int]] = [(root, -1)]
     while stack:
         part, level = stack.pop()

@@ -1,4 +1,4 @@
-"""Plots, as matplotlib draws them: the same ones are the same bytes."""
+"""Plots with matplotlib; equal plots have equal bytes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 def plotted(draw: Callable[[Figure], None], size: tuple[float, float], form: str) -> bytes:
-    """A file of a form (`svg`, `png`, `pdf`) with what `draw` puts on a figure of that size, in inches.
+    """A file of a format (`svg`, `png`, `pdf`) with a figure of that size, in inches, filled by `draw`.
 
-    Raises OSError, and ImportError where matplotlib is not installed.
+    Raises OSError, and ImportError if matplotlib is not installed.
     """
-    # What it says of folders in which it cannot keep its fonts is no concern of who wants a plot.
+    # Hide warnings about folders in which matplotlib cannot cache its fonts.
     logging.getLogger("matplotlib").setLevel(logging.ERROR)
     import matplotlib  # slow, and an extra
     from matplotlib.figure import Figure

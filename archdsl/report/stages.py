@@ -1,4 +1,4 @@
-"""The stages of a network: layers and blocks in a row that work at one resolution."""
+"""The stages of a network: consecutive layers and blocks at one resolution."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from archdsl.report.layers import Layers
 Part: TypeAlias = Node | Scope
 
 Resolution: TypeAlias = tuple[Fraction, ...]
-"""Elements of the input to one of a tensor, along each axis; empty for what is flat or pooled to one element."""
+"""Input elements per element of a tensor, along each axis; empty if it is flat or pooled to one element."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stage:
-    """Layers, and blocks that join branches, in the order of their places. Costs are those of the batch.
+    """Layers, and blocks that join branches, in order. Costs are for the batch.
 
-    `name` tells them in short, by paths; `sizes` are the spatial ones of what they give, each once in a row.
-    `macs` are multiply-accumulates, `memory` bytes of results, `weighted` the layers that multiply by learned weights.
+    `name` is a short range of paths; `sizes` are the spatial sizes of the outputs, without consecutive repeats. `macs`
+    are multiply-accumulates, `memory` bytes of outputs, `weighted` the layers with learned weights.
     """
 
     parts: tuple[Part, ...]
@@ -37,14 +37,14 @@ class Stage:
 
 
 def stages(model: Layers) -> list[Stage]:
-    """The stages of a network; together they are all of it."""
+    """The stages of a network, which together cover all of it."""
     pace = resolutions(model)
     runs: list[list[Part]] = []
     here: Resolution | None = None
     for part in units(model.graph.root):
         given = isinstance(part, Node) and part.operation.name == "input"
         mine = pace[outputs(part)[0]]
-        # An input belongs to what reads it first.
+        # An input belongs to its first reader.
         if not runs or (mine != here and here is not None and not given):
             runs.append([])
         if not given:
@@ -69,17 +69,17 @@ def _stage(model: Layers, parts: Sequence[Part]) -> Stage:
 
 
 def _name(nodes: Sequence[Node]) -> str:
-    """The scope that holds what computes here and nothing from elsewhere, or the first and the last part of one."""
+    """The scope that contains exactly these parts, or the first and last part of one."""
     inside = {node.id for node in nodes}
     computing = [n for n in nodes if _is_weighted(n)] or [n for n in nodes if n.operation.name != "input"] or nodes
     around: list[list[Part]] = [[*list(n.scope.calls())[::-1], n] for n in computing]
     depth = sum(all(s is scopes[0] for s in scopes) for scopes in zip(*(a[:-1] for a in around), strict=False))
 
     def whole(chain: Sequence[Part]) -> Part:
-        """The outermost of a node and the scopes around it that stands here as a whole."""
+        """The outermost of a node and its enclosing scopes that is a whole unit here."""
         return next(p for p in chain if isinstance(p, Node) or all(n.id in inside for n in p.nodes()))
 
-    # The model itself is no name for a part of it.
+    # The model itself is not a useful name for one of its parts.
     common = whole(around[0][1:])
     if common in around[0][1:depth]:
         return common.path
@@ -89,7 +89,7 @@ def _name(nodes: Sequence[Node]) -> str:
 
 
 def resolutions(model: Layers) -> Mapping[Tensor, Resolution]:
-    """The resolution of every tensor, by way of the first input that is not stretched to its size."""
+    """The resolution of every tensor, relative to the first input that is not resized."""
     found: dict[Tensor, Resolution] = {}
     shapes = model.costs.shapes
     for node in model.graph.nodes():
@@ -109,7 +109,7 @@ def resolutions(model: Layers) -> Mapping[Tensor, Resolution]:
 def _moved(
     node: Node, result: int, at: int, incoming: tuple[IntShape, ...], given: tuple[IntShape, ...], pace: Resolution
 ) -> Resolution:
-    """The resolution of a result whose size is not that of the tensor that comes in at a position."""
+    """The resolution of a result whose size differs from that of the input at a position."""
     before, after = incoming[at][1:], given[result][1:]
     if len(before) != len(after) or not pace:
         return ()
@@ -122,7 +122,7 @@ def _moved(
 
 
 def units(scope: Scope) -> Iterator[Part]:
-    """The nodes within, but blocks that add a skip, or multiply by a gate, as a whole."""
+    """The nodes inside, with blocks that add a skip, or multiply by a gate, as one unit."""
     stack: list[Part] = [scope]
     while stack:
         part = stack.pop()
@@ -137,7 +137,7 @@ def _joins(scope: Scope) -> bool:
 
 
 def outputs(part: Part) -> list[Tensor]:
-    """The tensors that a layer or block gives."""
+    """The output tensors of a layer or block."""
     return [Tensor(part.id)] if isinstance(part, Node) else list(part.outputs)
 
 
@@ -146,7 +146,7 @@ def nodes_of(part: Part) -> Iterator[Node]:
 
 
 def weighted(nodes: Sequence[Node]) -> int:
-    """How many of some layers multiply by learned weights."""
+    """How many of some layers have learned weights."""
     return sum(map(_is_weighted, nodes))
 
 

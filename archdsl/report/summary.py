@@ -1,4 +1,4 @@
-"""What is said of networks in lines, and the table of the models of files."""
+"""One-line summaries of networks, and the table of the models in files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from archdsl.report.tables import Column, Table
 def summary(graph: Graph, sizes: Mapping[str, int] | None = None) -> str:
     """`resnet18: image [3, H, W] -> [1000], any H, W; 11,689,512 parameters`.
 
-    Where what comes out hangs on free sizes, it is told for `sizes`, or else for the sizes to show.
+    Output sizes that depend on free sizes are given at `sizes`, or else at the example sizes.
     """
     inputs = ", ".join(f"{name} {bracketed(shape, graph)}" for name, shape in input_shapes(graph))
     outputs = ", ".join(
@@ -47,7 +47,7 @@ def _at(shape: Shape, values: Mapping[str, int]) -> str:
 class Cause:
     """A line of a spec that narrowed free sizes: which ones, from what, to what, and why.
 
-    `training`: only while the network trains. `before` is empty where the line ties sizes that are told elsewhere.
+    `training`: only in training. `before` is empty if the line relates sizes that are reported elsewhere.
     """
 
     demand: Demand
@@ -83,7 +83,7 @@ class Cause:
 
 
 def causes(graph: Graph) -> list[Cause]:
-    """What narrowed the valid sizes, in order; sizes that one line narrowed alike stand together."""
+    """The lines that narrowed the valid sizes, in order; sizes that one line narrowed equally are combined."""
     found: list[Cause] = []
     for narrowing in graph.narrowings:
         before, after = narrowing.before.describe(), narrowing.after.describe()
@@ -103,7 +103,7 @@ def causes(graph: Graph) -> list[Cause]:
 def why(graph: Graph) -> str:
     """Which line of the spec narrowed which size, and to what."""
     lines = [cause.as_text() for cause in causes(graph)]
-    return visible_lines(lines or ["  nothing narrows the sizes"])
+    return visible_lines(lines or ["  all sizes are valid"])
 
 
 def visible_lines(lines: Sequence[str]) -> str:
@@ -111,7 +111,7 @@ def visible_lines(lines: Sequence[str]) -> str:
 
 
 def augmentation(graph: Graph) -> str:
-    """What the model trains with, a line for each of the spec's; nothing where it does not augment."""
+    """The model's augmentation, one line for each line of the spec; empty if there is none."""
     if graph.augment is None:
         return ""
     return (
@@ -124,8 +124,8 @@ def augmentation(graph: Graph) -> str:
 def summary_data(graph: Graph) -> dict[str, object]:
     """The summary as plain data; `sizes` has the exact set of every free size.
 
-    Of each of `one_of` one size at least has to be in the set that it names. `in_training` says the same of sizes that
-    are valid while the network trains, None where these are no fewer.
+    For each of `one_of`, at least one size must be in its set. `in_training` has the sizes that are valid in training,
+    None if they are the same.
     """
     total = costs(graph).total
     return {
@@ -159,7 +159,7 @@ def input_shapes(graph: Graph) -> list[tuple[str, Shape]]:
 
 
 def bracketed(shape: Shape, graph: Graph) -> str:
-    """A size as specs write it: `[64, H/4, W/4]`."""
+    """A size as written in specs: `[64, H/4, W/4]`."""
     return "[" + ", ".join(dims.text(d, graph.sizes) for d in shape) + "]"
 
 
@@ -173,7 +173,7 @@ MODEL_COLUMNS = (Column("spec", "SPEC"), Column("parameters", "parameters"), Col
 
 
 def models_table(found: Mapping[str, Sequence[ModelInfo]]) -> Table:
-    """A row for each model of each file or family; what still needs a value stands as `NAME = …`."""
+    """One row for each model of each file or family; missing parameters appear as `NAME = …`."""
     rows = [
         (
             f"{file}:{model.name}",

@@ -1,4 +1,4 @@
-"""Tables, and the forms in which they are written."""
+"""Tables and their output formats."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from archdsl.common.escaping import latex, markdown, visible
 from archdsl.common.units import bytes_text, count_text
-from archdsl.diagnostics import visible
 
 Cell: TypeAlias = str | int
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table: `key` is its name for programs, `title` its name for people.
+    """A column of a table: `key` is its name in data, `title` its heading.
 
-    `unit` says what its numbers count, where they may be written short.
+    `unit` is the unit of its numbers, if they may be abbreviated.
     """
 
     key: str
@@ -29,7 +29,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of cells, one for each column; `total` is a last row apart, empty where there is none."""
+    """Rows of cells, one per column; `total` is a separate last row, or empty."""
 
     columns: tuple[Column, ...]
     rows: Sequence[tuple[Cell, ...]] = field(repr=False)
@@ -40,7 +40,7 @@ class Table:
         return [dict(zip((c.key for c in self.columns), row, strict=True)) for row in self.rows]
 
     def as_csv(self) -> str:
-        """The rows as RFC 4180 has them, without the totals, lines ended by a bare newline."""
+        """The rows as CSV (RFC 4180, but with LF line endings), without the totals."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow([c.key for c in self.columns])
@@ -48,7 +48,7 @@ class Table:
         return out.getvalue()
 
     def as_text(self) -> str:
-        """The table for a pipe: columns of aligned text two spaces apart, never wrapped."""
+        """The table as plain text: aligned columns two spaces apart, never wrapped."""
         titles = tuple(c.title for c in self.columns)
         lines = [titles, *([_shown(cell) for cell in row] for row in (*self.rows, *self._totals()))]
         widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
@@ -59,19 +59,19 @@ class Table:
         return "\n".join(self._line(cells, widths) for cells in lines) + "\n"
 
     def as_markdown(self) -> str:
-        """The table as GitHub's Markdown has it."""
+        """The table as GitHub Markdown."""
         aligned = [" ---: " if c.numeric else " --- " for c in self.columns]
-        cells = [[_shown(c).replace("|", "\\|") for c in row] for row in (*self.rows, *self._totals())]
+        cells = [[markdown(_shown(c)) for c in row] for row in (*self.rows, *self._totals())]
         lines = [[f" {c.title} " for c in self.columns], aligned, *([f" {c} " for c in row] for row in cells)]
         return "".join(f"|{'|'.join(line)}|\n" for line in lines)
 
     def as_latex(self) -> str:
-        """The table for LaTeX with the package booktabs, in UTF-8."""
-        lines = [" & ".join(_latex(_shown(c)) for c in row) + r" \\" for row in self.rows]
+        """The table as LaTeX (needs booktabs), in UTF-8."""
+        lines = [" & ".join(latex(_shown(c)) for c in row) + r" \\" for row in self.rows]
         if self.total:
-            lines += [r"\midrule", " & ".join(_latex(_shown(c)) for c in self.total) + r" \\"]
+            lines += [r"\midrule", " & ".join(latex(_shown(c)) for c in self.total) + r" \\"]
         columns = "".join("r" if c.numeric else "l" for c in self.columns)
-        titles = " & ".join(_latex(c.title) for c in self.columns) + r" \\"
+        titles = " & ".join(latex(c.title) for c in self.columns) + r" \\"
         return "\n".join(
             [
                 rf"\begin{{tabular}}{{{columns}}}",
@@ -86,7 +86,7 @@ class Table:
         )
 
     def print_rich(self) -> None:
-        """The table on a terminal, as wide as that is: numbers are written short before they are broken."""
+        """The table on a terminal, fitted to its width: numbers are abbreviated before they are wrapped."""
         from rich import box
         from rich.console import Console
         from rich.table import Table as RichTable
@@ -133,28 +133,5 @@ def _short(column: Column, cell: Cell) -> str:
 
 
 def _harmless(cell: Cell) -> Cell:
-    """A spreadsheet computes text that starts like a formula; an apostrophe before it keeps it text."""
+    """Prevents a spreadsheet from evaluating text as a formula, with a leading apostrophe."""
     return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
-
-
-LATEX = {
-    **{c: rf"\{c}" for c in "&%$#_{}"},
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "⌊": r"$\lfloor$",
-    "⌋": r"$\rfloor$",
-    "⌈": r"$\lceil$",
-    "⌉": r"$\rceil$",
-    "→": r"$\to$",
-    "−": "--",
-    "–": "--",
-    "²": "$^2$",
-    "³": "$^3$",
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(LATEX.get(c, c) for c in text)

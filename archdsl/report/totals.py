@@ -1,4 +1,4 @@
-"""Several models side by side, a row of totals each, and plots of what they cost."""
+"""Comparison of several models: one row of totals each, and plots of their costs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ COLUMNS = (
 
 
 def side_by_side(models: Sequence[Layers]) -> Table:
-    """A row of totals for each model, at the sizes of each. All have the same options but for the sizes."""
+    """A row of totals for each model, at its own sizes. All other options are the same."""
     options = models[0].options
     shown = [c for c in COLUMNS if (options.flops or c.key != "flops") and (options.limit or c.key != "batch")]
     rows = [row(m) for m in models]
@@ -64,9 +64,9 @@ def input_text(model: Layers) -> str:
 
 
 def last_field(model: Layers) -> str:
-    """The field of the last map that does not see everything, in brackets where it sees more than through windows."""
+    """The field of the last map that does not see everything; in parentheses if it sees more than through windows."""
     for node in reversed(list(model.graph.nodes())):
-        found = model.told(Tensor(node.id))
+        found = model.field_columns(Tensor(node.id))
         told = {numbers["field"] for numbers in (found or {}).values()}
         if found and not told & {"everything", ""}:
             return ", ".join(sorted(told))
@@ -74,13 +74,13 @@ def last_field(model: Layers) -> str:
 
 
 def notes(models: Sequence[Layers]) -> list[str]:
-    """How the columns count."""
+    """Explains the columns."""
     options = models[0].options
     samples = "one sample" if options.batch == 1 else f"{options.batch} samples"
     lines = [
         f"MACs: multiply-accumulates of convolutions and matrix products; all of {samples}, in {options.dtype}",
-        f"memory: bytes of all results; peaks: bytes held at once, in a training step with {options.optimizer}",
-        "field: what an element of the last map sees of the input; in brackets: through windows alone",
+        f"memory: bytes of all outputs; peaks: bytes allocated at once, in a training step with {options.optimizer}",
+        "field: receptive field of an element of the last map; in parentheses: through windows only",
     ]
     if options.limit:
         lines.append(f"largest batch: for a training step in {bytes_text(options.limit)}, on a GPU")
@@ -91,9 +91,9 @@ def notes(models: Sequence[Layers]) -> list[str]:
 
 
 def plot(models: Sequence[Layers], form: str) -> bytes:
-    """Plots as a file of a form (`svg`, `png`, `pdf`): parameters against MACs, MACs and memory of each stage.
+    """Plots as a file of a format (`svg`, `png`, `pdf`): parameters against MACs, MACs and memory of each stage.
 
-    The same models give the same bytes. Raises ImportError where matplotlib is not installed.
+    The same models give the same bytes. Raises ImportError if matplotlib is not installed.
     """
     found = [stages(m) for m in models]
     several = len(models) > 1
@@ -129,18 +129,18 @@ def amount_text(model: Layers) -> str:
 
 
 def macs_unit(most: int) -> tuple[int, str]:
-    """What to count MACs in, so that numbers are short."""
+    """The unit for MACs that keeps numbers short."""
     power = min(max(0, (len(str(most)) - 1) // 3), 4)
     return 1000**power, "MACs" + ("", " (thousands)", " (millions)", " (billions)", " (trillions)")[power]
 
 
 def memory_unit(most: int) -> tuple[int, str]:
     power = min(max(0, (most.bit_length() - 1) // 10), 4)
-    return 1024**power, f"memory of results ({('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[power]})"
+    return 1024**power, f"memory of outputs ({('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[power]})"
 
 
 def bars(axis: Axes, amounts: Sequence[int], unit: Callable[[int], tuple[int, str]], color: str) -> None:
-    """A bar a stage, from the first at the top down."""
+    """One bar per stage, the first at the top."""
     scale, name = unit(max(amounts))
     axis.barh(range(len(amounts)), [a / scale for a in amounts], 0.7, color=color, zorder=3)
     axis.set_xlabel(name)
@@ -149,7 +149,7 @@ def bars(axis: Axes, amounts: Sequence[int], unit: Callable[[int], tuple[int, st
 
 
 def scatter(axis: Axes, models: Sequence[Layers]) -> None:
-    """Parameters against MACs, a point a model."""
+    """Parameters against MACs, one point per model."""
     x = [m.costs.total.parameters / 1e6 for m in models]
     y = [m.number("macs") / 1e9 for m in models]
     axis.scatter(x, y, s=24, color=BLUE, zorder=3)
@@ -157,7 +157,7 @@ def scatter(axis: Axes, models: Sequence[Layers]) -> None:
         axis.annotate(model.graph.name, (a, b), xytext=(5, 4), textcoords="offset points")
     for scale, along, amounts in ((axis.set_xscale, axis.xaxis, x), (axis.set_yscale, axis.yaxis, y)):
         close = max(amounts) < 10 * min(amounts)
-        # A network without weights or products has no place on a logarithmic axis.
+        # A network without weights or products has no position on a logarithmic axis.
         if min(amounts) > 0:
             scale("log")
             along.set_major_formatter("{x:g}")

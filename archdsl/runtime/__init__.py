@@ -1,1 +1,1 @@
-"""What runs networks with PyTorch: loading, weights, export, probe, look."""
+"""Everything that runs networks with PyTorch: loading, weights, export, probe, look."""

@@ -1,4 +1,4 @@
-"""Networks as nn.Modules: the text that `build` gives, executed."""
+"""Loads networks as nn.Modules by executing the text from `build`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from archdsl.augment.base import Pipeline
-    from archdsl.transform.recompute import Mode
+    from archdsl.common.choices import Mode
 
 
 def load(
@@ -37,17 +37,17 @@ def load(
     limits: Limits | None = None,
     **values: object,
 ) -> torch.nn.Module:
-    """The network as a module, made by running the very text that `build` gives; `inference`, `recompute`: see there.
+    """The network as a module, made by executing the text from `build`; for `inference` and `recompute` see there.
 
-    `weights` is a state_dict of the training form in a .safetensors or .pth file: what fits of it by key and shape is
-    loaded, and a warning tells the rest; `reshape_weights` takes what has another shape and holds the same numbers,
-    [64, 32] for [64, 32, 1, 1] say. A second call with the same text and values takes the class that the first one
-    made, as a second import would. Raises SpecError, OSError, and WeightsError where the file has nothing that fits.
+    `weights` is a state_dict of the training form in a .safetensors or .pth file: weights that fit by key and shape are
+    loaded, and a warning lists the others; `reshape_weights` accepts tensors of another shape with the same numbers,
+    such as [64, 32] for [64, 32, 1, 1]. A second call with the same text and values reuses the class, like a second
+    import. Raises SpecError, OSError, and WeightsError if no weight fits.
     """
     with limited(limits):
         network = _kept_class(spec, values, inference, recompute)(device=device, dtype=dtype)
     if weights is not None:
-        from archdsl.runtime.weights import fit  # only where there are some
+        from archdsl.runtime.weights import fit  # only if there are some
 
         graph = check(spec, limits=limits, **values)
         state, match = fit(graph, Path(weights), reshape=reshape_weights)
@@ -61,8 +61,8 @@ def load(
 
 
 @dataclass(frozen=True, slots=True)
-class _Form:
-    """What a class is made of by `load`: texts, values, options."""
+class _ClassKey:
+    """What determines a class made by `load`: texts, values, options."""
 
     files: tuple[tuple[str, str], ...]
     model: str | None
@@ -73,32 +73,32 @@ class _Form:
 
 
 KEPT = 32
-"""How many classes `load` keeps for the next call, the latest used."""
+"""How many classes `load` caches, the most recently used."""
 
-_classes: dict[_Form, type[torch.nn.Module]] = {}
+_classes: dict[_ClassKey, type[torch.nn.Module]] = {}
 _lock = forkable_lock()
 
 
 def _kept_class(
     spec: str | Path | Source, values: Mapping[str, object], inference: bool, recompute: Mode
 ) -> type[torch.nn.Module]:
-    """The class of a spec: the one that an earlier call made, or a new one."""
+    """The class of a spec: cached from an earlier call, or new."""
     diagnostics = Diagnostics()
-    module, name = locate(spec, diagnostics)
-    form = _Form(module.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits)
-    if (made := _classes.get(form)) is None:
-        graph = check_model(module, pick(module, name, diagnostics), values, diagnostics)
+    spec_file, name = locate(spec, diagnostics)
+    key = _ClassKey(spec_file.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits)
+    if (made := _classes.get(key)) is None:
+        graph = check_model(spec_file, pick(spec_file, name, diagnostics), values, diagnostics)
         made = class_of(graph, inference=inference, recompute=recompute)
     with _lock:
-        _classes.pop(form, None)
-        _classes[form] = made  # behind those that were used before it
+        _classes.pop(key, None)
+        _classes[key] = made  # after those used earlier
         while len(_classes) > KEPT:
             del _classes[next(iter(_classes))]
     return made
 
 
 def folded(network: torch.nn.Module, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The state_dict of a module for inference, from that of the training form."""
+    """The state_dict for inference, converted from that of the training form."""
     fold = getattr(sys.modules[type(network).__module__], "fold_batchnorms", dict)
     found: dict[str, torch.Tensor] = fold(state)
     return found
@@ -112,12 +112,12 @@ def instantiate(
     inference: bool = False,
     recompute: Mode = "none",
 ) -> torch.nn.Module:
-    """A checked network as a module; `inference`, `recompute`: see `build`."""
+    """A checked network as a module; for `inference` and `recompute` see `build`."""
     return class_of(graph, inference=inference, recompute=recompute)(device=device, dtype=dtype)
 
 
 def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> type[torch.nn.Module]:
-    """The class that the built source of a network defines; `inference`, `recompute`: see `build`."""
+    """The class that the built source of a network defines; for `inference` and `recompute` see `build`."""
     module = execute(build(graph, inference=inference, recompute=recompute), graph.name)
     classes: list[type[torch.nn.Module]] = [
         c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__
@@ -126,10 +126,9 @@ def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none")
 
 
 def load_augment(spec: str | Path | Source, **values: object) -> torch.nn.Module:
-    """The augmentation that a model's spec says, as a module that `build` writes beside the model; it needs kornia.
+    """A model's augmentation, as the module that `build` writes next to the model; it needs kornia.
 
-    Called with pictures [N, C, H, W] it gives changed ones. Raises SpecError, and ValueError where the spec does not
-    augment.
+    It maps images [N, C, H, W] to augmented ones. Raises SpecError, and ValueError if the model has no augmentation.
     """
     graph = check(spec, **values)  # type: ignore[arg-type]  # a model's parameter of the name limits is out of reach
     if graph.augment is None:
@@ -138,7 +137,7 @@ def load_augment(spec: str | Path | Source, **values: object) -> torch.nn.Module
 
 
 def instantiate_augment(pipeline: Pipeline) -> torch.nn.Module:
-    """An augmentation as a module. Raises ImportError where kornia is not installed."""
+    """An augmentation as a module. Raises ImportError if kornia is not installed."""
     from archdsl.backends.augment_source import write_alone, write_augmentation
 
     companion = write_augmentation(pipeline, "")

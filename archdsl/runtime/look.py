@@ -1,22 +1,19 @@
-"""A look inside: the diagram of a network with what its parts make of one picture.
+"""Visualisation: the diagram of a network with the feature maps of its parts for one image.
 
-Each watched part shows its strongest channels, and on the picture the receptive field of the unit that is excited most.
-The first convolution shows its filters as well. So a reader sees edges, then contours, then parts of things.
+Each part shows its strongest channels and, in the image, the receptive field of the most strongly activated unit. The
+first convolution also shows its filters. So a reader sees edges, then contours, then parts of objects.
 """
 
 from __future__ import annotations
 
-import html
-import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archdsl import dims
 from archdsl.analysis.receptive import Receptive, receptive_fields
-from archdsl.backends.diagram.panel import inlined
-from archdsl.backends.diagram.render import render
+from archdsl.backends.diagram.cards import Card, Cards
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.conv import Conv
 from archdsl.runtime.running import (
@@ -39,19 +36,17 @@ if TYPE_CHECKING:
     import torch
 
 TILE = 72
-"""The least side of a feature map in the picture, in pixels."""
+"""The minimum side of a feature map in the diagram, in pixels."""
 
 CHANNELS = 6
-"""How many of a part's channels are shown."""
-
-FORMATS = (".html", ".svg", ".png")
+"""How many channels are shown per part."""
 
 NOTE = (
-    "The channels of each part that vary most, in the order of that, each by its own range: black least, white most; "
-    "where it has both signs, grey is 0.\\n"
-    "The framed part of the picture is what the most excited unit of the first of them sees, or the unit asked for."
+    "The channels of each part with the largest variation, in that order, each scaled to its own range: black is the "
+    "minimum, white the maximum; if both signs occur, grey is 0.\n"
+    "The frame in the image is the receptive field of the most strongly activated unit of the first one, or of --unit."
 )
-"""Under the picture; `\\n` is for Graphviz."""
+"""The caption."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +58,6 @@ class Unit:
     column: int
 
 
-@dataclass(slots=True)
-class View:
-    """A box of the diagram: its lines of text, and pictures with a word on each."""
-
-    lines: list[str]
-    pictures: list[tuple[str, bytes]] = field(default_factory=list)
-
-
 def look(
     graph: Graph,
     image: Path,
@@ -80,10 +67,11 @@ def look(
     units: Sequence[Unit] = (),
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
-) -> Looks:
-    """What the parts at the paths `at`, else the blocks of the model, make of a picture.
+) -> Cards:
+    """The feature maps of the parts at the paths `at`, else of the model's blocks, for an image.
 
-    `units` are the ones whose receptive fields are drawn, in place of those excited most. Raises RunError, OSError.
+    `units` are those whose receptive fields are drawn, instead of the most strongly activated ones. Raises RunError,
+    OSError.
     """
     import torch
 
@@ -104,22 +92,22 @@ def look(
         **{dims.text(d): n for d, n in zip(_input_shape(graph)[1:], (frame.height, frame.width), strict=True)},
     }
     receptive = receptive_fields(graph, {name: shown[name] for name in graph.examples})
-    views = {
-        "": View(
+    cards = {
+        "": Card(
             [graph.input_nodes[0].name, _size(picture)], [("", encode_png(_enlarged(in_colour(picture), 2 * TILE)))]
         )
     }
     for part in parts:
         features = seen[part.path][0] if part.path in seen else output[0]
         if features.ndim == 1 and part.tensor == graph.outputs[0].tensor:
-            continue  # what the box of the output says
-        view = views[part.path] = View([part.path, _caption(part, graph), _size(features)])
+            continue  # the output's box has the result
+        card = cards[part.path] = Card([part.path, _caption(part, graph), _size(features)])
         if part.what in first:
-            view.pictures.append(("filters", encode_png(_filters(network.get_submodule(part.path).weight))))
+            card.pictures.append(("filters", encode_png(_filters(network.get_submodule(part.path).weight))))
         if features.ndim == 3:
-            _show_maps(view, features, picture, receptive, part, chosen.get(part.path))
-    views["output"] = _output_view(graph, output[0], [p for p in parts if p.path in views])
-    return Looks(graph.name, views, _edges(graph, [p for p in parts if p.path in views]))
+            _show_maps(card, features, picture, receptive, part, chosen.get(part.path))
+    cards["output"] = _output_card(graph, output[0], [p for p in parts if p.path in cards])
+    return Cards(graph.name, cards, _edges(graph, [p for p in parts if p.path in cards]), NOTE)
 
 
 def _chosen(graph: Graph, network: torch.nn.Module, paths: Sequence[str]) -> list[Part]:
@@ -130,7 +118,9 @@ def _chosen(graph: Graph, network: torch.nn.Module, paths: Sequence[str]) -> lis
         part = part_of(everything[path]) if path in everything else None
         if part is None or not watchable(part, network):
             have = ", ".join(p.path for p in parts_of(graph, network, 6))
-            raise RunError(f"{graph.name} has no part `{path}` that can be watched; there are {have}, and those within")
+            raise RunError(
+                f"{graph.name} has no block or convolution `{path}` to show; there are {have}, and those inside them"
+            )
         found.append(part)
     return found
 
@@ -140,24 +130,24 @@ def _input_shape(graph: Graph) -> tuple[dims.Dim, ...]:
 
 
 def _first_convolutions(graph: Graph) -> list[Node]:
-    """The convolutions that see the picture itself; without such, the first one."""
+    """The convolutions that read the image itself; if there are none, the first one."""
     picture = Tensor(graph.input_nodes[0].id)
     found = [n for n in graph.nodes() if isinstance(n.operation, Conv)]
     return [n for n in found if n.inputs == (picture,)] or found[:1]
 
 
-# ---------------------------------------------------------------- pictures of tensors
+# ---------------------------------------------------------------- tensors as pictures
 
 
 def _show_maps(
-    view: View, features: torch.Tensor, picture: torch.Tensor, receptive: Receptive, part: Part, unit: Unit | None
+    card: Card, features: torch.Tensor, picture: torch.Tensor, receptive: Receptive, part: Part, unit: Unit | None
 ) -> None:
-    """Adds the strongest channels, and the picture with the receptive field of a unit."""
+    """Adds the strongest channels, and the image with the receptive field of a unit."""
     import torch
 
     strength = features.flatten(1).std(1) if features[0].numel() > 1 else features.flatten(1).abs().amax(1)
     best = strength.argsort(descending=True)[:CHANNELS]
-    view.pictures.append((f"channels {', '.join(map(str, best.tolist()))}", encode_png(_sheet(features[best]))))
+    card.pictures.append((f"channels {', '.join(map(str, best.tolist()))}", encode_png(_sheet(features[best]))))
     if unit is None:
         at = int(features[best[0]].flatten().argmax())
         row, column = divmod(at, features.shape[2])
@@ -174,11 +164,11 @@ def _show_maps(
         return
     boxed = _boxed(in_colour(picture), rows, columns)
     side = f"{rows[1] - rows[0] + 1} x {columns[1] - columns[0] + 1}"
-    view.pictures.append((f"unit {row},{column} sees {side}", encode_png(torch.as_tensor(boxed))))
+    card.pictures.append((f"receptive field of unit {row},{column}: {side}", encode_png(torch.as_tensor(boxed))))
 
 
 def _shades(maps: torch.Tensor) -> torch.Tensor:
-    """Feature maps [N, h, w] in 0 … 1, each by its own range: 0 is grey where a map has both signs."""
+    """Feature maps [N, h, w] scaled to 0 … 1, each by its own range: 0 becomes grey if a map has both signs."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     both = (low < 0) & (high > 0)
     most = maps.abs().amax((1, 2), keepdim=True)
@@ -187,13 +177,13 @@ def _shades(maps: torch.Tensor) -> torch.Tensor:
 
 
 def _enlarged(picture: torch.Tensor, side: int) -> torch.Tensor:
-    """[C, h, w] enlarged by a whole number so that its longer side is at least `side`, its pixels visible."""
+    """[C, h, w] enlarged by an integer factor so that its longer side is at least `side`, with visible pixels."""
     factor = max(1, -(-side // max(picture.shape[1:])))
     return picture.repeat_interleave(factor, 1).repeat_interleave(factor, 2)
 
 
 def _sheet(maps: torch.Tensor) -> torch.Tensor:
-    """Feature maps side by side, [1, H, W], with white between; large ones averaged down."""
+    """Feature maps side by side, [1, H, W], separated by white; large ones are averaged down."""
     from torch.nn import functional as F
 
     shades = _shades(maps)[None]
@@ -210,7 +200,7 @@ def _row(pictures: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _filters(weight: torch.Tensor, limit: int = 64) -> torch.Tensor:
-    """The kernels of a first convolution, in colour where it sees colours, as rows of small pictures."""
+    """The kernels of a first convolution as rows of small pictures, in colour if its input is."""
     import torch
     from torch.nn import functional as F
 
@@ -229,7 +219,7 @@ def _filters(weight: torch.Tensor, limit: int = 64) -> torch.Tensor:
 
 
 def _boxed(picture: torch.Tensor, rows: tuple[int, int], columns: tuple[int, int]) -> torch.Tensor:
-    """The picture, darker but for the given rows and columns, which are framed."""
+    """The image, darkened except for the given rows and columns, which are framed."""
     import torch
 
     height, width = picture.shape[1:]
@@ -260,18 +250,18 @@ def _size(tensor: torch.Tensor) -> str:
     return " × ".join(map(str, tensor.shape))
 
 
-def _output_view(graph: Graph, output: torch.Tensor, parts: Sequence[Part]) -> View:
-    view = View(["output", _size(output)])
+def _output_card(graph: Graph, output: torch.Tensor, parts: Sequence[Part]) -> Card:
+    card = Card(["output", _size(output)])
     if output.ndim == 1:
         best = output.argsort(descending=True)[:5].tolist()
-        view.lines += [f"{i}: {output[i].item():.3g}" for i in best]
+        card.lines += [f"{i}: {output[i].item():.3g}" for i in best]
     elif output.ndim == 3 and not any(p.tensor == graph.outputs[0].tensor for p in parts):
-        view.pictures.append(("", encode_png(_sheet(output[:CHANNELS]))))
-    return view
+        card.pictures.append(("", encode_png(_sheet(output[:CHANNELS]))))
+    return card
 
 
 def _edges(graph: Graph, parts: Sequence[Part]) -> list[tuple[str, str]]:
-    """From which parts a part's input comes, with no other between; "" is the picture."""
+    """The parts from which a part's input comes directly; "" is the image."""
     gives = {part.tensor: part.path for part in parts}
     last: dict[Tensor, tuple[str, ...]] = {}
     for node in graph.nodes():
@@ -285,76 +275,3 @@ def _edges(graph: Graph, parts: Sequence[Part]) -> list[tuple[str, str]]:
         edges += [(origin, part.path) for t in takes for origin in last[t] if origin != part.path]
     edges += [(origin, "output") for o in graph.outputs[:1] for origin in last[o.tensor]]
     return list(dict.fromkeys(edges))
-
-
-@dataclass(frozen=True, slots=True)
-class Looks:
-    """The diagram with its pictures."""
-
-    name: str
-    views: Mapping[str, View]
-    edges: Sequence[tuple[str, str]]
-
-    def svg(self) -> str:
-        """A picture that stands alone. Raises DrawingError."""
-        with tempfile.TemporaryDirectory() as folder:
-            text = render(self._dot(Path(folder)), "svg").decode()
-            text = inlined(text, Path(folder))
-        # What is enlarged shows its pixels.
-        return text.replace("<image ", '<image style="image-rendering: pixelated" ')
-
-    def png(self) -> bytes:
-        """Raises DrawingError."""
-        with tempfile.TemporaryDirectory() as folder:
-            return render(self._dot(Path(folder)), "png")
-
-    def html(self) -> str:
-        """A page that stands alone. Raises DrawingError."""
-        svg = self.svg()
-        return PAGE.format(title=html.escape(self.name), svg=svg[svg.index("<svg") :])
-
-    def data(self, ending: str) -> bytes:
-        """The bytes of a file that ends so, one of FORMATS. Raises DrawingError."""
-        return self.png() if ending == ".png" else (self.svg() if ending == ".svg" else self.html()).encode()
-
-    def _dot(self, folder: Path) -> str:
-        names = {path: f"n{i}" for i, path in enumerate(self.views)}
-        lines = [
-            "digraph {",
-            '\tgraph [bgcolor="white", rankdir="TB", nodesep=0.3, ranksep=0.35, fontname="Helvetica,Arial,sans-serif"]',
-            f'\tgraph [label="{NOTE}", fontsize=10, fontcolor="#6b7280"]',
-            '\tnode [shape=plain, fontname="Helvetica,Arial,sans-serif", fontsize=11]',
-            '\tedge [color="#6b7280", arrowsize=0.7]',
-        ]
-        for path, view in self.views.items():
-            lines.append(f"\t{names[path]} [label=<{_table(view, folder, names[path])}>]")
-        lines += [f"\t{names[a]} -> {names[b]}" for a, b in self.edges]
-        return "\n".join([*lines, "}"])
-
-
-def _table(view: View, folder: Path, name: str) -> str:
-    title, *rest = (html.escape(line) for line in view.lines if line)
-    cells = [f'<TR><TD ALIGN="LEFT"><B>{title}</B>  <FONT COLOR="#6b7280">{"  ".join(rest)}</FONT></TD></TR>']
-    shown, words = "", ""
-    for i, (word, data) in enumerate(view.pictures):
-        file = folder / f"{name}_{i}.png"
-        file.write_bytes(data)
-        shown += f'<TD><IMG SRC="{file}"/></TD>'
-        words += f'<TD><FONT POINT-SIZE="9" COLOR="#6b7280">{html.escape(word)}</FONT></TD>'
-    if shown:
-        below = f"<TR>{words}</TR>" if any(word for word, _ in view.pictures) else ""
-        inner = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="4" CELLPADDING="0"><TR>{shown}</TR>{below}</TABLE>'
-        cells.append(f"<TR><TD>{inner}</TD></TR>")
-    return f'<TABLE BORDER="1" COLOR="#9ca3af" CELLBORDER="0" CELLSPACING="2" STYLE="ROUNDED">{"".join(cells)}</TABLE>'
-
-
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>{title}</title>
-<style>body {{ margin: 1rem; font-family: sans-serif }} svg {{ max-width: 100%; height: auto }}</style>
-<h1>{title}</h1>
-{svg}
-</html>
-"""

@@ -1,10 +1,10 @@
-"""What a network is invariant or equivariant to, measured: how far its output and its features move with the picture.
+"""Measures invariance and equivariance: how the output and the feature maps change with transformations of the image.
 
-A transformation T of the picture x *moves* a feature map f by |f(Tx) - f(x)|: 0 where f is invariant. It *strays* by
-|f(Tx) - T'f(x)|, where T' is the same transformation of the map: 0 where f is equivariant. Both are given in units of
-the distance between different pictures, |f(x) - f(x')|, so that 1 says: as far as to another picture.
+A transformation T of the image x *displaces* a result f by |f(Tx) - f(x)|: 0 if f is invariant. A feature map
+*deviates* by |f(Tx) - T'f(x)|, where T' is the same transformation of the map: 0 if f is equivariant. Both are relative
+to the distance between different images, |f(x) - f(x')|, so that 1 is the distance to another image.
 
-Pictures are parts of larger ones, so that what a shift brings in is picture, too, and not a black border.
+Images are cut from larger ones, so that a shift brings in real content rather than a black border.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ HUES = (0.02, 0.05, 0.1, 0.2)
 LIGHT = (0.8, 0.9, 1.1, 1.25)
 
 OUTPUT = "output"
-"""What the network's result is called in tables, beside the paths of its parts."""
+"""The name of the network's result in tables, next to the paths of its parts."""
 
 NOTE = (
-    "How far maps stray from moving as the picture does, and what is no map moves (of colours, maps move, too); 1 is\n"
-    "as far as to another picture. `exact for shifts by`: so many pixels, clear of the border; * where nothing is\n"
-    "clear of it."
+    "Geometric changes: how far feature maps deviate from moving with the image; non-spatial outputs, and all results\n"
+    "of colour changes: displacement. 1 is the distance to another image. `exact for shifts by`: multiples of so many\n"
+    "pixels, away from the border; * if every feature is near it."
 )
 
 Kind = Literal["flip", "shift", "rotation", "scale", "grey", "hue", "brightness"]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """A transformation of pictures. `amount`: pixels to the right, degrees, factors, fractions of the colour circle.
+class Transformation:
+    """A transformation of images. `amount`: pixels to the right, degrees, factors, fractions of the colour circle.
 
-    Of a flip, 0 turns left to right, 1 top to bottom.
+    For a flip, 0 flips left to right, 1 top to bottom.
     """
 
     kind: Kind
@@ -64,9 +64,8 @@ class Change:
         match self.kind:
             case "flip":
                 return ("hflip", "vflip")[int(self.amount)]
-            case "grey":
-                return "grey"
-        return self.kind
+            case _:
+                return self.kind
 
     def text(self) -> str:
         return "" if self.kind in ("flip", "grey") else f"{self.amount:g}"
@@ -74,28 +73,28 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a change does to one part. `strays` is None where that has no meaning: a flat tensor, a change of colour.
+    """The effect of a change on one part. `deviation` is None for a flat tensor or a change of colour.
 
-    `inside`: only features that see nothing but picture were compared; else, where there are none, all.
+    `inside`: only features whose field is inside the image were compared; if there are none, all.
     """
 
-    change: Change
+    change: Transformation
     path: str
-    moves: float
-    strays: float | None
+    displacement: float
+    deviation: float | None
     inside: bool
 
     @property
     def shown(self) -> float:
-        """What tables and curves have of it."""
-        return self.moves if self.strays is None else self.strays
+        """The value for tables and curves."""
+        return self.displacement if self.deviation is None else self.deviation
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A part of the network in the measurement. `grid`: it follows shifts by multiples of so many pixels exactly.
+    """A part of the network in the measurement. `grid`: it is equivariant to shifts by multiples of this many pixels.
 
-    That is what the receptive fields say, inside the border that padding reaches; None where there is no such number.
+    This follows from the receptive fields, away from the border that padding reaches; None if there is no such number.
     """
 
     path: str
@@ -105,7 +104,7 @@ class Watched:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A measurement: of which network, on what, and all numbers."""
+    """A measurement: the network, the images, and all results."""
 
     name: str
     on: str
@@ -113,23 +112,23 @@ class Probe:
     measured: tuple[Measured, ...]
 
     def find(self, kind: Kind, amount: float, path: str = OUTPUT) -> Measured:
-        return next(m for m in self.measured if m.change == Change(kind, amount) and m.path == path)
+        return next(m for m in self.measured if m.change == Transformation(kind, amount) and m.path == path)
 
     def table(self) -> Table:
-        """A row for each change: how far each part strays, or moves, where it is no map or colours change."""
+        """One row per change: each part's deviation, or its displacement if it is not spatial or colours change."""
         columns = [Column("change", "change"), Column("amount", "amount", True)]
         columns += [Column(p.path, p.path, True) for p in self.parts]
-        rows: dict[Change, list[Cell]] = {}
+        rows: dict[Transformation, list[Cell]] = {}
         for m in self.measured:
             shown = m.shown
             text = "0" if shown < 5e-5 else f"{shown:.3f}" if shown >= 0.0005 else "<.001"
-            starred = m.change.kind == "shift" and m.strays is not None and not m.inside
+            starred = m.change.kind == "shift" and m.deviation is not None and not m.inside
             rows.setdefault(m.change, [m.change.name, m.change.text()]).append(f"{text}*" if starred else text)
         grids: list[Cell] = ["exact for shifts by", "", *("" if p.grid is None else f"{p.grid}" for p in self.parts)]
         return Table(tuple(columns), [tuple(row) for row in rows.values()], tuple(grids))
 
     def as_table(self) -> Table:
-        """A row for each change and part, for programs."""
+        """One row per change and part, as data."""
         keys = ("change", "amount", "part", "moves", "strays", "inside")
         columns = tuple(Column(key, key) for key in keys)
         rows = [
@@ -137,8 +136,8 @@ class Probe:
                 m.change.name,
                 m.change.text(),
                 m.path,
-                f"{m.moves:.6g}",
-                "" if m.strays is None else f"{m.strays:.6g}",
+                f"{m.displacement:.6g}",
+                "" if m.deviation is None else f"{m.deviation:.6g}",
                 "yes" if m.inside else "no",
             )
             for m in self.measured
@@ -154,7 +153,7 @@ def probe(
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
 ) -> Probe:
-    """The measurement of a checked network, on pictures of a folder or such as ship. Raises RunError, OSError."""
+    """Measures a checked network on images from a folder or the default ones. Raises RunError, OSError."""
     frame = frame_of(graph, sizes)
     margin = min(max(SHIFTS), frame.width // 2 - 1)
     canvas, on = pictures(images, wider(frame, margin))
@@ -164,7 +163,7 @@ def probe(
 
 
 def wider(frame: Frame, margin: int) -> Frame:
-    """The frame with a margin on each side, and half as large again as what a turn by 45 degrees needs."""
+    """The frame with a margin on each side, half as large again as a rotation by 45 degrees needs."""
     more = max(margin, math.ceil(max(frame.height, frame.width) * 0.35))
     return replace(frame, height=frame.height + 2 * more, width=frame.width + 2 * more)
 
@@ -172,9 +171,9 @@ def wider(frame: Frame, margin: int) -> Frame:
 def measure(
     graph: Graph, network: torch.nn.Module, canvas: torch.Tensor, frame: Frame, on: str = "", least: int = 4
 ) -> Probe:
-    """How the network takes changes of pictures [N, C, H, W] that are larger than its frame by some margin.
+    """Measures the effect of changes of images [N, C, H, W] that are larger than the network's frame.
 
-    At least `least` parts are watched, where there are so many.
+    Watches at least `least` parts, if there are that many.
     """
     import torch
 
@@ -182,7 +181,7 @@ def measure(
     sizes = _sizes(graph, frame)
     receptive = receptive_fields(graph, sizes)
     margin = (canvas.shape[3] - frame.width) // 2
-    changes = [c for c in _changes(frame, margin)]
+    changes = [c for c in _transformations(frame, margin)]
     found: list[Measured] = []
     with torch.no_grad(), watched(network, [p.path for p in parts]) as seen:
 
@@ -196,14 +195,14 @@ def measure(
         kept = {path: part for path, part in whole.items() if path in plain}
         units = {path: _spread(plain[path]) for path in kept}
         for change in changes:
-            changed = features(_changed(canvas, change, frame))
+            changed = features(_transformed(canvas, change, frame))
             for path, part in kept.items():
                 before, after = plain[path], changed[path]
-                moves = _distance(after, before) / units[path]
-                strays, inside = None, False
+                displacement = _distance(after, before) / units[path]
+                deviation, inside = None, False
                 if change.geometric and before.ndim == 4:
-                    strays, inside = _strays(before, after, change, receptive, part, units[path])
-                found.append(Measured(change, path, moves, strays, inside))
+                    deviation, inside = _deviation(before, after, change, receptive, part, units[path])
+                found.append(Measured(change, path, displacement, deviation, inside))
     shown = tuple(Watched(path, tuple(plain[path].shape[1:]), _grid(receptive, part)) for path, part in kept.items())
     return Probe(graph.name, on, shown, tuple(found))
 
@@ -219,36 +218,36 @@ def _sizes(graph: Graph, frame: Frame) -> dict[str, int]:
     return found
 
 
-def _changes(frame: Frame, margin: int) -> Iterator[Change]:
-    yield Change("flip", 0)
-    yield Change("flip", 1)
-    yield from (Change("shift", t) for t in SHIFTS if t <= margin and t < frame.width // 2)
-    yield from (Change("rotation", a) for a in ANGLES)
-    yield from (Change("scale", s) for s in SCALES)
+def _transformations(frame: Frame, margin: int) -> Iterator[Transformation]:
+    yield Transformation("flip", 0)
+    yield Transformation("flip", 1)
+    yield from (Transformation("shift", t) for t in SHIFTS if t <= margin and t < frame.width // 2)
+    yield from (Transformation("rotation", a) for a in ANGLES)
+    yield from (Transformation("scale", s) for s in SCALES)
     if frame.channels == 3:
-        yield Change("grey", 0)
-        yield from (Change("hue", h) for h in HUES)
-    yield from (Change("brightness", b) for b in LIGHT)
+        yield Transformation("grey", 0)
+        yield from (Transformation("hue", h) for h in HUES)
+    yield from (Transformation("brightness", b) for b in LIGHT)
 
 
 # ---------------------------------------------------------------- transformations
 
 
 def _window(canvas: torch.Tensor, frame: Frame, right: int = 0) -> torch.Tensor:
-    """The middle of the canvas, its content moved to the right."""
+    """The centre of the canvas, with its content shifted to the right."""
     top = (canvas.shape[2] - frame.height) // 2
     left = (canvas.shape[3] - frame.width) // 2 - right
     return canvas[:, :, top : top + frame.height, left : left + frame.width]
 
 
-def _changed(canvas: torch.Tensor, change: Change, frame: Frame) -> torch.Tensor:
+def _transformed(canvas: torch.Tensor, change: Transformation, frame: Frame) -> torch.Tensor:
     match change.kind:
         case "flip":
             return _window(canvas, frame).flip(3 - int(change.amount))
         case "shift":
             return _window(canvas, frame, int(change.amount))
         case "rotation" | "scale":
-            return _window(_turned(canvas, change), frame)
+            return _window(_rotated(canvas, change), frame)
         case "grey":
             return _rotated_hue(_window(canvas, frame), 0.0, 0.0)
         case "hue":
@@ -257,8 +256,8 @@ def _changed(canvas: torch.Tensor, change: Change, frame: Frame) -> torch.Tensor
             return (_window(canvas, frame) * change.amount).clamp(0, 1)
 
 
-def _turned(images: torch.Tensor, change: Change) -> torch.Tensor:
-    """Turned or scaled about the middle, [N, C, H, W]; beyond the border the border's values go on."""
+def _rotated(images: torch.Tensor, change: Transformation) -> torch.Tensor:
+    """Rotated or scaled about the centre, [N, C, H, W]; beyond the border its values are repeated."""
     import torch
     from torch.nn import functional as F
 
@@ -268,14 +267,14 @@ def _turned(images: torch.Tensor, change: Change) -> torch.Tensor:
     factor = change.amount if change.kind == "scale" else 1.0
     h, w = images.shape[2:]
     cos, sin = math.cos(angle) / factor, math.sin(angle) / factor
-    # The grid is in units of half the picture, which are not the same along both axes.
+    # The grid is in units of half the image, which differ between the axes.
     matrix = torch.tensor([[cos, -sin * h / w, 0.0], [sin * w / h, cos, 0.0]], dtype=images.dtype)
     grid = F.affine_grid(matrix.expand(len(images), 2, 3), list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def _rotated_hue(images: torch.Tensor, turn: float, saturation: float) -> torch.Tensor:
-    """The colours of [N, 3, H, W] turned by a fraction of the circle about the grey axis (in YIQ), or taken away."""
+    """The colours of [N, 3, H, W] rotated by a fraction of the circle about the grey axis (in YIQ), or removed."""
     import torch
 
     to_yiq = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
@@ -293,15 +292,15 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 
 def _spread(features: torch.Tensor) -> float:
-    """The mean distance between different samples; 1 where all are the same."""
+    """The mean distance between different samples; 1 if all are equal."""
     rolled = [_distance(features, features.roll(k, 0)) for k in range(1, len(features))]
     return (sum(rolled) / len(rolled) if rolled else 0.0) or 1.0
 
 
-def _strays(
-    before: torch.Tensor, after: torch.Tensor, change: Change, receptive: Receptive, part: Part, unit: float
+def _deviation(
+    before: torch.Tensor, after: torch.Tensor, change: Transformation, receptive: Receptive, part: Part, unit: float
 ) -> tuple[float, bool]:
-    """How far a map [N, C, h, w] is from following the change; whether only features clear of the border count."""
+    """How far a map [N, C, h, w] deviates from the change, and whether only features away from the border count."""
     import torch
 
     if change.kind == "shift":
@@ -311,7 +310,7 @@ def _strays(
         free = _free_of_border(axis, before.shape[3])
         rows = _free_of_border(_axis(receptive, part, 0), before.shape[2])
         by = math.ceil(int(change.amount) / stride)
-        # A feature is judged where it sees picture alone, and where what it is to equal did.
+        # A feature counts if its field, and that of the feature it should equal, is inside the image.
         columns = [i for i in free if i - by in free and i >= by]
         inside = bool(columns) and bool(rows)
         rows = rows if inside else range(before.shape[2])
@@ -321,10 +320,10 @@ def _strays(
         index = torch.tensor(list(rows))[:, None], torch.tensor(columns)[None]
         part_of_map = math.sqrt(len(rows) * len(columns) / (before.shape[2] * before.shape[3]))
         return _distance(target[:, :, *index], after[:, :, *index]) / (unit * part_of_map), inside
-    target = before.flip(3 - int(change.amount)) if change.kind == "flip" else _turned(before, change)
+    target = before.flip(3 - int(change.amount)) if change.kind == "flip" else _rotated(before, change)
     if change.kind == "flip" or (change.kind == "rotation" and change.amount % 90 == 0):
         return _distance(target, after) / unit, False
-    # Near the border a turned map would have to know what it does not see.
+    # Near the border a rotated map would need content that it does not see.
     h, w = before.shape[2:]
     mask = torch.zeros(h, w, dtype=torch.bool)
     mask[h // 5 : h - h // 5, w // 5 : w - w // 5] = True
@@ -333,7 +332,7 @@ def _strays(
 
 
 def _slid(features: torch.Tensor, by: Fraction) -> torch.Tensor:
-    """The map moved to the right by a number of features, between two of them by the mean of both."""
+    """The map shifted to the right by a number of features; between two features, their mean."""
     low = math.floor(by)
     part = float(by - low)
     moved: torch.Tensor = features.roll(low, 3) * (1 - part) + features.roll(low + 1, 3) * part
@@ -347,7 +346,7 @@ def _axis(receptive: Receptive, part: Part, axis: int) -> AxisField | None:
 
 
 def _stride(receptive: Receptive, part: Part, features: int) -> Fraction:
-    """Pixels from one feature to the next: what the receptive fields say, else the ratio of the sizes."""
+    """Pixels from one feature to the next: from the receptive fields, else the ratio of the sizes."""
     axis = _axis(receptive, part, 1)
     stride = axis.stride if axis is not None else None
     size = axis.size if axis is not None else features
@@ -355,7 +354,7 @@ def _stride(receptive: Receptive, part: Part, features: int) -> Fraction:
 
 
 def _free_of_border(axis: AxisField | None, features: int) -> range:
-    """The features along an axis that see picture alone, none of what padding added; they stand in a row."""
+    """The consecutive features along an axis whose fields are inside the image, without padding."""
     if axis is None or axis.along is None:
         return range(0)
     inside = [i for i in range(features) if (span := axis.at(i)) is not None and span[0] >= 0 and span[1] < axis.size]
@@ -373,9 +372,9 @@ def _grid(receptive: Receptive, part: Part) -> int | None:
 
 
 def curves(found: Probe) -> bytes:
-    """The measurement as an svg: for each kind of change with several amounts, how far each part strays or moves.
+    """The measurement as SVG: for each kind of change with several amounts, the deviation or displacement of each part.
 
-    Raises ImportError where matplotlib is not installed.
+    Raises ImportError if matplotlib is not installed.
     """
     plots = [(kind, title) for kind, title in TITLES.items() if any(m.change.kind == kind for m in found.measured)]
     return _plot(found, plots)
@@ -400,10 +399,10 @@ def _plot(found: Probe, plots: list[tuple[Kind, str]]) -> bytes:
                 ax.plot([m.change.amount for m in line], [m.shown for m in line], marker=".", label=part.path, **bold)
             ax.set_xlabel(title)
             ax.spines[["top", "right"]].set_visible(False)
-        # Once, behind all: a limit of one keeps those that share its axis from growing.
+        # Last, because a fixed limit stops plots that share its axis from growing.
         axes[0].set_ylim(bottom=0)
-        axes[0].set_ylabel("distance / distance to another picture")
+        axes[0].set_ylabel("distance / distance to another image")
         axes[-1].legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-        figure.suptitle(f"{found.name}: maps stray from moving likewise, what is no map moves", fontsize=10)
+        figure.suptitle(f"{found.name}: deviation of feature maps, displacement of non-spatial outputs", fontsize=10)
 
     return plotted(draw, (3.2 * len(plots), 3.4), "svg")

@@ -1,7 +1,6 @@
-"""Networks at work on pictures, for `probe` and `look`: weights, pictures as tensors, what each part makes of them.
+"""Runs networks on images, for `probe` and `look`: weights, images as tensors, outputs of parts.
 
-The commands that run a network need torch, and these alone; it is imported inside the functions, so that importing
-this module, as the command line does, stays cheap.
+torch is imported inside the functions, so that importing this module, as the command line does, stays cheap.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ if TYPE_CHECKING:
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 PHOTOGRAPHS = ("astronaut", "chelsea", "coffee", "rocket")
-"""Pictures that scikit-image ships."""
+"""Photographs that scikit-image ships."""
 
 
 class RunError(Exception):
-    """What was given cannot be run: weights of another network, no picture, a network for something else."""
+    """The network cannot be run with the given weights or images, or on images at all."""
 
 
 def network_of(graph: Graph, weights: Path | None = None, seed: int = 0) -> torch.nn.Module:
-    """The network in evaluation mode, with the weights of a state_dict, else with PyTorch's random ones of a seed.
+    """The network in eval mode, with the weights of a state_dict, else with PyTorch's random ones of a seed.
 
     Raises RunError.
     """
@@ -54,12 +53,12 @@ def network_of(graph: Graph, weights: Path | None = None, seed: int = 0) -> torc
     return network.eval()
 
 
-# ---------------------------------------------------------------- pictures
+# ---------------------------------------------------------------- images
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The pictures that a network takes: channels, height and width."""
+    """The images that a network takes: channels, height and width."""
 
     channels: int
     height: int
@@ -67,19 +66,19 @@ class Frame:
 
 
 def frame_of(graph: Graph, sizes: Mapping[str, int] | None = None) -> Frame:
-    """The size of the network's one picture, free sizes as in `sizes`, else as the spec shows. Raises RunError."""
+    """The size of the network's one image, with free sizes as in `sizes`, else their example sizes. Raises RunError."""
     inputs = graph.input_nodes
     shape = graph.shape(Tensor(inputs[0].id))
     if len(inputs) != 1 or len(shape) != 3:
-        raise RunError(f"{graph.name} does not take one picture [C, H, W]: only such networks can be shown pictures")
+        raise RunError(f"{graph.name} does not take exactly one image [C, H, W], so it cannot run on images")
     values = {**graph.examples, **(sizes or {})}
     return Frame(*(d if isinstance(d, int) else dims.evaluate(d, values) for d in shape))
 
 
 def read_picture(path: Path) -> torch.Tensor:
-    """A picture file as [3, H, W] with values from 0 to 1.
+    """An image file as [3, H, W] with values from 0 to 1.
 
-    Raises RunError, OSError, and ImportError where Pillow is not installed.
+    Raises RunError, OSError, and ImportError if Pillow is not installed.
     """
     import numpy
     import torch
@@ -89,17 +88,17 @@ def read_picture(path: Path) -> torch.Tensor:
         with Image.open(path) as image:
             pixels = numpy.array(image.convert("RGB"))
     except (UnidentifiedImageError, ValueError, Image.DecompressionBombError):
-        raise RunError(f"{visible(str(path))} is no picture that can be read") from None
+        raise RunError(f"{visible(str(path))} is not a readable image") from None
     return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 def encode_png(pixels: torch.Tensor) -> bytes:
-    """A picture [3, H, W] or [1, H, W] with values from 0 to 1 as the bytes of a PNG file."""
+    """An image [3, H, W] or [1, H, W] with values from 0 to 1 as the bytes of a PNG file."""
     import torch
 
     height, width = pixels.shape[1:]
     rows = (pixels.expand(3, -1, -1).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).reshape(height, -1)
-    # Every row begins with the number of its filter; 0 is none.
+    # Every row starts with the number of its filter; 0 is none.
     data = torch.cat([torch.zeros(height, 1, dtype=torch.uint8), rows], 1)
 
     def chunk(kind: bytes, content: bytes) -> bytes:
@@ -111,7 +110,7 @@ def encode_png(pixels: torch.Tensor) -> bytes:
 
 
 def with_channels(picture: torch.Tensor, channels: int) -> torch.Tensor:
-    """[3, H, W] as [channels, H, W]: in grey for one channel, repeated for other numbers."""
+    """[3, H, W] as [channels, H, W]: converted to grey for one channel, repeated for other numbers."""
     import torch
 
     if channels == 3:
@@ -121,12 +120,12 @@ def with_channels(picture: torch.Tensor, channels: int) -> torch.Tensor:
 
 
 def in_colour(picture: torch.Tensor) -> torch.Tensor:
-    """[C, H, W] as [3, H, W], to be looked at: of other than three channels the first, in grey."""
+    """[C, H, W] as [3, H, W] for viewing: unless there are three channels, the first one in grey."""
     return picture if len(picture) == 3 else picture[:1].expand(3, -1, -1)
 
 
 def fitted(picture: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """The largest centred part of a picture of the given proportions, [C, height, width], averaged down or up."""
+    """The largest centred crop of an image with the given proportions, [C, height, width], averaged down or up."""
     from torch.nn import functional as F
 
     h, w = picture.shape[1:]
@@ -138,7 +137,7 @@ def fitted(picture: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 
 def pictures(folder: Path | None, frame: Frame, limit: int = 8) -> tuple[torch.Tensor, str]:
-    """Pictures of that size, [N, C, H, W], and what they are: a folder's, else photographs, else noise.
+    """Images of that size, [N, C, H, W], and their description: from a folder, else photographs, else noise.
 
     Raises RunError, OSError.
     """
@@ -147,17 +146,21 @@ def pictures(folder: Path | None, frame: Frame, limit: int = 8) -> tuple[torch.T
     if folder is not None:
         files = sorted(p for p in folder.iterdir() if p.suffix.lower() in ENDINGS)
         if len(files) < 2:
-            raise RunError(f"{visible(str(folder))} has fewer than two pictures ({', '.join(ENDINGS)})")
-        found, what = [read_picture(p) for p in files[:limit]], f"pictures of {visible(str(folder))}"
+            raise RunError(f"{visible(str(folder))} has fewer than two images ({', '.join(ENDINGS)})")
+        found, what = [read_picture(p) for p in files[:limit]], f"images from {visible(str(folder))}"
     else:
         found = _photographs()
-        what = "photographs that scikit-image ships" if found else "smooth noise (for photographs, `--images DIR`)"
+        what = (
+            "photographs from scikit-image"
+            if found
+            else "smooth-noise images (install scikit-image or pass --images DIR for photographs)"
+        )
         found = found or list(_smooth_noise(limit, frame))
     return torch.stack([fitted(with_channels(p, frame.channels), frame.height, frame.width) for p in found]), what
 
 
 def _photographs() -> list[torch.Tensor]:
-    """The photographs, and their left halves as pictures of their own; none without scikit-image."""
+    """The photographs, and their left halves as additional images; empty without scikit-image."""
     import torch
 
     try:
@@ -169,7 +172,7 @@ def _photographs() -> list[torch.Tensor]:
 
 
 def _smooth_noise(count: int, frame: Frame) -> torch.Tensor:
-    """Pictures whose amplitudes fall as 1/f, as those of photographs do; always the same."""
+    """Noise images with a 1/f amplitude spectrum, like photographs; always the same."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
@@ -182,13 +185,13 @@ def _smooth_noise(count: int, frame: Frame) -> torch.Tensor:
 
 
 EXAMPLES = 6
-"""How many pictures show a change of an `augment`."""
+"""How many images show a change of an `augment`."""
 
 
 def augmented_examples(graph: Graph) -> tuple[tuple[str, bytes], ...]:
-    """The picture as it is, each line of the model's augmentation, then all of it, with strips of pictures as PNGs.
+    """The original image, each line of the model's augmentation, then all of it, each with a strip of images as PNG.
 
-    Always the same pictures. Raises ImportError where torch, or kornia, which changes them, is not installed.
+    Always the same images. Raises ImportError if torch or kornia is not installed.
     """
     pipeline = graph.augment
     if pipeline is None:
@@ -207,14 +210,14 @@ def augmented_examples(graph: Graph) -> tuple[tuple[str, bytes], ...]:
     for text, part in shown:
         generator = torch.Generator().manual_seed(0)
         augment = loading.instantiate_augment(part)
-        # One by one, in the size that the model takes, which may be large; in a diagram they are small.
+        # One at a time, in the size that the model takes, which may be large; the diagram shows them small.
         changed = [augment(picture, generator=generator)[0] for _ in range(EXAMPLES if part.lines else 1)]
         strips.append((text, encode_png(torch.cat([_thumbnail(p) for p in changed], 2))))
     return tuple(strips)
 
 
 def _thumbnail(picture: torch.Tensor, side: int = 96) -> torch.Tensor:
-    """[C, H, W] as a picture [3, h, w] whose longer side is about `side`, with white at its right."""
+    """[C, H, W] as an image [3, h, w] whose longer side is about `side`, with white at its right."""
     from torch.nn import functional as F
 
     rgb = in_colour(picture).clamp(0, 1)
@@ -231,7 +234,7 @@ def _thumbnail(picture: torch.Tensor, side: int = 96) -> torch.Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """A piece of the network whose result can be watched: a scope or node, the result that it gives."""
+    """A part of the network whose output can be recorded: a scope or node, and its result."""
 
     path: str
     what: Scope | Node
@@ -239,7 +242,7 @@ class Part:
 
 
 def parts_of(graph: Graph, network: torch.nn.Module, least: int = 4) -> list[Part]:
-    """The blocks and convolutions of the model, in order; blocks are opened until there are so many, if there are."""
+    """The blocks and convolutions of the model, in order; opens blocks until there are this many, if possible."""
     opened: list[Scope | Node] = list(graph.root.members)
     while True:
         telling = [m for m in opened if isinstance(m, Scope) or m.operation.family == "convolution"]
@@ -265,7 +268,7 @@ def watchable(part: Part, network: torch.nn.Module) -> bool:
 
 @contextmanager
 def watched(network: torch.nn.Module, paths: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """A dictionary that each run of the network fills anew: what the modules of these paths give."""
+    """A dictionary that each run of the network fills with the outputs of the modules at these paths."""
     import torch
 
     seen: dict[str, torch.Tensor] = {}
@@ -273,7 +276,7 @@ def watched(network: torch.nn.Module, paths: Sequence[str]) -> Iterator[dict[str
     def keep(path: str) -> Any:
         def hook(module: torch.nn.Module, given: object, result: object) -> None:
             if isinstance(result, torch.Tensor):
-                # A copy, since what follows may overwrite it in place.
+                # A copy, since later operations may overwrite it in place.
                 seen[path] = result.detach().clone()
 
         return hook

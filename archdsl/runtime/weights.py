@@ -1,6 +1,6 @@
-"""Weights in files: read without running anything of them, matched to a network by key and shape, and kept.
+"""Weight files: read without executing code, matched to a network by key and shape, and written.
 
-torch is imported inside the functions that hold tensors in their hands: matching itself works on a graph's facts.
+torch is imported inside the functions that use tensors: matching itself only needs a graph's facts.
 """
 
 from __future__ import annotations
@@ -17,32 +17,33 @@ from typing import TYPE_CHECKING, Any
 from archdsl.diagnostics import visible
 from archdsl.graph import Graph
 from archdsl.ops.base import Weight
+from archdsl.ops.fields import times
 
 if TYPE_CHECKING:  # where tensors are read or written, each function imports torch itself
     import torch
 
 WRAPPERS = ("state_dict", "model", "network", "model_state_dict")
-"""The keys under which checkpoints hold a state_dict."""
+"""The keys under which checkpoints store a state_dict."""
 
 
 ROWS = 12
-"""How many rows of each kind a report has."""
+"""The maximum number of rows of each kind in a report."""
 
 BOMB = 100
-"""How many times its size a checkpoint may unpack to. PyTorch does not compress them at all."""
+"""The maximum compression ratio of a checkpoint. PyTorch does not compress them at all."""
 
 
 class WeightsError(Exception):
-    """A file that holds no weights, or weights that nothing of a network fits."""
+    """A file without weights, or weights that do not fit a network."""
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What became of each key. `shapes` has (key, shape in the file, shape in the network) of those that differ.
+    """The result for each key. `shapes` has (key, shape in the file, shape in the network) of mismatched shapes.
 
-    `reshaped` are those of the matched ones whose shape differs in the file, told in the same way.
-    `rule` is the renaming, OLD and NEW, by which most of the unexpected ones, or of the missing, would match.
-    `notes` say what is to be known of what matched, `doubts` what is likely wrong with it.
+    `reshaped` are matched ones with another shape in the file, in the same format. `rule` is the renaming, OLD and NEW,
+    by which most of the unexpected or missing keys would match. `notes` are remarks on the matched tensors, `doubts`
+    probable mistakes.
     """
 
     matched: tuple[str, ...]
@@ -56,16 +57,18 @@ class Match:
 
     @property
     def alike(self) -> list[str]:
-        """The keys of another shape that hold the same numbers."""
+        """The keys with another shape but the same numbers."""
         return [key for key, theirs, ours in self.shapes if same_numbers(theirs, ours)]
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor of the network, and every one of the file, found its like."""
+        """Whether every tensor of the network and of the file was matched."""
         return not (self.missing or self.unexpected or self.shapes)
 
     def as_text(self) -> str:
-        """`matched 318 of 320 tensors`, and a table of the rest, by modules where the whole of one is of a kind."""
+        """`matched 318 of 320 tensors`, and a table of the others, summarised by module if a whole module is of one
+        kind.
+        """
         differ, turned = _differences(self.shapes), _differences(self.reshaped)
         met = [*self.matched, *differ]
         lines = [f"matched {len(self.matched)} of {len(met) + len(self.missing)} tensors"]
@@ -81,10 +84,10 @@ class Match:
                 lines.append(f"  {kind:13} {more:6,}  …")
         if self.rule is not None:
             old, new = map(_shown, self.rule)
-            lines.append(f"help: `--rename '{old}={new}'` gives them the network's names")
+            lines.append(f"help: `--rename '{old}={new}'` renames them to the network's keys")
         if alike := self.alike:
-            which = f"{len(alike)} of them hold" if len(alike) > 1 else f"{_shown(alike[0])} holds"
-            way = "`archdsl weights --reshape`, or `load(…, reshape_weights=True)`, takes them so"
+            which = f"{len(alike)} of them have" if len(alike) > 1 else f"{_shown(alike[0])} has"
+            way = "`archdsl weights --reshape`, or `load(…, reshape_weights=True)`, accepts them"
             lines.append(f"help: {which} the same numbers in the same order: {way}")
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"warning: {doubt}" for doubt in self.doubts]
@@ -107,10 +110,10 @@ def _differences(shapes: Sequence[tuple[str, tuple[int, ...], tuple[int, ...]]])
 
 
 def same_numbers(theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
-    """Whether tensors of two shapes hold the same weights in the same order.
+    """Whether tensors of two shapes have the same weights in the same order.
 
-    They differ by axes of 1 alone (`linear` and `conv(…, 1)`), or one is that of a `linear` behind a `flatten`, where
-    the other, that of a convolution, has an axis for each of channels, height and width.
+    They differ only in axes of size 1 (`linear` and `conv(…, 1)`), or one is that of a `linear` after a `flatten`, and
+    the other, of a convolution, has an axis for each of channels, height and width.
     """
     if math.prod(theirs) != math.prod(ours):
         return False
@@ -121,7 +124,7 @@ def same_numbers(theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
 
 
 def _by_module(keys: Sequence[str], others: Sequence[str]) -> list[tuple[str, int]]:
-    """The keys in rows with their counts: `layer1.*` where all below it are among them and none of the others."""
+    """The keys in rows with their counts: `layer1.*` if it stands for all keys below it and no others."""
     taken = {key[:dot] for key in others for dot in _dots(key)}
     rows: dict[str, int] = {}
     for key in keys:
@@ -131,18 +134,18 @@ def _by_module(keys: Sequence[str], others: Sequence[str]) -> list[tuple[str, in
 
 
 def _dots(key: str) -> list[int]:
-    """Where the modules' names in a key end, the outermost first."""
+    """The positions in a key at which module names end, outermost first."""
     return [i for i, character in enumerate(key) if character == "."]
 
 
 def _shown(key: object) -> str:
-    """A key of a file, which may hold anything, as a line shows it."""
+    """A key of a file, which may contain anything, safe for display."""
     text = visible(str(key))
     return text if len(text) <= 300 else text[:299] + "…"
 
 
 def _times(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "a number"
+    return times(shape) or "a number"
 
 
 def state_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
@@ -151,40 +154,36 @@ def state_shapes(graph: Graph) -> dict[str, tuple[int, ...]]:
 
 
 def state_weights(graph: Graph) -> dict[str, Weight]:
-    """What stands under each key of the network's state_dict, in order of placement."""
-    found: dict[str, Weight] = {}
-    for node in graph.nodes():
-        for weight in node.operation.weights(graph.shapes(node.inputs)):
-            found[f"{node.path}.{weight.name}" if weight.name else node.path] = weight
-    return found
+    """The kind of value under each key of the network's state_dict, in order of placement."""
+    return {weight.key(node.path): weight for node, weight in graph.weights()}
 
 
 def read_state(path: Path) -> dict[str, torch.Tensor]:
     """The state_dict in a .safetensors or .pth file, bare or inside a checkpoint, on the CPU.
 
-    Nothing of the file is run: of pickles, tensors and plain containers alone are read. Raises OSError, WeightsError.
+    Executes no code of the file: only tensors and plain containers are read from pickles. Raises OSError, WeightsError.
     """
     name = visible(str(path))
     if not stat.S_ISREG(path.stat().st_mode):
-        raise WeightsError(f"{name} is no regular file, and weights are read from those alone")
+        raise WeightsError(f"{name} is not a regular file, and weights are read only from those")
     if _is_bomb(path):
-        raise WeightsError(f"{name} unpacks to more than {BOMB} times its size, which no weights do")
-    import torch  # a state_dict is made of its tensors
+        raise WeightsError(f"{name} unpacks to more than {BOMB} times its size, so it is not a weights file")
+    import torch  # a state_dict consists of tensors
 
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file  # needed for files of this kind alone
+            from safetensors.torch import load_file  # needed only for files of this kind
 
             found: Any = load_file(path)
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of protocols; what it can read, it reads
+                warnings.simplefilter("ignore")  # about protocols that it can read anyway
                 found = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, ImportError):
         raise
-    except Exception:  # the readers raise many kinds for a file that is no checkpoint, or would run code
+    except Exception:  # the readers raise many exceptions for invalid files, or files that would execute code
         raise WeightsError(
-            f"{name} holds no weights that can be read without running it; save them alone: "
+            f"{name} contains no weights that can be read without executing code; save only them: "
             "torch.save(model.state_dict(), FILE)"
         ) from None
     for key in WRAPPERS:
@@ -192,25 +191,27 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
             found = found[key]
     if not isinstance(found, dict):
         raise WeightsError(
-            f"{name} holds no state_dict (a dict of tensors by name): what it holds is of the type {_kind(found)}"
+            f"{name} contains no state_dict (a dict of tensors by name), but an object of type {_kind(found)}"
         )
     state = _tensors(found)
     if not state:
         keys = ", ".join(f"`{_shown(key)}` ({_kind(value)})" for key, value in [*found.items()][:ROWS])
-        raise WeightsError(f"{name} holds no state_dict: no tensors by name" + (f"; it holds {keys}" if keys else ""))
+        raise WeightsError(
+            f"{name} contains no state_dict (no tensors by name)" + (f"; it holds {keys}" if keys else "")
+        )
     for key, tensor in state.items():
         if (kind := _unfit(tensor)) is not None:
             raise WeightsError(
-                f"{name}: {_shown(key)} {kind}, and weights are plain tensors of real numbers: leave it out, or turn "
-                "it into one, before it is saved"
+                f"{name}: {_shown(key)} {kind}, but weights must be dense real tensors: remove or convert it before "
+                "saving"
             )
     return state
 
 
 def _tensors(found: dict[object, Any]) -> dict[str, torch.Tensor]:
-    """The tensors of a dict by their keys; where it holds none, those of the dicts in it.
+    """The tensors of a dict by key; if it has none, those of its nested dicts.
 
-    The one dict among them that holds tensors is taken alone; of several, keys are joined by dots, as modules are.
+    If only one of the dicts contains tensors, its keys are used; otherwise keys are joined by dots, like modules.
     """
     import torch
 
@@ -222,7 +223,7 @@ def _tensors(found: dict[object, Any]) -> dict[str, torch.Tensor]:
     inside = [inner for value in found.values() if isinstance(value, dict) and (inner := direct(value))]
     if len(inside) == 1:
         return inside[0]
-    seen = {id(found)}  # a file may hold a dict that holds itself
+    seen = {id(found)}  # a dict in a file may contain itself
     waiting: list[tuple[str, dict[object, Any]]] = [("", found)]
     while waiting:
         before, here = waiting.pop()
@@ -236,13 +237,13 @@ def _tensors(found: dict[object, Any]) -> dict[str, torch.Tensor]:
 
 
 def _kind(value: object) -> str:
-    """What a value of a file is, in a word that people know it by."""
+    """The kind of a value in a file, in a familiar word."""
     return visible(type(value).__name__)
 
 
 def _unfit(tensor: torch.Tensor) -> str | None:
-    """Why a tensor has not the numbers of its shape; None where it has them."""
-    import torch  # its kinds of tensors
+    """Why a tensor lacks dense real numbers; None if it has them."""
+    import torch  # for its dtypes and layouts
 
     if tensor.is_nested:
         return "is nested"
@@ -251,17 +252,17 @@ def _unfit(tensor: torch.Tensor) -> str | None:
     if tensor.layout != torch.strided:
         return f"is sparse ({str(tensor.layout).removeprefix('torch.')})"
     if tensor.is_meta:
-        return "has no contents (it is on the device meta)"
+        return "has no data (it is on the meta device)"
     return "is complex" if tensor.is_complex() else None
 
 
 def _is_bomb(path: Path) -> bool:
-    """Whether a zip archive, as PyTorch writes checkpoints, says that it unpacks to far more than it is."""
+    """Whether a zip archive, such as a PyTorch checkpoint, claims to unpack to far more than its size."""
     try:
         with zipfile.ZipFile(path) as archive:
             return sum(part.file_size for part in archive.infolist()) > BOMB * path.stat().st_size
     except (zipfile.BadZipFile, ValueError, NotImplementedError):
-        return False  # of another form, which its reader judges
+        return False  # another format, which its reader checks
 
 
 def write_state(path: Path, state: Mapping[str, torch.Tensor]) -> bytes:
@@ -271,22 +272,22 @@ def write_state(path: Path, state: Mapping[str, torch.Tensor]) -> bytes:
     import torch  # its format
 
     if path.suffix == ".safetensors":
-        from safetensors.torch import save  # needed for files of this kind alone
+        from safetensors.torch import save  # needed only for files of this kind
 
-        # Tensors that share their numbers are refused there: each gets its own.
+        # safetensors rejects tensors that share memory: give each its own.
         data: bytes = save({k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in state.items()})
         return data
     buffer = io.BytesIO()
-    # A view of a part of a tensor would bring the whole of it along.
+    # A view of a part of a tensor would save the whole tensor.
     whole = {k: v if v.untyped_storage().nbytes() == v.nbytes else v.clone() for k, v in state.items()}
     torch.save(whole, buffer)
     return buffer.getvalue()
 
 
 def renamed(keys: Sequence[str], rules: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """Each key under its new name. A `*` of a rule's old side stands for any text, which its new side takes over.
+    """Renames keys. A `*` in a rule's old side matches any text, which the `*` of its new side repeats.
 
-    The first rule that fits a key counts. Raises WeightsError where two keys come to one name, or the stars differ.
+    The first rule that matches a key applies. Raises WeightsError if two keys get the same name, or the stars differ.
     """
     for old, new in rules:
         if new.count("*") > old.count("*"):
@@ -302,16 +303,16 @@ def renamed(keys: Sequence[str], rules: Sequence[tuple[str, str]]) -> dict[str, 
                 name = "".join(a + b for a, b in zip(pieces, (*stars[: len(pieces) - 1], ""), strict=True))
                 break
         if name in taken:
-            raise WeightsError(f"two tensors of the file come to the name {visible(name)}")
+            raise WeightsError(f"two tensors of the file would be named {visible(name)}")
         taken.add(name)
         found[key] = name
     return found
 
 
 def _stars(key: str, pieces: Sequence[str]) -> list[str] | None:
-    """What stands between the pieces of a pattern in a key, each star as short as can be; None where it does not fit.
+    """The texts that the stars of a pattern match in a key, each as short as possible; None if it does not match.
 
-    In time linear in the key, unlike what a regular expression with many stars may take.
+    Takes linear time, unlike a regular expression with many stars.
     """
     first, *rest = pieces
     if not rest:
@@ -331,9 +332,9 @@ def _stars(key: str, pieces: Sequence[str]) -> list[str] | None:
 
 
 def match(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Tensor], *, reshape: bool = False) -> Match:
-    """Which tensors of a state_dict fit a network of these keys and shapes.
+    """Matches the tensors of a state_dict to a network's keys and shapes.
 
-    With `reshape` those of another shape that hold the same numbers fit, too.
+    With `reshape`, tensors of another shape with the same numbers match, too.
     """
     matched, differ, turned = [], [], []
     for key, shape in shapes.items():
@@ -354,7 +355,7 @@ def match(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Tenso
 
 
 def _rule(there: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
-    """The prefix to change, for at least half of the keys on one side to find one of their shape on the other."""
+    """The prefix to replace so that at least half of the keys on one side match keys with their shape on the other."""
     best, rule = 1, None
     prefixes = {_prefixes(old, new) for old in list(there)[:ROWS] for new in list(wanted)[:ROWS]}
     for old, new in sorted(prefixes):
@@ -366,7 +367,7 @@ def _rule(there: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, 
 
 
 def _prefixes(old: str, new: str) -> tuple[str, str]:
-    """What two keys begin with, up to the names of modules that end them both."""
+    """The common prefix of two keys, up to the module names that end them both."""
     a, b = old.split("."), new.split(".")
     common = next(
         (i for i, (x, y) in enumerate(zip(reversed(a), reversed(b), strict=False)) if x != y), min(len(a), len(b))
@@ -377,9 +378,9 @@ def _prefixes(old: str, new: str) -> tuple[str, str]:
 def fit(
     graph: Graph, path: Path, rules: Sequence[tuple[str, str]] = (), *, reshape: bool = False
 ) -> tuple[dict[str, torch.Tensor], Match]:
-    """The tensors of a file that fit a network, under the network's keys, and what became of each key.
+    """The tensors of a file that fit a network, under the network's keys, and the result for each key.
 
-    `reshape` brings those of another shape that hold the same numbers to the network's. Raises OSError, WeightsError.
+    `reshape` converts those of another shape with the same numbers. Raises OSError, WeightsError.
     """
     state = read_state(path)
     names = renamed(list(state), rules)
@@ -387,14 +388,14 @@ def fit(
     weights = state_weights(graph)
     found = match({key: weight.shape for key, weight in weights.items()}, state, reshape=reshape)
     if not found.matched:
-        raise WeightsError(f"nothing of {visible(str(path))} fits {graph.name}\n{found.as_text()}")
+        raise WeightsError(f"no tensor of {visible(str(path))} fits {graph.name}\n{found.as_text()}")
     kept = {k: state[k].reshape(weights[k].shape) for k in found.matched}
     notes, doubts = _told({k: v for k, v in kept.items() if weights[k].dtype == "float"})
     return kept, replace(found, notes=notes, doubts=doubts)
 
 
 def _told(state: Mapping[str, torch.Tensor]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What is to be known of tensors that become floats, and what is likely wrong with them."""
+    """Remarks on tensors that are converted to floats, and probable mistakes."""
     import torch
 
     types: dict[torch.dtype, list[str]] = {}
@@ -404,11 +405,9 @@ def _told(state: Mapping[str, torch.Tensor]) -> tuple[tuple[str, ...], tuple[str
     for dtype, keys in types.items():
         name = str(dtype).removeprefix("torch.")
         if not dtype.is_floating_point:
-            doubts.append(
-                f"{_named(keys)} of {name}, not of floats: weights that were quantised need their scales, too"
-            )
+            doubts.append(f"{_named(keys)} of {name}, not floats: quantised weights need their scales, too")
         elif dtype != torch.float32:
-            notes.append(f"{_named(keys)} of {name}, and become the module's own type as they are loaded")
+            notes.append(f"{_named(keys)} of {name}, and are converted to the module's dtype when loaded")
     wild = [key for key, tensor in state.items() if not tensor.to(torch.float32).isfinite().all()]
     if wild:
         doubts.append(f"{_named(wild)} not finite in float32: NaN, infinite, or beyond its range")

@@ -1,4 +1,4 @@
-"""Brackets: each is paired with its other end; of those that have none, the indentation tells which to speak of."""
+"""Pairs brackets; for an unmatched one, the indentation decides which bracket the message is about."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Final
 from archdsl.common.limits import limits
 from archdsl.common.source import Source
 from archdsl.diagnostics import Diagnostics, Mark
-from archdsl.syntax.lexer import CLOSER, OPENER, Hopeless, Lexeme, Paired, span_of
+from archdsl.syntax.lexer import CLOSER, OPENER, Lexeme, Paired, ParseAborted, span_of
 
 _TEXT: Final = {"RPAR": ")", "RSQB": "]", "RBRACE": "}"}
 
 
 def pair(source: Source, tokens: list[Lexeme], broken: list[int], diagnostics: Diagnostics) -> Paired:
-    """Pairs the brackets; missing ones are reported and put in, stray ones reported and left out. Raises Hopeless.
+    """Pairs the brackets; reports and inserts missing ones, reports and drops stray ones. Raises ParseAborted.
 
-    `broken` are the offsets of what could not be scanned, in order: it may have swallowed a bracket of its line.
+    `broken` has the offsets of unscannable text, in order: it may have swallowed a bracket on its line.
     """
     partner: dict[int, int] = {}
     open_: list[int] = []
     most = limits().nesting
-    missing: list[tuple[int, int]] = []  # the index of an opening bracket, the index before which its end is put
+    missing: list[tuple[int, int]] = []  # an opening bracket's index, and that before which to insert its end
     stray: set[int] = set()
 
     def unclosed(lost: list[int], at: int) -> None:
@@ -29,7 +29,7 @@ def pair(source: Source, tokens: list[Lexeme], broken: list[int], diagnostics: D
         missing.extend(zip(lost, ends, strict=True))
         reported: set[int] = set()
         for opener, end in zip(reversed(lost), reversed(ends), strict=True):
-            # Of the brackets that end at one place only the innermost is spoken of, and of braces.
+            # Of the brackets that end at one place, report only the innermost, and braces.
             brace = tokens[opener].kind == "LBRACE"
             if end in reported or (brace and reported):
                 continue
@@ -44,8 +44,8 @@ def pair(source: Source, tokens: list[Lexeme], broken: list[int], diagnostics: D
         if kind in CLOSER:
             open_.append(i)
             if len(open_) > most:
-                diagnostics.error("E0105", f"brackets nest deeper than {most}", span_of(source, token))
-                raise Hopeless
+                diagnostics.error("E0105", f"brackets are nested deeper than {most}", span_of(source, token))
+                raise ParseAborted
         elif kind in OPENER:
             if open_ and tokens[open_[-1]].kind == OPENER[kind]:
                 partner[open_.pop()] = i
@@ -80,14 +80,14 @@ def _starts_line(source: Source, token: Lexeme) -> bool:
 def _report_unclosed(
     source: Source, tokens: list[Lexeme], partner: dict[int, int], opener: int, at: int, diagnostics: Diagnostics
 ) -> None:
-    """Says that a bracket is not closed before the token at `at`, or, if the indentation tells on one, another."""
+    """Reports that a bracket is not closed before the token at `at`, or another one to which the indentation points."""
     note = "still open here"
     kind = tokens[opener].kind
-    # The first end that stands further left than what it ends was meant for something further out.
+    # The first closing bracket that is indented less than its opening one was meant for an outer one.
     for a, b in sorted(partner.items(), key=lambda pair: pair[1]):
         alike = opener < a and tokens[a].kind == kind and _starts_line(source, tokens[b])
         if alike and _indent(source, tokens[b]) < _indent(source, tokens[a]):
-            opener, at, note = a, b, "this stands further left, so it closes another"
+            opener, at, note = a, b, "this is indented less, so it closes another"
             break
     marks = [Mark(span_of(source, tokens[opener]), "opened here")]
     help = f"add `{_TEXT[CLOSER[kind]]}`"
@@ -101,7 +101,7 @@ def _report_unclosed(
 def _report_stray(
     source: Source, tokens: list[Lexeme], partner: dict[int, int], at: int, diagnostics: Diagnostics
 ) -> int:
-    """Says that the bracket at `at` closes nothing, or, if the indentation tells on one, another. Gives which."""
+    """Reports that the bracket at `at` closes nothing, or one to which the indentation points. Returns its index."""
     token = tokens[at]
     for a, b in sorted(partner.items(), key=lambda pair: pair[1]):
         alike = tokens[b].kind == token.kind == "RBRACE"
@@ -112,10 +112,10 @@ def _report_stray(
         opener = span_of(source, tokens[a])
         diagnostics.error(
             "E0102",
-            "there is a `}` too many, or a `{` is missing",
-            Mark(span_of(source, tokens[b]), f"closes the `{{` of line {opener.line}, which stands further left"),
+            "one `}` too many, or a missing `{`",
+            Mark(span_of(source, tokens[b]), f"closes the `{{` of line {opener.line}, which is indented less"),
             Mark(span_of(source, token), "so that this closes nothing"),
-            help="remove it, or add the `{` that it is to close",
+            help="remove it, or add the missing `{`",
         )
         partner[a] = at
         return b
@@ -124,7 +124,7 @@ def _report_stray(
 
 
 def _match(source: Source, tokens: list[Lexeme], open_: list[int], at: int) -> int | None:
-    """The place in `open_` of what the closing bracket at `at` closes, though others stand open within it."""
+    """The index in `open_` of the bracket that the one at `at` closes, even if others are still open inside it."""
     opener = OPENER[tokens[at].kind]
     line = None
     for j in range(len(open_) - 1, -1, -1):
@@ -132,7 +132,7 @@ def _match(source: Source, tokens: list[Lexeme], open_: list[int], at: int) -> i
         if kind == opener:
             return j
         if kind == "LBRACE":
-            # A `)` does not end the statements of a body, unless all of it stands on one line.
+            # A `)` does not end the statements of a body, unless the whole body is on one line.
             line = line or source.position(tokens[at].start)[0]
             if source.position(tokens[open_[j]].start)[0] != line:
                 return None
@@ -140,7 +140,7 @@ def _match(source: Source, tokens: list[Lexeme], open_: list[int], at: int) -> i
 
 
 def _line_end(tokens: list[Lexeme], partner: dict[int, int], opener: int, before: int) -> int:
-    """Where the missing end of a bracket is put: at the end of its line; a brace's at `before`."""
+    """The index at which a missing closing bracket is inserted: at the end of its line; for a brace, at `before`."""
     if tokens[opener].kind == "LBRACE" or opener + 1 >= before or tokens[opener + 1].kind == "NEWLINE":
         return before
     i = opener + 1
@@ -150,9 +150,9 @@ def _line_end(tokens: list[Lexeme], partner: dict[int, int], opener: int, before
 
 
 def _declares(source: Source, tokens: list[Lexeme], i: int, outermost: int) -> bool:
-    """Whether a declaration starts here that can stand in no body: what is open before it was to be closed.
+    """Whether a declaration that is not allowed in a body starts here, so that open brackets were meant to be closed.
 
-    One that is indented deeper than what stands open is meant to stand in it, which is an error of its own.
+    One that is indented deeper than the open bracket is meant to be inside it, which is a different error.
     """
     if i + 2 >= len(tokens) or tokens[i - 1].kind != "NEWLINE" or tokens[i + 1].kind != "NAME":
         return False
@@ -176,11 +176,11 @@ def _mended(tokens: list[Lexeme], missing: list[tuple[int, int]], stray: set[int
     paired = Paired([], {})
     open_: list[int] = []
     for i in range(len(tokens) + 1):
-        # The inner ones end first.
+        # Close inner brackets first.
         for opener in sorted(put.get(i, ()), reverse=True):
             kind = CLOSER[tokens[opener].kind]
             at = tokens[i - 1].end if i else 0
-            # In a body that lacks its end, everything else can still be judged.
+            # In a body without its closing brace, everything else can still be checked.
             paired.doubtful.append((at if kind == "RBRACE" else tokens[opener].start, at))
             if open_:
                 paired.partner[open_.pop()] = len(paired.tokens)

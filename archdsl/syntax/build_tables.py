@@ -1,4 +1,4 @@
-"""Writes `_tables.py`, the parse tables of grammars/arch.lark: after a change, `python -m archdsl.syntax.build_tables`.
+"""Generates `_tables.py`, the parse tables of grammars/arch.lark, with `python -m archdsl.syntax.build_tables`.
 
 Building them takes Lark a third of a second, loading them a few milliseconds.
 """
@@ -20,14 +20,14 @@ _WIDTH: Final = 118
 
 
 def grammar_file() -> Path:
-    """The grammar: inside the installed package, or beside it in a checkout."""
+    """The grammar: in the installed package, or next to it in a checkout."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "grammars" / "arch.lark"
     return inside if inside.is_file() else package.parent / "grammars" / "arch.lark"
 
 
 def build(*, strict: bool = False) -> Lark:
-    """The parser made from the grammar. `strict` has Lark refuse ambiguous terminals too (it needs interegular)."""
+    """The parser for the grammar. With `strict`, Lark also rejects ambiguous terminals (this needs interegular)."""
     text = grammar_file().read_text(encoding="utf-8")
     lexer = "contextual" if strict else "basic"
     return Lark(
@@ -36,7 +36,7 @@ def build(*, strict: bool = False) -> Lark:
 
 
 def text_of_tables() -> str:
-    """The text of `_tables.py`: what Lark serialises, as Python literals. The same grammar gives the same text."""
+    """The text of `_tables.py`: Lark's serialised tables as Python literals. The same grammar gives the same text."""
     data, memo = build().memo_serialize([TerminalDef, Rule])
     data["parser"]["parser"] = _ordered(data["parser"]["parser"])
     return (
@@ -47,7 +47,7 @@ def text_of_tables() -> str:
 
 
 def _ordered(table: dict[str, Any]) -> dict[str, Any]:
-    """A serialised parse table with tokens and states numbered anew: Lark's numbers depend on the order of sets."""
+    """Renumbers the tokens and states of a serialised parse table: Lark's numbers depend on the order of sets."""
     names: dict[int, str] = table["tokens"]
     rows = {
         state: sorted((names[token], action) for token, action in row.items()) for state, row in table["states"].items()
@@ -73,7 +73,7 @@ def _ordered(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _literal(value: object) -> str:
-    """A literal broken into lines behind closing brackets (pprint would indent it to twice its length)."""
+    """A literal broken into lines after closing brackets (pprint's indentation would double its length)."""
     lines = [""]
     for piece in re.split(r"(?<=[}\])],) ", repr(value)):
         if len(lines[-1]) + len(piece) > _WIDTH:

@@ -1,4 +1,4 @@
-"""From rules of the grammar to the syntax tree: a method for each rule, called bottom up with what it matched."""
+"""Builds the syntax tree: one method for each grammar rule, called bottom-up with the matched children."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from archdsl.common.limits import limits
 from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostics, Mark
 from archdsl.syntax import tree
-from archdsl.syntax.lexer import Hopeless, Lexeme
+from archdsl.syntax.lexer import Lexeme, ParseAborted
 
-RESERVED: Final = "`it` is reserved: it is the tensor that flows in"
+RESERVED: Final = "`it` is reserved for the incoming tensor"
 
 ESCAPE: Final = re.compile(r"\\u[0-9A-Fa-f]{4}|\\.")
 LABEL_PIECE: Final = re.compile(
@@ -23,7 +23,7 @@ LABEL_PIECE: Final = re.compile(
 )
 
 Children: TypeAlias = list[Any]
-"""What a rule matched: tokens, tree nodes, and lists of nodes."""
+"""The children of a rule: tokens, tree nodes, and lists of nodes."""
 
 Node = TypeVar("Node")
 ParseValue: TypeAlias = Callable[[int, int], tree.Value | None]
@@ -37,21 +37,21 @@ class Bracketed(NamedTuple):
 
 
 class Augmented(NamedTuple):
-    """`augmented NAME` behind a model."""
+    """`augmented NAME` after the name of a model."""
 
     span: Span
     name: tree.Name
 
 
 class Builder:
-    """The callbacks of the parser for one source; `parse_value` reads a value out of a quoted label."""
+    """The parser's callbacks for one source; `parse_value` parses an expression inside a quoted label."""
 
     def __init__(self, source: Source, diagnostics: Diagnostics, parse_value: ParseValue) -> None:
         self.source = source
         self.diagnostics = diagnostics
         self.parse_value = parse_value
         self.limits = limits()
-        # The depth of every compound node, which is kept beside it so that its id stays its own.
+        # The depth of every compound node. Keeping the node keeps its id unique.
         self._depths: dict[int, tuple[int, object]] = {}
 
     def span(self, children: Children) -> Span:
@@ -67,21 +67,21 @@ class Builder:
         return tree.Name(self.token_span(token), token.text)
 
     def defined(self, token: Lexeme) -> tree.Name:
-        """A name that is given here, which `it` cannot be."""
+        """A name that is declared here, which must not be `it`."""
         name = self.named(token)
         if name.name == "it":
             self.diagnostics.error("E0106", RESERVED, name.span)
         return name
 
     def deep(self, node: Node, parts: Sequence[Any]) -> Node:
-        """The node, once it is known not to nest too deep over its parts."""
+        """Returns the node, after checking that it is not nested too deeply."""
         depths = self._depths
         depth = 1 + max((depths[id(p)][0] for p in parts if id(p) in depths), default=0)
         depths[id(node)] = (depth, node)
         if depth > self.limits.operators:
-            message = f"operators nest deeper than {self.limits.operators}"
+            message = f"operators are nested deeper than {self.limits.operators}"
             self.diagnostics.error("E0105", message, self.span([node]), help="name a part of it with `let`")
-            raise Hopeless
+            raise ParseAborted
         return node
 
     # ------------------------------------------------------------ lists
@@ -184,8 +184,8 @@ class Builder:
             if item.name is None:
                 if names:
                     named = Mark(next(iter(names.values())).span, "named")
-                    help = "give the arguments without names first"
-                    message = "an argument without a name follows one with a name"
+                    help = "put positional arguments first"
+                    message = "a positional argument follows a named one"
                     self.diagnostics.error("E0108", message, item.span, named, help=help)
                     break
             elif item.name in names:
@@ -240,7 +240,7 @@ class Builder:
                         self.diagnostics.error("E0106", RESERVED, name.span)
                     names.append(name)
                 case _:
-                    help = "a pattern such as `(left, right):` names the results of the item behind it"
+                    help = "a pattern such as `(left, right):` names the results of the item after it"
                     self.diagnostics.error("E0101", "expected a name in this label pattern", branch.span, help=help)
         return tree.Pattern(parallel.span, tuple(names))
 
@@ -258,8 +258,8 @@ class Builder:
                     text = []
             elif kind == "brace":
                 where = Span(self.source, at, at + 1)
-                help = f"a computed part is written `{{i}}`, the brace itself `{piece.group() * 2}`"
-                self.diagnostics.error("E0102", f"`{piece.group()}` has no partner in this label", where, help=help)
+                help = f"write a computed part as `{{i}}`, the brace itself `{piece.group() * 2}`"
+                self.diagnostics.error("E0102", f"`{piece.group()}` is unmatched in this label", where, help=help)
             elif kind == "escape":
                 text.append(self._unescaped(piece.group(), at))
             else:
@@ -271,7 +271,7 @@ class Builder:
         return tree.Label(span, tuple(parts), True)
 
     def text_of(self, token: Lexeme) -> str:
-        """What a string literal stands for."""
+        """The value of a string literal."""
         text: str = token.text[1:-1]
         if "\\" not in text:
             return text
@@ -286,7 +286,7 @@ class Builder:
             return chr(code)
         help = r"the escapes are \" \\ \n \t and \u with four hexadecimal digits"
         where = Span(self.source, at, at + len(escape))
-        self.diagnostics.error("E0103", f"`{escape}` is no escape", where, help=help)
+        self.diagnostics.error("E0103", f"`{escape}` is not a valid escape", where, help=help)
         return "?"
 
     # ------------------------------------------------------------ statements
@@ -346,8 +346,8 @@ class Builder:
         training = len(children) > 1 and children[-2].kind == "IF"
         if training and children[-1].text != "training":
             where = self.token_span(children[-1])
-            help = "choose between tensors in the network itself; `if training` gives one only while the module trains"
-            self.diagnostics.error("E0101", "an output can only be given `if training`", where, help=help)
+            help = "choose between tensors inside the network; `if training` returns an output only in training mode"
+            self.diagnostics.error("E0101", "the only condition for an output is `if training`", where, help=help)
         return tree.OutputTensor(self.span(children), name, label, training)
 
     def expect(self, children: Children) -> tree.Expect:
@@ -384,7 +384,7 @@ class Builder:
             first = seen.setdefault(item.name.name, item)
             if first is not item:
                 mark = Mark(first.span, "named first here")
-                self.diagnostics.error("E0107", f"the parameter `{item.name.name}` stands here twice", item.span, mark)
+                self.diagnostics.error("E0107", f"the parameter `{item.name.name}` is declared twice", item.span, mark)
         return Bracketed(self.span(children), tuple(items))
 
     def function(self, children: Children) -> tree.Function:
@@ -432,11 +432,11 @@ class Builder:
         return doc, tuple(tuple(line) for line in lines), children[-1]
 
     def one_of(self, children: Children) -> tree.OneOf:
-        # The grammar takes an empty one, as every body: behind an error, that is what is left of it.
+        # The grammar accepts an empty one, like every body; after a syntax error one may be empty.
         chains = children[2] if isinstance(children[2], list) else []
         if not chains and not self.diagnostics.errors:
-            help = "write changes in it: `one_of { blur(3)  noise(0.05) }`"
-            self.diagnostics.error("E0101", "expected a change of pictures in `one_of`", self.span(children), help=help)
+            help = "write augmentations in it: `one_of { blur(3)  noise(0.05) }`"
+            self.diagnostics.error("E0101", "expected an augmentation in `one_of`", self.span(children), help=help)
         return tree.OneOf(self.span(children), tuple(tuple(chain) for chain in chains))
 
     def default(self, children: Children) -> tree.Default:

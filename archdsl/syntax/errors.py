@@ -1,6 +1,6 @@
-"""Syntax errors in the user's words: what was found, what was expected, and a hint for the common mistakes.
+"""Readable syntax errors: what was found, what was expected, and hints for common mistakes.
 
-Most of these mistakes come from the hands of people who write Python and PyTorch all day.
+Most hints are for habits from Python and PyTorch.
 """
 
 from __future__ import annotations
@@ -45,23 +45,23 @@ _WORDS: Final = {
 }
 
 _FOREIGN_WORDS: Final = {
-    "def": "a piece of network is declared with `block NAME(…) { … }`, a function on values with `fn NAME(…) = …`",
-    "class": "a piece of network is declared with `block NAME(…) { … }`",
-    "function": "a piece of network is declared with `block NAME(…) { … }`, a function on values with `fn NAME(…) = …`",
-    "import": "names of another file are had with `from FILE import NAME, NAME`",
-    "return": "a block gives back its last tensor, or what `output NAME` names",
+    "def": "declare a block with `block NAME(…) { … }`, a function of values with `fn NAME(…) = …`",
+    "class": "declare a block with `block NAME(…) { … }`",
+    "function": "declare a block with `block NAME(…) { … }`, a function of values with `fn NAME(…) = …`",
+    "import": "import names with `from FILE import NAME, NAME`",
+    "return": "a block returns its last tensor, or what `output NAME` names",
     "elif": "write `else if`",
     "elseif": "write `else if`",
     "while": "a network has a fixed size: use `repeat n { … }` or `for x in … { … }`",
     "const": "write `let NAME = …`",
     "var": "write `let NAME = …`",
-    "lambda": "a function is declared with `fn NAME(…) = …`",
+    "lambda": "declare a function with `fn NAME(…) = …`",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """The token that does not fit, in the statement that starts at index `start`; `accepted` are terminals that do."""
+    """The token that does not fit, in the statement that starts at index `start`; `accepted` terminals fit."""
 
     source: Source
     tokens: list[Lexeme]
@@ -79,7 +79,7 @@ class _Problem:
         return self.tokens[min(self.start, self.index)]
 
     def kind(self, offset: int) -> str:
-        """The kind of a token of the same statement, counted from the one that does not fit; empty where none is."""
+        """The kind of a token in the same statement, relative to the one that does not fit; empty if there is none."""
         i = self.index + offset
         return self.tokens[i].kind if self.start <= i < len(self.tokens) else ""
 
@@ -101,7 +101,7 @@ class _Problem:
 
 @dataclass(frozen=True, slots=True)
 class _Hint:
-    """What to do; and, where a plainer thing can be said than what was expected, the message, and where it is wrong."""
+    """What to do; if `message` and `span` are set, they replace "expected …, found …" and its location."""
 
     help: str | None = None
     message: str | None = None
@@ -128,7 +128,7 @@ def _found(problem: _Problem) -> str:
         return _WORDS["NEWLINE"]
     token = problem.found
     if token.kind == "$END":
-        # A value in a quoted label ends at its brace, not with the text.
+        # An expression in a quoted label ends at its brace, not at the end of the text.
         return "`}`" if problem.source.text[token.start : token.start + 1] == "}" else "the end of the text"
     text = str(token.text).strip()
     return f"`{text if len(text) <= 40 else text[:39] + '…'}`"
@@ -152,7 +152,7 @@ def _expected(accepted: Set[str]) -> str:
     if phrases:
         rest -= {"NEWLINE", "$END"}
     elif rest - _OPERATORS:
-        # What may follow a complete value, or item, is much; what ends it says most.
+        # Many tokens may follow a complete expression or item; name only those that end it.
         rest -= _OPERATORS if "AND" in rest else set()
         rest -= {"LPAR", "COLON"} if "ARROW" in rest else set()
         rest -= {"RBRACE", "$END"} if "NEWLINE" in rest else set()
@@ -168,11 +168,11 @@ def _expected(accepted: Set[str]) -> str:
 
 
 def _foreign_word(p: _Problem) -> _Hint | None:
-    """A statement that begins with a keyword of another language, or goes on with one behind `}`."""
+    """A statement that begins with a keyword of another language, or continues with one after `}`."""
     for offset in (0, p.start - p.index):
         word = p.word(offset)
         if word in _FOREIGN_WORDS and p.kind(offset) == "NAME" and offset >= -2:
-            return _Hint(_FOREIGN_WORDS[word], f"`{word}` is not a word of this language", p.span(offset))
+            return _Hint(_FOREIGN_WORDS[word], f"`{word}` is not a keyword of this language", p.span(offset))
     return None
 
 
@@ -184,7 +184,7 @@ def _comment(p: _Problem) -> _Hint | None:
 
 def _import(p: _Problem) -> _Hint | None:
     if p.head.kind == "FROM" and p.word(0) == "*":
-        return _Hint(f"name what you take: `from {p.word(-2)} import NAME, NAME`")
+        return _Hint(f"list the names to import: `from {p.word(-2)} import NAME, NAME`")
     return None
 
 
@@ -194,27 +194,27 @@ def _name(p: _Problem) -> _Hint | None:
     if not adjacent or p.found.end != p.span(1).start:
         return None
     if p.kind(2) == "COLON" and "ARROW" in p.accepted:
-        return _Hint(f'a label with a `-` is quoted: `"{p.word(-1)}-{p.word(1)}":`')
+        return _Hint(f'quote a label that contains `-`: `"{p.word(-1)}-{p.word(1)}":`')
     if "LBRACE" in p.accepted:
-        return _Hint(f"a name is made of letters, digits and `_`: `{p.word(-1)}_{p.word(1)}`")
+        return _Hint(f"a name consists of letters, digits and `_`: `{p.word(-1)}_{p.word(1)}`")
     return None
 
 
 def _declaration(p: _Problem) -> _Hint | None:
-    """Something at the outermost level of a file that is no declaration, or a declaration in a body."""
+    """Something other than a declaration at the top level of a file, or a declaration in a body."""
     if p.found.kind in ("BLOCK", "MODEL", "AUGMENT", "FN", "FROM") and "BLOCK" not in p.accepted:
-        return _Hint("move it to the outermost level of the file", f"`{p.found.text}` cannot stand in a body")
+        return _Hint("move it to the outermost level of the file", f"`{p.found.text}` is not allowed in a body")
     if "BLOCK" not in p.accepted or p.index != p.start:
         return None
     if p.found.kind in _STATEMENTS:
-        return _Hint(f"`{p.found.text}` stands in the body of a block or model")
+        return _Hint(f"`{p.found.text}` belongs in the body of a block or model")
     if p.kind(1) == "NAME":
         return _Hint(did_you_mean(p.word(0), [word.lower() for word in _DECLARATIONS]))
     if p.kind(1) == "EQUAL":
-        return _Hint(f"a constant is declared with `let {p.found.text} = …`")
+        return _Hint(f"declare a constant with `let {p.found.text} = …`")
     if p.found.kind == "STRING":
-        return _Hint("documentation stands first in the body of a block or model; a comment starts with `#`")
-    return _Hint("layers stand in a body: `model NAME { … }`")
+        return _Hint("documentation comes first in the body of a block or model; a comment starts with `#`")
+    return _Hint("layers belong in a body: `model NAME { … }`")
 
 
 def _statement_in_chain(p: _Problem) -> _Hint | None:
@@ -228,9 +228,9 @@ def _statement_in_chain(p: _Problem) -> _Hint | None:
 
 def _stray_else(p: _Problem) -> _Hint | None:
     if p.word(-1) == "else" and p.found.kind == "LBRACE":
-        return _Hint("`else` goes with the `}` of an `if`", "this `else` belongs to no `if`", p.span(-1))
+        return _Hint("write `else` after the `}` of an `if`", "this `else` has no `if`", p.span(-1))
     if (p.word(-2) == "else" and p.word(-1) == ":") or (p.kind(-1) == "ELSE" and p.found.kind == "NAME"):
-        return _Hint("write `} else { … }`", "`else` takes a body in braces", p.span(-2 if p.word(-1) == ":" else -1))
+        return _Hint("write `} else { … }`", "`else` needs a body in braces", p.span(-2 if p.word(-1) == ":" else -1))
     return None
 
 
@@ -239,9 +239,9 @@ def _equal_sign(p: _Problem) -> _Hint | None:
         return None
     if p.kind(-1) == "NAME" and p.index == p.start + 1:
         before = Span(p.source, p.span(-1).end, p.span().end)
-        return _Hint(f"a label is written `{p.word(-1)}: …`, a value `let {p.word(-1)} = …`", fix=Fix(before, ":"))
+        return _Hint(f"write a label as `{p.word(-1)}: …`, a value `let {p.word(-1)} = …`", fix=Fix(before, ":"))
     if p.accepted & {"COMPARISON", "AND"}:
-        return _Hint("equality is written `==`", fix=Fix(p.span(), "=="))
+        return _Hint("write `==` to test equality", fix=Fix(p.span(), "=="))
     return None
 
 
@@ -249,10 +249,10 @@ def _comparison(p: _Problem) -> _Hint | None:
     if p.found.kind != "COMPARISON":
         return None
     if p.found.text == "==" and "EQUAL" in p.accepted:
-        return _Hint("a value is given with `=`", fix=Fix(p.span(), "="))
+        return _Hint("give a value with `=`", fix=Fix(p.span(), "="))
     if p.word(-1) == "<" and p.word(0) == ">":
         both = p.span(-1).to(p.span())
-        return _Hint("write `!=`", "`<>` is no sign of this language", both, Fix(both, "!="))
+        return _Hint("write `!=`", "`<>` is not part of this language", both, Fix(both, "!="))
     if "AND" in p.accepted:
         return _Hint("join them with `and`: `a < b and b < c`", "comparisons cannot be chained")
     return None
@@ -262,13 +262,13 @@ def _colon(p: _Problem) -> _Hint | None:
     if p.found.kind != "COLON":
         return None
     if "LBRACE" in p.accepted:
-        return _Hint("a body stands in braces: `{ … }`", fix=Fix(p.span(), " {"))
+        return _Hint("write a body in braces: `{ … }`", fix=Fix(p.span(), " {"))
     if "EQUAL" in p.accepted and p.head.kind in ("BLOCK", "MODEL", "FN"):
-        return _Hint(f"a parameter has no type; a default is given with `=`: `{p.word(-1)} = 64`")
+        return _Hint(f"a parameter has no type; write a default with `=`: `{p.word(-1)} = 64`")
     if "EQUAL" in p.accepted or "COMMA" in p.accepted:
-        return _Hint("a value is given with `=`", fix=Fix(p.span(), " ="))
+        return _Hint("give a value with `=`", fix=Fix(p.span(), " ="))
     if "RSQB" in p.accepted:
-        return _Hint("a part of a list is had with `..`: `list[1..3]`, `list[1..len(list)]`")
+        return _Hint("slice a list with `..`: `list[1..3]`, `list[1..len(list)]`")
     return None
 
 
@@ -280,20 +280,20 @@ def _brace_on_next_line(p: _Problem) -> _Hint | None:
 
 def _trailing_arrow(p: _Problem) -> _Hint | None:
     if p.kind(-1) == "ARROW" and p.found.kind in ("RBRACE", "RPAR", "COMMA", "NEWLINE", "$END"):
-        return _Hint("remove the arrow, or name the item that it leads to", "this arrow leads nowhere", p.span(-1))
+        return _Hint("remove the arrow, or add the item that it leads to", "this arrow leads nowhere", p.span(-1))
     return None
 
 
 def _arrow_after_input(p: _Problem) -> _Hint | None:
     if p.head.kind == "INPUT" and p.found.kind == "ARROW":
-        return _Hint("begin the next line with an item: the input flows into it", "an `input` is not part of a chain")
+        return _Hint("start the next line with an item: the input flows into it", "an `input` is not part of a chain")
     return None
 
 
 def _tensor_arithmetic(p: _Problem) -> _Hint | None:
     merge = {"+": "add", "-": "sub", "*": "mul"}.get(p.word(0))
     if merge and "ARROW" in p.accepted and "SCALE" not in p.accepted:
-        return _Hint(f"tensors are merged by an operation: `(a, b) -> {merge}`")
+        return _Hint(f"merge tensors with an operation: `(a, b) -> {merge}`")
     return None
 
 
@@ -301,11 +301,11 @@ def _qualified_name(p: _Problem) -> _Hint | None:
     if "ARROW" not in p.accepted or p.kind(-1) not in ("NAME", "RPAR"):
         return None
     if p.found.kind == "DOT" and p.kind(-1) == "RPAR":
-        return _Hint("items in a chain are joined with `->`", fix=Fix(p.span(), " -> "))
+        return _Hint("join items in a chain with `->`", fix=Fix(p.span(), " -> "))
     if p.found.kind == "DOT":
         here = foreign.operation(p.word(1), OPERATIONS) if p.kind(1) == "NAME" else None
         fix = Fix(p.span(-1).to(p.span(1)), here) if here is not None and here in OPERATIONS else None
-        return _Hint("an operation has a plain name: `conv(64, 3)`; a label with a dot is quoted", fix=fix)
+        return _Hint("an operation has a plain name: `conv(64, 3)`; quote a label with a dot", fix=fix)
     if p.found.kind == "LSQB" and p.kind(-1) == "NAME":
         if p.word(-1) in ("input", "output"):
             return _Hint("give the tensor a name: `input image[3, H, W]`")
@@ -314,7 +314,7 @@ def _qualified_name(p: _Problem) -> _Hint | None:
 
 
 _NO_REFERENCE: Final = (
-    "give the tensor a label without quotes, and refer to that; behind a computed label, `-> x: { }` names it `x`"
+    "give the tensor a label without quotes, and refer to that; after a computed label, `-> x: { }` names it `x`"
 )
 
 
@@ -329,9 +329,9 @@ def _computed_label(p: _Problem) -> _Hint | None:
         return None
     whole = p.span(-1).to(p.span(end - 1))
     if p.kind(end) != "COLON":
-        return _Hint(_NO_REFERENCE, "a computed label is a path alone: it cannot be referred to", whole)
+        return _Hint(_NO_REFERENCE, "a computed label only names weights: it cannot be referred to", whole)
     quoted = f'"{whole.text}"'
-    help = f"a computed label is quoted: `{quoted}: …`; it is a path alone, and cannot be referred to"
+    help = f"a computed label is quoted: `{quoted}: …`; it only names weights, and cannot be referred to"
     return _Hint(help, fix=Fix(whole, quoted))
 
 
@@ -339,38 +339,40 @@ def _stray_string(p: _Problem) -> _Hint | None:
     if p.kind(-1) != "STRING" or p.accepted != {"COLON"}:
         return None
     if p.found.kind in ("ARROW", "COMMA", "RPAR") and p.index - 1 != p.start:
-        return _Hint(_NO_REFERENCE, "a quoted label is a path alone: it cannot be referred to", p.span(-1))
+        return _Hint(_NO_REFERENCE, "a quoted label only names weights: it cannot be referred to", p.span(-1))
     if p.found.kind == "SIGN":
-        return _Hint('a computed label is written `"layer{i}":`')
+        return _Hint('write a computed label as `"layer{i}":`')
     if p.found.kind == "ARROW":
-        return _Hint(_NO_REFERENCE, "a quoted label is a path alone: it cannot be referred to", p.span(-1))
-    help = "documentation stands first in the body of a block or model; a quoted label is followed by `:`"
-    return _Hint(help, "this string says nothing here", p.span(-1))
+        return _Hint(_NO_REFERENCE, "a quoted label only names weights: it cannot be referred to", p.span(-1))
+    help = "documentation comes first in the body of a block or model; a quoted label is followed by `:`"
+    return _Hint(help, "unexpected string", p.span(-1))
 
 
 def _body_after_call(p: _Problem) -> _Hint | None:
     if p.found.kind != "LBRACE":
         return None
     if p.head.kind == "FN" and "EQUAL" in p.accepted:
-        return _Hint("a function is one value: `fn f(x) = …`; a piece of network is a `block`")
+        return _Hint("a function is one expression: `fn f(x) = …`; use `block` for layers")
     if "ARROW" in p.accepted:
         words = {p.word(offset) for offset in range(p.start - p.index, 0)}
         for word in ("residual", "dense"):
             if word in words:
                 return _Hint(f"`{word}` takes no arguments: `{word} {{ … }}`")
-        return _Hint("a call takes no body; join items with `->`")
+        return _Hint("a call has no body; join items with `->`")
     return None
 
 
 def _input_without_sizes(p: _Problem) -> _Hint | None:
     if p.accepted == {"LSQB"} and p.head.kind == "INPUT":
-        return _Hint(f"say its sizes, channels first: `{p.word(-1)}[C, H, W]` (`_` is any)")
+        return _Hint(f"give its sizes, channels first: `{p.word(-1)}[C, H, W]` (`_` is any)")
     return None
 
 
 def _prefixed_string(p: _Problem) -> _Hint | None:
     if p.found.kind == "STRING" and p.kind(-1) == "NAME" and p.span(-1).end == p.span().start:
-        return _Hint("drop the prefix; a quoted label is a template as it is", "a string has no prefix", p.span(-1))
+        return _Hint(
+            "remove the prefix; a quoted label may contain `{…}` without it", "a string has no prefix", p.span(-1)
+        )
     return None
 
 
@@ -378,12 +380,12 @@ def _missing_arrow(p: _Problem) -> _Hint | None:
     if "ARROW" not in p.accepted or p.kind(-1) not in ("NAME", "RPAR", "RBRACE"):
         return None
     if p.found.kind in ("INT", "FLOAT", "SIZE") and "LPAR" in p.accepted:
-        return _Hint(f"arguments stand in parentheses: `{p.word(-1)}({p.word(0)}, …)`")
+        return _Hint(f"write arguments in parentheses: `{p.word(-1)}({p.word(0)}, …)`")
     if p.found.kind in ("NAME", "IF") and p.word(0).upper() in _STATEMENTS and p.kind(1) in {*_OPERANDS, "LSQB"}:
-        return _Hint(f"`{p.word(0)}` begins a statement: put it on a line of its own")
+        return _Hint(f"`{p.word(0)}` begins a statement: put it on a new line")
     if p.found.kind in ("NAME", "RESIDUAL", "DENSE", "LPAR", "LBRACE", "STRING"):
         before = Span(p.source, p.found.start, p.found.start)
-        return _Hint("items in a chain are joined with `->`", fix=Fix(before, "-> "))
+        return _Hint("join items in a chain with `->`", fix=Fix(before, "-> "))
     return None
 
 
@@ -393,9 +395,9 @@ def _missing_comma(p: _Problem) -> _Hint | None:
     if "COMMA" not in p.accepted or p.kind(-1) not in _OPERANDS or p.found.kind not in _VALUE_STARTS:
         return None
     if p.kind(-1) == "INT" and p.word(0) == "x" and p.kind(1) == "INT":
-        return _Hint(f"a size is one word: `{p.word(-1)}x{p.word(1)}`")
+        return _Hint(f"write a size as one word: `{p.word(-1)}x{p.word(1)}`")
     if p.word(0) == "for" and "RSQB" in p.accepted:
-        return _Hint("a list is written out, or computed by an `fn`; in a body `for x in … { … }` places items")
+        return _Hint("write the list out, or compute it with an `fn`; in a body, `for x in … { … }` repeats items")
     return _Hint("put a `,` between them")
 
 
@@ -405,17 +407,15 @@ def _list_in_parentheses(p: _Problem) -> _Hint | None:
         end = 2 * len(numbers) - 2
         plain = p.kind(-2) == "LPAR" and p.kind(end) == "RPAR" and all(n.isdigit() for n in numbers)
         fix = Fix(p.span(-2).to(p.span(end)), "x".join(numbers)) if plain else None
-        return _Hint("a size is written `3x5`, a list `[3, 5]`", fix=fix)
+        return _Hint("write a size as `3x5`, a list as `[3, 5]`", fix=fix)
     return None
 
 
 def _augmentation(p: _Problem) -> _Hint | None:
     if p.head.kind == "MODEL" and p.found.text in ("augment", "augmented") and "AUGMENTED" in p.accepted:
-        return _Hint(
-            "behind `augmented` stands the name of an `augment` declaration: `model NAME augmented NAME { … }`"
-        )
+        return _Hint("`augmented` needs the name of an `augment` declaration: `model NAME augmented NAME { … }`")
     if p.head.kind == "AUGMENT" and p.found.kind == "LPAR" and p.accepted == {"LBRACE"}:
-        return _Hint("an augmentation has no parameters; a constant of the file, `let NAME = …`, may stand for a value")
+        return _Hint("an augmentation has no parameters; use a constant of the file, `let NAME = …`")
     return None
 
 
@@ -429,7 +429,7 @@ def _for_pattern(p: _Problem) -> _Hint | None:
 
 def _second_statement(p: _Problem) -> _Hint | None:
     if p.kind(-1) == "RBRACE" and "NEWLINE" in p.accepted:
-        return _Hint("start it on a line of its own")
+        return _Hint("start it on a new line")
     return None
 
 

@@ -1,6 +1,6 @@
-"""From text to the tokens that the grammar reads: scanning, then (in `brackets`) pairs, then newlines and keywords.
+"""Turns text into the grammar's tokens: scanning, pairing (in `brackets`), then newlines and keywords.
 
-The rules for newlines and keywords stand at the head of grammars/arch.lark.
+The comments at the top of grammars/arch.lark give the rules for newlines and keywords.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OPENER: Final = {closer: opener for opener, closer in CLOSER.items()}
 
 _POWER: Final = "there is no power operator: multiply, or write `fn power(b, n) = 1 if n == 0 else b * power(b, n - 1)`"
 
-# What is not of the language, but whose meaning is plain: reported, then read as if it were written right.
+# Syntax of other languages with an obvious meaning: reported, then read as the correct token.
 _FOREIGN: Final = {
     "&&": ("AND", "and", "write `and`"),
     "||": ("OR", "or", "write `or`"),
@@ -29,13 +29,13 @@ _FOREIGN: Final = {
     "|": ("ARROW", "->", "write `->`"),
     "**": ("SCALE", None, _POWER),
     "^": ("SCALE", None, _POWER),
-    ";": ("NEWLINE", "\n", "a statement ends with its line; write the next one on a line of its own"),
+    ";": ("NEWLINE", "\n", "a statement ends with its line; write the next one on a new line"),
 }
 
 
 @dataclass(slots=True, eq=False)
 class Lexeme:
-    """A piece of the text: its terminal, and the offsets at which it starts and ends."""
+    """A token: its terminal, its text, and its start and end offsets."""
 
     kind: str
     text: str
@@ -48,15 +48,15 @@ def span_of(source: Source, token: Lexeme) -> Span:
 
 
 GIVE_UP: Final = 1_000
-"""After so many errors a text is not read on: it is none of this language."""
+"""Scanning stops after this many errors: the text is probably in another language."""
 
 
-class Hopeless(Exception):
-    """The text nests deeper than the limits allow, or is full of errors; that has been reported."""
+class ParseAborted(Exception):
+    """Ends parsing: the text is nested too deeply, or has too many errors. The error has been reported."""
 
 
 class Scanner:
-    """Cuts a text into terminals. What is none becomes a diagnostic and, where its meaning is plain, a token."""
+    """Splits a text into tokens. Reports invalid text and, if its meaning is obvious, produces the intended token."""
 
     def __init__(self, terminals: Iterable[TerminalDef], ignored: Iterable[str]) -> None:
         patterns = [t for t in terminals if not isinstance(t.pattern, PatternStr)]
@@ -76,9 +76,9 @@ class Scanner:
         self._ignored = frozenset(ignored)
 
     def scan(self, source: Source, start: int, end: int, diagnostics: Diagnostics) -> list[Lexeme]:
-        """The tokens of the text from offset `start` to `end`, with all newlines, every word a NAME.
+        """The tokens of the text from offset `start` to `end`, with all newlines, and every word as a NAME.
 
-        Raises Hopeless.
+        Raises ParseAborted.
         """
         tokens: list[Lexeme] = []
         ignored = self._ignored
@@ -91,7 +91,7 @@ class Scanner:
             if kind in _BAD:
                 token = _bad(kind, Span(source, a, b), diagnostics)
                 if len(diagnostics.items) > GIVE_UP:
-                    raise Hopeless
+                    raise ParseAborted
                 if token is None:
                     continue
             else:
@@ -101,14 +101,14 @@ class Scanner:
 
 
 def _possessive(pattern: str) -> str:
-    """A terminal whose repeated groups take nothing back, as none of the grammar's needs to.
+    """Makes the repeated groups of a terminal possessive; no terminal of the grammar needs to backtrack.
 
-    For each round that it might take back, the engine keeps a kilobyte.
+    The regex engine keeps a kilobyte for each repetition to which it might backtrack.
     """
     return pattern.replace(")*", ")*+").replace(")+", ")++")
 
 
-# Characters from outside ASCII that editors and papers put in the place of others.
+# Non-ASCII characters that editors and papers substitute for others.
 _LOOKALIKES: Final = {
     "\u2192": ("ARROW", "->"),
     "\u2212": ("SIGN", "-"),
@@ -126,7 +126,7 @@ _BAD: Final = frozenset({"FOREIGN", "BAD_NUMBER", "SINGLE_QUOTED", "OPEN_STRING"
 
 
 def _bad(kind: str, span: Span, diagnostics: Diagnostics) -> Lexeme | None:
-    """Reports what is no token; gives what it was meant to be, None where that is not plain."""
+    """Reports an invalid token; returns the intended one, or None if that is unclear."""
 
     def token(kind: str, text: str) -> Lexeme:
         return Lexeme(kind, text, span.start, span.end)
@@ -137,7 +137,7 @@ def _bad(kind: str, span: Span, diagnostics: Diagnostics) -> Lexeme | None:
         fix = Fix(span, meant) if meant else None
         diagnostics.error(
             "E0103",
-            f"`{text}` is no sign of this language",
+            f"`{text}` is not part of this language",
             span,
             help=help,
             proposals=proposed(help, fix),
@@ -148,7 +148,7 @@ def _bad(kind: str, span: Span, diagnostics: Diagnostics) -> Lexeme | None:
         help = f"write {mended}" if mended else "a number is an int (`64`), a float (`0.5`, `1e-5`) or a size (`3x3`)"
         before = re.search(r"[A-Za-z_][A-Za-z0-9_]*$", span.source.text[max(0, span.start - 64) : span.start])
         if text.startswith(".") and before:
-            mended, help = None, f'a label with a dot is quoted: `"{before[0]}{text}": …`'
+            mended, help = None, f'quote a label with a dot: `"{before[0]}{text}": …`'
         elif text[0].isdigit() and text[-1].isalpha() and not mended:
             help += "; a name begins with a letter or `_`"
         fix = Fix(span, mended) if mended else None
@@ -159,15 +159,13 @@ def _bad(kind: str, span: Span, diagnostics: Diagnostics) -> Lexeme | None:
             inner = text[1:-1].replace("\\'", "'").replace('"', '\\"')
             fix = Fix(span, f'"{inner}"')
             diagnostics.error(
-                "E0103", "strings are in double quotes", span, proposals=proposed(f"write {fix.text}", fix)
+                "E0103", "write strings in double quotes", span, proposals=proposed(f"write {fix.text}", fix)
             )
             return token("STRING", fix.text)
-        diagnostics.error("E0103", "`'` has no meaning here", span, help="strings are in double quotes")
+        diagnostics.error("E0103", "`'` has no meaning here", span, help="write strings in double quotes")
         return None
     if kind == "OPEN_STRING":
-        diagnostics.error(
-            "E0104", "this string has no end", span, help='a string ends with `"`, on the line it starts on'
-        )
+        diagnostics.error("E0104", "unterminated string", span, help='end the string with `"` on the same line')
         return token("STRING", text.rstrip("\\") + '"')
     return _bad_characters(span, diagnostics)
 
@@ -178,7 +176,7 @@ def _bad_characters(span: Span, diagnostics: Diagnostics) -> Lexeme | None:
     kind, meant = _LOOKALIKES.get(text[0], (None, None))
     help = f"write {'a plain space' if meant == ' ' else f'`{meant}`'}" if meant else None
     if help is None and any(c.isalpha() for c in text):
-        kind, help = "NAME", "names are made of the letters a to z, digits and `_`"
+        kind, help = "NAME", "names consist of the letters a to z, digits and `_`"
     fix = Fix(span, meant) if meant and len(text) == 1 else None
     diagnostics.error("E0103", f"`{shown}` has no meaning here", span, help=help, proposals=proposed(help, fix))
     return Lexeme(kind, meant or "_", span.start, span.end) if kind else None
@@ -195,9 +193,9 @@ def _mended_number(text: str) -> str | None:
 
 @dataclass(slots=True)
 class Paired:
-    """Tokens whose brackets all pair: `partner` leads from the index of each opening one to its closing one.
+    """Tokens whose brackets all pair: `partner` maps the index of an opening bracket to its closing one.
 
-    `doubtful` are the stretches of text in which a bracket was missing: nothing more need be said of them.
+    `doubtful` has the ranges of text in which a bracket was missing; no further errors are reported there.
     """
 
     tokens: list[Lexeme]
@@ -227,13 +225,13 @@ _ITEM_STARTS: Final = _STATEMENT_STARTS | {"ARROW", "COLON", "VIA"}
 
 
 class _Filter:
-    """One walk over paired tokens. `inside` has what each open bracket holds: body, parallel, parameters or values."""
+    """One pass over paired tokens. `inside` has the kind of each open bracket: body, parallel, parameters or values."""
 
     def __init__(self, paired: Paired, keywords: dict[str, str], value: bool) -> None:
         self.tokens, self.partner, self.keywords = paired.tokens, paired.partner, keywords
         self.inside = ["values" if value else "body"]
         self.last = ["LPAR" if value else "$START"] * 3
-        """The kinds of the tokens given last, the newest first."""
+        """The kinds of the last tokens returned, newest first."""
 
     def kind_at(self, i: int) -> str:
         return self.tokens[i].kind if i < len(self.tokens) else "$END"
@@ -286,7 +284,7 @@ class _Filter:
         return self.tokens[i].text if self.kind_at(i) == "NAME" else None
 
     def parenthesis(self) -> str:
-        """What the `(` after the last token opens."""
+        """The kind of content that the `(` after the last token opens."""
         if self.starts_item():
             return "parallel"
         if self.last[0] == "NAME" and self.last[1] in ("BLOCK", "MODEL", "FN"):
@@ -298,7 +296,7 @@ class _Filter:
         return last in _ITEM_STARTS or (last in ("LPAR", "COMMA") and self.inside[-1] == "parallel")
 
     def keyword(self, i: int, word: str) -> str:
-        """The terminal that a word is at this place: its keyword's, or NAME."""
+        """The terminal of a word at this position: its keyword, or NAME."""
         last, following = self.last[0], self.kind_at(i + 1)
         if word in _AFTER_OPERAND and last in _OPERAND:
             keyword = True
@@ -331,7 +329,7 @@ class _Filter:
         return not (last in _OPERAND or last in _NAMING or self.starts_item())
 
     def takes_value(self, i: int, word: str) -> bool:
-        """Whether `if`, `repeat` or `require` at `i` starts a statement, and is not an item, which ends behind it."""
+        """Whether `if`, `repeat` or `require` at `i` starts a statement, rather than being an item."""
         i += 1
         if self.kind_at(i) == "LPAR":
             i = self.partner[i] + 1
@@ -343,8 +341,8 @@ class _Filter:
 
 
 def classify(paired: Paired, keywords: dict[str, str], *, value: bool = False) -> list[Lexeme]:
-    """The tokens as the grammar reads them: keywords told from names, newlines only where they end a statement.
+    """Distinguishes keywords from names, and keeps only the newlines that end a statement.
 
-    `value` says that the text is a single value rather than a file.
+    `value` says that the text is a single expression rather than a file.
     """
     return _Filter(paired, keywords, value).run()

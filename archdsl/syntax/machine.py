@@ -1,7 +1,7 @@
-"""The LALR automaton of the grammar: Lark makes and loads its tables and calls the builder; this runs them.
+"""The LALR automaton of the grammar. Lark builds and loads the tables; this code runs them with the builder.
 
-Lark's own loop is meant for any grammar. This one looks up no rule by its text, passes over the many rules of one
-symbol that only say how tightly operators bind, and gives an error back instead of raising it, so that one can go on.
+Lark's own loop is general. This one looks up no rule by its text, skips the many single-symbol rules that only set
+operator precedence, and returns errors instead of raising them, so that parsing can continue.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ END: Final = "$END"
 
 
 class Reduction(NamedTuple):
-    """`size` symbols become the symbol `origin`. `rule` is the rule's number, None where the value stays what it is."""
+    """A reduction of `size` symbols to the symbol `origin`. `rule` is the rule's number; None if the value stays."""
 
     size: int
     origin: str
@@ -29,7 +29,7 @@ class Reduction(NamedTuple):
 
 
 class Language:
-    """The grammar, ready to run: for each state, what each symbol does, a state to go to or a reduction."""
+    """The grammar's tables: for each state and symbol, the next state or a reduction."""
 
     def __init__(self) -> None:
         self.lark: Lark = Lark._load_from_dict(DATA, MEMO)  # type: ignore[no-untyped-call]
@@ -62,7 +62,7 @@ def _reduction(rule: Rule, number: int) -> Reduction:
 
 
 class Machine:
-    """One run of the automaton, for the rule `start`, over terminals with their values."""
+    """One run of the automaton for the rule `start`, over terminals with their values."""
 
     def __init__(self, language: Language, callbacks: list[Callable[[list[Any]], Any]], start: str) -> None:
         self.rows, self.callbacks = language.rows, callbacks
@@ -71,7 +71,7 @@ class Machine:
         self.values: list[Any] = []
 
     def feed(self, kind: str, value: object) -> bool:
-        """Takes a terminal, or says False where it does not fit; what could be reduced before it then is."""
+        """Shifts a terminal. Returns False if it does not fit; reductions before it have then been done."""
         rows, states, values = self.rows, self.states, self.values
         while True:
             action = rows[states[-1]].get(kind)
@@ -94,7 +94,7 @@ class Machine:
             states.append(rows[states[-1]][origin])
 
     def accepted(self) -> set[str]:
-        """The terminals that fit here."""
+        """The terminals that fit in the current state."""
         return {kind for kind in self.rows[self.states[-1]] if kind.isupper() and self._fits(kind)}
 
     def _fits(self, kind: str) -> bool:
@@ -105,7 +105,7 @@ class Machine:
         return trial.feed(kind, None)
 
     def unwind(self, height: int) -> bool:
-        """Goes back to when this many states were stacked; False if reductions have passed that point."""
+        """Pops the stack to this many states; False if reductions have gone below that."""
         if len(self.states) < height:
             return False
         del self.states[height:], self.values[height - 1 :]
@@ -113,4 +113,4 @@ class Machine:
 
 
 def _nothing(children: list[Any]) -> None:
-    """Stands for the builder where nothing is to be built."""
+    """Replaces the builder when no tree is needed."""

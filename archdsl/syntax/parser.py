@@ -1,4 +1,4 @@
-"""The parser of .arch: text in, syntax tree and diagnostics out. It never raises for what a text holds."""
+"""The parser of .arch files: text to syntax tree and diagnostics. It never raises because of the text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from archdsl.syntax import tree
 from archdsl.syntax.brackets import pair
 from archdsl.syntax.builder import Builder
 from archdsl.syntax.errors import explain
-from archdsl.syntax.lexer import GIVE_UP, Hopeless, Lexeme, classify, span_of
+from archdsl.syntax.lexer import GIVE_UP, Lexeme, ParseAborted, classify, span_of
 from archdsl.syntax.machine import END, Machine, language
 
 MAX_ERRORS: Final = 100
@@ -25,7 +25,7 @@ MAX_ERRORS: Final = 100
 
 
 def parse(source: Source, diagnostics: Diagnostics) -> tree.File:
-    """The syntax tree of a text. Where the text breaks the grammar, diagnostics say so, and the tree has the rest."""
+    """The syntax tree of a text. Syntax errors become diagnostics, and the tree has everything else."""
     found = Diagnostics()
     file = _Parse(source, found).file()
     found.items.sort(key=lambda d: d.marks[0].span.start)
@@ -41,12 +41,12 @@ def parse(source: Source, diagnostics: Diagnostics) -> tree.File:
     if len(found.items) > MAX_ERRORS:
         where = found.items[MAX_ERRORS].marks[0]
         number = f"{len(found.items) - MAX_ERRORS}" if len(found.items) <= GIVE_UP else f"{GIVE_UP - MAX_ERRORS} and"
-        diagnostics.error("E0110", f"{number} more errors follow from here on", where)
+        diagnostics.error("E0110", f"{number} more errors follow", where)
     return file
 
 
 def parse_value(source: Source, diagnostics: Diagnostics) -> tree.Value:
-    """The value that a text is (`--set NAME=VALUE`); `none`, with diagnostics, where it is no value."""
+    """The expression in a text (`--set NAME=VALUE`); `none`, with diagnostics, if it is invalid."""
     found = Diagnostics()
     value = _Parse(source, found).value(0, len(source.text))
     for diagnostic in found.items[:MAX_ERRORS]:
@@ -55,14 +55,14 @@ def parse_value(source: Source, diagnostics: Diagnostics) -> tree.Value:
 
 
 FEW: Final = 10
-"""How many errors a .arch file may have in which nothing else says that it is a spec."""
+"""The number of errors that a .arch file may have if nothing else indicates that it is a spec."""
 
 BODY: Final = re.compile(r"^\s*(?:block|model|augment)\s+\w+\s*[({=]", re.MULTILINE)
 DECLARATION: Final = re.compile(r"^(?:fn\s+\w+\s*\(|let\s+\w+\s*=|default\s+\w+\s*\()", re.MULTILINE)
 
 
 def _looks_like_a_spec(source: Source, errors: int) -> bool:
-    """Whether a text with so many errors is a spec with mistakes, not a text of another language."""
+    """Whether a text with so many errors is a spec with mistakes rather than another language."""
     if not errors or source.path is None:
         return True
     bodies, others = len(BODY.findall(source.text)), len(DECLARATION.findall(source.text))
@@ -72,19 +72,22 @@ def _looks_like_a_spec(source: Source, errors: int) -> bool:
 
 
 def _meant(name: str) -> str:
-    """What to do instead with a file that is no spec."""
+    """Advice for a file that is not a spec."""
     match Path(name).suffix.lower():
         case ".pth" | ".pt" | ".ckpt" | ".safetensors":
-            return f"weights are the second file of `archdsl weights SPEC {name}`"
+            return f"to compare weights, run `archdsl weights SPEC {name}`"
         case ".py":
-            return "archdsl writes Python, and reads none; a spec says `model NAME { input image[3, H, W] … }`"
+            return "archdsl writes Python but does not read it; a spec contains `model NAME { input image[3, H, W] … }`"
         case ".onnx" | ".pt2":
-            return "archdsl writes such files, and reads none"
-    return "name a .arch file, with `model NAME { input image[3, H, W] … }`, or a model that `archdsl list` tells"
+            return "archdsl writes such files but does not read them"
+        case _:
+            return (
+                "name a .arch file, with `model NAME { input image[3, H, W] … }`, or a model listed by `archdsl list`"
+            )
 
 
 class _Parse:
-    """The parse of one source, and of the values in its quoted labels."""
+    """The parse of one source and of the expressions in its quoted labels."""
 
     def __init__(self, source: Source, diagnostics: Diagnostics) -> None:
         self.source, self.diagnostics = source, diagnostics
@@ -96,7 +99,7 @@ class _Parse:
         return cast(tree.File, self.text("file", 0, len(self.source.text)) or nothing)
 
     def value(self, start: int, end: int) -> tree.Value | None:
-        """The value that stands between two offsets; None, with diagnostics, where none does."""
+        """The expression between two offsets; None, with diagnostics, if it is invalid."""
         return cast(tree.Value | None, self.text("value", start, end))
 
     def text(self, rule: str, start: int, end: int) -> object | None:
@@ -106,33 +109,33 @@ class _Parse:
             tokens = scanner.scan(self.source, start, end, self.diagnostics)
             broken = [d.marks[0].span.start for d in self.diagnostics.items[before:]]
             paired = pair(self.source, tokens, broken, self.diagnostics)
-        except Hopeless:
+        except ParseAborted:
             return None
         tokens = classify(paired, scanner.keywords, value=rule == "value")
         tokens.append(Lexeme(END, "", end, end))
-        run = _Run(self, tokens, paired.doubtful, broken)
+        run = _Pass(self, tokens, paired.doubtful, broken)
         try:
             result = run.rule(rule, 0, len(tokens) - 1)
             while run.skipped:
-                # What stands in braces behind a broken head is read for its own mistakes.
+                # Parse the body after a broken head, to find its own errors.
                 run.rule("documented", *run.skipped.pop())
-        except Hopeless:
+        except ParseAborted:
             return None
         return result
 
 
-class _Run:
-    """One walk of the parser over tokens, with recovery: after an error it goes on at the next statement."""
+class _Pass:
+    """One pass of the parser over tokens, with recovery: after an error it continues at the next statement."""
 
     def __init__(self, parse: _Parse, tokens: list[Lexeme], doubtful: list[tuple[int, int]], broken: list[int]) -> None:
         self.parse, self.tokens, self.doubtful, self.broken = parse, tokens, doubtful, broken
         self.skipped: list[tuple[int, int]] = []
 
     def rule(self, rule: str, start: int, end: int) -> object | None:
-        """What the rule makes of the tokens from index `start` to `end`, or None if no part of them can be used."""
+        """The result of the rule for the tokens from index `start` to `end`; None if nothing can be recovered."""
         machine = Machine(self.parse.language, self.parse.callbacks, rule)
         tokens, states, feed = self.tokens, machine.states, machine.feed
-        # For each open body: the height of the stack, and the token, at which its newest statement starts.
+        # For each open body: the stack height and the token at the start of its current statement.
         bodies = [(len(states), start)]
         i = start
         while i < end:
@@ -161,7 +164,7 @@ class _Run:
         return cast(object, machine.values[-1])
 
     def skip(self, i: int, end: int, *, outermost: bool) -> int:
-        """The index of the next statement, or of the brace that ends this body. Bodies on the way are noted."""
+        """The index of the next statement, or of the brace that ends this body. Records the bodies on the way."""
         depth = opening = 0
         while i < end:
             kind = self.tokens[i].kind
@@ -182,7 +185,7 @@ class _Run:
         return i
 
     def continues(self, i: int, outermost: bool) -> bool:
-        """Whether the line at `i` goes with the broken one above: it is a body, or is indented for no brace."""
+        """Whether the line at `i` belongs to the broken one above: it is its body, or is indented without a brace."""
         token = self.tokens[i]
         if token.kind == "LBRACE" or not outermost:
             return token.kind == "LBRACE"
@@ -190,18 +193,18 @@ class _Run:
         return indented and token.kind not in ("BLOCK", "MODEL", "AUGMENT", "FN", "FROM", "LET", "DEFAULT")
 
     def report(self, machine: Machine, i: int, start: int) -> None:
-        """Says what is wrong at a token, unless a missing bracket, or what could not be scanned, was reported there."""
+        """Reports the error at a token, unless a missing bracket or unscannable text was reported there."""
         at = self.tokens[i].start
         if any(a <= at <= b for a, b in self.doubtful):
             return
-        # What could not be scanned right behind it may be why it does not fit.
+        # Unscannable text right after it may be the cause.
         behind = self.tokens[min(i + 1, len(self.tokens) - 1)].start
         if bisect_right(self.broken, behind) > bisect_left(self.broken, self.tokens[min(start, i)].start):
             return
         if len(self.parse.diagnostics.items) > GIVE_UP:
-            raise Hopeless
+            raise ParseAborted
         if len(self.parse.diagnostics.items) > MAX_ERRORS:
-            # It will only be counted.
+            # From here on errors are only counted.
             self.parse.diagnostics.error("E0101", "a syntax error", span_of(self.parse.source, self.tokens[i]))
         else:
             explain(self.parse.source, self.parse.diagnostics, self.tokens, i, start, machine.accepted())
@@ -211,7 +214,7 @@ class _Run:
 
 
 def _near(path: Path) -> str | None:
-    """A file beside a missing one whose name is like its."""
+    """A file next to a missing one with a similar name."""
     try:
         near = did_you_mean(path.name, [p.name for p in islice(path.parent.glob("*.arch"), 1000)])
     except OSError:
@@ -220,7 +223,7 @@ def _near(path: Path) -> str | None:
 
 
 def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
-    """The text of a file; None, with a diagnostic, where it cannot be had. Line ends become `\\n`, a BOM is skipped."""
+    """The text of a file; None, with a diagnostic, if it cannot be read. Line endings become `\n`, a BOM is skipped."""
     name = str(path)
     most = limits().text_bytes
     try:
@@ -243,7 +246,7 @@ def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
     if b"\0" in data and not is_utf16:
         at = data.index(0)
         line = data.count(b"\n", 0, at) + 1
-        message = f"`{name}` is not a text: it has a NUL byte at offset {at}, line {line}"
+        message = f"`{name}` is not text: it has a NUL byte at offset {at}, line {line}"
         diagnostics.error("E0005", message, help=_meant(name))
         return None
     if len(data) > most:
@@ -252,7 +255,7 @@ def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        # Offsets of the decoder count from behind a BOM.
+        # The decoder's offsets start after the BOM.
         at = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
         line = data.count(b"\n", 0, at) + 1
         where = f"byte 0x{data[at]:02x} at offset {at}, line {line}"

@@ -1,7 +1,7 @@
-"""The syntax tree of a .arch file: frozen dataclasses, each with the span of text that it was read from.
+"""The syntax tree of a .arch file: frozen dataclasses with the span of their text.
 
-The span of an item leaves out its label, which has its own; that of a value includes the parentheses around it. Nodes
-are equal only to themselves: comparing trees would recurse as deep as they are.
+The span of an item excludes its label, which has its own span; that of an expression includes its parentheses. Nodes
+compare by identity: comparing by value would recurse to the depth of the tree.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SizeLiteral:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Name:
-    """A bare name in a value; `it` included."""
+    """A bare name in an expression, including `it`."""
 
     span: Span
     name: str
@@ -56,7 +56,7 @@ class Unary:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Binary:
-    """Arithmetic, a comparison, `and`, `or`. The operator as it is written."""
+    """Arithmetic, a comparison, `and` or `or`, with the operator as written."""
 
     span: Span
     operator: str
@@ -94,7 +94,7 @@ class Attribute:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Apply:
-    """A function called in a value: `max(a, b)`."""
+    """A function call in an expression: `max(a, b)`."""
 
     span: Span
     function: Name
@@ -116,7 +116,7 @@ Value = Literal | SizeLiteral | Name | ListValue | Unary | Binary | Conditional 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Argument:
-    """An argument of a call, by position (`name` is None) or by name."""
+    """An argument of a call, positional (`name` is None) or named."""
 
     span: Span
     name: str | None
@@ -128,7 +128,7 @@ class Argument:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Label:
-    """A label before an item. `parts` are pieces of text and, in a quoted label, the values between braces."""
+    """A label of an item. `parts` are pieces of text and, in a quoted label, the expressions in braces."""
 
     span: Span
     parts: tuple[str | Value, ...]
@@ -137,7 +137,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pattern:
-    """`(left, right):` names the results of a parallel value; `_` names none."""
+    """`(left, right):` names the results of a parallel; `_` leaves one unnamed."""
 
     span: Span
     names: tuple[Name, ...]
@@ -145,7 +145,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """`conv(64, 3)`, or a bare name (`arguments` is None): an operation, a block, or, first in a chain, a label."""
+    """`conv(64, 3)`, or a bare name (`arguments` is None): an operation, a block or, first in a chain, a label."""
 
     span: Span
     label: Label | Pattern | None
@@ -155,7 +155,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
-    """`{ … }`: statements in sequence; an empty one is the identity. `span` includes the braces."""
+    """`{ … }`: statements in sequence; an empty sequence is the identity. `span` includes the braces."""
 
     span: Span
     label: Label | Pattern | None
@@ -164,7 +164,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parallel:
-    """`( a, b, … )`: every chain receives the tensor that flows in."""
+    """`( a, b, … )`: every chain receives the incoming tensor."""
 
     span: Span
     label: Label | Pattern | None
@@ -244,7 +244,7 @@ class If:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dimension:
-    """One size of an `input`: `_` (a Name), a name, a name with the size to show (`H = 224`), or any value."""
+    """One size of an `input`: `_` (a Name), a name, a name with an example size (`H = 224`), or any expression."""
 
     span: Span
     value: Value
@@ -270,7 +270,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OutputTensor:
-    """`label`, `name = label`, either with `if training`. `name` is the label's own name where none is given."""
+    """`label` or `name = label`, optionally with `if training`. Without a name, `name` is the label's."""
 
     span: Span
     name: Name
@@ -308,7 +308,7 @@ class Require:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Imported:
-    """`name` or `name as alias`; `alias` is the name itself where none is given."""
+    """`name` or `name as alias`; without an alias, `alias` is the name."""
 
     span: Span
     name: Name
@@ -326,7 +326,7 @@ class Import:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parameter:
-    """A parameter of a block, model or function; `default` is None where it has none."""
+    """A parameter of a block, model or function; `default` is None if it has none."""
 
     span: Span
     name: Name
@@ -345,7 +345,7 @@ class Function:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Block:
-    """`block NAME(params) { … }`; `doc` is the string that stands first in its body, which then is not in the body."""
+    """`block NAME(params) { … }`; `doc` is the string at the start of its body, which is removed from the body."""
 
     span: Span
     name: Name
@@ -379,7 +379,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OneOf:
-    """`one_of { … }`: chains of changes, of which each sample goes through one."""
+    """`one_of { … }`: chains of changes; each sample goes through one."""
 
     span: Span
     alternatives: tuple[tuple[Change, ...], ...]
@@ -390,7 +390,7 @@ Change = Call | OneOf
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Augment:
-    """`augment NAME { … }`: a chain of changes for each line."""
+    """`augment NAME { … }`: one chain of changes per line."""
 
     span: Span
     name: Name

@@ -1,4 +1,4 @@
-"""The parts of a piece of syntax, and the names in it."""
+"""Traversal: the children of a syntax node, and the names that it uses or declares."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ BINDS = {
     (tree.InputTensor, "name"),
     (tree.OutputTensor, "name"),
 }
-"""The names that a part of the syntax gives, rather than uses."""
+"""Fields with names that a node declares rather than uses."""
 
 
 def parts(root: object) -> Iterator[object]:
-    """The parts of a piece of syntax, names that it only gives left out."""
+    """The children of a syntax node, without names that it only declares."""
     stack = [root]
     while stack:
         part = stack.pop()
@@ -31,7 +31,7 @@ def parts(root: object) -> Iterator[object]:
 
 
 def names(root: object) -> Iterator[tree.Name]:
-    """The names that a piece of syntax uses."""
+    """The names that a syntax node uses."""
     return (part for part in parts(root) if isinstance(part, tree.Name))
 
 
@@ -40,7 +40,7 @@ def lets(body: tree.Body) -> Iterator[tree.Let]:
 
 
 def given(block: tree.Block | tree.Model) -> set[str]:
-    """The names that a block gives: parameters, values, labels, and what its `input` names."""
+    """The names that a block declares: parameters, values, labels, and names in its `input`."""
     found = {p.name.name for p in block.parameters} | labels(block.body)
     for part in parts(block.body):
         match part:
@@ -51,11 +51,13 @@ def given(block: tree.Block | tree.Model) -> set[str]:
             case tree.InputTensor():
                 found.add(part.name.name)
                 found.update(d.value.name for d in part.dimensions if isinstance(d.value, tree.Name))
+            case _:
+                pass
     return found
 
 
 def labels(body: tree.Body) -> set[str]:
-    """The labels within a body that can be referred to."""
+    """The labels in a body that can be referred to."""
     found: set[str] = set()
     for part in parts(body):
         if isinstance(part, tree.Pattern):

@@ -1,1 +1,1 @@
-"""Graph to graph: the form for inference, the recomputation of activations."""
+"""Graph to graph: the inference form, and recomputation of activations."""

@@ -1,8 +1,8 @@
-"""The form of a network for inference: batchnorms are part of the convolutions before them, dropouts are gone.
+"""The inference form of a network: batchnorms are folded into the convolutions before them, dropout is removed.
 
-In evaluation a batchnorm is a factor and a shift for each channel (Ioffe and Szegedy, 2015), which the convolution that
-gives these channels takes into its weight and bias. That is exact where nothing else reads them, through concats and
-splits too.
+In evaluation a batchnorm is a factor and a shift per channel (Ioffe and Szegedy, 2015), which the convolution that
+produces these channels absorbs into its weight and bias. That is exact if nothing else reads them, also through concats
+and splits.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph.rewriting import Rewriting
 from archdsl.ops.base import Operation
 from archdsl.ops.norm import Batchnorm
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """So many channels: from `start` on of what `convolution` gives, from `at` on of what a batchnorm takes."""
+    """A run of channels: from `start` in the output of `convolution`, from `at` in the input of a batchnorm."""
 
     convolution: Node
     start: int
@@ -28,10 +30,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Folding:
-    """What becomes of the weights, by their paths in the training form.
+    """The conversion of weights, by their paths in the training form.
 
-    `folded` are the batchnorms that became part of convolutions, in their order. `renamed` has the members that moved
-    up where others went, `dropped` those that are no more, since only outputs of training need them.
+    `folded` are the folded batchnorms, in order. `renamed` has the members that were renumbered because others were
+    removed, `dropped` those that only training outputs need.
     """
 
     training: Graph
@@ -41,26 +43,27 @@ class Folding:
 
     @property
     def changes(self) -> bool:
-        """Whether a state_dict of the training form has to be changed at all."""
+        """Whether a state_dict of the training form needs any change."""
         return bool(self.folded or self.renamed or self.dropped)
 
 
 def for_inference(graph: Graph) -> tuple[Graph, Folding]:
-    """A checked network as it is in evaluation, and how its weights come from those of the network given."""
+    """A checked network in evaluation, and the conversion of its weights from the given network's."""
     fold = _Fold(graph)
     fold.run()
-    built = _Rebuild(graph, fold).run()
-    return built.graph, Folding(graph, fold.folded, built.renamed, built.dropped)
+    rebuild = _Rebuild(graph, fold)
+    built = rebuild.run()
+    return built, Folding(graph, fold.folded, rebuild.renamed, tuple(rebuild.dropped()))
 
 
 @dataclass(slots=True, eq=False)
 class _Fold:
-    """Finds what goes, and the convolutions that take batchnorms in."""
+    """Finds the nodes to remove, and the convolutions that absorb batchnorms."""
 
     graph: Graph
     live: set[int] = field(default_factory=set)
     gone: dict[Tensor, Tensor] = field(default_factory=dict)
-    """Results of operations that go, with the tensors that stand for them."""
+    """Results of removed operations, with the tensors that replace them."""
     readers: Counter[Tensor] = field(default_factory=Counter)
     folded: dict[Node, tuple[Part, ...]] = field(default_factory=dict)
     biased: set[int] = field(default_factory=set)
@@ -105,7 +108,7 @@ class _Fold:
         self.gone[result] = source
 
     def parts(self, tensor: Tensor, start: int, at: int, count: int) -> Iterator[Part]:
-        """Where channels of a tensor come from, as far as they are those of convolutions that nothing else reads."""
+        """The convolutions that produce the channels of a tensor, as far as nothing else reads them."""
         tensor = self.stands(tensor)
         node = self.graph.node(tensor)
         if self.readers[tensor] != 1:
@@ -127,6 +130,8 @@ class _Fold:
                     if begin < end:
                         yield from self.parts(source, begin - first, at + begin - start, end - begin)
                     first += size
+            case _:
+                pass  # its channels are made of more than a convolution's
 
     def channels(self, tensor: Tensor) -> int:
         count = self.graph.shape(tensor)[0]
@@ -136,70 +141,57 @@ class _Fold:
 
 @dataclass(slots=True, eq=False)
 class _Rebuild:
-    """Makes the graph anew without what goes. A member without a label is named by its new position."""
+    """Rebuilds the graph without the removed nodes. A member without a label is named by its new position."""
 
     old: Graph
     fold: _Fold
-    ids: dict[int, int] = field(default_factory=dict)
-    scopes: dict[Scope, Scope] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
+    new: Rewriting = field(default_factory=Rewriting)
+    filled: set[Scope] = field(default_factory=set)
+    """The scopes that are not empty."""
     operations: dict[tuple[object, ...], Operation] = field(default_factory=dict)
+    ids: dict[int, int] = field(default_factory=dict)
+    """The new ids of the remaining nodes, by old id."""
     renamed: dict[str, str] = field(default_factory=dict)
 
-    def run(self) -> _Built:
-        kept = [n for n in self.old.nodes() if n.id in self.fold.live and Tensor(n.id) not in self.fold.gone]
-        self.ids = {node.id: i for i, node in enumerate(kept)}
+    def run(self) -> Graph:
         scopes = list(self.old.root.scopes())
-        filled: set[Scope] = set()
         for scope in reversed(scopes):
-            if any(m.id in self.ids if isinstance(m, Node) else m in filled for m in scope.members):
-                filled.add(scope)
-        root = self.copy(self.old.root, None, "", "")
-        for scope in scopes:
-            if scope in filled:
-                self.fill(scope, filled)
-        graph = replace(
-            self.old,
-            root=root,
-            outputs=tuple(replace(o, tensor=self.map(o.tensor)) for o in self.old.outputs if not o.training),
-            training=None,
-            narrowings=(),
-            warnings=(),
-            augment=None,
-            _nodes=[],
-            _net=None,
-        )
-        for node in sorted(self.nodes, key=lambda n: n.id):
-            graph.add(node)
-        return _Built(graph, self.renamed, tuple(self.dropped(filled)))
+            if any(map(self.stays, scope.members)):
+                self.filled.add(scope)
+        self.filled.add(self.old.root)
+        placed_as: dict[Node | Scope, dict[str, Any]] = {}
+        for member in self.old.root.walk():
+            if not self.stays(member):
+                continue
+            change = placed_as.get(member, {})
+            if isinstance(member, Scope):
+                prefix = self.new.open(member, **change).path
+                for inner, name in self.names(member):
+                    path = f"{prefix}.{name}" if prefix else name
+                    placed_as[inner] = {"name": name, "path": path}
+                    if name != inner.name and _weighty(self.old, inner):
+                        self.renamed[inner.path] = path
+            else:
+                inputs = [here for t in member.inputs for here in self.here(t)]
+                placed = self.new.place(member, inputs, operation=self.operation(member), **change)
+                self.ids[member.id] = placed.id
+        outputs = [replace(o, tensor=t) for o in self.old.outputs if not o.training for t in self.here(o.tensor)]
+        plain = replace(self.old, training=None, narrowings=(), warnings=(), augment=None)
+        return self.new.finish(plain, self.here, outputs)
 
-    def map(self, tensor: Tensor) -> Tensor:
+    def stays(self, member: Node | Scope) -> bool:
+        if isinstance(member, Scope):
+            return member in self.filled
+        return member.id in self.fold.live and Tensor(member.id) not in self.fold.gone
+
+    def here(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """The replacement of a tensor in the new graph; empty if its node was removed."""
         stands = self.fold.stands(tensor)
-        return Tensor(self.ids[stands.node], stands.index)
+        return (Tensor(self.ids[stands.node], stands.index),) if stands.node in self.ids else ()
 
-    def maps(self, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        return tuple(self.map(t) for t in tensors if self.fold.stands(t).node in self.ids)
-
-    def copy(self, scope: Scope, parent: Scope | None, name: str, path: str) -> Scope:
-        new = replace(
-            scope,
-            name=name or scope.name,
-            path=path,
-            parent=parent,
-            members=[],
-            inputs=self.maps(scope.inputs),
-            input_names=tuple(
-                n for t, n in zip(scope.inputs, scope.input_names, strict=False) if self.fold.stands(t).node in self.ids
-            ),
-            outputs=self.maps(scope.outputs),
-        )
-        self.scopes[scope] = new
-        return new
-
-    def fill(self, scope: Scope, filled: set[Scope]) -> None:
-        """The members of a scope that stay, those that hold weights under names that are free."""
-        new = self.scopes[scope]
-        stay = [m for m in scope.members if (m.id in self.ids if isinstance(m, Node) else m in filled)]
+    def names(self, scope: Scope) -> Iterator[tuple[Node | Scope, str]]:
+        """The remaining members of a scope, and their names; those without a label are renumbered."""
+        stay = list(filter(self.stays, scope.members))
         names: list[str] = []
         inputs = 0
         for member in stay:
@@ -208,27 +200,10 @@ class _Rebuild:
             names.append(member.name if member.labelled or is_input else str(len(names) - inputs))
         if len({n.split(".")[0] for n in names}) < len({m.name.split(".")[0] for m in stay}):
             names = [m.name for m in stay]  # a label took one of the new names
-        for member, name in zip(stay, names, strict=True):
-            path = f"{new.path}.{name}" if new.path else name
-            if name != member.name and _weighty(self.old, member):
-                self.renamed[member.path] = path
-            if isinstance(member, Scope):
-                new.members.append(self.copy(member, new, name, path))
-            else:
-                node = replace(
-                    member,
-                    id=self.ids[member.id],
-                    operation=self.operation(member),
-                    inputs=self.maps(member.inputs),
-                    name=name,
-                    path=path,
-                    scope=new,
-                )
-                new.members.append(node)
-                self.nodes.append(node)
+        return zip(stay, names, strict=True)
 
     def operation(self, node: Node) -> Operation:
-        """That of a node: with a bias where it takes a batchnorm in, its weights drawn from nowhere."""
+        """The operation of a node: with a bias if it absorbs a batchnorm, with default initialisation."""
         change: dict[str, object] = {"bias": True} if node.id in self.fold.biased else {}
         start = type(node.operation).model_fields.get("init")
         if start is not None and dict(node.operation)["init"] != start.default:
@@ -240,13 +215,13 @@ class _Rebuild:
             self.operations[key] = node.operation.model_copy(update=change)
         return self.operations[key]
 
-    def dropped(self, filled: set[Scope]) -> Iterator[str]:
-        """The outermost members with weights of which nothing is left."""
+    def dropped(self) -> Iterator[str]:
+        """The outermost members with weights of which nothing remains."""
         stack: list[Node | Scope] = [self.old.root]
         while stack:
             member = stack.pop()
             if isinstance(member, Scope):
-                left = member in filled or any(n in self.fold.folded for n in member.nodes())
+                left = member in self.filled or any(n in self.fold.folded for n in member.nodes())
                 if left:
                     stack.extend(reversed(member.members))
                     continue
@@ -256,14 +231,7 @@ class _Rebuild:
                 yield member.path
 
 
-@dataclass(frozen=True, slots=True)
-class _Built:
-    graph: Graph
-    renamed: dict[str, str]
-    dropped: tuple[str, ...]
-
-
 def _weighty(graph: Graph, member: Node | Scope) -> bool:
-    """Whether something in it has weights."""
+    """Whether a member contains weights."""
     nodes = [member] if isinstance(member, Node) else member.nodes()
-    return any(n.operation.weights(graph.shapes(n.inputs)) for n in nodes)
+    return any(map(graph.weights_of, nodes))

@@ -1,4 +1,4 @@
-"""Which activations a training step computes a second time instead of keeping them (activation checkpointing).
+"""Which activations a training step recomputes instead of storing (activation checkpointing).
 
 Chen et al., Training deep nets with sublinear memory cost, 2016; Pleiss et al., Memory-efficient implementation of
 DenseNets, 2017 (arXiv:1707.06990).
@@ -9,24 +9,22 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, get_args
 
 from archdsl.analysis.memory import memory
+from archdsl.common.choices import Mode
 from archdsl.diagnostics import Diagnostic, Mark, SpecError
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph.rewriting import Rewriting
 from archdsl.ops.fields import is_free
 from archdsl.syntax import tree
-
-Mode: TypeAlias = Literal["none", "dense", "blocks"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Recompute:
-    """The scopes that keep what flows in alone, and run again in the backward pass; none stands within another.
+    """The scopes that store only their inputs and run again in the backward pass; none is inside another.
 
-    `grown` are the concats of dense connections around such scopes: what they give is not kept either, but put together
-    from its parts wherever it is read.
+    `grown` are the concats of dense connections around such scopes: their outputs are not stored either, but
+    concatenated again wherever they are read.
     """
 
     scopes: frozenset[Scope] = frozenset()
@@ -37,10 +35,10 @@ NOTHING = Recompute()
 
 
 def recompute(graph: Graph, mode: Mode) -> Recompute:
-    """What is computed a second time: the bodies of dense connections, or calls of blocks.
+    """What is recomputed: the bodies of dense connections, or calls of blocks.
 
-    Of the blocks those are chosen whose calls lower the peak of a training step the most. Raises SpecError where a
-    network has nothing of the kind.
+    Chooses the blocks whose calls reduce the training peak most. Raises SpecError if a network has nothing to
+    recompute.
     """
     match mode:
         case "none":
@@ -70,22 +68,22 @@ def _dense(graph: Graph) -> Recompute:
     if scopes:
         return Recompute(frozenset(scopes), frozenset(grown))
     if in_place:
-        marks = tuple(Mark(n.span, "its layers are written in place" if i == 0 else "") for i, n in enumerate(in_place))
+        marks = tuple(Mark(n.span, "its layers are not in a block" if i == 0 else "") for i, n in enumerate(in_place))
         raise SpecError(
             [
                 Diagnostic(
                     "E0601",
-                    f"{graph.name} has no dense connection whose body can be computed a second time",
+                    f"{graph.name} has no dense connection whose body can be recomputed",
                     marks[:1],
                     help="write the body as a block and call it: `dense { layer(growth) }`",
                 )
             ]
         )
-    raise _nothing(graph, "no dense connections", "`blocks` computes calls of blocks a second time")
+    raise _nothing(graph, "no dense connections", "`blocks` recomputes calls of blocks")
 
 
 def _needs_alone(graph: Graph, body: Scope, whole: Tensor) -> bool:
-    """Whether a body takes one tensor and no size of another."""
+    """Whether a body takes one tensor and reads no size of another."""
     targets = [n.shapes[0] for n in body.nodes() if is_free(getattr(n.operation, "to", None))]
     own = graph.shape(whole)[1:]
     return body.inflow() == [whole] and all(isinstance(t, tuple) and t[1:] == own for t in targets)
@@ -97,12 +95,12 @@ def _blocks(graph: Graph) -> Recompute:
         if scope.kind == "block" and scope.definition is not None:
             calls.setdefault(id(scope.definition.syntax), []).append(scope)
     if not calls:
-        raise _nothing(graph, "no calls of blocks", "give what repeats a name: `block NAME(…) { … }`")
+        raise _nothing(graph, "no calls of blocks", "make the repeated layers a block: `block NAME(…) { … }`")
     chosen: list[Scope] = []
     lowest = _peak(graph, ())
     rest = list(calls.values())
     while True:
-        # Of equal peaks the first: the outer block.
+        # Among equal peaks the first: the outer block.
         trials = [(_peak(graph, _outermost([*chosen, *scopes])), number) for number, scopes in enumerate(rest)]
         peak, number = min(trials, default=(lowest, 0))
         if peak >= lowest:
@@ -110,7 +108,7 @@ def _blocks(graph: Graph) -> Recompute:
         lowest = peak
         chosen = _outermost([*chosen, *rest.pop(number)])
     if not chosen:
-        raise _nothing(graph, "no block whose second computation lowers the memory of a training step", None)
+        raise _nothing(graph, "no block whose recomputation reduces the memory of a training step", None)
     return Recompute(frozenset(chosen))
 
 
@@ -119,7 +117,7 @@ def _nothing(graph: Graph, lack: str, help: str | None) -> SpecError:
 
 
 def _peak(graph: Graph, scopes: Iterable[Scope]) -> int:
-    """Bytes a sample at the peak of a training step."""
+    """Bytes per sample at the peak of a training step."""
     return max(m.sample for m in memory(graph, cpu=False, recompute=tuple(scopes)).training("sgd").moments)
 
 
@@ -132,9 +130,9 @@ def _outermost(scopes: Sequence[Scope]) -> list[Scope]:
 
 
 def as_run(graph: Graph, again: Recompute) -> tuple[Graph, frozenset[Scope]]:
-    """The graph with the features of dense connections put together where they are read, and its recomputed scopes.
+    """The graph with the concats of dense connections at their readers, and its recomputed scopes.
 
-    Its nodes have the paths of those that they stand for.
+    Its nodes have the paths of the original ones.
     """
     return _Apart(graph, again).run() if again.grown else (graph, again.scopes)
 
@@ -143,59 +141,49 @@ def as_run(graph: Graph, again: Recompute) -> tuple[Graph, frozenset[Scope]]:
 class _Apart:
     graph: Graph
     again: Recompute
+    new: Rewriting = field(default_factory=Rewriting)
     parts: dict[Tensor, tuple[Tensor, ...]] = field(default_factory=dict)
-    """What the result of a dense connection consists of, as tensors of the new graph."""
+    """The parts of a dense connection's result, as tensors of the new graph."""
     whole: dict[tuple[Scope | None, Tensor], Tensor] = field(default_factory=dict)
-    """A tensor of the old graph in the new one; in a recomputed scope, as it is put together there."""
-    scopes: dict[Scope, Scope] = field(default_factory=dict)
-    nodes: list[Node] = field(default_factory=list)
+    """A tensor of the old graph in the new one; in a recomputed scope, as concatenated there."""
 
     def run(self) -> tuple[Graph, frozenset[Scope]]:
         old = self.graph
-        for scope in old.root.scopes():
-            parent = self.scopes[scope.parent] if scope.parent is not None else None
-            self.scopes[scope] = replace(scope, parent=parent, members=[])
-            if parent is not None:
-                parent.members.append(self.scopes[scope])
         region = {node.id: scope for scope in self.again.scopes for node in scope.nodes()}
         read = {o.tensor for o in old.outputs}
         for node in old.nodes():
             if node.id not in region:
                 read.update(node.inputs[1:] if node in self.again.grown else node.inputs)
-        for node in old.nodes():
-            within = region.get(node.id)
-            result = Tensor(node.id)
-            if node in self.again.grown:
-                first, new = node.inputs
-                self.parts[result] = (*self.stands(first), self.whole[None, new])
-                if result in read:
-                    self.whole[None, result] = self.place(node, self.parts[result], node.scope)
-                continue
-            for tensor in node.inputs:
-                if within is not None and tensor in self.parts and (within, tensor) not in self.whole:
-                    maker = old.node(tensor)
-                    self.whole[within, tensor] = self.place(maker, self.parts[tensor], within)
-            inputs = tuple(self.whole.get((within, t)) or self.whole[None, t] for t in node.inputs)
-            placed = self.place(node, inputs, node.scope)
-            for i in range(len(node.shapes)):
-                self.whole[None, Tensor(node.id, i)] = Tensor(placed.node, i)
-        for scope, copy in self.scopes.items():
-            copy.inputs = tuple(part for t in scope.inputs for part in self.stands(t))
-            copy.outputs = tuple(part for t in scope.outputs for part in self.stands(t))
-        outputs = tuple(replace(o, tensor=self.whole[None, o.tensor]) for o in old.outputs)
-        graph = replace(old, root=self.scopes[old.root], outputs=outputs, _nodes=[], _net=None)
-        for node in self.nodes:
-            graph.add(node)
-        return graph, frozenset(self.scopes[s] for s in self.again.scopes)
+        for member in old.root.walk():
+            if isinstance(member, Scope):
+                self.new.open(member)
+            elif member in self.again.grown:
+                self.grow(member, Tensor(member.id) in read)
+            else:
+                self.copy(member, region.get(member.id))
+        # A connection that is put together in several places has one path in all of them.
+        outputs = [replace(o, tensor=self.whole[None, o.tensor]) for o in old.outputs]
+        graph = self.new.finish(old, self.stands, outputs, paths=False)
+        return graph, frozenset(self.new.scopes[s] for s in self.again.scopes)
+
+    def grow(self, node: Node, read: bool) -> None:
+        """The concat of a dense connection: parts, put together here only if something here reads it."""
+        first, added = node.inputs
+        result = Tensor(node.id)
+        self.parts[result] = (*self.stands(first), self.whole[None, added])
+        if read:
+            self.whole[None, result] = Tensor(self.new.place(node, self.parts[result]).id)
+
+    def copy(self, node: Node, within: Scope | None) -> None:
+        """A node as it is, behind what it reads of dense connections put together in its recomputed scope."""
+        for tensor in node.inputs:
+            if within is not None and tensor in self.parts and (within, tensor) not in self.whole:
+                placed = self.new.place(self.graph.node(tensor), self.parts[tensor], within)
+                self.whole[within, tensor] = Tensor(placed.id)
+        placed = self.new.place(node, [self.whole.get((within, t)) or self.whole[None, t] for t in node.inputs])
+        for i in range(len(node.shapes)):
+            self.whole[None, Tensor(node.id, i)] = Tensor(placed.id, i)
 
     def stands(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """What holds a tensor: its parts, or itself."""
+        """The parts of a tensor, or the tensor itself."""
         return self.parts.get(tensor) or (self.whole[None, tensor],)
-
-    def place(self, node: Node, inputs: tuple[Tensor, ...], scope: Scope) -> Tensor:
-        """A node of the new graph that does what one of the old graph did."""
-        new = self.scopes[scope]
-        placed = replace(node, id=len(self.nodes), inputs=inputs, scope=new)
-        self.nodes.append(placed)
-        new.members.append(placed)
-        return Tensor(placed.id)

@@ -1,8 +1,9 @@
-"""The values of a spec: numbers, lists, blocks, functions; and how an expression comes to its value."""
+"""The values of a spec: numbers, lists, blocks, functions; and the evaluation of expressions."""
 
 from archdsl.values.arithmetic import DEMAND
+from archdsl.values.binding import Bound, Misbound, Signature, bind, complete, name_span
 from archdsl.values.builtins import BUILTINS
-from archdsl.values.evaluation import bind, evaluate
+from archdsl.values.evaluation import arguments_of, evaluate, values_in, word_or_value
 from archdsl.values.kinds import (
     FAILED,
     AugmentValue,
@@ -29,20 +30,28 @@ __all__ = [
     "FAILED",
     "AugmentValue",
     "BlockValue",
+    "Bound",
     "Defaults",
     "Failure",
     "FunctionValue",
     "MemberValue",
+    "Misbound",
     "Namespace",
     "OperationValue",
     "Poisoned",
+    "Signature",
     "TensorValue",
     "Thunk",
+    "arguments_of",
     "bind",
+    "complete",
     "describe",
     "evaluate",
     "integer",
     "literal",
+    "name_span",
     "sequence",
     "truth",
+    "values_in",
+    "word_or_value",
 ]

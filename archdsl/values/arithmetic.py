@@ -1,4 +1,4 @@
-"""Operators on values that are computed: numbers, lists, strings, and sizes that depend on the input."""
+"""Operators on computed values: numbers, lists, strings, and sizes that depend on the input."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def equal(left: object, right: object, span: Span) -> bool:
             return decided
         raise Failure(
             "E0304",
-            f"whether {literal(left)} equals {literal(right)} depends on the input's free size",
+            f"whether {literal(left)} equals {literal(right)} depends on a free input size",
             span,
-            "the shape of a network cannot depend on it: pin the size, or use `expect`",
+            "a network's layers cannot depend on it: fix the size in `input`, or use `expect`",
         )
     if isinstance(left, bool) != isinstance(right, bool):
         return False
@@ -52,9 +52,9 @@ def compare(sign: str, left: object, right: object, span: Span) -> bool:
     if isinstance(left, Expr) or isinstance(right, Expr):
         raise Failure(
             "E0304",
-            f"whether {literal(left)} {sign} {literal(right)} depends on the input's free size",
+            f"whether {literal(left)} {sign} {literal(right)} depends on a free input size",
             span,
-            "the shape of a network cannot depend on it: pin the size in `input`",
+            "a network's layers cannot depend on it: fix the size in `input`",
         )
     if not (is_number(left) and is_number(right)) and not (isinstance(left, str) and isinstance(right, str)):
         raise Failure("E0211", f"`{sign}` compares numbers, not {describe(left)} and {describe(right)}", span)
@@ -78,12 +78,12 @@ def arithmetic(sign: str, left: object, right: object, span: Span, names: Namesp
         return _divide(left, right, span, names)
     symbolic = isinstance(left, Expr) or isinstance(right, Expr)
     if symbolic and (isinstance(left, float) or isinstance(right, float)):
-        raise Failure("E0305", "a size is an integer: it cannot be computed with a fraction", span)
+        raise Failure("E0305", "a size is an integer, so it cannot be computed with fractions", span)
     return checked(_ARITHMETIC[sign](left, right), span)
 
 
 def checked(result: object, span: Span) -> object:
-    """A computed number or string, once it is known not to be too large."""
+    """Returns a computed number or string, after checking that it is not too large."""
     limits = budget().limits
     if isinstance(result, int) and result.bit_length() > limits.bits:
         raise Exceeded("bits", f"the number is too large: it has more than {limits.bits:,} bits", span)
@@ -108,7 +108,7 @@ def _divide(left: Any, right: Any, span: Span, names: Namespace) -> object:
 
 
 def _demand(names: Namespace) -> Callable[[dims.Constraint, str, Span], None]:
-    """Where constraints of exact divisions go: kept by the outermost namespace of an elaboration."""
+    """Collects constraints of exact divisions; owned by the outermost namespace of an elaboration."""
     space: Namespace | None = names
     while space is not None:
         demand = space.values.get(DEMAND)
@@ -119,7 +119,7 @@ def _demand(names: Namespace) -> Callable[[dims.Constraint, str, Span], None]:
 
 
 DEMAND = " demand"
-"""Under this name, which no spec can write, a namespace holds the sink of constraints."""
+"""The key of the constraint sink in a namespace; no spec can contain this name."""
 
 
 def _repeat(items: tuple[object, ...], count: int, span: Span) -> tuple[object, ...]:
@@ -131,7 +131,7 @@ def _repeat(items: tuple[object, ...], count: int, span: Span) -> tuple[object, 
 
 
 def checked_range(numbers: range, span: Span) -> tuple[int, ...]:
-    # The length of a range may be more than len() takes.
+    # A range may be longer than len() supports.
     count = max(0, (numbers.stop - numbers.start + numbers.step - (1 if numbers.step > 0 else -1)) // numbers.step)
     budget().list(count, span, "range")
     return tuple(numbers)

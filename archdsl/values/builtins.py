@@ -1,4 +1,4 @@
-"""The functions that a spec can call without defining them."""
+"""The built-in functions of specs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _round(arguments: list[Any], span: Span) -> object:
 
 
 def _listed(pairs: Iterable[object], length: int, span: Span) -> tuple[object, ...]:
-    """A list of pairs, which is three elements for each."""
+    """Spends a list of pairs, three elements per pair."""
     budget().list(3 * length, span)
     items = tuple(pairs)
     budget().nested(items, span)
@@ -62,7 +62,7 @@ def _drawn(rule: str) -> Callable[[list[Any], Span], object]:
     def draw(arguments: list[Any], span: Span) -> object:
         (std,) = arguments
         if not is_number(std) or not 0 < std < math.inf:
-            message = f"`{rule}` takes a standard deviation, a number above 0; this is {describe(std)}"
+            message = f"`{rule}` takes a standard deviation greater than 0; this is {describe(std)}"
             raise Failure("E0211", message, span)
         return Drawn(rule, float(std))
 
@@ -88,7 +88,7 @@ BUILTINS: Mapping[str, Callable[[list[Any], Span], object]] = {
 
 
 def call_builtin(name: str, arguments: list[object], span: Span) -> object:
-    """The result of a built-in function. Raises Failure where it cannot take the arguments."""
+    """The result of a built-in function. Raises Failure for invalid arguments."""
     try:
         return checked(BUILTINS[name](arguments, span), span)
     except DimError as error:

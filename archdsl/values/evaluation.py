@@ -1,18 +1,20 @@
-"""How an expression comes to its value."""
+"""Evaluation of expressions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import assert_never
 
 from archdsl.common.limits import budget
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal, renamed
 from archdsl.dims import DimError, Expr
 from archdsl.ops import OPERATIONS
+from archdsl.ops.fields import one_of
 from archdsl.syntax import tree
 from archdsl.values.arithmetic import COMPARISON, arithmetic, checked_range, compare, equal
+from archdsl.values.binding import Signature, bind, complete
 from archdsl.values.builtins import BUILTINS, call_builtin
 from archdsl.values.kinds import (
     FAILED,
@@ -32,20 +34,36 @@ from archdsl.values.kinds import (
 
 
 def evaluate(value: tree.Value, names: Namespace) -> object:
-    """The value of an expression. Raises Failure for a mistake, Poisoned where an earlier one is the cause."""
-    return _EVALUATE[type(value)](value, names)
-
-
-def _literal(value: tree.Literal, names: Namespace) -> object:
-    return value.value
-
-
-def _size(value: tree.SizeLiteral, names: Namespace) -> object:
-    return value.values
+    """The value of an expression. Raises Failure for an error, Poisoned if an earlier error is the cause."""
+    match value:
+        case tree.Literal():
+            return value.value
+        case tree.Name():
+            return _name(value, names)
+        case tree.Binary():
+            return _binary(value, names)
+        case tree.ListValue():
+            return _list(value, names)
+        case tree.SizeLiteral():
+            return value.values
+        case tree.Index():
+            return _index(value, names)
+        case tree.Attribute():
+            return _attribute(value, names)
+        case tree.Apply():
+            return _apply(value, names)
+        case tree.Conditional():
+            return _conditional(value, names)
+        case tree.Unary():
+            return _unary(value, names)
+        case tree.Range():
+            return _range(value, names)
+        case _:
+            assert_never(value)
 
 
 def _list(value: tree.ListValue, names: Namespace) -> object:
-    # A list comprehension, as a generator would nest on the stack of C.
+    # A list comprehension, since a generator would use the C stack.
     items = tuple([evaluate(v, names) for v in value.items])
     if any([type(i) is tuple for i in items]):
         budget().nested(items, value.span)
@@ -58,7 +76,7 @@ def _name(value: tree.Name, names: Namespace) -> object:
     name = value.name
     if name == "it":
         if names.it is None:
-            raise Failure("E0203", "nothing flows in here, so there is no `it`", value.span)
+            raise Failure("E0203", "there is no incoming tensor here, so `it` is undefined", value.span)
         if names.it is FAILED:
             raise Poisoned
         return names.it
@@ -81,7 +99,7 @@ def _name(value: tree.Name, names: Namespace) -> object:
     if names.is_poisoned():
         raise Poisoned
     if name == "training":
-        help = "`dropout` and `batchnorm` know by themselves whether the module trains; an output may be `if training`"
+        help = "`dropout` and `batchnorm` follow the module's mode by themselves; an output may be `if training`"
         raise Failure("E0201", "there is no value named `training` here", value.span, help)
     if name in ("True", "False", "None"):
         proposals = [Proposal(f"write `{name.lower()}`", Fix(value.span, name.lower()))]
@@ -148,12 +166,12 @@ def _index(value: tree.Index, names: Namespace) -> object:
 
 
 def _part(base: tuple[object, ...] | str, bounds: tree.Range, names: Namespace) -> object:
-    """`list[a..b]`: the elements at these positions."""
+    """`list[a..b]`: the elements at these indices."""
     first = integer(evaluate(bounds.start, names), bounds.start.span, "the start of a range")
     stop = integer(evaluate(bounds.stop, names), bounds.stop.span, "the end of a range") + bounds.inclusive
     if first < 0 or stop > len(base) or stop < 0:
         has = f"the list has {len(base)} elements, counted from 0"
-        raise Failure("E0212", f"`{bounds.span.text}` goes past the list: {has}", bounds.span)
+        raise Failure("E0212", f"`{bounds.span.text}` is out of range: {has}", bounds.span)
     part = base[first:stop]
     budget().list(len(part), bounds.span)
     return part
@@ -165,7 +183,7 @@ def _attribute(value: tree.Attribute, names: Namespace) -> object:
         raise Failure("E0211", f"{describe(base)} has no `.{value.name}`", value.span)
     if base.shape is None:
         raise Failure(
-            "E0221", f"several tensors flow here: name one of them to ask for its `.{value.name}`", value.span
+            "E0221", f"there are several tensors here: label one of them to read its `.{value.name}`", value.span
         )
     match value.name:
         case "channels":
@@ -174,14 +192,15 @@ def _attribute(value: tree.Attribute, names: Namespace) -> object:
             return base.shape[1:]
         case "shape":
             return base.shape
-    at = Span(value.span.source, value.span.end - len(value.name), value.span.end)
-    raise Failure(
-        "E0201",
-        f"a tensor has no `.{value.name}`",
-        value.span,
-        "a tensor has `.channels`, `.size`, `.shape`",
-        proposals=renamed(at, value.name, ("channels", "size", "shape")),
-    )
+        case _:
+            at = Span(value.span.source, value.span.end - len(value.name), value.span.end)
+            raise Failure(
+                "E0201",
+                f"a tensor has no `.{value.name}`",
+                value.span,
+                "a tensor has `.channels`, `.size`, `.shape`",
+                proposals=renamed(at, value.name, ("channels", "size", "shape")),
+            )
 
 
 def _range(value: tree.Range, names: Namespace) -> object:
@@ -202,12 +221,12 @@ def _apply(value: tree.Apply, names: Namespace) -> object:
         if any(a.name is not None for a in value.arguments):
             raise Failure("E0205", f"`{name}` takes its arguments by position", value.span)
         return call_builtin(name, [evaluate(a.value, names) for a in value.arguments], value.span)
-    by_name = f"pass it by its name alone, or a block that holds the call: `block part {{ {name}(…) }}`"
+    by_name = f"pass only its name, or a block that contains the call: `block part {{ {name}(…) }}`"
     if found is not None:
         help = by_name if isinstance(found, BlockValue | MemberValue | OperationValue) else None
         raise Failure("E0211", f"`{name}` is {describe(found)}, not a function of values", value.function.span, help)
     if name in OPERATIONS:
-        message = f"`{name}` is an operation: it stands in a chain, not in a value"
+        message = f"`{name}` is an operation: use it in a chain, not in an expression"
         raise Failure("E0211", message, value.function.span, by_name)
     functions = {n for n in names.names() if isinstance(names.find(n), FunctionValue)} | BUILTINS.keys()
     span = value.function.span
@@ -215,73 +234,59 @@ def _apply(value: tree.Apply, names: Namespace) -> object:
 
 
 def _call_function(function: FunctionValue, value: tree.Apply, names: Namespace) -> object:
-    arguments = bind(function.name, function.syntax.parameters, value.arguments, value.span, names, function.module)
     space = Namespace(function.module)
-    space.values.update(arguments)
+    space.values.update(arguments_of(function, value.arguments, value.span, names))
     with budget().deeper(value.span, f"`{function.name}` calls functions"):
         return evaluate(function.syntax.value, space)
 
 
-def bind(
-    name: str,
-    parameters: Sequence[tree.Parameter],
+def arguments_of(
+    target: FunctionValue | BlockValue,
     arguments: Iterable[tree.Argument],
     span: Span,
     names: Namespace,
-    home: Namespace,
     given: Mapping[str, object] | None = None,
+    name: str | None = None,
 ) -> dict[str, object]:
-    """The values of the parameters of a block or function for a call, defaults included (they see the earlier ones).
+    """The values of the parameters of a block or function for a call, defaults included.
 
-    `given` are values by name that were computed elsewhere; the arguments of the call win over them.
+    `given` are values by name that were computed elsewhere; the arguments of the call win over them. `name` is that in
+    the call, where it is another one.
     """
-    known = [p.name.name for p in parameters]
-    found: dict[str, object] = {}
-    for position, argument in enumerate(arguments):
-        if argument.name is None:
-            if position >= len(known):
-                takes = f"{len(known)} argument{'s' if len(known) != 1 else ''}" if known else "no arguments"
-                raise Failure("E0206", f"`{name}` takes {takes}; this is one too many", argument.span)
-            target = known[position]
-        else:
-            target = argument.name
-            if target not in known:
-                takes = "it has: " + ", ".join(f"`{k}`" for k in known) if known else "it has none"
-                at = Span(argument.span.source, argument.span.start, argument.span.start + len(target))
-                message = f"`{name}` has no parameter `{target}`"
-                raise Failure("E0205", message, argument.span, takes, proposals=renamed(at, target, known))
-        if target in found:
-            raise Failure("E0206", f"`{target}` is given twice in this call of `{name}`", argument.span)
-        found[target] = evaluate(argument.value, names)
-    for key, value in (given or {}).items():
-        found.setdefault(key, value)
-    space = Namespace(home)
-    for parameter in parameters:
+    name, parameters = name or target.name, target.syntax.parameters
+
+    def missing(parameter: tree.Parameter) -> None:
         key = parameter.name.name
-        if key not in found:
-            if parameter.default is None:
-                raise Failure("E0207", f"`{name}` needs a value for `{key}`", span, f"write `{name}({key} = …)`")
-            found[key] = evaluate(parameter.default, space)
-        space.values[key] = found[key]
-    return {k: found[k] for k in known}
+        raise Failure("E0207", f"`{name}` needs a value for `{key}`", span, f"write `{name}({key} = …)`")
+
+    signature = Signature(name, [p.name.name for p in parameters])
+    bound = bind(signature, arguments, values_in(names))
+    return complete(parameters, {**(given or {}), **bound.values}, target.module, evaluate, missing)
+
+
+def values_in(names: Namespace) -> Callable[[tree.Argument, str], object]:
+    """Reads arguments as expressions, with these names in sight."""
+    return lambda argument, parameter: evaluate(argument.value, names)
+
+
+def word_or_value(argument: tree.Argument, words: Collection[str], names: Namespace) -> object:
+    """The value of an argument of an operation: one of its words taken bare, or an expression."""
+    value = argument.value
+    if isinstance(value, tree.Name) and words:
+        if value.name in words:
+            return value.name
+        try:
+            return evaluate(value, names)
+        except Failure as failure:
+            if failure.code == "E0201" and value.name not in BUILTINS:
+                listed = f"`{argument.name}` takes " if argument.name else "it takes "
+                failure.help = failure.help or listed + one_of(list(words))
+                failure.proposals = (*renamed(value.span, value.name, words), *failure.proposals)
+            raise
+    return evaluate(value, names)
 
 
 @cache
 def words() -> frozenset[str]:
-    """The bare words that some operation takes as an argument (`same`, `crop`, `bilinear`)."""
+    """The keywords that operations take as arguments (`same`, `crop`, `bilinear`)."""
     return frozenset(w for cls in OPERATIONS.values() for p in cls.model_fields for w in cls.words(p))
-
-
-_EVALUATE: dict[type, Callable[[Any, Namespace], object]] = {
-    tree.Literal: _literal,
-    tree.SizeLiteral: _size,
-    tree.Name: _name,
-    tree.ListValue: _list,
-    tree.Unary: _unary,
-    tree.Binary: _binary,
-    tree.Conditional: _conditional,
-    tree.Index: _index,
-    tree.Attribute: _attribute,
-    tree.Apply: _apply,
-    tree.Range: _range,
-}

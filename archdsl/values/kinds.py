@@ -1,4 +1,4 @@
-"""What a value can be, how it is called in a message, and the namespaces that hold values."""
+"""The kinds of values, their descriptions in messages, and the namespaces that hold values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from archdsl.syntax import tree
 
 
 class Failure(Exception):
-    """A mistake in a spec, with where it stands. Caught by the elaborator, which reports it and goes on."""
+    """An error in a spec, with its location. The elaborator catches and reports it, and continues."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Failure(Exception):
 
 
 class Poisoned(Exception):
-    """A value hangs on something that failed before, and was reported then."""
+    """A value depends on something that failed and was reported earlier."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,7 +55,7 @@ class OperationValue:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockValue:
-    """A block or model with the file that it stands in, and the `default`s in force where it is written."""
+    """A block or model with the file that contains it, and the `default`s in force where it is written."""
 
     syntax: tree.Block | tree.Model
     module: Namespace
@@ -104,23 +104,23 @@ class AugmentValue:
 
 @dataclass(frozen=True, slots=True)
 class TensorValue:
-    """A tensor as a value: `it`, a label, an input. It has sizes only; `shape` is None where several flow."""
+    """A tensor as a value: `it`, a label, an input. It only has sizes; `shape` is None for several tensors."""
 
     shape: Shape | None
 
 
 class Failed:
-    """Stands for a value that could not be computed."""
+    """Represents a value that could not be computed."""
 
 
 FAILED = Failed()
 
 Defaults: TypeAlias = Mapping[str, Mapping[str, object]]
-"""What `default` says: the name of an operation → the name of a parameter → its value."""
+"""The `default`s: operation name → parameter name → value."""
 
 
 class Namespace:
-    """Names and their values, within an outer namespace: a file's, a body's."""
+    """Names and their values, inside an outer namespace (a file's or body's)."""
 
     __slots__ = ("it", "labels", "outer", "poisoned", "values")
 
@@ -132,7 +132,7 @@ class Namespace:
         self.poisoned = False
 
     def find(self, name: str) -> object | None:
-        """The value of a name here or further out; a Thunk is computed first. None (Python's) where there is none."""
+        """The value of a name here or in an outer namespace; evaluates a Thunk. None if there is no such name."""
         space: Namespace | None = self
         while space is not None:
             if name in space.values:
@@ -144,7 +144,7 @@ class Namespace:
         return None
 
     def declares_block(self, name: str) -> bool:
-        """Whether a name is that of a block or model of the file, and of nothing nearer."""
+        """Whether a name means a block or model of the file, and nothing nearer."""
         space = self
         while name not in space.values and space.outer is not None:
             space = space.outer
@@ -168,7 +168,7 @@ class Namespace:
         return found
 
     def constants(self) -> dict[str, object]:
-        """The values of the `let`s of a file that were computed."""
+        """The computed values of a file's `let`s."""
         thunks = {name: value for name, value in self.values.items() if isinstance(value, Thunk)}
         return {name: thunk.done for name, thunk in thunks.items() if thunk.finished}
 
@@ -182,7 +182,7 @@ class Namespace:
 
 
 class _None:
-    """The spec's `none`, told apart from "no such name"."""
+    """The spec's `none`, distinct from "no such name"."""
 
 
 NONE = _None()
@@ -190,7 +190,7 @@ NONE = _None()
 
 @dataclass(slots=True, eq=False)
 class Thunk:
-    """A `let` of a file, computed when it is first asked for."""
+    """A `let` of a file, computed on first use."""
 
     name: tree.Name
     compute: Callable[[], object]
@@ -202,10 +202,10 @@ class Thunk:
         if self.finished:
             return self.done
         if self.busy:
-            raise Failure("E0210", f"`{self.name.name}` is defined by itself", self.name.span)
+            raise Failure("E0210", f"`{self.name.name}` is defined in terms of itself", self.name.span)
         self.busy = True
         try:
-            with budget().deeper(self.name.span, "values need each other"):
+            with budget().deeper(self.name.span, "values depend on each other"):
                 self.done = self.compute()
         except (Failure, Exceeded):
             self.done = FAILED
@@ -222,30 +222,30 @@ def truth(value: object, span: Span) -> bool:
         return value
     raise Failure(
         "E0211",
-        f"a condition is true or false; this is {describe(value)}",
+        f"a condition must be true or false; this is {describe(value)}",
         span,
         "compare it, as in `n > 0`" if is_number(value) else None,
     )
 
 
 def integer(value: object, span: Span, what: str) -> int:
-    """The value as an int. Raises Failure that says `what` must be one."""
+    """The value as an int. Raises Failure, whose message uses `what`, if it is not one."""
     if is_int(value):
         return value  # type: ignore[return-value]
     if isinstance(value, Expr):
         raise Failure("E0304", f"{what} cannot depend on a free input size", span)
-    raise Failure("E0211", f"{what} is an int; this is {describe(value)}", span)
+    raise Failure("E0211", f"{what} must be an int; this is {describe(value)}", span)
 
 
 def sequence(value: object, span: Span, what: str) -> tuple[object, ...]:
     if isinstance(value, tuple):
         return value
     help = f"write `0..{value}`, or `repeat {value} {{ … }}`" if is_int(value) else None
-    raise Failure("E0211", f"{what} goes over a list or a range; this is {describe(value)}", span, help)
+    raise Failure("E0211", f"{what} needs a list or a range; this is {describe(value)}", span, help)
 
 
 def describe(value: object) -> str:
-    """A value in the user's words: `the int 3`, `the list [1, 2]`, `the block basic`."""
+    """A value in words: `the int 3`, `the list [1, 2]`, `the block basic`."""
     match value:
         case None:
             return "none"
@@ -275,11 +275,12 @@ def describe(value: object) -> str:
             return "a tensor"
         case Drawn():
             return f"the distribution `{shown(value)}`"
-    return "this"
+        case _:
+            return "this"
 
 
 def literal(value: object) -> str:
-    """A value as it is written in a spec."""
+    """A value as written in a spec."""
     match value:
         case None:
             return "none"
@@ -296,7 +297,8 @@ def literal(value: object) -> str:
             return value.name
         case Drawn():
             return shown(value)
-    return str(value)
+        case _:
+            return str(value)
 
 
 def is_int(value: object) -> bool:

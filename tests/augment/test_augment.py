@@ -21,6 +21,7 @@ from archdsl.diagnostics import Diagnostics
 from archdsl.graph import Graph
 from archdsl.report import summary as report
 from archdsl.runtime import loading
+from tests.helpers import source_of
 
 SPEC = """
 let BY = 0.1
@@ -43,13 +44,13 @@ augment nothing { }
 
 
 def spec(text: str) -> Source:
-    return Source("net.arch", text)
+    return source_of(text)
 
 
 def graph_of(model: str = "net", text: str = SPEC) -> Graph:
     diagnostics = Diagnostics()
-    module, _ = locate(spec(text), diagnostics)
-    return check_model(module, model, {}, diagnostics)
+    spec_file, _ = locate(spec(text), diagnostics)
+    return check_model(spec_file, model, {}, diagnostics)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -242,14 +243,14 @@ model augmented { input one[3, 8, 8]
 WRONG = {
     "hflop": ("E0201", "did you mean `hflip`"),
     "rotate(-3)": ("E0228", "`degrees` must be an angle above 0, at most 180 degrees; got -3"),
-    "rotate(10, 1, zeros, 2)": ("E0206", "one too many|at most"),
+    "rotate(10, 1, zeros, 2)": ("E0206", "one too many"),
     "translate": ("E0207", "`translate` needs `by`"),
     "scale(2, 1)": ("E0228", "goes from `low` to `high`"),
     "blur(4)": ("E0228", "an odd int"),
-    "blur(99)": ("E0228", "too large for pictures of [1, 32, 32]"),
+    "blur(99)": ("E0228", "too large for images of [1, 32, 32]"),
     "color(tint = 1)": ("E0205", "no parameter `tint`"),
-    "color(hue = 0.1)": ("E0207", "takes pictures of 3 channels"),
-    "grayscale": ("E0207", "takes pictures of 3 channels"),
+    "color(hue = 0.1)": ("E0207", "needs images of 3 channels"),
+    "grayscale": ("E0207", "needs images of 3 channels"),
     "one_of { hflip  noise(0) }": ("E0228", "`std` must be a number above 0"),
     "one_of { }": ("E0101", "expected"),
     "hflip { }": ("E0101", "expected"),

@@ -27,7 +27,7 @@ from xml.etree import ElementTree
 import archdsl
 from archdsl import cli, compiler, dims
 from archdsl.analysis.costs import costs
-from archdsl.backends.diagram import draw, draw_changes
+from archdsl.backends.diagram.drawing import draw, draw_changes
 from archdsl.checker.spec import check_model, locate, model_info
 from archdsl.common.limits import Limits, limited
 from archdsl.diagnostics import Diagnostics, SpecError, as_data, render
@@ -79,17 +79,17 @@ def _exercise(source: archdsl.Source, run: bool, random: Random | None) -> None:
     start = time.process_time()
     try:
         with limited(LIMITS):
-            module, _ = locate(source, Diagnostics())
+            spec_file, _ = locate(source, Diagnostics())
     except SpecError as error:
         said(error)
         return
     before: Graph | None = None
-    for name in module.models:
+    for name in spec_file.models:
         try:
             with limited(LIMITS):
-                if not model_info(module, name, Diagnostics()).complete:
+                if not model_info(spec_file, name, Diagnostics()).complete:
                     continue
-                graph = check_model(module, name, {}, Diagnostics())
+                graph = check_model(spec_file, name, {}, Diagnostics())
         except SpecError as error:
             said(error)
             continue
@@ -278,7 +278,7 @@ OUTPUTS: tuple[Callable[[Graph, Graph | None, Random], None], ...] = (
 )
 
 
-# ---------------------------------------------------------------- the built module
+# ---------------------------------------------------------------- the built spec_file
 
 
 def works(graph: Graph) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from archdsl.common.source import Source
-from archdsl.compiler import check, prove_build
+from archdsl.compiler import prove_build
 from archdsl.graph import Graph
 from archdsl.proof import Unproved, prove
 from archdsl.proof.layers import LAYERS
 from archdsl.transform.inference import for_inference
 from archdsl.transform.recompute import recompute
+from tests.helpers import graph_of, net_text
 from tests.proof.networks import NETWORKS
 
 CONV = "stem: conv(3, 3) -> relu"
@@ -25,8 +25,8 @@ START = "super().__init__()\n"
 BEFORE = "\n\nclass Net("
 
 
-def graph_of(body: str) -> Graph:
-    return check(Source("net.arch", f"model net {{\n    input image[3, H = 8, W = 8]\n{body}\n}}"))
+def net(body: str) -> Graph:
+    return graph_of(net_text(body, "image[3, H = 8, W = 8]"))
 
 
 def method(text: str) -> str:
@@ -191,7 +191,7 @@ HOLES: dict[str, tuple[str, str, str]] = {
 
 
 def test_a_helper_stands_before_what_uses_it() -> None:
-    graph = graph_of("conv(3, 3) -> droppath(0.2)")
+    graph = net("conv(3, 3) -> droppath(0.2)")
     text = prove_build(graph).text
     start, end = text.index("class DropPath"), text.index("def dynamic_shapes")
     with pytest.raises(Unproved):
@@ -232,7 +232,7 @@ def refused(graph: Graph, old: str, new: str, **options: object) -> None:
 @pytest.mark.parametrize("name", FOLDS)
 def test_a_wrong_folding_is_refused(name: str) -> None:
     body, old, new = FOLDS[name]
-    refused(graph_of(body), old, new, inference=True)
+    refused(net(body), old, new, inference=True)
 
 
 RECOMPUTED = {
@@ -259,13 +259,13 @@ RECOMPUTED = {
 @pytest.mark.parametrize("name", RECOMPUTED)
 def test_a_wrong_recomputation_is_refused(name: str) -> None:
     old, new = RECOMPUTED[name]
-    refused(check(Source("net.arch", NETWORKS["dense"])), old, new, recompute="blocks")
+    refused(graph_of(NETWORKS["dense"]), old, new, recompute="blocks")
 
 
 @pytest.mark.parametrize("name", HOLES)
 def test_a_wrong_text_is_refused(name: str) -> None:
     body, old, new = HOLES[name]
-    graph = graph_of(body)
+    graph = net(body)
     text = prove_build(graph).text
     assert old in text
     changed = text.replace(old, new, 1) if old else text + new

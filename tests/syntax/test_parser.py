@@ -16,24 +16,25 @@ from archdsl.diagnostics import Diagnostics, render
 from archdsl.syntax import build_tables, tree
 from archdsl.syntax.machine import language
 from archdsl.syntax.parser import MAX_ERRORS, parse, parse_value, read
+from tests.helpers import ROOT, source_of
 
 from .printing import show_file, show_statement, show_value
 
-SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.arch"))
+SPECS = sorted((ROOT / "specs").glob("*.arch"))
 TEXTS = [p.read_text("utf-8") for p in [*SPECS, Path(__file__).with_name("samples.arch")]]
 WORDS = sorted(language().scanner.keywords)
 
 
 def parsed(text: str) -> tree.File:
     diagnostics = Diagnostics()
-    file = parse(Source("net.arch", text), diagnostics)
+    file = parse(source_of(text), diagnostics)
     assert not diagnostics.items, render(diagnostics.items)
     return file
 
 
 def codes(text: str) -> list[str]:
     diagnostics = Diagnostics()
-    parse(Source("net.arch", text), diagnostics)
+    parse(source_of(text), diagnostics)
     return [d.code for d in diagnostics.items]
 
 
@@ -289,9 +290,9 @@ def test_size_of_numbers(number: str, code: list[str]) -> None:
 
 def test_number_of_errors() -> None:
     diagnostics = Diagnostics()
-    parse(Source("net.arch", "relu relu\n" * 1000), diagnostics)
+    parse(source_of("relu relu\n" * 1000), diagnostics)
     assert len(diagnostics.items) == MAX_ERRORS + 1
-    assert diagnostics.items[-1].message == "900 more errors follow from here on"
+    assert diagnostics.items[-1].message == "900 more errors follow"
 
 
 # ---------------------------------------------------------------- recovery
@@ -300,7 +301,7 @@ def test_number_of_errors() -> None:
 def test_what_is_right_survives_what_is_wrong() -> None:
     text = "let = 1\nblock a {\n    relu relu\n    conv(1)\n}\nblok b {\n    relu ->\n}\nblock c {\n    (\n"
     diagnostics = Diagnostics()
-    file = parse(Source("net.arch", text), diagnostics)
+    file = parse(source_of(text), diagnostics)
     assert [(d.code, d.marks[0].span.line) for d in diagnostics.items] == [
         ("E0101", 1),
         ("E0101", 3),
@@ -319,7 +320,7 @@ PIECES += ["1", "1.5", "3x3", "1x", '"a{i}"', '"{', '"}"', "conv(64, 3)", "block
 
 def check_any(text: str) -> None:
     diagnostics = Diagnostics()
-    file = parse(Source("net.arch", text), diagnostics)
+    file = parse(source_of(text), diagnostics)
     render(diagnostics.items)
     for diagnostic in diagnostics.items:
         assert diagnostic.code.startswith("E01")
@@ -399,7 +400,7 @@ PAGE = (
 @pytest.mark.parametrize(
     ("name", "text", "spec", "help"),
     [
-        ("net.py", PYTHON, False, "archdsl writes Python, and reads none"),
+        ("net.py", PYTHON, False, "archdsl writes Python but does not read it"),
         ("net.py", "x = 1\n", False, "archdsl writes Python"),
         ("net", PYTHON * 9, False, "name a .arch file"),
         ("net.arch", PYTHON * 9, False, "name a .arch file"),
@@ -440,7 +441,7 @@ def test_read_what_is_binary(data: bytes, tmp_path: Path) -> None:
     diagnostics = Diagnostics()
     assert read(path, diagnostics) is None
     (error,) = diagnostics.items
-    assert error.code == "E0005" and "is not a text" in error.message and "archdsl weights SPEC" in (error.help or "")
+    assert error.code == "E0005" and "is not text" in error.message and "archdsl weights SPEC" in (error.help or "")
 
 
 @pytest.mark.parametrize(

@@ -1,53 +1,32 @@
-"""The picture of what differs between two networks: the one after, with what was removed from the one before put back
-as ghosts, and every change marked."""
+"""The picture of a comparison: both networks as one, every change marked."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
-from archdsl.analysis.costs import Analysis, Cost
-from archdsl.backends.diagram.captions import Caption, Captions, quantity
-from archdsl.backends.diagram.choose import level, whole
+from archdsl.backends.diagram.captions import Caption, Captions
 from archdsl.backends.diagram.dot import NOTE, TITLE, Style, Writer
 from archdsl.backends.diagram.labels import Entry, Line, Words
+from archdsl.backends.diagram.merged import Merged, merge
+from archdsl.backends.diagram.opening import level, whole
 from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes
 from archdsl.backends.diagram.structure import Structure
-from archdsl.dims import Region
-from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.report.compare import Comparison, Detail, Member
+from archdsl.common.units import count_text
+from archdsl.graph import Scope
+from archdsl.report.compare import Comparison
 
 BUDGET = 60
-"""The most boxes of a picture that was not told how deep to go."""
+"""The most boxes of a picture without a given depth."""
 
 SIGNS = {"added": "+", "removed": "\u2212", "changed": "~"}
 
 MOST_NOTES = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What happened to a node, and the words for it."""
-
-    kind: str
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, eq=False)
-class Merged:
-    """Both networks as one graph. `ends` are the arrows out of removed nodes, which the graph does not have."""
-
-    graph: Graph
-    analysis: Analysis
-    marks: dict[int, Mark] = field(default_factory=dict)
-    ends: list[tuple[Tensor, int]] = field(default_factory=list)
-    differences: dict[int, tuple[int, int]] = field(default_factory=dict)
-    """Parameters and MACs that a node has more than before."""
-
-
 def mark_changes(comparison: Comparison, style: Style, depth: int | None) -> tuple[Picture, Writer]:
-    """The picture of a comparison, and who writes it. Blocks without a change stay folded."""
-    found = _merge(comparison)
+    """The picture of a comparison, and its writer. Blocks without a change stay folded."""
+    found = merge(comparison)
     structure = Structure(found.graph, found.marks)
     folder = Folder(found.graph, structure)
     touched = {scope for i in found.marks for scope in found.graph.node(i).scope.calls()}
@@ -62,122 +41,8 @@ def mark_changes(comparison: Comparison, style: Style, depth: int | None) -> tup
         parts = folder.fold(found.graph.root, lambda scope, limit=limit: opened(scope, limit))  # type: ignore[misc]
         if len(boxes(parts)) <= BUDGET:
             break
-    captions = _Captions(found, comparison)
+    captions = _Captions(structure, found, comparison)
     return _with_ends(whole(folder, parts), found), _Writer(captions, style)
-
-
-# ---------------------------------------------------------------- one graph of two
-
-
-def _merge(comparison: Comparison) -> Merged:
-    """The network after, with copies of the removed nodes where they stood."""
-    before, after = comparison.before, comparison.after
-    removed = {n.id: n for m, _, _ in comparison.placed for n in _nodes(m)}
-    keys: list[tuple[tuple[int, int, int], bool, Node]] = [((n.id, 1, 0), False, n) for n in after.nodes()]
-    for member, scope, anchor in comparison.placed:
-        at = min((n.id for n in _nodes(anchor)), default=len(after)) if anchor else _end(scope, len(after))
-        keys += [((at, 0, n.id), True, n) for n in _nodes(member)]
-    keys.sort(key=lambda k: k[0])
-    ids = {(ghost, node.id): number for number, (_, ghost, node) in enumerate(keys)}
-
-    def here(tensor: Tensor, ghost: bool) -> Tensor | None:
-        if ghost and tensor.node in comparison.pairs:
-            return Tensor(ids[False, comparison.pairs[tensor.node]], tensor.index)
-        found = ids.get((ghost, tensor.node))
-        return Tensor(found, tensor.index) if found is not None else None
-
-    scopes, copied = _scopes(comparison)
-    root = scopes[after.root]
-    graph = Graph(after.name, root, sizes=Region({**before.sizes, **after.sizes}))
-    names = {f.name for f in after.free}
-    graph.free = (*after.free, *(f for f in before.free if f.name not in names))
-    costs: list[Cost] = []
-    shapes = []
-    copies: dict[tuple[bool, int], Node] = {}
-    for (_, ghost, node), number in zip(keys, range(len(keys)), strict=True):
-        side = comparison.costs[0 if ghost else 1]
-        into = [t for t in (here(t, ghost) for t in node.inputs) if t is not None and t.node < number]
-        copy = replace(node, id=number, inputs=tuple(into), scope=scopes[node.scope])
-        copies[ghost, node.id] = copy
-        graph.add(copy)
-        costs.append(side[node])
-        shapes.append(side.shapes[node.id])
-    for scope, ghost in copied.items():
-        scopes[scope].members.extend(copies[ghost, m.id] if isinstance(m, Node) else scopes[m] for m in scope.members)
-    for member, scope, anchor in comparison.placed:
-        copy_of = copies[True, member.id] if isinstance(member, Node) else scopes[member]
-        target = scopes[scope].members
-        stands = copies[False, anchor.id] if isinstance(anchor, Node) else scopes[anchor] if anchor else None
-        target.insert(target.index(stands) if stands in target else len(target), copy_of)
-    graph.outputs = tuple(replace(o, tensor=Tensor(ids[False, o.tensor.node], o.tensor.index)) for o in after.outputs)
-    sums = {scope: Cost() for scope in root.scopes()}
-    analysis = Analysis(graph, comparison.costs[1].sizes, tuple(shapes), tuple(costs), sums)
-    found = Merged(graph, analysis)
-    _mark(found, comparison, copies)
-    for node in before.nodes():
-        for tensor in node.inputs:
-            if tensor.node in removed and node.id in comparison.pairs:
-                head = ids[False, comparison.pairs[node.id]]
-                tail = here(tensor, True)
-                if tail is not None and tail.node < head:
-                    found.ends.append((tail, head))
-    return found
-
-
-def _nodes(member: Member | None) -> list[Node]:
-    return list(member.nodes()) if isinstance(member, Scope) else [member] if member is not None else []
-
-
-def _end(scope: Scope, last: int) -> int:
-    """The place behind a scope's nodes."""
-    return max((n.id + 1 for n in scope.nodes()), default=last)
-
-
-def _scopes(comparison: Comparison) -> tuple[dict[Scope, Scope], dict[Scope, bool]]:
-    """Where the members of each scope stand in the merged network, and which scopes were copied, still empty: those
-    of the network after (False), and what was removed whole (True)."""
-    homes: dict[Scope, Scope] = {}
-    copied: dict[Scope, bool] = {}
-    for scope in comparison.after.root.scopes():
-        homes[scope] = replace(scope, members=[], parent=homes[scope.parent] if scope.parent else None)
-        copied[scope] = False
-    for member, home, _ in comparison.placed:
-        if isinstance(member, Node):
-            homes.setdefault(member.scope, homes[home])
-            continue
-        for scope in member.scopes():
-            parent = homes[home] if scope is member else homes[scope.parent] if scope.parent else None
-            homes[scope] = replace(scope, members=[], parent=parent)
-            copied[scope] = True
-    return homes, copied
-
-
-def _mark(found: Merged, comparison: Comparison, copies: Mapping[tuple[bool, int], Node]) -> None:
-    for change in comparison.changes:
-        if change.kind in ("added", "removed"):
-            ghost = change.kind == "removed"
-            for node in (n for m in (change.before or change.after) for n in _nodes(m)):
-                found.marks[copies[ghost, node.id].id] = Mark(change.kind)
-        else:
-            for node in _nodes(change.after[0]) if change.after[0] is not comparison.after.root else ():
-                at = copies[False, node.id].id
-                old = found.marks.get(at)
-                notes = tuple(map(_note, change.details)) if isinstance(change.after[0], Node) or old is None else ()
-                found.marks[at] = Mark("changed", (*(old.notes if old else ()), *notes))
-    for old_id, new_id in comparison.pairs.items():
-        was = comparison.costs[0][comparison.before.node(old_id)]
-        now = comparison.costs[1][comparison.after.node(new_id)]
-        at = copies[False, new_id].id
-        found.differences[at] = (now.parameters - was.parameters, now.macs - was.macs)
-    for at, mark in found.marks.items():
-        cost = found.analysis[found.graph.node(at)]
-        sign = {"added": 1, "removed": -1}.get(mark.kind, 0)
-        if sign:
-            found.differences[at] = (sign * cost.parameters, sign * cost.macs)
-
-
-def _note(detail: Detail) -> str:
-    return f"{detail.before} → {detail.after}" if detail.name == "operation" else str(detail)
 
 
 def _with_ends(picture: Picture, found: Merged) -> Picture:
@@ -195,10 +60,10 @@ def _with_ends(picture: Picture, found: Merged) -> Picture:
 
 
 class _Captions(Captions):
-    """Says of a box what changed in it, in place of its share of the whole."""
+    """Adds to a box its changes, and the change of its costs."""
 
-    def __init__(self, found: Merged, comparison: Comparison) -> None:
-        super().__init__(found.graph, found.analysis, comparison.costs[1].sizes)
+    def __init__(self, structure: Structure, found: Merged, comparison: Comparison) -> None:
+        super().__init__(structure, found.analysis, comparison.costs[1].sizes)
         self.found = found
         self.comparison = comparison
 
@@ -249,7 +114,7 @@ class _Captions(Captions):
 
 def difference_text(number: int) -> str:
     """`+9.44 M`, `±0`."""
-    return f"{'+' if number > 0 else SIGNS['removed']}{quantity(abs(number)).strip()}" if number else "±0"
+    return f"{'+' if number > 0 else SIGNS['removed']}{count_text(abs(number))}" if number else "±0"
 
 
 class _Writer(Writer):

@@ -1,21 +1,19 @@
-"""How the parts of a picture look, in Graphviz's attributes, and how large they are."""
+"""The looks of a picture's parts, as Graphviz's attributes, and their sizes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 import graphviz
 
 from archdsl.backends.diagram.captions import LONGEST_NAME, Captions, family, times
+from archdsl.backends.diagram.formats import Direction
 from archdsl.backends.diagram.labels import Entry, Line, Words, cut, extent, label
 from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture
 from archdsl.backends.diagram.theme import FONT, Theme
-from archdsl.diagnostics import visible
+from archdsl.common.escaping import visible
 from archdsl.ops.base import Family
-
-Direction = Literal["down", "right"]
 
 LONGEST_TOOLTIP = 400
 
@@ -26,7 +24,7 @@ MERGE, POINT = 22.0, 6.0
 """Widths of the sign of a merge, and of a point of entry, in points."""
 
 OUTLINE = 8.0
-"""What a second outline adds to a box, in points."""
+"""The size that a second outline adds to a box, in points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Style:
 
 
 class Writer:
-    """Says how the parts of a picture look, in Graphviz's attributes."""
+    """Gives the parts of a picture their looks, as Graphviz's attributes."""
 
     def __init__(self, captions: Captions, style: Style) -> None:
         self.captions = captions
@@ -45,7 +43,7 @@ class Writer:
         self._lines: dict[Part, list[Line]] = {}
 
     def new(self, **attributes: str) -> graphviz.Digraph:
-        """A graph with the looks that everything in it shares."""
+        """A graph with the looks that all its parts share."""
         theme = self.theme
         dot = graphviz.Digraph(name="network")
         dot.attr(bgcolor=theme.background, fontname=FONT, fontcolor=theme.text, pad="0.1", tooltip=" ", **attributes)
@@ -123,7 +121,7 @@ class Writer:
         return looks
 
     def notes(self, part: Part) -> list[Line]:
-        """What stands beside the sign of a merge."""
+        """The lines beside the sign of a merge."""
         notes = self.captions.box(part).notes if part.kind == "merge" else ()
         return [[Words(note, 8, self.theme.muted)] for note in notes]
 
@@ -175,7 +173,7 @@ class Writer:
         labelled: set[Part] = set()
         for edge in picture.edges:
             flows = edge.kind == "flow" and edge.tail not in labelled and self._changes(edge)
-            if flows or (skips and edge.kind in ("identity", "dense")):
+            if flows or (skips and edge.is_skip):
                 if flows:
                     labelled.add(edge.tail)
                 text = self.captions.edge(edge)
@@ -185,7 +183,7 @@ class Writer:
 
     def _changes(self, edge: Edge) -> bool:
         if edge.tail.kind in ("input", "block") or edge.head.kind in ("output", "entry"):
-            return False  # their boxes say it, or the arrow goes on
+            return False  # their boxes have the size, or the arrow continues
         if edge.tail.kind == "entry":
             return not edge.tail.inner
         node = edge.tail.nodes[0]
@@ -194,7 +192,7 @@ class Writer:
     # ------------------------------------------------------------ legend
 
     def heading(self) -> list[Line]:
-        """What stands under the picture: the network's name, and what it costs."""
+        """The lines below the picture: the network's name, and its costs."""
         name, facts = self.captions.summary()
         return [[Words(name, TITLE, self.theme.text, True)], [Words(facts, NOTE, self.theme.text)]]
 

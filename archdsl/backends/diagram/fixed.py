@@ -1,5 +1,5 @@
-"""Dot text of pictures whose layout is known: Graphviz only draws it (`neato -n2`). Names in dot are ours (`p3`), never
-a spec's."""
+"""Dot text of pictures with a layout: Graphviz only draws it (`neato -n2`). Names in dot are ours (`p3`), never a
+spec's."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class Drawn:
 
 
 def note_room(layout: Layout, part: Part, writer: Writer) -> Box | None:
-    """The room of what stands beside the sign of a merge, left of where its arrow leaves."""
+    """The room of the lines beside the sign of a merge, left of where its arrow leaves."""
     if not (notes := writer.notes(part)):
         return None
-    left, bottom, *_ = around(layout.places[part], layout.sizes[part])
+    left, bottom, *_ = layout.box(part)
     width, height = extent(notes)
     return around((left - width / 2 - 4, bottom - height / 2 + 2), (width, height))
 
@@ -82,7 +82,7 @@ def compose(drawn: Sequence[Drawn], writer: Writer) -> list[Drawn]:
 
 
 def write_fixed(drawn: Sequence[Drawn], writer: Writer) -> str:
-    """The pictures where they stand, and the legend under them."""
+    """Dot text of the pictures, at their places, and the legend below them."""
     left, bottom, right, top = union(one.box(writer) for one in drawn)
     legend = Legend.within(right - left, writer.heading(), writer.legend([one.picture for one in drawn]))
     width, height = legend.size
@@ -103,7 +103,7 @@ class _Page:
         self.layout = drawn.layout
         self.writer = writer
         self.prefix = prefix
-        self.ways = [samples(way, 24) for way in self.layout.routes.values()]
+        self.routes = [samples(route, 24) for route in self.layout.routes.values()]
 
     def write(self, dot: graphviz.Digraph) -> None:
         parts = self.drawn.picture.parts
@@ -115,16 +115,16 @@ class _Page:
         else:
             self._parts(dot, parts, 0)
         for edge in self.drawn.picture.edges:
-            looks, way = self.writer.arrow(edge), self.layout.routes[edge]
+            looks, route = self.writer.arrow(edge), self.layout.routes[edge]
             if edge in self.layout.labels:
                 text = self.layout.labels[edge]
                 # On its arrow a text has a patch of the page's colour under it.
                 inner = around(text.at, (text.size[0] - 2, text.size[1] - 4))
-                on_it = any(meet((x, y, x, y), inner) for x, y in samples(way, 24))
+                on_it = any(meet((x, y, x, y), inner) for x, y in samples(route, 24))
                 ground = self.writer.theme.background if on_it else ""
                 looks |= {"label": label(text.lines, background=ground), "lp": place(text.at)}
             ends = (self.prefix + edge.tail.id, self.prefix + edge.head.id)
-            dot.edge(*ends, pos=spline(way), **looks)
+            dot.edge(*ends, pos=spline(route), **looks)
 
     def _parts(self, dot: graphviz.Digraph, parts: Iterable[Part], level: int) -> None:
         writer = self.writer
@@ -143,7 +143,7 @@ class _Page:
                 dot.node(f"{self.prefix}{part.id}_note", pos=at, **looks)
 
     def _heading(self, text: str, box: Box, *, bold: bool) -> dict[str, str]:
-        """The attributes that place a frame and its heading, which stands where no arrow runs through it."""
+        """The attributes that place a frame and its heading, which is where no arrow runs through it."""
         looks = {"bb": bounds(box)}
         if not text:
             return looks | {"label": ""}
@@ -159,7 +159,7 @@ class _Page:
 
     def _through(self, at: Point, size: tuple[float, float]) -> Iterator[bool]:
         room = around(at, size)
-        return (meet((x, y, x, y), room) for way in self.ways for x, y in way)
+        return (meet((x, y, x, y), room) for route in self.routes for x, y in route)
 
 
 def bounds(box: Box) -> str:
@@ -170,7 +170,7 @@ def place(point: Point) -> str:
     return f"{point[0]:.2f},{point[1]:.2f}"
 
 
-def spline(way: Sequence[Point]) -> str:
-    """A way as Graphviz's spline."""
-    head = [f"e,{place(way[-1])}"] if len(way) % 3 == 2 else []
-    return " ".join([*head, *map(place, way[: len(way) - len(head)])])
+def spline(route: Sequence[Point]) -> str:
+    """A route as Graphviz's spline."""
+    head = [f"e,{place(route[-1])}"] if len(route) % 3 == 2 else []
+    return " ".join([*head, *map(place, route[: len(route) - len(head)])])

@@ -1,15 +1,14 @@
-"""Labels for Graphviz, and how much room they take. All text of a spec passes through `escaped`: it is data, never
+"""Labels for Graphviz, and how much room they take. All text of a spec passes through `dot_label`: it is data, never
 markup."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.picture import EdgeKind
-from archdsl.diagnostics import visible
+from archdsl.common.escaping import dot_label, visible
 
 LONGEST_LINE = 90
 
@@ -25,7 +24,8 @@ class Words:
 
     @property
     def markup(self) -> str:
-        inner = f"<B>{escaped(self.text)}</B>" if self.bold else escaped(self.text)
+        text = dot_label(cut(self.text))
+        inner = f"<B>{text}</B>" if self.bold else text
         return f'<FONT POINT-SIZE="{self.size:g}" COLOR="{self.color}">{inner}</FONT>'
 
     @property
@@ -37,19 +37,13 @@ class Words:
 Line = Sequence[Words]
 
 LINE_HEIGHT = 1.2
-"""Of a line's largest text."""
+"""The height of a line, as a multiple of its largest text."""
 
 
 def cut(text: str, longest: int = LONGEST_LINE) -> str:
     """Text that prints, of bounded length."""
     text = visible(text)
     return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def escaped(text: str) -> str:
-    """Text for an HTML-like label: printable, of bounded length, and without a meaning to Graphviz."""
-    # Graphviz puts names for `\N`, `\G`, … even within markup.
-    return html.escape(cut(text)).replace("\\", "\\\\")
 
 
 def label(lines: Iterable[Line], *, background: str = "") -> str:
@@ -82,7 +76,7 @@ class Entry:
     border: str = ""
     sign: Words | None = None
     kind: EdgeKind = "flow"
-    """The kind of arrow that the stroke stands for."""
+    """The kind of arrow of which the stroke is an example."""
 
     @property
     def width(self) -> float:
@@ -105,7 +99,7 @@ ROW_HEIGHT = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """What stands under a picture: lines of words, and rows of entries."""
+    """The legend below a picture: lines of words, and rows of entries."""
 
     heading: Sequence[Line]
     rows: Sequence[Sequence[Entry]]

@@ -1,6 +1,6 @@
-"""The layout of most pictures: layer under layer, as Graphviz's `dot` places boxes whose sizes are reckoned here.
+"""The layout of most pictures: in layers, as Graphviz's `dot` places boxes of the sizes that are computed here.
 
-The size that flows out of a box stands next to it, where its arrows begin, and takes no layer of its own.
+The size of a box's result is written next to it, where its arrows begin, and takes no layer of its own.
 """
 
 from __future__ import annotations
@@ -20,16 +20,15 @@ from archdsl.backends.diagram.layout import (
     Layout,
     Point,
     Size,
-    around,
-    roomy,
+    label_size,
     samples,
     squeezed,
     straight,
     union,
 )
-from archdsl.backends.diagram.picture import Edge, Part, Picture
+from archdsl.backends.diagram.picture import Edge, Part, Picture, frames_around
 from archdsl.backends.diagram.render import layouts
-from archdsl.backends.diagram.ways import TURN, Ways
+from archdsl.backends.diagram.routes import TURN, Router
 
 NODE_GAP, RANK_GAP = 18.0, 13.0
 """Points between boxes beside each other, and from one layer to the next."""
@@ -48,16 +47,16 @@ BULGE = 22.0
 
 
 def lay_out(pictures: Sequence[Picture], writer: Writer) -> list[Layout]:
-    """The layouts of pictures, each for itself. Raises DrawingError."""
-    orders = [_Order(picture, writer) for picture in pictures]
-    found = layouts([order.text() for order in orders])
-    return [order.read(layout) for order, layout in zip(orders, found, strict=True)]
+    """The layouts of pictures, independent of each other. Raises DrawingError."""
+    questions = [_Question(picture, writer) for picture in pictures]
+    found = layouts([question.text() for question in questions])
+    return [question.read(layout) for question, layout in zip(questions, found, strict=True)]
 
 
-class _Order:
-    """What `dot` is asked of one picture, and what its answer means.
+class _Question:
+    """The text that `dot` gets for one picture, and how its layout is read.
 
-    Each arrow stands in the innermost frame around both its ends, so that it stays inside.
+    Each arrow belongs to the innermost frame around both its ends, so that it stays inside.
     """
 
     def __init__(self, picture: Picture, writer: Writer) -> None:
@@ -65,12 +64,7 @@ class _Order:
         self.writer = writer
         self.down = writer.style.direction == "down"
         self.trunk = set(picture.trunk())
-        self.frames: dict[Part, tuple[Part, ...]] = {}
-        stack: list[tuple[Part, tuple[Part, ...]]] = [(part, ()) for part in picture.parts]
-        while stack:
-            part, frames = stack.pop()
-            self.frames[part] = frames
-            stack += [(child, (*frames, part)) for child in part.children]
+        self.frames = frames_around(picture.parts)
         self.kept: dict[Part, tuple[float, float]] = {}
         self.home = {part: frames[-1] if frames else None for part, frames in self.frames.items()}
         self.arriving: dict[Part, list[Edge]] = {}
@@ -82,17 +76,17 @@ class _Order:
             common = self._common(edge)
             self.edges.setdefault(common[-1] if common else None, []).append(edge)
         self.texts: dict[Part, tuple[Edge, list[Line], Size]] = {
-            edge.tail: (edge, lines, roomy(lines)) for edge, lines in writer.sizes(picture).items()
+            edge.tail: (edge, lines, label_size(lines)) for edge, lines in writer.sizes(picture).items()
         }
 
-        # Branches begin at one height, whether or not a text stands under their first box.
+        # Branches begin at one height, whether or not there is a text below their first box.
         rows = [row for frame in [None, *self.frames] for row in self._branches(frame)]
         self.spaced = {p for row in rows if any(p in self.texts for p in row) for p in row} if self.down else set()
         self.forks = {part for part in self.leaving if self._forks(part)}
 
     def _forks(self, part: Part) -> bool:
         """Whether several arrows leave a box through one side, and need room to part."""
-        flows = [e for e in self.leaving[part] if e.kind in ("flow", "projection")]
+        flows = [e for e in self.leaving[part] if not e.is_skip]
         return len(flows) > 1 and (part.kind in SOLID or (part.kind == "merge" and part in self.texts))
 
     def _common(self, edge: Edge) -> list[Part]:
@@ -114,7 +108,7 @@ class _Order:
         for part in parts:
             if part.children:
                 with dot.subgraph(name=f"cluster_{part.id}") as inner:
-                    skips = any(edge.kind in ("identity", "dense") for edge in self.edges.get(part, ()))
+                    skips = any(edge.is_skip for edge in self.edges.get(part, ()))
                     width, height = self._heading(part)
                     inner.attr(label=_space(width, height) if width else "", margin=f"{BULGE if skips else MARGIN:g}")
                     self._write(inner, part.children, part)
@@ -131,7 +125,7 @@ class _Order:
                     row.node(head.id)
 
     def _group(self, part: Part) -> str:
-        """Who stands in one line with a box: the trunk, or those of its branch."""
+        """The name of the line to which a box belongs: the trunk, or its branch."""
         if part in self.trunk:
             return "trunk"
         before = self.arriving.get(part, [])
@@ -141,12 +135,12 @@ class _Order:
         return part.id
 
     def _looks(self, edge: Edge) -> dict[str, str]:
-        """What `dot` is to know of an arrow."""
+        """The attributes of an arrow for `dot`."""
         looks = {"weight": {"flow": "10", "projection": "2"}.get(edge.kind, "0")}
         if edge.tail.kind == "merge" and edge.tail in self.texts:
-            # Layers in which the text stands.
+            # Layers for the text.
             looks["minlen"] = f"{1 + ceil(self.texts[edge.tail][2][1 if self.down else 0] / RANK_GAP)}"
-        if edge.kind in ("flow", "projection"):
+        if not edge.is_skip:
             if len(self.leaving[edge.tail]) > 1:
                 looks["weight"] = "30"  # branches begin where they fork, and wait where they meet
             if edge.head.kind in SOLID:
@@ -159,8 +153,8 @@ class _Order:
         return looks
 
     def _branches_off(self, edge: Edge) -> bool:
-        """Whether an arrow leaves the way that others of its tail go on."""
-        others = [e for e in self.leaving[edge.tail] if e.kind in ("flow", "projection")]
+        """Whether an arrow leaves the path that others from its tail continue."""
+        others = [e for e in self.leaving[edge.tail] if not e.is_skip]
         return len(others) > 1 and edge.head not in self.trunk
 
     def _heading(self, part: Part) -> Size:
@@ -169,7 +163,7 @@ class _Order:
         return (words.width * (2 if self.down else 1) + 4 * MARGIN if words.text else 0), LINE_HEIGHT * HEADING - 2
 
     def _branches(self, frame: Part | None) -> list[list[Part]]:
-        """The boxes with which branches begin that fork in one place: they stand side by side."""
+        """The boxes with which branches begin that fork in one place: they are placed side by side."""
         forks: dict[Part, list[Part]] = {}
         for edge in self.edges.get(frame, ()):
             alone = len(self.arriving[edge.head]) == 1 and edge.head.kind in ("layers", "block")
@@ -223,22 +217,22 @@ class _Order:
         return self._squeezed(layout)
 
     def _lead(self, layout: Layout, swings: Mapping[Edge, str]) -> None:
-        """Finds the ways of all arrows: inner ones first, since frames grow by what runs in them."""
+        """Finds the routes of all arrows: inner ones first, since frames grow by what runs in them."""
         self._frame(layout, self.picture.parts)
 
         def order(edge: Edge) -> tuple[object, ...]:
             (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
             across, far = (x1 - x2, y1 - y2) if self.down else (y1 - y2, x1 - x2)
-            return edge.kind in ("identity", "dense"), abs(across) > 1, abs(far), edge.tail.id, edge.head.id
+            return edge.is_skip, abs(across) > 1, abs(far), edge.tail.id, edge.head.id
 
         depths: dict[int, list[Edge]] = {}
         for edge in self.picture.edges:
             depths.setdefault(len(self._common(edge)), []).append(edge)
         for depth in sorted(depths, reverse=True):
             headings = {part: size[1] for part in layout.frames if (size := self._heading(part))[0]}
-            ways = Ways(layout, self.frames, self.forks, headings, down=self.down)
+            router = Router(layout, self.frames, self.forks, headings, down=self.down)
             for edge in sorted(depths[depth], key=order):
-                corners = ways.find(edge)
+                corners = router.find(edge)
                 if corners is not None:
                     layout.lead(edge, corners)
                 else:
@@ -248,8 +242,8 @@ class _Order:
     def _squeezed(self, layout: Layout) -> Layout:
         """Without the room between layers that `dot` leaves for the sides of frames."""
         low, high = (1, 3) if self.down else (0, 2)
-        rooms = [around(at, layout.sizes[part]) for part, at in layout.places.items()]
-        rooms += [around(label.at, label.size) for label in layout.labels.values()]
+        rooms = list(map(layout.box, layout.places))
+        rooms += [label.box for label in layout.labels.values()]
         intervals = [(room[low], room[high]) for room in rooms]
         for part in self.forks:
             x, y = layout.places[part]
@@ -268,14 +262,14 @@ class _Order:
         rooms: list[Box] = []
         for part in parts:
             if not part.children:
-                rooms.append(around(layout.places[part], layout.sizes[part]))
+                rooms.append(layout.box(part))
                 if part in self.texts:
                     label = layout.labels[self.texts[part][0]]
-                    rooms.append(around(label.at, label.size))
+                    rooms.append(label.box)
                 continue
             inside = self._frame(layout, part.children)
-            ways = [samples(layout.routes[edge]) for edge in self.edges.get(part, ()) if edge in layout.routes]
-            inside += [(x, y, x, y) for way in ways for x, y in way]
+            routes = [samples(layout.routes[edge]) for edge in self.edges.get(part, ()) if edge in layout.routes]
+            inside += [(x, y, x, y) for route in routes for x, y in route]
             left, bottom, right, top = union(inside)
             heading, height = self._heading(part)
             width = max(heading, right - left + 2 * MARGIN)
@@ -290,7 +284,7 @@ class _Order:
         return rooms
 
     def _beside(self, part: Part, at: Point, text: Size) -> tuple[Point, Point]:
-        """Where the text stands, and the box, of a room whose middle is there."""
+        """The middles of the text and of the box, in a room with its middle at a point."""
         x, y = at
         (width, height), (text_width, text_height) = self.writer.measure(part), text
         if part.kind == "entry":
@@ -304,12 +298,12 @@ class _Order:
         return (x, y - height / 2 - text_height / 2), at
 
     def _swing(self, layout: Layout, edge: Edge, pos: str) -> list[Point]:
-        """The way that `dot` found, from the side of the box on."""
+        """The route that `dot` found, from the side of the box on."""
         pieces = [piece.removeprefix("e,").split(",") for piece in pos.split()]
         points = [(float(x), float(y)) for x, y in pieces]
         if pos.startswith("e,"):
             points = [*points[1:], points[0]]
-        left, bottom, right, top = around(layout.places[edge.tail], layout.sizes[edge.tail])
+        left, bottom, right, top = layout.box(edge.tail)
         x1, y1 = points[0]
         start = (min(max(x1, left), right), min(max(y1, bottom), top))
         return [start, *straight(start, points[0]), *points[1:]]

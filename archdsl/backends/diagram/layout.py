@@ -1,4 +1,4 @@
-"""Where everything of a picture stands: what a layout is, whoever made it."""
+"""Layouts: the places of everything in a picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BEND = 10.0
 """The radius of an arrow's corners, in points."""
 
 ROUND = 0.55
-"""Where the control points of a quarter of a circle stand, as a share of its radius."""
+"""The distance of the control points of a quarter of a circle, as a share of its radius."""
 
 TEXT_GAP = 2.0
 """Points that the text beside a box keeps from it and from the arrow, together."""
@@ -31,19 +31,23 @@ TEXT_GAP = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The text on an arrow: its lines, the room that they take, and where the middle of it stands."""
+    """The text on an arrow: its lines, their size, and their middle."""
 
     lines: Sequence[Line]
     size: Size
     at: Point
 
+    @property
+    def box(self) -> Box:
+        return around(self.at, self.size)
+
 
 @dataclass(slots=True)
 class Layout:
-    """Middles and sizes of boxes, frames, ways of arrows and their texts, in points; y grows upwards.
+    """Middles and sizes of boxes, frames, routes of arrows and their texts, in points; y grows upwards.
 
-    A way is of Bézier pieces: a start, then two control points and an end for each; the tip of the arrow's head, where
-    it has one, comes last. `corners` are those of the ways that run around right angles.
+    A route is made of Bézier pieces: a start, then two control points and an end for each; the tip of the arrow's head,
+    if it has one, comes last. `corners` are those of the routes that turn at right angles.
     """
 
     places: dict[Part, Point] = field(default_factory=dict)
@@ -54,18 +58,22 @@ class Layout:
     corners: dict[Edge, list[Point]] = field(default_factory=dict)
 
     def lead(self, edge: Edge, corners: list[Point]) -> None:
-        """Gives an arrow its way along corners."""
+        """Gives an arrow its route along corners."""
         self.corners[edge] = corners
         self.routes[edge] = rounded(corners, head=edge.head.kind != "entry")
 
+    def box(self, part: Part) -> Box:
+        """The room of a box."""
+        return around(self.places[part], self.sizes[part])
+
     def boxes(self) -> Iterator[Box]:
         """The rooms of all that has one: boxes, frames, texts."""
-        yield from (around(at, self.sizes[part]) for part, at in self.places.items())
+        yield from map(self.box, self.places)
         yield from self.frames.values()
-        yield from (around(label.at, label.size) for label in self.labels.values())
+        yield from (label.box for label in self.labels.values())
 
     def bounds(self) -> Box:
-        return union([*self.boxes(), *((x, y, x, y) for way in self.routes.values() for x, y in way)])
+        return union([*self.boxes(), *((x, y, x, y) for route in self.routes.values() for x, y in route)])
 
     def moved(self, dx: float, dy: float) -> Layout:
         return self.mapped(lambda point: (point[0] + dx, point[1] + dy))
@@ -76,7 +84,7 @@ class Layout:
             {part: to(at) for part, at in self.places.items()},
             self.sizes,
             {part: (*to(box[:2]), *to(box[2:])) for part, box in self.frames.items()},
-            {edge: [to(point) for point in way] for edge, way in self.routes.items() if edge not in self.corners},
+            {edge: [to(point) for point in route] for edge, route in self.routes.items() if edge not in self.corners},
             {edge: Label(label.lines, label.size, to(label.at)) for edge, label in self.labels.items()},
         )
         for edge, corners in self.corners.items():
@@ -90,7 +98,7 @@ def around(at: Point, size: Size) -> Box:
     return x - w / 2, y - h / 2, x + w / 2, y + h / 2
 
 
-def roomy(lines: Sequence[Line]) -> Size:
+def label_size(lines: Sequence[Line]) -> Size:
     """The room of the text on an arrow."""
     width, height = extent(lines)
     return width, height + TEXT_GAP
@@ -106,7 +114,7 @@ def meet(a: Box, b: Box) -> bool:
 
 
 def rounded(corners: Sequence[Point], *, head: bool = True) -> list[Point]:
-    """A way along corners, which it rounds off; with the head of an arrow at its end."""
+    """A route along corners, which it rounds off; with the head of an arrow at its end."""
     lengths = [hypot(x2 - x1, y2 - y1) for (x1, y1), (x2, y2) in pairwise(corners)]
     free = [length / 2 for length in lengths]
     free[0], free[-1] = lengths[0], lengths[-1] - (ARROW if head else 0)
@@ -123,27 +131,27 @@ def rounded(corners: Sequence[Point], *, head: bool = True) -> list[Point]:
 
 
 def toward(a: Point, b: Point, far: float) -> Point:
-    """The point that is so far from a on the way to b."""
+    """The point that far from a towards b."""
     length = max(hypot(b[0] - a[0], b[1] - a[1]), 1e-6)
     return a[0] + far * (b[0] - a[0]) / length, a[1] + far * (b[1] - a[1]) / length
 
 
 def straight(a: Point, b: Point) -> list[Point]:
-    """A straight piece of a way, without its start."""
+    """A straight piece of a route, without its start."""
     (ax, ay), (bx, by) = a, b
     return [(ax + (bx - ax) / 3, ay + (by - ay) / 3), (ax + 2 * (bx - ax) / 3, ay + 2 * (by - ay) / 3), (bx, by)]
 
 
-def samples(way: Sequence[Point], steps: int = 8) -> list[Point]:
-    """Points on a way, from its start to its end."""
-    found = [way[0]]
-    for i in range(0, len(way) - 3, 3):
+def samples(route: Sequence[Point], steps: int = 8) -> list[Point]:
+    """Points on a route, from its start to its end."""
+    found = [route[0]]
+    for i in range(0, len(route) - 3, 3):
         for step in range(1, steps + 1):
             t = step / steps
             weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
-            x, y = (sum(w * p[axis] for w, p in zip(weights, way[i : i + 4], strict=True)) for axis in (0, 1))
+            x, y = (sum(w * p[axis] for w, p in zip(weights, route[i : i + 4], strict=True)) for axis in (0, 1))
             found.append((x, y))
-    return found if len(way) % 3 == 1 else [*found, way[-1]]
+    return found if len(route) % 3 == 1 else [*found, route[-1]]
 
 
 def squeezed(intervals: Iterable[tuple[float, float]], gap: float) -> Callable[[float], float]:

@@ -1,16 +1,17 @@
-"""A panel beside the diagram: what an `augment` declaration does, line by line, with example pictures."""
+"""A panel beside the diagram: the lines of an `augment` declaration with example pictures."""
 
 from __future__ import annotations
 
-import base64
 import html
 import re
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
+from archdsl.backends.diagram.images import data_address
 from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.theme import FONT, Theme
+from archdsl.common.escaping import dot_label
 
 BOUNDS = re.compile(r'\bbb="([-\d.]+),([-\d.]+),([-\d.]+),([-\d.]+)"')
 """The room of a picture in dot text, in points."""
@@ -25,7 +26,7 @@ SPACING, PAD = 2, 2
 """Points between cells, and within them around what they hold."""
 
 POINTS = 0.6
-"""Of a pixel of the example pictures."""
+"""The size of a pixel of the example pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +65,15 @@ class Panel:
 
     def table(self, folder: Path | None) -> str:
         muted, ink = self.theme.muted, self.theme.text
-        heading = f'<FONT POINT-SIZE="{HEADING}" COLOR="{ink}"><B>{_escaped(self.heading)}</B></FONT>'
+        heading = f'<FONT POINT-SIZE="{HEADING}" COLOR="{ink}"><B>{_indented(self.heading)}</B></FONT>'
         cells = [heading]
         room = self.size(folder is not None)[0] - 2 * (PAD + SPACING + 1)
         for number, (text, data) in enumerate(self.rows):
-            cells += [f'<FONT POINT-SIZE="{TEXT}" COLOR="{muted}">{_escaped(line)}</FONT>' for line in wrapped(text)]
+            cells += [f'<FONT POINT-SIZE="{TEXT}" COLOR="{muted}">{_indented(line)}</FONT>' for line in wrapped(text)]
             if data is not None and folder is not None:
                 file = folder / f"augment_{number}.png"
                 file.write_bytes(data)
-                # Its size is said, since pixels would be larger in an SVG than in a PNG of 144 dots an inch.
+                # With a size, since pixels would be larger in an SVG than in a PNG of 144 dots an inch.
                 width, height = (round(POINTS * n) for n in _pixels(data))
                 picture = (
                     f'<TD FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="{height}"><IMG SCALE="BOTH" SRC="{file}"/></TD>'
@@ -90,7 +91,7 @@ class Panel:
         for text, data in self.rows:
             lines.append(f"<p>{html.escape(text)}</p>")
             if data is not None:
-                lines.append(f'<img alt="{html.escape(text)}" src="{_address(data)}">')
+                lines.append(f'<img alt="{html.escape(text)}" src="{data_address(data)}">')
         return "\n".join(lines)
 
 
@@ -107,18 +108,6 @@ def _pixels(png: bytes) -> tuple[int, int]:
     return int.from_bytes(png[16:20]), int.from_bytes(png[20:24])
 
 
-def _escaped(text: str) -> str:
-    # Graphviz puts names for `\\N`, `\\G`, … even within markup.
-    indent = len(text) - len(text.lstrip())
-    return "&#160;" * indent + html.escape(text.lstrip()).replace("\\", "\\\\")
-
-
-def _address(png: bytes) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
-
-
-def inlined(svg: str, folder: Path) -> str:
-    """The svg with the pictures of a folder inside it."""
-    for file in sorted(folder.iterdir()):
-        svg = svg.replace(f'"{file}"', f'"{_address(file.read_bytes())}"')
-    return svg
+def _indented(text: str) -> str:
+    words = text.lstrip()
+    return "&#160;" * (len(text) - len(words)) + dot_label(words)

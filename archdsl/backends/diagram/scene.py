@@ -7,8 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import graphviz
+
 from archdsl.backends.diagram.theme import FONT
-from archdsl.diagnostics import visible
+from archdsl.common.escaping import xdot
 
 Point = tuple[float, float]
 Dash = Literal["solid", "dashed", "dotted"]
@@ -138,18 +140,27 @@ def _color(text: str) -> str:
 # ---------------------------------------------------------------- to Graphviz
 
 
-def to_xdot(scene: Scene) -> str:
-    """The scene in the language in which Graphviz takes a background; no text of it can leave its place."""
-    return " ".join(piece for shape in scene.shapes for piece in _xdot(shape))
+def as_dot(scene: Scene, background: str) -> str:
+    """Dot text of a graph that shows the scene as its background, above a colour: Graphviz writes it in all its
+    formats."""
+    left, bottom, right, top = scene.bounds
+    dot = graphviz.Digraph(name="network")
+    dot.attr(bgcolor=background, bb=f"{left:g},{bottom:g},{right:g},{top:g}")
+    for name, x, y in (("a", left, bottom), ("b", right, top)):
+        dot.node(name, label="", shape="point", style="invis", width="0.01", pos=f"{x:.2f},{y:.2f}")
+    # Graphviz takes no string of more than 16 K, but the sum of several. `xdot` leaves nothing in it to quote.
+    text = " ".join(piece for shape in scene.shapes for piece in _xdot(shape))
+    parts = " +\n\t\t".join(f'"{text[i : i + 8000]}"' for i in range(0, len(text), 8000))
+    return str(dot.source).replace("{\n", f"{{\n\t_background={parts}\n", 1)
 
 
 def _xdot(shape: Shape) -> Iterator[str]:
     match shape:
         case Text():
-            yield f"F {shape.size:g} {_counted(FONT)}"
-            yield f"t {1 if shape.bold else 0} c {_counted(shape.color)}"
+            yield f"F {shape.size:g} {xdot(FONT)}"
+            yield f"t {1 if shape.bold else 0} c {xdot(shape.color)}"
             x, y = shape.at
-            yield f"T {x:.2f} {y:.2f} 0 {shape.width:.2f} {_counted(shape.text)}"
+            yield f"T {x:.2f} {y:.2f} 0 {shape.width:.2f} {xdot(shape.text)}"
         case Ellipse():
             yield _pen(shape.pen)
             (x, y), (w, h) = shape.centre, shape.radii
@@ -165,14 +176,5 @@ def _xdot(shape: Shape) -> Iterator[str]:
 
 
 def _pen(pen: Pen) -> str:
-    fill = f" C {_counted(pen.fill)}" if pen.fill else ""
-    return (
-        f"S {_counted(f'setlinewidth({pen.width:g})')} S {_counted(pen.dash)} "
-        f"c {_counted(pen.stroke or '#ffffff00')}{fill}"
-    )
-
-
-def _counted(text: str) -> str:
-    # Within dot's quotes these two would change the length that is counted.
-    text = visible(text).replace('"', "\u201d").replace("\\", "\u2216")
-    return f"{len(text.encode())} -{text}"
+    fill = f" C {xdot(pen.fill)}" if pen.fill else ""
+    return f"S {xdot(f'setlinewidth({pen.width:g})')} S {xdot(pen.dash)} c {xdot(pen.stroke or '#ffffff00')}{fill}"

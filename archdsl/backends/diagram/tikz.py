@@ -2,55 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from archdsl.backends.diagram.scene import Curve, Ellipse, Pen, Polygon, Scene, Text
+from archdsl.backends.diagram.scene import Curve, Ellipse, Pen, Polygon, Text
 from archdsl.backends.diagram.scene import Shape as Form
-from archdsl.diagnostics import visible
+from archdsl.common.escaping import latex
 
-# What LaTeX reads as a command, and the signs that its standard fonts lack.
-SIGNS = {
-    "\\": r"\textbackslash{}",
-    "{": r"\{",
-    "}": r"\}",
-    "$": r"\$",
-    "&": r"\&",
-    "#": r"\#",
-    "%": r"\%",
-    "_": r"\_",
-    "^": r"\textasciicircum{}",
-    "~": r"\textasciitilde{}",
-    "<": r"$<$",
-    ">": r"$>$",
-    "|": r"$|$",
-    '"': r"''",
-    "`": r"\textasciigrave{}",
-    "'": r"\textquotesingle{}",
-    "-": "{-}",
-    "×": r"$\times$",
-    "·": r"$\cdot$",
-    "→": r"$\to$",
-    "…": r"\dots{}",
-    "⊕": r"$\oplus$",
-    "⊖": r"$\ominus$",
-    "⊗": r"$\otimes$",
-    "‖": r"$\Vert$",
-    "⌊": r"$\lfloor$",
-    "⌋": r"$\rfloor$",
-    "⌈": r"$\lceil$",
-    "⌉": r"$\rceil$",
-    "≤": r"$\le$",
-    "≥": r"$\ge$",
-    "–": "--",
-    "—": "---",
-    "²": r"\textsuperscript{2}",
-    "³": r"\textsuperscript{3}",
-    "\u2212": "$-$",
-    "\u2216": r"$\setminus$",
-    "\u201d": "''",
-    "\u00a0": "~",
-}
+if TYPE_CHECKING:
+    from archdsl.backends.diagram.drawing import Diagram
 
 HEAD = r"""% A figure of its own (run pdflatex on this file), or part of a paper that has
 % \usepackage{tikz} and \usepackage{standalone}: \input it there.
@@ -61,27 +21,14 @@ HEAD = r"""% A figure of its own (run pdflatex on this file), or part of a paper
 """
 
 
-def escaped(text: str) -> str:
-    """Text that LaTeX sets as it stands, with its blanks. A sign that its fonts may lack is written as its code."""
-    spaced = re.sub("^ +| {2,}", lambda found: "\u00a0" * len(found[0]), visible(text))
-    return "".join(SIGNS.get(c) or (c if " " <= c <= "~" or c in LATIN else code(c)) for c in spaced)
-
-
-LATIN = frozenset(chr(c) for c in range(0xC0, 0x180))
-
-
-def code(char: str) -> str:
-    return rf"{{\ttfamily U+{ord(char):04X}}}"
-
-
-def write_tikz(scene: Scene) -> str:
+def tex(diagram: Diagram) -> bytes:
     """A LaTeX document with the picture alone."""
     colors: dict[str, str] = {}
-    body = [statement(shape, colors) for shape in scene.shapes]
+    body = [statement(shape, colors) for shape in diagram.scene.shapes]
     defined = [rf"\definecolor{{{name}}}{{HTML}}{{{color[1:].upper()}}}" for color, name in colors.items()]
     lines = [r"\begin{tikzpicture}[x=1pt, y=1pt, line cap=round, line join=round, every node/.style={inner sep=0pt}]"]
     lines += defined + body
-    return HEAD + "\n".join([*lines, r"\end{tikzpicture}", r"\end{document}", ""])
+    return (HEAD + "\n".join([*lines, r"\end{tikzpicture}", r"\end{document}", ""])).encode()
 
 
 def statement(shape: Form, colors: dict[str, str]) -> str:
@@ -95,15 +42,15 @@ def statement(shape: Form, colors: dict[str, str]) -> str:
         font = rf"\fontsize{{{shape.size:g}}}{{{1.2 * shape.size:g}}}\selectfont\sffamily"
         bold = r"\bfseries" if shape.bold else ""
         looks = f"anchor=base, text={named(shape.color)}, font={font}{bold}"
-        return rf"\node[{looks}] at ({x:.2f},{y:.2f}) {{{escaped(shape.text)}}};"
+        return rf"\node[{looks}] at ({x:.2f},{y:.2f}) {{{latex(shape.text)}}};"
     looks = pen(shape.pen, named)
     match shape:
         case Ellipse():
             (x, y), (w, h) = shape.centre, shape.radii
             return rf"\path[{looks}] ({x:.2f},{y:.2f}) ellipse [x radius={w:.2f}, y radius={h:.2f}];"
         case Polygon():
-            way = " -- ".join(f"({x:.2f},{y:.2f})" for x, y in shape.points)
-            return rf"\path[{looks}] {way}{' -- cycle' if shape.closed else ''};"
+            path = " -- ".join(f"({x:.2f},{y:.2f})" for x, y in shape.points)
+            return rf"\path[{looks}] {path}{' -- cycle' if shape.closed else ''};"
         case Curve():
             points = [f"({x:.2f},{y:.2f})" for x, y in shape.points]
             pieces = [

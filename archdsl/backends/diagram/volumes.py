@@ -1,7 +1,7 @@
 """Feature maps as boxes in perspective, as in the figures of AlexNet and U-Net: thick as their channels, high and deep
 as their sizes, each side by the square root of its number.
 
-Where there are many, what most maps of a colour are made by is told once, in the legend.
+If there are many, the legend has the operation that most maps of a colour come from.
 """
 
 from __future__ import annotations
@@ -21,25 +21,23 @@ from archdsl.backends.diagram.layout import Layout, rounded
 from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.picture import EdgeKind, Part, Picture
 from archdsl.backends.diagram.render import positions
-from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text, to_xdot
+from archdsl.backends.diagram.routes import Router
+from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text
+from archdsl.backends.diagram.ulayout import MAP_GAP, Room, in_rows
 from archdsl.backends.diagram.ushape import U
-from archdsl.backends.diagram.ways import Ways
 from archdsl.graph import Tensor
 
 TALLEST = 72.0
 """Points of the largest spatial size."""
 
 WIDEST = 640.0
-"""Points of width up to which each map says what makes it."""
+"""Points of width up to which each map is labelled with its operation."""
 
 THINNEST, PER_CHANNEL = 3.0, 0.8
 """Points of a map's thickness: the least, and for the square root of its channels."""
 
 OBLIQUE = 0.35
 """How far the depth runs to the right and up, for each point of it."""
-
-GAP, ROW_GAP, SKIP = 12.0, 30.0, 40.0
-"""Points between maps, between the rows of a U, and the least length of a skip in it."""
 
 LINE, SMALL = 10.0, 8.0
 """Height and size of the text under a map, in points."""
@@ -71,9 +69,9 @@ class Volume:
 
 
 class Figure:
-    """Draws a picture without frames as volumes; a `terse` one leaves what is usual to the legend.
+    """Draws a picture without frames as volumes; a `terse` one has the usual operations in the legend.
 
-    What is upsampled in a U has no volume of its own: the concatenation shows it beside what was skipped.
+    Upsampled maps of a U have no volume of their own: the concatenation shows them beside the skip's.
     """
 
     def __init__(self, picture: Picture, u: U | None, writer: Writer, *, terse: bool = False) -> None:
@@ -95,13 +93,14 @@ class Figure:
                 made.setdefault(self.colour(part), Counter())[self.work(part)] += 1
         most = {name: works.most_common(1)[0] for name, works in made.items()}
         self.usual = {name: work for name, (work, count) in most.items() if count > 1}
+        self.rooms = {part: self.room(part) for part in picture.boxes()}
 
     def colour(self, part: Part) -> str:
         """The legend's name for the colour of a part."""
         return family(part) or "block" if part.kind == "layers" else part.kind
 
     def tensor(self, part: Part) -> Tensor:
-        """What flows out of a part, the tensor that its volume shows."""
+        """The result of a part, which its volume shows."""
         if part.output is not None:
             return part.output.tensor
         for edge in self.picture.edges:
@@ -118,7 +117,7 @@ class Figure:
 
     def volume(self, part: Part) -> Volume:
         channels, *sides = self.shape(part)
-        if not sides:  # a vector stands upright
+        if not sides:  # a vector is upright
             return Volume((6.0,), min(TALLEST, THINNEST + PER_CHANNEL * sqrt(channels)), 0.0)
         height, depth = (sides[-2] if len(sides) > 1 else sides[-1]), (sides[-1] if len(sides) > 1 else 1)
         counts = [channels]
@@ -130,7 +129,7 @@ class Figure:
     # ------------------------------------------------------------ words
 
     def work(self, part: Part) -> str:
-        """What makes a map, without its channels: `conv 3×3, /2`."""
+        """The operation that gives a map, without its channels: `conv 3×3, /2`."""
         if part.kind == "block" and part.scope is not None:
             return scope_title(part.scope, repeated=True)
         caption = self.writer.captions.box(part)
@@ -140,7 +139,7 @@ class Figure:
         return ", ".join(kept) + (f" · {caption.then}" if caption.then else "")
 
     def lines(self, part: Part) -> list[Words]:
-        """What stands under a volume: what made it, and its size."""
+        """The words below a volume: its operation and its size."""
         theme, captions = self.theme, self.writer.captions
         tensor = self.tensor(part)
         if self.terse:
@@ -161,21 +160,17 @@ class Figure:
 
     def width(self) -> float:
         """About how wide the figure is, in points."""
-        return sum(self.measure(part)[0] + GAP for part in self.picture.trunk())
+        return sum(self.rooms[part].width + MAP_GAP for part in self.picture.trunk())
 
-    def measure(self, part: Part) -> tuple[float, float]:
-        """The room of a part, its volume in the middle and words under it."""
+    def room(self, part: Part) -> Room:
+        """The room of a part: its volume, and the words below."""
         if part not in self.volumes:
-            return (18.0, 18.0)
-        width, height = self.volumes[part].extent
-        return max(width, *(w.width for w in self.lines(part))), height + 2 * self.below(part)
-
-    def below(self, part: Part) -> float:
-        """The height of the words under a part."""
-        return LINE * len(self.lines(part)) + 2 if part in self.volumes else 0.0
+            return Room((18.0, 18.0), 18.0, 0.0)
+        size, lines = self.volumes[part].extent, self.lines(part)
+        return Room(size, max(size[0], *(w.width for w in lines)), LINE * len(lines) + 2)
 
     def legend(self) -> list[Entry]:
-        """The legend's entries; in a terse figure they tell what the maps of a colour are made by."""
+        """The legend's entries; in a terse figure, with the usual operation of each colour."""
         found = []
         for entry in self.writer.legend([self.picture]):
             work = self.usual.get(entry.name.text) if self.terse else None
@@ -199,35 +194,22 @@ class Figure:
         shapes: list[Shape] = []
         right = left + volume.thickness
         if back:
-            shapes.append(
-                _quad(
-                    Pen(border, mixed(fill, border, 0.25), 0.7),
-                    (right, bottom),
-                    (right + back, bottom + back),
-                    (right + back, top + back),
-                    (right, top),
-                )
-            )
+            pen = Pen(border, mixed(fill, border, 0.25), 0.7)
+            far = right + back
+            shapes.append(_quad(pen, (right, bottom), (far, bottom + back), (far, top + back), (right, top)))
         start = left
         for number, piece in enumerate(volume.pieces):
             face = fill if len(volume.pieces) == 1 else self.piece_fill(part, number)
             end = start + piece
             if back:
+                pen = Pen(border, mixed(face, self.theme.background, 0.45), 0.7)
                 shapes.append(
-                    _quad(
-                        Pen(border, mixed(face, self.theme.background, 0.45), 0.7),
-                        (start, top),
-                        (end, top),
-                        (end + back, top + back),
-                        (start + back, top + back),
-                    )
+                    _quad(pen, (start, top), (end, top), (end + back, top + back), (start + back, top + back))
                 )
             shapes.append(_quad(Pen(border, face, 0.7), (start, bottom), (end, bottom), (end, top), (start, top)))
             start = end
         for number, words in enumerate(self.lines(part)):
-            shapes.append(
-                Text((x, bottom - LINE * (number + 1)), words.text, words.size, words.color, words.bold, words.width)
-            )
+            shapes.append(words_at(words, (x, bottom - LINE * (number + 1))))
         return shapes
 
     def piece_fill(self, part: Part, index: int) -> str:
@@ -241,16 +223,16 @@ class Figure:
                 return self.writer.colours(edge.tail)[0]
         return self.theme.background
 
-    def arrow(self, kind: EdgeKind, way: Sequence[Point]) -> list[Shape]:
+    def arrow(self, kind: EdgeKind, route: Sequence[Point]) -> list[Shape]:
         """A line along corners, with a head."""
         pen = self.line(kind)
-        (x1, y1), (x2, y2) = way[-2:]
+        (x1, y1), (x2, y2) = route[-2:]
         length = max(hypot(x2 - x1, y2 - y1), 1e-6)
         ux, uy = (x2 - x1) / length, (y2 - y1) / length
         base = (x2 - ARROW * ux, y2 - ARROW * uy)
         wing = ARROW * 0.4
         head = ((x2, y2), (base[0] - wing * uy, base[1] + wing * ux), (base[0] + wing * uy, base[1] - wing * ux))
-        return [Polygon((*way[:-1], base), pen, closed=False), Polygon(head, Pen(pen.stroke, pen.stroke, 0.5))]
+        return [Polygon((*route[:-1], base), pen, closed=False), Polygon(head, Pen(pen.stroke, pen.stroke, 0.5))]
 
     def line(self, kind: EdgeKind) -> Pen:
         """The pen of an arrow."""
@@ -258,10 +240,9 @@ class Figure:
         colors = {"flow": theme.line, "identity": theme.skip, "dense": theme.dense, "projection": theme.projection}
         return Pen(colors[kind], width=1.1, dash=DASHES.get(kind, "solid"))
 
-    def half(self, part: Part) -> tuple[float, float]:
-        """Half the width and height of what is painted of a part, without its words."""
-        width, height = self.volumes[part].extent if part in self.volumes else (18.0, 18.0)
-        return width / 2, height / 2
+
+def words_at(words: Words, at: Point) -> Text:
+    return Text(at, words.text, words.size, words.color, words.bold, words.width)
 
 
 def _quad(pen: Pen, *corners: Point) -> Polygon:
@@ -300,36 +281,36 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
     """From left to right, in layers found by Graphviz: places of the parts, and the arrows. Raises DrawingError."""
     picture = figure.picture
     dot = graphviz.Digraph()
-    dot.attr(rankdir="LR", nodesep="0.25", ranksep=f"{GAP / 72:.3f}")
+    dot.attr(rankdir="LR", nodesep="0.25", ranksep=f"{MAP_GAP / 72:.3f}")
     trunk = set(picture.trunk())
     names = {part.id: part for part in picture.boxes()}
     for name, part in names.items():
-        w, h = figure.measure(part)
+        room = figure.rooms[part]
+        w, h = room.width, room.size[1] + 2 * room.below
         group = {"group": "trunk"} if part in trunk else {}
         dot.node(name, label="", shape="box", fixedsize="true", width=f"{w / 72:.4f}", height=f"{h / 72:.4f}", **group)
-    leaving = Counter(edge.tail for edge in picture.edges if edge.kind in ("flow", "projection"))
+    leaving = Counter(edge.tail for edge in picture.edges if not edge.is_skip)
     for edge in picture.edges:
-        # Branches begin where they fork, and wait where they meet.
+        # Branches are short where they fork, and long where they join.
         weight = {"identity": "0", "dense": "0"}.get(edge.kind, "30" if leaving[edge.tail] > 1 else "10")
         dot.edge(f"{edge.tail.id}:e", f"{edge.head.id}:w", weight=weight, arrowhead="none")
     found, splines = positions(dot.source)
     layout = Layout({names[name]: point for name, point in found.items()})
     for part, (x, y) in list(layout.places.items()):
-        half, below = figure.half(part), figure.below(part)
-        layout.sizes[part] = (2 * half[0], 2 * half[1])
-        if below:  # the words under a map are in the way of a skip as well
+        layout.sizes[part], width, below = figure.rooms[part]
+        if below:  # the words below a map are obstacles of a skip as well
             under = Part("layers", [()])
-            layout.places[under] = (x, y - half[1] - below / 2)
-            layout.sizes[under] = (figure.measure(part)[0], below)
-    ways = Ways(layout, dict.fromkeys(layout.places, ()), down=False)
+            layout.places[under] = (x, y - layout.sizes[part][1] / 2 - below / 2)
+            layout.sizes[under] = (width, below)
+    router = Router(layout, dict.fromkeys(layout.places, ()), down=False)
     arrows: list[Shape] = []
     for edge in picture.edges:
         spline = splines[edge.tail.id, edge.head.id]
         (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
-        tip = (x2 - figure.half(edge.head)[0], y2)
-        if edge.kind in ("identity", "dense") and (corners := ways.find(edge)):
-            way = rounded(corners)
-            arrows += [Curve(tuple(way[:-1]), figure.line(edge.kind)), *figure.arrow(edge.kind, way[-2:])[1:]]
+        tip = (x2 - layout.sizes[edge.head][0] / 2, y2)
+        if edge.is_skip and (corners := router.find(edge)):
+            route = rounded(corners)
+            arrows += [Curve(tuple(route[:-1]), figure.line(edge.kind)), *figure.arrow(edge.kind, route[-2:])[1:]]
             continue
         straight = abs(y1 - y2) < 1 and all(abs(y - y1) < 1 for _, y in spline)
         if not straight:
@@ -341,90 +322,33 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
 
 
 def in_a_u(figure: Figure, u: U) -> tuple[dict[Part, Point], list[Shape]]:
-    """A row for each resolution, down at the left, up at the right; a step between rows runs straight down or up."""
-    edges = {(e.tail, e.head): e for e in figure.picture.edges}
-    trunk = u.trunk
-    down = {p for parts in u.steps_down.values() for p in parts}
-    up = {p for parts in u.steps_up.values() for p in parts}
-    hidden = figure.hidden
-    shown = [p for p in trunk if p not in hidden]
-    places: dict[Part, Point] = {}
-    levels: dict[Part, int] = {}
-    x, level = 0.0, 0
-    for i, part in enumerate(shown):
-        over = trunk[trunk.index(part) - 1] in hidden
-        moved = (part in down) - (part in up or over)
-        if i and not moved:
-            x += (figure.measure(shown[i - 1])[0] + figure.measure(part)[0]) / 2 + GAP
-        level += moved
-        places[part], levels[part] = (x, 0.0), level
-    needs = [(e.tail, e.head, SKIP) for e in u.skips if e.tail in places and e.head in places]
-    needs += [(a, b, 2 * SKIP + figure.measure(part)[0]) for part, (a, b) in u.across.items()]
-    lengths = [places[b][0] - places[a][0] - figure.half(a)[0] - figure.half(b)[0] for a, b, _ in needs]
-    lacking = max([need - length for (*_, need), length in zip(needs, lengths, strict=True)], default=0.0)
-    if lacking > 0:  # the way up stands further to the right
-        first = max(i for i, part in enumerate(shown) if levels[part] == max(levels.values()))
-        for part in shown[first:]:
-            places[part] = (places[part][0] + lacking, 0.0)
-    y = 0.0
-    for row in range(max(levels.values()) + 1):
-        members = [p for p in shown if levels[p] == row]
-        y -= max(figure.half(p)[1] for p in members)
-        for part in members:
-            places[part] = (places[part][0], y)
-        y -= max(figure.half(p)[1] + figure.below(p) for p in members) + ROW_GAP
-    for part, (tail, head) in u.across.items():
-        places[part] = ((places[tail][0] + places[head][0]) / 2, places[tail][1])
-    for part, tail in u.aside.items():
-        places[part] = (places[tail][0], places[tail][1] + figure.half(tail)[1] + figure.measure(part)[1] / 2 + GAP)
+    """A row for each resolution: places of the parts, and the arrows."""
+    layout = in_rows(u, figure.picture, figure.rooms, figure.hidden)
+    places, trunk = layout.places, set(pairwise(u.trunk))
     arrows: list[Shape] = []
-    for tail, head in pairwise(shown):
-        arrows += _step(figure, places, tail, head)
-    for part in hidden:
-        before = trunk[trunk.index(part) - 1]
-        arrows += _beside(figure, places[before], before, part)
-    for (tail, head), edge in edges.items():
-        if tail in places and head in places and (tail, head) not in set(pairwise(shown)):
-            (x1, y1), (x2, y2) = places[tail], places[head]
-            way = [(x1, y1), (x2 - figure.half(head)[0], y2)]
-            if head in u.across and y2 > y1 + 1:  # what comes up steers a gate: on its way between the rows
-                high, low = figure.half(tail)[1], figure.half(head)[1]
-                between = y1 + high + ROW_GAP / 3
-                way = [(x1 - 6, y1 + high), (x1 - 6, between), (x2, between), (x2, y2 - low - figure.below(head) - 1)]
-            arrows += figure.arrow(edge.kind, way)
-            notes = figure.writer.captions.box(head).notes if head.kind == "merge" else ()
-            for note in notes:
-                words = Words(note, SMALL - 1, figure.theme.muted)
-                arrows.append(
-                    Text(((x1 + x2) / 2, (y1 + y2) / 2 + 4), note, words.size, words.color, width=words.width)
-                )
-    return places, arrows
-
-
-def _step(figure: Figure, places: dict[Part, Point], tail: Part, head: Part) -> list[Shape]:
-    """The arrow between neighbours of the trunk."""
-    (x1, y1), (x2, y2) = places[tail], places[head]
-    if abs(y1 - y2) < 1:
-        return figure.arrow("flow", [(x1, y1), (x2 - figure.half(head)[0], y2)])
-    under = [figure.half(part)[1] + figure.below(part) + 1 for part in (tail, head)]
-    over = [figure.half(part)[1] + 1 for part in (tail, head)]
-    if y2 < y1:
-        return figure.arrow("flow", [(x1, y1 - under[0]), (x2, y2 + over[1])])
-    return figure.arrow("flow", [(x1, y1 + over[0]), (x2, y2 - under[1])])
-
-
-def _beside(figure: Figure, low: Point, before: Part, part: Part) -> list[Shape]:
-    """The words of a part that is but an arrow, right of where it begins."""
-    words = Words(figure.work(part), SMALL, figure.theme.text)
-    at = (low[0] + words.width / 2 + 5, low[1] + figure.half(before)[1] + 6)
-    return [Text(at, words.text, words.size, words.color, width=words.width)]
+    others: list[Shape] = []
+    for edge, corners in layout.corners.items():
+        if (edge.tail, edge.head) in trunk:
+            arrows += figure.arrow("flow", corners)
+            continue
+        others += figure.arrow(edge.kind, corners)
+        (x1, y1), (x2, y2) = places[edge.tail], places[edge.head]
+        for note in figure.writer.captions.box(edge.head).notes if edge.head.kind == "merge" else ():
+            words = Words(note, SMALL - 1, figure.theme.muted)
+            others.append(words_at(words, ((x1 + x2) / 2, (y1 + y2) / 2 + 4)))
+    for part in figure.hidden:  # its words are right of where its arrow begins
+        before = u.trunk[u.trunk.index(part) - 1]
+        x, y = places[before]
+        words = Words(figure.work(part), SMALL, figure.theme.text)
+        arrows.append(words_at(words, (x + words.width / 2 + 5, y + figure.rooms[before].size[1] / 2 + 6)))
+    return places, arrows + others
 
 
 # ---------------------------------------------------------------- the whole
 
 
-def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, Scene]:
-    """Dot text that only shows the figure, and the figure as a scene. Raises DrawingError."""
+def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> Scene:
+    """The figure of a picture without frames, with its legend. Raises DrawingError."""
     figure = Figure(picture, u, writer)
     if figure.width() > WIDEST:
         figure = Figure(picture, u, writer, terse=True)
@@ -433,14 +357,12 @@ def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, Sc
     points = [p for s in shapes if isinstance(s, Polygon | Curve) for p in s.points]
     texts = [s for s in shapes if isinstance(s, Text)]
     points += [(s.at[0] + side * s.width / 2, s.at[1] - 3) for s in texts for side in (-1, 1)]
-    left, right = min(x for x, _ in points), max(x for x, _ in points)
-    low, high = min(y for _, y in points), max(y for _, y in points)
-    heading = writer.heading()
+    (left, right), (low, high) = ((min(along), max(along)) for along in zip(*points, strict=True))
     y = low - 18.0
-    for line in heading:
-        [words] = line
-        shapes.append(Text(((left + right) / 2, y), words.text, words.size, words.color, words.bold, words.width))
-        left, right = min(left, (left + right - words.width) / 2), max(right, (left + right + words.width) / 2)
+    for [words] in writer.heading():
+        middle = (left + right) / 2
+        shapes.append(words_at(words, (middle, y)))
+        left, right = min(left, middle - words.width / 2), max(right, middle + words.width / 2)
         y -= 14
     entries = figure.legend()
     width = sum(entry.name.width + 34 for entry in entries)
@@ -451,22 +373,6 @@ def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, Sc
             patch = _quad(Pen(entry.border, entry.fill, 0.7), (x, y), (x + 14, y), (x + 14, y + 9), (x, y + 9))
         else:
             patch = Polygon(((x, y + 4), (x + 16, y + 4)), figure.line(entry.kind), closed=False)
-        name = entry.name
-        shapes += [patch, Text((x + 20 + name.width / 2, y + 1), name.text, name.size, name.color, width=name.width)]
-        x += name.width + 34
-    y -= 12
-    scene = Scene(tuple(shapes), (left - 8, y, right + 8, high + 8))
-    return as_dot(scene, writer), scene
-
-
-def as_dot(scene: Scene, writer: Writer) -> str:
-    """A graph whose background is the scene: so Graphviz writes it in all its formats."""
-    left, bottom, right, top = scene.bounds
-    dot = graphviz.Digraph(name="network")
-    dot.attr(bgcolor=writer.theme.background, bb=f"{left:g},{bottom:g},{right:g},{top:g}")
-    for name, x, y in (("a", left, bottom), ("b", right, top)):
-        dot.node(name, label="", shape="point", style="invis", width="0.01", pos=f"{x:.2f},{y:.2f}")
-    # Graphviz takes no string of more than 16 K, but the sum of several. `to_xdot` leaves nothing in it to quote.
-    text = to_xdot(scene)
-    background = " +\n\t\t".join(f'"{text[i : i + 8000]}"' for i in range(0, len(text), 8000))
-    return str(dot.source).replace("{\n", f"{{\n\t_background={background}\n", 1)
+        shapes += [patch, words_at(entry.name, (x + 20 + entry.name.width / 2, y + 1))]
+        x += entry.name.width + 34
+    return Scene(tuple(shapes), (left - 8, y - 12, right + 8, high + 8))

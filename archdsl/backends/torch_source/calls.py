@@ -11,7 +11,7 @@ from archdsl.backends.torch_source.expressions import Const, Expr, literal
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop
 from archdsl.backends.torch_source.names import identifier, is_attribute, unique
 from archdsl.backends.torch_source.plan import Made, Plan, is_labelled
-from archdsl.backends.torch_source.starts import base, helper, is_statement, way
+from archdsl.backends.torch_source.starts import helper, is_statement, way
 from archdsl.backends.torch_source.text import FILLED, lists
 from archdsl.backends.torch_source.writer import Writer, weighty
 from archdsl.graph import Node
@@ -50,7 +50,7 @@ class Calls(Writer):
             frozen = ["frozen=True"] if form.frozen else []
             text = f"filled({', '.join([text, *frozen, *numbers])})"
         start = way(made)
-        if start is not None and base(form) not in self.file.alike and not is_statement(self.plan, leaf):
+        if start is not None and form.kind not in self.file.alike and not is_statement(self.plan, leaf):
             name, source = helper(start)
             self.file.helper(source)
             std = [f"std={self.text(made.std)}"] if made.std is not None else []

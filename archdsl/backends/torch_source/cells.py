@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from typing import TypeAlias, assert_never
 
 from archdsl import dims
 from archdsl.common.source import Span
@@ -109,6 +109,10 @@ class Syntax:
                     regions.append(Region(statement, branches))
                 case tree.Let():
                     self.lets.append(statement)
+                case tree.Input() | tree.Output() | tree.Expect() | tree.Require() | tree.Default():
+                    pass  # no member and no value comes from these
+                case _:
+                    assert_never(statement)
         return regions
 
     def _item(self, item: tree.Item) -> list[Region]:
@@ -129,6 +133,8 @@ class Syntax:
                 return self._statements(item.body.statements)
             case tree.Call():
                 return []
+            case _:
+                assert_never(item)
 
 
 # ---------------------------------------------------------------- from the graph

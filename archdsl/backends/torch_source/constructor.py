@@ -15,7 +15,7 @@ from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, leaves
 from archdsl.backends.torch_source.members import Members
 from archdsl.backends.torch_source.names import MODULE_ATTRIBUTES, identifier, unique
 from archdsl.backends.torch_source.plan import Made, is_labelled
-from archdsl.backends.torch_source.starts import base, is_biased, model_loop
+from archdsl.backends.torch_source.starts import is_biased, is_typed, model_loop
 from archdsl.common.source import Span
 from archdsl.graph import Node
 from archdsl.ops.base import ModuleForm, ParameterForm
@@ -78,10 +78,10 @@ class Constructor(Members):
     def start_alike(self) -> None:
         """The model's loop over all modules, for types of which all start alike."""
         members = [(plan.made[leaf].form, leaf) for plan in self.file.names for leaf in leaves(plan.entries, True)]
-        modules = [(base(form), leaf) for form, leaf in members if isinstance(form, ModuleForm)]
+        modules = [(form.kind, leaf) for form, leaf in members if isinstance(form, ModuleForm)]
         biased = {kind for kind, leaf in modules if is_biased(leaf)}
-        always = biased - {kind for kind, leaf in modules if not is_biased(leaf, always=True)}
-        for depth, text in model_loop(self.file.alike, biased, always, unique("module", self.locals)):
+        typed = biased - {kind for kind, leaf in modules if not is_typed(leaf)}
+        for depth, text in model_loop(self.file.alike, biased, typed, unique("module", self.locals)):
             write = layout.header if text.endswith(":") else layout.statement
             self.lines += write(text, 8 + 4 * depth)
 
@@ -244,6 +244,8 @@ class Constructor(Members):
             case Var(name) | Binary("==" | "!=" | "<" | "<=" | ">" | ">=", Var(name), Const()):
                 if name in {p.name for p in self.plan.parameters}:
                     return ex.write(condition, {name: f"self.{self.store_parameter(name)}"})
+            case _:
+                pass
         return None
 
     def store_parameter(self, parameter: str) -> str:

@@ -223,7 +223,8 @@ def length(over: Expr) -> Expr:
             return shortest
         case Const(tuple() as values):
             return Const(len(values))
-    return ex.Apply("len", (over,))
+        case _:
+            return ex.Apply("len", (over,))
 
 
 def _counts(body: Sequence[Entry], syntax: Syntax) -> Iterable[tree.Value]:

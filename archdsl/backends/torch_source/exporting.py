@@ -125,7 +125,8 @@ def _is_beyond_proof(operation: Operation) -> bool:
             return True
         case Conv(pad="same_upper") | Maxpool(pad="same_upper") | Avgpool(pad="same_upper"):
             return True
-    return False
+        case _:
+            return False
 
 
 def _goes_by_cases(graph: Graph, node: Node, name: str) -> bool:
@@ -139,4 +140,5 @@ def _goes_by_cases(graph: Graph, node: Node, name: str) -> bool:
                 isinstance(size, Expr) and size.variable == name and dilation * (kernel - 1) < pad + stride - 1
                 for kernel, stride, dilation, pad, size in numbers
             )
-    return False
+        case _:
+            return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 from archdsl.syntax import tree
 
@@ -188,7 +188,8 @@ def literal(value: object) -> str:
         case Layer(constructor, arguments):
             given = [literal(v) if name is None else f"{name}={literal(v)}" for name, v in arguments]
             return f"partial({', '.join([constructor, *given])})"
-    raise TypeError(type(value).__name__)
+        case _:
+            raise TypeError(type(value).__name__)
 
 
 def quoted(text: str) -> str:
@@ -249,6 +250,8 @@ def parts(expr: Expr) -> Iterator[Expr]:
         case Apply(_, inner) | Tuple(inner):
             for part in inner:
                 yield from parts(part)
+        case Const() | Var():
+            pass
 
 
 def substitute(expr: Expr, given: Mapping[str, Expr]) -> Expr:
@@ -279,7 +282,8 @@ def rebuilt(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
             return Apply(function, tuple(rebuilt(p, change) for p in inner))
         case Tuple(inner):
             return Tuple(tuple(rebuilt(p, change) for p in inner))
-    return expr
+        case Const() | Var():
+            return expr
 
 
 def simplify(expr: Expr) -> Expr:
@@ -299,7 +303,8 @@ def simplify(expr: Expr) -> Expr:
             return _arithmetic(sign, left, right)
         case If(Const(value), then, otherwise):
             return simplify(then if value else otherwise)
-    return expr
+        case _:
+            return expr
 
 
 def _logic(sign: str, left: Expr, right: Expr) -> Expr:
@@ -401,4 +406,7 @@ def translate(value: tree.Value, names: Mapping[str, Expr]) -> Expr | None:
             if found is None or value.function.name not in FUNCTIONS:
                 return None
             return Apply(value.function.name, tuple(found))
-    return None
+        case tree.Attribute():
+            return None
+        case _:
+            assert_never(value)

@@ -2,59 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.control import Control
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer
 from archdsl.backends.torch_source.fold import Leaf, Unlike
 from archdsl.backends.torch_source.plan import Made
 from archdsl.graph import Node
-from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm, TorchForm
-
-PYTORCH_DEFAULTS: Mapping[str, object] = {
-    "stride": 1,
-    "padding": 0,
-    "output_padding": 0,
-    "dilation": 1,
-    "groups": 1,
-    "bias": True,
-    "padding_mode": "zeros",
-    "ceil_mode": False,
-    "count_include_pad": True,
-    "eps": 1e-5,
-    "momentum": 0.1,
-    "affine": True,
-    "track_running_stats": False,
-    "mode": "nearest",
-}
-"""What an argument is where an operation leaves it out, by its name in PyTorch."""
-
-ARGUMENT_NAMES: Mapping[str, Sequence[str]] = {
-    "Conv": ("in_channels", "out_channels", "kernel_size"),
-    "Linear": ("in_features", "out_features"),
-    "Pool": ("kernel_size",),
-    "Norm": ("num_features",),
-    "Dropout": ("p",),
-    "DropPath": ("p",),
-}
-"""What PyTorch calls the arguments that are given by position, by a part of the constructor's name."""
-
-
-SLICE = "{0}[:, {start}:{stop}]"
-"""A slice of the channels, which does without a bound that is the first or last one."""
-
-PYTORCH_NAMES: Mapping[str, str] = {
-    "out": "out_channels",
-    "kernel": "kernel_size",
-    "pad": "padding",
-    "output_pad": "output_padding",
-    "pad_mode": "padding_mode",
-    "ceil": "ceil_mode",
-    "count_pad": "count_include_pad",
-}
-"""What PyTorch calls parameters of operations that have another name in a spec."""
+from archdsl.ops.base import Argument, FunctionForm, ModuleForm, ParameterForm, TorchForm
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
@@ -90,26 +46,14 @@ class Forms(Control):
         forms = [s.form for s in leaf.steps]
         first = forms[0]
         assert isinstance(first, ModuleForm)
-        rows = self.rows(leaf)
-        names = argument_names(first.constructor)
-        resolved: dict[str | int, Expr] = {}
-        for key, row in rows.items():
-            name = key if isinstance(key, str) else (names[key] if key < len(names) else f"value{key + 1}")
-            more = hints
-            if key == "padding" and 2 in resolved:
-                more = [Binary("//", resolved[2], Const(2)), *hints]
-                if "dilation" in resolved:
-                    more = [resolved["dilation"], *more]
-            resolved[key] = self.resolve(row, leaf.group, more, name, stated.get(name))
         arguments: list[tuple[str | None, Expr]] = []
-        for key, expr in resolved.items():
-            if (
-                isinstance(key, str)
-                and isinstance(expr, Const)
-                and self.is_default(key, expr, resolved, first.constructor)
-            ):
-                continue
-            arguments.append((key if isinstance(key, str) else None, expr))
+        kernel: Expr | None = None
+        for argument, row in self.rows(leaf):
+            name = argument.name or argument.called
+            more = [Binary("//", kernel, Const(2)), *hints] if name == "padding" and kernel is not None else hints
+            expr = self.resolve(row, leaf.group, more, name, stated.get(name))
+            kernel = expr if name == "kernel_size" else kernel
+            arguments.append((argument.name, expr))
         self.plan.made[leaf] = Made(first.constructor, arguments, label, first, std=self.std(leaf, hints))
 
     def std(self, leaf: Leaf, hints: list[Expr]) -> Expr | None:
@@ -118,58 +62,29 @@ class Forms(Control):
         row = [start.std for start in starts if start.std is not None]
         return self.resolve(row, leaf.group, hints, "std") if row else None
 
-    @staticmethod
-    def is_default(key: str, expr: Const, resolved: Mapping[str | int, Expr], constructor: str) -> bool:
-        if key == "stride" and "Pool" in constructor:
-            return expr == resolved.get(0)
-        return key in PYTORCH_DEFAULTS and ex.same(pytorch_default(key, constructor), expr.value)
+    def rows(self, leaf: Leaf) -> Iterator[tuple[Argument, list[object]]]:
+        """The arguments of a leaf's forms that any of them has to give, with one value a lane.
 
-    def rows(self, leaf: Leaf) -> dict[str | int, list[object]]:
-        """The arguments of a leaf's forms by position or name, one value a lane. Raises Unlike where forms differ."""
+        Raises Unlike where forms differ in more than numbers.
+        """
         forms = [s.form for s in leaf.steps]
-        first = forms[0]
         if not alike(forms):
             self.unlike(leaf.group)
-        assert not isinstance(first, ParameterForm | None)
-        tables: list[dict[str | int, object]] = []
-        for form in forms:
-            assert isinstance(form, ModuleForm | FunctionForm)
-            tables.append({i if a.name is None else a.name: a.value for i, a in enumerate(form.arguments)})
-        keys = list(dict.fromkeys(k for t in tables for k in t))
-        if any(t.keys() != tables[0].keys() for t in tables):
-            order = list(PYTORCH_DEFAULTS)
-            keys.sort(key=lambda k: order.index(k) if k in order else -1)
-        found: dict[str | int, list[object]] = {}
-        for key in keys:
-            row = [t[key] if key in t else self.default(key, t, first) for t in tables]
-            found[key] = row
-        return found
+        lanes = [accepted(form) for form in forms]
+        names = [a.name for a in lanes[0]]
+        if any([a.name for a in lane] != names for lane in lanes):
+            raise Unlike
+        for row in zip(*lanes, strict=True):
+            if any(a.is_given for a in row):
+                yield row[0], [a.value for a in row]
 
-    def default(self, key: str | int, table: Mapping[str | int, object], form: TorchForm) -> object:
-        if isinstance(form, ModuleForm) and isinstance(key, str):
-            if key == "stride" and "Pool" in form.constructor:
-                return table[0]
-            if key in PYTORCH_DEFAULTS:
-                return pytorch_default(key, form.constructor)
-        raise Unlike
-
-    def function(
-        self,
-        leaf: Leaf,
-        label: list[str | Expr],
-        hints: list[Expr],
-        widths: Sequence[object],
-        stated: Mapping[str, Expr],
-    ) -> None:
-        """`widths` are the channels that flow in, one number a call."""
+    def function(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr], stated: Mapping[str, Expr]) -> None:
         first = leaf.steps[0].form
         assert isinstance(first, FunctionForm)
-        edges = {"start": [0] * len(widths), "stop": list(widths)} if first.template == SLICE else {}
         arguments: list[tuple[str | None, Expr]] = []
-        for key, row in self.rows(leaf).items():
-            if key in edges and edges[str(key)] == row:
-                continue
-            arguments.append((str(key), self.resolve(row, leaf.group, hints, str(key), stated.get(str(key)))))
+        for argument, row in self.rows(leaf):
+            name = str(argument.name)
+            arguments.append((name, self.resolve(row, leaf.group, hints, name, stated.get(name))))
         self.plan.made[leaf] = Made(first.template, arguments, label, first)
 
     def weight(self, leaf: Leaf, label: list[str | Expr], hints: list[Expr]) -> None:
@@ -190,15 +105,15 @@ def alike(forms: Sequence[TorchForm | None]) -> bool:
     return all(f is first or (type(f) is type(first) and kind(f) == kind(first)) for f in forms)
 
 
-def pytorch_default(key: str, constructor: str) -> object:
-    """What an argument of a constructor is where it is left out."""
-    if key == "affine" and "InstanceNorm" in constructor:
-        return False
-    return PYTORCH_DEFAULTS[key]
-
-
-def argument_names(constructor: str) -> Sequence[str]:
-    return next((names for part, names in ARGUMENT_NAMES.items() if part in constructor), ())
+def accepted(form: TorchForm | None) -> Sequence[Argument]:
+    """The arguments of a form, with those that PyTorch has defaults for."""
+    match form:
+        case ModuleForm():
+            return form.accepted
+        case FunctionForm():
+            return form.arguments
+        case ParameterForm() | None:
+            return ()
 
 
 def kind(form: TorchForm | None) -> object:
@@ -211,4 +126,5 @@ def kind(form: TorchForm | None) -> object:
             return (form.template, form.helper, form.results)
         case ParameterForm():
             return form.template
-    return None
+        case None:
+            return None

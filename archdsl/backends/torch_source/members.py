@@ -12,7 +12,7 @@ from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop
 from archdsl.backends.torch_source.names import identifier, is_attribute, is_owned, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Made, is_labelled
-from archdsl.backends.torch_source.starts import base, call, is_biased, is_statement, way
+from archdsl.backends.torch_source.starts import call, is_biased, is_statement, way
 from archdsl.backends.torch_source.text import HOLDER_OF, MEMBER, joined, split_dots, type_name
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
 
@@ -52,8 +52,8 @@ class Members(Calls):
     def functional(self, leaf: Leaf) -> str | None:
         """The method of a tensor that stands for a module in `forward`, where that is the custom."""
         made = self.plan.made[leaf]
-        plain = isinstance(made.form, ModuleForm) and made.form.constructor == "nn.Flatten" and not made.arguments
-        return "{0}.flatten(1)" if plain and self.plan.flow is not None and not is_labelled(leaf.steps[0]) else None
+        method = made.form.method if isinstance(made.form, ModuleForm) else None
+        return method if self.plan.flow is not None and not is_labelled(leaf.steps[0]) else None
 
     def member(self, leaf: Leaf, condition: str | None) -> None:
         """One member: an attribute, or, where its name is none, a child of that name."""
@@ -86,7 +86,7 @@ class Members(Calls):
         start = way(made)
         if start is None or not isinstance(made.form, ModuleForm):
             return
-        if base(made.form) not in self.file.alike and is_statement(self.plan, leaf):
+        if made.form.kind not in self.file.alike and is_statement(self.plan, leaf):
             self.line(call(start, f"{self.attributes[leaf]}.weight", self.names))
             if is_biased(leaf):
                 self.line(f"nn.init.zeros_({self.attributes[leaf]}.bias)")

@@ -13,11 +13,12 @@ from archdsl.backends.torch_source.counting import count_from_start
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.flow import Call, Decision, Rounds, Value
 from archdsl.backends.torch_source.fold import Choice, Entry, Group, Irregular, Leaf, Loop, Unlike
-from archdsl.backends.torch_source.forms import PYTORCH_NAMES, Forms, alike
+from archdsl.backends.torch_source.forms import Forms, alike
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_labelled, is_needed
 from archdsl.backends.torch_source.search import Frame
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
+from archdsl.ops import foreign
+from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm
 from archdsl.syntax import tree
 
 
@@ -243,8 +244,7 @@ class Planner(Forms):
         elif isinstance(form, ModuleForm):
             self.module(leaf, label, hints, self.stated_of_module(leaf, flows, names))
         elif isinstance(form, FunctionForm):
-            widths = [self.graph.shape(s.inputs[0])[0] for s in steps]
-            self.function(leaf, label, hints, widths, self.stated_of_module(leaf, flows, names))
+            self.function(leaf, label, hints, self.stated_of_module(leaf, flows, names))
         else:
             assert isinstance(form, ParameterForm)
             self.weight(leaf, label, hints)
@@ -305,12 +305,11 @@ class Planner(Forms):
     def stated_of_module(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> dict[str, Expr]:
         """What the spec says for the arguments of an operation's module, by their names in PyTorch."""
         member = leaf.steps[0].member
-        fields = list(type(member.operation).model_fields) if isinstance(member, Node) else []
-        found = self.stated_arguments(leaf, fields, flows, names)
-        stated = {PYTORCH_NAMES.get(name, name): expr for name, expr in found.items()}
-        stated |= {"out_features": stated["out_channels"]} if "out_channels" in stated else {}
+        operation = type(member.operation) if isinstance(member, Node) else Operation
+        found = self.stated_arguments(leaf, list(operation.model_fields), flows, names)
+        stated = {operation.pytorch_names.get(name, name): expr for name, expr in found.items()}
         if flows and flows[0] is not None:
-            stated |= dict.fromkeys(("in_channels", "in_features", "num_features"), flows[0])
+            stated |= dict.fromkeys(foreign.INFERRED, flows[0])
         return stated
 
     def inline_names(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> Names:

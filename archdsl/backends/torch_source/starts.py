@@ -6,7 +6,6 @@ stands where the member is made: a statement behind an attribute, a helper aroun
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
@@ -15,7 +14,7 @@ from archdsl.backends.torch_source.expressions import Const, Expr
 from archdsl.backends.torch_source.fold import Leaf, leaves
 from archdsl.backends.torch_source.names import is_attribute
 from archdsl.backends.torch_source.plan import Made, Plan
-from archdsl.ops.base import ModuleForm
+from archdsl.ops.base import ModuleForm, Start
 from archdsl.ops.init import RULES
 
 Way: TypeAlias = tuple[str, Expr | None]
@@ -28,12 +27,6 @@ def way(made: Made) -> Way | None:
     return (start.rule, made.std) if start is not None else None
 
 
-def base(form: ModuleForm) -> str:
-    """PyTorch's class that a module is of, also where a helper extends it."""
-    found = re.search(rf"class {form.constructor}\((nn\.\w+)\)", form.helper or "")
-    return found[1] if found else form.constructor
-
-
 def everywhere(plans: Iterable[Plan]) -> dict[str, Way]:
     """The types of which all modules of a model start alike, with how."""
     found: dict[str, list[tuple[Plan, Leaf]]] = {}
@@ -43,7 +36,7 @@ def everywhere(plans: Iterable[Plan]) -> dict[str, Way]:
             if made is None or not isinstance(made.form, ModuleForm) or not made.form.factory:
                 continue
             forms = [s.form for s in leaf.steps] if made.layer is not None else [made.form]
-            for kind in {base(form) for form in forms if isinstance(form, ModuleForm)}:
+            for kind in {form.kind for form in forms if isinstance(form, ModuleForm)}:
                 found.setdefault(kind, []).append((plan, leaf))
     alike: dict[str, Way] = {}
     for kind, members in found.items():
@@ -61,14 +54,21 @@ def is_statement(plan: Plan, leaf: Leaf) -> bool:
     assert isinstance(made.form, ModuleForm)
     plain = leaf in plan.entries and not (made.form.fill or made.form.frozen)
     named = len(made.name) == 1 and isinstance(made.name[0], str) and is_attribute(made.name[0])
-    return plain and named and (not is_biased(leaf) or (made.head == "nn.Linear" and is_biased(leaf, always=True)))
+    return plain and named and (not is_biased(leaf) or is_typed(leaf))
 
 
-def is_biased(leaf: Leaf, always: bool = False) -> bool:
-    """Whether the module has a bias in some calls, or in all."""
-    starts = [s.form.start for s in leaf.steps if isinstance(s.form, ModuleForm) and s.form.start is not None]
-    found = [start.bias for start in starts]
-    return all(found) if always else any(found)
+def is_biased(leaf: Leaf) -> bool:
+    """Whether the module has a bias in some calls."""
+    return any(start.bias for start in _starts(leaf))
+
+
+def is_typed(leaf: Leaf) -> bool:
+    """Whether the module has a bias in all calls, and type checkers know of it."""
+    return all(start.bias and start.typed for start in _starts(leaf))
+
+
+def _starts(leaf: Leaf) -> list[Start]:
+    return [s.form.start for s in leaf.steps if isinstance(s.form, ModuleForm) and s.form.start is not None]
 
 
 def call(start: Way, weight: str, names: Mapping[str, str]) -> str:
@@ -102,11 +102,11 @@ def helper(start: Way) -> tuple[str, str]:
 
 
 def model_loop(
-    alike: Mapping[str, Way], biased: Collection[str], always: Collection[str], module: str
+    alike: Mapping[str, Way], biased: Collection[str], typed: Collection[str], module: str
 ) -> list[tuple[int, str]]:
     """The loop over all modules of a model, as lines with their depth.
 
-    `biased` are the types of which some have a bias, `always` those of which all have one.
+    `biased` are the types of which some have a bias, `typed` those of which all have one that type checkers know of.
     """
     lines: list[tuple[int, str]] = [(0, f"for {module} in self.modules():")]
     by_way: dict[tuple[Way, bool], list[str]] = {}
@@ -117,7 +117,7 @@ def model_loop(
         lines.append((1, f"{'elif' if number else 'if'} isinstance({module}, {types}):"))
         lines.append((2, call(start, f"{module}.weight", {})))
         fill = f"nn.init.zeros_({module}.bias)"
-        if kinds == ["nn.Linear"] and kinds[0] in always:  # others may have None for all that type checkers know
+        if all(kind in typed for kind in kinds):  # others may have None for all that type checkers know
             lines.append((2, fill))
         elif with_bias:
             lines += [(2, f"if {module}.bias is not None:"), (3, fill)]

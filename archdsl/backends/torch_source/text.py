@@ -152,7 +152,8 @@ def type_text(value: object) -> str:
             return f"tuple[{' | '.join(kinds) or 'int'}, ...]"
         case Layer():
             return "Callable[..., nn.Module]"
-    return "None"
+        case _:
+            return "None"
 
 
 def split_dots(label: Sequence[str | Expr]) -> list[list[str | Expr]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from typing import assert_never
 
 from archdsl.backends.torch_source.assigned import unassigned
 from archdsl.backends.torch_source.flow import Action, Call, Decision, Flow, Rounds, Value
@@ -314,6 +315,10 @@ class Composer:
                             self.unite(carried.value, carried.after)
                         if carried.first.place is place.around:
                             self.unite(carried.value, carried.first)
+                case Copy():
+                    pass
+                case _:
+                    assert_never(statement)
 
     def share_joins(self, statement: When) -> None:
         decision = statement.decision

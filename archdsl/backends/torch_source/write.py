@@ -39,7 +39,7 @@ def write_class(file: File, plan: Plan, is_model: bool) -> list[str]:
 def counts(graph: Graph, scopes: Iterable[Scope]) -> bool:
     """Whether something in these scopes keeps statistics of what it has seen in training."""
     nodes = [node for scope in scopes for node in scope.nodes()]
-    return any(w.buffer for node in nodes for w in node.operation.weights(graph.shapes(node.inputs)))
+    return any(w.buffer for node in nodes for w in graph.weights_of(node))
 
 
 def signature(made: Constructor) -> list[str]:

@@ -1,7 +1,7 @@
-"""The codes of diagnostics: what each means, what to do, and a spec that gives it.
+"""The registry of diagnostic codes: their meaning, their remedy, and an example.
 
-docs/errors.md is made from this registry by `make docs`, and `archdsl explain E0301` prints from it. Nothing else
-imports it: a check gives a code with a message of its own.
+`make docs` generates docs/errors.md from this registry, and `archdsl explain E0301` prints an entry. Nothing else
+imports it: each diagnostic has its own message.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from archdsl.diagnostics.codes.texts import TEXTS
 CODES: dict[str, Code] = {code.code: code for code in sorted((*TEXTS, *LANGUAGE, *NETWORKS), key=lambda c: c.code)}
 
 GROUPS = {
-    "E00": "files: missing, unreadable, not UTF-8, no specs, imported in a circle",
-    "E01": "the text: what the grammar does not take",
+    "E00": "files: missing, unreadable, not UTF-8, not a spec, circular imports",
+    "E01": "syntax errors",
     "E02": "names, arguments and values",
     "E03": "sizes",
-    "E04": "tensors that lead nowhere",
+    "E04": "unused tensors",
     "E05": "limits",
-    "E06": "what is built",
-    "W06": "what may be said, and is likely a mistake: a warning, after which archdsl goes on",
+    "E06": "builds",
+    "W06": "warnings: legal but probably a mistake; processing continues",
 }
-"""What the codes that begin alike are about."""
+"""The subject of each group of codes."""
 
 
 def text(code: Code) -> str:
-    """What `archdsl explain CODE` prints."""
+    """The output of `archdsl explain CODE`."""
     parts = [f"{code.code}: {code.title}", textwrap.fill(code.explanation, 100)]
     if code.example:
         parts.append("For example:\n\n" + "\n".join(f"    {line}".rstrip() for line in code.example.splitlines()))
     if code.arises:
-        parts.append(f"How it comes about: {code.arises}")
+        parts.append(f"Cause: {code.arises}")
     return "\n\n".join(parts) + "\n"
 
 

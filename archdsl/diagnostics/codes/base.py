@@ -1,4 +1,4 @@
-"""What is said of one code."""
+"""An entry of the registry of diagnostic codes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """A code of diagnostics. `example` is a file net.arch that gives it.
+    """A diagnostic code. `example` is a file net.arch that triggers it.
 
-    `arises` says how a code comes about that no small file alone gives.
+    `arises` describes the cause if no small file triggers it.
     """
 
     code: str

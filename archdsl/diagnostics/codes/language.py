@@ -6,8 +6,8 @@ LANGUAGE = (
     Code(
         "E0201",
         "an unknown name",
-        "Nothing of this name is known here: no operation, block, model, label, function, value or property. "
-        "Correct the name, or declare it before it is used.",
+        "No operation, block, model, label, function, value or property has this name here. "
+        "Correct the name, or declare it before using it.",
         "model net {\n    input x[3, H, W]\n    convv(8, 3)\n}\n",
     ),
     Code(
@@ -19,126 +19,127 @@ LANGUAGE = (
     ),
     Code(
         "E0203",
-        "nothing flows in",
-        "An operation, a block or `it` stands where there is no tensor. Begin the model with `input`.",
+        "no incoming tensor",
+        "An operation, a block or `it` is used where there is no tensor. Begin the model with `input`.",
         "model net {\n    conv(8, 3)\n}\n",
     ),
     Code(
         "E0204",
-        "defaults of an unknown operation",
-        "`default` sets arguments of an operation, and there is none of this name. Parameters of a block get "
-        "defaults where the block is declared.",
+        "defaults for an unknown operation",
+        "`default` sets arguments of an operation, and there is no operation with this name. Parameters of a block get "
+        "their defaults where the block is declared.",
         "default convolution(bias = false)\nmodel net {\n    input x[3, H, W]\n    conv(8, 3)\n}\n",
     ),
     Code(
         "E0205",
         "an unknown parameter",
-        "What is called has no parameter of this name. The help gives the nearest one, or lists them all.",
+        "The operation, block or function has no parameter with this name. The help gives the nearest one, or lists "
+        "all.",
         "model net {\n    input x[3, H, W]\n    conv(8, 3, strid = 2)\n}\n",
     ),
     Code(
         "E0206",
-        "an argument too many",
-        "The call has more arguments than what is called takes, or gives one both by position and by name. Remove one.",
+        "too many arguments",
+        "The call has too many arguments, or gives one both by position and by name. Remove one.",
         "model net {\n    input x[3, H, W]\n    relu(1)\n}\n",
     ),
     Code(
         "E0207",
         "a missing argument",
-        "A parameter without a default has no value. Give it in the call, or for a model by `--set NAME=VALUE`.",
+        "A parameter without a default has no value. Give it in the call, or for a model with `--set NAME=VALUE`.",
         "model net {\n    input x[3, H, W]\n    conv()\n}\n",
     ),
     Code(
         "E0208",
         "a name declared twice",
-        "A name can be declared once in a file, and once among the inputs and outputs of a model. Rename one of "
-        "the two.",
+        "A name can be declared only once in a file, and only once among the inputs and outputs of a model. Rename "
+        "one of the two.",
         "block unit { relu }\nblock unit { relu }\nmodel net {\n    input x[3, H, W]\n    unit\n}\n",
     ),
     Code(
         "E0209",
-        "a label and a value of one name",
-        "A value and a label cannot share a name. Choose another one; a quoted label is a path alone, and may.",
+        "a label and a value with the same name",
+        "A value and a label cannot share a name. Choose another name, or quote the label: a quoted label only names "
+        "a path.",
         "model net {\n    input x[3, H, W]\n    let width = 8\n    width: conv(width, 3)\n}\n",
     ),
     Code(
         "E0210",
-        "defined by itself",
-        "The definition of a value or of a model needs itself, directly or by way of others. Break the circle.",
+        "circular definition",
+        "The definition of a value or model depends on itself, directly or through others. Break the circle.",
         "let a = b + 1\nlet b = a\nmodel net {\n    input x[3, H, W]\n    conv(a, 3)\n}\n",
     ),
     Code(
         "E0211",
         "a value of the wrong kind",
-        "A value of one kind stands where another is needed: a number for a list, say, or a block for a function. The "
-        "message says what is needed and what is there.",
+        "A value of one kind is used where another is needed: a number for a list, or a block for a function. The "
+        "message says what is needed and what was given.",
         "model net {\n    input x[3, H, W]\n    for i in 3 { relu }\n}\n",
     ),
     Code(
         "E0212",
-        "beyond the end of a list",
-        "The list has no element of this number. Elements count from 0; the end of a part `a..b` is not included.",
+        "list index out of range",
+        "The list has no element with this index. Indices start at 0; the end of a slice `a..b` is exclusive.",
         "let widths = [8, 16]\nmodel net {\n    input x[3, H, W]\n    conv(widths[2], 3)\n}\n",
     ),
     Code(
         "E0213",
         "a model without an input",
-        "A model says what it takes in. Begin it with `input image[3, H = 224, W = 224]`, for example.",
+        "A model must declare its inputs. Begin it with `input image[3, H = 224, W = 224]`, for example.",
         "model net {\n}\n",
     ),
     Code(
         "E0214",
         "several outputs without names",
-        "Several tensors flow out of the model at its end. Merge them with `add` or `concat`, or name them: "
-        "`output a, b`.",
+        "The model ends with several tensors. Merge them with `add` or `concat`, or name them: `output a, b`.",
         "model net {\n    input x[4, H, W]\n    split(2)\n}\n",
     ),
     Code(
         "E0215",
-        "a negative count of `repeat`",
-        "`repeat` runs its body 0 times or more.",
+        "a negative `repeat` count",
+        "`repeat` needs a count of at least 0.",
         "model net {\n    input x[3, H, W]\n    repeat -1 { relu }\n    relu\n}\n",
     ),
     Code(
         "E0216",
-        "a `require` that does not hold",
-        "A block or model sets a condition for its arguments, and it is not met. The message is that of the `require`. "
+        "a failed `require`",
+        "The arguments of a block or model violate its `require` condition. The message is that of the `require`. "
         "Change the arguments.",
         'block unit(width) {\n    require width % 8 == 0, "the width must be a multiple of 8"\n    conv(width, 3)\n}\n'
         "model net {\n    input x[3, H, W]\n    unit(12)\n}\n",
     ),
     Code(
         "E0217",
-        "an `input` too late",
-        "`input` stands before everything that flows, and declares all inputs in one statement.",
+        "a misplaced `input`",
+        "`input` comes before all items, and declares all inputs in one statement.",
         "model net {\n    input x[3, H, W]\n    relu\n    input y[3, H, W]\n}\n",
     ),
     Code(
         "E0218",
-        "a size that cannot be declared",
-        "A size in an `input` is a name or an int of at least 1. A name with a size to show, as in `H = 224`, "
+        "an invalid size in an `input`",
+        "A size in an `input` is a name or an int of at least 1. A name with an example size, as in `H = 224`, "
         "must be new.",
         "model net {\n    input x[0, H, W]\n    relu\n}\n",
     ),
     Code(
         "E0219",
-        "a block with another number of inputs",
-        "The block declares more or fewer inputs than there are tensors that flow in. Call it after a parallel of "
-        "as many chains.",
+        "a wrong number of block inputs",
+        "The block declares more or fewer inputs than there are incoming tensors. Call it after a parallel with as "
+        "many chains as inputs.",
         "block both { input a[C, H, W], b[C, H, W]\n    (a, b) -> add }\nmodel net {\n"
         "    input x[3, H, W]\n    both\n}\n",
     ),
     Code(
         "E0220",
-        "an input of another number of axes",
-        "The block declares its input with more or fewer sizes than the tensor that flows in has.",
+        "a block input of another rank",
+        "The block declares its input with more or fewer sizes than the incoming tensor has.",
         "block unit { input x[C, T]\n    relu }\nmodel net {\n    input x[3, H, W]\n    unit\n}\n",
     ),
     Code(
         "E0221",
         "several tensors where one is needed",
-        "`expect`, an `output` and a question such as `it.channels` are about one tensor, and several flow here. Name "
-        "one of them by a label.",
+        "`expect`, `output` and properties such as `it.channels` refer to one tensor, and there are several here. Name "
+        "one of them with a label.",
         "model net {\n    input x[4, H, W]\n    split(2)\n    expect [2, H, W]\n    add\n}\n",
     ),
     Code(
@@ -149,28 +150,28 @@ LANGUAGE = (
     ),
     Code(
         "E0223",
-        "a pattern of another number of tensors",
-        "A pattern such as `(a, b):` names each tensor that its item gives, and the item gives another number.",
+        "a label pattern of the wrong length",
+        "A pattern such as `(a, b):` names each result of its item, and the item has another number of results.",
         "model net {\n    input x[4, H, W]\n    (a, b): conv(8, 3)\n    (a, b) -> add\n}\n",
     ),
     Code(
         "E0224",
-        "a label or an operation",
+        "ambiguous: a label or an operation",
         "A bare name could be a label or a call. Write `name()` to call it, or rename the label.",
         "model net {\n    input x[3, H, W]\n    relu: conv(8, 3)\n    relu\n}\n",
     ),
     Code(
         "E0225",
         "a label used like an operation",
-        "A label names a tensor: it stands first in a chain and takes no arguments. To bring two tensors "
-        "together, write `(it, label) -> add`.",
+        "A label names a tensor: it may only start a chain and takes no arguments. To merge two tensors, write "
+        "`(it, label) -> add`.",
         "model net {\n    input x[3, H, W]\n    a: conv(8, 3)\n    conv(8, 3) -> a\n}\n",
     ),
     Code(
         "E0226",
         "a label that cannot be a path",
-        "Quoted labels become paths of layers: letters a to z, digits, `_` and `-`, joined by dots, and computed "
-        "parts that are ints or strings. A reference has no path.",
+        "Quoted labels become paths of layers. They consist of letters a to z, digits, `_` and `-`, joined by dots, "
+        "and of computed parts that are ints or strings. A reference has no path.",
         'model net {\n    input x[3, H, W]\n    "a b": relu\n}\n',
     ),
     Code(
@@ -182,52 +183,53 @@ LANGUAGE = (
     ),
     Code(
         "E0228",
-        "an argument that the operation does not take",
-        "The value of the argument is not one that this parameter takes. The message says which it takes.",
+        "an invalid argument",
+        "The parameter does not accept this value. The message says what it accepts.",
         "model net {\n    input x[3, H, W]\n    dropout(1.5)\n}\n",
     ),
     Code(
         "E0229",
         "an empty `residual` or `dense`",
-        "The body has no operation, so the tensor would be merged with itself. Put an operation in it, or remove it.",
+        "The body has no operation, so the tensor would be merged with itself. Add an operation, or remove the "
+        "statement.",
         "model net {\n    input x[3, H, W]\n    residual { }\n}\n",
     ),
     Code(
         "E0230",
-        "two items on one path",
-        "Every layer has a path of its own, by which its weights are saved. Give one of the two another label; in "
-        "a loop, a computed one.",
+        "two items with the same path",
+        "Each layer needs its own path, which names its weights. Give one of the two another label; in a loop, use a "
+        "computed label.",
         'model net {\n    input x[3, H, W]\n    "head": conv(8, 3)\n    "head": conv(8, 3)\n}\n',
     ),
     Code(
         "E0231",
         "the path `training`",
-        "PyTorch's modules keep their mode in `training`, so no layer can be called that. Choose another label.",
+        "PyTorch's modules store their mode in `training`, so no layer can have that name. Choose another label.",
         "model net {\n    input x[3, H, W]\n    training: relu\n}\n",
     ),
     Code(
         "E0232",
-        "nothing at this path",
-        "The model has no layer or block at the path that the command names. `archdsl show` lists the paths.",
+        "no such path",
+        "The model has no layer or block at the given path. `archdsl show` lists the paths.",
         arises="`archdsl explain resnet:resnet18:layer9`",
     ),
     Code(
         "E0233",
-        "arithmetic without a result",
-        "A computation divides by zero, or its result is larger than a number can be.",
+        "undefined arithmetic",
+        "A computation divides by zero, or its result is too large for a number.",
         "model net {\n    input x[3, H, W]\n    conv(8 // 0, 3)\n}\n",
     ),
     Code(
         "E0234",
-        "`if training` that cannot stand here",
+        "a misplaced `if training`",
         "`output … if training` marks an additional output of a model. It cannot mark all outputs, nor outputs of "
         "a block.",
         "model net {\n    input x[4, H, W]\n    a: conv(8, 3)\n    output a if training\n}\n",
     ),
     Code(
         "E0240",
-        "augmentation of what is not a picture",
-        "An augmentation changes one picture [C, H, W], and this model takes something else. Remove `augmented`.",
+        "augmentation of something other than an image",
+        "An augmentation transforms one image [C, H, W], and this model takes something else. Remove `augmented`.",
         "augment flips { hflip }\nmodel net augmented flips {\n    input x[3, 8]\n    relu\n}\n",
     ),
 )

@@ -1,30 +1,27 @@
-"""What differs between two networks: layers and blocks that were added, removed or changed, and what that costs.
+"""The differences between two networks: layers and blocks that were added, removed or changed, and their cost.
 
-Scopes are aligned from the model down, members by their structure and their labels, as lines of text are in a diff: an
-inserted layer is one change, though all behind it move. What only follows from a change (sizes, costs, positions of
-unlabelled layers) is kept apart from it.
+Scopes are aligned from the model down, members by their structure and labels, like lines of text in a diff: an inserted
+layer is one change, although everything after it moves. Consequences of a change (sizes, costs, positions of unlabelled
+layers) are listed separately.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from archdsl.analysis.costs import Analysis
-from archdsl.graph import Scope
 from archdsl.report.compare.align import Aligner
 from archdsl.report.compare.changes import Change, Comparison, Detail, Member
 from archdsl.report.compare.details import Details
-from archdsl.report.compare.telling import as_data, described, paths, table, totals
+from archdsl.report.compare.rendering import as_data, described, paths, table, totals
 
 __all__ = ["Change", "Comparison", "Detail", "Member", "as_data", "compare", "described", "paths", "table", "totals"]
 
 
 def compare(costs_before: Analysis, costs_after: Analysis) -> Comparison:
-    """What differs between two checked networks, whose costs these are."""
+    """The differences between two checked networks, with their costs."""
     found = Comparison(costs_before.graph, costs_after.graph, (costs_before, costs_after))
     Aligner(found).run()
     Details(found).run()
-    order = {id(m): n for n, m in enumerate(_walk(found.after.root))}
+    order = {id(m): n for n, m in enumerate(found.after.root.walk())}
     anchors = {id(m): order.get(id(anchor), len(order)) for m, _, anchor in found.placed}
 
     def place(change: Change) -> float:
@@ -32,12 +29,3 @@ def compare(costs_before: Analysis, costs_after: Analysis) -> Comparison:
 
     found.changes.sort(key=place)
     return found
-
-
-def _walk(root: Scope) -> Iterable[Member]:
-    stack: list[Member] = [root]
-    while stack:
-        member = stack.pop()
-        yield member
-        if isinstance(member, Scope):
-            stack.extend(reversed(member.members))

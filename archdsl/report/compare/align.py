@@ -1,4 +1,4 @@
-"""Which member of a network stands for which of another: alignments, scope by scope, of what is most alike."""
+"""Aligns the members of two networks, scope by scope, by similarity."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from archdsl.graph import Node, Scope
 from archdsl.report.compare.changes import Change, Comparison, Detail, Kind, Member
 
 Aligned: TypeAlias = tuple[Member | None, Member | None]
-"""A member before and after; None where there is none."""
+"""A member before and after; None if there is none."""
 
 MOST_CELLS = 1_000_000
-"""From this many pairs of members on, an alignment looks for equal ones only."""
+"""With this many pairs of members, an alignment only looks for equal ones."""
 
 
 class _Keys:
-    """Numbers that members share which are built of equal operations in equal order, whatever their names."""
+    """Numbers shared by members with the same operations in the same order, whatever their names."""
 
     def __init__(self, *roots: Scope) -> None:
         self._numbers: dict[Hashable, int] = {}
@@ -42,7 +42,7 @@ class _Keys:
             return self._number((type(operation), repr(operation)))
 
     def bag(self, member: Member) -> Counter[str]:
-        """How often each operation stands in a member."""
+        """How often each operation occurs in a member."""
         return self._bags[member] if isinstance(member, Scope) else Counter([member.operation.name])
 
     def _number(self, key: Hashable) -> int:
@@ -50,7 +50,7 @@ class _Keys:
 
 
 class Aligner:
-    """Finds which member after stands for which before, scope by scope."""
+    """Matches members before and after, scope by scope."""
 
     def __init__(self, found: Comparison) -> None:
         self.found = found
@@ -77,12 +77,12 @@ class Aligner:
             self._rename(old, new)
 
     def _rename(self, old: Member, new: Member) -> None:
-        """A label that changed changes the keys of all parameters within."""
+        """A changed label changes the keys of all parameters inside."""
         if old.name != new.name and (old.labelled or new.labelled) and new is not self.found.after.root:
             self.found.changes.append(Change("renamed", (old,), (new,), (Detail("name", old.name, new.name),)))
 
     def _gap(self, run: list[Aligned], scope: Scope, rows: Sequence[Aligned]) -> None:
-        """What stands between two matches: layers that a block was put around, or taken from, else a change."""
+        """The changes between two matches: layers that were moved into or out of a block, else a change."""
         removed, added = [a for a, _ in run if a is not None], [b for _, b in run if b is not None]
         last = rows.index(run[-1]) + 1
         anchor = rows[last][1] if last < len(rows) else None
@@ -118,7 +118,7 @@ class Aligner:
     # ------------------------------------------------------------ one scope
 
     def align(self, old: Sequence[Member], new: Sequence[Member]) -> list[Aligned]:
-        """The members of two scopes side by side, in order, so that what stands beside each other is most alike."""
+        """The members of two scopes side by side, in order, with the most similar ones paired."""
         old_keys, new_keys = [self.keys.of(m) for m in old], [self.keys.of(m) for m in new]
 
         def same(i: int, j: int) -> bool:
@@ -142,7 +142,7 @@ class Aligner:
             return [*((a, None) for a in old), *((None, b) for b in new)]
         if len(old) * len(new) > MOST_CELLS:
             return self._by_key(old, new)
-        # Needleman and Wunsch (1970): the best sum of likenesses of all alignments of two beginnings.
+        # Needleman and Wunsch (1970): the best total similarity over all alignments of two prefixes.
         likeness = [[self.likeness(a, b) for b in new] for a in old]
         best = [[0.0] * (len(new) + 1) for _ in range(len(old) + 1)]
         for i in range(len(old) - 1, -1, -1):
@@ -176,9 +176,9 @@ class Aligner:
         return rows
 
     def likeness(self, old: Member, new: Member) -> float:
-        """From 0, for members that do not stand for each other, to about 1.5, for equal ones of one label."""
+        """From 0, for members that do not match, to about 1.5, for equal ones with the same label."""
         label = 0.3 if old.labelled and new.labelled and old.name == new.name else 0.0
-        # Among equal ones, those at one position: what was appended then stands at the end.
+        # Among equal members, prefer the same position: appended members then come last.
         position = 0.1 if old.name == new.name else 0.0
         if self.keys.of(old) == self.keys.of(new):
             return 1.0 + label + position / 10

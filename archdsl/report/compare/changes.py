@@ -1,4 +1,4 @@
-"""What a comparison finds: changes, and which nodes of two networks stand for each other; facts of these as texts."""
+"""The results of a comparison: changes, matched nodes, and descriptions of their properties."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIGNS: dict[Kind, str] = {"added": "+", "removed": "-", "changed": "~", "rewired
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """A fact that changed: a parameter of an operation, `inputs`, `size`, …, as texts."""
+    """A property that changed: a parameter of an operation, `inputs`, `size`, …, as texts."""
 
     name: str
     before: str
@@ -33,8 +33,7 @@ class Detail:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Change:
-    """One change. `before` and `after` are the members that it concerns, neighbours in one scope; one is empty where
-    something was added or removed."""
+    """One change of adjacent members in one scope: `before` or `after` is empty for added or removed members."""
 
     kind: Kind
     before: tuple[Member, ...]
@@ -44,11 +43,10 @@ class Change:
 
 @dataclass(slots=True, eq=False, repr=False)
 class Comparison:
-    """Two networks, with the nodes that stand for each other: `pairs` from the ids before to those after.
+    """Two networks with their matched nodes: `pairs` from the ids before to those after.
 
-    `follows` are pairs of equal operations whose sizes, costs or paths are others because of the changes. `placed`
-    says of each removed member in front of which member of which scope of the network after it stood (None: at the
-    end).
+    `follows` are pairs of equal operations whose sizes, costs or paths differ because of the changes. `placed` says of
+    each removed member before which member of which new scope it was (None: at the end).
     """
 
     before: Graph
@@ -63,7 +61,7 @@ class Comparison:
         return f"<Comparison of {self.before.name} and {self.after.name}: {self.kinds() or 'no changes'}>"
 
     def kinds(self) -> str:
-        """How many changes of each kind there are: `2 added, 1 changed`; empty for none."""
+        """The number of changes of each kind: `2 added, 1 changed`; empty for none."""
         found = Counter(c.kind for c in self.changes)
         return ", ".join(f"{found[k]} {k}" for k in SIGNS if found[k])
 
@@ -71,7 +69,7 @@ class Comparison:
         return sum((self.costs[side][m] for m in members), Cost())
 
     def difference(self, change: Change) -> tuple[int, int]:
-        """How many parameters and MACs a change adds; a new name adds none."""
+        """The parameters and MACs that a change adds; a rename adds none."""
         if change.kind == "renamed":
             return 0, 0
         old, new = self.cost(change.before, 0), self.cost(change.after, 1)
@@ -83,7 +81,7 @@ def results(node: Node) -> tuple[Tensor, ...]:
 
 
 def found_shape(graph: Graph, member: Member) -> tuple[dims.Dim, ...]:
-    """The size of the last tensor that a member gives; empty for one that gives none."""
+    """The size of the last output of a member; empty if it has none."""
     tensors = member.outputs if isinstance(member, Scope) else results(member)
     return graph.shape(tensors[-1]) if tensors else ()
 
@@ -97,7 +95,7 @@ def rank(graph: Graph, node: Node) -> int:
 
 
 def value_text(value: object) -> str:
-    """A parameter's value as a spec writes it, short."""
+    """A parameter's value as in a spec, abbreviated."""
     match value:
         case bool():
             text = str(value).lower()

@@ -1,4 +1,4 @@
-"""What differs in two nodes that stand for each other, and what only follows from a change elsewhere."""
+"""Compares two matched nodes: their own differences, and mere consequences of changes elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from archdsl.report.compare.changes import (
 
 
 class Details:
-    """Tells of the pairs of nodes what changed in them, and what only follows."""
+    """Lists the differences and consequences of the pairs of nodes."""
 
     def __init__(self, found: Comparison) -> None:
         self.found = found
@@ -55,7 +55,7 @@ class Details:
         return (self.found.before, old), (self.found.after, new)
 
     def inputs(self, old: Node, new: Node) -> list[Detail]:
-        """Whether a node takes its tensors from elsewhere; from or through what was added or removed is no news."""
+        """Whether a node takes its inputs from elsewhere, not counting added or removed nodes in between."""
         was = [self.sources(t, before=True) for t in old.inputs]
         now = [self.sources(t, before=False) for t in new.inputs]
         old_all, new_all = frozenset[Tensor]().union(*was), frozenset[Tensor]().union(*now)
@@ -67,7 +67,7 @@ class Details:
         return [Detail("inputs", *texts)] if texts[0] != texts[1] else []
 
     def sources(self, tensor: Tensor, *, before: bool) -> frozenset[Tensor]:
-        """The tensors after that a tensor stands for; behind what is on one side only, those that flow into that."""
+        """The tensors that correspond to a tensor; for one that exists on one side only, those of its inputs."""
         graph = self.found.before if before else self.found.after
         stack, seen, result = [tensor], set[int](), set[Tensor]()
         key = (before, tensor)

@@ -1,4 +1,4 @@
-"""A layer, a block or a model told in words and numbers, for a reader who learns."""
+"""Explains a layer, a block or a model in words and numbers, for learners."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def find(graph: Graph, path: str) -> Node | Scope:
         return parts[path]
     diagnostics = Diagnostics()
     known = did_you_mean(path, parts) or f"`archdsl show` lists the paths; the first are {', '.join(list(parts)[:5])}"
-    diagnostics.error("E0232", f"`{graph.name}` has nothing at the path `{path}`", help=known)
+    diagnostics.error("E0232", f"`{graph.name}` has no layer or block at the path `{path}`", help=known)
     diagnostics.stop_on_errors()
     raise AssertionError
 

@@ -1,6 +1,6 @@
-"""The matrix of a convolution, from all its inputs to all its outputs: which entries are equal, which zero.
+"""The matrix of a convolution, from all its inputs to all its outputs: equal and zero entries.
 
-For one axis it is a Toeplitz matrix, for several one of blocks that are (Gray, Toeplitz and circulant matrices, 2006).
+For one axis it is a Toeplitz matrix, for several a block Toeplitz matrix (Gray, Toeplitz and circulant matrices, 2006).
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from archdsl.ops.conv import Conv, Upconv
 from archdsl.report.explain.words import counted, titled
 
 DRAWN = 12
-"""A matrix is drawn up to so many rows and columns."""
+"""The maximum rows and columns of a matrix that is drawn."""
 
 LONGEST = 4096
-"""Entries are counted up to so many elements along an axis."""
+"""The maximum elements along an axis for which entries are counted."""
 
 Row = list[tuple[int, int]]
-"""The columns of a row that hold a weight, each with the weight's place in the kernel."""
+"""The columns of a row that contain a weight, each with the weight's position in the kernel."""
 
 
 def toeplitz(layer: Conv | Upconv, shape: Sequence[int], output: Sequence[int]) -> Iterator[str]:
-    """How the layer's matrix looks; drawn for one channel of a small signal."""
+    """Describes the layer's matrix; draws it for one channel of a small signal."""
     if max(*shape[1:], *output[1:], *layer.window((tuple(shape),)).kernel) > LONGEST:
         return
     axes = [rows(layer, shape, output, axis) for axis in range(len(shape) - 1)]
@@ -51,7 +51,7 @@ def toeplitz(layer: Conv | Upconv, shape: Sequence[int], output: Sequence[int]) 
 
 
 def shifts(layer: Conv | Upconv, shape: Sequence[int]) -> Iterator[str]:
-    """Where the equal entries stand."""
+    """Where the equal entries are."""
     window = layer.window((tuple(shape),))
     step = window.scale if isinstance(layer, Upconv) else window.stride
     what = "column" if isinstance(layer, Upconv) else "row"
@@ -67,7 +67,7 @@ def shifts(layer: Conv | Upconv, shape: Sequence[int]) -> Iterator[str]:
 
 
 def rows(layer: Conv | Upconv, shape: Sequence[int], output: Sequence[int], axis: int) -> list[Row]:
-    """The rows for one axis, from one channel to one."""
+    """The rows for one axis, for one input and one output channel."""
     window = layer.window((tuple(shape),))
     n, o = shape[axis + 1], output[axis + 1]
     kernel, stride, dilation = window.kernel[axis], window.stride[axis], window.dilation[axis]
@@ -75,7 +75,7 @@ def rows(layer: Conv | Upconv, shape: Sequence[int], output: Sequence[int], axis
         pad, mode = window.pad[axis], layer.pad_mode
         taps = ([(i * stride - pad + u * dilation, u) for u in range(kernel)] for i in range(o))
         return [[(at, u) for t, u in row if (at := inside(t, n, mode)) is not None] for row in taps]
-    # Element i of the input paints places of the output, from `first` on; `window` tells of the mirrored kernel.
+    # Element i of the input contributes to outputs from `first` on; `window` has the mirrored kernel.
     scale, first = window.scale[axis], window.pad[axis] - dilation * (kernel - 1)
     found: list[Row] = [[] for _ in range(o)]
     for i in range(n):
@@ -87,7 +87,7 @@ def rows(layer: Conv | Upconv, shape: Sequence[int], output: Sequence[int], axis
 
 
 def inside(at: int, size: int, mode: str) -> int | None:
-    """The element of the image that stands at a place of the padded one; None for a zero."""
+    """The element of the image at a position of the padded one; None for a zero."""
     if 0 <= at < size:
         return at
     match mode:
@@ -97,11 +97,12 @@ def inside(at: int, size: int, mode: str) -> int | None:
             return -at if at < 0 else 2 * (size - 1) - at
         case "circular":
             return at % size
-    return None
+        case _:
+            return None
 
 
 def drawing(layer: Conv | Upconv, shape: Sequence[int], matrix: list[Row]) -> Iterator[str]:
-    """The matrix of one channel to one channel."""
+    """The matrix for one input and one output channel."""
     kernel = layer.window((tuple(shape),)).kernel[0]
     if kernel > DRAWN:
         return

@@ -1,4 +1,4 @@
-"""What a layer computes, in formulas: how each operation gets from what comes in to what goes out."""
+"""The formulas of operations: how each computes its outputs from its inputs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ OUTSIDE: Mapping[str, str] = {
     "reflect": "x is the image in a mirror (padding)",
     "circular": "x goes on from the other side (padding)",
 }
-"""What a convolution reads outside of the image, by its `pad_mode`."""
+"""What a convolution reads outside the image, by its `pad_mode`."""
 
 INDICES = {1: "i", 2: "ij", 3: "hij"}
 TAPS = {1: "u", 2: "uv", 3: "tuv"}
-"""What formulas call an element and a place of the kernel, by the number of axes."""
+"""The indices of an element and of a kernel position in formulas, by the number of axes."""
 
 FORMULAS: Mapping[str, Sequence[str]] = {
     "relu": ("y = max(x, 0): the gradient goes through where x is above 0, and is 0 elsewhere",),
@@ -51,11 +51,11 @@ FORMULAS: Mapping[str, Sequence[str]] = {
     "flatten": ("the same numbers in one row: channel by channel, each line by line",),
     "reshape": ("the same numbers in the same order, in another shape",),
 }
-"""Of operations whose formula depends on none of their arguments."""
+"""The formulas of operations that depend on none of their arguments."""
 
 
 def told(operation: Operation, incoming: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> Iterator[str]:
-    """The formula of an operation, how its output size comes about, its weights; sizes are those without the batch."""
+    """The formula of an operation, the computation of its output size, and its weights; sizes are without the batch."""
     output = outputs[0]
     match operation:
         case Conv() as conv:
@@ -80,7 +80,7 @@ def told(operation: Operation, incoming: Sequence[Sequence[int]], outputs: Seque
                 yield from titled("formula", *lines)
 
 
-# ---------------------------------------------------------------- what multiplies by weights
+# ---------------------------------------------------------------- operations with weights
 
 
 def convolution(conv: Conv, shape: Sequence[int], output: Sequence[int]) -> Iterator[str]:
@@ -127,7 +127,7 @@ def biases(any_: bool, count: int) -> str:
 
 
 def full(sizes: Sequence[int], shape: Sequence[int], output: Sequence[int]) -> Iterator[str]:
-    """The weights against those of a fully connected layer."""
+    """Compares the weight count with that of a fully connected layer."""
     each, count = prod(sizes), prod(shape) * prod(output)
     if count > each:
         yield (
@@ -169,7 +169,7 @@ def transposed(upconv: Upconv, shape: Sequence[int], output: Sequence[int]) -> I
 
 
 def strokes(kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> Iterator[str]:
-    """Whether what is painted covers the output evenly."""
+    """Whether the kernels cover the output evenly."""
     if any(d > 1 for d in dilation):
         return
     uneven = [(k, s) for k, s in zip(kernel, stride, strict=True) if k % s]
@@ -295,7 +295,7 @@ NORMALISED = "y = γ · (x - mean) / √(σ² + ε) + β"
 
 
 def normalising(operation: Operation, shape: Sequence[int]) -> Iterator[str]:
-    """The formula of the normalisations beside batchnorm."""
+    """The formulas of normalisations other than batchnorm."""
     places = counted(prod(shape[1:]), "position")
     match operation:
         case Layernorm():
@@ -326,7 +326,7 @@ def normalising(operation: Operation, shape: Sequence[int]) -> Iterator[str]:
 
 
 def plain(operation: Operation, incoming: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]) -> Iterator[str]:
-    """The formulas of what has arguments and no weights to speak of."""
+    """The formulas of operations with arguments but almost no weights."""
     match operation:
         case LeakyRelu():
             yield f"y = x where x is above 0, else {operation.slope:g} · x: no element is without a gradient"
@@ -371,6 +371,8 @@ def plain(operation: Operation, incoming: Sequence[Sequence[int]], outputs: Sequ
             yield f"each block of {block} elements of a channel becomes {count} channels: the same numbers, elsewhere"
         case Permute():
             yield f"axis i of y is axis {', '.join(map(str, operation.axes))} of x, for i = 0, 1, …: the same numbers"
+        case _:
+            pass
 
 
 def dropped(p: float, what: str) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Layers, blocks and models of one network, each told by what it is made of, what it costs and what it sees."""
+"""Explains layers, blocks and models of a network: their structure, cost and receptive fields."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from archdsl.syntax import tree
 
 
 class Teller:
-    """Tells of the parts of one network. Free sizes have the values of `layers.sizes`."""
+    """Explains the parts of one network. Free sizes have the values of `layers.sizes`."""
 
     def __init__(self, layers: Layers) -> None:
         self.layers = layers
@@ -63,7 +63,7 @@ class Teller:
         yield from titled("cost", *lines)
 
     def sight(self, tensor: Tensor) -> Iterator[str]:
-        for source, seen in (self.layers.told(tensor) or {}).items():
+        for source, seen in (self.layers.field_columns(tensor) or {}).items():
             name = self.graph.node(source).name
             several = len(self.layers.costs.shapes[source][0]) > 2
             if seen["field"].startswith("everything"):
@@ -104,7 +104,7 @@ class Teller:
             yield from self.sight(scope.outputs[0])
 
     def residual(self, add: Node) -> Iterator[str]:
-        """The two ways of a gradient through a residual block."""
+        """The two gradient paths through a residual block."""
         ways = self.ways(add)
         if ways is None:
             return
@@ -138,7 +138,7 @@ class Teller:
         return " → ".join(n.operation.caption(max(1, len(self.layers.costs.shapes[n.id][0]) - 1)) for n in nodes)
 
     def ways(self, add: Node) -> tuple[list[Node], list[Node]] | None:
-        """What stands on the short way to an add and on the long one; None where neither is longer."""
+        """The nodes on the short path to an add and on the long one; None if neither is longer."""
         a, b = (self.chain(t, add.scope) for t in add.inputs)
         if len(a) == len(b):
             return None
@@ -146,7 +146,7 @@ class Teller:
         return short, long
 
     def chain(self, tensor: Tensor, scope: Scope) -> list[Node]:
-        """The nodes up to a tensor, back to where the way forks or leaves the scope."""
+        """The nodes before a tensor, back to where the path branches or leaves the scope."""
         found: list[Node] = []
         inputs = set(scope.inputs)
         while tensor not in inputs:
@@ -160,7 +160,7 @@ class Teller:
         return found[::-1]
 
     def dense(self, scope: Scope) -> Iterator[str]:
-        """The dense connections of a scope: what grows by what each layer adds."""
+        """The dense connections of a scope: their growth per layer."""
         joins = [m for m in scope.members if isinstance(m, Node) and isinstance(m.origin, tree.Dense)]
         if not joins:
             return
@@ -176,7 +176,7 @@ class Teller:
         )
 
     def members(self, scope: Scope) -> Iterator[str]:
-        """A line each; alike ones in a row are one."""
+        """One line each; combines consecutive equal ones."""
         rows: list[tuple[str, str, str, int]] = []
         for member in scope.members:
             if isinstance(member, Node):
@@ -218,7 +218,7 @@ class Teller:
         yield from titled("stages", *lines)
 
     def stage(self, stage: Stage) -> Iterator[str]:
-        """The story: what happens at one resolution."""
+        """The stages: what happens at each resolution."""
         total = self.layers.costs.total
         first, last = stage.parts[0], stage.parts[-1]
         tensors = [t for part in stage.parts for t in outputs(part)]
@@ -234,7 +234,7 @@ class Teller:
             parameters = f"{stage.parameters / total.parameters:.0%} of the parameters"
             line += f"; weighted layers: {stage.weighted}, {macs}{parameters}"
         yield f"    {line}"
-        seen = {numbers["field"] for numbers in (self.layers.told(tensors[-1]) or {}).values()}
+        seen = {numbers["field"] for numbers in (self.layers.field_columns(tensors[-1]) or {}).values()}
         if stage.weighted and len(seen) == 1:
             whole, _, through = seen.pop().partition(" (")
             more = f" ({through.rstrip(')')} through windows alone)" if through else ""
@@ -242,7 +242,7 @@ class Teller:
 
 
 def documentation(scope: Scope) -> Iterator[str]:
-    """What a block or model says of itself."""
+    """The documentation of a block or model."""
     if scope.definition is not None and scope.definition.syntax.doc:
         for line in scope.definition.syntax.doc.strip().splitlines():
             yield f"    {line.strip()}"
@@ -253,7 +253,7 @@ def shown(shapes: Iterator[Sequence[int]] | Sequence[Sequence[int]]) -> str:
 
 
 def _is_linear(node: Node) -> bool:
-    """Whether it is linear in what comes in, the statistics of a batchnorm taken as constants (and biases aside)."""
+    """Whether it is linear in its input, with batchnorm statistics as constants (and ignoring biases)."""
     operation = node.operation
     return (
         isinstance(operation, Conv | Upconv | Linear | Avgpool | Upsample | Resize)

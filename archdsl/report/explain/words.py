@@ -1,4 +1,4 @@
-"""How explanations are laid out, and numbers within them."""
+"""The layout of explanations, and their number formats."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def signed(number: int) -> str:
-    """What is added behind a term: ` + 3`, ` - 3`, nothing for 0."""
+    """The text to add a number to a formula: ` + 3`, ` - 3`, empty for 0."""
     return f" {'+' if number > 0 else '-'} {abs(number)}" if number else ""
 
 

@@ -1,6 +1,6 @@
-"""Networks for other runtimes: PyTorch's exported programs (.pt2) and ONNX, dynamic in the batch and the free sizes.
+"""Exports to PyTorch's exported programs (.pt2) and ONNX, with dynamic batch and free sizes.
 
-Every file is proved before it is given: run beside its module at sizes drawn from the valid ones.
+Every file is compared with its module, at sizes chosen from the valid ones, before it is returned.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archdsl.backends.torch_source.exporting import exportable
+from archdsl.common.choices import EXPORTS
 from archdsl.diagnostics import visible
 from archdsl.dims import Expr
 from archdsl.graph import Graph, Node
@@ -21,14 +22,12 @@ from archdsl.runtime.export.proof import Proof, WrongExport, prove_onnx, prove_p
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ENDINGS", "TESTED", "Export", "ExportError", "Pin", "Proof", "export"]
-
-ENDINGS = (".pt2", ".onnx")
+__all__ = ["TESTED", "Export", "ExportError", "Pin", "Proof", "export"]
 
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A file's bytes, the free sizes that it has at one value, and what it was compared at."""
+    """A file's bytes, its fixed sizes, and the sizes at which it was compared."""
 
     data: bytes
     pins: tuple[Pin, ...]
@@ -36,15 +35,15 @@ class Export:
 
 
 def export(graph: Graph, path: Path, weights: Path | None = None, *, inference: bool = False) -> Export:
-    """A network in evaluation mode for a .pt2 or .onnx file, by the ending of the path; nothing is written there.
+    """A network in eval mode as a .pt2 or .onnx file, by the path's ending; does not write the file.
 
-    `weights` are those of the training form; with `inference`, batchnorms become part of convolutions.
-    The batch is free, and so are the free sizes of the spec. A size for which no right file is found is pinned to the
-    size to show. Several outputs are a tuple, in a .onnx file by their names; those of training are left out.
-    Raises ExportError, also where a file would give other numbers than the module; OSError, WeightsError.
+    `weights` are those of the training form; with `inference`, batchnorms are folded into convolutions. The batch and
+    the free sizes of the spec are dynamic. If no correct file is found with a free size, it is fixed to its example.
+    Several outputs are a tuple, named in a .onnx file; training outputs are left out. Raises ExportError, also if a
+    file would give other outputs than the module; OSError, WeightsError.
     """
-    if path.suffix not in ENDINGS:
-        raise ExportError(f"{visible(str(path))}: the ending says the form, one of {', '.join(ENDINGS)}")
+    if path.suffix not in EXPORTS:
+        raise ExportError(f"{visible(str(path))}: the ending must be one of {', '.join(EXPORTS)}")
     if path.suffix == ".onnx":
         _need_onnx()
     model = network(graph, weights, inference)
@@ -62,7 +61,7 @@ def export(graph: Graph, path: Path, weights: Path | None = None, *, inference: 
 
 
 def _to_pin(graph: Graph, node: Node | None, pins: Mapping[str, Pin]) -> list[str]:
-    """The free sizes to pin next: those that flow into the operation that fails, or else all."""
+    """The free sizes to fix next: those that flow into the failing operation, or else all."""
     left = [name for name in graph.examples if name not in pins]
     shapes = graph.shapes(node.inputs) if node else ()
     read = {size.variable for shape in shapes for size in shape if isinstance(size, Expr)}
@@ -77,7 +76,7 @@ def _proved(graph: Graph, model: torch.nn.Module, ending: str, pins: Mapping[str
     if ending == ".pt2":
         buffer = io.BytesIO()
         torch.export.save(program, buffer)
-        # For some of the smallest sizes PyTorch would trace another program: this one refuses them.
+        # For some of the smallest sizes PyTorch would trace another program, so this one rejects them.
         valid = {name: sizes for name in graph.sizes if name not in pins and (sizes := exportable(graph, name))}
         return Export(
             buffer.getvalue(), (*pins.values(),), prove_program(graph, model, buffer.getvalue(), valid, values)

@@ -1,4 +1,4 @@
-"""Which operation of the spec it is at which a file goes wrong."""
+"""Finds the operation of the spec that makes an exported file wrong."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import torch
 
 SCOPES = "pkg.torch.onnx.name_scopes"
-"""Where PyTorch's exporter notes of an ONNX node from which module it comes: `['', 'layer1', 'layer1.0', 'conv2d']`."""
+"""The key under which PyTorch's exporter stores the modules of an ONNX node: `['', 'layer1', 'layer1.0', 'conv2d']`."""
 
 
 def of_path(graph: Graph, path: str, near: str = "") -> Node | None:
-    """The node of a module's path; where that is a scope, its first node whose name is like `near`."""
+    """The node at a module's path; for a scope, its first node with a name similar to `near`."""
     inside = [node for node in graph.nodes() if node.path == path or node.path.startswith(f"{path}." if path else "")]
     exact = [node for node in inside if node.path == path]
     alike = [node for node in inside if node.operation.name.replace("_", "") == near.lower()]
@@ -27,7 +27,7 @@ def of_path(graph: Graph, path: str, near: str = "") -> Node | None:
 
 
 def of_message(graph: Graph, model: Any, message: str) -> Node | None:
-    """The operation behind the ONNX node that onnxruntime names."""
+    """The operation of the ONNX node that onnxruntime names."""
     for node in model.graph.node:
         if node.name and re.search(rf"\b{re.escape(node.name)}\b", message):
             return of_path(graph, _scopes(node)[-1], node.op_type)
@@ -35,7 +35,7 @@ def of_message(graph: Graph, model: Any, message: str) -> Node | None:
 
 
 def of_program(graph: Graph, program: Any, message: str) -> Node | None:
-    """The operation behind the node of a traced program that the exporter names (`%conv2d_1`)."""
+    """The operation of the traced node that the exporter names (`%conv2d_1`)."""
     for node in program.graph.nodes:
         if re.search(rf"%{re.escape(node.name)}\b", message):
             stack = [*(node.meta.get("nn_module_stack") or {}).values()]
@@ -44,7 +44,7 @@ def of_program(graph: Graph, program: Any, message: str) -> Node | None:
 
 
 def of_numbers(graph: Graph, network: torch.nn.Module, model: Any, tried: Try) -> Node | None:
-    """The operation of the first module whose result differs at one size. Raises what onnxruntime raises."""
+    """The operation of the first module whose output differs at one size. Raises onnxruntime's exceptions."""
     import onnx
     import onnxruntime
 
@@ -69,22 +69,21 @@ def of_numbers(graph: Graph, network: torch.nn.Module, model: Any, tried: Try) -
 
 
 def _scopes(node: Any) -> list[str]:
-    """The paths of the modules that an ONNX node comes from, outer before inner."""
+    """The paths of the modules of an ONNX node, outermost first."""
     noted = next((entry.value for entry in node.metadata_props if entry.key == SCOPES), "['', '']")
     scopes: list[str] = literal_eval(noted)
     return scopes[:-1] or [""]
 
 
 def _results(graph: Graph, network: torch.nn.Module, tried: Try) -> Mapping[str, torch.Tensor]:
-    """What the modules give that run once, by path, in the order in which they end."""
+    """The outputs of the modules that run once, by path, in the order in which they finish."""
     import torch
 
     seen: dict[str, torch.Tensor | None] = {}
 
     def keep(path: str) -> Any:
         def hook(module: object, given: object, result: object) -> None:
-            # What runs twice has two results, of which the file's may be either.
-            # A copy, since what follows may overwrite it.
+            # A module that runs twice has two outputs, and the file's may be either.
             alone = path not in seen and isinstance(result, torch.Tensor)
             seen[path] = result.detach().clone() if alone and isinstance(result, torch.Tensor) else None
 

@@ -1,4 +1,4 @@
-"""The sizes at which an export is compared with the module: drawn from the valid ones, within a budget of work."""
+"""Chooses the sizes at which an export is compared with the module, within a budget of work."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from archdsl.dims import SizeSet
 from archdsl.graph import Graph
 
 MACS = 5 * 10**9
-"""The most multiply-accumulates of one comparison: a fraction of a second, for each of the two that run."""
+"""The maximum multiply-accumulates per comparison: a fraction of a second for each of the two runs."""
 
 SHOWN = 16 * 10**9
-"""The same for the sizes to show, which matter most and have no stand-in."""
+"""The same for the example sizes, which matter most and have no substitute."""
 
 ELEMENTS = 2 * 10**8
-"""The most numbers in all feature maps of one comparison, 0.8 GB in float32 if none were freed."""
+"""The maximum numbers in all feature maps of one comparison, 0.8 GB in float32 if none were freed."""
 
 SLOW = 500
-"""How many times less work is done where onnx's own reference evaluator, in Python, is all that can run a file."""
+"""The factor by which to reduce the work if only onnx's reference evaluator, in Python, can run a file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """One comparison: values of all free sizes, pinned ones included, and a batch."""
+    """One comparison: values of all free sizes, including fixed ones, and a batch."""
 
     sizes: Mapping[str, int]
     batch: int
@@ -36,7 +36,7 @@ class Try:
 
 
 def listed(tries: Sequence[Try]) -> str:
-    """Sizes in a line: `batch × H × W = 1 × 32 × 32, 2 × 35 × 37`."""
+    """Sizes as text: `batch × H × W = 1 × 32 × 32, 2 × 35 × 37`."""
     names = " × ".join(["batch", *(tries[0].sizes if tries else ())])
     return f"{names} = " + ", ".join(" × ".join(map(str, [t.batch, *t.sizes.values()])) for t in tries)
 
@@ -44,11 +44,10 @@ def listed(tries: Sequence[Try]) -> str:
 def draw(
     graph: Graph, valid: Mapping[str, SizeSet], pins: Mapping[str, int], share: int = 1
 ) -> tuple[list[Try], list[Try]]:
-    """What to compare at: smallest, next, example, odd, large and mixed sizes; and what is too much work.
+    """The comparisons: smallest, next, example, odd, large and mixed sizes; and those that are too much work.
 
-    `valid` are the sizes that the file leaves free; the others are in `pins`. Axes get different sizes. Where the
-    large or the odd is over the budget (its `share`-th part), smaller ones stand in; the smallest is compared
-    whatever it costs.
+    `valid` are the dynamic sizes of the file; the others are in `pins`. Axes get different sizes. Where the large or
+    odd size exceeds the budget (its `share`-th part), a smaller one replaces it; the smallest is always compared.
     """
     chosen: list[Try] = []
     left: list[Try] = []
@@ -69,7 +68,7 @@ def draw(
     chosen += [Try({**pins, **smallest}, 1), Try({**pins, **smallest}, 2)]
     if not valid:
         return chosen, left
-    # A file may not take the size to show: then the next one.
+    # A file may reject the example size: then use the next one.
     examples = {name: next(_members(sizes, graph.examples[name]), smallest[name]) for name, sizes in valid.items()}
     followers = [_next(valid[name], smallest[name], 1 + i) for i, name in enumerate(valid)]
     close = {**pins, **dict(zip(valid, followers, strict=True))}
@@ -79,7 +78,7 @@ def draw(
     add(*(Try({**pins, **sizes}, 2) for sizes in odd))
     large = [_scaled(valid, examples, factor) for factor in (2, 1.5, 1, 0.7, 0.5, 0.25)]
     add(*(Try({**pins, **sizes}, 1) for sizes in large))
-    for name in valid:  # one axis large, the others small: what one takes from the other shows
+    for name in valid:  # one axis large, the others small, to detect swapped axes
         if len(valid) > 1:
             add(*(Try({**pins, **smallest, name: sizes[name]}, 2) for sizes in large))
     return chosen, left
@@ -88,12 +87,12 @@ def draw(
 def _scaled(
     valid: Mapping[str, SizeSet], examples: Mapping[str, int], factor: float, *, odd: bool = False
 ) -> dict[str, int]:
-    """Valid sizes from `factor` times the examples on, another for each axis."""
+    """Valid sizes from `factor` times the examples on, different for each axis."""
     found = {}
     for i, (name, sizes) in enumerate(valid.items()):
         start = int(examples[name] * factor)
         members = [*islice(_members(sizes, start), 8)] or [examples[name]]
-        if odd:  # or what comes close: another than the first
+        if odd:  # or something close to it, but not the first one
             members = [n for n in members if n % 2] or members[1:] or members
         found[name] = members[min(i, len(members) - 1)]
     return found

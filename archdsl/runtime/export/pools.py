@@ -1,6 +1,6 @@
-"""Poolings that PyTorch's exporter translates for the traced size alone, or wrongly, or not at all, written out.
+"""Decompositions of poolings that PyTorch's exporter translates only for the traced size, or wrongly, or not at all.
 
-They take the place of PyTorch's operators in the traced program before it becomes ONNX.
+They replace PyTorch's operators in the traced program before it is converted to ONNX.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def table() -> dict[Any, Any]:
-    """The decompositions, by PyTorch operator. One that returns NotImplemented keeps the call as it is."""
+    """The decompositions, by PyTorch operator. One that returns NotImplemented leaves the call unchanged."""
     import torch
 
     aten = torch.ops.aten
@@ -46,14 +46,14 @@ def _adaptive_maximum(x: torch.Tensor, size: Sequence[int]) -> tuple[torch.Tenso
 
     for axis, cells in enumerate(size, x.ndim - len(size)):
         x = grid(x, axis, cells, largest=True)
-    return x, torch.zeros_like(x, dtype=torch.int64)  # the positions of the maxima, which no network reads
+    return x, torch.zeros_like(x, dtype=torch.int64)  # the indices of the maxima, which no network reads
 
 
 def grid(x: torch.Tensor, axis: int, cells: int, *, largest: bool) -> torch.Tensor:
-    """An adaptive pooling along one axis of any size n: `cells` windows, from ⌊i·n / cells⌋ to ⌈(i + 1)·n / cells⌉.
+    """Adaptive pooling along one axis of any size n: `cells` windows, from ⌊i·n / cells⌋ to ⌈(i + 1)·n / cells⌉.
 
-    Windows differ by one in length at the most: all are read at the length of the longest, and what is too much is left
-    out of the mean, or is the window's last element once more.
+    Window lengths differ by at most one: all are read with the largest length, and the surplus element is excluded from
+    the mean, or replaced by the window's last element.
     """
     import torch
 
@@ -75,7 +75,7 @@ def grid(x: torch.Tensor, axis: int, cells: int, *, largest: bool) -> torch.Tens
     return windows.sum(axis + 1) / (end - first).view(cells, *after)
 
 
-# ---------------------------------------------------------------- poolings that round up
+# ---------------------------------------------------------------- pooling with ceil_mode
 
 
 def _maximum(
@@ -107,7 +107,7 @@ def _mean(
     count_pad: bool = True,
     divisor: int | None = None,
 ) -> Any:
-    """PyTorch's mean: of a window that hangs over the padded input, only what is inside counts."""
+    """PyTorch's mean: a window that extends past the padded input averages only the inside."""
     import torch
     from torch.nn import functional as F
 
@@ -128,20 +128,20 @@ def _mean(
 
 
 def _numbers(rank: int, *given: Sequence[int]) -> list[tuple[int, ...]]:
-    """Kernel, stride and the others of each axis; PyTorch says one number for all, and no stride for the kernel's."""
+    """Kernel, stride and the other parameters for each axis; PyTorch allows one for all, and a default stride."""
     kernel = given[0]
     return [*zip(*([*(g or kernel)] * (rank if len(g or kernel) == 1 else 1) for g in given), strict=True)]
 
 
 def _edges(x: torch.Tensor, numbers: Sequence[tuple[int, ...]]) -> list[Any]:
-    """The padding, from the last axis on, with which rounding down gives the windows of rounding up."""
+    """The padding, from the last axis on, with which floor mode gives the windows of ceil mode."""
     import torch
 
     edges: list[Any] = []
     for n, (kernel, stride, pad, dilation) in zip(x.shape[2:], numbers, strict=True):
         reach = dilation * (kernel - 1)
         windows = (n + 2 * pad - reach - 1 + stride - 1) // stride + 1
-        if reach < pad + stride - 1:  # then the last may start outside, and is dropped
+        if reach < pad + stride - 1:  # then the last window may start outside, and is dropped
             windows = torch.sym_min(windows, (n + pad - 1) // stride + 1)
         edges = [pad, (windows - 1) * stride + reach + 1 - pad - n, *edges]
     return edges

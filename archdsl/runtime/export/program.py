@@ -1,4 +1,4 @@
-"""The network in evaluation mode, traced by torch.export: the program that both forms of a file are written from."""
+"""The network in eval mode, traced by torch.export: the program from which both formats are made."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     import torch
 
 TESTED = "2.13"
-"""The oldest PyTorch that exports are tested with."""
+"""The oldest PyTorch with which exports are tested."""
 
 
 class ExportError(Exception):
-    """An export that cannot be made. `node` is where it fails, if that is known."""
+    """A failed export. `node` is where it fails, if known."""
 
     def __init__(self, message: str, node: Node | None = None) -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class ExportError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A free size that the file has at one value, and why."""
+    """A free size that is fixed in the file, and why."""
 
     name: str
     value: int
@@ -52,19 +52,19 @@ def place(node: Node) -> str:
 
 
 def outputs_of(graph: Graph) -> list[Output]:
-    """What the network gives in evaluation."""
+    """The network's outputs in evaluation."""
     return [output for output in graph.outputs if not output.training]
 
 
 def network(graph: Graph, weights: Path | None, inference: bool) -> torch.nn.Module:
-    """The built module in evaluation mode; several outputs are a plain tuple. Raises OSError, WeightsError."""
+    """The built module in eval mode; several outputs are a plain tuple. Raises OSError, WeightsError."""
     model: Any = loading.instantiate(graph, inference=inference)
     if weights is not None:
         from archdsl.runtime.weights import WeightsError, fit
 
         state, match = fit(graph, weights)
         if match.missing or match.shapes:
-            raise WeightsError(f"{visible(str(weights))} has not all that {graph.name} needs: {match.as_text()}")
+            raise WeightsError(f"{visible(str(weights))} is missing weights that {graph.name} needs: {match.as_text()}")
         model.load_state_dict(loading.folded(model, state) if inference else state)
     if len(graph.outputs) > 1:
         model.forward = _in_a_tuple(model.forward)
@@ -73,7 +73,7 @@ def network(graph: Graph, weights: Path | None, inference: bool) -> torch.nn.Mod
 
 
 def _in_a_tuple(forward: Callable[..., tuple[object, ...]]) -> Callable[..., tuple[object, ...]]:
-    """What a module gives in evaluation as a plain tuple: no file can name the class of a named one."""
+    """A module's outputs in evaluation as a plain tuple: no file can name the class of a named tuple."""
 
     @wraps(forward)
     def plain(*inputs: object) -> tuple[object, ...]:
@@ -83,24 +83,26 @@ def _in_a_tuple(forward: Callable[..., tuple[object, ...]]) -> Callable[..., tup
 
 
 def first_pins(graph: Graph) -> dict[str, Pin]:
-    """The free sizes that no traced program can leave free."""
+    """The free sizes that no traced program can leave dynamic."""
     found = {}
     for name, value in graph.examples.items():
         if exportable(graph, name) is None:
             node = pinned_by(graph, name)
-            reason = f"{place(node)} does otherwise at some sizes" if node else "its valid sizes follow no pattern"
+            reason = (
+                f"{place(node)} behaves differently at some sizes" if node else "its valid sizes have no simple pattern"
+            )
             found[name] = Pin(name, value, reason)
     return found
 
 
 def shape_of(graph: Graph, tensor: Tensor, pins: Mapping[str, Pin]) -> tuple[Dim, ...]:
-    """The size of a tensor, without the batch, with the pinned sizes put in."""
+    """The size of a tensor, without the batch, with the fixed sizes substituted."""
     values = {name: pin.value for name, pin in pins.items()}
     return tuple(dims.substitute(size, values) for size in graph.shape(tensor))
 
 
 def images(graph: Graph, sizes: Mapping[str, int], batch: int, seed: int = 0) -> tuple[torch.Tensor, ...]:
-    """Random inputs of these sizes; each sample has another mean and contrast, so that none is like the others."""
+    """Random inputs of these sizes; each sample has its own mean and contrast, so that samples differ clearly."""
     import torch
 
     generator = torch.Generator().manual_seed(seed)
@@ -114,7 +116,7 @@ def images(graph: Graph, sizes: Mapping[str, int], batch: int, seed: int = 0) ->
 
 
 def traced(graph: Graph, model: torch.nn.Module, pins: Mapping[str, Pin]) -> Any:
-    """The program of torch.export, free in the batch and in all sizes but the pinned. Raises ExportError."""
+    """The program of torch.export, dynamic in the batch and all sizes but the fixed ones. Raises ExportError."""
     import torch
 
     values = {name: _traceable(graph, name, example) for name, example in graph.examples.items()}
@@ -125,12 +127,12 @@ def traced(graph: Graph, model: torch.nn.Module, pins: Mapping[str, Pin]) -> Any
         for axes, shape in zip(free, [shape_of(graph, Tensor(n.id), pins) for n in graph.input_nodes], strict=True)
     )
     with torch.no_grad(), reported(graph):
-        # A batch of 1 would be taken for a constant.
+        # A batch of 1 would be treated as a constant.
         return torch.export.export(model, images(graph, values, 2), dynamic_shapes=shapes)
 
 
 def _traceable(graph: Graph, name: str, example: int) -> int:
-    """The size to trace with: the one to show, or the nearest that a program for many sizes takes."""
+    """The size for tracing: the example size, or the nearest one that a program for many sizes accepts."""
     valid = exportable(graph, name)
     if valid is None or example in valid:
         return example
@@ -140,7 +142,7 @@ def _traceable(graph: Graph, name: str, example: int) -> int:
 
 @contextmanager
 def reported(graph: Graph) -> Iterator[None]:
-    """What the exporter cannot do is said in one line; what it tried on its way is not told."""
+    """Reports an exporter error in one line, without its log."""
     import torch
 
     loggers = [logging.getLogger(name) for name in ("torch.fx.experimental.symbolic_shapes", "torch.onnx")]
@@ -153,9 +155,9 @@ def reported(graph: Graph) -> Iterator[None]:
             yield
     except ExportError:
         raise
-    except Exception as error:  # PyTorch raises many kinds
+    except Exception as error:  # PyTorch raises many exception types
         cause: BaseException = error
-        while cause.__cause__ is not None:  # the ONNX exporter wraps it in advice of its own
+        while cause.__cause__ is not None:  # the ONNX exporter wraps the error in its own advice
             cause = cause.__cause__
         said = next((line for line in str(cause).splitlines() if line.strip()), "") or type(cause).__name__
         here = torch.__version__

@@ -1,4 +1,4 @@
-"""The comparison of a file with the module that it was made from, at sizes drawn from the valid ones."""
+"""Compares a file with the module that it was made from, at sizes chosen from the valid ones."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     Runner: TypeAlias = Callable[[Sequence[torch.Tensor]], list[torch.Tensor]]
 
 RELATIVE = 1e-3
-"""How far an output may be off, in parts of how far the samples of a batch differ there."""
+"""The tolerance of an output, relative to its variation across the samples of the batch."""
 
 ROUNDING = 2e-5
-"""What is allowed on top, in parts of the output's largest number: what float32 loses in another order of adding."""
+"""Additional tolerance, relative to the output's largest value: float32 rounding in another order of addition."""
 
 
 class WrongExport(ExportError):
-    """A file that gives other numbers or sizes than the module; `at` is where, None if nothing can load it."""
+    """A file with other outputs or sizes than the module; `at` is the size, None if nothing can load the file."""
 
     def __init__(self, message: str, at: Try | None = None, node: Node | None = None) -> None:
         super().__init__(message, node)
@@ -36,14 +36,14 @@ class WrongExport(ExportError):
 
 
 class Refused(Exception):
-    """A size that a .pt2 does not take, as it says itself, or the module."""
+    """A size that a .pt2 or the module rejects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What an export was compared at, and by what; the largest difference, in parts of what is allowed.
+    """The comparisons of an export and their runtime; the largest difference, relative to the tolerance.
 
-    `left_out` were too large to compare at; `refused` the file itself, or the module, does not take.
+    `left_out` were too large to compare; `refused` are those that the file or the module rejects.
     """
 
     by: str
@@ -53,9 +53,9 @@ class Proof:
     worst: float
 
     def __str__(self) -> str:
-        text = f"gives the module's numbers in {self.by} at {listed(self.tries)}"
+        text = f"matches the module in {self.by} at {listed(self.tries)}"
         if self.refused:
-            text += f"; refused: {listed(self.refused)}"
+            text += f"; rejected: {listed(self.refused)}"
         if self.left_out:
             text += f"; too large to compare: {listed(self.left_out)}"
         return text
@@ -64,7 +64,7 @@ class Proof:
 def prove_program(
     graph: Graph, model: torch.nn.Module, data: bytes, valid: Mapping[str, SizeSet], pins: Mapping[str, int]
 ) -> Proof:
-    """Compares the bytes of a .pt2 file, loaded again, with the module in evaluation mode. Raises WrongExport."""
+    """Compares a .pt2 file, loaded from its bytes, with the module in eval mode. Raises WrongExport."""
     import torch
 
     program = torch.export.load(io.BytesIO(data)).module()
@@ -84,9 +84,9 @@ def prove_program(
 def prove_onnx(
     graph: Graph, network: torch.nn.Module, model: Any, valid: Mapping[str, SizeSet], pins: Mapping[str, int]
 ) -> Proof:
-    """Compares an ONNX model with the module in evaluation mode. Raises WrongExport, with the operation if it can.
+    """Compares an ONNX model with the module in eval mode. Raises WrongExport, naming the operation if possible.
 
-    onnxruntime runs it; where that is not installed, onnx's own reference evaluator, at small sizes.
+    Runs it in onnxruntime or, if that is not installed, in onnx's reference evaluator at small sizes.
     """
     try:
         by, run, slow = _session(model)
@@ -94,7 +94,7 @@ def prove_onnx(
     except WrongExport as error:
         node = blame.of_message(graph, model, str(error))
         if node is None and error.at is not None:
-            with contextlib.suppress(Exception):  # to name an operation is a help, no more
+            with contextlib.suppress(Exception):  # naming the operation is optional help
                 node = blame.of_numbers(graph, network, model, error.at)
         raise WrongExport(str(error), error.at, node) from error.__cause__
 
@@ -113,29 +113,29 @@ def _prove(
             refused.append(tried)
             last = error
     if not taken or len(refused) > len(taken):
-        raise WrongExport(f"it refuses {listed(refused)}: {last}", refused[-1])
+        raise WrongExport(f"it rejects {listed(refused)}: {last}", refused[-1])
     return Proof(by, tuple(taken), tuple(left_out), tuple(refused), worst)
 
 
 def compare(graph: Graph, model: torch.nn.Module, run: Runner, tried: Try) -> float:
-    """The largest difference at one size, in parts of what is allowed. Raises WrongExport where it is more than 1."""
+    """The largest difference at one size, relative to the tolerance. Raises WrongExport if it is more than 1."""
     import torch
 
     inputs = images(graph, tried.sizes, tried.batch, seed=1)
     try:
         with torch.no_grad():
             result = model(*[x.clone() for x in inputs])
-    except (RuntimeError, ValueError) as error:  # as of an instance norm of one position
+    except (RuntimeError, ValueError) as error:  # such as an instance norm of one position
         raise Refused(f"the module does not run at {tried}: {_first_line(error)}") from None
     wanted = [result] if isinstance(result, torch.Tensor) else [*result]
     try:
         found = run(inputs)
     except Refused:
         raise
-    except Exception as error:  # runtimes raise kinds of their own
+    except Exception as error:  # runtimes raise their own exception types
         raise WrongExport(f"it does not run at {tried}: {_first_line(error)}", tried) from error
     if len(found) != len(wanted):
-        raise WrongExport(f"it gives {len(found)} outputs, the module {len(wanted)}", tried)
+        raise WrongExport(f"it has {len(found)} outputs, the module {len(wanted)}", tried)
     return max(_difference(a, b, tried) for a, b in zip(found, wanted, strict=True))
 
 
@@ -145,7 +145,7 @@ def _difference(found: torch.Tensor, wanted: torch.Tensor, tried: Try) -> float:
     if found.shape != wanted.shape:
         raise WrongExport(f"it gives {[*found.shape]} where the module gives {[*wanted.shape]}, at {tried}", tried)
     finite = torch.isfinite(wanted)
-    # The positions of NaN and of infinities are the same, those with their signs.
+    # The positions of NaN and of signed infinities are equal.
     if not torch.equal(found[~finite].nan_to_num(0, 1, -1), wanted[~finite].nan_to_num(0, 1, -1)):
         raise WrongExport(f"it gives infinite numbers or NaN where the module does not, at {tried}", tried)
     difference = (found.double() - wanted.double()).abs()
@@ -155,18 +155,18 @@ def _difference(found: torch.Tensor, wanted: torch.Tensor, tried: Try) -> float:
     allowed = RELATIVE * spread + ROUNDING * largest
     most = difference[finite].max().item() if finite.any() else 0.0
     if most > allowed:
-        raise WrongExport(f"its numbers are off by {most:.2g} at {tried}, where they are up to {largest:.2g}", tried)
+        raise WrongExport(f"its outputs differ by {most:.2g} at {tried}, where they are up to {largest:.2g}", tried)
     return most / allowed if allowed else 0.0
 
 
 def _first_line(error: BaseException) -> str:
     line = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    # onnxruntime tells a place in its own source, with the types of its templates, before what is wrong.
+    # onnxruntime puts a location in its own source, with template types, before the actual error.
     return re.sub(r"\S*/onnxruntime_src/.*?\[with .*?\] ", "", line)
 
 
 def _session(model: Any) -> tuple[str, Runner, bool]:
-    """What runs an ONNX model, whether it is slow: onnxruntime, or the reference evaluator that comes with onnx."""
+    """A function that runs an ONNX model, and whether it is slow: onnxruntime, or onnx's reference evaluator."""
     import torch
 
     try:
@@ -179,7 +179,7 @@ def _session(model: Any) -> tuple[str, Runner, bool]:
         by = f"onnx {onnx.__version__}'s reference evaluator (onnxruntime is not installed)"
         return by, _by_names(evaluator, evaluator.input_names), True
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is raised, too
+    options.log_severity_level = 4  # errors are raised, too
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""ONNX: a traced program as an ONNX model whose axes have the names of the spec."""
+"""Converts a traced program to an ONNX model whose axes have the names of the spec."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from archdsl.runtime.export import blame, pools
 from archdsl.runtime.export.program import ExportError, Pin, outputs_of, reported, shape_of
 
 LARGEST = 2**31 - 1
-"""The most bytes that an ONNX file without companions can have, by the format of protocol buffers."""
+"""The maximum bytes of an ONNX file without companion files, a limit of protocol buffers."""
 
 
 def translated(graph: Graph, program: Any, pins: Mapping[str, Pin]) -> Any:
@@ -27,7 +27,7 @@ def translated(graph: Graph, program: Any, pins: Mapping[str, Pin]) -> Any:
         raise ExportError(str(error), blame.of_program(graph, program, _told(error))) from error.__cause__
     model = found.model_proto
     if model.ByteSize() > LARGEST:
-        raise ExportError(f"`{graph.name}` has more than 2 GiB of weights, which no single ONNX file holds; use .pt2")
+        raise ExportError(f"`{graph.name}` has more than 2 GiB of weights, too many for a single ONNX file; use .pt2")
     _keep_pads(model)
     name_axes(graph, model, pins)
     return model
@@ -74,7 +74,7 @@ def _translated(graph: Graph, program: Any) -> Any:
 
 
 def _told(error: BaseException) -> str:
-    """All that an error and its causes say."""
+    """The messages of an error and its causes."""
     told = []
     at: BaseException | None = error
     while at is not None:
@@ -93,9 +93,9 @@ def batch_name(graph: Graph) -> str:
 
 
 def name_axes(graph: Graph, model: Any, pins: Mapping[str, Pin]) -> None:
-    """Gives the axes the spec's names, in place: `H` and `(H - 1) // 2 + 1` rather than `s53` and what follows from it.
+    """Gives the axes the spec's names, in place: `H` and `(H - 1) // 2 + 1` rather than `s53` and its formulas.
 
-    Raises ExportError where the model has a number for an axis that should be free, or another number than ours.
+    Raises ExportError if the model has a number for an axis that should be dynamic, or another number than expected.
     """
     known: dict[str, str] = {}
     for value, node in zip(model.graph.input, graph.input_nodes, strict=True):
@@ -126,7 +126,7 @@ def name_axes(graph: Graph, model: Any, pins: Mapping[str, Pin]) -> None:
 
 
 def promised(graph: Graph, tensor: Tensor, pins: Mapping[str, Pin]) -> list[int | str]:
-    """The axes of an input or output as the file tells them, the batch first: numbers, and names or formulas."""
+    """The axes of an input or output in the file, the batch first: numbers, and names or formulas."""
     sizes: list[Dim] = [*shape_of(graph, tensor, pins)]
     return [batch_name(graph), *(size if isinstance(size, int) else dims.python(size) for size in sizes)]
 

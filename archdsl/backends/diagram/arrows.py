@@ -1,0 +1,197 @@
+"""The arrows of a picture: where they begin and end, and of which kind each is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture, boxes, frames_around, neighbours
+from archdsl.backends.diagram.structure import Structure
+from archdsl.graph import Graph, Output, Scope, Tensor
+
+
+def picture(graph: Graph, parts: list[Part], structure: Structure, block: Scope | None = None) -> Picture:
+    """The picture of these parts: names them, and finds the arrows between them.
+
+    Parts that are the inside of a `block` get an entry for each tensor that flows in, and an exit.
+    """
+    owner: dict[int, Part] = {}
+    for part in parts:
+        _own(part, owner)
+    for node_id, box in owner.items():
+        box.covered.append(graph.node(node_id))
+    entries: dict[Tensor, Part] = {}
+    if block is not None:
+        nodes = [graph.node(i) for i in sorted(owner)]
+        entries = {t: Part("entry", [()]) for t in sorted(structure.entries(nodes), key=lambda t: (t.node, t.index))}
+        exits = [Part("exit", [()], output=Output(None, Tensor(n.id))) for n in structure.exits(nodes)]
+        parts = [*entries.values(), *parts, *exits]
+    arrows = _arrows(graph, parts, owner, entries)
+    _unframe(parts, arrows)
+    drawn = _with_entries(parts, arrows)
+    for number, part in enumerate(p for top in parts for p in top.walk()):
+        part.id = f"p{number}"
+    kinds = _Kinds(graph, drawn).find()
+    edges = tuple(Edge(a.tail, a.head, kinds[a.tail, a.head], tuple(a.tensors)) for a in drawn)
+    return Picture(graph, tuple(parts), edges)
+
+
+def _arrows(graph: Graph, parts: list[Part], owner: dict[int, Part], entries: dict[Tensor, Part]) -> list[_Arrow]:
+    """The arrows between boxes. `owner` has the box of each node."""
+    arrows: dict[tuple[Part, Part], _Arrow] = {}
+    shown = {n.id for box in boxes(parts) for n in box.nodes}
+    # Shown nodes come first, so that a repetition only adds to the arrows of its first round.
+    for node_id in sorted(owner, key=lambda i: (i not in shown, i)):
+        head = owner[node_id]
+        for tensor in graph.node(node_id).inputs:
+            tail = owner.get(tensor.node) or entries.get(tensor)
+            if tail is None or tail is head or (node_id not in shown and (tail, head) not in arrows):
+                continue
+            arrows.setdefault((tail, head), _Arrow(tail, head, [])).tensors.append(tensor)
+    for box in boxes(parts):
+        if box.output is not None:
+            tail = owner[box.output.tensor.node]
+            arrows[tail, box] = _Arrow(tail, box, [box.output.tensor])
+    return list(arrows.values())
+
+
+@dataclass(slots=True, eq=False)
+class _Arrow:
+    """An edge while it is being found."""
+
+    tail: Part
+    head: Part
+    tensors: list[Tensor]
+
+
+def _unframe(parts: list[Part], arrows: list[_Arrow]) -> None:
+    """Takes away the frames of bodies that a fork or the whole of an inset shows as well."""
+    leaving: dict[Part, int] = {}
+    for arrow in arrows:
+        leaving[arrow.tail] = leaving.get(arrow.tail, 0) + 1
+
+    def needed(part: Part, siblings: list[Part]) -> bool:
+        if part.kind != "open" or part.count > 1 or part.scope is None or part.scope.kind != "body":
+            return True
+        if {p.kind for p in siblings if p is not part} <= {"entry", "exit"}:
+            return False
+        inside = set(part.walk())
+        tails = {a.tail for a in arrows if a.head in inside and a.tail not in inside}
+        return not (len(tails) == 1 and all(leaving[tail] > 1 for tail in tails))
+
+    def walk(parts: list[Part]) -> None:
+        kept = [p for part in parts for p in ([part] if needed(part, parts) else part.children)]
+        if len(kept) != len(parts) or any(a is not b for a, b in zip(kept, parts, strict=True)):
+            parts[:] = kept
+            walk(parts)
+            return
+        for part in parts:
+            walk(part.children)
+
+    walk(parts)
+
+
+def _with_entries(parts: list[Part], arrows: list[_Arrow]) -> list[_Arrow]:
+    """Gives a frame one entry where what flows in forks to several of its boxes: a skip stays inside its block."""
+    around = frames_around(parts)
+    entering: dict[Part, list[_Arrow]] = {}
+    for arrow in arrows:
+        outside = set(around[arrow.tail])
+        for frame in around[arrow.head]:
+            if frame not in outside:
+                entering.setdefault(frame, []).append(arrow)
+    result = list(arrows)
+    for frame in sorted(entering, key=lambda f: len(around[f])):
+        inward = entering[frame]
+        deeper = {around[a.head][len(around[frame]) + 1 :][:1] for a in inward}
+        if (
+            len(inward) > 1
+            and len({(a.tail, *a.tensors[:1]) for a in inward}) == 1
+            and (len(deeper) > 1 or deeper == {()})
+        ):
+            entry = Part("entry", [()], inner=True)
+            frame.children.insert(0, entry)
+            result.append(_Arrow(inward[0].tail, entry, list(inward[0].tensors)))
+            for arrow in inward:
+                arrow.tail = entry
+    return result
+
+
+def _own(part: Part, owner: dict[int, Part], inner: bool = False) -> None:
+    """Enters the box of every node, repetitions of frames included."""
+    part.inner = inner
+    if not part.children:
+        owner.update({n.id: part for time in part.times for n in time})
+        return
+    for child in part.children:
+        _own(child, owner, inner or part.count > 1)
+    for time in part.times[1:]:
+        owner.update({n.id: owner[first.id] for first, n in zip(part.nodes, time, strict=True)})
+
+
+class _Kinds:
+    """Finds the kind of each arrow.
+
+    An arrow around others is an identity skip; into a concatenation, around layers of its own resolution, a dense
+    connection. Of the two paths into an addition, the one through fewer boxes is a projection.
+    """
+
+    def __init__(self, graph: Graph, arrows: list[_Arrow]) -> None:
+        self.graph = graph
+        self.arrows = arrows
+        self.before, self.after = neighbours((a.tail, a.head) for a in arrows)
+        self._positions: dict[Part, float] = {}
+
+    def find(self) -> dict[tuple[Part, Part], EdgeKind]:
+        kinds: dict[tuple[Part, Part], EdgeKind] = {(a.tail, a.head): "flow" for a in self.arrows}
+        for arrow in self.arrows:
+            tail, head = arrow.tail, arrow.head
+            if len(self.before[head]) > 1 and len(self.after[tail]) > 1:
+                around = self._between(tail, head, tail)
+                if around is not None:
+                    kinds[tail, head] = "dense" if self._is_dense(arrow, around) else "identity"
+        for head, tails in self.before.items():
+            if head.kind != "merge" or head.nodes[-1].operation.name != "add" or len(tails) != 2:
+                continue
+            short = min((self._chain(tail, head) for tail in tails), key=len)
+            around = self._between(short[-1], head, short[1])
+            if len(short) > 2 and around is not None and len(around) > len(short) - 2:
+                for a, b in zip(short[1:], short, strict=False):
+                    kinds[a, b] = "projection"
+        return kinds
+
+    def _position(self, part: Part) -> float:
+        """The place of a part in the network; an entry is placed before the parts after it."""
+        if part not in self._positions:
+            if part.kind == "entry":
+                self._positions[part] = min(map(self._position, self.after[part])) - 0.01
+            else:
+                self._positions[part] = float(min((n.id for n in part.covered), default=-1))
+        return self._positions[part]
+
+    def _between(self, tail: Part, head: Part, last: Part) -> set[Part] | None:
+        """The parts on paths from tail to head that do not end with `last`, None if there is no such path."""
+        stack, seen, found = [t for t in self.before[head] if t is not last], set[Part](), False
+        while stack:
+            part = stack.pop()
+            if part is tail:
+                found = True
+            elif part not in seen and self._position(part) > self._position(tail):
+                seen.add(part)
+                stack.extend(self.before.get(part, ()))
+        return seen if found else None
+
+    def _is_dense(self, arrow: _Arrow, around: set[Part]) -> bool:
+        """Whether an identity is one of many into concatenations at one resolution, and not from a split."""
+        if len(self.graph.node(arrow.tensors[0].node).shapes) > 1:
+            return False
+        sizes = self.graph.shape(arrow.tensors[0])[1:]
+        concat = arrow.head.kind == "merge" and arrow.head.nodes[-1].operation.name == "concat"
+        return concat and all(self.graph.shape(Tensor(n.id))[1:] == sizes for part in around for n in part.nodes)
+
+    def _chain(self, part: Part, head: Part) -> list[Part]:
+        """The path back from head over boxes with one arrow in and out, to where it forks off."""
+        path = [head, part]
+        while len(self.before.get(part, ())) == 1 and len(self.after[part]) == 1:
+            [part] = self.before[part]
+            path.append(part)
+        return path

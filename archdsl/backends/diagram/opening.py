@@ -1,0 +1,195 @@
+"""How far a diagram is opened if no depth is given: an overview that fits a page, with folded blocks
+shown once beside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import groupby
+from typing import TypeVar
+
+from archdsl.analysis.costs import Analysis
+from archdsl.backends.diagram.arrows import picture
+from archdsl.backends.diagram.captions import Captions
+from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes
+from archdsl.backends.diagram.ushape import U, recognise
+from archdsl.graph import Scope, Tensor
+
+T = TypeVar("T")
+
+BUDGET = 30
+"""The most boxes of a diagram without a given depth."""
+
+LENGTH = 20
+"""The most boxes on a path through such a diagram, a frame counted as one."""
+
+U_BUDGET = 36
+"""The most boxes of a U, whose two columns share the height."""
+
+U_LENGTH = 21
+"""The most rows to which a U is opened."""
+
+CROWD = 60
+"""From how many boxes on a network that has no blocks to fold is gathered by resolution."""
+
+INSET_BUDGET = 14
+"""The most boxes of a folded block's inset, and of all of them what the page has left besides."""
+
+
+def level(scope: Scope) -> int:
+    """The number of scopes around a scope: 1 for the model's own blocks."""
+    return sum(1 for _ in scope.calls()) - 1
+
+
+def kind(scope: Scope) -> tuple[object, ...]:
+    """The key of scopes that are opened together: the calls of one block, the bodies in one."""
+    if scope.definition is not None and scope.kind == "block":
+        return (scope.definition.syntax.span,)
+    inner = scope.parent is not None and scope.parent.kind != "model"
+    return (*(kind(scope.parent) if scope.parent else ()), "body" if inner else scope.name)
+
+
+def overview(folder: Folder) -> Callable[[Scope], bool]:
+    """Which scopes to open: outer ones first, costly ones before cheap ones, while the picture fits a page."""
+
+    def fits(parts: list[Part]) -> Picture | None:
+        found = whole(folder, parts)
+        frames = sum(1 for part in found.parts for p in part.walk() if p.children)
+        return found if len(found.boxes()) <= BUDGET and len(found.trunk()) + frames <= LENGTH else None
+
+    opened, _ = open_while(folder, fits)
+    return opened
+
+
+def encoder_decoder(folder: Folder, analysis: Analysis) -> tuple[Picture, U, Callable[[Scope], bool]] | None:
+    """The picture of a network that goes down in resolution and up again, and what is open in it; None for another.
+
+    It is as far open as fits a page.
+    """
+
+    found_one = False
+
+    def fits(parts: list[Part]) -> tuple[Picture, U | None] | None:
+        nonlocal found_one
+        row = folder.joined(boxes(parts))
+        if len(row) > U_BUDGET or any(p.count > 1 and p.children for part in parts for p in part.walk()):
+            return None
+        flat = whole(folder, row)
+        u = recognise(flat, analysis)
+        if found_one and (u is None or len(u.rows()) >= U_LENGTH):
+            return None
+        found_one = found_one or u is not None
+        return flat, u
+
+    opened, found = open_while(folder, fits)
+    return (found[0], found[1], opened) if found is not None and found[1] is not None else None
+
+
+def as_volumes(folder: Folder, analysis: Analysis, depth: int | None) -> tuple[Picture, U | None]:
+    """The picture without frames that is drawn as volumes, and its U where it has one."""
+    found = encoder_decoder(folder, analysis) if depth is None else None
+    if found is not None:
+        return found[:2]
+
+    def opened(scope: Scope) -> bool:
+        return level(scope) <= depth if depth is not None else chosen(scope)
+
+    chosen = overview(folder)
+    flat = whole(folder, folder.joined(unframed(gathered(folder, folder.fold(folder.graph.root, opened)))))
+    return flat, recognise(flat, analysis)
+
+
+def unframed(parts: list[Part]) -> list[Part]:
+    """The boxes of a picture that has no frames: a repeated frame is one box, others show their contents."""
+    found: list[Part] = []
+    for part in parts:
+        if part.children and part.count > 1:
+            scopes = [p.scope for p in part.walk() if p.scope is not None]
+            found.append(Part("block", part.times, scopes[0] if scopes else None))
+        else:
+            found += unframed(part.children) if part.children else [part]
+    return found
+
+
+def whole(folder: Folder, parts: list[Part]) -> Picture:
+    """The picture of a whole network, from its inputs to its outputs."""
+    outputs = [Part("output", [()], output=output) for output in folder.graph.outputs]
+    return picture(folder.graph, parts + outputs, folder.structure)
+
+
+def open_while(folder: Folder, fits: Callable[[list[Part]], T | None]) -> tuple[Callable[[Scope], bool], T | None]:
+    """Opens kinds of scopes, outer ones first, large ones before small ones, leaving closed what `fits` refuses.
+
+    Gives which scopes are open, and what `fits` made of the last state that it took.
+    """
+    opened: set[tuple[object, ...]] = set()
+    refused: set[tuple[object, ...]] = set()
+
+    def fold(kinds: set[tuple[object, ...]]) -> list[Part]:
+        return folder.fold(folder.graph.root, lambda scope: kind(scope) in kinds)
+
+    current = fold(opened)
+    result = fits(fold(opened))
+    while True:
+        folded: dict[tuple[object, ...], tuple[int, int]] = {}
+        for box in boxes(current):
+            if box.kind == "block" and box.scope is not None and kind(box.scope) not in refused:
+                depth, size = folded.get(kind(box.scope), (1 << 30, 0))
+                folded[kind(box.scope)] = (min(depth, level(box.scope)), size + sum(map(len, box.times)))
+        if not folded:
+            return (lambda scope: kind(scope) in opened), result
+        choice = min(folded, key=lambda k: (folded[k][0], -folded[k][1]))
+        trial = fits(fold(opened | {choice}))
+        if trial is None:
+            refused.add(choice)
+        else:
+            opened.add(choice)
+            current, result = fold(opened), trial
+
+
+def insets(folder: Folder, opened: Callable[[Scope], bool], captions: Captions) -> list[tuple[str, Picture]]:
+    """The blocks that stay folded, each wiring of them opened once, as far as the page has room."""
+    shown = boxes(folder.fold(folder.graph.root, opened))
+    room = max(BUDGET - len(shown), 0) + 4
+    found: dict[object, tuple[str, Picture]] = {}
+    for box in shown:
+        if box.kind != "block" or box.scope is None:
+            continue
+        inside = [folder.fold(box.scope, depth) for depth in (lambda _: True, lambda _: False)]
+        wiring = (kind(box.scope), tuple((p.kind, tuple(n.operation.name for n in p.nodes)) for p in boxes(inside[0])))
+        parts = next((p for p in inside if len(boxes(p)) <= min(INSET_BUDGET, room)), None)
+        if wiring in found or parts is None:
+            continue
+        room -= len(boxes(parts))
+        heading = captions.described(box.scope)
+        found[wiring] = (heading, picture(folder.graph, parts, folder.structure, box.scope))
+    return list(found.values())
+
+
+# ---------------------------------------------------------------- specs without blocks
+
+
+def gathered(folder: Folder, parts: list[Part]) -> list[Part]:
+    """The parts with those of one resolution as one box each, where there are too many for a page all the same."""
+    if len(boxes(parts)) <= CROWD:
+        return parts
+
+    def by_resolution(parts: list[Part]) -> list[list[Part]]:
+        runs = [list(run) for _, run in groupby(parts, key=lambda p: folder.graph.shape(Tensor(p.nodes[-1].id))[1:])]
+        return runs if len(runs) <= BUDGET else evenly(parts)
+
+    return runs_joined(parts, by_resolution)
+
+
+def evenly(parts: list[Part]) -> list[list[Part]]:
+    """As many runs as a page has room for, of equally many parts."""
+    step = -(-len(parts) // BUDGET)
+    return [parts[i : i + step] for i in range(0, len(parts), step)]
+
+
+def runs_joined(parts: list[Part], cut: Callable[[list[Part]], list[list[Part]]]) -> list[Part]:
+    """The inputs, and a box for each run into which the other parts are cut."""
+    found = [p for p in parts if p.kind == "input"]
+    for run in cut([p for p in parts if p.kind != "input"]):
+        nodes = sorted((n for part in run for time in part.times for n in time), key=lambda n: n.id)
+        found.append(run[0] if len(run) == 1 else Part("block", [tuple(nodes)]))
+    return found

@@ -1,0 +1,134 @@
+"""The generated module: what a reader sees, and that it computes what the graph says."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+import archdsl
+from archdsl.checker.spec import models
+from archdsl.elaborate.spec_files import library_families
+from archdsl.runtime.export import TESTED
+from tests import published
+from tests.backends.torch_source.test_starts import mixed
+from tests.helpers import ROOT, graph_of, net_text, random_graph
+from tests.random_checks import Wrong, holds
+from tests.random_networks import network
+
+GOLDEN = ROOT / "tests" / "golden"
+SPECS = [f"{f}:{m.name}" for f in library_families() for m in models(f) if m.complete]
+
+
+def test_random_networks_compute_what_their_graphs_say() -> None:
+    random = Random(3)
+    for _ in range(30):
+        text, graph = random_graph(network, random)
+        try:
+            holds(graph)
+        except Wrong as error:
+            raise AssertionError(text) from error
+
+
+@pytest.mark.parametrize("name", published.NAMES)
+def test_state_dict_keys(name: str) -> None:
+    model = archdsl.load(f"{published.family(name)}:{name}", device="meta", dtype=torch.bfloat16)
+    assert {k: list(t.shape) for k, t in model.state_dict().items()} == published.facts(name)["state"]
+    floating = [t for t in model.state_dict().values() if t.is_floating_point()]
+    assert all(t.is_meta and t.dtype == torch.bfloat16 for t in floating)
+
+
+@pytest.mark.parametrize("spec", ["resnet:resnet50", "densenet:densenet121", "mobilenet:mobilenet_v2", "unet:unet"])
+def test_golden(spec: str, update: bool) -> None:
+    path = GOLDEN / f"{spec.split(':')[1]}.py"
+    source = archdsl.build(archdsl.check(spec))
+    if update:
+        path.write_text(source)
+    assert path.read_text() == source
+    assert source == archdsl.build(archdsl.check(spec))
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the built file of every model of the library, and of one whose weights start in many ways."""
+    folder = tmp_path_factory.mktemp("built")
+    for spec in SPECS:
+        (folder / f"{spec.split(':')[1]}.py").write_text(archdsl.build(archdsl.check(spec)))
+    (folder / "net.py").write_text(archdsl.build(mixed()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with forms for inference and forms that recompute."""
+    folder = tmp_path_factory.mktemp("forms")
+    for spec in ("resnet:resnet50", "densenet:densenet121", "vgg:vgg16_bn", "fcdensenet:fcdensenet56"):
+        graph = archdsl.check(spec)
+        (folder / f"{graph.name}.py").write_text(archdsl.build(graph, inference=True))
+    for spec, mode in (("densenet:densenet121", "dense"), ("unet:unet_padded", "blocks"), ("unet:unet", "blocks")):
+        graph = archdsl.check(spec)
+        (folder / f"{graph.name}_{mode}.py").write_text(archdsl.build(graph, recompute=mode))
+    for number, body in enumerate(CHANNELS):
+        graph = graph_of(net_text(body, "x[4, 8, 8]"))
+        (folder / f"net{number}.py").write_text(archdsl.build(graph, inference=True))
+    return folder
+
+
+CHANNELS = (
+    "upconv(6, 2, groups = 2) -> batchnorm",
+    "(conv(3, 1), conv(5, 3)) -> concat -> batchnorm(affine = false) -> relu",
+    "aux: conv(3, 1)\n x -> dropout(0.1) -> conv(4, 1) -> logits: batchnorm\n output logits, aux if training",
+)
+
+
+def run(*command: str, cwd: Path) -> None:
+    found = subprocess.run([sys.executable, "-m", *command], cwd=cwd, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
+# The types of PyTorch before those that exports are tested with do not know Dim.DYNAMIC.
+OLDER = [*map(int, torch.__version__.split(".")[:2])] < [*map(int, TESTED.split("."))]
+KNOWN = ["--disable-error-code=attr-defined"] if OLDER else []
+
+
+def test_linter_formatter_and_type_checker_pass_on_built_files(built: Path, forms: Path, tmp_path: Path) -> None:
+    assert shutil.which("ruff", path=str(Path(sys.executable).parent)), "ruff is one of the dev extra"
+    for folder in (built, forms):
+        run("ruff", "check", "--isolated", ".", cwd=folder)
+        run("ruff", "format", "--isolated", "--check", ".", cwd=folder)
+        files = [p.name for p in sorted(folder.glob("*.py"))]
+        # What it found out about torch, which takes longest, serves both.
+        run("mypy", "--strict", *KNOWN, "--config-file=", f"--cache-dir={tmp_path}", *files, cwd=folder)
+
+
+def test_imports_torch_alone_and_the_model_stands_last(built: Path) -> None:
+    allowed = {"torch", "typing", "collections", "functools"}
+    for path in built.glob("*.py"):
+        tree = ast.parse(path.read_text())
+        imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        imported |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        assert {name.split(".")[0] for name in imported} <= allowed, path.name
+        assert isinstance(tree.body[-1], ast.ClassDef)
+        camel = "".join(part[:1].upper() + part[1:] for part in path.stem.split("_"))
+        assert tree.body[-1].name == camel
+
+
+def test_repetition_folds(built: Path) -> None:
+    def lines(name: str) -> int:
+        return len((built / f"{name}.py").read_text().splitlines())
+
+    assert lines("resnet152") <= lines("resnet50") + 2
+    assert lines("resnet152") <= lines("resnet18") + 30  # a bottleneck has a third convolution
+    assert lines("densenet264") == lines("densenet121")
+
+
+def test_an_invalid_size_is_refused_in_a_sentence() -> None:
+    model = archdsl.load("unet:unet_padded", width=4)
+    with pytest.raises(ValueError, match="H must be a multiple of 16, got 100; the nearest are 96 and 112"):
+        model(torch.zeros(1, 3, 100, 96))

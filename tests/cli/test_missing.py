@@ -1,0 +1,109 @@
+"""Packages that are not installed: each command says what it misses and what installs it."""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from archdsl import cli
+from archdsl.cli import missing
+from tests.helpers import ROOT
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def without(monkeypatch: pytest.MonkeyPatch):
+    """Takes a package away."""
+
+    def take(package: str) -> None:
+        for name in [package, *sys.modules]:
+            if name.partition(".")[0] == package:
+                monkeypatch.setitem(sys.modules, name, None)
+
+    return take
+
+
+@pytest.mark.parametrize(
+    ("package", "command", "install"),
+    [
+        ("torch", "weights lenet:lenet w.pth", "torch"),
+        ("torch", "weights lenet:lenet w.pth -o out.pth", "torch"),
+        ("torch", "export lenet:lenet -o out.onnx", "torch"),
+        ("torch", "export lenet:lenet -o out.pt2", "torch"),
+        ("torch", "probe lenet:lenet", "torch"),
+        ("torch", "look lenet:lenet --image w.pth -o out.html", "torch"),
+        ("numpy", "look lenet:lenet --image w.pth -o out.html", "numpy"),
+        ("PIL", "look lenet:lenet --image w.pth -o out.html", "'archdsl[pictures]'"),
+        ("safetensors", "weights lenet:lenet w.safetensors", "safetensors"),
+        ("onnx", "export lenet:lenet -o out.onnx", "'archdsl[onnx]'"),
+        ("onnxscript", "export lenet:lenet -o out.onnx", "'archdsl[onnx]'"),
+        ("matplotlib", "show lenet:lenet -o out.svg", "'archdsl[plots]'"),
+        ("matplotlib", "probe lenet:lenet -o out.svg", "'archdsl[plots]'"),
+    ],
+)
+def test_a_missing_package_is_said_with_what_installs_it(
+    folder: Path, capsys, without, package: str, command: str, install: str
+):
+    torch_writes(folder)
+    without(package)
+    status = cli.run(command.split())
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "") and err.endswith(f"pip install {install}\n") and err.count("\n") == 1, err
+    assert not [p for p in folder.iterdir() if p.stem == "out"]
+
+
+def torch_writes(folder: Path) -> None:
+    """Files of weights, as far as their first bytes go."""
+    (folder / "w.pth").write_bytes(b"\x80\x02}.")
+    (folder / "w.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
+
+
+AUGMENTED = """
+augment mirrored { hflip(p = 0.5) }
+
+model net augmented mirrored {
+    input image[3, H = 32, W = 32]
+    conv(8, 3)
+}
+"""
+
+
+@pytest.mark.parametrize("package", ["torch", "kornia"])
+def test_an_augmentation_is_drawn_without_pictures_where_nothing_makes_them(
+    folder: Path, capsys, without, package: str
+):
+    (folder / "augmented.arch").write_text(AUGMENTED)
+    without(package)
+    status = cli.run(["draw", "augmented.arch", "-o", "out.svg"])
+    out, err = capsys.readouterr()
+    assert (status, out) == (0, "") and "<image" not in (folder / "out.svg").read_text("utf-8")
+    install = "'archdsl[augment]'" if package == "kornia" else package
+    assert (
+        err.startswith("note: the augmentation is drawn without example images: ") and f"pip install {install}\n" in err
+    )
+    assert cli.run(["build", "augmented.arch", "-o", "out.py"]) == 0
+
+
+def test_what_is_said_to_be_an_extra_is_one():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    for module, extra in missing.EXTRAS.items():
+        package = missing.PACKAGES.get(module, module).lower()
+        assert any(re.match(rf"{package}\b", requirement) for requirement in extras[extra]), module
+    everybodys = {re.match(r"[\w-]+", requirement)[0] for requirement in project["dependencies"]}
+    for module in ("torch", "numpy", "safetensors"):
+        assert module in everybodys, f"{module} is an extra: let `archdsl.cli.missing` name it"
+
+
+def test_a_package_that_is_broken_and_a_module_of_ours():
+    broken = ImportError("libtorch.so: no such file", name="torch._C")
+    assert missing.what_to_do(broken) == "torch is installed, but cannot be imported: libtorch.so: no such file"
+    assert missing.what_to_do(ModuleNotFoundError("No module named 'archdsl.nets'", name="archdsl.nets")) is None
+    assert missing.what_to_do(ImportError("no name")) is None
