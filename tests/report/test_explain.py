@@ -1,4 +1,4 @@
-"""What `explain` tells: its numbers against the matrix of a convolution, its words where they are asked for."""
+"""The output of `explain`: numbers compared with the matrix of a convolution, and the wording."""
 
 from __future__ import annotations
 
