@@ -246,14 +246,12 @@ class FunctionForm:
 
     `template` is Python with `{0}`, `{1}`, … for the incoming tensors and `{all}` for all of them separated by commas,
     and `{name}` for the arguments, which are printed as literals or as attributes: `torch.cat([{all}], 1)`, `{0} +
-    {1}`. `precedence` is `atom` where the result needs no parentheses inside another expression, else `sum` or
-    `product`. An argument that has its default in all calls of a class is left out of the text. `results` is the number
-    of tensors that it gives, a tuple or list where more than one. `helper` as in ModuleForm.
+    {1}`. An argument that has its default in all calls of a class is left out of the text. `results` is the number of
+    tensors that it gives, a tuple or list where more than one. `helper` as in ModuleForm.
     """
 
     template: str
     arguments: tuple[Argument, ...] = ()
-    precedence: Literal["atom", "sum", "product"] = "atom"
     results: int = 1
     helper: str | None = None
 
@@ -268,7 +266,6 @@ class ParameterForm:
     template: str
     shape: tuple[int, ...]
     fill: float
-    precedence: Literal["atom", "sum", "product"] = "atom"
 
 
 TorchForm: TypeAlias = ModuleForm | FunctionForm | ParameterForm

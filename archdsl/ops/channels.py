@@ -195,4 +195,4 @@ class Scale(Operation):
         # With the batch's axis, too: without it torch.export ties the width to the strides of channels-last tensors.
         factor = f"{{parameter}}[None, :{axes}]" if axes else "{parameter}"
         count = channels(self.name, shapes[0])
-        return ParameterForm(f"{{0}} * {factor}", (count,), self.init, precedence="product")
+        return ParameterForm(f"{{0}} * {factor}", (count,), self.init)

@@ -1,7 +1,7 @@
 """Merges: the tensors of a parallel value brought into one."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from archdsl import dims
 from archdsl.dims import Dim
@@ -56,7 +56,6 @@ class Merge(Operation):
     """Whether its gradient is computed from what came in."""
     template: ClassVar[str]
     """How each tensor is added to those before it: `{0}` and `{1}`."""
-    precedence: ClassVar[Literal["atom", "sum", "product"]] = "atom"
     gathers: ClassVar[tuple[str, str]]
     """What the merge of many tensors is called in generated code, and what it says of itself."""
     whole: ClassVar[str] = "merged"
@@ -107,7 +106,7 @@ class Merge(Operation):
         text = "{0}"
         for i in range(1, len(shapes)):
             text = self.template.replace("{1}", f"{{{i}}}").replace("{0}", text)
-        return FunctionForm(text, precedence=self.precedence)
+        return FunctionForm(text)
 
 
 class Add(Merge):
@@ -123,7 +122,6 @@ class Add(Merge):
     name = "add"
     template = "{0} + {1}"
     gathers = ("sum_of", "The sum of the tensors")
-    precedence = "sum"
 
 
 class Mul(Merge):
@@ -142,7 +140,6 @@ class Mul(Merge):
     needs_inputs = True
     template = "{0} * {1}"
     gathers = ("product_of", "The product of the tensors")
-    precedence = "product"
 
     examples = (
         *Merge.examples,
@@ -163,7 +160,6 @@ class Sub(Merge):
     name = "sub"
     template = "{0} - {1}"
     gathers = ("difference_of", "The first of the tensors less all the others")
-    precedence = "sum"
 
 
 class Maximum(Merge):
@@ -199,7 +195,7 @@ class Mean(Merge):
         total = super().torch(shapes, outputs)
         if total.helper is not None:
             return total
-        return FunctionForm(f"({total.template}) / {len(shapes)}", precedence="product")
+        return FunctionForm(f"({total.template}) / {len(shapes)}")
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((len(shapes), outputs[0]),)

@@ -53,7 +53,7 @@ def compare(pipeline: Pipeline, definition: ast.ClassDef, made: Any, known: Coll
     for name in ("drawing", "given_back"):
         if name not in known:
             raise Unproved(f"has another `{name}` than archdsl writes")
-    text = CLASS.format(name=definition.name, doc="", kornia="", changes="None", size=pipeline.channels)
+    text = CLASS.format(name=definition.name, doc="", changes="        pass", size=pipeline.channels)
     (declared,) = parsed(text).body
     assert isinstance(declared, ast.ClassDef)
     ours, theirs = _methods(declared), _methods(definition)
