@@ -183,6 +183,7 @@ def _layer(statement: ast.ClassDef) -> type[Layer]:
     assert isinstance(base, ast.Attribute)
     extends = LAYERS.get(base.attr, Layer)
     init = next((s for s in statement.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"), None)
-    if init is None:
+    if init is None and base.attr in SIGNATURES:
         return layer_class(statement.name, base.attr, SIGNATURES[base.attr], extends)
-    return layer_class(statement.name, "", {a.arg: REQUIRED for a in init.args.args[1:]}, extends)
+    parameters = init.args.args[1:] if init is not None else []
+    return layer_class(statement.name, "", {a.arg: REQUIRED for a in parameters}, extends)
