@@ -1,8 +1,8 @@
 """Interprets a graph node by node: each operation is implemented by hand from docs/language.md.
 
 It shares nothing with the generator of modules, nor with the PyTorch forms of operations (one that is not implemented
-here yet runs in its form). It runs nothing in place: every result is a new tensor, so a built module that overwrites too
-much differs.
+here yet runs in its form). It runs nothing in place: every result is a new tensor, so a built module that overwrites
+too much differs.
 """
 
 from __future__ import annotations

@@ -288,7 +288,7 @@ def away_from_edges(graph: Graph, fields: Receptive, tensor: Result, position: t
             if spans is None or node.operation.name == "input":
                 continue
             incoming = tuple(fields.shape(t) for t in node.inputs)
-            for i, maps in node.operation.sight(result, incoming, fields.shapes[node.id]).items():
+            for i, maps in node.operation.index_maps(result, incoming, fields.shapes[node.id]).items():
                 read = []
                 for n, by in zip(incoming[i][1:], maps, strict=True):
                     low, high = (0, 0) if by.out is None else spans[by.out]

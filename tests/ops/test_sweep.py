@@ -78,13 +78,13 @@ def test_channels_are_made_from_those_of_their_lanes(cls: type[Operation], examp
     inputs = [torch.rand(many, *shape, dtype=torch.float64, requires_grad=True) for shape in example.inputs]
     found = module(*inputs)
     for result, tensor in enumerate([found] if isinstance(found, torch.Tensor) else found):
-        sights = operation.sight(result, example.inputs, outputs)
+        maps_by_input = operation.index_maps(result, example.inputs, outputs)
         wanted = {i: torch.zeros(outputs[result][0], shape[0], dtype=bool) for i, shape in enumerate(example.inputs)}
-        for lane in operation.lanes(result, example.inputs, outputs):
-            if lane.position in sights:
-                block = torch.eye(len(lane.read), dtype=bool) if lane.each else torch.tensor(True)
-                rows = wanted[lane.position][lane.channels.start : lane.channels.stop]
-                rows[:, lane.read.start : lane.read.stop] |= block
+        for channel_map in operation.channel_maps(result, example.inputs, outputs):
+            if channel_map.position in maps_by_input:
+                block = torch.eye(len(channel_map.read), dtype=bool) if channel_map.each else torch.tensor(True)
+                rows = wanted[channel_map.position][channel_map.channels.start : channel_map.channels.stop]
+                rows[:, channel_map.read.start : channel_map.read.stop] |= block
         for channel, row in enumerate(tensor.movedim(1, 0)):
             # Squared: the sum over normalised values is constant.
             gradients = torch.autograd.grad((row**2).sum(), inputs, retain_graph=True, allow_unused=True)
