@@ -1,4 +1,4 @@
-"""Builds are proved: those of the library in the form that reads best, wrong texts not at all."""
+"""Builds are proved: those of the library at the first attempt, wrong texts never."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIRST = list({name.partition(":")[0]: name for name in reversed(MODELS)}.values(
 
 
 def readable(graph: Graph) -> int:
-    """Builds every form of a network that it has, and wants each proved as it reads best; tells how many there are."""
+    """Builds every form that a network has, and requires each to be proved at first; returns their number."""
     count = 0
     for options in FORMS.values():
         try:
