@@ -11,10 +11,6 @@ from archdsl.backends.python.tree import call
 from archdsl.backends.torch_source.names import identifier
 from archdsl.dims import Dim, DimError, SizeSet
 from archdsl.graph import Graph, Node, Tensor
-from archdsl.ops.align import Align
-from archdsl.ops.base import Operation
-from archdsl.ops.conv import Conv
-from archdsl.ops.pool import Avgpool, Maxpool
 
 
 def dynamic_shapes(graph: Graph) -> py.Function:
@@ -56,7 +52,7 @@ def _symbol(graph: Graph, size: str, name: str) -> tuple[py.Expr, py.Expr] | Non
     valid = exportable(graph, size)
     if valid is None:
         return None
-    if valid.progression is None or any(_is_beyond_proof(node.operation) for node in _readers(graph, size)):
+    if valid.progression is None or any(node.operation.decides_size() for node in _readers(graph, size)):
         return call("Dim.DYNAMIC", min=py.Const(valid.minimum)), py.Var(name)
     modulus, residue, minimum = valid.progression
     found: py.Expr = py.Var(name) if modulus == 1 else py.Binary("*", py.Const(modulus), py.Var(name))
@@ -92,7 +88,7 @@ def pinned_by(graph: Graph, size: str) -> Node | None:
 def _sizes(graph: Graph, name: str) -> Iterator[dims.Expr]:
     """The different sizes within a network that follow from a free one."""
     seen: set[dims.Expr] = set()
-    for node in graph.nodes():
+    for node in _evaluated(graph):
         for index in range(len(node.shapes)):
             for size in graph.shape(Tensor(node.id, index)):
                 if isinstance(size, dims.Expr) and size.variable == name and size not in seen:
@@ -100,36 +96,22 @@ def _sizes(graph: Graph, name: str) -> Iterator[dims.Expr]:
                     yield size
 
 
+def _evaluated(graph: Graph) -> list[Node]:
+    """The nodes that run in evaluation, which is what is exported."""
+    live = graph.ancestors(output.tensor for output in graph.outputs if not output.training)
+    return [node for node in graph.nodes() if node.id in live]
+
+
 def _readers(graph: Graph, name: str) -> list[Node]:
     """The nodes into which a size flows that follows from a free one."""
     return [
         node
-        for node in graph.nodes()
+        for node in _evaluated(graph)
         if any(isinstance(d, dims.Expr) and d.variable == name for shape in graph.shapes(node.inputs) for d in shape)
     ]
 
 
-def _is_beyond_proof(operation: Operation) -> bool:
-    """Whether PyTorch computes a size by a comparison or maximum that it cannot decide for a symbol."""
-    match operation:
-        case Maxpool(ceil=True) | Avgpool(ceil=True) | Align(mode="pad"):
-            return True
-        case Conv(pad="same_upper") | Maxpool(pad="same_upper") | Avgpool(pad="same_upper"):
-            return True
-        case _:
-            return False
-
-
 def _goes_by_cases(graph: Graph, node: Node, name: str) -> bool:
-    """Whether PyTorch does otherwise for some sizes: a pool that rounds up drops a window that starts outside."""
-    match node.operation:
-        case Maxpool(ceil=True) | Avgpool(ceil=True) if node.operation.pad != "same_upper":
-            shape = graph.shape(node.inputs[0])
-            window = node.operation.window((shape,))
-            numbers = zip(window.kernel, window.stride, window.dilation, window.pad, shape[1:], strict=True)
-            return any(
-                isinstance(size, dims.Expr) and size.variable == name and dilation * (kernel - 1) < pad + stride - 1
-                for kernel, stride, dilation, pad, size in numbers
-            )
-        case _:
-            return False
+    """Whether PyTorch does otherwise for some sizes."""
+    cases = node.operation.sizes_by_cases(graph.shapes(node.inputs))
+    return any(isinstance(size, dims.Expr) and size.variable == name for size in cases)

@@ -8,7 +8,6 @@ from archdsl.backends.python import tree as py
 from archdsl.backends.python.printer import literal
 from archdsl.backends.python.templates import code
 from archdsl.graph import Node
-from archdsl.ops.norm import Batchnorm
 from archdsl.transform.inference import Folding
 
 FUNCTION = "fold_batchnorms"
@@ -131,17 +130,17 @@ def _by_ends(folding: Folding) -> tuple[dict[str, str], float, bool] | None:
     eps: set[float] = set()
     for norm, parts in folding.folded.items():
         (first, *others) = parts
-        operation = norm.operation
-        assert isinstance(operation, Batchnorm)
-        if others or not operation.affine or first.convolution.operation.name == "upconv":
+        factor = norm.operation.channel_factor()
+        assert factor is not None
+        if others or not factor.affine or first.convolution.operation.transposed_groups():
             return None
         if first.count != _outputs(first.convolution):
             return None
         pairs[norm.path] = first.convolution.path
-        eps.add(operation.eps)
+        eps.add(factor.eps)
     if len(eps) > 1 or len(set(pairs.values())) < len(pairs):
         return None
-    norms = [n.path for n in graph.nodes() if isinstance(n.operation, Batchnorm)]
+    norms = [n.path for n in graph.nodes() if n.operation.channel_factor() is not None]
     ends = dict(_end(a, b) for a, b in pairs.items())
     if len(ends) > ENDS:
         return pairs, eps.pop(), True
@@ -173,12 +172,11 @@ def _found(table: Mapping[str, str], norm: str) -> str | None:
 
 def _rows(folding: Folding) -> Iterator[tuple[object, ...]]:
     for norm, parts in folding.folded.items():
-        operation = norm.operation
-        assert isinstance(operation, Batchnorm)
+        factor = norm.operation.channel_factor()
+        assert factor is not None
         for part in parts:
-            conv = part.convolution
-            groups = conv.operation.groups if conv.operation.name == "upconv" else 0  # type: ignore[attr-defined]
-            yield (norm.path, part.at, conv.path, part.start, part.count, operation.eps, groups)
+            conv, groups = part.convolution, part.convolution.operation.transposed_groups()
+            yield (norm.path, part.at, conv.path, part.start, part.count, factor.eps, groups)
 
 
 __all__ = ["FUNCTION", "folding_function"]

@@ -7,6 +7,7 @@ import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from archdsl.ops import OPERATIONS
 from archdsl.ops.init import RULES
 
 MODULE_ATTRIBUTES = frozenset(
@@ -39,9 +40,8 @@ RESERVED = frozenset(
         *(name for names in STANDARD.values() for name in names),
         *("Factory", "checkpoint", "counted_before", "filled", "holder_of", "member", "recomputed"),
         *("DROPPED", "FOLDED", "RENAMED", "fold_batchnorms", "renamed"),
-        *("crop_to_smallest", "dynamic_shapes", "pad_to_largest", "same_upper_pads"),
-        *("difference_of", "maximum_of", "mean_of", "product_of", "sum_of"),
-        *("resize_to_first", "resize_to_first_linear", "resize_to_first_trilinear"),
+        "dynamic_shapes",
+        *(name for operation in OPERATIONS.values() for name in operation.helper_names),
         *(f"init_{rule}" for rule in RULES),
         *("check_size", *(f"check_size{n}" for n in range(2, 100))),
     }
