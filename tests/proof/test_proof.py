@@ -191,7 +191,7 @@ NAMES = ["accepts", "append", "base", "center", "format", "layout", "pop", "star
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_of_several_dots_are_proved(name: str) -> None:
     label = f"{name}.{name}.{name}"
-    graph = graph_of(f'"a.b.{name}": conv(3, 1) -> "{label}": scale -> "{label}1.x": conv(3, 3)')
+    graph = net(f'"a.b.{name}": conv(3, 1) -> "{label}": scale -> "{label}1.x": conv(3, 3)')
     assert prove_build(graph).plainness == 0
 
 
