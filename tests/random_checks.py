@@ -29,6 +29,8 @@ from tests.modules import module_of
 
 TOLERANCE = 1e-9
 """Of the largest number of a tensor, or of 1 where that is larger: the weights are of that size."""
+READABLE = [Plainness.READABLE]
+"""Compared without a proof, since that would refuse a wrong text, and a plainer one would take its place."""
 ROUNDING = 1e-13
 """By how much of the largest number of a tensor each is changed, to see how a result hangs on rounding."""
 

@@ -147,7 +147,7 @@ def test_what_is_beyond_a_built_file_is_refused_and_not_run(name: str) -> None:
 
 
 def test_the_inputs_have_their_names() -> None:
-    graph = check(Source("net.arch", "model net {\n input left[1, 8, 8], in[1, 8, 8]\n (left, in) -> sub\n}"))
+    graph = graph_of(net_text("(left, in) -> sub", "left[1, 8, 8], in[1, 8, 8]"))
     text = build(graph)
     assert "def forward(self, left: Tensor, in_: Tensor)" in text
     for other in ("x: Tensor, y: Tensor", "in_: Tensor, left: Tensor", "left: Tensor, *in_: Tensor"):
