@@ -1,14 +1,15 @@
-"""Settings that all tests share."""
+"""Settings shared by all tests."""
 
 from __future__ import annotations
 
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
-# Workers share the cores, so each computes on one; said before torch is imported.
+# Worker processes share the cores, so each computes on one; set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Where a test asks for two, these sleep while they wait.
+# If a test uses two threads, idle ones sleep while they wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
@@ -17,6 +18,7 @@ from hypothesis import settings
 from archdsl.checker import spec
 from archdsl.graph import Graph
 from archdsl.graph.verifying import verify
+from tests.quick import quick_names
 
 settings.register_profile("default", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, print_blob=True, derandomize=True)
@@ -27,15 +29,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update", action="store_true", help="rewrite the expected outputs kept in files")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files without a quick test are not imported for `-m quick`, since imports take as long as the quick tests."""
+    if config.option.markexpr == "quick" and collection_path.suffix == ".py" and not quick_names(collection_path):
+        return True
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.name.startswith(quick_names(item.path)) and item.get_closest_marker("long") is None:
+            item.add_marker("quick")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Why some tests are deselected."""
+    """The reason why some tests are deselected."""
     if terminalreporter.stats.get("deselected") and config.option.markexpr == "not long":
         terminalreporter.write_line("deselected: what takes minutes (marked long); `make test-long` runs it")
 
 
 @pytest.fixture
 def update(request: pytest.FixtureRequest) -> bool:
-    """Whether expected outputs are to be rewritten rather than compared."""
+    """Whether to rewrite expected outputs instead of comparing them."""
     return bool(request.config.getoption("--update"))
 
 
@@ -54,5 +69,5 @@ def verified() -> Iterator[None]:
         yield
 
 
-# A job in the background ignores Ctrl-C, and so would the programs that the tests interrupt.
+# A background job ignores Ctrl-C, and so would the programs that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

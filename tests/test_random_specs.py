@@ -18,6 +18,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import torch
 
 from archdsl.backends.torch_source import write_module
 from archdsl.graph import Graph, Scope
@@ -25,16 +26,17 @@ from archdsl.ops import OPERATIONS
 from tests import random_checks
 from tests.helpers import graph_of
 from tests.interpreter import Interpreter
+from tests.ops.forms import Built, tensors
 from tests.random_checks import Wrong, holds
 from tests.random_specs import spec
 
 QUICK, SHARD, LONG = 90, 1_000, 20_000
 SHARE = 0.85
-"""Of the seeds come to a network."""
+"""The fraction of seeds that give a network."""
 PLAINER = 0.02
-"""At most, of the networks, cannot be proved as they read best."""
+"""The maximum fraction of networks that are not proved at the first attempt."""
 ROUNDED, TINY = 0.01, 0.1
-"""At most, of the tensors, hang on rounding or overflow, and are below the tolerance as a whole."""
+"""The maximum fraction of tensors that are sensitive to rounding or overflow, or are below the tolerance."""
 
 WRITTEN = {
     "for": r"^ *for ",
@@ -59,7 +61,7 @@ WRITTEN = {
 
 
 def features(text: str, graph: Graph) -> set[str]:
-    """What of the language a network has."""
+    """The language features that a network uses."""
     found = {name for name, pattern in WRITTEN.items() if re.search(pattern, text, re.MULTILINE)}
     shapes = [n.shapes[0] for n in graph.input_nodes]
     found |= {f"{len(shape) - 1} axes" for shape in shapes if isinstance(shape, tuple)}
@@ -87,7 +89,7 @@ def is_inside_itself(scope: Scope) -> bool:
 
 
 def arguments(graph: Graph) -> set[tuple[str, str]]:
-    """The arguments of operations that are given other values than their defaults."""
+    """The operation arguments with other values than their defaults."""
     operations = {id(n.operation): n.operation for n in graph.nodes()}.values()
     return {
         (op.name, name)
@@ -98,7 +100,7 @@ def arguments(graph: Graph) -> set[tuple[str, str]]:
 
 
 def hold(seeds: range) -> tuple[Counter[str], Counter[tuple[str, str]], Counter[str]]:
-    """Holds the networks of these seeds: counts of forms, of arguments, and of features."""
+    """Compares the networks of these seeds: counts of forms, arguments and features."""
     counts: Counter[str] = Counter()
     given: Counter[tuple[str, str]] = Counter()
     met: Counter[str] = Counter()
@@ -157,13 +159,21 @@ def test_what_is_built_wrong_is_found(old: str, new: str, message: str, monkeypa
     assert old in write_module(graph)
     holds(graph)
     monkeypatch.setattr(random_checks, "write_module", wrong)
-    monkeypatch.setattr(random_checks, "prove", lambda *given, **more: None)  # which would find it first
+    monkeypatch.setattr(random_checks, "prove", lambda *given, **more: None)  # it would be found first
     with pytest.raises(Wrong, match=message):
         holds(graph)
 
 
-def test_the_interpretation_knows_every_operation() -> None:
-    assert {name for name in OPERATIONS if not hasattr(Interpreter, f"_{name}")} == set()
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if hasattr(Interpreter, f"_{name}")])
+def test_what_is_not_interpreted_by_hand_is_run_by_its_form(name: str) -> None:
+    for example in OPERATIONS[name].examples:
+        operation = OPERATIONS[name].parse(example.arguments)
+        built = Built(operation, example.inputs, dtype=torch.float64)
+        state = {f"path{key.removeprefix('op')}": tensor for key, tensor in built.state_dict().items()}
+        interpreter = Interpreter(graph_of(SMALL), state, {})
+        given = [x.double() for x in tensors(example.inputs)]
+        by_hand = getattr(interpreter, f"_{name}")(operation, "path", *given)
+        torch.testing.assert_close(list(interpreter.by_its_form(operation, "path", *given)), list(by_hand))
 
 
 EVERY = {*WRITTEN, *OPERATIONS, "1 axes", "2 axes", "3 axes", "free sizes", "pinned sizes", "several inputs"}

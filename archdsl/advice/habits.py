@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal
-from archdsl.dims import Dim
-from archdsl.ops import foreign
+from archdsl.ops import aliases
 from archdsl.ops.base import Operation
 from archdsl.syntax import tree
-
-CHANNELS_IN: Mapping[str, int] = {
-    "conv": 0,
-    "upconv": 0,
-    "linear": 0,
-    "batchnorm": 0,
-    "instancenorm": 0,
-    "layernorm": 0,
-    "prelu": 0,
-    "groupnorm": 1,
-}
-"""The positional index at which PyTorch takes the number of input channels or features, which archdsl infers."""
 
 
 def rewritten(cls: type[Operation], item: tree.Call, values: Sequence[object], channels: object) -> Iterator[Proposal]:
@@ -30,7 +17,7 @@ def rewritten(cls: type[Operation], item: tree.Call, values: Sequence[object], c
     `values` are the arguments' values, None if unknown; `channels` are those of the incoming tensor. First without the
     argument that PyTorch takes for them, if one equals them.
     """
-    at = CHANNELS_IN.get(cls.name)
+    at = cls.channels_at
     arguments = item.arguments or ()
     positional = [a for a in arguments if a.name is None]
     known = list(cls.model_fields)
@@ -39,12 +26,12 @@ def rewritten(cls: type[Operation], item: tree.Call, values: Sequence[object], c
         text = call_text(cls.name, kept, known)
         yield Proposal(f"the input channels are inferred: write `{text}`", Fix(bare(item), text))
     text = call_text(cls.name, arguments, known)
-    edits = [(a, foreign.PARAMETERS[a.name or ""]) for a in arguments if foreign.PARAMETERS.get(a.name or "") in known]
+    edits = [(a, aliases.PARAMETERS[a.name or ""]) for a in arguments if aliases.PARAMETERS.get(a.name or "") in known]
     names = [(Span(a.span.source, a.span.start, a.span.start + len(a.name or "")), new) for a, new in edits]
-    if item.name.name == cls.name and len(names) == 1 and not any(a.name in foreign.LEFT_OUT for a in arguments):
+    if item.name.name == cls.name and len(names) == 1 and not any(a.name in aliases.LEFT_OUT for a in arguments):
         yield Proposal(f"did you mean `{names[0][1]}`?", Fix(*names[0]))
     elif text != bare(item).text:
-        why = [foreign.LEFT_OUT[a.name or ""] for a in arguments if a.name in foreign.LEFT_OUT and a.name not in known]
+        why = [aliases.LEFT_OUT[a.name or ""] for a in arguments if a.name in aliases.LEFT_OUT and a.name not in known]
         yield Proposal(": ".join([*why[:1], f"write `{text}`"]), Fix(bare(item), text))
 
 
@@ -53,29 +40,15 @@ def call_text(name: str, arguments: Sequence[tree.Argument], known: Sequence[str
     parts = []
     for argument in arguments:
         own = argument.name
-        if own in foreign.LEFT_OUT and own not in known:
+        if own in aliases.LEFT_OUT and own not in known:
             continue
         if own is None or own in known:
             parts.append(argument.span.text)
         else:
-            parts.append(f"{foreign.PARAMETERS.get(own, own)} = {argument.value.span.text}")
+            parts.append(f"{aliases.PARAMETERS.get(own, own)} = {argument.value.span.text}")
     return f"{name}({', '.join(parts)})" if parts else name
 
 
 def bare(item: tree.Call) -> Span:
     """A call without its label."""
     return Span(item.span.source, item.name.span.start, item.span.end)
-
-
-def as_pytorch(name: str, values: Sequence[object], channels: Dim) -> bool:
-    """Whether the positional arguments of an operation look like PyTorch's."""
-    at = CHANNELS_IN[name]
-    if at >= len(values) or values[at] != channels:
-        return False
-    if name in ("conv", "upconv"):
-        # The second number looks like a width, the third like a kernel.
-        if len(values) < 3 or not isinstance(values[1], int) or not isinstance(values[2], int):
-            return False
-        kernel, stride = values[1], values[2]
-        return kernel >= 8 and kernel > 2 * stride and (kernel % 2 == 0 or stride >= 3)
-    return name != "linear" and values[at] >= 1  # type: ignore[operator]

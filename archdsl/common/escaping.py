@@ -1,8 +1,12 @@
-"""Text of a spec as data: one function for each language into which it is written. (HTML's is `html.escape`.)"""
+"""Text of a spec as data: one function for each language into which it is written.
+
+(HTML's is `html.escape`, Python's the printer of `backends/python`.)
+"""
 
 from __future__ import annotations
 
 import html
+import json
 import re
 
 
@@ -13,11 +17,6 @@ def visible(text: str) -> str:
 
 def _code(char: str) -> str:
     return " " if char == "\t" else char.encode("unicode_escape").decode("ascii")
-
-
-def docstring(text: str) -> str:
-    """Text for the inside of a docstring of Python."""
-    return visible(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def markdown(text: str) -> str:
@@ -36,6 +35,13 @@ def xdot(text: str) -> str:
     # Within dot's quotes these two would change the length that is counted.
     text = visible(text).replace('"', "\u201d").replace("\\", "\u2216")
     return f"{len(text.encode())} -{text}"
+
+
+def json_in_html(data: object) -> str:
+    """JSON for a script element of a page."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    # Characters with a meaning in markup or scripts, and halves of characters, which no file can hold.
+    return re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def latex(text: str) -> str:

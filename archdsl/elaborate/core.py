@@ -16,7 +16,6 @@ from archdsl.diagnostics import Diagnostics, Mark, Proposal
 from archdsl.dims import Constraint, Demanded, Dim, DimError, Expr
 from archdsl.elaborate.paths import Paths, join
 from archdsl.graph import Demand, FreeSize, Graph, Node, Origin, Rounds, Scope, Tensor
-from archdsl.ops import Input
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
 from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
@@ -249,7 +248,7 @@ class Builder:
         origin: Origin | None = None,
     ) -> Flow:
         """Infers the output sizes, and adds the node to the graph and its scope."""
-        if not isinstance(operation, Input):
+        if not operation.is_input:
             name = self.paths.settle(name, labelled, scope, span, lambda: self.owns(operation, flow))
         if LOST in flow:
             self.diagnostics.hidden.add(span)

@@ -16,11 +16,11 @@ from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from archdsl.dims import Demanded, Dim
-from archdsl.ops import fields, foreign, sight
-from archdsl.ops.sight import IndexMap, Lane
-
-Shape: TypeAlias = tuple[Dim, ...]
+from archdsl.dims import Demanded
+from archdsl.ops import aliases, fields, index_maps
+from archdsl.ops.facts import Facts as Facts
+from archdsl.ops.facts import Shape as Shape
+from archdsl.ops.index_maps import ChannelMap, IndexMap
 
 Family = Literal[
     "input",
@@ -154,12 +154,14 @@ class Window:
 class Kept:
     """A tensor that is neither an input nor a result of an operation, kept for the backward pass.
 
-    `shape` is without the batch; `batched` says whether there is one for each sample.
+    `shape` is without the batch; `batched` says whether there is one for each sample, `always` whether it is made in
+    inference, too.
     """
 
     shape: Shape
     dtype: Literal["float", "int64"] = "float"
     batched: bool = True
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,14 +248,12 @@ class FunctionForm:
 
     `template` is Python with `{0}`, `{1}`, … for the incoming tensors and `{all}` for all of them separated by commas,
     and `{name}` for the arguments, which are printed as literals or as attributes: `torch.cat([{all}], 1)`, `{0} +
-    {1}`. `precedence` is `atom` where the result needs no parentheses inside another expression, else `sum` or
-    `product`. An argument that has its default in all calls of a class is left out of the text. `results` is the number
-    of tensors that it gives, a tuple or list where more than one. `helper` as in ModuleForm.
+    {1}`. An argument that has its default in all calls of a class is left out of the text. `results` is the number of
+    tensors that it gives, a tuple or list where more than one. `helper` as in ModuleForm.
     """
 
     template: str
     arguments: tuple[Argument, ...] = ()
-    precedence: Literal["atom", "sum", "product"] = "atom"
     results: int = 1
     helper: str | None = None
 
@@ -268,7 +268,6 @@ class ParameterForm:
     template: str
     shape: tuple[int, ...]
     fill: float
-    precedence: Literal["atom", "sum", "product"] = "atom"
 
 
 TorchForm: TypeAlias = ModuleForm | FunctionForm | ParameterForm
@@ -323,7 +322,7 @@ class Declaration(BaseModel):
             return OperationError(
                 f"`{cls.name}` has no parameter `{name}`",
                 parameter=name,
-                help=foreign.parameter(name, cls.model_fields),
+                help=aliases.parameter(name, cls.model_fields),
             )
         if name not in arguments:
             return OperationError(f"`{cls.name}` needs `{name}`", help=signature)
@@ -372,8 +371,8 @@ class Declaration(BaseModel):
         return f"{cls.name}({', '.join(parts)})" if parts else cls.name
 
 
-class Operation(Declaration):
-    """The base of all operations."""
+class Operation(Declaration, Facts):
+    """The base of all operations: what each must or often does define. `Facts` has more, with defaults."""
 
     family: ClassVar[Family]
     examples: ClassVar[tuple[Example, ...]]
@@ -381,14 +380,8 @@ class Operation(Declaration):
     """`many`: takes a parallel value of two tensors or more (a merge, an align)."""
     pytorch_names: ClassVar[Mapping[str, str]] = renamed()
     """PyTorch's names for the parameters that it calls otherwise."""
-    inplace: ClassVar[bool] = False
-    """Whether PyTorch's module of it takes `inplace=`."""
-    own: ClassVar[bool] = False
-    """Whether its result is a tensor of its own, no view, that its backward pass does not look at again."""
     channelwise: ClassVar[bool] = False
     """Whether a channel of its results is made from the same channel of each tensor that comes in, and no other."""
-    view: ClassVar[bool] = False
-    """Whether its results are views of its inputs, which take no memory of their own."""
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         """The sizes that come out, one for each result. Raises OperationError, or demands through `rules`."""
@@ -431,24 +424,24 @@ class Operation(Declaration):
         """The position of the incoming tensor that a result is a view of, None where it has memory of its own."""
         return 0 if self.view else None
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
     ) -> Mapping[int, tuple[IndexMap, ...]]:
         """How a result reads the incoming tensors: by their position, a map for each spatial axis of theirs.
 
-        The sizes given are all ints. A tensor that is left out is not read. Raises sight.TooFine.
+        The sizes given are all ints. A tensor that is left out is not read. Raises index_maps.TooFine.
         """
         return {i: self.reads(shape, outputs[result], self.window((shape,))) for i, shape in enumerate(shapes)}
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         """From which channels the channels of a result are made, for each tensor in the order of the channels.
 
-        The sizes given are all ints. Of the tensors those count that `sight` names.
+        The sizes given are all ints. Of the tensors those count that `index_maps` names.
         """
         out = outputs[result][0]
         for i, (count, *_) in enumerate(shapes):
             assert isinstance(out, int) and isinstance(count, int)
-            yield Lane(i, range(out), range(count), each=self.channelwise and count == out)
+            yield ChannelMap(i, range(out), range(count), each=self.channelwise and count == out)
 
     @staticmethod
     def reads(shape: Shape, output: Shape, window: Window | None) -> tuple[IndexMap, ...]:
@@ -456,14 +449,14 @@ class Operation(Declaration):
         sizes = [n for n in shape[1:] if isinstance(n, int)]
         if window is None and len(shape) == len(output):
             return tuple(
-                sight.stretched() if n == 1 and o != 1 else sight.shifted(a)
+                index_maps.stretched() if n == 1 and o != 1 else index_maps.shifted(a)
                 for a, (n, o) in enumerate(zip(sizes, output[1:], strict=True))
             )
         if window is None or window.whole or len(shape) != len(output):
-            return tuple(map(sight.everything, sizes))
+            return tuple(map(index_maps.everything, sizes))
         scale = window.scale or (1,) * len(sizes)
         numbers = zip(window.kernel, window.stride, window.dilation, window.pad, scale, strict=True)
-        return tuple(sight.sliding(a, *n) for a, n in enumerate(numbers))
+        return tuple(index_maps.sliding(a, *n) for a, n in enumerate(numbers))
 
     def caption(self, rank: int = 2) -> str:
         """A short text for diagrams and tables, for a tensor of that many spatial axes: `conv 3×3, 64, /2`."""

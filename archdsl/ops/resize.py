@@ -1,11 +1,11 @@
 """Operations that make a tensor larger or smaller in space without learned weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops import helpers, sight
+from archdsl.ops import helpers, index_maps
 from archdsl.ops.align import LINEAR
 from archdsl.ops.base import (
     Argument,
@@ -21,7 +21,8 @@ from archdsl.ops.base import (
     renamed,
 )
 from archdsl.ops.fields import Count, Size, Target, is_free, shape_text, shown, times
-from archdsl.ops.sight import Lane, grouped
+from archdsl.ops.formulas import AXES, Section, Sizes
+from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, collapse, each, ints, positional, spatial
 
 Mode = Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"]
@@ -49,23 +50,44 @@ class Interpolation(Operation):
     """The base of interpolations; PyTorch saves only their sizes for the backward pass."""
 
     family = "resize"
+    is_linear = True
     channelwise = True
     own = True
 
     def _mode(self) -> Mode:
         raise NotImplementedError
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+    ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
         axes = enumerate(zip(ints(shapes[0][1:]), ints(outputs[0][1:]), strict=True))
-        return {0: tuple(sight.resampled(a, n, o, self._mode()) for a, (n, o) in axes)}
+        return {0: tuple(index_maps.resampled(a, n, o, self._mode()) for a, (n, o) in axes)}
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         if self._mode() == "nearest":
             return ()
         neighbours = 4 if self._mode() == "bicubic" else 2
         return ((2 * neighbours ** (len(shapes[0]) - 1), outputs[0]),)
+
+    def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
+        yield from super().explanation(shapes, outputs)
+        lines = [
+            f"{name}: {n} → {m}" + (f" = {n} · {m // n}" if m % n == 0 and m > n else "")
+            for name, n, m in zip(AXES[len(shapes[0]) - 1], shapes[0][1:], outputs[0][1:], strict=True)
+        ]
+        yield Section("output size", *lines)
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        mode = self._mode()
+        if mode == "nearest":
+            yield "copies: along an axis from n to m elements, y[i] = x[⌊i · n / m⌋]; nothing is learned"
+            yield "the gradients of the copies add up"
+            return
+        yield "along an axis from n to m elements, y[i] stands at p = (i + 1/2) · n / m - 1/2 of x; nothing is learned"
+        if mode == "bicubic":
+            yield "it is made from the four neighbours there"
+        else:
+            yield "it is made from the two neighbours there: (1 - t) · x[⌊p⌋] + t · x[⌊p⌋ + 1], t = p - ⌊p⌋"
 
 
 class Upsample(Interpolation):
@@ -195,6 +217,7 @@ class PixelShuffle(Operation):
 
     name = "pixel_shuffle"
     family = "resize"
+    is_linear = True
     pytorch_names = renamed(r="upscale_factor")
 
     r: Count
@@ -226,13 +249,17 @@ class PixelShuffle(Operation):
         one, r = (1,) * rank, (self.r,) * rank
         return Window(r, one, one, tuple(n - 1 for n in r), r)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         # Which of its channels an element of a result is made from depends on the place: here from all of them.
         out = channels(self.name, outputs[0])
         return grouped(out, channels(self.name, shapes[0]), out)
 
     def caption(self, rank: int = 2) -> str:
         return f"{self.name} {shown(self.r)}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        count, block = shapes[0][0] // outputs[0][0], times([self.r] * (len(shapes[0]) - 1))
+        yield f"each {count} channels become a block of {block} elements of one: the same numbers, elsewhere"
 
 
 class PixelUnshuffle(Operation):
@@ -247,6 +274,7 @@ class PixelUnshuffle(Operation):
 
     name = "pixel_unshuffle"
     family = "resize"
+    is_linear = True
     pytorch_names = renamed(r="downscale_factor")
 
     r: Count
@@ -279,10 +307,14 @@ class PixelUnshuffle(Operation):
         rank = len(shapes[0]) - 1
         return Window((self.r,) * rank, (self.r,) * rank, (1,) * rank, (0,) * rank)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         # A result is made from one place of each window: here from all of them.
         count = channels(self.name, shapes[0])
         return grouped(channels(self.name, outputs[0]), count, count)
 
     def caption(self, rank: int = 2) -> str:
         return f"{self.name} {shown(self.r)}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        count, block = outputs[0][0] // shapes[0][0], times([self.r] * (len(shapes[0]) - 1))
+        yield f"each block of {block} elements of a channel becomes {count} channels: the same numbers, elsewhere"

@@ -1,18 +1,19 @@
 """Operations that read the same numbers in another shape."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field
 
-from archdsl.ops import sight
+from archdsl.ops import index_maps
 from archdsl.ops.base import FunctionForm, Mend, ModuleForm, Operation, OperationError, Rules, Shape, Window, example
 from archdsl.ops.fields import LARGEST, Index, shape_text, shown
-from archdsl.ops.sight import Lane, grouped
+from archdsl.ops.formulas import Sizes
+from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, ints, known_all
 
-Sizes = Annotated[
+Entries = Annotated[
     tuple[Annotated[int, Field(strict=True, ge=-1, le=LARGEST)], ...],
     Field(
         min_length=1,
@@ -25,7 +26,20 @@ Order = Annotated[
 ]
 
 
-class Flatten(Operation):
+class Rearrangement(Operation):
+    """What the operations share that read the same numbers in another shape."""
+
+    family = "shape"
+    is_linear = True
+    view = True
+    follows = True
+    leads = True
+
+    def passes_gradient(self, position: int) -> bool:
+        return True
+
+
+class Flatten(Rearrangement):
     """Flattens a tensor to one axis, ready for `linear`.
 
     [C, H, W] → [C · H · W].
@@ -34,15 +48,15 @@ class Flatten(Operation):
     """
 
     name = "flatten"
-    family = "shape"
-    view = True
+    needs_whole = True
+    formula_text = "the same numbers in one row: channel by channel, each line by line"
 
     examples = (example((3, 4, 5)), example((2, 7)), example((2, 3, 4, 5)), example((6,)))
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         return ((math.prod(known_all(self.name, shapes[0])),),)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         count = channels(self.name, shapes[0])
         return grouped(channels(self.name, outputs[0]), count, count)
 
@@ -60,7 +74,7 @@ def leading(sizes: tuple[int, ...], total: int) -> list[int]:
     return kept
 
 
-class Reshape(Operation):
+class Reshape(Rearrangement):
     """Reshapes a tensor; the shape is given without the batch.
 
     One entry of `sizes` may be -1: it is inferred.
@@ -69,10 +83,10 @@ class Reshape(Operation):
     """
 
     name = "reshape"
-    family = "shape"
-    view = True
+    needs_whole = True
+    formula_text = "the same numbers in the same order, in another shape"
 
-    sizes: Sizes
+    sizes: Entries
 
     examples = (
         example((6, 4, 5), sizes=(3, 8, 5)),
@@ -110,16 +124,16 @@ class Reshape(Operation):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         before, after = math.prod(ints(shapes[0][1:])), math.prod(ints(outputs[0][1:]))
         for c in range(channels(self.name, outputs[0])):
-            yield Lane(0, range(c, c + 1), range(c * after // before, -(-(c + 1) * after // before)))
+            yield ChannelMap(0, range(c, c + 1), range(c * after // before, -(-(c + 1) * after // before)))
 
     def caption(self, rank: int = 2) -> str:
         return f"reshape {shown(list(self.sizes))}"
 
 
-class Permute(Operation):
+class Permute(Rearrangement):
     """Reorders the axes; the batch stays first.
 
     `permute([0, 2, 1])` swaps H and W of [C, H, W]: axis i of the result is axis `axes[i]` of the input, where
@@ -129,8 +143,7 @@ class Permute(Operation):
     """
 
     name = "permute"
-    family = "shape"
-    view = True
+    reorders = True
 
     axes: Order
 
@@ -158,19 +171,28 @@ class Permute(Operation):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+    ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
         goes_to = [self.axes.index(a) for a in range(1, len(self.axes))]
         sizes = ints(shapes[0][1:])
         # An axis that becomes the channels is seen whole, as all channels of a position are taken together.
         return {
-            0: tuple(sight.shifted(o - 1) if o else sight.everything(n) for o, n in zip(goes_to, sizes, strict=True))
+            0: tuple(
+                index_maps.shifted(o - 1) if o else index_maps.everything(n)
+                for o, n in zip(goes_to, sizes, strict=True)
+            )
         }
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         out, count = channels(self.name, outputs[0]), channels(self.name, shapes[0])
-        yield Lane(0, range(out), range(count), each=not self.axes[0])
+        yield ChannelMap(0, range(out), range(count), each=not self.axes[0])
 
     def caption(self, rank: int = 2) -> str:
         return f"permute {shown(list(self.axes))}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"axis i of y is axis {', '.join(map(str, self.axes))} of x, for i = 0, 1, …: the same numbers"
+
+    def axis_from(self, axis: int) -> int:
+        return self.axes[axis]

@@ -15,11 +15,10 @@ from typing import Any
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.graph.rewriting import Rewriting
 from archdsl.ops.base import Operation
-from archdsl.ops.norm import Batchnorm
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ChannelRun:
     """A run of channels: from `start` in the output of `convolution`, from `at` in the input of a batchnorm."""
 
     convolution: Node
@@ -37,7 +36,7 @@ class Folding:
     """
 
     training: Graph
-    folded: Mapping[Node, tuple[Part, ...]]
+    folded: Mapping[Node, tuple[ChannelRun, ...]]
     renamed: Mapping[str, str]
     dropped: tuple[str, ...]
 
@@ -65,7 +64,7 @@ class _Fold:
     gone: dict[Tensor, Tensor] = field(default_factory=dict)
     """Results of removed operations, with the tensors that replace them."""
     readers: Counter[Tensor] = field(default_factory=Counter)
-    folded: dict[Node, tuple[Part, ...]] = field(default_factory=dict)
+    folded: dict[Node, tuple[ChannelRun, ...]] = field(default_factory=dict)
     biased: set[int] = field(default_factory=set)
     """Convolutions that get a bias."""
 
@@ -81,22 +80,22 @@ class _Fold:
                 stack.extend(t.node for t in node.inputs)
         nodes = [node for node in graph.nodes() if node.id in self.live]
         for node in nodes:
-            if node.operation.family == "regularisation":
+            if node.operation.training_only:
                 self.gone[Tensor(node.id)] = node.inputs[0]
             else:
-                self.readers.update(map(self.stands, node.inputs))
-        self.readers.update(map(self.stands, outputs))
+                self.readers.update(map(self.resolve, node.inputs))
+        self.readers.update(map(self.resolve, outputs))
         for node in nodes:
-            if isinstance(node.operation, Batchnorm):
+            if node.operation.channel_factor() is not None:
                 self.fold(node)
 
-    def stands(self, tensor: Tensor) -> Tensor:
+    def resolve(self, tensor: Tensor) -> Tensor:
         while tensor in self.gone:
             tensor = self.gone[tensor]
         return tensor
 
     def fold(self, norm: Node) -> None:
-        result, source = Tensor(norm.id), self.stands(norm.inputs[0])
+        result, source = Tensor(norm.id), self.resolve(norm.inputs[0])
         count = self.graph.shape(source)[0]
         assert isinstance(count, int)
         parts = list(self.parts(source, 0, 0, count))
@@ -107,36 +106,21 @@ class _Fold:
         self.readers[source] = self.readers[result]
         self.gone[result] = source
 
-    def parts(self, tensor: Tensor, start: int, at: int, count: int) -> Iterator[Part]:
+    def parts(self, tensor: Tensor, start: int, at: int, count: int) -> Iterator[ChannelRun]:
         """The convolutions that produce the channels of a tensor, as far as nothing else reads them."""
-        tensor = self.stands(tensor)
+        tensor = self.resolve(tensor)
         node = self.graph.node(tensor)
         if self.readers[tensor] != 1:
             return
-        match node.operation.name:
-            case "conv" | "upconv" | "linear":
-                yield Part(node, start, at, count)
-            case "split":
-                yield from self.parts(node.inputs[0], tensor.index * self.channels(tensor) + start, at, count)
-            case "slice":
-                yield from self.parts(node.inputs[0], node.operation.start + start, at, count)  # type: ignore[attr-defined]
-            case "crop":
-                yield from self.parts(node.inputs[0], start, at, count)
-            case "concat":
-                first = 0
-                for source in node.inputs:
-                    size = self.channels(source)
-                    begin, end = max(start, first), min(start + count, first + size)
-                    if begin < end:
-                        yield from self.parts(source, begin - first, at + begin - start, end - begin)
-                    first += size
-            case _:
-                pass  # its channels are made of more than a convolution's
-
-    def channels(self, tensor: Tensor) -> int:
-        count = self.graph.shape(tensor)[0]
-        assert isinstance(count, int)
-        return count
+        if node.operation.is_weighted:
+            yield ChannelRun(node, start, at, count)
+        elif node.operation.keeps_channels:
+            outputs = tuple(self.graph.shape(Tensor(node.id, i)) for i in range(len(node.shapes)))
+            for channel_map in node.operation.channel_maps(tensor.index, self.graph.shapes(node.inputs), outputs):
+                begin, end = max(start, channel_map.channels.start), min(start + count, channel_map.channels.stop)
+                if begin < end:
+                    first = channel_map.read.start + begin - channel_map.channels.start
+                    yield from self.parts(node.inputs[channel_map.position], first, at + begin - start, end - begin)
 
 
 @dataclass(slots=True, eq=False)
@@ -169,7 +153,7 @@ class _Rebuild:
                 for inner, name in self.names(member):
                     path = f"{prefix}.{name}" if prefix else name
                     placed_as[inner] = {"name": name, "path": path}
-                    if name != inner.name and _weighty(self.old, inner):
+                    if name != inner.name and _has_weights(self.old, inner):
                         self.renamed[inner.path] = path
             else:
                 inputs = [here for t in member.inputs for here in self.here(t)]
@@ -186,8 +170,8 @@ class _Rebuild:
 
     def here(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """The replacement of a tensor in the new graph; empty if its node was removed."""
-        stands = self.fold.stands(tensor)
-        return (Tensor(self.ids[stands.node], stands.index),) if stands.node in self.ids else ()
+        found = self.fold.resolve(tensor)
+        return (Tensor(self.ids[found.node], found.index),) if found.node in self.ids else ()
 
     def names(self, scope: Scope) -> Iterator[tuple[Node | Scope, str]]:
         """The remaining members of a scope, and their names; those without a label are renumbered."""
@@ -195,7 +179,7 @@ class _Rebuild:
         names: list[str] = []
         inputs = 0
         for member in stay:
-            is_input = isinstance(member, Node) and member.operation.family == "input"
+            is_input = isinstance(member, Node) and member.operation.is_input
             inputs += is_input
             names.append(member.name if member.labelled or is_input else str(len(names) - inputs))
         if len({n.split(".")[0] for n in names}) < len({m.name.split(".")[0] for m in stay}):
@@ -227,11 +211,11 @@ class _Rebuild:
                     continue
             elif member.id in self.ids or member in self.fold.folded:
                 continue
-            if _weighty(self.old, member):
+            if _has_weights(self.old, member):
                 yield member.path
 
 
-def _weighty(graph: Graph, member: Node | Scope) -> bool:
+def _has_weights(graph: Graph, member: Node | Scope) -> bool:
     """Whether a member contains weights."""
     nodes = [member] if isinstance(member, Node) else member.nodes()
     return any(map(graph.weights_of, nodes))

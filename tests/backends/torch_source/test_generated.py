@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from random import Random
 
@@ -13,13 +11,13 @@ import pytest
 import torch
 from torch import nn
 
-from archdsl.backends.torch_source import layout, write_module
+from archdsl.backends.torch_source import write_module
 from archdsl.backends.torch_source.names import is_attribute, is_owned
 from archdsl.compiler import check
 from tests import random_blocks
 from tests.helpers import ROOT, graph_of, net_text, random_graph
 from tests.modules import class_of, inputs
-from tests.random_checks import holds
+from tests.random_checks import READABLE, holds
 
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -45,8 +43,8 @@ def test_the_same_bytes_whatever_the_hash_seed() -> None:
 
 @pytest.mark.parametrize("seed", [*range(14), *(pytest.param(s, marks=pytest.mark.long) for s in range(14, 60))])
 def test_random_blocks(seed: int) -> None:
-    _, graph = random_graph(random_blocks.network, Random(seed), nodes=1_000, weights=300_000)
-    holds(graph)
+    _, graph = random_graph(random_blocks.network, Random(seed), nodes=600, weights=300_000)
+    holds(graph, READABLE)
 
 
 ODD_NAMES = """
@@ -126,7 +124,7 @@ RECURSION = """
 @pytest.mark.parametrize("text", [ODD_NAMES, SEVERAL_OUTPUTS, TWO_SIZES, GATES, RECURSION])
 def test_odd_networks(text: str, tmp_path: Path) -> None:
     graph = graph_of(text)
-    holds(graph)
+    holds(graph, READABLE)
     (tmp_path / "net.py").write_text(write_module(graph), encoding="utf-8")
     for command in (["ruff", "check"], ["ruff", "format", "--diff"]):
         done = subprocess.run(
@@ -218,7 +216,7 @@ def test_a_model_for_every_size_does_not_check() -> None:
 def test_activations_overwrite_where_nothing_else_needs_their_input(body: str, overwrites: bool) -> None:
     graph = graph_of(net_text(body, "x[2, 4, 4]"))
     assert ("inplace=True" in write_module(graph)) is overwrites
-    holds(graph)
+    holds(graph, READABLE)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +232,7 @@ def test_activations_overwrite_where_nothing_else_needs_their_input(body: str, o
 def test_sums_grow_in_place_where_nothing_else_needs_the_operand(body: str, grows: bool) -> None:
     graph = graph_of(net_text(body, "x[2, 4, 4]"))
     assert (" += " in write_module(graph)) is grows
-    holds(graph)
+    holds(graph, READABLE)
 
 
 # ---------------------------------------------------------------- ready for torch.compile and export
@@ -262,62 +260,17 @@ def test_knows_what_every_module_owns() -> None:
     assert not any(is_attribute(name) for name in owned)
 
 
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        ("x = f(a, b)", ["x = f(a, b)"]),
-        (f"x = f({'a' * 44}, {'b' * 38})", ["x = f(", f"    {'a' * 44}, {'b' * 38}", ")"]),
-        (f"x = f({'a' * 50}, {'b' * 50})", ["x = f(", f"    {'a' * 50},", f"    {'b' * 50},", ")"]),
-        (f"x = [{'a' * 50}, {'b' * 40}]", ["x = [", f"    {'a' * 50},", f"    {'b' * 40},", "]"]),
-        (f"long = {'a' * 42} if b else {'c' * 30}", ["long = (", f"    {'a' * 42} if b else {'c' * 30}", ")"]),
-        ('f("(", "a, b")', ['f("(", "a, b")']),
-    ],
-)
-def test_layout(text: str, lines: list[str]) -> None:
-    assert layout.statement(text, 0) == lines
-
-
-def expression(random: Random, depth: int) -> str:
-    """An expression as forwards have them."""
-
-    def name() -> str:
-        return random.choice("abc") * random.choice([1, 5, 12, 25, 40])
-
-    def inner(least: int, most: int) -> list[str]:
-        return [expression(random, depth - 1) for _ in range(random.randint(least, most))]
-
-    match random.randint(0, 6) if depth else 0:
-        case 1:
-            return f"({' + '.join(inner(2, 5))}) / {random.randint(2, 9)}"
-        case 2:
-            return " - ".join(f"({part})" for part in inner(2, 4))
-        case 3:
-            return f"torch.maximum({', '.join(inner(2, 2))})"
-        case 4:
-            return f"torch.cat([{', '.join(inner(1, 4))}], 1)"
-        case 5:
-            return f"{name()}[:, None, {name()}] * self.{name()}({', '.join(inner(1, 2))})"
-        case 6:
-            return f"{name()}[{name()}]"
-    return name()
-
-
-def test_layout_changes_no_meaning() -> None:
-    random = Random(1)
-    for _ in range(300):
-        text = f"y = {expression(random, 3)}"
-        found = textwrap.dedent("\n".join(layout.statement(text, 8)))
-        assert ast.dump(ast.parse(found)) == ast.dump(ast.parse(text))
-
-
 @pytest.mark.parametrize("merge", ["add", "mul", "sub", "maximum", "mean"])
 @pytest.mark.parametrize("count", [3, 17, 400])
 def test_merges_of_any_number_of_tensors(merge: str, count: int) -> None:
-    holds(graph_of(f"model net {{\n input x[{count}, 2, 2]\n conv({count}, 1) -> split({count}) -> {merge}\n relu\n}}"))
+    holds(
+        graph_of(f"model net {{\n input x[{count}, 2, 2]\n conv({count}, 1) -> split({count}) -> {merge}\n relu\n}}"),
+        READABLE,
+    )
 
 
 def test_merges_of_long_names() -> None:
     names = [f"deep_supervision_head_{n}" for n in range(1, 5)]
     heads = "\n".join(f"x -> {name}: conv(2, 1)" for name in names)
     text = f"{heads}\n({', '.join(names)}) -> average: mean\n average -> last: relu\n output last, {', '.join(names)}"
-    holds(graph_of(net_text(text, "x[2, 4, 4]")))
+    holds(graph_of(net_text(text, "x[2, 4, 4]")), READABLE)
