@@ -86,9 +86,9 @@ class Absent(MetaPathFinder):
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
         if fullname.startswith(f"{__name__}."):
-            self.tell(fullname)
+            self.fail(fullname)
 
-    def tell(self, fullname: str) -> NoReturn:
+    def fail(self, fullname: str) -> NoReturn:
         name = fullname.removeprefix(f"{__name__}.").rpartition("_")[0]
         raise ModuleNotFoundError(
             f"this contains an object of `{name}`, whose class `archdsl.load` made in another process. Load the same "

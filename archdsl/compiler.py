@@ -18,8 +18,8 @@ if TYPE_CHECKING:  # only load() imports torch
     from archdsl.augment.base import Companion
     from archdsl.backends.diagram.drawing import Diagram
     from archdsl.backends.torch_source import Plainness
+    from archdsl.common.choices import Mode
     from archdsl.report.compare import Comparison
-    from archdsl.transform.recompute import Mode
 
 
 def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: object) -> Graph:
@@ -31,14 +31,14 @@ def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: 
     """
     diagnostics = Diagnostics()
     with limited(limits):
-        module, name = locate(spec, diagnostics)
-        graph = check_model(module, pick(module, name, diagnostics), values, diagnostics)
+        spec_file, name = locate(spec, diagnostics)
+        graph = check_model(spec_file, pick(spec_file, name, diagnostics), values, diagnostics)
     graph.painter = _paint
     return graph
 
 
 @contextmanager
-def roomy() -> Iterator[None]:
+def deep_stack() -> Iterator[None]:
     """Allows deep recursion, since nesting in a network becomes recursion here. Raises SpecError if it is too deep."""
     try:
         with deep_calls():
@@ -83,7 +83,7 @@ def prove_build(graph: Graph, *, inference: bool = False, recompute: Mode = "non
     from archdsl.transform.inference import for_inference
     from archdsl.transform.recompute import recompute as choose
 
-    with roomy():
+    with deep_stack():
         shown, folding = for_inference(graph) if inference else (graph, None)
         chosen = choose(graph, recompute)
         companion = None if inference else _companion(graph)
@@ -120,7 +120,7 @@ def draw(shown: Graph | Comparison, **options: Any) -> Diagram:
     """
     from archdsl.backends.diagram import drawing  # only if a diagram is wanted
 
-    with roomy():
+    with deep_stack():
         return drawing.draw(shown, **options) if isinstance(shown, Graph) else drawing.draw_changes(shown, **options)
 
 

@@ -1,33 +1,31 @@
-"""Holds every form of a built module against the interpretation of its graph: keys, numbers, gradients, statistics."""
+"""Compares every form of a built module with the interpretation of its graph: keys, numbers, gradients, statistics."""
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from math import prod
 from random import Random
-from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 from unittest import mock
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from archdsl import dims
 from archdsl.backends.torch_source import Plainness, write_module
-from archdsl.built import execute
+from archdsl.common.choices import MODES
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph, Node
-from archdsl.graph import Tensor as Result
 from archdsl.ops.base import Weight
 from archdsl.proof import prove
 from archdsl.transform.inference import for_inference
 from archdsl.transform.recompute import Recompute, recompute
+from tests import modules
 from tests.interpreter import Interpreter
+from tests.modules import module_of
 
 TOLERANCE = 1e-9
 """Of the largest number of a tensor, or of 1 where that is larger: the weights are of that size."""
@@ -113,13 +111,6 @@ def filled(keys: Mapping[str, tuple[Node, Weight]]) -> dict[str, Tensor]:
 # ---------------------------------------------------------------- a built module
 
 
-def module_of(source: str) -> tuple[ModuleType, type[nn.Module]]:
-    """The module that a source is, and its model, which stands last."""
-    module = execute(source, "<random>")
-    sys.modules.pop(module.__name__)
-    return module, [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__][-1]
-
-
 def mask(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor:
     """Ones with probability p: the same for every tensor of that size, so that no order of drawing counts."""
     generator = torch.Generator().manual_seed(prod(shape))
@@ -154,35 +145,48 @@ def drawn_alike() -> Iterator[None]:
 # ---------------------------------------------------------------- the comparison
 
 
-@dataclass
-class Run:
-    """Numbers by name: outputs, gradients, statistics."""
-
-    numbers: dict[str, Tensor | None]
+Numbers: TypeAlias = dict[str, Tensor | None]
+"""Outputs, gradients and statistics by name."""
 
 
 @dataclass
 class Held:
-    """Holds one graph. `counts` are the forms and comparisons."""
+    """Compares one graph's modules with it. `counts` are the forms and comparisons.
+
+    Without `levels` each form is the text that users get, the first that can be proved; with them it is the texts of
+    these levels, proved or not. `at` are values of the free sizes, in place of two choices.
+    """
 
     graph: Graph
+    levels: Sequence[Plainness] | None = None
+    at: Mapping[str, int] | None = None
     counts: Counter[str] = field(default_factory=Counter)
     keys: dict[str, tuple[Node, Weight]] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)
+    interpreted: dict[object, Numbers] = field(default_factory=dict)
 
     def run(self) -> Counter[str]:
         self.keys = says(self.graph)
         self.state = filled(self.keys)
-        self.plain()
-        self.for_inference()
+        for text in self.texts(self.graph):
+            self.plain(text)
+        graph, folding = for_inference(self.graph)
+        for text in self.texts(graph, folding=folding):
+            self.for_inference(text, says(graph))
         for name, again in self.recomputed():
-            with self.form(f"recompute {name}"):
-                _, built = module_of(self.write(self.graph, recompute=again))
-                self.same_keys(built(dtype=torch.double), self.keys)
-                self.trains(built)
+            for text in self.texts(self.graph, recompute=again):
+                with self.form(f"recompute {name}"):
+                    _, built = module_of(text)
+                    self.same_keys(built(dtype=torch.double), self.keys)
+                    self.trains(built)
         return self.counts
 
-    def write(self, graph: Graph, **given: Any) -> str:
+    def texts(self, graph: Graph, **given: Any) -> list[str]:
+        if self.levels is None:
+            return [self.proved(graph, **given)]
+        return [write_module(graph, plainness=level, **given) for level in self.levels]
+
+    def proved(self, graph: Graph, **given: Any) -> str:
         """The text that a user gets: that in the first form that can be proved. Those that read worse are counted."""
         wrong: Exception | None = None
         for plainness in Plainness:
@@ -198,14 +202,15 @@ class Held:
         raise Wrong(f"cannot be proved: {wrong}")
 
     def recomputed(self) -> Iterator[tuple[str, Recompute]]:
-        """The dense connections that can be computed again, and any of the calls of blocks."""
-        with suppress(SpecError):  # it has none such
-            yield "dense", recompute(self.graph, "dense")
+        """What each mode computes again, and any of the calls of blocks."""
+        for mode in MODES[1:] if self.levels is not None else ("dense",):
+            with suppress(SpecError):  # the network has none such
+                yield mode, recompute(self.graph, mode)
         random = Random(len(self.graph))
         scopes = [s for s in self.graph.root.scopes() if s.kind == "block" and random.random() < 0.6]
         outer = frozenset(s for s in scopes if not any(o in scopes for o in list(s.calls())[1:]))
         if outer:
-            yield "blocks", Recompute(outer)
+            yield "some blocks", Recompute(outer)
 
     @contextmanager
     def form(self, name: str) -> Iterator[None]:
@@ -216,46 +221,43 @@ class Held:
             kind = "" if isinstance(error, Wrong) else f"{type(error).__name__}: "
             raise Wrong(f"{name}: {kind}{error}") from error
 
-    def plain(self) -> None:
+    def plain(self, text: str) -> None:
         with self.form("plain"):
-            _, built = module_of(self.write(self.graph))
+            _, built = module_of(text)
             module = built(dtype=torch.double)
             self.same_keys(module, self.keys)
             self.starts_as_said(module)
         with self.form("plain, evaluation"):
             module = self.loaded(built).eval()
             for sizes in self.sizes():
-                inputs = self.inputs(sizes)
-                self.agree(self.module_run(module, inputs), lambda p, i=inputs, s=sizes: self.graph_run(i, s, False, p))
+                self.agree(self.module_run(module, self.inputs(sizes)), sizes)
         with self.form("plain, training"):
             self.trains(built)
 
-    def for_inference(self) -> None:
+    def for_inference(self, text: str, keys: Mapping[str, tuple[Node, Weight]]) -> None:
         with self.form("inference"):
-            graph, folding = for_inference(self.graph)
-            module, built = module_of(self.write(graph, folding=folding))
+            module, built = module_of(text)
             form = built(dtype=torch.double)
-            keys = says(graph)
             self.same_keys(form, keys)
             fold: Callable[[dict[str, Tensor]], dict[str, Tensor]] = getattr(module, "fold_batchnorms", dict)
             form.load_state_dict(fold({k: v.clone() for k, v in self.state.items()}))
             for sizes in self.sizes():
-                inputs = self.inputs(sizes)
-                given = self.outputs(form, inputs, training=False, inference=True)
-                self.agree(given, lambda p, i=inputs, s=sizes: self.graph_run(i, s, False, p, gradients=False))
+                given = self.outputs(form, self.inputs(sizes), training=False, inference=True)
+                self.agree(given, sizes, gradients=False)
 
     def trains(self, built: type[nn.Module]) -> None:
         """The outputs, gradients and statistics of a step of training."""
         (sizes, *_) = self.sizes()
-        inputs = self.inputs(sizes)
         with drawn_alike():
-            given = self.module_run(self.loaded(built).train(), inputs)
-        self.agree(given, lambda p: self.graph_run(inputs, sizes, True, p))
+            given = self.module_run(self.loaded(built).train(), self.inputs(sizes))
+        self.agree(given, sizes, training=True)
 
     # ------------------------------------------------------------ inputs and modules
 
-    def sizes(self) -> list[dict[str, int]]:
+    def sizes(self) -> list[Mapping[str, int]]:
         """Values of the free sizes: those that the spec shows, and others that are valid, too."""
+        if self.at is not None:
+            return [self.at]
         shown = self.graph.examples
         others = {}
         for name, valid in self.graph.sizes.items():
@@ -264,12 +266,7 @@ class Held:
         return [shown, others] if others != shown else [shown]
 
     def inputs(self, sizes: Mapping[str, int]) -> list[Tensor]:
-        generator = torch.Generator().manual_seed(1)
-        found = []
-        for node in self.graph.input_nodes:
-            shape = [dims.evaluate(d, sizes) for d in self.graph.shape(Result(node.id))]
-            found.append(torch.randn(2, *shape, generator=generator, dtype=torch.double))
-        return found
+        return modules.inputs(self.graph, sizes)
 
     def loaded(self, built: type[nn.Module]) -> nn.Module:
         module = built(dtype=torch.double)
@@ -299,9 +296,7 @@ class Held:
 
     # ------------------------------------------------------------ running
 
-    def outputs(
-        self, module: nn.Module, inputs: Sequence[Tensor], training: bool, inference: bool = False
-    ) -> dict[str, Tensor | None]:
+    def outputs(self, module: nn.Module, inputs: Sequence[Tensor], training: bool, inference: bool = False) -> Numbers:
         kept = [x.detach().clone() for x in inputs]
         given = module(*inputs)
         for before, x in zip(kept, inputs, strict=True):
@@ -311,7 +306,7 @@ class Held:
         results = [given] if isinstance(given, Tensor) else list(given)
         if len(results) != len(outputs):
             raise Wrong(f"{len(results)} outputs, wanted {len(outputs)}")
-        found: dict[str, Tensor | None] = {}
+        found: Numbers = {}
         for output, x in zip(outputs, results, strict=True):
             if (x is None) != (output.training and not training):
                 raise Wrong(f"output {output.name} is {'none' if x is None else 'there'}")
@@ -319,11 +314,11 @@ class Held:
                 found[f"output {output.name}"] = x
         return found
 
-    def module_run(self, module: nn.Module, inputs: Sequence[Tensor]) -> dict[str, Tensor | None]:
+    def module_run(self, module: nn.Module, inputs: Sequence[Tensor]) -> Numbers:
         leaves = [x.clone().requires_grad_() for x in inputs]
         found = self.outputs(module, leaves, module.training)
         weights = {k: v for k, v in module.named_parameters() if v.requires_grad}
-        found |= gradients(found, leaves, weights)
+        found |= gradients_of(found, leaves, weights)
         if module.training:
             found |= {k: v.clone() for k, v in module.named_buffers()}
         else:
@@ -332,29 +327,39 @@ class Held:
             found |= {f"{k}, no gradients": v for k, v in again.items()}
         return found
 
-    def graph_run(
-        self, inputs: Sequence[Tensor], sizes: Mapping[str, int], training: bool, by: float, gradients: bool = True
-    ) -> dict[str, Tensor | None]:
+    def graph_run(self, sizes: Mapping[str, int], training: bool, gradients: bool, by: float) -> Numbers:
         """The same of the interpretation, with each result and gradient of a node changed by so much."""
-        leaves = [x.clone().requires_grad_(gradients) for x in inputs]
+        key = tuple(sizes.items()), training, gradients, by
+        if key not in self.interpreted:
+            self.interpreted[key] = self.interpret(sizes, training, gradients, by)
+        return self.interpreted[key]
+
+    def interpret(self, sizes: Mapping[str, int], training: bool, gradients: bool, by: float) -> Numbers:
+        leaves = [x.clone().requires_grad_(gradients) for x in self.inputs(sizes)]
         state = {k: x.clone() for k, x in self.state.items()}
         trained = [k for k, (_, w) in self.keys.items() if w.trainable and not w.buffer]
         for key in trained:
             state[key].requires_grad_(gradients)
         results = Interpreter(self.graph, dict(state), sizes, training, mask, Rounding(by) if by else None)
-        found: dict[str, Tensor | None] = {f"output {name}": x for name, x in results.run(leaves).items()}
+        found: Numbers = {f"output {name}": x for name, x in results.run(leaves).items()}
         if not gradients:
             return found
         again = {} if training else {f"{k}, no gradients": x for k, x in found.items()}
-        found |= globals()["gradients"](found, leaves, {k: state[k] for k in trained})
+        found |= gradients_of(found, leaves, {k: state[k] for k in trained})
         if training:
             found |= {k: results.state[k] for k, (_, w) in self.keys.items() if w.buffer}
         return found | again
 
     def agree(
-        self, given: Mapping[str, Tensor | None], interpreted: Callable[[float], Mapping[str, Tensor | None]]
+        self,
+        given: Mapping[str, Tensor | None],
+        sizes: Mapping[str, int],
+        *,
+        training: bool = False,
+        gradients: bool = True,
     ) -> None:
-        wanted = interpreted(0.0)
+        """Raises Wrong unless a module gives what the graph says."""
+        wanted = self.graph_run(sizes, training, gradients, 0.0)
         if given.keys() != wanted.keys():
             raise Wrong(f"{sorted(given.keys() ^ wanted.keys())} is on one side alone")
         far = [k for k in wanted if not close(given[k], wanted[k])]
@@ -362,7 +367,7 @@ class Held:
         self.counts["tensors below the tolerance"] += sum(x is not None and is_tiny(x) for x in wanted.values())
         if not far:
             return
-        other = interpreted(ROUNDING)
+        other = self.graph_run(sizes, training, gradients, ROUNDING)
         for key in far:
             ours, theirs, changed = given[key], wanted[key], other[key]
             if ours is None or theirs is None or changed is None or ours.shape != theirs.shape:
@@ -413,9 +418,9 @@ def size(x: Tensor) -> float:
     return float(x.detach().abs().max())
 
 
-def gradients(
+def gradients_of(
     outputs: Mapping[str, Tensor | None], inputs: Sequence[Tensor], weights: Mapping[str, Tensor]
-) -> dict[str, Tensor | None]:
+) -> Numbers:
     """The gradients of a random weighted sum of the outputs."""
     generator = torch.Generator().manual_seed(7)
     results = [x for x in outputs.values() if x is not None and x.requires_grad]
@@ -444,6 +449,8 @@ def shown(x: Tensor | None) -> str:
     return "none" if x is None else f"{tuple(x.shape)} {x.detach().flatten()[:3].tolist()}"
 
 
-def holds(graph: Graph) -> Counter[str]:
-    """Counts of the forms and tensors that were held. Raises Wrong."""
-    return Held(graph).run()
+def holds(
+    graph: Graph, levels: Sequence[Plainness] | None = None, sizes: Mapping[str, int] | None = None
+) -> Counter[str]:
+    """Counts of the forms and tensors that were compared. Raises Wrong."""
+    return Held(graph, levels, sizes).run()

@@ -6,6 +6,8 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 
+from tests.helpers import graph_of
+
 OPEN, CLOSE = "([{", ")]}"
 
 
@@ -91,15 +93,13 @@ def kind(message: str) -> str:
 
 
 def main() -> None:
-    from archdsl.common.source import Source
-    from archdsl.compiler import check
     from archdsl.diagnostics import SpecError
     from tests.random_checks import Wrong, holds
     from tests.random_specs import spec
 
     def wrong(text: str) -> str | None:
         try:
-            holds(check(Source("random.arch", text)))
+            holds(graph_of(text))
         except SpecError:
             return None
         except Wrong as error:

@@ -19,7 +19,7 @@ import archdsl
 from archdsl import built
 from archdsl.common import limits, threads
 from archdsl.common.limits import Budget, Exceeded, Limits, deep_calls, limited
-from tests.helpers import ROOT
+from tests.helpers import ROOT, source_of
 
 SPECS = ("lenet:lenet", "alexnet:alexnet", "edges:edges")
 WRONG = "model m {\n    input x[3, H, W]\n    con(8, 3)\n    (conv(4, 3), conv(8, 3)) -> add\n}\n"
@@ -66,7 +66,7 @@ def test_threads_get_what_one_gets(hasty: None) -> None:
 
 
 def test_threads_that_load_the_same_get_one_class(hasty: None) -> None:
-    specs = [archdsl.Source("net.arch", f"model n{i} {{\n    input x[3, 8, 8]\n    conv(4, 3)\n}}\n") for i in range(4)]
+    specs = [source_of(f"model n{i} {{\n    input x[3, 8, 8]\n    conv(4, 3)\n}}\n") for i in range(4)]
     barrier = Barrier(16)
 
     def load(number: int) -> type:

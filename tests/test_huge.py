@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import archdsl
 from archdsl.backends.diagram.drawing import draw
@@ -133,6 +134,5 @@ def test_deep_networks_work(name: str) -> None:
     for depth in (None, DEPTH):
         assert draw(graph, depth=depth).dot
     assert Layers(graph, Options()).table.as_text()
-    torch = pytest.importorskip("torch")
     network = archdsl.load(archdsl.Source("deep.arch", DEEP[name]))
     assert network(torch.zeros(1, 2, 8, 8)).shape == (1, 2, 8, 8)

@@ -20,11 +20,10 @@ from typing import Any
 import pytest
 
 from archdsl.backends.torch_source import write_module
-from archdsl.common.source import Source
-from archdsl.compiler import check
 from archdsl.graph import Graph, Scope
 from archdsl.ops import OPERATIONS
 from tests import random_checks
+from tests.helpers import graph_of
 from tests.interpreter import Interpreter
 from tests.random_checks import Wrong, holds
 from tests.random_specs import spec
@@ -154,7 +153,7 @@ def test_what_is_built_wrong_is_found(old: str, new: str, message: str, monkeypa
         text = write_module(*arguments, **named)
         return text.replace(old, new)
 
-    graph = check(Source("small.arch", SMALL))
+    graph = graph_of(SMALL)
     assert old in write_module(graph)
     holds(graph)
     monkeypatch.setattr(random_checks, "write_module", wrong)

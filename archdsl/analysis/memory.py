@@ -13,21 +13,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from types import MappingProxyType
 
 from archdsl.analysis.costs import IntShape, sized_shapes
 from archdsl.analysis.ledger import Ledger, Moment, Peak
 from archdsl.analysis.overwriting import Overwriting
+from archdsl.common.choices import BYTES, OPTIMIZERS
 from archdsl.common.threads import cached_property
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import Kept, Saves
 from archdsl.ops.conv import Conv
 from archdsl.ops.sizes import ints
-
-STATES: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2})
-"""Optimisers, and the numbers that each stores per trainable parameter. `momentum` is SGD with momentum."""
-
-BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +40,8 @@ class Memory:
     _step: Peak
 
     def state(self, optimizer: str) -> int:
-        """The state of an optimiser, one of OPTIMIZER_STATES."""
-        return STATES[optimizer] * self.trainable
+        """The state of an optimiser, one of OPTIMIZERS."""
+        return OPTIMIZERS[optimizer] * self.trainable
 
     def training(self, optimizer: str) -> Peak:
         """The peak of a training step: weights, optimiser state, gradients, and saved tensors."""

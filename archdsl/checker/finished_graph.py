@@ -26,11 +26,11 @@ def solve(graph: Graph, demands: Sequence[Demand], diagnostics: Diagnostics) -> 
     aside = _in_training_alone(graph, demands)
     for demand, training in zip(demands, aside, strict=True):
         if not training:
-            solver.meet(demand, training=False)
+            solver.apply(demand, training=False)
     graph.sizes = solver.valid
     for demand, training in zip(demands, aside, strict=True):
         if training:
-            solver.meet(demand, training=True)
+            solver.apply(demand, training=True)
     graph.training = solver.valid if solver.valid != graph.sizes else None
     graph.narrowings = tuple(solver.narrowings)
     _check_examples(graph, diagnostics)
@@ -58,7 +58,7 @@ class _Solver:
     done: set[object] = field(default_factory=set)
     reported: set[object] = field(default_factory=set)
 
-    def meet(self, demand: Demand, *, training: bool) -> None:
+    def apply(self, demand: Demand, *, training: bool) -> None:
         if demand.constraint in self.done:
             return
         self.done.add(demand.constraint)

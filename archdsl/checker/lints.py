@@ -9,7 +9,7 @@ from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
 from archdsl.dims import Dim, DimError
 from archdsl.elaborate import call_notes
-from archdsl.elaborate.spec_files import Module
+from archdsl.elaborate.spec_files import SpecFile
 from archdsl.graph import Graph
 from archdsl.ops import OPERATIONS
 from archdsl.ops.fields import shape_text
@@ -23,14 +23,14 @@ TINY = 4
 """A network that accepts only sizes up to this one is probably a mistake."""
 
 
-def lints(graph: Graph, module: Module) -> tuple[Diagnostic, ...]:
+def lints(graph: Graph, spec_file: SpecFile) -> tuple[Diagnostic, ...]:
     """The warnings of a checked graph and of its file."""
     return (
         *tiny_sizes(graph),
         *lone_positions(graph),
         *unused_names(graph),
         *pytorch_order(graph),
-        *uncalled(module),
+        *uncalled(spec_file),
     )
 
 
@@ -166,14 +166,14 @@ def useless_let(let: tree.Let) -> Diagnostic:
 # ---------------------------------------------------------------- unused blocks
 
 
-def uncalled(module: Module) -> Iterator[Diagnostic]:
+def uncalled(spec_file: SpecFile) -> Iterator[Diagnostic]:
     """Undefined names in blocks of the file that no model of it calls, and that nothing else checks."""
-    found = {n: v for n, v in module.names.values.items() if isinstance(v, BlockValue)}
-    own = {n: v for n, v in found.items() if v.syntax.span.source is module.source}
-    if len(own) == len(module.models):
+    found = {n: v for n, v in spec_file.names.values.items() if isinstance(v, BlockValue)}
+    own = {n: v for n, v in found.items() if v.syntax.span.source is spec_file.source}
+    if len(own) == len(spec_file.models):
         return
-    values = [v for v in module.names.values.values() if isinstance(v, MemberValue | FunctionValue)]
-    waiting: list[object] = [*(v.syntax for v in values), *(v.syntax for n, v in own.items() if n in module.models)]
+    values = [v for v in spec_file.names.values.values() if isinstance(v, MemberValue | FunctionValue)]
+    waiting: list[object] = [*(v.syntax for v in values), *(v.syntax for n, v in own.items() if n in spec_file.models)]
     called: set[str] = set()
     while waiting:
         for name in names(waiting.pop()):
@@ -181,13 +181,18 @@ def uncalled(module: Module) -> Iterator[Diagnostic]:
                 called.add(name.name)
                 waiting.append(own[name.name].syntax)
     for key, block in own.items():
-        if key not in called and key not in module.models:
-            yield from unknown_names(block, module)
+        if key not in called and key not in spec_file.models:
+            yield from unknown_names(block, spec_file)
 
 
-def unknown_names(block: BlockValue, module: Module) -> Iterator[Diagnostic]:
+def unknown_names(block: BlockValue, spec_file: SpecFile) -> Iterator[Diagnostic]:
     known = (
-        given(block.syntax) | module.names.values.keys() | OPERATIONS.keys() | BUILTINS.keys() | words() | {"it", "_"}
+        given(block.syntax)
+        | spec_file.names.values.keys()
+        | OPERATIONS.keys()
+        | BUILTINS.keys()
+        | words()
+        | {"it", "_"}
     )
     syntax = block.syntax
     for name in names([[p.default for p in syntax.parameters], syntax.body]):

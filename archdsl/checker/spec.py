@@ -20,7 +20,7 @@ from archdsl.diagnostics import Diagnostic, Diagnostics, Mark, SpecError, did_yo
 from archdsl.elaborate import elaborate
 from archdsl.elaborate.spec_files import (
     Loader,
-    Module,
+    SpecFile,
     family,
     library_families,
     library_folder,
@@ -50,7 +50,7 @@ class ModelInfo:
 # ---------------------------------------------------------------- which model
 
 
-def read(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[Module | None, str | None]:
+def read(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[SpecFile | None, str | None]:
     """The file that a SPEC names (None if it cannot be read) and the model's name, if given.
 
     Errors in its text go to `diagnostics`. Raises SpecError if there is no such file.
@@ -63,20 +63,20 @@ def read(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[Module | 
         return loader.load_file(path), name
 
 
-def locate(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[Module, str | None]:
+def locate(spec: str | Path | Source, diagnostics: Diagnostics) -> tuple[SpecFile, str | None]:
     """The parsed file that a SPEC names, and the model's name, if given. Raises SpecError."""
-    module, name = read(spec, diagnostics)
-    with trying(module, partial(_check_all, name)):
+    spec_file, name = read(spec, diagnostics)
+    with trying(spec_file, partial(_check_all, name)):
         diagnostics.stop_on_errors()
-    assert module is not None
-    return module, name
+    assert spec_file is not None
+    return spec_file, name
 
 
-def _check_all(name: str | None, module: Module, diagnostics: Diagnostics) -> None:
+def _check_all(name: str | None, spec_file: SpecFile, diagnostics: Diagnostics) -> None:
     """Checks the named model of a file, or all that are complete."""
-    for model in module.models if name is None else [name] if name in module.models else []:
-        if name is not None or _model_info(module, model, diagnostics).complete:
-            _checked(module, model, {}, diagnostics)
+    for model in spec_file.models if name is None else [name] if name in spec_file.models else []:
+        if name is not None or _model_info(spec_file, model, diagnostics).complete:
+            _checked(spec_file, model, {}, diagnostics)
 
 
 def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
@@ -108,41 +108,41 @@ def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
 def models(spec: str | Path | Source) -> list[ModelInfo]:
     """The models of a file or family, in order. Raises SpecError if it cannot be read."""
     diagnostics = Diagnostics()
-    module, _ = locate(spec, diagnostics)
-    return [model_info(module, name, diagnostics) for name in module.models]
+    spec_file, _ = locate(spec, diagnostics)
+    return [model_info(spec_file, name, diagnostics) for name in spec_file.models]
 
 
-def model_info(module: Module, name: str, diagnostics: Diagnostics) -> ModelInfo:
-    with trying(module, partial(_check_all, None)):
-        return _model_info(module, name, diagnostics)
+def model_info(spec_file: SpecFile, name: str, diagnostics: Diagnostics) -> ModelInfo:
+    with trying(spec_file, partial(_check_all, None)):
+        return _model_info(spec_file, name, diagnostics)
 
 
-def _model_info(module: Module, name: str, diagnostics: Diagnostics) -> ModelInfo:
+def _model_info(spec_file: SpecFile, name: str, diagnostics: Diagnostics) -> ModelInfo:
     with reporting(diagnostics):
-        block, given = family(module.models[name])
+        block, given = family(spec_file.models[name])
     diagnostics.stop_on_errors()
     parameters = block.syntax.parameters
     missing = frozenset(p.name.name for p in parameters if p.default is None) - given.keys()
     return ModelInfo(name, block.syntax.doc, tuple(p.name.name for p in parameters), missing)
 
 
-def pick(module: Module, name: str | None, diagnostics: Diagnostics) -> str:
+def pick(spec_file: SpecFile, name: str | None, diagnostics: Diagnostics) -> str:
     """The model that a SPEC means: the one it names, or the only complete one of its file. Raises SpecError."""
-    if name is not None and name in module.models:
+    if name is not None and name in spec_file.models:
         return name
-    complete = [m for m in module.models if model_info(module, m, diagnostics).complete]
-    if name is None and len(complete or module.models) == 1:
-        return next(iter(complete or module.models))
-    file = module.source.name
+    complete = [m for m in spec_file.models if model_info(spec_file, m, diagnostics).complete]
+    if name is None and len(complete or spec_file.models) == 1:
+        return next(iter(complete or spec_file.models))
+    file = spec_file.source.name
     if name is not None:
         message = f"{file} has no model `{name}`"
-    elif not module.models:
+    elif not spec_file.models:
         message = f"{file} has no model"
     else:
-        message = f"{file} has {len(module.models)} models: choose one"
-    listed = ", ".join(f"`{m}`" for m in complete or module.models) or None
-    help = (did_you_mean(name, module.models) if name else None) or (f"it has {listed}" if listed else None)
-    if not module.models:
+        message = f"{file} has {len(spec_file.models)} models: choose one"
+    listed = ", ".join(f"`{m}`" for m in complete or spec_file.models) or None
+    help = (did_you_mean(name, spec_file.models) if name else None) or (f"it has {listed}" if listed else None)
+    if not spec_file.models:
         help = "a model begins with `model NAME { input image[3, H, W] … }`"
     diagnostics.error("E0202", message, help=help)
     diagnostics.stop_on_errors()
@@ -152,28 +152,28 @@ def pick(module: Module, name: str | None, diagnostics: Diagnostics) -> str:
 # ---------------------------------------------------------------- the check
 
 
-def check_model(module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
+def check_model(spec_file: SpecFile, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
     """The checked graph of one model of a parsed file. Raises SpecError."""
     again = {k: v.name if isinstance(v, BlockValue | MemberValue) else v for k, v in values.items()}
 
-    def check_again(changed: Module, into: Diagnostics) -> None:
+    def check_again(changed: SpecFile, into: Diagnostics) -> None:
         _checked(changed, name, again, into)
 
-    with limited(), trying(module, check_again):
-        graph = _checked(module, name, values, diagnostics)
-        found = [*(d for d in diagnostics.items if d.severity == "warning"), *lints(graph, module)]
+    with limited(), trying(spec_file, check_again):
+        graph = _checked(spec_file, name, values, diagnostics)
+        found = [*(d for d in diagnostics.items if d.severity == "warning"), *lints(graph, spec_file)]
         found.sort(key=lambda d: d.marks[0].span.start)
-        graph.warnings = tried_changes(found, (), module, check_again)
+        graph.warnings = tried_changes(found, (), spec_file, check_again)
     return graph
 
 
-def _checked(module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
-    block, arguments = bind_model(module, name, values, diagnostics)
+def _checked(spec_file: SpecFile, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
+    block, arguments = bind_model(spec_file, name, values, diagnostics)
     graph, demands = elaborate(name, block, arguments, diagnostics)
-    if says_augment(module, name):
+    if says_augment(spec_file, name):
         from archdsl.elaborate.augment import augmentation  # slow to import, and few specs need it
 
-        graph.augment = augmentation(module, name, graph, diagnostics)
+        graph.augment = augmentation(spec_file, name, graph, diagnostics)
     if not diagnostics.errors or graph.outputs:
         finished_graph.check(graph, demands, diagnostics)
     diagnostics.stop_on_errors()
@@ -181,14 +181,14 @@ def _checked(module: Module, name: str, values: Mapping[str, object], diagnostic
 
 
 @contextmanager
-def trying(module: Module | None, check: Callable[[Module, Diagnostics], object]) -> Iterator[None]:
+def trying(spec_file: SpecFile | None, check: Callable[[SpecFile, Diagnostics], object]) -> Iterator[None]:
     """Tries the fixes that errors in the context propose: calls `check` again with a changed file."""
     try:
         yield
     except SpecError as error:
-        if module is None:
+        if spec_file is None:
             raise
-        tried = tried_changes(error.diagnostics, error.hidden, module, check)
+        tried = tried_changes(error.diagnostics, error.hidden, spec_file, check)
     else:
         return
     raise SpecError(tried)
@@ -197,23 +197,23 @@ def trying(module: Module | None, check: Callable[[Module, Diagnostics], object]
 def tried_changes(
     found: Sequence[Diagnostic],
     hidden: Collection[Span],
-    module: Module,
-    check: Callable[[Module, Diagnostics], object],
+    spec_file: SpecFile,
+    check: Callable[[SpecFile, Diagnostics], object],
 ) -> tuple[Diagnostic, ...]:
     """The diagnostics of a check, with the proposed fixes that work."""
     if not any(d.proposals for d in found):
         return tuple(found)
-    own, library = module.source.path, library_folder()
+    own, library = spec_file.source.path, library_folder()
     fixed = None if own is not None and own.is_relative_to(library) else library
-    size = sum(len(source.text) for source in module.sources())
-    return tuple(Trials(found, hidden, partial(_again, module, check), size=size, fixed=fixed).diagnostics())
+    size = sum(len(source.text) for source in spec_file.sources())
+    return tuple(Trials(found, hidden, partial(_again, spec_file, check), size=size, fixed=fixed).diagnostics())
 
 
-def _again(module: Module, check: Callable[[Module, Diagnostics], object], text: Source) -> Sequence[Diagnostic]:
+def _again(spec_file: SpecFile, check: Callable[[SpecFile, Diagnostics], object], text: Source) -> Sequence[Diagnostic]:
     """The diagnostics of a check of a changed file."""
     diagnostics = Diagnostics()
     try:
-        changed = module.changed(text, diagnostics)
+        changed = spec_file.changed(text, diagnostics)
         diagnostics.stop_on_errors()
         if changed is not None:
             check(changed, diagnostics)
@@ -226,20 +226,20 @@ def _again(module: Module, check: Callable[[Module, Diagnostics], object], text:
 
 
 def bind_model(
-    module: Module, name: str, values: Mapping[str, object], diagnostics: Diagnostics
+    spec_file: SpecFile, name: str, values: Mapping[str, object], diagnostics: Diagnostics
 ) -> tuple[BlockValue, dict[str, object]]:
     """A model's block, with a value for each parameter. Raises SpecError."""
     block: BlockValue | None = None
     arguments: dict[str, object] = {}
     with reporting(diagnostics):
-        block, given = family(module.models[name])
+        block, given = family(spec_file.models[name])
         known = {p.name.name for p in block.syntax.parameters}
         for key in sorted(values.keys() - known):
             has = ", ".join(f"`{k}`" for k in sorted(known)) or "none"
             help = did_you_mean(key, known) or f"its parameters: {has}"
             diagnostics.error("E0205", f"the model `{name}` has no parameter `{key}`", help=help)
         diagnostics.stop_on_errors()
-        given = given | {k: _argument(v, module.names) for k, v in values.items()}
+        given = given | {k: _argument(v, spec_file.names) for k, v in values.items()}
         owner = block
 
         def missing(parameter: tree.Parameter) -> None:
@@ -267,28 +267,28 @@ def _argument(value: object, names: Namespace) -> object:
     return value
 
 
-def value_from_text(text: str, module: Module, diagnostics: Diagnostics) -> object:
+def value_from_text(text: str, spec_file: SpecFile, diagnostics: Diagnostics) -> object:
     """A value written as in a spec (`--set NAME=VALUE`), which may use names of the file. Raises SpecError."""
     try:
-        return _value(Source("--set", text), module, diagnostics)
+        return _value(Source("--set", text), spec_file, diagnostics)
     except SpecError as error:
-        tried = Trials(error.diagnostics, (), lambda changed: _value_errors(changed, module)).diagnostics()
+        tried = Trials(error.diagnostics, (), lambda changed: _value_errors(changed, spec_file)).diagnostics()
     raise SpecError(tried)
 
 
-def _value(source: Source, module: Module, diagnostics: Diagnostics) -> object:
+def _value(source: Source, spec_file: SpecFile, diagnostics: Diagnostics) -> object:
     value = parser.parse_value(source, diagnostics)
     diagnostics.stop_on_errors()
     found: object = None
     with reporting(diagnostics):
-        found = evaluate(value, module.names)
+        found = evaluate(value, spec_file.names)
     diagnostics.stop_on_errors()
     return found
 
 
-def _value_errors(source: Source, module: Module) -> Sequence[Diagnostic]:
+def _value_errors(source: Source, spec_file: SpecFile) -> Sequence[Diagnostic]:
     try:
-        _value(source, module, Diagnostics())
+        _value(source, spec_file, Diagnostics())
     except SpecError as error:
         return error.diagnostics
     return ()

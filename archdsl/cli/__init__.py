@@ -20,7 +20,7 @@ from click.exceptions import NoArgsIsHelpError
 
 # These modules register the commands.
 from archdsl.cli import making, missing, reading, running
-from archdsl.cli.printing import complain, prepare
+from archdsl.cli.printing import prepare, write_diagnostics
 from archdsl.cli.program import (
     BROKEN,
     FINE,
@@ -82,7 +82,7 @@ def _broken(error: Exception) -> int:
 
     match error:
         case SpecError():
-            return _explained(lambda: complain(error.diagnostics), SPEC_WRONG)
+            return _explained(lambda: write_diagnostics(error.diagnostics), SPEC_WRONG)
         case click.ClickException():
             # These messages contain user input, and names of files and tensors.
             if isinstance(error, NoArgsIsHelpError):

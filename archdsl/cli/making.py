@@ -12,9 +12,6 @@ import click
 from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, STYLES, THEMES, listed
 from archdsl.cli.missing import what_to_do
 from archdsl.cli.options import (
-    EXPORTS,
-    MODULES,
-    STATE_DICTS,
     Settings,
     Sizes,
     depth_option,
@@ -30,10 +27,11 @@ from archdsl.cli.options import (
 from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
+from archdsl.common.choices import EXPORTS, MODULES, STATE_DICTS
 
 if TYPE_CHECKING:
+    from archdsl.common.choices import Mode
     from archdsl.graph import Graph
-    from archdsl.transform.recompute import Mode
 
 
 @cli.command()
@@ -78,6 +76,8 @@ def draw(
 
 def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
     """Example images of the model's augmentation; none, with a note, if a package is missing."""
+    if graph.augment is None:
+        return ()
     from archdsl.runtime.running import augmented_examples
 
     try:

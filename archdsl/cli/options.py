@@ -10,19 +10,11 @@ import click
 from click.shell_completion import CompletionItem
 
 from archdsl.cli.outputs import FORCE, OutputOption, SpecArgument, parse_output
+from archdsl.common.choices import MODES
 
 Command: TypeAlias = Callable[..., int]
 Settings: TypeAlias = Mapping[str, str]
 Sizes: TypeAlias = Sequence[tuple[int, ...]]
-
-# Copies of the writers' file endings, so that --help need not import the writers.
-PLOTS = (".svg", ".png", ".pdf")
-# Copies of those in archdsl.transform.recompute, so that --help need not import it.
-MODES = ("none", "dense", "blocks")
-
-MODULES = (".py",)
-STATE_DICTS = (".safetensors", ".pth", ".pt")
-EXPORTS = (".pt2", ".onnx")
 
 
 def complete_spec(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

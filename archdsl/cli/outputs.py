@@ -167,6 +167,6 @@ def _files_of(spec: str) -> Iterator[Path]:
             path, _ = split_spec(text, Diagnostics())
             yield path
             if not is_stream(path):  # a stream can be read only once
-                module, _ = read(text, Diagnostics())
-                yield from (Path(name) for name, _ in module.files()) if module is not None else ()
+                spec_file, _ = read(text, Diagnostics())
+                yield from (Path(name) for name, _ in spec_file.files()) if spec_file is not None else ()
             return

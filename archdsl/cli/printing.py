@@ -60,7 +60,7 @@ def write_table(table: Table) -> None:
         write(table.as_text())
 
 
-def complain(diagnostics: Sequence[Diagnostic]) -> None:
+def write_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:
     """Writes diagnostics to standard error, in colour on a terminal."""
     from archdsl.diagnostics import render
 

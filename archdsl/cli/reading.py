@@ -11,7 +11,6 @@ import click
 
 from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, THEMES, listed
 from archdsl.cli.options import (
-    PLOTS,
     Settings,
     Sizes,
     complete_spec,
@@ -25,22 +24,19 @@ from archdsl.cli.options import (
     size_option,
 )
 from archdsl.cli.outputs import SpecArgument
-from archdsl.cli.printing import busy, complain, progress, write, write_json, write_lines, write_table
+from archdsl.cli.printing import busy, progress, write, write_diagnostics, write_json, write_lines, write_table
 from archdsl.cli.program import FINE, SPEC_WRONG, cli
 from archdsl.cli.specs import check_model, checked, collecting, means_a_model, named, select
+from archdsl.common.choices import BYTES, OPTIMIZERS, PLOTS
 
 if TYPE_CHECKING:
+    from archdsl.common.choices import Mode
     from archdsl.diagnostics import Diagnostic
     from archdsl.graph import Graph
     from archdsl.report.layers import Layers
-    from archdsl.transform.recompute import Mode
 
 MARKED = tuple(form for form in FORMATS if form.compares)
 """The formats of a picture of changes."""
-
-# Copies of those in archdsl.analysis.memory, so that --help need not import it.
-DTYPES = ("float64", "float32", "float16", "bfloat16")
-OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam", "adamw")
 
 
 # Networks with this many layers take seconds.
@@ -70,10 +66,10 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
     found: list[Diagnostic] = []
     for spec in specs:
         with collecting(found):
-            module, names, values = select(spec, settings, every=True)
+            spec_file, names, values = select(spec, settings, every=True)
             for name in names:
                 with collecting(found):
-                    graphs.append(check_model(module, name, values, sizes))
+                    graphs.append(check_model(spec_file, name, values, sizes))
     # Models of one file share its diagnostics.
     diagnostics = Diagnostics()
     for diagnostic in (*found, *(warning for graph in graphs for warning in graph.warnings)):
@@ -81,7 +77,7 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
     if as_json:
         write_json({"models": [report.summary_data(g) for g in graphs], "diagnostics": as_data(diagnostics.items)})
     else:
-        complain(diagnostics.items)
+        write_diagnostics(diagnostics.items)
         for graph in graphs:
             write(report.summary(graph, pin(graph, sizes)) + "\n")
             if why:
@@ -97,8 +93,8 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
 @depth_option
 @click.option("--flops", is_flag=True, help="Also count all floating-point operations, not only multiply-accumulates.")
 @click.option("--wide", is_flag=True, help="Show all columns (trainable, frozen, buffers, offset).")
-@click.option("--dtype", type=click.Choice(DTYPES), default="float32", show_default=True)
-@click.option("--optimizer", type=click.Choice(OPTIMIZERS), default="adam", show_default=True)
+@click.option("--dtype", type=click.Choice([*BYTES]), default="float32", show_default=True)
+@click.option("--optimizer", type=click.Choice([*OPTIMIZERS]), default="adam", show_default=True)
 @click.option("--gpu-memory", callback=parse_bytes, metavar="16GiB", help="Report the largest batch that fits.")
 @recompute_option
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")

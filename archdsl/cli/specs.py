@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from archdsl.cli.options import Settings, Sizes
-from archdsl.cli.printing import complain
+from archdsl.cli.printing import write_diagnostics
 
 if TYPE_CHECKING:
     from archdsl.diagnostics import Diagnostic
-    from archdsl.elaborate.spec_files import Module
+    from archdsl.elaborate.spec_files import SpecFile
     from archdsl.graph import Graph
 
 
-def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[Module, list[str], dict[str, object]]:
+def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[SpecFile, list[str], dict[str, object]]:
     """The file of a SPEC, the models that it means (`every`: all that can be compiled), and the values of `--set`.
 
     Raises SpecError.
@@ -24,13 +24,13 @@ def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[Modul
     from archdsl.diagnostics import Diagnostics
 
     diagnostics = Diagnostics()
-    module, name = locate(spec, diagnostics)
-    values = {key: value_from_text(text, module, diagnostics) for key, text in settings.items()}
-    models = [model_info(module, model, diagnostics) for model in module.models]
+    spec_file, name = locate(spec, diagnostics)
+    values = {key: value_from_text(text, spec_file, diagnostics) for key, text in settings.items()}
+    models = [model_info(spec_file, model, diagnostics) for model in spec_file.models]
     ready = [model.name for model in models if model.missing <= values.keys()]
     if name is None and (every or len(ready) == 1) and ready:
-        return module, ready, values
-    return module, [pick(module, name, diagnostics)], values
+        return spec_file, ready, values
+    return spec_file, [pick(spec_file, name, diagnostics)], values
 
 
 def named(spec: str) -> tuple[str, str | None]:
@@ -39,9 +39,9 @@ def named(spec: str) -> tuple[str, str | None]:
     from archdsl.diagnostics import Diagnostics
 
     diagnostics = Diagnostics()
-    module, name = locate(spec, diagnostics)
-    if name is not None or not module.models:
-        pick(module, name, diagnostics)
+    spec_file, name = locate(spec, diagnostics)
+    if name is not None or not spec_file.models:
+        pick(spec_file, name, diagnostics)
     return (spec.removesuffix(":") if name is None else spec.rpartition(":")[0]), name
 
 
@@ -58,22 +58,22 @@ def means_a_model(spec: str) -> bool:
     return True
 
 
-def check_model(module: Module, name: str, values: dict[str, object], sizes: Sizes) -> Graph:
+def check_model(spec_file: SpecFile, name: str, values: dict[str, object], sizes: Sizes) -> Graph:
     """The checked graph of a model, whose inputs accept these sizes. Raises SpecError."""
     from archdsl.checker import spec
     from archdsl.checker.finished_graph import pin
     from archdsl.diagnostics import Diagnostics
 
-    graph = spec.check_model(module, name, values, Diagnostics())
+    graph = spec.check_model(spec_file, name, values, Diagnostics())
     pin(graph, sizes)
     return graph
 
 
 def checked(spec: str, settings: Settings, sizes: Sizes = ()) -> Graph:
     """The checked graph of the one model that a SPEC means; prints its warnings. Raises SpecError."""
-    module, (name,), values = select(spec, settings)
-    graph = check_model(module, name, values, sizes)
-    complain(graph.warnings)
+    spec_file, (name,), values = select(spec, settings)
+    graph = check_model(spec_file, name, values, sizes)
+    write_diagnostics(graph.warnings)
     return graph
 
 

@@ -30,10 +30,10 @@ def _interrupt(number: int, frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def _unraisable(told: sys.UnraisableHookArgs) -> None:
+def _unraisable(hook_args: sys.UnraisableHookArgs) -> None:
     # Raised where nothing can catch it, such as in a callback of the import system, it would be lost.
-    if isinstance(told.exc_value, KeyboardInterrupt):
+    if isinstance(hook_args.exc_value, KeyboardInterrupt):
         sys.stderr.write("archdsl: interrupted\n")
         sys.stderr.flush()
         os._exit(STATUS)
-    sys.__unraisablehook__(told)
+    sys.__unraisablehook__(hook_args)

@@ -44,7 +44,7 @@ _LAST = re.compile(
 def save(path: str | Path, data: bytes, comment: str = "") -> None:
     """Writes `data` to `path` with the mark of its file type, completely or not at all. Raises OSError.
 
-    `comment` is the sign that begins a line of comment, where such a line is the mark; else the ending says the mark.
+    `comment` begins a line comment in formats that have them: the mark is then such a line.
     """
     write_whole(path, marked(data, Path(path).suffix.lower(), comment))
 

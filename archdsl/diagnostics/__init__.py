@@ -120,7 +120,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """`did you mean `conv`?` for the closest known name; None if none is close."""
+    """A suggestion of the closest known name; None if none is close."""
     near = nearest(name, known)
     return f"did you mean `{near}`?" if near else None
 
@@ -141,7 +141,7 @@ LONGEST_TEXT = 2_000
 """The maximum length of a message, which may contain a name from the spec."""
 
 
-def _told(text: str) -> str:
+def _shorten(text: str) -> str:
     return visible(text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…")
 
 
@@ -178,7 +178,7 @@ def _painter(color: bool):  # type: ignore[no-untyped-def]
 
 
 def _render_one(d: Diagnostic, paint) -> str:  # type: ignore[no-untyped-def]
-    head = paint(f"{d.severity}[{d.code}]", d.severity) + paint(f": {_told(d.message)}", "bold")
+    head = paint(f"{d.severity}[{d.code}]", d.severity) + paint(f": {_shorten(d.message)}", "bold")
     lines = [head]
     width = max((len(str(m.span.line)) for m in d.marks), default=1)
     bar = paint(" " * width + " |", "frame")
@@ -195,9 +195,9 @@ def _render_one(d: Diagnostic, paint) -> str:  # type: ignore[no-untyped-def]
             lines += [text, under] if text != line else [under]
             line = text
     for note in d.notes:
-        lines.append(" " * width + " = note: " + _told(note))
+        lines.append(" " * width + " = note: " + _shorten(note))
     if d.help:
-        lines.append(" " * width + " = help: " + _told(d.help))
+        lines.append(" " * width + " = help: " + _shorten(d.help))
     if d.fix and (changed := _changed_line(d.fix)):
         where = d.fix.span.source.name
         place = "" if not d.marks or where == d.marks[0].span.source.name else f" of {visible(where)}"
@@ -231,7 +231,7 @@ def _render_mark(mark: Mark, cause: bool, width: int, bar: str, paint) -> tuple[
     before, under = visible(text[:start]), visible(text[start : start + length])
     number = paint(str(span.line).rjust(width) + " |", "frame")
     caret = ("^" if cause else "-") * max(1, len(under))
-    note = f" {_told(mark.text)}" if mark.text else ""
+    note = f" {_shorten(mark.text)}" if mark.text else ""
     return (
         f"{number} {visible(text)}",
         f"{bar} {' ' * len(before)}{paint(caret + note, 'cause' if cause else 'other')}",

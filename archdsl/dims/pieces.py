@@ -101,7 +101,7 @@ def classes(piece: Piece) -> Iterator[Piece]:
         yield Piece(low, high, period, (start + i * step) % period, period, 1)
 
 
-def meet(a: Piece, b: Piece) -> list[Piece]:
+def intersect(a: Piece, b: Piece) -> list[Piece]:
     """The common members of two pieces, as disjoint pieces (some may be empty)."""
     low = max(a.low, b.low)
     high = b.high if a.high is None else a.high if b.high is None else min(a.high, b.high)
@@ -120,7 +120,7 @@ def meet(a: Piece, b: Piece) -> list[Piece]:
     period = lcm(b.period, step)
     turns = period // b.period
     if turns > b.length:
-        return [p for c in classes(b._replace(low=low, high=high)) for p in meet(a, c)]
+        return [p for c in classes(b._replace(low=low, high=high)) for p in intersect(a, c)]
     result = []
     for start in range(b.start, b.start + period, b.period):
         first = start + (residue - start) % step
@@ -144,7 +144,7 @@ def _meet_windows(low: int, high: int | None, a: Piece, b: Piece) -> list[Piece]
         raise too_intricate()
     if overlaps > min(a.length, b.length):
         few, other = (a, b) if a.length < b.length else (b, a)
-        return [p for c in classes(few._replace(low=low, high=high)) for p in meet(c, other)]
+        return [p for c in classes(few._replace(low=low, high=high)) for p in intersect(c, other)]
     result = []
     for left in range(b.start, b.start + period, b.period):
         # From the first window of `a` whose end reaches `left` to the last one that begins in the window of `b`.

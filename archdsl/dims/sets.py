@@ -14,8 +14,8 @@ from archdsl.dims.pieces import (
     Piece,
     Run,
     bounded_runs,
+    intersect,
     joined,
-    meet,
     pattern_of,
     runs_of,
     too_intricate,
@@ -106,7 +106,7 @@ class SizeSet:
             return other
         if len(self.pieces) * len(other.pieces) > 64 * PIECES:
             raise too_intricate()
-        return SizeSet(p for a in self.pieces for b in other.pieces for p in meet(a, b))
+        return SizeSet(p for a in self.pieces for b in other.pieces for p in intersect(a, b))
 
     def nearest(self, n: int) -> tuple[int | None, int | None]:
         """The largest member below `n` and the smallest above it; None if there is none."""

@@ -8,7 +8,7 @@ from typing import assert_never
 from archdsl.augment import CHANGES, Change, OneOf, Pipeline, Step
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostics, Mark, renamed
-from archdsl.elaborate.spec_files import Module, reporting
+from archdsl.elaborate.spec_files import SpecFile, reporting
 from archdsl.graph import Graph, Tensor
 from archdsl.ops.base import OperationError, Shape
 from archdsl.syntax import tree
@@ -40,15 +40,15 @@ OTHER_WORDS = {
 """Names of changes elsewhere, and what to write instead."""
 
 
-def augmentation(module: Module, model: str, graph: Graph, diagnostics: Diagnostics) -> Pipeline | None:
+def augmentation(spec_file: SpecFile, model: str, graph: Graph, diagnostics: Diagnostics) -> Pipeline | None:
     """The pipeline of a model's augmentation, None if it has none. Errors go to `diagnostics`.
 
     Reports errors in the file's other declarations, too.
     """
-    for value in module.names.values.values():
+    for value in spec_file.names.values.values():
         if isinstance(value, AugmentValue):
             _Reading(value, None, diagnostics).pipeline()
-    found = _augmented(module.models[model], diagnostics)
+    found = _augmented(spec_file.models[model], diagnostics)
     if found is None:
         return None
     value, name = found

@@ -71,31 +71,31 @@ def reporting(diagnostics: Diagnostics) -> Iterator[None]:
 
 
 @dataclass(slots=True, eq=False)
-class Module:
+class SpecFile:
     """A parsed file: its names in order of declaration, and its models."""
 
     source: Source
     names: Namespace
-    imports: list[Module] = field(default_factory=list)
+    imports: list[SpecFile] = field(default_factory=list)
     models: dict[str, BlockValue | MemberValue] = field(default_factory=dict)
     spans: dict[str, Span] = field(default_factory=dict)
 
     def sources(self) -> Iterator[Source]:
         """The text of this file and of each file that it imports, directly or not."""
-        found: dict[Module, None] = {}
+        found: dict[SpecFile, None] = {}
         waiting = [self]
         while waiting:
-            module = waiting.pop()
-            if module not in found:
-                found[module] = None
-                yield module.source
-                waiting.extend(module.imports)
+            spec_file = waiting.pop()
+            if spec_file not in found:
+                found[spec_file] = None
+                yield spec_file.source
+                waiting.extend(spec_file.imports)
 
     def files(self) -> tuple[tuple[str, str], ...]:
         """The name and text of this file and of each file that it imports, directly or not."""
         return tuple((str(source.path or source.name), source.text) for source in self.sources())
 
-    def changed(self, changed: Source, diagnostics: Diagnostics) -> Module | None:
+    def changed(self, changed: Source, diagnostics: Diagnostics) -> SpecFile | None:
         """This file, parsed again if it or a file that it imports has another text; no other file is parsed again."""
         sources = [changed if s.name == changed.name and s.path == changed.path else s for s in self.sources()]
         loader = Loader(diagnostics, texts={_real(s.path): s for s in sources if s.path is not None})
@@ -107,29 +107,29 @@ class Loader:
     """Parses files and their imports, each once. `open` is the chain from the first file to the current one."""
 
     diagnostics: Diagnostics
-    modules: dict[Path, Module | None] = field(default_factory=dict)
+    loaded: dict[Path, SpecFile | None] = field(default_factory=dict)
     open: list[Path] = field(default_factory=list)
     texts: Mapping[Path, Source] = field(default_factory=dict)
     """Files whose text is given, and is not read again."""
     full: bool = False
     """Whether too many files have been reported."""
 
-    def load_file(self, path: Path) -> Module | None:
+    def load_file(self, path: Path) -> SpecFile | None:
         """The spec file at a path; None, with diagnostics, if it cannot be read."""
         key = _real(path)
-        if key in self.modules:
-            return self.modules[key]
+        if key in self.loaded:
+            return self.loaded[key]
         source = self.texts.get(key) or read(path, self.diagnostics)
-        self.modules[key] = None
+        self.loaded[key] = None
         if source is None:
             return None
         self.open.append(key)
-        self.modules[key] = self.load_source(source)
+        self.loaded[key] = self.load_source(source)
         self.open.pop()
-        return self.modules[key]
+        return self.loaded[key]
 
-    def load_source(self, source: Source) -> Module:
-        module = Module(source, Namespace())
+    def load_source(self, source: Source) -> SpecFile:
+        spec_file = SpecFile(source, Namespace())
         defaults: dict[str, dict[str, object]] = {}
         thunks: list[Thunk] = []
         file = parse(source, self.diagnostics)
@@ -137,60 +137,60 @@ class Loader:
         for declaration in file.declarations:
             match declaration:
                 case tree.Import():
-                    self._import(declaration, module)
+                    self._import(declaration, spec_file)
                 case tree.Let():
-                    thunk = Thunk(declaration.name, partial(evaluate, declaration.value, module.names))
+                    thunk = Thunk(declaration.name, partial(evaluate, declaration.value, spec_file.names))
                     thunks.append(thunk)
-                    self._declare(module, declaration.name, thunk)
+                    self._declare(spec_file, declaration.name, thunk)
                 case tree.Function():
-                    self._declare(module, declaration.name, FunctionValue(declaration, module.names))
+                    self._declare(spec_file, declaration.name, FunctionValue(declaration, spec_file.names))
                 case tree.Block():
-                    value = BlockValue(declaration, module.names, cast(Defaults, dict(defaults)))
-                    self._declare(module, declaration.name, value)
+                    value = BlockValue(declaration, spec_file.names, cast(Defaults, dict(defaults)))
+                    self._declare(spec_file, declaration.name, value)
                 case tree.Model():
-                    value = BlockValue(declaration, module.names, cast(Defaults, dict(defaults)))
-                    self._declare(module, declaration.name, value)
-                    module.models[declaration.name.name] = value
+                    value = BlockValue(declaration, spec_file.names, cast(Defaults, dict(defaults)))
+                    self._declare(spec_file, declaration.name, value)
+                    spec_file.models[declaration.name.name] = value
                 case tree.Member():
-                    member = MemberValue(declaration, module.names)
-                    self._declare(module, declaration.name, member)
-                    module.models[declaration.name.name] = member
+                    member = MemberValue(declaration, spec_file.names)
+                    self._declare(spec_file, declaration.name, member)
+                    spec_file.models[declaration.name.name] = member
                 case tree.Augment():
-                    self._declare(module, declaration.name, AugmentValue(declaration, module.names))
+                    self._declare(spec_file, declaration.name, AugmentValue(declaration, spec_file.names))
                 case tree.Default():
                     with reporting(self.diagnostics):
-                        extend_defaults(defaults, declaration, module.names)
+                        extend_defaults(defaults, declaration, spec_file.names)
                 case _:
                     assert_never(declaration)
         for thunk in thunks:
             with reporting(self.diagnostics):
                 thunk.force()
-        return module
+        return spec_file
 
-    def _declare(self, module: Module, name: tree.Name, value: object) -> None:
+    def _declare(self, spec_file: SpecFile, name: tree.Name, value: object) -> None:
         if name.name == "it":
             self.diagnostics.error("E0106", "`it` is reserved for the incoming tensor", name.span)
             return
-        if name.name in module.spans:
+        if name.name in spec_file.spans:
             self.diagnostics.error(
                 "E0208",
                 f"`{name.name}` is defined twice in this file",
                 Mark(name.span, "again here"),
-                Mark(module.spans[name.name], "first here"),
+                Mark(spec_file.spans[name.name], "first here"),
                 help="rename one of them",
             )
             return
-        module.spans[name.name] = name.span
-        module.names.values[name.name] = value
+        spec_file.spans[name.name] = name.span
+        spec_file.names.values[name.name] = value
 
     # ------------------------------------------------------------ imports
 
-    def _import(self, declaration: tree.Import, module: Module) -> None:
-        found: Module | None = None
+    def _import(self, declaration: tree.Import, spec_file: SpecFile) -> None:
+        found: SpecFile | None = None
         with reporting(self.diagnostics):
-            found = self._find(declaration, module)
+            found = self._find(declaration, spec_file)
         if found is not None:
-            module.imports.append(found)
+            spec_file.imports.append(found)
         for imported in declaration.names:
             value: object = FAILED
             if found is not None:
@@ -209,18 +209,19 @@ class Loader:
                             for proposal in (p, Proposal(p.help, Fix(p.fix.span, f"{p.fix.text} as {name}")))
                         ],
                     )
-            self._declare(module, imported.alias, value)
+            self._declare(spec_file, imported.alias, value)
 
-    def _find(self, declaration: tree.Import, module: Module) -> Module | None:
+    def _find(self, declaration: tree.Import, spec_file: SpecFile) -> SpecFile | None:
         parts = declaration.module.name.split(".")
         span = declaration.module.span
-        path = self._locate(parts, module)
+        path = self._locate(parts, spec_file)
         if path is None:
-            known = {p.stem for p in module.source.path.parent.glob("*.arch")} if module.source.path else set()
+            known = {p.stem for p in spec_file.source.path.parent.glob("*.arch")} if spec_file.source.path else set()
             families = library_families()
             self.diagnostics.error(
                 "E0003",
-                f"there is no spec `{declaration.module.name}` in the folder of {module.source.name} or in the library",
+                f"there is no spec `{declaration.module.name}` in the folder of {spec_file.source.name} "
+                "or in the library",
                 span,
                 help="the library has: " + ", ".join(families),
                 proposals=renamed(span, declaration.module.name, known | set(families)),
@@ -237,7 +238,7 @@ class Loader:
             )
             return None
         limits = budget().limits
-        if len(self.modules) >= limits.imports:
+        if len(self.loaded) >= limits.imports:
             if self.full:
                 raise Poisoned
             self.full = True
@@ -246,9 +247,9 @@ class Loader:
             raise Exceeded("import_depth", f"imports are nested more than {limits.import_depth} deep", span)
         return self.load_file(path)
 
-    def _locate(self, parts: list[str], module: Module) -> Path | None:
+    def _locate(self, parts: list[str], spec_file: SpecFile) -> Path | None:
         """In the importing file's folder first, then in the library; never outside either, with links resolved."""
-        roots = [module.source.path.parent] if module.source.path is not None else []
+        roots = [spec_file.source.path.parent] if spec_file.source.path is not None else []
         places = [(root, parts) for root in roots] + [(library_folder(), parts)]
         if parts[0] == "archdsl" and len(parts) > 1:
             places.append((library_folder(), parts[1:]))
@@ -269,19 +270,19 @@ def _real(path: Path) -> Path:
         return path.absolute()
 
 
-def _defines(module: Module) -> str:
-    names = ", ".join(f"`{n}`" for n in list(module.spans)[:12])
+def _defines(spec_file: SpecFile) -> str:
+    names = ", ".join(f"`{n}`" for n in list(spec_file.spans)[:12])
     return f"it defines {names}" if names else "it defines nothing"
 
 
 # ---------------------------------------------------------------- members of families
 
 
-def says_augment(module: Module, model: str) -> bool:
+def says_augment(spec_file: SpecFile, model: str) -> bool:
     """Whether a file declares an `augment`, or one of its models or their families is augmented."""
-    if any(isinstance(value, AugmentValue) for value in module.names.values.values()):
+    if any(isinstance(value, AugmentValue) for value in spec_file.names.values.values()):
         return True
-    target: object = module.models[model]
+    target: object = spec_file.models[model]
     seen: list[object] = []
     while isinstance(target, MemberValue) and target not in seen:
         if target.syntax.augmented is not None:

@@ -114,6 +114,7 @@ class Proof:
             compare(pipeline, text.definitions[name], space[name](), text.helpers)  # type: ignore[operator]
         if not text.classes:
             raise Unproved("has no class")
+        self.compare_inputs(text.definitions[text.classes[-1]])
         model = space[text.classes[-1]](device=DEVICE, dtype=DTYPE)  # type: ignore[operator]
         if not isinstance(model, Module):
             raise Unproved("ends with a class that is no module")
@@ -131,6 +132,19 @@ class Proof:
         self.owners = list(_owners(model))
         if len({id(made) for _, made in self.owners}) < len(self.owners):
             raise Unproved("has the same weights twice")
+
+    def compare_inputs(self, model: ast.ClassDef) -> None:
+        """The arguments of `forward`, by name: one alone may be called as PyTorch's layers do."""
+        forward = next((s for s in model.body if isinstance(s, ast.FunctionDef) and s.name == "forward"), None)
+        if forward is None:
+            return  # an nn.Sequential
+        names = [node.name or "" for node in self.graph.input_nodes]
+        _, *given = [a.arg for a in forward.args.args]
+        if forward.args.vararg or len(given) != len(names):
+            raise Unproved("takes more or fewer inputs than the network")
+        for name, found in zip(names, given, strict=True):
+            if not _is_named(found, name) and (len(names) > 1 or found not in ("x", "input")):
+                raise Unproved(f"takes `{found}` where the network has the input `{name}`")
 
     # ------------------------------------------------------------ state
 
@@ -191,9 +205,7 @@ class Proof:
             raise Unproved("gives no named tuple")
         else:
             for name, field in zip(names, given._fields, strict=True):
-                written = re.escape(re.sub(r"\W", "_", name or "", flags=re.ASCII).strip("_"))
-                head = "" if written[:1].isalpha() else r"[a-z]*_*"  # no name begins with a digit
-                if not re.fullmatch(rf"_*{head}{written}_*\d*", field):
+                if not _is_named(field, name or ""):
                     raise Unproved(f"gives `{field}` where the network has the output `{name}`")
         for (name, tensor), value in zip(meaning.outputs, given, strict=True):
             if tensor is None:
@@ -217,6 +229,13 @@ class Proof:
         wanted = sorted(s.path for s in self.recompute.scopes if any(n.id in meaning.live for n in s.nodes()))
         if found != wanted:
             raise Unproved("recomputes other parts than those chosen")
+
+
+def _is_named(name: str, said: str) -> bool:
+    """Whether a name of Python is one of the spec, with what makes it a name, and another than others."""
+    written = re.escape(re.sub(r"\W", "_", said, flags=re.ASCII).strip("_"))
+    head = "" if written[:1].isalpha() else r"[a-z]*_*"  # no name begins with a digit
+    return re.fullmatch(rf"_*{head}{written}_*\d*", name) is not None
 
 
 def _in_order_of(found: Sequence[tuple[str, Any]], meaning: Meaning, graph: Graph) -> list[tuple[str, Owner]]:

@@ -7,8 +7,10 @@ further on would bring, and that the convolution has taken in. Where anything el
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import pairwise
 from random import Random
 from typing import Any, TypeAlias
@@ -81,6 +83,8 @@ class Correspondence:
             self.stands[Edge(node.id, i)] = (Edge(new.id, i), runs)
 
     def _alike(self, old: Node, new: Node) -> bool:
+        if old.operation is new.operation and old not in self.taken:
+            return True
         ours, theirs = dict(old.operation), dict(new.operation)
         if old in self.taken:
             ours["bias"] = True
@@ -96,7 +100,8 @@ class Correspondence:
         inputs = [self.stands[t][1] for t in node.inputs]
         match node.operation.name:
             case "concat":
-                return [[run for runs in inputs for run in runs]]
+                if any(chain for runs in inputs for _, chain in runs):
+                    return [[run for runs in inputs for run in runs]]
             case "crop":
                 return inputs
             case "split":
@@ -189,9 +194,13 @@ class Channels:
             return self.map(lambda value: function(value, other))
         if not isinstance(other, Channels) or len(self) != len(other) or self.ndim != other.ndim:
             raise Unproved("computes with weights of unlike sizes")
-        if any(b not in (1, a) for a, b in zip(self.shape, other.shape, strict=True)):
+        if self.shape != other.shape and any(b not in (1, a) for a, b in zip(self.shape, other.shape, strict=True)):
             raise Unproved("computes with weights of unlike sizes")
-        found: list[tuple[int, float]] = []
+        pairs = zip(self.runs, other.runs, strict=False)
+        if len(self.runs) == len(other.runs) and all(a[0] == b[0] for a, b in pairs):
+            found = [(size, function(x, y)) for (size, x), (_, y) in zip(self.runs, other.runs, strict=True)]
+            return Channels(found, self.shape)
+        found = []
         ours, theirs = list(reversed(self.runs)), list(reversed(other.runs))
         while ours:
             (a, x), (b, y) = ours.pop(), theirs.pop()
@@ -204,16 +213,16 @@ class Channels:
         return Channels(found, self.shape)
 
     def __add__(self, other: object) -> Channels:
-        return self._with(other, lambda a, b: a + b)
+        return self._with(other, operator.add)
 
     def __sub__(self, other: object) -> Channels:
-        return self._with(other, lambda a, b: a - b)
+        return self._with(other, operator.sub)
 
     def __mul__(self, other: object) -> Channels:
-        return self._with(other, lambda a, b: a * b)
+        return self._with(other, operator.mul)
 
     def __truediv__(self, other: object) -> Channels:
-        return self._with(other, lambda a, b: a / b)
+        return self._with(other, operator.truediv)
 
     def __neg__(self) -> Channels:
         return self.map(lambda value: -value)
@@ -302,7 +311,7 @@ def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channel
         for weight in node.operation.weights(graph.shapes(node.inputs)):
             groups = node.operation.groups if node.operation.name == "upconv" and weight.name == "weight" else 0  # type: ignore[attr-defined]
             count = weight.shape[1] * groups if groups else (*weight.shape, 1)[0]
-            runs = [(size, random.uniform(0.5, 2.0)) for size in _lengths(count, ends.get(node, ()))]
+            runs = [(size, random.uniform(0.5, 2.0)) for size in _lengths(count, frozenset(ends.get(node, ())))]
             state[_key(node, weight.name)] = Channels(runs, weight.shape, "in" if groups else "out", groups, own=False)
     wanted: dict[str, Channels] = {}
     for old, new in walked.pairs:
@@ -322,7 +331,8 @@ def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channel
             raise Unproved(f"makes another `{key}` for inference")
 
 
-def _lengths(count: int, ends: Iterable[int]) -> list[int]:
+@lru_cache(maxsize=256)
+def _lengths(count: int, ends: frozenset[int]) -> list[int]:
     """Runs that hold a number each: the channels around every end of a part are told apart from all others."""
     cuts = sorted({n for end in (0, count, *ends) for n in (end - 1, end, end + 1) if 0 <= n <= count} | {0, count})
     return [b - a for a, b in pairwise(cuts)] or [count]

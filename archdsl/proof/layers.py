@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from archdsl.proof.errors import Unproved
@@ -82,6 +83,10 @@ def spec_of(made: type[Layer], args: tuple[object, ...], kwargs: dict[str, objec
     return found
 
 
+NOTHING: Mapping[str, Module] = MappingProxyType({})
+"""The members of a layer, which no text may add to."""
+
+
 class Layer(Module):
     """A module of PyTorch, or of a helper. Its weights are made when something asks for them."""
 
@@ -91,7 +96,7 @@ class Layer(Module):
     signature: Mapping[str, object] = {}
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        self.__dict__.update(spec=spec_of(type(self), args, kwargs), path="", runs=0, training=True, _modules={})
+        self.__dict__.update(spec=spec_of(type(self), args, kwargs), path="", runs=0, training=True, _modules=NOTHING)
 
     def _changes(self, counts: bool = False) -> None:
         if not counts:

@@ -46,6 +46,7 @@ def _set(owner: object, name: str, value: object) -> None:
 BUILTINS: Mapping[str, object] = {
     **{word: getattr(builtins, word) for word in WORDS},
     "setattr": _set,
+    "sum": lambda items: sum(items),  # of no lists
     "__build_class__": builtins.__build_class__,
 }
 

@@ -248,7 +248,7 @@ class Module:
     def train(self, mode: bool = True) -> Module:
         self._changes()
         for module in self.modules():
-            if "training" in module._modules or "training" in module._parameters:
+            if "training" in module._modules or "training" in module.__dict__.get("_parameters", ()):
                 raise Unproved("has a member called `training`, which is in the way of train() and eval()")
             object.__setattr__(module, "training", mode)
         return self

@@ -9,7 +9,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from functools import lru_cache
 
-from archdsl.proof.budget import counted
+from archdsl.proof.budget import counted, walked
 from archdsl.proof.errors import Unproved
 from archdsl.proof.layers import LAYERS, Layer, layer_class
 from archdsl.proof.pytorch import REQUIRED, SIGNATURES
@@ -28,9 +28,11 @@ EXPRESSIONS = (
 )
 KNOWN = frozenset(kind for base in (*STATEMENTS, *EXPRESSIONS) for kind in (base, *base.__subclasses__()))
 
-
-COSTLY = (ast.Pow, ast.LShift, ast.MatMult)
+COSTLY = frozenset({ast.Pow, ast.LShift, ast.MatMult})
 """Operators that no built file needs, and that make large things of small ones."""
+
+HOLDING = frozenset({"add_module", "register_parameter", "_modules", "_parameters"})
+"""What is asked of a module that holds others."""
 
 
 def parsed(text: str) -> ast.Module:
@@ -117,7 +119,7 @@ def _stands_for(statement: ast.ClassDef | ast.FunctionDef) -> ast.stmt:
     """What takes the place of a helper's definition: the helper has its name from here on."""
     value = ast.Subscript(ast.Name(HELPERS, ast.Load()), ast.Constant(statement.name), ast.Load())
     made = ast.Assign([ast.Name(statement.name, ast.Store())], value)
-    for node in ast.walk(made):
+    for node in walked(made):
         if isinstance(node, ast.stmt | ast.expr):
             node.lineno = node.end_lineno = statement.lineno
             node.col_offset = node.end_col_offset = 0
@@ -127,22 +129,30 @@ def _stands_for(statement: ast.ClassDef | ast.FunctionDef) -> ast.stmt:
 def _check(tree: ast.Module) -> bool:
     """Raises Unproved where the text holds something beyond the closed part; tells whether it asks for `training`."""
     by_mode = False
-    for node in ast.walk(tree):
+    holders: set[int] = set()
+    for node in walked(tree):
         kind = type(node)
+        line = f"line {getattr(node, 'lineno', '?')}"
         if kind not in KNOWN:
-            raise Unproved(f"line {getattr(node, 'lineno', '?')} holds a {kind.__name__}, which built files do not use")
-        if kind in COSTLY or (kind is ast.FormattedValue and node.format_spec is not None):  # type: ignore[attr-defined]
-            raise Unproved(f"line {getattr(node, 'lineno', '?')} computes what built files do not")
-        if kind is ast.Attribute:
-            name = node.attr  # type: ignore[attr-defined]
-            if name in INTERNAL and not (type(node.value) is ast.Name and node.value.id == "self"):  # type: ignore[attr-defined]
-                raise Unproved(f"line {node.lineno} asks for `.{name}`")  # type: ignore[attr-defined]
+            raise Unproved(f"{line} holds a {kind.__name__}, which built files do not use")
+        if kind in COSTLY or (kind is ast.Constant and type(node.value) in (bytes, complex)):  # type: ignore[attr-defined]
+            raise Unproved(f"{line} computes what built files do not")
+        if isinstance(node, ast.FormattedValue) and (node.format_spec is not None or node.conversion != -1):
+            raise Unproved(f"{line} formats what built files do not")
+        if isinstance(node, ast.Name) and node.id in INNER:
+            raise Unproved(f"{line} uses `{node.id}`")
+        if isinstance(node, ast.Attribute):
+            name = node.attr
             by_mode = by_mode or name == "training"
-            member = isinstance(node.value, ast.Name) and node.value.id == "self"  # type: ignore[attr-defined]
-            if (name in FORBIDDEN and not member) or (name.startswith("_") and name not in OWN):
-                raise Unproved(f"line {node.lineno} asks for `.{name}`")  # type: ignore[attr-defined]
-        elif kind is ast.Name and node.id in INNER:  # type: ignore[attr-defined]
-            raise Unproved(f"line {node.lineno} uses `{node.id}`")  # type: ignore[attr-defined]
+            if name in HOLDING or isinstance(node.ctx, ast.Store):  # `self.a.b.add_module`, `self.a.b =`
+                holder: ast.expr = node.value if name in HOLDING else node
+                while isinstance(holder, ast.Attribute):
+                    holders.add(id(holder))
+                    holder = holder.value
+            own = id(node) in holders or (isinstance(node.value, ast.Name) and node.value.id == "self")
+            hidden = name.startswith("_") and name not in OWN
+            if hidden or (not own and (name in FORBIDDEN or name in INTERNAL)):
+                raise Unproved(f"{line} asks for `.{name}`")
     return by_mode
 
 
@@ -161,9 +171,9 @@ def helpers(source: str) -> tuple[Helper, ...]:
 
 def _uses(statement: ast.stmt) -> Iterator[str]:
     """The names that a definition takes from around it."""
-    own = {a.arg for a in ast.walk(statement) if isinstance(a, ast.arg)}
-    own |= {n.id for n in ast.walk(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    for node in ast.walk(statement):
+    own = {a.arg for a in walked(statement) if isinstance(a, ast.arg)}
+    own |= {n.id for n in walked(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    for node in walked(statement):
         if isinstance(node, ast.Name) and node.id not in own and not hasattr(builtins, node.id):
             yield node.id
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
+from archdsl.proof.budget import walked
 from archdsl.proof.errors import Unproved
 
 _WORDS = (
@@ -27,8 +28,12 @@ _INTERNAL = (
 INTERNAL = frozenset(_INTERNAL.split())
 """Attributes of stand-ins that PyTorch's objects have not, or have otherwise: no text may ask others than `self`."""
 
-FORBIDDEN = frozenset({"format", "format_map", "gi_frame", "gi_code", "tb_frame", "f_globals", "f_builtins", "mro"})
-"""Attributes through which a text could reach beyond what it is given."""
+_FORBIDDEN = (
+    "format format_map gi_frame gi_code tb_frame f_globals f_builtins mro ljust rjust center zfill expandtabs replace "
+    "translate encode to_bytes"
+)
+FORBIDDEN = frozenset(_FORBIDDEN.split())
+"""Attributes through which a text could reach beyond what it is given, or make large texts of small ones."""
 
 OWN = frozenset({"__init__", "_modules", "_parameters"})
 """The names of its own that a text may use of an nn.Module."""
@@ -89,7 +94,7 @@ def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None
             nothing = all(isinstance(d, ast.Constant) and d.value is None for d in a.defaults)
             if [arg.arg for arg in a.args] != ["self", *PLACE] or len(a.defaults) != len(PLACE) or not nothing:
                 raise _wrong(init, "does not take a device and a dtype, or none")
-            _placing(list(ast.walk(init)), PLACE)
+            _placing(list(walked(init)), PLACE)
 
 
 def is_guard(function: ast.FunctionDef) -> bool:
@@ -115,7 +120,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 
 
 def _literal(value: ast.expr) -> None:
-    for node in ast.walk(value):
+    for node in walked(value):
         if not isinstance(node, ast.Constant | ast.Tuple | ast.Dict | ast.UnaryOp | ast.USub | ast.Load):
             raise _wrong(node, "makes a table of something else than numbers and words")
 
@@ -157,7 +162,7 @@ def _method(method: ast.FunctionDef, guards: set[str]) -> None:
 def _init(method: ast.FunctionDef) -> None:
     if method.decorator_list:
         raise _wrong(method, "decorates __init__")
-    nodes = list(ast.walk(method))
+    nodes = list(walked(method))
     _defaults([method])
     held = {
         n.target.id
@@ -165,15 +170,22 @@ def _init(method: ast.FunctionDef) -> None:
         if isinstance(n, ast.AnnAssign) and isinstance(n.target, ast.Name) and _is(n.annotation, "Factory")
     }
     _placing(nodes, held | ({method.args.kwarg.arg} if method.args.kwarg else set()))
+    holders: set[int] = set()
     for node in nodes:
         match node:
+            case ast.Assign(targets=[ast.Attribute() as holder], value=ast.Call(func=made, args=[], keywords=[])):
+                if ast.unparse(made) == "nn.Module" and _within_self(holder):
+                    holders.add(id(holder))
             case ast.Attribute(ctx=ast.Store() | ast.Del()):
-                if not _of_self(node) or node.attr.startswith("_"):
+                if not (_of_self(node) or id(node) in holders) or node.attr.startswith("_"):
                     raise _wrong(node, "sets what is not its own")
             case ast.Subscript(ctx=ast.Store() | ast.Del()):
                 match node.value:
-                    case ast.Attribute(value=ast.Name(id="self"), attr="_modules" | "_parameters"):
+                    case ast.Attribute(value=owner, attr="_modules" | "_parameters") if _within_self(owner):
                         pass
+                    case ast.Attribute(value=ast.Name(id=name), attr="_modules" | "_parameters"):
+                        if name not in _made_here(nodes):
+                            raise _wrong(node, "changes a part of something")
                     case _:
                         raise _wrong(node, "changes a part of something")
             case ast.FunctionDef() if node is not method:
@@ -208,7 +220,7 @@ def _placing(nodes: Sequence[ast.AST], names: Collection[str]) -> None:
 def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
     if any(not isinstance(d, ast.Name) for d in method.decorator_list):
         raise _wrong(method, "decorates forward otherwise than built files do")
-    nodes = list(ast.walk(method))
+    nodes = list(walked(method))
     a = method.args
     if a.defaults or a.kw_defaults or a.kwarg or a.kwonlyargs or a.posonlyargs:
         raise _wrong(method, "takes arguments that are no tensors")
@@ -242,8 +254,7 @@ def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
     seen = False
     for statement in reversed(method.body) if guards else ():
         calls = any(
-            isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in guards
-            for n in ast.walk(statement)
+            isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in guards for n in walked(statement)
         )
         if seen and not calls and not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
             raise _wrong(statement, "computes before it checks its sizes")
@@ -253,7 +264,7 @@ def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
 
 def _test(test: ast.expr) -> None:
     """What a forward may decide by: the module's own numbers and mode, a loop's counter, whether a name holds None."""
-    for node in ast.walk(test):
+    for node in walked(test):
         if isinstance(node, ast.Attribute) and not _of_self(node):
             raise _wrong(node, f"decides by `.{node.attr}` of a tensor")
         if isinstance(node, ast.Call | ast.Subscript | ast.Starred | ast.List | ast.Tuple | ast.JoinedStr):
@@ -262,7 +273,7 @@ def _test(test: ast.expr) -> None:
 
 def _function(function: ast.FunctionDef) -> None:
     guard = is_guard(function)
-    functions = [(f, list(_within(f))) for f in ast.walk(function) if isinstance(f, ast.FunctionDef)]
+    functions = [(f, list(_within(f))) for f in walked(function) if isinstance(f, ast.FunctionDef)]
     _defaults([f for f, _ in functions])
     managers = {id(f) for f, _ in functions if any(_is(d, "contextmanager") for d in f.decorator_list)}
     if not guard and len(functions) > 1:
@@ -303,7 +314,7 @@ def _defaults(functions: Iterable[ast.FunctionDef]) -> None:
     """Defaults are made once, so none may be a thing that changes."""
     for f in functions:
         for default in (*f.args.defaults, *f.args.kw_defaults):
-            for node in ast.walk(default) if default is not None else ():
+            for node in walked(default) if default is not None else ():
                 if isinstance(node, ast.Call) and not _is(node.func, "partial"):
                     raise _wrong(node, "has a default that it may change")
                 if isinstance(node, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.GeneratorExp | ast.Lambda):
@@ -330,7 +341,7 @@ def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -
                     receiver = node.func.value  # type: ignore[attr-defined]
                     if not isinstance(receiver, ast.Name) or receiver.id not in fresh:
                         raise _wrong(node, f"calls `.{attr}` of something that it did not make itself")
-                case ast.Attribute() if node.attr in MUTATORS and not _of_self(node) and id(node) not in called:
+                case ast.Attribute() if node.attr in MUTATORS and not _within_self(node) and id(node) not in called:
                     raise _wrong(node, f"keeps `.{node.attr}`")
                 case ast.Subscript(ctx=ast.Store()) if isinstance(node.value, ast.Name):
                     if fresh is None:
@@ -352,7 +363,7 @@ def _made_here(nodes: Sequence[ast.AST]) -> set[str]:
             case ast.AnnAssign(target=target, value=value):
                 pairs = [(target, value)]
             case ast.For(target=target) | ast.comprehension(target=target):
-                pairs = [(n, None) for n in ast.walk(target) if isinstance(n, ast.Name)]
+                pairs = [(n, None) for n in walked(target) if isinstance(n, ast.Name)]
         for target, value in pairs:
             if isinstance(target, ast.Name):
                 (made if value is not None and _is_new(value) else other).add(target.id)
@@ -365,7 +376,7 @@ def _paired(target: ast.expr, value: ast.expr) -> Iterator[tuple[ast.expr, ast.e
             for t, v in zip(target.elts, value.elts, strict=True):
                 yield from _paired(t, v)
         else:
-            yield from ((n, None) for n in ast.walk(target) if isinstance(n, ast.Name))
+            yield from ((n, None) for n in walked(target) if isinstance(n, ast.Name))
     else:
         yield target, value
 
@@ -401,3 +412,10 @@ def _is(node: ast.expr, name: str) -> bool:
 
 def _of_self(node: ast.Attribute) -> bool:
     return isinstance(node.value, ast.Name) and node.value.id == "self"
+
+
+def _within_self(node: ast.expr) -> bool:
+    """Whether an expression is `self`, or something in it: `self.a.b`."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return _is(node, "self")

@@ -9,13 +9,14 @@ from archdsl import dims
 from archdsl.analysis.costs import Analysis, Formulas, amounts, costs
 from archdsl.analysis.formulas import Formula
 from archdsl.analysis.ledger import Moment
-from archdsl.analysis.memory import BYTES, Memory, memory
+from archdsl.analysis.memory import Memory, memory
 from archdsl.analysis.receptive import AxisField, Receptive, receptive_fields
+from archdsl.common.choices import BYTES, Mode
 from archdsl.common.threads import cached_property
 from archdsl.common.units import bytes_text, ratio_text
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.report.tables import Cell, Column, Table
-from archdsl.transform.recompute import Mode, as_run, recompute
+from archdsl.transform.recompute import as_run, recompute
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Layers:
         """The fields through windows only."""
         return receptive_fields(self.graph, self.sizes, windows=True)
 
-    def told(self, tensor: Tensor) -> dict[int, dict[str, str]] | None:
+    def field_columns(self, tensor: Tensor) -> dict[int, dict[str, str]] | None:
         """The description of a tensor's field on each input, by the input's node; None if it is too complex."""
         found, shape = self.fields[tensor], self.fields.shape(tensor)
         if found is None:
@@ -81,7 +82,7 @@ class Layers:
     def everywhere(self) -> Iterator[dict[str, str]]:
         """The field columns of the first result of every layer, for each input."""
         for node in self.graph.nodes():
-            yield from (self.told(Tensor(node.id)) or {}).values()
+            yield from (self.field_columns(Tensor(node.id)) or {}).values()
 
     @cached_property
     def memory(self) -> Memory:
@@ -154,7 +155,7 @@ class Layers:
 
     def seen(self, tensors: Sequence[Tensor]) -> dict[str, Cell]:
         """Field, stride and offset on each input."""
-        found = self.told(tensors[0]) if tensors else {}
+        found = self.field_columns(tensors[0]) if tensors else {}
         if found is None:
             return {"field": "?", "stride": "", "offset": ""}
         cells: dict[str, list[str]] = {"field": [], "stride": [], "offset": []}

@@ -66,7 +66,7 @@ def input_text(model: Layers) -> str:
 def last_field(model: Layers) -> str:
     """The field of the last map that does not see everything; in parentheses if it sees more than through windows."""
     for node in reversed(list(model.graph.nodes())):
-        found = model.told(Tensor(node.id))
+        found = model.field_columns(Tensor(node.id))
         told = {numbers["field"] for numbers in (found or {}).values()}
         if found and not told & {"everything", ""}:
             return ", ".join(sorted(told))

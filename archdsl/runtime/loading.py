@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from archdsl.augment.base import Pipeline
-    from archdsl.transform.recompute import Mode
+    from archdsl.common.choices import Mode
 
 
 def load(
@@ -84,14 +84,14 @@ def _kept_class(
 ) -> type[torch.nn.Module]:
     """The class of a spec: cached from an earlier call, or new."""
     diagnostics = Diagnostics()
-    module, name = locate(spec, diagnostics)
-    form = _ClassKey(module.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits)
-    if (made := _classes.get(form)) is None:
-        graph = check_model(module, pick(module, name, diagnostics), values, diagnostics)
+    spec_file, name = locate(spec, diagnostics)
+    key = _ClassKey(spec_file.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits)
+    if (made := _classes.get(key)) is None:
+        graph = check_model(spec_file, pick(spec_file, name, diagnostics), values, diagnostics)
         made = class_of(graph, inference=inference, recompute=recompute)
     with _lock:
-        _classes.pop(form, None)
-        _classes[form] = made  # after those used earlier
+        _classes.pop(key, None)
+        _classes[key] = made  # after those used earlier
         while len(_classes) > KEPT:
             del _classes[next(iter(_classes))]
     return made

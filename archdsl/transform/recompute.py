@@ -9,17 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias, get_args
 
 from archdsl.analysis.memory import memory
+from archdsl.common.choices import Mode
 from archdsl.diagnostics import Diagnostic, Mark, SpecError
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.graph.rewriting import Rewriting
 from archdsl.ops.fields import is_free
 from archdsl.syntax import tree
-
-Mode: TypeAlias = Literal["none", "dense", "blocks"]
-MODES: tuple[Mode, ...] = get_args(Mode)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

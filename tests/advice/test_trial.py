@@ -12,6 +12,7 @@ from archdsl.advice import trial
 from archdsl.advice.trial import Trials
 from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, SpecError
+from tests.helpers import graph_of, source_of
 
 
 def errors(spec: Source | str | Path, **values: object) -> tuple[Diagnostic, ...]:
@@ -22,7 +23,7 @@ def errors(spec: Source | str | Path, **values: object) -> tuple[Diagnostic, ...
 
 def one(text: str) -> tuple[Source, Diagnostic]:
     """A text whose word `bad` is wrong, with proposals for other words."""
-    source = Source("net.arch", text)
+    source = source_of(text)
     at = text.index("bad")
     span = Span(source, at, at + 3)
     proposals = tuple(Proposal(f"write {w}", Fix(span, w)) for w in ("worse", "elsewhere", "fine", "better"))
@@ -31,7 +32,7 @@ def one(text: str) -> tuple[Source, Diagnostic]:
 
 def said(text: str, words: dict[str, str]) -> list[Diagnostic]:
     """What a check says that finds each of some words wrong."""
-    source = Source("net.arch", text)
+    source = source_of(text)
     return [
         Diagnostic(code, word, (Mark(Span(source, text.index(word), text.index(word) + len(word))),))
         for word, code in words.items()
@@ -85,7 +86,7 @@ def test_errors_that_were_there_do_not_count_and_are_mended_with_it() -> None:
 
 def test_the_number_of_trials_is_bounded() -> None:
     text = "bad " * 100
-    source = Source("net.arch", text)
+    source = source_of(text)
     found = [
         Diagnostic("E0201", f"bad {i}", (Mark(span),), proposals=(Proposal("write x", Fix(span, "x")),))
         for i in range(100)
@@ -100,7 +101,7 @@ def test_the_number_of_trials_is_bounded() -> None:
 
 def test_a_spec_without_errors_is_checked_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trials, "attempt", lambda *_: pytest.fail("a trial"))
-    archdsl.check(Source("net.arch", "model m { input x[3, H, W]\n conv(8, 3) }\n"))
+    graph_of("model m { input x[3, H, W]\n conv(8, 3) }\n")
     archdsl.check("resnet:resnet50")
 
 
@@ -109,7 +110,7 @@ def test_errors_in_a_large_network_are_told_soon() -> None:
         f' "c{i}": conv(8, 3)\n residual {{ conv({9 + i % 3}, 3) }}\n conv(8, 3, padd = 1)' for i in range(400)
     )
     start = time.process_time()
-    found = errors(Source("net.arch", f"model m {{ input x[8, H, W]\n{lines}\n}}\n"))
+    found = errors(source_of(f"model m {{ input x[8, H, W]\n{lines}\n}}\n"))
     assert len(found) > 20 and time.process_time() - start < 8
 
 
@@ -132,7 +133,7 @@ def test_files_that_come_with_archdsl_are_not_to_be_changed(tmp_path: Path) -> N
 
 def test_values_that_name_blocks() -> None:
     text = "block a { relu }\nmodel m(unit) { input x[3, 8, 8]\n unit -> conv(8, 3, padd = 1) }\n"
-    (found,) = errors(Source("net.arch", text), unit="a")
+    (found,) = errors(source_of(text), unit="a")
     assert found.fix is not None and found.fix.text == "pad"
 
 
@@ -146,7 +147,7 @@ def test_values_that_name_blocks() -> None:
 )
 def test_what_holds_for_every_call_of_a_block(body: str, wanted: str) -> None:
     text = f"block unit(w) {{\n {body}\n}}\nmodel m {{ input x[3, 8, 8]\n unit(4)\n unit(8)\n unit(16) }}\n"
-    (found,) = errors(Source("net.arch", text))
+    (found,) = errors(source_of(text))
     assert found.fix is not None and found.fix.text == wanted
 
 
@@ -154,9 +155,9 @@ def test_a_value_from_the_command_line() -> None:
     from archdsl.checker.spec import locate, value_from_text
     from archdsl.diagnostics import Diagnostics
 
-    spec = Source("net.arch", "block basic { relu }\nmodel m(unit) { input x[3, 8, 8]\n unit }\n")
-    module, _ = locate(spec, Diagnostics())
+    spec = source_of("block basic { relu }\nmodel m(unit) { input x[3, 8, 8]\n unit }\n")
+    spec_file, _ = locate(spec, Diagnostics())
     with pytest.raises(SpecError) as caught:
-        value_from_text("basik", module, Diagnostics())
+        value_from_text("basik", spec_file, Diagnostics())
     (found,) = caught.value.diagnostics
     assert found.help == "did you mean `basic`?"

@@ -6,16 +6,15 @@ from math import prod
 import pytest
 
 from archdsl.analysis.costs import Analysis, Cost, costs
-from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.graph import Node, Tensor
-from tests.helpers import ROOT
+from tests.helpers import ROOT, graph_of
 
 REFERENCE = {p.stem: json.loads(p.read_text()) for p in (ROOT / "tests" / "data" / "models").glob("*.json")}
 
 
 def analysed(text: str, **sizes: int) -> Analysis:
-    return costs(check(Source("net.arch", text)), sizes)
+    return costs(graph_of(text), sizes)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +70,7 @@ def test_trainable_frozen_and_buffers_are_told_apart() -> None:
 
 def test_free_sizes_take_the_values_given_else_those_that_the_spec_shows() -> None:
     text = "model m() {\n input x[1, H = 10, W]\n conv(1, 3)\n}"
-    graph = check(Source("net.arch", text))
+    graph = graph_of(text)
     for sizes, expected in (
         (None, (1, 10, graph.examples["W"])),
         ({"W": 7}, (1, 10, 7)),

@@ -11,10 +11,12 @@ from torch.profiler import ProfilerActivity, profile
 
 from archdsl import check, load
 from archdsl.analysis.ledger import Moment, Peak
-from archdsl.analysis.memory import BYTES, STATES, memory
+from archdsl.analysis.memory import memory
+from archdsl.common.choices import BYTES, OPTIMIZERS, Mode
 from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
-from archdsl.transform.recompute import Mode, as_run, recompute
+from archdsl.transform.recompute import as_run, recompute
+from tests.helpers import net_text, source_of
 
 TOLERANCE = 0.05
 
@@ -66,7 +68,7 @@ SMALL = {
 
 
 def small(name: str) -> Source:
-    return Source("net.arch", f"model net {{\n input x[3, H = 64, W = 64]\n {SMALL[name]}\n}}")
+    return source_of(net_text(SMALL[name], "x[3, H = 64, W = 64]"))
 
 
 def weights(model: nn.Module) -> int:
@@ -213,7 +215,7 @@ def test_the_state_of_optimizers_is_what_pytorch_keeps() -> None:
         "adam": torch.optim.Adam,
         "adamw": torch.optim.AdamW,
     }
-    assert optimizers.keys() == STATES.keys()
+    assert optimizers.keys() == OPTIMIZERS.keys()
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     found = memory(graph)

@@ -21,6 +21,7 @@ from archdsl.diagnostics import Diagnostics
 from archdsl.graph import Graph
 from archdsl.report import summary as report
 from archdsl.runtime import loading
+from tests.helpers import source_of
 
 SPEC = """
 let BY = 0.1
@@ -43,13 +44,13 @@ augment nothing { }
 
 
 def spec(text: str) -> Source:
-    return Source("net.arch", text)
+    return source_of(text)
 
 
 def graph_of(model: str = "net", text: str = SPEC) -> Graph:
     diagnostics = Diagnostics()
-    module, _ = locate(spec(text), diagnostics)
-    return check_model(module, model, {}, diagnostics)
+    spec_file, _ = locate(spec(text), diagnostics)
+    return check_model(spec_file, model, {}, diagnostics)
 
 
 def seeded(seed: int = 0) -> torch.Generator:

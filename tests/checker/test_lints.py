@@ -13,15 +13,15 @@ import torch
 import archdsl
 from archdsl import check, cli
 from archdsl.checker.spec import models
-from archdsl.common.source import Source
 from archdsl.dims import evaluate
 from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Tensor
 from archdsl.runtime.loading import instantiate
+from tests.helpers import graph_of
 
 
 def warned(spec: str) -> list[tuple[str, str]]:
-    return [(d.code, d.message) for d in check(Source("net.arch", spec)).warnings]
+    return [(d.code, d.message) for d in graph_of(spec).warnings]
 
 
 MODEL = "model net({parameters}) {{\n input x[4, {size}]\n {body}\n}}\n"
@@ -86,7 +86,7 @@ def test_sizes_that_cannot_be_meant(body: str, size: str, wanted: list[str]) -> 
 )
 def test_batchnorm_over_one_position(body: str, size: str, comes_in: str | None) -> None:
     """Warned of where no size of the input gives more, and there PyTorch refuses a batch of 1 in training alone."""
-    graph = check(Source("net.arch", net(body, size=size)))
+    graph = graph_of(net(body, size=size))
     module, values = instantiate(graph), graph.examples
     x = torch.zeros(1, 4, *(evaluate(d, values) for d in graph.shape(Tensor(0))[1:]))
     assert module.eval()(x) is not None and module.train()(x.repeat(2, 1, 1, 1)) is not None
@@ -118,7 +118,7 @@ def test_a_warning_is_told_once_and_is_no_failure(tmp_path, capsys) -> None:
 
 def told(spec: str) -> list[tuple[str, str | None]]:
     """The code of each warning, and the text of the change that it shows."""
-    return [(d.code, d.fix.text if d.fix else None) for d in check(Source("net.arch", spec)).warnings]
+    return [(d.code, d.fix.text if d.fix else None) for d in graph_of(spec).warnings]
 
 
 @pytest.mark.parametrize(

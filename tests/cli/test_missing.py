@@ -51,8 +51,6 @@ def without(monkeypatch: pytest.MonkeyPatch):
 def test_a_missing_package_is_said_with_what_installs_it(
     folder: Path, capsys, without, package: str, command: str, install: str
 ):
-    if command.startswith(("export", "weights", "look")) and package != "torch":
-        pytest.importorskip("torch")
     torch_writes(folder)
     without(package)
     status = cli.run(command.split())
@@ -81,8 +79,6 @@ model net augmented mirrored {
 def test_an_augmentation_is_drawn_without_pictures_where_nothing_makes_them(
     folder: Path, capsys, without, package: str
 ):
-    if package != "torch":
-        pytest.importorskip("torch")
     (folder / "augmented.arch").write_text(AUGMENTED)
     without(package)
     status = cli.run(["draw", "augmented.arch", "-o", "out.svg"])

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 
 import archdsl
 from archdsl import cli
@@ -165,7 +166,6 @@ def test_a_picture_saved_from_python_is_its_own(folder: Path) -> None:
 
 @pytest.mark.parametrize("ending", [".pth", ".pt", ".safetensors"])
 def test_marked_weights_are_read_as_any(folder: Path, ending: str) -> None:
-    torch = pytest.importorskip("torch")
     from archdsl.runtime import weights
 
     state = archdsl.load("net.arch").state_dict()
@@ -187,7 +187,6 @@ def test_marked_weights_are_read_as_any(folder: Path, ending: str) -> None:
 
 
 def test_marked_metadata_of_others_stays() -> None:
-    torch = pytest.importorskip("torch")
     from safetensors.torch import load, save
 
     data = save({"é": torch.arange(3)}, metadata={"format": "pt"})
@@ -197,7 +196,6 @@ def test_marked_metadata_of_others_stays() -> None:
 
 @pytest.mark.parametrize("ending", ["pt2", "onnx"])
 def test_marked_exports_run_as_any(folder: Path, ending: str) -> None:
-    torch = pytest.importorskip("torch")
     if ending == "onnx":
         pytest.importorskip("onnxscript")
         onnx = pytest.importorskip("onnx")

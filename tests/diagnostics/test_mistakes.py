@@ -135,10 +135,10 @@ def outcome(text: str, name: str = "spec.arch", path: Path | None = None) -> set
     source = archdsl.Source(name, text, path)
     try:
         with limited(Limits(solver_seconds=2, nodes=5_000, steps=200_000)):
-            module, _ = locate(source, diagnostics)
-            complete = [n for n in module.models if model_info(module, n, Diagnostics()).complete]
+            spec_file, _ = locate(source, diagnostics)
+            complete = [n for n in spec_file.models if model_info(spec_file, n, Diagnostics()).complete]
             for model in complete[:1] + complete[1:][-1:]:
-                check_model(module, model, {}, Diagnostics())
+                check_model(spec_file, model, {}, Diagnostics())
     except SpecError as error:
         assert str(error)
         first = next(d for d in error.diagnostics if d.severity == "error")

@@ -282,7 +282,7 @@ def test_padded_unet(depth: int, halve: Callable[[Dim], Dim], deepest_first: boo
 
 
 def test_deep_networks() -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     pooled: Dim = H
     sizes = ANY
     for _ in range(1000):
@@ -296,7 +296,7 @@ def test_deep_networks() -> None:
     for _ in range(1000):
         plain = conv(plain, 3)
     assert plain == H - 2000
-    assert time.perf_counter() - start < 5, "a bound that only trying sizes one by one would miss"
+    assert time.process_time() - start < 5, "a bound that only trying sizes one by one would miss"
 
 
 @pytest.mark.parametrize(
@@ -322,11 +322,11 @@ def test_coarse_and_fine_demands_meet(demands: list[bool | Constraint], count: i
 
 def test_what_is_too_intricate_is_refused_in_time() -> None:
     sizes = ANY
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(DimError, match="too complex"):
         for p in (101, 103, 107, 109, 113, 127, 131):
             sizes = narrowed(equal(H // p, 2 * (H // (2 * p))), start=sizes)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     deep: Dim = H
     with pytest.raises(DimError, match="too complex"):
         for _ in range(100):

@@ -7,18 +7,14 @@ from pathlib import Path
 import pytest
 
 from archdsl import check
-from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.dims import describe_sizes, text
 from archdsl.graph import Graph, Tensor
-
-
-def graph(spec: str, **values: object) -> Graph:
-    return check(Source("net.arch", spec), **values)
+from tests.helpers import graph_of, net_text, source_of
 
 
 def net(body: str, before: str = "", size: str = "[4, 16, 16]") -> Graph:
-    return graph(f"{before}\nmodel net {{\n    input x{size}\n{body}\n}}\n")
+    return graph_of(net_text(body, f"x{size}", before))
 
 
 def paths(found: Graph) -> list[str]:
@@ -35,7 +31,7 @@ def out(found: Graph) -> list[str]:
 
 def code(spec: str) -> list[str]:
     with pytest.raises(SpecError) as caught:
-        check(Source("net.arch", spec))
+        graph_of(spec)
     return [d.code for d in caught.value.diagnostics]
 
 
@@ -114,7 +110,7 @@ model model {
     model: block(8, scale = 4, conv = 3)
 }
 """
-    assert paths(graph(spec)) == ["model.output", "model.repeat", "model.2"]
+    assert paths(graph_of(spec)) == ["model.output", "model.repeat", "model.2"]
 
 
 def test_it_is_what_flows_in() -> None:
@@ -141,7 +137,7 @@ model net {
     both(unit, relu, 8, twice)
 }
 """
-    found = graph(spec)
+    found = graph_of(spec)
     assert operations(found) == ["conv", "relu"]
     assert out(found)[0] == "16"
 
@@ -160,7 +156,7 @@ model net {
     before
 }
 """
-    convs = [n.operation for n in graph(spec).nodes() if n.operation.name == "conv"]
+    convs = [n.operation for n in graph_of(spec).nodes() if n.operation.name == "conv"]
     assert [(c.bias, c.stride) for c in convs] == [
         (False, 1),
         (True, 2),
@@ -180,15 +176,15 @@ model family(width, classes = 10) {
 model small = family(8)
 model smaller = small(classes = 2)
 """
-    source = Source("net.arch", spec)
+    source = source_of(spec)
     from archdsl.checker.spec import check_model, locate
     from archdsl.diagnostics import Diagnostics
 
-    module, _ = locate(source, Diagnostics())
-    assert len(check_model(module, "smaller", {}, Diagnostics())) == 3
-    assert out(check_model(module, "small", {}, Diagnostics()))[0] == "10"
-    assert out(check_model(module, "smaller", {}, Diagnostics()))[0] == "2"
-    assert out(check_model(module, "small", {"classes": 7}, Diagnostics()))[0] == "7"
+    spec_file, _ = locate(source, Diagnostics())
+    assert len(check_model(spec_file, "smaller", {}, Diagnostics())) == 3
+    assert out(check_model(spec_file, "small", {}, Diagnostics()))[0] == "10"
+    assert out(check_model(spec_file, "smaller", {}, Diagnostics()))[0] == "2"
+    assert out(check_model(spec_file, "small", {"classes": 7}, Diagnostics()))[0] == "7"
 
 
 def test_a_model_is_a_block_that_declares_its_inputs() -> None:
@@ -203,12 +199,12 @@ model net {
     expect [8, (H + 1) // 2, (W + 1) // 2]
 }
 """
-    source = Source("net.arch", spec)
+    source = source_of(spec)
     from archdsl.checker.spec import check_model, locate
     from archdsl.diagnostics import Diagnostics
 
-    module, _ = locate(source, Diagnostics())
-    assert paths(check_model(module, "net", {}, Diagnostics())) == ["body.stem"]
+    spec_file, _ = locate(source, Diagnostics())
+    assert paths(check_model(spec_file, "net", {}, Diagnostics())) == ["body.stem"]
 
 
 def test_inputs_of_a_block_bind_and_match_sizes() -> None:

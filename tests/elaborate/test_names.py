@@ -4,12 +4,12 @@ import builtins
 import keyword
 
 import pytest
+import torch
 
 import archdsl
 from archdsl.ops import OPERATIONS
 from archdsl.syntax import parser
-
-torch = pytest.importorskip("torch")
+from tests.helpers import graph_of, source_of
 
 OWNED = sorted({*dir(torch.nn.Module()), *dir(torch.nn.Sequential()), *dir(torch.nn.ModuleDict())})
 WORDS = """
@@ -32,7 +32,7 @@ QUOTED = ["0", "7a", "a-b", "a_b", "a--b", "-", "--", "1-1", "class-", "a-", "A_
 
 
 def keys(text: str) -> list[str]:
-    module = archdsl.load(archdsl.Source("names.arch", text))
+    module = archdsl.load(source_of(text))
     width = module(torch.zeros(2, 1, 8, 8)).shape[1]
     assert width == 1
     return list(module.state_dict())
@@ -115,7 +115,7 @@ def test_labels_are_ascii(label: str, quote: bool) -> None:
     """No look-alikes, no second normal form of the same label, nothing that cannot be seen."""
     text = f'"{label}"' if quote else label
     with pytest.raises(archdsl.SpecError):
-        archdsl.check(archdsl.Source("names.arch", f"model m {{\ninput x[1, 8, 8]\n{text}: relu\n}}"))
+        graph_of(f"model m {{\ninput x[1, 8, 8]\n{text}: relu\n}}")
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n.isidentifier() and n not in {"net", "_", *OPERATIONS}])
@@ -129,7 +129,7 @@ model net {{
     output first, {name} = second
 }}
 """
-    module = archdsl.load(archdsl.Source("names.arch", text))
+    module = archdsl.load(source_of(text))
     x = torch.zeros(2, 1, 8, 8)
     first, second = module(x, x)
     assert first.shape[1] == 1 and second.shape[1] == 2

@@ -9,10 +9,11 @@ from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.graph.verifying import verify
+from tests.helpers import net_text, source_of
 
 
 def net(body: str, before: str = "") -> Source:
-    return Source("net.arch", f"{before}\nmodel net {{\n input x[8, 16, 16]\n {body}\n}}\n")
+    return source_of(net_text(body, "x[8, 16, 16]", before))
 
 
 def keys(graph: Graph) -> list[str]:

@@ -79,17 +79,17 @@ def _exercise(source: archdsl.Source, run: bool, random: Random | None) -> None:
     start = time.process_time()
     try:
         with limited(LIMITS):
-            module, _ = locate(source, Diagnostics())
+            spec_file, _ = locate(source, Diagnostics())
     except SpecError as error:
         said(error)
         return
     before: Graph | None = None
-    for name in module.models:
+    for name in spec_file.models:
         try:
             with limited(LIMITS):
-                if not model_info(module, name, Diagnostics()).complete:
+                if not model_info(spec_file, name, Diagnostics()).complete:
                     continue
-                graph = check_model(module, name, {}, Diagnostics())
+                graph = check_model(spec_file, name, {}, Diagnostics())
         except SpecError as error:
             said(error)
             continue
@@ -278,7 +278,7 @@ OUTPUTS: tuple[Callable[[Graph, Graph | None, Random], None], ...] = (
 )
 
 
-# ---------------------------------------------------------------- the built module
+# ---------------------------------------------------------------- the built spec_file
 
 
 def works(graph: Graph) -> None:

@@ -121,6 +121,7 @@ def test_free_sizes_say_what_pytorch_does_at_each(cls: type[Operation], example:
     if isinstance(module.form, (ModuleForm, FunctionForm)):  # one call for all sizes
         assert module.form.arguments == Built(operation, example.inputs).form.arguments
 
+    taken = 0
     for n in range(1, 11):
         sizes = {"D": n, "H": n + 1, "W": n + 3}
         here = tuple(tuple(dims.evaluate(d, sizes) for d in shape) for shape in shapes)
@@ -131,10 +132,12 @@ def test_free_sizes_say_what_pytorch_does_at_each(cls: type[Operation], example:
             expected = tuple(tuple(dims.evaluate(d, sizes) for d in shape) for shape in predicted)
             assert operation.infer(here, Rules()) == expected
             assert shapes_of(module(*tensors(here))) == expected
+            taken += 1
         else:
             with pytest.raises(OperationError):
                 operation.infer(here, Rules())
             assert refuses(module, here)
+    assert taken
 
 
 def refuses(module: nn.Module, shapes: tuple[tuple[int, ...], ...]) -> bool:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from archdsl.common.source import Source
-from archdsl.compiler import check, prove_build
+from archdsl.compiler import prove_build
 from archdsl.graph import Graph
 from archdsl.proof import Unproved, prove
 from archdsl.proof.layers import LAYERS
 from archdsl.transform.inference import for_inference
 from archdsl.transform.recompute import recompute
+from tests.helpers import graph_of, net_text
 from tests.proof.networks import NETWORKS
 
 CONV = "stem: conv(3, 3) -> relu"
@@ -25,8 +25,8 @@ START = "super().__init__()\n"
 BEFORE = "\n\nclass Net("
 
 
-def graph_of(body: str) -> Graph:
-    return check(Source("net.arch", f"model net {{\n    input image[3, H = 8, W = 8]\n{body}\n}}"))
+def net(body: str) -> Graph:
+    return graph_of(net_text(body, "image[3, H = 8, W = 8]"))
 
 
 def method(text: str) -> str:
@@ -52,6 +52,12 @@ HOLES: dict[str, tuple[str, str, str]] = {
     # What a layer is, changed behind its constructor.
     "a layer's stride set": (TWO, "self.act =", "self.a.stride = (2, 2)\n        self.act ="),
     "a layer's member": (TWO, "self.act =", 'self.a.add_module("x", nn.Linear(3, 3))\n        self.act ='),
+    "what a stand-in knows": (
+        CONV,
+        "self.stem =",
+        "self.more = nn.Conv2d(3, 3, 3)\n        self.more.weight.placed = nn.Module()\n        self.stem =",
+    ),
+    "a layer's members": (TWO, "self.act =", 'self.a._modules["x"] = nn.Linear(3, 3)\n        self.act ='),
     "a layer's parameter": (
         TWO,
         "self.b =",
@@ -151,6 +157,30 @@ HOLES: dict[str, tuple[str, str, str]] = {
     "a long list": (CONV, START, f"{START}        n = 10000000000\n        y = [0] * n\n"),
     "a power": (CONV, START, f"{START}        y = 10**10**8\n"),
     "padding of texts": (CONV, START, f"{START}        y = f'{{1:1000000000}}'\n"),
+    "texts in texts": (
+        CONV,
+        START,
+        f"{START}        y = 'x'\n        for i in range(60):\n            y = f'{{y}}{{y}}'\n",
+    ),
+    "a text joined": (
+        CONV,
+        START,
+        f"{START}        y = 'x'\n        for i in range(60):\n            y = y.join([y, y])\n",
+    ),
+    "a text replaced": (
+        CONV,
+        START,
+        f"{START}        y = 'x'\n        for i in range(60):\n            y = y.replace('x', 'xx')\n",
+    ),
+    "a list in itself": (
+        CONV,
+        START,
+        f"{START}        y = [0]\n        for i in range(60):\n            y = [*y, *y]\n",
+    ),
+    "a list extended": (CONV, START, f"{START}        y = [0]\n        for i in range(60):\n            y.extend(y)\n"),
+    "a list as a text": (CONV, START, f"{START}        y = str(['x' * 1000] * 1000)\n"),
+    "bytes": (CONV, START, f"{START}        y = b'x' * 10000000000\n"),
+    "a sum of lists": (CONV, START, f"{START}        y = sum([[0] * 1000] * 1000, [])\n"),
     "doubling": (CONV, START, f"{START}        y = [0]\n        for i in range(60):\n            y = y + y\n"),
     "squaring": (CONV, START, f"{START}        y = 3\n        for i in range(60):\n            y *= y\n"),
     "calls": (CONV, BEFORE, f"\n\ndef f(n: int) -> int:\n    return f(n - 1) + f(n - 1) if n else 1{BEFORE}"),
@@ -161,7 +191,7 @@ HOLES: dict[str, tuple[str, str, str]] = {
 
 
 def test_a_helper_stands_before_what_uses_it() -> None:
-    graph = graph_of("conv(3, 3) -> droppath(0.2)")
+    graph = net("conv(3, 3) -> droppath(0.2)")
     text = prove_build(graph).text
     start, end = text.index("class DropPath"), text.index("def dynamic_shapes")
     with pytest.raises(Unproved):
@@ -202,7 +232,7 @@ def refused(graph: Graph, old: str, new: str, **options: object) -> None:
 @pytest.mark.parametrize("name", FOLDS)
 def test_a_wrong_folding_is_refused(name: str) -> None:
     body, old, new = FOLDS[name]
-    refused(graph_of(body), old, new, inference=True)
+    refused(net(body), old, new, inference=True)
 
 
 RECOMPUTED = {
@@ -229,13 +259,13 @@ RECOMPUTED = {
 @pytest.mark.parametrize("name", RECOMPUTED)
 def test_a_wrong_recomputation_is_refused(name: str) -> None:
     old, new = RECOMPUTED[name]
-    refused(check(Source("net.arch", NETWORKS["dense"])), old, new, recompute="blocks")
+    refused(graph_of(NETWORKS["dense"]), old, new, recompute="blocks")
 
 
 @pytest.mark.parametrize("name", HOLES)
 def test_a_wrong_text_is_refused(name: str) -> None:
     body, old, new = HOLES[name]
-    graph = graph_of(body)
+    graph = net(body)
     text = prove_build(graph).text
     assert old in text
     changed = text.replace(old, new, 1) if old else text + new

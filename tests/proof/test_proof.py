@@ -17,6 +17,7 @@ from archdsl.diagnostics import SpecError
 from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Graph
 from archdsl.proof import Unproved, prove
+from tests.helpers import graph_of, net_text
 from tests.proof.networks import NETWORKS
 
 FORMS: dict[str, dict[str, object]] = {
@@ -59,8 +60,8 @@ def test_networks_of_all_kinds_are_proved_as_they_read_best(name: str) -> None:
     assert readable(check(Source(f"{name}.arch", NETWORKS[name]))) >= 2
 
 
-def graph_of(body: str) -> Graph:
-    return check(Source("net.arch", f"model net {{\n    input image[3, H = 8, W = 8]\n{body}\n}}"))
+def net(body: str) -> Graph:
+    return graph_of(net_text(body, "image[3, H = 8, W = 8]"))
 
 
 FOLDED = {
@@ -74,7 +75,7 @@ FOLDED = {
 
 @pytest.mark.parametrize("name", FOLDED)
 def test_batchnorms_taken_into_one_convolution_are_proved(name: str) -> None:
-    assert prove_build(graph_of(FOLDED[name]), inference=True).plainness == 0
+    assert prove_build(net(FOLDED[name]), inference=True).plainness == 0
 
 
 def refusal(text: str, graph: Graph) -> str:
@@ -117,7 +118,7 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_texts_are_refused_with_what_differs(name: str) -> None:
     body, old, new, says = WRONG[name]
-    graph = graph_of(body)
+    graph = net(body)
     text = build(graph)
     assert old in text
     assert says in refusal(text.replace(old, new), graph)
@@ -139,10 +140,30 @@ BEYOND = {
 @pytest.mark.parametrize("name", BEYOND)
 def test_what_is_beyond_a_built_file_is_refused_and_not_run(name: str) -> None:
     old, new, says = BEYOND[name]
-    graph = graph_of("stem: conv(4, 3) -> relu\nhead: conv(2, 1)\noutput head, stem")
+    graph = net("stem: conv(4, 3) -> relu\nhead: conv(2, 1)\noutput head, stem")
     text = build(graph)
     assert old in text
     assert says in refusal(text.replace(old, new, 1), graph)
+
+
+def test_the_inputs_have_their_names() -> None:
+    graph = check(Source("net.arch", "model net {\n input left[1, 8, 8], in[1, 8, 8]\n (left, in) -> sub\n}"))
+    text = build(graph)
+    assert "def forward(self, left: Tensor, in_: Tensor)" in text
+    for other in ("x: Tensor, y: Tensor", "in_: Tensor, left: Tensor", "left: Tensor, *in_: Tensor"):
+        changed = text.replace("left: Tensor, in_: Tensor", other)
+        changed = changed.replace("left - in_", "x - y") if other[0] == "x" else changed
+        assert "takes" in refusal(changed, graph)
+
+
+NAMES = ["accepts", "append", "base", "center", "format", "layout", "pop", "start", "table", "type", "weight"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_of_several_dots_are_proved(name: str) -> None:
+    label = f"{name}.{name}.{name}"
+    graph = graph_of(f'"a.b.{name}": conv(3, 1) -> "{label}": scale -> "{label}1.x": conv(3, 3)')
+    assert prove_build(graph).plainness == 0
 
 
 def test_a_fault_of_the_generator_gives_a_plainer_form(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +176,7 @@ def test_a_fault_of_the_generator_gives_a_plainer_form(monkeypatch: pytest.Monke
         return text if plainness >= 2 else text.replace("padding=1", "padding=2")
 
     monkeypatch.setattr(source, "write_module", faulty)
-    made = compiler.prove_build(graph_of("conv(4, 3) -> relu"))
+    made = compiler.prove_build(net("conv(4, 3) -> relu"))
     assert tried == [0, 1, 2] and made.plainness == 2 and len(made.refused) == 2
     assert "padding=1" in made.text
 
@@ -164,7 +185,7 @@ def test_what_cannot_be_proved_is_not_written(monkeypatch: pytest.MonkeyPatch, t
     source = importlib.import_module("archdsl.backends.torch_source")
     monkeypatch.setattr(source, "write_module", lambda *args, **options: 1 / 0)
     with pytest.raises(SpecError, match="cannot be proved"):
-        compiler.build(graph_of("conv(4, 3) -> relu"))
+        compiler.build(net("conv(4, 3) -> relu"))
 
 
 def test_a_proof_imports_no_torch() -> None:

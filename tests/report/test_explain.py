@@ -17,11 +17,12 @@ from archdsl.report.explain import explain
 from archdsl.report.explain.operations import told
 from archdsl.report.explain.teller import Teller
 from archdsl.report.layers import Layers, Options
+from tests.helpers import graph_of, net_text, source_of
 from tests.ops.forms import Built
 
 
 def net(body: str) -> Source:
-    return Source("net.arch", f"model net {{\n input x[1, T = 8]\n {body}\n}}")
+    return source_of(net_text(body, "x[1, T = 8]"))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_the_matrix_drawn_is_the_matrix_of_the_convolution(body: str) -> None:
     ],
 )
 def test_the_matrix_drawn_is_the_matrix_of_the_transposed_convolution(body: str) -> None:
-    graph = check(Source("net.arch", f"model net {{\n input x[1, 5]\n {body}\n}}"))
+    graph = graph_of(net_text(body, "x[1, 5]"))
     lines = explain(graph, "0").splitlines()
     rows = [line.split() for line in lines if re.fullmatch(r" {6}[a-l·]( [a-l·])*", line)]
     module = Built(next(n.operation for n in graph.nodes() if n.path == "0"), ((1, 5),)).op
@@ -143,7 +144,7 @@ def test_every_layer_and_block_can_be_explained(spec: str) -> None:
 
 def test_no_index_has_the_name_of_the_weights() -> None:
     text = "model net {\n input x[1, 4, 6, 8]\n a: conv(2, 3)\n b: upconv(2, 2)\n}"
-    graph = check(Source("net.arch", text))
+    graph = graph_of(text)
     assert "w[o, c, t, u, v] · x[c, h + t - 1, i + u - 1, j + v - 1]" in explain(graph, "a")
     assert "y[o, p, q, r] = Σ w[c, o, t, u, v] · x[c, h, i, j] + b[o]" in explain(graph, "b")
 
@@ -203,7 +204,7 @@ model m() {
 
 
 def test_gates_do_not_break_the_story_into_pieces() -> None:
-    told = explain(check(Source("net.arch", GATED)))
+    told = explain(graph_of(GATED))
     assert re.findall(r"^    (\d\S*): (.*)$", told, re.MULTILINE) == [
         ("32×32", "x … 1"),
         ("16×16", "2 … last"),

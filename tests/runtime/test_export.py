@@ -13,11 +13,11 @@ from click.testing import CliRunner
 
 import archdsl
 from archdsl import cli
-from archdsl.common.source import Source
 from archdsl.dims import evaluate
 from archdsl.graph import Graph, Tensor
 from archdsl.runtime import loading
 from archdsl.runtime.export import TESTED, ExportError, export
+from tests.helpers import graph_of, net_text, source_of
 
 pytestmark = pytest.mark.skipif(
     [*map(int, torch.__version__.split(".")[:2])] < [*map(int, TESTED.split("."))],
@@ -94,7 +94,7 @@ UNPROVEN = {
 
 @pytest.mark.parametrize(("body", "valid"), UNPROVEN.items())
 def test_sizes_beyond_proof_are_free_as_well(body: str, valid: str) -> None:
-    graph = archdsl.check(Source("net.arch", f"model net {{\n input image[1, H, W]\n {body}\n}}\n"))
+    graph = graph_of(net_text(body, "image[1, H, W]"))
     assert graph.sizes["H"].describe() == valid
     model = loading.instantiate(graph).eval()
     again = exported(graph, model, small(graph, 30))
@@ -122,7 +122,7 @@ def test_what_goes_by_cases_is_pinned(tmp_path: Path) -> None:
 
 
 def test_sizes_to_show_that_are_too_small_to_trace(tmp_path: Path) -> None:
-    graph = archdsl.check(Source("net.arch", "model net {\n input image[1, H = 2, W = 3]\n maxpool(2)\n}\n"))
+    graph = graph_of("model net {\n input image[1, H = 2, W = 3]\n maxpool(2)\n}\n")
     made = export(graph, tmp_path / "net.pt2")
     assert not made.pins and not made.proof.refused
     (tmp_path / "net.pt2").write_bytes(made.data)
@@ -143,7 +143,7 @@ model heads {
 @pytest.mark.parametrize(("training", "names"), [("", ["logits", "aux"]), (" if training", ["logits"])])
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
 def test_several_outputs(training: str, names: list[str], ending: str, tmp_path: Path) -> None:
-    graph = archdsl.check(Source("net.arch", HEADS % training))
+    graph = graph_of(HEADS % training)
     weights, file = tmp_path / "weights.pth", tmp_path / f"net{ending}"
     model = loading.instantiate(graph).eval()
     torch.save(model.state_dict(), weights)
@@ -170,8 +170,8 @@ def test_several_outputs(training: str, names: list[str], ending: str, tmp_path:
     [CONVOLUTIONAL[1], CONVOLUTIONAL[4], ("squeezenet:squeezenet1_1", {"classes": 3}), *((b, {}) for b in UNPROVEN)],
 )
 def test_the_check_breaks_no_graph_and_compiles_none_again(spec: str, values: dict[str, Any]) -> None:
-    text = f"model net {{\n input image[1, H, W]\n {spec}\n}}\n"
-    graph = archdsl.check(Source("net.arch", text) if spec in UNPROVEN else spec, **values)
+    text = net_text(spec, "image[1, H, W]")
+    graph = archdsl.check(source_of(text) if spec in UNPROVEN else spec, **values)
     model = loading.instantiate(graph).eval()
     torch._dynamo.reset()
     compiled = torch.compile(model, fullgraph=True, dynamic=True, backend="eager")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -14,14 +15,13 @@ from click.testing import CliRunner
 
 import archdsl
 from archdsl import cli
-from archdsl.common.source import Source
-from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.runtime.export import TESTED, Export, ExportError, export, prove_onnx
 from archdsl.runtime.export.drawing import draw
 from archdsl.runtime.export.pools import grid
 from archdsl.runtime.export.program import images, network, traced
 from archdsl.runtime.export.proof import WrongExport
+from tests.helpers import graph_of, net_text, random_graph
 from tests.random_networks import network as random_network
 
 pytestmark = pytest.mark.skipif(
@@ -33,7 +33,7 @@ onnxruntime: Any = pytest.importorskip("onnxruntime", reason="the extra `dev` is
 
 
 def check(body: str, inputs: str = "image[3, H = 32, W = 32]") -> Graph:
-    return archdsl.check(Source("net.arch", f"model net {{\n input {inputs}\n {body}\n}}\n"))
+    return graph_of(net_text(body, inputs))
 
 
 def axes(data: bytes) -> dict[str, list[int | str]]:
@@ -304,12 +304,8 @@ def test_what_onnxruntime_does_not_load_is_refused() -> None:
 
 
 def exported(seed: int, ending: str) -> str:
-    """What becomes of a random network: proved, pinned, refused; other is a spec that is none."""
-    random = Random(seed)
-    try:
-        graph = archdsl.check(Source("net.arch", random_network(random, free=True, parts=random.random() < 0.5)))
-    except SpecError:
-        return "other"
+    """What becomes of a random network: proved, pinned, refused."""
+    _, graph = random_graph(lambda r: random_network(r, free=True, parts=r.random() < 0.5), Random(seed))
     try:
         made = export(graph, Path(f"net{ending}"))
     except ExportError as error:
@@ -327,7 +323,8 @@ def test_random_networks_are_proved(seed: int, ending: str) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(100, 300))
+@pytest.mark.parametrize("first", range(100, 300, 25))
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
-def test_more_random_networks_are_proved_pinned_or_refused(seed: int, ending: str) -> None:
-    assert exported(seed, ending) in ("proved", "pinned", "refused", "other")
+def test_more_random_networks_are_proved_pinned_or_refused(first: int, ending: str) -> None:
+    found = Counter(exported(seed, ending) for seed in range(first, first + 25))
+    assert found["proved"] >= 15 and found["refused"] <= 5, found

@@ -9,12 +9,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
 import archdsl
 from archdsl import cli
 from archdsl.runtime.weights import WeightsError, read_state, renamed
-
-torch = pytest.importorskip("torch")
 
 
 class Evil:

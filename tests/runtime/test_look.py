@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 
 import archdsl
-from archdsl import Source, cli
+from archdsl import cli
 from archdsl.runtime.look import Unit, _edges, _shades, look
 from archdsl.runtime.running import RunError, encode_png, network_of, parts_of
+from tests.helpers import source_of
 
 PHOTOGRAPH = Path(skimage.__file__).parent / "data" / "camera.png"
 
@@ -71,7 +72,7 @@ def test_the_receptive_field_of_a_unit_is_framed() -> None:
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 7])
 def test_pictures_of_any_number_of_channels_are_shown(channels: int) -> None:
-    spec = Source("net.arch", f"model net {{ input x[{channels}, 24, 40]\n conv(4, 3, 2) -> relu }}")
+    spec = source_of(f"model net {{ input x[{channels}, 24, 40]\n conv(4, 3, 2) -> relu }}")
     found = look(archdsl.check(spec), PHOTOGRAPH)
     assert pixels(found.cards[""].pictures[0][1]).shape[2] == 3 and len(found.cards["0"].pictures) == 3
 

@@ -23,7 +23,7 @@ from torch import nn
 import archdsl
 from archdsl import built
 from archdsl.runtime import loading
-from tests.helpers import ROOT
+from tests.helpers import ROOT, graph_of, source_of
 
 SPECS = {
     "mobilenet:mobilenet_v2": {},
@@ -34,7 +34,7 @@ SMALL = "model net(width = 4) {\n    input image[3, H, W]\n    conv(width, 3) ->
 
 
 def small(width: int) -> nn.Module:
-    return archdsl.load(archdsl.Source("net.arch", SMALL), width=width)
+    return archdsl.load(source_of(SMALL), width=width)
 
 
 def same(one: nn.Module, other: nn.Module) -> bool:
@@ -90,7 +90,7 @@ except Exception as error:
 
 
 def test_what_another_process_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "small_net.py").write_text(archdsl.build(archdsl.check(archdsl.Source("net.arch", SMALL))))
+    (tmp_path / "small_net.py").write_text(archdsl.build(graph_of(SMALL)))
     monkeypatch.syspath_prepend(tmp_path)
     of_file = importlib.import_module("small_net").Net()
     assert same(of_file, pickle.loads(pickle.dumps(of_file))) and same(of_file, copy.deepcopy(of_file))
@@ -172,6 +172,6 @@ def test_what_is_kept_by_its_object_alone_compiles(few: None) -> None:
 
 
 def test_tracebacks_show_the_lines_of_their_own_text() -> None:
-    networks = [small(4), archdsl.load(archdsl.Source("net.arch", SMALL.replace("-> relu", "-> gelu -> relu")))]
+    networks = [small(4), archdsl.load(source_of(SMALL.replace("-> relu", "-> gelu -> relu")))]
     texts = [inspect.getsource(type(network)) for network in networks]
     assert ["gelu" in text.lower() for text in texts] == [False, True]

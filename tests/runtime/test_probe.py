@@ -10,16 +10,17 @@ import pytest
 import torch
 
 import archdsl
-from archdsl import Source, cli
+from archdsl import cli
 from archdsl.runtime.probe import OUTPUT, SHIFTS, Probe, curves, measure, probe, wider
 from archdsl.runtime.running import RunError, frame_of, network_of, pictures
+from tests.helpers import graph_of, net_text
 
 EXACT = 1e-6
 """Of the distance between pictures: what rounding leaves."""
 
 
 def probed(body: str, size: str = "3, 64, 64", canvas: torch.Tensor | None = None) -> Probe:
-    graph = archdsl.check(Source("net.arch", f"model net {{ input x[{size}]\n{body}\n}}"))
+    graph = graph_of(net_text(body, f"x[{size}]"))
     frame = frame_of(graph)
     if canvas is None:
         canvas = pictures(None, wider(frame, 32))[0]
@@ -51,7 +52,7 @@ def test_a_fully_convolutional_network_follows_shifts_by_its_stride(body: str) -
 
 
 def test_what_padding_reaches_does_not_follow() -> None:
-    graph = archdsl.check(Source("net.arch", "model net { input x[3, 24, 24]\n a: conv(8, 9) -> relu -> conv(4, 9) }"))
+    graph = graph_of("model net { input x[3, 24, 24]\n a: conv(8, 9) -> relu -> conv(4, 9) }")
     frame = frame_of(graph)
     canvas = pictures(None, wider(frame, 11))[0]
     network = network_of(graph)

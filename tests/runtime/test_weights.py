@@ -13,7 +13,6 @@ import torch
 
 import archdsl
 from archdsl import cli
-from archdsl.common.source import Source
 from archdsl.graph import Graph
 from archdsl.runtime.weights import (
     WeightsError,
@@ -25,6 +24,7 @@ from archdsl.runtime.weights import (
     state_shapes,
     write_state,
 )
+from tests.helpers import graph_of, source_of
 
 SMALL = "lenet:lenet"
 
@@ -136,12 +136,12 @@ FLAT = "model net {\n    input x[6, 1, 1]\n    flatten -> linear(4)\n    fc: lin
 
 
 def graph(text: str) -> Graph:
-    return archdsl.check(Source("net.arch", text))
+    return graph_of(text)
 
 
 def pair() -> dict[str, torch.Tensor]:
     torch.manual_seed(0)
-    return archdsl.load(Source("net.arch", PAIR)).state_dict()
+    return archdsl.load(source_of(PAIR)).state_dict()
 
 
 def saved(path: Path, found: object) -> Path:
@@ -158,9 +158,9 @@ def test_a_linear_and_a_convolution_hold_the_same_numbers(tmp_path: Path) -> Non
     assert found.complete and found.reshaped == (("1.weight", (4, 6, 1, 1), (4, 6)),)
     assert "4×6×1×1 in the file, 4×6 here" in found.as_text() and "help" not in found.as_text()
     with pytest.warns(UserWarning, match="another shape"):
-        archdsl.load(Source("net.arch", FLAT), weights=file)
-    module = archdsl.load(Source("net.arch", FLAT), weights=file, reshape_weights=True)
-    original = archdsl.load(Source("net.arch", PAIR))
+        archdsl.load(source_of(FLAT), weights=file)
+    module = archdsl.load(source_of(FLAT), weights=file, reshape_weights=True)
+    original = archdsl.load(source_of(PAIR))
     original.load_state_dict(pair())
     x = torch.randn(2, 6, 1, 1)
     assert torch.allclose(module(x), original(x), atol=1e-6) and state["1.weight"].shape == (4, 6)
@@ -169,9 +169,9 @@ def test_a_linear_and_a_convolution_hold_the_same_numbers(tmp_path: Path) -> Non
 def test_a_kernel_holds_the_numbers_of_a_linear_behind_a_flatten(tmp_path: Path) -> None:
     dense = "model net {\n    input x[2, 3, 4]\n    flatten -> fc: linear(5)\n}\n"
     deep = "model net {\n    input x[2, 3, 4]\n    fc: conv(5, 3x4, pad = valid)\n    flatten\n}\n"
-    original = archdsl.load(Source("net.arch", dense))
+    original = archdsl.load(source_of(dense))
     file = saved(tmp_path / "w.pth", original.state_dict())
-    module = archdsl.load(Source("net.arch", deep), weights=file, reshape_weights=True)
+    module = archdsl.load(source_of(deep), weights=file, reshape_weights=True)
     x = torch.randn(2, 2, 3, 4)
     assert torch.allclose(module(x), original(x), atol=1e-6)
 
@@ -213,11 +213,11 @@ def test_numbers_of_other_types_are_loaded_and_told(dtype: str, name: str, tmp_p
     if dtype.startswith("float") or dtype == "bfloat16":
         assert found.notes == (f"{told}, and are converted to the module's dtype when loaded",) and not found.doubts
         assert f"note: {told}" in found.as_text()
-        module = archdsl.load(Source("net.arch", PAIR), weights=path)
+        module = archdsl.load(source_of(PAIR), weights=path)
     else:
         assert found.doubts[0].startswith(f"{told}, not floats") and not found.notes
         with pytest.warns(UserWarning, match="not floats"):
-            module = archdsl.load(Source("net.arch", PAIR), weights=path)
+            module = archdsl.load(source_of(PAIR), weights=path)
     for key, value in module.state_dict().items():
         assert value.dtype == torch.float32 and torch.equal(value, given[key].float())
 
@@ -230,7 +230,7 @@ def test_numbers_that_are_not_finite_are_told(number: float, tmp_path: Path) -> 
     _, found = fit(graph(PAIR), file)
     assert found.doubts == ("fc.bias is not finite in float32: NaN, infinite, or beyond its range",)
     with pytest.warns(UserWarning, match=r"fc\.bias is not finite"):
-        archdsl.load(Source("net.arch", PAIR), weights=file)
+        archdsl.load(source_of(PAIR), weights=file)
 
 
 @pytest.mark.parametrize(

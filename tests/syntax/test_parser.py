@@ -16,7 +16,7 @@ from archdsl.diagnostics import Diagnostics, render
 from archdsl.syntax import build_tables, tree
 from archdsl.syntax.machine import language
 from archdsl.syntax.parser import MAX_ERRORS, parse, parse_value, read
-from tests.helpers import ROOT
+from tests.helpers import ROOT, source_of
 
 from .printing import show_file, show_statement, show_value
 
@@ -27,14 +27,14 @@ WORDS = sorted(language().scanner.keywords)
 
 def parsed(text: str) -> tree.File:
     diagnostics = Diagnostics()
-    file = parse(Source("net.arch", text), diagnostics)
+    file = parse(source_of(text), diagnostics)
     assert not diagnostics.items, render(diagnostics.items)
     return file
 
 
 def codes(text: str) -> list[str]:
     diagnostics = Diagnostics()
-    parse(Source("net.arch", text), diagnostics)
+    parse(source_of(text), diagnostics)
     return [d.code for d in diagnostics.items]
 
 
@@ -290,7 +290,7 @@ def test_size_of_numbers(number: str, code: list[str]) -> None:
 
 def test_number_of_errors() -> None:
     diagnostics = Diagnostics()
-    parse(Source("net.arch", "relu relu\n" * 1000), diagnostics)
+    parse(source_of("relu relu\n" * 1000), diagnostics)
     assert len(diagnostics.items) == MAX_ERRORS + 1
     assert diagnostics.items[-1].message == "900 more errors follow"
 
@@ -301,7 +301,7 @@ def test_number_of_errors() -> None:
 def test_what_is_right_survives_what_is_wrong() -> None:
     text = "let = 1\nblock a {\n    relu relu\n    conv(1)\n}\nblok b {\n    relu ->\n}\nblock c {\n    (\n"
     diagnostics = Diagnostics()
-    file = parse(Source("net.arch", text), diagnostics)
+    file = parse(source_of(text), diagnostics)
     assert [(d.code, d.marks[0].span.line) for d in diagnostics.items] == [
         ("E0101", 1),
         ("E0101", 3),
@@ -320,7 +320,7 @@ PIECES += ["1", "1.5", "3x3", "1x", '"a{i}"', '"{', '"}"', "conv(64, 3)", "block
 
 def check_any(text: str) -> None:
     diagnostics = Diagnostics()
-    file = parse(Source("net.arch", text), diagnostics)
+    file = parse(source_of(text), diagnostics)
     render(diagnostics.items)
     for diagnostic in diagnostics.items:
         assert diagnostic.code.startswith("E01")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from random import Random
-from types import ModuleType
 
 import pytest
 import torch
@@ -13,19 +11,14 @@ from torch import Tensor, nn
 
 from archdsl import dims
 from archdsl.backends.torch_source import write_module
-from archdsl.built import execute
 from archdsl.compiler import check
-from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.graph import Tensor as Result
 from archdsl.transform.inference import for_inference
 from tests import random_blocks
-from tests.backends.torch_source.test_generated import graph_of, inputs, keys
 from tests.backends.torch_source.test_torch_source import SPECS
-
-
-def last_class(module: ModuleType) -> type[nn.Module]:
-    return [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__][-1]
+from tests.helpers import graph_of, net_text, random_graph
+from tests.modules import class_of, inputs, module_of
 
 
 def source(graph: Graph) -> str:
@@ -36,9 +29,7 @@ def source(graph: Graph) -> str:
 def both(graph: Graph, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
     """The training form with statistics and weights of its own, in evaluation; the inference form with what becomes."""
     torch.manual_seed(0)
-    plain = (
-        last_class(execute(write_module(graph), "<built>"))(device="meta", dtype=dtype).to_empty(device="cpu").eval()
-    )
+    plain = class_of(graph)(device="meta", dtype=dtype).to_empty(device="cpu").eval()
     for name, tensor in plain.state_dict().items():
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
@@ -48,8 +39,8 @@ def both(graph: Graph, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
             tensor.uniform_(-0.1, 0.1) if name.endswith(("bias", "mean")) else tensor.uniform_(0.8, 1.2)
         else:
             tensor.fill_(3)
-    module = execute(source(graph), "built")
-    form = last_class(module)(device="meta", dtype=dtype).to_empty(device="cpu")
+    module, built = module_of(source(graph))
+    form = built(device="meta", dtype=dtype).to_empty(device="cpu")
     fold: Callable[[dict[str, Tensor]], dict[str, Tensor]] = getattr(module, "fold_batchnorms", dict)
     form.load_state_dict(fold(plain.state_dict()))
     return plain, form
@@ -102,7 +93,7 @@ BODIES = [
 
 @pytest.mark.parametrize(("body", "left"), BODIES)
 def test_which_batchnorms_become_part_of_convolutions(body: str, left: int) -> None:
-    found, text = folds(f"model net {{\n input x[4, 8, 8]\n {body}\n}}")
+    found, text = folds(net_text(body, "x[4, 8, 8]"))
     assert found == left
     assert "Dropout" not in text and ("self.eval()" in text) is bool(left)
 
@@ -144,10 +135,5 @@ def test_numbers_are_those_of_the_training_form(spec: str) -> None:
 
 @pytest.mark.parametrize("seed", range(25))
 def test_random_blocks(seed: int) -> None:
-    try:
-        graph = graph_of(random_blocks.network(Random(seed)))
-    except SpecError:
-        pytest.skip("not a network")
-    if sum(math.prod(shape) for shape in keys(graph).values()) > 200_000:
-        pytest.skip("too large to be quick")
+    _, graph = random_graph(random_blocks.network, Random(seed), weights=200_000)
     agrees(graph)

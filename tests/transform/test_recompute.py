@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from random import Random
 
@@ -10,15 +9,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from archdsl.backends.torch_source import write_module
-from archdsl.built import execute
-from archdsl.common.source import Source
+from archdsl.common.choices import MODES, Mode
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
-from archdsl.transform.recompute import MODES, NOTHING, Mode, Recompute, recompute
+from archdsl.transform.recompute import NOTHING, Recompute, recompute
 from tests import random_blocks
-from tests.backends.torch_source.test_generated import graph_of, inputs, keys
+from tests.helpers import graph_of, random_graph
+from tests.modules import class_of, inputs
 
 SMALL = [
     "resnet:resnet18",
@@ -31,8 +29,7 @@ SMALL = [
 
 
 def module(graph: Graph, again: Recompute) -> nn.Module:
-    built = execute(write_module(graph, recompute=again), "<built>")
-    return [c for c in vars(built).values() if isinstance(c, type) and c.__module__ == built.__name__][-1]()
+    return class_of(graph, recompute=again)()
 
 
 def trained(model: nn.Module, tensors: list[Tensor]) -> list[Tensor]:
@@ -43,14 +40,15 @@ def trained(model: nn.Module, tensors: list[Tensor]) -> list[Tensor]:
         given = model(*tensors)
         outputs = [given] if isinstance(given, Tensor) else list(given)
         loss = torch.stack([x.square().mean() for x in outputs]).sum()
-        found += [*outputs, *torch.autograd.grad(loss, [*tensors, *model.parameters()], materialize_grads=True)]
-    return [*found, *model.buffers()]
+        weights = [weight for _, weight in sorted(model.named_parameters())]
+        found += [*outputs, *torch.autograd.grad(loss, [*tensors, *weights], materialize_grads=True)]
+    return [*found, *(buffer for _, buffer in sorted(model.named_buffers()))]
 
 
 def agrees(graph: Graph, again: Recompute) -> None:
     plain, other = module(graph, NOTHING).double(), module(graph, again).double()
     other.load_state_dict(plain.state_dict())
-    tensors = inputs(graph)
+    tensors = [x.requires_grad_() for x in inputs(graph)]
     for ours, theirs in zip(trained(other, tensors), trained(plain, tensors), strict=True):
         torch.testing.assert_close(ours, theirs)
 
@@ -78,12 +76,7 @@ def test_gradients_and_statistics_are_those_of_the_plain_form(spec: str) -> None
 @pytest.mark.parametrize("seed", [*range(14), *(pytest.param(s, marks=pytest.mark.long) for s in range(14, 40))])
 def test_random_blocks(seed: int) -> None:
     random = Random(seed)
-    try:
-        graph = graph_of(random_blocks.network(random))
-    except SpecError:
-        pytest.skip("not a network")
-    if len(list(graph.nodes())) > 1_000 or sum(math.prod(shape) for shape in keys(graph).values()) > 200_000:
-        pytest.skip("too large to be quick")
+    _, graph = random_graph(random_blocks.network, random, nodes=1_000, weights=200_000)
     blocks = [s for s in graph.root.scopes() if s.kind == "block" and random.random() < 0.5]
     outer = frozenset(s for s in blocks if not any(o in blocks for o in list(s.calls())[1:]))
     agrees(graph, Recompute(outer))
@@ -119,7 +112,7 @@ def test_compiled_it_counts_statistics_once() -> None:
     model = module(graph, recompute(graph, "dense")).double()
     eager = module(graph, NOTHING).double()
     eager.load_state_dict(model.state_dict())
-    tensors = inputs(graph)
+    tensors = [x.requires_grad_() for x in inputs(graph)]
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     for network in (compiled, eager):
         torch.stack([x.square().sum() for x in network(*tensors)]).sum().backward()
@@ -137,7 +130,7 @@ def test_only_what_flows_into_dense_layers_is_kept() -> None:
     """
     saved = {}
     for count in (8, 16):
-        graph = check(Source("net.arch", text), count=count)
+        graph = graph_of(text, count=count)
         for again in (NOTHING, recompute(graph, "dense")):
             model, kept = module(graph, again), {}
 

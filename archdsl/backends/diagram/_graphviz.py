@@ -11,7 +11,7 @@ def main() -> None:
     try:
         import pygraphviz
     except ImportError as error:
-        sys.exit(f"there is no Graphviz: no `dot` on PATH, and pygraphviz cannot be imported ({error})")
+        sys.exit(f"Graphviz is missing: no `dot` on PATH, and pygraphviz cannot be imported ({error})")
     form, layout = sys.argv[1:]
     for text in sys.stdin.buffer.read().decode().split("\0"):
         sys.stdout.buffer.write(pygraphviz.AGraph(string=text).draw(format=form, prog=layout))

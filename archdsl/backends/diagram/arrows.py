@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture, boxes, neighbours
+from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture, boxes, frames_around, neighbours
 from archdsl.backends.diagram.structure import Structure
 from archdsl.graph import Graph, Output, Scope, Tensor
 
@@ -23,7 +23,7 @@ def picture(graph: Graph, parts: list[Part], structure: Structure, block: Scope 
     if block is not None:
         nodes = [graph.node(i) for i in sorted(owner)]
         entries = {t: Part("entry", [()]) for t in sorted(structure.entries(nodes), key=lambda t: (t.node, t.index))}
-        exits = [Part("exit", [()], output=Output(None, Tensor(n))) for n in sorted(structure.exits(nodes))]
+        exits = [Part("exit", [()], output=Output(None, Tensor(n.id))) for n in structure.exits(nodes)]
         parts = [*entries.values(), *parts, *exits]
     arrows = _arrows(graph, parts, owner, entries)
     _unframe(parts, arrows)
@@ -92,15 +92,7 @@ def _unframe(parts: list[Part], arrows: list[_Arrow]) -> None:
 
 def _with_entries(parts: list[Part], arrows: list[_Arrow]) -> list[_Arrow]:
     """Gives a frame one entry where what flows in forks to several of its boxes: a skip stays inside its block."""
-    around: dict[Part, tuple[Part, ...]] = {}
-
-    def walk(part: Part, frames: tuple[Part, ...]) -> None:
-        around[part] = frames
-        for child in part.children:
-            walk(child, (*frames, part))
-
-    for part in parts:
-        walk(part, ())
+    around = frames_around(parts)
     entering: dict[Part, list[_Arrow]] = {}
     for arrow in arrows:
         outside = set(around[arrow.tail])

@@ -1,4 +1,4 @@
-"""The words of a diagram: what stands in a box, on an arrow, and under the picture."""
+"""The words of a diagram: the text in boxes, on arrows and below the picture."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from archdsl.analysis.costs import Analysis, Cost
 from archdsl.backends.diagram.labels import cut
 from archdsl.backends.diagram.picture import LIGHT, Edge, Part, main_node
+from archdsl.backends.diagram.structure import Structure
 from archdsl.common.units import count_text
 from archdsl.dims import Dim, substitute
 from archdsl.dims import text as dim_text
-from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph import Node, Scope, Tensor
 from archdsl.ops.base import Family
 from archdsl.syntax.tree import Literal
 
@@ -24,8 +25,8 @@ LONGEST_NAME = 44
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """The lines of a box: `title` counts the main one of `lines`, which `then` goes on, `notes` are smaller, `size` is
-    what comes out, and `share` the box's part of what the network costs."""
+    """The text of a box: `title` is the index of the main line of `lines`, which `then` continues; `notes` are smaller;
+    `size` is that of the result, and `share` the box's share of the network's cost."""
 
     lines: tuple[str, ...]
     title: int = 0
@@ -41,8 +42,9 @@ class Captions:
     Free sizes are shown at the values given, else at those that the spec shows, else by name.
     """
 
-    def __init__(self, graph: Graph, analysis: Analysis, sizes: Mapping[str, int] | None = None) -> None:
-        self.graph = graph
+    def __init__(self, structure: Structure, analysis: Analysis, sizes: Mapping[str, int] | None = None) -> None:
+        self.structure = structure
+        self.graph = graph = structure.graph
         self.analysis = analysis
         self.values = {f.name: f.example for f in graph.free if f.example is not None} | dict(sizes or {})
 
@@ -70,7 +72,7 @@ class Captions:
                 title = f"{len(part.nodes)} operations"
                 if part.scope is not None:
                     title = scope_title(part.scope, repeated=part.inner or part.count > 1)
-                notes = tuple(filter(None, [self.facts(part.scope, self._times(part))]))
+                notes = tuple(filter(None, [self.facts(part.scope, part.rounds())]))
                 return Caption((title,), notes=notes, size=self.result(part), share=self.share(part))
             case _:
                 return self._layers(part)
@@ -99,7 +101,7 @@ class Captions:
         return node.operation.caption(max(rank, 1))
 
     def frame(self, part: Part) -> str:
-        """The heading of a frame: `layer1: stage`, and how often it stands there."""
+        """The heading of a frame: `layer1: stage`, and how often it is repeated."""
         heading = (
             scope_title(part.scope, repeated=part.inner or part.count > 1)
             if part.scope is not None and part.kind == "open"
@@ -109,11 +111,11 @@ class Captions:
 
     # ------------------------------------------------------------ pieces
 
-    def facts(self, scope: Scope | None, times: Sequence[Sequence[Node]]) -> str:
-        """`64 → 256, stride 1`: the channels into a block and out of it, over all times that it stands there, and
-        its arguments."""
-        into = {self.graph.shape(t)[0] for nodes in times for t in self._entries(nodes)[:1]}
-        out = {self.graph.shape(t)[0] for nodes in times for t in self._exits(nodes)[-1:]}
+    def facts(self, scope: Scope | None, rounds: Sequence[Sequence[Node]]) -> str:
+        """`64 → 256, stride 1`: the channels into a block and out of it, over all its repetitions, and its
+        arguments."""
+        into = {self.graph.shape(t)[0] for nodes in rounds for t in self.structure.entries(nodes)[:1]}
+        out = {self.graph.shape(t)[0] for t in self._results(rounds)}
         channels = [self._span(into), self._span(out)] if into and out else []
         return ", ".join(filter(None, [" → ".join(channels), *self._arguments(scope, channels)]))
 
@@ -124,35 +126,19 @@ class Captions:
 
     def result(self, part: Part) -> str:
         """The size that a box gives, empty where repetitions differ."""
-        sizes = {self.size(t) for time in self._times(part) for t in self._exits(time)[-1:]}
+        sizes = {self.size(t) for t in self._results(part.rounds())}
         return sizes.pop() if len(sizes) == 1 else ""
 
-    def _times(self, part: Part) -> list[list[Node]]:
-        """The nodes of a box, one list for each time that it stands in the network."""
-        length = len(part.nodes)
-        covered = sorted(part.covered, key=lambda n: n.id)
-        return [covered[i : i + length] for i in range(0, len(covered), length)]
-
-    def _entries(self, nodes: Sequence[Node]) -> list[Tensor]:
-        inside = {n.id for n in nodes}
-        return [t for n in nodes for t in n.inputs if t.node not in inside]
-
-    def _exits(self, nodes: Sequence[Node]) -> list[Tensor]:
-        inside = {n.id for n in nodes}
-        outputs = {o.tensor.node for o in self.graph.outputs}
-        return [
-            Tensor(n.id, i)
-            for n in nodes
-            if n.id in outputs or any(c not in inside for c in self.graph.net.successors(n.id))
-            for i in range(len(n.shapes))
-        ]
+    def _results(self, rounds: Iterable[Sequence[Node]]) -> list[Tensor]:
+        """The last tensor that flows out of each round."""
+        return [Tensor(n.id, len(n.shapes) - 1) for nodes in rounds for n in self.structure.exits(nodes)[-1:]]
 
     def _span(self, dims: Iterable[Dim]) -> str:
         found = sorted(set(dims), key=lambda d: (0, d, "") if isinstance(d, int) else (1, 0, self.dim(d)))
         return self.dim(found[0]) if len(found) == 1 else f"{self.dim(found[0])}…{self.dim(found[-1])}"
 
     def _arguments(self, scope: Scope | None, shown: Sequence[str]) -> list[str]:
-        """The arguments of a block's call that say more than its channels and its defaults do: `stride 1`."""
+        """The arguments of a block's call that are neither its channels nor its defaults: `stride 1`."""
         if scope is None or scope.definition is None:
             return []
         usual = {p.name.name: p.default for p in scope.definition.syntax.parameters}
@@ -176,12 +162,12 @@ class Captions:
         return sum((self.analysis[n] for n in part.covered), Cost())
 
     def edge(self, edge: Edge) -> str:
-        """The size on an arrow, empty where what it stands for differs."""
+        """The size on an arrow, empty where its tensors differ in size."""
         sizes = {self.size(t) for t in edge.tensors}
         return sizes.pop() if len(sizes) == 1 else ""
 
     def summary(self) -> tuple[str, str]:
-        """What stands under the picture: the network's name, and what it costs."""
+        """The text below the picture: the network's name, and its costs."""
         total = self.analysis.total
         facts = f"{total.parameters:,} parameters"
         if all(f.name in self.values for f in self.graph.free):
@@ -203,7 +189,7 @@ def scope_title(scope: Scope, *, repeated: bool = False) -> str:
     called = scope.definition.name if scope.definition is not None and scope.kind == "block" else ""
     label = scope.name if scope.labelled and not (repeated and called) else ""
     if label.rstrip("0123456789").replace("_", "") == called.replace("_", ""):
-        return label  # `denseblock1: dense_block` says it twice
+        return label  # `denseblock1: dense_block` would repeat it
     return ": ".join(filter(None, [label, called])) or scope.name
 
 

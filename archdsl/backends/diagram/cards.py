@@ -25,7 +25,7 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Cards:
-    """Cards by name, arrows between their names, and a note below. What draws them raises DrawingError."""
+    """Cards by name, arrows between their names, and a note below. Its methods raise DrawingError."""
 
     title: str
     cards: Mapping[str, Card]

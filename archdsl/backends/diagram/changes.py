@@ -17,7 +17,7 @@ from archdsl.graph import Scope
 from archdsl.report.compare import Comparison
 
 BUDGET = 60
-"""The most boxes of a picture that was not told how deep to go."""
+"""The most boxes of a picture without a given depth."""
 
 SIGNS = {"added": "+", "removed": "\u2212", "changed": "~"}
 
@@ -41,7 +41,7 @@ def mark_changes(comparison: Comparison, style: Style, depth: int | None) -> tup
         parts = folder.fold(found.graph.root, lambda scope, limit=limit: opened(scope, limit))  # type: ignore[misc]
         if len(boxes(parts)) <= BUDGET:
             break
-    captions = _Captions(found, comparison)
+    captions = _Captions(structure, found, comparison)
     return _with_ends(whole(folder, parts), found), _Writer(captions, style)
 
 
@@ -60,10 +60,10 @@ def _with_ends(picture: Picture, found: Merged) -> Picture:
 
 
 class _Captions(Captions):
-    """Says of a box what changed in it, in place of its share of the whole."""
+    """Adds to a box its changes, and the change of its costs."""
 
-    def __init__(self, found: Merged, comparison: Comparison) -> None:
-        super().__init__(found.graph, found.analysis, comparison.costs[1].sizes)
+    def __init__(self, structure: Structure, found: Merged, comparison: Comparison) -> None:
+        super().__init__(structure, found.analysis, comparison.costs[1].sizes)
         self.found = found
         self.comparison = comparison
 

@@ -1,4 +1,4 @@
-"""How the parts of a picture look, in Graphviz's attributes, and how large they are."""
+"""The looks of a picture's parts, as Graphviz's attributes, and their sizes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MERGE, POINT = 22.0, 6.0
 """Widths of the sign of a merge, and of a point of entry, in points."""
 
 OUTLINE = 8.0
-"""What a second outline adds to a box, in points."""
+"""The size that a second outline adds to a box, in points."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Style:
 
 
 class Writer:
-    """Says how the parts of a picture look, in Graphviz's attributes."""
+    """Gives the parts of a picture their looks, as Graphviz's attributes."""
 
     def __init__(self, captions: Captions, style: Style) -> None:
         self.captions = captions
@@ -43,7 +43,7 @@ class Writer:
         self._lines: dict[Part, list[Line]] = {}
 
     def new(self, **attributes: str) -> graphviz.Digraph:
-        """A graph with the looks that everything in it shares."""
+        """A graph with the looks that all its parts share."""
         theme = self.theme
         dot = graphviz.Digraph(name="network")
         dot.attr(bgcolor=theme.background, fontname=FONT, fontcolor=theme.text, pad="0.1", tooltip=" ", **attributes)
@@ -121,7 +121,7 @@ class Writer:
         return looks
 
     def notes(self, part: Part) -> list[Line]:
-        """What stands beside the sign of a merge."""
+        """The lines beside the sign of a merge."""
         notes = self.captions.box(part).notes if part.kind == "merge" else ()
         return [[Words(note, 8, self.theme.muted)] for note in notes]
 
@@ -183,7 +183,7 @@ class Writer:
 
     def _changes(self, edge: Edge) -> bool:
         if edge.tail.kind in ("input", "block") or edge.head.kind in ("output", "entry"):
-            return False  # their boxes say it, or the arrow goes on
+            return False  # their boxes have the size, or the arrow continues
         if edge.tail.kind == "entry":
             return not edge.tail.inner
         node = edge.tail.nodes[0]
@@ -192,7 +192,7 @@ class Writer:
     # ------------------------------------------------------------ legend
 
     def heading(self) -> list[Line]:
-        """What stands under the picture: the network's name, and what it costs."""
+        """The lines below the picture: the network's name, and its costs."""
         name, facts = self.captions.summary()
         return [[Words(name, TITLE, self.theme.text, True)], [Words(facts, NOTE, self.theme.text)]]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from archdsl.analysis.costs import costs
 from archdsl.backends.diagram.captions import Captions
@@ -19,7 +20,7 @@ from archdsl.backends.diagram.opening import as_volumes, encoder_decoder, gather
 from archdsl.backends.diagram.panel import Panel
 from archdsl.backends.diagram.picture import Folder, Picture
 from archdsl.backends.diagram.render import DrawingError, render
-from archdsl.backends.diagram.scene import Scene, from_layout
+from archdsl.backends.diagram.scene import Scene, as_dot, from_layout
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import THEMES
 from archdsl.backends.diagram.ulayout import in_columns
@@ -27,7 +28,9 @@ from archdsl.backends.diagram.volumes import draw_volumes
 from archdsl.common.marks import save
 from archdsl.common.threads import cached_property
 from archdsl.graph import Graph
-from archdsl.report.compare import Comparison
+
+if TYPE_CHECKING:
+    from archdsl.report.compare import Comparison
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ class Drawing:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is to be drawn of a graph, and how: see `draw`."""
+    """The arguments of `draw`."""
 
     graph: Graph
     depth: int | None
@@ -151,14 +154,14 @@ def draw(
 
     `depth` is how many levels of blocks are opened: 0 shows the model's own statements, each block a box. Without it,
     as many are opened as fit a page, encoder-decoders become a U, and blocks that stay folded are shown once beside.
-    `style` is `boxes`, or `volumes`: feature maps in perspective. `sizes` are values for free sizes, for the work
-    that the picture tells. `examples` are lines of an augmentation with PNGs, for a panel beside the network; without
-    them the lines stand there alone.
+    `style` is `boxes`, or `volumes`: feature maps in perspective. `sizes` are values for free sizes, for the costs
+    in the picture. `examples` are lines of an augmentation with PNGs, for a panel beside the network; without
+    them the panel has the lines alone.
     Raises ValueError on a style, theme or direction that does not exist, DrawingError.
     """
     looks = _looks(theme, direction)
     if style not in STYLES:
-        raise ValueError(f"no style is called `{style}`; there are {', '.join(STYLES)}")
+        raise ValueError(f"there is no style `{style}`; the styles are {', '.join(STYLES)}")
     panel = None
     if graph.augment is not None:
         lines = tuple(examples) or tuple((text, None) for text in graph.augment.text())
@@ -187,21 +190,22 @@ def draw_changes(
 
 def _looks(theme: str, direction: Direction) -> Style:
     if theme not in THEMES:
-        raise ValueError(f"no theme is called `{theme}`; there are {', '.join(THEMES)}")
+        raise ValueError(f"there is no theme `{theme}`; the themes are {', '.join(THEMES)}")
     if direction not in DIRECTIONS:
-        raise ValueError(f"a diagram goes `down` or `right`, not `{direction}`")
+        raise ValueError(f"the direction is `down` or `right`, not `{direction}`")
     return Style(THEMES[theme], direction)
 
 
 def _network(request: Request) -> Drawing:
     """Draws a graph as volumes, a U, or layers of boxes."""
     graph, depth = request.graph, request.depth
-    captions = Captions(graph, costs(graph, request.sizes), request.sizes)
     folder = Folder(graph, Structure(graph))
+    captions = Captions(folder.structure, costs(graph, request.sizes), request.sizes)
     writer = Writer(captions, request.looks)
     if request.style == "volumes":
         flat, u = as_volumes(folder, captions.analysis, depth)
-        return Drawing(*draw_volumes(flat, u, writer))
+        scene = draw_volumes(flat, u, writer)
+        return Drawing(as_dot(scene, writer.theme.background), [("", flat)], writer, scene)
     if depth is not None:
         main = whole(folder, folder.fold(graph.root, lambda scope: level(scope) <= depth))
         return _composed(_laid_out([("", main)], writer), writer)

@@ -1,5 +1,5 @@
-"""Dot text of pictures whose layout is known: Graphviz only draws it (`neato -n2`). Names in dot are ours (`p3`), never
-a spec's."""
+"""Dot text of pictures with a layout: Graphviz only draws it (`neato -n2`). Names in dot are ours (`p3`), never a
+spec's."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ class Drawn:
 
 
 def note_room(layout: Layout, part: Part, writer: Writer) -> Box | None:
-    """The room of what stands beside the sign of a merge, left of where its arrow leaves."""
+    """The room of the lines beside the sign of a merge, left of where its arrow leaves."""
     if not (notes := writer.notes(part)):
         return None
-    left, bottom, *_ = around(layout.places[part], layout.sizes[part])
+    left, bottom, *_ = layout.box(part)
     width, height = extent(notes)
     return around((left - width / 2 - 4, bottom - height / 2 + 2), (width, height))
 
@@ -82,7 +82,7 @@ def compose(drawn: Sequence[Drawn], writer: Writer) -> list[Drawn]:
 
 
 def write_fixed(drawn: Sequence[Drawn], writer: Writer) -> str:
-    """The pictures where they stand, and the legend under them."""
+    """Dot text of the pictures, at their places, and the legend below them."""
     left, bottom, right, top = union(one.box(writer) for one in drawn)
     legend = Legend.within(right - left, writer.heading(), writer.legend([one.picture for one in drawn]))
     width, height = legend.size
@@ -143,7 +143,7 @@ class _Page:
                 dot.node(f"{self.prefix}{part.id}_note", pos=at, **looks)
 
     def _heading(self, text: str, box: Box, *, bold: bool) -> dict[str, str]:
-        """The attributes that place a frame and its heading, which stands where no arrow runs through it."""
+        """The attributes that place a frame and its heading, which is where no arrow runs through it."""
         looks = {"bb": bounds(box)}
         if not text:
             return looks | {"label": ""}

@@ -40,7 +40,7 @@ def _rendered(diagram: Diagram, form: str, setting: str = "") -> bytes:
 
 
 def with_pictures(write: Callable[[Path], str], form: str, layout: str) -> bytes:
-    """What Graphviz makes of dot text whose pictures `write` puts in a folder; in an SVG they become part of it.
+    """Draws dot text that refers to pictures, which `write` puts in a folder; in an SVG they become part of it.
 
     Raises DrawingError.
     """

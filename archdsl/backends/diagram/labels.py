@@ -37,7 +37,7 @@ class Words:
 Line = Sequence[Words]
 
 LINE_HEIGHT = 1.2
-"""Of a line's largest text."""
+"""The height of a line, as a multiple of its largest text."""
 
 
 def cut(text: str, longest: int = LONGEST_LINE) -> str:
@@ -76,7 +76,7 @@ class Entry:
     border: str = ""
     sign: Words | None = None
     kind: EdgeKind = "flow"
-    """The kind of arrow that the stroke stands for."""
+    """The kind of arrow of which the stroke is an example."""
 
     @property
     def width(self) -> float:
@@ -99,7 +99,7 @@ ROW_HEIGHT = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Legend:
-    """What stands under a picture: lines of words, and rows of entries."""
+    """The legend below a picture: lines of words, and rows of entries."""
 
     heading: Sequence[Line]
     rows: Sequence[Sequence[Entry]]

@@ -1,6 +1,6 @@
-"""The layout of most pictures: layer under layer, as Graphviz's `dot` places boxes whose sizes are reckoned here.
+"""The layout of most pictures: in layers, as Graphviz's `dot` places boxes of the sizes that are computed here.
 
-The size that flows out of a box stands next to it, where its arrows begin, and takes no layer of its own.
+The size of a box's result is written next to it, where its arrows begin, and takes no layer of its own.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from archdsl.backends.diagram.layout import (
     Layout,
     Point,
     Size,
-    around,
     label_size,
     samples,
     squeezed,
     straight,
     union,
 )
-from archdsl.backends.diagram.picture import Edge, Part, Picture
+from archdsl.backends.diagram.picture import Edge, Part, Picture, frames_around
 from archdsl.backends.diagram.render import layouts
 from archdsl.backends.diagram.routes import TURN, Router
 
@@ -48,16 +47,16 @@ BULGE = 22.0
 
 
 def lay_out(pictures: Sequence[Picture], writer: Writer) -> list[Layout]:
-    """The layouts of pictures, each for itself. Raises DrawingError."""
-    orders = [_Order(picture, writer) for picture in pictures]
-    found = layouts([order.text() for order in orders])
-    return [order.read(layout) for order, layout in zip(orders, found, strict=True)]
+    """The layouts of pictures, independent of each other. Raises DrawingError."""
+    questions = [_Question(picture, writer) for picture in pictures]
+    found = layouts([question.text() for question in questions])
+    return [question.read(layout) for question, layout in zip(questions, found, strict=True)]
 
 
-class _Order:
-    """What `dot` is asked of one picture, and what its answer means.
+class _Question:
+    """The text that `dot` gets for one picture, and how its layout is read.
 
-    Each arrow stands in the innermost frame around both its ends, so that it stays inside.
+    Each arrow belongs to the innermost frame around both its ends, so that it stays inside.
     """
 
     def __init__(self, picture: Picture, writer: Writer) -> None:
@@ -65,12 +64,7 @@ class _Order:
         self.writer = writer
         self.down = writer.style.direction == "down"
         self.trunk = set(picture.trunk())
-        self.frames: dict[Part, tuple[Part, ...]] = {}
-        stack: list[tuple[Part, tuple[Part, ...]]] = [(part, ()) for part in picture.parts]
-        while stack:
-            part, frames = stack.pop()
-            self.frames[part] = frames
-            stack += [(child, (*frames, part)) for child in part.children]
+        self.frames = frames_around(picture.parts)
         self.kept: dict[Part, tuple[float, float]] = {}
         self.home = {part: frames[-1] if frames else None for part, frames in self.frames.items()}
         self.arriving: dict[Part, list[Edge]] = {}
@@ -85,7 +79,7 @@ class _Order:
             edge.tail: (edge, lines, label_size(lines)) for edge, lines in writer.sizes(picture).items()
         }
 
-        # Branches begin at one height, whether or not a text stands under their first box.
+        # Branches begin at one height, whether or not there is a text below their first box.
         rows = [row for frame in [None, *self.frames] for row in self._branches(frame)]
         self.spaced = {p for row in rows if any(p in self.texts for p in row) for p in row} if self.down else set()
         self.forks = {part for part in self.leaving if self._forks(part)}
@@ -131,7 +125,7 @@ class _Order:
                     row.node(head.id)
 
     def _group(self, part: Part) -> str:
-        """Who stands in one line with a box: the trunk, or those of its branch."""
+        """The name of the line to which a box belongs: the trunk, or its branch."""
         if part in self.trunk:
             return "trunk"
         before = self.arriving.get(part, [])
@@ -141,10 +135,10 @@ class _Order:
         return part.id
 
     def _looks(self, edge: Edge) -> dict[str, str]:
-        """What `dot` is to know of an arrow."""
+        """The attributes of an arrow for `dot`."""
         looks = {"weight": {"flow": "10", "projection": "2"}.get(edge.kind, "0")}
         if edge.tail.kind == "merge" and edge.tail in self.texts:
-            # Layers in which the text stands.
+            # Layers for the text.
             looks["minlen"] = f"{1 + ceil(self.texts[edge.tail][2][1 if self.down else 0] / RANK_GAP)}"
         if not edge.is_skip:
             if len(self.leaving[edge.tail]) > 1:
@@ -169,7 +163,7 @@ class _Order:
         return (words.width * (2 if self.down else 1) + 4 * MARGIN if words.text else 0), LINE_HEIGHT * HEADING - 2
 
     def _branches(self, frame: Part | None) -> list[list[Part]]:
-        """The boxes with which branches begin that fork in one place: they stand side by side."""
+        """The boxes with which branches begin that fork in one place: they are placed side by side."""
         forks: dict[Part, list[Part]] = {}
         for edge in self.edges.get(frame, ()):
             alone = len(self.arriving[edge.head]) == 1 and edge.head.kind in ("layers", "block")
@@ -248,8 +242,8 @@ class _Order:
     def _squeezed(self, layout: Layout) -> Layout:
         """Without the room between layers that `dot` leaves for the sides of frames."""
         low, high = (1, 3) if self.down else (0, 2)
-        rooms = [around(at, layout.sizes[part]) for part, at in layout.places.items()]
-        rooms += [around(label.at, label.size) for label in layout.labels.values()]
+        rooms = list(map(layout.box, layout.places))
+        rooms += [label.box for label in layout.labels.values()]
         intervals = [(room[low], room[high]) for room in rooms]
         for part in self.forks:
             x, y = layout.places[part]
@@ -268,10 +262,10 @@ class _Order:
         rooms: list[Box] = []
         for part in parts:
             if not part.children:
-                rooms.append(around(layout.places[part], layout.sizes[part]))
+                rooms.append(layout.box(part))
                 if part in self.texts:
                     label = layout.labels[self.texts[part][0]]
-                    rooms.append(around(label.at, label.size))
+                    rooms.append(label.box)
                 continue
             inside = self._frame(layout, part.children)
             routes = [samples(layout.routes[edge]) for edge in self.edges.get(part, ()) if edge in layout.routes]
@@ -290,7 +284,7 @@ class _Order:
         return rooms
 
     def _beside(self, part: Part, at: Point, text: Size) -> tuple[Point, Point]:
-        """Where the text stands, and the box, of a room whose middle is there."""
+        """The middles of the text and of the box, in a room with its middle at a point."""
         x, y = at
         (width, height), (text_width, text_height) = self.writer.measure(part), text
         if part.kind == "entry":
@@ -309,7 +303,7 @@ class _Order:
         points = [(float(x), float(y)) for x, y in pieces]
         if pos.startswith("e,"):
             points = [*points[1:], points[0]]
-        left, bottom, right, top = around(layout.places[edge.tail], layout.sizes[edge.tail])
+        left, bottom, right, top = layout.box(edge.tail)
         x1, y1 = points[0]
         start = (min(max(x1, left), right), min(max(y1, bottom), top))
         return [start, *straight(start, points[0]), *points[1:]]

@@ -1,4 +1,4 @@
-"""Where everything of a picture stands: what a layout is, whoever made it."""
+"""Layouts: the places of everything in a picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BEND = 10.0
 """The radius of an arrow's corners, in points."""
 
 ROUND = 0.55
-"""Where the control points of a quarter of a circle stand, as a share of its radius."""
+"""The distance of the control points of a quarter of a circle, as a share of its radius."""
 
 TEXT_GAP = 2.0
 """Points that the text beside a box keeps from it and from the arrow, together."""
@@ -31,11 +31,15 @@ TEXT_GAP = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """The text on an arrow: its lines, the room that they take, and where the middle of it stands."""
+    """The text on an arrow: its lines, their size, and their middle."""
 
     lines: Sequence[Line]
     size: Size
     at: Point
+
+    @property
+    def box(self) -> Box:
+        return around(self.at, self.size)
 
 
 @dataclass(slots=True)
@@ -58,11 +62,15 @@ class Layout:
         self.corners[edge] = corners
         self.routes[edge] = rounded(corners, head=edge.head.kind != "entry")
 
+    def box(self, part: Part) -> Box:
+        """The room of a box."""
+        return around(self.places[part], self.sizes[part])
+
     def boxes(self) -> Iterator[Box]:
         """The rooms of all that has one: boxes, frames, texts."""
-        yield from (around(at, self.sizes[part]) for part, at in self.places.items())
+        yield from map(self.box, self.places)
         yield from self.frames.values()
-        yield from (around(label.at, label.size) for label in self.labels.values())
+        yield from (label.box for label in self.labels.values())
 
     def bounds(self) -> Box:
         return union([*self.boxes(), *((x, y, x, y) for route in self.routes.values() for x, y in route)])

@@ -1,4 +1,5 @@
-"""How far a diagram is opened when nobody says: an overview that fits a page, with folded blocks shown once beside."""
+"""How far a diagram is opened if no depth is given: an overview that fits a page, with folded blocks
+shown once beside."""
 
 from __future__ import annotations
 
@@ -11,12 +12,12 @@ from archdsl.backends.diagram.arrows import picture
 from archdsl.backends.diagram.captions import Captions
 from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes
 from archdsl.backends.diagram.ushape import U, recognise
-from archdsl.graph import Node, Scope, Tensor
+from archdsl.graph import Scope, Tensor
 
 T = TypeVar("T")
 
 BUDGET = 30
-"""The most boxes of a diagram that was not told how deep to go."""
+"""The most boxes of a diagram without a given depth."""
 
 LENGTH = 20
 """The most boxes on a path through such a diagram, a frame counted as one."""
@@ -35,12 +36,12 @@ INSET_BUDGET = 14
 
 
 def level(scope: Scope) -> int:
-    """How many scopes stand around a scope: 1 for the model's own blocks."""
+    """The number of scopes around a scope: 1 for the model's own blocks."""
     return sum(1 for _ in scope.calls()) - 1
 
 
 def kind(scope: Scope) -> tuple[object, ...]:
-    """What is opened together: the calls of one block, the bodies that stand in one."""
+    """The key of scopes that are opened together: the calls of one block, the bodies in one."""
     if scope.definition is not None and scope.kind == "block":
         return (scope.definition.syntax.span,)
     inner = scope.parent is not None and scope.parent.kind != "model"
@@ -171,15 +172,24 @@ def gathered(folder: Folder, parts: list[Part]) -> list[Part]:
     """The parts with those of one resolution as one box each, where there are too many for a page all the same."""
     if len(boxes(parts)) <= CROWD:
         return parts
-    inputs = [p for p in parts if p.kind == "input"]
-    rest = [p for p in parts if p.kind != "input"]
-    runs = [list(run) for _, run in groupby(rest, key=lambda p: folder.graph.shape(Tensor(p.nodes[-1].id))[1:])]
-    if len(runs) > BUDGET:
-        step = -(-len(rest) // BUDGET)
-        runs = [rest[i : i + step] for i in range(0, len(rest), step)]
-    return inputs + [run[0] if len(run) == 1 else Part("block", [tuple(everything(run))]) for run in runs]
+
+    def by_resolution(parts: list[Part]) -> list[list[Part]]:
+        runs = [list(run) for _, run in groupby(parts, key=lambda p: folder.graph.shape(Tensor(p.nodes[-1].id))[1:])]
+        return runs if len(runs) <= BUDGET else evenly(parts)
+
+    return runs_joined(parts, by_resolution)
 
 
-def everything(parts: list[Part]) -> list[Node]:
-    """All nodes of parts, repetitions included, in order."""
-    return sorted((n for part in parts for time in part.times for n in time), key=lambda n: n.id)
+def evenly(parts: list[Part]) -> list[list[Part]]:
+    """As many runs as a page has room for, of equally many parts."""
+    step = -(-len(parts) // BUDGET)
+    return [parts[i : i + step] for i in range(0, len(parts), step)]
+
+
+def runs_joined(parts: list[Part], cut: Callable[[list[Part]], list[list[Part]]]) -> list[Part]:
+    """The inputs, and a box for each run into which the other parts are cut."""
+    found = [p for p in parts if p.kind == "input"]
+    for run in cut([p for p in parts if p.kind != "input"]):
+        nodes = sorted((n for part in run for time in part.times for n in time), key=lambda n: n.id)
+        found.append(run[0] if len(run) == 1 else Part("block", [tuple(nodes)]))
+    return found

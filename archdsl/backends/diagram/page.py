@@ -1,8 +1,8 @@
-"""The page: a network to walk through, one self-contained HTML file that asks nothing of a network.
+"""The page: a network to walk through, one self-contained HTML file that loads nothing.
 
 Graphviz lays out the inside of every block once, with all that stands in it folded. The browser makes each state of
 folding from these layouts: where a block is opened, the picture around it is stretched until its inside fits, which
-keeps the order that Graphviz found and lets no boxes meet.
+keeps the order that Graphviz found, and boxes apart.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from archdsl.backends.diagram.captions import Captions, family
 from archdsl.backends.diagram.dot import Writer
 from archdsl.backends.diagram.labels import Line, cut
 from archdsl.backends.diagram.layered import lay_out as lay_out_layered
-from archdsl.backends.diagram.layout import Box, Layout, Point, around, meet
+from archdsl.backends.diagram.layout import Box, Layout, Point, meet
 from archdsl.backends.diagram.opening import (
-    BUDGET,
     CROWD,
     encoder_decoder,
-    everything,
+    evenly,
     gathered,
     level,
     overview,
+    runs_joined,
     whole,
 )
 from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes, main_node
@@ -39,7 +39,7 @@ from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import Theme
 from archdsl.backends.diagram.ulayout import in_columns
 from archdsl.common.escaping import visible
-from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph import Node, Scope, Tensor
 from archdsl.report.layers import Layers, Options
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ BORDER = 4.0
 class View:
     """One picture of the page: the network, or the inside of a block.
 
-    `times` are the nodes of each repetition that it stands for, the first the one that is drawn. `inside` has the view
+    `times` are the nodes of each repetition that it shows, the first the one that is drawn. `inside` has the view
     of each box that can be opened.
     """
 
@@ -66,7 +66,7 @@ class View:
     depth: int
     scope: Scope | None = None
     count: int = 1
-    """How often the box that opens stands in its own picture."""
+    """The repetitions of the box that opens, in its own picture."""
     inside: dict[Part, int] = field(default_factory=dict)
 
 
@@ -76,9 +76,10 @@ def html(diagram: Diagram) -> bytes:
         raise ValueError("a comparison has no page; draw it as .svg")
     graph, sizes, style = request.graph, request.sizes, request.looks
     layers = Layers(graph, Options({**graph.examples, **(sizes or {})}, wide=True))
-    captions = Captions(graph, layers.costs, sizes)
+    folder = Folder(graph, Structure(graph))
+    captions = Captions(folder.structure, layers.costs, sizes)
     writer = Writer(captions, style)
-    book = _Book(graph, writer)
+    book = _Book(folder, writer)
     rows = Rows(graph, layers)
     name, facts = captions.summary()
     data = {
@@ -100,10 +101,10 @@ def html(diagram: Diagram) -> bytes:
 class _Book:
     """All views of a network, each reached from the one before by opening a box."""
 
-    def __init__(self, graph: Graph, writer: Writer) -> None:
-        self.graph = graph
+    def __init__(self, folder: Folder, writer: Writer) -> None:
+        self.graph = graph = folder.graph
         self.writer = writer
-        self.folder = Folder(graph, Structure(graph))
+        self.folder = folder
         self.pages: list[View] = []
         self._folds: dict[Scope, list[Part]] = {}
         found = encoder_decoder(self.folder, writer.captions.analysis)
@@ -162,11 +163,8 @@ class _Book:
             parts = self._contents(box)
             if len(boxes(parts)) < 2 and parts[0].kind != "block":
                 continue
-            size = len(box.nodes)
-            covered = sorted(box.covered, key=lambda n: n.id)
-            times = [covered[i : i + size] for i in range(0, len(covered), size)]
-            inside = self._inside(parts, box.scope)
-            view.inside[box] = self._add(View(inside, times, view.depth + 1, box.scope, box.count))
+            inside = picture(self.graph, parts, self.folder.structure, box.scope or self.graph.root)
+            view.inside[box] = self._add(View(inside, box.rounds(), view.depth + 1, box.scope, box.count))
 
     def _contents(self, box: Part) -> list[Part]:
         if box.scope is not None and set(self.folder.nodes(box.scope)) == set(box.nodes):
@@ -183,9 +181,6 @@ class _Book:
         shared = [set(n.scope.calls()) for n in (nodes[0], nodes[-1])]
         return next(s for s in nodes[0].scope.calls() if s in shared[1] and set(nodes) <= set(self.folder.nodes(s)))
 
-    def _inside(self, parts: list[Part], scope: Scope | None) -> Picture:
-        return picture(self.graph, parts, self.folder.structure, scope or self.graph.root)
-
     def _short(self, parts: list[Part]) -> list[Part]:
         """The parts, gathered where there are too many to lay out."""
         if len(boxes(parts)) <= CROWD:
@@ -193,10 +188,7 @@ class _Book:
         found = gathered(self.folder, parts)
         if 2 < len(boxes(found)) <= CROWD:
             return found
-        inputs, rest = ([p for p in parts if (p.kind == "input") is wanted] for wanted in (True, False))
-        step = -(-len(rest) // BUDGET)
-        runs = [rest[i : i + step] for i in range(0, len(rest), step)]
-        return inputs + [run[0] if len(run) == 1 else Part("block", [tuple(everything(run))]) for run in runs]
+        return runs_joined(parts, evenly)
 
     # ------------------------------------------------------------ as data
 
@@ -238,15 +230,15 @@ def _view(view: View, layout: Layout, writer: Writer, rows: Rows) -> Data:
         x1, y1, x2, y2 = box
         return {"x": round(x1 - left, 1), "y": round(top - y2, 1), "w": round(x2 - x1, 1), "h": round(y2 - y1, 1)}
 
-    def way(points: Sequence[Point]) -> list[float]:
+    def flat(points: Sequence[Point]) -> list[float]:
         return [round(v, 1) for x, y in points for v in (x - left, top - y)]
 
     parts = view.picture.boxes()
     index = {part: i for i, part in enumerate(parts)}
-    rooms = {part: around(layout.places[part], layout.sizes[part]) for part in parts}
+    rooms = {part: layout.box(part) for part in parts}
     found = [rect(rooms[part]) | _box(view, part, writer, rows) for part in parts]
     for edge, label in layout.labels.items():
-        room = around(label.at, label.size)
+        room = label.box
         size = rect(room) | {"kind": "size", "lines": _words(label.lines)}
         x1, y1, x2, y2 = rooms[edge.tail]
         beside = meet(room, (x1 - 3, y1 - 3, x2 + 3, y2 + 3))
@@ -258,7 +250,7 @@ def _view(view: View, layout: Layout, writer: Writer, rows: Rows) -> Data:
             "to": index[edge.head],
             "kind": edge.kind,
             "head": edge.head.kind != "entry",
-            **({"corners": way(c)} if (c := layout.corners.get(edge)) else {"way": way(layout.routes[edge])}),
+            **({"corners": flat(c)} if (c := layout.corners.get(edge)) else {"way": flat(layout.routes[edge])}),
             "tensors": _tensors(edge),
         }
         for edge in view.picture.edges
@@ -312,7 +304,7 @@ def _legend(book: _Book, writer: Writer) -> dict[str, list[list[str]]]:
 
 
 def fill(title: str, data: Data, theme: Theme, panel: str = "") -> str:
-    """The page with its texts, colours and data in place. What a spec says is data, which no markup can leave."""
+    """The page with its texts, colours and data in place. Text of a spec is data, and never becomes markup."""
     script = (STATIC / "page.js").read_text("utf-8")
     colours = {
         "background": theme.background,
@@ -334,7 +326,7 @@ def fill(title: str, data: Data, theme: Theme, panel: str = "") -> str:
         "form-action 'none'"
     )
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    # What markup or a script would read, and halves of characters, which no file can hold.
+    # Characters with a meaning in markup or scripts, and halves of characters, which no file can hold.
     text = re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
     values: dict[str, Callable[[], str]] = {
         "title": lambda: escape(title),

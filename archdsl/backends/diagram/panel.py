@@ -1,4 +1,4 @@
-"""A panel beside the diagram: what an `augment` declaration does, line by line, with example pictures."""
+"""A panel beside the diagram: the lines of an `augment` declaration with example pictures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SPACING, PAD = 2, 2
 """Points between cells, and within them around what they hold."""
 
 POINTS = 0.6
-"""Of a pixel of the example pictures."""
+"""The size of a pixel of the example pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Panel:
             if data is not None and folder is not None:
                 file = folder / f"augment_{number}.png"
                 file.write_bytes(data)
-                # Its size is said, since pixels would be larger in an SVG than in a PNG of 144 dots an inch.
+                # With a size, since pixels would be larger in an SVG than in a PNG of 144 dots an inch.
                 width, height = (round(POINTS * n) for n in _pixels(data))
                 picture = (
                     f'<TD FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="{height}"><IMG SCALE="BOTH" SRC="{file}"/></TD>'

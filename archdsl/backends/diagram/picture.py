@@ -1,6 +1,6 @@
-"""What a diagram shows of a graph: which blocks are open, which neighbours are one box `× 6`, which edges are skips.
+"""The parts of a diagram: which blocks are open, and which neighbours are one box `× 6`.
 
-Everything here is about the network; the words are found in `captions.py`, the looks in `dot.py`.
+The arrows are found in `arrows.py`, the words in `captions.py`, the looks in `dot.py`.
 """
 
 from __future__ import annotations
@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
-
-import networkx as nx
 
 from archdsl.backends.diagram.structure import Structure
 from archdsl.graph import Graph, Node, Output, Scope, Tensor
@@ -35,10 +33,9 @@ def main_node(nodes: Sequence[Node]) -> Node:
 class Part:
     """A piece of the picture: a box, or, where it has `children`, a frame around others.
 
-    `times` holds the nodes of each repetition that the part stands for; the first is the one that is drawn.
-    `covered` has all the nodes of a
-    box, those of repeated frames around it included. `inner` says that there is a repeated frame around it, or any
-    for an entry.
+    `times` holds the nodes of each repetition that the part shows; the first is the one that is drawn. `covered` has
+    all the nodes of a box, including those of repeated frames around it. `inner` parts have a repeated frame around
+    them, or any frame for an entry.
     """
 
     kind: Kind
@@ -58,6 +55,11 @@ class Part:
     def count(self) -> int:
         return len(self.times)
 
+    def rounds(self) -> list[list[Node]]:
+        """All the nodes of a box, one list for each time that it is in the network."""
+        length, covered = len(self.nodes), sorted(self.covered, key=lambda n: n.id)
+        return [covered[i : i + length] for i in range(0, len(covered), length)]
+
     def walk(self) -> Iterator[Part]:
         """This part and all within it, outer before inner."""
         yield self
@@ -67,7 +69,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An arrow between two boxes. `tensors` are what it stands for: several where a repetition is drawn once."""
+    """An arrow between two boxes. It has several `tensors` where a repetition is drawn once."""
 
     tail: Part
     head: Part
@@ -94,11 +96,41 @@ class Picture:
 
     def trunk(self) -> list[Part]:
         """The longest path through the picture."""
-        return list(nx.dag_longest_path(nx.DiGraph((e.tail, e.head) for e in self.edges)))
+        before, after = self.neighbours()
+        parts = dict.fromkeys(part for edge in self.edges for part in (edge.tail, edge.head))
+        waiting = {part: len(before.get(part, ())) for part in parts}
+        order = [part for part in parts if not waiting[part]]
+        for part in order:  # which grows meanwhile
+            for head in after.get(part, ()):
+                waiting[head] -= 1
+                if not waiting[head]:
+                    order.append(head)
+        paths: dict[Part, tuple[int, Part | None]] = {}
+        """The length of the longest path to each part, and the part before."""
+        for part in order:
+            tail = max(before.get(part, ()), key=lambda p: paths[p][0], default=None)
+            paths[part] = (paths[tail][0] + 1 if tail else 1, tail)
+        last = max(paths, key=lambda p: paths[p][0], default=None)
+        found = []
+        while last is not None:
+            found.append(last)
+            last = paths[last][1]
+        return found[::-1]
 
     def neighbours(self) -> tuple[dict[Part, list[Part]], dict[Part, list[Part]]]:
         """The parts before each part, and those after it."""
         return neighbours((e.tail, e.head) for e in self.edges)
+
+
+def frames_around(parts: Iterable[Part]) -> dict[Part, tuple[Part, ...]]:
+    """The frames around each part and all within it, outer ones first."""
+    found: dict[Part, tuple[Part, ...]] = {}
+    stack: list[tuple[Part, tuple[Part, ...]]] = [(part, ()) for part in parts]
+    while stack:
+        part, frames = stack.pop()
+        found[part] = frames
+        stack += [(child, (*frames, part)) for child in part.children]
+    return found
 
 
 def neighbours(pairs: Iterable[tuple[Part, Part]]) -> tuple[dict[Part, list[Part]], dict[Part, list[Part]]]:
@@ -155,7 +187,7 @@ class Folder:
         return Part("open", [nodes], scope, children)
 
     def _only(self, scope: Scope) -> Part | None:
-        """The box of a scope that holds one layer (a convolution with its normalisation and activation, say)."""
+        """The box of a scope that holds one layer (such as a convolution with its normalisation and activation)."""
         if len(self.nodes(scope)) > 6:
             return None
         children = self.fold(scope, lambda _: False)

@@ -20,7 +20,7 @@ PROGRAMS = {"dot": ["dot"], "fixed": ["neato", "-n2"]}
 
 
 class DrawingError(OSError):
-    """No picture could be made: Graphviz is not there, failed, or took too long. The message says why."""
+    """No picture could be made: Graphviz is missing, failed, or took too long."""
 
 
 def layouts(dots: Sequence[str]) -> list[Any]:
@@ -32,7 +32,7 @@ def layouts(dots: Sequence[str]) -> list[Any]:
         try:
             layout, at = decoder.raw_decode(text, at)
         except ValueError as error:
-            raise DrawingError(f"Graphviz gave no layout that can be read: {error}") from None
+            raise DrawingError(f"Graphviz gave an unreadable layout: {error}") from None
         found.append(layout)
         at += len(text[at:]) - len(text[at:].lstrip())
     return found
@@ -62,12 +62,12 @@ def render(dot: str, form: str, layout: str = "dot") -> bytes:
             env=environment,
         )
     except subprocess.TimeoutExpired:
-        raise DrawingError(f"Graphviz found no layout within {TIMEOUT} s; fold more: `--depth 1`") from None
+        raise DrawingError(f"Graphviz found no layout within {TIMEOUT} s; collapse more blocks: `--depth 1`") from None
     except OSError as error:
         raise DrawingError(f"Graphviz could not be started: {error}") from None
     if done.returncode or not done.stdout:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-        raise DrawingError(f"Graphviz could not make the picture: {last[0]}")
+        raise DrawingError(f"Graphviz failed: {last[0]}")
     return undated(done.stdout) if form == "pdf" else done.stdout
 
 

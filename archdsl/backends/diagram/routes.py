@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
-from archdsl.backends.diagram.layout import ARROW, Box, Layout, Point, around, meet
+from archdsl.backends.diagram.layout import ARROW, Box, Layout, Point, meet
 from archdsl.backends.diagram.picture import Edge, Part
 
 CLEAR = 9.0
@@ -68,10 +68,10 @@ class Router:
         self._headings: dict[Part, Box] = {}
         self._upright: dict[int, list[Segment]] = {}
         self._level: dict[int, list[Segment]] = {}
-        rooms: list[tuple[Box, Part | None]] = [(around(at, layout.sizes[p]), None) for p, at in layout.places.items()]
+        rooms: list[tuple[Box, Part | None]] = [(layout.box(p), None) for p in layout.places]
         rooms += [(frame, part) for part, frame in layout.frames.items()]
         for label in layout.labels.values():
-            left, bottom, right, top = around(label.at, label.size)
+            left, bottom, right, top = label.box
             rooms.append(((left + 1, bottom + 1, right - 1, top - 1), None))
         unders = {edge.tail: self._below(edge) for edge in layout.labels}
         self._under = {part: under for part, under in unders.items() if under is not None}
@@ -114,12 +114,12 @@ class Router:
         return at if self.down else (-at[1], -at[0])
 
     def _room(self, part: Part) -> Box:
-        return self._turned(around(self.layout.places[part], self.layout.sizes[part]))
+        return self._turned(self.layout.box(part))
 
     def _below(self, edge: Edge) -> float | None:
-        """The lower side of the text under a box, from which its arrows begin; None where it stands elsewhere."""
+        """The lower side of the text under a box, from which its arrows begin; None if it is elsewhere."""
         left, bottom, right, _ = self._room(edge.tail)
-        x1, y1, x2, y2 = self._turned(around(self.layout.labels[edge].at, self.layout.labels[edge].size))
+        x1, y1, x2, y2 = self._turned(self.layout.labels[edge].box)
         return y1 if x1 + 1 < (left + right) / 2 < x2 - 1 and y1 < bottom <= y2 + 1 else None
 
     # ------------------------------------------------------------ candidates
@@ -184,14 +184,14 @@ class Router:
         if abs(x1 - x2) < 0.5:
             yield [(x1, under), (x1, top)]
             return
-        # One end may stand a little beside the middle of its box.
+        # One end may be a little beside the middle of its box.
         reach = [min((b[2] - b[0]) / 4, 30.0) if b[2] - b[0] > 30 else 0.0 for b in (tail, head)]
         if abs(x1 - x2) <= max(reach):
             x = x2 if reach[0] >= reach[1] else x1
             yield [(x, under), (x, top)]
 
     def _lanes(self, tail: Box, head: Box, under: float, inside: set[Part]) -> list[float]:
-        """Where an arrow may run down between the heights of its ends: beside what stands there."""
+        """Where an arrow may run down between the heights of its ends: beside the obstacles."""
         low, high = head[1], max(under, tail[3])
         ends = (tail[0], tail[2], head[0], head[2])
         first, last = min(ends) - FARTHEST, max(ends) + FARTHEST
@@ -281,7 +281,7 @@ class Router:
     def _take(self, edge: Edge, route: Sequence[Point]) -> None:
         for a, b in pairwise(route):
             segment = Segment(a, b, edge, box(a, b))
-            # Upright segments are long, and stand in one column: by rows, each would be found again in every one.
+            # Vertical segments are long and in one column; in an index by rows they would be in many.
             upright = a[0] == b[0]
             for place in columns(segment.box) if upright else buckets(segment.box):
                 (self._upright if upright else self._level).setdefault(place, []).append(segment)

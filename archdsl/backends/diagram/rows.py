@@ -1,4 +1,4 @@
-"""The rows of the page's table, and which of them a box of a picture stands for."""
+"""The rows of the page's table, and those of each box of a picture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from archdsl.report.layers import Layers
 
 
 class Rows:
-    """The table: a row for each scope and node, and the sources that they stand in.
+    """The table: a row for each scope and node, and their sources.
 
     A row: path, what it is, output, parameters, MACs, memory, field, stride, depth, whether it is a block, and the
     places (source, line) of its call and of those around it, inner ones first.
@@ -84,7 +84,7 @@ class Rows:
         return self._nodes[node.id]
 
     def main(self, part: Part, nodes: Sequence[Node]) -> int:
-        """The row that tells what a box gives: that of its block, or of its last layer."""
+        """The row with the result of a box: its block's, or its last layer's."""
         if part.scope is not None and part.kind == "block":
             return self._scopes.get(part.scope, -1)
         last = part.nodes[-1] if part.nodes else nodes[-1] if nodes else None

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import graphviz
+
 from archdsl.backends.diagram.theme import FONT
 from archdsl.common.escaping import xdot
 
@@ -138,9 +140,18 @@ def _color(text: str) -> str:
 # ---------------------------------------------------------------- to Graphviz
 
 
-def to_xdot(scene: Scene) -> str:
-    """The scene in the language in which Graphviz takes a background; no text of it can leave its place."""
-    return " ".join(piece for shape in scene.shapes for piece in _xdot(shape))
+def as_dot(scene: Scene, background: str) -> str:
+    """Dot text of a graph that shows the scene as its background, above a colour: Graphviz writes it in all its
+    formats."""
+    left, bottom, right, top = scene.bounds
+    dot = graphviz.Digraph(name="network")
+    dot.attr(bgcolor=background, bb=f"{left:g},{bottom:g},{right:g},{top:g}")
+    for name, x, y in (("a", left, bottom), ("b", right, top)):
+        dot.node(name, label="", shape="point", style="invis", width="0.01", pos=f"{x:.2f},{y:.2f}")
+    # Graphviz takes no string of more than 16 K, but the sum of several. `xdot` leaves nothing in it to quote.
+    text = " ".join(piece for shape in scene.shapes for piece in _xdot(shape))
+    parts = " +\n\t\t".join(f'"{text[i : i + 8000]}"' for i in range(0, len(text), 8000))
+    return str(dot.source).replace("{\n", f"{{\n\t_background={parts}\n", 1)
 
 
 def _xdot(shape: Shape) -> Iterator[str]:

@@ -23,12 +23,15 @@ class Structure:
         self._pieces: dict[Hashable, int] = {}
         self._by_piece: dict[tuple[Node, ...], int] = {}
         self._by_part: dict[tuple[Node, ...], tuple[Hashable, ...]] = {}
-        self._consumers: dict[int, list[int]] = {n: list(graph.net.successors(n)) for n in graph.net}
+        self._consumers: dict[int, list[int]] = {n.id: [] for n in graph.nodes()}
+        for node in graph.nodes():
+            for source in dict.fromkeys(tensor.node for tensor in node.inputs):
+                self._consumers[source].append(node.id)
         for output in graph.outputs:
             self._consumers[output.tensor.node].append(-1)
 
     def consumers(self, node: int) -> list[int]:
-        """The nodes that take a result of `node`; -1 stands for an output of the model."""
+        """The nodes that take a result of `node`; -1 is an output of the model."""
         return self._consumers[node]
 
     def operation(self, node: Node) -> int:
@@ -67,15 +70,15 @@ class Structure:
             self._by_part[nodes] = (self.key(nodes), sizes)
         return self._by_part[nodes]
 
-    def entries(self, nodes: Sequence[Node]) -> set[Tensor]:
-        """The tensors that flow in from outside."""
+    def entries(self, nodes: Sequence[Node]) -> list[Tensor]:
+        """The tensors that flow in from outside, once each, in the order in which they are taken."""
         inside = {n.id for n in nodes}
-        return {t for n in nodes for t in n.inputs if t.node not in inside}
+        return list(dict.fromkeys(t for n in nodes for t in n.inputs if t.node not in inside))
 
-    def exits(self, nodes: Sequence[Node]) -> set[int]:
+    def exits(self, nodes: Sequence[Node]) -> list[Node]:
         """The nodes whose results are used outside."""
         inside = {n.id for n in nodes}
-        return {n.id for n in nodes if any(c not in inside for c in self.consumers(n.id))}
+        return [n for n in nodes if any(c not in inside for c in self.consumers(n.id))]
 
     def chained(self, units: Sequence[Sequence[Node]]) -> int:
         """How many of the units, from the first on, are equal and each fed by the one before alone."""
@@ -89,7 +92,11 @@ class Structure:
                 break
             [entry] = entries
             offset = (entry.node - before[0].id, entry.index)
-            if self.exits(before) != {entry.node} or place not in (None, offset) or self.key(unit) != key:
+            if (
+                [n.id for n in self.exits(before)] != [entry.node]
+                or place not in (None, offset)
+                or self.key(unit) != key
+            ):
                 break
             place, count = offset, count + 1
         return count

@@ -1,4 +1,4 @@
-"""The looks: colours that colour-blind people tell apart, on a light page, a dark one, and in print."""
+"""The looks: colours that colour-blind people can distinguish, on a light page, a dark one, and in print."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FONT = "Helvetica,Arial,sans-serif"
 
 @dataclass(frozen=True, slots=True)
 class Theme:
-    """Colours as `#rrggbb`. A family has a fill and a border; the fills differ in lightness too, so that print in
-    grey tells them apart."""
+    """Colours as `#rrggbb`. A family has a fill and a border; the fills differ in lightness too, so that they
+    differ in grey print."""
 
     background: str
     text: str
@@ -30,7 +30,7 @@ class Theme:
     frame_border: str
     families: Mapping[Family, tuple[str, str]]
     changes: Mapping[str, str]
-    """The outlines of what was added, removed and changed; signs and strokes say it as well."""
+    """The outlines of additions, removals and changes, which signs and strokes mark as well."""
 
 
 # The hues are those of Okabe and Ito, "Color Universal Design" (2008).

@@ -146,8 +146,8 @@ class Room(NamedTuple):
 def in_rows(u: U, picture: Picture, rooms: Mapping[Part, Room], hidden: Sequence[Part]) -> Layout:
     """Places feature maps, a row for each resolution; an arrow to another row is vertical.
 
-    `hidden` parts of the trunk get no place: the arrow from the part before them leads on. Of the arrows only corners
-    are given, those of the trunk first.
+    `hidden` parts of the trunk get no place: the arrow from the part before them continues. Arrows have
+    corners only, those of the trunk first.
     """
     layout = Layout(sizes={part: room.size for part, room in rooms.items()})
     before = dict(zip(u.trunk[1:], u.trunk, strict=False))

@@ -1,7 +1,7 @@
 """Feature maps as boxes in perspective, as in the figures of AlexNet and U-Net: thick as their channels, high and deep
 as their sizes, each side by the square root of its number.
 
-Where there are many, what most maps of a colour are made by is told once, in the legend.
+If there are many, the legend has the operation that most maps of a colour come from.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.picture import EdgeKind, Part, Picture
 from archdsl.backends.diagram.render import positions
 from archdsl.backends.diagram.routes import Router
-from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text, to_xdot
+from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text
 from archdsl.backends.diagram.ulayout import MAP_GAP, Room, in_rows
 from archdsl.backends.diagram.ushape import U
 from archdsl.graph import Tensor
@@ -31,7 +31,7 @@ TALLEST = 72.0
 """Points of the largest spatial size."""
 
 WIDEST = 640.0
-"""Points of width up to which each map says what makes it."""
+"""Points of width up to which each map is labelled with its operation."""
 
 THINNEST, PER_CHANNEL = 3.0, 0.8
 """Points of a map's thickness: the least, and for the square root of its channels."""
@@ -69,9 +69,9 @@ class Volume:
 
 
 class Figure:
-    """Draws a picture without frames as volumes; a `terse` one leaves what is usual to the legend.
+    """Draws a picture without frames as volumes; a `terse` one has the usual operations in the legend.
 
-    What is upsampled in a U has no volume of its own: the concatenation shows it beside what was skipped.
+    Upsampled maps of a U have no volume of their own: the concatenation shows them beside the skip's.
     """
 
     def __init__(self, picture: Picture, u: U | None, writer: Writer, *, terse: bool = False) -> None:
@@ -100,7 +100,7 @@ class Figure:
         return family(part) or "block" if part.kind == "layers" else part.kind
 
     def tensor(self, part: Part) -> Tensor:
-        """What flows out of a part, the tensor that its volume shows."""
+        """The result of a part, which its volume shows."""
         if part.output is not None:
             return part.output.tensor
         for edge in self.picture.edges:
@@ -117,7 +117,7 @@ class Figure:
 
     def volume(self, part: Part) -> Volume:
         channels, *sides = self.shape(part)
-        if not sides:  # a vector stands upright
+        if not sides:  # a vector is upright
             return Volume((6.0,), min(TALLEST, THINNEST + PER_CHANNEL * sqrt(channels)), 0.0)
         height, depth = (sides[-2] if len(sides) > 1 else sides[-1]), (sides[-1] if len(sides) > 1 else 1)
         counts = [channels]
@@ -129,7 +129,7 @@ class Figure:
     # ------------------------------------------------------------ words
 
     def work(self, part: Part) -> str:
-        """What makes a map, without its channels: `conv 3×3, /2`."""
+        """The operation that gives a map, without its channels: `conv 3×3, /2`."""
         if part.kind == "block" and part.scope is not None:
             return scope_title(part.scope, repeated=True)
         caption = self.writer.captions.box(part)
@@ -139,7 +139,7 @@ class Figure:
         return ", ".join(kept) + (f" · {caption.then}" if caption.then else "")
 
     def lines(self, part: Part) -> list[Words]:
-        """What stands under a volume: what made it, and its size."""
+        """The words below a volume: its operation and its size."""
         theme, captions = self.theme, self.writer.captions
         tensor = self.tensor(part)
         if self.terse:
@@ -170,7 +170,7 @@ class Figure:
         return Room(size, max(size[0], *(w.width for w in lines)), LINE * len(lines) + 2)
 
     def legend(self) -> list[Entry]:
-        """The legend's entries; in a terse figure they tell what the maps of a colour are made by."""
+        """The legend's entries; in a terse figure, with the usual operation of each colour."""
         found = []
         for entry in self.writer.legend([self.picture]):
             work = self.usual.get(entry.name.text) if self.terse else None
@@ -194,28 +194,17 @@ class Figure:
         shapes: list[Shape] = []
         right = left + volume.thickness
         if back:
-            shapes.append(
-                _quad(
-                    Pen(border, mixed(fill, border, 0.25), 0.7),
-                    (right, bottom),
-                    (right + back, bottom + back),
-                    (right + back, top + back),
-                    (right, top),
-                )
-            )
+            pen = Pen(border, mixed(fill, border, 0.25), 0.7)
+            far = right + back
+            shapes.append(_quad(pen, (right, bottom), (far, bottom + back), (far, top + back), (right, top)))
         start = left
         for number, piece in enumerate(volume.pieces):
             face = fill if len(volume.pieces) == 1 else self.piece_fill(part, number)
             end = start + piece
             if back:
+                pen = Pen(border, mixed(face, self.theme.background, 0.45), 0.7)
                 shapes.append(
-                    _quad(
-                        Pen(border, mixed(face, self.theme.background, 0.45), 0.7),
-                        (start, top),
-                        (end, top),
-                        (end + back, top + back),
-                        (start + back, top + back),
-                    )
+                    _quad(pen, (start, top), (end, top), (end + back, top + back), (start + back, top + back))
                 )
             shapes.append(_quad(Pen(border, face, 0.7), (start, bottom), (end, bottom), (end, top), (start, top)))
             start = end
@@ -302,7 +291,7 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
         dot.node(name, label="", shape="box", fixedsize="true", width=f"{w / 72:.4f}", height=f"{h / 72:.4f}", **group)
     leaving = Counter(edge.tail for edge in picture.edges if not edge.is_skip)
     for edge in picture.edges:
-        # Branches begin where they fork, and wait where they meet.
+        # Branches are short where they fork, and long where they join.
         weight = {"identity": "0", "dense": "0"}.get(edge.kind, "30" if leaving[edge.tail] > 1 else "10")
         dot.edge(f"{edge.tail.id}:e", f"{edge.head.id}:w", weight=weight, arrowhead="none")
     found, splines = positions(dot.source)
@@ -358,8 +347,8 @@ def in_a_u(figure: Figure, u: U) -> tuple[dict[Part, Point], list[Shape]]:
 # ---------------------------------------------------------------- the whole
 
 
-def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, list[tuple[str, Picture]], Writer, Scene]:
-    """Dot text that only shows the figure, and the figure as a scene. Raises DrawingError."""
+def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> Scene:
+    """The figure of a picture without frames, with its legend. Raises DrawingError."""
     figure = Figure(picture, u, writer)
     if figure.width() > WIDEST:
         figure = Figure(picture, u, writer, terse=True)
@@ -368,14 +357,12 @@ def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, li
     points = [p for s in shapes if isinstance(s, Polygon | Curve) for p in s.points]
     texts = [s for s in shapes if isinstance(s, Text)]
     points += [(s.at[0] + side * s.width / 2, s.at[1] - 3) for s in texts for side in (-1, 1)]
-    left, right = min(x for x, _ in points), max(x for x, _ in points)
-    low, high = min(y for _, y in points), max(y for _, y in points)
-    heading = writer.heading()
+    (left, right), (low, high) = ((min(along), max(along)) for along in zip(*points, strict=True))
     y = low - 18.0
-    for line in heading:
-        [words] = line
-        shapes.append(words_at(words, ((left + right) / 2, y)))
-        left, right = min(left, (left + right - words.width) / 2), max(right, (left + right + words.width) / 2)
+    for [words] in writer.heading():
+        middle = (left + right) / 2
+        shapes.append(words_at(words, (middle, y)))
+        left, right = min(left, middle - words.width / 2), max(right, middle + words.width / 2)
         y -= 14
     entries = figure.legend()
     width = sum(entry.name.width + 34 for entry in entries)
@@ -386,22 +373,6 @@ def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> tuple[str, li
             patch = _quad(Pen(entry.border, entry.fill, 0.7), (x, y), (x + 14, y), (x + 14, y + 9), (x, y + 9))
         else:
             patch = Polygon(((x, y + 4), (x + 16, y + 4)), figure.line(entry.kind), closed=False)
-        name = entry.name
-        shapes += [patch, words_at(name, (x + 20 + name.width / 2, y + 1))]
-        x += name.width + 34
-    y -= 12
-    scene = Scene(tuple(shapes), (left - 8, y, right + 8, high + 8))
-    return as_dot(scene, writer), [("", picture)], writer, scene
-
-
-def as_dot(scene: Scene, writer: Writer) -> str:
-    """A graph whose background is the scene: so Graphviz writes it in all its formats."""
-    left, bottom, right, top = scene.bounds
-    dot = graphviz.Digraph(name="network")
-    dot.attr(bgcolor=writer.theme.background, bb=f"{left:g},{bottom:g},{right:g},{top:g}")
-    for name, x, y in (("a", left, bottom), ("b", right, top)):
-        dot.node(name, label="", shape="point", style="invis", width="0.01", pos=f"{x:.2f},{y:.2f}")
-    # Graphviz takes no string of more than 16 K, but the sum of several. `to_xdot` leaves nothing in it to quote.
-    text = to_xdot(scene)
-    background = " +\n\t\t".join(f'"{text[i : i + 8000]}"' for i in range(0, len(text), 8000))
-    return str(dot.source).replace("{\n", f"{{\n\t_background={background}\n", 1)
+        shapes += [patch, words_at(entry.name, (x + 20 + entry.name.width / 2, y + 1))]
+        x += entry.name.width + 34
+    return Scene(tuple(shapes), (left - 8, y - 12, right + 8, high + 8))

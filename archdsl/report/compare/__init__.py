@@ -11,7 +11,7 @@ from archdsl.analysis.costs import Analysis
 from archdsl.report.compare.align import Aligner
 from archdsl.report.compare.changes import Change, Comparison, Detail, Member
 from archdsl.report.compare.details import Details
-from archdsl.report.compare.telling import as_data, described, paths, table, totals
+from archdsl.report.compare.rendering import as_data, described, paths, table, totals
 
 __all__ = ["Change", "Comparison", "Detail", "Member", "as_data", "compare", "described", "paths", "table", "totals"]
 

@@ -63,7 +63,7 @@ class Teller:
         yield from titled("cost", *lines)
 
     def sight(self, tensor: Tensor) -> Iterator[str]:
-        for source, seen in (self.layers.told(tensor) or {}).items():
+        for source, seen in (self.layers.field_columns(tensor) or {}).items():
             name = self.graph.node(source).name
             several = len(self.layers.costs.shapes[source][0]) > 2
             if seen["field"].startswith("everything"):
@@ -234,7 +234,7 @@ class Teller:
             parameters = f"{stage.parameters / total.parameters:.0%} of the parameters"
             line += f"; weighted layers: {stage.weighted}, {macs}{parameters}"
         yield f"    {line}"
-        seen = {numbers["field"] for numbers in (self.layers.told(tensors[-1]) or {}).values()}
+        seen = {numbers["field"] for numbers in (self.layers.field_columns(tensors[-1]) or {}).values()}
         if stage.weighted and len(seen) == 1:
             whole, _, through = seen.pop().partition(" (")
             more = f" ({through.rstrip(')')} through windows alone)" if through else ""

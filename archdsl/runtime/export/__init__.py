@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archdsl.backends.torch_source.exporting import exportable
+from archdsl.common.choices import EXPORTS
 from archdsl.diagnostics import visible
 from archdsl.dims import Expr
 from archdsl.graph import Graph, Node
@@ -21,9 +22,7 @@ from archdsl.runtime.export.proof import Proof, WrongExport, prove_onnx, prove_p
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ENDINGS", "TESTED", "Export", "ExportError", "Pin", "Proof", "export"]
-
-ENDINGS = (".pt2", ".onnx")
+__all__ = ["TESTED", "Export", "ExportError", "Pin", "Proof", "export"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +42,8 @@ def export(graph: Graph, path: Path, weights: Path | None = None, *, inference: 
     Several outputs are a tuple, named in a .onnx file; training outputs are left out. Raises ExportError, also if a
     file would give other outputs than the module; OSError, WeightsError.
     """
-    if path.suffix not in ENDINGS:
-        raise ExportError(f"{visible(str(path))}: the ending must be one of {', '.join(ENDINGS)}")
+    if path.suffix not in EXPORTS:
+        raise ExportError(f"{visible(str(path))}: the ending must be one of {', '.join(EXPORTS)}")
     if path.suffix == ".onnx":
         _need_onnx()
     model = network(graph, weights, inference)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -30,9 +30,10 @@ from archdsl.checker.spec import models
 from archdsl.common import escaping
 from archdsl.common.source import Source
 from archdsl.compiler import check
+from archdsl.dims import evaluate
 from archdsl.elaborate.spec_files import library_families
-from archdsl.graph import Graph, Scope
-from tests.helpers import ROOT
+from archdsl.graph import Graph, Scope, Tensor
+from tests.helpers import ROOT, graph_of
 
 
 def has_helvetica() -> bool:
@@ -52,7 +53,7 @@ MODELS = [f"{family}:{m.name}" for family in library_families() for m in models(
 
 
 def drawn(text: str, **options: object) -> Diagram:
-    return draw(check(Source("net.arch", text)), **options)  # type: ignore[arg-type]
+    return draw(graph_of(text), **options)  # type: ignore[arg-type]
 
 
 def texts(picture: Diagram) -> list[str]:
@@ -118,7 +119,7 @@ def test_repetition_is_found_in_the_structure_not_in_the_text() -> None:
     ["conv(4, 3)\n side: conv(4, 3)\n conv(4, 3)\n (it, side) -> add", "(it, it) -> concat -> conv(4, 3)\n conv(4, 3)"],
 )
 def test_what_is_used_elsewhere_is_not_folded_away(between: str) -> None:
-    graph = check(Source("net.arch", f"model m() {{\n input x[4, 8, 8]\n {between}\n}}"))
+    graph = graph_of(f"model m() {{\n input x[4, 8, 8]\n {between}\n}}")
     convs = sum(n.operation.name == "conv" for n in graph.nodes())
     shown = texts(draw(graph))
     folded = sum(int(t[2:]) for t in shown if re.fullmatch(r"× \d+", t))
@@ -140,13 +141,16 @@ def test_a_folded_block_says_what_it_is_and_what_it_costs() -> None:
 
 
 @pytest.mark.parametrize("spec", MODELS)
-def test_default_diagrams_fit_a_page_and_hold_the_whole_network(spec: str) -> None:
+def test_default_diagrams_fit_a_page_and_go_from_the_input_to_the_output(spec: str) -> None:
     graph = check(spec)
     picture = draw(graph)
     boxes = re.findall(r"^\t+p\d+ \[", picture.dot, re.MULTILINE)
     assert 3 <= len(boxes) <= 40
-    assert f"{sum(n.operation.name == 'input' for n in graph.nodes())}" == "1"
-    assert graph.root.input_names[0] in picture.dot
+    found = texts(picture)
+    outputs = [(output.name or "output", output.tensor) for output in graph.outputs if not output.training]
+    for name, tensor in [(graph.root.input_names[0], Tensor(graph.input_nodes[0].id)), *outputs]:
+        size = " × ".join(str(evaluate(d, graph.examples)) for d in graph.shape(tensor))
+        assert (name, size) in pairwise(found)
 
 
 def test_sizes_that_the_spec_leaves_open_are_named() -> None:
@@ -240,7 +244,7 @@ def test_skips_of_a_u_run_straight_through_gates_that_what_comes_up_steers() -> 
 
 def test_an_arrow_past_the_boxes_of_a_column_has_its_text_clear_of_them() -> None:
     picture = drawn(GATED)
-    assert u_shaped(check(Source("net.arch", GATED)))
+    assert u_shaped(graph_of(GATED))
     assert len([1 for _, _, looks in EDGE.findall(picture.dot) if "lp=" in looks]) > 10
     assert faults(picture) == []
 
@@ -602,7 +606,7 @@ def test_names_of_a_spec_are_data(options: dict[str, Any]) -> None:
     calls = "\n".join(f" b{i}: b({i + 1})\n conv(3, {2 * i + 1})" for i in range(len(HOSTILE)))
     block = "block b(n) { residual { conv(3, 3) -> relu }\n maxpool(3, 1, 1) }\n"
     text = f"{block}model m() {{\n input x[3, 8, 8]\n{calls}\n}}"
-    graph = check(Source("net.arch", text))
+    graph = graph_of(text)
     # Paths and identifiers are plain in a spec; a diagram does not rely on it.
     graph.name = HOSTILE[0]
     for member, name in zip([m for m in graph.root.members if isinstance(m, Scope)], HOSTILE, strict=True):
@@ -635,7 +639,7 @@ model m() {
     for width in [8, 16, 32, 64] { stage(width, 350) }
 }
 """
-    graph = check(Source("net.arch", text))
+    graph = graph_of(text)
     assert sum(1 for _ in graph.nodes()) > 9_800
     picture = draw(graph)
     assert len(re.findall(r"^\t+p\d+ \[", picture.dot, re.MULTILINE)) <= 40
@@ -650,7 +654,7 @@ model m() {
     for i in 0..600 { conv(8 + (i * i) % 61, 3) -> relu }
 }
 """
-    found = texts(draw(check(Source("net.arch", text))))
+    found = texts(draw(graph_of(text)))
     assert found.count("1200 operations") == 1 and found.count("1201 operations") == 1
 
 

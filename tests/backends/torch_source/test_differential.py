@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from random import Random
 
 import pytest
 
 from archdsl.backends.torch_source import Plainness
-from archdsl.common.source import Source
-from archdsl.compiler import check
-from archdsl.diagnostics import SpecError
-from archdsl.runtime.weights import state_shapes
 from tests import random_blocks
-from tests.backends.torch_source.differential import hold
+from tests.helpers import graph_of, random_graph
+from tests.random_checks import holds
 
 
 class Writer(random_blocks.Writer):
@@ -251,7 +247,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_networks(name: str) -> None:
-    hold(check(Source("net.arch", NETWORKS[name])))
+    holds(graph_of(NETWORKS[name]), tuple(Plainness))
 
 
 SIZES = """
@@ -276,7 +272,7 @@ SIZES = """
 
 @pytest.mark.parametrize("size", [{"H": 17, "W": 13, "T": 9}, {"H": 18, "W": 2, "T": 1}, {"H": 5, "W": 30, "T": 4}])
 def test_sizes_that_are_computed(size: dict[str, int]) -> None:
-    hold(check(Source("net.arch", SIZES)), [Plainness.READABLE, Plainness.STRAIGHT], size)
+    holds(graph_of(SIZES), [Plainness.READABLE, Plainness.STRAIGHT], size)
 
 
 NAMED = {
@@ -332,7 +328,7 @@ NAMES = {
 
 @pytest.mark.parametrize(("what", "name"), [(what, name) for what, names in NAMES.items() for name in names])
 def test_names_that_mean_something_in_python(what: str, name: str) -> None:
-    hold(check(Source("net.arch", NAMED[what].replace("NAME", name))), [Plainness.READABLE])
+    holds(graph_of(NAMED[what].replace("NAME", name)), [Plainness.READABLE])
 
 
 SEEDS = [*range(12), *(pytest.param(s, marks=pytest.mark.long) for s in range(12, 200))]
@@ -340,10 +336,5 @@ SEEDS = [*range(12), *(pytest.param(s, marks=pytest.mark.long) for s in range(12
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_networks(seed: int) -> None:
-    try:
-        graph = check(Source("net.arch", network(Random(seed))))
-    except SpecError:
-        pytest.skip("not a network")
-    if len(graph) > 250 or sum(math.prod(shape) for shape in state_shapes(graph).values()) > 300_000:
-        pytest.skip("too large to be quick")
-    hold(graph, [Plainness(seed % 4), Plainness.READABLE])
+    _, graph = random_graph(network, Random(seed), nodes=250, weights=300_000)
+    holds(graph, [Plainness(seed % 4), Plainness.READABLE])

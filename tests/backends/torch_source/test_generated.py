@@ -3,92 +3,25 @@
 from __future__ import annotations
 
 import ast
-import math
 import subprocess
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from archdsl import dims
 from archdsl.backends.torch_source import layout, write_module
 from archdsl.backends.torch_source.names import is_attribute, is_owned
-from archdsl.built import execute
-from archdsl.common.source import Source
 from archdsl.compiler import check
-from archdsl.diagnostics import SpecError
-from archdsl.graph import Graph
-from archdsl.graph import Tensor as Result
 from tests import random_blocks
-from tests.helpers import ROOT
-from tests.ops.forms import Built
+from tests.helpers import ROOT, graph_of, net_text, random_graph
+from tests.modules import class_of, inputs
+from tests.random_checks import holds
 
 GOLDEN = ROOT / "tests" / "golden"
-
-
-def graph_of(text: str) -> Graph:
-    return check(Source("net.arch", text))
-
-
-def class_of(graph: Graph) -> type[nn.Module]:
-    """The model's class, which stands last."""
-    module = execute(write_module(graph), "<built>")
-    return [c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__][-1]
-
-
-def keys(graph: Graph) -> dict[str, tuple[int, ...]]:
-    """The state_dict that the path rule demands."""
-    found: dict[str, tuple[int, ...]] = {}
-    for node in graph.nodes():
-        for weight in node.operation.weights(graph.shapes(node.inputs)):
-            found[f"{node.path}.{weight.name}" if weight.name else node.path] = weight.shape
-    return found
-
-
-def inputs(graph: Graph) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    shapes = [graph.shape(Result(n.id)) for n in graph.input_nodes]
-    sizes = [[2, *[dims.evaluate(d, graph.examples) for d in shape]] for shape in shapes]
-    return [torch.randn(s, generator=generator, dtype=torch.double).requires_grad_() for s in sizes]
-
-
-def run_graph(graph: Graph, module: nn.Module, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """What the graph's operations give one by one, out of place, with the module's weights."""
-    weights: Mapping[str, Tensor] = dict(module.named_parameters()) | dict(module.named_buffers())
-    values = {Result(n.id): x for n, x in zip(graph.input_nodes, tensors, strict=True)}
-    for node in graph.nodes():
-        if node.operation.name == "input":
-            continue
-        built = Built(node.operation, graph.shapes(node.inputs), graph.examples).eval()
-        names = {key: key.removeprefix("op").removeprefix(".") for key in built.state_dict()}
-        own = {key: weights[f"{node.path}.{name}" if name else node.path] for key, name in names.items()}
-        result = torch.func.functional_call(built, own, tuple(values[t] for t in node.inputs))
-        results = [result] if isinstance(result, Tensor) else list(result)
-        values.update({Result(node.id, i): x for i, x in enumerate(results)})
-    return [values[o.tensor] for o in graph.outputs]
-
-
-def holds(graph: Graph) -> None:
-    """The module has the keys of the path rule; its outputs and gradients are those of the graph."""
-    module = class_of(graph)().double().eval()
-    assert {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()} == keys(graph)
-    tensors = inputs(graph)
-    given = module(*tensors)
-    given = [given] if isinstance(given, Tensor) else list(given)
-    wanted = run_graph(graph, module, tensors)
-    pairs = [(x, y) for o, x, y in zip(graph.outputs, given, wanted, strict=True) if not o.training]
-    assert all(x is None for o, x in zip(graph.outputs, given, strict=True) if o.training)
-    found = []
-    for results in zip(*pairs, strict=True):
-        loss = torch.stack([x.square().sum() for x in results]).sum()
-        found.append([*results, *torch.autograd.grad(loss, [*tensors, *module.parameters()], allow_unused=True)])
-    for ours, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(ours, theirs)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "vgg16_bn", "fcdensenet103", "edges", "lenet"])
@@ -112,12 +45,7 @@ def test_the_same_bytes_whatever_the_hash_seed() -> None:
 
 @pytest.mark.parametrize("seed", [*range(14), *(pytest.param(s, marks=pytest.mark.long) for s in range(14, 60))])
 def test_random_blocks(seed: int) -> None:
-    try:
-        graph = graph_of(random_blocks.network(Random(seed)))
-    except SpecError:
-        pytest.skip("not a network")
-    if len(list(graph.nodes())) > 2_000 or sum(math.prod(shape) for shape in keys(graph).values()) > 1_000_000:
-        pytest.skip("too large to be quick")
+    _, graph = random_graph(random_blocks.network, Random(seed), nodes=1_000, weights=300_000)
     holds(graph)
 
 
@@ -288,7 +216,7 @@ def test_a_model_for_every_size_does_not_check() -> None:
     ],
 )
 def test_activations_overwrite_where_nothing_else_needs_their_input(body: str, overwrites: bool) -> None:
-    graph = graph_of(f"model net {{\n input x[2, 4, 4]\n {body}\n}}")
+    graph = graph_of(net_text(body, "x[2, 4, 4]"))
     assert ("inplace=True" in write_module(graph)) is overwrites
     holds(graph)
 
@@ -304,7 +232,7 @@ def test_activations_overwrite_where_nothing_else_needs_their_input(body: str, o
     ],
 )
 def test_sums_grow_in_place_where_nothing_else_needs_the_operand(body: str, grows: bool) -> None:
-    graph = graph_of(f"model net {{\n input x[2, 4, 4]\n {body}\n}}")
+    graph = graph_of(net_text(body, "x[2, 4, 4]"))
     assert (" += " in write_module(graph)) is grows
     holds(graph)
 
@@ -315,7 +243,7 @@ def test_sums_grow_in_place_where_nothing_else_needs_the_operand(body: str, grow
 def test_compiles_without_a_break_and_exports_with_free_sizes() -> None:
     graph = graph_of(RECURSION)
     model = class_of(graph)().eval()
-    (x,) = [x.detach().float() for x in inputs(graph)]
+    (x,) = [x.float() for x in inputs(graph)]
     compiled = torch.compile(model, fullgraph=True, backend="eager")
     auto = torch.export.Dim.AUTO
     exported = torch.export.export(model, (x,), dynamic_shapes=({0: auto, 2: auto, 3: auto},)).module()
@@ -392,4 +320,4 @@ def test_merges_of_long_names() -> None:
     names = [f"deep_supervision_head_{n}" for n in range(1, 5)]
     heads = "\n".join(f"x -> {name}: conv(2, 1)" for name in names)
     text = f"{heads}\n({', '.join(names)}) -> average: mean\n average -> last: relu\n output last, {', '.join(names)}"
-    holds(graph_of(f"model net {{\n input x[2, 4, 4]\n {text}\n}}"))
+    holds(graph_of(net_text(text, "x[2, 4, 4]")))

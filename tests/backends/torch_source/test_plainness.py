@@ -7,12 +7,13 @@ import ast
 import pytest
 
 from archdsl.backends.torch_source import Plainness, write_module
-from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.runtime.weights import state_shapes
 from archdsl.transform.inference import for_inference
 from archdsl.transform.recompute import recompute
-from tests.backends.torch_source.differential import built_class, hold
+from tests.helpers import graph_of
+from tests.modules import class_of
+from tests.random_checks import holds
 
 PLAINER = [level for level in Plainness if level]
 
@@ -24,7 +25,7 @@ def test_keys_are_those_of_the_graph_in_the_order_of_the_readable_form(spec: str
     graph = check(spec)
     orders = []
     for level in Plainness:
-        state = built_class(write_module(graph, plainness=level))(device="meta").state_dict()
+        state = class_of(graph, plainness=level)(device="meta").state_dict()
         assert {k: tuple(t.shape) for k, t in state.items()} == state_shapes(graph)
         orders.append(list(state))
     assert all(order == orders[0] for order in orders)
@@ -56,7 +57,7 @@ def forwards(text: str) -> list[ast.FunctionDef]:
 
 
 def test_each_level_has_what_it_promises() -> None:
-    graph = check(Source("net.arch", NET))
+    graph = graph_of(NET)
     texts = {level: write_module(graph, plainness=level) for level in Plainness}
     texts[Plainness.OUT_OF_PLACE] += write_module(
         graph, recompute=recompute(graph, "dense"), plainness=Plainness.OUT_OF_PLACE
@@ -81,7 +82,7 @@ def test_each_level_has_what_it_promises() -> None:
 
 
 def test_all_levels_compute_what_the_graph_says() -> None:
-    hold(check(Source("net.arch", NET)))
+    holds(graph_of(NET), tuple(Plainness))
 
 
 @pytest.mark.parametrize("level", PLAINER)

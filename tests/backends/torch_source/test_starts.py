@@ -16,8 +16,6 @@ from torch import Tensor, nn
 import archdsl
 from archdsl.backends.torch_source import text
 from archdsl.backends.torch_source.names import RESERVED
-from archdsl.common.source import Source
-from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.ops import OPERATIONS, helpers
 from archdsl.ops.base import ModuleForm
@@ -25,13 +23,13 @@ from archdsl.ops.init import RULES
 from archdsl.runtime import loading
 from archdsl.runtime.weights import state_shapes
 from tests import random_blocks, random_networks
-from tests.helpers import ROOT
+from tests.helpers import ROOT, graph_of, net_text, random_graph
 
 SPEC = ROOT / "specs" / "resnet.arch"
 
 
-def graph_of(body: str, before: str = "") -> Graph:
-    return archdsl.check(Source("net.arch", f"{before}\nmodel net {{\n input x[32, 8, 8]\n {body}\n}}"))
+def net(body: str, before: str = "") -> Graph:
+    return graph_of(net_text(body, "x[32, 8, 8]", before))
 
 
 def fans(weight: Tensor) -> tuple[int, int]:
@@ -62,7 +60,7 @@ LAYERS = [
 @pytest.mark.parametrize("rule", VARIANCES)
 def test_weights_have_the_mean_and_variance_of_the_rule(rule: str, layer: str, expected: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    model = loading.instantiate(graph_of(layer.format(f"init = {rule}")))
+    model = loading.instantiate(net(layer.format(f"init = {rule}")))
     state = model.state_dict()
     (weight,) = [t for key, t in state.items() if key.endswith("weight")]
     (bias,) = [t for key, t in state.items() if key.endswith("bias")]
@@ -116,7 +114,7 @@ def test_a_statement_behind_a_member() -> None:
     block = (
         "block b { residual { c1: conv(32, 3) -> n1: batchnorm -> c2: conv(32, 3) -> n2: batchnorm(init = zeros) } }"
     )
-    assert statements(graph_of("b -> b -> flatten -> fc: linear(4, init = normal(0.01))", block)) == [
+    assert statements(net("b -> b -> flatten -> fc: linear(4, init = normal(0.01))", block)) == [
         "nn.init.zeros_(self.n2.weight)",
         "nn.init.normal_(self.fc.weight, std=0.01)",
         "nn.init.zeros_(self.fc.bias)",
@@ -124,7 +122,7 @@ def test_a_statement_behind_a_member() -> None:
 
 
 def test_a_helper_within_an_expression() -> None:
-    source = archdsl.build(graph_of("conv(8, 3, init = zeros) -> relu -> conv(8, 3)"))
+    source = archdsl.build(net("conv(8, 3, init = zeros) -> relu -> conv(8, 3)"))
     assert source.count("init_zeros(nn.Conv2d(32, 8, 3, padding=1, **kw))") == source.count("def init_zeros(") == 1
 
 
@@ -132,35 +130,34 @@ def test_a_standard_deviation_is_an_argument() -> None:
     block = (
         "block b(std, n) { c: conv(8, 3) -> for_fc: global_avgpool -> flatten -> fc: linear(n, init = normal(std)) }"
     )
-    source = archdsl.build(graph_of("(b(0.1, 3), b(0.2, 4)) -> concat", block))
+    source = archdsl.build(net("(b(0.1, 3), b(0.2, 4)) -> concat", block))
     assert source.count("class B(") == 1 and "nn.init.normal_(self.fc.weight, std=std)" in source
 
 
 @pytest.mark.parametrize("seed", range(24))
 def test_random_networks_start_as_their_specs_say(seed: int) -> None:
-    random = Random(seed)
-    network = random_blocks.network(random) if seed % 2 else random_networks.network(random)
-    ways = [", init = zeros)", ", init = normal(0.01))", ", init = he)", ")", ")"]
-    network = re.sub(r"(?<=conv)\(([^()]*)\)", lambda m: f"({m[1]}{random.choice(ways)}", network)
-    network = re.sub(r"batchnorm\b", lambda m: random.choice(["batchnorm", "batchnorm(init = zeros)"]), network)
-    try:
-        graph = archdsl.check(Source("net.arch", network))
-    except SpecError:
-        pytest.skip("not a network")
-    if sum(math.prod(shape) for shape in state_shapes(graph).values()) > 300_000:
-        pytest.skip("large")
+    def network(random: Random) -> str:
+        text = random_blocks.network(random) if seed % 2 else random_networks.network(random)
+        ways = [", init = zeros)", ", init = normal(0.01))", ", init = he)", ")", ")"]
+        text = re.sub(r"(?<=conv)\(([^()]*)\)", lambda m: f"({m[1]}{random.choice(ways)}", text)
+        return re.sub(r"batchnorm\b", lambda m: random.choice(["batchnorm", "batchnorm(init = zeros)"]), text)
+
+    _, graph = random_graph(network, Random(seed), weights=300_000)
     torch.manual_seed(0)
     state = loading.instantiate(graph).state_dict()
     assert {key: tuple(t.shape) for key, t in state.items()} == state_shapes(graph)
+    met = 0
     for node in (n for n in graph.nodes() if n.operation.name != "input"):
         form = node.operation.torch(graph.shapes(node.inputs), node.shapes)  # type: ignore[arg-type]
         weight = state.get(f"{node.path}.weight")
         if isinstance(form, ModuleForm) and form.factory and weight is not None:
+            met += 1
             rule = form.start.rule if form.start is not None else ""
             assert bool(weight.any()) is (rule != "zeros"), node.path
             assert rule != "normal" or weight.abs().max() < 0.06
             if rule in ("normal", "he", "zeros") and form.start is not None and form.start.bias:
                 assert not state[f"{node.path}.bias"].any()
+    assert met
 
 
 MIXED = """
@@ -177,7 +174,7 @@ block b(n, std) {
 
 def mixed() -> Graph:
     """A network in which weights start in every way, said in every place."""
-    return graph_of("b(3, 0.1) -> b(4, 0.2) -> flatten -> linear(3, init = xavier)", MIXED)
+    return net("b(3, 0.1) -> b(4, 0.2) -> flatten -> linear(3, init = xavier)", MIXED)
 
 
 def test_devices_types_and_seeds() -> None:
@@ -203,19 +200,19 @@ def test_no_name_of_a_spec_hides_a_helper() -> None:
     assert {"filled", "member", "crop_to_smallest", "same_upper_pads"} <= defined <= RESERVED
     block = "block b(filled, member, OrderedDict) { q: { a: conv(filled, weight = [[1]]) -> conv(OrderedDict, 1) }\n"
     block += '"modules": conv(member, 1) -> check_size: relu -> conv(2, 1) -> (check_size, it) -> concat }'
-    loading.instantiate(graph_of("b(2, 3, 4) -> b(3, 4, 5)", block.replace(" -> (", "\n (")))
+    loading.instantiate(net("b(2, 3, 4) -> b(3, 4, 5)", block.replace(" -> (", "\n (")))
 
 
 def test_calls_that_differ_in_what_is_frozen_are_two_classes() -> None:
     block = "block b(t) { conv(32, weight = [[1, 2]], pad = 0, trainable = t) -> relu }"
-    source = archdsl.build(graph_of("b(true) -> b(false) -> b(true) -> b(false)", block))
+    source = archdsl.build(net("b(true) -> b(false) -> b(true) -> b(false)", block))
     assert source.count("class B") == 2
 
 
 @pytest.mark.parametrize("arguments", ["", ", trainable = false", ", trainable = false, flip = true", ", bias = true"])
 def test_a_given_kernel_is_all_that_a_convolution_does_at_first(arguments: str) -> None:
     """A bias is there under its key, starts from 0, and is frozen with the kernel."""
-    module = loading.instantiate(graph_of(f"a: conv(32, weight = [[1, 2, 1]], groups = 32{arguments}, pad = valid)"))
+    module = loading.instantiate(net(f"a: conv(32, weight = [[1, 2, 1]], groups = 32{arguments}, pad = valid)"))
     x = torch.randn(2, 32, 8, 8)
     assert torch.allclose(module(x), x[..., :-2] + 2 * x[..., 1:-1] + x[..., 2:], atol=1e-5)
     assert [*module.state_dict()] == ["a.weight", "a.bias"]

@@ -11,78 +11,29 @@ from random import Random
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 import archdsl
 from archdsl.checker.spec import models
-from archdsl.common.source import Source
-from archdsl.diagnostics import SpecError
-from archdsl.dims import evaluate
 from archdsl.elaborate.spec_files import library_families
-from archdsl.graph import Graph
-from archdsl.runtime import loading
 from archdsl.runtime.export import TESTED
-from archdsl.runtime.weights import state_shapes
 from tests import published
 from tests.backends.torch_source.test_starts import mixed
-from tests.helpers import ROOT
-from tests.ops.forms import Built
+from tests.helpers import ROOT, graph_of, net_text, random_graph
+from tests.random_checks import Wrong, holds
 from tests.random_networks import network
 
 GOLDEN = ROOT / "tests" / "golden"
 SPECS = [f"{f}:{m.name}" for f in library_families() for m in models(f) if m.complete]
 
 
-def interpreted(graph: Graph, module: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
-    """What the graph says, node by node, out of place, with the module's weights."""
-    state = dict(module.named_parameters()) | dict(module.named_buffers())
-    sizes = graph.examples
-    values: dict[tuple[int, int], Tensor] = {}
-    for node in graph.nodes():
-        if node.operation.name == "input":
-            values[node.id, 0] = inputs[node.id]
-            continue
-        shapes = tuple(tuple(evaluate(d, sizes) for d in s) for s in graph.shapes(node.inputs))
-        built = Built(node.operation, shapes)
-        own = {
-            k: state[f"{node.path}.{k.removeprefix('op.')}"]
-            for k, _ in [*built.named_parameters(), *built.named_buffers()]
-        }
-        incoming = tuple(values[t.node, t.index] for t in node.inputs)
-        built.train(module.training)
-        result = torch.func.functional_call(built, own, incoming)
-        for index, tensor in enumerate([result] if isinstance(result, Tensor) else result):
-            values[node.id, index] = tensor
-    return [values[o.tensor.node, o.tensor.index] for o in graph.outputs]
-
-
 def test_random_networks_compute_what_their_graphs_say() -> None:
-    """Outputs and gradients: an activation that overwrote what is needed elsewhere would show in either."""
     random = Random(3)
-    checked = 0
-    while checked < 60:
-        text = network(random).replace("dropout(0.1)", "dropout(0.0)")
+    for _ in range(30):
+        text, graph = random_graph(network, random)
         try:
-            graph = archdsl.check(Source("net.arch", text))
-        except SpecError:
-            continue
-        checked += 1
-        torch.manual_seed(checked)
-        module = loading.instantiate(graph).double().eval()
-        # Random statistics, so that a normalisation in evaluation changes what flows through it.
-        for name, buffer in module.named_buffers():
-            if name.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-        image = torch.randn(2, *graph.shape(graph.input_nodes[0].scope.inputs[0]), dtype=torch.double)
-        image = image.requires_grad_()
-        parameters = [image, *module.parameters()]
-        assert {k: tuple(v.shape) for k, v in module.state_dict().items()} == state_shapes(graph), text
-        results = []
-        for output in (module(image), interpreted(graph, module, [image])[0]):
-            gradients = torch.autograd.grad(output.square().sum(), parameters, allow_unused=True)
-            results.append([output, *gradients])
-        for ours, theirs in zip(*results, strict=True):
-            torch.testing.assert_close(ours, theirs, msg=lambda m, text=text: f"{m}\n{text}")
+            holds(graph)
+        except Wrong as error:
+            raise AssertionError(text) from error
 
 
 @pytest.mark.parametrize("name", published.NAMES)
@@ -124,7 +75,7 @@ def forms(tmp_path_factory: pytest.TempPathFactory) -> Path:
         graph = archdsl.check(spec)
         (folder / f"{graph.name}_{mode}.py").write_text(archdsl.build(graph, recompute=mode))
     for number, body in enumerate(CHANNELS):
-        graph = archdsl.check(archdsl.Source("net.arch", f"model net {{\n input x[4, 8, 8]\n {body}\n}}"))
+        graph = graph_of(net_text(body, "x[4, 8, 8]"))
         (folder / f"net{number}.py").write_text(archdsl.build(graph, inference=True))
     return folder
 

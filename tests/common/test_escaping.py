@@ -1,0 +1,27 @@
+"""Text of a spec is data in every language into which it is written."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from archdsl.common import escaping
+
+HOSTILE = ['"""', "a\\", '\\"', "x\x07\u202e", "tab\there", "half \ud800", "|a|", "<b>&\\N</b>", "\\N \\G"]
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=ascii)
+def test_text_never_leaves_its_place(text: str) -> None:
+    shown = escaping.visible(text)
+    assert shown.isprintable()
+    assert ast.literal_eval(f'"""{escaping.docstring(text)}"""') == shown
+    assert escaping.markdown(text).replace("\\|", "").count("|") == 0
+    label = escaping.dot_label(text)
+    assert not {"<", ">", '"'} & set(label) and "\\" not in label.replace("\\\\", "")
+    length, _, counted = escaping.xdot(text).partition(" -")
+    assert int(length) == len(counted.encode()) and not {'"', "\\"} & set(counted)
+
+
+def test_latex_takes_text_with_its_blanks_and_dashes() -> None:
+    assert escaping.latex("  a---b 5 % of {x_1}") == r"~~a{-}{-}-b 5 \% of \{x\_1\}"
