@@ -111,28 +111,17 @@ class Builder:
         node_id = len(self.graph)
         self.another_node(span)
         shapes = tuple(cast(Shape, self.shape(t)) for t in flow)
-        key = (id(operation), shapes)
-        known = self._inferred.get(key)
-        if known is None:
-            rules = Rules()
-            try:
-                results = operation.infer(shapes, rules)
-            except OperationError as error:
-                scope.lost += 1
-                failed = Node(
-                    -1, operation, flow, (), name, join(scope.path, name), labelled, scope, span, call, origin
-                )
-                self.size_error(error, failed)
-                return (LOST,) * operation.results(len(flow))
-            except DimError as error:
-                scope.lost += 1
-                self.reports.report("E0305", str(error), scope, span)
-                return (LOST,) * operation.results(len(flow))
-            new_demands = rules.constraints
-            self._inferred[key] = (operation, results, new_demands)
-        else:
-            _, results, new_demands = known
         path = join(scope.path, name)
+        try:
+            results, new_demands = self.infer(operation, shapes)
+        except OperationError as error:
+            scope.lost += 1
+            self.size_error(error, Node(-1, operation, flow, (), name, path, labelled, scope, span, call, origin))
+            return (LOST,) * operation.results(len(flow))
+        except DimError as error:
+            scope.lost += 1
+            self.reports.report("E0305", str(error), scope, span)
+            return (LOST,) * operation.results(len(flow))
         node = Node(
             node_id, operation, flow, results, name, path, labelled, scope, span, call, origin, self.rounds_around
         )
@@ -142,6 +131,17 @@ class Builder:
         for constraint, message in new_demands:
             self.demands.append(Demand(constraint, message, span, scope, node))
         return tuple(Tensor(node_id, i) for i in range(len(results)))
+
+    def infer(
+        self, operation: Operation, shapes: tuple[Shape, ...]
+    ) -> tuple[tuple[Shape, ...], list[tuple[Demanded, OperationError]]]:
+        """The output sizes of an operation and what they demand, inferred once for the same input sizes."""
+        key = (id(operation), shapes)
+        if key not in self._inferred:
+            rules = Rules()
+            results = operation.infer(shapes, rules)
+            self._inferred[key] = (operation, results, rules.constraints)
+        return self._inferred[key][1:]
 
     def demands_of(self, node: Node, span: Span) -> None:
         """Turns the exact divisions in a part of the text into demands on the node that it describes."""
