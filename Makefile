@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-long test-oldest lint format docs images gallery examples tables fuzz bench wheel clean
+.PHONY: demo test quick test-long test-oldest lint format docs images gallery examples tables fuzz bench wheel clean
 
 demo: $(READY)
 	@mkdir -p build
@@ -14,6 +14,10 @@ demo: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+
+# An answer within a minute: some tests of every part.
+quick: $(READY)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m quick
 
 # What the tests claim, at more and larger networks, 20,000 random ones among them: three quarters of an hour on two cores.
 test-long: $(READY)

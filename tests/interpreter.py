@@ -1,7 +1,8 @@
 """What a graph says, computed node by node: each operation is written here by hand from docs/language.md.
 
-It shares nothing with the generator of modules, nor with the forms in PyTorch that the operations give it. Nothing is
-overwritten: every result is a tensor of its own, so a built module that overwrites too much differs.
+It shares nothing with the generator of modules, nor with the forms in PyTorch that the operations give it. (One that is
+not written here yet is run by its form.) Nothing is overwritten: every result is a tensor of its own, so a built module
+that overwrites too much differs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from archdsl import dims
 from archdsl.graph import Graph, Node
 from archdsl.graph import Tensor as Result
+from tests.ops.forms import Built
 
 Keep = Callable[[tuple[int, ...], float, Tensor], Tensor]
 """Draws ones with probability p, else zeros: `keep(shape, p, like)`."""
@@ -74,7 +76,7 @@ class Interpreter:
         return {o.name: self.values[o.tensor] for o in wanted}
 
     def node(self, node: Node) -> list[Tensor]:
-        operation = getattr(self, f"_{node.operation.name}")
+        operation = getattr(self, f"_{node.operation.name}", self.by_its_form)
 
         def run(tensors: Sequence[Tensor]) -> list[Tensor]:
             found = operation(node.operation, node.path, *tensors)
@@ -82,6 +84,12 @@ class Interpreter:
 
         tensors = [self.values[t] for t in node.inputs]
         return run(tensors) if self.noise is None else self.noise.node(run, tensors)
+
+    def by_its_form(self, op: Any, path: str, *tensors: Tensor) -> Any:
+        """What an operation that is not written here gives by its own form, on other statistics than a batch's."""
+        built = Built(op, tuple(tuple(x.shape[1:]) for x in tensors), dtype=tensors[0].dtype).train(self.training)
+        state = {key: self.state[path + key.removeprefix("op")] for key in built.state_dict()}
+        return torch.func.functional_call(built, state, tensors)
 
     def normal(self, x: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
         deviation = torch.sqrt(variance + eps)

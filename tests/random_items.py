@@ -7,6 +7,8 @@ import keyword
 from dataclasses import dataclass, field
 from random import Random
 
+from archdsl.ops import OPERATIONS
+
 
 def words(text: str) -> list[str]:
     return text.split()
@@ -38,9 +40,18 @@ ODD = sorted(
 )
 WORDS = words("deep wide branch of the coarse fine upper lower head path feature pyramid context guided signal memory")
 PREFIXES = ["layer", "c", "mix.x", "a-b", "conv_", "0.", "9x", "train.", "_", "class.", "l", "Stage"]
-ELEMENTWISE = words(
-    "relu relu6 leaky_relu prelu elu selu gelu silu mish sigmoid hardsigmoid hardswish tanh softplus softmax"
-)
+ELEMENTWISE = [name for name, cls in OPERATIONS.items() if cls.is_activation]
+WRITTEN = {
+    *words(
+        "conv upconv linear maxpool avgpool adaptive_avgpool adaptive_maxpool global_avgpool global_maxpool batchnorm"
+    ),
+    *words(
+        "layernorm groupnorm instancenorm lrn dropout dropout_channels droppath crop pad upsample resize scale split"
+    ),
+    *words("pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute"),
+}
+OTHERS = [cls for name, cls in OPERATIONS.items() if name not in {*WRITTEN, *ELEMENTWISE} and cls.inputs == "one"]
+"""The operations that have no call written here: they are called as in their examples."""
 
 
 @dataclass
@@ -377,6 +388,7 @@ class Items:
             lambda: "resize([4] * rank) -> pixel_unshuffle(2)".replace("rank", str(self.rank)),
             lambda: "pixel_unshuffle(2)",
             lambda: self.permute(),
+            *(lambda cls=cls: cls.spell(random.choice(cls.examples).arguments) for cls in OTHERS),
         ]
         return random.choice(forms)()
 

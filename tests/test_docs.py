@@ -3,7 +3,7 @@
 An example is a fenced block that begins with ```arch; the words behind that say what it is:
 `body`   statements alone, which stand in a model with `input x[16, H = 32, W = 32]`
 `error`  it is wrong; the ```text block behind shows the diagnostics
-`keys`   the ```text block behind shows the keys of the compiled spec_file's state_dict
+`keys`   the ```text block behind shows the keys of the compiled module's state_dict
 A ```text block behind an example is what archdsl says of it. `pytest --update` writes these blocks anew.
 """
 
@@ -145,6 +145,6 @@ def test_the_page_of_errors_is_that_of_the_registry() -> None:
 
 
 def test_the_code_on_the_module_runs() -> None:
-    page = DOCS / "spec_file.md"
+    page = DOCS / "module.md"
     code = "".join(match["text"] for match in PYTHON.finditer(page.read_text("utf-8")))
     exec(compile(code, str(page), "exec"), {"__name__": "page"})

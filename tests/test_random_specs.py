@@ -18,6 +18,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+import torch
 
 from archdsl.backends.torch_source import write_module
 from archdsl.graph import Graph, Scope
@@ -25,6 +26,7 @@ from archdsl.ops import OPERATIONS
 from tests import random_checks
 from tests.helpers import graph_of
 from tests.interpreter import Interpreter
+from tests.ops.forms import Built, tensors
 from tests.random_checks import Wrong, holds
 from tests.random_specs import spec
 
@@ -162,8 +164,16 @@ def test_what_is_built_wrong_is_found(old: str, new: str, message: str, monkeypa
         holds(graph)
 
 
-def test_the_interpretation_knows_every_operation() -> None:
-    assert {name for name in OPERATIONS if not hasattr(Interpreter, f"_{name}")} == set()
+@pytest.mark.parametrize("name", [name for name in OPERATIONS if hasattr(Interpreter, f"_{name}")])
+def test_what_is_not_interpreted_by_hand_is_run_by_its_form(name: str) -> None:
+    for example in OPERATIONS[name].examples:
+        operation = OPERATIONS[name].parse(example.arguments)
+        built = Built(operation, example.inputs, dtype=torch.float64)
+        state = {f"path{key.removeprefix('op')}": tensor for key, tensor in built.state_dict().items()}
+        interpreter = Interpreter(graph_of(SMALL), state, {})
+        given = [x.double() for x in tensors(example.inputs)]
+        by_hand = getattr(interpreter, f"_{name}")(operation, "path", *given)
+        torch.testing.assert_close(list(interpreter.by_its_form(operation, "path", *given)), list(by_hand))
 
 
 EVERY = {*WRITTEN, *OPERATIONS, "1 axes", "2 axes", "3 axes", "free sizes", "pinned sizes", "several inputs"}

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal
-from archdsl.dims import Dim
 from archdsl.ops import foreign
 from archdsl.ops.base import Operation
 from archdsl.syntax import tree
-
-CHANNELS_IN: Mapping[str, int] = {
-    "conv": 0,
-    "upconv": 0,
-    "linear": 0,
-    "batchnorm": 0,
-    "instancenorm": 0,
-    "layernorm": 0,
-    "prelu": 0,
-    "groupnorm": 1,
-}
-"""The positional index at which PyTorch takes the number of input channels or features, which archdsl infers."""
 
 
 def rewritten(cls: type[Operation], item: tree.Call, values: Sequence[object], channels: object) -> Iterator[Proposal]:
@@ -30,7 +17,7 @@ def rewritten(cls: type[Operation], item: tree.Call, values: Sequence[object], c
     `values` are the arguments' values, None if unknown; `channels` are those of the incoming tensor. First without the
     argument that PyTorch takes for them, if one equals them.
     """
-    at = CHANNELS_IN.get(cls.name)
+    at = cls.channels_at
     arguments = item.arguments or ()
     positional = [a for a in arguments if a.name is None]
     known = list(cls.model_fields)
@@ -65,17 +52,3 @@ def call_text(name: str, arguments: Sequence[tree.Argument], known: Sequence[str
 def bare(item: tree.Call) -> Span:
     """A call without its label."""
     return Span(item.span.source, item.name.span.start, item.span.end)
-
-
-def as_pytorch(name: str, values: Sequence[object], channels: Dim) -> bool:
-    """Whether the positional arguments of an operation look like PyTorch's."""
-    at = CHANNELS_IN[name]
-    if at >= len(values) or values[at] != channels:
-        return False
-    if name in ("conv", "upconv"):
-        # The second number looks like a width, the third like a kernel.
-        if len(values) < 3 or not isinstance(values[1], int) or not isinstance(values[2], int):
-            return False
-        kernel, stride = values[1], values[2]
-        return kernel >= 8 and kernel > 2 * stride and (kernel % 2 == 0 or stride >= 3)
-    return name != "linear" and values[at] >= 1  # type: ignore[operator]

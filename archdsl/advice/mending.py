@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 
 from archdsl import dims
-from archdsl.advice.habits import CHANNELS_IN, as_pytorch, rewritten
+from archdsl.advice.habits import rewritten
 from archdsl.advice.remedies import agree, remedies, widths
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal
 from archdsl.dims import Dim
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops import OPERATIONS
-from archdsl.ops.base import OperationError, Rules, Shape
+from archdsl.ops.base import Operation, OperationError, Rules, Shape
 from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 
@@ -36,11 +36,8 @@ def meeting(graph: Graph, node: Node) -> Node:
     """The place where a merge joins its branches: itself, or the `align` before it."""
     first = node.inputs[0]
     before = graph.node(first)
-    if before.operation.name == "align" and list(node.inputs) == [
-        Tensor(first.node, i) for i in range(len(node.inputs))
-    ]:
-        return before
-    return node
+    whole = node.inputs == tuple(Tensor(first.node, i) for i in range(len(before.shapes)))
+    return before if whole and before.operation.inputs == "many" and len(before.shapes) > 1 else node
 
 
 def branch_of(node: Node, position: int) -> tree.Chain | None:
@@ -107,13 +104,13 @@ def mend_call(graph: Graph, node: Node, error: OperationError) -> Iterator[Propo
 def in_order_of_pytorch(graph: Graph, node: Node) -> Iterator[Proposal]:
     """The call without the number of input channels, if it looks like a PyTorch call."""
     operation, call = node.operation, node.call
-    if call is None or operation.name not in CHANNELS_IN or not node.inputs:
+    if call is None or operation.channels_at is None or not node.inputs:
         return
     positional = [a for a in call.arguments or () if a.name is None]
     values = [getattr(operation, name) for name, _ in zip(type(operation).model_fields, positional, strict=False)]
     channels = graph.shape(node.inputs[0])[0]
     odd = len(values) > 2 and values[0] == channels and values[2] not in (1, 2)
-    if odd or as_pytorch(operation.name, values, channels):
+    if odd or operation.is_in_pytorchs_order(values, channels):
         yield from islice(rewritten(type(operation), call, values, channels), 1)
 
 
@@ -154,14 +151,14 @@ def mend_merge(graph: Graph, node: Node, error: OperationError) -> Iterator[Prop
     if len(shapes[0]) != len(shapes[1]) or len(shapes[0]) < 2:
         return
     yield from other_labels(graph, node)
-    name = node.operation.name
+    merge = node.operation
     sizes = [graph.shape(t)[1:] for t in node.inputs]
-    if not all(meet(name, s, sizes[0]) for s in sizes):
+    if not all(meet(merge, s, sizes[0]) for s in sizes):
         all_of = list(meeting(graph, node).inputs)
-        yield from remedies(graph, all_of, lambda found: all(meet(name, s[1:], found[0][1:]) for s in found))
+        yield from remedies(graph, all_of, lambda found: all(meet(merge, s[1:], found[0][1:]) for s in found))
     origin = node.origin
-    if any(graph.node(n).operation.name == "permute" for n in between(graph, first, second)):
-        yield from widths(graph, [first, second], lambda found: meet(name, *found))
+    if any(graph.node(n).operation.reorders for n in between(graph, first, second)):
+        yield from widths(graph, [first, second], lambda found: meet(merge, *found))
     if isinstance(origin, tree.Residual):
         yield from mend_residual(graph, node, first, origin, *shapes)
     elif isinstance(origin, tree.Dense):
@@ -179,20 +176,20 @@ def between(graph: Graph, first: Tensor, second: Tensor) -> set[int]:
 def brought_together(graph: Graph, node: Node, mode: str) -> Iterator[Proposal]:
     """All branches of a parallel mapped to the first one at once, since the merge needs all of them."""
     shapes = [graph.shape(tensor) for tensor in node.inputs]
-    name = node.operation.name
+    merge = node.operation
     channels = shapes[0][0]
-    unlike = [i for i, s in enumerate(shapes) if name != "concat" and not meet(name, s[:1], shapes[0][:1])]
+    unlike = [i for i, s in enumerate(shapes) if not merge.stacks_channels and not meet(merge, s[:1], shapes[0][:1])]
     branches = [branch_of(meeting(graph, node), i) for i in unlike]
     if None in branches or (unlike and not isinstance(channels, int)):
         return
     aligned: list[tuple[Span, str]] = []
     said: list[str] = []
-    if any(not meet(name, shape[1:], shapes[0][1:]) for shape in shapes):
+    if any(not meet(merge, shape[1:], shapes[0][1:]) for shape in shapes):
         if node.call is None:
             return
         aligned = [(before_item(node.call), f"align({mode}) -> ")]
         verb = {"crop": "crop the larger one", "resize": "resize the second to the first"}[mode]
-        said = [f"{verb}: `align({mode}) -> {name}`"]
+        said = [f"{verb}: `align({mode}) -> {merge.name}`"]
     if not unlike:
         if aligned and (fix := change(aligned)):
             yield Proposal(said[0], fix)
@@ -208,7 +205,7 @@ def brought_together(graph: Graph, node: Node, mode: str) -> Iterator[Proposal]:
 def other_labels(graph: Graph, node: Node) -> Iterator[Proposal]:
     """Replacements of a label in a parallel by other labels of the same block whose tensors fit."""
     at = meeting(graph, node)
-    name = node.operation.name
+    merge = node.operation
     for position in range(len(at.inputs)):
         branch = branch_of(at, position)
         if branch is None or len(branch.items) != 1 or not isinstance(branch.items[0], tree.Call):
@@ -217,13 +214,13 @@ def other_labels(graph: Graph, node: Node) -> Iterator[Proposal]:
         if item.arguments is not None or item.label is not None or item.name.name == "it":
             continue
         rest = [graph.shape(t) for i, t in enumerate(at.inputs) if i != position]
-        axes = slice(1 if name == "concat" else 0, None)
+        axes = slice(1 if merge.stacks_channels else 0, None)
         fitting = (
             (label, shape)
             for label, tensor in labels(graph, node.scope)
             if label != item.name.name and tensor not in at.inputs
             for shape in [graph.shape(tensor)]
-            if all(len(shape) == len(r) and meet(name, shape[axes], r[axes]) for r in rest)
+            if all(len(shape) == len(r) and meet(merge, shape[axes], r[axes]) for r in rest)
         )
         for label, shape in islice(fitting, MOST):
             yield Proposal(f"`{label}` fits: it gives {shape_text(shape)}", Fix(item.name.span, label))
@@ -328,7 +325,7 @@ def written_out(
     if origin.label is not None:
         return
     first = "it"
-    if merge == "add" and not agree(skip[:1], body[:1]):
+    if not OPERATIONS[merge].stacks_channels and not agree(skip[:1], body[:1]):
         first = f"it -> conv({body[0]}, 1)"
     rest = f" -> align({'resize' if far_apart(graph, skip, body) else 'crop'}) -> {merge}"
     if agree(skip[1:], body[1:]):
@@ -369,9 +366,9 @@ def _gives(name: str, arguments: dict[str, object], shape: Shape, wanted: Shape)
         return False
 
 
-def meet(name: str, first: Shape, second: Shape) -> bool:
-    """Whether a merge accepts these sizes together: `mul` broadcasts sizes of 1."""
-    pairs = [(a, b) for a, b in zip(first, second, strict=True) if name != "mul" or (a != 1 and b != 1)]
+def meet(merge: Operation, first: Shape, second: Shape) -> bool:
+    """Whether a merge accepts these sizes together: some broadcast sizes of 1."""
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if not merge.stretches or (a != 1 and b != 1)]
     return agree(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
 
 

@@ -11,6 +11,7 @@ from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal
 from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
+from archdsl.ops.fields import shown
 from archdsl.syntax import tree
 
 LARGE = 2_000
@@ -70,9 +71,9 @@ def variants(node: Node) -> Iterator[tuple[Mapping[str, object], Fix, str]]:
     if "pad" in given and settings["pad"] != plain:
         text = given["pad"].span.text
         yield {"pad": plain}, without(call, given["pad"]), f"remove `{text}` from this `{name}`"
-    elif name == "conv" and settings["pad"] != "same" and "pad" not in given:
-        yield {"pad": "same"}, more(call, "pad = same"), f"set `pad = same` in this `{name}`"
-    if name == "upconv" and settings["output_pad"] == 0 and "output_pad" not in given:
+    elif plain is not None and settings["pad"] != plain and "pad" not in given:
+        yield {"pad": plain}, more(call, f"pad = {shown(plain)}"), f"set `pad = {shown(plain)}` in this `{name}`"
+    if settings.get("output_pad") == 0 and "output_pad" not in given:
         yield {"output_pad": 1}, more(call, "output_pad = 1"), f"set `output_pad = 1` in this `{name}`"
     if "ceil" in given:
         text = given["ceil"].span.text

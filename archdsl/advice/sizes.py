@@ -13,7 +13,6 @@ from archdsl.dims import Dim, Expr
 from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops.base import OperationError
 from archdsl.ops.fields import shape_text
-from archdsl.ops.shape import Permute
 from archdsl.syntax import tree
 
 STEPS = 3
@@ -70,7 +69,7 @@ def history(graph: Graph, node: Node, positions: tuple[int, ...], size: str | No
     if len(shapes[0]) != len(shapes[1]):
         return []
     unlike = [i for i, (a, b) in enumerate(zip(*shapes, strict=True)) if a != b]
-    if node.operation.name == "concat":
+    if node.operation.stacks_channels:
         unlike = [i for i in unlike if i > 0]
     spatial = [i for i in unlike if i > 0]
     of_size = [i for i in spatial if any(isinstance(d, Expr) and d.variable == size for d in (s[i] for s in shapes))]
@@ -106,11 +105,11 @@ def way(graph: Graph, tensor: Tensor, axes: Sequence[int], common: set[int]) -> 
         if not node.inputs or sizes is None:
             break
         before = next((t for t in node.inputs if _sizes(graph, t, axes) == sizes), node.inputs[0])
-        if node.operation.name == "align":
+        if len(node.inputs) == len(node.shapes) > 1:
             before = node.inputs[tensor.index]
         were = _sizes(graph, before, axes)
-        if isinstance(node.operation, Permute):
-            axes = [node.operation.axes[axis] for axis in axes]
+        if node.operation.reorders:
+            axes = [node.operation.axis_from(axis) for axis in axes]
             were = sizes
         if were is None:
             break

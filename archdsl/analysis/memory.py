@@ -21,7 +21,6 @@ from archdsl.common.choices import BYTES, OPTIMIZERS
 from archdsl.common.threads import cached_property
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import Kept, Saves
-from archdsl.ops.conv import Conv
 from archdsl.ops.sizes import ints
 
 
@@ -109,7 +108,8 @@ class Run:
 
         `made` are additional bytes of the operation.
         """
-        if not self.cpu or node.operation.family != "convolution" or len(self.shapes[node.id][0]) == 1:
+        copies = node.operation.copies(self.incoming(node)) if self.cpu else None
+        if copies is None:
             return
         coming, going = made or self.bytes(node.inputs[0]), self.bytes(Tensor(node.id))
         kernel = self.width * max(prod(w.shape) for w in self.graph.weights_of(node))
@@ -118,11 +118,9 @@ class Run:
         if backward:
             ledger.note(node, coming + going)
             ledger.note(node, fixed=kernel)
-            if isinstance(node.operation, Conv) and node.operation.groups == 1:
-                # What strides has the gradient of its input with the channels last first, and then in order.
-                strided = max(node.operation.window(self.incoming(node)).stride) > 1
-                ledger.note(node, 2 * coming if strided else 0)
-        elif node.operation.name == "upconv":
+            if copies.strided:
+                ledger.note(node, 2 * coming)
+        elif copies.transposed:
             ledger.note(node, made + 2 * going)
         else:
             ledger.note(node, made + coming, kernel)
@@ -141,9 +139,9 @@ class Run:
             for i in range(len(node.shapes)):
                 result = Tensor(node.id, i)
                 source: int | None = node.operation.shares(i)
-                if node.operation.name in ("flatten", "reshape") and not whole[node.inputs[0]]:
+                if node.operation.needs_whole and not whole[node.inputs[0]]:
                     source = None  # a non-contiguous tensor is copied
-                if node.operation.family == "regularisation" and not training:
+                if node.operation.training_only and not training:
                     source = 0
                 if overwriting.activates(node):
                     source = 0
@@ -153,7 +151,7 @@ class Run:
                 whole[result] = source is None or (
                     whole[node.inputs[source]] and self.bytes(result) == self.bytes(node.inputs[source])
                 )
-                if node.operation.name == "permute":
+                if node.operation.reorders:
                     whole[result] = False
         self.pieces = {t for t, one in whole.items() if not one}
         return found
@@ -177,7 +175,7 @@ class Run:
             for tensor in (*scope.inputs, *self.carried(scope)):
                 last[buffers[tensor]] = max(last[buffers[tensor]], ends[scope])
             # The results of an align stay in variables until the next align, or until the block returns.
-            aligns = [m for m in scope.members if isinstance(m, Node) and m.operation.name == "align"]
+            aligns = [m for m in scope.members if isinstance(m, Node) and len(m.shapes) == len(m.inputs) > 1]
             until = [*(m.id for m in aligns[1:]), ends[scope]]
             for node, end in zip(aligns, until, strict=False):
                 for i in range(len(node.shapes)):
@@ -238,10 +236,7 @@ class Run:
 
     def made(self, node: Node) -> int:
         """Temporary bytes of an operation: a padded copy, the indices of maxima, the terms of an lrn."""
-        more = self.saves(node, False).more if node.operation.family in ("convolution", "pooling") else ()
-        if node.operation.name == "lrn":
-            more = self.saves(node, False).more[1:]
-        return sum(self.size(k) for k in more)
+        return sum(self.size(kept) for kept in self.saves(node, False).more if kept.always)
 
     def step(self, weights: int) -> tuple[Peak, Moment]:
         """A training step, and the tensors saved between its passes."""
@@ -392,15 +387,8 @@ class Backward:
 
     def same(self, node: Node, position: int, own: Mapping[Tensor, object]) -> object | None:
         """The gradient of an output that is also an input's gradient, or contains it."""
-        name = node.operation.name
         (first, *others) = own.values()
-        if (
-            others
-            or name not in ("add", "sub", "concat", "flatten", "reshape", "permute")
-            or (name == "sub" and position)
-        ):
-            return None
-        return first
+        return first if not others and node.operation.passes_gradient(position) else None
 
     def add(self, tensor: Tensor, gradient: object, node: Node) -> None:
         """Adds a gradient to those that arrived before: in place, if nothing else references one of the two."""

@@ -37,25 +37,18 @@ class Overwriting:
     def is_free(self, tensor: Tensor) -> bool:
         """Whether the only reader of a tensor may overwrite it."""
         operation = self.graph.node(tensor).operation
-        own = operation.own or (self.inference and operation.family == "activation")
+        own = operation.own or (self.inference and operation.own_in_inference)
         return self.allowed and own and self.readers[tensor] == 1
 
     def activates(self, node: Node) -> bool:
         """Whether an activation runs in place."""
-        operation = node.operation
-        if operation.family != "activation" or not operation.inplace or not self.is_free(node.inputs[0]):
+        if not node.operation.inplace or not self.is_free(node.inputs[0]):
             return False
-        if self.inference:
-            return True
-        # A negative slope loses the sign that the gradient needs.
-        slope = getattr(operation, "slope", getattr(operation, "alpha", 0.0))
-        shapes = self.graph.shapes(node.inputs)
-        return slope >= 0 and not operation.saves(shapes, shapes, True).inputs
+        return node.operation.overwrites(self.graph.shapes(node.inputs), self.inference)
 
     def grows(self, node: Node) -> tuple[int, ...]:
         """The positions of the tensors that an addition or subtraction may accumulate into, the best one first."""
-        if node.operation.name not in ("add", "sub") or len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
+        if len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
             return ()
-        places = (1, 0) if node.operation.name == "add" else (0,)
-        same = [p for p in places if self.graph.shape(node.inputs[p]) == node.shapes[0]]
+        same = [p for p in node.operation.accumulates if self.graph.shape(node.inputs[p]) == node.shapes[0]]
         return tuple(p for p in same if self.is_free(node.inputs[p]))

@@ -151,7 +151,7 @@ def receptive_fields(graph: Graph, sizes: Mapping[str, int] | None = None, *, wi
     tracer = _Tracer(shapes, _parted(graph, shapes, windows), max(BANDS // max(len(graph), 1), 1), windows)
     for node in graph.nodes():
         outputs = shapes[node.id]
-        if node.operation.name == "input":
+        if node.operation.is_input:
             own = tuple(AxisField(a, (Track(1, 1, ((0, 0),)),), n) for a, n in enumerate(outputs[0][1:]))
             tracer.seen[Tensor(node.id)] = {node.id: own}
             continue
@@ -164,7 +164,7 @@ def _parted(graph: Graph, shapes: tuple[tuple[IntShape, ...], ...], windows: boo
     """The nodes of whose channels something reads only some, directly or after operations that keep channels apart."""
     found: set[int] = set()
     for node in reversed(list(graph.nodes())):
-        if node.operation.name == "input":
+        if node.operation.is_input:
             continue
         incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
         lane = next(iter(_lanes(node.operation, 0, incoming, shapes[node.id], windows)))
@@ -284,7 +284,7 @@ def _lanes(
     operation: Operation, result: int, incoming: tuple[IntShape, ...], outputs: tuple[IntShape, ...], windows: bool
 ) -> Iterable[Lane]:
     """The channel maps of a result; statistics that are constants mix no channels."""
-    window = operation.window(incoming[:1]) if windows and operation.family == "normalisation" else None
+    window = operation.window(incoming[:1]) if windows else None
     if window is not None and window.statistics:
         return [Lane(0, range(incoming[0][0]), range(incoming[0][0]), each=True)]
     return operation.lanes(result, incoming, outputs)

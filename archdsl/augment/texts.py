@@ -82,7 +82,7 @@ class {name}(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-{kornia}        self.changes = {changes}
+{changes}
 
     def forward(
         self, image: Tensor, *, generator: torch.Generator | None = None

@@ -8,14 +8,16 @@ from __future__ import annotations
 import keyword
 import textwrap
 from collections.abc import Iterator
+from itertools import groupby
 
 from archdsl.augment import Change, OneOf, Pipeline, Step
 from archdsl.augment.base import Affine, Companion, KorniaCall
 from archdsl.augment.place import affine_call
 from archdsl.augment.texts import CLASS, DRAWING, MOVED, ONE_OF, RECOLOURED
-from archdsl.common.escaping import docstring
-
-WIDTH = 88
+from archdsl.backends.python import printer
+from archdsl.backends.python import tree as py
+from archdsl.backends.python.templates import code
+from archdsl.backends.python.tree import call, names_in
 
 HELPERS = (
     "Moved",
@@ -34,12 +36,15 @@ HELPERS = (
 def write_augmentation(pipeline: Pipeline, model: str) -> Companion:
     """The class of a pipeline, with what it needs, beside that model's. The same pipeline gives the same text."""
     name = class_name(pipeline.name, model)
-    written = "\n".join(_written(pipeline.steps, pipeline.channels, 3))
-    helpers = [DRAWING]
-    helpers += [text for word, text in (("Moved", MOVED), ("Recoloured", RECOLOURED)) if f"{word}(" in written]
-    helpers += [ONE_OF] if "OneOf(" in written else []
-    blocks = (*(h.strip("\n") for h in helpers), _class(pipeline, name, written))
-    return Companion(name, frozenset({name, *HELPERS}), blocks)
+    changes = call("nn.Sequential", *_changes(pipeline.steps, pipeline.channels))
+    used = names_in([changes])
+    wanted = {"Moved": MOVED, "Recoloured": RECOLOURED, "OneOf": ONE_OF}
+    helpers = [DRAWING, *(text for word, text in wanted.items() if word in used)]
+    return Companion(
+        name,
+        frozenset({name, *HELPERS}),
+        (*(h.strip("\n") for h in helpers), _class(pipeline, name, changes)),
+    )
 
 
 IMPORTS = """from collections.abc import Iterator
@@ -53,7 +58,7 @@ from torch import Tensor, nn
 
 def write_alone(companion: Companion) -> str:
     """A file of the augmentation alone."""
-    return "\n\n\n".join([IMPORTS.rstrip("\n"), *companion.blocks]) + "\n"
+    return f"{IMPORTS}\n\n{printer.module(map(py.Source, companion.blocks))}"
 
 
 def class_name(name: str, model: str) -> str:
@@ -63,72 +68,57 @@ def class_name(name: str, model: str) -> str:
     return f"{found}Augmentation" if taken else found
 
 
-def _class(pipeline: Pipeline, name: str, written: str) -> str:
-    kornia = "        import kornia.augmentation as K  # here: the model runs without it\n\n" if "K." in written else ""
-    changes = f"nn.Sequential(\n{written}\n        )" if written else "nn.Sequential()"
-    size = pipeline.channels
-    return CLASS.format(
-        name=name,
-        doc=_docstring(pipeline),
-        kornia=kornia,
-        changes=changes,
-        size=size,
-    ).strip("\n")
+def _class(pipeline: Pipeline, name: str, changes: py.Expr) -> str:
+    kornia = py.Import("import kornia.augmentation as K", "here: the model runs without it")
+    body: list[py.Statement] = [kornia] if "K" in names_in([changes]) else []
+    body.append(py.Assign(code("self.changes"), changes))
+    lines = "\n".join(printer.lines(body, 8))
+    return CLASS.format(name=name, doc=_docstring(pipeline), changes=lines, size=pipeline.channels).strip("\n")
 
 
 def _docstring(pipeline: Pipeline) -> str:
     """The changes as the spec writes them, below its own words, as the inside of a docstring."""
     first = " ".join((pipeline.doc or "Changes that preserve labels.").split())
-    lines = [*textwrap.wrap(docstring(first), WIDTH - 10), ""]
+    lines = [*textwrap.wrap(printer.in_docstring(first), printer.WIDTH - 10), ""]
     for line in pipeline.text():
-        lines += textwrap.wrap(docstring(line), WIDTH - 8, initial_indent="    ", subsequent_indent="        ")
+        written = printer.in_docstring(line)
+        lines += textwrap.wrap(written, printer.WIDTH - 8, initial_indent="    ", subsequent_indent="        ")
     return "\n".join(f"    {line}".rstrip() for line in lines).strip()
 
 
 # ---------------------------------------------------------------- steps
 
 
-def _written(steps: tuple[Step, ...], channels: int, depth: int) -> Iterator[str]:
-    """The lines of modules that do the steps in order; neighbours of one kind share one."""
-    indent = "    " * depth
-    run: list[KorniaCall] = []
-    moving = False
+def _changes(steps: tuple[Step, ...], channels: int) -> list[py.Expr]:
+    """Modules that do the steps in order; neighbours of one kind share one."""
+    kinds = [(_kind(step), step) for step in _fused(steps)]
+    found: list[py.Expr] = []
+    for kind, group in groupby(kinds, key=lambda pair: pair[0]):
+        run = [step for _, step in group]
+        forms = [form for step in run if not isinstance(step, OneOf) for form in _forms(step, channels)]
+        match kind:
+            case "one of":
+                found += [_one_of(step, channels) for step in run if isinstance(step, OneOf)]
+            case "moved":
+                found.append(call("Moved", call("K.AugmentationSequential", *map(_call, forms))))
+            case _:
+                found.append(call("Recoloured", *map(_call, forms)))
+    return found
 
-    def close() -> Iterator[str]:
-        if not run:
-            return
-        if moving:
-            yield f"{indent}Moved("
-            yield f"{indent}    K.AugmentationSequential("
-            yield from _calls(run, depth + 2)
-            yield f"{indent}    )"
-        else:
-            yield f"{indent}Recoloured("
-            yield from _calls(run, depth + 1)
-        yield f"{indent}),"
-        run.clear()
 
-    for step in _fused(steps):
-        if isinstance(step, OneOf):
-            yield from close()
-            yield f"{indent}OneOf("
-            for chain in step.alternatives:
-                inner = list(_written(chain, channels, depth + 1))
-                if sum(not line[len(indent) + 4 :].startswith((" ", ")")) for line in inner) == 1:
-                    yield from inner
-                    continue
-                yield f"{indent}    nn.Sequential("
-                yield from (f"    {line}" for line in inner)
-                yield f"{indent}    ),"
-            yield f"{indent}),"
-            continue
-        moves = isinstance(step, tuple) or step.moves
-        forms = (affine_call(step),) if isinstance(step, tuple) else step.forms(channels)
-        if moves != moving:
-            yield from close()
-            moving = moves
-        run.extend(forms)
-    yield from close()
+def _kind(step: Change | OneOf | tuple[Affine, ...]) -> str:
+    if isinstance(step, OneOf):
+        return "one of"
+    return "moved" if isinstance(step, tuple) or step.moves else "recoloured"
+
+
+def _forms(step: Change | tuple[Affine, ...], channels: int) -> tuple[KorniaCall, ...]:
+    return (affine_call(step),) if isinstance(step, tuple) else step.forms(channels)
+
+
+def _one_of(step: OneOf, channels: int) -> py.Expr:
+    chains = [_changes(chain, channels) for chain in step.alternatives]
+    return call("OneOf", *(chain[0] if len(chain) == 1 else call("nn.Sequential", *chain) for chain in chains))
 
 
 def _fused(steps: tuple[Step, ...]) -> Iterator[Change | OneOf | tuple[Affine, ...]]:
@@ -148,19 +138,7 @@ def _fused(steps: tuple[Step, ...]) -> Iterator[Change | OneOf | tuple[Affine, .
         yield tuple(run)
 
 
-def _calls(forms: list[KorniaCall], depth: int) -> Iterator[str]:
-    indent = "    " * depth
-    for form in forms:
-        arguments = [f"{a.name}={_literal(a.value)}" for a in form.arguments]
-        line = f"{indent}K.{form.constructor}({', '.join(arguments)}),"
-        if len(line) <= WIDTH:
-            yield line
-            continue
-        yield f"{indent}K.{form.constructor}("
-        flat = f"{indent}    {', '.join(arguments)}"
-        yield from [flat] if len(flat) <= WIDTH else [f"{indent}    {a}," for a in arguments]
-        yield f"{indent}),"
-
-
-def _literal(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+def _call(form: KorniaCall) -> py.Expr:
+    """The call of kornia."""
+    arguments = [py.Const(a.value) if a.name is None else py.Keyword(a.name, py.Const(a.value)) for a in form.arguments]
+    return call(f"K.{form.constructor}", *arguments)

@@ -273,7 +273,7 @@ def find_dead_ends(graph: Graph, diagnostics: Diagnostics) -> None:
             ends.setdefault(node.span, []).append(node)
     for span, nodes in ends.items():
         node = nodes[0]
-        is_input = node.operation.name == "input"
+        is_input = node.operation.is_input
         what = f"the input `{node.name}`" if is_input else f"the result of `{node.operation.name}` (`{node.path}`)"
         diagnostics.error(
             "E0401",

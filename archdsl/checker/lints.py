@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from archdsl.advice.habits import CHANNELS_IN, as_pytorch, rewritten
+from archdsl.advice.habits import rewritten
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
 from archdsl.dims import Dim, DimError
@@ -13,7 +13,7 @@ from archdsl.elaborate.spec_files import SpecFile
 from archdsl.graph import Graph
 from archdsl.ops import OPERATIONS
 from archdsl.ops.fields import shape_text
-from archdsl.ops.norm import Batchnorm, several_positions
+from archdsl.ops.sizes import several_positions
 from archdsl.syntax import tree
 from archdsl.syntax.walk import given, labels, lets, names, parts
 from archdsl.values import BUILTINS, BlockValue, FunctionValue, MemberValue
@@ -55,9 +55,7 @@ def tiny_sizes(graph: Graph) -> Iterator[Diagnostic]:
 def lone_positions(graph: Graph) -> Iterator[Diagnostic]:
     """The first batchnorm over one position per sample, for any input: PyTorch rejects a batch of 1."""
     found = [
-        node
-        for node in graph.nodes()
-        if isinstance(node.operation, Batchnorm) and _is_lone(graph, graph.shape(node.inputs[0])[1:])
+        node for node in graph.nodes() if node.operation.uses_batch and _is_lone(graph, graph.shape(node.inputs[0])[1:])
     ]
     if not found:
         return
@@ -210,21 +208,21 @@ def pytorch_order(graph: Graph) -> Iterator[Diagnostic]:
     seen: set[tree.Call] = set()
     for node in graph.nodes():
         call, operation = node.call, node.operation
-        if call is None or call in seen or operation.name not in CHANNELS_IN or not call.arguments:
+        if call is None or call in seen or operation.channels_at is None or not call.arguments:
             continue
         seen.add(call)
         given = [a for a in call.arguments if a.name is None]
         values = [getattr(operation, name) for name, _ in zip(type(operation).model_fields, given, strict=False)]
         channels = graph.shape(node.inputs[0])[0]
-        if not as_pytorch(operation.name, values, channels):
+        if not operation.is_in_pytorchs_order(values, channels):
             continue
-        at = 1 if operation.name in ("conv", "upconv") else CHANNELS_IN[operation.name]
+        at = operation.odd_at
         name = list(type(operation).model_fields)[at]
         yield warning(
             "W0605",
             f"PyTorch's first argument is the number of input channels, which archdsl infers: `{name}` of this "
             f"`{operation.name}` is {values[at]:g}",
-            Mark(given[CHANNELS_IN[operation.name]].span, f"{channels} come in"),
+            Mark(given[operation.channels_at].span, f"{channels} come in"),
             help=f"its parameters: {operation.signature()}",
             proposals=list(rewritten(type(operation), call, values, channels))[:1],
         )

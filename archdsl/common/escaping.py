@@ -1,4 +1,7 @@
-"""Text of a spec as data: one function for each language into which it is written. (HTML's is `html.escape`.)"""
+"""Text of a spec as data: one function for each language into which it is written.
+
+(HTML's is `html.escape`, Python's the printer of `backends/python`.)
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,6 @@ def visible(text: str) -> str:
 
 def _code(char: str) -> str:
     return " " if char == "\t" else char.encode("unicode_escape").decode("ascii")
-
-
-def docstring(text: str) -> str:
-    """Text for the inside of a docstring of Python."""
-    return visible(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def markdown(text: str) -> str:

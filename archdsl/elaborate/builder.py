@@ -14,7 +14,6 @@ from archdsl.elaborate.paths import Paths, join
 from archdsl.elaborate.place import LOST, Flow, Place, check_label, check_path
 from archdsl.elaborate.reports import Reports
 from archdsl.graph import Demand, Graph, Node, Origin, Rounds, Scope, Tensor
-from archdsl.ops import Input
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
 from archdsl.syntax import tree
 from archdsl.values import DEMAND, FAILED, BlockValue, Failure, Namespace, Poisoned, TensorValue, describe, evaluate
@@ -102,7 +101,7 @@ class Builder:
         origin: Origin | None = None,
     ) -> Flow:
         """Infers the output sizes, and adds the node to the graph and its scope."""
-        if not isinstance(operation, Input):
+        if not operation.is_input:
             name = self.paths.settle(name, labelled, scope, span, lambda: self.owns(operation, flow))
         if LOST in flow:
             self.reports.diagnostics.hidden.add(span)

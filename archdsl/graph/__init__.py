@@ -320,4 +320,4 @@ class Graph:
 
     @property
     def input_nodes(self) -> list[Node]:
-        return [n for n in self.root.members if isinstance(n, Node) and n.operation.name == "input"]
+        return [n for n in self.root.members if isinstance(n, Node) and n.operation.is_input]

@@ -58,7 +58,7 @@ def _check_paths(graph: Graph) -> None:
         assert around is not None
         if member.path != (f"{around.path}.{member.name}" if around.path else member.name):
             raise BrokenGraph(f"{member} has the path {member.path}, and its scope {around.path}")
-        if not (isinstance(member, Node) and member.operation.family == "input"):
+        if not (isinstance(member, Node) and member.operation.is_input):
             if member.path in taken:
                 raise BrokenGraph(f"two members have the path {member.path}")
             taken.add(member.path)
@@ -68,7 +68,7 @@ def _check_sizes(graph: Graph) -> None:
     known: dict[tuple[int, tuple[Shape, ...]], tuple[Operation, tuple[Shape, ...]]] = {}
     for node in graph.nodes():
         takes = len(node.inputs)
-        if (takes < 2) if node.operation.inputs == "many" else takes != (node.operation.family != "input"):
+        if (takes < 2) if node.operation.inputs == "many" else takes != (not node.operation.is_input):
             raise BrokenGraph(f"{node} takes {takes} tensors")
         shapes = graph.shapes(node.inputs)
         key = (id(node.operation), shapes)

@@ -1,5 +1,6 @@
 """Activations: a function of each element, and the softmax over the channels."""
 
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
 from archdsl.ops.base import (
@@ -16,6 +17,7 @@ from archdsl.ops.base import (
     renamed,
 )
 from archdsl.ops.fields import Number, Positive
+from archdsl.ops.formulas import Sizes
 from archdsl.ops.sizes import channels, options
 
 
@@ -23,6 +25,9 @@ class Activation(Operation):
     """What the activations share: the size stays as it is."""
 
     family = "activation"
+    is_activation = True
+    own_in_inference = True
+    follows = True
     module: ClassVar[str]
     channelwise = True
     inplace = True
@@ -48,6 +53,13 @@ class Activation(Operation):
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, shapes[0]),)
 
+    def overwrites(self, shapes: tuple[Shape, ...], inference: bool) -> bool:
+        return self.inplace and (inference or (self.keeps_sign() and not self.saves(shapes, shapes, True).inputs))
+
+    def keeps_sign(self) -> bool:
+        """Whether its result has the sign of its input, from which a gradient can be computed."""
+        return True
+
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         output = self.needs == "output" or (self.needs == "either" and inplace)
         return Saves(inputs=not output, outputs=output)
@@ -60,6 +72,7 @@ class Relu(Activation):
     """
 
     name = "relu"
+    formula_text = "y = max(x, 0): the gradient goes through where x is above 0, and is 0 elsewhere"
     module = "ReLU"
     needs = "output"
 
@@ -71,6 +84,7 @@ class Relu6(Activation):
     """
 
     name = "relu6"
+    formula_text = "y = min(max(x, 0), 6): the gradient goes through where x is between 0 and 6, and is 0 elsewhere"
     module = "ReLU6"
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
@@ -96,6 +110,12 @@ class LeakyRelu(Activation):
     def arguments(self) -> tuple[Argument, ...]:
         return options(("negative_slope", self.slope, 0.01))
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"y = x where x is above 0, else {self.slope:g} · x: no element is without a gradient"
+
+    def keeps_sign(self) -> bool:
+        return self.slope >= 0
+
 
 class Prelu(Activation):
     """x if positive, else a learned slope times x; one slope, or with `channels = each` one per channel.
@@ -104,6 +124,7 @@ class Prelu(Activation):
     """
 
     name = "prelu"
+    channels_at = 0
     module = "PReLU"
     inplace = False
 
@@ -127,6 +148,10 @@ class Prelu(Activation):
         arguments = options(("num_parameters", slopes, 1), ("init", self.init, 0.25))
         return ModuleForm("nn.PReLU", arguments, factory=True)
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        each = "one a channel" if self.channels == "each" else "one for all"
+        yield f"y = x where x is above 0, else a · x; a is learned, {each}, from {self.init:g}"
+
 
 class Elu(Activation):
     """x if positive, else alpha · (eˣ − 1), element-wise; for a tensor of any size.
@@ -145,6 +170,12 @@ class Elu(Activation):
     def arguments(self) -> tuple[Argument, ...]:
         return options(("alpha", self.alpha, 1.0))
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"y = x where x is above 0, else {self.alpha:g} · (exp(x) - 1)"
+
+    def keeps_sign(self) -> bool:
+        return self.alpha >= 0
+
 
 class Selu(Activation):
     """The ELU with the scale and alpha that keep mean 0 and variance 1, element-wise; for a tensor of any size.
@@ -153,6 +184,7 @@ class Selu(Activation):
     """
 
     name = "selu"
+    formula_text = "y = 1.0507 · x where x is above 0, else 1.0507 · 1.6733 · (exp(x) - 1)"
     module = "SELU"
     needs = "either"
 
@@ -164,6 +196,7 @@ class Gelu(Activation):
     """
 
     name = "gelu"
+    formula_text = "y = x · Φ(x), Φ the normal distribution function"
     module = "GELU"
     inplace = False
 
@@ -182,6 +215,7 @@ class Silu(Activation):
     """
 
     name = "silu"
+    formula_text = "y = x / (1 + exp(-x))"
     module = "SiLU"
 
 
@@ -192,6 +226,7 @@ class Mish(Activation):
     """
 
     name = "mish"
+    formula_text = "y = x · tanh(log(1 + exp(x)))"
     module = "Mish"
 
 
@@ -199,6 +234,7 @@ class Sigmoid(Activation):
     """1 / (1 + e⁻ˣ), element-wise; for a tensor of any size."""
 
     name = "sigmoid"
+    formula_text = "y = 1 / (1 + exp(-x)), between 0 and 1; its slope is y · (1 - y), 1/4 at most"
     module = "Sigmoid"
     needs = "output"
     inplace = False
@@ -211,6 +247,7 @@ class Hardsigmoid(Activation):
     """
 
     name = "hardsigmoid"
+    formula_text = "y = min(max(x / 6 + 1/2, 0), 1)"
     module = "Hardsigmoid"
 
 
@@ -221,6 +258,7 @@ class Hardswish(Activation):
     """
 
     name = "hardswish"
+    formula_text = "y = x · min(max(x / 6 + 1/2, 0), 1)"
     module = "Hardswish"
 
 
@@ -228,6 +266,7 @@ class Tanh(Activation):
     """The hyperbolic tangent, element-wise; for a tensor of any size."""
 
     name = "tanh"
+    formula_text = "y = tanh(x), between -1 and 1; its slope is 1 - y²"
     module = "Tanh"
     needs = "output"
     inplace = False
@@ -250,6 +289,10 @@ class Softplus(Activation):
     def arguments(self) -> tuple[Argument, ...]:
         return options(("beta", self.beta, 1.0))
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        factor, quotient = ("", "") if self.beta == 1 else (f"{self.beta:g} · ", f" / {self.beta:g}")
+        yield f"y = log(1 + exp({factor}x)){quotient}: a smooth max(x, 0)"
+
 
 class Softmax(Activation):
     """eˣ divided by its sum over the channels, at each position.
@@ -258,6 +301,7 @@ class Softmax(Activation):
     """
 
     name = "softmax"
+    formula_text = "y_c = exp(x_c) / Σ_k exp(x_k), over the channels: they add up to 1 at every position"
     module = "Softmax"
     channelwise = False
     needs = "output"

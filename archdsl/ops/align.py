@@ -1,6 +1,6 @@
 """Operations that bring spatial sizes together, or change them at the edges."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from archdsl import dims
@@ -19,7 +19,8 @@ from archdsl.ops.base import (
     Window,
     example,
 )
-from archdsl.ops.fields import Margin, shape_text, shown
+from archdsl.ops.fields import Margin, shape_text, shown, times
+from archdsl.ops.formulas import OUTSIDE, Sizes
 from archdsl.ops.merge import several
 from archdsl.ops.sizes import collapse, each, ints, positional, rank_name, spatial
 
@@ -40,6 +41,12 @@ class Align(Operation):
 
     name = "align"
     family = "align"
+    is_linear = True
+    helper_names = (
+        helpers.ALIGN_CROP.name,
+        helpers.ALIGN_PAD.name,
+        *(helpers.align_resize(m).name for m in LINEAR.values()),
+    )
     channelwise = True
     inputs = "many"
 
@@ -109,6 +116,17 @@ class Align(Operation):
     def caption(self, rank: int = 2) -> str:
         return f"align {self.mode}"
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        how = {
+            "crop": "each is cut around its centre to the smallest",
+            "pad": "zeros are put around each, to the largest",
+            "resize": "each is interpolated (linear) to the size of the first",
+        }[self.mode]
+        yield f"{how}: {'; '.join(times(s[1:]) for s in shapes)} → {times(outputs[0][1:])}"
+
+    def decides_size(self) -> bool:
+        return self.mode == "pad"
+
 
 class Crop(Operation):
     """Crops n elements from each side of each spatial axis.
@@ -120,6 +138,8 @@ class Crop(Operation):
 
     name = "crop"
     family = "align"
+    is_linear = True
+    keeps_channels = True
     channelwise = True
     view = True
 
@@ -163,6 +183,9 @@ class Crop(Operation):
     def caption(self, rank: int = 2) -> str:
         return f"crop {shown(self.n)}"
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"what is cut off gets no gradient: {times(shapes[0][1:])} → {times(outputs[0][1:])}"
+
 
 class PadEdges(Operation):
     """Pads n elements on each side of each spatial axis.
@@ -175,6 +198,7 @@ class PadEdges(Operation):
 
     name = "pad"
     family = "align"
+    is_linear = True
     channelwise = True
 
     n: Margin
@@ -221,3 +245,6 @@ class PadEdges(Operation):
 
     def caption(self, rank: int = 2) -> str:
         return f"pad {shown(self.n)}" + ("" if self.mode == "zeros" else f", {self.mode}")
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"outside of the image {OUTSIDE[self.mode]}: {times(shapes[0][1:])} → {times(outputs[0][1:])}"

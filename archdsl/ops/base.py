@@ -16,11 +16,11 @@ from typing import ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from archdsl.dims import Demanded, Dim
+from archdsl.dims import Demanded
 from archdsl.ops import fields, foreign, sight
+from archdsl.ops.facts import Facts as Facts
+from archdsl.ops.facts import Shape as Shape
 from archdsl.ops.sight import IndexMap, Lane
-
-Shape: TypeAlias = tuple[Dim, ...]
 
 Family = Literal[
     "input",
@@ -154,12 +154,14 @@ class Window:
 class Kept:
     """A tensor that is neither an input nor a result of an operation, kept for the backward pass.
 
-    `shape` is without the batch; `batched` says whether there is one for each sample.
+    `shape` is without the batch; `batched` says whether there is one for each sample, `always` whether it is made in
+    inference, too.
     """
 
     shape: Shape
     dtype: Literal["float", "int64"] = "float"
     batched: bool = True
+    always: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,14 +248,12 @@ class FunctionForm:
 
     `template` is Python with `{0}`, `{1}`, … for the incoming tensors and `{all}` for all of them separated by commas,
     and `{name}` for the arguments, which are printed as literals or as attributes: `torch.cat([{all}], 1)`, `{0} +
-    {1}`. `precedence` is `atom` where the result needs no parentheses inside another expression, else `sum` or
-    `product`. An argument that has its default in all calls of a class is left out of the text. `results` is the number
-    of tensors that it gives, a tuple or list where more than one. `helper` as in ModuleForm.
+    {1}`. An argument that has its default in all calls of a class is left out of the text. `results` is the number of
+    tensors that it gives, a tuple or list where more than one. `helper` as in ModuleForm.
     """
 
     template: str
     arguments: tuple[Argument, ...] = ()
-    precedence: Literal["atom", "sum", "product"] = "atom"
     results: int = 1
     helper: str | None = None
 
@@ -268,7 +268,6 @@ class ParameterForm:
     template: str
     shape: tuple[int, ...]
     fill: float
-    precedence: Literal["atom", "sum", "product"] = "atom"
 
 
 TorchForm: TypeAlias = ModuleForm | FunctionForm | ParameterForm
@@ -372,8 +371,8 @@ class Declaration(BaseModel):
         return f"{cls.name}({', '.join(parts)})" if parts else cls.name
 
 
-class Operation(Declaration):
-    """The base of all operations."""
+class Operation(Declaration, Facts):
+    """The base of all operations: what each must or often does define. `Facts` has more, with defaults."""
 
     family: ClassVar[Family]
     examples: ClassVar[tuple[Example, ...]]
@@ -381,14 +380,8 @@ class Operation(Declaration):
     """`many`: takes a parallel value of two tensors or more (a merge, an align)."""
     pytorch_names: ClassVar[Mapping[str, str]] = renamed()
     """PyTorch's names for the parameters that it calls otherwise."""
-    inplace: ClassVar[bool] = False
-    """Whether PyTorch's module of it takes `inplace=`."""
-    own: ClassVar[bool] = False
-    """Whether its result is a tensor of its own, no view, that its backward pass does not look at again."""
     channelwise: ClassVar[bool] = False
     """Whether a channel of its results is made from the same channel of each tensor that comes in, and no other."""
-    view: ClassVar[bool] = False
-    """Whether its results are views of its inputs, which take no memory of their own."""
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         """The sizes that come out, one for each result. Raises OperationError, or demands through `rules`."""

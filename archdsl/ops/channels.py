@@ -1,8 +1,9 @@
 """Operations on the channels: parts of them, their order, their scale."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from archdsl import dims
+from archdsl.common.units import counted
 from archdsl.ops.base import (
     Argument,
     FunctionForm,
@@ -19,11 +20,20 @@ from archdsl.ops.base import (
     example,
 )
 from archdsl.ops.fields import Count, Index, Number, Parts, shape_text
+from archdsl.ops.formulas import Sizes
 from archdsl.ops.sight import Lane
 from archdsl.ops.sizes import channels, positional, spatial
 
 
-class Split(Operation):
+class ChannelOperation(Operation):
+    """What the operations on channels share."""
+
+    family = "channels"
+    is_linear = True
+    leads = True
+
+
+class Split(ChannelOperation):
     """Splits the channels into n equal parts: n parallel tensors, in order.
 
     [C, …] → n times [C / n, …].
@@ -32,7 +42,7 @@ class Split(Operation):
     """
 
     name = "split"
-    family = "channels"
+    keeps_channels = True
     view = True
 
     n: Parts
@@ -71,8 +81,11 @@ class Split(Operation):
     def caption(self, rank: int = 2) -> str:
         return f"split {self.n}"
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"{self.n} parts of {counted(outputs[0][0], 'channel')}, in order; so their gradients come back"
 
-class Slice(Operation):
+
+class Slice(ChannelOperation):
     """The channels from `start` to `stop` (exclusive), counted from 0.
 
     [C, …] → [stop − start, …].
@@ -81,7 +94,7 @@ class Slice(Operation):
     """
 
     name = "slice"
-    family = "channels"
+    keeps_channels = True
     view = True
 
     start: Index
@@ -117,8 +130,11 @@ class Slice(Operation):
     def caption(self, rank: int = 2) -> str:
         return f"channels {self.start}..{self.stop}"
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"y[c] = x[c + {self.start}]: the other channels get no gradient from here"
 
-class ChannelShuffle(Operation):
+
+class ChannelShuffle(ChannelOperation):
     """Interleaves the channels of `groups` groups, so that the next grouped convolution sees all groups.
 
     [C, …] → [C, …]: channel j of group i becomes channel j · groups + i.
@@ -129,7 +145,6 @@ class ChannelShuffle(Operation):
     """
 
     name = "channel_shuffle"
-    family = "channels"
 
     groups: Count
 
@@ -159,8 +174,12 @@ class ChannelShuffle(Operation):
     def caption(self, rank: int = 2) -> str:
         return f"channel_shuffle {self.groups}"
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        groups = self.groups
+        yield f"channel j of group i becomes j · {groups} + i: {groups} groups of {shapes[0][0] // groups}"
 
-class Scale(Operation):
+
+class Scale(ChannelOperation):
     """Multiplies each channel by a learned factor, initialised to `init`.
 
     [C, …] → [C, …]. The factors are a parameter of the enclosing scope; the operation's path is their key.
@@ -169,7 +188,6 @@ class Scale(Operation):
     """
 
     name = "scale"
-    family = "channels"
     channelwise = True
     own = True
 
@@ -195,4 +213,7 @@ class Scale(Operation):
         # With the batch's axis, too: without it torch.export ties the width to the strides of channels-last tensors.
         factor = f"{{parameter}}[None, :{axes}]" if axes else "{parameter}"
         count = channels(self.name, shapes[0])
-        return ParameterForm(f"{{0}} * {factor}", (count,), self.init, precedence="product")
+        return ParameterForm(f"{{0}} * {factor}", (count,), self.init)
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"y = s[c] · x, s learned, one a channel, from {self.init:g}"

@@ -1,10 +1,11 @@
-"""Convolutions, their transposes, and the fully connected layer."""
+"""The convolution, and what its transpose shares with it."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 from archdsl import dims
+from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import helpers
 from archdsl.ops.base import (
@@ -22,27 +23,28 @@ from archdsl.ops.base import (
     example,
     renamed,
 )
-from archdsl.ops.fields import (
-    Count,
-    Init,
-    Margin,
-    Numbers,
-    Pad,
-    Size,
-    Switch,
-    UpPad,
-    nested_size,
-    shape_text,
-    shown,
-    times,
+from archdsl.ops.facts import Copies
+from archdsl.ops.fields import Count, Init, Numbers, Pad, Size, Switch, nested_size, shape_text, shown, times
+from archdsl.ops.formulas import (
+    INDICES,
+    OUTSIDE,
+    TAPS,
+    Section,
+    Sizes,
+    against_full,
+    biases,
+    multiple,
+    same_upper_lines,
+    signed,
+    window_lines,
 )
 from archdsl.ops.init import Drawn
+from archdsl.ops.matrix import Matrix
 from archdsl.ops.sight import Lane, grouped
 from archdsl.ops.sizes import (
     channels,
     collapse,
     each,
-    known,
     near_divisor,
     options,
     output_fits,
@@ -83,6 +85,14 @@ def groups_divide(name: str, groups: int, channels: int, out: int) -> None:
             )
 
 
+def kernel_is_odd(values: Sequence[object]) -> bool:
+    """Whether, of the arguments of a convolution, the second reads as a width, and the third as a kernel."""
+    if len(values) < 3 or not isinstance(values[1], int) or not isinstance(values[2], int):
+        return False
+    kernel, stride = values[1], values[2]
+    return kernel >= 8 and kernel > 2 * stride and (kernel % 2 == 0 or stride >= 3)
+
+
 class Conv(Operation):
     """Convolves the spatial axes with learned kernels (as usual in deep learning, a cross-correlation).
 
@@ -102,6 +112,12 @@ class Conv(Operation):
 
     name = "conv"
     family = "convolution"
+    has_filters = True
+    is_weighted = True
+    is_linear = True
+    channels_at = 0
+    odd_at = 1
+    helper_names = ("same_upper_pads",)
     pytorch_names = renamed(out="out_channels", kernel="kernel_size", pad="padding", pad_mode="padding_mode")
     own = True
     stated: ClassVar[Mapping[str, str | None]] = {"kernel": None}
@@ -269,7 +285,7 @@ class Conv(Operation):
             pads = [sum(same_upper_pads(n, *m)) for n, m in zip(shape[1:], self._numbers(shape), strict=True)]
         else:
             pads = [2 * p for p in padding(fixed_pad(self.pad), kernel, dilation, shape)]
-        padded = Kept((shape[0], *(n + p for n, p in zip(shape[1:], pads, strict=True))))
+        padded = Kept((shape[0], *(n + p for n, p in zip(shape[1:], pads, strict=True))), always=True)
         return Saves(inputs=self.pad_mode in ("reflect", "replicate"), more=(padded,) if self.trainable else ())
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
@@ -283,191 +299,41 @@ class Conv(Operation):
         kernel = self.kernel if self.weight is None else nested_size(self.weight)
         return window_caption("conv", kernel, self.stride, rank, str(self.out), self.dilation, self.groups)
 
+    @classmethod
+    def is_in_pytorchs_order(cls, values: Sequence[object], channels: Dim) -> bool:
+        return super().is_in_pytorchs_order(values, channels) and kernel_is_odd(values)
 
-class Upconv(Operation):
-    """Transposed convolution: each element adds a scaled kernel to a larger output (learned upsampling).
+    def decides_size(self) -> bool:
+        return self.pad == "same_upper"
 
-    [C, …] → [out, …]: each spatial size n becomes (n − 1)·stride − 2·pad + dilation·(kernel − 1) + output_pad + 1.
-    `init` selects the weight's initialisation (see Initialisation).
+    def copies(self, shapes: tuple[Shape, ...]) -> Copies:
+        return Copies(strided=self.groups == 1 and max(self.window(shapes).stride) > 1)
 
-    Errors: a flat tensor; an empty output; `groups` that do not divide the channels; `output_pad` not smaller than
-    both the stride and the dilation.
-
-    Zeiler et al., Deconvolutional networks, 2010; Dumoulin and Visin, 2016.
-    """
-
-    name = "upconv"
-    family = "convolution"
-    pytorch_names = renamed(out="out_channels", kernel="kernel_size", pad="padding", output_pad="output_padding")
-    own = True
-    stated: ClassVar[Mapping[str, str | None]] = {"stride": "kernel"}
-
-    out: Count
-    kernel: Size
-    stride: Size | None = None
-    pad: UpPad = 0
-    output_pad: Margin = 0
-    dilation: Size = 1
-    groups: Count = 1
-    bias: Switch = True
-    init: Init = None
-
-    examples = (
-        example((4, 5, 6), out=2, kernel=2),
-        example((4, 5, 6), out=2, kernel=3, stride=2, pad=1, output_pad=1, bias=False),
-        example((4, 7), out=6, kernel=4, stride=2, pad=1, groups=2),
-        example((2, 3, 4, 5), out=3, kernel=(1, 2, 2)),
-        example((2, 5, 6), out=3, kernel=3, stride=1, pad="same", dilation=2),
-        example((2, 5, 6), out=3, kernel=3, stride=(2, 3), pad="full"),
-        example((4, 5, 6), out=2, kernel=2, groups=2, init="he_fan_out"),
-    )
-
-    def _numbers(self, shape: Shape) -> list[tuple[int, int, int]]:
-        """Kernel, stride and dilation of each spatial axis."""
-        kernel = each(self.kernel, shape, "kernel")
-        stride = kernel if self.stride is None else each(self.stride, shape, "stride")
-        return list(zip(kernel, stride, each(self.dilation, shape, "dilation"), strict=True))
-
-    def _pads(self, shape: Shape) -> tuple[int, ...]:
-        kernel, _, dilation = zip(*self._numbers(shape), strict=True)
-        return padding(self.pad, kernel, dilation, shape)
-
-    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
-        shape = shapes[0]
-        sizes = spatial("upconv", shape)
-        groups_divide("upconv", self.groups, channels("upconv", shape), self.out)
-        more = each(self.output_pad, shape, "output_pad")
-        out: list[Dim] = []
-        for n, p, o, (k, s, d) in zip(sizes, self._pads(shape), more, self._numbers(shape), strict=True):
-            if o >= s and o >= d:
-                raise OperationError(
-                    f"`output_pad` must be below the stride or the dilation; it is {o}, they are {s} and {d}",
-                    parameter="output_pad",
-                    help="use a smaller `pad`, or `pad(n)` after the upconv",
-                )
-            out.append((n - 1) * s + (d * (k - 1) + o + 1 - 2 * p))
-            if not (isinstance(out[-1], int) and out[-1] >= 1):
-                rules.require(
-                    dims.at_least(out[-1], 1),
-                    f"`upconv` would give a size of {dims.text(out[-1])}: padding removes the entire output; "
-                    f"the tensor is {shape_text(shape)}",
-                    parameter="pad",
-                    inputs=(0,),
-                    help="use less padding",
-                )
-        return ((self.out, *out),)
-
-    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
-        kernel = each(self.kernel, shapes[0], "kernel")
-        weight = Weight("weight", (channels("upconv", shapes[0]), self.out // self.groups, *kernel))
-        return (weight, Weight("bias", (self.out,))) if self.bias else (weight,)
-
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        shape = shapes[0]
-        kernel, stride, dilation = zip(*self._numbers(shape), strict=True)
-        arguments = (
-            *positional(in_channels=channels("upconv", shape), out_channels=self.out, kernel_size=collapse(kernel)),
-            *options(
-                ("stride", collapse(stride), 1),
-                ("padding", collapse(self._pads(shape)), 0),
-                ("output_padding", collapse(each(self.output_pad, shape, "output_pad")), 0),
-                ("groups", self.groups, 1),
-                ("bias", self.bias, True),
-                ("dilation", collapse(dilation), 1),
-            ),
+    def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
+        (shape,), (output,) = shapes, outputs
+        window = self.window((shape,))
+        axes, taps = INDICES[len(window.kernel)], TAPS[len(window.kernel)]
+        places = ", ".join(
+            f"{multiple(s, a)} + {multiple(d, u)}{signed(-p)}"
+            for a, u, s, d, p in zip(axes, taps, window.stride, window.dilation, window.pad, strict=True)
         )
-        constructor, starts = f"nn.ConvTranspose{rank_name(shape)}", start(self.init, self.bias)
-        return ModuleForm(constructor, arguments, factory=True, start=starts)
-
-    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
-        (shape,) = shapes
-        return math.prod(each(self.kernel, shape, "kernel")) * self.out // self.groups, shape
-
-    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
-        return ((1, outputs[0]),) if self.bias else ()
-
-    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
-        return Saves(inputs=True)
-
-    def window(self, shapes: tuple[Shape, ...]) -> Window:
-        """As a convolution of stride 1 over the input with stride − 1 zeros between its elements."""
-        kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
-        pads = self._pads(shapes[0])
-        before = tuple(d * (k - 1) - p for k, d, p in zip(kernel, dilation, pads, strict=True))
-        return Window(kernel, (1,) * len(kernel), dilation, before, scale=stride)
-
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
-        return grouped(self.out, channels("upconv", shapes[0]), self.groups)
-
-    def caption(self, rank: int = 2) -> str:
-        kernel, up = self.kernel, self.kernel if self.stride is None else self.stride
-        text = window_caption("upconv", kernel, 1, rank, str(self.out), self.dilation, self.groups)
-        return text if up == 1 else f"{text}, ×{times(up) if isinstance(up, tuple) else up}"
-
-
-class Linear(Operation):
-    """Fully connected layer: every output is a weighted sum of every input.
-
-    [F] → [out]. `init` selects the weight's initialisation (see Initialisation).
-
-    Errors: a tensor with spatial axes (reserved for sequences); a size that depends on a free one.
-    """
-
-    name = "linear"
-    family = "convolution"
-    pytorch_names = renamed(out="out_features")
-    own = True
-
-    out: Count
-    bias: Switch = True
-    init: Init = None
-
-    examples = (
-        example((12,), out=5),
-        example((7,), out=3, bias=False),
-        example((7,), out=3, init="zeros"),
-        example((7,), out=3, init="xavier"),
-    )
-
-    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
-        (shape,) = shapes
-        if len(shape) != 1:
-            raise OperationError(
-                f"`linear` needs a flat tensor; this one is {shape_text(shape)}",
-                inputs=(0,),
-                help="flatten it first, or map each position with a `conv` with a kernel of 1; both need a known "
-                "number of channels, the first size",
-                mends=tuple(self._mends(shape)),
-            )
-        known("linear", shape[0], "number of features")
-        return ((self.out,),)
-
-    def _mends(self, shape: Shape) -> Iterator[Mend]:
-        if not all(isinstance(d, int) for d in shape):
-            yield Mend("pool first: `global_avgpool -> flatten -> linear`", before="global_avgpool -> flatten")
-        yield Mend("put `flatten` before it", before="flatten")
-        projection = f"conv({self.out}, 1)"
-        yield Mend(f"`{projection}` instead maps each position", instead=projection)
-
-    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
-        weight = Weight("weight", (self.out, known("linear", shapes[0][0], "number of features")))
-        return (weight, Weight("bias", (self.out,))) if self.bias else (weight,)
-
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(in_features=shapes[0][0], out_features=self.out), *options(("bias", self.bias, True)))
-        return ModuleForm("nn.Linear", arguments, factory=True, start=start(self.init, self.bias, typed=True))
-
-    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
-        return known("linear", shapes[0][0], "number of features"), outputs[0]
-
-    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
-        return ((1, outputs[0]),) if self.bias else ()
-
-    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
-        return Saves(inputs=True)
-
-    def window(self, shapes: tuple[Shape, ...]) -> Window:
-        return Window(whole=True)
-
-    def caption(self, rank: int = 2) -> str:
-        return f"linear {self.out}"
+        depth = shape[0] // self.groups
+        seen = f"all {depth} channels c" if depth > 1 else "the only channel c"
+        seen += " of its group" if self.groups > 1 else ""
+        weight, bias = f"w[o, c, {', '.join(taps)}]", " + b[o]" if self.bias else ""
+        yield Section(
+            "formula",
+            f"y[o, {', '.join(axes)}] = Σ_c Σ_{taps} {weight} · x[c, {places}]{bias}",
+            f"over {seen} and the {times(window.kernel)} places of the kernel"
+            + (f"; outside of the image {OUTSIDE[self.pad_mode]}" if any(window.pad) else ""),
+            *(["flipped: w is read from its end, as signal processing defines the convolution"] if self.flip else []),
+        )
+        if self.pad == "same_upper":
+            yield Section("output size", *same_upper_lines(shape, window.stride, output))
+        else:
+            yield Section("output size", *window_lines(shape, self._numbers(shape), window.pad, output))
+        sizes = self.weights((shape,))[0].shape
+        number = f"{counted(output[0], 'kernel')} of {' × '.join(map(str, sizes[1:]))} = {math.prod(sizes):,} numbers"
+        number += biases(self.bias, output[0]) + ("" if self.trainable else "; they are frozen")
+        yield Section("weights", number, against_full(sizes, shape, output))
+        yield from Matrix(shape, output, window, math.prod(sizes), self.groups, self.pad_mode, self.flip).section()

@@ -35,7 +35,7 @@ RULES: Mapping[str, Rule] = {
     ),
     "xavier": Rule(
         "nn.init.xavier_normal_({0})",
-        "Weights of variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010), biases of 0.",
+        "Weights of variance 2 / (fan_in + fan_out) (Glorot and Bengio, 2010).",
     ),
     "xavier_uniform": Rule(
         "nn.init.xavier_uniform_({0})",

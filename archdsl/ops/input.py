@@ -9,6 +9,7 @@ class Input(Operation):
 
     name = "input"
     family = "input"
+    is_input = True
     examples = ()
 
     shape: tuple[Dim, ...]

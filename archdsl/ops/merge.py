@@ -1,7 +1,7 @@
 """Merges: the tensors of a parallel value brought into one."""
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from archdsl import dims
 from archdsl.dims import Dim
@@ -51,14 +51,12 @@ class Merge(Operation):
     channelwise = True
     own = True
     inputs = "many"
-    stretches: ClassVar[bool] = False
     needs_inputs: ClassVar[bool] = False
     """Whether its gradient is computed from what came in."""
     template: ClassVar[str]
     """How each tensor is added to those before it: `{0}` and `{1}`."""
-    precedence: ClassVar[Literal["atom", "sum", "product"]] = "atom"
-    gathers: ClassVar[tuple[str, str]]
-    """What the merge of many tensors is called in generated code, and what it says of itself."""
+    gathers: ClassVar[str]
+    """What the helper that merges many tensors says of itself."""
     whole: ClassVar[str] = "merged"
     """What comes out once all `tensors` are `merged`."""
 
@@ -101,13 +99,13 @@ class Merge(Operation):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         if len(shapes) > MANY:
-            name, says = self.gathers
-            helper = helpers.merge_all(name, says, self.template.format("merged", "x"), self.whole)
+            [name] = self.helper_names
+            helper = helpers.merge_all(name, self.gathers, self.template.format("merged", "x"), self.whole)
             return FunctionForm(f"{name}([{{all}}])", helper=helper.source)
         text = "{0}"
         for i in range(1, len(shapes)):
             text = self.template.replace("{1}", f"{{{i}}}").replace("{0}", text)
-        return FunctionForm(text, precedence=self.precedence)
+        return FunctionForm(text)
 
 
 class Add(Merge):
@@ -121,9 +119,17 @@ class Add(Merge):
     """
 
     name = "add"
+    is_sum = True
+    joins_skip = True
+    accumulates = (1, 0)
+    sign = "⊕"
+    formula_text = "y = a + b, element by element: the gradient of y goes to each of them as it is"
     template = "{0} + {1}"
-    gathers = ("sum_of", "The sum of the tensors")
-    precedence = "sum"
+    helper_names = ("sum_of",)
+    gathers = "The sum of the tensors"
+
+    def passes_gradient(self, position: int) -> bool:
+        return True
 
 
 class Mul(Merge):
@@ -138,11 +144,14 @@ class Mul(Merge):
     """
 
     name = "mul"
+    joins_skip = True
+    sign = "⊗"
+    formula_text = "y = a · b, element by element: the gradient of a is that of y times b, and the other way round"
     stretches = True
     needs_inputs = True
     template = "{0} * {1}"
-    gathers = ("product_of", "The product of the tensors")
-    precedence = "product"
+    helper_names = ("product_of",)
+    gathers = "The product of the tensors"
 
     examples = (
         *Merge.examples,
@@ -161,9 +170,15 @@ class Sub(Merge):
     """
 
     name = "sub"
+    accumulates = (0,)
+    sign = "⊖"
+    formula_text = "y = a - b, element by element: the gradient of y goes to a as it is, to b with its sign turned"
     template = "{0} - {1}"
-    gathers = ("difference_of", "The first of the tensors less all the others")
-    precedence = "sum"
+    helper_names = ("difference_of",)
+    gathers = "The first of the tensors less all the others"
+
+    def passes_gradient(self, position: int) -> bool:
+        return position == 0
 
 
 class Maximum(Merge):
@@ -177,9 +192,11 @@ class Maximum(Merge):
     """
 
     name = "maximum"
+    formula_text = "y = max(a, b), element by element: the larger one gets the gradient"
     needs_inputs = True
     template = "torch.maximum({0}, {1})"
-    gathers = ("maximum_of", "The largest of the tensors")
+    helper_names = ("maximum_of",)
+    gathers = "The largest of the tensors"
 
 
 class Mean(Merge):
@@ -191,15 +208,17 @@ class Mean(Merge):
     """
 
     name = "mean"
+    formula_text = "y = (a + b) / 2, element by element (of n: their sum / n): each gets 1/n of the gradient"
     template = "{0} + {1}"
-    gathers = ("mean_of", "The mean of the tensors")
+    helper_names = ("mean_of",)
+    gathers = "The mean of the tensors"
     whole = "merged / len(tensors)"
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         total = super().torch(shapes, outputs)
         if total.helper is not None:
             return total
-        return FunctionForm(f"({total.template}) / {len(shapes)}", precedence="product")
+        return FunctionForm(f"({total.template}) / {len(shapes)}")
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((len(shapes), outputs[0]),)
@@ -217,6 +236,10 @@ class Concat(Operation):
 
     name = "concat"
     family = "merge"
+    stacks_channels = True
+    keeps_channels = True
+    sign = "‖"
+    formula_text = "y = [a; b]: the channels behind each other; each gets its part of the gradient"
     own = True
     inputs = "many"
 
@@ -257,3 +280,6 @@ class Concat(Operation):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return FunctionForm("torch.cat([{all}], 1)")
+
+    def passes_gradient(self, position: int) -> bool:
+        return True

@@ -1,13 +1,13 @@
 """Normalisations: mean and variance brought to 0 and 1, over the batch, the channels, groups of them, or space."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated
 
 from pydantic import Field
 
-from archdsl import dims
-from archdsl.dims import Demanded, Dim
+from archdsl.common.units import counted
 from archdsl.ops import helpers
 from archdsl.ops.base import (
     Kept,
@@ -24,9 +24,11 @@ from archdsl.ops.base import (
     example,
     renamed,
 )
+from archdsl.ops.facts import ChannelFactor
 from archdsl.ops.fields import AffineInit, Count, Number, Positive, Switch, shape_text, shown
+from archdsl.ops.formulas import Sizes
 from archdsl.ops.sight import Lane, grouped
-from archdsl.ops.sizes import channels, near_divisor, options, positional, rank_name, spatial
+from archdsl.ops.sizes import channels, near_divisor, options, positional, rank_name, several_positions, spatial
 
 Momentum = Annotated[
     Annotated[float, Field(strict=True, ge=0, le=1)] | None,
@@ -51,14 +53,6 @@ def running_weights(count: int) -> tuple[Weight, ...]:
     )
 
 
-def several_positions(sizes: tuple[Dim, ...]) -> bool | Demanded:
-    """The demand that some axis is longer than 1: PyTorch takes the variance of no single number."""
-    of_one: dict[str | None, list[Dim]] = {}
-    for size in sizes:
-        of_one.setdefault(None if isinstance(size, int) else size.variable, []).append(size)
-    return dims.any_of(*(dims.at_least(dims.maximum(*alike), 2) for alike in of_one.values()))
-
-
 def needs_weight(affine: bool, init: AffineInit) -> None:
     """OperationError where there is no weight that could start from zeros."""
     if init != "ones" and not affine:
@@ -69,10 +63,17 @@ def needs_weight(affine: bool, init: AffineInit) -> None:
         )
 
 
+NORMALISED = "y = γ · (x - mean) / √(σ² + ε) + β"
+WHATEVER = "so it computes the same in training and afterwards, whatever the batch"
+
+
 class Norm(Operation):
     """The base of normalisations, which keep the size."""
 
     family = "normalisation"
+    follows = True
+    leads = True
+    begins_box = True
     own = True
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
@@ -92,6 +93,13 @@ class Norm(Operation):
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(inputs=True, more=self._statistics(shapes[0]))
 
+    def learned(self, shapes: Sequence[Sizes]) -> str:
+        return f"γ and β are learned, one each a channel: 2 × {shapes[0][0]} numbers"
+
+    def by_sample(self, over: str, eps: float) -> str:
+        """Over what the statistics are taken, for each sample by itself."""
+        return f"mean and variance σ² {over}, for each sample by itself; ε = {eps:g} keeps √ above 0"
+
 
 class Batchnorm(Norm):
     """Normalises each channel over the batch, and keeps running statistics for evaluation.
@@ -106,6 +114,9 @@ class Batchnorm(Norm):
     """
 
     name = "batchnorm"
+    is_linear = True
+    uses_batch = True
+    channels_at = 0
     channelwise = True
 
     eps: Positive = 1e-5
@@ -139,6 +150,18 @@ class Batchnorm(Norm):
         )
         return ModuleForm(f"nn.BatchNorm{rank_name(shapes[0])}", arguments, factory=True, start=start(self.init))
 
+    def channel_factor(self) -> ChannelFactor:
+        return ChannelFactor(self.eps, self.affine)
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        positions = counted(math.prod(shapes[0][1:]), "position")
+        share = "the mean over all batches" if self.momentum is None else f"{self.momentum:g} of each new batch's"
+        yield f"{NORMALISED}, for each channel by itself"
+        yield f"training: mean and variance σ² over the batch and {positions}; ε = {self.eps:g} keeps √ above 0"
+        yield f"afterwards: the running mean and variance, which took {share}"
+        yield self.learned(shapes) if self.affine else "without γ and β here"
+        yield "then it is one factor and one term a channel: it can be folded into a convolution before it"
+
 
 class Layernorm(Norm):
     """Normalises over the channels, separately at each position of each sample.
@@ -149,6 +172,7 @@ class Layernorm(Norm):
     """
 
     name = "layernorm"
+    channels_at = 0
 
     eps: Positive = 1e-5
     init: AffineInit = "ones"
@@ -174,6 +198,12 @@ class Layernorm(Norm):
         helper = helpers.CHANNEL_LAYER_NORM
         return ModuleForm(helper.name, arguments, helper.source, "nn.LayerNorm", factory=True, start=start(self.init))
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield NORMALISED
+        yield self.by_sample(f"over the {shapes[0][0]} channels, at each position", self.eps)
+        yield WHATEVER
+        yield self.learned(shapes)
+
 
 class Groupnorm(Norm):
     """Normalises each group of channels over the group and all positions, separately for each sample.
@@ -186,6 +216,8 @@ class Groupnorm(Norm):
     """
 
     name = "groupnorm"
+    channels_at = 1
+    odd_at = 1
     pytorch_names = renamed(groups="num_groups")
 
     groups: Count
@@ -244,6 +276,14 @@ class Groupnorm(Norm):
     def caption(self, rank: int = 2) -> str:
         return f"groupnorm {self.groups}"
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        each = counted(shapes[0][0] // self.groups, "channel")
+        positions = counted(math.prod(shapes[0][1:]), "position")
+        yield NORMALISED
+        yield self.by_sample(f"over a group of {each} and {positions}, {counted(self.groups, 'group')}", self.eps)
+        yield WHATEVER
+        yield self.learned(shapes)
+
 
 class Instancenorm(Norm):
     """Normalises each channel over its positions, separately for each sample.
@@ -258,6 +298,7 @@ class Instancenorm(Norm):
     """
 
     name = "instancenorm"
+    channels_at = 0
     pytorch_names = renamed(track="track_running_stats")
     channelwise = True
 
@@ -308,6 +349,13 @@ class Instancenorm(Norm):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True, statistics=True)
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield NORMALISED if self.affine else "y = (x - mean) / √(σ² + ε)"
+        yield self.by_sample(f"over the {counted(math.prod(shapes[0][1:]), 'position')} of a channel", self.eps)
+        yield "afterwards: the running mean and variance of training" if self.track else WHATEVER
+        if self.affine:
+            yield self.learned(shapes)
+
 
 class Lrn(Norm):
     """Local response normalisation: divides by the activity of the `size` nearest channels.
@@ -344,7 +392,8 @@ class Lrn(Norm):
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         # PyTorch composes it: kept are the padded squares, what is raised to the power, and the power.
         squares = Kept((shapes[0][0] + self.size - 1, *shapes[0][1:]))
-        return Saves(inputs=True, more=(squares, Kept(shapes[0]), Kept(shapes[0])))
+        power = Kept(shapes[0], always=True)
+        return Saves(inputs=True, more=(squares, power, power))
 
     def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
         count, before, after = channels(self.name, shapes[0]), self.size // 2, (self.size - 1) // 2
@@ -361,3 +410,7 @@ class Lrn(Norm):
 
     def caption(self, rank: int = 2) -> str:
         return f"lrn {self.size}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"y[c] = x[c] / (k + alpha / n · Σ_d x[d]²)^beta, over the n = {self.size} channels d around c"
+        yield f"k = {self.k:g}, alpha = {self.alpha:g}, beta = {self.beta:g}; nothing is learned"

@@ -1,16 +1,18 @@
 """Poolings: the largest or the mean of each window, of a grid of given size, or of everything."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import ClassVar
 
 from archdsl import dims
+from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import helpers, sight
 from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Window, example, renamed
 from archdsl.ops.fields import Pad, Size, Switch, shape_text, times
+from archdsl.ops.formulas import AXES, Section, Sizes, same_upper_lines, window_lines
 from archdsl.ops.sizes import collapse, each, ints, options, output_fits, positional, rank_name, spatial
 from archdsl.ops.windows import does_not_fit, padding, same_upper_pads, steady, steps, window_caption, window_pads
 
@@ -28,6 +30,9 @@ class Pool(Operation):
     """The base of poolings with a sliding window."""
 
     family = "pooling"
+    helper_names = ("same_upper_pads",)
+    taken: ClassVar[str]
+    """What is taken of each window."""
     pytorch_names = renamed(kernel="kernel_size", pad="padding", ceil="ceil_mode", count_pad="count_include_pad")
     channelwise = True
     own = True
@@ -121,7 +126,7 @@ class Pool(Operation):
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         padded = self._padded(shapes[0])
-        return Saves(inputs=True) if padded == shapes[0] else Saves(more=(Kept(padded),))
+        return Saves(inputs=True) if padded == shapes[0] else Saves(more=(Kept(padded, always=True),))
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((math.prod(k for k, _, _ in self._numbers(shapes[0])), outputs[0]),)
@@ -129,6 +134,54 @@ class Pool(Operation):
     def caption(self, rank: int = 2) -> str:
         kernel, stride, _, dilation, _ = self._settings()
         return window_caption(self.name, kernel, kernel if stride is None else stride, rank, "", dilation)
+
+    def decides_size(self) -> bool:
+        _, _, pad, _, ceil = self._settings()
+        return ceil or pad == "same_upper"
+
+    def sizes_by_cases(self, shapes: tuple[Shape, ...]) -> tuple[Dim, ...]:
+        """Those for which a window that hangs over would start outside, and is dropped."""
+        _, _, pad, _, ceil = self._settings()
+        if not ceil or pad == "same_upper":
+            return ()
+        numbers, pads = self._numbers(shapes[0]), self.window(shapes).pad
+        axes = zip(shapes[0][1:], numbers, pads, strict=True)
+        return tuple(n for n, (k, s, d), p in axes if d * (k - 1) < p + s - 1)
+
+    def padding_line(self) -> str:
+        """How padding counts."""
+        raise NotImplementedError
+
+    def gradient_share(self, size: int) -> str:
+        """What the elements of a window of so many get of its gradient."""
+        raise NotImplementedError
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        window = self.window(tuple(shapes))
+        yield f"y = {self.taken} of each window of {times(window.kernel)}, channel by channel"
+        apart = [(k - 1) * d + 1 - s for k, d, s in zip(window.kernel, window.dilation, window.stride, strict=True)]
+        moved = f"the window moves by {times(window.stride)}"
+        if all(a == 0 for a in apart):
+            yield f"{moved}: every element is in one window"
+        elif any(a > 0 for a in apart):
+            yield f"{moved}: neighbouring windows overlap"
+        else:
+            yield f"{moved}: between the windows elements are left out"
+        if any(window.pad):
+            yield self.padding_line()
+        share = self.gradient_share(math.prod(window.kernel))
+        yield f"nothing is learned; of the elements of a window {share} its gradient"
+
+    def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
+        yield from super().explanation(shapes, outputs)
+        (shape,), window = shapes, self.window(tuple(shapes))
+        _, _, pad, _, ceil = self._settings()
+        if pad == "same_upper":
+            yield Section("output size", *same_upper_lines(shape, window.stride, outputs[0]))
+            return
+        lines = window_lines(shape, self._numbers(shape), window.pad, outputs[0], "⌈⌉" if ceil else "⌊⌋")
+        more = ["(a window that would start behind the image is left out)"] if ceil else []
+        yield Section("output size", *lines, *more)
 
 
 @cache
@@ -165,6 +218,7 @@ class Maxpool(Pool):
     """
 
     name = "maxpool"
+    taken = "the largest"
 
     kernel: Size
     stride: Size | None = None
@@ -200,7 +254,13 @@ class Maxpool(Pool):
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         found = super().saves(shapes, outputs, inplace)
-        return Saves(found.inputs, more=(*found.more, Kept(outputs[0], "int64")))
+        return Saves(found.inputs, more=(*found.more, Kept(outputs[0], "int64", always=True)))
+
+    def padding_line(self) -> str:
+        return "padding never wins: it counts as -∞"
+
+    def gradient_share(self, size: int) -> str:
+        return "the largest gets"
 
 
 class Avgpool(Pool):
@@ -212,6 +272,8 @@ class Avgpool(Pool):
     """
 
     name = "avgpool"
+    taken = "the mean"
+    is_linear = True
 
     kernel: Size
     stride: Size | None = None
@@ -265,6 +327,12 @@ class Avgpool(Pool):
             ("count_include_pad", self.count_pad or moving, True),
         )
 
+    def padding_line(self) -> str:
+        return "padding counts as zeros" if self.count_pad else "padding is left out of the means"
+
+    def gradient_share(self, size: int) -> str:
+        return f"each gets 1/{size} of"
+
 
 class AdaptivePool(Operation):
     """The base of poolings to a given size."""
@@ -273,6 +341,8 @@ class AdaptivePool(Operation):
     pytorch_names = renamed(size="output_size")
     channelwise = True
     own = True
+    taken: ClassVar[str] = "the mean"
+    """What is taken of each window."""
     module: ClassVar[str]
 
     def _size(self, shape: Shape) -> tuple[int, ...]:
@@ -301,9 +371,23 @@ class AdaptivePool(Operation):
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         if "Max" in self.module:
-            return Saves(inputs=True, more=(Kept(outputs[0], "int64"),))
+            return Saves(inputs=True, more=(Kept(outputs[0], "int64", always=True),))
         # PyTorch takes the mean where one element is left, which needs nothing but the size.
         return Saves(inputs=set(self._size(shapes[0])) != {1})
+
+    def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
+        (shape,), (output,) = shapes, outputs
+        if math.prod(output[1:]) == 1:
+            elements = counted(math.prod(shape[1:]), "element")
+            yield Section("formula", f"y[c] = {self.taken} of the {elements} of channel c; nothing is learned")
+            yield Section("output size", "one element a channel, whatever comes in")
+            return
+        windows = (
+            f"{name}: window i of {o} goes from ⌊i · {n} / {o}⌋ up to ⌈(i + 1) · {n} / {o}⌉"
+            for name, n, o in zip(AXES[len(shape) - 1], shape[1:], output[1:], strict=True)
+        )
+        yield Section("formula", f"y = {self.taken} of each window, channel by channel; nothing is learned", *windows)
+        yield Section("output size", "what is asked for, whatever comes in: the windows adapt to it")
 
 
 class AdaptiveAvgpool(AdaptivePool):
@@ -315,6 +399,7 @@ class AdaptiveAvgpool(AdaptivePool):
     """
 
     name = "adaptive_avgpool"
+    is_linear = True
     module = "AdaptiveAvgPool"
 
     size: Size
@@ -342,6 +427,8 @@ class AdaptiveMaxpool(AdaptiveAvgpool):
     """
 
     name = "adaptive_maxpool"
+    taken = "the largest"
+    is_linear = False
     module = "AdaptiveMaxPool"
 
 
@@ -356,6 +443,7 @@ class GlobalAvgpool(AdaptivePool):
     """
 
     name = "global_avgpool"
+    is_linear = True
     module = "AdaptiveAvgPool"
 
     examples = (example((3, 8, 9)), example((3, 11)), example((2, 4, 5, 6)))
@@ -373,4 +461,6 @@ class GlobalMaxpool(GlobalAvgpool):
     """
 
     name = "global_maxpool"
+    taken = "the largest"
+    is_linear = False
     module = "AdaptiveMaxPool"

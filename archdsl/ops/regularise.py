@@ -1,14 +1,33 @@
 """Regularisations: parts of a tensor set to zero at random while the module trains."""
 
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from archdsl.ops import helpers
 from archdsl.ops.base import Example, Kept, ModuleForm, Operation, Rules, Saves, Shape, example
 from archdsl.ops.fields import Fraction, Probability
+from archdsl.ops.formulas import Sizes
 from archdsl.ops.sizes import positional, rank_name, spatial
 
 
-class Dropout(Operation):
+class Regularisation(Operation):
+    """What the regularisations share: they are the identity once training is over."""
+
+    family = "regularisation"
+    is_linear = True
+    training_only = True
+    channelwise = True
+    follows = True
+    leads = True
+    ends_box = True
+
+    def dropped(self, p: float, what: str) -> Iterator[str]:
+        """The formula, for what is zeroed as a whole."""
+        yield f"training: y = m · x / (1 - {p:g}), m is 0 with probability {p:g} and else 1, for each {what}"
+        yield "afterwards: y = x"
+
+
+class Dropout(Regularisation):
     """Zeroes each element with probability p in training, and scales up the others.
 
     For a tensor of any size.
@@ -17,8 +36,6 @@ class Dropout(Operation):
     """
 
     name = "dropout"
-    family = "regularisation"
-    channelwise = True
     inplace = True
 
     p: Probability = 0.5
@@ -39,6 +56,9 @@ class Dropout(Operation):
 
     def caption(self, rank: int = 2) -> str:
         return f"{self.name} {self.p:g}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        return self.dropped(self.p, "element")
 
 
 class DropoutChannels(Dropout):
@@ -65,8 +85,11 @@ class DropoutChannels(Dropout):
         rank = "" if len(shapes[0]) == 1 else rank_name(shapes[0])
         return ModuleForm(f"nn.Dropout{rank}", positional(p=self.p))
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        return self.dropped(self.p, "channel" if shapes[0][1:] else "element")
 
-class Droppath(Operation):
+
+class Droppath(Regularisation):
     """Zeroes the tensor of a whole sample with probability p in training (stochastic depth).
 
     For a tensor of any size. Use it as the last operation of a residual body, before the add.
@@ -75,8 +98,6 @@ class Droppath(Operation):
     """
 
     name = "droppath"
-    family = "regularisation"
-    channelwise = True
 
     p: Fraction
 
@@ -90,3 +111,6 @@ class Droppath(Operation):
 
     def caption(self, rank: int = 2) -> str:
         return f"droppath {self.p:g}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        return self.dropped(self.p, "sample")

@@ -1,6 +1,6 @@
 """Operations that make a tensor larger or smaller in space without learned weights."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from archdsl import dims
@@ -21,6 +21,7 @@ from archdsl.ops.base import (
     renamed,
 )
 from archdsl.ops.fields import Count, Size, Target, is_free, shape_text, shown, times
+from archdsl.ops.formulas import AXES, Section, Sizes
 from archdsl.ops.sight import Lane, grouped
 from archdsl.ops.sizes import channels, collapse, each, ints, positional, spatial
 
@@ -49,6 +50,7 @@ class Interpolation(Operation):
     """The base of interpolations; PyTorch saves only their sizes for the backward pass."""
 
     family = "resize"
+    is_linear = True
     channelwise = True
     own = True
 
@@ -66,6 +68,26 @@ class Interpolation(Operation):
             return ()
         neighbours = 4 if self._mode() == "bicubic" else 2
         return ((2 * neighbours ** (len(shapes[0]) - 1), outputs[0]),)
+
+    def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
+        yield from super().explanation(shapes, outputs)
+        lines = [
+            f"{name}: {n} → {m}" + (f" = {n} · {m // n}" if m % n == 0 and m > n else "")
+            for name, n, m in zip(AXES[len(shapes[0]) - 1], shapes[0][1:], outputs[0][1:], strict=True)
+        ]
+        yield Section("output size", *lines)
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        mode = self._mode()
+        if mode == "nearest":
+            yield "copies: along an axis from n to m elements, y[i] = x[⌊i · n / m⌋]; nothing is learned"
+            yield "the gradients of the copies add up"
+            return
+        yield "along an axis from n to m elements, y[i] stands at p = (i + 1/2) · n / m - 1/2 of x; nothing is learned"
+        if mode == "bicubic":
+            yield "it is made from the four neighbours there"
+        else:
+            yield "it is made from the two neighbours there: (1 - t) · x[⌊p⌋] + t · x[⌊p⌋ + 1], t = p - ⌊p⌋"
 
 
 class Upsample(Interpolation):
@@ -195,6 +217,7 @@ class PixelShuffle(Operation):
 
     name = "pixel_shuffle"
     family = "resize"
+    is_linear = True
     pytorch_names = renamed(r="upscale_factor")
 
     r: Count
@@ -234,6 +257,10 @@ class PixelShuffle(Operation):
     def caption(self, rank: int = 2) -> str:
         return f"{self.name} {shown(self.r)}"
 
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        count, block = shapes[0][0] // outputs[0][0], times([self.r] * (len(shapes[0]) - 1))
+        yield f"each {count} channels become a block of {block} elements of one: the same numbers, elsewhere"
+
 
 class PixelUnshuffle(Operation):
     """Moves space into channels: r elements along each spatial axis become r^rank channels.
@@ -247,6 +274,7 @@ class PixelUnshuffle(Operation):
 
     name = "pixel_unshuffle"
     family = "resize"
+    is_linear = True
     pytorch_names = renamed(r="downscale_factor")
 
     r: Count
@@ -286,3 +314,7 @@ class PixelUnshuffle(Operation):
 
     def caption(self, rank: int = 2) -> str:
         return f"{self.name} {shown(self.r)}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        count, block = outputs[0][0] // shapes[0][0], times([self.r] * (len(shapes[0]) - 1))
+        yield f"each block of {block} elements of a channel becomes {count} channels: the same numbers, elsewhere"

@@ -1,7 +1,7 @@
 """Operations that read the same numbers in another shape."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import Field
@@ -9,10 +9,11 @@ from pydantic import Field
 from archdsl.ops import sight
 from archdsl.ops.base import FunctionForm, Mend, ModuleForm, Operation, OperationError, Rules, Shape, Window, example
 from archdsl.ops.fields import LARGEST, Index, shape_text, shown
+from archdsl.ops.formulas import Sizes
 from archdsl.ops.sight import Lane, grouped
 from archdsl.ops.sizes import channels, ints, known_all
 
-Sizes = Annotated[
+Entries = Annotated[
     tuple[Annotated[int, Field(strict=True, ge=-1, le=LARGEST)], ...],
     Field(
         min_length=1,
@@ -25,7 +26,20 @@ Order = Annotated[
 ]
 
 
-class Flatten(Operation):
+class Rearrangement(Operation):
+    """What the operations share that read the same numbers in another shape."""
+
+    family = "shape"
+    is_linear = True
+    view = True
+    follows = True
+    leads = True
+
+    def passes_gradient(self, position: int) -> bool:
+        return True
+
+
+class Flatten(Rearrangement):
     """Flattens a tensor to one axis, ready for `linear`.
 
     [C, H, W] → [C · H · W].
@@ -34,8 +48,8 @@ class Flatten(Operation):
     """
 
     name = "flatten"
-    family = "shape"
-    view = True
+    needs_whole = True
+    formula_text = "the same numbers in one row: channel by channel, each line by line"
 
     examples = (example((3, 4, 5)), example((2, 7)), example((2, 3, 4, 5)), example((6,)))
 
@@ -60,7 +74,7 @@ def leading(sizes: tuple[int, ...], total: int) -> list[int]:
     return kept
 
 
-class Reshape(Operation):
+class Reshape(Rearrangement):
     """Reshapes a tensor; the shape is given without the batch.
 
     One entry of `sizes` may be -1: it is inferred.
@@ -69,10 +83,10 @@ class Reshape(Operation):
     """
 
     name = "reshape"
-    family = "shape"
-    view = True
+    needs_whole = True
+    formula_text = "the same numbers in the same order, in another shape"
 
-    sizes: Sizes
+    sizes: Entries
 
     examples = (
         example((6, 4, 5), sizes=(3, 8, 5)),
@@ -119,7 +133,7 @@ class Reshape(Operation):
         return f"reshape {shown(list(self.sizes))}"
 
 
-class Permute(Operation):
+class Permute(Rearrangement):
     """Reorders the axes; the batch stays first.
 
     `permute([0, 2, 1])` swaps H and W of [C, H, W]: axis i of the result is axis `axes[i]` of the input, where
@@ -129,8 +143,7 @@ class Permute(Operation):
     """
 
     name = "permute"
-    family = "shape"
-    view = True
+    reorders = True
 
     axes: Order
 
@@ -174,3 +187,9 @@ class Permute(Operation):
 
     def caption(self, rank: int = 2) -> str:
         return f"permute {shown(list(self.axes))}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"axis i of y is axis {', '.join(map(str, self.axes))} of x, for i = 0, 1, …: the same numbers"
+
+    def axis_from(self, axis: int) -> int:
+        return self.axes[axis]

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from archdsl import dims
 from archdsl.common.units import counted
-from archdsl.dims import Dim, Expr
+from archdsl.dims import Demanded, Dim, Expr
 from archdsl.ops.base import Argument, Mend, OperationError, Rules, Shape
 from archdsl.ops.fields import shape_text, shown
 
@@ -90,6 +90,14 @@ def known_all(name: str, shape: Shape) -> tuple[int, ...]:
         help=f"fix {free} in the `input`: write a number for each",
         mends=[Mend(f"pool first: `global_avgpool -> {name}`; or fix {free} in the `input`", before="global_avgpool")],
     )
+
+
+def several_positions(sizes: tuple[Dim, ...]) -> bool | Demanded:
+    """The demand that some axis is longer than 1: PyTorch takes the variance of no single number."""
+    of_one: dict[str | None, list[Dim]] = {}
+    for size in sizes:
+        of_one.setdefault(None if isinstance(size, int) else size.variable, []).append(size)
+    return dims.any_of(*(dims.at_least(dims.maximum(*alike), 2) for alike in of_one.values()))
 
 
 def ints(shape: Shape) -> tuple[int, ...]:

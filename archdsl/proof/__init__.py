@@ -1,12 +1,12 @@
-"""The proof of a build: reads the text that was written, alone, and shows that it computes its graph.
+"""The proof of a build: reads only the generated text and shows that it computes its graph.
 
-This is translation validation (Pnueli, Siegel and Singerman, 1998; Necula, 2000): not the generator is trusted, each of
-its outputs is checked. The way of `prove`, a file each: `reader` takes a closed part of Python, which `vocabulary`
-tells place by place, and refuses the rest; `meaning` says what the graph computes, as `terms`; the text then runs over
-the same terms within a `budget`, with `modules` and `layers` for torch.nn and `library` for all else that it may
-import; `comparing` holds the outputs and the state_dict against the graph, `sizes` the sizes that are accepted,
-`inference` the weights of a form for inference, `augmentation` the changes of pictures. Nothing is shared with the
-generator but what operations declare of themselves.
+This is translation validation (Pnueli, Siegel and Singerman, 1998; Necula, 2000): the generator is not trusted, each of
+its outputs is checked. The steps of `prove`, one file each: `reader` accepts a closed subset of Python, which
+`vocabulary` defines construct by construct, and rejects everything else; `meaning` gives the graph's computation as
+`terms`; the text is then executed on the same terms within a `budget`, with `modules` and `layers` for torch.nn and
+`library` for all other imports; `comparing` compares the outputs and the state_dict with the graph, `sizes` the
+accepted sizes, `inference` the weights of the inference form, `augmentation` the augmentation. All that is shared with
+the generator is what operations declare.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ def prove(
     recompute: Recompute = NOTHING,
     augmentation: tuple[str, Pipeline] | None = None,
 ) -> None:
-    """Shows that a text computes a graph, which is that of its form. Raises Unproved, with what differs.
+    """Shows that a text computes a graph, which is that of its form. Raises Unproved, with the difference.
 
-    `folding` is given for the form for inference, and tells the network that it must be in evaluation. `recompute` are
-    the scopes that run again in the backward pass; `augmentation` is the class beside the model, with the changes of
-    pictures that it makes.
+    `folding` is given for the inference form, with the network that it must match in evaluation. `recompute` are the
+    scopes that run again in the backward pass; `augmentation` is the name of the augmentation class, with its pipeline.
     """
     Proof(text, graph, folding, recompute, augmentation).run()

@@ -1,4 +1,4 @@
-"""The proof of an augmentation: its text makes the changes that the spec says, in their order."""
+"""The proof of an augmentation: its text makes the changes of the spec, in their order."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from archdsl.proof.modules import Module, Sequential
 from archdsl.proof.reader import parsed
 
 FLOW = {text.split()[1].split("(")[0]: text for text in (MOVED, RECOLOURED, ONE_OF)}
-"""The modules that pictures go through, by name, with their texts."""
+"""The modules that images pass through, by name, with their texts."""
 
 
 TEXTS = (DRAWING, *FLOW.values())
-"""All that a file with an augmentation may hold as it is declared."""
+"""The declared definitions that a file with an augmentation may contain."""
 
 
 class Called(Module):
-    """A call of kornia, or a module around others."""
+    """A kornia call, or a module around others."""
 
     def __init__(self, name: str, args: tuple[Any, ...], kwargs: dict[str, object]) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Called(Module):
 
 
 class Kornia:
-    """kornia.augmentation, whose calls are noted."""
+    """kornia.augmentation, which records its calls."""
 
     def __getattr__(self, name: str) -> Any:
         return lambda *args, **kwargs: Called(name, args, kwargs)
@@ -41,19 +41,19 @@ KORNIA = SimpleNamespace(augmentation=Kornia())
 
 
 def flow(name: str) -> Any:
-    """What stands for a module that pictures go through."""
+    """The stand-in for a module that images pass through."""
     return lambda *args: Called(name, args, {})
 
 
 def compare(pipeline: Pipeline, definition: ast.ClassDef, made: Any, known: Collection[str]) -> None:
-    """Holds the class of an augmentation, and an instance of it, against its pipeline. Raises Unproved.
+    """Compares the class of an augmentation, and an instance of it, with its pipeline. Raises Unproved.
 
-    `known` are the definitions that stand beside it as they are declared.
+    `known` are the definitions next to it, as declared.
     """
     for name in ("drawing", "given_back"):
         if name not in known:
             raise Unproved(f"has another `{name}` than archdsl writes")
-    text = CLASS.format(name=definition.name, doc="", kornia="", changes="None", size=pipeline.channels)
+    text = CLASS.format(name=definition.name, doc="", changes="        pass", size=pipeline.channels)
     (declared,) = parsed(text).body
     assert isinstance(declared, ast.ClassDef)
     ours, theirs = _methods(declared), _methods(definition)
@@ -73,7 +73,7 @@ def _methods(definition: ast.ClassDef) -> list[str]:
 
 
 def _found(module: Module) -> Iterator[object]:
-    """The changes that a module makes, one after the other."""
+    """The changes that a module makes, in order."""
     if isinstance(module, Sequential):
         for member in module:
             yield from _found(member)
@@ -96,7 +96,7 @@ def _call(call: Called) -> object:
 
 
 def _wanted(steps: tuple[Step, ...], channels: int) -> Iterator[object]:
-    """The changes of a pipeline. Neighbours that are one affine transformation together sample the picture once."""
+    """The changes of a pipeline. Adjacent ones that form one affine transformation sample the image once."""
     run: list[Affine] = []
     for step in (*steps, None):
         part = step.affine() if isinstance(step, Change) else None

@@ -1,4 +1,4 @@
-"""Bounds what running a text may cost: its steps, and the size of what it makes."""
+"""Limits the cost of running a text: its steps, and the size of its values."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from archdsl.proof.errors import Unproved
 
 LARGEST = 1_000_000
-"""No list, tuple or text that a file makes may be longer, and no number have so many bits."""
+"""The maximum length of a list, tuple or string that a file creates, and of a number in bits."""
 
 
 class Budget:
-    """Counts the steps of a run: calls of functions, and rounds of loops."""
+    """Counts the steps of a run: function calls and loop iterations."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps
@@ -25,11 +25,11 @@ class Budget:
             raise Unproved("takes more steps than its network can need")
 
     def each(self, items: Iterable[Any]) -> Iterable[Any]:
-        """The items, with a step counted for each: at once where their number is known."""
+        """The items, counting a step for each: at once if their number is known."""
         return self.some(items) if type(items) in COLLECTIONS else self.counted(items)
 
     def some(self, items: Any) -> Any:
-        """What is put into a list or passed on as arguments, with a step counted for each item."""
+        """Items added to a list or passed as arguments, counting a step for each."""
         if type(items) in COLLECTIONS:
             self.left -= len(items)
             self.step()
@@ -49,7 +49,7 @@ class Budget:
         return separator.join(words)
 
     def words(self) -> Mapping[str, object]:
-        """What `counted` code calls."""
+        """The function that `counted` code calls."""
         return {
             "STEP__": self.step,
             "EACH__": self.each,
@@ -66,7 +66,7 @@ COLLECTIONS = frozenset({list, tuple, dict, set})
 
 
 class Range:
-    """Python's range, whose numbers are counted as they are taken."""
+    """Python's range, counting its numbers as they are used."""
 
     def __init__(self, budget: Budget, numbers: range) -> None:
         self.budget, self.numbers = budget, numbers
@@ -94,7 +94,7 @@ def _text(*parts: object) -> str:
 
 SCALARS = frozenset({str, int, float, bool, type(None)})
 MOST_PARTS = 100
-"""Of an f-string."""
+"""A part of an f-string."""
 
 
 def _bounded(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -124,7 +124,7 @@ IN_PLACE: Mapping[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
 
 
 def counted(tree: ast.Module) -> ast.Module:
-    """The code, changed in place: its steps are counted, and what it makes is bounded."""
+    """Changes the code in place: its steps are counted, and the size of its values is limited."""
     passing: set[int] = set()
     for node in walked(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in COMPARING:
@@ -140,7 +140,7 @@ def counted(tree: ast.Module) -> ast.Module:
 
 
 COMPARING = frozenset({"startswith", "endswith"})
-"""Methods whose texts go nowhere."""
+"""Methods whose strings are discarded."""
 
 CHANGED = frozenset(
     (
@@ -148,11 +148,11 @@ CHANGED = frozenset(
         *(ast.Name, ast.Call, ast.JoinedStr, ast.BinOp),
     )
 )
-"""What `_changed` may change."""
+"""The node types that `_changed` may change."""
 
 
 def walked(tree: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a tree but its contexts, outer before inner, in half of ast.walk's time; changes to a node count."""
+    """The nodes of a tree without contexts, outer before inner, twice as fast as ast.walk; nodes may be changed."""
     stack = [tree]
     while stack:
         node = stack.pop()
@@ -167,8 +167,8 @@ def walked(tree: ast.AST) -> Iterator[ast.AST]:
 
 
 def _changed(node: ast.AST) -> ast.AST:
-    """What takes the place of a node, or the node itself."""
-    if isinstance(node, ast.Name):  # most are
+    """The replacement of a node, or the node itself."""
+    if isinstance(node, ast.Name):  # most nodes are unchanged
         node.id = "RANGE__" if node.id == "range" else node.id
         return node
     match node:
@@ -178,7 +178,7 @@ def _changed(node: ast.AST) -> ast.AST:
             node.value = _call(node.value, "SOME__", node.value)
         case ast.Assign(targets=[ast.Subscript(slice=ast.Slice())]):
             node.value = _call(node.value, "SOME__", node.value)
-        case ast.Assign(targets=[ast.Attribute(value=ast.Attribute() as owner, attr=name)]):  # of modules alone
+        case ast.Assign(targets=[ast.Attribute(value=ast.Attribute() as owner, attr=name)]):  # only for modules
             made = _call(node, "setattr", owner, ast.copy_location(ast.Constant(name), node), node.value)
             return ast.copy_location(ast.Expr(made), node)
         case ast.Call(func=ast.Name(id="str") as function):

@@ -1,4 +1,4 @@
-"""Runs a text over the terms of its graph, and compares what it gives."""
+"""Executes a text on the terms of its graph, and compares the results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FILE = "<built>"
 
 
 class Proof:
-    """One text against one graph."""
+    """The comparison of one text with one graph."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Proof:
         if self.folding is not None:
             walked = Correspondence(self.folding.training, self.graph, self.folding)
             walked.run()
-            # A file looks for each of its batchnorms by each key of the state_dict.
+            # A file looks up each of its batchnorms for each key of the state_dict.
             norms, weights = len(self.folding.folded), 6 * len(self.folding.training)
             self.library.budget.left += norms * weights
             compare_weights(walked, self.space.get("fold_batchnorms", dict))  # type: ignore[arg-type]
@@ -83,7 +83,7 @@ class Proof:
             compare_guards(guards, self.graph.sizes)
 
     def make(self, text: Text, run: Run) -> tuple[Module, list[Guard]]:
-        """The model of a text, made, and its guards."""
+        """The constructed model of a text, and its guards."""
         library = self.library = Library(run)
         space = self.space = library.globals()
         made: dict[str, object] = {h.name: h.made or library.function(h.name) for h in text.helpers.values()}
@@ -121,7 +121,7 @@ class Proof:
         return model, guards
 
     def finished(self, model: Module, meaning: Meaning, training: bool) -> None:
-        """The modes that a model starts in; from here on nothing may change it but a call of `train` or `eval`."""
+        """The modes in which a model starts; from here on only `train` and `eval` may change it."""
         modules = list(model.modules())
         starts = not self.inference or not meaning.statistics
         if any(module.training != starts for module in modules):
@@ -134,7 +134,7 @@ class Proof:
             raise Unproved("has the same weights twice")
 
     def compare_inputs(self, model: ast.ClassDef) -> None:
-        """The arguments of `forward`, by name: one alone may be called as PyTorch's layers do."""
+        """The arguments of `forward`, by name: a single one may be passed as for PyTorch's layers."""
         forward = next((s for s in model.body if isinstance(s, ast.FunctionDef) and s.name == "forward"), None)
         if forward is None:
             return  # an nn.Sequential
@@ -149,7 +149,7 @@ class Proof:
     # ------------------------------------------------------------ state
 
     def compare_state(self, model: Module, meaning: Meaning) -> None:
-        """The state_dict's keys in order, sizes, what is trainable, how it starts; and binds the weights to terms."""
+        """Compares the keys in order, sizes, trainability and initialisation; binds the weights to terms."""
         found = list(_owners(model))
         wanted = _in_order_of(found, meaning, self.graph)
         for (path, owner), (where, made) in zip(wanted, found, strict=False):
@@ -177,7 +177,7 @@ class Proof:
     # ------------------------------------------------------------ forward
 
     def forwards(self, model: Module, meaning: Meaning, run: Run) -> None:
-        """Runs a model, and again for every other answer that it may get to what it asks about PyTorch's state."""
+        """Runs a model, and again for every other answer to what it asks about PyTorch's state."""
         states: list[dict[str, bool]] = [{}]
         while states:
             run.state = states.pop()
@@ -221,7 +221,7 @@ class Proof:
         self.compare_recomputed(model, meaning, run)
 
     def compare_recomputed(self, model: Module, meaning: Meaning, run: Run) -> None:
-        """What runs a second time: the scopes that were chosen."""
+        """Compares the recomputed parts with the chosen scopes."""
         if not run.state.get("grad", True) or run.state.get("exporting", False):
             return
         paths = {id(module): path[:-1] for path, module in model._named(True)}
@@ -232,17 +232,17 @@ class Proof:
 
 
 def _is_named(name: str, said: str) -> bool:
-    """Whether a name of Python is one of the spec, with what makes it a name, and another than others."""
+    """Whether a Python name corresponds to a name of the spec, and differs from the others."""
     written = re.escape(re.sub(r"\W", "_", said, flags=re.ASCII).strip("_"))
     head = "" if written[:1].isalpha() else r"[a-z]*_*"  # no name begins with a digit
     return re.fullmatch(rf"_*{head}{written}_*\d*", name) is not None
 
 
 def _in_order_of(found: Sequence[tuple[str, Any]], meaning: Meaning, graph: Graph) -> list[tuple[str, Owner]]:
-    """What owns weights, in the order of the state_dict.
+    """The owners of weights, in the order of the state_dict.
 
-    What a skip goes through (`residual via`) is placed before the body, and may be made behind it, as torchvision's
-    files do.
+    The layers of a skip (`residual via`) are placed before the body, and may be created after it, as in torchvision's
+    files.
     """
     members = meaning.members
     where = {path: i for i, (path, _) in enumerate(found)}
@@ -263,7 +263,7 @@ def _in_order_of(found: Sequence[tuple[str, Any]], meaning: Meaning, graph: Grap
 
 
 def _around(members: Sequence[Node | Scope], via: Span, body: Span) -> tuple[list[str], list[str]]:
-    """The paths of the operations of a skip, and of what it goes around: the last ones placed."""
+    """The paths of the operations of a skip, and of its body: the last ones placed."""
     found: list[list[str]] = []
     rest = len(members)
     for span in (body, via):
@@ -291,7 +291,7 @@ def _owners(model: Module) -> Iterator[tuple[str, Layer | ModuleWeight]]:
 
 
 def _same_weights(wanted: list[Weight], path: str, made: Layer | ModuleWeight) -> None:
-    """Holds the weights that something owns against those declared. Raises Unproved."""
+    """Compares the weights of an owner with those declared. Raises Unproved."""
     if isinstance(made, Layer):
         members: list[tuple[str, ModuleWeight]] = [*made._parameters.items(), *made._buffers.items()]
         given = [(f"{path}.{name}", weight) for name, weight in members]

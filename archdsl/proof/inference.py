@@ -1,7 +1,7 @@
-"""The proof of a form for inference: its graph, with the weights that its file makes, is the network in evaluation.
+"""The proof of an inference form: its graph, with the weights from its file, is the network in evaluation.
 
-Every tensor of the form is one of the network, but for a factor and a shift of some channels: those that a batchnorm
-further on would bring, and that the convolution has taken in. Where anything else reads it, none may be left.
+Every tensor of the form is one of the network, except for a factor and a shift of some channels: those of a later
+batchnorm, which the convolution has absorbed. Where anything else reads the tensor, no such difference may remain.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from archdsl.transform.inference import Folding
 
 Chain: TypeAlias = tuple[tuple[Node, int], ...]
 Run: TypeAlias = tuple[int, Chain]
-"""So many channels; the batchnorms that they already went through, each with its channel where they begin."""
+"""A number of channels, and the batchnorms that they already passed, each with the channel at which they begin."""
 Runs: TypeAlias = list[Run]
 
 
 @dataclass(slots=True, eq=False)
 class Correspondence:
-    """Walks through a network and its form for inference side by side."""
+    """Walks through a network and its inference form side by side."""
 
     old: Graph
     new: Graph
     folding: Folding
     stands: dict[Edge, tuple[Edge, Runs]] = field(default_factory=dict)
-    """For each tensor of the network that of the form, and what was taken in."""
+    """For each tensor of the network, that of the form and what it absorbed."""
     pairs: list[tuple[Node, Node]] = field(default_factory=list)
     taken: dict[Node, Runs] = field(default_factory=dict)
-    """For each convolution that takes in something, what."""
+    """For each convolution that absorbs something, what."""
 
     def run(self) -> None:
-        """Raises Unproved where the form computes something else."""
+        """Raises Unproved if the form computes something else."""
         for norm, parts in self.folding.folded.items():
             for part in parts:
                 runs = self.taken.get(part.convolution) or [(self._channels(self.old, Edge(part.convolution.id)), ())]
@@ -93,7 +93,7 @@ class Correspondence:
         return type(old.operation) is type(new.operation) and ours == theirs
 
     def _given(self, node: Node) -> list[Runs]:
-        """What the results of an operation have been through already."""
+        """The batchnorms that the results of an operation have already passed."""
         if node in self.taken:
             self._plain(node.inputs[0])
             return [self.taken[node]]
@@ -116,7 +116,7 @@ class Correspondence:
         return [[(self._channels(self.old, Edge(node.id, i)), ())] for i in range(len(node.shapes))]
 
     def _plain(self, tensor: Edge) -> Edge:
-        """The tensor of the form, which must be that of the network itself."""
+        """The tensor of the form, which must equal that of the network."""
         stands, runs = self.stands[tensor]
         if any(chain for _, chain in runs):
             raise Unproved(f"takes a batchnorm into `{self.old.node(tensor).path}`, which something else reads")
@@ -129,7 +129,7 @@ class Correspondence:
 
 
 def _cut(runs: Iterable[Run], start: int, count: int) -> Runs:
-    """A part of the channels."""
+    """A range of the channels."""
     found: Runs = []
     at = 0
     for size, chain in runs:
@@ -141,7 +141,7 @@ def _cut(runs: Iterable[Run], start: int, count: int) -> Runs:
 
 
 def _put(runs: Runs, start: int, count: int, taken: tuple[Node, int]) -> Runs:
-    """The channels, some of which go through one batchnorm more."""
+    """The channels, some of which pass one more batchnorm."""
     norm, at = taken
     found = _cut(runs, 0, start)
     for size, chain in _cut(runs, start, count):
@@ -154,10 +154,10 @@ def _put(runs: Runs, start: int, count: int, taken: tuple[Node, int]) -> Runs:
 
 
 class Channels:
-    """A tensor of weights, by its output channels: runs of channels that hold one number each, as a stand-in.
+    """A stand-in for a weight tensor, by its output channels: runs of channels with one number each.
 
-    `shape` is that of the tensor. `layout` is `out` where the output channels stand first; the weights of a transposed
-    convolution come as `in`, and as `groups of in` or `groups of out` once their groups have an axis.
+    `shape` is that of the tensor. `layout` is `out` if the output channels come first; the weights of a transposed
+    convolution are `in`, or `groups of in` or `groups of out` once their groups have an axis.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Channels:
         self.shape = shape or (sum(size for size, _ in self.runs),)
         self.layout, self.groups = layout, groups
         self.own = own
-        """Whether it may be overwritten: not what the caller gave, nor a view of it."""
+        """Whether it may be overwritten: it is not the caller's, or a view of that."""
 
     @property
     def ndim(self) -> int:
@@ -279,7 +279,7 @@ class Channels:
         return Channels(self.runs, (a * b, *rest), layout, self.groups, self.own)
 
     def equals(self, other: Channels) -> bool:
-        """Whether they hold the same, but for rounding."""
+        """Whether they are equal, up to rounding."""
         if self.layout != other.layout or self.shape != other.shape:
             return False
         pairs = zip(_united(self.runs), _united(other.runs), strict=False)
@@ -298,7 +298,7 @@ def _united(runs: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
 
 
 def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channels]], Any]) -> None:
-    """Holds what a file's function makes of a state_dict against what evaluation computes. Raises Unproved."""
+    """Compares the output of a file's function for a state_dict with the weights for evaluation. Raises Unproved."""
     random = Random(0)
     graph = walked.old
     state: dict[str, Channels] = {}
@@ -333,13 +333,13 @@ def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channel
 
 @lru_cache(maxsize=256)
 def _lengths(count: int, ends: frozenset[int]) -> list[int]:
-    """Runs that hold a number each: the channels around every end of a part are told apart from all others."""
+    """Runs with one number each: the channels around every end of a range differ from all others."""
     cuts = sorted({n for end in (0, count, *ends) for n in (end - 1, end, end + 1) if 0 <= n <= count} | {0, count})
     return [b - a for a, b in pairwise(cuts)] or [count]
 
 
 def _taken_in(conv: Node, runs: Runs, state: Mapping[str, Channels]) -> tuple[Channels, Channels]:
-    """The weight and bias of a convolution with what it takes in: y = (x - mean) / √(var + eps) · weight + bias."""
+    """The weight and bias of a convolution with what it absorbs: y = (x - mean) / √(var + eps) · weight + bias."""
     weight = state[_key(conv, "weight")]
     count = sum(size for size, _ in runs)
     bias = state.get(_key(conv, "bias"), Channels([(count, 0.0)]))

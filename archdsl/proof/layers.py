@@ -1,4 +1,4 @@
-"""The layers of torch.nn and of helpers, as a built file makes them: what each is made with says what it computes."""
+"""The layers of torch.nn and of helpers, as a built file makes them: their arguments determine what they compute."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from archdsl.proof.terms import Key, Tensor, frozen, results
 
 
 class Spec:
-    """What a layer is made with: equal specs compute the same of equal weights and tensors."""
+    """The arguments of a layer: equal specs with equal weights and inputs compute the same."""
 
     __slots__ = ("arguments", "hash", "is_random", "key", "kind", "overwrites", "parts", "placed")
 
@@ -45,7 +45,7 @@ class Spec:
             (n, s, False, (ONES if n == "weight" else ZEROS) if norm else None) for n, s in parameters.items()
         ]
         self.parts += [(n, s, True, None) for n, s in buffers.items()]
-        """The weights: name, shape, whether it is a buffer, how it starts where that is not the constructor's own."""
+        """The weights: name, shape, whether it is a buffer, initialisation unless that is the constructor's own."""
 
     def __hash__(self) -> int:
         return self.hash
@@ -59,16 +59,16 @@ class Spec:
 
 
 _specs: dict[object, Spec] = {}
-"""Those of the proofs that run now."""
+"""Those of the running proofs."""
 
 
 def forget() -> None:
-    """Lets go of the specs of a proof."""
+    """Releases the specs of a proof."""
     _specs.clear()
 
 
 def spec_of(made: type[Layer], args: tuple[object, ...], kwargs: dict[str, object]) -> Spec:
-    """The spec of a layer, the same one for the same arguments as long as there is room."""
+    """The spec of a layer, the same object for equal arguments while it is cached."""
     values = (*args, *kwargs.values())
     types = tuple(
         [(type(v), tuple(map(type, v)) if type(v) is tuple else None) for v in values]
@@ -84,15 +84,15 @@ def spec_of(made: type[Layer], args: tuple[object, ...], kwargs: dict[str, objec
 
 
 NOTHING: Mapping[str, Module] = MappingProxyType({})
-"""The members of a layer, which no text may add to."""
+"""The members of a layer, which a text must not extend."""
 
 
 class Layer(Module):
-    """A module of PyTorch, or of a helper. Its weights are made when something asks for them."""
+    """A layer of PyTorch, or of a helper. Its weights are created on demand."""
 
     kind = ""
     base = ""
-    """The class of torch.nn that it is or extends, empty for a helper that extends nn.Module alone."""
+    """The class of torch.nn that it is or extends; empty for a helper that extends only nn.Module."""
     signature: Mapping[str, object] = {}
 
     def __init__(self, *args: object, **kwargs: object) -> None:
@@ -118,7 +118,7 @@ class Layer(Module):
         if name not in ("_parameters", "_buffers"):
             own = {**self._parameters, **self._buffers}
             if name not in own and name in ("weight", "bias") and self.base.startswith(WEIGHTY):
-                return None  # one that the layer could have
+                return None  # one that the layer may have
             return own[name] if name in own else super().__getattr__(name)
         spec: Spec = self.__dict__["spec"]
         parameters = {n: Parameter(Filled(s, start, spec.placed)) for n, s, buffer, start in spec.parts if not buffer}
@@ -132,11 +132,11 @@ class Layer(Module):
 
     @property
     def is_as_made(self) -> bool:
-        """Whether nothing has asked for its weights."""
+        """Whether its weights have not been requested yet."""
         return "_parameters" not in self.__dict__
 
     def reset(self) -> None:
-        """Forgets how often its statistics were updated."""
+        """Resets the number of updates of its statistics."""
         self.__dict__["runs"] = 0
         if not self.is_as_made:
             for buffer in self._buffers.values():
@@ -144,7 +144,7 @@ class Layer(Module):
 
     @property
     def updates(self) -> int:
-        """How often its statistics were updated; -1 where they disagree."""
+        """The number of updates of its statistics; -1 if they disagree."""
         counts = {self.__dict__["runs"]} if self.is_as_made else {b.updates for b in self._buffers.values()}
         return counts.pop() if len(counts) == 1 else -1
 
@@ -164,7 +164,7 @@ class Layer(Module):
 
 
 def compute(spec: Spec, path: str, inputs: Sequence[Tensor]) -> Any:
-    """What a layer gives."""
+    """The result of a layer."""
     if spec.kind in ("Identity", "Flatten"):
         if spec.kind == "Identity":
             return inputs[0]
@@ -172,7 +172,7 @@ def compute(spec: Spec, path: str, inputs: Sequence[Tensor]) -> Any:
             return inputs[0].flatten(1)  # type: ignore[operator]  # a method, as any other name of a tensor
     table = inputs[0].table
     key: Key = (spec, path if spec.parts else "", tuple([x.read().number for x in inputs]))
-    if spec.is_random:  # each time it draws anew
+    if spec.is_random:  # it draws anew each time
         number = table.ran[key]
         table.ran[key] += 1
         key = (key, number)
@@ -188,12 +188,12 @@ def compute(spec: Spec, path: str, inputs: Sequence[Tensor]) -> Any:
 
 
 def rank_of(base: str) -> int:
-    """How many spatial axes a class of torch.nn is for; 0 for those that do not say."""
+    """The number of spatial axes of a torch.nn class; 0 if it has no fixed number."""
     return int(base[-2]) if base[-2:] in ("1d", "2d", "3d") else 0
 
 
 def _check_types(kind: str, values: Mapping[str, object], rank: int) -> None:
-    """Raises Unproved where PyTorch would want a whole number, a bool or a tuple of another length."""
+    """Raises Unproved if PyTorch would require an int, a bool or a tuple of another length."""
     for name, value in values.items():
         if name in BOOLS and not isinstance(value, bool):
             raise Unproved(f"gives {kind} {value!r} for `{name}`")
@@ -219,7 +219,7 @@ FLOATS = frozenset(_FLOATS.split())
 
 
 def _collapsed(value: object) -> object:
-    """One number for a tuple of equal ones."""
+    """A single number for a tuple of equal ones."""
     if isinstance(value, tuple) and value and all(v == value[0] for v in value):
         return value[0]
     return value

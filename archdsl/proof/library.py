@@ -1,4 +1,4 @@
-"""What a built file may import, and the words of Python that it may use: all that it meets in a proof."""
+"""The imports and Python builtins that a built file may use, as stand-ins for a proof."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from archdsl.proof.vocabulary import WORDS
 
 
 def _set(owner: object, name: str, value: object) -> None:
-    """Python's setattr, of modules alone."""
+    """Python's setattr, only for modules."""
     if not isinstance(owner, Module):
         raise Unproved("sets an attribute of something else than a module")
     setattr(owner, name, value)
@@ -46,7 +46,7 @@ def _set(owner: object, name: str, value: object) -> None:
 BUILTINS: Mapping[str, object] = {
     **{word: getattr(builtins, word) for word in WORDS},
     "setattr": _set,
-    "sum": lambda items: sum(items),  # of no lists
+    "sum": lambda items: sum(items),  # not for lists
     "__build_class__": builtins.__build_class__,
 }
 
@@ -59,34 +59,34 @@ STANDARD: Mapping[str, Mapping[str, object]] = {
     "functools": {"partial": functools.partial, "wraps": functools.wraps},
     "typing": {n: getattr(typing, n) for n in ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack")},
 }
-"""What a text may import of Python's own modules."""
+"""The imports from Python's own modules."""
 
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """A run of a text: the table, and what PyTorch answers about the state that it is in."""
+    """A run of a text: the table, and PyTorch's answers about its state."""
 
     table: Table
     state: dict[str, bool] = field(default_factory=dict)
-    """What it answers, where that is not what it does in plain training: see NORMAL."""
+    """The answers that differ from plain training: see NORMAL."""
     asked: dict[str, bool] = field(default_factory=dict)
-    """What the text asked, in order, and the answers."""
+    """The questions of the text, in order, with the answers."""
     recomputed: list[Module] = field(default_factory=list)
-    """The modules whose forward runs a second time in the backward pass."""
+    """The modules whose forward runs again in the backward pass."""
     dims: list[FreeDim] = field(default_factory=list)
-    """What `dynamic_shapes` leaves free."""
+    """The sizes that `dynamic_shapes` leaves dynamic."""
 
     def answer(self, question: str) -> bool:
         return self.asked.setdefault(question, self.state.get(question, NORMAL[question]))
 
 
 NORMAL = {"grad": True, "compiling": False, "exporting": False}
-"""What PyTorch answers when it is asked for its state in plain training."""
+"""PyTorch's answers about its state in plain training."""
 
 
 @dataclass(frozen=True, slots=True)
 class FreeDim:
-    """torch.export.Dim: a size that may be anything from `least` on, times `factor`, plus `shift`."""
+    """torch.export.Dim: a size from `least` on, times `factor`, plus `shift`."""
 
     name: str
     least: int
@@ -143,7 +143,7 @@ class Library:
         return self.modules[name if names else name.partition(".")[0]]
 
     def function(self, name: str) -> Callable[..., Tensor | Several]:
-        """A function that is known by its name."""
+        """A function known by its name."""
         return lambda *args, **kwargs: apply(self.run.table, name, args, kwargs)
 
     def globals(self) -> dict[str, object]:
@@ -151,7 +151,7 @@ class Library:
         return {"__name__": "built", "__builtins__": words}
 
     def known(self) -> Mapping[str, object]:
-        """What names that helpers use stand for."""
+        """The values of names that helpers use."""
         found = {name: thing for members in STANDARD.values() for name, thing in members.items()}
         nn = self.torch.nn
         return found | {"torch": self.torch, "nn": nn, "F": nn.functional, "Tensor": Tensor}
@@ -164,7 +164,7 @@ class Library:
         use_reentrant: bool,
         context_fn: Callable[[], tuple[Any, Any]] | None = None,
     ) -> Any:
-        """torch.utils.checkpoint: what runs now, runs in the backward pass once more, on the same inputs."""
+        """torch.utils.checkpoint: runs its function now, and again in the backward pass on the same inputs."""
         if use_reentrant:
             raise Unproved("recomputes by the reentrant way")
         if not isinstance(function, FunctionType) or set(function.__code__.co_freevars) - {"__class__"}:
@@ -179,8 +179,8 @@ class Library:
         buffers = [(m, dict(m._buffers)) for m in module.modules() if m._buffers]
         with first:
             given = function(module, *inputs)
-        if not self.run.state.get("compiling", False):  # compiled, what has effects runs once
-            after, table.ran = table.ran, before  # the second run draws what the first one drew
+        if not self.run.state.get("compiling", False):  # under torch.compile, side effects happen once
+            after, table.ran = table.ran, before  # the second run draws the same random numbers
             count = len(self.run.recomputed)
             with again:
                 function(module, *inputs)
@@ -250,7 +250,7 @@ class _Torch(_Functions):
 
 
 def full(value: float) -> Key:
-    """How a weight starts that is filled with one number."""
+    """The initialisation of a weight that is filled with one number."""
     return ONES if value == 1 else ZEROS if value == 0 else ("full", value)
 
 
@@ -263,7 +263,7 @@ def _filled(sizes: tuple[object, ...], start: object, where: dict[str, object]) 
 
 
 class _Init:
-    """nn.init: how weights start."""
+    """nn.init: initialisation."""
 
     def __getattr__(self, name: str) -> Callable[..., None]:
         def fill(weight: object, *args: object, **kwargs: object) -> None:

@@ -1,4 +1,4 @@
-"""What a graph computes, as terms, and the weights that it owns: what a text is held against."""
+"""The computation of a graph, as terms, and its weights: the reference for a text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from archdsl.proof.terms import Table, Tensor, Term
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A tensor of the state_dict: its size, and how it starts."""
+    """A tensor of the state_dict: its size and initialisation."""
 
     key: str
     shape: tuple[int, ...]
@@ -35,13 +35,13 @@ class Weight:
 
 @dataclass(slots=True, eq=False)
 class Declared:
-    """What an operation declares of itself for given sizes: its form, its weights by name, what its gradient needs."""
+    """An operation's declarations for given sizes: its form, its weights by name, what its gradient needs."""
 
     form: TorchForm
     spec: Spec | None
     weights: tuple[Weight, ...]
     is_plain: bool
-    """Whether the weights are those that the layer's constructor makes."""
+    """Whether the weights are those that the layer's constructor creates."""
     saves: tuple[bool, bool]
     in_place: tuple[bool, bool] | None
     fresh: bool
@@ -60,7 +60,7 @@ class Owner:
 
 
 class Meaning:
-    """The terms of a graph in one mode, and what owns its weights."""
+    """The terms of a graph in one mode, and the owners of its weights."""
 
     def __init__(self, graph: Graph, *, training: bool, gradients: bool) -> None:
         self.graph = graph
@@ -71,13 +71,13 @@ class Meaning:
         self.statistics: set[str] = set()
         """The paths of the layers that keep statistics and run."""
         self.helpers: dict[str, None] = {}
-        """The texts of helpers that a file of this graph may hold."""
+        """The texts of helpers that a file of this graph may contain."""
         outputs = [o for o in graph.outputs if training or not o.training]
         self.outputs = [(o.name, None if o not in outputs else o.tensor) for o in graph.outputs]
         self.live = graph.ancestors(o.tensor for o in outputs)
         self._declared: dict[object, Declared] = {}
         self.members: dict[str, Owner] = {}
-        """What owns weights, and layers in holders of their own (`mix.relu`), in order of placement."""
+        """The owners of weights, and layers in containers of their own (`mix.relu`), in order of placement."""
         self._met: set[Scope] = set()
         for node in graph.nodes():
             self._place(node)
@@ -97,8 +97,8 @@ class Meaning:
             if scope in self._met:
                 break
             self._met.add(scope)
-            if "." in scope.name:  # the holder that it stands in is made by now, whatever it owns
-                path = f"{scope.path}.\0"  # no member is called so
+            if "." in scope.name:  # its container exists by now, even without weights
+                path = f"{scope.path}.\0"  # no member has this name
                 self.members[path] = Owner(path, replace(found, weights=()))
         if found.weights or (found.spec is not None and "." in node.name):
             self.members[node.path] = Owner(node.path, found)
@@ -115,13 +115,13 @@ class Meaning:
         for i, tensor in enumerate(made):
             tensor.term.shape = node.shapes[i]
             self.terms[Edge(node.id, i)] = tensor.term
-        # A template of several steps, as `(a + b) / 2`, is known by its steps.
+        # A template of several steps, such as `(a + b) / 2`, is identified by its steps.
         if len(self.table.entries) == known + 1:
             entry = next(reversed(self.table.entries.values()))
             entry.saves, entry.in_place, entry.fresh = found.saves, found.in_place, found.fresh
 
     def declared(self, node: Node) -> Declared:
-        """What the operation declares, asked once for equal ones."""
+        """The operation's declarations, computed once for equal operations."""
         shapes = self.graph.shapes(node.inputs)
         key = (id(node.operation), shapes)
         if key not in self._declared:
@@ -135,7 +135,7 @@ class Meaning:
         return self._declared[key]
 
     def _function(self, node: Node, found: Declared, tensors: list[Tensor]) -> Any:
-        """What a template gives of tensors."""
+        """The result of a template for given tensors."""
         form = found.form
         names: dict[str, object] = {f"_{i}": tensor for i, tensor in enumerate(tensors)}
         if isinstance(form, ParameterForm):
@@ -181,7 +181,7 @@ def _spec(form: ModuleForm) -> Spec:
 
 @lru_cache(maxsize=256)
 def _code(template: str, count: int) -> CodeType:
-    """A function's template as code, its tensors called _0, _1, …"""
+    """A function's template as code, with its tensors called _0, _1, …"""
     parts: list[str] = []
     for text, name, _, _ in string.Formatter().parse(template):
         parts.append(text)
@@ -196,7 +196,7 @@ def _code(template: str, count: int) -> CodeType:
 
 
 def _weight(weight: OwnWeight, form: TorchForm, spec: Spec | None) -> Weight:
-    """A weight as an operation declares it, with how it starts; its key is its name below the operation."""
+    """A weight as an operation declares it, with its initialisation; its key is its name below the operation."""
     start: object = None
     if isinstance(form, ParameterForm):
         start = full(form.fill)
@@ -215,7 +215,7 @@ def _lists(value: object) -> object:
 
 @lru_cache(maxsize=256)
 def _start(rule: str, std: float | None, name: str) -> object:
-    """How a weight starts by a rule of `ops.init`; biases start from 0."""
+    """The initialisation of a weight by a rule of `ops.init`; biases start at 0."""
     call = "nn.init.zeros_({0})" if name == "bias" else RULES[rule].call
     weight = Parameter(Filled((), None, True))
     nn = Library(Run(Table())).torch.nn
@@ -228,9 +228,9 @@ def _start(rule: str, std: float | None, name: str) -> object:
 
 
 def in_order(members: Iterable[Owner]) -> Iterator[Owner]:
-    """What owns weights, as PyTorch orders a state_dict: of a module its parameters, then what its members own.
+    """The owners of weights in PyTorch's order of a state_dict: a module's parameters before its members'.
 
-    `members` come in the order in which they are made.
+    `members` are in the order of creation.
     """
     tree: dict[str, Any] = {}
     for owner in members:

@@ -1,7 +1,7 @@
 """torch.nn as far as a built file uses it, with modules that compute terms.
 
-What is kept of PyTorch: how members are registered and named, which names are taken, how often a shared member is
-counted, in which order a state_dict has its keys.
+It models how PyTorch registers and names members, which names are taken, how often a shared member counts, and the
+order of keys in a state_dict.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from archdsl.proof.pytorch import ATTRIBUTES
 from archdsl.proof.terms import Storage, Table, Tensor, frozen
 
 ONES, ZEROS = ("ones_", ()), ("zeros_", ())
-"""How weights start that are filled with one number: by functions of nn.init."""
+"""The initialisation of weights that are filled with one number, by functions of nn.init."""
 
 DEVICE, DTYPE = object(), object()
-"""What a model is asked to be made on, and of."""
+"""The device and dtype that a model is asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Numbers:
 
 
 class Weight(Tensor):
-    """A parameter or buffer. `start` is how it starts, `placed` whether device and dtype were passed on to it."""
+    """A parameter or buffer. `start` is its initialisation, `placed` whether device and dtype were passed to it."""
 
     __slots__ = ("filled", "fixed", "placed", "sizes", "start", "trainable", "updates")
 
@@ -51,7 +51,7 @@ class Weight(Tensor):
         self.fixed = False
 
     def bind(self, table: Table, path: str) -> None:
-        """Makes it the weight of that path in a run."""
+        """Makes it the weight with that path in a run."""
         super().__init__(table, table.source(("weight", path)), Storage(kept="a weight"))
         self.updates = 0
         self.fixed = True
@@ -74,7 +74,7 @@ class Weight(Tensor):
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """The numbers of a weight, which is all that may be changed without a gradient."""
+    """The numbers of a weight: only these may be changed without a gradient."""
 
     _weight: Weight
 
@@ -91,7 +91,7 @@ class Parameter(Weight):
 
 
 class Buffer(Weight):
-    """A buffer, of statistics."""
+    """A buffer for statistics."""
 
     __slots__ = ()
 
@@ -101,13 +101,13 @@ class Buffer(Weight):
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A new tensor: its size, how it starts, and whether it is where, and of which type, the model was asked to be."""
+    """A new tensor: its size, its initialisation, and whether it has the requested device and dtype."""
 
     sizes: tuple[int, ...]
     start: object
     placed: bool
     taken: list[object] = field(default_factory=list, compare=False)
-    """The parameter that it became."""
+    """The parameter made from it."""
 
 
 def _refused(self: object, *args: object, **kwargs: object) -> object:
@@ -147,12 +147,12 @@ class Module:
             members.pop(name, None)
 
     def _changes(self, counts: bool = False) -> None:
-        """Raises Unproved where a module that is made, or a layer, is changed; statistics may be kept in copies."""
+        """Raises Unproved if a finished module, or a layer, is changed; statistics may be kept in copies."""
         if self.__dict__.get("_sealed", False) and not counts:
             raise Unproved("changes a module after the model was made")
 
     def _seal(self) -> None:
-        """From here on it is as it is. Raises Unproved where it holds what changes as it is used."""
+        """Freezes it. Raises Unproved if it contains something that changes when used."""
         for name, value in self.__dict__.items():
             if name not in MEMBERS and not _is_constant(value):
                 raise Unproved(f"keeps `{name}`, a {type(value).__name__}, between calls")
@@ -221,7 +221,7 @@ class Module:
                 yield path + name, buffer
 
     def _named(self, recurse: bool) -> Iterator[tuple[str, Module]]:
-        """This module and, where asked for, all within, with what their keys begin with."""
+        """This module and, if requested, all modules inside, with the prefixes of their keys."""
         stack: list[tuple[str, Module]] = [("", self)]
         while stack:
             path, module = stack.pop()
@@ -266,7 +266,7 @@ MEMBERS = frozenset({"_modules", "_parameters", "_buffers"})
 
 
 def _is_constant(value: object) -> bool:
-    """Whether a value is one that using it does not change."""
+    """Whether using a value does not change it."""
     if isinstance(value, tuple):
         return all(map(_is_constant, value))
     return value is None or isinstance(value, bool | int | float | str | Module | FunctionType | partial | type)

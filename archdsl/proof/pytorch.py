@@ -1,4 +1,4 @@
-"""Facts of PyTorch that a proof relies on, held against PyTorch itself by tests/proof/test_pytorch.py."""
+"""Facts of PyTorch on which a proof relies, checked against PyTorch by tests/proof/test_pytorch.py."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeAlias
 Shapes: TypeAlias = dict[str, tuple[int, ...]]
 
 REQUIRED = object()
-"""Stands for the default of an argument that has none."""
+"""Marks an argument without a default."""
 
 _WINDOW = "in_channels out_channels kernel_size stride=1 padding=0"
 _CONV = f"{_WINDOW} dilation=1 groups=1 bias=True padding_mode='zeros'"
@@ -31,7 +31,7 @@ _SIGNATURES = {
     "ReflectionPad": "padding",
     "CircularPad": "padding",
 }
-"""Of classes that exist for one, two and three spatial axes."""
+"""Classes for one, two and three spatial axes."""
 
 _OTHERS = {
     "Linear": "in_features out_features bias=True",
@@ -84,10 +84,10 @@ SIGNATURES: Mapping[str, Mapping[str, object]] = {
     **{f"{name}{rank}d": _parsed(text) for name, text in _SIGNATURES.items() for rank in (1, 2, 3)},
     **{name: _parsed(text) for name, text in _OTHERS.items()},
 }
-"""The arguments of the constructors of torch.nn, `device` and `dtype` aside, with their defaults."""
+"""The arguments of torch.nn's constructors, except `device` and `dtype`, with their defaults."""
 
 WEIGHTY = ("Conv", "Linear", "BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm", "PReLU")
-"""How the names of the classes begin that take `device` and `dtype`."""
+"""The prefixes of the classes that take `device` and `dtype`."""
 
 _NAMES = (
     "T_destination add_module append apply bfloat16 buffers call_super_init children compile cpu cuda double "
@@ -107,11 +107,11 @@ _NAMES = (
 )
 
 ATTRIBUTES = frozenset(_NAMES.split())
-"""What every nn.Module or nn.Sequential has: a member of such a name is out of reach as an attribute."""
+"""Names that every nn.Module or nn.Sequential has: a member with such a name cannot be read as an attribute."""
 
 
 def weights(kind: str, a: Mapping[str, object]) -> tuple[Shapes, Shapes]:
-    """The shapes of the parameters and of the buffers of a layer, in their order, from its arguments."""
+    """The shapes of the parameters and of the buffers of a layer, in order, from its arguments."""
     if kind not in SIGNATURES:
         return {}, {}
     if kind.startswith("Conv"):

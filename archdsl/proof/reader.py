@@ -1,4 +1,4 @@
-"""Reads a built text: a closed part of Python, and in it nothing that a proof does not know."""
+"""Reads a built text: a closed subset of Python, containing nothing that a proof does not know."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ EXPRESSIONS = (
 KNOWN = frozenset(kind for base in (*STATEMENTS, *EXPRESSIONS) for kind in (base, *base.__subclasses__()))
 
 COSTLY = frozenset({ast.Pow, ast.LShift, ast.MatMult})
-"""Operators that no built file needs, and that make large things of small ones."""
+"""Operators that no built file needs, and that can make small values large."""
 
 HOLDING = frozenset({"add_module", "register_parameter", "_modules", "_parameters"})
-"""What is asked of a module that holds others."""
+"""Methods of modules with submodules."""
 
 
 def parsed(text: str) -> ast.Module:
-    """Python's tree of a text.
+    """The syntax tree of a text.
 
-    CPython 3.11 counts how deep it is in a tree for all threads at once, and takes turns between them for a bug of its
-    own (gh-106905): it has to be asked again then.
+    CPython 3.11 counts the recursion depth of all threads together because of a bug (gh-106905), so it may have to be
+    retried.
     """
     for _ in range(20):
         try:
@@ -51,9 +51,9 @@ def parsed(text: str) -> ast.Module:
 
 @dataclass(frozen=True, slots=True)
 class Helper:
-    """A definition that a built file may hold as it is declared: it is known, and not looked into.
+    """A definition that a built file may contain only verbatim: it is known, and not examined.
 
-    `made` stands for it in a run: a layer's class, or None for a function, which is known by its name.
+    `made` replaces it in a run: a layer's class, or None for a function, which is known by its name.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Helper:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text, read: its code without the helpers, these by name, and where it says what."""
+    """A parsed text: its code without the helpers, the helpers by name, and the positions of names."""
 
     tree: ast.Module
     helpers: Mapping[str, Helper]
@@ -72,11 +72,11 @@ class Text:
     functions: Mapping[str, ast.FunctionDef]
     definitions: Mapping[str, ast.ClassDef]
     by_mode: bool
-    """Whether the text asks if the module trains."""
+    """Whether the text asks if the module is in training mode."""
 
 
 def read(text: str, declared: Iterable[str], augmentation: str | None = None) -> Text:
-    """Reads a text in which the definitions of `declared` may stand, and an augmentation. Raises Unproved."""
+    """Reads a text that may contain the definitions in `declared`, and an augmentation. Raises Unproved."""
     try:
         tree = parsed(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -116,7 +116,7 @@ def read(text: str, declared: Iterable[str], augmentation: str | None = None) ->
 
 
 def _stands_for(statement: ast.ClassDef | ast.FunctionDef) -> ast.stmt:
-    """What takes the place of a helper's definition: the helper has its name from here on."""
+    """The replacement of a helper's definition: assigns the helper to its name."""
     value = ast.Subscript(ast.Name(HELPERS, ast.Load()), ast.Constant(statement.name), ast.Load())
     made = ast.Assign([ast.Name(statement.name, ast.Store())], value)
     for node in walked(made):
@@ -127,7 +127,7 @@ def _stands_for(statement: ast.ClassDef | ast.FunctionDef) -> ast.stmt:
 
 
 def _check(tree: ast.Module) -> bool:
-    """Raises Unproved where the text holds something beyond the closed part; tells whether it asks for `training`."""
+    """Raises Unproved if the text uses anything beyond the subset; returns whether it asks for `training`."""
     by_mode = False
     holders: set[int] = set()
     for node in walked(tree):
@@ -158,7 +158,7 @@ def _check(tree: ast.Module) -> bool:
 
 @lru_cache(maxsize=256)
 def helpers(source: str) -> tuple[Helper, ...]:
-    """The definitions of a declared text."""
+    """The definitions in a declared text."""
     found: list[Helper] = []
     for statement in parsed(source).body:
         if not isinstance(statement, ast.ClassDef | ast.FunctionDef):
@@ -170,7 +170,7 @@ def helpers(source: str) -> tuple[Helper, ...]:
 
 
 def _uses(statement: ast.stmt) -> Iterator[str]:
-    """The names that a definition takes from around it."""
+    """The names that a definition uses from outside."""
     own = {a.arg for a in walked(statement) if isinstance(a, ast.arg)}
     own |= {n.id for n in walked(statement) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     for node in walked(statement):
@@ -183,6 +183,7 @@ def _layer(statement: ast.ClassDef) -> type[Layer]:
     assert isinstance(base, ast.Attribute)
     extends = LAYERS.get(base.attr, Layer)
     init = next((s for s in statement.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"), None)
-    if init is None:
+    if init is None and base.attr in SIGNATURES:
         return layer_class(statement.name, base.attr, SIGNATURES[base.attr], extends)
-    return layer_class(statement.name, "", {a.arg: REQUIRED for a in init.args.args[1:]}, extends)
+    parameters = init.args.args[1:] if init is not None else []
+    return layer_class(statement.name, "", {a.arg: REQUIRED for a in parameters}, extends)

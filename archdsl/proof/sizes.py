@@ -1,4 +1,4 @@
-"""The proof of what a file accepts: sizes for which the graph is valid, in calls and in exports."""
+"""The proof of the accepted sizes: those for which the graph is valid, in calls and in exports."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from archdsl.proof.library import FreeDim
 from archdsl.proof.terms import Size, dim_of
 
 SPAN = 4096
-"""A check is tried on every size up to where the valid ones repeat, if that is no further; else around their ends."""
+"""A check is tried on every size up to the period of the valid ones if that is no larger; else around their ends."""
 
 
 @dataclass(slots=True, eq=False)
 class Guard:
-    """A function of a text that checks sizes: its calls in `forward` are noted, and it is tried on numbers later."""
+    """A function of a text that checks sizes: its calls in `forward` are recorded, and it is tried on numbers later."""
 
     function: Callable[..., None]
     numbers: frozenset[int] = frozenset()
-    """The numbers in its text, near which it may change its answer."""
+    """The numbers in its text, near which its answer may change."""
     calls: list[tuple[object, ...]] = field(default_factory=list)
 
     def __call__(self, *args: object) -> None:
@@ -40,7 +40,7 @@ class Guard:
 
 
 def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
-    """Holds what was checked in a run against what is valid there. Raises Unproved."""
+    """Compares the checks in a run with the valid sizes. Raises Unproved."""
     single: dict[str, list[Guard]] = {}
     joint: dict[tuple[str, ...], list[Guard]] = {}
     for guard in guards:
@@ -89,7 +89,7 @@ def _can_be_written(sizes: SizeSet) -> bool:
 
 
 def _trials(sizes: SizeSet) -> Iterator[int]:
-    """Sizes that tell a set from others: all up to where it repeats, or those around its ends."""
+    """Sizes that distinguish a set from others: all up to its period, or those around its ends."""
     threshold, pattern, _ = sizes.form
     threshold = threshold if pattern else (sizes.maximum or 0) + 1
     end = threshold + 2 * (pattern.modulus if pattern else 1) + 2
@@ -103,7 +103,7 @@ def _trials(sizes: SizeSet) -> Iterator[int]:
 
 
 def _near(numbers: Collection[int]) -> list[int]:
-    """Sizes around the numbers of a text, and where few are, around the sums and products of two."""
+    """Sizes around the numbers of a text, and if these are few, around the sums and products of two."""
     found = set(numbers)
     if len(numbers) <= FEW:
         found.update(n for a in numbers for b in numbers for n in (a + b, a * b))
@@ -114,7 +114,7 @@ FEW = 12
 
 
 def _ends(sizes: SizeSet, numbers: Collection[int]) -> list[int]:
-    """A few sizes around the smallest ones that a set holds, around the numbers of a text, and one far on."""
+    """A few sizes around the smallest members of a set, around the numbers of a text, and one far away."""
     found = {1, 1000, *(numbers if len(numbers) <= FEW else ())}
     for n in (1, 64):
         found.update(m for m in sizes.nearest(n) if m is not None)
@@ -122,7 +122,7 @@ def _ends(sizes: SizeSet, numbers: Collection[int]) -> list[int]:
 
 
 def compare_free(graph: Graph, shapes: Sequence[Mapping[int, Any]]) -> None:
-    """Holds what a file lets exports leave free against what is valid in evaluation. Raises Unproved."""
+    """Compares the dynamic sizes of exports with those valid in evaluation. Raises Unproved."""
     names: dict[str, str] = {}
     for node, axes in zip(graph.input_nodes, shapes, strict=True):
         shape = graph.shape(Edge(node.id))
@@ -140,7 +140,7 @@ def compare_free(graph: Graph, shapes: Sequence[Mapping[int, Any]]) -> None:
 
 
 def _progression(dim: FreeDim, sizes: SizeSet) -> Iterator[int]:
-    """The sizes that a dim stands for, up to where those of a set repeat."""
+    """The sizes that a dim allows, up to the period of a set."""
     if dim.factor < 1:
         raise Unproved("lets an export take sizes that become smaller")
     threshold, pattern, _ = sizes.form

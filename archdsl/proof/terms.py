@@ -1,7 +1,7 @@
-"""What is computed: every result of an operation is a term, and equal terms have one number.
+"""The terms of a computation: every result of an operation is a term, and equal terms have one number.
 
-The table is filled by the graph, which says all that may be computed. A text is then run over the same table, now
-closed: a step that is not in it is not a step of the network, and ends the proof.
+The graph fills the table with everything that may be computed. A text is then executed on the same table, now closed: a
+step that is not in it is not a step of the network, and ends the proof.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Sizes: TypeAlias = tuple[Dim, ...]
 
 @dataclass(slots=True, eq=False)
 class Term:
-    """A result: `number` tells it apart, `key` is how it came about, `shape` its size without the batch, if known."""
+    """A result: `number` identifies it, `key` is its derivation, `shape` its size without the batch, if known."""
 
     number: int
     key: Key
@@ -29,10 +29,10 @@ class Term:
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """An operation on given terms, with its results. `says` names it for messages.
+    """An operation on given terms, with its results. `says` names it in messages.
 
-    `saves` says whether its gradient needs what comes in, and what goes out; `in_place` the same where it overwrites
-    what comes in, None where it cannot. `fresh`: its results have memory of their own.
+    `saves` says whether its gradient needs its inputs, and its outputs; `in_place` the same if it runs in place, None
+    if it cannot. `fresh`: its results have their own memory.
     """
 
     results: tuple[Term, ...]
@@ -44,7 +44,7 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Storage:
-    """Memory that tensors share. `version` counts how often it was overwritten, `kept` says what still needs it."""
+    """Memory that tensors share. `version` counts overwrites, `kept` says what still needs it."""
 
     version: int = 0
     kept: str = ""
@@ -55,7 +55,7 @@ class Storage:
 
 @dataclass(slots=True, eq=False)
 class Joint:
-    """The parts of a concat, as the last one and those before: a chain of concats takes linear time. Equal are one."""
+    """The parts of a concat: the last one and those before, so a chain takes linear time. Equal ones are shared."""
 
     before: Joint | None
     part: Key
@@ -71,7 +71,7 @@ class Joint:
 
 @dataclass(slots=True, eq=False)
 class Table:
-    """The terms. While it is `open` a new operation gets an entry; later one is an error."""
+    """The terms. While it is `open`, a new operation gets an entry; later it is an error."""
 
     entries: dict[Key, Entry] = field(default_factory=dict)
     terms: list[Term] = field(default_factory=list)
@@ -81,14 +81,14 @@ class Table:
     gradients: bool = True
     """Whether a backward pass may follow."""
     several: int = 0
-    """How many tensors the next new operation gives, where that is not one alone."""
+    """The number of results of the next new operation, if not one."""
     sources: dict[Key, Term] = field(default_factory=dict)
     joints: dict[Key, Joint] = field(default_factory=dict)
     concats: dict[int, tuple[Joint, Key]] = field(default_factory=dict)
-    """What concats were made of: the tensors, and the axis."""
+    """The operands of concats: the tensors, and the axis."""
 
     def source(self, key: Key, shape: Sizes | None = None) -> Term:
-        """A term that nothing computes: an input, or a weight."""
+        """A term that nothing computes: an input or a weight."""
         if key not in self.sources:
             if not self.open:
                 raise Unproved("has a weight that the network has not got")
@@ -96,7 +96,7 @@ class Table:
         return self.sources[key]
 
     def joined(self, parts: Iterable[Key], axis: Key) -> Joint:
-        """The parts of a concat, with concats along the same axis among them taken apart."""
+        """The parts of a concat, with nested concats along the same axis flattened."""
         joint: Joint | None = None
         for part in parts:
             inner, along = self.concats.get(part[1], (None, None))  # type: ignore[index, arg-type]  # a frozen tensor
@@ -123,7 +123,7 @@ class Table:
         return term
 
     def new(self, key: Key, says: str) -> Entry:
-        """The entry of an operation that was not met before."""
+        """The entry of a new operation."""
         if not self.open:
             raise Unproved(f"computes {says}, which is no step of the network at this place")
         entry = Entry(tuple(self.made((key, i)) for i in range(self.several or 1)), says)
@@ -132,7 +132,7 @@ class Table:
 
 
 class Tensor:
-    """A tensor of a run: a term in memory, as it was when it was made."""
+    """A tensor of a run: a term in memory, as of its creation."""
 
     __slots__ = ("storage", "table", "term", "version")
 
@@ -143,13 +143,13 @@ class Tensor:
         self.version = self.storage.version
 
     def read(self) -> Term:
-        """The term, for an operation. Raises Unproved where the memory holds something else by now."""
+        """The term, for an operation. Raises Unproved if the memory has been overwritten."""
         if self.storage.version != self.version:
             raise Unproved("reads a tensor after it was overwritten")
         return self.term
 
     def overwrite(self, by: str) -> None:
-        """Marks the memory as overwritten: whoever holds the old value must not read it again."""
+        """Marks the memory as overwritten: the old value must not be read again."""
         self.read()
         if self.storage.kept:
             raise Unproved(f"{by} overwrites {self.storage.kept}")
@@ -218,7 +218,7 @@ class Tensor:
 
 
 class Batch:
-    """The size of the batch, which nothing may depend on."""
+    """The batch size, on which nothing may depend."""
 
     def __repr__(self) -> str:
         return "N"
@@ -239,7 +239,7 @@ BATCH = Batch()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Size:
-    """A size that follows from those of the input, as a text sees it: it may compute with it, not decide by it."""
+    """A size derived from those of the input: a text may compute with it, but not branch on it."""
 
     _dim: Expr
 
@@ -290,7 +290,7 @@ def dim_of(size: object) -> Dim:
 
 
 class Several(list[Tensor]):
-    """The results of an operation that gives several."""
+    """The results of an operation with several."""
 
 
 def one(result: Tensor | Several) -> Tensor:
@@ -300,20 +300,20 @@ def one(result: Tensor | Several) -> Tensor:
 
 
 FRESH = frozenset({"+", "-", "*", "/", "torch.cat", "torch.maximum"})
-"""Functions whose results have memory of their own."""
+"""Functions whose results have their own memory."""
 
 SAVING = frozenset({"*", "torch.maximum"})
-"""Functions whose gradient needs what comes in."""
+"""Functions whose gradient needs their inputs."""
 
 VIEWS = frozenset({"[]", ".chunk", ".flatten", ".reshape", ".permute"})
-"""Functions whose gradient needs nothing, and whose results may be views of what comes in."""
+"""Functions whose gradient needs nothing, and whose results may be views of their inputs."""
 
 
 def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, object]) -> Tensor | Several:
-    """The result of a function of PyTorch, a method or an operator."""
+    """The result of a function, method or operator of PyTorch."""
     tensors: list[Tensor] = []
     given: tuple[Any, ...] = tuple([frozen(arg, tensors) for arg in args])
-    if name in ("+", "*"):  # equal to the bit in either order
+    if name in ("+", "*"):  # bitwise equal in either order
         given = tuple(sorted(given, key=repr))
     elif name == "torch.cat":
         parts, *axis = given
@@ -337,7 +337,7 @@ def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, obj
 def results(
     table: Table, entry: Entry, tensors: Sequence[Tensor], overwritten: Storage | None = None
 ) -> Tensor | Several:
-    """The tensors that an operation gives, in memory of their own, in that of what came in or of what it overwrote."""
+    """The tensors that an operation gives: in their own memory, in an input's, or in that of what it overwrote."""
     storage = overwritten
     saves = entry.saves if storage is None else entry.in_place or (True, True)
     if storage is None:
@@ -346,7 +346,7 @@ def results(
                 tensor.storage.keep(entry)
         if not entry.fresh and tensors:
             storage = tensors[0].storage
-            for tensor in tensors[1:]:  # which of them it is a view of is not asked: none may be overwritten any more
+            for tensor in tensors[1:]:  # treated as a view of any of them: none may be overwritten any more
                 tensor.storage.keep(entry)
     made = [Tensor(table, term, storage) for term in entry.results]
     if table.gradients and saves[1]:
@@ -356,7 +356,7 @@ def results(
 
 
 def frozen(value: object, tensors: list[Tensor]) -> Key:
-    """A value as part of a key; the tensors in it are read, and put into the list."""
+    """A value as part of a key; tensors in it are read, and added to the list."""
     match value:
         case Tensor():
             tensors.append(value)
@@ -369,7 +369,7 @@ def frozen(value: object, tensors: list[Tensor]) -> Key:
             return value._dim
         case bool():
             return ("bool", value)
-        case float() if value.is_integer():  # PyTorch takes no 2.0 for a 2
+        case float() if value.is_integer():  # PyTorch does not accept 2.0 for 2
             return ("float", value)
         case int() | float() | str() | None:
             return value
@@ -379,7 +379,7 @@ def frozen(value: object, tensors: list[Tensor]) -> Key:
 
 
 def indices(tensor: Tensor, index: object) -> object:
-    """An index with its bounds written out, so that `x[:, 2:]` and `x[:, 2:8]` are the same of eight channels."""
+    """An index with explicit bounds, so that `x[:, 2:]` and `x[:, 2:8]` are equal for eight channels."""
     parts = index if isinstance(index, tuple) else (index,)
     if any(part is None for part in parts):
         return parts

@@ -1,8 +1,8 @@
-"""The vocabulary of built files: what their statements may be, place by place.
+"""The vocabulary of built files: the statements allowed in each place.
 
-A proof runs a text once for each mode, over stand-ins. That says something of all runs only where a run leaves nothing
-behind and decides by nothing that stand-ins and PyTorch answer differently: what keeps state between calls, what looks
-at a tensor's batch, type or device, and what reaches into stand-ins is refused here, before anything runs.
+A proof runs a text once per mode, with stand-ins. That covers all runs only if a run leaves no state behind and does
+not branch on anything that stand-ins and PyTorch answer differently. So code that keeps state between calls, inspects a
+tensor's batch, dtype or device, or reaches into stand-ins is rejected here, before anything runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WORDS = (
     "sorted str sum super tuple zip any all abs ValueError TypeError"
 )
 WORDS = frozenset(_WORDS.split())
-"""The words of Python that a text may use."""
+"""The Python builtins that a text may use."""
 
 _INTERNAL = (
     "storage table term version read overwrite in_place filled placed sizes start trainable updates bind spec path "
@@ -26,23 +26,23 @@ _INTERNAL = (
     "accepts"
 )
 INTERNAL = frozenset(_INTERNAL.split())
-"""Attributes of stand-ins that PyTorch's objects have not, or have otherwise: no text may ask others than `self`."""
+"""Attributes of stand-ins that PyTorch's objects lack or define differently: a text may read them only of `self`."""
 
 _FORBIDDEN = (
     "format format_map gi_frame gi_code tb_frame f_globals f_builtins mro ljust rjust center zfill expandtabs replace "
     "translate encode to_bytes"
 )
 FORBIDDEN = frozenset(_FORBIDDEN.split())
-"""Attributes through which a text could reach beyond what it is given, or make large texts of small ones."""
+"""Attributes through which a text could reach beyond its inputs, or create large strings."""
 
 OWN = frozenset({"__init__", "_modules", "_parameters"})
-"""The names of its own that a text may use of an nn.Module."""
+"""The names of nn.Module that a text may use."""
 
 INNER = frozenset({"__builtins__", "__build_class__", "__class__", "__debug__", "__import__", "__name__"})
-"""Names by which Python itself works, which no name of a spec becomes."""
+"""Names with a special meaning in Python, which no name of a spec becomes."""
 
 HELPERS = "<helpers>"
-"""What a run calls the helpers: no text can name it."""
+"""The names of the helpers in a run, which no text can contain."""
 
 _MUTATORS = (
     "append extend insert pop popitem add update remove clear setdefault discard sort reverse move_to_end "
@@ -52,18 +52,18 @@ MUTATORS = frozenset(_MUTATORS.split())
 """Methods that change a list, dict or set."""
 
 TABLES = frozenset({"FOLDED", "RENAMED", "DROPPED"})
-"""The tables of a file for inference."""
+"""The tables of an inference file."""
 
 PLACE = ("device", "dtype")
-"""What a model takes: a proof gives it both, and users mostly none."""
+"""The optional arguments of a model: a proof passes both, users mostly none."""
 
 RECORDS = ("NamedTuple", "TypedDict")
 
 
 def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None:
-    """Raises Unproved where a text, without its helpers, says what built files do not say.
+    """Raises Unproved if a text, without its helpers, contains anything that built files do not.
 
-    `augmentation` is the class whose methods are compared word by word elsewhere.
+    `augmentation` is the class whose methods are compared verbatim elsewhere.
     """
     names: set[str] = set()
     guards = {s.name for s in body if isinstance(s, ast.FunctionDef) and is_guard(s)}
@@ -98,7 +98,7 @@ def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None
 
 
 def is_guard(function: ast.FunctionDef) -> bool:
-    """Whether a function checks sizes: it gives nothing."""
+    """Whether a function checks sizes: it returns nothing."""
     return isinstance(function.returns, ast.Constant) and function.returns.value is None
 
 
@@ -107,7 +107,7 @@ def _wrong(node: ast.AST, what: str) -> Unproved:
 
 
 def _bound(statement: ast.stmt) -> Iterator[str]:
-    """The names that a statement at the top gives a meaning."""
+    """The names that a top-level statement defines."""
     match statement:
         case ast.Import() | ast.ImportFrom():
             yield from (a.asname or a.name for a in statement.names if a.asname or a.name != "torch")
@@ -196,7 +196,7 @@ def _init(method: ast.FunctionDef) -> None:
 
 
 def _placing(nodes: Sequence[ast.AST], names: Collection[str]) -> None:
-    """Raises Unproved where a method does more with a device and a dtype, or what holds them, than to pass them on."""
+    """Raises Unproved if a method does anything with a device or dtype, or a variable with them, but pass them on."""
     passed: set[int] = set()
     for node in nodes:
         match node:
@@ -263,7 +263,7 @@ def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
 
 
 def _test(test: ast.expr) -> None:
-    """What a forward may decide by: the module's own numbers and mode, a loop's counter, whether a name holds None."""
+    """The allowed conditions in forward: on the module's numbers and mode, a loop counter, a name being None."""
     for node in walked(test):
         if isinstance(node, ast.Attribute) and not _of_self(node):
             raise _wrong(node, f"decides by `.{node.attr}` of a tensor")
@@ -311,7 +311,7 @@ def _function(function: ast.FunctionDef) -> None:
 
 
 def _defaults(functions: Iterable[ast.FunctionDef]) -> None:
-    """Defaults are made once, so none may be a thing that changes."""
+    """Defaults are created once, so none may be mutable."""
     for f in functions:
         for default in (*f.args.defaults, *f.args.kw_defaults):
             for node in walked(default) if default is not None else ():
@@ -322,7 +322,7 @@ def _defaults(functions: Iterable[ast.FunctionDef]) -> None:
 
 
 def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -> None:
-    """What holds in every function: words, attributes, and that only what it made itself is changed."""
+    """Rules for every function: builtins, attributes, and mutation only of what it created itself."""
     for _inner, nodes in functions:
         fresh: set[str] | None = None
         called: set[int] = set()
@@ -351,7 +351,7 @@ def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -
 
 
 def _made_here(nodes: Sequence[ast.AST]) -> set[str]:
-    """The local names that hold only what the function itself made: lists, dicts, sets and copies."""
+    """The local names that only have values created by the function itself: lists, dicts, sets and copies."""
     made: set[str] = set()
     other: set[str] = set()
     other.update(n.arg for n in nodes if isinstance(n, ast.arg))
@@ -388,7 +388,7 @@ def _is_new(value: ast.expr) -> bool:
         case ast.Call(func=ast.Name(id="list" | "dict" | "set" | "OrderedDict")):
             return True
         case ast.Call(func=ast.Attribute(attr="clone" | "reshape" | "flatten" | "transpose")):
-            return True  # of a clone, where it is one at all: see `Channels`
+            return True  # of a clone, if it is one at all: see `Channels`
         case ast.Call(func=ast.Attribute(value=ast.Call(), attr="flatten")):
             return True
         case ast.Call(func=ast.Attribute(value=ast.Name(id="nn"), attr="Module")):
@@ -397,7 +397,7 @@ def _is_new(value: ast.expr) -> bool:
 
 
 def _within(function: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a function without those of functions in it."""
+    """The nodes of a function without those of nested functions."""
     stack: list[ast.AST] = list(ast.iter_child_nodes(function))
     while stack:
         node = stack.pop()
@@ -415,7 +415,7 @@ def _of_self(node: ast.Attribute) -> bool:
 
 
 def _within_self(node: ast.expr) -> bool:
-    """Whether an expression is `self`, or something in it: `self.a.b`."""
+    """Whether an expression is `self` or an attribute of it: `self.a.b`."""
     while isinstance(node, ast.Attribute):
         node = node.value
     return _is(node, "self")

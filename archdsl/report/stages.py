@@ -9,7 +9,6 @@ from typing import TypeAlias
 
 from archdsl.analysis.costs import IntShape
 from archdsl.graph import Node, Scope, Tensor
-from archdsl.ops.conv import Conv, Linear, Upconv
 from archdsl.ops.sight import TooFine
 from archdsl.report.layers import Layers
 
@@ -42,7 +41,7 @@ def stages(model: Layers) -> list[Stage]:
     runs: list[list[Part]] = []
     here: Resolution | None = None
     for part in units(model.graph.root):
-        given = isinstance(part, Node) and part.operation.name == "input"
+        given = isinstance(part, Node) and part.operation.is_input
         mine = pace[outputs(part)[0]]
         # An input belongs to its first reader.
         if not runs or (mine != here and here is not None and not given):
@@ -55,7 +54,7 @@ def stages(model: Layers) -> list[Stage]:
 
 def _stage(model: Layers, parts: Sequence[Part]) -> Stage:
     nodes = [n for part in parts for n in nodes_of(part)]
-    tensors = [t for part in parts for t in outputs(part) if model.graph.node(t).operation.name != "input"]
+    tensors = [t for part in parts for t in outputs(part) if not model.graph.node(t).operation.is_input]
     sizes = dict.fromkeys(model.costs.shape(t)[1:] for t in tensors or outputs(parts[-1]))
     return Stage(
         tuple(parts),
@@ -71,7 +70,7 @@ def _stage(model: Layers, parts: Sequence[Part]) -> Stage:
 def _name(nodes: Sequence[Node]) -> str:
     """The scope that contains exactly these parts, or the first and last part of one."""
     inside = {node.id for node in nodes}
-    computing = [n for n in nodes if _is_weighted(n)] or [n for n in nodes if n.operation.name != "input"] or nodes
+    computing = [n for n in nodes if n.operation.is_weighted] or [n for n in nodes if not n.operation.is_input] or nodes
     around: list[list[Part]] = [[*list(n.scope.calls())[::-1], n] for n in computing]
     depth = sum(all(s is scopes[0] for s in scopes) for scopes in zip(*(a[:-1] for a in around), strict=False))
 
@@ -133,7 +132,7 @@ def units(scope: Scope) -> Iterator[Part]:
 
 
 def _joins(scope: Scope) -> bool:
-    return any(isinstance(m, Node) and m.operation.name in ("add", "mul") for m in scope.members)
+    return any(isinstance(m, Node) and m.operation.joins_skip for m in scope.members)
 
 
 def outputs(part: Part) -> list[Tensor]:
@@ -147,8 +146,4 @@ def nodes_of(part: Part) -> Iterator[Node]:
 
 def weighted(nodes: Sequence[Node]) -> int:
     """How many of some layers have learned weights."""
-    return sum(map(_is_weighted, nodes))
-
-
-def _is_weighted(node: Node) -> bool:
-    return isinstance(node.operation, Conv | Upconv | Linear)
+    return sum(node.operation.is_weighted for node in nodes)

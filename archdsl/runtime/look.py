@@ -15,7 +15,6 @@ from archdsl import dims
 from archdsl.analysis.receptive import Receptive, receptive_fields
 from archdsl.backends.diagram.cards import Card, Cards
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.ops.conv import Conv
 from archdsl.runtime.running import (
     Part,
     RunError,
@@ -132,7 +131,7 @@ def _input_shape(graph: Graph) -> tuple[dims.Dim, ...]:
 def _first_convolutions(graph: Graph) -> list[Node]:
     """The convolutions that read the image itself; if there are none, the first one."""
     picture = Tensor(graph.input_nodes[0].id)
-    found = [n for n in graph.nodes() if isinstance(n.operation, Conv)]
+    found = [n for n in graph.nodes() if n.operation.has_filters]
     return [n for n in found if n.inputs == (picture,)] or found[:1]
 
 

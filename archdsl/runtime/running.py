@@ -245,7 +245,7 @@ def parts_of(graph: Graph, network: torch.nn.Module, least: int = 4) -> list[Par
     """The blocks and convolutions of the model, in order; opens blocks until there are this many, if possible."""
     opened: list[Scope | Node] = list(graph.root.members)
     while True:
-        telling = [m for m in opened if isinstance(m, Scope) or m.operation.family == "convolution"]
+        telling = [m for m in opened if isinstance(m, Scope) or m.operation.is_weighted]
         found = [p for p in map(part_of, telling) if watchable(p, network)]
         scopes = [m for m in opened if isinstance(m, Scope)]
         if len(found) >= least or not scopes:

@@ -15,7 +15,6 @@ from typing import Any
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.graph.rewriting import Rewriting
 from archdsl.ops.base import Operation
-from archdsl.ops.norm import Batchnorm
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +80,13 @@ class _Fold:
                 stack.extend(t.node for t in node.inputs)
         nodes = [node for node in graph.nodes() if node.id in self.live]
         for node in nodes:
-            if node.operation.family == "regularisation":
+            if node.operation.training_only:
                 self.gone[Tensor(node.id)] = node.inputs[0]
             else:
                 self.readers.update(map(self.stands, node.inputs))
         self.readers.update(map(self.stands, outputs))
         for node in nodes:
-            if isinstance(node.operation, Batchnorm):
+            if node.operation.channel_factor() is not None:
                 self.fold(node)
 
     def stands(self, tensor: Tensor) -> Tensor:
@@ -113,30 +112,15 @@ class _Fold:
         node = self.graph.node(tensor)
         if self.readers[tensor] != 1:
             return
-        match node.operation.name:
-            case "conv" | "upconv" | "linear":
-                yield Part(node, start, at, count)
-            case "split":
-                yield from self.parts(node.inputs[0], tensor.index * self.channels(tensor) + start, at, count)
-            case "slice":
-                yield from self.parts(node.inputs[0], node.operation.start + start, at, count)  # type: ignore[attr-defined]
-            case "crop":
-                yield from self.parts(node.inputs[0], start, at, count)
-            case "concat":
-                first = 0
-                for source in node.inputs:
-                    size = self.channels(source)
-                    begin, end = max(start, first), min(start + count, first + size)
-                    if begin < end:
-                        yield from self.parts(source, begin - first, at + begin - start, end - begin)
-                    first += size
-            case _:
-                pass  # its channels are made of more than a convolution's
-
-    def channels(self, tensor: Tensor) -> int:
-        count = self.graph.shape(tensor)[0]
-        assert isinstance(count, int)
-        return count
+        if node.operation.is_weighted:
+            yield Part(node, start, at, count)
+        elif node.operation.keeps_channels:
+            outputs = tuple(self.graph.shape(Tensor(node.id, i)) for i in range(len(node.shapes)))
+            for lane in node.operation.lanes(tensor.index, self.graph.shapes(node.inputs), outputs):
+                begin, end = max(start, lane.channels.start), min(start + count, lane.channels.stop)
+                if begin < end:
+                    first = lane.read.start + begin - lane.channels.start
+                    yield from self.parts(node.inputs[lane.position], first, at + begin - start, end - begin)
 
 
 @dataclass(slots=True, eq=False)
@@ -195,7 +179,7 @@ class _Rebuild:
         names: list[str] = []
         inputs = 0
         for member in stay:
-            is_input = isinstance(member, Node) and member.operation.family == "input"
+            is_input = isinstance(member, Node) and member.operation.is_input
             inputs += is_input
             names.append(member.name if member.labelled or is_input else str(len(names) - inputs))
         if len({n.split(".")[0] for n in names}) < len({m.name.split(".")[0] for m in stay}):

@@ -278,7 +278,7 @@ OUTPUTS: tuple[Callable[[Graph, Graph | None, Random], None], ...] = (
 )
 
 
-# ---------------------------------------------------------------- the built spec_file
+# ---------------------------------------------------------------- the built module
 
 
 def works(graph: Graph) -> None:

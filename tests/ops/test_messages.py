@@ -1,4 +1,4 @@
-"""What users read when an argument or a size is wrong, and the table of the language's operations."""
+"""What users read when an argument or a size is wrong."""
 
 from __future__ import annotations
 
@@ -16,69 +16,6 @@ def said(error: OperationError) -> str:
     """All that an error proposes: its advice, and the changes of the call with what is said of them."""
     changes = [f"{m.help} {dict(m.arguments)} {m.before} {m.instead}" for m in error.mends]
     return "\n".join([error.help or "", *changes])
-
-
-TABLE = """
-conv(out, kernel, stride = 1, pad = same, dilation = 1, groups = 1, bias = true, pad_mode = zeros, weight = none, \
-trainable = true, flip = false, init = none)
-upconv(out, kernel, stride = kernel, pad = 0, output_pad = 0, dilation = 1, groups = 1, bias = true, init = none)
-linear(out, bias = true, init = none)
-maxpool(kernel, stride = kernel, pad = 0, dilation = 1, ceil = false)
-avgpool(kernel, stride = kernel, pad = 0, ceil = false, count_pad = true)
-adaptive_avgpool(size)
-adaptive_maxpool(size)
-global_avgpool
-global_maxpool
-batchnorm(eps = 1e-5, momentum = 0.1, affine = true, init = ones)
-layernorm(eps = 1e-5, init = ones)
-groupnorm(groups, eps = 1e-5, init = ones)
-instancenorm(eps = 1e-5, momentum = 0.1, affine = false, track = false, init = ones)
-lrn(size, alpha = 0.0001, beta = 0.75, k = 1.0)
-relu
-relu6
-leaky_relu(slope = 0.01)
-prelu(init = 0.25, channels = shared)
-elu(alpha = 1.0)
-selu
-gelu(approximate = none)
-silu
-mish
-sigmoid
-hardsigmoid
-hardswish
-tanh
-softplus(beta = 1.0)
-softmax
-dropout(p = 0.5)
-dropout_channels(p = 0.5)
-droppath(p)
-add
-mul
-sub
-maximum
-mean
-concat
-align(mode = crop)
-crop(n)
-pad(n, mode = zeros)
-upsample(scale, mode = nearest)
-resize(to, mode = bilinear)
-pixel_shuffle(r)
-pixel_unshuffle(r)
-split(n)
-slice(start, stop)
-channel_shuffle(groups)
-scale(init = 1.0)
-flatten
-reshape(sizes)
-permute(axes)
-"""
-
-
-def test_table_of_operations() -> None:
-    """Names, parameters, their order and their defaults: the contract of the language."""
-    assert [cls.signature() for cls in OPERATIONS.values()] == TABLE.strip().splitlines()
-    assert all(cls.name == name for name, cls in OPERATIONS.items())
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,35 @@ def test_batchnorms_taken_into_one_convolution_are_proved(name: str) -> None:
     assert prove_build(net(FOLDED[name]), inference=True).plainness == 0
 
 
+SHUFFLED = """
+block b(widths) {
+    for i, w in enumerate(widths) {
+        for j, v in enumerate(widths) { (it, "s_{i}_{j}": selu) -> mul }
+        {
+            channel_shuffle(it.channels)
+            "x_{i}": conv(4 * w, 1)
+        }
+    }
+}
+model net {
+    input x[4, 8]
+    b([1]) -> b([1, 2]) -> b([1, 2, 3])
+}
+"""
+HELD = """
+model net {
+    input x[4, 8]
+    for i in 0..3 { "a_{i}": conv(4, 1) -> "class.b_{i}": conv(4, 1) }
+}
+"""
+
+
+@pytest.mark.parametrize("text", [SHUFFLED, HELD], ids=["another in each round", "held from the first round on"])
+def test_members_of_loops_are_made_in_their_place(text: str) -> None:
+    made = prove_build(check(Source("net.arch", text)))
+    assert made.plainness == 0, made.refused
+
+
 def refusal(text: str, graph: Graph) -> str:
     with pytest.raises(Unproved) as caught:
         prove(text, graph)

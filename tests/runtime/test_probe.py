@@ -94,7 +94,7 @@ def test_a_network_for_grey_pictures_is_shown_no_colours() -> None:
 
 
 def test_distances_are_in_units_of_pictures() -> None:
-    """The identity displacement as far as the pictures do, and scaling what it gives changes no number."""
+    """The identity is displaced as far as the images are, and scaling what it gives changes no number."""
     one, thousand = (probed(f"a: conv(3, 1, groups = 3, weight = [[{w}]], bias = false)") for w in (1, 1000))
     for a, b in zip(one.measured, thousand.measured, strict=True):
         assert a.displacement == pytest.approx(b.displacement, rel=1e-4) and 0 < a.displacement < 3

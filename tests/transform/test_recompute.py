@@ -73,10 +73,10 @@ def test_gradients_and_statistics_are_those_of_the_plain_form(spec: str) -> None
             torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("seed", [*range(14), *(pytest.param(s, marks=pytest.mark.long) for s in range(14, 40))])
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(s, marks=pytest.mark.long) for s in range(8, 40))])
 def test_random_blocks(seed: int) -> None:
     random = Random(seed)
-    _, graph = random_graph(random_blocks.network, random, nodes=1_000, weights=200_000)
+    _, graph = random_graph(random_blocks.network, random, nodes=600, weights=200_000)
     blocks = [s for s in graph.root.scopes() if s.kind == "block" and random.random() < 0.5]
     outer = frozenset(s for s in blocks if not any(o in blocks for o in list(s.calls())[1:]))
     agrees(graph, Recompute(outer))

@@ -150,7 +150,7 @@ class _Kinds:
                 if around is not None:
                     kinds[tail, head] = "dense" if self._is_dense(arrow, around) else "identity"
         for head, tails in self.before.items():
-            if head.kind != "merge" or head.nodes[-1].operation.name != "add" or len(tails) != 2:
+            if head.kind != "merge" or not head.nodes[-1].operation.is_sum or len(tails) != 2:
                 continue
             short = min((self._chain(tail, head) for tail in tails), key=len)
             around = self._between(short[-1], head, short[1])
@@ -185,7 +185,7 @@ class _Kinds:
         if len(self.graph.node(arrow.tensors[0].node).shapes) > 1:
             return False
         sizes = self.graph.shape(arrow.tensors[0])[1:]
-        concat = arrow.head.kind == "merge" and arrow.head.nodes[-1].operation.name == "concat"
+        concat = arrow.head.kind == "merge" and arrow.head.nodes[-1].operation.stacks_channels
         return concat and all(self.graph.shape(Tensor(n.id))[1:] == sizes for part in around for n in part.nodes)
 
     def _chain(self, part: Part, head: Part) -> list[Part]:

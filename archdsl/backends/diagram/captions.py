@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from archdsl.analysis.costs import Analysis, Cost
 from archdsl.backends.diagram.labels import cut
-from archdsl.backends.diagram.picture import LIGHT, Edge, Part, main_node
+from archdsl.backends.diagram.picture import Edge, Part, main_node
 from archdsl.backends.diagram.structure import Structure
 from archdsl.common.units import count_text
 from archdsl.dims import Dim, substitute
@@ -15,8 +15,6 @@ from archdsl.dims import text as dim_text
 from archdsl.graph import Node, Scope, Tensor
 from archdsl.ops.base import Family
 from archdsl.syntax.tree import Literal
-
-MERGE_SIGNS = {"add": "⊕", "sub": "⊖", "mul": "⊗", "concat": "‖"}
 
 LONGEST_ARGUMENT = 18
 MOST_ARGUMENTS = 3
@@ -79,12 +77,12 @@ class Captions:
 
     def _layers(self, part: Part) -> Caption:
         nodes, main = part.nodes, main_node(part.nodes)
-        if main.operation.family in LIGHT:
+        if main.operation.follows:
             return Caption((self._row(nodes),))
         at = nodes.index(main)
         before, after = nodes[:at], nodes[at + 1 :]
         lines = [*([self._row(before)] if before else []), self.operation(main)]
-        if len(after) == 1 and after[0].operation.family == "activation":
+        if len(after) == 1 and after[0].operation.is_activation:
             return Caption(tuple(lines), len(lines) - 1, then=self.operation(after[0]))
         return Caption((*lines, *([self._row(after)] if after else [])), len(lines) - 1)
 
@@ -93,8 +91,7 @@ class Captions:
 
     def _merge(self, part: Part) -> Caption:
         last = part.nodes[-1].operation
-        sign = MERGE_SIGNS.get(last.name, last.name)
-        return Caption((sign,), notes=tuple(self.operation(n) for n in part.nodes[:-1]))
+        return Caption((last.sign or last.name,), notes=tuple(self.operation(n) for n in part.nodes[:-1]))
 
     def operation(self, node: Node) -> str:
         rank = len(self.graph.shape(node.inputs[0])) - 1 if node.inputs else 0

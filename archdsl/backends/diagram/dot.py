@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 import graphviz
 
@@ -201,7 +202,7 @@ class Writer:
         theme, shown = self.theme, list(pictures)
         parts = [part for picture in shown for part in picture.boxes()]
         families = {family(p) for p in parts if p.kind == "layers"}
-        named: list[tuple[str, tuple[str, str]]] = [(f, theme.families[f]) for f in FAMILY_ORDER if f in families]
+        named: list[tuple[str, tuple[str, str]]] = [(f, theme.families[f]) for f in get_args(Family) if f in families]
         if any(p.kind == "block" for p in parts):
             named.append(("block", theme.block))
         entries = [Entry(Words(name, NOTE, theme.muted), *colours) for name, colours in named]
@@ -216,16 +217,3 @@ class Writer:
                 stroke = Words(sign, NOTE, color, True)
                 entries.append(Entry(Words(name, NOTE, theme.muted), sign=stroke, kind=kind))
         return entries
-
-
-FAMILY_ORDER: tuple[Family, ...] = (
-    "convolution",
-    "pooling",
-    "normalisation",
-    "activation",
-    "regularisation",
-    "align",
-    "resize",
-    "channels",
-    "shape",
-)

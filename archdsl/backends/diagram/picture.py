@@ -11,22 +11,15 @@ from typing import Literal
 
 from archdsl.backends.diagram.structure import Structure
 from archdsl.graph import Graph, Node, Output, Scope, Tensor
-from archdsl.ops.base import Family
 
 Kind = Literal["input", "output", "entry", "exit", "layers", "merge", "block", "open", "repeat"]
 EdgeKind = Literal["flow", "identity", "dense", "projection"]
 
-LIGHT: frozenset[Family] = frozenset({"normalisation", "activation", "regularisation", "shape"})
-"""Families that share the box of the layer which they follow."""
-
-LEADING: frozenset[Family] = frozenset({"normalisation", "regularisation", "shape", "channels"})
-"""Families that share the box of the convolution which they lead to, as in a network with pre-activation."""
-
 
 def main_node(nodes: Sequence[Node]) -> Node:
     """The layer that a box is there for: the first one that does not lead to or follow another."""
-    apart = [n for n in nodes if n.operation.family not in LIGHT]
-    return next((n for n in apart if n.operation.family not in LEADING), apart[0] if apart else nodes[0])
+    apart = [n for n in nodes if not n.operation.follows]
+    return next((n for n in apart if not n.operation.leads), apart[0] if apart else nodes[0])
 
 
 @dataclass(slots=True, eq=False)
@@ -195,25 +188,24 @@ class Folder:
 
     @staticmethod
     def _kind(node: Node) -> Kind:
-        if node.operation.name == "input":
+        if node.operation.is_input:
             return "input"
         return "merge" if node.operation.inputs == "many" else "layers"
 
     def _joins(self, part: Part, node: Node) -> bool:
         """Whether a node belongs to the box of the nodes before it."""
-        last, family = part.nodes[-1], node.operation.family
+        last, first = part.nodes[-1], part.nodes[0].operation
         if part.count > 1 or self.structure.consumers(last.id) != [node.id] or len(last.shapes) != len(node.inputs):
             return False
         if part.kind == "merge":
             # Sizes are brought together for the sake of the merge that follows.
-            return last.operation.family == "align" and node.operation.inputs == "many"
+            return node.operation.inputs == "many"
         if part.kind != "layers" or self._kind(node) != "layers":
             return False
-        first = part.nodes[0].operation.family
-        heavy = any(n.operation.family not in LIGHT | LEADING for n in part.nodes)
-        if family not in LIGHT:
-            return family == "convolution" and first in LEADING and not heavy
-        return not (heavy and first == "normalisation") or family == "regularisation"
+        heavy = any(not (n.operation.follows or n.operation.leads) for n in part.nodes)
+        if not node.operation.follows:
+            return node.operation.is_weighted and first.leads and not heavy
+        return not (heavy and first.begins_box) or node.operation.ends_box
 
     def joined(self, parts: list[Part]) -> list[Part]:
         """Boxes of one row, those that belong together as one: scopes without frames do not keep layers apart."""

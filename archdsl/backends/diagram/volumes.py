@@ -113,7 +113,7 @@ class Figure:
 
     def is_sign(self, part: Part) -> bool:
         """Whether a part is drawn as a sign: a merge other than a concatenation."""
-        return part.kind == "merge" and part.nodes[-1].operation.name != "concat"
+        return part.kind == "merge" and not part.nodes[-1].operation.stacks_channels
 
     def volume(self, part: Part) -> Volume:
         channels, *sides = self.shape(part)

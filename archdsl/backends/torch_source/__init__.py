@@ -1,36 +1,44 @@
 """The PyTorch module of a network, as one file that imports torch alone.
 
-The way of `write_module`, a file each: `cells` every scope with its members in order; `fold` the calls of a block side
-by side, loops and conditions found again; `flow` what flows between their members; `classes` as few classes as these
-allow; `planner` what each member becomes, over `numbers` (with `search`), `control` and `forms`; `constructor` (over
-`writer`, `calls` and `members`) and `forward` their text; `write` the class. A `forward` is made of `statements`, whose
-values get their variables from `variables`, with `liveness` and `assigned`. `plainness` says how far all this goes.
+The passes of `write_module`, in order:
+
+1. `classes` decides which classes the file has. For each it lists the members of the calls (`cells`), brings the calls
+   together and finds loops and conditions (`fold`), follows what flows between the members (`flow`), and settles what
+   each becomes (`planner`, over `forms`, `control`, `numbers` and `search`). The result is a `plan.Plan` a class.
+2. `checks`, `exporting` and `folding` make the functions beside the classes.
+3. `write` makes the tree of each class. `constructor` fills the statements of an `emitter` with `members`, which get
+   their expressions from `layers` and their names from `scope`. `forward` makes `statements` of the flow, gives their
+   values variables (`variables`, with `liveness` and `assigned`), and writes them with the `attributes` that the
+   constructor has set.
+4. The printer of `backends.python` writes the tree and finds what it imports.
+
+`plainness` says how far all this goes towards what a hand would write.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import keyword
-import tokenize
-from itertools import pairwise
+from collections.abc import Collection
 
 from archdsl import __version__, dims
 from archdsl.analysis.overwriting import Overwriting
 from archdsl.augment.base import Companion
-from archdsl.backends.torch_source import layout
+from archdsl.backends.python import printer
+from archdsl.backends.python.templates import code
+from archdsl.backends.python.tree import Assign, Class, Source, Statement, Var, names_in
 from archdsl.backends.torch_source.checks import size_checks
 from archdsl.backends.torch_source.classes import Classifier
 from archdsl.backends.torch_source.exporting import dynamic_shapes
+from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.folding import FUNCTION, folding_function
+from archdsl.backends.torch_source.helpers import FACTORY
 from archdsl.backends.torch_source.names import RESERVED, STANDARD, camel, identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, helper_names
 from archdsl.backends.torch_source.starts import everywhere
-from archdsl.backends.torch_source.text import FACTORY
 from archdsl.backends.torch_source.write import write_class
-from archdsl.backends.torch_source.writer import File
 from archdsl.graph import Graph, Tensor
 from archdsl.transform.inference import Folding
 from archdsl.transform.recompute import NOTHING, Recompute
@@ -60,36 +68,32 @@ def write_module(
         file.names[plan] = _class_name(plan, graph, taken)
         taken.add(file.names[plan])
     file.alike = everywhere(plans)
-    outputs: list[list[str]] = []
+    outputs: list[Statement] = []
     if len(graph.outputs) > 1:
         file.output_class = unique(f"{file.names[plans[-1]]}Output", taken)
         taken.add(file.output_class)
         outputs.append(_output_class(file.output_class, graph))
     file.globals = frozenset(taken)
-    classes = [write_class(file, plan, plan is plans[-1]) for plan in plans]
-    helpers = [source.rstrip("\n").split("\n") for source in file.helpers]
-    if "Factory" in file.imports:
-        helpers.insert(0, FACTORY.split("\n"))
-    helpers += [block.split("\n") for block in companion.blocks] if companion else []
-    helpers += [*check_functions, dynamic_shapes(graph)]
-    helpers += folding_function(folding) if folding is not None else []
+    classes: list[Statement] = [write_class(file, plan, plan is plans[-1]) for plan in plans]
     classes[-1:-1] = outputs
-    body = "\n".join(line for part in [*helpers, *classes] for line in part)
-    head = layout.docstring(_title(graph, folding), 0)
-    return "\n".join([*head, "", *_imports(file, body, companion), "", "", ""]) + layout.blocks([*helpers, *classes])
+    parts = [*file.helpers.values(), *map(Source, companion.blocks if companion else ())]
+    parts += [*check_functions, dynamic_shapes(graph), *(folding_function(folding) if folding is not None else [])]
+    parts += classes
+    if "Factory" in names_in(parts):
+        parts.insert(0, Source(FACTORY))
+    head = [*printer.docstring(_title(graph, folding), 0), "", *_imports(names_in(parts)), "", "", ""]
+    return "\n".join(head) + printer.module(parts)
 
 
-def _output_class(name: str, graph: Graph) -> list[str]:
+def _output_class(name: str, graph: Graph) -> Class:
     """The named tuple of a model with several outputs."""
-    lines = [f"class {name}(NamedTuple):"]
-    fields: list[str] = []
+    fields: dict[str, Statement] = {}
     for output in graph.outputs:
         field = unique(identifier((output.name or "").strip("_") or "output"), fields)
         field += "_" if field in ("count", "index") or keyword.iskeyword(field) else ""
-        fields.append(field)
-        kind = "Tensor | None  # None unless the module trains" if output.training else "Tensor"
-        lines.append(f"    {field}: {kind}")
-    return lines
+        kind, comment = ("Tensor | None", "None unless the module trains") if output.training else ("Tensor", "")
+        fields[field] = Assign(Var(field), None, annotation=code(kind), comment=comment)
+    return Class(name, Var("NamedTuple"), [*fields.values()])
 
 
 def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
@@ -102,20 +106,15 @@ def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
     return found if found not in taken else unique(found if found not in RESERVED else f"{found}Block", taken)
 
 
-def _imports(file: File, body: str, companion: Companion | None) -> list[str]:
-    lines: list[str] = []
-    tokens = list(tokenize.generate_tokens(io.StringIO(body).readline))
-    used = {t.string for before, t in pairwise(tokens) if t.type == tokenize.NAME and before.string != "."}
-    for module, names in STANDARD.items():
-        found = [n for n in names if n in used]
-        lines += [f"from {module} import {', '.join(found)}"] if found else []
+def _imports(used: Collection[str]) -> list[str]:
+    """The lines that import what a file uses."""
+    found = [(module, [n for n in names if n in used]) for module, names in STANDARD.items()]
+    lines = [f"from {module} import {', '.join(names)}" for module, names in found if names]
     lines += [""] if lines else []
-    if "torch" in used:
-        lines.append("import torch")
-    if "F" in used:
-        lines.append("import torch.nn.functional as F")
+    lines += ["import torch"] if "torch" in used else []
+    lines += ["import torch.nn.functional as F"] if "F" in used else []
     lines.append("from torch import Tensor, nn" if "Tensor" in used else "from torch import nn")
-    lines += ["from torch.utils.checkpoint import checkpoint"] if "recomputed" in used else []
+    lines += ["from torch.utils.checkpoint import checkpoint"] if "checkpoint" in used else []
     return lines
 
 

@@ -280,7 +280,7 @@ def _fill(
             site = (member.span.start, member.span.end, "")
             cell.steps.append(Step(site, site[0], member.name, inner, inner.inputs, inner.outputs, None))
             cell.height = max(cell.height, inner.height + 1)
-        elif member.operation.name != "input":
+        elif not member.operation.is_input:
             cell.steps.append(_node_step(member, graph, references, forms))
     cell.chain = _is_chain(cell)
 

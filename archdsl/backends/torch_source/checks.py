@@ -11,11 +11,12 @@ from itertools import groupby
 from typing import Literal, TypeAlias
 
 from archdsl import dims
-from archdsl.backends.torch_source import layout
-from archdsl.backends.torch_source.expressions import quoted
+from archdsl.backends.python import tree as py
+from archdsl.backends.python.templates import code
+from archdsl.backends.python.tree import call, joined
 from archdsl.backends.torch_source.names import identifier, unique
-from archdsl.dims import Choice, DimError, Expr, Region, SizeSet
-from archdsl.dims.sets import literal, number
+from archdsl.dims import Choice, DimError, Region, SizeSet
+from archdsl.dims.sets import number
 from archdsl.graph import Graph, Tensor
 
 SEARCH = 1 << 16
@@ -41,33 +42,31 @@ class SizeCheck:
     places: tuple[Place, ...]
     mode: Mode = ""
 
-    def call(self, names: Sequence[str]) -> str:
+    def call(self, names: Sequence[str]) -> py.Statement:
         """The call, where the inputs have these names."""
-        sizes = [f"{names[position]}.shape[{axis}]" for position, axis in self.places]
-        return f"{self.function}({', '.join([*([quoted(self.size)] if self.size else []), *sizes])})"
+        sizes = [code(f"{names[position]}.shape[{axis}]") for position, axis in self.places]
+        return py.Do(call(self.function, *([py.Const(self.size)] if self.size else []), *sizes))
 
 
-def check_lines(checks: Iterable[SizeCheck], names: Sequence[str]) -> list[str]:
+def check_calls(checks: Iterable[SizeCheck], names: Sequence[str]) -> list[py.Statement]:
     """The calls in `forward`, where the inputs have these names."""
     by_mode = {mode: [c.call(names) for c in alike] for mode, alike in groupby(checks, key=lambda c: c.mode)}
-    lines = [line for call in by_mode.get("", []) for line in layout.statement(call, 8)]
-    training, evaluation = by_mode.get("training", []), by_mode.get("evaluation", [])
-    if training:
-        lines += ["        if self.training:", *(line for call in training for line in layout.statement(call, 12))]
+    training, evaluation = by_mode.get("training"), by_mode.get("evaluation")
+    mode = code("self.training")
+    branches: list[tuple[py.Expr | None, list[py.Statement]]] = [(mode, training)] if training else []
     if evaluation:
-        head = "        else:" if training else "        if not self.training:"
-        lines += [head, *(line for call in evaluation for line in layout.statement(call, 12))]
-    return lines
+        branches.append((None if training else py.Not(mode), evaluation))
+    return [*by_mode.get("", []), *([py.Branches(branches)] if branches else [])]
 
 
-def size_checks(graph: Graph) -> tuple[list[list[str]], list[SizeCheck]]:
-    """The functions that check sizes, as lines, and their calls: of both modes, of training, of evaluation."""
+def size_checks(graph: Graph) -> tuple[list[py.Function], list[SizeCheck]]:
+    """The functions that check sizes, and their calls: of both modes, of training, of evaluation."""
     made = _Checks(graph)
     axes = [
         (size.variable, (position, axis))
         for position, node in enumerate(graph.input_nodes)
         for axis, size in enumerate(graph.shape(Tensor(node.id)), 1)
-        if isinstance(size, Expr) and size == dims.free(size.variable)
+        if isinstance(size, dims.Expr) and size == dims.free(size.variable)
     ]
     first = dict(reversed(axes))
     training, evaluation = graph.always, graph.sizes
@@ -80,7 +79,7 @@ def size_checks(graph: Graph) -> tuple[list[list[str]], list[SizeCheck]]:
         for choice in region.choices:
             if (choice in training.choices and choice in evaluation.choices) == (not mode):
                 made.of_choice(choice, [first[name] for name in choice.sets], mode)
-    return made.sources, made.calls
+    return made.functions, made.calls
 
 
 @dataclass(slots=True, eq=False)
@@ -88,112 +87,121 @@ class _Checks:
     """Makes the functions, one for each set and mode, and their calls."""
 
     graph: Graph
-    functions: dict[tuple[object, ...], str | None] = field(default_factory=dict)
-    sources: list[list[str]] = field(default_factory=list)
+    by_set: dict[tuple[object, ...], str | None] = field(default_factory=dict)
+    functions: list[py.Function] = field(default_factory=list)
     calls: list[SizeCheck] = field(default_factory=list)
 
     def of_size(self, size: str, place: Place, valid: SizeSet, mode: Mode) -> None:
         if valid == SizeSet.everything():
             return
         key = valid, mode
-        if key not in self.functions:
+        if key not in self.by_set:
             self.add(key, check_function(self.next_name, self.graph.name, valid, mode))
         self.call(key, size, (place,), mode)
 
     def of_choice(self, choice: Choice, places: Sequence[Place], mode: Mode) -> None:
         key = tuple(choice.sets.items()), mode
-        if key not in self.functions:
+        if key not in self.by_set:
             self.add(key, check_of_choice(self.next_name, self.graph.name, choice, mode))
         self.call(key, "", tuple(places), mode)
 
     @property
     def next_name(self) -> str:
-        return f"check_size{len(self.sources) + 1 if self.sources else ''}"
+        return f"check_size{len(self.functions) + 1 if self.functions else ''}"
 
-    def add(self, key: tuple[object, ...], lines: list[str] | None) -> None:
-        self.functions[key] = None if lines is None else self.next_name
-        self.sources += [] if lines is None else [lines]
+    def add(self, key: tuple[object, ...], function: py.Function | None) -> None:
+        self.by_set[key] = None if function is None else function.name
+        self.functions += [] if function is None else [function]
 
     def call(self, key: tuple[object, ...], size: str, places: tuple[Place, ...], mode: Mode) -> None:
-        function = self.functions[key]
+        function = self.by_set[key]
         if function is not None:
             self.calls.append(SizeCheck(function, size, places, mode))
 
 
-def check_function(name: str, model: str, valid: SizeSet, mode: Mode = "") -> list[str] | None:
+def check_function(name: str, model: str, valid: SizeSet, mode: Mode = "") -> py.Function | None:
     """The function for one set of sizes; None for a set that cannot be written down."""
     try:
         body, nearest = _of_progression(valid) or _of_any(valid)
     except DimError:
         return None
     words, during = valid.condition(), f" in {mode}" if mode else ""
-    message = quoted(f"{model}: {{name}} must be {words}{during}, got {{size}}{nearest}")
-    return [
-        f"def {name}(name: str, size: int) -> None:",
-        *layout.docstring(f"Raises ValueError unless a size of the input is {words}{during}.", 4),
-        *body,
-        *layout.statement(f"raise ValueError(f{message})", 4),
-    ]
+    message = (f"{model}: ", py.Var("name"), f" must be {words}{during}, got ", py.Var("size"), *nearest)
+    return py.Function(
+        name,
+        [py.Parameter("name", py.Var("str")), py.Parameter("size", py.Var("int"))],
+        py.Const(None),
+        [py.Doc(f"Raises ValueError unless a size of the input is {words}{during}."), *body, refusal(*message)],
+    )
 
 
-def check_of_choice(name: str, model: str, choice: Choice, mode: Mode) -> list[str] | None:
+def refusal(*message: str | py.Expr) -> py.Statement:
+    return py.Do(call("ValueError", py.Format(message)), "raise")
+
+
+def returns_if(test: py.Expr) -> py.Statement:
+    return py.Branches([(test, [py.Do(None, "return")])])
+
+
+def check_of_choice(name: str, model: str, choice: Choice, mode: Mode) -> py.Function | None:
     """The function for sizes of which one at least has to be in its set; None where a set cannot be written down."""
     variables: dict[str, str] = {}
     for size in choice.sets:
         variables[size] = unique(identifier(size.lower()), variables.values())
     try:
-        tests = [sizes.python(variables[size]) for size, sizes in choice.sets.items()]
+        tests = [code(sizes.python(variables[size])) for size, sizes in choice.sets.items()]
     except DimError:
         return None
     during = f" in {mode}" if mode else ""
-    got = ", ".join(f"{size} = {{{variable}}}" for size, variable in variables.items())
-    message = quoted(f"{model}: {choice.describe(' must be')}{during}, got {got}")
-    return [
-        *layout.header(f"def {name}({', '.join(f'{v}: int' for v in variables.values())}) -> None:", 0),
-        *layout.docstring(f"Raises ValueError unless {choice.describe(' is')}{during}.", 4),
-        *layout.header(f"if {' or '.join(tests)}:", 4),
-        "        return",
-        *layout.statement(f"raise ValueError(f{message})", 4),
-    ]
+    got = [part for size, variable in variables.items() for part in (f", {size} = ", py.Var(variable))]
+    got[0] = f"{model}: {choice.describe(' must be')}{during}, got {next(iter(variables))} = "
+    return py.Function(
+        name,
+        [py.Parameter(variable, py.Var("int")) for variable in variables.values()],
+        py.Const(None),
+        [
+            py.Doc(f"Raises ValueError unless {choice.describe(' is')}{during}."),
+            returns_if(joined("or", tests)),
+            refusal(*got),
+        ],
+    )
 
 
-def _of_progression(valid: SizeSet) -> tuple[list[str], str] | None:
+def _of_progression(valid: SizeSet) -> tuple[list[py.Statement], list[str | py.Expr]] | None:
     """The test of one residue from a minimum on, and what tells the nearest sizes; None for other sets."""
     if valid.progression is None:
         return None
     modulus, residue, minimum = valid.progression
-    least, step = number(minimum), literal(modulus)
-    lines = [*layout.header(f"if {valid.python('size')}:", 4), "        return"]
+    least, step = number(minimum), py.Const(modulus)
+    size, below = py.Var("size"), py.Var("below")
+    body = [returns_if(code(valid.python("size")))]
     if modulus == 1:
-        return lines, f"; the nearest is {least}"
-    near, other = f'f"are {{below}} and {{below + {step}}}"', f'"is {least}"'
-    lines += [
-        f"    below = size - {f'(size - {literal(residue)})' if residue else 'size'} % {step}",
-        *layout.statement(f"nearest = {near} if size > {literal(minimum)} else {other}", 4),
+        return body, [f"; the nearest is {least}"]
+    past = py.Binary("%", py.Binary("-", size, py.Const(residue)) if residue else size, step)
+    near = py.Format(("are ", below, " and ", py.Binary("+", below, step)))
+    body += [
+        py.Assign(below, py.Binary("-", size, past)),
+        py.Assign(py.Var("nearest"), py.If(py.Binary(">", size, py.Const(minimum)), near, py.Const(f"is {least}"))),
     ]
-    return lines, "; the nearest {nearest}"
+    return body, ["; the nearest ", py.Var("nearest")]
 
 
-def _of_any(valid: SizeSet) -> tuple[list[str], str]:
+def _of_any(valid: SizeSet) -> tuple[list[py.Statement], list[str | py.Expr]]:
     """The test of any set, and what tells the nearest sizes, which are looked for one by one where none is far."""
     threshold, pattern, _ = valid.form
-    lines = [
-        "",
-        "    def fits(n: int) -> bool:",
-        *layout.statement(f"return {valid.python('n')}", 8),
-        "",
-        "    if fits(size):",
-        "        return",
-    ]
+    fits = py.Function(
+        "fits", [py.Parameter("n", py.Var("int"))], py.Var("bool"), [py.Do(code(valid.python("n")), "return")]
+    )
+    body: list[py.Statement] = [fits, returns_if(code("fits(size)"))]
     largest = valid.maximum or 0
     if max(threshold, pattern.modulus if pattern else largest) > SEARCH:
-        return lines, ""
-    start = "size - 1" if pattern else f"min(size - 1, {largest})"
-    end = f"max(size, {threshold}) + {pattern.modulus + 1}" if pattern else str(largest + 1)
-    lines += [
-        f"    below = next(filter(fits, range({start}, 0, -1)), None)",
-        *layout.statement(f"above = next(filter(fits, range(size + 1, {end})), None)", 4),
-        "    near = [str(n) for n in (below, above) if n is not None]",
-        '    nearest = ("are " if len(near) > 1 else "is ") + " and ".join(near)',
+        return body, []
+    start = code("size - 1") if pattern else code(f"min(size - 1, {largest})")
+    end = code(f"max(size, {threshold}) + {pattern.modulus + 1}" if pattern else str(largest + 1))
+    body += [
+        py.Assign(py.Var("below"), code("next(filter(fits, range({start}, 0, -1)), None)", start=start)),
+        py.Assign(py.Var("above"), code("next(filter(fits, range(size + 1, {end})), None)", end=end)),
+        py.Assign(py.Var("near"), code("[str(n) for n in (below, above) if n is not None]")),
+        py.Assign(py.Var("nearest"), code('("are " if len(near) > 1 else "is ") + " and ".join(near)')),
     ]
-    return lines, "; the nearest {nearest}"
+    return body, ["; the nearest ", py.Var("nearest")]

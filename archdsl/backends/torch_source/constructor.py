@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from archdsl.backends.python import tree as py
+from archdsl.backends.python.templates import code
+from archdsl.backends.python.tree import call, names_in
 from archdsl.backends.torch_source import expressions as ex
-from archdsl.backends.torch_source import layout
-from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
+from archdsl.backends.torch_source.attributes import Attributes
+from archdsl.backends.torch_source.emitter import Emitter
+from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.flow import Call, Decision, calls
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, leaves
+from archdsl.backends.torch_source.layers import Layers
 from archdsl.backends.torch_source.members import Members
-from archdsl.backends.torch_source.names import MODULE_ATTRIBUTES, identifier, unique
-from archdsl.backends.torch_source.plan import Made, is_labelled
+from archdsl.backends.torch_source.names import identifier, unique
+from archdsl.backends.torch_source.plan import Made, Plan, is_labelled
+from archdsl.backends.torch_source.scope import Scope
 from archdsl.backends.torch_source.starts import is_biased, is_typed, model_loop
 from archdsl.common.source import Span
 from archdsl.graph import Node
@@ -23,57 +28,74 @@ from archdsl.syntax import tree
 
 
 @dataclass(slots=True, eq=False)
-class Constructor(Members):
-    """Writes the statements of a constructor."""
+class Constructor:
+    """Makes the statements of a constructor."""
 
-    stored: dict[str, str] = field(default_factory=dict)
-    """Attributes that hold a number, with what they are set to."""
-    flags: dict[Choice, list[str]] = field(default_factory=dict)
-    """The attribute that each branch of a condition hangs on."""
+    file: File
+    plan: Plan
+    is_model: bool
+    code: Emitter
+    scope: Scope
+    layers: Layers
+    members: Members
+    attributes: Attributes
+    flags: dict[Choice, list[py.Expr | None]] = field(default_factory=dict)
+    """What `forward` asks for each branch of a condition; None where it asks nothing, or anew in each round."""
     optional: set[Choice] = field(default_factory=set)
     """Conditions that an nn.Identity stands for."""
     start: int = 0
-    """Where in the lines the members begin."""
+    """Where in the statements the members begin."""
+
+    @staticmethod
+    def of(file: File, plan: Plan, is_model: bool) -> Constructor:
+        """The constructor of a class, with the names of its parameters and attributes."""
+        emitter = Emitter()
+        scope = Scope(plan, emitter, file.globals)
+        file.factories[plan] = is_model or needs_factory(file, plan)
+        layers = Layers(file, plan, scope)
+        members = Members(file, plan, scope, layers)
+        made = Constructor(file, plan, is_model, emitter, scope, layers, members, Attributes(scope, members.taken))
+        for parameter in plan.parameters:
+            name = unique(identifier(parameter.name), scope.locals | file.globals)
+            scope.names[parameter.name] = name
+            scope.locals.add(name)
+        # What the members' paths demand comes before any other attribute.
+        for leaf in leaves(plan.entries):
+            if plan.made[leaf].name:
+                members.taken.update(step.name.split(".")[0] for step in leaf.steps)
+        return made
 
     def run(self) -> None:
         """The statements, but for what `forward` has stored."""
         flow = self.plan.flow
-        if flow is None:
-            self.sequence()
+        if flow is None and all(c.positional for c in self.plan.cells):
+            self.model_factory()
+            self.name_lets()
+            self.code.add(py.Do(call(code("super().__init__"), *self.layers.items(self.plan.entries))))
             return
-        for action in calls(flow.actions):
+        for action in calls(flow.actions) if flow is not None else ():
             if isinstance(action, Call) and action.optional is not None:
                 self.optional.add(action.optional)
             elif isinstance(action, Decision):
                 self.flag(action.choice)
-        self.line("super().__init__()")
+        self.code.add(SUPER)
         self.model_factory()
         self.name_lets()
-        self.start = len(self.lines)
-        self.construct(self.in_reading_order(self.plan.entries))
+        self.start = len(self.code.top)
+        self.construct(self.plan.entries if flow is None else self.in_reading_order(self.plan.entries))
 
-    def sequence(self) -> None:
-        """The constructor of a class that is an nn.Sequential."""
-        if all(c.positional for c in self.plan.cells):
-            self.model_factory()
-            self.name_lets()
-            items = self.items(self.plan.entries)
-            self.line(f"super().__init__({', '.join(items)})")
-            return
-        self.line("super().__init__()")
-        self.model_factory()
-        self.name_lets()
-        self.construct(self.plan.entries)
-
-    def store(self) -> None:
-        """The statements that set what `forward` needs of the parameters."""
-        late = {n: t for n, t in self.stored.items() if self.late.intersection(re.findall(r"\w+", t))}
-        early = [f"self.{name} = {text}" for name, text in self.stored.items() if name not in late]
-        self.lines[self.start : self.start] = [line for text in early for line in layout.statement(text, 8)]
-        for name, text in late.items():
-            self.line(f"self.{name} = {text}")
+    def finish(self) -> list[py.Statement]:
+        """The statements, with those that set what `forward` needs of the parameters, and how weights start."""
+        late: list[py.Statement] = []
+        early: list[py.Statement] = []
+        for attribute, value in self.attributes.stored.values():
+            of = late if self.scope.late & names_in([value]) else early
+            of.append(py.Assign(code(f"self.{attribute}"), value))
+        self.code.top[self.start : self.start] = early
+        self.code.add(*late)
         if self.is_model and self.file.alike:
             self.start_alike()
+        return self.code.top
 
     def start_alike(self) -> None:
         """The model's loop over all modules, for types of which all start alike."""
@@ -81,45 +103,14 @@ class Constructor(Members):
         modules = [(form.kind, leaf) for form, leaf in members if isinstance(form, ModuleForm)]
         biased = {kind for kind, leaf in modules if is_biased(leaf)}
         typed = biased - {kind for kind, leaf in modules if not is_typed(leaf)}
-        for depth, text in model_loop(self.file.alike, biased, typed, unique("module", self.locals)):
-            write = layout.header if text.endswith(":") else layout.statement
-            self.lines += write(text, 8 + 4 * depth)
-
-    # ------------------------------------------------------------ the class
-
-    def name_parameters(self) -> None:
-        for parameter in self.plan.parameters:
-            name = unique(identifier(parameter.name), self.locals | self.file.globals)
-            self.names[parameter.name] = name
-            self.locals.add(name)
-
-    def collect_labels(self, entries: Sequence[Entry]) -> None:
-        """Takes the attribute names that the members' paths demand, before any other attribute is named."""
-        for entry in entries:
-            match entry:
-                case Leaf():
-                    if self.plan.made[entry].name:
-                        self.taken.update(step.name.split(".")[0] for step in entry.steps)
-                case Loop():
-                    self.collect_labels(entry.body)
-                case Choice():
-                    for branch in entry.branches:
-                        self.collect_labels(branch.body)
-
-    def needs_factory(self) -> bool:
-        return any(self.takes_factory(made) for made in self.plan.made.values())
-
-    def takes_factory(self, made: Made) -> bool:
-        if made.plan is not None:
-            return made.plan is not self.plan and self.file.factories[made.plan]
-        return isinstance(made.form, ParameterForm) or (isinstance(made.form, ModuleForm) and made.form.factory)
-
-    def model_factory(self) -> None:
-        if self.is_model and self.needs_factory():
-            self.file.imports.add("Factory")
-            self.line('kw: Factory = {"device": device, "dtype": dtype}')
+        module = py.Var(unique("module", self.scope.locals))
+        self.code.add(model_loop(self.file.alike, biased, typed, module))
 
     # ------------------------------------------------------------ statements
+
+    def model_factory(self) -> None:
+        if self.is_model and needs_factory(self.file, self.plan):
+            self.code.add(FACTORY)
 
     def name_lets(self) -> None:
         """A variable for each value that the spec names and the class needs more than once."""
@@ -130,36 +121,26 @@ class Constructor(Members):
             e for found in plan.running.values() for r in found if r.used for e in (r.first, *r.after) if e is not None
         ]
         counts: Counter[ex.Expr] = Counter(
-            part for expr in used for part in ex.parts(expr) if not isinstance(part, Const | Var)
+            part for expr in used for part in ex.parts(expr) if not isinstance(part, py.Const | py.Var)
         )
         for name, expr in plan.lets.items():
-            if counts[expr] > 1 and expr not in self.aliases and all(v in self.names for v in ex.variables(expr)):
-                variable = unique(identifier(name), self.locals)
-                self.line(f"{variable} = {self.text(expr)}")
-                self.locals.add(variable)
-                self.aliases[expr] = variable
+            known = expr not in self.scope.aliases and all(v in self.scope.names for v in ex.variables(expr))
+            if counts[expr] > 1 and known:
+                self.scope.aliases[expr] = self.scope.variable(identifier(name), self.scope.value(expr))
 
     def construct(self, entries: Sequence[Entry], in_loop: bool = False) -> None:
         """The members of a class with a `forward`, or of an nn.Sequential whose members have names."""
         for entry in entries:
             if not in_loop:
-                self.make_holders(entry)
+                self.members.make_holders(entry)
             match entry:
                 case Leaf():
-                    self.member(entry, None)
+                    self.members.member(entry)
+                case Loop() if any(self.members.has_member(leaf) for leaf in leaves(entry.body)):
+                    with self.scope.loop(entry):
+                        self.construct(entry.body, True)
                 case Loop():
-                    if any(self.has_member(leaf) for leaf in leaves(entry.body)):
-                        moved, start = self.moved, len(self.lines)
-                        self.enter(entry)
-                        head = len(self.lines) + moved
-                        self.construct(entry.body, True)
-                        if len(self.lines) == head + self.moved - 2 * moved:
-                            del self.lines[start + self.moved - moved :]
-                            self.depth -= 4
-                        else:
-                            self.leave(entry)
-                    else:
-                        self.construct(entry.body, True)
+                    self.construct(entry.body, True)
                 case Choice():
                     self.construct_choice(entry, in_loop)
 
@@ -188,81 +169,68 @@ class Constructor(Members):
         return end
 
     def construct_choice(self, choice: Choice, in_loop: bool) -> None:
-        optional = choice in self.optional
-        if optional:
+        conditions = self.plan.conditions[choice]
+        if choice in self.optional:
             leaf = choice.branches[0].body[0]
             assert isinstance(leaf, Leaf)
-            self.member(leaf, self.text(self.plan.conditions[choice][0]))
+            self.members.member(leaf, self.scope.value(conditions[0]))
             return
-        conditions = self.plan.conditions[choice]
-        flags = self.flags.get(choice)
         running = [r for r in self.plan.running.get(choice, ()) if r.used]
         for number in running:
-            self.name_running(number, "channels")
+            self.scope.name_running(number, "channels")
             if number.first is not None:
-                self.line(f"{self.names[number.variable.name]} = {self.text(number.first)}")
-        filled = 0
-        blocks: list[tuple[int, int]] = []
-        for place, (branch, condition) in enumerate(zip(choice.branches, conditions, strict=True)):
-            test = self.text(condition)
-            is_late = self.late.intersection(re.findall(r"\w+", test))
-            if flags is not None and flags[place] and not is_late and self.test(condition) is None:
-                test = flags[place]
-            blocks.append((len(self.lines), self.moved))
-            self.head("else:" if condition == Const(True) and place else f"{'elif' if place else 'if'} {test}:")
-            start, moved = len(self.lines), self.moved
-            self.construct(branch.body, in_loop)
-            for number in running:
-                after = number.after[place]
-                if after is not None:
-                    self.line(f"{self.names[number.variable.name]} = {self.text(after)}")
-            if len(self.lines) == start + self.moved - moved:
-                self.line("pass")
-            else:
-                filled = place + 1
-            self.depth -= 4
-        if filled < len(blocks):
-            start, moved = blocks[filled]
-            del self.lines[start + self.moved - moved :]
+                self.scope.set_running(number, number.first)
+        branches: list[tuple[py.Expr | None, list[py.Statement]]] = []
+        statement = py.Branches(branches)
+        self.code.add(statement)
+        for place, branch in enumerate(choice.branches):
+            otherwise = conditions[place] == py.Const(True) and place > 0
+            branches.append((None if otherwise else self.condition(choice, place), []))
+            with self.code.within(branches[-1][1]):
+                self.construct(branch.body, in_loop)
+                for number in running:
+                    after = number.after[place]
+                    if after is not None:
+                        self.scope.set_running(number, after)
+        while branches and not branches[-1][1]:
+            branches.pop()
+        if not branches:
+            self.code.body.remove(statement)
+
+    def condition(self, choice: Choice, place: int) -> py.Expr:
+        """The test of a branch: the attribute that holds it, where there is one and it is set by then."""
+        condition = self.plan.conditions[choice][place]
+        test = self.scope.value(condition)
+        flag = self.flags[choice][place] if choice in self.flags else None
+        is_late = not self.scope.late.isdisjoint(names_in([test]))
+        return flag if flag is not None and not is_late and self.attributes.test(condition) is None else test
 
     def flag(self, choice: Choice) -> None:
-        flags: list[str] = []
-        for number, condition in enumerate(self.plan.conditions[choice]):
-            if isinstance(condition, Const) or self.is_of_round(condition):
-                flags.append("")
-                continue
-            flags.append(self.test(condition) or f"self.{self.store_text(flag_name(choice, number), condition)}")
-        self.flags[choice] = flags
+        self.flags[choice] = [
+            None
+            if isinstance(condition, py.Const) or self.scope.is_of_round(condition)
+            else self.attributes.test(condition) or self.attributes.store(flag_name(choice, number), condition)
+            for number, condition in enumerate(self.plan.conditions[choice])
+        ]
 
-    def is_of_round(self, condition: Expr) -> bool:
-        """Whether it differs from round to round of a loop, so that `forward` asks it anew."""
-        return any("@" in name and name not in self.running_names for name in ex.variables(condition))
 
-    def test(self, condition: Expr) -> str | None:
-        """A condition on one parameter as `forward` asks it: `self.stride > 1`."""
-        match condition:
-            case Var(name) | Binary("==" | "!=" | "<" | "<=" | ">" | ">=", Var(name), Const()):
-                if name in {p.name for p in self.plan.parameters}:
-                    return ex.write(condition, {name: f"self.{self.store_parameter(name)}"})
-            case _:
-                pass
-        return None
+SUPER = py.Do(code("super().__init__()"))
+FACTORY = py.Assign(
+    py.Var("kw"),
+    py.Dict((py.Pair(py.Const("device"), py.Var("device")), py.Pair(py.Const("dtype"), py.Var("dtype")))),
+    annotation=py.Var("Factory"),
+)
 
-    def store_parameter(self, parameter: str) -> str:
-        """The attribute that holds a parameter."""
-        return self.store_text(self.names[parameter], Var(parameter))
 
-    def store_text(self, name: str, expr: Expr) -> str:
-        """The attribute that holds a value; one for each value."""
-        text = self.text(expr)
-        for found, stored in self.stored.items():
-            if stored == text:
-                return found
-        # An attribute must not hide one that every module has: `apply`, `_modules`.
-        found = unique(name.lstrip("_") or "value", self.taken | MODULE_ATTRIBUTES)
-        self.taken.add(found)
-        self.stored[found] = text
-        return found
+def needs_factory(file: File, plan: Plan) -> bool:
+    """Whether a class makes parameters, or modules that take device= and dtype=."""
+    return any(takes_factory(file, plan, made) for made in plan.made.values())
+
+
+def takes_factory(file: File, plan: Plan, made: Made) -> bool:
+    if made.plan is not None:
+        return made.plan is not plan and file.factories[made.plan]
+    return isinstance(made.form, ParameterForm) or (isinstance(made.form, ModuleForm) and made.form.factory)
 
 
 def stands_in(entry: Entry, span: Span) -> bool:

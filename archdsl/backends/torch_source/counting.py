@@ -35,8 +35,7 @@ def expressions(plan: Plan) -> Iterator[Expr]:
     for conditions in plan.conditions.values():
         yield from conditions
     for heading in plan.headings.values():
-        found = [heading.count, heading.over, *[e for _, e in heading.columns]]
-        yield from (e for e in found if e is not None)
+        yield from heading.values()
     running = [heading.running for heading in plan.headings.values() if heading.running is not None]
     for number in [*running, *(r for found in plan.running.values() for r in found)]:
         yield from (e for e in (number.first, *number.after) if e is not None)

@@ -5,53 +5,45 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from archdsl import dims
-from archdsl.backends.torch_source import layout
-from archdsl.backends.torch_source.expressions import quoted
+from archdsl.backends.python import tree as py
+from archdsl.backends.python.templates import code
+from archdsl.backends.python.tree import call
 from archdsl.backends.torch_source.names import identifier
-from archdsl.dims import Dim, DimError, Expr, SizeSet
+from archdsl.dims import Dim, DimError, SizeSet
 from archdsl.graph import Graph, Node, Tensor
-from archdsl.ops.align import Align
-from archdsl.ops.base import Operation
-from archdsl.ops.conv import Conv
-from archdsl.ops.pool import Avgpool, Maxpool
 
 
-def dynamic_shapes(graph: Graph) -> list[str]:
-    """The function `dynamic_shapes` of a generated file, as lines."""
-    symbols: dict[str, str] = {}
-    made = ['batch = Dim("batch")']
+def dynamic_shapes(graph: Graph) -> py.Function:
+    """The function `dynamic_shapes` of a generated file."""
+    sizes: dict[str, py.Expr] = {}
+    made: list[py.Statement] = [py.Assign(py.Var("batch"), call("Dim", py.Const("batch")))]
     taken = {"batch"}
     for free in graph.free:
         name = identifier(free.name.lower())
-        name = name if name not in taken else f"size_{len(symbols)}"
+        name = name if name not in taken else f"size_{len(sizes)}"
         taken.add(name)
         symbol = _symbol(graph, free.name, name)
         if symbol is not None:
-            made.append(f"{name} = {symbol[0]}")
-            symbols[free.name] = symbol[1]
-    shapes = [_axes(graph.shape(Tensor(node.id)), symbols) for node in graph.input_nodes]
-    pinned = [free.name for free in graph.free if free.name not in symbols]
-    doc = "The sizes that torch.export may leave free: the batch" + "".join(f", {name}" for name in symbols)
+            made.append(py.Assign(py.Var(name), symbol[0]))
+            sizes[free.name] = symbol[1]
+    shapes = tuple(_axes(graph.shape(Tensor(node.id)), sizes) for node in graph.input_nodes)
+    pinned = [free.name for free in graph.free if free.name not in sizes]
+    doc = "The sizes that torch.export may leave free: the batch" + "".join(f", {name}" for name in sizes)
     doc += f"; pinned: {', '.join(pinned)}" if pinned else ""
-    return [
-        "def dynamic_shapes() -> tuple[dict[int, Any], ...]:",
-        *layout.docstring(f"{doc}.", 4),
-        "    from torch.export import Dim  # slow to import, and needed here alone",
-        "",
-        *[line for text in made for line in layout.statement(text, 4)],
-        *layout.statement(f"return ({', '.join(shapes)}{',' * (len(shapes) == 1)})", 4),
-    ]
+    local = py.Import("from torch.export import Dim", "slow to import, and needed here alone")
+    body: list[py.Statement] = [py.Doc(f"{doc}."), local, *made, py.Do(py.Tuple(shapes), "return")]
+    return py.Function("dynamic_shapes", [], code("tuple[dict[int, Any], ...]"), body)
 
 
-def _axes(shape: tuple[Dim, ...], symbols: dict[str, str]) -> str:
-    entries = ["0: batch"]
+def _axes(shape: tuple[Dim, ...], sizes: dict[str, py.Expr]) -> py.Dict:
+    entries = [py.Pair(py.Const(0), py.Var("batch"))]
     for axis, size in enumerate(shape, 1):
-        if isinstance(size, Expr) and size == dims.free(size.variable) and size.variable in symbols:
-            entries.append(f"{axis}: {symbols[size.variable]}")
-    return "{" + ", ".join(entries) + "}"
+        if isinstance(size, dims.Expr) and size == dims.free(size.variable) and size.variable in sizes:
+            entries.append(py.Pair(py.Const(axis), sizes[size.variable]))
+    return py.Dict(tuple(entries))
 
 
-def _symbol(graph: Graph, size: str, name: str) -> tuple[str, str] | None:
+def _symbol(graph: Graph, size: str, name: str) -> tuple[py.Expr, py.Expr] | None:
     """What stands for a free size, and the size as a function of it (`16 * h`); None where it has to be pinned.
 
     A named `Dim` has to be proven for all its values before the program runs. What PyTorch cannot prove, or no
@@ -60,11 +52,12 @@ def _symbol(graph: Graph, size: str, name: str) -> tuple[str, str] | None:
     valid = exportable(graph, size)
     if valid is None:
         return None
-    if valid.progression is None or any(_is_beyond_proof(node.operation) for node in _readers(graph, size)):
-        return f"Dim.DYNAMIC(min={valid.minimum})", name
+    if valid.progression is None or any(node.operation.decides_size() for node in _readers(graph, size)):
+        return call("Dim.DYNAMIC", min=py.Const(valid.minimum)), py.Var(name)
     modulus, residue, minimum = valid.progression
-    text = name if modulus == 1 else f"{modulus} * {name}"
-    return f"Dim({quoted(name)}, min={(minimum - residue) // modulus})", f"{text} + {residue}" if residue else text
+    found: py.Expr = py.Var(name) if modulus == 1 else py.Binary("*", py.Const(modulus), py.Var(name))
+    found = py.Binary("+", found, py.Const(residue)) if residue else found
+    return call("Dim", py.Const(name), min=py.Const((minimum - residue) // modulus)), found
 
 
 def exportable(graph: Graph, size: str) -> SizeSet | None:
@@ -92,47 +85,33 @@ def pinned_by(graph: Graph, size: str) -> Node | None:
     return next((node for node in _readers(graph, size) if _goes_by_cases(graph, node, size)), None)
 
 
-def _sizes(graph: Graph, name: str) -> Iterator[Expr]:
+def _sizes(graph: Graph, name: str) -> Iterator[dims.Expr]:
     """The different sizes within a network that follow from a free one."""
-    seen: set[Expr] = set()
-    for node in graph.nodes():
+    seen: set[dims.Expr] = set()
+    for node in _evaluated(graph):
         for index in range(len(node.shapes)):
             for size in graph.shape(Tensor(node.id, index)):
-                if isinstance(size, Expr) and size.variable == name and size not in seen:
+                if isinstance(size, dims.Expr) and size.variable == name and size not in seen:
                     seen.add(size)
                     yield size
+
+
+def _evaluated(graph: Graph) -> list[Node]:
+    """The nodes that run in evaluation, which is what is exported."""
+    live = graph.ancestors(output.tensor for output in graph.outputs if not output.training)
+    return [node for node in graph.nodes() if node.id in live]
 
 
 def _readers(graph: Graph, name: str) -> list[Node]:
     """The nodes into which a size flows that follows from a free one."""
     return [
         node
-        for node in graph.nodes()
-        if any(isinstance(d, Expr) and d.variable == name for shape in graph.shapes(node.inputs) for d in shape)
+        for node in _evaluated(graph)
+        if any(isinstance(d, dims.Expr) and d.variable == name for shape in graph.shapes(node.inputs) for d in shape)
     ]
 
 
-def _is_beyond_proof(operation: Operation) -> bool:
-    """Whether PyTorch computes a size by a comparison or maximum that it cannot decide for a symbol."""
-    match operation:
-        case Maxpool(ceil=True) | Avgpool(ceil=True) | Align(mode="pad"):
-            return True
-        case Conv(pad="same_upper") | Maxpool(pad="same_upper") | Avgpool(pad="same_upper"):
-            return True
-        case _:
-            return False
-
-
 def _goes_by_cases(graph: Graph, node: Node, name: str) -> bool:
-    """Whether PyTorch does otherwise for some sizes: a pool that rounds up drops a window that starts outside."""
-    match node.operation:
-        case Maxpool(ceil=True) | Avgpool(ceil=True) if node.operation.pad != "same_upper":
-            shape = graph.shape(node.inputs[0])
-            window = node.operation.window((shape,))
-            numbers = zip(window.kernel, window.stride, window.dilation, window.pad, shape[1:], strict=True)
-            return any(
-                isinstance(size, Expr) and size.variable == name and dilation * (kernel - 1) < pad + stride - 1
-                for kernel, stride, dilation, pad, size in numbers
-            )
-        case _:
-            return False
+    """Whether PyTorch does otherwise for some sizes."""
+    cases = node.operation.sizes_by_cases(graph.shapes(node.inputs))
+    return any(isinstance(size, dims.Expr) and size.variable == name for size in cases)

@@ -1,76 +1,30 @@
-"""Values in generated code as expressions: what they mean, how they are written, and how a spec says them."""
+"""Values in generated code as expressions: what they mean, how they are simplified, and how a spec says them."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias, assert_never
 
+from archdsl.backends.python.tree import (
+    Apply,
+    Binary,
+    Const,
+    Expr,
+    If,
+    Item,
+    Layer,
+    Not,
+    Tuple,
+    Var,
+    mapped,
+    over,
+    walk,
+)
 from archdsl.syntax import tree
 
-# ---------------------------------------------------------------- expressions
+__all__ = ["Apply", "Binary", "Const", "Expr", "If", "Item", "Layer", "Not", "Tuple", "Var"]
 
-
-@dataclass(frozen=True, slots=True)
-class Const:
-    """An int, float, bool, string, None, or a tuple of them."""
-
-    value: object
-
-
-@dataclass(frozen=True, slots=True)
-class Var:
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Binary:
-    operator: str
-    left: Expr
-    right: Expr
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    operand: Expr
-
-
-@dataclass(frozen=True, slots=True)
-class If:
-    """`then if condition else otherwise`."""
-
-    condition: Expr
-    then: Expr
-    otherwise: Expr
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    base: Expr
-    index: Expr
-
-
-@dataclass(frozen=True, slots=True)
-class Apply:
-    function: str
-    arguments: tuple[Expr, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Tuple:
-    items: tuple[Expr, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A value: a class of modules, with arguments that are given already."""
-
-    constructor: str
-    arguments: tuple[tuple[str | None, object], ...] = ()
-
-
-Expr: TypeAlias = Const | Var | Binary | Not | If | Item | Apply | Tuple
 Env: TypeAlias = Callable[[str], object]
 
 OPERATORS: Mapping[str, Callable[[Any, Any], object]] = {
@@ -86,9 +40,6 @@ OPERATORS: Mapping[str, Callable[[Any, Any], object]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-PRECEDENCE = {"if": 0, "or": 1, "and": 2, "not": 3, "+": 5, "-": 5, "*": 6, "//": 6, "%": 6}
-COMPARISON = 4
-ATOM = 9
 FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "min": min,
     "max": max,
@@ -126,6 +77,8 @@ def evaluate(expr: Expr, env: Env) -> object:
             return FUNCTIONS[function](*[evaluate(a, env) for a in arguments])
         case Tuple(items):
             return tuple(evaluate(i, env) for i in items)
+        case _:
+            raise TypeError(type(expr).__name__)
 
 
 def variables(expr: Expr) -> Iterator[str]:
@@ -133,80 +86,16 @@ def variables(expr: Expr) -> Iterator[str]:
     return (part.name for part in parts(expr) if isinstance(part, Var))
 
 
-def write(expr: Expr, names: Mapping[str, str], aliases: Mapping[Expr, str] = {}) -> str:
-    """The expression as Python. `names` says what a variable is called there, `aliases` what has a name of its own."""
-    return _write(expr, names, aliases)[0]
+def named(expr: Expr, names: Mapping[str, str | Expr], aliases: Mapping[Expr, str] = {}) -> Expr:
+    """The expression as code has it: `names` says what a variable is there, `aliases` what has a name of its own."""
 
+    def change(part: Expr) -> Expr | None:
+        if part in aliases:
+            return Var(aliases[part])
+        found = names.get(part.name, part) if isinstance(part, Var) else None
+        return Var(found) if isinstance(found, str) else found
 
-def _write(expr: Expr, names: Mapping[str, str], aliases: Mapping[Expr, str]) -> tuple[str, int]:
-    if expr in aliases:
-        return aliases[expr], ATOM
-
-    def part(inner: Expr, least: int) -> str:
-        text, precedence = _write(inner, names, aliases)
-        return text if precedence >= least else f"({text})"
-
-    match expr:
-        case Const(value):
-            negative = isinstance(value, int | float) and not isinstance(value, bool) and value < 0
-            return literal(value), 7 if negative else ATOM
-        case Var(name):
-            return names.get(name, name), ATOM
-        case Binary(sign, left, right):
-            level = PRECEDENCE.get(sign, COMPARISON)
-            tight = 0 if sign in ("and", "or", "+", "*") else 1
-            return f"{part(left, level + (level == COMPARISON))} {sign} {part(right, level + tight)}", level
-        case Not(operand):
-            return f"not {part(operand, 3)}", 3
-        case If(condition, then, otherwise):
-            return f"{part(then, 1)} if {part(condition, 1)} else {part(otherwise, 0)}", 0
-        case Item(base, index):
-            return f"{part(base, ATOM)}[{part(index, 0)}]", ATOM
-        case Apply(function, arguments):
-            return f"{function}({', '.join(part(a, 0) for a in arguments)})", ATOM
-        case Tuple(items):
-            inner = ", ".join(part(i, 0) for i in items)
-            return f"({inner},)" if len(items) == 1 else f"({inner})", ATOM
-
-
-def literal(value: object) -> str:
-    """A value as a Python literal, in the form that formatters leave alone."""
-    match value:
-        case None | bool() | int():
-            return str(value)
-        case float():
-            return repr(value) if value == value and abs(value) != float("inf") else f'float("{value}")'
-        case str():
-            return quoted(value)
-        case tuple():
-            inner = ", ".join(map(literal, value))
-            return f"({inner},)" if len(value) == 1 else f"({inner})"
-        case list():
-            return f"[{', '.join(map(literal, value))}]"
-        case Layer(constructor, ()):
-            return constructor
-        case Layer(constructor, arguments):
-            given = [literal(v) if name is None else f"{name}={literal(v)}" for name, v in arguments]
-            return f"partial({', '.join([constructor, *given])})"
-        case _:
-            raise TypeError(type(value).__name__)
-
-
-def quoted(text: str) -> str:
-    """A string literal in double quotes, in single ones where that saves escapes; nothing in it can end it."""
-    mark = "'" if '"' in text and "'" not in text else '"'
-    return mark + escaped(text).replace(mark, "\\" + mark) + mark
-
-
-def escaped(text: str, keep: str = "") -> str:
-    """Text with backslashes and whatever does not print as escapes; the characters of `keep` stay."""
-    return "".join(_escape(c) if c not in keep else c for c in text)
-
-
-def _escape(char: str) -> str:
-    if char == "\\":
-        return "\\\\"
-    return char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+    return mapped(expr, change)
 
 
 def plain(value: object) -> bool:
@@ -234,24 +123,7 @@ def is_int(value: object) -> bool:
 
 def parts(expr: Expr) -> Iterator[Expr]:
     """The expression and all within it."""
-    yield expr
-    match expr:
-        case Binary(_, left, right):
-            yield from parts(left)
-            yield from parts(right)
-        case Not(operand):
-            yield from parts(operand)
-        case If(condition, then, otherwise):
-            for part in (condition, then, otherwise):
-                yield from parts(part)
-        case Item(base, index):
-            yield from parts(base)
-            yield from parts(index)
-        case Apply(_, inner) | Tuple(inner):
-            for part in inner:
-                yield from parts(part)
-        case Const() | Var():
-            pass
+    return (part for part in walk([expr]) if isinstance(part, Expr))
 
 
 def substitute(expr: Expr, given: Mapping[str, Expr]) -> Expr:
@@ -267,23 +139,7 @@ def replaced(expr: Expr, old: Expr, new: Expr) -> Expr:
 def rebuilt(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
     """The expression with those parts replaced for which there is a change, simplified."""
     found = change(expr)
-    if found is not None:
-        return found
-    match expr:
-        case Binary(sign, left, right):
-            return simplify(Binary(sign, rebuilt(left, change), rebuilt(right, change)))
-        case Not(operand):
-            return Not(rebuilt(operand, change))
-        case If(condition, then, otherwise):
-            return simplify(If(rebuilt(condition, change), rebuilt(then, change), rebuilt(otherwise, change)))
-        case Item(base, index):
-            return Item(rebuilt(base, change), rebuilt(index, change))
-        case Apply(function, inner):
-            return Apply(function, tuple(rebuilt(p, change) for p in inner))
-        case Tuple(inner):
-            return Tuple(tuple(rebuilt(p, change) for p in inner))
-        case Const() | Var():
-            return expr
+    return simplify(over(expr, lambda part: rebuilt(part, change))) if found is None else found
 
 
 def simplify(expr: Expr) -> Expr:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from archdsl.backends.torch_source import layout
-from archdsl.backends.torch_source.expressions import literal
+from archdsl.backends.python import tree as py
+from archdsl.backends.python.printer import literal
+from archdsl.backends.python.templates import code
 from archdsl.graph import Node
-from archdsl.ops.norm import Batchnorm
 from archdsl.transform.inference import Folding
 
 FUNCTION = "fold_batchnorms"
@@ -26,117 +26,101 @@ SAYS = (
     "its weight and bias (Ioffe and Szegedy, 2015)."
 )
 
-BY_ENDS = """    folded, norms = dict(state), set()
-    for key in state:
-        norm = key.removesuffix(".running_var")
-        end = next((e for e in FOLDED if f".{norm}".endswith(f".{e}")), None)
-        if norm == key or end is None:
-            continue
-        conv = norm.removesuffix(end) + FOLDED[end]
-        weight = state[f"{conv}.weight"]
-        factor = state[f"{norm}.weight"] / torch.sqrt(state[key] + EPS)
-        shift = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * factor
-        bias = state.get(f"{conv}.bias", torch.zeros_like(factor))
-        folded[f"{conv}.weight"] = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
-        folded[f"{conv}.bias"] = bias * factor + shift
-        norms.add(norm)"""
+BY_ENDS = """folded, norms = dict(state), set()
+for key in state:
+    norm = key.removesuffix(".running_var")
+    end = next((e for e in FOLDED if f".{norm}".endswith(f".{e}")), None)
+    if norm == key or end is None:
+        continue
+    conv = norm.removesuffix(end) + FOLDED[end]
+    weight = state[f"{conv}.weight"]
+    factor = state[f"{norm}.weight"] / torch.sqrt(state[key] + EPS)
+    shift = state[f"{norm}.bias"] - state[f"{norm}.running_mean"] * factor
+    bias = state.get(f"{conv}.bias", torch.zeros_like(factor))
+    folded[f"{conv}.weight"] = weight * factor.reshape(-1, *[1] * (weight.ndim - 1))
+    folded[f"{conv}.bias"] = bias * factor + shift
+    norms.add(norm)"""
 
-FIND_BY_END = """        end = next((e for e in FOLDED if f".{norm}".endswith(f".{e}")), None)
-        if norm == key or end is None:
-            continue
-        conv = norm.removesuffix(end) + FOLDED[end]
+FIND_BY_END = """    end = next((e for e in FOLDED if f".{norm}".endswith(f".{e}")), None)
+    if norm == key or end is None:
+        continue
+    conv = norm.removesuffix(end) + FOLDED[end]
 """
 
-FIND_BY_PATH = """        conv = FOLDED.get(norm)
-        if norm == key or conv is None:
-            continue
+FIND_BY_PATH = """    conv = FOLDED.get(norm)
+    if norm == key or conv is None:
+        continue
 """
+
+CHANNELS_SAY = (
+    "Batchnorms, the first channel, the convolution that takes it in, its first channel, how many channels, eps, and "
+    "the groups of a transposed convolution."
+)
 
 ENDS = 32
 """With more ends than these the paths are written out whole, so that none has to be looked for."""
 
-BY_CHANNELS = """    folded, norms = dict(state), {row[0] for row in FOLDED}
-    for norm, at, conv, start, count, eps, groups in FOLDED:
-        taken, given = slice(at, at + count), slice(start, start + count)
-        mean = state[f"{norm}.running_mean"][taken]
-        factor = torch.rsqrt(state[f"{norm}.running_var"][taken] + eps)
-        shift = -mean * factor
-        if f"{norm}.weight" in state:
-            factor = factor * state[f"{norm}.weight"][taken]
-            shift = state[f"{norm}.bias"][taken] - mean * factor
-        weight = folded[f"{conv}.weight"].clone()
-        if groups:  # a transposed convolution, whose output channels do not stand first
-            weight = weight.reshape(groups, -1, *weight.shape[1:])
-            weight = weight.transpose(1, 2).flatten(0, 1)
-        bias = folded.get(f"{conv}.bias", weight.new_zeros(len(weight))).clone()
-        weight[given] *= factor.reshape(-1, *[1] * (weight.ndim - 1))
-        bias[given] = bias[given] * factor + shift
-        if groups:
-            weight = weight.reshape(groups, -1, *weight.shape[1:])
-            weight = weight.transpose(1, 2).flatten(0, 1)
-        folded[f"{conv}.weight"], folded[f"{conv}.bias"] = weight, bias"""
+BY_CHANNELS = """folded, norms = dict(state), {row[0] for row in FOLDED}
+for norm, at, conv, start, count, eps, groups in FOLDED:
+    taken, given = slice(at, at + count), slice(start, start + count)
+    mean = state[f"{norm}.running_mean"][taken]
+    factor = torch.rsqrt(state[f"{norm}.running_var"][taken] + eps)
+    shift = -mean * factor
+    if f"{norm}.weight" in state:
+        factor = factor * state[f"{norm}.weight"][taken]
+        shift = state[f"{norm}.bias"][taken] - mean * factor
+    weight = folded[f"{conv}.weight"].clone()
+    if groups:  # a transposed convolution, whose output channels do not stand first
+        weight = weight.reshape(groups, -1, *weight.shape[1:])
+        weight = weight.transpose(1, 2).flatten(0, 1)
+    bias = folded.get(f"{conv}.bias", weight.new_zeros(len(weight))).clone()
+    weight[given] *= factor.reshape(-1, *[1] * (weight.ndim - 1))
+    bias[given] = bias[given] * factor + shift
+    if groups:
+        weight = weight.reshape(groups, -1, *weight.shape[1:])
+        weight = weight.transpose(1, 2).flatten(0, 1)
+    folded[f"{conv}.weight"], folded[f"{conv}.bias"] = weight, bias"""
 
 
-def folding_function(folding: Folding) -> list[list[str]]:
-    """The tables and functions, as lines; none where a state_dict of the training form fits as it is."""
+def folding_function(folding: Folding) -> list[py.Statement]:
+    """The tables and functions; none where a state_dict of the training form fits as it is."""
     if not folding.changes:
         return []
-    tables: list[str] = []
-    source, condition = "state", ""
-    body: list[str] = []
+    parts: list[py.Statement] = []
+    body: list[py.Statement] = []
+    source, key, condition = "state", code("k"), None
     if folding.folded:
-        source, condition = "folded", ' if k.rpartition(".")[0] not in norms'
+        source, condition = "folded", code('k.rpartition(".")[0] not in norms')
         ends = _by_ends(folding)
         if ends is not None:
             table, eps, whole = ends
-            tables += _table("FOLDED", [f"{literal(a)}: {literal(b)}" for a, b in table.items()], "{}")
+            parts.append(py.Assign(py.Var("FOLDED"), _table(table)))
             by = "their paths" if whole else "the ends of their paths"
-            tables += _says(f"Batchnorms and the convolutions that take them in, by {by}.")
+            parts.append(py.Doc(f"Batchnorms and the convolutions that take them in, by {by}."))
             text = BY_ENDS.replace(FIND_BY_END, FIND_BY_PATH) if whole else BY_ENDS
-            body = text.replace("EPS", literal(eps)).split("\n")
+            body = [py.Source(text.replace("EPS", literal(eps)))]
         else:
-            tables += _table("FOLDED", [literal(row) for row in _rows(folding)], "()")
-            tables += _says(
-                "Batchnorms, the first channel, the convolution that takes it in, its first channel, how many "
-                "channels, eps, and the groups of a transposed convolution."
-            )
-            body = BY_CHANNELS.split("\n")
-    parts = [tables] if tables else []
-    key = "k"
+            parts.append(py.Assign(py.Var("FOLDED"), py.Tuple(tuple(map(py.Const, _rows(folding))))))
+            parts.append(py.Doc(CHANNELS_SAY))
+            body = [py.Source(BY_CHANNELS)]
     if folding.renamed:
-        rows = [f"{literal(a)}: {literal(b)}" for a, b in folding.renamed.items()]
-        parts.append(
-            [*_table("RENAMED", rows, "{}"), *_says("Members that moved up, by their paths in the training form.")]
-        )
-        parts.append(RENAMED.split("\n"))
-        key = "renamed(k)"
+        parts.append(py.Assign(py.Var("RENAMED"), _table(folding.renamed)))
+        parts += [py.Doc("Members that moved up, by their paths in the training form."), py.Source(RENAMED)]
+        key = code("renamed(k)")
     if folding.dropped:
-        parts.append(
-            [
-                *_table("DROPPED", [literal(f"{path}.") for path in folding.dropped], "()"),
-                *_says("Members that only outputs of training need."),
-            ]
-        )
-        body.insert(0, '    state = {k: v for k, v in state.items() if not f"{k}.".startswith(DROPPED)}')
-    body += layout.statement(f"return {{{key}: v for k, v in {source}.items(){condition}}}", 4)
-    head = [
-        f"def {FUNCTION}(state: Mapping[str, Tensor]) -> dict[str, Tensor]:",
-        *layout.docstring(
-            "The weights of this form, from the state_dict of the training form."
-            + (f"\n\n{' '.join(SAYS.split())}" if folding.folded else ""),
-            4,
-        ),
-    ]
-    return [*parts, [*head, *body]]
+        parts.append(py.Assign(py.Var("DROPPED"), py.Tuple(tuple(py.Const(f"{path}.") for path in folding.dropped))))
+        parts.append(py.Doc("Members that only outputs of training need."))
+        body.insert(0, py.Source('state = {k: v for k, v in state.items() if not f"{k}.".startswith(DROPPED)}'))
+    pairs = py.Row((py.Var("k"), py.Var("v")))
+    weights = py.Comprehension(py.Pair(key, py.Var("v")), pairs, code(f"{source}.items()"), condition, "{}")
+    doc = "The weights of this form, from the state_dict of the training form."
+    doc += f"\n\n{SAYS}" if folding.folded else ""
+    taken, given = py.Parameter("state", code("Mapping[str, Tensor]")), code("dict[str, Tensor]")
+    return [*parts, py.Function(FUNCTION, [taken], given, [py.Doc(doc), *body, py.Do(weights, "return")])]
 
 
-def _table(name: str, rows: list[str], brackets: str) -> list[str]:
-    text = f"{name} = {brackets[0]}{', '.join(rows)}{',' if brackets == '()' and len(rows) == 1 else ''}{brackets[1]}"
-    return layout.statement(text, 0)
-
-
-def _says(text: str) -> list[str]:
-    return layout.docstring(text, 0)
+def _table(rows: Mapping[str, str]) -> py.Expr:
+    return py.Dict(tuple(py.Pair(py.Const(a), py.Const(b)) for a, b in rows.items()))
 
 
 def _by_ends(folding: Folding) -> tuple[dict[str, str], float, bool] | None:
@@ -146,17 +130,17 @@ def _by_ends(folding: Folding) -> tuple[dict[str, str], float, bool] | None:
     eps: set[float] = set()
     for norm, parts in folding.folded.items():
         (first, *others) = parts
-        operation = norm.operation
-        assert isinstance(operation, Batchnorm)
-        if others or not operation.affine or first.convolution.operation.name == "upconv":
+        factor = norm.operation.channel_factor()
+        assert factor is not None
+        if others or not factor.affine or first.convolution.operation.transposed_groups():
             return None
         if first.count != _outputs(first.convolution):
             return None
         pairs[norm.path] = first.convolution.path
-        eps.add(operation.eps)
+        eps.add(factor.eps)
     if len(eps) > 1 or len(set(pairs.values())) < len(pairs):
         return None
-    norms = [n.path for n in graph.nodes() if isinstance(n.operation, Batchnorm)]
+    norms = [n.path for n in graph.nodes() if n.operation.channel_factor() is not None]
     ends = dict(_end(a, b) for a, b in pairs.items())
     if len(ends) > ENDS:
         return pairs, eps.pop(), True
@@ -188,12 +172,11 @@ def _found(table: Mapping[str, str], norm: str) -> str | None:
 
 def _rows(folding: Folding) -> Iterator[tuple[object, ...]]:
     for norm, parts in folding.folded.items():
-        operation = norm.operation
-        assert isinstance(operation, Batchnorm)
+        factor = norm.operation.channel_factor()
+        assert factor is not None
         for part in parts:
-            conv = part.convolution
-            groups = conv.operation.groups if conv.operation.name == "upconv" else 0  # type: ignore[attr-defined]
-            yield (norm.path, part.at, conv.path, part.start, part.count, operation.eps, groups)
+            conv, groups = part.convolution, part.convolution.operation.transposed_groups()
+            yield (norm.path, part.at, conv.path, part.start, part.count, factor.eps, groups)
 
 
 __all__ = ["FUNCTION", "folding_function"]

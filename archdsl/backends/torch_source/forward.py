@@ -5,456 +5,437 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from archdsl.backends.python import tree as py
+from archdsl.backends.python.printer import text
+from archdsl.backends.python.templates import code, template_tree
+from archdsl.backends.python.tree import call, first
 from archdsl.backends.torch_source import expressions as ex
-from archdsl.backends.torch_source import layout
-from archdsl.backends.torch_source.cells import Cell, Step
-from archdsl.backends.torch_source.checks import check_lines
+from archdsl.backends.torch_source import flow as flows
+from archdsl.backends.torch_source import statements as drafts
+from archdsl.backends.torch_source.cells import Cell
+from archdsl.backends.torch_source.checks import check_calls
 from archdsl.backends.torch_source.constructor import Constructor
-from archdsl.backends.torch_source.expressions import Expr, Var
-from archdsl.backends.torch_source.flow import Call, Value
-from archdsl.backends.torch_source.fold import Leaf, Loop, choices, leaves, loops
+from archdsl.backends.torch_source.emitter import Emitter
+from archdsl.backends.torch_source.file import File
+from archdsl.backends.torch_source.flow import Value
+from archdsl.backends.torch_source.fold import Leaf, Loop, leaves
 from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
-from archdsl.backends.torch_source.plan import is_labelled
-from archdsl.backends.torch_source.statements import Assign, Copy, Each, Statement, Training, When
-from archdsl.backends.torch_source.text import atom, fill, loop_header
+from archdsl.backends.torch_source.plan import Plan, heads_within, is_labelled, is_shared
+from archdsl.backends.torch_source.scope import loop_head
+from archdsl.backends.torch_source.statements import Copy, Each, Training, When
 from archdsl.backends.torch_source.variables import Composer, Layout
 from archdsl.graph import Node
 from archdsl.ops.base import FunctionForm, ParameterForm
 
+TENSOR = py.Var("Tensor")
+
+
+def forward(made: Constructor) -> py.Function | None:
+    """The `forward` of a class whose constructor has named the members; None where nn.Sequential has it."""
+    if made.plan.flow is None:
+        return of_sequence(made)
+    return Forward(made.file, made.plan, made.is_model, made, made.plan.flow).run()
+
+
+def of_sequence(made: Constructor) -> py.Function | None:
+    """That of a class that is an nn.Sequential, where it has to check its input, or runs again."""
+    checks = check_calls(made.file.checks, ["input"]) if made.is_model else []
+    parts = features_line(made.file, made.plan, "x")
+    if not (checks or made.plan.cells[0].recomputed):
+        return None
+    # nn.Sequential's own forward has no types, so that strict type checkers refuse a call of it.
+    x = py.Var("x" if parts else "input")
+    loop = py.For(py.Var("layer"), py.Var("self"), [py.Assign(x, call("layer", x))])
+    return method(made.plan, ["*features" if parts else x.name], TENSOR, [*checks, *parts, loop, py.Do(x, "return")])
+
+
+def method(plan: Plan, inputs: Sequence[str], result: py.Expr, body: list[py.Statement]) -> py.Function:
+    parameters = [py.Parameter("self"), *(py.Parameter(name, TENSOR) for name in inputs)]
+    return py.Function("forward", parameters, result, body, py.Var("recomputed") if plan.cells[0].recomputed else None)
+
+
+def features_line(file: File, plan: Plan, name: str) -> list[py.Statement]:
+    """Where the body of a dense connection puts the features together that flow in one by one."""
+    grows = plan.cells[0].recomputed and file.recompute.grown
+    return [py.Assign(py.Var(name), code("torch.cat(features, 1)"))] if grows else []
+
 
 @dataclass(slots=True, eq=False)
 class Forward:
-    """Writes a `forward`, once the constructor has named the members."""
+    """Writes a `forward` of statements."""
 
-    constructor: Constructor
+    file: File
+    plan: Plan
+    is_model: bool
+    made: Constructor
+    flow: flows.Flow
     loop_names: dict[str, str] = field(default_factory=dict)
     """What variables of loops are called."""
-    loop_members: dict[Leaf, str] = field(default_factory=dict)
+    loop_members: dict[Leaf, py.Expr] = field(default_factory=dict)
     """Members that a loop goes over."""
     composed: Layout = field(default_factory=lambda: Layout([], {}))
-    lines: list[str] = field(default_factory=list)
-    depth: int = 8
+    code: Emitter = field(default_factory=Emitter)
 
-    def run(self) -> list[str]:
-        """The method, as lines."""
-        made = self.constructor
-        if made.plan.flow is None:
-            return self.of_sequence()
+    def run(self) -> py.Function:
         names = self.input_names()
         self.composed = Composer(
-            made.plan.flow,
+            self.flow,
             line_of,
-            self.call_length,
+            lambda call: len(text(self.call(call, [py.Var("x")] * len(call.inputs)))),
             self.grown,
             self.variable_label,
-            made.file.globals,
+            self.file.globals,
             names,
             self.appends,
             self.training_values(),
             self.output_names(),
-            straight=made.file.plainness >= Plainness.STRAIGHT,
+            straight=self.file.plainness >= Plainness.STRAIGHT,
         ).run()
-        parts = self.features_line(names[0])
-        signature = ", ".join(["self", *[f"{n}: Tensor" for n in (["*features"] if parts else names)]])
-        head = layout.header(f"def forward({signature}) -> {self.result_type()}:", 4)
-        return [*self.decorator(), *head, *self.check_lines(names), *parts, *self.body(set(names))]
+        parts = features_line(self.file, self.plan, names[0])
+        checks = check_calls(self.file.checks, names) if self.is_model else []
+        self.body(set(names))
+        return method(
+            self.plan, ["*features"] if parts else names, self.result_type(), [*checks, *parts, *self.code.top]
+        )
 
-    def decorator(self) -> list[str]:
-        return ["    @recomputed"] if self.recomputed else []
-
-    @property
-    def recomputed(self) -> bool:
-        return self.constructor.plan.cells[0].recomputed
-
-    def features_line(self, name: str) -> list[str]:
-        """Where the body of a dense connection puts the features together that flow in one by one."""
-        grows = self.recomputed and self.constructor.file.recompute.grown
-        return [f"        {name} = torch.cat(features, 1)"] if grows else []
-
-    def grown(self, call: Call) -> Sequence[Value]:
+    def grown(self, call: flows.Call) -> Sequence[Value]:
         """The operands that an addition or subtraction may add to, in all calls, the best one first."""
         nodes = [s.member for s in call.leaf.steps]
-        rows = [self.constructor.file.overwriting.grows(n) for n in nodes if isinstance(n, Node)]
+        rows = [self.file.overwriting.grows(n) for n in nodes if isinstance(n, Node)]
         places = [p for p in rows[0] if all(p in row for row in rows)] if len(rows) == len(nodes) else []
         if not places or call.inputs[0] is call.inputs[1]:
             return []
         return [call.inputs[p] for p in places]
 
-    def appends(self, call: Call) -> bool | None:
+    def appends(self, call: flows.Call) -> bool | None:
         """Whether a concat adds to a list of features that nothing reads any more behind it; None for other calls."""
-        file = self.constructor.file
+        file = self.file
         nodes = [s.member for s in call.leaf.steps]
         if not all(n in file.recompute.grown for n in nodes):
             return None
         last = file.overwriting.last_reader
         return file.overwriting.allowed and all(isinstance(n, Node) and last[n.inputs[0]] == n.id for n in nodes)
 
-    def of_sequence(self) -> list[str]:
-        """That of a model that is an nn.Sequential, where it has to check its input."""
-        checks = self.check_lines(["input"])
-        parts = self.features_line("x")
-        if not (checks or self.recomputed):
-            return []
-        name = "x" if parts else "input"
-        signature = "*features" if parts else name
-        lines = [*self.decorator(), f"    def forward(self, {signature}: Tensor) -> Tensor:", *checks, *parts]
-        # nn.Sequential's own forward has no types, so that strict type checkers refuse a call of it.
-        return [*lines, "        for layer in self:", f"            {name} = layer({name})", f"        return {name}"]
-
-    def check_lines(self, names: Sequence[str]) -> list[str]:
-        """The calls that check the sizes of the model's input."""
-        if not self.constructor.is_model:
-            return []
-        return check_lines(self.constructor.file.checks, names)
-
     def output_names(self) -> list[str | None]:
         """The names of the model's outputs, one for each value that flows out."""
-        if not self.constructor.is_model or len(self.constructor.file.graph.outputs) < 2:
+        if not self.is_model or len(self.file.graph.outputs) < 2:
             return []
-        by_tensor = {o.tensor: o.name for o in reversed(self.constructor.file.graph.outputs)}
+        by_tensor = {o.tensor: o.name for o in reversed(self.file.graph.outputs)}
         found: list[str | None] = []
-        for tensor in self.constructor.plan.cells[0].outputs:
+        for tensor in self.plan.cells[0].outputs:
             name = by_tensor[tensor]
             wanted = identifier(name.strip("_")) if name is not None and name.strip("_") else None
-            found.append(wanted if wanted not in self.constructor.file.globals else None)
+            found.append(wanted if wanted not in self.file.globals else None)
         return found
 
     def training_values(self) -> list[Value]:
-        flow = self.constructor.plan.flow
-        assert flow is not None
-        if not self.constructor.is_model:
+        if not self.is_model:
             return []
-        always = {o.tensor for o in self.constructor.file.graph.outputs if not o.training}
-        pairs = zip(self.constructor.plan.cells[0].outputs, flow.outputs, strict=True)
+        always = {o.tensor for o in self.file.graph.outputs if not o.training}
+        pairs = zip(self.plan.cells[0].outputs, self.flow.outputs, strict=True)
         return [value for tensor, value in pairs if tensor not in always]
 
-    def result_type(self) -> str:
-        flow = self.constructor.plan.flow
-        assert flow is not None
-        count = len(flow.outputs)
-        if self.constructor.is_model and (count > 1 or len(self.constructor.file.graph.outputs) > 1):
-            return self.constructor.file.output_class
-        return "Tensor" if count == 1 else f"tuple[{', '.join(['Tensor'] * count)}]"
+    def result_type(self) -> py.Expr:
+        count = len(self.flow.outputs)
+        if self.is_model and (count > 1 or len(self.file.graph.outputs) > 1):
+            return py.Var(self.file.output_class)
+        return TENSOR if count == 1 else code(f"tuple[{', '.join(['Tensor'] * count)}]")
 
     def input_names(self) -> list[str]:
-        cell = self.constructor.plan.cells[0]
+        cell = self.plan.cells[0]
         found: list[str] = []
-        reserved = self.constructor.file.globals
+        reserved = self.file.globals
         for name in cell.input_names:
             base = identifier(name) if name and (len(cell.input_names) > 1) else "x"
             found.append(unique(base, {*found, *reserved}))
         return found
 
-    def variable_label(self, call: Call) -> str | None:
+    def variable_label(self, call: flows.Call) -> str | None:
         step = call.leaf.steps[0]
         if not is_labelled(step) or any(s.name != step.name for s in call.leaf.steps):
             return None
         name = step.name
         free = name.isidentifier() and name.isascii() and not name.startswith("_")
-        return name if free and name not in self.constructor.file.globals else None
+        return name if free and name not in self.file.globals else None
 
     # ------------------------------------------------------------ calls
 
-    def call_length(self, call: Call) -> int:
-        return len(self.call_parts(call, [("x", "atom")] * len(call.inputs))[0])
-
-    def call_parts(self, call: Call, operands: Sequence[tuple[str, str]]) -> tuple[str, str]:
-        """The call of a member or function, with the precedence of its text."""
-        made = self.constructor.plan.made[call.leaf]
-        form = made.form
-        functional = self.constructor.functional(call.leaf)
+    def call(self, call: flows.Call, operands: Sequence[py.Expr]) -> py.Expr:
+        """The call of a member or function."""
+        planned = self.plan.made[call.leaf]
+        form = planned.form
+        functional = self.made.members.functional(call.leaf)
         if functional is not None:
-            return functional.format(atom(operands[0])), "atom"
+            return code(functional, *operands)
         if isinstance(form, FunctionForm):
             if form.helper is not None:
-                self.constructor.file.helper(form.helper)
-            values = {name or "": self.forward_text(e, name or "value") for name, e in made.arguments}
-            return fill(form.template, operands, values), form.precedence
+                self.file.helper(form.helper)
+            values = {name or "": self.value(e, name or "value") for name, e in planned.arguments}
+            return code(form.template, *operands, **BOUNDS | values)
         if isinstance(form, ParameterForm):
-            values = {"parameter": self.forward_access(call.leaf)}
-            return fill(form.template, operands, values), form.precedence
-        inside = ", ".join(text for text, _ in operands)
-        return f"{self.forward_access(call.leaf)}({inside})", "atom"
+            return code(form.template, *operands, parameter=self.access(call.leaf))
+        return py.Call(self.access(call.leaf), tuple(operands))
 
-    def forward_text(self, expr: Expr, name: str = "") -> str:
+    def value(self, expr: py.Expr, name: str = "") -> py.Expr:
         """An expression in `forward`: parameters are attributes there, and what is made of them is one itself."""
         used = set(ex.variables(expr))
-        if not used or isinstance(expr, Var) or not name or any(self.is_of_loop(v) for v in used):
-            return ex.write(expr, self.forward_names(expr))
-        text = self.constructor.text(expr)
-        for attribute, stored in self.constructor.stored.items():
-            if stored == text:
-                return f"self.{attribute}"
-        attribute = unique(name, self.constructor.taken)
-        self.constructor.taken.add(attribute)
-        self.constructor.stored[attribute] = text
-        return f"self.{attribute}"
+        if not used or isinstance(expr, py.Var) or not name or any(map(self.made.scope.is_of_loop, used)):
+            return ex.named(expr, self.names(expr))
+        return self.made.attributes.store(name, expr)
 
-    def is_of_loop(self, name: str) -> bool:
-        return "@" in name and name not in self.constructor.running_names
+    def names(self, expr: py.Expr) -> dict[str, str | py.Expr]:
+        """What the variables of an expression are here."""
+        return {
+            name: self.loop_names.get(name, "i")
+            if self.made.scope.is_of_loop(name)
+            else self.made.attributes.store_parameter(name)
+            for name in ex.variables(expr)
+        }
 
-    def forward_names(self, expr: Expr) -> dict[str, str]:
-        names: dict[str, str] = {}
-        for name in ex.variables(expr):
-            if "@" in name and name not in self.constructor.running_names:
-                names[name] = self.loop_names.get(name, "i")
-            else:
-                names[name] = f"self.{self.constructor.store_parameter(name)}"
-        return names
-
-    def forward_access(self, leaf: Leaf) -> str:
+    def access(self, leaf: Leaf) -> py.Expr:
+        """A member."""
         if leaf in self.loop_members:
             return self.loop_members[leaf]
-        label = self.constructor.plan.made[leaf].name
-        if leaf in self.constructor.by_path and any(not isinstance(p, str) for p in label):
-            names: dict[str, str] = {}
+        members, label = self.made.members, self.plan.made[leaf].name
+        if leaf in members.by_path and any(not isinstance(p, str) for p in label):
+            names: dict[str, str | py.Expr] = {}
             for piece in label:
-                if not isinstance(piece, str):
-                    names.update(self.forward_names(piece))
-            is_parameter = isinstance(self.constructor.plan.made[leaf].form, ParameterForm)
-            return self.constructor.access(label, names, is_parameter)
-        return self.constructor.attributes.get(leaf, "self.x")
+                names |= self.names(piece) if not isinstance(piece, str) else {}
+            return members.access(label, names, isinstance(self.plan.made[leaf].form, ParameterForm))
+        return members.attributes[leaf]
 
     # ------------------------------------------------------------ statements
 
-    def body(self, typed: set[str]) -> list[str]:
-        flow = self.constructor.plan.flow
-        assert flow is not None
-        statements = self.composed.statements
+    def body(self, typed: set[str]) -> None:
+        """The statements, in the end `return`; `typed` are variables that are known to be tensors."""
+        found = self.composed.statements
         returned = self.returned()
-        last = statements[-1] if statements else None
-        self.statements(statements[:-1] if last is not None else [])
-        if last is not None:
-            direct = self.returned_text(last) if len(returned) == 1 else None
-            if direct is not None:
-                return [*self.lines, *layout.statement(f"return {direct}", self.depth, self.comment(last))]
-            self.statement(last)
-        if len(returned) == 1 and returned[0] not in typed:
+        last = found[-1] if found else None
+        self.statements(found[:-1])
+        direct = self.returned_call(last) if last is not None and len(returned) == 1 else None
+        if direct is not None and last is not None:
+            self.code.add(py.Do(direct, "return", self.comment(last)))
+            return
+        self.statements(found[-1:])
+        if len(returned) == 1 and isinstance(returned[0], py.Var) and returned[0].name not in typed:
             self.annotate(returned[0])
-        result = ", ".join(returned)
-        if self.constructor.is_model and len(self.constructor.file.graph.outputs) > 1:
-            result = f"{self.result_type()}({result})"
-        self.lines += layout.statement(f"return {result}", self.depth)
-        return self.lines
+        result = returned[0] if len(returned) == 1 else py.Row(tuple(returned))
+        if self.is_model and len(self.file.graph.outputs) > 1:
+            result = call(self.result_type(), *returned)
+        self.code.add(py.Do(result, "return"))
 
-    def returned(self) -> list[str]:
+    def returned(self) -> list[py.Expr]:
         """What is given back: variables, those of training None where the module does not train."""
-        flow = self.constructor.plan.flow
-        assert flow is not None
         names = self.composed.names
-        if not self.constructor.is_model or len(self.constructor.file.graph.outputs) < 2:
-            return [self.whole(v, names[v]) for v in flow.outputs]
-        values = dict(zip(self.constructor.plan.cells[0].outputs, flow.outputs, strict=True))
+        if not self.is_model or len(self.file.graph.outputs) < 2:
+            return [self.whole(v, py.Var(names[v])) for v in self.flow.outputs]
+        values = dict(zip(self.plan.cells[0].outputs, self.flow.outputs, strict=True))
         guarded = {v for s in self.composed.statements if isinstance(s, Training) for v in s.values}
-        found: list[str] = []
-        for output in self.constructor.file.graph.outputs:
+        found: list[py.Expr] = []
+        for output in self.file.graph.outputs:
             value = values[output.tensor]
             alone = output.training and value not in guarded
-            text = self.whole(value, names[value])
-            found.append(f"{text} if self.training else None" if alone else text)
+            result = self.whole(value, py.Var(names[value]))
+            found.append(py.If(TRAINING, result, py.Const(None)) if alone else result)
         return found
 
-    def whole(self, value: Value, text: str) -> str:
+    def whole(self, value: Value, expr: py.Expr) -> py.Expr:
         """A tensor, put together where it is a list of features."""
-        return f"torch.cat({text}, 1)" if value in self.composed.lists else text
+        return code("torch.cat({0}, 1)", expr) if value in self.composed.lists else expr
 
-    def annotate(self, name: str) -> None:
+    def annotate(self, variable: py.Var) -> None:
         """Says the type of a variable where it is first set, for type checkers: modules return Any."""
-        for i, line in enumerate(self.lines):
-            stripped = line.lstrip()
-            if stripped.startswith(f"{name} = "):
-                pad = line[: len(line) - len(stripped)]
-                code, mark, comment = stripped.partition("  # ")
-                text = f"{name}: Tensor = {code[len(name) + 3 :]}"
-                if code[-1] in "([{" or len(pad) + len(text) > layout.WIDTH:
-                    self.lines[i] = pad + text
-                else:
-                    self.lines[i : i + 1] = layout.statement(text, len(pad), comment if mark else "")
-                return
 
-    def returned_text(self, statement: Statement) -> str | None:
+        def sets(statement: py.Statement) -> bool:
+            return isinstance(statement, py.Assign) and (statement.target, statement.sign) == (variable, "=")
+
+        found = first(self.code.top, sets)
+        if isinstance(found, py.Assign) and found.annotation is None:
+            found.annotation = TENSOR
+
+    def returned_call(self, statement: drafts.Statement) -> py.Expr | None:
         """What a last statement computes, where its type is known to be a tensor."""
-        flow = self.constructor.plan.flow
-        assert flow is not None
-        if not isinstance(statement, Assign) or statement.grows is not None:
+        if not isinstance(statement, drafts.Assign) or statement.grows is not None:
             return None
-        if statement.call.outputs != flow.outputs:
+        if statement.call.outputs != self.flow.outputs:
             return None
-        text, _ = self.expression(statement)
-        return text if text.startswith(("torch.", "F.")) else None
+        found = self.expression(statement)
+        return found if leftmost(found) in (py.Var("torch"), py.Var("F")) else None
 
-    def statements(self, statements: Iterable[Statement]) -> None:
-        for statement in statements:
+    def statements(self, found: Iterable[drafts.Statement]) -> None:
+        for statement in found:
             self.statement(statement)
 
-    def statement(self, statement: Statement) -> None:
+    def statement(self, statement: drafts.Statement) -> None:
         names = self.composed.names
         match statement:
-            case Assign():
-                used = [v for v in statement.call.outputs if v.uses]
-                text, _ = self.expression(statement)
-                if not used and not statement.call.leaf.steps[0].outputs:
-                    return
-                if not any(v.uses for v in statement.call.outputs):
-                    return
-                if statement.grows is not None:
-                    self.line(text, statement)
-                    return
-                targets = ", ".join(names[v] if v.uses else "_" for v in statement.call.outputs)
-                self.line(f"{targets} = {text}", statement)
+            case drafts.Assign():
+                self.assign(statement)
             case Copy():
-                targets = ", ".join(names[v] for v in statement.targets)
+                targets = [py.Var(names[v]) for v in statement.targets]
                 pairs = zip(statement.targets, statement.sources, strict=True)
-                self.line(f"{targets} = {', '.join(self.copied(a, b) for a, b in pairs)}", statement)
+                sources = [self.copied(a, b) for a, b in pairs]
+                self.code.add(py.Assign(row(targets), row(sources)))
             case When():
                 self.condition(statement)
             case Training():
                 for value in statement.values:
-                    self.lines += layout.statement(f"{names[value]}: Tensor | None = None", self.depth)
-                self.lines += layout.header("if self.training:", self.depth)
-                self.depth += 4
-                self.statements(statement.body)
-                self.depth -= 4
+                    self.code.add(py.Assign(py.Var(names[value]), py.Const(None), annotation=code("Tensor | None")))
+                self.code.add(py.Branches([(TRAINING, self.block(statement.body))]))
             case Each():
                 self.loop(statement)
 
-    def line(self, text: str, statement: Statement) -> None:
-        self.lines += layout.statement(text, self.depth, self.comment(statement))
+    def block(self, found: Iterable[drafts.Statement]) -> list[py.Statement]:
+        """The statements of a block."""
+        outside, self.code = self.code, Emitter()
+        self.statements(found)
+        inside, self.code = self.code, outside
+        return inside.top
 
-    def comment(self, statement: Statement) -> str:
-        if not self.constructor.is_model or not isinstance(statement, Assign) or len(statement.call.outputs) != 1:
+    def assign(self, statement: drafts.Assign) -> None:
+        outputs = statement.call.outputs
+        if not any(v.uses for v in outputs):
+            self.expression(statement)  # its helper is in the file, and its numbers are attributes, all the same
+            return
+        comment = self.comment(statement)
+        if statement.grows is not None:
+            self.code.add(self.growth(statement, comment))
+            return
+        targets = [py.Var(self.composed.names[v] if v.uses else "_") for v in outputs]
+        self.code.add(py.Assign(row(targets), self.expression(statement), comment=comment))
+
+    def comment(self, statement: drafts.Statement) -> str:
+        if not self.is_model or not isinstance(statement, drafts.Assign) or len(statement.call.outputs) != 1:
             return ""
-        return self.constructor.file.sizes(statement.call.outputs[0])
+        return self.file.sizes(statement.call.outputs[0])
 
-    def expression(self, statement: Assign) -> tuple[str, str]:
-        names = self.composed.names
+    def operands(self, statement: drafts.Assign) -> list[py.Expr]:
+        found: list[py.Expr] = []
         appends = self.appends(statement.call)
-        operands: list[tuple[str, str]] = []
         for position, value in enumerate(statement.call.inputs):
             nested = statement.nested.get(value)
-            operand = (names[value], "atom") if nested is None else self.expression(nested)
+            operand = py.Var(self.composed.names[value]) if nested is None else self.expression(nested)
             if value in self.composed.lists and (appends is None or position):
-                text = operand[0]
-                operand = (f"*{text}" if self.takes_features(statement.call) else self.whole(value, text), "atom")
-            operands.append(operand)
-        if appends is not None:
-            (features, _), (new, _) = operands
-            if statement.grows is not None:
-                return f"{features}.append({new})", "atom"
-            return f"[{'*' if statement.call.inputs[0] in self.composed.lists else ''}{features}, {new}]", "atom"
-        if statement.grows is not None:
-            at = statement.call.inputs.index(statement.grows)
-            form = self.constructor.plan.made[statement.call.leaf].form
-            assert isinstance(form, FunctionForm)
-            sign = "-=" if " - " in form.template else "+="
-            other = operands[1 - at]
-            return f"{operands[at][0]} {sign} {other[0]}", "sum"
-        return self.call_parts(statement.call, operands)
+                operand = py.Star(operand) if self.takes_features(statement.call) else self.whole(value, operand)
+            found.append(operand)
+        return found
 
-    def copied(self, target: Value, source: Value) -> str:
-        name = self.composed.names[source]
+    def expression(self, statement: drafts.Assign) -> py.Expr:
+        operands = self.operands(statement)
+        if self.appends(statement.call) is None:
+            return self.call(statement.call, operands)
+        features, new = operands
+        return py.List((py.Star(features) if statement.call.inputs[0] in self.composed.lists else features, new))
+
+    def growth(self, statement: drafts.Assign, comment: str) -> py.Statement:
+        """A statement that adds to a tensor or list of features in place."""
+        operands = self.operands(statement)
+        if self.appends(statement.call) is not None:
+            return py.Do(code("{0}.append({1})", *operands), comment=comment)
+        form = self.plan.made[statement.call.leaf].form
+        assert isinstance(form, FunctionForm) and statement.grows is not None
+        merged = template_tree(form.template)
+        assert isinstance(merged, py.Binary)
+        at = statement.call.inputs.index(statement.grows)
+        return py.Assign(operands[at], operands[1 - at], f"{merged.operator}=", comment=comment)
+
+    def copied(self, target: Value, source: Value) -> py.Expr:
+        variable = py.Var(self.composed.names[source])
         if target in self.composed.lists:
-            return f"[{'*' if source in self.composed.lists else ''}{name}]"
-        return self.whole(source, name)
+            return py.List((py.Star(variable) if source in self.composed.lists else variable,))
+        return self.whole(source, variable)
 
-    def takes_features(self, call: Call) -> bool:
+    def takes_features(self, call: flows.Call) -> bool:
         """Whether a member takes the features that a dense connection has gathered one by one."""
         member = call.leaf.steps[0].member
-        return isinstance(member, Cell) and member.recomputed and bool(self.constructor.file.recompute.grown)
+        return isinstance(member, Cell) and member.recomputed and bool(self.file.recompute.grown)
 
     def condition(self, statement: When) -> None:
         choice = statement.decision.choice
-        flags = self.constructor.flags[choice]
-        first = True
+        branches: list[tuple[py.Expr | None, list[py.Statement]]] = []
         for number, branch in enumerate(statement.branches):
-            condition = self.constructor.plan.conditions[choice][number]
-            in_loop = any(map(self.is_of_loop, ex.variables(condition)))
-            test = self.forward_text(condition) if in_loop else flags[number]
-            if not (branch or statement.otherwise) and number + 1 == len(statement.branches):
-                continue
-            if not test and not first:
-                self.lines.append(" " * self.depth + "else:")
-            else:
-                self.lines += layout.header(f"{'if' if first else 'elif'} {test or 'True'}:", self.depth)
-            first = False
-            self.depth += 4
-            before = len(self.lines)
-            self.statements(branch)
-            if len(self.lines) == before:
-                self.lines.append(" " * self.depth + "pass")
-            self.depth -= 4
+            condition = self.plan.conditions[choice][number]
+            anew = self.made.scope.is_of_round(condition)
+            test = self.value(condition) if anew else self.made.flags[choice][number]
+            if branch or statement.otherwise or number + 1 < len(statement.branches):
+                branches.append((test or (None if branches else py.Const(True)), self.block(branch)))
         if statement.otherwise:
-            self.lines.append(" " * self.depth + "else:")
-            self.depth += 4
-            self.statements(statement.otherwise)
-            self.depth -= 4
+            branches.append((None, self.block(statement.otherwise)))
+        self.code.add(*([py.Branches(branches)] if branches else []))
 
     def loop(self, statement: Each) -> None:
         loop = statement.rounds.loop
-        heading = self.constructor.plan.headings[loop]
+        heading = self.plan.headings[loop]
         children = self.children(loop)
         if children is not None:
-            self.loop_members[children] = "layer"
-            self.lines += layout.header("for layer in self.children():", self.depth)
+            self.loop_members[children] = py.Var("layer")
+            target, source = self.loop_members[children], code("self.children()")
         else:
             used = self.used(loop)
             names: dict[str, str] = {}
-            for variable in (heading.index, *heading.names, *[v for v, _ in heading.columns]):
+            for variable in heading.variables:
                 if variable.name in used:
                     base = "i" if variable is heading.index else variable.name.split("@")[0]
                     taken = {*self.composed.names.values(), *self.loop_names.values()}
-                    own = self.constructor.names.get(variable.name, identifier(base))
+                    own = self.made.scope.names.get(variable.name, identifier(base))
                     names[variable.name] = own if own not in taken else unique(identifier(base), taken)
             self.loop_names.update(names)
-            self.lines += layout.header(f"for {loop_header(heading, names, self.forward_text)}:", self.depth)
-        self.depth += 4
-        self.statements(statement.body)
-        self.depth -= 4
+            target, source = loop_head(heading, names, self.value)
+        self.code.add(py.For(target, source, self.block(statement.body)))
 
     def used(self, loop: Loop) -> set[str]:
         """The variables of loops that names of members and arguments of functions need in `forward`."""
-        found: set[str] = set()
+        found = [*heads_within(self.plan, loop)]
         for leaf in leaves(loop.body):
-            made = self.constructor.plan.made[leaf]
-            for piece in made.name:
-                if (
-                    not isinstance(piece, str)
-                    and self.constructor.has_member(leaf)
-                    and not self.constructor.is_shared(leaf)
-                ):
-                    found.update(ex.variables(piece))
+            made = self.plan.made[leaf]
             if isinstance(made.form, FunctionForm):
-                for _, expr in made.arguments:
-                    found.update(ex.variables(expr))
-        for inner in loops(loop.body):
-            heading = self.constructor.plan.headings[inner]
-            for over in (heading.count, heading.over, *[e for _, e in heading.columns]):
-                found.update(ex.variables(over) if over is not None else ())
-        for choice in choices(loop.body):
-            found.update(n for condition in self.constructor.plan.conditions[choice] for n in ex.variables(condition))
-        return found
+                found += made.values()
+            elif self.made.members.has_member(leaf) and not is_shared(self.plan, leaf):
+                found += [piece for piece in made.name if not isinstance(piece, str)]
+        return {name for expr in found for name in ex.variables(expr)}
 
     def children(self, loop: Loop) -> Leaf | None:
         """The one member of a loop's body, where the class has no others: its children are what the loop goes over."""
-        if loop not in self.constructor.plan.entries or self.constructor.holders:
+        if loop not in self.plan.entries or self.made.members.holders:
             return None
-        inside = [leaf for leaf in leaves(loop.body) if self.constructor.has_member(leaf)]
-        everything = [leaf for leaf in leaves(self.constructor.plan.entries) if self.constructor.has_member(leaf)]
+        inside = [leaf for leaf in leaves(loop.body) if self.made.members.has_member(leaf)]
+        everything = [leaf for leaf in leaves(self.plan.entries) if self.made.members.has_member(leaf)]
         if len(inside) != 1 or everything != inside or inside[0] not in [e for e in loop.body if isinstance(e, Leaf)]:
             return None
-        made = self.constructor.plan.made[inside[0]]
+        made = self.plan.made[inside[0]]
         if isinstance(made.form, ParameterForm) or all(isinstance(p, str) for p in made.name):
             return None
-        if self.constructor.is_shared(inside[0]):  # one child for all rounds
+        if is_shared(self.plan, inside[0]):  # one child for all rounds
             return None
-        functions = [
-            leaf for leaf in leaves(loop.body) if isinstance(self.constructor.plan.made[leaf].form, FunctionForm)
-        ]
-        return inside[0] if not any(self.constructor.plan.made[f].arguments for f in functions) else None
+        functions = [leaf for leaf in leaves(loop.body) if isinstance(self.plan.made[leaf].form, FunctionForm)]
+        return inside[0] if not any(self.plan.made[f].arguments for f in functions) else None
 
 
-def line_of(call: Call) -> int:
-    step: Step = call.leaf.steps[0]
+TRAINING = code("self.training")
+BOUNDS: dict[str, py.Expr | None] = {"start": None, "stop": None}
+"""Arguments that a template does without."""
+
+
+def row(items: Sequence[py.Expr]) -> py.Expr:
+    return items[0] if len(items) == 1 else py.Row(tuple(items))
+
+
+def leftmost(expr: py.Expr) -> py.Expr:
+    """The part of an expression that its text begins with."""
+    while True:
+        match expr:
+            case ex.Item(base) | py.Attribute(base):
+                expr = base
+            case py.Binary(_, left):
+                expr = left
+            case py.Call(function):
+                expr = function
+            case _:
+                return expr
+
+
+def line_of(call: flows.Call) -> int:
+    step = call.leaf.steps[0]
     member = step.member
     return member.span.line if isinstance(member, Node) else member.scope.span.line

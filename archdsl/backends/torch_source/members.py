@@ -5,40 +5,51 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from archdsl.backends.torch_source import layout
-from archdsl.backends.torch_source.calls import Calls, attribute_base
-from archdsl.backends.torch_source.expressions import Expr, quoted
+from archdsl.backends.python import tree as py
+from archdsl.backends.python.printer import text
+from archdsl.backends.python.templates import code
+from archdsl.backends.python.tree import call
+from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop
-from archdsl.backends.torch_source.names import identifier, is_attribute, is_owned, unique
+from archdsl.backends.torch_source.helpers import HOLDER_OF, MEMBER
+from archdsl.backends.torch_source.layers import Layers, attribute_base, attribute_name
+from archdsl.backends.torch_source.names import is_owned, unique
 from archdsl.backends.torch_source.plainness import Plainness
-from archdsl.backends.torch_source.plan import Made, is_labelled
-from archdsl.backends.torch_source.starts import call, is_biased, is_statement, way
-from archdsl.backends.torch_source.text import HOLDER_OF, MEMBER, joined, split_dots, type_name
+from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, is_shared, weighty
+from archdsl.backends.torch_source.scope import Scope, label_of
+from archdsl.backends.torch_source.starts import filling, is_biased, is_statement, way, without
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
+
+SELF = py.Var("self")
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A module that members stand in: what it is called, within which loops and branches."""
+    """A module that members stand in."""
 
-    text: str
-    blocks: list[int]
+    owner: py.Expr
+    body: list[py.Statement]
+    """The statements among which it is made."""
 
 
 @dataclass(slots=True, eq=False)
-class Members(Calls):
+class Members:
     """Gives members to a class."""
 
+    file: File
+    plan: Plan
+    scope: Scope
+    layers: Layers
     taken: set[str] = field(default_factory=set)
     """Attributes of the class."""
-    attributes: dict[Leaf, str] = field(default_factory=dict)
+    attributes: dict[Leaf, py.Expr] = field(default_factory=dict)
     assigned: dict[str, str] = field(default_factory=dict)
     """The class of what an attribute was set to."""
     shared: dict[str, str] = field(default_factory=dict)
     """Attributes of modules without weights, by what they are."""
     by_path: set[Leaf] = field(default_factory=set)
     """Members that are no attributes."""
-    holders: dict[str, list[Holder]] = field(default_factory=dict)
+    holders: dict[py.Expr, list[Holder]] = field(default_factory=dict)
     """Modules that members with dots in their names stand in, by their path as it is written."""
     held: set[tuple[int, str]] = field(default_factory=set)
     """The paths of the holders that are made already, each with the call that has it."""
@@ -49,13 +60,22 @@ class Members(Calls):
         made = self.plan.made[leaf]
         return not isinstance(made.form, FunctionForm) and self.functional(leaf) is None
 
+    def has_weights(self, leaf: Leaf) -> bool:
+        return self.has_member(leaf) and weighty(self.plan.made[leaf])
+
     def functional(self, leaf: Leaf) -> str | None:
         """The method of a tensor that stands for a module in `forward`, where that is the custom."""
         made = self.plan.made[leaf]
         method = made.form.method if isinstance(made.form, ModuleForm) else None
         return method if self.plan.flow is not None and not is_labelled(leaf.steps[0]) else None
 
-    def member(self, leaf: Leaf, condition: str | None) -> None:
+    def add(self, target: py.Expr, value: py.Expr) -> None:
+        self.scope.code.add(py.Assign(target, value))
+
+    def do(self, function: py.Expr, *arguments: py.Expr) -> None:
+        self.scope.code.add(py.Do(py.Call(function, arguments)))
+
+    def member(self, leaf: Leaf, condition: py.Expr | None = None) -> None:
         """One member: an attribute, or, where its name is none, a child of that name."""
         made = self.plan.made[leaf]
         if not self.has_member(leaf):
@@ -63,23 +83,22 @@ class Members(Calls):
         if isinstance(made.form, ParameterForm):
             self.weight(leaf, made)
             return
-        text = self.module(leaf)
+        module = self.layers.module(leaf)
+        kind = text(module.function) if isinstance(module, py.Call) else ""
         if condition is not None:
-            text = f"{text} if {condition} else nn.Identity()"
-        label = made.name
-        if self.is_shared(leaf):
-            self.share(leaf, text)
-            return
-        if len(label) == 1 and isinstance(label[0], str) and is_attribute(label[0]):
-            if label[0] in self.assigned and self.assigned[label[0]] != type_name(text):
-                self.line(f"self.add_module({quoted(label[0])}, {text})")
-            else:
-                self.assigned[label[0]] = type_name(text)
-                self.line(f"self.{label[0]} = {text}")
-            self.attributes[leaf] = f"self.{label[0]}"
-            self.fill(leaf, made)
+            module = py.If(condition, module, call("nn.Identity"))
+        name = attribute_name(made.name)
+        if is_shared(self.plan, leaf):
+            self.share(leaf, module)
+        elif name is None:
+            self.child(leaf, made.name, module)
         else:
-            self.child(leaf, label, text)
+            self.attributes[leaf] = py.Attribute(SELF, name)
+            if self.assigned.setdefault(name, kind) == kind:
+                self.add(self.attributes[leaf], module)
+            else:  # type checkers take an attribute for what it is set to first
+                self.do(py.Attribute(SELF, "add_module"), py.Const(name), module)
+            self.fill(leaf, made)
 
     def fill(self, leaf: Leaf, made: Made) -> None:
         """The statements that fill the weight of an attribute, where the spec says how."""
@@ -87,78 +106,85 @@ class Members(Calls):
         if start is None or not isinstance(made.form, ModuleForm):
             return
         if made.form.kind not in self.file.alike and is_statement(self.plan, leaf):
-            self.line(call(start, f"{self.attributes[leaf]}.weight", self.names))
+            member = self.attributes[leaf]
+            self.scope.code.add(filling(start, py.Attribute(member, "weight"), self.scope.names))
             if is_biased(leaf):
-                self.line(f"nn.init.zeros_({self.attributes[leaf]}.bias)")
+                self.scope.code.add(without(py.Attribute(member, "bias")))
 
-    def share(self, leaf: Leaf, text: str) -> None:
+    def share(self, leaf: Leaf, module: py.Expr) -> None:
         """A member under any name: one for all that are alike, but in an nn.Sequential, which has an order."""
-        if self.plan.flow is None or text not in self.shared or self.file.plainness >= Plainness.STRAIGHT:
-            self.shared[text] = unique(attribute_base(leaf, self.plan.made[leaf]), self.taken)
-            self.taken.add(self.shared[text])
-            statement = f"self.{self.shared[text]} = {text}"
-            if self.plan.flow is None or self.depth == 8:
-                self.line(statement)
+        written = text(module)
+        if self.plan.flow is None or written not in self.shared or self.file.plainness >= Plainness.STRAIGHT:
+            self.shared[written] = unique(attribute_base(leaf, self.plan.made[leaf]), self.taken)
+            self.taken.add(self.shared[written])
+            statement = py.Assign(py.Attribute(SELF, self.shared[written]), module)
+            if self.plan.flow is None:
+                self.scope.code.add(statement)
             else:
-                added = layout.statement(statement, 8)
-                self.lines[self.before_block : self.before_block] = added
-                self.before_block += len(added)
-                self.moved += len(added)
-        self.attributes[leaf] = f"self.{self.shared[text]}"
+                self.scope.code.put_before(statement)
+        self.attributes[leaf] = py.Attribute(SELF, self.shared[written])
 
-    def child(self, leaf: Leaf, label: list[str | Expr], text: str) -> None:
+    def child(self, leaf: Leaf, label: list[str | py.Expr], module: py.Expr) -> None:
         pieces = split_dots(label)
         self.by_path.add(leaf)
-        self.add_child(self.holder(pieces[:-1], holder_paths(leaf)), pieces[-1], text)
-        self.attributes[leaf] = self.access(label, self.names)
+        self.add_child(self.holder(pieces[:-1], holder_paths(leaf)), pieces[-1], module)
+        self.attributes[leaf] = self.access(label, self.scope.names)
 
-    def holder(self, pieces: Sequence[Sequence[str | Expr]], paths: Sequence[Sequence[tuple[int, str]]]) -> str:
+    def holder(self, pieces: Sequence[Sequence[str | py.Expr]], paths: Sequence[Sequence[tuple[int, str]]]) -> py.Expr:
         """The module that a member with dots in its name stands in; made where it is not there yet.
 
         `paths` are those that the holders have where the code runs, each with the call that has it.
         """
-        owner = "self"
+        owner: py.Expr = SELF
         for i, piece in enumerate(pieces, 1):
-            path = self.label_text(joined(pieces[:i]))
-            known = [h for h in self.holders.get(path, ()) if h.blocks == self.open_blocks[: len(h.blocks)]]
+            path = self.scope.label(joined(pieces[:i]))
+            known = [h for h in self.holders.get(path, ()) if self.scope.code.is_open(h.body)]
             if known:
-                owner = known[0].text
+                owner = known[0].owner
                 continue
             made = paths[i - 1]
             again = len(set(made)) < len(made) or not self.held.isdisjoint(made)
             self.held.update(made)
-            owner = self.new_holder(owner, list(piece), again)
-            self.holders.setdefault(path, []).append(Holder(owner, self.open_blocks))
+            owner = self.new_holder(owner, piece, again)
+            self.holders.setdefault(path, []).append(Holder(owner, self.scope.code.body))
         return owner
 
-    def new_holder(self, owner: str, piece: list[str | Expr], again: bool) -> str:
+    def new_holder(self, owner: py.Expr, piece: Sequence[str | py.Expr], again: bool) -> py.Expr:
         """Makes a holder; `again`: another round or branch may have made it."""
-        name = piece[0] if len(piece) == 1 else None
-        if not again and owner.startswith("self") and isinstance(name, str) and is_attribute(name):
-            self.line(f"{owner}.{name} = nn.Module()")
-            return f"{owner}.{name}"
-        text = unique(identifier("holder"), self.locals)
-        self.locals.add(text)
+        name = attribute_name(piece)
+        if not again and name is not None and is_own(owner):
+            self.add(py.Attribute(owner, name), call("nn.Module"))
+            return py.Attribute(owner, name)
         if again:
             self.file.helper(HOLDER_OF)
-            self.line(f"{text} = holder_of({owner}, {self.label_text(piece)})")
-        else:
-            self.line(f"{text} = nn.Module()")
-            self.add_child(owner, piece, text)
-        return text
+            return py.Var(self.scope.variable("holder", call("holder_of", owner, self.scope.label(piece))))
+        holder = py.Var(self.scope.variable("holder", call("nn.Module")))
+        self.add_child(owner, piece, holder)
+        return holder
 
     def make_holders(self, entry: Entry) -> None:
         """Makes the holders of a loop, condition or member whose names are the same everywhere before it.
 
         One of a single branch is made in that branch.
         """
+        passed: list[list[str]] = []
+        weights = [name_of(leaf) for _, leaf in homes([entry]) if self.has_weights(leaf)]
         for branch, leaf in homes([entry]):
             for i, path in self.steady_holders(leaf):
-                if not isinstance(entry, Choice) or self.branches_of(path) != {branch}:
+                in_branch = isinstance(entry, Choice) and self.branches_of(path) == {branch}
+                holder = name_of(leaf)[:i]
+                has_weights = any(name[:i] == holder for name in weights)
+                if not in_branch and not (has_weights and any(self.overtakes(holder, name) for name in passed)):
                     pieces = split_dots(self.plan.made[leaf].name)
                     calls = range(len(self.plan.cells))
                     paths = [[(call, ".".join(path.split(".")[:end])) for call in calls] for end in range(1, i + 1)]
                     self.holder(pieces[:i], paths)
+            passed += [name_of(leaf)] if self.has_weights(leaf) else []
+
+    def overtakes(self, holder: list[str], member: list[str]) -> bool:
+        """Whether a holder that is made now comes before a member that is to stand before it in the state_dict."""
+        shared = next((i for i, (a, b) in enumerate(zip(holder, member, strict=False)) if a != b), len(holder))
+        return shared < len(holder) and (0, ".".join(holder[: shared + 1])) not in self.held
 
     def steady_holders(self, leaf: Leaf) -> Iterator[tuple[int, str]]:
         """The holders of a member that are called the same in every call: how many pieces they are, and their path."""
@@ -177,53 +203,71 @@ class Members(Calls):
                     self.branches.setdefault(found, set()).add(branch)
         return self.branches[path]
 
-    def add_child(self, owner: str, name: list[str | Expr], text: str) -> None:
-        if len(name) == 1 and isinstance(name[0], str) and is_owned(name[0]):
-            self.line(f"{owner}._modules[{quoted(name[0])}] = {text}")
+    def add_child(self, owner: py.Expr, name: Sequence[str | py.Expr], module: py.Expr) -> None:
+        if is_hidden(name):
+            self.add(py.Item(py.Attribute(owner, "_modules"), self.scope.label(name)), module)
         else:
-            self.line(f"{owner}.add_module({self.label_text(name)}, {text})")
+            self.do(py.Attribute(owner, "add_module"), self.scope.label(name), module)
 
-    def access(self, label: Sequence[str | Expr], names: Mapping[str, str], is_parameter: bool = False) -> str:
+    def access(
+        self, label: Sequence[str | py.Expr], names: Mapping[str, str | py.Expr], is_parameter: bool = False
+    ) -> py.Expr:
         """A member whose name is no attribute."""
         pieces = split_dots(label)
-        if not any(len(p) == 1 and isinstance(p[0], str) and is_owned(p[0]) for p in pieces):
-            return f"self.get_{'parameter' if is_parameter else 'submodule'}({self.label_text(label, names)})"
+        if not any(map(is_hidden, pieces)):
+            getter = "get_parameter" if is_parameter else "get_submodule"
+            return call(py.Attribute(SELF, getter), label_of(label, names))
         path = pieces[:-1] if is_parameter else pieces
-        owner = "self"
+        owner: py.Expr = SELF
         if path:
             self.file.helper(MEMBER)
-            owner = f"member(self, {', '.join(self.label_text(p, names) for p in path)})"
+            owner = call("member", SELF, *(label_of(piece, names) for piece in path))
         if not is_parameter:
             return owner
-        return f"dict({owner}.named_parameters(recurse=False))[{self.label_text(pieces[-1], names)}]"
+        return code("dict({0}.named_parameters(recurse=False))[{1}]", owner, label_of(pieces[-1], names))
 
     def weight(self, leaf: Leaf, made: Made) -> None:
-        assert isinstance(made.form, ParameterForm)
-        given = dict(made.arguments)
-        size, fill = self.text(given["size"]), self.text(given["fill"])
-        self.file.imports.add("torch")
-        made_of = {"1.0": f"torch.ones({size}, **kw)", "0.0": f"torch.zeros({size}, **kw)"}
-        value = f"nn.Parameter({made_of.get(fill, f'torch.full(({size},), {fill}, **kw)')})"
-        label = made.name
-        if len(label) == 1 and isinstance(label[0], str) and is_attribute(label[0]):
-            self.line(f"self.{label[0]} = {value}")
-            self.attributes[leaf] = f"self.{label[0]}"
+        """A member that is a bare parameter."""
+        given = {name or "": self.scope.value(expr) for name, expr in made.arguments}
+        function = {"1.0": "torch.ones({size}, **kw)", "0.0": "torch.zeros({size}, **kw)"}
+        value = code(function.get(text(given["fill"]), "torch.full(({size},), {fill}, **kw)"), **given)
+        parameter = call("nn.Parameter", value)
+        name = attribute_name(made.name)
+        if name is not None:
+            self.attributes[leaf] = py.Attribute(SELF, name)
+            self.add(self.attributes[leaf], parameter)
             return
-        pieces = split_dots(label)
+        pieces = split_dots(made.name)
         owner = self.holder(pieces[:-1], holder_paths(leaf))
         self.by_path.add(leaf)
-        name = pieces[-1]
-        if len(name) == 1 and isinstance(name[0], str) and is_owned(name[0]):
-            self.line(f"{owner}._parameters[{quoted(name[0])}] = {value}")
+        if is_hidden(pieces[-1]):
+            self.add(py.Item(py.Attribute(owner, "_parameters"), self.scope.label(pieces[-1])), parameter)
         else:
-            self.line(f"{owner}.register_parameter({self.label_text(name)}, {value})")
-        self.attributes[leaf] = self.access(label, self.names, True)
+            self.do(py.Attribute(owner, "register_parameter"), self.scope.label(pieces[-1]), parameter)
+        self.attributes[leaf] = self.access(made.name, self.scope.names, True)
+
+
+def is_hidden(name: Sequence[str | py.Expr]) -> bool:
+    """Whether every module has an attribute of a member's name, so that the member is no attribute itself."""
+    return len(name) == 1 and isinstance(name[0], str) and is_owned(name[0])
+
+
+def is_own(owner: py.Expr) -> bool:
+    """Whether it is the module itself, or an attribute of it."""
+    while isinstance(owner, py.Attribute):
+        owner = owner.base
+    return owner == SELF
 
 
 def holder_paths(leaf: Leaf) -> list[list[tuple[int, str]]]:
     """The paths of the modules that a member stands in, the outermost first: one for each time that it is made."""
     rows = [(leaf.group.out(lane), step.name.split(".")) for lane, step in enumerate(leaf.steps)]
     return [[(call, ".".join(names[:i])) for call, names in rows] for i in range(1, len(rows[0][1]))]
+
+
+def name_of(leaf: Leaf) -> list[str]:
+    """The pieces of a member's path in its class, in the first call and round."""
+    return leaf.steps[0].name.split(".")
 
 
 def homes(entries: Sequence[Entry], branch: int = 0) -> Iterator[tuple[int, Leaf]]:
@@ -237,3 +281,25 @@ def homes(entries: Sequence[Entry], branch: int = 0) -> Iterator[tuple[int, Leaf
             case Choice():
                 for inner in entry.branches:
                     yield from homes(inner.body, id(inner))
+
+
+def split_dots(label: Sequence[str | py.Expr]) -> list[list[str | py.Expr]]:
+    """A path's pieces between its dots."""
+    pieces: list[list[str | py.Expr]] = [[]]
+    for part in label:
+        if not isinstance(part, str):
+            pieces[-1].append(part)
+            continue
+        first, *rest = part.split(".")
+        if first:
+            pieces[-1].append(first)
+        pieces += [[text] if text else [] for text in rest]
+    return pieces
+
+
+def joined(pieces: Sequence[Sequence[str | py.Expr]]) -> list[str | py.Expr]:
+    found: list[str | py.Expr] = []
+    for piece in pieces:
+        found += ["."] if found else []
+        found += piece
+    return found

@@ -7,74 +7,20 @@ import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from archdsl.ops import OPERATIONS
 from archdsl.ops.init import RULES
 
 MODULE_ATTRIBUTES = frozenset(
-    [
-        "T_destination",
-        "add_module",
-        "append",
-        "apply",
-        "bfloat16",
-        "buffers",
-        "call_super_init",
-        "children",
-        "clear",
-        "compile",
-        "cpu",
-        "cuda",
-        "double",
-        "dump_patches",
-        "eval",
-        "extend",
-        "extra_repr",
-        "float",
-        "forward",
-        "get_buffer",
-        "get_extra_state",
-        "get_parameter",
-        "get_submodule",
-        "half",
-        "insert",
-        "ipu",
-        "items",
-        "keys",
-        "load_state_dict",
-        "modules",
-        "mtia",
-        "named_buffers",
-        "named_children",
-        "named_modules",
-        "named_parameters",
-        "parameters",
-        "pop",
-        "register_backward_hook",
-        "register_buffer",
-        "register_forward_hook",
-        "register_forward_pre_hook",
-        "register_full_backward_hook",
-        "register_full_backward_pre_hook",
-        "register_load_state_dict_post_hook",
-        "register_load_state_dict_pre_hook",
-        "register_module",
-        "register_parameter",
-        "register_state_dict_post_hook",
-        "register_state_dict_pre_hook",
-        "requires_grad_",
-        "set_extra_state",
-        "set_submodule",
-        "share_memory",
-        "state_dict",
-        "to",
-        "to_empty",
-        "train",
-        "training",
-        "type",
-        "update",
-        "values",
-        "xpu",
-        "zero_grad",
-    ]
+    """
+    T_destination add_module append apply bfloat16 buffers call_super_init children clear compile cpu cuda double
+    dump_patches eval extend extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half insert
+    ipu items keys load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters
+    pop register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+    register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
+    register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
+    register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty train
+    training type update values xpu zero_grad
+    """.split()  # noqa: SIM905
 )
 """What an nn.Module or nn.Sequential owns already, so that no member can be an attribute of that name."""
 
@@ -94,9 +40,8 @@ RESERVED = frozenset(
         *(name for names in STANDARD.values() for name in names),
         *("Factory", "checkpoint", "counted_before", "filled", "holder_of", "member", "recomputed"),
         *("DROPPED", "FOLDED", "RENAMED", "fold_batchnorms", "renamed"),
-        *("crop_to_smallest", "dynamic_shapes", "pad_to_largest", "same_upper_pads"),
-        *("difference_of", "maximum_of", "mean_of", "product_of", "sum_of"),
-        *("resize_to_first", "resize_to_first_linear", "resize_to_first_trilinear"),
+        "dynamic_shapes",
+        *(name for operation in OPERATIONS.values() for name in operation.helper_names),
         *(f"init_{rule}" for rule in RULES),
         *("check_size", *(f"check_size{n}" for n in range(2, 100))),
     }

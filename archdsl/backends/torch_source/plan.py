@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from archdsl.backends.torch_source.cells import Cell, Step
-from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Var, simplify
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Var, simplify, variables
 from archdsl.backends.torch_source.flow import Flow
-from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, leaves
+from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, choices, leaves, loops
 from archdsl.graph import Node
 from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
 
@@ -62,11 +62,20 @@ class Heading:
     start: int = 0
     """What the index counts from."""
 
-    def bounds(self, text: Callable[[Expr], str]) -> str:
-        """What stands in the parentheses of `range`."""
+    @property
+    def variables(self) -> list[Var]:
+        """The variables that it sets."""
+        return [self.index, *self.names, *(variable for variable, _ in self.columns)]
+
+    def values(self) -> list[Expr]:
+        """All values that it takes."""
+        return [e for e in (self.count, self.over, *(e for _, e in self.columns)) if e is not None]
+
+    def bounds(self) -> list[Expr]:
+        """The arguments of `range`."""
         if not self.start:
-            return text(self.count)
-        return f"{self.start}, {text(simplify(Binary('+', self.count, Const(self.start))))}"
+            return [self.count]
+        return [Const(self.start), simplify(Binary("+", self.count, Const(self.start)))]
 
 
 @dataclass(slots=True, eq=False)
@@ -108,6 +117,30 @@ class Plan:
 
 def is_labelled(step: Step) -> bool:
     return step.member.labelled if isinstance(step.member, Node) else step.member.scope.labelled
+
+
+def heads_within(plan: Plan, loop: Loop) -> Iterator[Expr]:
+    """The values that loops and conditions in the body of a loop take."""
+    for choice in choices(loop.body):
+        yield from plan.conditions[choice]
+    for inner in loops(loop.body):
+        yield from plan.headings[inner].values()
+
+
+def weighty(made: Made) -> bool:
+    """Whether the keys of the state_dict may depend on a member's name."""
+    return not isinstance(made.form, ModuleForm) or made.form.factory
+
+
+def is_shared(plan: Plan, leaf: Leaf) -> bool:
+    """Whether a member may have any name, and be one with others like it."""
+    made = plan.made[leaf]
+    if not made.name:
+        return True
+    if plan.flow is None and leaf.group.in_loop:
+        return False
+    of_round = any("@" in name for e in made.values() for name in variables(e))
+    return not (is_labelled(leaf.steps[0]) or weighty(made) or of_round)
 
 
 def is_needed(leaf: Leaf) -> bool:

@@ -248,6 +248,8 @@ class Planner(Forms):
         else:
             assert isinstance(form, ParameterForm)
             self.weight(leaf, label, hints)
+        if isinstance(form, ModuleForm) and not (label or self.by_position):
+            self.check_is_one(leaf)
         if len(steps[0].outputs) != 1:
             return None
         made = self.plan.made.get(leaf)
@@ -331,6 +333,11 @@ class Planner(Forms):
         if flows and flows[0] is not None:
             known["it.channels"] = flows[0]
         return Names(known, cells[0].syntax).with_lets()
+
+    def check_is_one(self, leaf: Leaf) -> None:
+        """Raises Irregular where a member without a name, which all rounds of a loop share, is not the same in all."""
+        if leaf.group.in_loop and any("@" in v for e in self.plan.made[leaf].values() for v in ex.variables(e)):
+            self.unlike(leaf.group)
 
     def label(self, leaf: Leaf, names: Names) -> list[str | Expr]:
         """The member's name: text, with expressions where the rounds of a loop or the calls number it.

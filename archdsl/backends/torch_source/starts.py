@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
+from archdsl.backends.python import tree as py
+from archdsl.backends.python.templates import code
+from archdsl.backends.python.tree import call, name
 from archdsl.backends.torch_source import expressions as ex
-from archdsl.backends.torch_source.expressions import Const, Expr
 from archdsl.backends.torch_source.fold import Leaf, leaves
 from archdsl.backends.torch_source.names import is_attribute
 from archdsl.backends.torch_source.plan import Made, Plan
 from archdsl.ops.base import ModuleForm, Start
 from archdsl.ops.init import RULES
 
-Way: TypeAlias = tuple[str, Expr | None]
+Way: TypeAlias = tuple[str, py.Expr | None]
 """A rule, and the standard deviation where it takes one."""
 
 
@@ -41,7 +43,7 @@ def everywhere(plans: Iterable[Plan]) -> dict[str, Way]:
     alike: dict[str, Way] = {}
     for kind, members in found.items():
         one, *others = {way(plan.made[leaf]) for plan, leaf in members}
-        if others or one is None or not isinstance(one[1], Const | None):
+        if others or one is None or not isinstance(one[1], py.Const | None):
             continue
         if len(members) > 1 or not is_statement(*members[0]):
             alike[kind] = one
@@ -71,54 +73,57 @@ def _starts(leaf: Leaf) -> list[Start]:
     return [s.form.start for s in leaf.steps if isinstance(s.form, ModuleForm) and s.form.start is not None]
 
 
-def call(start: Way, weight: str, names: Mapping[str, str]) -> str:
+def filling(start: Way, weight: py.Expr, names: Mapping[str, str]) -> py.Statement:
     """PyTorch's call that fills a weight."""
     rule, std = start
-    return RULES[rule].call.format(weight, std=ex.write(std, names) if std is not None else "")
+    return py.Do(code(RULES[rule].call, weight, std=ex.named(std, names) if std is not None else None))
 
 
-def helper(start: Way) -> tuple[str, str]:
-    """The name of the function that a module goes through where it is made, and its source."""
+def without(bias: py.Expr) -> py.Statement:
+    """The call that lets a bias start from 0."""
+    return py.Do(code("nn.init.zeros_({0})", bias))
+
+
+def helper(start: Way) -> py.Function:
+    """The function that a module goes through where it is made."""
     rule, std = start
-    name = f"init_{rule}"
-    fill = RULES[rule].call.format("parameter", std="std")
+    module, parameter = py.Var("module"), py.Var("parameter")
+    fill = filling((rule, py.Var("std") if std is not None else None), parameter, {})
     if rule == "zeros":
-        body = ["    for parameter in module.parameters():", f"        {fill}"]
+        loop = py.For(parameter, code("module.parameters()"), [fill])
     else:
-        body = [
-            "    for name, parameter in module.named_parameters():",
-            '        if name == "weight":',
-            f"            {fill}",
-            "        else:",
-            "            nn.init.zeros_(parameter)",
+        tests: list[tuple[py.Expr | None, list[py.Statement]]] = [
+            (code('name == "weight"'), [fill]),
+            (None, [without(parameter)]),
         ]
-    lines = [
-        f"def {name}(module: nn.Module{', std: float' if std is not None else ''}) -> nn.Module:",
-        f'    """{RULES[rule].says}"""',
-        *body,
-        "    return module",
-    ]
-    return name, "\n".join(lines)
+        loop = py.For(py.Row((py.Var("name"), parameter)), code("module.named_parameters()"), [py.Branches(tests)])
+    return py.Function(
+        f"init_{rule}",
+        [
+            py.Parameter("module", name("nn.Module")),
+            *([py.Parameter("std", py.Var("float"))] if std is not None else []),
+        ],
+        name("nn.Module"),
+        [py.Doc(RULES[rule].says), loop, py.Do(module, "return")],
+    )
 
 
-def model_loop(
-    alike: Mapping[str, Way], biased: Collection[str], typed: Collection[str], module: str
-) -> list[tuple[int, str]]:
-    """The loop over all modules of a model, as lines with their depth.
+def model_loop(alike: Mapping[str, Way], biased: Collection[str], typed: Collection[str], module: py.Var) -> py.For:
+    """The loop over all modules of a model.
 
     `biased` are the types of which some have a bias, `typed` those of which all have one that type checkers know of.
     """
-    lines: list[tuple[int, str]] = [(0, f"for {module} in self.modules():")]
     by_way: dict[tuple[Way, bool], list[str]] = {}
     for kind, start in alike.items():
         by_way.setdefault((start, kind in biased), []).append(kind)
-    for number, ((start, with_bias), kinds) in enumerate(by_way.items()):
-        types = kinds[0] if len(kinds) == 1 else f"({', '.join(kinds)})"
-        lines.append((1, f"{'elif' if number else 'if'} isinstance({module}, {types}):"))
-        lines.append((2, call(start, f"{module}.weight", {})))
-        fill = f"nn.init.zeros_({module}.bias)"
+    branches: list[tuple[py.Expr | None, list[py.Statement]]] = []
+    bias = py.Attribute(module, "bias")
+    for (start, with_bias), kinds in by_way.items():
+        types = name(kinds[0]) if len(kinds) == 1 else py.Tuple(tuple(map(name, kinds)))
+        body = [filling(start, py.Attribute(module, "weight"), {})]
         if all(kind in typed for kind in kinds):  # others may have None for all that type checkers know
-            lines.append((2, fill))
+            body.append(without(bias))
         elif with_bias:
-            lines += [(2, f"if {module}.bias is not None:"), (3, fill)]
-    return lines
+            body.append(py.Branches([(code("{0} is not None", bias), [without(bias)])]))
+        branches.append((call("isinstance", module, types), body))
+    return py.For(module, code("self.modules()"), [py.Branches(branches)])

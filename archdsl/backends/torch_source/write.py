@@ -1,39 +1,35 @@
-"""The text of a class of the generated module."""
+"""A class of the generated module."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from archdsl.backends.torch_source import layout
-from archdsl.backends.torch_source.constructor import Constructor
-from archdsl.backends.torch_source.expressions import literal
-from archdsl.backends.torch_source.forward import Forward
-from archdsl.backends.torch_source.plan import Parameter, Plan
-from archdsl.backends.torch_source.text import recomputing, type_text
-from archdsl.backends.torch_source.writer import File
+from archdsl.backends.python import tree as py
+from archdsl.backends.python.templates import code
+from archdsl.backends.python.tree import joined, name
+from archdsl.backends.torch_source.constructor import SUPER, Constructor
+from archdsl.backends.torch_source.file import File
+from archdsl.backends.torch_source.forward import forward
+from archdsl.backends.torch_source.helpers import recomputing
+from archdsl.backends.torch_source.plan import Plan
 from archdsl.graph import Graph, Scope
 
 
-def write_class(file: File, plan: Plan, is_model: bool) -> list[str]:
-    """A class, as lines."""
-    made = Constructor(file, plan, is_model)
-    made.name_parameters()
-    made.collect_labels(plan.entries)
-    made.factory = file.factories[plan] = is_model or made.needs_factory()
+def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
+    """A class with its constructor and, where nn.Sequential's own will not do, its `forward`."""
+    made = Constructor.of(file, plan, is_model)
     made.run()
-    forward = Forward(made).run()
-    made.store()
+    method = forward(made)
+    body = made.finish()
     if plan.cells[0].recomputed:
         file.helper(recomputing(counts(file.graph, file.recompute.scopes)))
     if is_model and file.overwriting.inference and counts(file.graph, [file.graph.root]):
-        made.line("self.eval()")
-    lines = [f"class {file.names[plan]}({'nn.Sequential' if plan.flow is None else 'nn.Module'}):"]
-    if plan.doc:
-        lines += layout.docstring(plan.doc, 4)
-        lines += [""] if len(lines) > 1 else []
-    if made.lines == ["        super().__init__()"] and not plan.parameters and not made.factory:
-        return lines + forward
-    return [*lines, *signature(made), *made.lines, *([""] if forward else []), *forward]
+        body.append(py.Do(code("self.eval()")))
+    parts: list[py.Statement] = [py.Doc(plan.doc)] if plan.doc else []
+    if body != [SUPER] or plan.parameters or file.factories[plan]:
+        parts.append(py.Function("__init__", parameters(made), py.Const(None), body))
+    parts += [method] if method is not None else []
+    return py.Class(file.names[plan], name("nn.Sequential" if plan.flow is None else "nn.Module"), parts)
 
 
 def counts(graph: Graph, scopes: Iterable[Scope]) -> bool:
@@ -42,20 +38,31 @@ def counts(graph: Graph, scopes: Iterable[Scope]) -> bool:
     return any(w.buffer for node in nodes for w in graph.weights_of(node))
 
 
-def signature(made: Constructor) -> list[str]:
-    parameters = ["self"]
+def parameters(made: Constructor) -> list[py.Parameter]:
+    found = [py.Parameter("self")]
     for p in made.plan.parameters:
-        default = f" = {literal(p.default.value)}" if p.default is not None else ""
-        parameters.append(f"{made.names[p.name]}: {type_of(p)}{default}")
+        kinds = union([*p.values, *([p.default.value] if p.default is not None else [])])
+        found.append(py.Parameter(made.scope.names[p.name], kinds, p.default))
     if made.is_model:
-        parameters += ["device: torch.device | str | None = None", "dtype: torch.dtype | None = None"]
-        made.file.imports.add("torch")
-    elif made.factory:
-        parameters.append("**kw: Unpack[Factory]")
-        made.file.imports |= {"Unpack", "Factory"}
-    return layout.header(f"def __init__({', '.join(parameters)}) -> None:", 4)
+        found.append(py.Parameter("device", code("torch.device | str | None"), py.Const(None)))
+        found.append(py.Parameter("dtype", code("torch.dtype | None"), py.Const(None)))
+    elif made.file.factories[made.plan]:
+        found.append(py.Parameter("**kw", code("Unpack[Factory]")))
+    return found
 
 
-def type_of(parameter: Parameter) -> str:
-    values = [*parameter.values, *([parameter.default.value] if parameter.default is not None else [])]
-    return " | ".join(dict.fromkeys(type_text(v) for v in values))
+def union(values: Iterable[object]) -> py.Expr:
+    """The type of an argument that has these values."""
+    return joined("|", dict.fromkeys(map(type_of, values)))
+
+
+def type_of(value: object) -> py.Expr:
+    match value:
+        case tuple():
+            return py.Item(py.Var("tuple"), py.Row((union(value) if value else py.Var("int"), py.Const(...))))
+        case py.Layer():
+            return code("Callable[..., nn.Module]")
+        case None:
+            return py.Const(None)
+        case _:
+            return py.Var(type(value).__name__)

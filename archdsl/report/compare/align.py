@@ -37,7 +37,7 @@ class _Keys:
             return self._scopes[member]
         operation = member.operation
         try:
-            return self._number(("input", member.name) if operation.name == "input" else operation)
+            return self._number(("input", member.name) if operation.is_input else operation)
         except TypeError:  # a fixed kernel is a list of numbers
             return self._number((type(operation), repr(operation)))
 
@@ -183,11 +183,11 @@ class Aligner:
         if self.keys.of(old) == self.keys.of(new):
             return 1.0 + label + position / 10
         if isinstance(old, Node) and isinstance(new, Node):
-            if old.operation.name == new.operation.name and old.operation.name != "input":
+            if old.operation.is_input:
+                return label
+            if type(old.operation) is type(new.operation):
                 return 0.6 + label + position
-            if old.operation.family == new.operation.family and old.operation.name != "input":
-                return 0.2 + label + position
-            return label
+            return label + (0.2 + position if old.operation.family == new.operation.family else 0.0)
         if isinstance(old, Scope) and isinstance(new, Scope):
             a, b = self.keys.bag(old), self.keys.bag(new)
             shared = (a & b).total() / max((a | b).total(), 1)

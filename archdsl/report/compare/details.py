@@ -37,7 +37,7 @@ class Details:
         self._outputs()
 
     def details(self, old: Node, new: Node) -> list[Detail]:
-        if old.operation.name == new.operation.name == "input":
+        if old.operation.is_input and new.operation.is_input:
             sizes = (
                 size_text(found_shape(self.found.before, old), self.found.before),
                 size_text(found_shape(self.found.after, new), self.found.after),

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 
-from archdsl.common.units import bytes_text, count_text
+from archdsl.common.units import bytes_text, count_text, counted
 from archdsl.graph import Node, Scope, Tensor
-from archdsl.ops.conv import Conv, Linear, Upconv
-from archdsl.ops.pool import Avgpool
-from archdsl.ops.resize import Resize, Upsample
-from archdsl.report.explain.operations import told
-from archdsl.report.explain.words import bracketed, counted, crossed, titled
+from archdsl.report.explain.words import bracketed, crossed, titled
 from archdsl.report.layers import Layers
 from archdsl.report.stages import Stage, outputs, stages, weighted
 from archdsl.syntax import tree
@@ -46,7 +42,8 @@ class Teller:
         yield f"    {shown(incoming) or 'the network'} → {shown(given)}{self.where}"
         doc = (type(node.operation).__doc__ or "").strip().partition("\n")[0]
         yield f"    {doc}"
-        yield from told(node.operation, incoming, given)
+        for section in node.operation.explanation(incoming, given):
+            yield from titled(section.title, *section.lines)
         yield from self.cost(node)
         yield from self.sight(Tensor(node.id))
 
@@ -96,7 +93,7 @@ class Teller:
         yield from documentation(scope)
         yield from titled("members", *self.members(scope))
         for node in scope.nodes():
-            if node.operation.name == "add" and node.scope is scope and len(node.inputs) == 2:
+            if node.operation.is_sum and node.scope is scope and len(node.inputs) == 2:
                 yield from self.residual(node)
         yield from self.dense(scope)
         yield from self.cost(scope)
@@ -116,7 +113,7 @@ class Teller:
                 "the short path is the identity: dL/dy reaches h as it is, however small Jᵀ dL/dy becomes in NN",
             ]
         else:
-            linear = all(_is_linear(n) for n in short)
+            linear = all(n.operation.is_linear for n in short)
             name, derivative = ("A h", "A") if linear else ("S(h)", "S'")
             path = " → ".join(n.path for n in short)
             whose = f"A what {path} does to h, which is linear" if linear else f"S what {path} does, S' its derivative"
@@ -130,7 +127,7 @@ class Teller:
             ]
         lines.append(f"the long path, NN: {self.captions(long)}")
         after = [n for n in add.scope.members if isinstance(n, Node) and Tensor(add.id) in n.inputs]
-        if len(after) == 1 and after[0].operation.family == "activation":
+        if len(after) == 1 and after[0].operation.is_activation:
             lines.append(f"y here is what the {after[0].operation.name} behind the add takes")
         yield from titled("two paths", *lines)
 
@@ -207,7 +204,7 @@ class Teller:
         yield f"{self.graph.name}: {inputs} → {results}{self.where}"
         yield from documentation(root)
         nodes = list(self.graph.nodes())
-        joins = sum(1 for n in nodes if n.operation.family == "merge")
+        joins = sum(1 for n in nodes if n.operation.inputs == "many" and len(n.shapes) == 1)
         yield from titled(
             "in numbers",
             f"{counted(weighted(nodes), 'layer')} that multiply by learned weights, "
@@ -250,13 +247,3 @@ def documentation(scope: Scope) -> Iterator[str]:
 
 def shown(shapes: Iterator[Sequence[int]] | Sequence[Sequence[int]]) -> str:
     return "; ".join(map(bracketed, shapes))
-
-
-def _is_linear(node: Node) -> bool:
-    """Whether it is linear in its input, with batchnorm statistics as constants (and ignoring biases)."""
-    operation = node.operation
-    return (
-        isinstance(operation, Conv | Upconv | Linear | Avgpool | Upsample | Resize)
-        or operation.name in ("batchnorm", "scale", "global_avgpool", "adaptive_avgpool")
-        or operation.family in ("channels", "shape", "regularisation", "align")
-    )

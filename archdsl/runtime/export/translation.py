@@ -28,8 +28,31 @@ def translated(graph: Graph, program: Any, pins: Mapping[str, Pin]) -> Any:
     model = found.model_proto
     if model.ByteSize() > LARGEST:
         raise ExportError(f"`{graph.name}` has more than 2 GiB of weights, too many for a single ONNX file; use .pt2")
+    _keep_pads(model)
     name_axes(graph, model, pins)
     return model
+
+
+def _keep_pads(model: Any) -> None:
+    """Gives each padding in front of a pooling the list of its axes, in place; all axes are meant without one.
+
+    onnxruntime makes a padding without a list part of the pooling, whose own padding is another: it does not count, or
+    must be smaller than the kernel.
+    """
+    from numpy import arange
+    from onnx import numpy_helper  # heavy
+
+    pools = {name: node for node in model.graph.node if node.op_type in POOLS for name in node.input[:1]}
+    for node in model.graph.node:
+        if node.op_type != "Pad" or node.output[0] not in pools or len(node.input) > 3:
+            continue
+        kernel = next(a.ints for a in pools[node.output[0]].attribute if a.name == "kernel_shape")
+        name = f"{node.output[0]}_axes"
+        model.graph.initializer.append(numpy_helper.from_array(arange(len(kernel) + 2), name))
+        node.input.extend([*[""] * (3 - len(node.input)), name])
+
+
+POOLS = ("AveragePool", "MaxPool")
 
 
 def _translated(graph: Graph, program: Any) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from random import Random
 
@@ -13,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from archdsl.backends.torch_source import layout, write_module
+from archdsl.backends.torch_source import write_module
 from archdsl.backends.torch_source.names import is_attribute, is_owned
 from archdsl.compiler import check
 from tests import random_blocks
@@ -45,7 +43,7 @@ def test_the_same_bytes_whatever_the_hash_seed() -> None:
 
 @pytest.mark.parametrize("seed", [*range(14), *(pytest.param(s, marks=pytest.mark.long) for s in range(14, 60))])
 def test_random_blocks(seed: int) -> None:
-    _, graph = random_graph(random_blocks.network, Random(seed), nodes=1_000, weights=300_000)
+    _, graph = random_graph(random_blocks.network, Random(seed), nodes=600, weights=300_000)
     holds(graph)
 
 
@@ -260,54 +258,6 @@ def test_knows_what_every_module_owns() -> None:
     owned = set(dir(nn.Sequential())) | set(dir(nn.Module()))
     assert all(is_owned(name) for name in owned)
     assert not any(is_attribute(name) for name in owned)
-
-
-@pytest.mark.parametrize(
-    ("text", "lines"),
-    [
-        ("x = f(a, b)", ["x = f(a, b)"]),
-        (f"x = f({'a' * 44}, {'b' * 38})", ["x = f(", f"    {'a' * 44}, {'b' * 38}", ")"]),
-        (f"x = f({'a' * 50}, {'b' * 50})", ["x = f(", f"    {'a' * 50},", f"    {'b' * 50},", ")"]),
-        (f"x = [{'a' * 50}, {'b' * 40}]", ["x = [", f"    {'a' * 50},", f"    {'b' * 40},", "]"]),
-        (f"long = {'a' * 42} if b else {'c' * 30}", ["long = (", f"    {'a' * 42} if b else {'c' * 30}", ")"]),
-        ('f("(", "a, b")', ['f("(", "a, b")']),
-    ],
-)
-def test_layout(text: str, lines: list[str]) -> None:
-    assert layout.statement(text, 0) == lines
-
-
-def expression(random: Random, depth: int) -> str:
-    """An expression as forwards have them."""
-
-    def name() -> str:
-        return random.choice("abc") * random.choice([1, 5, 12, 25, 40])
-
-    def inner(least: int, most: int) -> list[str]:
-        return [expression(random, depth - 1) for _ in range(random.randint(least, most))]
-
-    match random.randint(0, 6) if depth else 0:
-        case 1:
-            return f"({' + '.join(inner(2, 5))}) / {random.randint(2, 9)}"
-        case 2:
-            return " - ".join(f"({part})" for part in inner(2, 4))
-        case 3:
-            return f"torch.maximum({', '.join(inner(2, 2))})"
-        case 4:
-            return f"torch.cat([{', '.join(inner(1, 4))}], 1)"
-        case 5:
-            return f"{name()}[:, None, {name()}] * self.{name()}({', '.join(inner(1, 2))})"
-        case 6:
-            return f"{name()}[{name()}]"
-    return name()
-
-
-def test_layout_changes_no_meaning() -> None:
-    random = Random(1)
-    for _ in range(300):
-        text = f"y = {expression(random, 3)}"
-        found = textwrap.dedent("\n".join(layout.statement(text, 8)))
-        assert ast.dump(ast.parse(found)) == ast.dump(ast.parse(text))
 
 
 @pytest.mark.parametrize("merge", ["add", "mul", "sub", "maximum", "mean"])

@@ -8,6 +8,7 @@ from itertools import product
 
 import pytest
 
+from archdsl.backends.python import printer
 from archdsl.backends.torch_source import checks
 from archdsl.built import execute
 from archdsl.dims import Choice, Constraint, SizeSet, at_least, divisible, equal, free, maximum, minimum
@@ -24,9 +25,9 @@ def narrowed(*demands: bool | Constraint) -> SizeSet:
 
 
 def function(valid: SizeSet) -> Callable[[str, int], None]:
-    lines = checks.check_function("check_size", "net", valid)
-    assert lines is not None
-    found: Callable[[str, int], None] = execute("\n".join(lines) + "\n", "<check>").check_size
+    tree = checks.check_function("check_size", "net", valid)
+    assert tree is not None
+    found: Callable[[str, int], None] = execute(printer.module([tree]), "<check>").check_size
     return found
 
 
@@ -88,9 +89,9 @@ def test_sizes_of_which_one_has_to_fit() -> None:
     """Names that are no Python, or differ by their case alone, are parameters all the same."""
     sets = {"in": narrowed(at_least(H, 5)), "lambda": narrowed(divisible(H, 3)), "h": narrowed(at_least(3, H))}
     choice = Choice({**sets, "H": narrowed(equal(H % 4, 1), at_least(H, 9))})
-    lines = checks.check_of_choice("check_size", "net", choice, "training")
-    assert lines is not None
-    check = execute("\n".join(lines) + "\n", "<check>").check_size
+    tree = checks.check_of_choice("check_size", "net", choice, "training")
+    assert tree is not None
+    check = execute(printer.module([tree]), "<check>").check_size
     for values in product((1, 4, 5, 6, 9, 13), repeat=4):
         named = dict(zip(choice.sets, values, strict=True))
         if choice.holds(named):

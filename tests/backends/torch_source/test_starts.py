@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import archdsl
-from archdsl.backends.torch_source import text
+from archdsl.backends.torch_source import helpers as file_helpers
 from archdsl.backends.torch_source.names import RESERVED
 from archdsl.graph import Graph
 from archdsl.ops import OPERATIONS, helpers
@@ -194,7 +194,9 @@ def test_devices_types_and_seeds() -> None:
 
 def test_no_name_of_a_spec_hides_a_helper() -> None:
     """Whatever a generated file may define beside its classes is refused as the name of a variable."""
-    sources = [v for module in (helpers, text) for v in vars(module).values() if isinstance(v, str | helpers.Helper)]
+    sources = [
+        v for module in (helpers, file_helpers) for v in vars(module).values() if isinstance(v, str | helpers.Helper)
+    ]
     sources += [helpers.align_resize(mode) for mode in ("linear", "bilinear", "trilinear")]
     defined = {n for s in sources for n in re.findall(r"^def (\w+)", s if isinstance(s, str) else s.source, re.M)}
     assert {"filled", "member", "crop_to_smallest", "same_upper_pads"} <= defined <= RESERVED

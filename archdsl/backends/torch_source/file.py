@@ -1,0 +1,47 @@
+"""What the classes of a generated file share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from archdsl.analysis.overwriting import Overwriting
+from archdsl.backends.python.tree import Function, Source, Statement
+from archdsl.backends.torch_source.checks import SizeCheck
+from archdsl.backends.torch_source.flow import Value
+from archdsl.backends.torch_source.names import RESERVED
+from archdsl.backends.torch_source.plainness import Plainness
+from archdsl.backends.torch_source.plan import Plan
+from archdsl.backends.torch_source.starts import Way
+from archdsl.graph import Graph
+from archdsl.transform.recompute import Recompute
+
+
+@dataclass(slots=True, eq=False)
+class File:
+    """Its helpers, and the names of its classes."""
+
+    graph: Graph
+    overwriting: Overwriting
+    recompute: Recompute
+    sizes: Callable[[Value], str]
+    checks: list[SizeCheck]
+    plainness: Plainness
+    helpers: dict[str, Statement] = field(default_factory=dict)
+    """By their text, or the name of a function that is made for the file."""
+    names: dict[Plan, str] = field(default_factory=dict)
+    output_class: str = ""
+    globals: frozenset[str] = RESERVED
+    """What no variable may be called: the classes and helpers of the file."""
+    factories: dict[Plan, bool] = field(default_factory=dict)
+    """Whether a class takes device= and dtype=."""
+    alike: dict[str, Way] = field(default_factory=dict)
+    """The types of which all modules start alike, with how: the model sees to it."""
+
+    def helper(self, source: str | Function) -> None:
+        """Takes the definitions of a helper, each once for the file."""
+        if isinstance(source, Function):
+            self.helpers.setdefault(source.name, source)
+            return
+        for definition in source.strip("\n").split("\n\n\n"):
+            self.helpers.setdefault(definition, Source(definition))

@@ -1,0 +1,71 @@
+"""Source of the functions that generated files need beside their classes: text that goes into a file as it stands."""
+
+from __future__ import annotations
+
+FACTORY = '''class Factory(TypedDict, total=False):
+    """Where the parameters of a module are made, and of which type."""
+
+    device: torch.device | str | None
+    dtype: torch.dtype | None'''
+
+FILLED = '''def filled(module: nn.Module, frozen: bool = False, **numbers: list[Any]) -> nn.Module:
+    """The module with parameters that start from given numbers, frozen ones for good."""
+    for name, parameter in module.named_parameters():
+        if name in numbers:
+            parameter.data.copy_(torch.tensor(numbers[name]))
+        parameter.requires_grad_(not (frozen and (name in numbers or not numbers)))
+    return module'''
+
+COUNTED_BEFORE = '''@contextmanager
+def counted_before(module: nn.Module) -> Iterator[None]:
+    """Lets what runs again count statistics into copies, which are dropped."""
+    kept = [(m, *b) for m in module.modules() for b in m.named_buffers(recurse=False)]
+    for owner, name, buffer in kept:
+        setattr(owner, name, buffer.clone())
+    try:
+        yield
+    finally:
+        for owner, name, buffer in kept:
+            setattr(owner, name, buffer)'''
+
+RECOMPUTED = '''def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A `forward` that keeps its inputs alone and runs again in the backward pass."""
+
+    @wraps(forward)
+    def run(self: nn.Module, *inputs: Tensor) -> Any:
+        if not torch.is_grad_enabled() or torch.compiler.is_exporting():
+            return forward(self, *inputs)
+        return checkpoint(forward, self, *inputs, use_reentrant=False)
+
+    return run'''
+
+COUNTING_ONCE = """        if not torch.compiler.is_compiling():  # compiled, it counts once by itself
+            return checkpoint(
+                forward,
+                self,
+                *inputs,
+                use_reentrant=False,
+                context_fn=lambda: (nullcontext(), counted_before(self)),
+            )
+        return checkpoint("""
+
+
+def recomputing(counts: bool) -> str:
+    """The decorator of a `forward` that runs again in the backward pass; `counts`: batchnorms run in it."""
+    if not counts:
+        return RECOMPUTED
+    return f"{COUNTED_BEFORE}\n\n\n{RECOMPUTED.replace('        return checkpoint(', COUNTING_ONCE)}"
+
+
+MEMBER = '''def member(module: nn.Module, *path: str) -> nn.Module:
+    """A member whose name is also that of an attribute of every module."""
+    for name in path:
+        module = dict(module.named_children())[name]
+    return module'''
+
+
+HOLDER_OF = '''def holder_of(module: nn.Module, name: str) -> nn.Module:
+    """A child that holds others; made where it is not there yet."""
+    if name not in dict(module.named_children()):
+        module.add_module(name, nn.Module())
+    return dict(module.named_children())[name]'''

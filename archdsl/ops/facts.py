@@ -1,0 +1,172 @@
+"""The facts of an operation that other packages use, besides its sizes, its weights and its form in PyTorch.
+
+Each fact has a default that is right for most operations; a class overrides those that differ. No other package tests
+the name, family or class of an operation (tests/ops/test_facts.py).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, TypeAlias
+
+from archdsl.dims import Dim
+from archdsl.ops.formulas import Section, Sizes
+
+Shape: TypeAlias = tuple[Dim, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """The copies of its tensors, in oneDNN's own layout, that a convolution on a CPU holds while it runs.
+
+    By default first the input and the kernel, then the output. `transposed`: two copies of the output. `strided`: the
+    backward pass makes two copies of the input's gradient, one of them with the channels last.
+    """
+
+    transposed: bool = False
+    strided: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFactor:
+    """A normalisation that in evaluation multiplies each channel by a factor and adds a term, from running statistics.
+
+    `affine` says whether it has a weight and a bias, too.
+    """
+
+    eps: float
+    affine: bool
+
+
+class Facts:
+    """The facts of an operation, grouped by their use."""
+
+    # ------------------------------------------------------------ what it is
+
+    is_input: ClassVar[bool] = False
+    """Whether it is an input of the network."""
+    is_weighted: ClassVar[bool] = False
+    """Whether it multiplies by a learned kernel or matrix, and has a parameter `bias`."""
+    has_filters: ClassVar[bool] = False
+    """Whether its weight has a kernel for each output channel, which a picture can show."""
+    is_activation: ClassVar[bool] = False
+    """Whether it is an activation function."""
+    is_linear: ClassVar[bool] = False
+    """Whether it is linear in its inputs, ignoring biases, with statistics as constants."""
+    is_sum: ClassVar[bool] = False
+    """Whether it is the sum at the end of a residual connection."""
+    joins_skip: ClassVar[bool] = False
+    """Whether it adds a skip connection or multiplies by a gate."""
+    stacks_channels: ClassVar[bool] = False
+    """Whether it concatenates channels, so that the numbers of channels may differ."""
+    stretches: ClassVar[bool] = False
+    """Whether it is a merge that broadcasts sizes of 1."""
+    training_only: ClassVar[bool] = False
+    """Whether it is the identity in evaluation."""
+    uses_batch: ClassVar[bool] = False
+    """Whether training uses statistics of the batch, which a single number does not have."""
+
+    # ------------------------------------------------------------ what may run in place
+
+    inplace: ClassVar[bool] = False
+    """Whether PyTorch's module for it accepts `inplace=`."""
+    own: ClassVar[bool] = False
+    """Whether its result is a new tensor, not a view, which its backward pass does not read."""
+    own_in_inference: ClassVar[bool] = False
+    """Whether its result is a new tensor, not a view, which only its backward pass may read."""
+    accumulates: ClassVar[tuple[int, ...]] = ()
+    """Of two inputs, the positions of those that may accumulate the other one in place, the best one first."""
+
+    def overwrites(self, shapes: tuple[Shape, ...], inference: bool) -> bool:
+        """Whether it may overwrite an input that nothing else reads; `inference`: there is no backward pass."""
+        return False
+
+    # ------------------------------------------------------------ memory
+
+    view: ClassVar[bool] = False
+    """Whether its results are views of its inputs, which take no memory of their own."""
+    needs_whole: ClassVar[bool] = False
+    """Whether its result is a view of a contiguous input, and a copy of another one."""
+    reorders: ClassVar[bool] = False
+    """Whether its result is a view with the axes in another order, which is not contiguous."""
+
+    def axis_from(self, axis: int) -> int:
+        """The axis of the input that becomes this axis of the result; the channels are axis 0."""
+        return axis
+
+    def passes_gradient(self, position: int) -> bool:
+        """Whether the gradient of the input at `position` is that of its result, or a view of it."""
+        return False
+
+    def copies(self, shapes: tuple[Shape, ...]) -> Copies | None:
+        """The copies that it makes on a CPU while it runs."""
+        return None
+
+    # ------------------------------------------------------------ the form for inference
+
+    keeps_channels: ClassVar[bool] = False
+    """Whether its results consist of channels of its inputs, unchanged or cropped."""
+
+    def channel_factor(self) -> ChannelFactor | None:
+        """Its factor and term for each channel in evaluation; None for an operation that is not of that kind."""
+        return None
+
+    def transposed_groups(self) -> int:
+        """The groups of a weight whose first axis has the input channels; 0 where it has the output channels."""
+        return 0
+
+    # ------------------------------------------------------------ torch.export
+
+    def decides_size(self) -> bool:
+        """Whether PyTorch computes a size by a comparison or maximum that torch.export cannot decide."""
+        return False
+
+    def sizes_by_cases(self, shapes: tuple[Shape, ...]) -> tuple[Dim, ...]:
+        """The input sizes for which PyTorch's output size follows different formulas, depending on their value."""
+        return ()
+
+    # ------------------------------------------------------------ generated code
+
+    helper_names: ClassVar[tuple[str, ...]] = ()
+    """The names of helper functions that it may add to a generated file."""
+
+    # ------------------------------------------------------------ advice
+
+    channels_at: ClassVar[int | None] = None
+    """The positional index at which PyTorch takes the number of input channels or features, which archdsl infers."""
+    odd_at: ClassVar[int] = 0
+    """The positional index of the parameter that gets a wrong value by a call in PyTorch's order."""
+
+    @classmethod
+    def is_in_pytorchs_order(cls, values: Sequence[object], channels: Dim) -> bool:
+        """Whether the positional arguments of a call look like PyTorch's."""
+        at = cls.channels_at
+        return at is not None and at < len(values) and values[at] == channels and values[at] >= 1  # type: ignore[operator]
+
+    # ------------------------------------------------------------ diagrams
+
+    sign: ClassVar[str] = ""
+    """The sign that diagrams show instead of its name."""
+    follows: ClassVar[bool] = False
+    """Whether it is drawn in the box of the layer before it."""
+    leads: ClassVar[bool] = False
+    """Whether it is drawn in the box of the layer after it, as in a network with pre-activation."""
+    begins_box: ClassVar[bool] = False
+    """Whether a box that starts with it ends with the layer after it."""
+    ends_box: ClassVar[bool] = False
+    """Whether it is drawn in the box before it even where that box would end."""
+
+    # ------------------------------------------------------------ explanations
+
+    formula_text: ClassVar[str] = ""
+    """Its formula, where that depends on none of its parameters."""
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        """The lines of its formula for these input and output sizes."""
+        if self.formula_text:
+            yield self.formula_text
+
+    def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
+        """The sections of its explanation for these input and output sizes: the formula, by default."""
+        lines = tuple(self.formula(shapes, outputs))
+        if lines:
+            yield Section("formula", *lines)
