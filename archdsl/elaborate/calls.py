@@ -15,7 +15,7 @@ from archdsl.elaborate.place import Place, label_names
 from archdsl.elaborate.reports import Reports
 from archdsl.elaborate.spec_files import bind_operation
 from archdsl.graph import Scope
-from archdsl.ops import OPERATIONS, foreign
+from archdsl.ops import OPERATIONS, aliases
 from archdsl.ops.base import Operation, OperationError
 from archdsl.syntax import tree
 from archdsl.values import (
@@ -115,10 +115,10 @@ def unknown_item(item: tree.Call, place: Place, first: bool) -> Exception:
     if is_label_further_down(item, place.scope):
         help = f"`{name}` is a label below: refer to a label only after it"
         return Failure("E0201", message, span, help)
-    here = foreign.operation(name, OPERATIONS)
+    here = aliases.operation(name, OPERATIONS)
     if here is not None:
-        return Failure("E0201", message, span, foreign.called(name, here), proposals=by_name_here(here, item, place))
-    if (lacking := foreign.missing(name)) is not None:
+        return Failure("E0201", message, span, aliases.called(name, here), proposals=by_name_here(here, item, place))
+    if (lacking := aliases.missing(name)) is not None:
         return Failure("E0201", message, span, lacking)
     blocks = {n for n in place.names.names() if is_callable(n, place.names)}
     known = OPERATIONS.keys() | blocks | (label_names(place.names) if item.arguments is None else set())
@@ -127,12 +127,12 @@ def unknown_item(item: tree.Call, place: Place, first: bool) -> Exception:
 
 def by_name_here(here: str, item: tree.Call, place: Place) -> Iterator[Proposal]:
     """The operation with another name elsewhere, under its name here."""
-    told = foreign.called(item.name.name, here)
+    advice = aliases.called(item.name.name, here)
     if item.arguments is None or here not in OPERATIONS:
-        yield Proposal(told, Fix(item.name.span if here in OPERATIONS else bare(item), here))
+        yield Proposal(advice, Fix(item.name.span if here in OPERATIONS else bare(item), here))
         return
     for proposal in as_here(OPERATIONS[here], item, place):
-        yield Proposal(f"{told}: {proposal.help}", proposal.fix)
+        yield Proposal(f"{advice}: {proposal.help}", proposal.fix)
 
 
 def is_label_further_down(item: tree.Call, scope: Scope) -> bool:
