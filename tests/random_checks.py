@@ -29,6 +29,8 @@ from tests.modules import module_of
 
 TOLERANCE = 1e-9
 """Relative to the largest number of a tensor, or to 1 if that is larger: the weights have that magnitude."""
+READABLE = [Plainness.READABLE]
+"""Compared without a proof, since that would refuse a wrong text, and a plainer one would take its place."""
 ROUNDING = 1e-13
 """The relative perturbation of each tensor that measures how sensitive a result is to rounding."""
 

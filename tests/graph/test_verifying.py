@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from archdsl import compiler
-from archdsl.common.source import Source
 from archdsl.graph import Graph, Node, Output, Scope, Tensor
 from archdsl.graph.verifying import BrokenGraph, verify
+from tests.helpers import graph_of
 
 SPEC = """
 block unit(width) { input x[c, h, w]
@@ -24,7 +23,7 @@ model net { input image[3, 32, 32]
 
 
 def checked() -> Graph:
-    return compiler.check(Source("net.arch", SPEC))
+    return graph_of(SPEC)
 
 
 def scope(graph: Graph, path: str) -> Scope:

@@ -152,7 +152,7 @@ def test_only_what_flows_into_dense_layers_is_kept() -> None:
     [
         ("input x[3, 8, 8]\n conv(4, 3)", "dense", "net has no dense connections"),
         ("input x[3, 8, 8]\n conv(4, 3)", "blocks", "net has no calls of blocks"),
-        ("input x[3, 8, 8]\n dense { conv(4, 3) }", "dense", "whose body can be computed a second time"),
+        ("input x[3, 8, 8]\n dense { conv(4, 3) }", "dense", "whose body can be recomputed"),
     ],
 )
 def test_nothing_to_recompute(text: str, mode: Mode, message: str) -> None:
