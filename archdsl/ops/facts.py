@@ -83,7 +83,7 @@ class Facts:
     # ------------------------------------------------------------ memory
 
     view: ClassVar[bool] = False
-    """Whether its results are views of its inputs, which take no memory of their own."""
+    """Whether its results are views of its inputs, without memory of their own."""
     needs_whole: ClassVar[bool] = False
     """Whether its result is a view of a contiguous input, and a copy of another one."""
     reorders: ClassVar[bool] = False

@@ -11,7 +11,7 @@ from archdsl.ops.sizes import positional, rank_name, spatial
 
 
 class Regularisation(Operation):
-    """What the regularisations share: they are the identity once training is over."""
+    """The base of regularisations, which are the identity in evaluation."""
 
     family = "regularisation"
     is_linear = True
