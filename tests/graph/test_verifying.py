@@ -31,7 +31,7 @@ def scope(graph: Graph, path: str) -> Scope:
 
 
 def change(graph: Graph, at: int, **changes: object) -> None:
-    """Puts a changed copy of a node in its place, in the graph and in its scope."""
+    """Replaces a node by a changed copy, in the graph and in its scope."""
     old = graph.node(at)
     new: Node = replace(old, **changes)  # type: ignore[arg-type]
     graph._nodes[at] = new
@@ -39,7 +39,7 @@ def change(graph: Graph, at: int, **changes: object) -> None:
 
 
 def swap(graph: Graph, at: int) -> None:
-    """Two neighbours in the other order, in the graph and in their scope."""
+    """Swaps two adjacent nodes, in the graph and in their scope."""
     first, second = graph.node(at), graph.node(at + 1)
     members = first.scope.members
     place = members.index(first)

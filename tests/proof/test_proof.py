@@ -1,4 +1,4 @@
-"""Builds are proved: those of the library in the form that reads best, wrong texts not at all."""
+"""Builds are proved: those of the library at the first attempt, wrong texts never."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIRST = list({name.partition(":")[0]: name for name in reversed(MODELS)}.values(
 
 
 def readable(graph: Graph) -> int:
-    """Builds every form of a network that it has, and wants each proved as it reads best; tells how many there are."""
+    """Builds every form that a network has, and requires each to be proved at first; returns their number."""
     count = 0
     for options in FORMS.values():
         try:
@@ -191,7 +191,7 @@ NAMES = ["accepts", "append", "base", "center", "format", "layout", "pop", "star
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_of_several_dots_are_proved(name: str) -> None:
     label = f"{name}.{name}.{name}"
-    graph = graph_of(f'"a.b.{name}": conv(3, 1) -> "{label}": scale -> "{label}1.x": conv(3, 3)')
+    graph = net(f'"a.b.{name}": conv(3, 1) -> "{label}": scale -> "{label}1.x": conv(3, 3)')
     assert prove_build(graph).plainness == 0
 
 
