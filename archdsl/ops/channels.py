@@ -188,6 +188,7 @@ class Scale(ChannelOperation):
     """
 
     name = "scale"
+    aliases = ("layerscale",)
     channelwise = True
     own = True
 
