@@ -16,7 +16,6 @@ QUICK: dict[str, tuple[str, ...]] = {
     "backends/torch_source/test_differential.py": ("test_names_that", "test_networks", "test_random_networks[0]"),
     "backends/torch_source/test_generated.py": (
         *("test_golden", "test_odd", "test_one_class", "test_outputs", "test_documentation", "test_activations"),
-        "test_layout",
     ),
     "backends/torch_source/test_size_checks.py": EVERY,
     "checker/test_lints.py": EVERY,

@@ -16,7 +16,7 @@ from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
 from archdsl.elaborate.core import LOST, Builder, Flow, LabelValue, Place, copy_defaults, label_names
 from archdsl.elaborate.spec_files import bind_operation, family
 from archdsl.graph import Definition, Scope, Tensor
-from archdsl.ops import OPERATIONS, foreign
+from archdsl.ops import OPERATIONS, aliases
 from archdsl.ops.base import Operation, OperationError
 from archdsl.syntax import tree
 from archdsl.values import (
@@ -182,12 +182,12 @@ class Items(Builder):
         if self.is_label_further_down(item, place.scope):
             help = f"`{name}` is a label below: refer to a label only after it"
             return Failure("E0201", message, span, help)
-        here = foreign.operation(name, OPERATIONS)
+        here = aliases.operation(name, OPERATIONS)
         if here is not None:
             return Failure(
-                "E0201", message, span, foreign.called(name, here), proposals=self.by_name_here(here, item, place)
+                "E0201", message, span, aliases.called(name, here), proposals=self.by_name_here(here, item, place)
             )
-        if (lacking := foreign.missing(name)) is not None:
+        if (lacking := aliases.missing(name)) is not None:
             return Failure("E0201", message, span, lacking)
         blocks = {n for n in place.names.names() if self.is_callable(n, place.names)}
         known = OPERATIONS.keys() | blocks | (label_names(place.names) if item.arguments is None else set())
@@ -195,12 +195,12 @@ class Items(Builder):
 
     def by_name_here(self, here: str, item: tree.Call, place: Place) -> Iterator[Proposal]:
         """The operation with another name elsewhere, under its name here."""
-        told = foreign.called(item.name.name, here)
+        advice = aliases.called(item.name.name, here)
         if item.arguments is None or here not in OPERATIONS:
-            yield Proposal(told, Fix(item.name.span if here in OPERATIONS else bare(item), here))
+            yield Proposal(advice, Fix(item.name.span if here in OPERATIONS else bare(item), here))
             return
         for proposal in self.as_here(OPERATIONS[here], item, place):
-            yield Proposal(f"{told}: {proposal.help}", proposal.fix)
+            yield Proposal(f"{advice}: {proposal.help}", proposal.fix)
 
     def is_label_further_down(self, item: tree.Call, scope: Scope) -> bool:
         """Whether the text of the block or model below gives an item this label."""

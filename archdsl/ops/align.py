@@ -5,7 +5,7 @@ from typing import Literal
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops import helpers, sight
+from archdsl.ops import helpers, index_maps
 from archdsl.ops.base import (
     Argument,
     FunctionForm,
@@ -96,14 +96,14 @@ class Align(Operation):
         }[self.mode]
         return FunctionForm(f"{helper.name}({{all}})", results=len(shapes), helper=helper.source)
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+    ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
         axes = list(enumerate(zip(ints(shapes[result][1:]), ints(outputs[result][1:]), strict=True)))
         if self.mode == "resize" and result:
-            return {result: tuple(sight.resampled(a, n, o, "linear") for a, (n, o) in axes)}
+            return {result: tuple(index_maps.resampled(a, n, o, "linear") for a, (n, o) in axes)}
         # What is cut or put before: half of the difference, rounded down.
-        return {result: tuple(sight.shifted(a, (n - o) // 2 if n >= o else -((o - n) // 2)) for a, (n, o) in axes)}
+        return {result: tuple(index_maps.shifted(a, (n - o) // 2 if n >= o else -((o - n) // 2)) for a, (n, o) in axes)}
 
     def shares(self, result: int) -> int | None:
         return result if self.mode == "crop" or (self.mode == "resize" and result == 0) else None

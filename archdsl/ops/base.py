@@ -17,10 +17,10 @@ from typing import ClassVar, Literal, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from archdsl.dims import Demanded
-from archdsl.ops import fields, foreign, sight
+from archdsl.ops import aliases, fields, index_maps
 from archdsl.ops.facts import Facts as Facts
 from archdsl.ops.facts import Shape as Shape
-from archdsl.ops.sight import IndexMap, Lane
+from archdsl.ops.index_maps import ChannelMap, IndexMap
 
 Family = Literal[
     "input",
@@ -322,7 +322,7 @@ class Declaration(BaseModel):
             return OperationError(
                 f"`{cls.name}` has no parameter `{name}`",
                 parameter=name,
-                help=foreign.parameter(name, cls.model_fields),
+                help=aliases.parameter(name, cls.model_fields),
             )
         if name not in arguments:
             return OperationError(f"`{cls.name}` needs `{name}`", help=signature)
@@ -424,24 +424,24 @@ class Operation(Declaration, Facts):
         """The position of the incoming tensor that a result is a view of, None where it has memory of its own."""
         return 0 if self.view else None
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
     ) -> Mapping[int, tuple[IndexMap, ...]]:
         """How a result reads the incoming tensors: by their position, a map for each spatial axis of theirs.
 
-        The sizes given are all ints. A tensor that is left out is not read. Raises sight.TooFine.
+        The sizes given are all ints. A tensor that is left out is not read. Raises index_maps.TooFine.
         """
         return {i: self.reads(shape, outputs[result], self.window((shape,))) for i, shape in enumerate(shapes)}
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         """From which channels the channels of a result are made, for each tensor in the order of the channels.
 
-        The sizes given are all ints. Of the tensors those count that `sight` names.
+        The sizes given are all ints. Of the tensors those count that `index_maps` names.
         """
         out = outputs[result][0]
         for i, (count, *_) in enumerate(shapes):
             assert isinstance(out, int) and isinstance(count, int)
-            yield Lane(i, range(out), range(count), each=self.channelwise and count == out)
+            yield ChannelMap(i, range(out), range(count), each=self.channelwise and count == out)
 
     @staticmethod
     def reads(shape: Shape, output: Shape, window: Window | None) -> tuple[IndexMap, ...]:
@@ -449,14 +449,14 @@ class Operation(Declaration, Facts):
         sizes = [n for n in shape[1:] if isinstance(n, int)]
         if window is None and len(shape) == len(output):
             return tuple(
-                sight.stretched() if n == 1 and o != 1 else sight.shifted(a)
+                index_maps.stretched() if n == 1 and o != 1 else index_maps.shifted(a)
                 for a, (n, o) in enumerate(zip(sizes, output[1:], strict=True))
             )
         if window is None or window.whole or len(shape) != len(output):
-            return tuple(map(sight.everything, sizes))
+            return tuple(map(index_maps.everything, sizes))
         scale = window.scale or (1,) * len(sizes)
         numbers = zip(window.kernel, window.stride, window.dilation, window.pad, scale, strict=True)
-        return tuple(sight.sliding(a, *n) for a, n in enumerate(numbers))
+        return tuple(index_maps.sliding(a, *n) for a, n in enumerate(numbers))
 
     def caption(self, rank: int = 2) -> str:
         """A short text for diagrams and tables, for a tensor of that many spatial axes: `conv 3×3, 64, /2`."""

@@ -38,9 +38,9 @@ from archdsl.ops.formulas import (
     signed,
     window_lines,
 )
+from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.init import Drawn
 from archdsl.ops.matrix import Matrix
-from archdsl.ops.sight import Lane, grouped
 from archdsl.ops.sizes import (
     channels,
     collapse,
@@ -293,7 +293,7 @@ class Conv(Operation):
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
         return Window(kernel, stride, dilation, window_pads(self.pad, kernel, stride, dilation, shapes[0]))
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         return grouped(self.out, channels("conv", shapes[0]), self.groups)
 
     def caption(self, rank: int = 2) -> str:

@@ -8,7 +8,7 @@ from archdsl.dims import Dim
 from archdsl.ops import helpers
 from archdsl.ops.base import Example, FunctionForm, Operation, OperationError, Rules, Saves, Shape, example
 from archdsl.ops.fields import shape_text
-from archdsl.ops.sight import Lane
+from archdsl.ops.index_maps import ChannelMap
 from archdsl.ops.sizes import channels
 
 
@@ -274,11 +274,11 @@ class Concat(Operation):
                     )
         return ((channels, *first[1:]),)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         start = 0
         for i, shape in enumerate(shapes):
             count = channels(self.name, shape)
-            yield Lane(i, range(start, start + count), range(count), each=True)
+            yield ChannelMap(i, range(start, start + count), range(count), each=True)
             start += count
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:

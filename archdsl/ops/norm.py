@@ -27,7 +27,7 @@ from archdsl.ops.base import (
 from archdsl.ops.facts import ChannelFactor
 from archdsl.ops.fields import AffineInit, Count, Number, Positive, Switch, shape_text, shown
 from archdsl.ops.formulas import Sizes
-from archdsl.ops.sight import Lane, grouped
+from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, near_divisor, options, positional, rank_name, several_positions, spatial
 
 Momentum = Annotated[
@@ -272,7 +272,7 @@ class Groupnorm(Norm):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True, statistics=True)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         count = channels(self.name, shapes[0])
         return grouped(count, count, self.groups)
 
@@ -399,10 +399,10 @@ class Lrn(Norm):
         power = Kept(shapes[0], always=True)
         return Saves(inputs=True, more=(squares, power, power))
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         count, before, after = channels(self.name, shapes[0]), self.size // 2, (self.size - 1) // 2
         for c in range(count):
-            yield Lane(0, range(c, c + 1), range(max(0, c - before), min(count, c + after + 1)))
+            yield ChannelMap(0, range(c, c + 1), range(max(0, c - before), min(count, c + after + 1)))
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         more = options(("alpha", self.alpha, 1e-4), ("beta", self.beta, 0.75), ("k", self.k, 1.0))

@@ -9,7 +9,7 @@ from typing import ClassVar
 from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
-from archdsl.ops import helpers, sight
+from archdsl.ops import helpers, index_maps
 from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Window, example, renamed
 from archdsl.ops.fields import Pad, Size, Switch, shape_text, times
 from archdsl.ops.formulas import AXES, Section, Sizes, same_upper_lines, window_lines
@@ -362,11 +362,11 @@ class AdaptivePool(Operation):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+    ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
         axes = enumerate(zip(ints(shapes[0][1:]), self._size(shapes[0]), strict=True))
-        return {0: tuple(sight.gridded(a, n, o) for a, (n, o) in axes)}
+        return {0: tuple(index_maps.gridded(a, n, o) for a, (n, o) in axes)}
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, shapes[0]),)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops import helpers, sight
+from archdsl.ops import helpers, index_maps
 from archdsl.ops.align import LINEAR
 from archdsl.ops.base import (
     Argument,
@@ -22,7 +22,7 @@ from archdsl.ops.base import (
 )
 from archdsl.ops.fields import Count, Size, Target, is_free, shape_text, shown, times
 from archdsl.ops.formulas import AXES, Section, Sizes
-from archdsl.ops.sight import Lane, grouped
+from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, collapse, each, ints, positional, spatial
 
 Mode = Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"]
@@ -57,11 +57,11 @@ class Interpolation(Operation):
     def _mode(self) -> Mode:
         raise NotImplementedError
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+    ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
         axes = enumerate(zip(ints(shapes[0][1:]), ints(outputs[0][1:]), strict=True))
-        return {0: tuple(sight.resampled(a, n, o, self._mode()) for a, (n, o) in axes)}
+        return {0: tuple(index_maps.resampled(a, n, o, self._mode()) for a, (n, o) in axes)}
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         if self._mode() == "nearest":
@@ -250,7 +250,7 @@ class PixelShuffle(Operation):
         one, r = (1,) * rank, (self.r,) * rank
         return Window(r, one, one, tuple(n - 1 for n in r), r)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         # Which of its channels an element of a result is made from depends on the place: here from all of them.
         out = channels(self.name, outputs[0])
         return grouped(out, channels(self.name, shapes[0]), out)
@@ -308,7 +308,7 @@ class PixelUnshuffle(Operation):
         rank = len(shapes[0]) - 1
         return Window((self.r,) * rank, (self.r,) * rank, (1,) * rank, (0,) * rank)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         # A result is made from one place of each window: here from all of them.
         count = channels(self.name, shapes[0])
         return grouped(channels(self.name, outputs[0]), count, count)

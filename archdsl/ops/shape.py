@@ -6,11 +6,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from archdsl.ops import sight
+from archdsl.ops import index_maps
 from archdsl.ops.base import FunctionForm, Mend, ModuleForm, Operation, OperationError, Rules, Shape, Window, example
 from archdsl.ops.fields import LARGEST, Index, shape_text, shown
 from archdsl.ops.formulas import Sizes
-from archdsl.ops.sight import Lane, grouped
+from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, ints, known_all
 
 Entries = Annotated[
@@ -56,7 +56,7 @@ class Flatten(Rearrangement):
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         return ((math.prod(known_all(self.name, shapes[0])),),)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         count = channels(self.name, shapes[0])
         return grouped(channels(self.name, outputs[0]), count, count)
 
@@ -125,10 +125,10 @@ class Reshape(Rearrangement):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         before, after = math.prod(ints(shapes[0][1:])), math.prod(ints(outputs[0][1:]))
         for c in range(channels(self.name, outputs[0])):
-            yield Lane(0, range(c, c + 1), range(c * after // before, -(-(c + 1) * after // before)))
+            yield ChannelMap(0, range(c, c + 1), range(c * after // before, -(-(c + 1) * after // before)))
 
     def caption(self, rank: int = 2) -> str:
         return f"reshape {shown(list(self.sizes))}"
@@ -173,19 +173,22 @@ class Permute(Rearrangement):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+    ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
         goes_to = [self.axes.index(a) for a in range(1, len(self.axes))]
         sizes = ints(shapes[0][1:])
         # An axis that becomes the channels is seen whole, as all channels of a position are taken together.
         return {
-            0: tuple(sight.shifted(o - 1) if o else sight.everything(n) for o, n in zip(goes_to, sizes, strict=True))
+            0: tuple(
+                index_maps.shifted(o - 1) if o else index_maps.everything(n)
+                for o, n in zip(goes_to, sizes, strict=True)
+            )
         }
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         out, count = channels(self.name, outputs[0]), channels(self.name, shapes[0])
-        yield Lane(0, range(out), range(count), each=not self.axes[0])
+        yield ChannelMap(0, range(out), range(count), each=not self.axes[0])
 
     def caption(self, rank: int = 2) -> str:
         return f"permute {shown(list(self.axes))}"

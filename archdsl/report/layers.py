@@ -178,9 +178,9 @@ class Layers:
         """Explains the columns."""
         options = self.options
         samples = "one sample" if options.batch == 1 else f"{options.batch} samples"
-        sight = "field, stride"
+        columns = "field, stride"
         if options.wide:
-            sight += ", offset"
+            columns += ", offset"
         notes = [f"MACs: multiply-accumulates of convolutions and matrix products, {samples}"]
         if options.flops:
             notes.append(
@@ -189,7 +189,7 @@ class Layers:
             )
         notes += [
             f"memory: bytes of the outputs in {options.dtype}, {samples}; views of other tensors take none",
-            f"{sight}: receptive field in the input (over all channels), and the distance to its neighbour's field",
+            f"{columns}: receptive field in the input (over all channels), and the distance to its neighbour's field",
         ]
         if any(" (" in told["field"] for told in self.everywhere()):
             notes.append("in parentheses: the same through windows only, without global poolings and statistics")

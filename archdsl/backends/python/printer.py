@@ -243,9 +243,27 @@ def formatted(parts: Sequence[str | py.Expr]) -> str:
 
 
 def item(expr: py.Expr, indent: int, before: str = "", end: str = "") -> list[str]:
-    """Something on a line of its own, between `before` and `end`."""
+    """Something on a line of its own, between `before` and `end`; broken at its operators, or else in its brackets."""
     line = " " * indent + before + text(expr) + end
-    return [line] if len(line) <= WIDTH else split(expr, indent, before, end)
+    parts = pieces(expr)
+    if len(line) <= WIDTH or len(parts) == 1:
+        return [line] if len(line) <= WIDTH else split(expr, indent, before, end)
+    found: list[str] = []
+    for number, (sign, part) in enumerate(parts):
+        found += item(part, indent, sign if number else before, end if number == len(parts) - 1 else "")
+    return found
+
+
+def pieces(expr: py.Expr) -> list[tuple[str, py.Expr]]:
+    """The parts of an expression that have lines of their own where it is broken at operators, each with its sign."""
+    match expr:
+        case py.If(condition, then, otherwise):
+            (_, first), *rest = pieces(otherwise) if isinstance(otherwise, py.If) else [("", otherwise)]
+            return [("", enclosed(then, 1)), ("if ", enclosed(condition, 1)), ("else ", first), *rest]
+        case py.Binary() if precedence(expr) != COMPARISON:
+            return [(f"{sign} ", part) for sign, part in chain(expr)]
+        case _:
+            return [("", expr)]
 
 
 def split(expr: py.Expr, indent: int, before: str = "", end: str = "") -> list[str]:
@@ -267,18 +285,10 @@ def split(expr: py.Expr, indent: int, before: str = "", end: str = "") -> list[s
             clause, source = f"{clause}{text(source)} if ", last.condition
         body = [*item(last.element, inner), *item(source, inner, clause)]
     elif bracket.group:
-        body = operands(bracket.items[0], inner)
+        body = item(bracket.items[0], inner)
     else:
         body = [line for part in bracket.items for line in item(part, inner, end=",")]
     return [head, *body, tail]
-
-
-def operands(expr: py.Expr, indent: int) -> list[str]:
-    """A chain of operators, each with what is behind it on a line."""
-    line = " " * indent + text(expr)
-    if len(line) <= WIDTH or not isinstance(expr, py.Binary) or precedence(expr) == COMPARISON:
-        return item(expr, indent)
-    return [line for sign, part in chain(expr) for line in item(part, indent, f"{sign} " if sign else "")]
 
 
 def value_lines(value: py.Expr, indent: int) -> list[str]:
@@ -291,17 +301,10 @@ def value_lines(value: py.Expr, indent: int) -> list[str]:
         case py.Binary("*" | "/" as sign, left, py.Const() | py.Var() as factor) if re.fullmatch(r"\w+", text(factor)):
             group = enclosed(left, precedence(value))
             if isinstance(group, py.Parens):
-                return ["(", *operands(group.inner, inner), f"{pad}) {sign} {text(factor)}"]
-    if inner + len(text(value)) <= WIDTH:
-        body = [" " * inner + text(value)]
-    elif isinstance(value, py.If):
-        then, condition = enclosed(value.then, 1), enclosed(value.condition, 1)
-        body = [*item(then, inner), *item(condition, inner, "if "), *item(value.otherwise, inner, "else ")]
-    elif adds(value):
-        body = operands(value, inner)
-    else:
+                return ["(", *item(group.inner, inner), f"{pad}) {sign} {text(factor)}"]
+    if inner + len(text(value)) > WIDTH and len(pieces(value)) == 1:
         return [text(value)]
-    return ["(", *body, f"{pad})"]
+    return ["(", *item(value, inner), f"{pad})"]
 
 
 def adds(expr: py.Expr) -> bool:
@@ -400,7 +403,7 @@ def branch_lines(branches: Sequence[tuple[py.Expr | None, Sequence[py.Statement]
         elif indent + len(word) + len(text(test)) + 2 <= WIDTH:
             found.append(f"{pad}{word} {text(test)}:")
         else:
-            found += [f"{pad}{word} (", *operands(test, indent + 4), f"{pad}):"]
+            found += [f"{pad}{word} (", *item(test, indent + 4), f"{pad}):"]
         found += block(body, indent)
     return found
 

@@ -17,7 +17,7 @@ from archdsl.backends.torch_source.forms import Forms, alike
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_labelled, is_needed
 from archdsl.backends.torch_source.search import Frame
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.ops import foreign
+from archdsl.ops import aliases
 from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm
 from archdsl.syntax import tree
 
@@ -311,7 +311,7 @@ class Planner(Forms):
         found = self.stated_arguments(leaf, list(operation.model_fields), flows, names)
         stated = {operation.pytorch_names.get(name, name): expr for name, expr in found.items()}
         if flows and flows[0] is not None:
-            stated |= dict.fromkeys(foreign.INFERRED, flows[0])
+            stated |= dict.fromkeys(aliases.INFERRED, flows[0])
         return stated
 
     def inline_names(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> Names:

@@ -13,7 +13,7 @@ from archdsl.report.stages import Stage, outputs, stages, weighted
 from archdsl.syntax import tree
 
 
-class Teller:
+class Explainer:
     """Explains the parts of one network. Free sizes have the values of `layers.sizes`."""
 
     def __init__(self, layers: Layers) -> None:
@@ -45,7 +45,7 @@ class Teller:
         for section in node.operation.explanation(incoming, given):
             yield from titled(section.title, *section.lines)
         yield from self.cost(node)
-        yield from self.sight(Tensor(node.id))
+        yield from self.receptive_field(Tensor(node.id))
 
     def cost(self, part: Node | Scope) -> Iterator[str]:
         cost, total = self.layers.costs[part], self.layers.costs.total
@@ -59,7 +59,7 @@ class Teller:
             lines.append("its result is a view of what came in: it takes no memory of its own")
         yield from titled("cost", *lines)
 
-    def sight(self, tensor: Tensor) -> Iterator[str]:
+    def receptive_field(self, tensor: Tensor) -> Iterator[str]:
         for source, seen in (self.layers.field_columns(tensor) or {}).items():
             name = self.graph.node(source).name
             several = len(self.layers.costs.shapes[source][0]) > 2
@@ -98,7 +98,7 @@ class Teller:
         yield from self.dense(scope)
         yield from self.cost(scope)
         if scope.outputs:
-            yield from self.sight(scope.outputs[0])
+            yield from self.receptive_field(scope.outputs[0])
 
     def residual(self, add: Node) -> Iterator[str]:
         """The two gradient paths through a residual block."""
