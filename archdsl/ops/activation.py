@@ -215,6 +215,7 @@ class Silu(Activation):
     """
 
     name = "silu"
+    aliases = ("swish",)
     formula_text = "y = x / (1 + exp(-x))"
     module = "SiLU"
 

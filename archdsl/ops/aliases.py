@@ -1,40 +1,12 @@
-"""Names of operations and parameters in PyTorch, Keras and papers."""
+"""The names that PyTorch, Keras and papers use for parameters, and for what archdsl lacks.
+
+Those of an operation are its `aliases`.
+"""
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-OPERATIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "batchnormalization": "batchnorm",
-        "bn": "batchnorm",
-        "cat": "concat",
-        "concatenate": "concat",
-        "convolution": "conv",
-        "convtranspose": "upconv",
-        "deconv": "upconv",
-        "dense": "linear",
-        "fc": "linear",
-        "fullyconnected": "linear",
-        "globalaveragepool": "global_avgpool",
-        "globalaveragepooling": "global_avgpool",
-        "globalmaxpooling": "global_maxpool",
-        "gn": "groupnorm",
-        "identity": "{ }",
-        "interpolate": "resize",
-        "layerscale": "scale",
-        "ln": "layernorm",
-        "localresponsenorm": "lrn",
-        "maxpooling": "maxpool",
-        "averagepooling": "avgpool",
-        "multiply": "mul",
-        "stochasticdepth": "droppath",
-        "sum": "add",
-        "swish": "silu",
-        "transpose": "permute",
-        "view": "reshape",
-        "zeropad": "pad",
-    }
-)
+from archdsl.ops.facts import Facts
 
 PARAMETERS: Mapping[str, str] = MappingProxyType(
     {
@@ -114,12 +86,14 @@ def _bare(name: str) -> str:
     return name.removeprefix("nn.").lower().replace("_", "").rstrip("d").rstrip("123")
 
 
-def operation(name: str, known: Collection[str]) -> str | None:
-    """The operation with another name elsewhere (`Conv2d`, `deconv`); None if unknown."""
-    plain = name.lower()
-    if plain in ("dropout1d", "dropout2d", "dropout3d"):
-        return "dropout_channels"
-    return next((k for k in known if k.replace("_", "") == _bare(name)), None) or OPERATIONS.get(_bare(name))
+def operation(name: str, known: Mapping[str, type[Facts]]) -> str | None:
+    """The operation of `known` that has another name elsewhere (`Conv2d`, `deconv`); None for an unknown one."""
+    plain, bare = name.lower(), _bare(name)
+    if bare == "identity":
+        return "{ }"
+    by_name = (k for k in known if k.replace("_", "") == bare)
+    by_alias = {alias: k for k, cls in known.items() for alias in cls.aliases}
+    return by_alias.get(plain) or next(by_name, None) or by_alias.get(bare)
 
 
 def called(name: str, here: str) -> str:

@@ -197,6 +197,7 @@ class PadEdges(Operation):
     """
 
     name = "pad"
+    aliases = ("zeropad",)
     family = "align"
     is_linear = True
     channelwise = True

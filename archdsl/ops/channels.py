@@ -190,6 +190,7 @@ class Scale(ChannelOperation):
     """
 
     name = "scale"
+    aliases = ("layerscale",)
     channelwise = True
     own = True
 

@@ -111,6 +111,7 @@ class Conv(Operation):
     """
 
     name = "conv"
+    aliases = ("convolution",)
     family = "convolution"
     has_filters = True
     is_weighted = True

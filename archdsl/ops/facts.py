@@ -131,6 +131,8 @@ class Facts:
 
     # ------------------------------------------------------------ advice
 
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Its names in PyTorch, Keras and papers, in lower case, where they are not its own name in another spelling."""
     channels_at: ClassVar[int | None] = None
     """The positional index at which PyTorch takes the number of input channels or features, which archdsl infers."""
     odd_at: ClassVar[int] = 0

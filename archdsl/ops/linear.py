@@ -31,6 +31,7 @@ class Linear(Operation):
     """
 
     name = "linear"
+    aliases = ("dense", "fc", "fullyconnected")
     family = "convolution"
     is_weighted = True
     is_linear = True

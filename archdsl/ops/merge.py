@@ -119,6 +119,7 @@ class Add(Merge):
     """
 
     name = "add"
+    aliases = ("sum",)
     is_sum = True
     joins_skip = True
     accumulates = (1, 0)
@@ -144,6 +145,7 @@ class Mul(Merge):
     """
 
     name = "mul"
+    aliases = ("multiply",)
     joins_skip = True
     sign = "⊗"
     formula_text = "y = a · b, element by element: the gradient of a is that of y times b, and the other way round"
@@ -235,6 +237,7 @@ class Concat(Operation):
     """
 
     name = "concat"
+    aliases = ("cat", "concatenate")
     family = "merge"
     stacks_channels = True
     keeps_channels = True

@@ -114,6 +114,7 @@ class Batchnorm(Norm):
     """
 
     name = "batchnorm"
+    aliases = ("batchnormalization", "bn")
     is_linear = True
     uses_batch = True
     channels_at = 0
@@ -172,6 +173,7 @@ class Layernorm(Norm):
     """
 
     name = "layernorm"
+    aliases = ("ln",)
     channels_at = 0
 
     eps: Positive = 1e-5
@@ -216,6 +218,7 @@ class Groupnorm(Norm):
     """
 
     name = "groupnorm"
+    aliases = ("gn",)
     channels_at = 1
     odd_at = 1
     pytorch_names = renamed(groups="num_groups")
@@ -368,6 +371,7 @@ class Lrn(Norm):
     """
 
     name = "lrn"
+    aliases = ("localresponsenorm",)
     own = False
 
     size: Count

@@ -218,6 +218,7 @@ class Maxpool(Pool):
     """
 
     name = "maxpool"
+    aliases = ("maxpooling",)
     taken = "the largest"
 
     kernel: Size
@@ -272,6 +273,7 @@ class Avgpool(Pool):
     """
 
     name = "avgpool"
+    aliases = ("averagepooling",)
     taken = "the mean"
     is_linear = True
 
@@ -443,6 +445,7 @@ class GlobalAvgpool(AdaptivePool):
     """
 
     name = "global_avgpool"
+    aliases: ClassVar[tuple[str, ...]] = ("globalaveragepool", "globalaveragepooling")
     is_linear = True
     module = "AdaptiveAvgPool"
 
@@ -461,6 +464,7 @@ class GlobalMaxpool(GlobalAvgpool):
     """
 
     name = "global_maxpool"
+    aliases = ("globalmaxpooling",)
     taken = "the largest"
     is_linear = False
     module = "AdaptiveMaxPool"

@@ -157,6 +157,7 @@ class Resize(Interpolation):
     """
 
     name = "resize"
+    aliases = ("interpolate",)
     pytorch_names = renamed(to="size")
 
     to: Target

@@ -83,6 +83,7 @@ class Reshape(Rearrangement):
     """
 
     name = "reshape"
+    aliases = ("view",)
     needs_whole = True
     formula_text = "the same numbers in the same order, in another shape"
 
@@ -143,6 +144,7 @@ class Permute(Rearrangement):
     """
 
     name = "permute"
+    aliases = ("transpose",)
     reorders = True
 
     axes: Order
