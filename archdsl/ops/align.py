@@ -25,7 +25,7 @@ from archdsl.ops.merge import several
 from archdsl.ops.sizes import collapse, each, ints, positional, rank_name, spatial
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-"""What PyTorch calls linear interpolation, by the number of spatial axes."""
+"""PyTorch's name of linear interpolation, by the number of spatial axes."""
 
 
 class Align(Operation):
@@ -102,7 +102,7 @@ class Align(Operation):
         axes = list(enumerate(zip(ints(shapes[result][1:]), ints(outputs[result][1:]), strict=True)))
         if self.mode == "resize" and result:
             return {result: tuple(index_maps.resampled(a, n, o, "linear") for a, (n, o) in axes)}
-        # What is cut or put before: half of the difference, rounded down.
+        # Crop or pad half of the difference before, rounded down.
         return {result: tuple(index_maps.shifted(a, (n - o) // 2 if n >= o else -((o - n) // 2)) for a, (n, o) in axes)}
 
     def shares(self, result: int) -> int | None:
@@ -197,6 +197,7 @@ class PadEdges(Operation):
     """
 
     name = "pad"
+    aliases = ("zeropad",)
     family = "align"
     is_linear = True
     channelwise = True

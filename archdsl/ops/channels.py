@@ -26,7 +26,7 @@ from archdsl.ops.sizes import channels, positional, spatial
 
 
 class ChannelOperation(Operation):
-    """What the operations on channels share."""
+    """The base of operations on channels."""
 
     family = "channels"
     is_linear = True
@@ -190,6 +190,7 @@ class Scale(ChannelOperation):
     """
 
     name = "scale"
+    aliases = ("layerscale",)
     channelwise = True
     own = True
 

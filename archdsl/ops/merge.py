@@ -1,4 +1,4 @@
-"""Merges: the tensors of a parallel value brought into one."""
+"""Merges: combine parallel tensors into one."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -13,7 +13,7 @@ from archdsl.ops.sizes import channels
 
 
 def several(name: str, shapes: tuple[Shape, ...]) -> None:
-    """OperationError unless there are two tensors or more, all with the same number of axes."""
+    """Raises OperationError unless there are two or more tensors, all of the same rank."""
     if len(shapes) < 2:
         raise OperationError(
             f"`{name}` takes two tensors or more; {'only one' if shapes else 'none'} given",
@@ -31,7 +31,7 @@ def several(name: str, shapes: tuple[Shape, ...]) -> None:
 
 
 def advice(name: str, first: Shape, second: Shape, axis: int) -> str:
-    """One thing to do about two tensors that disagree on an axis, and on no axis before it."""
+    """Advice for two tensors that differ on an axis, and on none before it."""
     if axis > 0:
         return f"make the sizes equal with `align(crop) -> {name}`, or give both branches the same stride and padding"
     wanted = dims.text(second[0])
@@ -41,7 +41,7 @@ def advice(name: str, first: Shape, second: Shape, axis: int) -> str:
 
 
 MANY = 16
-"""More tensors than these are merged by a helper that takes a list: Python nests no expression that deep."""
+"""More tensors than these are merged by a helper that takes a list: Python limits the depth of expressions."""
 
 
 class Merge(Operation):
@@ -52,13 +52,13 @@ class Merge(Operation):
     own = True
     inputs = "many"
     needs_inputs: ClassVar[bool] = False
-    """Whether its gradient is computed from what came in."""
+    """Whether its gradient is computed from its inputs."""
     template: ClassVar[str]
-    """How each tensor is added to those before it: `{0}` and `{1}`."""
+    """How each tensor is combined with the previous ones: `{0}` and `{1}`."""
     gathers: ClassVar[str]
-    """What the helper that merges many tensors says of itself."""
+    """The docstring of the helper that merges many tensors."""
     whole: ClassVar[str] = "merged"
-    """What comes out once all `tensors` are `merged`."""
+    """The final result once all `tensors` are `merged`."""
 
     examples: ClassVar[tuple[Example, ...]] = (
         example((3, 4, 5), (3, 4, 5)),
@@ -119,6 +119,7 @@ class Add(Merge):
     """
 
     name = "add"
+    aliases = ("sum",)
     is_sum = True
     joins_skip = True
     accumulates = (1, 0)
@@ -144,6 +145,7 @@ class Mul(Merge):
     """
 
     name = "mul"
+    aliases = ("multiply",)
     joins_skip = True
     sign = "⊗"
     formula_text = "y = a · b, element by element: the gradient of a is that of y times b, and the other way round"
@@ -235,6 +237,7 @@ class Concat(Operation):
     """
 
     name = "concat"
+    aliases = ("cat", "concatenate")
     family = "merge"
     stacks_channels = True
     keeps_channels = True

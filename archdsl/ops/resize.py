@@ -1,4 +1,4 @@
-"""Operations that make a tensor larger or smaller in space without learned weights."""
+"""Operations that change the spatial size without learned weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
@@ -26,11 +26,11 @@ from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, collapse, each, ints, positional, spatial
 
 Mode = Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"]
-"""`linear`, `bilinear` and `trilinear` are one and the same: linear along each of the axes that there are."""
+"""`linear`, `bilinear` and `trilinear` mean the same: linear along each axis."""
 
 
 def torch_mode(name: str, mode: str, shape: Shape) -> str:
-    """PyTorch's word for a mode at the rank of a tensor; OperationError for `bicubic` anywhere but in 2-d."""
+    """PyTorch's mode for the rank of a tensor; OperationError for `bicubic` except in 2-d."""
     rank = len(shape) - 1
     if mode == "nearest":
         return mode
@@ -133,7 +133,7 @@ class Upsample(Interpolation):
         one = (1,) * len(scale)
         if self.mode == "nearest":
             return Window(scale, one, one, tuple(s - 1 for s in scale), scale)
-        reach = 2 if self.mode == "bicubic" else 1  # neighbours on each side that an output is made from
+        reach = 2 if self.mode == "bicubic" else 1  # neighbours on each side from which an output is computed
         return Window(
             tuple(2 * reach * s if s > 1 else 1 for s in scale),
             one,
@@ -157,6 +157,7 @@ class Resize(Interpolation):
     """
 
     name = "resize"
+    aliases = ("interpolate",)
     pytorch_names = renamed(to="size")
 
     to: Target
@@ -250,7 +251,7 @@ class PixelShuffle(Operation):
         return Window(r, one, one, tuple(n - 1 for n in r), r)
 
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
-        # Which of its channels an element of a result is made from depends on the place: here from all of them.
+        # The input channel of an output element depends on its position: treat it as reading all of them.
         out = channels(self.name, outputs[0])
         return grouped(out, channels(self.name, shapes[0]), out)
 
@@ -308,7 +309,7 @@ class PixelUnshuffle(Operation):
         return Window((self.r,) * rank, (self.r,) * rank, (1,) * rank, (0,) * rank)
 
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
-        # A result is made from one place of each window: here from all of them.
+        # An output element reads one position of each window: treat it as reading all of them.
         count = channels(self.name, shapes[0])
         return grouped(channels(self.name, outputs[0]), count, count)
 

@@ -1,4 +1,4 @@
-"""Operations that read the same numbers in another shape."""
+"""Operations that reshape a tensor."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +27,7 @@ Order = Annotated[
 
 
 class Rearrangement(Operation):
-    """What the operations share that read the same numbers in another shape."""
+    """The base of operations that reshape a tensor."""
 
     family = "shape"
     is_linear = True
@@ -65,7 +65,7 @@ class Flatten(Rearrangement):
 
 
 def leading(sizes: tuple[int, ...], total: int) -> list[int]:
-    """The first of some sizes, as long as they divide the number of elements together."""
+    """The longest prefix of some sizes whose product divides the number of elements."""
     kept: list[int] = []
     for size in sizes[:-1]:
         if size < 1 or total % (math.prod(kept) * size):
@@ -83,6 +83,7 @@ class Reshape(Rearrangement):
     """
 
     name = "reshape"
+    aliases = ("view",)
     needs_whole = True
     formula_text = "the same numbers in the same order, in another shape"
 
@@ -143,6 +144,7 @@ class Permute(Rearrangement):
     """
 
     name = "permute"
+    aliases = ("transpose",)
     reorders = True
 
     axes: Order
@@ -176,7 +178,7 @@ class Permute(Rearrangement):
     ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
         goes_to = [self.axes.index(a) for a in range(1, len(self.axes))]
         sizes = ints(shapes[0][1:])
-        # An axis that becomes the channels is seen whole, as all channels of a position are taken together.
+        # An axis that becomes the channels is read whole, since fields combine all channels of a position.
         return {
             0: tuple(
                 index_maps.shifted(o - 1) if o else index_maps.everything(n)

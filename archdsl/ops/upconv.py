@@ -58,6 +58,7 @@ class Upconv(Operation):
     """
 
     name = "upconv"
+    aliases = ("convtranspose", "deconv")
     family = "convolution"
     is_weighted = True
     is_linear = True

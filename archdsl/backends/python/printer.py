@@ -13,7 +13,7 @@ from itertools import pairwise
 from types import EllipsisType
 
 from archdsl.backends.python import tree as py
-from archdsl.backends.python.tree import spelt
+from archdsl.backends.python.tree import call, spelt
 
 WIDTH = 88
 
@@ -70,11 +70,17 @@ def text(expr: py.Expr) -> str:
             return ":".join(sides) if plain else " : ".join(sides).strip()
         case py.Format(parts):
             return formatted(parts)
+        case py.Parameter(name, annotation, default):
+            return name + typed(annotation) + (f" = {text(default)}" if default is not None else "")
         case py.Compare(operands, signs):
             first, *rest = [text(enclosed(operand, COMPARISON + 1)) for operand in operands]
             return " ".join([first, *(f"{sign} {part}" for sign, part in zip(signs, rest, strict=True))])
         case _:
             raise TypeError(type(expr).__name__)
+
+
+def typed(annotation: py.Expr | None) -> str:
+    return f": {text(annotation)}" if annotation is not None else ""
 
 
 def enclosed(expr: py.Expr, least: int) -> py.Expr:
@@ -340,10 +346,10 @@ def statement_lines(statement: py.Statement, indent: int) -> list[str]:
     pad = " " * indent
     match statement:
         case py.Assign(target, value, sign, annotation, comment):
-            typed = f": {text(annotation)}" if annotation is not None else ""
+            name = text(target) + typed(annotation)
             if value is None:
-                return simple(f"{text(target)}{typed}", indent, comment) or [f"{pad}{text(target)}{typed}"]
-            head = f"{text(target)}{typed} {sign} "
+                return simple(name, indent, comment) or [pad + name]
+            head = f"{name} {sign} "
             return simple(head + text(value), indent, comment) or assigned(target, head, value, indent)
         case py.Do(value, keyword, comment):
             if value is None:
@@ -355,8 +361,10 @@ def statement_lines(statement: py.Statement, indent: int) -> list[str]:
             return [*item(source, indent, f"for {text(target)} in ", ":"), *block(body, indent)]
         case py.Branches(branches):
             return branch_lines(branches, indent)
-        case py.Function():
-            return function_lines(statement, indent)
+        case py.Function(name, parameters, result, body, decorator):
+            above = [f"{pad}@{text(decorator)}"] if decorator is not None else []
+            signature = item(call(name, *parameters), indent, "def ", f" -> {text(result)}:")
+            return [*above, *signature, *block(body, indent)]
         case py.Class(name, base, body):
             return [f"{pad}class {name}({text(base)}):", *block(body, indent)]
         case py.Doc(words):
@@ -406,26 +414,6 @@ def branch_lines(branches: Sequence[tuple[py.Expr | None, Sequence[py.Statement]
             found += [f"{pad}{word} (", *item(test, indent + 4), f"{pad}):"]
         found += block(body, indent)
     return found
-
-
-def function_lines(function: py.Function, indent: int) -> list[str]:
-    pad = " " * indent
-    parameters = [parameter_text(p) for p in function.parameters]
-    head, result = f"{pad}def {function.name}(", f") -> {text(function.result)}:"
-    line = head + ", ".join(parameters) + result
-    found = [f"{pad}@{text(function.decorator)}"] if function.decorator is not None else []
-    if len(line) <= WIDTH:
-        found.append(line)
-    else:
-        inner = f"{pad}    {', '.join(parameters)}"
-        found += [head, *([inner] if len(inner) <= WIDTH else [f"{pad}    {p}," for p in parameters]), pad + result]
-    return [*found, *block(function.body, indent)]
-
-
-def parameter_text(parameter: py.Parameter) -> str:
-    typed = f": {text(parameter.annotation)}" if parameter.annotation is not None else ""
-    default = f" = {text(parameter.default)}" if parameter.default is not None else ""
-    return f"{parameter.name}{typed}{default}"
 
 
 def module(parts: Iterable[py.Statement]) -> str:
