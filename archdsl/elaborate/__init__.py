@@ -1,7 +1,7 @@
 """From syntax to graph: blocks are unrolled, names resolved, and every node's size inferred as it is placed.
 
 A `Flow` is the tensors that flow at a point: usually one, several after a parallel. A failed item gives the tensor
-`LOST`, which is compatible with everything, so that one mistake gives one error.
+`POISONED_TENSOR`, which is compatible with everything, so that one mistake gives one error.
 """
 
 from collections.abc import Mapping

@@ -11,7 +11,7 @@ from archdsl.common.limits import Budget, Exceeded
 from archdsl.common.source import Span
 from archdsl.dims import Constraint, Demanded, DimError
 from archdsl.elaborate.paths import Paths, join
-from archdsl.elaborate.place import LOST, Flow, Place, check_label, check_path
+from archdsl.elaborate.place import POISONED_TENSOR, Flow, Place, check_label, check_path
 from archdsl.elaborate.reports import Reports
 from archdsl.graph import Demand, Graph, Node, Origin, Rounds, Scope, Tensor
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
@@ -60,7 +60,7 @@ class Builder:
         return cast(Shape, self.graph.node(tensor).shapes[tensor.index])
 
     def tensor_value(self, flow: Flow) -> TensorValue:
-        if LOST in flow:
+        if POISONED_TENSOR in flow:
             raise Poisoned
         return TensorValue(self.shape(flow[0]) if len(flow) == 1 else None)
 
@@ -71,7 +71,7 @@ class Builder:
     def it(self, flow: Flow) -> object:
         if not flow:
             return None
-        if LOST in flow:
+        if POISONED_TENSOR in flow:
             return FAILED
         return self.tensor_value(flow)
 
@@ -103,10 +103,10 @@ class Builder:
         """Infers the output sizes, and adds the node to the graph and its scope."""
         if not operation.is_input:
             name = self.paths.settle(name, labelled, scope, span, lambda: self.owns(operation, flow))
-        if LOST in flow:
+        if POISONED_TENSOR in flow:
             self.reports.diagnostics.hidden.add(span)
             scope.lost += 1
-            return (LOST,) * operation.results(len(flow))
+            return (POISONED_TENSOR,) * operation.results(len(flow))
         node_id = len(self.graph)
         self.another_node(span)
         shapes = tuple(cast(Shape, self.shape(t)) for t in flow)
@@ -116,11 +116,11 @@ class Builder:
         except OperationError as error:
             scope.lost += 1
             self.size_error(error, Node(-1, operation, flow, (), name, path, labelled, scope, span, call, origin))
-            return (LOST,) * operation.results(len(flow))
+            return (POISONED_TENSOR,) * operation.results(len(flow))
         except DimError as error:
             scope.lost += 1
             self.reports.report("E0305", str(error), scope, span)
-            return (LOST,) * operation.results(len(flow))
+            return (POISONED_TENSOR,) * operation.results(len(flow))
         node = Node(
             node_id, operation, flow, results, name, path, labelled, scope, span, call, origin, self.rounds_around
         )

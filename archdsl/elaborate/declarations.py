@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from archdsl import dims
 from archdsl.advice.mending import mend_expected
-from archdsl.advice.sizes import STEPS, way
+from archdsl.advice.sizes import STEPS, size_history
 from archdsl.common.units import counted
 from archdsl.diagnostics import Mark, renamed
 from archdsl.dims import Dim, DimError, Expr
 from archdsl.elaborate.builder import Builder
-from archdsl.elaborate.place import LOST, Flow, LabelValue, Place, check_label, label_names
+from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, check_label, label_names
 from archdsl.elaborate.reports import Reports
 from archdsl.graph import Demand, FreeSize, Output, Tensor
 from archdsl.ops import Input
@@ -101,7 +101,7 @@ class Declarations:
     def block_input(self, statement: tree.Input, place: Place) -> Flow:
         declared = statement.tensors
         flow = place.inflow
-        if LOST in flow and len(flow) != len(declared):
+        if POISONED_TENSOR in flow and len(flow) != len(declared):
             raise Poisoned
         if len(flow) != len(declared):
             name = place.scope.definition.name if place.scope.definition else "this body"
@@ -142,7 +142,7 @@ class Declarations:
         self.agree(sizes, tensor, place, "E0307", "the incoming tensor")
 
     def expect(self, statement: tree.Expect, place: Place) -> None:
-        if LOST in place.flow:
+        if POISONED_TENSOR in place.flow:
             raise Poisoned
         if len(place.flow) != 1:
             raise Failure("E0221", f"`expect` needs one tensor; there are {len(place.flow)} here", statement.span)
@@ -184,8 +184,9 @@ class Declarations:
             if decided is False:
                 wrong.append((axis, value, size))
             elif decided is not True:
-                told = f"{what} is {shape_text(shape)}; {dims.text(shape[axis])} here should be {dims.text(size)}"
-                demand = Demand(decided, OperationError(told), value.span, place.scope, self.build.graph.node(tensor))
+                message = f"{what} is {shape_text(shape)}; {dims.text(shape[axis])} here should be {dims.text(size)}"
+                node = self.build.graph.node(tensor)
+                demand = Demand(decided, OperationError(message), value.span, place.scope, node)
                 self.build.demands.append(demand)
         if not wrong:
             return
@@ -198,7 +199,7 @@ class Declarations:
         if node.span != marks[0].span:
             marks.append(Mark(node.span, f"gives {shape_text(shape)}"))
         spans = [(value.span, axis) for axis, value, _ in wrong]
-        steps = way(self.build.graph, tensor, [wrong[0][0]], set())[-STEPS:]
+        steps = size_history(self.build.graph, tensor, [wrong[0][0]], set())[-STEPS:]
         self.reports.report(
             code,
             message,
@@ -244,7 +245,7 @@ class Declarations:
                     statement.span,
                     "remove `if training` from one output",
                 )
-            self.build.graph.outputs = tuple(o for o in found if o.tensor is not LOST)
+            self.build.graph.outputs = tuple(o for o in found if o.tensor is not POISONED_TENSOR)
         elif any(o.training for o in found):
             raise Failure("E0234", "`if training` is only for outputs of a model", statement.span)
         self.build.set_flow(place, flow)

@@ -12,7 +12,7 @@ from archdsl.common.units import counted
 from archdsl.diagnostics import Diagnostic, Mark
 from archdsl.elaborate.builder import Builder
 from archdsl.elaborate.calls import Operations, called_by, merges, unknown_item
-from archdsl.elaborate.place import LOST, Flow, LabelValue, Place, check_label, copy_defaults
+from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, check_label, copy_defaults
 from archdsl.elaborate.reports import Reports
 from archdsl.elaborate.spec_files import family
 from archdsl.graph import Definition, Tensor
@@ -73,18 +73,18 @@ class Items:
                     assert_never(item)
         except Failure as failure:
             self.reports.fail(failure, place.scope)
-            result = (LOST,)
+            result = (POISONED_TENSOR,)
         except Poisoned:
             self.reports.diagnostics.hidden.add(item.span)
-            result = (LOST,)
+            result = (POISONED_TENSOR,)
         if item.label is not None:
             self.name_result(item.label, result, place)
         return result
 
     def name_result(self, label: tree.Label | tree.Pattern, flow: Flow, place: Place) -> None:
         if isinstance(label, tree.Pattern):
-            if LOST in flow:
-                flow = (LOST,) * len(label.names)
+            if POISONED_TENSOR in flow:
+                flow = (POISONED_TENSOR,) * len(label.names)
             if len(flow) != len(label.names):
                 self.reports.report(
                     "E0223",
@@ -92,7 +92,7 @@ class Items:
                     place.scope,
                     label.span,
                 )
-                flow = (LOST,) * len(label.names)
+                flow = (POISONED_TENSOR,) * len(label.names)
             for name, tensor in zip(label.names, flow, strict=True):
                 if name.name != "_":
                     check_label(name.name, name.span, place)
@@ -164,7 +164,7 @@ class Items:
     def place_operation(self, cls: type[Operation], item: tree.Call, place: Place, flow: Flow) -> Flow:
         operation = self.operations.of(cls, item, place)
         name, labelled = self.build.item_name(item.label, place)
-        if operation.inputs == "one" and len(flow) != 1 and LOST not in flow:
+        if operation.inputs == "one" and len(flow) != 1 and POISONED_TENSOR not in flow:
             raise Failure(
                 "E0227",
                 f"`{cls.name}` takes one tensor, but {len(flow)} flow in",
@@ -172,7 +172,7 @@ class Items:
                 "merge them first with `concat` or `add`",
                 proposals=merges(item, cls.name),
             )
-        if operation.inputs == "many" and len(flow) < 2 and LOST not in flow:
+        if operation.inputs == "many" and len(flow) < 2 and POISONED_TENSOR not in flow:
             raise Failure(
                 "E0227",
                 f"`{cls.name}` merges several tensors, but only one flows in",
@@ -276,7 +276,7 @@ class Items:
         for flow, which in ((skip, "skip"), (body, "body")):
             if len(flow) != 1:
                 raise Failure("E0227", f"the {which} of {what} gives {len(flow)} tensors, but must give one", item.span)
-        if skip == body and LOST not in skip:
+        if skip == body and POISONED_TENSOR not in skip:
             raise Failure(
                 "E0229",
                 f"the body of {what} is empty, so the tensor would be merged with itself",

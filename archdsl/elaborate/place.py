@@ -13,7 +13,7 @@ from archdsl.values import FAILED, Failure, Namespace, TensorValue
 
 Flow: TypeAlias = tuple[Tensor, ...]
 
-LOST: Final = Tensor(-1)
+POISONED_TENSOR: Final = Tensor(-1)
 """The result of something that failed and was reported."""
 
 
@@ -46,7 +46,7 @@ class Place:
 
     def lose(self) -> None:
         """Goes on with nothing known of what flows."""
-        self.flow = (LOST,)
+        self.flow = (POISONED_TENSOR,)
         self.names.it = FAILED
         self.names.poisoned = True
 

@@ -12,7 +12,7 @@ from archdsl.elaborate.builder import Builder
 from archdsl.elaborate.calls import Operations
 from archdsl.elaborate.declarations import Declarations
 from archdsl.elaborate.items import Items
-from archdsl.elaborate.place import LOST, Place, copy_defaults
+from archdsl.elaborate.place import POISONED_TENSOR, Place, copy_defaults
 from archdsl.elaborate.reports import Reports
 from archdsl.elaborate.spec_files import extend_defaults
 from archdsl.graph import Graph, Output
@@ -61,7 +61,7 @@ class Elaborator:
                 block.syntax.name.span,
                 help="begin it with `input image[3, H = 224, W = 224]`",
             )
-        if not self.build.graph.outputs and LOST not in place.flow:
+        if not self.build.graph.outputs and POISONED_TENSOR not in place.flow:
             if len(place.flow) > 1:
                 self.reports.report(
                     "E0214",

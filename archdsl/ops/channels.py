@@ -219,4 +219,4 @@ class Scale(ChannelOperation):
         return ParameterForm(f"{{0}} * {factor}", (count,), self.init)
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
-        yield f"y = s[c] · x, s learned, one a channel, from {self.init:g}"
+        yield f"y = s[c] · x, s learned, one per channel, initially {self.init:g}"

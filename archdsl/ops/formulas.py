@@ -14,7 +14,7 @@ TAPS: Mapping[int, str] = {1: "u", 2: "uv", 3: "tuv"}
 
 OUTSIDE: Mapping[str, str] = {
     "zeros": "x is 0 (padding)",
-    "replicate": "x is what stands at the edge (padding)",
+    "replicate": "x is the value at the edge (padding)",
     "reflect": "x is the image in a mirror (padding)",
     "circular": "x goes on from the other side (padding)",
 }

@@ -124,7 +124,7 @@ class Add(Merge):
     joins_skip = True
     accumulates = (1, 0)
     sign = "⊕"
-    formula_text = "y = a + b, element by element: the gradient of y goes to each of them as it is"
+    formula_text = "y = a + b, element-wise: each of them gets the gradient of y unchanged"
     template = "{0} + {1}"
     helper_names = ("sum_of",)
     gathers = "The sum of the tensors"

@@ -94,7 +94,7 @@ class Norm(Operation):
         return Saves(inputs=True, more=self._statistics(shapes[0]))
 
     def learned(self, shapes: Sequence[Sizes]) -> str:
-        return f"γ and β are learned, one each a channel: 2 × {shapes[0][0]} numbers"
+        return f"γ and β are learned, one of each per channel: 2 × {shapes[0][0]} numbers"
 
     def by_sample(self, over: str, eps: float) -> str:
         """The axes of the statistics, for each sample."""

@@ -83,7 +83,7 @@ class Interpolation(Operation):
             yield "copies: along an axis from n to m elements, y[i] = x[⌊i · n / m⌋]; nothing is learned"
             yield "the gradients of the copies add up"
             return
-        yield "along an axis from n to m elements, y[i] stands at p = (i + 1/2) · n / m - 1/2 of x; nothing is learned"
+        yield "along an axis from n to m elements, y[i] is at p = (i + 1/2) · n / m - 1/2 of x; nothing is learned"
         if mode == "bicubic":
             yield "it is made from the four neighbours there"
         else:

@@ -191,7 +191,7 @@ class Layers:
             f"memory: bytes of the outputs in {options.dtype}, {samples}; views of other tensors take none",
             f"{columns}: receptive field in the input (over all channels), and the distance to its neighbour's field",
         ]
-        if any(" (" in told["field"] for told in self.everywhere()):
+        if any(" (" in field["field"] for field in self.everywhere()):
             notes.append("in parentheses: the same through windows only, without global poolings and statistics")
         return notes
 
@@ -320,12 +320,12 @@ def describe(axes: Sequence[AxisField], shape: Sequence[int], windows: Sequence[
 
     If an element depends on a whole axis, the field through `windows` only follows in parentheses: `everything (400)`.
     """
-    told = _described(axes, shape)
+    field = _described(axes, shape)
     if windows and all(any(span for track in axis.tracks for span in track.spans) for axis in windows):
         through = _described(windows, shape)
-        if through["field"] != told["field"]:
-            return {key: " ".join(filter(None, [told[key], text and f"({text})"])) for key, text in through.items()}
-    return told
+        if through["field"] != field["field"]:
+            return {key: " ".join(filter(None, [field[key], text and f"({text})"])) for key, text in through.items()}
+    return field
 
 
 def _described(axes: Sequence[AxisField], shape: Sequence[int]) -> dict[str, str]:
