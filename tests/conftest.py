@@ -1,4 +1,4 @@
-"""Settings that all tests share."""
+"""Settings shared by all tests."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-# Workers share the cores, so each computes on one; said before torch is imported.
+# Worker processes share the cores, so each computes on one; set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Where a test asks for two, these sleep while they wait.
+# If a test uses two threads, idle ones sleep while they wait.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import pytest
@@ -43,14 +43,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Why some tests are deselected."""
+    """The reason why some tests are deselected."""
     if terminalreporter.stats.get("deselected") and config.option.markexpr == "not long":
         terminalreporter.write_line("deselected: what takes minutes (marked long); `make test-long` runs it")
 
 
 @pytest.fixture
 def update(request: pytest.FixtureRequest) -> bool:
-    """Whether expected outputs are to be rewritten rather than compared."""
+    """Whether to rewrite expected outputs instead of comparing them."""
     return bool(request.config.getoption("--update"))
 
 
@@ -69,5 +69,5 @@ def verified() -> Iterator[None]:
         yield
 
 
-# A job in the background ignores Ctrl-C, and so would the programs that the tests interrupt.
+# A background job ignores Ctrl-C, and so would the programs that the tests interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)

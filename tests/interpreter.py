@@ -1,8 +1,8 @@
-"""What a graph says, computed node by node: each operation is written here by hand from docs/language.md.
+"""Interprets a graph node by node: each operation is implemented by hand from docs/language.md.
 
-It shares nothing with the generator of modules, nor with the forms in PyTorch that the operations give it. (One that is
-not written here yet is run by its form.) Nothing is overwritten: every result is a tensor of its own, so a built module
-that overwrites too much differs.
+It shares nothing with the generator of modules, nor with the PyTorch forms of operations (one that is not implemented
+here yet runs in its form). It runs nothing in place: every result is a new tensor, so a built module that overwrites
+too much differs.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ Keep = Callable[[tuple[int, ...], float, Tensor], Tensor]
 
 
 class Noise(Protocol):
-    """Changes the numbers of a node as rounding would."""
+    """Perturbs the numbers of a node like rounding."""
 
     def value(self, x: Tensor, largest: float) -> Tensor:
-        """`x`, computed from numbers as large as that."""
+        """`x`, computed from numbers of that magnitude."""
         ...
 
     def node(self, run: Callable[[Sequence[Tensor]], list[Tensor]], inputs: Sequence[Tensor]) -> list[Tensor]:
-        """What a node gives of its inputs, with all that is rounded on the way, backwards too."""
+        """The result of a node for its inputs, with rounding at each step, also in the backward pass."""
         ...
 
     gain: float
-    """By how much a node enlarges a gradient that may then come to little."""
+    """The factor by which a node may enlarge a gradient that later becomes small."""
 
 
 def bernoulli(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class Interpreter:
     values: dict[Result, Tensor] = field(default_factory=dict)
 
     def run(self, inputs: Sequence[Tensor]) -> dict[str | None, Tensor]:
-        """The outputs by name, those of training alone only in training."""
+        """The outputs by name; training outputs only in training."""
         self.values = {Result(n.id): x for n, x in zip(self.graph.input_nodes, inputs, strict=True)}
         wanted = [o for o in self.graph.outputs if self.training or not o.training]
         needed = self.graph.ancestors(o.tensor for o in wanted)
@@ -155,7 +155,7 @@ class Interpreter:
         return pool(x, kernel, stride, before, op.ceil, op.count_pad)
 
     def _adaptive_avgpool(self, op: Any, path: str, x: Tensor) -> Tensor:
-        """The means of windows from ⌊i·n / size⌋ to ⌈(i + 1)·n / size⌉, an axis at a time."""
+        """The means of windows from ⌊i·n / size⌋ to ⌈(i + 1)·n / size⌉, one axis at a time."""
         for axis, size in enumerate(each(op.size, x.ndim - 2), 2):
             n = x.shape[axis]
             parts = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
@@ -170,7 +170,7 @@ class Interpreter:
         return x.mean(tuple(range(2, x.ndim)), keepdim=True)
 
     def _global_maxpool(self, op: Any, path: str, x: Tensor) -> Tensor:
-        # By its kernel rather than amax, which parts the gradient where two elements are equally large.
+        # With its kernel rather than amax, which splits the gradient between equal maxima.
         pool = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[x.ndim - 3]
         return pool(x, (1,) * (x.ndim - 2))
 
@@ -190,7 +190,7 @@ class Interpreter:
         return self._affine(path, normal) if op.affine else normal
 
     def track(self, path: str, momentum: float | None, mean: Tensor, variance: Tensor, count: bool = True) -> None:
-        """New running statistics: the share `momentum` of a new batch, or with none the mean of all batches."""
+        """The new running statistics: with weight `momentum` for a new batch, or with none the mean of all batches."""
         batches = self.state[f"{path}.num_batches_tracked"] + count
         self.state[f"{path}.num_batches_tracked"] = batches
         share = momentum if momentum is not None else 1 / float(batches)
@@ -217,7 +217,7 @@ class Interpreter:
         else:
             mean, variance = (channels(self.weight(path, f"running_{k}"), x) for k in ("mean", "var"))
         if self.training and op.track:
-            # PyTorch's module counts no batches here.
+            # PyTorch's module does not count batches here.
             self.track(path, op.momentum, x.mean(axes).mean(0), x.var(axes, unbiased=True).mean(0), count=False)
         normal = self.normal(x, mean, variance, op.eps)
         return self._affine(path, normal) if op.affine else normal
@@ -263,7 +263,7 @@ class Interpreter:
     def _sigmoid(self, op: Any, path: str, x: Tensor) -> Tensor:
         return torch.sigmoid(x)
 
-    # By PyTorch's kernels: their gradients take a sixth in single precision.
+    # With PyTorch's kernels: their gradients take a sixth of the time in single precision.
 
     def _hardsigmoid(self, op: Any, path: str, x: Tensor) -> Tensor:
         return F.hardsigmoid(x)
@@ -364,7 +364,7 @@ class Interpreter:
         return resized(x, to, op.mode)
 
     def _pixel_shuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
-        """Channel c · r^rank + k, k the places in a cell counted row by row, goes to its place in each cell."""
+        """Channel c · r^rank + k moves to position k of each cell, counted row by row."""
         r, axes = op.r, x.ndim - 2
         out = x.new_zeros(x.shape[0], x.shape[1] // r**axes, *(n * r for n in x.shape[2:]))
         for k in range(r**axes):
@@ -404,12 +404,12 @@ class Interpreter:
 
 
 def each(value: Any, axes: int) -> tuple[Any, ...]:
-    """One number an axis."""
+    """One number per axis."""
     return tuple(value) if isinstance(value, tuple | list) else (value,) * axes
 
 
 def channels(weight: Tensor, x: Tensor) -> Tensor:
-    """A weight with a number a channel, for a tensor with a batch and so many axes."""
+    """A weight with one number per channel, for a tensor with a batch and that many axes."""
     return weight.reshape(1, -1, *(1 for _ in x.shape[2:]))
 
 
@@ -433,7 +433,7 @@ def pool_numbers(op: Any, x: Tensor, dilation: Any) -> tuple[tuple[int, ...], ..
 def margins(
     pad: Any, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int], x: Tensor
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """What stands before and behind each spatial axis."""
+    """The padding before and after each spatial axis."""
     reach = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
     if pad == "same_upper":  # ⌈n / stride⌉ outputs
         both = [max((-(-n // s) - 1) * s + r + 1 - n, 0) for n, s, r in zip(x.shape[2:], stride, reach, strict=True)]
@@ -466,7 +466,7 @@ def pad_axis(x: Tensor, axis: int, before: int, after: int, mode: str, value: fl
 
 
 def resized(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
-    """Copies (`nearest`), or interpolation without aligned corners; linear along each axis whatever it is called."""
+    """Copies (`nearest`), or interpolation without aligned corners; linear along each axis under any of its names."""
     if mode == "nearest":
         for axis, to in enumerate(size, 2):
             n = x.shape[axis]
@@ -478,5 +478,5 @@ def resized(x: Tensor, size: Sequence[int], mode: str) -> Tensor:
 
 
 def cell(k: int, r: int, axes: int) -> tuple[slice, ...]:
-    """Every r-th element along each axis, from the k-th place of the cell on, counted row by row."""
+    """Every r-th element along each axis, from position k of the cell, counted row by row."""
     return tuple(slice(k // r ** (axes - 1 - a) % r, None, r) for a in range(axes))

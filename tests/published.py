@@ -27,7 +27,7 @@ def facts(name: str) -> dict[str, Any]:
 
 
 def family(name: str) -> str:
-    """The file of specs/ that holds a published model."""
+    """The file of specs/ with a published model."""
     if name.startswith(("resnext", "wide_resnet")):
         return "resnet"
     return name.split("_")[0].rstrip("0123456789") or name
@@ -55,7 +55,7 @@ def fill(model: nn.Module) -> None:
 
 @torch.no_grad()
 def probe_error(model: nn.Module, fact: dict[str, Any]) -> float:
-    """How far the model's numbers are from the published one's, in standard deviations of its output."""
+    """The distance of the model's outputs from the published ones, in standard deviations of its output."""
     model.eval()
     fill(model)
     size = fact["input"]

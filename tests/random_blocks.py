@@ -1,4 +1,4 @@
-"""Random specs of blocks that call each other: parameters, loops, conditions, recursion, odd labels."""
+"""Random specs with blocks that call each other: parameters, loops, conditions, recursion, odd labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from random import Random
 
 
 class Writer:
-    """Writes blocks and a model that calls them. `numbers` are values in sight, `counter` numbers the labels."""
+    """Generates blocks and a model that calls them. `numbers` are values in scope, `counter` numbers the labels."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
@@ -23,7 +23,7 @@ class Writer:
         )
 
     def label(self, loop: str | None) -> str:
-        """A label before an item; `loop` is the variable that numbers it, `-` where rounds leave no name free."""
+        """A label for an item; `loop` is the loop variable for its number, `-` if iterations leave no name free."""
         self.counter += 1
         if loop == "-":
             return ""
@@ -54,7 +54,7 @@ class Writer:
         return self.label(loop) + text
 
     def call(self, numbers: list[str], blocks: list[tuple[str, int]]) -> str:
-        """A call of a block; the operation that it is given is its own, one of ours, or what we were given."""
+        """A call of a block; as its operation argument it gets itself, another block, or the enclosing argument."""
         block, count = self.random.choice(blocks)
         given = [self.number(numbers) for _ in range(count)]
         if self.random.random() < 0.4:
@@ -104,7 +104,7 @@ class Writer:
 
 
 def network(random: Random, writer: Writer | None = None) -> str:
-    """The text of a spec with one model, `net`; `writer` writes its statements."""
+    """The text of a spec with one model, `net`; `writer` generates its statements."""
     writer = writer or Writer(random)
     blocks: list[tuple[str, int]] = []
     text = ["let table = [[0, 3], [1, 3], [2, 1], [3, 2]]"]

@@ -28,21 +28,23 @@ from tests.interpreter import Interpreter
 from tests.modules import module_of
 
 TOLERANCE = 1e-9
-"""Of the largest number of a tensor, or of 1 where that is larger: the weights are of that size."""
+"""Relative to the largest number of a tensor, or to 1 if that is larger: the weights have that magnitude."""
+READABLE = [Plainness.READABLE]
+"""Compared without a proof, since that would refuse a wrong text, and a plainer one would take its place."""
 ROUNDING = 1e-13
-"""By how much of the largest number of a tensor each is changed, to see how a result hangs on rounding."""
+"""The relative perturbation of each tensor that measures how sensitive a result is to rounding."""
 
 
 class Wrong(AssertionError):
-    """A built module is not what its graph says."""
+    """A built module differs from its graph."""
 
 
-# ---------------------------------------------------------------- what the graph says of the state_dict
+# ---------------------------------------------------------------- the state_dict by the graph
 
 
 @dataclass
 class Branch:
-    """A module as the keys tell it: its own tensors, and the modules in it, in the order in which they are placed."""
+    """A module derived from keys: its own tensors and its submodules, in the order of placement."""
 
     own: dict[str, tuple[Node, Weight]] = field(default_factory=dict)
     inner: dict[str, Branch] = field(default_factory=dict)
@@ -57,7 +59,7 @@ class Branch:
 
 
 def says(graph: Graph) -> dict[str, tuple[Node, Weight]]:
-    """The state_dict that the paths of the nodes demand, in order."""
+    """The state_dict that follows from the paths of the nodes, in order."""
     root = Branch()
     for node in graph.nodes():
         for weight in node.operation.weights(graph.shapes(node.inputs)):
@@ -70,7 +72,7 @@ def says(graph: Graph) -> dict[str, tuple[Node, Weight]]:
 
 
 def starts(node: Node, weight: Weight) -> float | Tensor | None:
-    """What a tensor starts from where that is not drawn."""
+    """The initial value of a tensor unless it is random."""
     operation: Any = node.operation
     numbers = getattr(operation, "weight", None)
     init = getattr(operation, "init", None)
@@ -91,7 +93,7 @@ def starts(node: Node, weight: Weight) -> float | Tensor | None:
 
 
 def filled(keys: Mapping[str, tuple[Node, Weight]]) -> dict[str, Tensor]:
-    """Random weights and statistics, of a size at which numbers neither die out nor explode."""
+    """Random weights and statistics, with magnitudes that neither vanish nor explode."""
     generator = torch.Generator().manual_seed(5)
     state: dict[str, Tensor] = {}
     for key, (_, weight) in keys.items():
@@ -112,7 +114,7 @@ def filled(keys: Mapping[str, tuple[Node, Weight]]) -> dict[str, Tensor]:
 
 
 def mask(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor:
-    """Ones with probability p: the same for every tensor of that size, so that no order of drawing counts."""
+    """Ones with probability p: the same for every tensor of that size, so that the order of drawing does not matter."""
     generator = torch.Generator().manual_seed(prod(shape))
     return (torch.rand(shape, generator=generator, dtype=like.dtype) < p).to(like.dtype)
 
@@ -134,7 +136,7 @@ def _bernoulli(self: Tensor, p: float) -> Tensor:
 
 @contextmanager
 def drawn_alike() -> Iterator[None]:
-    """PyTorch's dropouts draw by `mask`."""
+    """Makes PyTorch's dropouts use `mask`."""
     with (
         mock.patch.multiple(F, dropout=_drop(False), **{f"dropout{n}d": _drop(True) for n in (1, 2, 3)}),
         mock.patch.object(Tensor, "bernoulli_", _bernoulli),
@@ -187,7 +189,7 @@ class Held:
         return [write_module(graph, plainness=level, **given) for level in self.levels]
 
     def proved(self, graph: Graph, **given: Any) -> str:
-        """The text that a user gets: that in the first form that can be proved. Those that read worse are counted."""
+        """The text that a user gets: the first form that can be proved. Counts the plainer ones."""
         wrong: Exception | None = None
         for plainness in Plainness:
             try:
@@ -246,7 +248,7 @@ class Held:
                 self.agree(given, sizes, gradients=False)
 
     def trains(self, built: type[nn.Module]) -> None:
-        """The outputs, gradients and statistics of a step of training."""
+        """The outputs, gradients and statistics of a training step."""
         (sizes, *_) = self.sizes()
         with drawn_alike():
             given = self.module_run(self.loaded(built).train(), self.inputs(sizes))
@@ -255,7 +257,7 @@ class Held:
     # ------------------------------------------------------------ inputs and modules
 
     def sizes(self) -> list[Mapping[str, int]]:
-        """Values of the free sizes: those that the spec shows, and others that are valid, too."""
+        """Values of the free sizes: the example sizes, and other valid ones."""
         if self.at is not None:
             return [self.at]
         shown = self.graph.examples
@@ -328,7 +330,7 @@ class Held:
         return found
 
     def graph_run(self, sizes: Mapping[str, int], training: bool, gradients: bool, by: float) -> Numbers:
-        """The same of the interpretation, with each result and gradient of a node changed by so much."""
+        """The same from the interpretation, with each result and gradient of a node perturbed by that amount."""
         key = tuple(sizes.items()), training, gradients, by
         if key not in self.interpreted:
             self.interpreted[key] = self.interpret(sizes, training, gradients, by)
@@ -372,7 +374,7 @@ class Held:
             ours, theirs, changed = given[key], wanted[key], other[key]
             if ours is None or theirs is None or changed is None or ours.shape != theirs.shape:
                 raise Wrong(f"{key}: {shown(ours)}, wanted {shown(theirs)}")
-            # What rounding alone changes so much says nothing: the edge of a relu, the largest of two equal numbers.
+            # Ignore results that rounding alone changes that much: the edge of a relu, the larger of two equal numbers.
             if not torch.isfinite(theirs).all():
                 self.counts["overflow"] += 1
                 continue
@@ -384,7 +386,7 @@ class Held:
 
 
 class Rounding:
-    """Changes each result of a node, and each gradient, by so much of the numbers that went into it."""
+    """Perturbs each result of a node, and each gradient, relative to its inputs."""
 
     def __init__(self, by: float) -> None:
         self.by = by
@@ -441,7 +443,7 @@ def close(ours: Tensor | None, theirs: Tensor | None) -> bool:
 
 
 def is_tiny(x: Tensor) -> bool:
-    """Whether a tensor says little, since all its numbers are below the tolerance but not 0."""
+    """Whether a tensor is meaningless because all its numbers are below the tolerance but not 0."""
     return bool((x.abs() < 10 * TOLERANCE).all() and x.any())
 
 

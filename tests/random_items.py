@@ -1,4 +1,4 @@
-"""Random names, values and calls of operations for specs: what stands between the arrows."""
+"""Random names, values and calls of operations for specs: the items of chains."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ WORDS_OF_THE_LANGUAGE = words(
     "block model input output let fn for repeat residual dense default expect require augment"
 )
 NO_VALUES = {*words("it true false none not and or if else in as via import"), "__debug__", *WORDS_OF_THE_LANGUAGE}
-"""What names no value in an expression."""
+"""Words that cannot name a value in an expression."""
 
 ODD = sorted(
     {
         *(k for k in (*keyword.kwlist, *keyword.softkwlist)),
         *(n for n in dir(builtins) if n.islower() and not n.startswith("_")),
         *WORDS_OF_THE_LANGUAGE,
-        # What every module owns.
+        # Attributes of every module.
         *words("train eval type half float double cpu to forward children modules parameters buffers apply state_dict"),
         *words("add_module get_submodule register_buffer named_children zero_grad extra_repr requires_grad_"),
         *words("_modules _parameters _buffers _version __init__ __class__ __dict__ __call__ append items keys values"),
-        # What a built file uses.
+        # Names that built files use.
         *words("torch nn F Tensor self kw x y z a b c n i j k out x1 y1 x2 drop_path DropPath factory Factory"),
         *words("device dtype Any Unpack TypedDict NamedTuple checkpoint recomputed features same_upper_pads"),
         *words("crop_to_smallest pad_to_largest resize_to_first PixelShuffle in_channels layers layer width size"),
@@ -56,7 +56,7 @@ OTHERS = [cls for name, cls in OPERATIONS.items() if name not in {*WRITTEN, *ELE
 
 @dataclass
 class Names:
-    """The names in sight of a body, by what they stand for. `taken` are all that the body gives or gets."""
+    """The names in scope of a body, by kind. `taken` are all names that the body uses or declares."""
 
     ints: list[str] = field(default_factory=list)
     bools: list[str] = field(default_factory=list)
@@ -71,14 +71,14 @@ class Names:
     kernels: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     rounds: list[str] = field(default_factory=list)
-    """The variables of the loops around, which number the labels."""
+    """The variables of the enclosing loops, which number the labels."""
     in_loop: bool = False
     conditions: list[str] = field(default_factory=list)
-    """What was asked already, to be asked again."""
+    """Earlier conditions, for reuse."""
     taken: set[str] = field(default_factory=set)
 
     def inner(self, *rounds: str, loop: bool = False) -> Names:
-        """The names of a body within this one, where more may be in sight."""
+        """The names of a nested body, where more may be in scope."""
         lists = {k: list(v) for k, v in vars(self).items() if isinstance(v, list)}
         found = Names(**lists, in_loop=self.in_loop or loop, taken=self.taken)
         found.rounds += rounds
@@ -90,12 +90,12 @@ KINDS = words("int bool float string act unit list pad align mode kernel")
 
 @dataclass
 class Items:
-    """Writes names, values and calls of operations. `rank` is the number of spatial axes of the model's inputs."""
+    """Generates names, values and calls of operations. `rank` is the number of spatial axes of the model's inputs."""
 
     random: Random
     rank: int
     odd: float
-    """The share of odd names."""
+    """The fraction of odd names."""
     counter: int = 0
 
     # ------------------------------------------------------------ names
@@ -119,7 +119,7 @@ class Items:
         return f"name{self.counter}"
 
     def label(self, names: Names) -> str:
-        """A label before an item that nothing refers to, or none."""
+        """A label for an item that nothing refers to, or none."""
         random = self.random
         self.counter += 1
         numbers = [*names.rounds, *names.ints[:2], *names.strings[:1]]
@@ -215,7 +215,7 @@ class Items:
         return "x".join(numbers) if self.rank > 1 and self.random.random() < 0.4 else numbers[0]
 
     def call(self, operation: str, *arguments: str, **named: str | None) -> str:
-        """A call in which some named arguments are left out, or given in any order."""
+        """A call with some named arguments left out or reordered."""
         given = [f"{k} = {v}" for k, v in named.items() if v is not None]
         self.random.shuffle(given)
         inside = ", ".join([*arguments, *given])
@@ -353,7 +353,7 @@ class Items:
         dilation = self.maybe(random.choice(["1", "2"]), 0.2) if name == "maxpool" else None
         count = self.maybe(self.switch(names), 0.5) if name == "avgpool" else None
         if keep:
-            # Of a window of 2 with a dilation, `same_upper` may leave nothing but padding.
+            # With a window of 2 and a dilation, `same_upper` may leave only padding.
             kernel = "3" if dilation == "2" else self.size(1, 3)
             return self.call(name, kernel, stride="1", pad="same_upper", dilation=dilation, count_pad=count)
         upper = "same" if dilation == "2" else "same_upper"
@@ -368,7 +368,7 @@ class Items:
         )
 
     def resizing(self, names: Names) -> str:
-        """An item that changes the spatial sizes otherwise."""
+        """An item that changes the spatial sizes in another way."""
         random = self.random
         edges = ["zeros", "replicate", "reflect", "circular"]
         mode = self.maybe(self.pick(names.modes, "nearest", "bilinear", *["bicubic"] * (self.rank == 2)), 0.5)
@@ -401,7 +401,7 @@ class Items:
         return f"permute([{', '.join(map(str, order))}])"
 
     def channelled(self, names: Names, flat: bool = False) -> str:
-        """An item that takes the channels apart or deals them out."""
+        """An item that splits or shuffles the channels."""
         random = self.random
         merge = random.choice(["add", "mean", "maximum", "sub", "concat", "mul"])
         forms = [

@@ -8,7 +8,7 @@ LETTERS = ("T",), ("H", "W"), ("D", "H", "W")
 
 
 class Writer:
-    """Writes one model. It follows the channels, so that groups divide and joins agree; sizes it leaves to luck."""
+    """Generates one model. It tracks the channels, so that groups divide and joins agree, but not the sizes."""
 
     def __init__(self, random: Random, rank: int, parts: bool) -> None:
         self.random = random
@@ -92,7 +92,7 @@ class Writer:
         return self.parallel(channels, depth)
 
     def part(self, channels: int, depth: int) -> tuple[str, int]:
-        """An item that parts the channels, or deals them out."""
+        """An item that splits or shuffles the channels."""
         random = self.random
         groups = random.choice([g for g in range(2, channels + 1) if channels % g == 0])
         cut = random.randint(1, channels - 1)
@@ -128,7 +128,7 @@ class Writer:
 
 
 def network(random: Random, *, free: bool = False, parts: bool = False) -> str:
-    """The text of a spec with one model, `net`; with `parts`, it takes channels apart, too."""
+    """The text of a spec with one model, `net`; with `parts`, it also splits channels."""
     rank = random.choice([1, 2, 2, 2, 3])
     writer = Writer(random, rank, parts)
     channels = random.randint(1, 4)

@@ -1,7 +1,7 @@
-"""Random specs of everything that a spec can say, mended by the checker until they are networks.
+"""Random specs that use the whole language, repaired with the checker until they are valid networks.
 
-`spec(seed)` is the text of one. A statement that the checker refuses is taken out, or the call that leads to it, and
-the rest is checked again; what is left after some rounds either is a network or is given up (None).
+`spec(seed)` is the text of one. A statement that the checker rejects is removed, or the call that leads to it, and the
+rest is checked again; after some rounds the remainder is a network or is given up (None).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from tests.random_statements import DEFAULTS, Block, Part, Writer
 
 LETTERS = ("T",), ("H", "W"), ("D", "H", "W")
 ROUNDS = 30
-"""How often a spec is mended before it is given up."""
+"""The maximum number of repairs."""
 LARGEST, LARGEST_FREE = 700, 100
-"""The most nodes; fewer with free sizes, whose demands are solved."""
+"""The maximum number of nodes; fewer with free sizes, whose demands must be solved."""
 ELEMENTS = 150_000
-"""The most numbers in all tensors of a sample."""
+"""The maximum number of elements of all tensors of a sample."""
 
 
 @dataclass
@@ -162,7 +162,7 @@ def parts(random: Random) -> list[Part]:
 
 
 def written(file: list[Part]) -> tuple[str, list[list[tuple[list[Part], Part]]]]:
-    """The text, and for each line what it stands in."""
+    """The text, and for each line its enclosing parts."""
     lines: list[str] = []
     owners: list[list[tuple[list[Part], Part]]] = []
     for part in file:
@@ -174,7 +174,7 @@ CALLED = re.compile(r"called at [^:]*:(\d+)")
 
 
 def places(error: SpecError, random: Random) -> Iterator[int]:
-    """The lines that are wrong, counted from 0: where a mistake is, or a call that leads there."""
+    """The wrong lines, counted from 0: the place of an error, or a call that leads to it."""
     for found in error.diagnostics:
         calls = [int(n) for note in found.notes for n in CALLED.findall(note)]
         if calls and random.random() < 0.4:
@@ -185,7 +185,7 @@ def places(error: SpecError, random: Random) -> Iterator[int]:
 
 
 def mended(file: list[Part], random: Random) -> tuple[str, Graph] | None:
-    """A file without what the checker refuses, with its graph; None where nothing is left to take out."""
+    """A file without the parts that the checker rejects, with its graph; None if nothing is left to remove."""
     for _ in range(ROUNDS):
         text, owners = written(file)
         try:
@@ -212,7 +212,7 @@ def mended(file: list[Part], random: Random) -> tuple[str, Graph] | None:
 
 
 def spec(seed: int) -> tuple[str, Graph] | None:
-    """The text of a network and its graph; None where this seed comes to nothing, or to what takes long."""
+    """The text of a network and its graph; None if this seed gives none, or one that takes too long."""
     random = Random(seed)
     found = mended(parts(random), random)
     return None if found is None or takes_long(found[1]) else found

@@ -20,19 +20,19 @@ DEFAULTS = [
 
 @dataclass
 class Part:
-    """A statement, or the lines around others: `head { … } tail`. What is `fixed` is not taken out."""
+    """A statement, or a head and tail with lines between: `head { … } tail`. `fixed` ones are not removed."""
 
     head: str
     body: list[Part] | None = None
     tail: str = "}"
     fixed: bool = False
     chained: bool = False
-    """Whether it is an `else`, which stands or falls with what is before it."""
+    """Whether it is an `else`, which is removed together with what precedes it."""
 
     def lines(
         self, depth: int, owners: list[list[tuple[list[Part], Part]]], way: list[tuple[list[Part], Part]]
     ) -> list[str]:
-        """Its lines; `owners` gets, for each line, the parts that it stands in with the lists that hold them."""
+        """Its lines; for each line, `owners` gets the enclosing parts with the lists that contain them."""
         owners.append(way)
         found = ["    " * depth + self.head]
         if self.body is not None:
@@ -57,7 +57,7 @@ class Block:
 
 @dataclass
 class Writer:
-    """Writes the statements of bodies."""
+    """Generates the statements of bodies."""
 
     random: Random
     items: Items
@@ -96,7 +96,7 @@ class Writer:
         return way(names, flat, depth)
 
     def chain(self, names: Names, flat: bool, most: int = 4) -> str:
-        """Items with labels, some of which name a tensor for what comes below."""
+        """Items with labels, some of which name a tensor for later statements."""
         random = self.random
         found = []
         new = []
@@ -163,7 +163,7 @@ class Writer:
         return [dense]
 
     def merged(self, names: Names, flat: bool, merge: str) -> str:
-        """What stands behind a parallel."""
+        """The item after a parallel."""
         if flat:
             return merge
         align = f"align({self.items.value('align', names)})" if self.random.random() < 0.8 else "align"
@@ -193,7 +193,7 @@ class Writer:
         return [Part("(", branches, f") -> {self.merged(names, flat, label + merge)}")]
 
     def reference(self, names: Names, flat: bool, depth: int) -> list[Part]:
-        """A tensor from above meets the one here, or the network goes on from it."""
+        """Joins an earlier tensor with the current one, or continues from it."""
         random = self.random
         if not names.labels:
             return [Part(self.chain(names, flat))]
@@ -260,7 +260,7 @@ class Writer:
         return [Part(f"for {head} {{", self.statements(inner, flat, depth + 1, 2))]
 
     def weightless(self, names: Names, flat: bool) -> list[Part]:
-        """Statements that own nothing, so that no key tells how often they run."""
+        """Statements without weights, so that no key reveals how often they run."""
         random, items = self.random, self.items
 
         def item() -> str:
@@ -374,7 +374,7 @@ class Writer:
         return [Part(f"{self.items.label(names)}{unit}({self.items.width(names)})") for unit in names.units]
 
     def block(self, number: int) -> Part:
-        """A new block, which calls earlier ones; now and then itself."""
+        """A new block, which calls earlier ones, and sometimes itself."""
         random = self.random
         name = self.items.name(self.taken, value=True)
         names = Names(taken=set(self.taken))

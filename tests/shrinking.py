@@ -1,4 +1,4 @@
-"""Makes a spec that fails smaller while it fails alike: `python -m tests.shrinking FIRST LAST` tries these seeds."""
+"""Shrinks a failing spec while it fails in the same way: `python -m tests.shrinking FIRST LAST` tries these seeds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OPEN, CLOSE = "([{", ")]}"
 
 
 def depth(text: str) -> int | None:
-    """How many brackets a text leaves open; None where it closes one that it did not open."""
+    """The number of unclosed brackets in a text; None if it closes one that it did not open."""
     level = 0
     for character in re.sub(r'"(?:[^"\\]|\\.)*"', "", text):
         level += (character in OPEN) - (character in CLOSE)
@@ -22,7 +22,7 @@ def depth(text: str) -> int | None:
 
 
 def pieces(text: str, between: str) -> Iterator[tuple[int, int]]:
-    """Where the pieces between separators stand, those in brackets, too."""
+    """The positions of the pieces between separators, also inside brackets."""
     level, starts, found = 0, [0], []
     quoted = False
     i = 0
@@ -44,7 +44,7 @@ def pieces(text: str, between: str) -> Iterator[tuple[int, int]]:
 
 
 def smaller(text: str) -> Iterator[str]:
-    """Texts that lack a piece of this one, the largest pieces first."""
+    """Texts that lack a piece of this one, largest pieces first."""
     lines = text.splitlines()
     count = len(lines)
     size = count // 2
@@ -88,7 +88,7 @@ def shrunk(text: str, fails: Callable[[str], bool], tries: int = 3000) -> str:
 
 
 def kind(message: str) -> str:
-    """What a message is about, without its numbers and names."""
+    """The kind of a message, without its numbers and names."""
     return re.sub(r"'[^']*'|[\d.e+-]+|\[.*|of \S+|\(.*", "", " ".join(message.split()[:6]))[:60]
 
 

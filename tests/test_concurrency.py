@@ -1,4 +1,4 @@
-"""Compilations in threads, tasks and forked processes at once: each as if it were alone."""
+"""Concurrent compilations in threads, tasks and forked processes: each as if it ran alone."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has
 
 @pytest.fixture
 def hasty() -> Iterator[None]:
-    """Threads take turns far more often than they otherwise do."""
+    """Makes threads switch far more often than usual."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -37,7 +37,7 @@ def hasty() -> Iterator[None]:
 
 
 def answers(turn: int = 0) -> list[object]:
-    """What archdsl says of some specs, which are taken in another order in each turn."""
+    """The results of archdsl for some specs, in another order each time."""
     found: dict[str, object] = {}
     for spec in SPECS[turn % 3 :] + SPECS[: turn % 3]:
         graph = archdsl.check(spec)
@@ -165,7 +165,7 @@ def test_what_others_compute_takes_nothing_of_the_solvers_time() -> None:
 
 
 def in_a_fork(work: object) -> int:
-    """The exit status of a forked process that does the work; one that hangs is ended."""
+    """The exit status of a forked process that does the work; kills one that hangs."""
     process = os.fork()
     if process == 0:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -181,7 +181,7 @@ def in_a_fork(work: object) -> int:
 
 @needs_fork
 def test_forks_while_threads_compile(hasty: None) -> None:
-    archdsl.build(archdsl.check("lenet:lenet"))  # a fork within an import is beyond help
+    archdsl.build(archdsl.check("lenet:lenet"))  # a fork during an import cannot be made safe
     allowed, over = sys.getrecursionlimit(), Event()
 
     def compile_on() -> None:
@@ -214,7 +214,7 @@ def test_a_fork_within_a_compilation_keeps_its_room() -> None:
 
 
 class Slow:
-    """A value that takes as long as it is let."""
+    """A value that takes a controlled time to compute."""
 
     def __init__(self, begun: Event, go_on: Event) -> None:
         self.begun, self.go_on = begun, go_on
@@ -249,7 +249,7 @@ def test_pools_of_processes(way: str) -> None:
     if way not in multiprocessing.get_all_start_methods():
         pytest.skip(f"this system has no {way}")
     if __name__ != "tests.test_concurrency" and way != "fork":
-        # Their processes import this file by its name, under which only a program of its own has it.
+        # Its processes import this file by name, which only a separate program has.
         code = f"from tests.test_concurrency import pooled\nif __name__ == '__main__': print(pooled({way!r}))"
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=120)

@@ -66,7 +66,7 @@ def test_line_ends_change_nothing(end: str, expected: bytes, tmp_path: Path) -> 
 
 
 def test_same_bytes_in_one_process(tmp_path: Path, expected: bytes) -> None:
-    """Whatever was compiled before."""
+    """Independent of earlier compilations."""
     twice = (
         "import archdsl\nfor n in ('vgg:vgg11', 'unet:unet_3d', 'resnet:resnet50'): archdsl.build(archdsl.check(n))\n"
     )

@@ -1,10 +1,9 @@
-"""The language reference: every example does what the page says, and the operations are those of the code.
+"""Tests the docs: every example does what the page says, and generated parts are up to date.
 
-An example is a fenced block that begins with ```arch; the words behind that say what it is:
-`body`   statements alone, which stand in a model with `input x[16, H = 32, W = 32]`
-`error`  it is wrong; the ```text block behind shows the diagnostics
-`keys`   the ```text block behind shows the keys of the compiled module's state_dict
-A ```text block behind an example is what archdsl says of it. `pytest --update` writes these blocks anew.
+An example is a fenced block that begins with ```arch; the words after that describe it: `body` means only statements,
+for a model with `input x[16, H = 32, W = 32]`; `error` means it is wrong, and the ```text block after it shows the
+diagnostics; `keys` means the ```text block after it shows the keys of the compiled module's state_dict. Another ```text
+block after an example is archdsl's output for it. `pytest --update` rewrites these blocks.
 """
 
 import importlib.util
@@ -75,7 +74,7 @@ def keys(graph: Graph) -> Iterator[str]:
 
 
 def said_of(example: Example) -> str:
-    """What archdsl says of an example."""
+    """The output of archdsl for an example."""
     try:
         graphs = check(example.source())
     except SpecError as error:
@@ -94,7 +93,7 @@ def test_example(example: Example) -> None:
 
 
 def renewed(page: Path) -> str:
-    """The page with what archdsl says now of its examples, and with the classes that these become."""
+    """The page with the current output for its examples, and with their current classes."""
 
     def example(match: re.Match[str]) -> str:
         if match["said"] is None:
@@ -103,7 +102,7 @@ def renewed(page: Path) -> str:
         return f"```arch{match['words']}\n{match['text']}```\n```text\n{said_of(found)}\n```\n"
 
     def code(match: re.Match[str]) -> str:
-        """A class that is shown is one of the last example before it."""
+        """A class that is shown belongs to the last example before it."""
         *_, last = FENCE.finditer(text[: match.start()])
         spec = Example(page, last.start(), frozenset(last["words"].split()), last["text"], None).source()
         parts = archdsl.build(archdsl.check(spec)).rstrip("\n").split("\n\n\n")

@@ -29,7 +29,7 @@ def training(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def run(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> float:
-    """The score that a script prints last."""
+    """The last score that a script prints."""
     monkeypatch.syspath_prepend(EXAMPLES)
     monkeypatch.setattr(sys, "argv", [name, "--quiet", *arguments])
     importlib.import_module(name).main()
@@ -82,7 +82,7 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(training: ModuleT
 
 
 def test_a_convolutional_network_needs_fewer_parameters(training: ModuleType) -> None:
-    """Trained alike, it is the better one with a sixth of the parameters."""
+    """Trained in the same way, the convolutional network is better with a sixth of the parameters."""
     data = importlib.import_module("data")
     train, test = data.digits()
     scores, sizes = {}, {}
@@ -97,7 +97,7 @@ def test_a_convolutional_network_needs_fewer_parameters(training: ModuleType) ->
 
 
 def test_augmentation_helps_where_data_are_few(training: ModuleType) -> None:
-    """With a hundred digits, where it helps most; the script has 500, and five seeds."""
+    """With a hundred digits, for which it helps most; the script uses 500, and five seeds."""
     few = importlib.import_module("few")
     scores = {augmented: few.train(0, 100, 50, augmented) for augmented in (False, True)}
     assert scores[True] > scores[False] + 0.05 and scores[False] > 0.4
@@ -123,7 +123,7 @@ def test_no_coin_is_trained_on_and_held_out(training: ModuleType) -> None:
 
 
 def said(name: str) -> str:
-    """What a command printed when `make examples` last ran, by the page."""
+    """The output of a command when `make examples` last ran, from the page."""
     return PAGE.split(f"<!-- {name}: made by `make examples` -->\n```text\n")[1].split("```")[0]
 
 
@@ -142,7 +142,7 @@ def test_the_figures_of_the_page_are_what_it_claims() -> None:
 def test_the_commands_of_the_page_run(
     training: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The training by one epoch on few digits, then each command as it stands there."""
+    """Trains one epoch on few digits, then runs each command as written."""
     from PIL import Image
     from skimage import data as photographs
 

@@ -1,4 +1,4 @@
-"""A process that compiles one spec after another does not grow."""
+"""The memory of a process that compiles many specs does not grow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ model m{0} {{
 
 
 def source(number: int, last: str = "upsample(3)") -> archdsl.Source:
-    """A spec that is like no other, of sizes that others have, too."""
+    """A unique spec, with the same sizes as others."""
     return archdsl.Source(
         f"n{number}.arch", TEXT.format(number, 1 + number % 50, 1 + number % 3, 1 + 2 * (number % 4), last)
     )
@@ -61,7 +61,7 @@ WAYS: dict[str, Callable[[int], None]] = {
 
 
 def growth(way: str, first: int, rounds: int) -> int:
-    """How many objects of Python's are left by so many rounds, after as many before."""
+    """The number of Python objects left by that many rounds, after as many before."""
     found = []
     for start in (first, first + rounds):
         for number in range(start, start + rounds):
@@ -71,9 +71,9 @@ def growth(way: str, first: int, rounds: int) -> int:
     return found[1] - found[0]
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "draw"])  # each picture is laid out, which takes long
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "draw"])  # laying out each diagram takes long
 def test_nothing_is_left_of_a_compilation(way: str) -> None:
-    # One object for each round would be 60.
+    # One object per round would be 60.
     assert growth(way, 0, 60) < 40
 
 

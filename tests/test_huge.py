@@ -1,4 +1,4 @@
-"""Networks of very many nodes, or of blocks deep in blocks: time grows with their nodes, and memory stays small."""
+"""Networks with very many nodes, or deeply nested blocks: time is linear in their nodes, and memory stays small."""
 
 import ast
 import gc
@@ -41,7 +41,7 @@ model m {{
 
 
 def recursion(nodes: int) -> str:
-    """Twelve levels of a block that calls itself twice, and then in a row."""
+    """Twelve levels of a block that calls itself twice, in two variants."""
     return f"""
 block level(depth) {{
     if depth > 0 {{
@@ -68,7 +68,7 @@ ALL = {
 def seconds_a_node(text: str, output: Callable[[Graph], int]) -> float:
     best = float("inf")
     gc.collect()
-    gc.freeze()  # what other tests have left in this process is not looked through again and again
+    gc.freeze()  # exclude objects left by other tests from garbage collection
     for _ in range(2):
         start = time.process_time()
         graph = archdsl.check(archdsl.Source("huge.arch", text))
@@ -82,7 +82,7 @@ def seconds_a_node(text: str, output: Callable[[Graph], int]) -> float:
 @pytest.mark.parametrize("output", ALL)
 def test_time_is_linear(make: Callable[[int], str], output: str) -> None:
     small = seconds_a_node(make(1_000), ALL[output])
-    # Twice is far from what a quadratic step would take, eight times, and beyond what a busy machine adds.
+    # A factor of two is far from eight, that of a quadratic step, and more than a busy machine adds.
     assert seconds_a_node(make(8_000), ALL[output]) < 2 * small
 
 

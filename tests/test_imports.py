@@ -1,4 +1,4 @@
-"""The house's order: every module imports only from rooms below its own, and torch is nobody's but load()'s."""
+"""The import order: every module imports only from rooms above its own in the list, and only load() imports torch."""
 
 import ast
 import subprocess
@@ -12,7 +12,7 @@ from tests.helpers import ROOT
 PACKAGE = ROOT / "archdsl"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# From the bottom up. A room is a module or a package; within one, imports are its own affair.
+# From the bottom up. A room is a module or a package; imports inside a room are not restricted.
 ORDER = [
     "common",
     "diagnostics",
@@ -37,13 +37,13 @@ ORDER = [
     "cli",
     "__main__",
 ]
-# These run networks; they alone import torch, and only within the functions that do.
+# Rooms that run networks: only these import torch, and only in functions.
 RUNNERS = {"runtime"}
 LEVEL = {room: level for level, room in enumerate(ORDER)}
 
 
 def imported(tree: ast.AST, *, deferred: bool = True) -> set[str]:
-    """The names that a module imports, those within functions included if `deferred`, those for type checkers not."""
+    """The names that a module imports, including those in functions if `deferred`, without those for type checkers."""
     found: set[str] = set()
     stack = [tree]
     while stack:

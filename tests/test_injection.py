@@ -1,4 +1,4 @@
-"""What a spec says is data in every output: it never becomes code, markup, a formula or a terminal's command."""
+"""Text from a spec is data in every output: it never becomes code, markup, a formula or a terminal escape."""
 
 import ast
 import csv
@@ -92,7 +92,7 @@ model other(note) = m
 
 @pytest.fixture(params=HOSTILE, ids=lambda text: repr(text)[:24])
 def hostile(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A text; there are two specs in the folder, one with it and one with a harmless text in its place."""
+    """A text; the folder has two specs, one with it and one with a harmless text instead."""
     text: str = request.param
     (tmp_path / "hostile.arch").write_text(spec(text).replace("model other(note) = m\n", ""), "utf-8", newline="")
     (tmp_path / "twin.arch").write_text(spec("harmless").replace("model other(note) = m\n", ""), "utf-8")
@@ -101,7 +101,7 @@ def hostile(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 
 
 def both(*arguments: str, ending: str) -> tuple[str, str]:
-    """The output file for the hostile spec, and for its twin."""
+    """The output files for the hostile spec, and for its twin."""
     found = []
     for name in ("hostile", "twin"):
         command, *options = arguments
@@ -115,7 +115,7 @@ def printable(text: str) -> bool:
 
 
 class Blank(ast.NodeTransformer):
-    """Takes the text out of strings."""
+    """Removes the text from strings."""
 
     def visit_Constant(self, node: ast.Constant) -> ast.Constant:
         return ast.Constant("…") if isinstance(node.value, str) else node
@@ -176,7 +176,7 @@ def test_json_and_csv(hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_terminal(hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither tables nor errors nor warnings pass on what a terminal would obey."""
+    """Tables, errors and warnings contain nothing that a terminal would interpret."""
     Path("wrong.arch").write_text(
         Path("hostile.arch").read_text("utf-8").replace("note == word", "note != word"), "utf-8", newline=""
     )
@@ -195,7 +195,7 @@ def test_terminal(hostile: str, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_raw_characters_in_a_spec(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """In a comment, a string or between tokens, as bytes of the file; and in the file's own name."""
+    """In a comment, a string or between tokens, as bytes of the file; and in the file's name."""
     path = tmp_path / "a\x1b[31m\u202e.arch"
     path.write_text('# \x1b[2J\nmodel m { \x1b]0;x\x07 "\u202e"\ninput x[1, 8]\n\x9b31m relu \x7f }', "utf-8")
     assert cli.run(["check", str(path)]) == 1
@@ -208,7 +208,7 @@ def test_raw_characters_in_a_spec(capsys: pytest.CaptureFixture[str], tmp_path: 
 
 
 def test_halves_of_characters() -> None:
-    """As Python hands them over; no file holds any."""
+    """As passed by Python; no file can contain any."""
     graph = archdsl.check(archdsl.Source("a\ud800.arch", '# \udfff\nmodel m {\n"\ud800"\ninput x[1, 8]\nrelu\n}'))
     for text in (
         archdsl.build(graph),
@@ -231,7 +231,7 @@ def test_file_name_in_the_built_file(tmp_path: Path) -> None:
 
 
 def test_a_real_terminal(tmp_path: Path) -> None:
-    """Where output is a terminal there are colours; what the spec says has none."""
+    """On a terminal output is coloured, but text from the spec is not."""
     (tmp_path / "net.arch").write_text(spec("\x1b[5mblink\x1b]0;x\x07").split("model other")[0], "utf-8")
     parent, child = pty.openpty()
     env = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}

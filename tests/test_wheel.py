@@ -1,4 +1,4 @@
-"""The built wheel, installed elsewhere, does what the checkout does."""
+"""The built wheel, installed elsewhere, behaves like the checkout."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from tests.helpers import ROOT
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel's contents, laid out as pip does."""
+    """A folder with the wheel's contents, installed like pip does."""
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
     (wheel,) = folder.glob("*.whl")

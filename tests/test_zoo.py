@@ -22,7 +22,7 @@ def test_published_model(name: str) -> None:
     graph = archdsl.check(spec)
     found = costs(graph, {s.name: 224 for s in graph.free})
     total = found.total
-    # Published figures are of inference, without what only training runs.
+    # Published numbers are for inference, without training-only parts.
     assert total.macs - sum(found[node].macs for node in graph.of_training()) == fact["macs"]
     assert total.parameters == fact["parameters"]
     model = archdsl.load(spec, device="meta")
@@ -31,7 +31,7 @@ def test_published_model(name: str) -> None:
 
 
 LARGE = 30_000_000
-"""The parameters from which on a network's numbers take long to compute."""
+"""The number of parameters above which a network takes long to run."""
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal
-from archdsl.ops import foreign
+from archdsl.ops import aliases
 from archdsl.ops.base import Operation
 from archdsl.syntax import tree
 
@@ -26,12 +26,12 @@ def rewritten(cls: type[Operation], item: tree.Call, values: Sequence[object], c
         text = call_text(cls.name, kept, known)
         yield Proposal(f"the input channels are inferred: write `{text}`", Fix(bare(item), text))
     text = call_text(cls.name, arguments, known)
-    edits = [(a, foreign.PARAMETERS[a.name or ""]) for a in arguments if foreign.PARAMETERS.get(a.name or "") in known]
+    edits = [(a, aliases.PARAMETERS[a.name or ""]) for a in arguments if aliases.PARAMETERS.get(a.name or "") in known]
     names = [(Span(a.span.source, a.span.start, a.span.start + len(a.name or "")), new) for a, new in edits]
-    if item.name.name == cls.name and len(names) == 1 and not any(a.name in foreign.LEFT_OUT for a in arguments):
+    if item.name.name == cls.name and len(names) == 1 and not any(a.name in aliases.LEFT_OUT for a in arguments):
         yield Proposal(f"did you mean `{names[0][1]}`?", Fix(*names[0]))
     elif text != bare(item).text:
-        why = [foreign.LEFT_OUT[a.name or ""] for a in arguments if a.name in foreign.LEFT_OUT and a.name not in known]
+        why = [aliases.LEFT_OUT[a.name or ""] for a in arguments if a.name in aliases.LEFT_OUT and a.name not in known]
         yield Proposal(": ".join([*why[:1], f"write `{text}`"]), Fix(bare(item), text))
 
 
@@ -40,12 +40,12 @@ def call_text(name: str, arguments: Sequence[tree.Argument], known: Sequence[str
     parts = []
     for argument in arguments:
         own = argument.name
-        if own in foreign.LEFT_OUT and own not in known:
+        if own in aliases.LEFT_OUT and own not in known:
             continue
         if own is None or own in known:
             parts.append(argument.span.text)
         else:
-            parts.append(f"{foreign.PARAMETERS.get(own, own)} = {argument.value.span.text}")
+            parts.append(f"{aliases.PARAMETERS.get(own, own)} = {argument.value.span.text}")
     return f"{name}({', '.join(parts)})" if parts else name
 
 

@@ -153,12 +153,12 @@ def mend_merge(graph: Graph, node: Node, error: OperationError) -> Iterator[Prop
     yield from other_labels(graph, node)
     merge = node.operation
     sizes = [graph.shape(t)[1:] for t in node.inputs]
-    if not all(meet(merge, s, sizes[0]) for s in sizes):
+    if not all(mergeable(merge, s, sizes[0]) for s in sizes):
         all_of = list(meeting(graph, node).inputs)
-        yield from remedies(graph, all_of, lambda found: all(meet(merge, s[1:], found[0][1:]) for s in found))
+        yield from remedies(graph, all_of, lambda found: all(mergeable(merge, s[1:], found[0][1:]) for s in found))
     origin = node.origin
     if any(graph.node(n).operation.reorders for n in between(graph, first, second)):
-        yield from widths(graph, [first, second], lambda found: meet(merge, *found))
+        yield from widths(graph, [first, second], lambda found: mergeable(merge, *found))
     if isinstance(origin, tree.Residual):
         yield from mend_residual(graph, node, first, origin, *shapes)
     elif isinstance(origin, tree.Dense):
@@ -178,13 +178,15 @@ def brought_together(graph: Graph, node: Node, mode: str) -> Iterator[Proposal]:
     shapes = [graph.shape(tensor) for tensor in node.inputs]
     merge = node.operation
     channels = shapes[0][0]
-    unlike = [i for i, s in enumerate(shapes) if not merge.stacks_channels and not meet(merge, s[:1], shapes[0][:1])]
+    unlike = [
+        i for i, s in enumerate(shapes) if not merge.stacks_channels and not mergeable(merge, s[:1], shapes[0][:1])
+    ]
     branches = [branch_of(meeting(graph, node), i) for i in unlike]
     if None in branches or (unlike and not isinstance(channels, int)):
         return
     aligned: list[tuple[Span, str]] = []
     said: list[str] = []
-    if any(not meet(merge, shape[1:], shapes[0][1:]) for shape in shapes):
+    if any(not mergeable(merge, shape[1:], shapes[0][1:]) for shape in shapes):
         if node.call is None:
             return
         aligned = [(before_item(node.call), f"align({mode}) -> ")]
@@ -197,9 +199,9 @@ def brought_together(graph: Graph, node: Node, mode: str) -> Iterator[Proposal]:
     whose = branch_of(meeting(graph, node), 0)
     for number in spellings(graph, node.scope, channels, branches[0].span, whose):  # type: ignore[union-attr]
         edits = [(_after(b.span), f" -> conv({number}, 1)") for b in branches if b is not None]
-        told = f"map it to {number} channels: `{short(branches[0].span.text)} -> conv({number}, 1)`"  # type: ignore[union-attr]
+        advice = f"map it to {number} channels: `{short(branches[0].span.text)} -> conv({number}, 1)`"  # type: ignore[union-attr]
         if fix := change([*edits, *aligned]):
-            yield Proposal("; ".join([told, *said]), fix)
+            yield Proposal("; ".join([advice, *said]), fix)
 
 
 def other_labels(graph: Graph, node: Node) -> Iterator[Proposal]:
@@ -220,7 +222,7 @@ def other_labels(graph: Graph, node: Node) -> Iterator[Proposal]:
             for label, tensor in labels(graph, node.scope)
             if label != item.name.name and tensor not in at.inputs
             for shape in [graph.shape(tensor)]
-            if all(len(shape) == len(r) and meet(merge, shape[axes], r[axes]) for r in rest)
+            if all(len(shape) == len(r) and mergeable(merge, shape[axes], r[axes]) for r in rest)
         )
         for label, shape in islice(fitting, MOST):
             yield Proposal(f"`{label}` fits: it gives {shape_text(shape)}", Fix(item.name.span, label))
@@ -366,7 +368,7 @@ def _gives(name: str, arguments: dict[str, object], shape: Shape, wanted: Shape)
         return False
 
 
-def meet(merge: Operation, first: Shape, second: Shape) -> bool:
+def mergeable(merge: Operation, first: Shape, second: Shape) -> bool:
     """Whether a merge accepts these sizes together: some broadcast sizes of 1."""
     pairs = [(a, b) for a, b in zip(first, second, strict=True) if not merge.stretches or (a != 1 and b != 1)]
     return agree(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))

@@ -79,10 +79,10 @@ def history(graph: Graph, node: Node, positions: tuple[int, ...], size: str | No
     common = graph.ancestors([first]) & graph.ancestors([second])
     lines = []
     for name, tensor in zip(party_names(at, positions), (first, second), strict=True):
-        steps = way(graph, tensor, axes, common)
+        steps = size_history(graph, tensor, axes, common)
         if steps:
-            told = ["…"] * (len(steps) > STEPS) + steps[-STEPS:]
-            lines.append(f"{name}: " + "; ".join(told))
+            shown = ["…"] * (len(steps) > STEPS) + steps[-STEPS:]
+            lines.append(f"{name}: " + "; ".join(shown))
     return lines
 
 
@@ -95,7 +95,7 @@ def party_names(node: Node, positions: tuple[int, ...]) -> tuple[str, str]:
     return f"`{short(first.span.text)}`", f"`{short(second.span.text)}`"
 
 
-def way(graph: Graph, tensor: Tensor, axes: Sequence[int], common: set[int]) -> list[str]:
+def size_history(graph: Graph, tensor: Tensor, axes: Sequence[int], common: set[int]) -> list[str]:
     """The nodes that changed these axes of a tensor after the common ancestors, oldest first."""
     steps: list[str] = []
     seen: object = None

@@ -61,20 +61,20 @@ class Trials:
 
     def diagnostics(self) -> list[Diagnostic]:
         """The diagnostics, each with a fix that works, else with advice; omits those that another fix also resolves."""
-        told: list[Diagnostic] = []
+        reported: list[Diagnostic] = []
         mended: list[Diagnostic] = []
         for diagnostic in self.found:
             if diagnostic in mended:
                 continue
             found = self.best(diagnostic)
             if found is None:
-                told.append(replace(diagnostic, proposals=()))
+                reported.append(replace(diagnostic, proposals=()))
                 continue
             proposal, trial = found
             mended += trial.gone
             notes = (*diagnostic.notes, *self.notes(diagnostic, trial))
-            told.append(replace(diagnostic, help=proposal.help, fix=proposal.fix, notes=notes, proposals=()))
-        return told
+            reported.append(replace(diagnostic, help=proposal.help, fix=proposal.fix, notes=notes, proposals=()))
+        return reported
 
     def best(self, diagnostic: Diagnostic) -> tuple[Proposal, _Trial] | None:
         """The first fix that leaves no errors; else the first that works."""

@@ -61,7 +61,7 @@ def memory(
     The scopes in `recompute`, none inside another, store only their inputs in a training step, and are recomputed
     (activation checkpointing). Free sizes missing in `sizes` have their values in `graph.examples`.
     """
-    run = Run(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype], cpu, recompute)
+    run = Simulation(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype], cpu, recompute)
     weights = trainable = 0
     for node, weight in graph.weights():
         size = weight.bytes(run.width)
@@ -81,7 +81,7 @@ def _signature(scope: Scope) -> tuple[object, ...]:
 
 
 @dataclass(eq=False)
-class Run:
+class Simulation:
     """Simulates runs of a graph, in the order of its nodes."""
 
     graph: Graph
@@ -304,7 +304,7 @@ class Run:
 class Backward:
     """The backward pass: gradients of outputs, from the last node to the first, and of weights, which stay."""
 
-    run_: Run
+    run_: Simulation
     ledger: Ledger
     differentiable: set[Tensor]
     kept: dict[int, list[object]]

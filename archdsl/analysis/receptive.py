@@ -26,9 +26,9 @@ from typing import TypeAlias
 from archdsl.analysis.costs import IntShape, sized_shapes
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import Operation
-from archdsl.ops.sight import FINEST, IndexMap, Lane, TooFine, everything, nothing, shifted
+from archdsl.ops.index_maps import FINEST, ChannelMap, IndexMap, TooFine, everything, nothing, shifted
 
-Span: TypeAlias = tuple[int, int]
+Interval: TypeAlias = tuple[int, int]
 """The first and the last element."""
 
 
@@ -38,15 +38,15 @@ class Track:
 
     period: int
     step: int
-    spans: tuple[Span | None, ...]
+    spans: tuple[Interval | None, ...]
 
-    def at(self, index: int) -> Span | None:
+    def at(self, index: int) -> Interval | None:
         q, r = divmod(index, self.period)
         span = self.spans[r]
         return span and (span[0] + q * self.step, span[1] + q * self.step)
 
 
-def hull(spans: Iterable[Span | None]) -> Span | None:
+def hull(spans: Iterable[Interval | None]) -> Interval | None:
     found = [s for s in spans if s is not None]
     return (min(low for low, _ in found), max(high for _, high in found)) if found else None
 
@@ -63,7 +63,7 @@ class AxisField:
     tracks: tuple[Track, ...]
     size: int
 
-    def at(self, index: int) -> Span | None:
+    def at(self, index: int) -> Interval | None:
         """The first and last element in the field of element `index`, far from the edges; None if there is none."""
         return hull(track.at(index) for track in self.tracks)
 
@@ -81,7 +81,7 @@ class AxisField:
     def extents(self, near: int = 0) -> tuple[int, int]:
         """The smallest and the largest field over all phases; if rates differ, that of element `near`."""
         if self.even:
-            spans: Iterable[Span | None] = self.tracks[0].spans
+            spans: Iterable[Interval | None] = self.tracks[0].spans
         else:
             spans = [self.at(near)]
         sizes = [span[1] - span[0] + 1 if span else 0 for span in spans]
@@ -114,7 +114,7 @@ Fields: TypeAlias = Mapping[int, Field] | None
 Band: TypeAlias = tuple[int, Fields]
 """A band: the channels up to a number, starting where the previous band ends, and their fields."""
 
-Piece: TypeAlias = tuple[int, int, Fields]
+ChannelRange: TypeAlias = tuple[int, int, Fields]
 """A range of channels, and their fields."""
 
 BANDS = 200_000
@@ -167,9 +167,9 @@ def _parted(graph: Graph, shapes: tuple[tuple[IntShape, ...], ...], windows: boo
         if node.operation.is_input:
             continue
         incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
-        lane = next(iter(_lanes(node.operation, 0, incoming, shapes[node.id], windows)))
-        if len(lane.read) < incoming[lane.position][0] or (
-            node.id in found and (lane.each or node.operation.channelwise)
+        channel_map = next(iter(_channel_maps(node.operation, 0, incoming, shapes[node.id], windows)))
+        if len(channel_map.read) < incoming[channel_map.position][0] or (
+            node.id in found and (channel_map.each or node.operation.channelwise)
         ):
             found.update(t.node for t in node.inputs)
     return found
@@ -197,60 +197,60 @@ class _Tracer:
         incoming, outputs = tuple(self.shapes[t.node][t.index] for t in node.inputs), self.shapes[node.id]
         tensor = Tensor(node.id, result)
         try:
-            sights = node.operation.sight(result, incoming, outputs)
+            maps_by_input = node.operation.index_maps(result, incoming, outputs)
             if self.windows:
-                sights = _by_windows(node.operation, sights, incoming)
+                maps_by_input = _by_windows(node.operation, maps_by_input, incoming)
         except TooFine:
             self.seen[tensor] = None
             return
-        whole = _united(self.mapped(self.seen[node.inputs[i]], maps) for i, maps in sights.items())
+        whole = _united(self.mapped(self.seen[node.inputs[i]], maps) for i, maps in maps_by_input.items())
         self.seen[tensor] = whole
-        alike = not any(node.inputs[i] in self.bands for i in sights)
-        if alike and (node.id not in self.parted or len(sights) == 1 or node.operation.channelwise):
+        alike = not any(node.inputs[i] in self.bands for i in maps_by_input)
+        if alike and (node.id not in self.parted or len(maps_by_input) == 1 or node.operation.channelwise):
             return
-        pieces: list[Piece] = []
+        pieces: list[ChannelRange] = []
         read = [0] * len(incoming)
-        still = {i for i, maps in sights.items() if _still(maps)}
+        still = {i for i, maps in maps_by_input.items() if _still(maps)}
         images: dict[tuple[int, int], tuple[Fields, Fields]] = {}
-        for lane in _lanes(node.operation, result, incoming, outputs, self.windows):
-            i = lane.position
-            if i not in sights:
+        for channel_map in _channel_maps(node.operation, result, incoming, outputs, self.windows):
+            i = channel_map.position
+            if i not in maps_by_input:
                 continue
-            read[i] += len(lane.read)
-            along = self.along(lane, node.inputs[i])
+            read[i] += len(channel_map.read)
+            along = self.along(channel_map, node.inputs[i])
             if i in still:
                 pieces.extend(along)
                 continue
             for start, stop, fields in along:
                 key = i, id(fields)
                 if key not in images:
-                    images[key] = fields, self.mapped(fields, sights[i])
+                    images[key] = fields, self.mapped(fields, maps_by_input[i])
                 pieces.append((start, stop, images[key][1]))
         bands = tuple(_overlaid(pieces))
-        if any(read[i] < incoming[i][0] for i in sights):  # some channels are not read
+        if any(read[i] < incoming[i][0] for i in maps_by_input):  # some channels are not read
             self.seen[tensor] = _united(fields for _, fields in bands)
         if node.id in self.parted and 1 < len(bands) <= self.most:
             self.bands[tensor] = bands
 
-    def along(self, lane: Lane, tensor: Tensor) -> Iterator[Piece]:
+    def along(self, channel_map: ChannelMap, tensor: Tensor) -> Iterator[ChannelRange]:
         """The fields of the channels of a result that a channel map reads from a tensor."""
         bands = self.bands.get(tensor)
         if bands is None:
-            yield lane.channels.start, lane.channels.stop, self.seen[tensor]
+            yield channel_map.channels.start, channel_map.channels.stop, self.seen[tensor]
             return
-        first = bisect_right(bands, lane.read.start, key=lambda band: band[0])
-        if not lane.each:
-            last = bisect_left(bands, lane.read.stop, key=lambda band: band[0])
-            everything = len(lane.read) == bands[-1][0]
+        first = bisect_right(bands, channel_map.read.start, key=lambda band: band[0])
+        if not channel_map.each:
+            last = bisect_left(bands, channel_map.read.stop, key=lambda band: band[0])
+            everything = len(channel_map.read) == bands[-1][0]
             fields = self.seen[tensor] if everything else _united(f for _, f in bands[first : last + 1])
-            yield lane.channels.start, lane.channels.stop, fields
+            yield channel_map.channels.start, channel_map.channels.stop, fields
             return
-        start, shift = lane.read.start, lane.channels.start - lane.read.start
+        start, shift = channel_map.read.start, channel_map.channels.start - channel_map.read.start
         for stop, fields in islice(bands, first, None):
-            stop = min(stop, lane.read.stop)
+            stop = min(stop, channel_map.read.stop)
             yield start + shift, stop + shift, fields
             start = stop
-            if start == lane.read.stop:
+            if start == channel_map.read.stop:
                 break
 
     def mapped(self, fields: Fields, maps: tuple[IndexMap, ...]) -> Fields:
@@ -264,11 +264,11 @@ class _Tracer:
 
 
 def _by_windows(
-    operation: Operation, sights: Mapping[int, tuple[IndexMap, ...]], incoming: tuple[IntShape, ...]
+    operation: Operation, maps_by_input: Mapping[int, tuple[IndexMap, ...]], incoming: tuple[IntShape, ...]
 ) -> Mapping[int, tuple[IndexMap, ...]]:
     """How a result reads the inputs, without operations on a whole axis."""
     found: dict[int, tuple[IndexMap, ...]] = {}
-    for i, maps in sights.items():
+    for i, maps in maps_by_input.items():
         window = operation.window((incoming[i],))
         if window is None or not window.whole:
             found[i] = maps
@@ -280,14 +280,14 @@ def _by_windows(
     return found
 
 
-def _lanes(
+def _channel_maps(
     operation: Operation, result: int, incoming: tuple[IntShape, ...], outputs: tuple[IntShape, ...], windows: bool
-) -> Iterable[Lane]:
+) -> Iterable[ChannelMap]:
     """The channel maps of a result; statistics that are constants mix no channels."""
     window = operation.window(incoming[:1]) if windows else None
     if window is not None and window.statistics:
-        return [Lane(0, range(incoming[0][0]), range(incoming[0][0]), each=True)]
-    return operation.lanes(result, incoming, outputs)
+        return [ChannelMap(0, range(incoming[0][0]), range(incoming[0][0]), each=True)]
+    return operation.channel_maps(result, incoming, outputs)
 
 
 def _still(maps: tuple[IndexMap, ...]) -> bool:
@@ -313,7 +313,7 @@ def _united(several: Iterable[Fields]) -> Fields:
     return found
 
 
-def _overlaid(pieces: list[Piece]) -> Iterator[Band]:
+def _overlaid(pieces: list[ChannelRange]) -> Iterator[Band]:
     """Bands from ranges that cover all channels, possibly several times; joins neighbours with equal fields."""
     pieces.sort(key=lambda piece: piece[0])
     if any(piece[1] > after[0] for piece, after in pairwise(pieces)):
@@ -326,11 +326,11 @@ def _overlaid(pieces: list[Piece]) -> Iterator[Band]:
     yield pieces[-1][1], last
 
 
-def _cut(pieces: Sequence[Piece]) -> Iterator[Piece]:
+def _cut(pieces: Sequence[ChannelRange]) -> Iterator[ChannelRange]:
     """The same in order of their starts, with overlapping ranges united."""
     waiting = iter((*pieces, None))
     following = next(waiting)
-    here: list[Piece] = []
+    here: list[ChannelRange] = []
     start = 0
     for cut in sorted({stop for _, stop, _ in pieces}):
         while following is not None and following[0] < cut:

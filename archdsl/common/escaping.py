@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 
 
@@ -34,6 +35,13 @@ def xdot(text: str) -> str:
     # Within dot's quotes these two would change the length that is counted.
     text = visible(text).replace('"', "\u201d").replace("\\", "\u2216")
     return f"{len(text.encode())} -{text}"
+
+
+def json_in_html(data: object) -> str:
+    """JSON for a script element of a page."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+    # Characters with a meaning in markup or scripts, and halves of characters, which no file can hold.
+    return re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def latex(text: str) -> str:

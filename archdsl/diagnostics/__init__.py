@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -264,7 +263,3 @@ def as_data(diagnostics: Iterable[Diagnostic]) -> list[dict[str, object]]:
         }
         for d in diagnostics
     ]
-
-
-def to_json(diagnostics: Iterable[Diagnostic]) -> str:
-    return json.dumps(as_data(diagnostics), indent=2, ensure_ascii=False)

@@ -1,7 +1,7 @@
 """From syntax to graph: blocks are unrolled, names resolved, and every node's size inferred as it is placed.
 
 A `Flow` is the tensors that flow at a point: usually one, several after a parallel. A failed item gives the tensor
-`LOST`, which is compatible with everything, so that one mistake gives one error.
+`POISONED_TENSOR`, which is compatible with everything, so that one mistake gives one error.
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from archdsl.common.limits import Exceeded, deep_calls, ongoing
 from archdsl.diagnostics import Diagnostics
-from archdsl.elaborate.core import Stop, call_notes, same_at
 from archdsl.elaborate.estimate import estimate
+from archdsl.elaborate.reports import Stop, call_notes, same_at
 from archdsl.elaborate.statements import Elaborator
 from archdsl.graph import Definition, Demand, Graph, Scope
 from archdsl.values import BlockValue
@@ -28,11 +28,12 @@ def elaborate(
     definition = Definition(block.name, block.syntax, block.module.constants)
     root = Scope("model", name, "", True, None, block.syntax.name.span, definition, dict(arguments))
     with ongoing() as budget:
-        elaborator = Elaborator(diagnostics, Graph(name, root), budget, lambda: estimate(name, block, arguments))
+        elaborator = Elaborator.of(diagnostics, Graph(name, root), budget, lambda: estimate(name, block, arguments))
         try:
             with deep_calls(), suppress(Stop):
                 elaborator.model(block, arguments)
         except Exceeded as error:
-            elaborator.exceeded(error, block.syntax.name.span, root)
-        elaborator.finish()
-    return elaborator.graph, elaborator.demands
+            elaborator.reports.exceeded(error, block.syntax.name.span, root)
+        elaborator.build.finish()
+        elaborator.reports.finish()
+    return elaborator.build.graph, elaborator.build.demands

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from archdsl.common.limits import Exceeded, limited, limits
 from archdsl.diagnostics import Diagnostics
-from archdsl.elaborate.core import Flow, Place, Stop
+from archdsl.elaborate.place import Flow, Place
+from archdsl.elaborate.reports import Stop
 from archdsl.elaborate.statements import Elaborator
 from archdsl.graph import UNKNOWN, Graph, Node, Scope, Tensor
 from archdsl.ops import Input
@@ -37,16 +38,24 @@ class Seen(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Estimate(Elaborator):
+class Estimate:
     """An elaboration that counts repeated calls instead of placing them again."""
 
+    elaborator: Elaborator
     counted: int = 0
     seen: dict[object, Seen] = field(default_factory=dict)
     used: dict[tree.Body, frozenset[str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.elaborator.items.enter = self.call_block
+        self.elaborator.repeat = self.loop
+
     @property
     def total(self) -> int:
-        return len(self.graph) + self.counted
+        return len(self.elaborator.build.graph) + self.counted
+
+    def shape(self, tensor: Tensor) -> Shape | None:
+        return self.elaborator.build.shape(tensor)
 
     def call_block(
         self, block: BlockValue, arguments: dict[str, object], item: tree.Call, place: Place, flow: Flow
@@ -56,7 +65,7 @@ class Estimate(Elaborator):
         known = self.seen.get(signature)
         if known is None:
             before = self.total
-            result = Elaborator.call_block(self, block, arguments, item, place, flow)
+            result = self.elaborator.items.call_block(block, arguments, item, place, flow)
             results = tuple(flow.index(t) if t in flow else self.shape(t) for t in result)
             self.seen[signature] = Seen(self.total - before, results)
             return result
@@ -64,21 +73,21 @@ class Estimate(Elaborator):
         given: Iterator[Tensor] = iter(())
         if known.nodes:
             # One node represents the whole call.
-            node_id = len(self.graph)
+            node_id = len(self.elaborator.build.graph)
             stand_in = Node(node_id, STANDS_IN, (), shapes, "", "", False, place.scope, item.span)
-            self.graph.add(stand_in)
+            self.elaborator.build.graph.add(stand_in)
             place.scope.members.append(stand_in)
             self.counted += known.nodes - 1
             given = iter([Tensor(node_id, i) for i in range(len(shapes))])
         return tuple(flow[r] if isinstance(r, int) else next(given) for r in known.results)
 
     def loop(self, statement: tree.For | tree.Repeat, place: Place) -> None:
-        names, rounds = self.rounds(statement, place)
+        names, rounds = self.elaborator.rounds(statement, place)
         skips = not self.mentioned(statement.body) & {n.name for n in names}
         for number, value in enumerate(rounds):
             state, before = self.state(place), self.total
-            self.bind_round(names, value, statement, place)
-            self.inner_statements(statement.body, place)
+            self.elaborator.bind_round(names, value, statement, place)
+            self.elaborator.inner_statements(statement.body, place)
             if skips and number and self.state(place) == state:
                 self.counted += (self.total - before) * (len(rounds) - number - 1)
                 return
@@ -111,9 +120,10 @@ def estimate(name: str, block: BlockValue, arguments: Mapping[str, object]) -> i
     diagnostics = Diagnostics()
     most = limits()
     with limited(replace(most, steps=min(STEPS, most.steps))) as budget:
-        run = Estimate(diagnostics, Graph(name, root), budget)
+        elaborator = Elaborator.of(diagnostics, Graph(name, root), budget)
+        run = Estimate(elaborator)
         with suppress(Stop, Exceeded):
-            run.model(block, arguments)
+            elaborator.model(block, arguments)
             if not diagnostics.errors:
                 return run.total
     return None

@@ -12,7 +12,7 @@ from typing import assert_never, cast
 from archdsl.common.limits import Exceeded, budget, deep_calls, ongoing
 from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal, renamed
-from archdsl.ops import OPERATIONS, foreign
+from archdsl.ops import OPERATIONS, aliases
 from archdsl.ops.base import Operation
 from archdsl.syntax import tree
 from archdsl.syntax.parser import parse, read
@@ -344,14 +344,14 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
         if isinstance(names.find(name), BlockValue):
             help = "give a block's parameter its default in the declaration: `block NAME(width = 64) { … }`"
             raise Failure("E0204", message, span, help)
-        here = foreign.operation(name, OPERATIONS)
+        here = aliases.operation(name, OPERATIONS)
         if here is not None:
-            told = foreign.called(name, here)
-            raise Failure("E0204", message, span, told, proposals=[Proposal(told, Fix(span, here))])
-        raise Failure("E0204", message, span, foreign.missing(name), proposals=renamed(span, name, OPERATIONS))
+            advice = aliases.called(name, here)
+            raise Failure("E0204", message, span, advice, proposals=[Proposal(advice, Fix(span, here))])
+        raise Failure("E0204", message, span, aliases.missing(name), proposals=renamed(span, name, OPERATIONS))
 
     def advise(error: Misbound) -> None:
-        meant = foreign.PARAMETERS.get(error.argument.name or "")
+        meant = aliases.PARAMETERS.get(error.argument.name or "")
         if meant in cls.model_fields:
             fix = Fix(name_span(error.argument), meant)
             error.proposals = (Proposal(f"did you mean `{meant}`?", fix), *error.proposals)
@@ -364,5 +364,5 @@ def bind_operation(
     cls: type[Operation], arguments: Iterable[tree.Argument], names: Namespace, advise: Callable[[Misbound], None]
 ) -> Bound:
     """The arguments of an operation by name. Raises Misbound."""
-    signature = Signature(cls.name, list(cls.model_fields), foreign.parameter, advise)
+    signature = Signature(cls.name, list(cls.model_fields), aliases.parameter, advise)
     return bind(signature, arguments, lambda argument, key: word_or_value(argument, cls.words(key), names))

@@ -38,7 +38,7 @@ class Rewriting:
     def finish(
         self,
         graph: Graph,
-        stands: Callable[[Tensor], Iterable[Tensor]],
+        resolve: Callable[[Tensor], Iterable[Tensor]],
         outputs: Iterable[Output],
         *,
         paths: bool = True,
@@ -46,15 +46,15 @@ class Rewriting:
     ) -> Graph:
         """The new graph, with these outputs, otherwise like `graph`. It is verified: see `verify`.
 
-        `stands` maps a tensor of `graph` to its replacements in the new one: none, itself, or its parts.
+        `resolve` maps a tensor of `graph` to its replacements in the new one: none, itself, or its parts.
         """
         for old in graph.root.scopes():
             if old in self.scopes:
                 new = self.scopes[old]
-                new.inputs = tuple(part for t in old.inputs for part in stands(t))
-                new.outputs = tuple(part for t in old.outputs for part in stands(t))
+                new.inputs = tuple(part for t in old.inputs for part in resolve(t))
+                new.outputs = tuple(part for t in old.outputs for part in resolve(t))
                 names = zip(old.inputs, old.input_names, strict=False)
-                new.input_names = tuple(name for t, name in names for _ in stands(t))
+                new.input_names = tuple(name for t, name in names for _ in resolve(t))
         made = replace(graph, root=self.scopes[graph.root], outputs=tuple(outputs), _nodes=self.nodes, _net=None)
         verify(made, paths=paths, sizes=sizes)
         return made

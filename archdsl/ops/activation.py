@@ -22,7 +22,7 @@ from archdsl.ops.sizes import channels, options
 
 
 class Activation(Operation):
-    """What the activations share: the size stays as it is."""
+    """The base of activations, which keep the size."""
 
     family = "activation"
     is_activation = True
@@ -32,7 +32,7 @@ class Activation(Operation):
     channelwise = True
     inplace = True
     needs: ClassVar[Literal["input", "output", "either"]] = "input"
-    """What its gradient is computed from; `either`: its input, or its output where it overwrites the input."""
+    """The tensor from which its gradient is computed; `either`: its input, or its output if it runs in place."""
     examples: ClassVar[tuple[Example, ...]] = (
         example((3, 4, 5)),
         example((6,)),
@@ -57,7 +57,7 @@ class Activation(Operation):
         return self.inplace and (inference or (self.keeps_sign() and not self.saves(shapes, shapes, True).inputs))
 
     def keeps_sign(self) -> bool:
-        """Whether its result has the sign of its input, from which a gradient can be computed."""
+        """Whether its result has the sign of its input, so that a gradient can be computed from it."""
         return True
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
@@ -88,7 +88,7 @@ class Relu6(Activation):
     module = "ReLU6"
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
-        # Where PyTorch overwrites the input, it keeps a copy of it.
+        # PyTorch keeps a copy of the input if it runs in place.
         return Saves(more=(Kept(shapes[0]),)) if inplace else Saves(inputs=True)
 
 
@@ -215,6 +215,7 @@ class Silu(Activation):
     """
 
     name = "silu"
+    aliases = ("swish",)
     formula_text = "y = x / (1 + exp(-x))"
     module = "SiLU"
 

@@ -5,7 +5,7 @@ from typing import Literal
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops import helpers, sight
+from archdsl.ops import helpers, index_maps
 from archdsl.ops.base import (
     Argument,
     FunctionForm,
@@ -25,7 +25,7 @@ from archdsl.ops.merge import several
 from archdsl.ops.sizes import collapse, each, ints, positional, rank_name, spatial
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-"""What PyTorch calls linear interpolation, by the number of spatial axes."""
+"""PyTorch's name of linear interpolation, by the number of spatial axes."""
 
 
 class Align(Operation):
@@ -96,14 +96,14 @@ class Align(Operation):
         }[self.mode]
         return FunctionForm(f"{helper.name}({{all}})", results=len(shapes), helper=helper.source)
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+    ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
         axes = list(enumerate(zip(ints(shapes[result][1:]), ints(outputs[result][1:]), strict=True)))
         if self.mode == "resize" and result:
-            return {result: tuple(sight.resampled(a, n, o, "linear") for a, (n, o) in axes)}
-        # What is cut or put before: half of the difference, rounded down.
-        return {result: tuple(sight.shifted(a, (n - o) // 2 if n >= o else -((o - n) // 2)) for a, (n, o) in axes)}
+            return {result: tuple(index_maps.resampled(a, n, o, "linear") for a, (n, o) in axes)}
+        # Crop or pad half of the difference before, rounded down.
+        return {result: tuple(index_maps.shifted(a, (n - o) // 2 if n >= o else -((o - n) // 2)) for a, (n, o) in axes)}
 
     def shares(self, result: int) -> int | None:
         return result if self.mode == "crop" or (self.mode == "resize" and result == 0) else None
@@ -197,6 +197,7 @@ class PadEdges(Operation):
     """
 
     name = "pad"
+    aliases = ("zeropad",)
     family = "align"
     is_linear = True
     channelwise = True

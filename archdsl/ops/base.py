@@ -1,10 +1,10 @@
-"""What an operation is: one frozen pydantic model that holds every fact of it.
+"""The base of operations: frozen pydantic models that hold every fact of an operation.
 
-Sizes are tuples without the batch: `(C, H, W)` for a 2-d tensor, `(F,)` for a flat one. Channels stand first. Each
-entry is an int, or an exact expression of a free input size (`archdsl.dims`).
+Sizes are tuples without the batch: `(C, H, W)` for a 2-d tensor, `(F,)` for a flat one. Channels come first. Each entry
+is an int, or an exact expression of a free input size (`archdsl.dims`).
 
-The files of this package do without `from __future__ import annotations`: pydantic would have to evaluate the text of
-every annotation of every class, which doubles the time of the import.
+The files of this package do not use `from __future__ import annotations`: pydantic would have to evaluate the text of
+every annotation of every class, which doubles the import time.
 """
 
 import math
@@ -17,10 +17,10 @@ from typing import ClassVar, Literal, Self, TypeAlias
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from archdsl.dims import Demanded
-from archdsl.ops import fields, foreign, sight
+from archdsl.ops import aliases, fields, index_maps
 from archdsl.ops.facts import Facts as Facts
 from archdsl.ops.facts import Shape as Shape
-from archdsl.ops.sight import IndexMap, Lane
+from archdsl.ops.index_maps import ChannelMap, IndexMap
 
 Family = Literal[
     "input",
@@ -39,9 +39,9 @@ Family = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Mend:
-    """A change of a call, with what to say of it: other arguments, or an item before it or in its place.
+    """A proposed change of a call, with its explanation: other arguments, or an item before it or instead of it.
 
-    All of it is text as a spec would give it; a size is written `1x3`.
+    All values are text as in a spec; a size is written `1x3`.
     """
 
     help: str
@@ -51,12 +51,12 @@ class Mend:
 
 
 class OperationError(Exception):
-    """An argument or an input that an operation cannot take; the elaborator adds where it stands.
+    """An argument or input that an operation cannot take; the elaborator adds the location.
 
-    `parameter` names the argument at fault, `inputs` the positions of the incoming tensors at fault, `help` is one
-    piece of advice. `also` has the other mistakes of the same call, each to be told on its own. `mends` are changes of
-    the call that may mend it, the likeliest first: what they say is shown in place of `help` once one is found to hold.
-    `training`: it cannot take it while the network trains, and can in evaluation.
+    `parameter` names the argument at fault, `inputs` the positions of the inputs at fault, `help` is one piece of
+    advice. `also` has further errors of the same call, each reported separately. `mends` are changes of the call that
+    may fix it, most likely first: the explanation of the first that works replaces `help`. `training`: the error occurs
+    only in training.
     """
 
     def __init__(
@@ -82,10 +82,10 @@ class OperationError(Exception):
 
 @dataclass(slots=True)
 class Rules:
-    """Collects what an operation demands of its sizes while they are inferred.
+    """Collects the demands of an operation on its sizes during inference.
 
-    A demand on known sizes is decided at once: it holds, or `require` raises OperationError. One on a free size is
-    kept as a constraint, and narrows the set of valid input sizes later.
+    A demand on known sizes is decided at once: it holds, or `require` raises OperationError. A demand on a free size is
+    kept as a constraint, and later narrows the set of valid input sizes.
     """
 
     constraints: list[tuple[Demanded, OperationError]] = field(default_factory=list)
@@ -111,9 +111,9 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A tensor that an operation owns: a trainable or frozen parameter, or a buffer of the state_dict.
+    """A tensor of an operation: a trainable or frozen parameter, or a buffer of the state_dict.
 
-    `name` is its key below the operation's path; an empty one is the path itself.
+    `name` is its key below the operation's path; an empty name means the path itself.
     """
 
     name: str
@@ -128,17 +128,17 @@ class Weight:
         return f"{path}.{self.name}" if self.name else path
 
     def bytes(self, width: int) -> int:
-        """What it takes where a float takes `width` bytes."""
+        """Its bytes, if a float takes `width` bytes."""
         return math.prod(self.shape) * (width if self.dtype == "float" else 8)
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The sliding window of an operation, one entry a spatial axis: what the receptive field follows from.
+    """The sliding window of an operation, one entry per spatial axis: the basis of receptive fields.
 
-    `pad` is what stands before the first element; `scale` is the number of output steps for one input step of an
-    upsampling one (1 otherwise). `whole` says that every output sees the whole input (global pooling, flatten),
-    `statistics` that it does so by its mean and variance alone.
+    `pad` is the padding before the first element; `scale` is the number of output steps per input step of an upsampling
+    operation (1 otherwise). `whole` says that every output sees the whole input (global pooling, flatten), `statistics`
+    that it does so only through its mean and variance.
     """
 
     kernel: tuple[int, ...] = ()
@@ -152,10 +152,10 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A tensor that is neither an input nor a result of an operation, kept for the backward pass.
+    """A temporary tensor of an operation that is saved for the backward pass.
 
-    `shape` is without the batch; `batched` says whether there is one for each sample, `always` whether it is made in
-    inference, too.
+    `shape` is without the batch; `batched` says whether there is one per sample, `always` whether it is also created in
+    inference.
     """
 
     shape: Shape
@@ -166,7 +166,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Saves:
-    """What PyTorch keeps of an operation for the backward pass, its weights aside."""
+    """The tensors that PyTorch saves of an operation for the backward pass, except weights."""
 
     inputs: bool = False
     outputs: bool = False
@@ -174,16 +174,16 @@ class Saves:
 
 
 REQUIRED: object = object()
-"""The default of an argument that has none."""
+"""Marks an argument without a default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Argument:
     """An argument of a constructor or function in generated code: a value, as data, never as text.
 
-    `name` is None where it is given by position; `called` is what PyTorch calls it then. `default` is the value that
-    PyTorch takes where the argument is left out. Values: int, float, bool, str, None, a tuple of them, or, for the
-    size of a `resize`, a tuple that may hold exact expressions of free input sizes.
+    `name` is None for a positional one; `called` is its name in PyTorch then. `default` is PyTorch's default. Values:
+    int, float, bool, str, None, a tuple of them, or, for the size of a `resize`, a tuple that may contain exact
+    expressions of free input sizes.
     """
 
     name: str | None
@@ -193,15 +193,15 @@ class Argument:
 
     @property
     def is_given(self) -> bool:
-        """Whether it has to be written."""
+        """Whether it must be written."""
         return self.default is REQUIRED or self.value != self.default
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How a module's weight starts, by a rule of `ops.init`, where that is not PyTorch's own way.
+    """The initialisation of a module's weight by a rule of `ops.init`, if that is not PyTorch's default.
 
-    A bias starts from 0 then; `bias` says whether there is one, `typed` whether PyTorch's annotations say so, too.
+    A bias starts at 0 then; `bias` says whether there is one, `typed` whether PyTorch's annotations declare it, too.
     """
 
     rule: str
@@ -214,11 +214,11 @@ class Start:
 class ModuleForm:
     """An operation that becomes a submodule: `constructor` is `nn.Conv2d`, or the name of a helper class.
 
-    `helper` is the helper class's source (it may rely on `torch`, `nn`, `F` (torch.nn.functional) and `Tensor` being
-    imported), `base` the class of PyTorch that it extends. `factory` says whether it takes device= and dtype=. `frozen`
-    names parameters for which requires_grad is False. `fill` maps a parameter's name to the nested list of numbers that
-    it starts from (broadcast to its shape); `start` is how the weight starts where there is none. `method` is an
-    expression of the tensor `{0}` that `forward` may say in place of the module.
+    `helper` is the helper class's source (it may use `torch`, `nn`, `F` (torch.nn.functional) and `Tensor`), `base` the
+    PyTorch class that it extends. `factory` says whether it takes device= and dtype=. `frozen` names parameters with
+    requires_grad False. `fill` maps a parameter's name to the nested list of its initial values (broadcast to its
+    shape); `start` is the weight's initialisation without such a list. `method` is an expression of the tensor `{0}`
+    that `forward` may use instead of the module.
     """
 
     constructor: str
@@ -238,7 +238,7 @@ class ModuleForm:
 
     @property
     def kind(self) -> str:
-        """The class of PyTorch that it is, or extends."""
+        """The PyTorch class that it is or extends."""
         return self.base or self.constructor
 
 
@@ -246,10 +246,10 @@ class ModuleForm:
 class FunctionForm:
     """An operation that becomes an expression in `forward`.
 
-    `template` is Python with `{0}`, `{1}`, … for the incoming tensors and `{all}` for all of them separated by commas,
-    and `{name}` for the arguments, which are printed as literals or as attributes: `torch.cat([{all}], 1)`, `{0} +
-    {1}`. An argument that has its default in all calls of a class is left out of the text. `results` is the number of
-    tensors that it gives, a tuple or list where more than one. `helper` as in ModuleForm.
+    `template` is Python with `{0}`, `{1}`, … for the inputs and `{all}` for all of them separated by commas, and
+    `{name}` for the arguments, which are printed as literals or as attributes: `torch.cat([{all}], 1)`, `{0} + {1}`. An
+    argument with its default in all calls of a class is left out of the text. `results` is the number of tensors, a
+    tuple or list if more than one. `helper` as in ModuleForm.
     """
 
     template: str
@@ -260,9 +260,9 @@ class FunctionForm:
 
 @dataclass(frozen=True, slots=True)
 class ParameterForm:
-    """A bare nn.Parameter of the scope (the path of the node is its key), used in `forward` by `template`.
+    """A bare nn.Parameter of the scope (the node's path is its key), used in `forward` by `template`.
 
-    `{0}` is the incoming tensor, `{parameter}` the attribute; `shape` and `fill` say how it starts.
+    `{0}` is the input, `{parameter}` the attribute; `shape` and `fill` give its initial value.
     """
 
     template: str
@@ -275,7 +275,7 @@ TorchForm: TypeAlias = ModuleForm | FunctionForm | ParameterForm
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A call of the operation for the docs and for the sweep against PyTorch: incoming sizes (ints) and arguments."""
+    """A call of the operation for the docs and for the test sweep: input sizes (ints) and arguments."""
 
     inputs: tuple[tuple[int, ...], ...]
     arguments: Mapping[str, object] = field(default_factory=dict)
@@ -291,21 +291,21 @@ def renamed(**names: str) -> Mapping[str, str]:
 
 
 class Declaration(BaseModel):
-    """What a spec calls by name: an operation, or a change of pictures. The fields are its parameters, in order.
+    """A declaration that specs call by name: an operation or an augmentation. The fields are its parameters, in order.
 
-    A frozen value: two calls with equal arguments are equal. The class's docstring is its documentation for users:
-    the first line says what it does, then shapes, errors and the source paper.
+    A frozen value: two calls with equal arguments are equal. The class's docstring is its documentation for users: the
+    first line says what it does, then shapes, errors and the source paper.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
 
     name: ClassVar[str]
     stated: ClassVar[Mapping[str, str | None]] = {}
-    """What a signature says for a default that follows from another parameter: `stride = kernel`; None: nothing."""
+    """The text in a signature for a default that follows from another parameter: `stride = kernel`; None for none."""
 
     @classmethod
     def parse(cls, arguments: Mapping[str, object]) -> Self:
-        """The operation with these arguments by name; OperationError says in plain words what is wrong with them."""
+        """The operation with these arguments by name; OperationError explains invalid ones."""
         try:
             return cls.model_validate(dict(arguments))
         except ValidationError as error:
@@ -322,7 +322,7 @@ class Declaration(BaseModel):
             return OperationError(
                 f"`{cls.name}` has no parameter `{name}`",
                 parameter=name,
-                help=foreign.parameter(name, cls.model_fields),
+                help=aliases.parameter(name, cls.model_fields),
             )
         if name not in arguments:
             return OperationError(f"`{cls.name}` needs `{name}`", help=signature)
@@ -343,13 +343,13 @@ class Declaration(BaseModel):
     @classmethod
     @cache
     def words(cls, parameter: str) -> tuple[str, ...]:
-        """The bare words that a parameter admits: `valid`, `same`, …; none for one that is unknown."""
+        """The keywords that a parameter accepts: `valid`, `same`, …; none for an unknown parameter."""
         found = cls.model_fields.get(parameter)
         return tuple(fields.words_of(found.annotation)) if found else ()
 
     @classmethod
     def signature(cls) -> str:
-        """The call with all parameters and defaults, as the language reference writes it."""
+        """The call with all parameters and defaults, as in the language reference."""
         parts = []
         for name, parameter in cls.model_fields.items():
             default = cls.stated[name] if name in cls.stated else fields.shown(parameter.default)
@@ -358,7 +358,7 @@ class Declaration(BaseModel):
 
     @classmethod
     def spell(cls, arguments: Mapping[str, object]) -> str:
-        """A call with these arguments as a spec writes it: `conv(64, 3, stride = 2)`."""
+        """A call with these arguments as in a spec: `conv(64, 3, stride = 2)`."""
         parts = []
         by_position = True
         for name, parameter in cls.model_fields.items():
@@ -372,92 +372,92 @@ class Declaration(BaseModel):
 
 
 class Operation(Declaration, Facts):
-    """The base of all operations: what each must or often does define. `Facts` has more, with defaults."""
+    """The base of all operations, with what each must or often does define. `Facts` has more, with defaults."""
 
     family: ClassVar[Family]
     examples: ClassVar[tuple[Example, ...]]
     inputs: ClassVar[Literal["one", "many"]] = "one"
-    """`many`: takes a parallel value of two tensors or more (a merge, an align)."""
+    """`many`: takes two or more parallel tensors (a merge, an align)."""
     pytorch_names: ClassVar[Mapping[str, str]] = renamed()
-    """PyTorch's names for the parameters that it calls otherwise."""
+    """PyTorch's names of parameters that have another name here."""
     channelwise: ClassVar[bool] = False
-    """Whether a channel of its results is made from the same channel of each tensor that comes in, and no other."""
+    """Whether each output channel is computed only from the same channel of each input."""
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
-        """The sizes that come out, one for each result. Raises OperationError, or demands through `rules`."""
+        """The output sizes, one for each result. Raises OperationError, or demands through `rules`."""
         raise NotImplementedError(type(self).__name__)
 
     def results(self, count: int) -> int:
-        """How many tensors come out when `count` come in, even where their sizes are unknown."""
+        """The number of outputs for `count` inputs, even if their sizes are unknown."""
         return 1
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
-        """The tensors that it owns, in state_dict order, for the incoming sizes."""
+        """Its tensors in state_dict order, for the input sizes."""
         return ()
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
-        """What the generated module says for it."""
+        """Its form in the generated module."""
         raise NotImplementedError(type(self).__name__)
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape] | None:
-        """Of a convolution or matrix product: the multiply-accumulates for each element of a tensor, and its size."""
+        """For a product with weights: the multiply-accumulates per element of a tensor, and that tensor's size."""
         return None
 
     def macs(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> int:
-        """Multiply-accumulates of convolutions and matrix products for one sample; the sizes given are all ints."""
+        """Multiply-accumulates of convolutions and matrix products for one sample; all sizes are ints."""
         found = self.products(shapes, outputs)
         return found[0] * math.prod(d for d in found[1] if isinstance(d, int)) if found else 0
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
-        """What it computes in inference beside its products: operations for each element of a tensor, and its size."""
+        """Other operations in inference: their number per element of a tensor, and that tensor's size."""
         return ()
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
-        """What a training step keeps of it, as PyTorch's kernels for the CPU do; `inplace`: it overwrites its input."""
+        """The tensors saved in a training step, as in PyTorch's CPU kernels; `inplace`: it overwrites its input."""
         return Saves()
 
     def window(self, shapes: tuple[Shape, ...]) -> Window | None:
-        """The window that slides over the input; None where each output sees its own position alone."""
+        """The window that slides over the input; None if each output sees only its own position."""
         return None
 
     def shares(self, result: int) -> int | None:
-        """The position of the incoming tensor that a result is a view of, None where it has memory of its own."""
+        """The position of the input of which a result is a view, None if it has its own memory."""
         return 0 if self.view else None
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
     ) -> Mapping[int, tuple[IndexMap, ...]]:
-        """How a result reads the incoming tensors: by their position, a map for each spatial axis of theirs.
+        """How a result reads the inputs: by their position, a map for each of their spatial axes.
 
-        The sizes given are all ints. A tensor that is left out is not read. Raises sight.TooFine.
+        All sizes are ints. Inputs that are left out are not read. Raises index_maps.TooFine.
         """
         return {i: self.reads(shape, outputs[result], self.window((shape,))) for i, shape in enumerate(shapes)}
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
-        """From which channels the channels of a result are made, for each tensor in the order of the channels.
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
+        """The input channels from which the output channels are computed, for each input, in channel order.
 
-        The sizes given are all ints. Of the tensors those count that `sight` names.
+        All sizes are ints. Only inputs that `index_maps` returns matter.
         """
         out = outputs[result][0]
         for i, (count, *_) in enumerate(shapes):
             assert isinstance(out, int) and isinstance(count, int)
-            yield Lane(i, range(out), range(count), each=self.channelwise and count == out)
+            yield ChannelMap(i, range(out), range(count), each=self.channelwise and count == out)
 
     @staticmethod
     def reads(shape: Shape, output: Shape, window: Window | None) -> tuple[IndexMap, ...]:
-        """The maps of an incoming tensor's spatial axes for a window, or for none."""
+        """The maps of an input's spatial axes for a window, or without one."""
         sizes = [n for n in shape[1:] if isinstance(n, int)]
         if window is None and len(shape) == len(output):
             return tuple(
-                sight.stretched() if n == 1 and o != 1 else sight.shifted(a)
+                index_maps.stretched() if n == 1 and o != 1 else index_maps.shifted(a)
                 for a, (n, o) in enumerate(zip(sizes, output[1:], strict=True))
             )
         if window is None or window.whole or len(shape) != len(output):
-            return tuple(map(sight.everything, sizes))
+            return tuple(map(index_maps.everything, sizes))
         scale = window.scale or (1,) * len(sizes)
         numbers = zip(window.kernel, window.stride, window.dilation, window.pad, scale, strict=True)
-        return tuple(sight.sliding(a, *n) for a, n in enumerate(numbers))
+        return tuple(index_maps.sliding(a, *n) for a, n in enumerate(numbers))
 
     def caption(self, rank: int = 2) -> str:
-        """A short text for diagrams and tables, for a tensor of that many spatial axes: `conv 3×3, 64, /2`."""
+        """A short text for diagrams and tables, for a tensor of this many spatial axes: `conv 3×3, 64, /2`."""
         return self.name

@@ -21,12 +21,12 @@ from archdsl.ops.base import (
 )
 from archdsl.ops.fields import Count, Index, Number, Parts, shape_text
 from archdsl.ops.formulas import Sizes
-from archdsl.ops.sight import Lane
+from archdsl.ops.index_maps import ChannelMap
 from archdsl.ops.sizes import channels, positional, spatial
 
 
 class ChannelOperation(Operation):
-    """What the operations on channels share."""
+    """The base of operations on channels."""
 
     family = "channels"
     is_linear = True
@@ -71,9 +71,9 @@ class Split(ChannelOperation):
         projection = f"conv({-(-shape[0] // self.n) * self.n}, 1)"
         return (Mend(f"make the channels a multiple of {self.n}: `{projection} -> split`", before=projection),)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         part = channels(self.name, outputs[result])
-        yield Lane(0, range(part), range(result * part, (result + 1) * part), each=True)
+        yield ChannelMap(0, range(part), range(result * part, (result + 1) * part), each=True)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return FunctionForm("{0}.chunk({n}, 1)", (Argument("n", self.n),), results=self.n)
@@ -119,8 +119,8 @@ class Slice(ChannelOperation):
         )
         return ((self.stop - self.start, *shape[1:]),)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
-        yield Lane(0, range(self.stop - self.start), range(self.start, self.stop), each=True)
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
+        yield ChannelMap(0, range(self.stop - self.start), range(self.start, self.stop), each=True)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         start = Argument("start", self.start, 0)
@@ -163,11 +163,13 @@ class ChannelShuffle(ChannelOperation):
         )
         return shapes
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         count = channels(self.name, shapes[0])
         for c in range(count):
             group = c % self.groups * (count // self.groups)
-            yield Lane(0, range(c, c + 1), range(group + c // self.groups, group + c // self.groups + 1), each=True)
+            yield ChannelMap(
+                0, range(c, c + 1), range(group + c // self.groups, group + c // self.groups + 1), each=True
+            )
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         return ModuleForm("nn.ChannelShuffle", positional(groups=self.groups))
@@ -189,6 +191,7 @@ class Scale(ChannelOperation):
     """
 
     name = "scale"
+    aliases = ("layerscale",)
     channelwise = True
     own = True
 
@@ -217,4 +220,4 @@ class Scale(ChannelOperation):
         return ParameterForm(f"{{0}} * {factor}", (count,), self.init)
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
-        yield f"y = s[c] · x, s learned, one a channel, from {self.init:g}"
+        yield f"y = s[c] · x, s learned, one per channel, initially {self.init:g}"

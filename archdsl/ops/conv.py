@@ -1,4 +1,4 @@
-"""The convolution, and what its transpose shares with it."""
+"""The convolution, and code shared with its transpose."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,9 +38,9 @@ from archdsl.ops.formulas import (
     signed,
     window_lines,
 )
+from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.init import Drawn
 from archdsl.ops.matrix import Matrix
-from archdsl.ops.sight import Lane, grouped
 from archdsl.ops.sizes import (
     channels,
     collapse,
@@ -65,14 +65,14 @@ from archdsl.ops.windows import (
 
 
 def start(init: Init, bias: bool, *, typed: bool = False) -> Start | None:
-    """How the weight starts, as the generated module says it."""
+    """The initialisation of the weight in the generated module."""
     if isinstance(init, Drawn):
         return Start(init.rule, init.std, bias, typed)
     return Start(init, bias=bias, typed=typed) if init is not None else None
 
 
 def groups_divide(name: str, groups: int, channels: int, out: int) -> None:
-    """OperationError where the groups do not divide the channels, coming in or going out."""
+    """Raises OperationError if the groups do not divide the input or output channels."""
     for number, what, inputs in ((channels, "input channels", (0,)), (out, "output channels", ())):
         if number % groups:
             near = near_divisor(math.gcd(channels, out), groups)
@@ -86,7 +86,7 @@ def groups_divide(name: str, groups: int, channels: int, out: int) -> None:
 
 
 def kernel_is_odd(values: Sequence[object]) -> bool:
-    """Whether, of the arguments of a convolution, the second reads as a width, and the third as a kernel."""
+    """Whether the second argument of a convolution looks like a width, and the third like a kernel."""
     if len(values) < 3 or not isinstance(values[1], int) or not isinstance(values[2], int):
         return False
     kernel, stride = values[1], values[2]
@@ -111,6 +111,7 @@ class Conv(Operation):
     """
 
     name = "conv"
+    aliases = ("convolution",)
     family = "convolution"
     has_filters = True
     is_weighted = True
@@ -264,7 +265,7 @@ class Conv(Operation):
     def _fill(self) -> Mapping[str, object]:
         if self.weight is None:
             return {}
-        # A bias drawn at random would be in the way of a kernel that is given, and for good where it is frozen.
+        # A random bias would distort a given kernel, permanently if it is frozen.
         return {"weight": self.weight, "bias": (0,)} if self.bias else {"weight": self.weight}
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
@@ -279,7 +280,7 @@ class Conv(Operation):
         moving = self.pad == "same_upper" and not steady(kernel, stride, dilation)
         if not moving and self.pad_mode == "zeros":
             return Saves(inputs=self.trainable)
-        # The convolution pads nothing itself: what it reads, and keeps, is a padded copy.
+        # The convolution itself does not pad: it reads, and saves, a padded copy.
         shape = shapes[0]
         if moving:
             pads = [sum(same_upper_pads(n, *m)) for n, m in zip(shape[1:], self._numbers(shape), strict=True)]
@@ -292,7 +293,7 @@ class Conv(Operation):
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
         return Window(kernel, stride, dilation, window_pads(self.pad, kernel, stride, dilation, shapes[0]))
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         return grouped(self.out, channels("conv", shapes[0]), self.groups)
 
     def caption(self, rank: int = 2) -> str:

@@ -83,7 +83,7 @@ class Facts:
     # ------------------------------------------------------------ memory
 
     view: ClassVar[bool] = False
-    """Whether its results are views of its inputs, which take no memory of their own."""
+    """Whether its results are views of its inputs, without memory of their own."""
     needs_whole: ClassVar[bool] = False
     """Whether its result is a view of a contiguous input, and a copy of another one."""
     reorders: ClassVar[bool] = False
@@ -131,6 +131,8 @@ class Facts:
 
     # ------------------------------------------------------------ advice
 
+    aliases: ClassVar[tuple[str, ...]] = ()
+    """Its names in PyTorch, Keras and papers, in lower case, where they are not its own name in another spelling."""
     channels_at: ClassVar[int | None] = None
     """The positional index at which PyTorch takes the number of input channels or features, which archdsl infers."""
     odd_at: ClassVar[int] = 0

@@ -1,13 +1,13 @@
 """The types of operation parameters, and descriptions of invalid values."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, get_args, get_origin
 
 from pydantic import BeforeValidator, Field
 from pydantic.fields import FieldInfo
 
 from archdsl import dims
-from archdsl.dims import Dim, Expr
+from archdsl.dims import Dim, Expr, SizeSet
 from archdsl.ops.init import Drawn
 
 LARGEST = 2**31 - 1
@@ -155,9 +155,9 @@ def is_free(value: object) -> bool:
     return isinstance(value, Expr) or (isinstance(value, (tuple, list)) and any(map(is_free, value)))
 
 
-def shape_text(shape: Sequence[Dim]) -> str:
-    """`[64, H, W]`."""
-    return "[" + ", ".join(dims.text(d) for d in shape) + "]"
+def shape_text(shape: Sequence[Dim], sets: Mapping[str, SizeSet] = {}) -> str:
+    """`[64, H/4, W/4]`, or with `⌊H/4⌋` where the valid sizes `sets` do not make the division exact."""
+    return "[" + ", ".join(dims.text(d, sets) for d in shape) + "]"
 
 
 def times(sizes: Sequence[object]) -> str:

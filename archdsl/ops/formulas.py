@@ -7,18 +7,18 @@ from typing import TypeAlias
 Sizes: TypeAlias = tuple[int, ...]
 
 AXES: Mapping[int, tuple[str, ...]] = {1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
-"""What the spatial axes are called, by their number."""
+"""The names of the spatial axes, by their number."""
 INDICES: Mapping[int, str] = {1: "i", 2: "ij", 3: "hij"}
 TAPS: Mapping[int, str] = {1: "u", 2: "uv", 3: "tuv"}
 """The indices of an element and of a kernel position in formulas, by the number of axes."""
 
 OUTSIDE: Mapping[str, str] = {
     "zeros": "x is 0 (padding)",
-    "replicate": "x is what stands at the edge (padding)",
+    "replicate": "x is the value at the edge (padding)",
     "reflect": "x is the image in a mirror (padding)",
     "circular": "x goes on from the other side (padding)",
 }
-"""What an operation reads outside the image, by the mode of padding."""
+"""The value that an operation reads outside the image, by padding mode."""
 
 
 class Section:

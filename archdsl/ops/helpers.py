@@ -1,8 +1,8 @@
-"""Source of the few classes and functions that generated modules need where PyTorch has nothing.
+"""Source of the few classes and functions that generated modules need and PyTorch lacks.
 
-They are text: they go into generated files as they stand, one copy of each definition a file (two empty lines stand
-between definitions), and rely on `torch`, `nn`, `F` (torch.nn.functional) and `Tensor`. None loops over anything but
-axes or branches on data, and sizes come from `x.shape`, so torch.compile and torch.export take them with dynamic sizes.
+They are copied verbatim into generated files, each definition once (two empty lines separate definitions), and use
+`torch`, `nn`, `F` (torch.nn.functional) and `Tensor`. None loops over anything but axes or branches on data, and sizes
+come from `x.shape`, so torch.compile and torch.export accept them with dynamic sizes.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ SAME_UPPER_PADS = '''def same_upper_pads(
 
 
 def conv(rank: str, *, flip: bool, same_upper: bool) -> Helper | None:
-    """The subclass of nn.Conv1d, 2d or 3d with a flipped kernel, SAME_UPPER padding or both; None where neither."""
+    """The subclass of nn.Conv1d, 2d or 3d with a flipped kernel, SAME_UPPER padding or both; None for neither."""
     if not (flip or same_upper):
         return None
     axes = ", ".join(str(a + 2) for a in range(int(rank[0])))

@@ -31,6 +31,7 @@ class Linear(Operation):
     """
 
     name = "linear"
+    aliases = ("dense", "fc", "fullyconnected")
     family = "convolution"
     is_weighted = True
     is_linear = True
@@ -94,7 +95,7 @@ class Linear(Operation):
 
     @classmethod
     def is_in_pytorchs_order(cls, values: Sequence[object], channels: Dim) -> bool:
-        return False  # a layer may well give as many features as come in
+        return False  # a layer may well have as many outputs as inputs
 
     def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
         (shape,), (output,) = shapes, outputs

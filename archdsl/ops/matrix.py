@@ -31,7 +31,7 @@ class Matrix:
     weights: int
     groups: int
     mode: str = "zeros"
-    """What is read outside of the image."""
+    """The value read outside the image."""
     flipped: bool = False
     transposed: bool = False
 

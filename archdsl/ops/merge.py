@@ -1,4 +1,4 @@
-"""Merges: the tensors of a parallel value brought into one."""
+"""Merges: combine parallel tensors into one."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -8,12 +8,12 @@ from archdsl.dims import Dim
 from archdsl.ops import helpers
 from archdsl.ops.base import Example, FunctionForm, Operation, OperationError, Rules, Saves, Shape, example
 from archdsl.ops.fields import shape_text
-from archdsl.ops.sight import Lane
+from archdsl.ops.index_maps import ChannelMap
 from archdsl.ops.sizes import channels
 
 
 def several(name: str, shapes: tuple[Shape, ...]) -> None:
-    """OperationError unless there are two tensors or more, all with the same number of axes."""
+    """Raises OperationError unless there are two or more tensors, all of the same rank."""
     if len(shapes) < 2:
         raise OperationError(
             f"`{name}` takes two tensors or more; {'only one' if shapes else 'none'} given",
@@ -31,7 +31,7 @@ def several(name: str, shapes: tuple[Shape, ...]) -> None:
 
 
 def advice(name: str, first: Shape, second: Shape, axis: int) -> str:
-    """One thing to do about two tensors that disagree on an axis, and on no axis before it."""
+    """Advice for two tensors that differ on an axis, and on none before it."""
     if axis > 0:
         return f"make the sizes equal with `align(crop) -> {name}`, or give both branches the same stride and padding"
     wanted = dims.text(second[0])
@@ -41,7 +41,7 @@ def advice(name: str, first: Shape, second: Shape, axis: int) -> str:
 
 
 MANY = 16
-"""More tensors than these are merged by a helper that takes a list: Python nests no expression that deep."""
+"""More tensors than these are merged by a helper that takes a list: Python limits the depth of expressions."""
 
 
 class Merge(Operation):
@@ -52,13 +52,13 @@ class Merge(Operation):
     own = True
     inputs = "many"
     needs_inputs: ClassVar[bool] = False
-    """Whether its gradient is computed from what came in."""
+    """Whether its gradient is computed from its inputs."""
     template: ClassVar[str]
-    """How each tensor is added to those before it: `{0}` and `{1}`."""
+    """How each tensor is combined with the previous ones: `{0}` and `{1}`."""
     gathers: ClassVar[str]
-    """What the helper that merges many tensors says of itself."""
+    """The docstring of the helper that merges many tensors."""
     whole: ClassVar[str] = "merged"
-    """What comes out once all `tensors` are `merged`."""
+    """The final result once all `tensors` are `merged`."""
 
     examples: ClassVar[tuple[Example, ...]] = (
         example((3, 4, 5), (3, 4, 5)),
@@ -119,11 +119,12 @@ class Add(Merge):
     """
 
     name = "add"
+    aliases = ("sum",)
     is_sum = True
     joins_skip = True
     accumulates = (1, 0)
     sign = "⊕"
-    formula_text = "y = a + b, element by element: the gradient of y goes to each of them as it is"
+    formula_text = "y = a + b, element-wise: each of them gets the gradient of y unchanged"
     template = "{0} + {1}"
     helper_names = ("sum_of",)
     gathers = "The sum of the tensors"
@@ -144,6 +145,7 @@ class Mul(Merge):
     """
 
     name = "mul"
+    aliases = ("multiply",)
     joins_skip = True
     sign = "⊗"
     formula_text = "y = a · b, element by element: the gradient of a is that of y times b, and the other way round"
@@ -235,6 +237,7 @@ class Concat(Operation):
     """
 
     name = "concat"
+    aliases = ("cat", "concatenate")
     family = "merge"
     stacks_channels = True
     keeps_channels = True
@@ -271,11 +274,11 @@ class Concat(Operation):
                     )
         return ((channels, *first[1:]),)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         start = 0
         for i, shape in enumerate(shapes):
             count = channels(self.name, shape)
-            yield Lane(i, range(start, start + count), range(count), each=True)
+            yield ChannelMap(i, range(start, start + count), range(count), each=True)
             start += count
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:

@@ -1,4 +1,4 @@
-"""Normalisations: mean and variance brought to 0 and 1, over the batch, the channels, groups of them, or space."""
+"""Normalisations to mean 0 and variance 1, over the batch, the channels, groups of channels, or space."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from archdsl.ops.base import (
 from archdsl.ops.facts import ChannelFactor
 from archdsl.ops.fields import AffineInit, Count, Number, Positive, Switch, shape_text, shown
 from archdsl.ops.formulas import Sizes
-from archdsl.ops.sight import Lane, grouped
+from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, near_divisor, options, positional, rank_name, several_positions, spatial
 
 Momentum = Annotated[
@@ -41,7 +41,7 @@ def affine_weights(count: int) -> tuple[Weight, ...]:
 
 
 def start(init: AffineInit) -> Start | None:
-    """How the weight starts, as the generated module says it; from ones it does of itself."""
+    """The initialisation of the weight in the generated module; ones are the default."""
     return Start(init) if init != "ones" else None
 
 
@@ -54,7 +54,7 @@ def running_weights(count: int) -> tuple[Weight, ...]:
 
 
 def needs_weight(affine: bool, init: AffineInit) -> None:
-    """OperationError where there is no weight that could start from zeros."""
+    """Raises OperationError if there is no weight to initialise to zeros."""
     if init != "ones" and not affine:
         raise OperationError(
             f"`init = {init}` initialises a weight, but without `affine` there is none",
@@ -83,21 +83,21 @@ class Norm(Operation):
         return shapes
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
-        # Mean 1, variance 3, and what each element is brought to by them, 2; weight and bias are one factor and term.
+        # Mean 1, variance 3, normalising each element 2; weight and bias are one factor and term.
         return ((6, shapes[0]),)
 
     def _statistics(self, shape: Shape) -> tuple[Kept, ...]:
-        """The means and variances that are kept, of each kind one tensor."""
+        """The saved means and variances, one tensor each."""
         return (Kept(shape[:1], batched=False),) * 2
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(inputs=True, more=self._statistics(shapes[0]))
 
     def learned(self, shapes: Sequence[Sizes]) -> str:
-        return f"γ and β are learned, one each a channel: 2 × {shapes[0][0]} numbers"
+        return f"γ and β are learned, one of each per channel: 2 × {shapes[0][0]} numbers"
 
     def by_sample(self, over: str, eps: float) -> str:
-        """Over what the statistics are taken, for each sample by itself."""
+        """The axes of the statistics, for each sample."""
         return f"mean and variance σ² {over}, for each sample by itself; ε = {eps:g} keeps √ above 0"
 
 
@@ -114,6 +114,7 @@ class Batchnorm(Norm):
     """
 
     name = "batchnorm"
+    aliases = ("batchnormalization", "bn")
     is_linear = True
     uses_batch = True
     channels_at = 0
@@ -141,7 +142,7 @@ class Batchnorm(Norm):
         return (*(affine_weights(count) if self.affine else ()), *running_weights(count))
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
-        return ((2, shapes[0]),)  # the statistics are known: a factor and a term a channel
+        return ((2, shapes[0]),)  # the statistics are known: a factor and a term per channel
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (
@@ -172,6 +173,7 @@ class Layernorm(Norm):
     """
 
     name = "layernorm"
+    aliases = ("ln",)
     channels_at = 0
 
     eps: Positive = 1e-5
@@ -216,6 +218,7 @@ class Groupnorm(Norm):
     """
 
     name = "groupnorm"
+    aliases = ("gn",)
     channels_at = 1
     odd_at = 1
     pytorch_names = renamed(groups="num_groups")
@@ -269,7 +272,7 @@ class Groupnorm(Norm):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True, statistics=True)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         count = channels(self.name, shapes[0])
         return grouped(count, count, self.groups)
 
@@ -368,6 +371,7 @@ class Lrn(Norm):
     """
 
     name = "lrn"
+    aliases = ("localresponsenorm",)
     own = False
 
     size: Count
@@ -386,19 +390,19 @@ class Lrn(Norm):
         return shapes
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
-        # Squares 1, their sum size − 1, alpha, k, the power and the quotient 1 each.
+        # 1 each for squares, alpha, k, the power and the quotient; size − 1 for the sum.
         return ((self.size + 4, shapes[0]),)
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
-        # PyTorch composes it: kept are the padded squares, what is raised to the power, and the power.
+        # PyTorch composes it: it saves the padded squares, the base of the power, and the power.
         squares = Kept((shapes[0][0] + self.size - 1, *shapes[0][1:]))
         power = Kept(shapes[0], always=True)
         return Saves(inputs=True, more=(squares, power, power))
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         count, before, after = channels(self.name, shapes[0]), self.size // 2, (self.size - 1) // 2
         for c in range(count):
-            yield Lane(0, range(c, c + 1), range(max(0, c - before), min(count, c + after + 1)))
+            yield ChannelMap(0, range(c, c + 1), range(max(0, c - before), min(count, c + after + 1)))
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         more = options(("alpha", self.alpha, 1e-4), ("beta", self.beta, 0.75), ("k", self.k, 1.0))

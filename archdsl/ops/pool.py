@@ -1,4 +1,4 @@
-"""Poolings: the largest or the mean of each window, of a grid of given size, or of everything."""
+"""Poolings: the maximum or mean of each window, of a grid of a given size, or of everything."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +9,7 @@ from typing import ClassVar
 from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
-from archdsl.ops import helpers, sight
+from archdsl.ops import helpers, index_maps
 from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Window, example, renamed
 from archdsl.ops.fields import Pad, Size, Switch, shape_text, times
 from archdsl.ops.formulas import AXES, Section, Sizes, same_upper_lines, window_lines
@@ -18,7 +18,7 @@ from archdsl.ops.windows import does_not_fit, padding, same_upper_pads, steady, 
 
 
 def ceil_steps(size: Dim, pad: int, kernel: int, stride: int, dilation: int) -> Dim:
-    """How many windows there are where the last may hang over the end but must start inside (PyTorch's ceil_mode)."""
+    """The number of windows if the last may extend past the end but must start inside (PyTorch's ceil_mode)."""
     reach = dilation * (kernel - 1)
     windows = dims.ceil_div(size + 2 * pad - reach - 1, stride) + 1
     if reach >= pad + stride - 1:  # then none can start outside
@@ -39,7 +39,7 @@ class Pool(Operation):
     stated: ClassVar[Mapping[str, str | None]] = {"stride": "kernel"}
 
     def _settings(self) -> tuple[Size, Size | None, Pad, Size, bool]:
-        """Kernel, stride, padding, dilation, and whether the last window may hang over."""
+        """Kernel, stride, padding, dilation, and whether the last window may extend past the end."""
         raise NotImplementedError
 
     def _numbers(self, shape: Shape) -> list[tuple[int, int, int]]:
@@ -96,7 +96,7 @@ class Pool(Operation):
         return ((shape[0], *out),)
 
     def _form(self, shape: Shape, plain: str, helper: helpers.Helper, *more: tuple[str, object, object]) -> ModuleForm:
-        """nn.MaxPool2d and the like, or the helper where `same_upper` pads by the size of the input."""
+        """nn.MaxPool2d and the like, or the helper if `same_upper` pads depending on the input size."""
         kernel, stride, dilation = zip(*self._numbers(shape), strict=True)
         pads = self._pads(shape)
         arguments = (
@@ -118,7 +118,7 @@ class Pool(Operation):
         return Window(kernel, stride, dilation, pads)
 
     def _padded(self, shape: Shape) -> Shape:
-        """The size with the padding that stands around it before PyTorch's pooling sees it."""
+        """The size including padding that is added before PyTorch's pooling."""
         if self._pads(shape) is not None:
             return shape
         pads = [sum(same_upper_pads(n, *m)) for n, m in zip(shape[1:], self._numbers(shape), strict=True)]
@@ -140,7 +140,7 @@ class Pool(Operation):
         return ceil or pad == "same_upper"
 
     def sizes_by_cases(self, shapes: tuple[Shape, ...]) -> tuple[Dim, ...]:
-        """Those for which a window that hangs over would start outside, and is dropped."""
+        """The sizes for which a window that extends past the end would start outside, and is dropped."""
         _, _, pad, _, ceil = self._settings()
         if not ceil or pad == "same_upper":
             return ()
@@ -153,7 +153,7 @@ class Pool(Operation):
         raise NotImplementedError
 
     def gradient_share(self, size: int) -> str:
-        """What the elements of a window of so many get of its gradient."""
+        """How a window of that many elements distributes its gradient."""
         raise NotImplementedError
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
@@ -186,9 +186,9 @@ class Pool(Operation):
 
 @cache
 def smallest_seen(kernel: int, stride: int, dilation: int) -> int:
-    """The size from which on no window of `same_upper` sees padding alone: one of an even kernel, dilated, may.
+    """The size from which no window of `same_upper` has only padding; a dilated window of an even kernel may.
 
-    From the dilation on its elements stand too close to miss a size; beyond 64 that is taken as it is.
+    From the dilation on, its elements are too close together to miss a size; beyond 64 that bound is used.
     """
     if kernel % 2 or dilation > 64:  # the middle of an odd kernel is always inside
         return 1 if kernel % 2 else dilation
@@ -201,7 +201,7 @@ def smallest_seen(kernel: int, stride: int, dilation: int) -> int:
 
 
 def too_much(pads: tuple[int, ...], kernels: tuple[int, ...] | list[int]) -> tuple[int, int] | None:
-    """The first padding, with its kernel, that is more than half of it: PyTorch takes none such."""
+    """The first padding, with its kernel, that is more than half of it: PyTorch rejects it."""
     return next(((p, k) for p, k in zip(pads, kernels, strict=True) if p > k // 2), None)
 
 
@@ -218,6 +218,7 @@ class Maxpool(Pool):
     """
 
     name = "maxpool"
+    aliases = ("maxpooling",)
     taken = "the largest"
 
     kernel: Size
@@ -272,6 +273,7 @@ class Avgpool(Pool):
     """
 
     name = "avgpool"
+    aliases = ("averagepooling",)
     taken = "the mean"
     is_linear = True
 
@@ -297,14 +299,14 @@ class Avgpool(Pool):
         return self.kernel, self.stride, self.pad, 1, self.ceil
 
     def _pads(self, shape: Shape) -> tuple[int, ...] | None:
-        # See infer: in 3-d what is padded must be so before the pooling.
+        # See infer: in 3-d padding must be added before the pooling.
         return None if self.pad == "same_upper" and len(shape) == 4 else super()._pads(shape)
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         results = super().infer(shapes, rules)
         (shape,) = shapes
         if len(shape) == 4 and self.pad != "same_upper":
-            # PyTorch's avg_pool3d, unlike its 1-d and 2-d forms, wants the kernel to fit without the padding.
+            # PyTorch's avg_pool3d, unlike its 1-d and 2-d forms, requires the kernel to fit without the padding.
             for n, (kernel, _, _) in zip(shape[1:], self._numbers(shape), strict=True):
                 rules.require(
                     dims.at_least(n, kernel),
@@ -360,11 +362,11 @@ class AdaptivePool(Operation):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+    ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
         axes = enumerate(zip(ints(shapes[0][1:]), self._size(shapes[0]), strict=True))
-        return {0: tuple(sight.gridded(a, n, o) for a, (n, o) in axes)}
+        return {0: tuple(index_maps.gridded(a, n, o) for a, (n, o) in axes)}
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, shapes[0]),)
@@ -372,7 +374,7 @@ class AdaptivePool(Operation):
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         if "Max" in self.module:
             return Saves(inputs=True, more=(Kept(outputs[0], "int64", always=True),))
-        # PyTorch takes the mean where one element is left, which needs nothing but the size.
+        # PyTorch computes the mean if one element is left, which saves only the size.
         return Saves(inputs=set(self._size(shapes[0])) != {1})
 
     def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
@@ -443,6 +445,7 @@ class GlobalAvgpool(AdaptivePool):
     """
 
     name = "global_avgpool"
+    aliases: ClassVar[tuple[str, ...]] = ("globalaveragepool", "globalaveragepooling")
     is_linear = True
     module = "AdaptiveAvgPool"
 
@@ -461,6 +464,7 @@ class GlobalMaxpool(GlobalAvgpool):
     """
 
     name = "global_maxpool"
+    aliases = ("globalmaxpooling",)
     taken = "the largest"
     is_linear = False
     module = "AdaptiveMaxPool"

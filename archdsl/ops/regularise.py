@@ -11,7 +11,7 @@ from archdsl.ops.sizes import positional, rank_name, spatial
 
 
 class Regularisation(Operation):
-    """What the regularisations share: they are the identity once training is over."""
+    """The base of regularisations, which are the identity in evaluation."""
 
     family = "regularisation"
     is_linear = True
@@ -70,6 +70,7 @@ class DropoutChannels(Dropout):
     """
 
     name = "dropout_channels"
+    aliases = ("dropout1d", "dropout2d", "dropout3d")
 
     examples = (example((3, 4, 5)), example((3, 7), p=0.1), example((2, 3, 4, 5)), example((6,)))
 
@@ -98,6 +99,7 @@ class Droppath(Regularisation):
     """
 
     name = "droppath"
+    aliases = ("stochasticdepth",)
 
     p: Fraction
 

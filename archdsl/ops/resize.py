@@ -1,11 +1,11 @@
-"""Operations that make a tensor larger or smaller in space without learned weights."""
+"""Operations that change the spatial size without learned weights."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops import helpers, sight
+from archdsl.ops import helpers, index_maps
 from archdsl.ops.align import LINEAR
 from archdsl.ops.base import (
     Argument,
@@ -22,15 +22,15 @@ from archdsl.ops.base import (
 )
 from archdsl.ops.fields import Count, Size, Target, is_free, shape_text, shown, times
 from archdsl.ops.formulas import AXES, Section, Sizes
-from archdsl.ops.sight import Lane, grouped
+from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, collapse, each, ints, positional, spatial
 
 Mode = Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"]
-"""`linear`, `bilinear` and `trilinear` are one and the same: linear along each of the axes that there are."""
+"""`linear`, `bilinear` and `trilinear` mean the same: linear along each axis."""
 
 
 def torch_mode(name: str, mode: str, shape: Shape) -> str:
-    """PyTorch's word for a mode at the rank of a tensor; OperationError for `bicubic` anywhere but in 2-d."""
+    """PyTorch's mode for the rank of a tensor; OperationError for `bicubic` except in 2-d."""
     rank = len(shape) - 1
     if mode == "nearest":
         return mode
@@ -57,11 +57,11 @@ class Interpolation(Operation):
     def _mode(self) -> Mode:
         raise NotImplementedError
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+    ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
         axes = enumerate(zip(ints(shapes[0][1:]), ints(outputs[0][1:]), strict=True))
-        return {0: tuple(sight.resampled(a, n, o, self._mode()) for a, (n, o) in axes)}
+        return {0: tuple(index_maps.resampled(a, n, o, self._mode()) for a, (n, o) in axes)}
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         if self._mode() == "nearest":
@@ -83,7 +83,7 @@ class Interpolation(Operation):
             yield "copies: along an axis from n to m elements, y[i] = x[⌊i · n / m⌋]; nothing is learned"
             yield "the gradients of the copies add up"
             return
-        yield "along an axis from n to m elements, y[i] stands at p = (i + 1/2) · n / m - 1/2 of x; nothing is learned"
+        yield "along an axis from n to m elements, y[i] is at p = (i + 1/2) · n / m - 1/2 of x; nothing is learned"
         if mode == "bicubic":
             yield "it is made from the four neighbours there"
         else:
@@ -133,7 +133,7 @@ class Upsample(Interpolation):
         one = (1,) * len(scale)
         if self.mode == "nearest":
             return Window(scale, one, one, tuple(s - 1 for s in scale), scale)
-        reach = 2 if self.mode == "bicubic" else 1  # neighbours on each side that an output is made from
+        reach = 2 if self.mode == "bicubic" else 1  # neighbours on each side from which an output is computed
         return Window(
             tuple(2 * reach * s if s > 1 else 1 for s in scale),
             one,
@@ -157,6 +157,7 @@ class Resize(Interpolation):
     """
 
     name = "resize"
+    aliases = ("interpolate",)
     pytorch_names = renamed(to="size")
 
     to: Target
@@ -249,8 +250,8 @@ class PixelShuffle(Operation):
         one, r = (1,) * rank, (self.r,) * rank
         return Window(r, one, one, tuple(n - 1 for n in r), r)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
-        # Which of its channels an element of a result is made from depends on the place: here from all of them.
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
+        # The input channel of an output element depends on its position: treat it as reading all of them.
         out = channels(self.name, outputs[0])
         return grouped(out, channels(self.name, shapes[0]), out)
 
@@ -307,8 +308,8 @@ class PixelUnshuffle(Operation):
         rank = len(shapes[0]) - 1
         return Window((self.r,) * rank, (self.r,) * rank, (1,) * rank, (0,) * rank)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
-        # A result is made from one place of each window: here from all of them.
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
+        # An output element reads one position of each window: treat it as reading all of them.
         count = channels(self.name, shapes[0])
         return grouped(channels(self.name, outputs[0]), count, count)
 

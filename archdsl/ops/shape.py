@@ -1,4 +1,4 @@
-"""Operations that read the same numbers in another shape."""
+"""Operations that reshape a tensor."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from archdsl.ops import sight
+from archdsl.ops import index_maps
 from archdsl.ops.base import (
     Argument,
     FunctionForm,
@@ -21,7 +21,7 @@ from archdsl.ops.base import (
 )
 from archdsl.ops.fields import LARGEST, Index, shape_text, shown
 from archdsl.ops.formulas import Sizes
-from archdsl.ops.sight import Lane, grouped
+from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, ints, known_all
 
 Entries = Annotated[
@@ -38,7 +38,7 @@ Order = Annotated[
 
 
 class Rearrangement(Operation):
-    """What the operations share that read the same numbers in another shape."""
+    """The base of operations that reshape a tensor."""
 
     family = "shape"
     is_linear = True
@@ -67,7 +67,7 @@ class Flatten(Rearrangement):
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         return ((math.prod(known_all(self.name, shapes[0])),),)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         count = channels(self.name, shapes[0])
         return grouped(channels(self.name, outputs[0]), count, count)
 
@@ -76,7 +76,7 @@ class Flatten(Rearrangement):
 
 
 def leading(sizes: tuple[int, ...], total: int) -> list[int]:
-    """The first of some sizes, as long as they divide the number of elements together."""
+    """The longest prefix of some sizes whose product divides the number of elements."""
     kept: list[int] = []
     for size in sizes[:-1]:
         if size < 1 or total % (math.prod(kept) * size):
@@ -94,6 +94,7 @@ class Reshape(Rearrangement):
     """
 
     name = "reshape"
+    aliases = ("view",)
     needs_whole = True
     formula_text = "the same numbers in the same order, in another shape"
 
@@ -137,10 +138,10 @@ class Reshape(Rearrangement):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         before, after = math.prod(ints(shapes[0][1:])), math.prod(ints(outputs[0][1:]))
         for c in range(channels(self.name, outputs[0])):
-            yield Lane(0, range(c, c + 1), range(c * after // before, -(-(c + 1) * after // before)))
+            yield ChannelMap(0, range(c, c + 1), range(c * after // before, -(-(c + 1) * after // before)))
 
     def caption(self, rank: int = 2) -> str:
         return f"reshape {shown(list(self.sizes))}"
@@ -156,6 +157,7 @@ class Permute(Rearrangement):
     """
 
     name = "permute"
+    aliases = ("transpose",)
     reorders = True
 
     axes: Order
@@ -184,19 +186,22 @@ class Permute(Rearrangement):
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
 
-    def sight(
+    def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
-    ) -> Mapping[int, tuple[sight.IndexMap, ...]]:
+    ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
         goes_to = [self.axes.index(a) for a in range(1, len(self.axes))]
         sizes = ints(shapes[0][1:])
-        # An axis that becomes the channels is seen whole, as all channels of a position are taken together.
+        # An axis that becomes the channels is read whole, since fields combine all channels of a position.
         return {
-            0: tuple(sight.shifted(o - 1) if o else sight.everything(n) for o, n in zip(goes_to, sizes, strict=True))
+            0: tuple(
+                index_maps.shifted(o - 1) if o else index_maps.everything(n)
+                for o, n in zip(goes_to, sizes, strict=True)
+            )
         }
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         out, count = channels(self.name, outputs[0]), channels(self.name, shapes[0])
-        yield Lane(0, range(out), range(count), each=not self.axes[0])
+        yield ChannelMap(0, range(out), range(count), each=not self.axes[0])
 
     def caption(self, rank: int = 2) -> str:
         return f"permute {shown(list(self.axes))}"

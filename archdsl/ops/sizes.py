@@ -1,4 +1,4 @@
-"""What the size rules of the operations share: reading a shape, and one number an axis from a parameter."""
+"""Shared parts of size rules: reading a shape, and expanding a parameter to one number per axis."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ PIN = "fix the free sizes in the `input`, e.g. `input image[3, 224, 224]`"
 
 
 def spatial(name: str, shape: Shape) -> tuple[Dim, ...]:
-    """The sizes of the one to three spatial axes of a tensor; OperationError where it has none, or more."""
+    """The sizes of the one to three spatial axes of a tensor; OperationError if it has none, or more."""
     axes = shape[1:]
     if 1 <= len(axes) <= 3:
         return axes
@@ -34,12 +34,12 @@ def spatial(name: str, shape: Shape) -> tuple[Dim, ...]:
 
 
 def rank_name(shape: Shape) -> str:
-    """`2d` for [C, H, W]: how PyTorch's classes end. A flat tensor is `1d`, as for nn.BatchNorm1d."""
+    """`2d` for [C, H, W]: the suffix of PyTorch's classes. A flat tensor is `1d`, as for nn.BatchNorm1d."""
     return f"{max(len(shape) - 1, 1)}d"
 
 
 def each(value: D | tuple[D, ...], shape: Shape, parameter: str) -> tuple[D, ...]:
-    """One number an axis; OperationError where a size has another count of numbers than the tensor has spatial axes."""
+    """One number per axis; OperationError if a size has another count of numbers than the tensor has spatial axes."""
     rank = len(shape) - 1
     if not isinstance(value, tuple):
         return (value,) * rank
@@ -56,13 +56,13 @@ def each(value: D | tuple[D, ...], shape: Shape, parameter: str) -> tuple[D, ...
 
 
 def near_divisor(number: int, at_most: int) -> int:
-    """The largest divisor of a number up to a bound, near that bound; 1 where none is near."""
+    """The largest divisor of a number up to a bound, near that bound; 1 if none is near."""
     high = min(number, at_most)
     return next((g for g in range(high, max(high - 4096, 0), -1) if number % g == 0), 1)
 
 
 def known(name: str, size: Dim, what: str) -> int:
-    """A size as an int; OperationError where it is free. `what` names it: `number of channels`."""
+    """A size as an int; OperationError if it is free. `what` names it: `number of channels`."""
     if isinstance(size, int):
         return size
     raise OperationError(
@@ -78,7 +78,7 @@ def channels(name: str, shape: Shape) -> int:
 
 
 def known_all(name: str, shape: Shape) -> tuple[int, ...]:
-    """All sizes of a tensor as ints; OperationError that says what to pin where one is free."""
+    """All sizes of a tensor as ints; if one is free, OperationError that says what to fix."""
     sizes = tuple(d for d in shape if isinstance(d, int))
     if len(sizes) == len(shape):
         return sizes
@@ -93,7 +93,7 @@ def known_all(name: str, shape: Shape) -> tuple[int, ...]:
 
 
 def several_positions(sizes: tuple[Dim, ...]) -> bool | Demanded:
-    """The demand that some axis is longer than 1: PyTorch takes the variance of no single number."""
+    """Demands that some axis is longer than 1: PyTorch computes no variance of a single number."""
     of_one: dict[str | None, list[Dim]] = {}
     for size in sizes:
         of_one.setdefault(None if isinstance(size, int) else size.variable, []).append(size)
@@ -101,7 +101,7 @@ def several_positions(sizes: tuple[Dim, ...]) -> bool | Demanded:
 
 
 def ints(shape: Shape) -> tuple[int, ...]:
-    """A shape whose sizes are known to be ints, where a caller promises so (MACs)."""
+    """Asserts that all sizes of a shape are ints, as callers promise (MACs)."""
     assert all(isinstance(d, int) for d in shape), shape
     return tuple(d for d in shape if isinstance(d, int))
 
@@ -112,14 +112,14 @@ def count(shape: Shape) -> int:
 
 
 def output_fits(rules: Rules, out: Dim, message: str, help: str, mends: Sequence[Mend]) -> None:
-    """Demands that a window gives at least one output; `mends` may bring that about."""
+    """Demands that a window gives at least one output; `mends` may achieve that."""
     if not (isinstance(out, int) and out >= 1):
         fits = dims.at_least(out, 1)
         rules.require(fits, message, parameter="kernel", inputs=(0,), help=help, mends=mends)
 
 
 def collapse(values: Sequence[object]) -> object:
-    """A single number where all are equal, as PyTorch's constructors take it; else a tuple."""
+    """A single number if all are equal, as in PyTorch's constructors; else a tuple."""
     return values[0] if len(set(values)) == 1 else tuple(values)
 
 

@@ -23,8 +23,8 @@ from archdsl.ops.conv import groups_divide, kernel_is_odd, start
 from archdsl.ops.facts import Copies
 from archdsl.ops.fields import Count, Init, Margin, Size, Switch, UpPad, shape_text, times
 from archdsl.ops.formulas import AXES, INDICES, TAPS, Section, Sizes, against_full, biases, multiple, signed
+from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.matrix import Matrix
-from archdsl.ops.sight import Lane, grouped
 from archdsl.ops.sizes import channels, collapse, each, options, positional, rank_name, spatial
 from archdsl.ops.windows import padding, window_caption
 
@@ -58,6 +58,7 @@ class Upconv(Operation):
     """
 
     name = "upconv"
+    aliases = ("convtranspose", "deconv")
     family = "convolution"
     is_weighted = True
     is_linear = True
@@ -161,7 +162,7 @@ class Upconv(Operation):
         before = tuple(d * (k - 1) - p for k, d, p in zip(kernel, dilation, pads, strict=True))
         return Window(kernel, (1,) * len(kernel), dilation, before, scale=stride)
 
-    def lanes(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[Lane]:
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         return grouped(self.out, channels("upconv", shapes[0]), self.groups)
 
     def caption(self, rank: int = 2) -> str:

@@ -206,16 +206,10 @@ def _check_types(kind: str, values: Mapping[str, object], rank: int) -> None:
             raise Unproved(f"gives {kind} {value!r} for `{name}`")
 
 
-_BOOLS = "bias affine track_running_stats ceil_mode count_include_pad return_indices inplace elementwise_affine"
-BOOLS = frozenset(_BOOLS.split())
-_INTS = (
-    "in_channels out_channels kernel_size stride padding dilation groups output_padding num_features output_size "
-    "in_features out_features num_groups num_channels num_parameters normalized_shape dim start_dim end_dim size "
-    "upscale_factor downscale_factor"
-)
-INTS = frozenset(_INTS.split())
-_FLOATS = "eps momentum p alpha beta k negative_slope threshold init scale_factor"
-FLOATS = frozenset(_FLOATS.split())
+_DEFAULTS = [(name, default) for signature in SIGNATURES.values() for name, default in signature.items()]
+BOOLS = frozenset(name for name, default in _DEFAULTS if isinstance(default, bool))
+INTS = frozenset(name for name, default in _DEFAULTS if default is REQUIRED or type(default) is int) | {"dim"}
+FLOATS = frozenset(name for name, default in _DEFAULTS if isinstance(default, float)) | {"scale_factor"}
 
 
 def _collapsed(value: object) -> object:

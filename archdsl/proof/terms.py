@@ -7,7 +7,7 @@ step that is not in it is not a step of the network, and ends the proof.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -131,6 +131,12 @@ class Table:
         return entry
 
 
+def _operators(sign: str) -> Iterator[Callable[[Tensor, object], Tensor]]:
+    """An operator of tensors, and the same in place."""
+    yield lambda tensor, other: one(apply(tensor.table, sign, (tensor, other), {}))
+    yield lambda tensor, other: tensor.in_place(sign, other)
+
+
 class Tensor:
     """A tensor of a run: a term in memory, as of its creation."""
 
@@ -167,29 +173,10 @@ class Tensor:
     def __getitem__(self, index: object) -> Tensor:
         return one(apply(self.table, "[]", (self, indices(self, index)), {}))
 
-    def __add__(self, other: object) -> Tensor:
-        return one(apply(self.table, "+", (self, other), {}))
-
-    def __sub__(self, other: object) -> Tensor:
-        return one(apply(self.table, "-", (self, other), {}))
-
-    def __mul__(self, other: object) -> Tensor:
-        return one(apply(self.table, "*", (self, other), {}))
-
-    def __truediv__(self, other: object) -> Tensor:
-        return one(apply(self.table, "/", (self, other), {}))
-
-    def __iadd__(self, other: object) -> Tensor:
-        return self.in_place("+", other)
-
-    def __isub__(self, other: object) -> Tensor:
-        return self.in_place("-", other)
-
-    def __imul__(self, other: object) -> Tensor:
-        return self.in_place("*", other)
-
-    def __itruediv__(self, other: object) -> Tensor:
-        return self.in_place("/", other)
+    __add__, __iadd__ = _operators("+")
+    __sub__, __isub__ = _operators("-")
+    __mul__, __imul__ = _operators("*")
+    __truediv__, __itruediv__ = _operators("/")
 
     def in_place(self, name: str, other: object) -> Tensor:
         made = one(apply(self.table, name, (self, other), {}))

@@ -178,9 +178,9 @@ class Layers:
         """Explains the columns."""
         options = self.options
         samples = "one sample" if options.batch == 1 else f"{options.batch} samples"
-        sight = "field, stride"
+        columns = "field, stride"
         if options.wide:
-            sight += ", offset"
+            columns += ", offset"
         notes = [f"MACs: multiply-accumulates of convolutions and matrix products, {samples}"]
         if options.flops:
             notes.append(
@@ -189,9 +189,9 @@ class Layers:
             )
         notes += [
             f"memory: bytes of the outputs in {options.dtype}, {samples}; views of other tensors take none",
-            f"{sight}: receptive field in the input (over all channels), and the distance to its neighbour's field",
+            f"{columns}: receptive field in the input (over all channels), and the distance to its neighbour's field",
         ]
-        if any(" (" in told["field"] for told in self.everywhere()):
+        if any(" (" in field["field"] for field in self.everywhere()):
             notes.append("in parentheses: the same through windows only, without global poolings and statistics")
         return notes
 
@@ -320,12 +320,12 @@ def describe(axes: Sequence[AxisField], shape: Sequence[int], windows: Sequence[
 
     If an element depends on a whole axis, the field through `windows` only follows in parentheses: `everything (400)`.
     """
-    told = _described(axes, shape)
+    field = _described(axes, shape)
     if windows and all(any(span for track in axis.tracks for span in track.spans) for axis in windows):
         through = _described(windows, shape)
-        if through["field"] != told["field"]:
-            return {key: " ".join(filter(None, [told[key], text and f"({text})"])) for key, text in through.items()}
-    return told
+        if through["field"] != field["field"]:
+            return {key: " ".join(filter(None, [field[key], text and f"({text})"])) for key, text in through.items()}
+    return field
 
 
 def _described(axes: Sequence[AxisField], shape: Sequence[int]) -> dict[str, str]:

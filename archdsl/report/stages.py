@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from archdsl.analysis.costs import IntShape
 from archdsl.graph import Node, Scope, Tensor
-from archdsl.ops.sight import TooFine
+from archdsl.ops.index_maps import TooFine
 from archdsl.report.layers import Layers
 
 Part: TypeAlias = Node | Scope
@@ -113,7 +113,7 @@ def _moved(
     if len(before) != len(after) or not pace:
         return ()
     try:
-        maps = node.operation.sight(result, incoming, given)[at]
+        maps = node.operation.index_maps(result, incoming, given)[at]
     except TooFine:
         return tuple(p * Fraction(n, m) for p, n, m in zip(pace, before, after, strict=True))
     moved = {by.out: p * Fraction(by.step, by.period) for p, by in zip(pace, maps, strict=True) if by.out is not None}

@@ -11,6 +11,7 @@ from archdsl.checker.spec import ModelInfo
 from archdsl.diagnostics import visible
 from archdsl.graph import Demand, Graph, Tensor
 from archdsl.ops.base import Shape
+from archdsl.ops.fields import shape_text, times
 from archdsl.report.tables import Column, Table
 
 # ---------------------------------------------------------------- a network in a line
@@ -21,10 +22,10 @@ def summary(graph: Graph, sizes: Mapping[str, int] | None = None) -> str:
 
     Output sizes that depend on free sizes are given at `sizes`, or else at the example sizes.
     """
-    inputs = ", ".join(f"{name} {bracketed(shape, graph)}" for name, shape in input_shapes(graph))
+    inputs = ", ".join(f"{name} {shape_text(shape, graph.sizes)}" for name, shape in input_shapes(graph))
     outputs = ", ".join(
         (f"{o.name} " if o.name else "")
-        + bracketed(graph.shape(o.tensor), graph)
+        + shape_text(graph.shape(o.tensor), graph.sizes)
         + (" if training" if o.training else "")
         for o in graph.outputs
     )
@@ -40,7 +41,7 @@ def summary(graph: Graph, sizes: Mapping[str, int] | None = None) -> str:
 
 
 def _at(shape: Shape, values: Mapping[str, int]) -> str:
-    return "×".join(str(dims.evaluate(d, values)) for d in shape)
+    return times([dims.evaluate(d, values) for d in shape])
 
 
 @dataclass(slots=True)
@@ -156,11 +157,6 @@ def _sets(sets: Mapping[str, dims.SizeSet]) -> dict[str, object]:
 
 def input_shapes(graph: Graph) -> list[tuple[str, Shape]]:
     return [(node.name, graph.shape(Tensor(node.id))) for node in graph.input_nodes]
-
-
-def bracketed(shape: Shape, graph: Graph) -> str:
-    """A size as written in specs: `[64, H/4, W/4]`."""
-    return "[" + ", ".join(dims.text(d, graph.sizes) for d in shape) + "]"
 
 
 def _plain(shape: Shape, graph: Graph) -> list[int | str]:

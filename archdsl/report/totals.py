@@ -67,9 +67,9 @@ def last_field(model: Layers) -> str:
     """The field of the last map that does not see everything; in parentheses if it sees more than through windows."""
     for node in reversed(list(model.graph.nodes())):
         found = model.field_columns(Tensor(node.id))
-        told = {numbers["field"] for numbers in (found or {}).values()}
-        if found and not told & {"everything", ""}:
-            return ", ".join(sorted(told))
+        fields_shown = {numbers["field"] for numbers in (found or {}).values()}
+        if found and not fields_shown & {"everything", ""}:
+            return ", ".join(sorted(fields_shown))
     return ""
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostics, Fix, did_you_mean, proposed
-from archdsl.ops import OPERATIONS, foreign
+from archdsl.ops import OPERATIONS, aliases
 from archdsl.syntax.lexer import Lexeme, span_of
 
 _VALUE_STARTS: Final = frozenset(
@@ -303,7 +303,7 @@ def _qualified_name(p: _Problem) -> _Hint | None:
     if p.found.kind == "DOT" and p.kind(-1) == "RPAR":
         return _Hint("join items in a chain with `->`", fix=Fix(p.span(), " -> "))
     if p.found.kind == "DOT":
-        here = foreign.operation(p.word(1), OPERATIONS) if p.kind(1) == "NAME" else None
+        here = aliases.operation(p.word(1), OPERATIONS) if p.kind(1) == "NAME" else None
         fix = Fix(p.span(-1).to(p.span(1)), here) if here is not None and here in OPERATIONS else None
         return _Hint("an operation has a plain name: `conv(64, 3)`; quote a label with a dot", fix=fix)
     if p.found.kind == "LSQB" and p.kind(-1) == "NAME":

@@ -248,14 +248,11 @@ class _Filter:
                     kind = self.keyword(i, token.text)
                     token.kind = kind
             elif kind == "NEWLINE":
-                newline = newline or token
-                if self.separates(i):
-                    token = newline
-                else:
-                    if self.kind_at(i + 1) != "NEWLINE":
-                        newline = None
+                first = newline or token
+                if not self.separates(i):
+                    newline = first if self.kind_at(i + 1) == "NEWLINE" else None
                     continue
-                newline = None
+                token, newline = first, None
             elif kind == "LPAR":
                 inside.append(self.parenthesis())
             elif kind == "LSQB":

@@ -18,7 +18,7 @@ from archdsl.ops.base import Operation
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ChannelRun:
     """A run of channels: from `start` in the output of `convolution`, from `at` in the input of a batchnorm."""
 
     convolution: Node
@@ -36,7 +36,7 @@ class Folding:
     """
 
     training: Graph
-    folded: Mapping[Node, tuple[Part, ...]]
+    folded: Mapping[Node, tuple[ChannelRun, ...]]
     renamed: Mapping[str, str]
     dropped: tuple[str, ...]
 
@@ -64,7 +64,7 @@ class _Fold:
     gone: dict[Tensor, Tensor] = field(default_factory=dict)
     """Results of removed operations, with the tensors that replace them."""
     readers: Counter[Tensor] = field(default_factory=Counter)
-    folded: dict[Node, tuple[Part, ...]] = field(default_factory=dict)
+    folded: dict[Node, tuple[ChannelRun, ...]] = field(default_factory=dict)
     biased: set[int] = field(default_factory=set)
     """Convolutions that get a bias."""
 
@@ -83,19 +83,19 @@ class _Fold:
             if node.operation.training_only:
                 self.gone[Tensor(node.id)] = node.inputs[0]
             else:
-                self.readers.update(map(self.stands, node.inputs))
-        self.readers.update(map(self.stands, outputs))
+                self.readers.update(map(self.resolve, node.inputs))
+        self.readers.update(map(self.resolve, outputs))
         for node in nodes:
             if node.operation.channel_factor() is not None:
                 self.fold(node)
 
-    def stands(self, tensor: Tensor) -> Tensor:
+    def resolve(self, tensor: Tensor) -> Tensor:
         while tensor in self.gone:
             tensor = self.gone[tensor]
         return tensor
 
     def fold(self, norm: Node) -> None:
-        result, source = Tensor(norm.id), self.stands(norm.inputs[0])
+        result, source = Tensor(norm.id), self.resolve(norm.inputs[0])
         count = self.graph.shape(source)[0]
         assert isinstance(count, int)
         parts = list(self.parts(source, 0, 0, count))
@@ -106,21 +106,21 @@ class _Fold:
         self.readers[source] = self.readers[result]
         self.gone[result] = source
 
-    def parts(self, tensor: Tensor, start: int, at: int, count: int) -> Iterator[Part]:
+    def parts(self, tensor: Tensor, start: int, at: int, count: int) -> Iterator[ChannelRun]:
         """The convolutions that produce the channels of a tensor, as far as nothing else reads them."""
-        tensor = self.stands(tensor)
+        tensor = self.resolve(tensor)
         node = self.graph.node(tensor)
         if self.readers[tensor] != 1:
             return
         if node.operation.is_weighted:
-            yield Part(node, start, at, count)
+            yield ChannelRun(node, start, at, count)
         elif node.operation.keeps_channels:
             outputs = tuple(self.graph.shape(Tensor(node.id, i)) for i in range(len(node.shapes)))
-            for lane in node.operation.lanes(tensor.index, self.graph.shapes(node.inputs), outputs):
-                begin, end = max(start, lane.channels.start), min(start + count, lane.channels.stop)
+            for channel_map in node.operation.channel_maps(tensor.index, self.graph.shapes(node.inputs), outputs):
+                begin, end = max(start, channel_map.channels.start), min(start + count, channel_map.channels.stop)
                 if begin < end:
-                    first = lane.read.start + begin - lane.channels.start
-                    yield from self.parts(node.inputs[lane.position], first, at + begin - start, end - begin)
+                    first = channel_map.read.start + begin - channel_map.channels.start
+                    yield from self.parts(node.inputs[channel_map.position], first, at + begin - start, end - begin)
 
 
 @dataclass(slots=True, eq=False)
@@ -153,7 +153,7 @@ class _Rebuild:
                 for inner, name in self.names(member):
                     path = f"{prefix}.{name}" if prefix else name
                     placed_as[inner] = {"name": name, "path": path}
-                    if name != inner.name and _weighty(self.old, inner):
+                    if name != inner.name and _has_weights(self.old, inner):
                         self.renamed[inner.path] = path
             else:
                 inputs = [here for t in member.inputs for here in self.here(t)]
@@ -170,8 +170,8 @@ class _Rebuild:
 
     def here(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """The replacement of a tensor in the new graph; empty if its node was removed."""
-        stands = self.fold.stands(tensor)
-        return (Tensor(self.ids[stands.node], stands.index),) if stands.node in self.ids else ()
+        found = self.fold.resolve(tensor)
+        return (Tensor(self.ids[found.node], found.index),) if found.node in self.ids else ()
 
     def names(self, scope: Scope) -> Iterator[tuple[Node | Scope, str]]:
         """The remaining members of a scope, and their names; those without a label are renumbered."""
@@ -211,11 +211,11 @@ class _Rebuild:
                     continue
             elif member.id in self.ids or member in self.fold.folded:
                 continue
-            if _weighty(self.old, member):
+            if _has_weights(self.old, member):
                 yield member.path
 
 
-def _weighty(graph: Graph, member: Node | Scope) -> bool:
+def _has_weights(graph: Graph, member: Node | Scope) -> bool:
     """Whether a member contains weights."""
     nodes = [member] if isinstance(member, Node) else member.nodes()
     return any(map(graph.weights_of, nodes))

@@ -163,14 +163,14 @@ class _Apart:
                 self.copy(member, region.get(member.id))
         # A connection that is put together in several places has one path in all of them.
         outputs = [replace(o, tensor=self.whole[None, o.tensor]) for o in old.outputs]
-        graph = self.new.finish(old, self.stands, outputs, paths=False)
+        graph = self.new.finish(old, self.resolve, outputs, paths=False)
         return graph, frozenset(self.new.scopes[s] for s in self.again.scopes)
 
     def grow(self, node: Node, read: bool) -> None:
         """The concat of a dense connection: parts, put together here only if something here reads it."""
         first, added = node.inputs
         result = Tensor(node.id)
-        self.parts[result] = (*self.stands(first), self.whole[None, added])
+        self.parts[result] = (*self.resolve(first), self.whole[None, added])
         if read:
             self.whole[None, result] = Tensor(self.new.place(node, self.parts[result]).id)
 
@@ -184,6 +184,6 @@ class _Apart:
         for i in range(len(node.shapes)):
             self.whole[None, Tensor(node.id, i)] = Tensor(placed.id, i)
 
-    def stands(self, tensor: Tensor) -> tuple[Tensor, ...]:
+    def resolve(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """The parts of a tensor, or the tensor itself."""
         return self.parts.get(tensor) or (self.whole[None, tensor],)

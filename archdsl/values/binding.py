@@ -9,7 +9,7 @@ from typing import NamedTuple
 from archdsl.common.source import Span
 from archdsl.common.units import counted
 from archdsl.diagnostics import Proposal, renamed
-from archdsl.ops import foreign
+from archdsl.ops import aliases
 from archdsl.ops.base import OperationError
 from archdsl.syntax import tree
 from archdsl.values.kinds import Failure, Namespace
@@ -40,7 +40,7 @@ class Signature:
 
     name: str
     parameters: Sequence[str]
-    unknown: Callable[[str, Collection[str]], str] = lambda name, known: foreign.listed(known)
+    unknown: Callable[[str, Collection[str]], str] = lambda name, known: aliases.listed(known)
     advise: Callable[[Misbound], None] = lambda error: None
 
 

@@ -1,4 +1,4 @@
-"""Changes that errors propose: tried before they are shown, within bounds, in imported files and texts alike."""
+"""Fixes that errors propose: tried before they are shown, within limits, also in imported files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def errors(spec: Source | str | Path, **values: object) -> tuple[Diagnostic, ...
 
 
 def one(text: str) -> tuple[Source, Diagnostic]:
-    """A text whose word `bad` is wrong, with proposals for other words."""
+    """A text in which the word `bad` is wrong, with proposals for other words."""
     source = source_of(text)
     at = text.index("bad")
     span = Span(source, at, at + 3)
@@ -31,7 +31,7 @@ def one(text: str) -> tuple[Source, Diagnostic]:
 
 
 def said(text: str, words: dict[str, str]) -> list[Diagnostic]:
-    """What a check says that finds each of some words wrong."""
+    """The errors of a check that rejects each of some words."""
     source = source_of(text)
     return [
         Diagnostic(code, word, (Mark(Span(source, text.index(word), text.index(word) + len(word))),))
@@ -59,7 +59,7 @@ def test_one_that_errs_at_the_same_place_is_not() -> None:
 
 
 def test_one_that_errs_elsewhere_is_not() -> None:
-    # Whatever stands in place of `bad`, `zz` is wrong then.
+    # With any replacement of `bad`, `zz` is wrong.
     found = told("a bad zz", {"zz": "E0301"})
     assert found.fix is None and found.help == "advice"
 
@@ -94,7 +94,7 @@ def test_the_number_of_trials_is_bounded() -> None:
     ]
     checks: list[Source] = []
 
-    # Each is mended alone, so that the others are still to be said.
+    # Each is fixed separately, so the others must still be reported.
     Trials(found, (), lambda changed: (checks.append(changed), found[1:])[1]).diagnostics()
     assert len(checks) <= trial.TRIALS
 
@@ -140,7 +140,7 @@ def test_values_that_name_blocks() -> None:
 @pytest.mark.parametrize(
     ("body", "wanted"),
     [
-        # A projection by a number holds for one call alone; by the name, for all.
+        # A projection with a number works for one call only; with the name, for all.
         ("residual { conv(w, 3) }", "via conv(w, 1) "),
         ("residual { conv(w, 3) -> relu }", "via conv(w, 1) "),
     ],

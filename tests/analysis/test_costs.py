@@ -1,4 +1,4 @@
-"""Costs: parameters and multiply-accumulates against published and reference numbers, and how they add up."""
+"""Costs: parameters and multiply-accumulates compared with published and reference numbers, and their totals."""
 
 import json
 from math import prod

@@ -1,4 +1,4 @@
-"""Predicted memory against what autograd saves and what the profiler sees allocated."""
+"""Predicted memory compared with what autograd saves and the profiler sees allocated."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def weights(model: nn.Module) -> int:
 
 
 def saved(model: nn.Module, images: Tensor) -> int:
-    """The bytes that autograd keeps, weights aside, each memory once."""
+    """The bytes that autograd saves, except weights, each memory counted once."""
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
     found: dict[int, tuple[int, Tensor]] = {}
 
@@ -92,7 +92,7 @@ def saved(model: nn.Module, images: Tensor) -> int:
 
 
 def peak(run) -> int:
-    """The most bytes allocated at once."""
+    """The peak of allocated bytes."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         run()
     now = most = 0
@@ -104,7 +104,7 @@ def peak(run) -> int:
 
 
 class Loss(torch.autograd.Function):
-    """A sum whose gradient is a tensor of its own, as those of losses are."""
+    """A sum whose gradient is a separate tensor, like that of a loss."""
 
     @staticmethod
     def forward(context, output: Tensor) -> Tensor:
@@ -129,7 +129,7 @@ def infer(model: nn.Module, images: Tensor) -> None:
 
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
-    """PyTorch on one thread does not ask oneDNN for 1×1 convolutions, which then make no copies."""
+    """On one thread PyTorch computes 1×1 convolutions without oneDNN, and without copies."""
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -137,7 +137,7 @@ def two_threads() -> Iterator[None]:
 
 
 def loaded(spec: str | Source, mode: Mode = "none") -> nn.Module:
-    """A module whose weights are not drawn, which would take longer than all else here."""
+    """A module with uninitialised weights, since drawing them would take longer than the test."""
     with torch.device("meta"):
         model = load(spec, recompute=mode)
     model = model.to_empty(device="cpu")
@@ -148,7 +148,7 @@ def loaded(spec: str | Source, mode: Mode = "none") -> nn.Module:
 
 
 def agrees(spec: str | Source, mode: Mode, size: tuple[int, ...], batch: int, *, peaks: bool = True) -> None:
-    """Holds what is predicted against what PyTorch saves, and allocates at most, in eval and in a training step."""
+    """Compares the prediction with what PyTorch saves, and with its peak, in eval and in a training step."""
     graph, model = check(spec), loaded(spec, mode)
     sizes = dict(zip(("H", "W"), size[1:], strict=True))
     run, scopes = as_run(graph, recompute(graph, mode))
@@ -201,7 +201,7 @@ def test_a_network_without_blocks_has_nothing_to_recompute(mode: Mode) -> None:
 
 @pytest.mark.parametrize("name", SMALL)
 def test_operations(name: str) -> None:
-    # Copies of views, of padded tensors and in nested expressions are passing ones; they are not all predicted.
+    # Copies of views, of padded tensors and in nested expressions are temporary; not all are predicted.
     peaks = name not in ("slices", "pads", "scale")
     agrees(small(name), "none", (3, 64, 64), batch=8, peaks=peaks)
 

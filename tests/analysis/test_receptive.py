@@ -1,4 +1,4 @@
-"""Receptive fields against published numbers, and against where the gradient of an output is not zero."""
+"""Receptive fields compared with published numbers, and with the inputs for which an output has a gradient."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def test_parts_of_the_channels_see_what_these_see(body: str, size: int) -> None:
 
 
 def test_fields_of_many_parts_take_linear_time() -> None:
-    # Each round adds a run of channels that sees more than those before.
+    # Each iteration adds a run of channels with a larger field.
     def seconds(rounds: int) -> float:
         body = f"repeat {rounds} {{ dense {{ conv(1, 3) }} }}\n split({rounds + 1}) -> add"
         graph = graph_of(net_text(body, "x[1, 40]"))
@@ -210,7 +210,7 @@ def run(graph: Graph, fields: Receptive, inputs: dict[int, Tensor], apply) -> di
 
 
 def summed(operation: Operation, x: Tensor, incoming: tuple[int, ...], out: tuple[int, ...], channels: int) -> Tensor:
-    """The window of a convolution or pooling as a plain sum over it, channels for themselves."""
+    """The window of a convolution or pooling as a plain sum over it, channels kept apart."""
     window = operation.window((incoming,))
     assert window is not None
     sides: list[int] = []
@@ -224,7 +224,7 @@ def summed(operation: Operation, x: Tensor, incoming: tuple[int, ...], out: tupl
 
 
 def positive(node: Node, incoming: tuple, outputs: tuple, tensors: list[Tensor]) -> object:
-    """The operation itself, with positive weights, all that is not linear left out, and sums for maxima."""
+    """The operation itself, linearised: with positive weights, and sums for maxima."""
     operation = node.operation
     if operation.family in ("activation", "regularisation") or operation.name == "batchnorm":
         return tensors[0]
@@ -237,7 +237,7 @@ def positive(node: Node, incoming: tuple, outputs: tuple, tensors: list[Tensor])
 
 
 def one_channel(node: Node, incoming: tuple, outputs: tuple, tensors: list[Tensor]) -> object:
-    """The same for all channels as one: enough for large networks, where fields are those of all channels anyway."""
+    """The same with all channels as one: enough for large networks, whose fields are those of all channels anyway."""
     operation = node.operation
     if operation.family == "merge":
         return sum(tensors) / len(tensors)
@@ -268,7 +268,7 @@ def test_gradients_reach_as_far_as_published_fields(spec: str) -> None:
     path, size = LAST_MAP[spec]
     n = size + 256 - size % 32
     graph = check(spec)
-    # The other axis is narrow: the fields of the two are the same.
+    # The other axis is narrow: both have equal fields.
     fields = receptive_fields(graph, {"H": n, "W": 64})
     image = torch.ones(1, 1, n, 64, dtype=torch.float64, requires_grad=True)
     values = run(graph, fields, {0: image}, one_channel)
@@ -280,7 +280,7 @@ def test_gradients_reach_as_far_as_published_fields(spec: str) -> None:
 
 
 def away_from_edges(graph: Graph, fields: Receptive, tensor: Result, position: tuple[int, ...]) -> bool:
-    """Whether no window on the way to an element hangs over an edge."""
+    """Whether no window on the way to an element extends past an edge."""
     wanted: dict[Result, list[tuple[int, int]]] = {tensor: [(p, p) for p in position]}
     for node in reversed(list(graph.nodes())):
         for result in range(len(node.shapes)):
@@ -288,7 +288,7 @@ def away_from_edges(graph: Graph, fields: Receptive, tensor: Result, position: t
             if spans is None or node.operation.name == "input":
                 continue
             incoming = tuple(fields.shape(t) for t in node.inputs)
-            for i, maps in node.operation.sight(result, incoming, fields.shapes[node.id]).items():
+            for i, maps in node.operation.index_maps(result, incoming, fields.shapes[node.id]).items():
                 read = []
                 for n, by in zip(incoming[i][1:], maps, strict=True):
                     low, high = (0, 0) if by.out is None else spans[by.out]
@@ -307,9 +307,9 @@ def away_from_edges(graph: Graph, fields: Receptive, tensor: Result, position: t
 
 
 def leaves_gaps(graph: Graph, fields: Receptive) -> bool:
-    """Whether a transposed convolution steps further than its kernel reaches.
+    """Whether a transposed convolution has a stride beyond its kernel.
 
-    Between its strokes along one axis nothing is seen, along another something is: axes are told one by one.
+    In a gap along one axis there is no field, but along another there may be: fields are reported per axis.
     """
     upconvs = [n for n in graph.nodes() if n.operation.name == "upconv"]
     windows = [n.operation.window((fields.shape(n.inputs[0]),)) for n in upconvs]
@@ -317,7 +317,7 @@ def leaves_gaps(graph: Graph, fields: Receptive) -> bool:
 
 
 def agree(random: Random, networks: int, sizes: dict[int, int], largest: int) -> int:
-    """Holds the fields of random networks against gradients; the number of elements that were compared."""
+    """Compares the fields of random networks with gradients; returns the number of elements compared."""
     compared = 0
     for number in range(networks):
         text, graph = random_graph(lambda r, n=number: network(r, free=True, parts=n % 2 == 0), random)
@@ -341,7 +341,7 @@ def agree(random: Random, networks: int, sizes: dict[int, int], largest: int) ->
         output = run(graph, fields, {0: image}, positive)[tensor]
         for position in positions:
             wanted = [axis.at(position[axis.along or 0]) for axis in fields[tensor][0]]
-            # An interpolation that falls on an element gives its neighbour a weight of a rounding error.
+            # An interpolation exactly on an element gives its neighbour a weight of rounding size.
             found = reached(output, tuple(position), image, above=1e-12)
             assert found == wanted, text
             for axis, span in zip(fields[tensor][0], found, strict=True):

@@ -1,4 +1,4 @@
-"""Changes of pictures: what kornia makes of each, what moves along, what the language refuses."""
+"""Augmentation: kornia's results, transformed annotations, and rejected specs."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_every_change_draws_afresh_and_takes_along_what_it_moves(change: Change,
     assert after.shape == before.shape and after.dtype == before.dtype and torch.equal(after, again)
     assert not torch.equal(after, before)
     drawn = {bytes(sample.numpy().tobytes()) for sample in after}
-    # What happens or not has two results; what has an amount has as many as there are samples.
+    # A change that may not happen has two results; one with an amount has as many as samples.
     assert len(drawn) > 10 if len(type(change).model_fields) > 1 and change.p == 1 else len(drawn) >= (change.p < 1) + 1
     if change.moves:
         bright = after.amax(1) > 0.5
@@ -129,7 +129,7 @@ PLACES = [
 @pytest.mark.parametrize("lines", [*PLACES, "one_of { hflip(1)  rotate(20) -> vflip(1) }", "hflip -> rotate(90)"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_masks_boxes_and_points_move_along(lines: str, dtype: torch.dtype) -> None:
-    """A bright rectangle: where it is found afterwards, there are its mask, its box and its middle."""
+    """A bright rectangle: its position afterwards gives the expected mask, box and centre."""
     augment = archdsl.load_augment(
         spec(f"augment a {{ {lines} }}\nmodel m augmented a {{ input x[1, 64, 80]\n relu }}")
     )
@@ -149,7 +149,7 @@ def test_masks_boxes_and_points_move_along(lines: str, dtype: torch.dtype) -> No
 
 
 def test_changes_of_colour_are_as_large_as_they_say() -> None:
-    """Brightness is a factor, contrast one about the mean, saturation one about grey, and hue a turn of the circle."""
+    """Brightness is a factor, contrast is about the mean, saturation about grey, and hue rotates the circle."""
 
     def changed(call: str, image: Tensor) -> Tensor:
         text = f"augment a {{ {call} }}\nmodel m augmented a {{ input x[{image.shape[1]}, 8, 8]\n relu }}"
@@ -339,7 +339,7 @@ def test_the_diagram_has_a_panel(tmp_path: Path) -> None:
     assert svg.count("data:image/png;base64,") == 6 and str(tmp_path) not in svg
     assert "augment gentle" in dot and "together" in dot and "IMG" not in dot
     assert "IMG" not in archdsl.draw(graph_of()).dot
-    # All of the panel is in the picture, beside the network.
+    # The whole panel is in the picture, next to the network.
     [view] = [[float(n) for n in v.split()] for v in re.findall(r'viewBox="([^"]+)"', svg)]
     panel = svg[svg.index("augment_panel") :]
     points = [tuple(map(float, p.split(","))) for p in re.findall(r'points="([^"]+)"', panel)[-1].split()]

@@ -1,4 +1,4 @@
-"""Warnings: what they are given for, and that nothing else is warned of."""
+"""Warnings: what triggers each, and that nothing else does."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def net(body: str, parameters: str = "", size: str = "16, 16", before: str = "")
         (net("conv(m, 3)", "n = 4, m = n"), []),
         (net("unit(relu)", before="block unit(act) { act }\n"), []),
         (net("unit(2)", before="block unit(C) { input y[2 * C, _, _]\n relu }\n"), []),
-        # Blocks that are passed on take what their callers give.
+        # Blocks that are passed get the arguments of their callers.
         (net("use(a) -> use(b)", before="block use(u) { u(4) }\nblock a(w) { conv(w, 3) }\nblock b(w) { relu }\n"), []),
     ],
 )
@@ -85,7 +85,7 @@ def test_sizes_that_cannot_be_meant(body: str, size: str, wanted: list[str]) -> 
     ],
 )
 def test_batchnorm_over_one_position(body: str, size: str, comes_in: str | None) -> None:
-    """Warned of where no size of the input gives more, and there PyTorch refuses a batch of 1 in training alone."""
+    """A warning if no input size gives more than one position, where PyTorch rejects a batch of 1 in training."""
     graph = graph_of(net(body, size=size))
     module, values = instantiate(graph), graph.examples
     x = torch.zeros(1, 4, *(evaluate(d, values) for d in graph.shape(Tensor(0))[1:]))
@@ -117,7 +117,7 @@ def test_a_warning_is_told_once_and_is_no_failure(tmp_path, capsys) -> None:
 
 
 def told(spec: str) -> list[tuple[str, str | None]]:
-    """The code of each warning, and the text of the change that it shows."""
+    """The code of each warning, and the fix that it shows."""
     return [(d.code, d.fix.text if d.fix else None) for d in graph_of(spec).warnings]
 
 

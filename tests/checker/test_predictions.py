@@ -1,4 +1,4 @@
-"""What the checker predicts is what PyTorch does: random networks, every node's size against the tensor there."""
+"""The checker's predictions are what PyTorch does: random networks, each node's size compared with the tensor's."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_free_sizes_are_the_sizes_that_arrive(random: Random) -> None:
 @settings(max_examples=30)
 @given(st.randoms(use_true_random=False))
 def test_sizes_outside_the_valid_set_fail(random: Random) -> None:
-    """The set is exact: PyTorch, or a pinned check, refuses every size of one axis that is not in it."""
+    """The set is exact: PyTorch, or a check with fixed sizes, rejects every size of one axis outside it."""
     text, graph = random_graph(free_network, random)
     for size in graph.free:
         for value in range(1, 25):

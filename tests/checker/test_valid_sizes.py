@@ -1,4 +1,4 @@
-"""The set of valid input sizes: against brute force, and for the networks that people ask about."""
+"""The set of valid input sizes: compared with brute force, and for typical networks."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LARGEST = 600
 
 
 def runs(graph: Graph, sizes: dict[str, int], *, training: bool = True) -> bool:
-    """Whether every operation takes its input when all sizes are numbers: no symbols, no sets."""
+    """Whether every operation accepts its input when all sizes are numbers: no symbols, no sets."""
     aside = {} if training else {node.id for node in graph.of_training()}
     shapes: list[tuple[tuple[int, ...], ...]] = []
     for node in graph.nodes():
@@ -58,7 +58,7 @@ def test_the_set_is_what_brute_force_finds(networks: int) -> None:
 
 
 def with_norms(random: Random) -> str:
-    """A random network with an `instancenorm` behind some of its lines, and sizes with no value to show."""
+    """A random network with an `instancenorm` after some of its lines, and free sizes without examples."""
     text = network(random, free=True)
     first, *lines, last = re.sub(r" = \d+(?=[,\]])", "", text, count=3).splitlines()[1:]
     norms = ["", "", " -> instancenorm", " -> instancenorm(track = true)"]
@@ -67,7 +67,7 @@ def with_norms(random: Random) -> str:
 
 @pytest.mark.parametrize("networks", [40, pytest.param(200, marks=pytest.mark.long)])
 def test_sizes_that_are_tied_are_what_brute_force_finds(networks: int) -> None:
-    """No product of sets: instancenorm takes all but a single position, and that in training alone where it tracks."""
+    """The set is not a product: instancenorm rejects only a single position, with `track` only in training."""
     random = Random(5)
     tied = apart = 0
     for _ in range(networks):
@@ -156,7 +156,7 @@ def test_sizes_of_two_names_that_meet_are_refused() -> None:
     assert sizes("model net {\n    input image[3, N, N]\n    (it, permute([0, 2, 1])) -> add\n}\n") == "any N"
 
 
-# ---------------------------------------------------------------- sizes that are tied
+# ---------------------------------------------------------------- dependent sizes
 
 
 def net(body: str, size: str = "H, W", before: str = "") -> Graph:
@@ -172,7 +172,8 @@ def net(body: str, size: str = "H, W", before: str = "") -> Graph:
         ("instancenorm", "D, H, W", "any D, H, W; D or H or W at least 2"),
         ("conv(8, 3, 2) -> conv(8, 3, 2) -> instancenorm", "H, W", "any H, W; H or W at least 5"),
         ("conv(8, 3, stride = 4x2) -> instancenorm", "H, W", "any H, W; H at least 5 or W at least 3"),
-        # The strongest says all; one axis that is long enough frees the other; one that never is leaves no choice.
+        # The strongest implies the others; one axis that is long enough frees the other; one that never is leaves no
+        # choice.
         ("instancenorm -> maxpool(2) -> instancenorm", "H, W", "H, W: any from 2; H or W at least 4"),
         ("maxpool(2x1, pad = 0) -> instancenorm -> expect [4, 1, _]", "H, W", "H: only 2, 3; W: any from 2"),
         ("expect [4, _, W / 2 * 2]\n instancenorm", "H, W", "H: any; W: multiples of 2"),
@@ -193,7 +194,7 @@ def test_not_all_sizes_may_be_one(body: str, size: str, valid: str) -> None:
 
 
 def test_choices_are_decided_together() -> None:
-    """Each demand can be met, and each two of them: not all three."""
+    """Each demand is satisfiable, and each two of them, but not all three."""
     H, W = free("H"), free("W")
     region = Region.everything(["H", "W"])
     for demand in (
@@ -243,7 +244,7 @@ def test_a_size_that_is_asked_for_is_valid_with_the_others() -> None:
         pin(graph, [(4, 1, 1)])
 
 
-# ---------------------------------------------------------------- what training alone asks
+# ---------------------------------------------------------------- demands of training only
 
 HEAD = """    trunk: conv(8, 3)
     {aux}
@@ -320,7 +321,7 @@ def test_a_built_module_checks_the_sizes_of_its_mode(inference: bool) -> None:
     ],
 )
 def test_pytorch_takes_the_sizes_and_no_others(body: str, training: bool) -> None:
-    """Of the smallest sizes, with a batch of 1; of batchnorm in training the batch decides, which no size can say."""
+    """For the smallest sizes, with a batch of 1; in training, batchnorm depends on the batch, not only on sizes."""
     graph = net(f"    {body}")
     module = instantiate(graph).train(training)
     region = graph.always if training else graph.sizes

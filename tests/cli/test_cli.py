@@ -1,4 +1,4 @@
-"""The command line: what it says, where it says it, its exit status, and faults of the machine."""
+"""The command line: output, streams, exit status, and system errors."""
 
 import csv
 import io
@@ -54,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]):
-    """Runs the command line; gives status, standard output, standard error."""
+    """Runs the command line; returns status, standard output, standard error."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         status = cli.run(arguments)

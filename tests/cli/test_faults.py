@@ -1,4 +1,4 @@
-"""Faults of the machine, made for real: a line that says so, the right exit status, the old output whole."""
+"""Real system errors: a one-line message, the right exit status, the old output intact."""
 
 import json
 import os
@@ -58,7 +58,7 @@ def one_line(text: str) -> bool:
 
 
 def mounts() -> bool:
-    """Whether a process may mount file systems of its own."""
+    """Whether a process may mount its own file systems."""
     command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
     return shutil.which("unshare") is not None and subprocess.run(command, capture_output=True).returncode == 0
 
@@ -118,7 +118,7 @@ REASONS = {
 @pytest.mark.skipif(not mounts(), reason="no file system can be mounted here")
 @pytest.mark.parametrize("disk", DISKS)
 def test_a_machine_that_takes_nothing(disk: str, folder: Path) -> None:
-    """Each command that writes a file, all in one process, since torch takes its time to start."""
+    """Every command that writes a file, all in one process, since torch starts slowly."""
     for package in ("torch", "matplotlib", "PIL"):
         pytest.importorskip(package)
     import torch

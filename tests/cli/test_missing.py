@@ -1,4 +1,4 @@
-"""Packages that are not installed: each command says what it misses and what installs it."""
+"""Missing packages: each command says what is missing and how to install it."""
 
 import re
 import sys
@@ -20,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def without(monkeypatch: pytest.MonkeyPatch):
-    """Takes a package away."""
+    """Removes a package."""
 
     def take(package: str) -> None:
         for name in [package, *sys.modules]:
@@ -60,7 +60,7 @@ def test_a_missing_package_is_said_with_what_installs_it(
 
 
 def torch_writes(folder: Path) -> None:
-    """Files of weights, as far as their first bytes go."""
+    """Weight files, reduced to their first bytes."""
     (folder / "w.pth").write_bytes(b"\x80\x02}.")
     (folder / "w.safetensors").write_bytes(b"\x02" + bytes(7) + b"{}")
 

@@ -1,4 +1,4 @@
-"""Outputs of the command line: what they may overwrite, and the marks by which archdsl knows its own files."""
+"""Outputs of the command line: what they may overwrite, and the marks by which archdsl recognises its files."""
 
 import io
 import os
@@ -66,7 +66,7 @@ def refused(capsys: pytest.CaptureFixture[str], command: str, why: str) -> bool:
     return {p: p.read_bytes() for p in Path().rglob("*") if p.is_file()} == before
 
 
-# ---------------------------------------------------------------- files of other people
+# ---------------------------------------------------------------- files of other programs
 
 WRITING = {
     "build net.arch": ["py"],
@@ -322,7 +322,7 @@ def test_streams_take_what_they_took(folder: Path) -> None:
     assert cli.run(["build", "net.arch", "-o", "/dev/null"]) == 0
     for out in ("/dev/stdout", "-"):
         assert archdsl_says(f"build net.arch -o {out}", capture_output=True).stdout == source, out
-    # Where standard output is a file, what stands in it stays.
+    # If standard output is a file, its contents stay.
     (folder / "log").write_bytes(b"before\n")
     with open("log", "ab") as log:
         assert archdsl_says("build net.arch -o link.py", stdout=log).returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 
 import pytest
 
@@ -19,6 +20,8 @@ def test_text_never_leaves_its_place(text: str) -> None:
     assert escaping.markdown(text).replace("\\|", "").count("|") == 0
     label = escaping.dot_label(text)
     assert not {"<", ">", '"'} & set(label) and "\\" not in label.replace("\\\\", "")
+    page = escaping.json_in_html([text])
+    assert json.loads(page) == [text] and not {"<", ">", "&"} & set(page) and page.encode()
     length, _, counted = escaping.xdot(text).partition(" -")
     assert int(length) == len(counted.encode()) and not {'"', "\\"} & set(counted)
 

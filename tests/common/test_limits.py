@@ -1,4 +1,4 @@
-"""What a spec from a stranger may ask for: every bound gives a clear error, soon, and without filling the memory."""
+"""Resource limits for untrusted specs: each gives a clear error quickly, without using much memory."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ NET = HEAD + "relu\n}\n"
 
 
 def lets(first: str, step: str, count: int = 60) -> str:
-    """`let v0 = …`, and then each from the one before."""
+    """`let v0 = …`, then each value from the previous one."""
     return f"let v0 = {first}\n" + "".join(
         f"let v{i} = {step.replace('v', f'v{i - 1}')}\n" for i in range(1, count + 1)
     )
@@ -133,7 +133,7 @@ for path in sorted(Path().glob("*.arch")):
 
 
 def checked_in(folder: Path, texts: dict[str, str], most: int) -> tuple[dict[str, float], str]:
-    """The seconds that each text takes until it is answered, all in one process, and what is said of them."""
+    """The seconds until each text is answered, all in one process, and the answers."""
     for name, text in texts.items():
         (folder / f"{name}.arch").write_text(text, "utf-8")
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -170,7 +170,7 @@ LONG = {
 
 
 def test_long_texts_take_little_time_and_memory(tmp_path: Path) -> None:
-    """Nor is what is said of them long."""
+    """The answers are short, too."""
     seconds, said = checked_in(tmp_path, LONG, 400 << 20)
     assert max(seconds.values()) < 10, seconds
     assert max(map(len, said.splitlines())) < 3_000

@@ -1,4 +1,4 @@
-"""Every code of a diagnostic means one thing, which its entry says, and which its example gives."""
+"""Every code has one meaning, described by its entry and triggered by its example."""
 
 import ast
 import os
@@ -24,7 +24,7 @@ OTHERS = {name for name, code in CODES.items() if not code.example}
 
 
 def said() -> set[str]:
-    """The codes in the package's text, the registry left out."""
+    """The codes in the package's text, without the registry."""
     trees = [ast.parse(p.read_text("utf-8")) for p in PACKAGE.rglob("*.py") if p.parent.name != "codes"]
     texts = [n.value for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Constant)]
     return {t for t in texts if isinstance(t, str) and CODE.fullmatch(t)}
@@ -50,7 +50,7 @@ def codes(spec: str | Path, **settings: Limits) -> set[str]:
 
 @pytest.mark.parametrize("name", [c.code for c in EXAMPLES])
 def test_example(name: str, tmp_path: Path) -> None:
-    """No other code is among them, so that the example shows one thing."""
+    """The example triggers no other code."""
     path = tmp_path / "net.arch"
     path.write_text(CODES[name].example, "utf-8")
     started = time.process_time()
@@ -98,7 +98,7 @@ ELSEWHERE = {
 }
 
 
-# The codes that another one stands behind.
+# Codes that can hide another one.
 FOLLOWS = {"E0110": {"E0101"}}
 
 

@@ -29,7 +29,7 @@ CASES = [
 
 
 def diagnostics_of(body: str | None, folder: Path) -> list[Diagnostic]:
-    """What archdsl says of every model of the first file of a case. None: of the files as they are."""
+    """The output for every model of the first file of a case. None: with the files unchanged."""
     names: list[str] = []
     for fence in FENCE.finditer(body or ""):
         if fence["kind"] == "arch":
@@ -82,13 +82,13 @@ def apply(fix: Fix, folder: Path) -> None:
 
 @pytest.mark.parametrize(("path", "name"), CASES)
 def test_each_change_alone(path: Path, name: str, tmp_path: Path) -> None:
-    """Each change that is shown leaves its own place in order, and no error where there was none."""
+    """Each fix that is shown resolves its own error, and causes no new one."""
     case = next(m for m in CASE.finditer(path.read_text()) if m["name"] == name)
     first = diagnostics_of(case["body"], tmp_path)
     for diagnostic in (d for d in first if d.fix is not None):
         fix = diagnostic.fix
         assert fix is not None
-        diagnostics_of(case["body"], tmp_path)  # the files as they were
+        diagnostics_of(case["body"], tmp_path)  # the original files
         apply(fix, tmp_path)
         left = diagnostics_of(None, tmp_path)
         same, still = ([d for d in found if d.message == diagnostic.message] for found in (first, left))
@@ -103,7 +103,7 @@ SIZE_CASES = [c for c in CASES if c.values[0].stem == "sizes"]
 
 @pytest.mark.parametrize(("path", "name"), SIZE_CASES)
 def test_fix(path: Path, name: str, tmp_path: Path) -> None:
-    """Applying the change that a size error proposes makes it go away, and brings no other in its place."""
+    """Applying the fix of a size error resolves it, and causes no other one."""
     case = next(m for m in CASE.finditer(path.read_text()) if m["name"] == name)
     first = diagnostics_of(case["body"], tmp_path)
     count = len(first)

@@ -1,4 +1,4 @@
-"""Specs with one mistake in one line: an answer or diagnostics, of which the first speaks of that line."""
+"""Specs with one mistake in one line: a result, or diagnostics of which the first is about that line."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ KINDS: dict[str, tuple[Change, Callable[[str], bool], float]] = {
 
 
 def mutants(text: str, kind: str, number: int, random: Random) -> Iterator[tuple[int, str]]:
-    """The line that is changed, and the text with the change."""
+    """The changed line, and the text with the change."""
     change, fits, _ = KINDS[kind]
     lines = text.split("\n")
     places = [(i, k) for i, line in enumerate(lines) for k, token in enumerate(tokens(line)) if fits(token[2])]
@@ -115,7 +115,7 @@ def mutants(text: str, kind: str, number: int, random: Random) -> Iterator[tuple
 
 
 def partners(text: str) -> dict[int, set[int]]:
-    """For each line those with the other ends of its brackets."""
+    """For each line, the lines with the other ends of its brackets."""
     found: dict[int, set[int]] = defaultdict(set)
     open_: list[int] = []
     for number, line in enumerate(text.split("\n"), 1):
@@ -130,7 +130,7 @@ def partners(text: str) -> dict[int, set[int]]:
 
 
 def outcome(text: str, name: str = "spec.arch", path: Path | None = None) -> set[int] | None:
-    """The lines that the first error marks; None where there is none. Whatever else is raised fails the test."""
+    """The lines that the first error marks; None if there is none. Any other exception fails the test."""
     diagnostics = Diagnostics()
     source = archdsl.Source(name, text, path)
     try:
@@ -147,7 +147,7 @@ def outcome(text: str, name: str = "spec.arch", path: Path | None = None) -> set
 
 
 def shares(number: int, seed: int) -> dict[str, float]:
-    """For each kind, the share of first errors that speak of the changed line, or of a bracket that it shares."""
+    """For each kind, the fraction of first errors that are about the changed line, or a bracket that it shares."""
     random = Random(seed)
     told, wrong = Counter[str](), Counter[str]()
     for path in GOOD:

@@ -1,4 +1,4 @@
-"""The size arithmetic against brute force, and what it says to people."""
+"""The size arithmetic compared with brute force, and its descriptions."""
 
 from __future__ import annotations
 
@@ -392,7 +392,7 @@ Function = Callable[[int], int]
 
 
 def random_size(r: random.Random) -> tuple[Dim, Function]:
-    """A size as a network makes it, and the same as a plain function."""
+    """A size as computed by a network, and the same as a plain function."""
     steps: list[tuple[Dim, Function]] = [(H, lambda n: n)]
     for _ in range(r.randint(1, 8)):
         n, f = steps[-1]
@@ -471,7 +471,7 @@ def test_the_valid_sizes_are_those_of_brute_force(chunk: int) -> None:
 
 
 def check_a_set(sizes: SizeSet, valid: set[int], r: random.Random) -> None:
-    """All that a set says of itself agrees with its members up to LIMIT."""
+    """All properties of a set agree with its members up to LIMIT."""
     source = compile(sizes.python("H"), "set", "eval")
     assert {n for n in range(1, LIMIT + 1) if eval(source, {"H": n})} == valid
     data = sizes.as_data()

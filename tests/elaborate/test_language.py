@@ -80,7 +80,7 @@ def test_a_call_opens_a_scope_and_a_label_names_it() -> None:
     assert paths(net("unit(8)\nlayer: unit(8)", block)) == ["0.conv1", "0.1", "layer.conv1", "layer.1"]
 
 
-# ---------------------------------------------------------------- names in sight
+# ---------------------------------------------------------------- names in scope
 
 
 def test_labels_are_seen_from_the_next_statement_to_the_end_of_their_body() -> None:

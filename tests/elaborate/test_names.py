@@ -24,9 +24,9 @@ NAMES = sorted(
         *OWNED,
         *WORDS.split(),
     }
-    - {"it", "__debug__", "training"}  # of labels `training` is refused: a module keeps its mode there
+    - {"it", "__debug__", "training"}  # `training` is rejected as a label: a module stores its mode there
 )
-"""What an identifier of a spec may be called, and Python, torch or the generated code may mind."""
+"""Names that are legal in a spec but special in Python, torch or the generated code."""
 
 QUOTED = ["0", "7a", "a-b", "a_b", "a--b", "-", "--", "1-1", "class-", "a-", "A_B", "a_B", "9" * 40, "x" * 300]
 
@@ -58,7 +58,7 @@ def test_any_label_keeps_its_key(names: list[str], where: str) -> None:
     ids=lambda names: names[0],
 )
 def test_any_name_can_be_referred_to(names: list[str]) -> None:
-    """Labels without quotes, which stand for tensors, too: each is added to what comes after it."""
+    """Labels without quotes, which also name tensors: each is added to the next tensor."""
     lines = "".join(f"{n}: conv(1, 1)\nrelu()\n({n}, it) -> add\n" for n in names)
     found = keys("model m {\ninput image[1, 8, 8]\n" + lines + "}")
     assert found == [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]
@@ -112,7 +112,7 @@ def test_labels_that_differ_by_a_hyphen_stay_apart() -> None:
 )
 @pytest.mark.parametrize("quote", [True, False])
 def test_labels_are_ascii(label: str, quote: bool) -> None:
-    """No look-alikes, no second normal form of the same label, nothing that cannot be seen."""
+    """No look-alikes, no second normal form of a label, nothing invisible."""
     text = f'"{label}"' if quote else label
     with pytest.raises(archdsl.SpecError):
         graph_of(f"model m {{\ninput x[1, 8, 8]\n{text}: relu\n}}")

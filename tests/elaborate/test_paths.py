@@ -1,4 +1,4 @@
-"""The paths of items without a label: their positions, and who gives way where a label wants one."""
+"""The paths of items without a label: their positions, and which ones yield their number to a label."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def keys(graph: Graph) -> list[str]:
 
 ACT = "block act { gelu }"
 
-# The body, and the paths of all items in order: what owns no weights gives way.
+# The body, and the paths of all items in order: items without weights yield their numbers.
 CASES = [
     ("conv(8, 1) -> relu -> conv(8, 1)", "0 1 2"),
     ('"3": conv(8, 1)\n relu -> relu\n relu', "3 1 2 4"),
     ('"0": conv(8, 7) -> "2": layernorm -> gelu -> "3": conv(8, 1) -> gelu -> "5": conv(8, 1)', "0 2 4 3 6 5"),
     ('relu -> "0": conv(8, 1)', "1 0"),
     ('relu -> relu -> relu -> "0": conv(8, 1)', "3 1 2 0"),
-    # Who moved gives way again, to a label and to what owns weights.
+    # A renumbered item yields again, to a label and to an item with weights.
     ('"1": conv(8, 1) -> relu -> "2": conv(8, 1) -> conv(8, 1)', "1 4 2 3"),
     ('"2": conv(8, 1) -> relu -> relu -> conv(8, 1)', "2 1 4 3"),
     ('(relu, "0": conv(8, 1)) -> concat', "1 0 2"),
@@ -41,7 +41,7 @@ CASES = [
     ('relu -> "0.conv": conv(8, 1)', "1 0.conv"),
     ('"0.conv": conv(8, 1) -> "1": conv(8, 1) -> relu', "0.conv 1 2"),
     ('body: { relu -> "0": conv(8, 1) }', "body.1 body.0"),
-    # A block that owns no weights gives way with all that it holds.
+    # A block without weights yields its number, and all paths inside it change.
     ('act -> "0": conv(8, 1)', "1.0 0"),
     ('"1": conv(8, 1) -> act', "1 2.0"),
     ('for i in 0..2 { relu -> "{2 * i}": conv(8, 1) }', "1 0 3 2"),

@@ -41,13 +41,13 @@ from archdsl.runtime import loading
 from tests.fuzz.texts import CORPUS, KINDS, WORDS, files
 
 LIMITS = Limits(nodes=1_000, rounds=2_000, steps=50_000, list_size=10_000, elements=100_000, solver_seconds=1)
-"""Small, so that a text that asks for much is answered soon. Bounds themselves have their own tests."""
+"""Small, so that expensive texts are answered quickly. The limits have their own tests."""
 
 SECONDS = 8.0
-"""The longest that a text of some hundred characters may take until it is checked."""
+"""The maximum seconds to check a text of a few hundred characters."""
 
 DRAWN = 150
-"""Graphviz is asked for pictures of networks of so many nodes; it has bounds of its own."""
+"""The maximum number of nodes for which Graphviz draws; it has its own limits."""
 
 
 def exercise(text: str, *, run: bool = False, random: Random | None = None) -> None:
@@ -62,7 +62,7 @@ def exercise(text: str, *, run: bool = False, random: Random | None = None) -> N
 
 @contextmanager
 def opened(text: str) -> Iterator[archdsl.Source]:
-    """The text as a source, in a folder with the other files that it holds."""
+    """The text as a source, in a folder with its other files."""
     first, others = (found := files(text)).pop(""), found
     if not others:
         yield archdsl.Source("fuzz.arch", first)
@@ -120,7 +120,7 @@ def printable(text: str) -> bool:
 
 
 def outputs(graph: Graph, before: Graph | None, random: Random | None) -> None:
-    """The outputs of a network that is fine, each well-formed; three of them if `random` chooses."""
+    """The outputs of a valid network, each well-formed; three of them if `random` chooses."""
     chosen = list(OUTPUTS) if random is None else random.sample(OUTPUTS, 3)
     random = random or Random(0)
     ast.parse(archdsl.build(graph))
@@ -215,7 +215,7 @@ def in_code(graph: Graph, _: Graph | None, random: Random) -> None:
 
 
 def by_the_command_line(graph: Graph, _: Graph | None, random: Random) -> None:
-    """Any options at all: a status that says what it was, and a line or diagnostics where it is not 0."""
+    """Random options: the right status, and a message or diagnostics if it is not 0."""
     text = graph.root.span.source.text
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "fuzz.arch")
@@ -327,11 +327,11 @@ def scale(tensor: object) -> float:
     return float(tensor.nan_to_num(0, 0, 0).abs().max()) if tensor.numel() else 0.0
 
 
-# ---------------------------------------------------------------- for half an hour
+# ---------------------------------------------------------------- long runs
 
 
 def keep(text: str) -> Path:
-    """Puts a text that broke something into the corpus."""
+    """Adds a text that broke something to the corpus."""
     path = CORPUS / f"{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}.arch"
     path.write_text(text, "utf-8", "surrogatepass", newline="")
     return path

@@ -52,7 +52,7 @@ def library(random: Random) -> str:
 
 @cache
 def _library() -> list[str]:
-    """Good specs: the library, the examples, what once broke, and each example of the language's reference."""
+    """Valid specs: the library, the examples, earlier failures, and each example of the language reference."""
     files = [p for folder in ("specs", "examples", "tests/fuzz/corpus") for p in sorted((ROOT / folder).glob("*.arch"))]
     found = [p.read_text("utf-8", "surrogatepass") for p in files]
     for words, text in FENCE.findall((ROOT / "docs" / "language.md").read_text("utf-8")):
@@ -81,7 +81,7 @@ def body(random: Random) -> str:
 
 
 def mutant(random: Random) -> str:
-    """A good spec with some of its tokens removed, doubled, swapped or replaced by others."""
+    """A valid spec with some of its tokens removed, doubled, swapped or replaced."""
     text = random.choice([network, program, library, library, operations])(random)
     tokens = TOKEN.findall(text)
     for _ in range(random.choice([1, 1, 1, 2, 3, 8])):
@@ -207,7 +207,7 @@ def cut(random: Random) -> str:
 
 
 def value_of(annotation: object, random: Random) -> str:
-    """A value that an argument of that type may take, or one that it may not."""
+    """A valid or invalid value for an argument of that type."""
     words = [w for w in _leaves(annotation) if isinstance(w, str)]
     kinds = {k for k in _leaves(annotation) if isinstance(k, type)}
     choices = [*words, "none", '"he"', "[[1, -1]]", "x.size", "normal(0.1)"][: len(words) + (random.random() < 0.1) * 5]
@@ -234,7 +234,7 @@ def _leaves(annotation: object) -> list[object]:
 
 
 def call(cls: type[Declaration], random: Random) -> str:
-    """A call of an operation or change of pictures, one of its examples with some arguments drawn anew."""
+    """A call of an operation or augmentation, one of its examples with some arguments redrawn."""
     chosen = random.choice(cls.examples)  # type: ignore[attr-defined]
     given = getattr(chosen, "arguments", chosen)
     arguments = {}
@@ -248,7 +248,7 @@ def call(cls: type[Declaration], random: Random) -> str:
 
 
 def operations(random: Random) -> str:
-    """A model in which operations of every kind stand behind each other, with several inputs and outputs at times."""
+    """A model that chains operations of every kind, sometimes with several inputs and outputs."""
     pick = random.choice
     size = pick(["H, W", "H = 16, W = 16", "16, 16", "T = 32", "8, 8, 8", "1, 1"])
     channels = pick([1, 2, 3, 4, 8])
@@ -275,11 +275,11 @@ def operations(random: Random) -> str:
 # ---------------------------------------------------------------- several files
 
 FILE = re.compile(r"^#== file (\w[\w/]*\.arch)\n", re.M)
-"""Begins another file within a text, so that a text of the corpus is one file whatever it holds."""
+"""Separates files within a text, so that a text of the corpus is always one file."""
 
 
 def files(text: str) -> dict[str, str]:
-    """The files of a text by name; "" is the one that imports the others."""
+    """The files of a text by name; "" is the main one."""
     first, *rest = FILE.split(text)
     return {"": first, **dict(zip(rest[::2], rest[1::2], strict=True))}
 

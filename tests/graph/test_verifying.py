@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from archdsl import compiler
-from archdsl.common.source import Source
 from archdsl.graph import Graph, Node, Output, Scope, Tensor
 from archdsl.graph.verifying import BrokenGraph, verify
+from tests.helpers import graph_of
 
 SPEC = """
 block unit(width) { input x[c, h, w]
@@ -24,7 +23,7 @@ model net { input image[3, 32, 32]
 
 
 def checked() -> Graph:
-    return compiler.check(Source("net.arch", SPEC))
+    return graph_of(SPEC)
 
 
 def scope(graph: Graph, path: str) -> Scope:
@@ -32,7 +31,7 @@ def scope(graph: Graph, path: str) -> Scope:
 
 
 def change(graph: Graph, at: int, **changes: object) -> None:
-    """Puts a changed copy of a node in its place, in the graph and in its scope."""
+    """Replaces a node by a changed copy, in the graph and in its scope."""
     old = graph.node(at)
     new: Node = replace(old, **changes)  # type: ignore[arg-type]
     graph._nodes[at] = new
@@ -40,7 +39,7 @@ def change(graph: Graph, at: int, **changes: object) -> None:
 
 
 def swap(graph: Graph, at: int) -> None:
-    """Two neighbours in the other order, in the graph and in their scope."""
+    """Swaps two adjacent nodes, in the graph and in their scope."""
     first, second = graph.node(at), graph.node(at + 1)
     members = first.scope.members
     place = members.index(first)

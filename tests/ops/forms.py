@@ -13,7 +13,7 @@ from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm,
 
 
 def names(helper: str | None) -> dict[str, object]:
-    """What a form may refer to, its helper included."""
+    """The names that a form may use, including its helper."""
     found: dict[str, object] = {"torch": torch, "nn": nn, "F": F, "Tensor": Tensor}
     if helper is not None:
         exec(helper, found)
@@ -27,7 +27,7 @@ def value(argument: object, sizes: Mapping[str, int]) -> object:
 
 
 class Built(nn.Module):
-    """A module with one operation, under the name `op` where it owns anything; `sizes` are values of free sizes."""
+    """A module with one operation, called `op` if it has weights; `sizes` are values of free sizes."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""An operation takes tensors of any layout in memory: permuted, strided and channels-last ones."""
+"""Operations accept tensors of any memory layout: permuted, strided and channels-last."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.ops.test_sweep import every_example
 
 
 def layouts(x: Tensor) -> Iterator[Tensor]:
-    """The same numbers with the axes of a sample in other orders in memory, and as a part of something larger."""
+    """The same numbers with other orders of the axes in memory, and as a part of a larger tensor."""
     axes = [*range(1, x.ndim)]
     for order in (axes[::-1], axes[1:] + axes[:1], axes[:-2] + axes[-2:][::-1]):
         places = [0, *order]

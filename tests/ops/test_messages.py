@@ -1,4 +1,4 @@
-"""What users read when an argument or a size is wrong."""
+"""Messages for invalid arguments and sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ H, W = dims.free("H"), dims.free("W")
 
 
 def said(error: OperationError) -> str:
-    """All that an error proposes: its advice, and the changes of the call with what is said of them."""
+    """All that an error proposes: its advice, and the fixes with their explanations."""
     changes = [f"{m.help} {dict(m.arguments)} {m.before} {m.instead}" for m in error.mends]
     return "\n".join([error.help or "", *changes])
 

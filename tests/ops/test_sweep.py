@@ -1,4 +1,4 @@
-"""Every example of every operation, held against PyTorch: sizes, weights, arithmetic, and what sizes are refused."""
+"""Every example of every operation compared with PyTorch: sizes, weights, arithmetic, and rejected sizes."""
 
 from __future__ import annotations
 
@@ -73,20 +73,20 @@ def test_channels_are_made_from_those_of_their_lanes(cls: type[Operation], examp
     module = Built(operation, example.inputs, dtype=torch.float64).eval()
     for parameter in module.parameters():
         nn.init.uniform_(parameter, 0.5, 1)
-    # Of positive numbers below 1, so that no activation is flat; a maximum is some element's, so all are tried.
+    # Positive numbers below 1, so that no activation is flat and every element is a maximum somewhere.
     many = 400 if "max" in cls.name else 1
     inputs = [torch.rand(many, *shape, dtype=torch.float64, requires_grad=True) for shape in example.inputs]
     found = module(*inputs)
     for result, tensor in enumerate([found] if isinstance(found, torch.Tensor) else found):
-        sights = operation.sight(result, example.inputs, outputs)
+        maps_by_input = operation.index_maps(result, example.inputs, outputs)
         wanted = {i: torch.zeros(outputs[result][0], shape[0], dtype=bool) for i, shape in enumerate(example.inputs)}
-        for lane in operation.lanes(result, example.inputs, outputs):
-            if lane.position in sights:
-                block = torch.eye(len(lane.read), dtype=bool) if lane.each else torch.tensor(True)
-                rows = wanted[lane.position][lane.channels.start : lane.channels.stop]
-                rows[:, lane.read.start : lane.read.stop] |= block
+        for channel_map in operation.channel_maps(result, example.inputs, outputs):
+            if channel_map.position in maps_by_input:
+                block = torch.eye(len(channel_map.read), dtype=bool) if channel_map.each else torch.tensor(True)
+                rows = wanted[channel_map.position][channel_map.channels.start : channel_map.channels.stop]
+                rows[:, channel_map.read.start : channel_map.read.stop] |= block
         for channel, row in enumerate(tensor.movedim(1, 0)):
-            # Squared: the sum over what is normalised is known.
+            # Squared: the sum over normalised values is constant.
             gradients = torch.autograd.grad((row**2).sum(), inputs, retain_graph=True, allow_unused=True)
             for i, gradient in enumerate(gradients):
                 made = torch.zeros(example.inputs[i][0], dtype=bool)
@@ -96,7 +96,7 @@ def test_channels_are_made_from_those_of_their_lanes(cls: type[Operation], examp
 
 
 def with_free_sizes(inputs: tuple[tuple[int, ...], ...]) -> tuple[Shape, ...]:
-    """The inputs with a free size for each spatial axis; further ones keep their distance to the first, and 1 stays."""
+    """The inputs with a free size for each spatial axis; others keep their distance to the first, and 1 stays."""
     names = [dims.free(name) for name in "DHW"]
     first = next((s for s in inputs if 1 not in s[1:]), inputs[0])
 
@@ -123,7 +123,7 @@ def test_free_sizes_say_what_pytorch_does_at_each(cls: type[Operation], example:
 
     taken = 0
     for n in range(1, 11):
-        sizes = {"D": n, "H": n + 1, "W": n + 3}
+        sizes = {"D": n, "H": n + 6, "W": n + 12}  # what divides one divides all
         here = tuple(tuple(dims.evaluate(d, sizes) for d in shape) for shape in shapes)
         if any(d < 1 for shape in here for d in shape):
             continue
@@ -141,11 +141,11 @@ def test_free_sizes_say_what_pytorch_does_at_each(cls: type[Operation], example:
 
 
 def refuses(module: nn.Module, shapes: tuple[tuple[int, ...], ...]) -> bool:
-    """Whether PyTorch raises, or gives nothing, at these sizes."""
+    """Whether PyTorch raises, or gives an empty tensor, at these sizes."""
     try:
         given = module(*tensors(shapes))
         if any(x.isinf().any() for x in ([given] if isinstance(given, torch.Tensor) else given)):
-            return True  # a window of padding alone
+            return True  # a window with only padding
         return any(0 in shape or min(shape) < 0 for shape in shapes_of(given))
     except (RuntimeError, ValueError):
         return True
@@ -161,9 +161,9 @@ HELPED = [case for case in SPATIAL if getattr(built(*case.values).form, "helper"
 @pytest.mark.parametrize("take", ["compile", "export"])
 @pytest.mark.parametrize(("cls", "example"), HELPED)
 def test_helpers_are_taken_by_compile_and_export(cls: type[Operation], example: Example, take: str) -> None:
-    """In one piece, and for any size: what was taken at one size is run at another."""
+    """Exported as one graph, for all sizes: a program traced at one size is run at another."""
     module = built(cls, example)
-    unit = 12  # sizes stay multiples of what a shuffle divides by
+    unit = 12  # sizes stay multiples of a shuffle's factor
 
     def inputs(batch: int, more: int) -> list[torch.Tensor]:
         return tensors(tuple((s[0], *(n * unit + more for n in s[1:])) for s in example.inputs), batch)

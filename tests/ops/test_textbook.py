@@ -1,4 +1,4 @@
-"""The operations against the formulas of textbooks, computed by scipy and numpy."""
+"""The operations compared with textbook formulas, computed with scipy and numpy."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_fixed_kernel_serves_every_pair_of_channels_or_every_channel() -> None
 
 @pytest.mark.parametrize(("n", "kernel", "stride"), [(7, 3, 2), (8, 3, 2), (9, 4, 3), (5, 2, 2), (6, 5, 1), (7, 2, 5)])
 def test_same_upper_pads_behind(n: int, kernel: int, stride: int) -> None:
-    """TensorFlow's rule, written out: ⌈n / stride⌉ outputs, the odd element of padding behind."""
+    """TensorFlow's rule: ⌈n / stride⌉ outputs, the odd padding element at the end."""
     x = np.random.default_rng(n).normal(size=n)
     total = max((-(-n // stride) - 1) * stride + kernel - n, 0)
     pads = (total // 2, total - total // 2)
@@ -154,7 +154,7 @@ def test_align_is_centred() -> None:
 
 @pytest.mark.parametrize("r", [2, 3])
 def test_pixel_shuffle_of_other_ranks_is_the_2d_ones(r: int) -> None:
-    """A 1-d or 3-d tensor of one more axis of size 1 holds the same numbers as PyTorch's own 2-d shuffle."""
+    """PyTorch's own 2-d shuffle of a tensor with an additional axis of size 1 gives the 1-d and 3-d results."""
     x = np.random.default_rng(7).normal(size=(2, 3 * r**3, 2, 4, 5))
     shuffled = apply("pixel_shuffle", x, r=r)
     # By hand: channel (c, i, j, k) at (d, h, w) goes to c at (d·r + i, h·r + j, w·r + k).

@@ -1,4 +1,4 @@
-"""Convolutions and poolings with random numbers: a size is predicted, or refused, just as PyTorch does."""
+"""Random convolutions and poolings: a size is predicted, or rejected, exactly as in PyTorch."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def operations(draw: st.DrawFn) -> Operation:
 
 
 def pytorch(operation: Operation, rank: int, sizes: list[tuple[int, ...]]) -> list[tuple[int, ...] | None]:
-    """What PyTorch's module gives for each size, None where it refuses or nothing is left."""
+    """The result of PyTorch's module for each size, None if it rejects the size or the result is empty."""
     try:
         form = operation.torch(((3, *(16,) * rank),), ())
-    except OperationError:  # `same` and an even kernel: PyTorch has no such thing
+    except OperationError:  # `same` with an even kernel does not exist in PyTorch
         return [None] * len(sizes)
     assert isinstance(form, ModuleForm)
     values = {a.name: a.value for a in form.arguments if a.name is not None}
@@ -61,7 +61,7 @@ def pytorch(operation: Operation, rank: int, sizes: list[tuple[int, ...]]) -> li
 
 
 def sees_padding_alone(operation: Operation, size: tuple[int, ...]) -> bool:
-    """Whether a window of a `same_upper` pooling holds padding alone: PyTorch gives -inf, and archdsl refuses."""
+    """Whether a window of a `same_upper` pooling has only padding: PyTorch gives -inf, archdsl rejects it."""
     if operation.name != "maxpool" or operation.pad != "same_upper":  # type: ignore[attr-defined]
         return False
     numbers = operation._numbers((3, *size))  # type: ignore[attr-defined]
@@ -74,7 +74,7 @@ def sees_padding_alone(operation: Operation, size: tuple[int, ...]) -> bool:
 
 
 def compare(operation: Operation, rank: int, data: st.DataObject) -> bool:
-    """Whether PyTorch takes any of five sizes. Raises AssertionError where archdsl says otherwise."""
+    """Whether PyTorch accepts any of five sizes. Raises AssertionError if archdsl disagrees."""
     size = st.tuples(*[st.integers(1, 9)] * rank)
     sizes = data.draw(st.lists(size, min_size=5, max_size=5))
     wanted = pytorch(operation, rank, sizes)

@@ -1,4 +1,4 @@
-"""Small changes to built files, one at a time: what a faulty generator might have written."""
+"""Single small changes to built files, as a faulty generator might make them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Change = Callable[[], None]
 
 
 def count(text: str) -> int:
-    """How many changes there are of a text."""
+    """The number of changes of a text."""
     return sum(1 for _ in _changes(ast.parse(text)))
 
 
 def mutant(text: str, number: int) -> tuple[str, str]:
-    """What the change of that number does and where, and the text with it."""
+    """A description of the change with that number and its place, and the changed text."""
     tree = ast.parse(text)
     what, change = next(islice(_changes(tree), number, None))
     change()
@@ -31,7 +31,7 @@ def _changes(tree: ast.Module) -> Iterator[tuple[str, Change]]:
 
 
 def _nodes(tree: ast.Module) -> Iterator[tuple[ast.AST, list[str]]]:
-    """The nodes that say what is computed, with the names of variables in sight. Annotations are left out."""
+    """The nodes that affect the computation, with the names of variables in scope. Annotations are excluded."""
     stack: list[tuple[ast.AST, list[str]]] = [(n, []) for n in reversed(tree.body)]
     while stack:
         node, names = stack.pop()
@@ -151,7 +151,7 @@ def _swap(node: ast.AST, first: str, second: str) -> None:
 
 
 def _become(node: ast.AST, other: ast.AST) -> None:
-    """Makes a node what another one is."""
+    """Makes a node equal to another one."""
     other = copy.deepcopy(other)
     node.__class__ = type(other)  # type: ignore[assignment]
     node.__dict__.clear()

@@ -1,4 +1,4 @@
-"""Small networks that together use all that a built file consists of."""
+"""Small networks that together use every construct of built files."""
 
 NETWORKS = {
     "residual": """

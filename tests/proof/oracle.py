@@ -1,4 +1,4 @@
-"""Whether two built files do the same, tried in PyTorch: what a proof is itself held against."""
+"""Whether two built files behave the same in PyTorch: the reference for the proof's tests."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(text: str) -> dict[str, Any]:
 
 @contextmanager
 def noted() -> Iterator[dict[int, tuple[object, ...]]]:
-    """Notes how each tensor was last filled by nn.init."""
+    """Records how nn.init last filled each tensor."""
     found: dict[int, tuple[object, ...]] = {}
     alive: list[torch.Tensor] = []  # so that no address is used twice
     before = {name: getattr(nn.init, name) for name in INITS}
@@ -45,7 +45,7 @@ def noted() -> Iterator[dict[int, tuple[object, ...]]]:
 
 
 def model_of(text: str, name: str) -> tuple[nn.Module, list[object], dict[str, Any]]:
-    """A file's model in double precision, all that can be said of its state, and the file's names."""
+    """A file's model in double precision, its observable state, and the file's names."""
     names = run(text)
     torch.manual_seed(0)
     with noted() as filled:
@@ -67,7 +67,7 @@ def outcome(
     inputs: list[list[torch.Tensor]],
     folded: bool,
 ) -> list[object]:
-    """What a model gives, learns and counts from given weights, in both modes; an error counts as what it gives."""
+    """The outputs, gradients and statistics of a model for given weights, in both modes; an error is a result, too."""
     found: list[object] = [("training", model.training)]
     if folded:
         state = names["fold_batchnorms"](state) if "fold_batchnorms" in names else state
@@ -103,7 +103,7 @@ def outcome(
 
 
 def same(a: object, b: object) -> bool:
-    """Whether two outcomes are equal, but for rounding."""
+    """Whether two results are equal, up to rounding."""
     if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor):
         return a.shape == b.shape and torch.allclose(a, b, rtol=1e-9, atol=1e-12, equal_nan=True)
     if isinstance(a, dict) and isinstance(b, dict):

@@ -1,4 +1,4 @@
-"""Texts that are wrong in ways that one run over stand-ins would not show: each is refused."""
+"""Wrong texts whose faults a single run over stand-ins would not show: each is rejected."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def net(body: str) -> Graph:
 
 
 def method(text: str) -> str:
-    """A method put into the class of the model."""
+    """A method added to the model's class."""
     return f"    {text}\n\n    {MAIN}"
 
 
 HOLES: dict[str, tuple[str, str, str]] = {
-    # What lasts between calls.
+    # State between calls.
     "a counter": (CONV, MAIN, f"{MAIN}        self.calls = 1\n"),
     "a list of the class": (CONV, f"    {MAIN}", f"    seen = []\n\n    {MAIN}"),
     "a default that is kept": (CONV, MAIN, "def forward(self, x: Tensor, seen=[]) -> Tensor:\n"),
@@ -49,7 +49,7 @@ HOLES: dict[str, tuple[str, str, str]] = {
     "a member's mode left while it runs": (NORM, MAIN, f"{MAIN}        self.stem.train(False)\n"),
     "a member made while it runs": (CONV, MAIN, f'{MAIN}        self.add_module("more", nn.ReLU())\n'),
     "a layer changed while it runs": (CONV, MAIN, f"{MAIN}        self.stem.stride = 2\n"),
-    # What a layer is, changed behind its constructor.
+    # A layer changed after its construction.
     "a layer's stride set": (TWO, "self.act =", "self.a.stride = (2, 2)\n        self.act ="),
     "a layer's member": (TWO, "self.act =", 'self.a.add_module("x", nn.Linear(3, 3))\n        self.act ='),
     "what a stand-in knows": (
@@ -68,7 +68,7 @@ HOLES: dict[str, tuple[str, str, str]] = {
     "the model starts in evaluation": (NORM, "self.y =", "self.eval()\n        self.y ="),
     "a layer made for each call": (DROP, "self.y(", "nn.Dropout(0.3)("),
     "numbers for a parameter": (SCALE, "torch.full((4,), 0.5, **kw))", "torch.full((4,), 0.5, **kw)).data"),
-    # What stands before the names that a text uses.
+    # Code before the names that a text uses.
     "another torch": (CONV, BEFORE, f"\n\ntorch = nn{BEFORE}"),
     "another nn": (CONV, BEFORE, f"\n\nnn.ReLU = nn.SiLU{BEFORE}"),
     "another super": (CONV, BEFORE, f"\n\ndef super():\n    return nn{BEFORE}"),
@@ -84,7 +84,7 @@ HOLES: dict[str, tuple[str, str, str]] = {
     "__getattr__": (CONV, f"    {MAIN}", method("def __getattr__(self, name):\n        return 1")),
     "_apply": (CONV, f"    {MAIN}", method("def _apply(self, f):\n        return self")),
     "a property": (CONV, f"    {MAIN}", method("@property\n    def gain(self):\n        return 1")),
-    # What a stand-in answers otherwise than PyTorch.
+    # Answers in which a stand-in differs from PyTorch.
     "a batch of one": (CONV, MAIN, f"{MAIN}        if x.shape[0] == 1:\n            x = x * 2\n"),
     "one size": (CONV, MAIN, f"{MAIN}        if x.shape[2] == 224:\n            x = x * 2\n"),
     "one size in a list": (CONV, "return x", "return [x, x][x.shape[2] == 224]"),
@@ -123,11 +123,11 @@ HOLES: dict[str, tuple[str, str, str]] = {
     "one size more refused": (VALID, "if size >= 3:", "if size >= 3 and size != 100003:"),
     "one size more taken": (VALID, "if size >= 3:", "if size >= 3 or size == -(-1):"),
     "a large size refused": (VALID, "if size >= 3:", "if 3 <= size < 1000000:"),
-    # What a model is asked to be made of.
+    # The device and dtype of a model.
     "another default": (CONV, "dtype: torch.dtype | None = None", "dtype: torch.dtype | None = torch.float16"),
     "a layer without a dtype": (CONV, "nn.ReLU(inplace=True)", "nn.ReLU() if dtype is None else nn.ReLU(True)"),
     "a layer without a device": (CONV, START, f"{START}        other = device\n"),
-    # What is overwritten, and read by the same name.
+    # Overwritten tensors read under the same name.
     "overwritten under its name": (
         "x: batchnorm -> relu\n(it, x -> tanh) -> add",
         "nn.ReLU()",
@@ -150,7 +150,7 @@ HOLES: dict[str, tuple[str, str, str]] = {
     ),
     # Members in another order.
     "a member given twice": (TWO, "self.a =", "self.b = nn.ReLU()\n        self.a ="),
-    # What costs without end.
+    # Endless work.
     "a loop": (CONV, START, f"{START}        for i in range(10000000000):\n            pass\n"),
     "a list of a range": (CONV, START, f"{START}        y = list(range(10000000000))\n"),
     "a long text": (CONV, START, f"{START}        y = 'x' * 10000000000\n"),

@@ -1,7 +1,7 @@
-"""The proof is tested by mutation: a changed file is refused, or does in PyTorch what the unchanged one does.
+"""Mutation tests of the proof: a changed file is rejected, or behaves in PyTorch like the original.
 
 `make test-long` tries every change of `tests/proof/mutations.py` to every form of the networks; the default run tries
-one in so many. docs/proof.md has the counts.
+one in a fixed number. docs/proof.md has the counts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.proof.networks import NETWORKS
 from tests.proof.oracle import model_of, outcome, same
 
 EVERY = 29
-"""The default run tries one change in so many; a prime, so that every kind has its turn."""
+"""The default run tries one change in this many; a prime, so that every kind occurs."""
 
 FORMS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -58,7 +58,7 @@ def last_class(text: str) -> str:
 
 
 class Tried:
-    """One file, and what became of its changes."""
+    """One file, and the results of its changes."""
 
     def __init__(self, name: str, form: str) -> None:
         self.graph = check(Source(f"{name}.arch", NETWORKS[name]))
@@ -97,7 +97,7 @@ def attempts(name: str, form: str, first: int, every: int) -> Tried:
     torch.set_num_threads(1)
     tried = Tried(name, form)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a change makes of a file may be odd Python
+        warnings.simplefilter("ignore")  # a changed file may raise Python warnings
         for number in range(first, count(tried.text), every):
             tried.attempt(number)
     print(f"{name}, {form}: {tried.refused} refused, {tried.equal} equal")

@@ -1,4 +1,4 @@
-"""Builds are proved: those of the library in the form that reads best, wrong texts not at all."""
+"""Builds are proved: those of the library at the first attempt, wrong texts never."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FIRST = list({name.partition(":")[0]: name for name in reversed(MODELS)}.values(
 
 
 def readable(graph: Graph) -> int:
-    """Builds every form of a network that it has, and wants each proved as it reads best; tells how many there are."""
+    """Builds every form that a network has, and requires each to be proved at first; returns their number."""
     count = 0
     for options in FORMS.values():
         try:
@@ -176,7 +176,7 @@ def test_what_is_beyond_a_built_file_is_refused_and_not_run(name: str) -> None:
 
 
 def test_the_inputs_have_their_names() -> None:
-    graph = check(Source("net.arch", "model net {\n input left[1, 8, 8], in[1, 8, 8]\n (left, in) -> sub\n}"))
+    graph = graph_of(net_text("(left, in) -> sub", "left[1, 8, 8], in[1, 8, 8]"))
     text = build(graph)
     assert "def forward(self, left: Tensor, in_: Tensor)" in text
     for other in ("x: Tensor, y: Tensor", "in_: Tensor, left: Tensor", "left: Tensor, *in_: Tensor"):
@@ -191,7 +191,7 @@ NAMES = ["accepts", "append", "base", "center", "format", "layout", "pop", "star
 @pytest.mark.parametrize("name", NAMES)
 def test_labels_of_several_dots_are_proved(name: str) -> None:
     label = f"{name}.{name}.{name}"
-    graph = graph_of(f'"a.b.{name}": conv(3, 1) -> "{label}": scale -> "{label}1.x": conv(3, 3)')
+    graph = net(f'"a.b.{name}": conv(3, 1) -> "{label}": scale -> "{label}1.x": conv(3, 3)')
     assert prove_build(graph).plainness == 0
 
 
@@ -213,7 +213,7 @@ def test_a_fault_of_the_generator_gives_a_plainer_form(monkeypatch: pytest.Monke
 def test_what_cannot_be_proved_is_not_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     source = importlib.import_module("archdsl.backends.torch_source")
     monkeypatch.setattr(source, "write_module", lambda *args, **options: 1 / 0)
-    with pytest.raises(SpecError, match="cannot be proved"):
+    with pytest.raises(SpecError, match="could not be proved"):
         compiler.build(net("conv(4, 3) -> relu"))
 
 

@@ -1,4 +1,4 @@
-"""What the proof takes for granted of PyTorch, held against PyTorch."""
+"""The facts of PyTorch on which the proof relies, checked against PyTorch."""
 
 import inspect
 
@@ -10,7 +10,7 @@ from archdsl.proof import layers, modules
 from archdsl.proof.pytorch import ATTRIBUTES, REQUIRED, SIGNATURES, weights
 
 PLAIN = {"Sigmoid", "Tanh", "Identity"}
-"""Their signatures in PyTorch take anything, and use nothing of it."""
+"""Modules whose signatures accept anything, and ignore it."""
 
 MADE = {
     "in_channels": 4,

@@ -1,4 +1,4 @@
-"""What differs between two networks: one change for one edit, whatever moves because of it."""
+"""The differences between two networks: one change per edit, whatever else moves."""
 
 import json
 import re
@@ -74,7 +74,7 @@ EDITS = {
 def test_one_edit_is_one_change(old: str, new: str, expected: list[str]) -> None:
     found = compared(BASE, BASE.replace(old, new, 1) if old else BASE)
     assert [" ".join((kind, path or "m", words)) for kind, path, words in told(found)] == expected
-    # What is one way an addition is the other way a removal.
+    # An addition in one direction is a removal in the other.
     back = compared(BASE.replace(old, new, 1) if old else BASE, BASE)
     mirror = {"added": "removed", "removed": "added"}
     assert sorted(mirror.get(c.kind, c.kind) for c in found.changes) == sorted(c.kind for c in back.changes)
@@ -135,7 +135,7 @@ def test_published_networks(models: tuple[str, str], expected: list[tuple[str, s
     ids=lambda pair: "-".join(m.partition(":")[2] for m in pair),
 )
 def test_changes_and_what_follows_make_up_the_whole_difference(models: tuple[str, str]) -> None:
-    """Nothing is told twice, nothing is left out, whatever is compared with whatever."""
+    """Nothing is listed twice, nothing is left out, for any pair of networks."""
     found = diff(*map(check, models))
     steps = [found.difference(c) for c in found.changes]
     for old, new in found.follows:
@@ -152,7 +152,7 @@ def test_a_wiring_that_changed_is_told() -> None:
     assert told(compared(text, text.replace("(a, b)", "(x, b)"))) == [("rewired", "2", "inputs: a, b → x, b")]
 
 
-# ---------------------------------------------------------------- the picture
+# ---------------------------------------------------------------- the diagram
 
 
 def signs(comparison: Comparison) -> str:
@@ -164,7 +164,7 @@ def test_the_picture_marks_changes_and_folds_the_rest() -> None:
     comparison = diff(check("resnet:resnet18"), check("resnet:resnet34"))
     assert signs(comparison) == "++++"
     dot = draw(comparison).dot
-    # One convolution stands outside blocks; no block in which nothing changed is open.
+    # One convolution is outside blocks; no block without changes is open.
     assert dot.count("<B>conv ") == 1 and "<B>basic</B>" in dot
     assert "resnet18 → resnet34" in dot and "+10.1 M parameters" in dot
 

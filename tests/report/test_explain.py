@@ -1,4 +1,4 @@
-"""What `explain` tells: its numbers against the matrix of a convolution, its words where they are asked for."""
+"""The output of `explain`: numbers compared with the matrix of a convolution, and the wording."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from archdsl.diagnostics import SpecError
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Rules
 from archdsl.report.explain import explain
-from archdsl.report.explain.teller import Teller
+from archdsl.report.explain.explainer import Explainer
 from archdsl.report.layers import Layers, Options
 from tests.helpers import graph_of, net_text, source_of
 from tests.ops.forms import Built
@@ -135,10 +135,10 @@ def test_words_of_operations(body: str, words: str) -> None:
 @pytest.mark.parametrize("spec", ["unet:unet_3d", "mobilenet:mobilenet_v2", "squeezenet:squeezenet1_1", "edges:edges"])
 def test_every_layer_and_block_can_be_explained(spec: str) -> None:
     graph = check(spec)
-    teller = Teller(Layers(graph, Options(graph.examples)))
+    explainer = Explainer(Layers(graph, Options(graph.examples)))
     for part in (*graph.nodes(), *graph.root.scopes()):
-        assert next(teller.part(part)).startswith(part.path or graph.name)
-        assert all(len(line) < 200 for line in teller.part(part))
+        assert next(explainer.part(part)).startswith(part.path or graph.name)
+        assert all(len(line) < 200 for line in explainer.part(part))
 
 
 def test_no_index_has_the_name_of_the_weights() -> None:

@@ -1,4 +1,4 @@
-"""The numbers of a network against PyTorch's flop counter, published figures, and each other."""
+"""The numbers of a network compared with PyTorch's flop counter, published figures, and each other."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_flop_counter_agrees_on_random_networks(networks: int) -> None:
     for _ in range(networks):
         text, graph = random_graph(lambda random: network(random, free=True), random)
         formulas = amounts(graph)
-        # At the sizes shown, and at others that the formulas were not made for.
+        # At the example sizes, and at others for which the formulas were not made.
         for sizes in (graph.examples, {n: found.nearest(33)[1] or 33 for n, found in graph.sizes.items()}):
             if any(n not in graph.sizes[name] for name, n in sizes.items()):
                 continue

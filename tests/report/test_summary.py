@@ -1,4 +1,4 @@
-"""What is said of a network's sizes: which line narrowed them."""
+"""The reported sizes of a network: which line narrowed them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models side by side, and plots."""
+"""Comparisons of models, and plots."""
 
 from __future__ import annotations
 

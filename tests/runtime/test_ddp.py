@@ -63,7 +63,7 @@ SIZE = 32
 
 
 def network_of(form: str) -> nn.Module:
-    """The network of a form in float64, with the same weights wherever it is made; dropouts let everything through."""
+    """The network of a form in float64, with the same weights everywhere; dropouts keep everything."""
     spec, values = FORMS[form]
     torch.manual_seed(0)
     network = archdsl.load(spec, dtype=torch.float64, **values)  # type: ignore[arg-type]
@@ -74,7 +74,7 @@ def network_of(form: str) -> nn.Module:
 
 
 def freeze_statistics(network: nn.Module) -> None:
-    """Batchnorms take their running statistics: those of half a batch are not those of the whole."""
+    """Makes batchnorms use their running statistics: those of half a batch differ from those of the whole."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.eval()
@@ -95,7 +95,7 @@ def gradients(network: nn.Module) -> dict[str, Tensor]:
 
 
 def work(rank: int, folder: Path) -> None:
-    """What one of the two processes does: each form in turn, plain and with a static graph."""
+    """The work of one of the two processes: each form in turn, plain and with a static graph."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=2)
     found: dict[str, object] = {}
@@ -104,7 +104,7 @@ def work(rank: int, folder: Path) -> None:
             network = network_of(form)
             freeze_statistics(network)
             parallel = DistributedDataParallel(network, static_graph=static)
-            for _ in range(2):  # what was left undone in one step is told in the next
+            for _ in range(2):  # errors of one step are reported in the next
                 network.zero_grad()
                 loss_of(parallel(images()[2 * rank : 2 * rank + 2])).backward()
             found[f"{form} {static}"] = gradients(network)
@@ -118,7 +118,7 @@ def work(rank: int, folder: Path) -> None:
 
 
 def unused(rank: int) -> list[str]:
-    """What comes of a loss that leaves the auxiliary output out: an error in the second step, unless it is allowed."""
+    """The effect of a loss without the auxiliary output: an error in the second step, unless it is allowed."""
     said = []
     for allowed in (False, True):
         parallel = DistributedDataParallel(network_of("auxiliary"), find_unused_parameters=allowed)

@@ -1,4 +1,4 @@
-"""Exported and compiled programs: batch, H and W free in one graph, the same numbers, the same refusals."""
+"""Exported and compiled programs: batch, H and W dynamic in one graph, the same outputs, the same rejections."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def images(graph: Graph, sizes: dict[str, int], batch: int) -> list[torch.Tensor
 
 
 def small(graph: Graph, start: int) -> dict[str, int]:
-    """Valid sizes, each another one, from `start` on."""
+    """Valid sizes, all different, from `start` on."""
     sizes = {}
     for step, free in enumerate(graph.free):
         valid = graph.sizes[free.name]
@@ -108,7 +108,7 @@ def test_sizes_beyond_proof_are_free_as_well(body: str, valid: str) -> None:
 
 
 def test_what_goes_by_cases_is_pinned(tmp_path: Path) -> None:
-    """A pool that rounds up and drops a window for some sizes is one program for each of the two."""
+    """A pooling that rounds up and drops a window for some sizes needs one program for each case."""
     file = tmp_path / "net.pt2"
     spec = tmp_path / "net.arch"
     spec.write_text("model net {\n input image[1, H = 30, W = 30]\n maxpool(1x2, 2, 0, ceil = true)\n}\n")

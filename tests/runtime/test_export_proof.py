@@ -1,4 +1,4 @@
-"""The proof of exports: right files pass at every size drawn, wrong ones are refused, pinned ones say so."""
+"""The comparison of exports: right files pass at every size, wrong ones are rejected, fixed sizes are reported."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def axes(data: bytes) -> dict[str, list[int | str]]:
 
 
 def compared(graph: Graph, made: Export, **sizes: int) -> None:
-    """The file of a network without weights and its module give the same at these sizes."""
+    """The file of a network without weights and its module agree at these sizes."""
     session = onnxruntime.InferenceSession(made.data)
     inputs = images(graph, sizes, 3)
     names = [value.name for value in session.get_inputs()]
@@ -53,7 +53,7 @@ def compared(graph: Graph, made: Export, **sizes: int) -> None:
     torch.testing.assert_close(torch.from_numpy(found[0]), network(graph, None, False)(*inputs))
 
 
-# ---------------------------------------------------------------- kinds of networks that were exported wrong
+# ---------------------------------------------------------------- kinds of networks with export bugs
 
 
 @pytest.mark.parametrize("largest", [False, True])
@@ -70,7 +70,7 @@ ONCE_WRONG = {
     PYRAMID: ("image[3, H, W]", {"H": 31, "W": 45}),
     "adaptive_maxpool(5)": ("image[3, T = 20]", {"T": 33}),
     "adaptive_avgpool([2, 1, 3])": ("image[2, D = 6, H = 6, W = 9]", {"D": 5, "H": 7, "W": 8}),
-    # Sizes valid by a remainder, which the solver of PyTorch's ONNX exporter cannot say.
+    # Sizes valid by a remainder, which the solver of PyTorch's ONNX exporter cannot express.
     "avgpool(3, 2, 1) -> (avgpool(3, 2, 1), maxpool(2)) -> concat": ("image[3, H = 32, W = 32]", {"H": 43, "W": 52}),
     # Poolings that round up: ONNX counts windows, and what hangs over, in another way.
     "maxpool(1x2, 3, 0, ceil = true) -> avgpool(2, 3, 1, ceil = true)": ("image[2, 19, 20]", {}),
@@ -150,7 +150,7 @@ def weight(change: Callable[[Any], Any], kind: str, slot: int) -> Callable[[Any]
 
 
 def fixed(sizes: list[int]) -> Callable[[Any], None]:
-    """A Reshape to the sizes of one run, behind the first Relu."""
+    """A Reshape to the sizes of one run, after the first Relu."""
 
     def mutate(model: Any) -> None:
         at = node(model, "Relu")
@@ -193,7 +193,7 @@ MUTANTS: dict[str, Callable[[Any], None]] = {
 
 @pytest.fixture(scope="module")
 def right() -> tuple[Graph, torch.nn.Module, Any]:
-    """A network, its module with telling statistics of the batchnorm, and the ONNX model of it."""
+    """A network, its module with distinctive batchnorm statistics, and its ONNX model."""
     from archdsl.runtime.export.translation import translated
 
     torch.manual_seed(0)
@@ -244,7 +244,7 @@ def test_without_onnxruntime_small_sizes_are_compared(
         prove_onnx(graph, model, mutant, graph.sizes, {})
 
 
-# ---------------------------------------------------------------- what is told, and what is left on the disk
+# ---------------------------------------------------------------- messages and leftovers on disk
 
 
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
@@ -264,7 +264,7 @@ def test_a_wrong_export_is_not_written(ending: str, tmp_path: Path, monkeypatch:
 
 
 def test_a_size_that_goes_wrong_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no right file with a free size is found, the size is pinned, and the operation named."""
+    """If no right file with a free size is found, the size is fixed, and the operation named."""
     from archdsl.runtime.export import translation
 
     translated = translation.translated
@@ -302,7 +302,7 @@ def test_a_padding_stays_apart_from_the_pooling_behind_it(body: str) -> None:
 
 
 def exported(seed: int, ending: str) -> str:
-    """What becomes of a random network: proved, pinned, refused."""
+    """The result for a random network: proved, pinned, refused."""
     _, graph = random_graph(lambda r: random_network(r, free=True, parts=r.random() < 0.5), Random(seed))
     try:
         made = export(graph, Path(f"net{ending}"))

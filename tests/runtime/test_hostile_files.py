@@ -1,4 +1,4 @@
-"""Weights and pictures that a stranger may have made: nothing of them runs, hangs, or fills the memory."""
+"""Untrusted weights and images: no code in them runs, and they neither hang nor fill the memory."""
 
 import json
 import os

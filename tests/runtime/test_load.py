@@ -1,4 +1,4 @@
-"""`archdsl.load`: one class for one text with one set of values, another one for any other."""
+"""`archdsl.load`: one class per text and set of values."""
 
 from __future__ import annotations
 

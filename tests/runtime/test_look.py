@@ -1,4 +1,4 @@
-"""Pictures in the diagram: that they show what the network computes, and that the file stands alone."""
+"""Visualisation: the pictures show what the network computes, and the file is self-contained."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_edges_of_a_photograph_are_differences_of_neighbours() -> None:
         words = [word for word, _ in found.cards[path].pictures]
         shown = dict(found.cards[path].pictures)["channels 0"]
         differences = numpy.diff(photograph, axis=axis)
-        # Grey is no difference; the strongest one is black or white.
+        # Grey means no difference; the strongest difference is black or white.
         wanted = differences / abs(differences).max() * 127.5 + 127.5
         got = pixels(shown)[: wanted.shape[0], : wanted.shape[1], 0]
         assert abs(got - wanted).max() < 3
@@ -47,7 +47,7 @@ def test_the_edges_of_a_photograph_are_differences_of_neighbours() -> None:
 
 
 def test_a_map_without_both_signs_is_stretched() -> None:
-    """A trend on a large offset shows, and so does what is nothing but an offset."""
+    """A trend on a large offset is visible, and so is a constant offset."""
     slope = torch.linspace(0, 1, 4).expand(4, 4)
     shades = _shades(torch.stack([slope, slope + 9, slope - 9, slope * 2 - 1, torch.full((4, 4), 5.0)]))
     for shown in shades[:4]:
@@ -64,7 +64,7 @@ def test_the_receptive_field_of_a_unit_is_framed() -> None:
     ]
     frame = (pixels(picture) == [255, 204, 26]).all(2)
     rows, columns = numpy.nonzero(frame)
-    # Stride 2 and padding 3: unit i sees 2 i - 3 … 2 i + 3.
+    # Stride 2 and padding 3: unit i reads 2 i - 3 … 2 i + 3.
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (17, 23, 37, 43)
     with pytest.raises(RunError, match="has no unit 112,0"):
         look(graph, PHOTOGRAPH, units=[Unit("conv1", 112, 0)])

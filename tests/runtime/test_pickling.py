@@ -1,4 +1,4 @@
-"""Copies and pickles of modules that `load` made, and of those imported from built files."""
+"""Copies and pickles of modules made by `load`, and of those imported from built files."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ def test_what_another_process_opens(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     weights, file, imported, *said = done.stdout.splitlines()
     assert "head.weight" in weights and (file, imported) == ("small_net", "False")
     assert "Load the same spec" in said[0] and "`net`" in said[0] and "state_dict" in said[0]
-    # That another network of the same name was loaded changes nothing.
+    # Loading another network of the same name changes nothing.
     assert said[1:] == [said[0], "Net", "UnpicklingError"]
 
 
 def child(pipe: Connection) -> None:
-    """Takes a module through the pipe, and gives its result."""
+    """Sends a module through the pipe, and returns its result."""
     pipe.send(pipe.recv()(torch.ones(1, 3, 5, 5)).sum().item())
 
 
@@ -123,7 +123,7 @@ def test_a_module_goes_to_a_process_that_has_loaded_it() -> None:
     process.join()
 
 
-# ---------------------------------------------------------------- how long they live
+# ---------------------------------------------------------------- lifetimes
 
 
 def modules() -> dict[str, ModuleType]:
@@ -132,7 +132,7 @@ def modules() -> dict[str, ModuleType]:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets fewer classes and modules be kept, so that others take their place soon."""
+    """Reduces the number of cached classes and modules, so that others replace them soon."""
     monkeypatch.setattr(built, "KEPT", 2)
     monkeypatch.setattr(loading, "KEPT", 2)
 
@@ -143,7 +143,7 @@ def test_modules_live_as_long_as_somebody_needs_them(few: None) -> None:
     for width in range(101, 103 + built.KEPT):
         small(width)
     gc.collect()
-    # The first is kept by its object alone: it still is what everybody finds by its name.
+    # The first is kept alive by its object: it is still found by its name.
     assert sys.modules[name].__dict__.get("Net") is None
     assert same(first, pickle.loads(pickle.dumps(first))) and same(first, copy.deepcopy(first))
     assert type(small(100)) is type(first)

@@ -1,4 +1,4 @@
-"""What theory says of shifts, flips and pooling, measured on random weights."""
+"""Theory of shifts, flips and pooling, measured with random weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from archdsl.runtime.running import RunError, frame_of, network_of, pictures
 from tests.helpers import graph_of, net_text
 
 EXACT = 1e-6
-"""Of the distance between pictures: what rounding leaves."""
+"""Rounding error, relative to the distance between images."""
 
 
 def probed(body: str, size: str = "3, 64, 64", canvas: torch.Tensor | None = None) -> Probe:
@@ -47,7 +47,7 @@ def test_a_fully_convolutional_network_follows_shifts_by_its_stride(body: str) -
     for t in SHIFTS[:8]:
         shift = found.find("shift", t)
         assert shift.deviation is not None and shift.inside
-        # By less than the stride it follows no more; what is left is far from rounding.
+        # For shifts that are not multiples of the stride it is not equivariant; the deviation is far from rounding.
         assert (shift.deviation < EXACT) if t % stride == 0 else (shift.deviation > 1e-3), t
 
 
@@ -60,14 +60,14 @@ def test_what_padding_reaches_does_not_follow() -> None:
     with torch.no_grad():
         left, right = (canvas[:, :, 10:34, 10 + i : 34 + i] for i in (2, 0))
         before, after = network(left), network(right)
-    # Two convolutions of 9 reach 8 from the border; on the ring around, the shifted map is another.
+    # Two convolutions of 9 reach 8 from the border; on the ring around, the shifted map differs.
     torch.testing.assert_close(after[:, :, 8:16, 10:16], before[:, :, 8:16, 8:14], atol=1e-5, rtol=0)
     assert (after[:, :, 8:16, 2:8] - before[:, :, 8:16, 0:6]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 def test_global_pooling_makes_equivariance_invariance(stride: int) -> None:
-    """For a thing on black ground, far from the border; bias makes padding and ground differ, but only there."""
+    """For an object on a black background, far from the border; bias makes padding and background differ only there."""
     canvas = torch.zeros(6, 3, 164, 164)
     canvas[:, :, 74:90, 74:90] = torch.rand(6, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     found = probed(f"a: conv(8, 3, {stride}) -> relu -> b: conv(8, 3) -> relu -> global_avgpool", "3, 96, 96", canvas)
@@ -104,7 +104,7 @@ def test_curves_are_an_svg() -> None:
     found = probed("a: conv(4, 3)")
     svg = curves(found).decode()
     assert svg == curves(found).decode() and "shift, pixels" in svg and "hue" in svg
-    # The highest point of all plots stands within the frame, and far above the lowest.
+    # The highest point of all plots is inside the frame, and far above the lowest.
     paths = re.findall(r'<path d="([^"]+)" clip-path', svg)
     heights = [float(y) for path in paths for y in re.findall(r"[ML] [-\d.]+ ([-\d.]+)", path)]
     frame = [float(y) for y in re.findall(r'<rect x="[-\d.]+" y="([-\d.]+)"', svg)]

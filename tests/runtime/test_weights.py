@@ -1,4 +1,4 @@
-"""Weights from files: what fits is loaded, the rest is told, and nothing of a file is run."""
+"""Weights from files: matching ones are loaded, the others are reported, and no code in a file is executed."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def test_what_is_no_plain_tensor_is_refused_in_words(
     ],
 )
 def test_state_dicts_in_every_wrapping(wrap: Callable[[dict[str, torch.Tensor]], object], tmp_path: Path) -> None:
-    """Bare, in checkpoints, nested by modules, as views: the same numbers come out."""
+    """Bare, in checkpoints, nested by modules, as views: the same numbers are read."""
     state, found = fit(graph(PAIR), saved(tmp_path / "w.pth", wrap(pair())))
     assert found.complete and not (found.notes or found.doubts)
     for name in ("a.pth", "a.safetensors"):

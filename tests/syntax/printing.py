@@ -1,4 +1,4 @@
-"""Trees as text: plain .arch in which every operator has its parentheses, and every statement its line."""
+"""Prints trees as plain .arch text, with parentheses around every operator and one statement per line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parser: every form of the language, exact spans, contextual keywords, limits, and no text that breaks it."""
+"""The parser: all syntax, exact spans, contextual keywords, limits, and robustness."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def in_body(statements: str) -> str:
 
 
 def nodes(node: Any) -> Iterator[Any]:
-    """A node and all within it."""
+    """A node and all nodes inside."""
     if isinstance(node, tuple | list):
         for part in node:
             yield from nodes(part)
@@ -190,7 +190,7 @@ def test_spans(text: str) -> None:
 
 # ---------------------------------------------------------------- contextual keywords
 
-# Literals and `not` mean themselves in values.
+# Literals and `not` keep their meaning in values.
 AS_NAMES = [w for w in WORDS if w not in ("true", "false", "none", "not")]
 
 

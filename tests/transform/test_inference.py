@@ -1,4 +1,4 @@
-"""The form for inference: its weights from those of the training form, and the same numbers."""
+"""The inference form: its weights from those of the training form, and the same outputs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def agrees(graph: Graph) -> None:
 
 
 def folds(text: str) -> tuple[int, str]:
-    """How many batchnorms are left of a model, and its source."""
+    """How many batchnorms a model keeps, and its source."""
     graph = graph_of(text)
     agrees(graph)
     changed, _ = for_inference(graph)
@@ -80,7 +80,7 @@ BODIES = [
     ("conv(6, 3) -> (a, b): split(2)\n (a -> batchnorm, b) -> concat", 0),
     ("conv(6, 3, flip = true) -> crop(1) -> batchnorm", 0),
     ("conv(4, weight = [[1, -1]], flip = true, pad = full) -> batchnorm", 0),
-    ("batchnorm -> conv(4, 3)", 1),  # before a convolution that pads, it cannot go
+    ("batchnorm -> conv(4, 3)", 1),  # before a padded convolution it cannot be folded
     ("conv(4, 3) -> relu -> batchnorm", 1),
     ("conv(4, 3) -> maxpool(2) -> batchnorm", 1),
     ("a: conv(4, 3) -> batchnorm\n (it, a) -> add", 1),  # its input is read elsewhere

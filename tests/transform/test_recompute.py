@@ -1,4 +1,4 @@
-"""Modules that compute activations a second time: the numbers, gradients and statistics of those that keep them."""
+"""Modules that recompute activations: the same outputs, gradients and statistics as those that store them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def module(graph: Graph, again: Recompute) -> nn.Module:
 
 
 def trained(model: nn.Module, tensors: list[Tensor]) -> list[Tensor]:
-    """Outputs, gradients and statistics of two steps of training with the same random numbers."""
+    """Outputs, gradients and statistics of two training steps with the same random numbers."""
     torch.manual_seed(3)
     found: list[Tensor] = []
     for _ in range(2):
@@ -121,7 +121,7 @@ def test_compiled_it_counts_statistics_once() -> None:
 
 
 def test_only_what_flows_into_dense_layers_is_kept() -> None:
-    """Feature maps grow with depth, not with its square (Pleiss et al., 2017)."""
+    """Feature maps grow linearly with depth, not quadratically (Pleiss et al., 2017)."""
     text = """
         block layer { batchnorm -> relu -> conv(48, 1) -> batchnorm -> relu -> conv(12, 3) }
         block dense_block(count) { repeat count { dense { layer } } }
@@ -152,7 +152,7 @@ def test_only_what_flows_into_dense_layers_is_kept() -> None:
     [
         ("input x[3, 8, 8]\n conv(4, 3)", "dense", "net has no dense connections"),
         ("input x[3, 8, 8]\n conv(4, 3)", "blocks", "net has no calls of blocks"),
-        ("input x[3, 8, 8]\n dense { conv(4, 3) }", "dense", "whose body can be computed a second time"),
+        ("input x[3, 8, 8]\n dense { conv(4, 3) }", "dense", "whose body can be recomputed"),
     ],
 )
 def test_nothing_to_recompute(text: str, mode: Mode, message: str) -> None:

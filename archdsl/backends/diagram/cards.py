@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from archdsl.backends.diagram.images import with_pictures
+from archdsl.backends.diagram.labels import table
 from archdsl.backends.diagram.theme import FONT
 from archdsl.common.escaping import dot_label
 
@@ -77,8 +78,7 @@ def _table(card: Card, folder: Path, name: str) -> str:
         words += f'<TD><FONT POINT-SIZE="9" COLOR="{MUTED}">{dot_label(word)}</FONT></TD>'
     if shown:
         below = f"<TR>{words}</TR>" if any(word for word, _ in card.pictures) else ""
-        inner = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="4" CELLPADDING="0"><TR>{shown}</TR>{below}</TABLE>'
-        cells.append(f"<TR><TD>{inner}</TD></TR>")
+        cells.append(f"<TR><TD>{table(f'<TR>{shown}</TR>{below}', spacing=4)}</TD></TR>")
     looks = f'BORDER="1" COLOR="{LINE}" CELLBORDER="0" CELLSPACING="2" STYLE="ROUNDED"'
     return f"<TABLE {looks}>{''.join(cells)}</TABLE>"
 

@@ -48,11 +48,19 @@ def cut(text: str, longest: int = LONGEST_LINE) -> str:
 
 def label(lines: Iterable[Line], *, background: str = "") -> str:
     """Lines under each other; `background` is a colour under and around them."""
-    rows = "".join(f"<TR><TD>{''.join(w.markup for w in line)}</TD></TR>" for line in lines)
-    under = f' BGCOLOR="{background}"' if background else ""
-    padding = 3 if background else 0
-    table = f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="{padding}"{under}>{rows}</TABLE>'
-    return f"<{table}>" if rows else ""
+    rows = "".join(map(row, lines))
+    found = table(rows, f' BGCOLOR="{background}"', padding=3) if background else table(rows)
+    return f"<{found}>" if rows else ""
+
+
+def row(line: Line) -> str:
+    return f"<TR><TD>{''.join(words.markup for words in line)}</TD></TR>"
+
+
+def table(rows: str, looks: str = "", *, spacing: int = 0, padding: int = 0) -> str:
+    """A table of an HTML-like label, without lines."""
+    spaces = f'CELLSPACING="{spacing}" CELLPADDING="{padding}"'
+    return f'<TABLE BORDER="0" CELLBORDER="0" {spaces}{looks}>{rows}</TABLE>'
 
 
 def extent(lines: Iterable[Line]) -> tuple[float, float]:
@@ -117,15 +125,14 @@ class Legend:
 
     @property
     def label(self) -> str:
-        lines = [f"<TR><TD>{''.join(w.markup for w in line)}</TD></TR>" for line in self.heading]
-        lines += [f"<TR><TD>{self._row(row)}</TD></TR>" for row in self.rows]
-        return f'<<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="1">{"".join(lines)}</TABLE>>'
+        lines = [*map(row, self.heading), *(f"<TR><TD>{self._row(entries)}</TD></TR>" for entries in self.rows)]
+        return f"<{table(''.join(lines), padding=1)}>"
 
     @staticmethod
     def _row(row: Sequence[Entry]) -> str:
         cells = "".join(entry.cells for entry in row)
-        size = f'FIXEDSIZE="TRUE" WIDTH="{sum(e.width for e in row):.0f}" HEIGHT="{ROW_HEIGHT - 1:.0f}"'
-        return f'<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" {size}><TR>{cells}</TR></TABLE>'
+        size = f' FIXEDSIZE="TRUE" WIDTH="{sum(e.width for e in row):.0f}" HEIGHT="{ROW_HEIGHT - 1:.0f}"'
+        return table(f"<TR>{cells}</TR>", size)
 
     @property
     def size(self) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from typing import Any
 import graphviz
 
 from archdsl.backends.diagram.dot import HEADING, NOTE, Writer
-from archdsl.backends.diagram.labels import LINE_HEIGHT, Line
+from archdsl.backends.diagram.labels import LINE_HEIGHT, Line, table
 from archdsl.backends.diagram.layout import (
     TEXT_GAP,
     Box,
@@ -311,5 +311,5 @@ class _Question:
 
 def _space(width: float, height: float) -> str:
     """A label that takes room alone."""
-    table = '<TABLE BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0" FIXEDSIZE="TRUE"'
-    return f'<{table} WIDTH="{width:.0f}" HEIGHT="{height:.0f}"><TR><TD></TD></TR></TABLE>>'
+    size = f' FIXEDSIZE="TRUE" WIDTH="{width:.0f}" HEIGHT="{height:.0f}"'
+    return f"<{table('<TR><TD></TD></TR>', size)}>"

@@ -7,10 +7,9 @@ keeps the order that Graphviz found, and boxes apart.
 
 from __future__ import annotations
 
-import json
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from html import escape
@@ -38,7 +37,7 @@ from archdsl.backends.diagram.rows import Rows
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import Theme
 from archdsl.backends.diagram.ulayout import in_columns
-from archdsl.common.escaping import visible
+from archdsl.common.escaping import json_in_html, visible
 from archdsl.graph import Node, Scope, Tensor
 from archdsl.report.layers import Layers, Options
 
@@ -325,19 +324,16 @@ def fill(title: str, data: Data, theme: Theme, panel: str = "") -> str:
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(css)}; img-src data:; base-uri 'none'; "
         "form-action 'none'"
     )
-    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"))
-    # Characters with a meaning in markup or scripts, and halves of characters, which no file can hold.
-    text = re.sub("[<>&\u2028\u2029\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
-    values: dict[str, Callable[[], str]] = {
-        "title": lambda: escape(title),
-        "policy": lambda: escape(policy),
-        "css": lambda: css,
-        "js": lambda: script,
-        "data": lambda: text,
-        "panel": lambda: f'<section id="augment" aria-label="Augmentation">\n{panel}\n</section>' if panel else "",
+    values = {
+        "title": escape(title),
+        "policy": escape(policy),
+        "css": css,
+        "js": script,
+        "data": json_in_html(data),
+        "panel": f'<section id="augment" aria-label="Augmentation">\n{panel}\n</section>' if panel else "",
     }
     template = (STATIC / "page.html").read_text("utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]](), template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)
 
 
 def _hash(text: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archdsl.backends.diagram.images import data_address
+from archdsl.backends.diagram.labels import table
 from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.theme import FONT, Theme
 from archdsl.common.escaping import dot_label
@@ -79,8 +80,7 @@ class Panel:
                     f'<TD FIXEDSIZE="TRUE" WIDTH="{width}" HEIGHT="{height}"><IMG SCALE="BOTH" SRC="{file}"/></TD>'
                 )
                 rest = f'<TD WIDTH="{max(int(room) - width, 0)}"></TD>'
-                looks = 'BORDER="0" CELLBORDER="0" CELLSPACING="0" CELLPADDING="0"'
-                cells.append(f"<TABLE {looks}><TR>{picture}{rest}</TR></TABLE>")
+                cells.append(table(f"<TR>{picture}{rest}</TR>"))
         rows = "".join(f'<TR><TD ALIGN="LEFT">{cell}</TD></TR>' for cell in cells)
         looks = f'BORDER="1" CELLBORDER="0" CELLSPACING="{SPACING}" CELLPADDING="{PAD}" COLOR="{muted}"'
         return f"<TABLE {looks}>{rows}</TABLE>"

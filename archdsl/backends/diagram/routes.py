@@ -214,13 +214,7 @@ class Router:
         for bucket in buckets(span):
             for found in self._obstacles.get(bucket, ()):
                 room = found[0]
-                if (
-                    room[0] < span[2]
-                    and span[0] < room[2]
-                    and room[1] < span[3]
-                    and span[1] < room[3]
-                    and room not in seen
-                ):
+                if meet(room, span) and room not in seen:
                     seen.add(room)
                     yield found
 

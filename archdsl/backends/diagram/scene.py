@@ -116,13 +116,11 @@ def _shapes(operations: Iterable[dict[str, Any]]) -> Iterator[Shape]:
                 x, y = op["pt"]
                 middle = x + {"l": 0.5, "c": 0.0, "r": -0.5}[op["align"]] * op["width"]
                 yield Text((middle, y), op["text"], size, stroke, bold, op["width"])
-            case "P" | "p" | "L" as kind:
-                pen = Pen(stroke, fill if kind == "P" else "", width, dash)
-                yield Polygon(tuple((x, y) for x, y in op["points"]), pen, kind != "L")
-            case "B" | "b" as kind:
-                # In Graphviz's JSON the capital is the filled one; in xdot's text it is the other.
-                pen = Pen(stroke, fill if kind == "B" else "", width, dash)
-                yield Curve(tuple((x, y) for x, y in op["points"]), pen)
+            case "P" | "p" | "L" | "B" | "b" as kind:
+                # In Graphviz's JSON `B` is the filled one; in xdot's text it is `b`.
+                pen = Pen(stroke, fill if kind in "PB" else "", width, dash)
+                points = tuple((x, y) for x, y in op["points"])
+                yield Curve(points, pen) if kind in "Bb" else Polygon(points, pen, kind != "L")
             case "E" | "e" as kind:
                 x, y, w, h = op["rect"]
                 yield Ellipse((x, y), (w, h), Pen(stroke, fill if kind == "E" else "", width, dash))

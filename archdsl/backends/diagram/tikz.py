@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from archdsl.backends.diagram.scene import Curve, Ellipse, Pen, Polygon, Text
-from archdsl.backends.diagram.scene import Shape as Form
+from archdsl.backends.diagram.scene import Curve, Ellipse, Pen, Polygon, Shape, Text
 from archdsl.common.escaping import latex
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def tex(diagram: Diagram) -> bytes:
     return (HEAD + "\n".join([*lines, r"\end{tikzpicture}", r"\end{document}", ""])).encode()
 
 
-def statement(shape: Form, colors: dict[str, str]) -> str:
+def statement(shape: Shape, colors: dict[str, str]) -> str:
     """One statement of TikZ; names the colours that it needs."""
 
     def named(color: str) -> str:

@@ -13,7 +13,7 @@ from itertools import pairwise
 from types import EllipsisType
 
 from archdsl.backends.python import tree as py
-from archdsl.backends.python.tree import spelt
+from archdsl.backends.python.tree import call, spelt
 
 WIDTH = 88
 
@@ -70,11 +70,17 @@ def text(expr: py.Expr) -> str:
             return ":".join(sides) if plain else " : ".join(sides).strip()
         case py.Format(parts):
             return formatted(parts)
+        case py.Parameter(name, annotation, default):
+            return name + typed(annotation) + (f" = {text(default)}" if default is not None else "")
         case py.Compare(operands, signs):
             first, *rest = [text(enclosed(operand, COMPARISON + 1)) for operand in operands]
             return " ".join([first, *(f"{sign} {part}" for sign, part in zip(signs, rest, strict=True))])
         case _:
             raise TypeError(type(expr).__name__)
+
+
+def typed(annotation: py.Expr | None) -> str:
+    return f": {text(annotation)}" if annotation is not None else ""
 
 
 def enclosed(expr: py.Expr, least: int) -> py.Expr:
@@ -243,9 +249,27 @@ def formatted(parts: Sequence[str | py.Expr]) -> str:
 
 
 def item(expr: py.Expr, indent: int, before: str = "", end: str = "") -> list[str]:
-    """Something on a line of its own, between `before` and `end`."""
+    """Something on a line of its own, between `before` and `end`; broken at its operators, or else in its brackets."""
     line = " " * indent + before + text(expr) + end
-    return [line] if len(line) <= WIDTH else split(expr, indent, before, end)
+    parts = pieces(expr)
+    if len(line) <= WIDTH or len(parts) == 1:
+        return [line] if len(line) <= WIDTH else split(expr, indent, before, end)
+    found: list[str] = []
+    for number, (sign, part) in enumerate(parts):
+        found += item(part, indent, sign if number else before, end if number == len(parts) - 1 else "")
+    return found
+
+
+def pieces(expr: py.Expr) -> list[tuple[str, py.Expr]]:
+    """The parts of an expression that have lines of their own where it is broken at operators, each with its sign."""
+    match expr:
+        case py.If(condition, then, otherwise):
+            (_, first), *rest = pieces(otherwise) if isinstance(otherwise, py.If) else [("", otherwise)]
+            return [("", enclosed(then, 1)), ("if ", enclosed(condition, 1)), ("else ", first), *rest]
+        case py.Binary() if precedence(expr) != COMPARISON:
+            return [(f"{sign} ", part) for sign, part in chain(expr)]
+        case _:
+            return [("", expr)]
 
 
 def split(expr: py.Expr, indent: int, before: str = "", end: str = "") -> list[str]:
@@ -267,18 +291,10 @@ def split(expr: py.Expr, indent: int, before: str = "", end: str = "") -> list[s
             clause, source = f"{clause}{text(source)} if ", last.condition
         body = [*item(last.element, inner), *item(source, inner, clause)]
     elif bracket.group:
-        body = operands(bracket.items[0], inner)
+        body = item(bracket.items[0], inner)
     else:
         body = [line for part in bracket.items for line in item(part, inner, end=",")]
     return [head, *body, tail]
-
-
-def operands(expr: py.Expr, indent: int) -> list[str]:
-    """A chain of operators, each with what is behind it on a line."""
-    line = " " * indent + text(expr)
-    if len(line) <= WIDTH or not isinstance(expr, py.Binary) or precedence(expr) == COMPARISON:
-        return item(expr, indent)
-    return [line for sign, part in chain(expr) for line in item(part, indent, f"{sign} " if sign else "")]
 
 
 def value_lines(value: py.Expr, indent: int) -> list[str]:
@@ -291,17 +307,10 @@ def value_lines(value: py.Expr, indent: int) -> list[str]:
         case py.Binary("*" | "/" as sign, left, py.Const() | py.Var() as factor) if re.fullmatch(r"\w+", text(factor)):
             group = enclosed(left, precedence(value))
             if isinstance(group, py.Parens):
-                return ["(", *operands(group.inner, inner), f"{pad}) {sign} {text(factor)}"]
-    if inner + len(text(value)) <= WIDTH:
-        body = [" " * inner + text(value)]
-    elif isinstance(value, py.If):
-        then, condition = enclosed(value.then, 1), enclosed(value.condition, 1)
-        body = [*item(then, inner), *item(condition, inner, "if "), *item(value.otherwise, inner, "else ")]
-    elif adds(value):
-        body = operands(value, inner)
-    else:
+                return ["(", *item(group.inner, inner), f"{pad}) {sign} {text(factor)}"]
+    if inner + len(text(value)) > WIDTH and len(pieces(value)) == 1:
         return [text(value)]
-    return ["(", *body, f"{pad})"]
+    return ["(", *item(value, inner), f"{pad})"]
 
 
 def adds(expr: py.Expr) -> bool:
@@ -337,10 +346,10 @@ def statement_lines(statement: py.Statement, indent: int) -> list[str]:
     pad = " " * indent
     match statement:
         case py.Assign(target, value, sign, annotation, comment):
-            typed = f": {text(annotation)}" if annotation is not None else ""
+            name = text(target) + typed(annotation)
             if value is None:
-                return simple(f"{text(target)}{typed}", indent, comment) or [f"{pad}{text(target)}{typed}"]
-            head = f"{text(target)}{typed} {sign} "
+                return simple(name, indent, comment) or [pad + name]
+            head = f"{name} {sign} "
             return simple(head + text(value), indent, comment) or assigned(target, head, value, indent)
         case py.Do(value, keyword, comment):
             if value is None:
@@ -352,8 +361,10 @@ def statement_lines(statement: py.Statement, indent: int) -> list[str]:
             return [*item(source, indent, f"for {text(target)} in ", ":"), *block(body, indent)]
         case py.Branches(branches):
             return branch_lines(branches, indent)
-        case py.Function():
-            return function_lines(statement, indent)
+        case py.Function(name, parameters, result, body, decorator):
+            above = [f"{pad}@{text(decorator)}"] if decorator is not None else []
+            signature = item(call(name, *parameters), indent, "def ", f" -> {text(result)}:")
+            return [*above, *signature, *block(body, indent)]
         case py.Class(name, base, body):
             return [f"{pad}class {name}({text(base)}):", *block(body, indent)]
         case py.Doc(words):
@@ -400,29 +411,9 @@ def branch_lines(branches: Sequence[tuple[py.Expr | None, Sequence[py.Statement]
         elif indent + len(word) + len(text(test)) + 2 <= WIDTH:
             found.append(f"{pad}{word} {text(test)}:")
         else:
-            found += [f"{pad}{word} (", *operands(test, indent + 4), f"{pad}):"]
+            found += [f"{pad}{word} (", *item(test, indent + 4), f"{pad}):"]
         found += block(body, indent)
     return found
-
-
-def function_lines(function: py.Function, indent: int) -> list[str]:
-    pad = " " * indent
-    parameters = [parameter_text(p) for p in function.parameters]
-    head, result = f"{pad}def {function.name}(", f") -> {text(function.result)}:"
-    line = head + ", ".join(parameters) + result
-    found = [f"{pad}@{text(function.decorator)}"] if function.decorator is not None else []
-    if len(line) <= WIDTH:
-        found.append(line)
-    else:
-        inner = f"{pad}    {', '.join(parameters)}"
-        found += [head, *([inner] if len(inner) <= WIDTH else [f"{pad}    {p}," for p in parameters]), pad + result]
-    return [*found, *block(function.body, indent)]
-
-
-def parameter_text(parameter: py.Parameter) -> str:
-    typed = f": {text(parameter.annotation)}" if parameter.annotation is not None else ""
-    default = f" = {text(parameter.default)}" if parameter.default is not None else ""
-    return f"{parameter.name}{typed}{default}"
 
 
 def module(parts: Iterable[py.Statement]) -> str:

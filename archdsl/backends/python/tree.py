@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import tokenize
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -199,6 +199,15 @@ class Parens(Expr):
     inner: Expr
 
 
+@dataclass(frozen=True, slots=True)
+class Parameter(Expr):
+    """A parameter of a function; `name` holds the stars of `*features`."""
+
+    name: str
+    annotation: Expr | None = None
+    default: Expr | None = None
+
+
 # ---------------------------------------------------------------- statements
 
 
@@ -234,15 +243,6 @@ class Branches(Statement):
     """`if`, `elif` and `else`, which has no test."""
 
     branches: list[tuple[Expr | None, list[Statement]]]
-
-
-@dataclass(slots=True, eq=False)
-class Parameter(Node):
-    """`name` holds the stars of `*features`."""
-
-    name: str
-    annotation: Expr | None = None
-    default: Expr | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -386,8 +386,3 @@ def mapped(expr: Expr, change: Callable[[Expr], Expr | None]) -> Expr:
     """The expression with those parts replaced for which there is a change."""
     found = change(expr)
     return over(expr, lambda part: mapped(part, change)) if found is None else found
-
-
-def first(statements: Sequence[Statement], wanted: Callable[[Statement], bool]) -> Statement | None:
-    """The first statement in the order of the text that is wanted."""
-    return next((s for s in walk(statements) if isinstance(s, Statement) and wanted(s)), None)

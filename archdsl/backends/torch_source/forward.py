@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from archdsl.backends.python import tree as py
 from archdsl.backends.python.printer import text
 from archdsl.backends.python.templates import code, template_tree
-from archdsl.backends.python.tree import call, first
+from archdsl.backends.python.tree import call, walk
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source import flow as flows
 from archdsl.backends.torch_source import statements as drafts
@@ -246,13 +246,10 @@ class Forward:
 
     def annotate(self, variable: py.Var) -> None:
         """Says the type of a variable where it is first set, for type checkers: modules return Any."""
-
-        def sets(statement: py.Statement) -> bool:
-            return isinstance(statement, py.Assign) and (statement.target, statement.sign) == (variable, "=")
-
-        found = first(self.code.top, sets)
-        if isinstance(found, py.Assign) and found.annotation is None:
-            found.annotation = TENSOR
+        for found in walk(self.code.top):
+            if isinstance(found, py.Assign) and (found.target, found.sign) == (variable, "="):
+                found.annotation = found.annotation or TENSOR
+                return
 
     def returned_call(self, statement: drafts.Statement) -> py.Expr | None:
         """What a last statement computes, where its type is known to be a tensor."""

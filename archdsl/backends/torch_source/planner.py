@@ -20,7 +20,7 @@ from archdsl.backends.torch_source.forms import Forms, alike
 from archdsl.backends.torch_source.numbers import Frame, Numbers
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_labelled, is_needed
 from archdsl.graph import Graph, Node
-from archdsl.ops import foreign
+from archdsl.ops import aliases
 from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm
 from archdsl.syntax import tree
 
@@ -233,7 +233,7 @@ class Planner:
         found = calling.names.stated(step, list(operation.model_fields), flow)
         stated = {operation.pytorch_names.get(name, name): expr for name, expr in found.items()}
         if flow is not None:
-            stated |= dict.fromkeys(foreign.INFERRED, flow)
+            stated |= dict.fromkeys(aliases.INFERRED, flow)
         return stated
 
     def inline_names(self, calling: Calling) -> Names:

@@ -40,11 +40,11 @@ class Scope:
         """An expression of the plan as the constructor has it."""
         return ex.named(expr, self.names, self.aliases)
 
-    def variable(self, name: str, value: py.Expr, annotation: py.Expr | None = None) -> str:
+    def variable(self, name: str, value: py.Expr) -> str:
         """A new variable."""
         found = unique(name, self.locals)
         self.locals.add(found)
-        self.code.add(py.Assign(py.Var(found), value, annotation=annotation))
+        self.code.add(py.Assign(py.Var(found), value))
         return found
 
     def set_running(self, running: Running, value: py.Expr) -> None:

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 from archdsl.diagnostics import Diagnostics, did_you_mean
 from archdsl.graph import Graph, Node, Scope
-from archdsl.report.explain.teller import Teller
+from archdsl.report.explain.explainer import Explainer
 from archdsl.report.layers import Layers, Options
 
 
 def explain(graph: Graph, path: str | None = None, sizes: Mapping[str, int] | None = None) -> str:
     """The explanation of a model, or of the layer or block at a path in it. Raises SpecError for an unknown path."""
-    teller = Teller(Layers(graph, Options(sizes or graph.examples)))
+    explainer = Explainer(Layers(graph, Options(sizes or graph.examples)))
     part = graph.root if path is None else find(graph, path)
-    return "\n".join(teller.part(part)) + "\n"
+    return "\n".join(explainer.part(part)) + "\n"
 
 
 def find(graph: Graph, path: str) -> Node | Scope:

@@ -75,12 +75,12 @@ def _translated(graph: Graph, program: Any) -> Any:
 
 def _told(error: BaseException) -> str:
     """The messages of an error and its causes."""
-    told = []
+    texts = []
     at: BaseException | None = error
     while at is not None:
-        told.append(str(at))
+        texts.append(str(at))
         at = at.__cause__
-    return " ".join(told)
+    return " ".join(texts)
 
 
 # ---------------------------------------------------------------- names of axes

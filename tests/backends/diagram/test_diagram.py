@@ -1,4 +1,4 @@
-"""Diagrams: what they fold, what they mark as a skip, where they put things; never pixels."""
+"""Diagrams: what they collapse, which arrows are skips, and positions; never pixels."""
 
 import json
 import os

@@ -9,7 +9,7 @@ import pytest
 from archdsl.backends.torch_source import Plainness
 from tests import random_blocks
 from tests.helpers import graph_of, random_graph
-from tests.random_checks import holds
+from tests.random_checks import READABLE, holds
 
 
 class Writer(random_blocks.Writer):
@@ -328,7 +328,7 @@ NAMES = {
 
 @pytest.mark.parametrize(("what", "name"), [(what, name) for what, names in NAMES.items() for name in names])
 def test_names_that_mean_something_in_python(what: str, name: str) -> None:
-    holds(graph_of(NAMED[what].replace("NAME", name)), [Plainness.READABLE])
+    holds(graph_of(NAMED[what].replace("NAME", name)), READABLE)
 
 
 SEEDS = [*range(12), *(pytest.param(s, marks=pytest.mark.long) for s in range(12, 200))]

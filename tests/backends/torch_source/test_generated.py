@@ -17,7 +17,7 @@ from archdsl.compiler import check
 from tests import random_blocks
 from tests.helpers import ROOT, graph_of, net_text, random_graph
 from tests.modules import class_of, inputs
-from tests.random_checks import holds
+from tests.random_checks import READABLE, holds
 
 GOLDEN = ROOT / "tests" / "golden"
 
@@ -44,7 +44,7 @@ def test_the_same_bytes_whatever_the_hash_seed() -> None:
 @pytest.mark.parametrize("seed", [*range(14), *(pytest.param(s, marks=pytest.mark.long) for s in range(14, 60))])
 def test_random_blocks(seed: int) -> None:
     _, graph = random_graph(random_blocks.network, Random(seed), nodes=600, weights=300_000)
-    holds(graph)
+    holds(graph, READABLE)
 
 
 ODD_NAMES = """
@@ -124,7 +124,7 @@ RECURSION = """
 @pytest.mark.parametrize("text", [ODD_NAMES, SEVERAL_OUTPUTS, TWO_SIZES, GATES, RECURSION])
 def test_odd_networks(text: str, tmp_path: Path) -> None:
     graph = graph_of(text)
-    holds(graph)
+    holds(graph, READABLE)
     (tmp_path / "net.py").write_text(write_module(graph), encoding="utf-8")
     for command in (["ruff", "check"], ["ruff", "format", "--diff"]):
         done = subprocess.run(
@@ -216,7 +216,7 @@ def test_a_model_for_every_size_does_not_check() -> None:
 def test_activations_overwrite_where_nothing_else_needs_their_input(body: str, overwrites: bool) -> None:
     graph = graph_of(net_text(body, "x[2, 4, 4]"))
     assert ("inplace=True" in write_module(graph)) is overwrites
-    holds(graph)
+    holds(graph, READABLE)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_activations_overwrite_where_nothing_else_needs_their_input(body: str, o
 def test_sums_grow_in_place_where_nothing_else_needs_the_operand(body: str, grows: bool) -> None:
     graph = graph_of(net_text(body, "x[2, 4, 4]"))
     assert (" += " in write_module(graph)) is grows
-    holds(graph)
+    holds(graph, READABLE)
 
 
 # ---------------------------------------------------------------- ready for torch.compile and export
@@ -263,11 +263,14 @@ def test_knows_what_every_module_owns() -> None:
 @pytest.mark.parametrize("merge", ["add", "mul", "sub", "maximum", "mean"])
 @pytest.mark.parametrize("count", [3, 17, 400])
 def test_merges_of_any_number_of_tensors(merge: str, count: int) -> None:
-    holds(graph_of(f"model net {{\n input x[{count}, 2, 2]\n conv({count}, 1) -> split({count}) -> {merge}\n relu\n}}"))
+    holds(
+        graph_of(f"model net {{\n input x[{count}, 2, 2]\n conv({count}, 1) -> split({count}) -> {merge}\n relu\n}}"),
+        READABLE,
+    )
 
 
 def test_merges_of_long_names() -> None:
     names = [f"deep_supervision_head_{n}" for n in range(1, 5)]
     heads = "\n".join(f"x -> {name}: conv(2, 1)" for name in names)
     text = f"{heads}\n({', '.join(names)}) -> average: mean\n average -> last: relu\n output last, {', '.join(names)}"
-    holds(graph_of(net_text(text, "x[2, 4, 4]")))
+    holds(graph_of(net_text(text, "x[2, 4, 4]")), READABLE)

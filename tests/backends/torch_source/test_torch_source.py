@@ -19,7 +19,7 @@ from archdsl.runtime.export import TESTED
 from tests import published
 from tests.backends.torch_source.test_starts import mixed
 from tests.helpers import ROOT, graph_of, net_text, random_graph
-from tests.random_checks import Wrong, holds
+from tests.random_checks import READABLE, Wrong, holds
 from tests.random_networks import network
 
 GOLDEN = ROOT / "tests" / "golden"
@@ -31,7 +31,7 @@ def test_random_networks_compute_what_their_graphs_say() -> None:
     for _ in range(30):
         text, graph = random_graph(network, random)
         try:
-            holds(graph)
+            holds(graph, READABLE)
         except Wrong as error:
             raise AssertionError(text) from error
 

@@ -36,7 +36,7 @@ class IndexMap:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class ChannelMap:
     """Channels of an output, and the channels of the input at `position` from which they are computed.
 
     `each`: every one only from the one at its place in `read`; else from all of `read`.
@@ -48,14 +48,14 @@ class Lane:
     each: bool = False
 
 
-def grouped(out: int, channels: int, groups: int) -> Iterator[Lane]:
+def grouped(out: int, channels: int, groups: int) -> Iterator[ChannelMap]:
     """Channels in groups, each computed from a group of input channels."""
     wide, deep = out // groups, channels // groups
     if wide == deep == 1:
-        yield Lane(0, range(out), range(channels), each=True)
+        yield ChannelMap(0, range(out), range(channels), each=True)
         return
     for g in range(groups):
-        yield Lane(0, range(g * wide, (g + 1) * wide), range(g * deep, (g + 1) * deep))
+        yield ChannelMap(0, range(g * wide, (g + 1) * wide), range(g * deep, (g + 1) * deep))
 
 
 def everything(size: int) -> IndexMap:

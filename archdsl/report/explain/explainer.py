@@ -7,13 +7,13 @@ from itertools import groupby, pairwise
 
 from archdsl.common.units import bytes_text, count_text, counted
 from archdsl.graph import Node, Scope, Tensor
-from archdsl.report.explain.words import bracketed, crossed, titled
+from archdsl.ops.fields import shape_text, times
 from archdsl.report.layers import Layers
 from archdsl.report.stages import Stage, outputs, stages, weighted
 from archdsl.syntax import tree
 
 
-class Teller:
+class Explainer:
     """Explains the parts of one network. Free sizes have the values of `layers.sizes`."""
 
     def __init__(self, layers: Layers) -> None:
@@ -45,7 +45,7 @@ class Teller:
         for section in node.operation.explanation(incoming, given):
             yield from titled(section.title, *section.lines)
         yield from self.cost(node)
-        yield from self.sight(Tensor(node.id))
+        yield from self.receptive_field(Tensor(node.id))
 
     def cost(self, part: Node | Scope) -> Iterator[str]:
         cost, total = self.layers.costs[part], self.layers.costs.total
@@ -59,7 +59,7 @@ class Teller:
             lines.append("its result is a view of what came in: it takes no memory of its own")
         yield from titled("cost", *lines)
 
-    def sight(self, tensor: Tensor) -> Iterator[str]:
+    def receptive_field(self, tensor: Tensor) -> Iterator[str]:
         for source, seen in (self.layers.field_columns(tensor) or {}).items():
             name = self.graph.node(source).name
             several = len(self.layers.costs.shapes[source][0]) > 2
@@ -98,7 +98,7 @@ class Teller:
         yield from self.dense(scope)
         yield from self.cost(scope)
         if scope.outputs:
-            yield from self.sight(scope.outputs[0])
+            yield from self.receptive_field(scope.outputs[0])
 
     def residual(self, add: Node) -> Iterator[str]:
         """The two gradient paths through a residual block."""
@@ -182,7 +182,7 @@ class Teller:
             else:
                 what = member.definition.name if member.definition else "{ … }"
                 shape = self.layers.costs.shape(member.outputs[0]) if member.outputs else ()
-            row = (member.name, what, bracketed(shape), self.layers.costs[member].macs)
+            row = (member.name, what, shape_text(shape), self.layers.costs[member].macs)
             if rows and rows[-1][1:] == row[1:]:
                 rows[-1] = (f"{rows[-1][0].partition(' … ')[0]} … {member.name}", *row[1:])
             else:
@@ -197,9 +197,10 @@ class Teller:
 
     def model(self, root: Scope) -> Iterator[str]:
         total = self.layers.costs.total
-        inputs = ", ".join(f"{n.name} {bracketed(self.layers.costs.shapes[n.id][0])}" for n in self.graph.input_nodes)
+        inputs = ", ".join(f"{n.name} {shape_text(self.layers.costs.shapes[n.id][0])}" for n in self.graph.input_nodes)
         results = ", ".join(
-            f"{o.name} {bracketed(self.layers.costs.shape(o.tensor))}".removeprefix("None ") for o in self.graph.outputs
+            f"{o.name} {shape_text(self.layers.costs.shape(o.tensor))}".removeprefix("None ")
+            for o in self.graph.outputs
         )
         yield f"{self.graph.name}: {inputs} → {results}{self.where}"
         yield from documentation(root)
@@ -219,7 +220,7 @@ class Teller:
         total = self.layers.costs.total
         first, last = stage.parts[0], stage.parts[-1]
         tensors = [t for part in stage.parts for t in outputs(part)]
-        sizes = [crossed(size) or "flat" for size in stage.sizes]
+        sizes = [times(size) or "flat" for size in stage.sizes]
         span = first.path if first is last else f"{first.path} … {last.path}"
         yield f"{sizes[0] if len(sizes) == 1 else f'{sizes[0]} … {sizes[-1]}'}: {span}"
         channels = [c for c, _ in groupby(self.layers.costs.shape(t)[0] for t in tensors)]
@@ -246,4 +247,10 @@ def documentation(scope: Scope) -> Iterator[str]:
 
 
 def shown(shapes: Iterator[Sequence[int]] | Sequence[Sequence[int]]) -> str:
-    return "; ".join(map(bracketed, shapes))
+    return "; ".join(map(shape_text, shapes))
+
+
+def titled(title: str, *lines: str) -> Iterator[str]:
+    yield f"  {title}"
+    for line in lines:
+        yield f"    {line}"

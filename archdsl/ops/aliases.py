@@ -1,40 +1,12 @@
-"""What PyTorch, Keras and papers call operations and parameters, for those who write that from habit."""
+"""The names that PyTorch, Keras and papers use for parameters, and for what archdsl lacks.
+
+Those of an operation are its `aliases`.
+"""
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-OPERATIONS: Mapping[str, str] = MappingProxyType(
-    {
-        "batchnormalization": "batchnorm",
-        "bn": "batchnorm",
-        "cat": "concat",
-        "concatenate": "concat",
-        "convolution": "conv",
-        "convtranspose": "upconv",
-        "deconv": "upconv",
-        "dense": "linear",
-        "fc": "linear",
-        "fullyconnected": "linear",
-        "globalaveragepool": "global_avgpool",
-        "globalaveragepooling": "global_avgpool",
-        "globalmaxpooling": "global_maxpool",
-        "gn": "groupnorm",
-        "identity": "{ }",
-        "interpolate": "resize",
-        "layerscale": "scale",
-        "ln": "layernorm",
-        "localresponsenorm": "lrn",
-        "maxpooling": "maxpool",
-        "averagepooling": "avgpool",
-        "multiply": "mul",
-        "stochasticdepth": "droppath",
-        "sum": "add",
-        "swish": "silu",
-        "transpose": "permute",
-        "view": "reshape",
-        "zeropad": "pad",
-    }
-)
+from archdsl.ops.facts import Facts
 
 PARAMETERS: Mapping[str, str] = MappingProxyType(
     {
@@ -78,7 +50,7 @@ LEFT_OUT: Mapping[str, str] = MappingProxyType(
         "inplace": "leave it out: the compiler chooses in-place operations",
     }
 )
-"""Parameters that nothing stands for here, and why."""
+"""Parameters without an equivalent here, with the reason."""
 
 _PRODUCT = "there are no matrix products of two tensors; a `conv` with a kernel of 1 multiplies by learned weights"
 _RECURRENT = "there are no recurrent layers; dilated convolutions along time also have large receptive fields"
@@ -106,39 +78,41 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("exp", "log", "sqrt", "pow", "abs", "clamp"), "the only functions of tensors are activations"),
     }
 )
-"""What there is not, by the names that it has elsewhere, and what comes near."""
+"""Operations that do not exist here, by their names elsewhere, with an alternative."""
 
 
 def _bare(name: str) -> str:
-    """A name without what libraries add to it: `Conv2d`, `max_pool`, `nn.Linear`."""
+    """A name without the affixes of libraries: `Conv2d`, `max_pool`, `nn.Linear`."""
     return name.removeprefix("nn.").lower().replace("_", "").rstrip("d").rstrip("123")
 
 
-def operation(name: str, known: Collection[str]) -> str | None:
-    """The operation that goes by another name elsewhere (`Conv2d`, `deconv`); None for an unknown one."""
-    plain = name.lower()
-    if plain in ("dropout1d", "dropout2d", "dropout3d"):
-        return "dropout_channels"
-    return next((k for k in known if k.replace("_", "") == _bare(name)), None) or OPERATIONS.get(_bare(name))
+def operation(name: str, known: Mapping[str, type[Facts]]) -> str | None:
+    """The operation of `known` that has another name elsewhere (`Conv2d`, `deconv`); None for an unknown one."""
+    plain, bare = name.lower(), _bare(name)
+    if bare == "identity":
+        return "{ }"
+    by_name = (k for k in known if k.replace("_", "") == bare)
+    by_alias = {alias: k for k, cls in known.items() for alias in cls.aliases}
+    return by_alias.get(plain) or next(by_name, None) or by_alias.get(bare)
 
 
 def called(name: str, here: str) -> str:
-    """What to say of an operation by another name."""
+    """Advice for an operation with another name."""
     return f"archdsl calls it `{here}`" + (", for every rank" if name.lower()[-2:] in ("1d", "2d", "3d") else "")
 
 
 def missing(name: str) -> str | None:
-    """What to say of an operation that there is not."""
+    """Advice for an operation that does not exist."""
     return MISSING.get(_bare(name)) or MISSING.get(name.lower().replace("_", ""))
 
 
 def parameter(name: str, known: Collection[str]) -> str:
-    """What to say of a parameter that an operation does not have; `known` are those that it has."""
+    """Advice for a parameter that an operation lacks; `known` are those that it has."""
     if name in LEFT_OUT:
         return LEFT_OUT[name]
     return listed(known)
 
 
 def listed(known: Collection[str]) -> str:
-    """The parameters that there are."""
+    """The existing parameters."""
     return "it has: " + ", ".join(f"`{k}`" for k in known) if known else "it has none"

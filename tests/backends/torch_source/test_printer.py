@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 import textwrap
+from difflib import unified_diff
 from random import Random
 
 import pytest
@@ -166,11 +169,11 @@ def expression(random: Random, depth: int) -> Expr:
         case 4:
             return code("torch.cat([{all}], 1)", *inner(1, 4))
         case 5:
-            return code("{0}[:, None, {1}] * self.scale({2})", name(), name(), *inner(1, 1))
-        case 6:
             return If(*inner(3, 3))
-        case 7:
+        case 6:
             return Tuple(tuple(inner(1, 3)))
+        case 7:
+            return code("self.scale({0})[:, None, {1}]", name(), name())
     return name()
 
 
@@ -209,3 +212,12 @@ def test_documentation_strings_hold_anything() -> None:
     for words in ('"', 'a "', '"""', "\\", "é\n\n\tb", "word " * 40, "\ud800"):
         said = ast.literal_eval("\n".join(docstring(words, 0)) or '""')
         assert isinstance(said, str)
+
+
+def test_formatters_leave_the_lines_alone() -> None:
+    pytest.importorskip("ruff", reason="the formatter is not installed")
+    random = Random(2)
+    written = "\n".join(lines([Assign(Var("y"), expression(random, 3)) for _ in range(200)])) + "\n"
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", f"--line-length={printer.WIDTH}", "-"]
+    found = subprocess.run(command, input=written, capture_output=True, text=True, check=True).stdout
+    assert list(unified_diff(written.split("\n"), found.split("\n"), lineterm="")) == []

@@ -1,0 +1,188 @@
+"""The calls in chains: what a name calls, and the operation that a call makes of its arguments."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from archdsl.advice.habits import bare, rewritten
+from archdsl.advice.mending import before_item
+from archdsl.common.source import Span
+from archdsl.diagnostics import Fix, Proposal, renamed
+from archdsl.elaborate.place import Place, label_names
+from archdsl.elaborate.reports import Reports
+from archdsl.elaborate.spec_files import bind_operation
+from archdsl.graph import Scope
+from archdsl.ops import OPERATIONS, aliases
+from archdsl.ops.base import Operation, OperationError
+from archdsl.syntax import tree
+from archdsl.values import (
+    FAILED,
+    BlockValue,
+    Failure,
+    FunctionValue,
+    MemberValue,
+    Misbound,
+    Namespace,
+    OperationValue,
+    Poisoned,
+    TensorValue,
+    describe,
+    evaluate,
+)
+
+
+@dataclass(slots=True, eq=False)
+class Operations:
+    """The operations of one network. Equal calls share one."""
+
+    reports: Reports
+    _known: dict[object, Operation] = field(default_factory=dict)
+
+    def merge(self, name: str) -> Operation:
+        """The merge of a `residual` or `dense`."""
+        return self._known.setdefault(name, OPERATIONS[name].parse({}))
+
+    def of(self, cls: type[Operation], item: tree.Call, place: Place) -> Operation:
+        """The operation of a call, with checked arguments. Equal calls share one value."""
+
+        def advise(error: Misbound) -> None:
+            if error.surplus:
+                error.help = surplus_help(cls, item, error.argument, place.names)
+            error.proposals = (*as_here(cls, item, place), *error.proposals)
+
+        bound = bind_operation(cls, item.arguments or (), place.names, advise)
+        given = {**place.defaults.get(cls.name, {}), **bound.values}
+        key_of_call = (cls, tuple((k, type(v), v) for k, v in given.items()))
+        found = self._known.get(key_of_call)
+        if found is None:
+            tensor = next((k for k, v in bound.values.items() if isinstance(v, TensorValue)), None)
+            if tensor is not None:
+                span = bound.arguments[tensor].value.span
+                raise Failure(
+                    "E0228",
+                    f"`{tensor}` of `{cls.name}` must be a value, but this is a tensor",
+                    span,
+                    f"pass a tensor with an arrow: `{span.text} -> {cls.name}`",
+                )
+            try:
+                found = cls.parse(given)
+            except OperationError as error:
+                for other in error.also:
+                    self.reports.fail(bound.failure(other, item), place.scope)
+                raise bound.failure(error, item, as_here(cls, item, place)) from None
+            self._known[key_of_call] = found
+        return found
+
+
+def called_by(name: str, names: Namespace) -> object | None:
+    """The target of a name in a chain: a parameter or block of that name, else the operation."""
+    found = names.find(name)
+    if found is FAILED:
+        raise Poisoned
+    if isinstance(found, OperationValue | BlockValue | MemberValue):
+        return found
+    if name in OPERATIONS:
+        return OperationValue(OPERATIONS[name])
+    return found if isinstance(found, FunctionValue) else None
+
+
+# ---------------------------------------------------------------- what an error proposes
+
+
+def unknown_item(item: tree.Call, place: Place, first: bool) -> Exception:
+    name, span = item.name.name, item.name.span
+    value = place.names.find(name)
+    if value is not None:
+        message = f"`{name}` is {describe(value)}, not an operation or block"
+        return Failure("E0211", message, span, tensor_in_let(name, value))
+    if place.names.find_label(name) is not None:
+        message = f"`{name}` is a label: it names a tensor, which takes no arguments"
+        rest = Span(span.source, span.end, item.span.end)
+        help = f"to pass the tensor, write `{name} -> conv(…)`"
+        return Failure(
+            "E0225",
+            message,
+            item.span,
+            help,
+            proposals=[Proposal(f"write `{name}` alone", Fix(rest, ""))] if first else (),
+        )
+    if place.names.is_poisoned():
+        return Poisoned()
+    message = f"there is no operation, block or label named `{name}`"
+    if is_label_further_down(item, place.scope):
+        help = f"`{name}` is a label below: refer to a label only after it"
+        return Failure("E0201", message, span, help)
+    here = aliases.operation(name, OPERATIONS)
+    if here is not None:
+        return Failure("E0201", message, span, aliases.called(name, here), proposals=by_name_here(here, item, place))
+    if (lacking := aliases.missing(name)) is not None:
+        return Failure("E0201", message, span, lacking)
+    blocks = {n for n in place.names.names() if is_callable(n, place.names)}
+    known = OPERATIONS.keys() | blocks | (label_names(place.names) if item.arguments is None else set())
+    return Failure("E0201", message, span, proposals=renamed(span, name, known))
+
+
+def by_name_here(here: str, item: tree.Call, place: Place) -> Iterator[Proposal]:
+    """The operation with another name elsewhere, under its name here."""
+    advice = aliases.called(item.name.name, here)
+    if item.arguments is None or here not in OPERATIONS:
+        yield Proposal(advice, Fix(item.name.span if here in OPERATIONS else bare(item), here))
+        return
+    for proposal in as_here(OPERATIONS[here], item, place):
+        yield Proposal(f"{advice}: {proposal.help}", proposal.fix)
+
+
+def is_label_further_down(item: tree.Call, scope: Scope) -> bool:
+    """Whether the text of the block or model below gives an item this label."""
+    around = next((s.definition for s in scope.calls() if s.definition is not None), None)
+    if item.arguments is not None or around is None or around.syntax.span.source is not item.span.source:
+        return False
+    text = item.span.source.text[item.span.end : around.syntax.span.end]
+    return re.search(rf"\b{re.escape(item.name.name)}\s*:", text) is not None
+
+
+def is_callable(name: str, names: Namespace) -> bool:
+    return isinstance(names.find(name), OperationValue | BlockValue | MemberValue)
+
+
+def as_here(cls: type[Operation], item: tree.Call, place: Place) -> list[Proposal]:
+    """The call in this language, if it is written in PyTorch's style."""
+    values: list[object] = []
+    for argument in item.arguments or ():
+        if argument.name is None:
+            with suppress(Failure, Poisoned):
+                values.append(evaluate(argument.value, place.names))
+                continue
+            values.append(None)
+    it = place.names.it
+    channels = it.shape[0] if isinstance(it, TensorValue) and it.shape else None
+    return list(rewritten(cls, item, values, channels))
+
+
+def tensor_in_let(name: str, value: object) -> str | None:
+    """Advice for a value with tensors that is used in a chain."""
+    if any(isinstance(i, TensorValue) for i in (value if isinstance(value, tuple) else (value,))):
+        return f"a `let` holds values; a label names tensors: the line `{name}: {{ }}` labels the tensor there"
+    return None
+
+
+def merges(item: tree.Call, name: str) -> Iterator[Proposal]:
+    """A merge before an operation that takes one tensor."""
+    for merge in ("concat", "add"):
+        yield Proposal(f"merge them first: `(…) -> {merge} -> {name}`", Fix(before_item(item), f"{merge} -> "))
+
+
+def surplus_help(cls: type[Operation], item: tree.Call, argument: tree.Argument, names: Namespace) -> str | None:
+    """Advice for a surplus argument: it may be a tensor, or the second number of a size."""
+    value = argument.value
+    if isinstance(value, tree.Name) and (value.name == "it" or names.find_label(value.name) is not None):
+        return f"pass a tensor with an arrow: `{value.name} -> {cls.name}`"
+    given = item.arguments or ()
+    numbers = [a.value.value for a in given if isinstance(a.value, tree.Literal) and isinstance(a.value.value, int)]
+    first = next(iter(cls.model_fields.values()), None)
+    if len(numbers) == len(given) and first is not None and "size" in (first.description or ""):
+        return f"write a size as one argument: `{cls.name}({'x'.join(map(str, numbers))})`"
+    return f"its parameters: {cls.signature()}" if cls.model_fields else None

@@ -1,0 +1,124 @@
+"""How elaboration reports errors: each once, with the calls of blocks that lead there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from archdsl.common.limits import Exceeded
+from archdsl.common.source import Span
+from archdsl.diagnostics import Diagnostics, Mark, Proposal
+from archdsl.elaborate.place import Place
+from archdsl.graph import Scope
+from archdsl.values import Failure, Poisoned
+
+MAX_ERRORS: Final = 50
+"""The maximum number of errors reported per network."""
+
+
+class Stop(Exception):
+    """A limit was exceeded, or there are enough errors: elaboration ends here."""
+
+
+@dataclass(slots=True, eq=False)
+class Reports:
+    """The errors of one network."""
+
+    diagnostics: Diagnostics
+    reported: dict[object, tuple[int, Scope | None]] = field(default_factory=dict)
+    """The index of each error among the diagnostics, and the call in which it was found first."""
+    repeated: dict[int, dict[str, None]] = field(default_factory=dict)
+    """The paths of the other calls of blocks in which an error was found."""
+
+    def report(
+        self,
+        code: str,
+        message: str,
+        scope: Scope | None,
+        *marks: Span | Mark,
+        help: str | None = None,
+        notes: Sequence[str] = (),
+        proposals: Sequence[Proposal] = (),
+    ) -> None:
+        """Reports an error once for each place in the text, with the calls of blocks that lead to it."""
+        first = marks[0].span if isinstance(marks[0], Mark) else marks[0]
+        key = (code, first.source, first.start, first.end)
+        if key in self.reported:
+            position, at = self.reported[key]
+            if scope is not None and at is not None and called(scope) is not called(at):
+                self.repeated.setdefault(position, {})[called(scope).path] = None
+            return
+        self.reported[key] = len(self.diagnostics.items), scope
+        self.diagnostics.error(
+            code, message, *marks, notes=[*notes, *call_notes(scope)], help=help, proposals=proposals
+        )
+        if len(self.reported) >= MAX_ERRORS:
+            # The code after it was not checked.
+            self.diagnostics.hidden.add(Span(first.source, 0, len(first.source.text)))
+            raise Stop
+
+    def fail(self, failure: Failure, scope: Scope | None) -> None:
+        self.report(
+            failure.code,
+            failure.message,
+            scope,
+            failure.span,
+            *failure.others,
+            help=failure.help,
+            proposals=failure.proposals,
+        )
+
+    @contextmanager
+    def guarded(self, place: Place, span: Span) -> Iterator[None]:
+        """Reports an error of a statement and continues; the flow after it is unknown."""
+        try:
+            yield
+        except Failure as failure:
+            self.fail(failure, place.scope)
+            place.lose()
+        except Poisoned:
+            self.diagnostics.hidden.add(span)
+            place.lose()
+        except Exceeded as error:
+            self.exceeded(error, span, place.scope)
+            raise Stop from None
+
+    def exceeded(self, error: Exceeded, span: Span, scope: Scope) -> None:
+        self.report(error.code, error.message, scope, error.span or span, help=error.help)
+
+    def finish(self) -> None:
+        """Adds to each error the other calls in which it was met."""
+        for position, paths in self.repeated.items():
+            diagnostic = self.diagnostics.items[position]
+            self.diagnostics.items[position] = replace(diagnostic, notes=(*diagnostic.notes, same_at(list(paths))))
+
+
+def call_notes(scope: Scope | None) -> list[str]:
+    """`in block `bottleneck`, called at resnet.arch:40`, innermost first; a long chain is cut in its middle."""
+    notes: list[str] = []
+    while scope is not None and scope.parent is not None:
+        if scope.kind == "block" and scope.definition is not None:
+            at = f"{scope.span.source.name}:{scope.span.line}"
+            path = scope.path if len(scope.path) <= 60 else "…" + scope.path[-59:]
+            notes.append(f"in block `{scope.definition.name}` (`{path}`), called at {at}")
+        scope = scope.parent
+    if len(notes) > 5:
+        notes = [*notes[:3], f"… {len(notes) - 4} more calls …", notes[-1]]
+    return notes
+
+
+def called(scope: Scope) -> Scope:
+    """The enclosing call of a block, or the model, of a scope."""
+    return next(s for s in scope.calls() if s.kind != "body")
+
+
+MOST_CALLS = 6
+"""The maximum number of calls of a block listed with an error in it."""
+
+
+def same_at(paths: Sequence[str]) -> str:
+    """Other calls in which the same place of the text has the same error."""
+    shown = ", ".join(f"`{path}`" for path in paths[:MOST_CALLS])
+    return f"the same at {shown}" + (f", and {len(paths) - MOST_CALLS} more" if len(paths) > MOST_CALLS else "")
