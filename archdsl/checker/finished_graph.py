@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from archdsl.advice.sizes import Advice, advise
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal
 from archdsl.dims import Choice, Dim, DimError, Region, SizeSet, evaluate, free
 from archdsl.elaborate import call_notes, same_at
 from archdsl.graph import Demand, FreeSize, Graph, Narrowing, Node, Tensor
 from archdsl.ops.fields import shape_text
+
+if TYPE_CHECKING:
+    from archdsl.advice.sizes import Advice
 
 
 def check(graph: Graph, demands: Sequence[Demand], diagnostics: Diagnostics) -> None:
@@ -91,6 +94,8 @@ class _Solver:
 
 def _advice(graph: Graph, demand: Demand, name: str | None) -> Advice:
     """The origin of a demand on a free size: a node, or a line of the spec (`expect`, an exact division)."""
+    from archdsl.advice.sizes import Advice, advise  # only once something is wrong
+
     if demand.node is not None and demand.of_node:
         return advise(graph, demand.node, demand.error, name)
     return Advice((Mark(demand.span),), (), demand.error.help, ())

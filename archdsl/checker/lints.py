@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from archdsl.advice.habits import rewritten
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
 from archdsl.dims import Dim, DimError
@@ -216,6 +215,8 @@ def pytorch_order(graph: Graph) -> Iterator[Diagnostic]:
         channels = graph.shape(node.inputs[0])[0]
         if not operation.is_in_pytorchs_order(values, channels):
             continue
+        from archdsl.advice.habits import rewritten  # only once something is wrong
+
         at = operation.odd_at
         name = list(type(operation).model_fields)[at]
         yield warning(

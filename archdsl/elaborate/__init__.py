@@ -9,7 +9,6 @@ from contextlib import suppress
 
 from archdsl.common.limits import Exceeded, deep_calls, ongoing
 from archdsl.diagnostics import Diagnostics
-from archdsl.elaborate.estimate import estimate
 from archdsl.elaborate.reports import Stop, call_notes, same_at
 from archdsl.elaborate.statements import Elaborator
 from archdsl.graph import Definition, Demand, Graph, Scope
@@ -25,10 +24,16 @@ def elaborate(
 
     Errors go to `diagnostics`; the graph is complete only if there are none.
     """
+
+    def estimated() -> int | None:
+        from archdsl.elaborate.estimate import estimate  # only for networks that grow large
+
+        return estimate(name, block, arguments)
+
     definition = Definition(block.name, block.syntax, block.module.constants)
     root = Scope("model", name, "", True, None, block.syntax.name.span, definition, dict(arguments))
     with ongoing() as budget:
-        elaborator = Elaborator.of(diagnostics, Graph(name, root), budget, lambda: estimate(name, block, arguments))
+        elaborator = Elaborator.of(diagnostics, Graph(name, root), budget, estimated)
         try:
             with deep_calls(), suppress(Stop):
                 elaborator.model(block, arguments)

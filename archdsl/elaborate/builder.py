@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
-from archdsl.advice.sizes import advise
 from archdsl.common.limits import Budget, Exceeded
 from archdsl.common.source import Span
 from archdsl.dims import Constraint, Demanded, DimError
@@ -160,6 +159,8 @@ class Builder:
 
     def size_error(self, error: OperationError, node: Node) -> None:
         """The failure of an operation that cannot take its inputs: the cause, and where each input comes from."""
+        from archdsl.advice.sizes import advise  # only once something is wrong
+
         advice = advise(self.graph, node, error)
         code = "E0301" if node.operation.inputs == "many" else "E0302"
         self.reports.report(

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from archdsl.advice.habits import bare, rewritten
-from archdsl.advice.mending import before_item
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal, renamed
 from archdsl.elaborate.place import Place, label_names
@@ -127,6 +125,8 @@ def unknown_item(item: tree.Call, place: Place, first: bool) -> Exception:
 
 def by_name_here(here: str, item: tree.Call, place: Place) -> Iterator[Proposal]:
     """The operation with another name elsewhere, under its name here."""
+    from archdsl.advice.habits import bare  # only once something is wrong
+
     advice = aliases.called(item.name.name, here)
     if item.arguments is None or here not in OPERATIONS:
         yield Proposal(advice, Fix(item.name.span if here in OPERATIONS else bare(item), here))
@@ -159,6 +159,8 @@ def as_here(cls: type[Operation], item: tree.Call, place: Place) -> list[Proposa
             values.append(None)
     it = place.names.it
     channels = it.shape[0] if isinstance(it, TensorValue) and it.shape else None
+    from archdsl.advice.habits import rewritten  # only once something is wrong
+
     return list(rewritten(cls, item, values, channels))
 
 
@@ -171,6 +173,8 @@ def tensor_in_let(name: str, value: object) -> str | None:
 
 def merges(item: tree.Call, name: str) -> Iterator[Proposal]:
     """A merge before an operation that takes one tensor."""
+    from archdsl.advice.mending import before_item  # only once something is wrong
+
     for merge in ("concat", "add"):
         yield Proposal(f"merge them first: `(…) -> {merge} -> {name}`", Fix(before_item(item), f"{merge} -> "))
 

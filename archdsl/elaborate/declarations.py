@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from archdsl import dims
-from archdsl.advice.mending import mend_expected
-from archdsl.advice.sizes import STEPS, size_history
 from archdsl.common.units import counted
 from archdsl.diagnostics import Mark, renamed
 from archdsl.dims import Dim, DimError, Expr
@@ -195,6 +193,9 @@ class Declarations:
         marks = [
             Mark(value.span, f"should be {dims.text(size)}, is {dims.text(shape[axis])}") for axis, value, size in wrong
         ]
+        from archdsl.advice.mending import mend_expected  # only once something is wrong
+        from archdsl.advice.sizes import STEPS, size_history
+
         node = self.build.graph.node(tensor)
         if node.span != marks[0].span:
             marks.append(Mark(node.span, f"gives {shape_text(shape)}"))

@@ -40,7 +40,6 @@ from archdsl.ops.formulas import (
 )
 from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.init import Drawn
-from archdsl.ops.matrix import Matrix
 from archdsl.ops.sizes import (
     channels,
     collapse,
@@ -337,4 +336,6 @@ class Conv(Operation):
         number = f"{counted(output[0], 'kernel')} of {' × '.join(map(str, sizes[1:]))} = {math.prod(sizes):,} numbers"
         number += biases(self.bias, output[0]) + ("" if self.trainable else "; they are frozen")
         yield Section("weights", number, against_full(sizes, shape, output))
+        from archdsl.ops.matrix import Matrix  # only for explanations
+
         yield from Matrix(shape, output, window, math.prod(sizes), self.groups, self.pad_mode, self.flip).section()

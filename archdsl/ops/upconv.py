@@ -24,7 +24,6 @@ from archdsl.ops.facts import Copies
 from archdsl.ops.fields import Count, Init, Margin, Size, Switch, UpPad, shape_text, times
 from archdsl.ops.formulas import AXES, INDICES, TAPS, Section, Sizes, against_full, biases, multiple, signed
 from archdsl.ops.index_maps import ChannelMap, grouped
-from archdsl.ops.matrix import Matrix
 from archdsl.ops.sizes import channels, collapse, each, options, positional, rank_name, spatial
 from archdsl.ops.windows import padding, window_caption
 
@@ -207,4 +206,6 @@ class Upconv(Operation):
         yield Section("output size", *lines, *more)
         number = f"{' × '.join(map(str, sizes))} = {math.prod(sizes):,} numbers{biases(self.bias, output[0])}"
         yield Section("weights", number, against_full(sizes, shape, output))
+        from archdsl.ops.matrix import Matrix  # only for explanations
+
         yield from Matrix(shape, output, window, math.prod(sizes), self.groups, transposed=True).section()
