@@ -375,4 +375,4 @@ resource.setrlimit(resource.RLIMIT_AS, (most, most))
 sys.exit(cli.run(["check", "net.arch:large"]))
 """
     done = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and done.stderr == "archdsl: the memory is full\n", done
+    assert done.returncode == 2 and done.stderr == "archdsl: out of memory\n", done

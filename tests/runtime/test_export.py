@@ -115,8 +115,8 @@ def test_what_goes_by_cases_is_pinned(tmp_path: Path) -> None:
     found = CliRunner().invoke(cli.cli, ["export", str(spec), "-o", str(file)])
     pinned, proved = found.output.splitlines()
     assert found.exit_code == 0
-    assert pinned == f"{file}: H is pinned to 30: `maxpool` ({spec}:3) does otherwise at some sizes"
-    assert proved.startswith(f"{file}: gives the module's numbers in PyTorch ")
+    assert pinned == f"{file}: H is pinned to 30: `maxpool` ({spec}:3) behaves differently at some sizes"
+    assert proved.startswith(f"{file}: matches the module in PyTorch ")
     again = torch.export.load(file).module()
     assert again(torch.zeros(3, 1, 30, 41)).shape == (3, 1, 15, 21)
 

@@ -112,6 +112,6 @@ def _readers(graph: Graph, name: str) -> list[Node]:
 
 
 def _goes_by_cases(graph: Graph, node: Node, name: str) -> bool:
-    """Whether PyTorch does otherwise for some sizes."""
+    """Whether PyTorch behaves differently at some sizes."""
     cases = node.operation.sizes_by_cases(graph.shapes(node.inputs))
     return any(isinstance(size, dims.Expr) and size.variable == name for size in cases)

@@ -450,7 +450,7 @@ def test_a_dot_on_the_path_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     program.write_text("#!/bin/sh\necho made by $0 $@\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    with pytest.raises(DrawingError, match="Graphviz gave no layout that can be read"):
+    with pytest.raises(DrawingError, match="Graphviz gave an unreadable layout"):
         draw(check("lenet:lenet")).svg()
     assert render("digraph {}", "svg") == f"made by {program} -Tsvg\n".encode()
 
