@@ -11,12 +11,16 @@ the generator is what operations declare.
 
 from __future__ import annotations
 
-from archdsl.augment.base import Pipeline
+from typing import TYPE_CHECKING
+
 from archdsl.graph import Graph
 from archdsl.proof.comparing import Proof
 from archdsl.proof.errors import Unproved
 from archdsl.transform.inference import Folding
 from archdsl.transform.recompute import NOTHING, Recompute
+
+if TYPE_CHECKING:
+    from archdsl.augment.base import Pipeline
 
 __all__ = ["Unproved", "prove"]
 

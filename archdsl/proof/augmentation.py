@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 from archdsl.augment.base import Affine, Change, KorniaCall, OneOf, Pipeline, Step
 from archdsl.augment.place import affine_call
 from archdsl.augment.texts import CLASS, DRAWING, MOVED, ONE_OF, RECOLOURED
 from archdsl.proof.errors import Unproved
+from archdsl.proof.kornia import Called
 from archdsl.proof.modules import Module, Sequential
 from archdsl.proof.reader import parsed
 
@@ -20,24 +20,6 @@ FLOW = {text.split()[1].split("(")[0]: text for text in (MOVED, RECOLOURED, ONE_
 
 TEXTS = (DRAWING, *FLOW.values())
 """The declared definitions that a file with an augmentation may contain."""
-
-
-class Called(Module):
-    """A kornia call, or a module around others."""
-
-    def __init__(self, name: str, args: tuple[Any, ...], kwargs: dict[str, object]) -> None:
-        super().__init__()
-        self.name, self.args, self.kwargs = name, args, kwargs
-
-
-class Kornia:
-    """kornia.augmentation, which records its calls."""
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *args, **kwargs: Called(name, args, kwargs)
-
-
-KORNIA = SimpleNamespace(augmentation=Kornia())
 
 
 def flow(name: str) -> Any:

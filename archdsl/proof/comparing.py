@@ -6,12 +6,10 @@ import ast
 import re
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from archdsl.augment.base import Pipeline
 from archdsl.common.source import Span
 from archdsl.graph import Graph, Node, Scope
-from archdsl.proof.augmentation import FLOW, TEXTS, compare, flow
 from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Correspondence, compare_weights
 from archdsl.proof.layers import Layer, forget
@@ -26,6 +24,9 @@ from archdsl.proof.vocabulary import HELPERS, is_guard
 from archdsl.syntax.tree import Residual
 from archdsl.transform.inference import Folding
 from archdsl.transform.recompute import Recompute
+
+if TYPE_CHECKING:  # what augmentations are is imported only if there is one
+    from archdsl.augment.base import Pipeline
 
 FILE = "<built>"
 
@@ -59,7 +60,12 @@ class Proof:
     def _run(self) -> None:
         meaning = Meaning(self.graph, training=not self.inference, gradients=not self.inference)
         name = self.augmentation[0] if self.augmentation else None
-        text = read(self.text, [*meaning.helpers, *(TEXTS if self.augmentation else ())], name)
+        helpers = list(meaning.helpers)
+        if self.augmentation is not None:
+            from archdsl.proof.augmentation import TEXTS
+
+            helpers += TEXTS
+        text = read(self.text, helpers, name)
         run = Run(meaning.table)
         model, guards = self.make(text, run)
         self.compare_state(model, meaning)
@@ -88,6 +94,8 @@ class Proof:
         space = self.space = library.globals()
         made: dict[str, object] = {h.name: h.made or library.function(h.name) for h in text.helpers.values()}
         if self.augmentation is not None:
+            from archdsl.proof.augmentation import FLOW, flow
+
             made.update({name: flow(name) for name in FLOW if name in made})
         space[HELPERS] = made
         exec(compile(text.tree, FILE, "exec"), space)
@@ -108,6 +116,8 @@ class Proof:
         if "dynamic_shapes" in space:
             compare_free(self.graph, space["dynamic_shapes"]())  # type: ignore[operator]
         if self.augmentation is not None:
+            from archdsl.proof.augmentation import compare
+
             name, pipeline = self.augmentation
             if name not in text.definitions or name == text.classes[-1]:
                 raise Unproved(f"has no `{name}`")

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
-from archdsl.proof.augmentation import KORNIA
 from archdsl.proof.budget import Budget
 from archdsl.proof.errors import Unproved
 from archdsl.proof.inference import Channels
+from archdsl.proof.kornia import KORNIA
 from archdsl.proof.layers import LAYERS
 from archdsl.proof.modules import (
     DEVICE,

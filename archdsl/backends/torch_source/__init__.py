@@ -22,10 +22,10 @@ from __future__ import annotations
 import hashlib
 import keyword
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from archdsl import __version__, dims
 from archdsl.analysis.overwriting import Overwriting
-from archdsl.augment.base import Companion
 from archdsl.backends.python import printer
 from archdsl.backends.python.templates import code
 from archdsl.backends.python.tree import Assign, Class, Source, Statement, Var, names_in
@@ -44,6 +44,9 @@ from archdsl.backends.torch_source.write import write_class
 from archdsl.graph import Graph, Tensor
 from archdsl.transform.inference import Folding
 from archdsl.transform.recompute import NOTHING, Recompute
+
+if TYPE_CHECKING:  # what augmentations are is imported only if there is one
+    from archdsl.augment.base import Companion
 
 
 def write_module(
