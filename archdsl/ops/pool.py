@@ -92,6 +92,16 @@ class Pool(Operation):
             o = ceil_steps(n, p, *m) if ceil else steps(n, 2 * p, *m)
             if not (isinstance(o, int) and o >= 1):
                 output_fits(rules, o, *does_not_fit(self.name, shape, axis, pads, numbers))
+            least = smallest_covered(*m, p, ceil)
+            if not (isinstance(n, int) and n >= least):
+                rules.require(
+                    dims.at_least(n, least),
+                    f"`{self.name}` needs sizes of at least {least} for this kernel, dilation and padding, so that no "
+                    f"window contains only padding; the tensor is {shape_text(shape)}",
+                    parameter="pad",
+                    inputs=(0,),
+                    help="use a smaller dilation, or no padding",
+                )
             out.append(o)
         return ((shape[0], *out),)
 
@@ -198,6 +208,23 @@ def smallest_seen(kernel: int, stride: int, dilation: int) -> int:
             if not any(0 <= start + dilation * i < size for i in range(kernel)):
                 return size + 1
     return 1
+
+
+@cache
+def smallest_covered(kernel: int, stride: int, dilation: int, pad: int, ceil: bool) -> int:
+    """The size from which no window has only padding, as a dilated one of a smaller size may.
+
+    PyTorch's backward pass writes outside the tensor for such a window. From the dilation on there is none; beyond 64
+    that bound is used.
+    """
+    if dilation == 1 or not pad:
+        return 1
+    for size in range(dilation - 1, 0, -1) if dilation <= 64 else ():
+        room = size + 2 * pad - dilation * (kernel - 1) - 1
+        for start in range(-pad, -pad + (room + (stride - 1) * ceil) // stride * stride + 1, stride):
+            if start < size and not any(0 <= start + dilation * i < size for i in range(kernel)):
+                return size + 1
+    return dilation if dilation > 64 else 1
 
 
 def too_much(pads: tuple[int, ...], kernels: tuple[int, ...] | list[int]) -> tuple[int, int] | None:

@@ -12,6 +12,7 @@ from archdsl import dims
 from archdsl.dims import Region
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import ModuleForm, Operation, OperationError, Rules
+from archdsl.ops.pool import smallest_covered
 from tests.ops.forms import names
 
 NAMES = ("D", "H", "W")
@@ -61,11 +62,16 @@ def pytorch(operation: Operation, rank: int, sizes: list[tuple[int, ...]]) -> li
 
 
 def sees_padding_alone(operation: Operation, size: tuple[int, ...]) -> bool:
-    """Whether a window of a `same_upper` pooling has only padding: PyTorch gives -inf, archdsl rejects it."""
-    if operation.name != "maxpool" or operation.pad != "same_upper":  # type: ignore[attr-defined]
+    """Whether a window of a pooling has only padding, or would at a larger size: PyTorch gives -inf, archdsl rejects."""
+    if operation.name != "maxpool":
         return False
     numbers = operation._numbers((3, *size))  # type: ignore[attr-defined]
-    for n, (kernel, stride, dilation) in zip(size, numbers, strict=True):
+    pads = operation._pads((3, *size)) if operation.pad != "same_upper" else None  # type: ignore[attr-defined]
+    for axis, (n, (kernel, stride, dilation)) in enumerate(zip(size, numbers, strict=True)):
+        if pads is not None:
+            if n < smallest_covered(kernel, stride, dilation, pads[axis], operation.ceil):  # type: ignore[attr-defined]
+                return True
+            continue
         before = max(dilation * (kernel - 1) - (n - 1) % stride, 0) // 2
         for start in range(-before, n - before, stride):
             if not any(0 <= start + dilation * i < n for i in range(kernel)):
