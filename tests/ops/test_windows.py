@@ -62,7 +62,7 @@ def pytorch(operation: Operation, rank: int, sizes: list[tuple[int, ...]]) -> li
 
 
 def sees_padding_alone(operation: Operation, size: tuple[int, ...]) -> bool:
-    """Whether a window of a pooling has only padding, or would at a larger size: PyTorch gives -inf, archdsl rejects."""
+    """Whether a pooling has a window of padding alone, at this size or a larger one: PyTorch gives -inf there."""
     if operation.name != "maxpool":
         return False
     numbers = operation._numbers((3, *size))  # type: ignore[attr-defined]
