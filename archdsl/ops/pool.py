@@ -65,16 +65,7 @@ class Pool(Operation):
         _, _, pad, _, ceil = self._settings()
         if pad == "same_upper":
             for n, m in zip(sizes, numbers, strict=True):
-                least = smallest_seen(*m)
-                if not (isinstance(n, int) and n >= least):
-                    rules.require(
-                        dims.at_least(n, least),
-                        f"`{self.name}` with `pad = same_upper` needs sizes of at least {least} for this kernel and "
-                        f"dilation, so that no window contains only padding; the tensor is {shape_text(shape)}",
-                        parameter="kernel",
-                        inputs=(0,),
-                        help="use a smaller dilation, or an odd kernel",
-                    )
+                self._require(n, smallest_seen(*m), shape, rules, "kernel", "an odd kernel")
             return ((shape[0], *(dims.ceil_div(n, s) for n, (_, s, _) in zip(sizes, numbers, strict=True))),)
         pads = self._pads(shape)
         assert pads is not None
@@ -92,18 +83,23 @@ class Pool(Operation):
             o = ceil_steps(n, p, *m) if ceil else steps(n, 2 * p, *m)
             if not (isinstance(o, int) and o >= 1):
                 output_fits(rules, o, *does_not_fit(self.name, shape, axis, pads, numbers))
-            least = smallest_covered(*m, p, ceil)
-            if not (isinstance(n, int) and n >= least):
-                rules.require(
-                    dims.at_least(n, least),
-                    f"`{self.name}` needs sizes of at least {least} for this kernel, dilation and padding, so that no "
-                    f"window contains only padding; the tensor is {shape_text(shape)}",
-                    parameter="pad",
-                    inputs=(0,),
-                    help="use a smaller dilation, or no padding",
-                )
+            self._require(n, smallest_covered(*m, p, ceil), shape, rules, "pad", "no padding")
             out.append(o)
         return ((shape[0], *out),)
+
+    def _require(self, size: dims.Dim, least: int, shape: Shape, rules: Rules, parameter: str, instead: str) -> None:
+        """Demands a size at which no window has only padding."""
+        if isinstance(size, int) and size >= least:
+            return
+        padding = " with `pad = same_upper`" if self._settings()[2] == "same_upper" else ""
+        rules.require(
+            dims.at_least(size, least),
+            f"`{self.name}`{padding} needs sizes of at least {least} for this kernel and dilation, so that no window "
+            f"contains only padding; the tensor is {shape_text(shape)}",
+            parameter=parameter,
+            inputs=(0,),
+            help=f"use a smaller dilation, or {instead}",
+        )
 
     def _form(self, shape: Shape, plain: str, helper: helpers.Helper, *more: tuple[str, object, object]) -> ModuleForm:
         """nn.MaxPool2d and the like, or the helper if `same_upper` pads depending on the input size."""
@@ -204,9 +200,8 @@ def smallest_seen(kernel: int, stride: int, dilation: int) -> int:
         return 1 if kernel % 2 else dilation
     for size in range(dilation - 1, 0, -1):
         before = max(dilation * (kernel - 1) - (size - 1) % stride, 0) // 2
-        for start in range(-before, size - before, stride):
-            if not any(0 <= start + dilation * i < size for i in range(kernel)):
-                return size + 1
+        if misses(size, kernel, dilation, range(-before, size - before, stride)):
+            return size + 1
     return 1
 
 
@@ -221,10 +216,15 @@ def smallest_covered(kernel: int, stride: int, dilation: int, pad: int, ceil: bo
         return 1
     for size in range(dilation - 1, 0, -1) if dilation <= 64 else ():
         room = size + 2 * pad - dilation * (kernel - 1) - 1
-        for start in range(-pad, -pad + (room + (stride - 1) * ceil) // stride * stride + 1, stride):
-            if start < size and not any(0 <= start + dilation * i < size for i in range(kernel)):
-                return size + 1
+        last = -pad + (room + (stride - 1) * ceil) // stride * stride
+        if misses(size, kernel, dilation, range(-pad, min(last, size - 1) + 1, stride)):
+            return size + 1
     return dilation if dilation > 64 else 1
+
+
+def misses(size: int, kernel: int, dilation: int, starts: range) -> bool:
+    """Whether a window that starts at one of these positions has no element inside."""
+    return any(not any(0 <= start + dilation * i < size for i in range(kernel)) for start in starts)
 
 
 def too_much(pads: tuple[int, ...], kernels: tuple[int, ...] | list[int]) -> tuple[int, int] | None:
