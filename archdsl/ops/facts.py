@@ -6,12 +6,13 @@ the name, family or class of an operation (tests/ops/test_facts.py).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from archdsl.dims import Dim
 from archdsl.ops.formulas import Section, Sizes
 
 Shape: TypeAlias = tuple[Dim, ...]
+Layout: TypeAlias = Literal["first", "any", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +127,9 @@ class Facts:
 
     # ------------------------------------------------------------ generated code
 
+    layout: ClassVar[Layout] = "first"
+    """Where the built module may keep the channels of its tensors: `first` (behind the batch) only, `any` place, or
+    `last`: it prefers the end, and moves axes itself where they come first. See `Operation.torch_last`."""
     helper_names: ClassVar[tuple[str, ...]] = ()
     """The names of helper functions that it may add to a generated file."""
 
