@@ -18,9 +18,9 @@ def parameters(spec: str, **values: object) -> int:
 @pytest.mark.parametrize("name", published.NAMES)
 def test_published_model(name: str) -> None:
     fact = published.facts(name)
-    spec = f"{published.family(name)}:{name}"
+    spec = published.spec(name)
     graph = archdsl.check(spec)
-    found = costs(graph, {s.name: 224 for s in graph.free})
+    found = costs(graph, published.sizes(graph, fact))
     total = found.total
     # Published numbers are for inference, without training-only parts.
     assert total.macs - sum(found[node].macs for node in graph.of_training()) == fact["macs"]
@@ -30,19 +30,21 @@ def test_published_model(name: str) -> None:
     assert sum(p.numel() for p in model.parameters()) == fact["parameters"]
 
 
-LARGE = 30_000_000
-"""The number of parameters above which a network takes long to run."""
+LARGE, WORK = 30_000_000, 20_000_000_000
+"""The numbers of parameters and of multiplications above which a network takes long to run."""
+
+
+def runs_long(name: str) -> bool:
+    fact = published.facts(name)
+    return bool(fact["parameters"] > LARGE or fact["macs"] > WORK)
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.long] * (published.facts(name)["parameters"] > LARGE))
-        for name in published.NAMES
-    ],
+    [pytest.param(name, marks=[pytest.mark.long] * runs_long(name)) for name in published.NAMES],
 )
 def test_published_numbers(name: str) -> None:
-    model = archdsl.load(f"{published.family(name)}:{name}", device="meta").to_empty(device="cpu")
+    model = archdsl.load(published.spec(name), device="meta").to_empty(device="cpu")
     assert published.probe_error(model, published.facts(name)) < 1e-3
 
 
