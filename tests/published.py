@@ -1,4 +1,4 @@
-"""Facts of published models, and a module held against them: torchvision's, and timm's where a name starts with `timm-`.
+"""Facts of published models, and a module held against them: torchvision's, and timm's where a name begins with timm-.
 
 A file of `tests/data/models` holds `state` (key -> shape), `parameters`, `macs` (of convolutions and matrix products at
 `input`), and `probe`: what the published model gives in eval mode for a state and an input made by formula,
