@@ -207,12 +207,15 @@ _OPERAND: Final = frozenset(
     {"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "RPAR", "RSQB", "RBRACE", "RESIDUAL"}
 )
 _VALUE_WORDS: Final = frozenset({"not", "true", "false", "none"})
-_BEFORE_NAME: Final = frozenset({"let", "for", "block", "model", "augment", "fn", "from", "default", "input", "output"})
+_BEFORE_NAME: Final = frozenset(
+    {"let", "for", "block", "model", "augment", "fn", "from", "default", "input", "output", "share"}
+)
 _BEFORE_VALUE: Final = frozenset({"if", "repeat", "require"})
+_BRANCHES: Final = frozenset({"for", "if", "repeat"})
 _ITEM_ENDS: Final = frozenset({"ARROW", "COLON", "EQUAL", "NEWLINE", "RBRACE", "RPAR", "COMMA", "$END"})
 _NAMING: Final = frozenset(
     {
-        *("LET", "FOR", "BLOCK", "MODEL", "AUGMENT", "AUGMENTED", "FN", "FROM", "DEFAULT", "INPUT", "OUTPUT"),
+        *("LET", "FOR", "BLOCK", "MODEL", "AUGMENT", "AUGMENTED", "FN", "FROM", "DEFAULT", "INPUT", "OUTPUT", "SHARE"),
         *("DOT", "AS", "IMPORT"),
     }
 )
@@ -296,14 +299,14 @@ class _Filter:
             keyword = True
         elif word in _VALUE_WORDS:
             keyword = self.expects_value() and following not in (_NO_OPERAND if word == "not" else ("EQUAL", "COLON"))
-        elif word in ("residual", "dense"):
+        elif word in ("residual", "dense", "scope"):
             opens = following == "LBRACE" or (word == "residual" and self.word_at(i + 1) in ("if", "via"))
             keyword = opens and self.starts_item()
         elif word == "one_of":
             keyword = following == "LBRACE" and self.starts_item()
         elif word == "augmented" and last in ("NAME", "RPAR"):
             keyword = following == "NAME"
-        elif last in _STATEMENT_STARTS:
+        elif last in _STATEMENT_STARTS or (word in _BRANCHES and last in ("LPAR", "COMMA") and self.starts_item()):
             keyword = (
                 (word in _BEFORE_NAME and following == "NAME")
                 or (word == "expect" and following == "LSQB")
