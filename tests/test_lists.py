@@ -184,3 +184,10 @@ def test_what_lists_mean(body: str, expected: int) -> None:
     graph = graph_of(f"model net {{\n    input x[4, 16, 16]\n    {body}\n}}\n")
     assert graph.shape(graph.outputs[0].tensor)[0] == expected
     assert prove_build(graph).plainness == Plainness.READABLE
+
+
+def test_a_name_given_twice_is_warned_of_unless_it_is_renewed() -> None:
+    twice = graph_of("model net {\n    input x[4, 8, 8]\n    relu -> y: it\n    (x, y) -> add\n    tanh -> y: it\n}\n")
+    renewed = graph_of("model net {\n    input x[4, 8, 8]\n    relu -> y: it\n    (y, x) -> add -> y: it\n}\n")
+    assert [w.code for w in twice.warnings] == ["W0606"]
+    assert not renewed.warnings
