@@ -410,6 +410,7 @@ class Items:
             "slice(0, 2)",
             f"slice(start = 1, stop = {random.choice(['2', 'it.channels'])})",
             "slice(0, it.channels // 2)",
+            *[self.linear(names)] * (not flat),
             f"split(it.channels) -> {merge}",
             *["channel_shuffle(2)", "channel_shuffle(it.channels)"] * (not flat),
             self.call("scale", init=self.maybe(random.choice(["0.1", "0.0", "2.0"]), 0.5)),
