@@ -44,15 +44,15 @@ def library() -> list[str]:
     return [f"{family}:{model.name}" for family in library_families() for model in models(family) if model.complete]
 
 
+def kinds() -> list[str]:
+    """The first of the library's models of each kind: the names of others differ from its name by a number."""
+    return list({re.sub(r"[\d_]+(?!d)", "", name): name for name in reversed(library())}.values())[::-1]
+
+
 def one_of_each() -> list[Any]:
-    """The same as parameters of a test; a network whose name differs from an earlier one by a number is `long`."""
-    seen: set[str] = set()
-    found = []
-    for name in library():
-        kind = re.sub(r"[\d_]+", "", name)
-        found.append(pytest.param(name, marks=[pytest.mark.long] * (kind in seen)))
-        seen.add(kind)
-    return found
+    """The library's models as parameters of a test; all but the first one of each kind are `long`."""
+    first = set(kinds())
+    return [pytest.param(name, marks=[pytest.mark.long] * (name not in first)) for name in library()]
 
 
 def spec(name: str) -> str:

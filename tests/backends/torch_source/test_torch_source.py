@@ -21,7 +21,6 @@ from tests.random_checks import READABLE, Wrong, holds
 from tests.random_networks import network
 
 GOLDEN = ROOT / "tests" / "golden"
-SPECS = published.library()
 
 
 def test_random_networks_compute_what_their_graphs_say() -> None:
@@ -54,9 +53,9 @@ def test_golden(spec: str, update: bool) -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the built file of every model of the library, and of one whose weights start in many ways."""
+    """A folder with built files of the library's models, and of one whose weights start in many ways."""
     folder = tmp_path_factory.mktemp("built")
-    for spec in SPECS:
+    for spec in published.kinds():
         (folder / f"{spec.split(':')[1]}.py").write_text(archdsl.build(archdsl.check(spec)))
     (folder / "net.py").write_text(archdsl.build(mixed()))
     return folder
