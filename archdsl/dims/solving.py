@@ -72,12 +72,12 @@ class Constraint:
         """
         if any(isinstance(size, Polynomial) for size in (self.left, self.right)):
             tied = (
-                f"makes {' and '.join(sorted(self.variables))} depend on each other"
+                f"makes {' and '.join(sorted(self.variables))} depend on each other; archdsl needs independent sizes"
                 if len(self.variables) > 1
-                else "has a power of a free size"
+                else "has a power of a free size; archdsl cannot solve that"
             )
             raise DimError(
-                f"this needs {self.text}, which {tied}; archdsl cannot solve that",
+                f"this needs {self.text}, which {tied}",
                 f"fix {' or '.join(sorted(self.variables))} with a number in the `input`",
             )
         if len(self.variables) != 1:
