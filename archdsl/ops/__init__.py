@@ -12,6 +12,7 @@ from archdsl.ops import (
     merge,
     norm,
     pool,
+    positions,
     regularise,
     resize,
     shape,
@@ -20,7 +21,7 @@ from archdsl.ops import (
 from archdsl.ops.base import Operation
 from archdsl.ops.input import Input
 
-FAMILIES = (conv, upconv, linear, pool, norm, activation, regularise, merge, align, resize, channels, shape)
+FAMILIES = (conv, upconv, linear, pool, norm, activation, regularise, merge, align, resize, channels, shape, positions)
 """The files of operations, in the order of the language reference."""
 
 OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(
