@@ -64,11 +64,18 @@ def _check_paths(graph: Graph) -> None:
             taken.add(member.path)
 
 
+def _fits(operation: Operation, takes: int) -> bool:
+    """Whether an operation may take this number of tensors."""
+    if operation.inputs == "one":
+        return takes == (not operation.is_input)
+    return takes >= (2 if operation.inputs == "many" else 1)
+
+
 def _check_sizes(graph: Graph) -> None:
     known: dict[tuple[int, tuple[Shape, ...]], tuple[Operation, tuple[Shape, ...]]] = {}
     for node in graph.nodes():
         takes = len(node.inputs)
-        if (takes < 2) if node.operation.inputs == "many" else takes != (not node.operation.is_input):
+        if not _fits(node.operation, takes):
             raise BrokenGraph(f"{node} takes {takes} tensors")
         shapes = graph.shapes(node.inputs)
         key = (id(node.operation), shapes)
