@@ -6,7 +6,9 @@ import pytest
 
 import archdsl
 from archdsl.analysis.costs import costs
+from archdsl.elaborate.spec_files import library_tasks
 from tests import published
+from tests.helpers import ROOT
 
 CONVOLUTIONS = ("conv", "upconv")
 
@@ -46,6 +48,12 @@ def runs_long(name: str) -> bool:
 def test_published_numbers(name: str) -> None:
     model = archdsl.load(published.spec(name), device="meta").to_empty(device="cpu")
     assert published.probe_error(model, published.facts(name)) < 1e-3
+
+
+def test_the_readme_lists_the_families_by_task() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    for task, families in library_tasks().items():
+        assert f"| {task} | {', '.join(f'`{family}`' for family in families)} |" in text
 
 
 def convolutions(spec: str) -> int:
