@@ -63,6 +63,8 @@ class Facts:
     """Whether it is a merge that broadcasts sizes of 1."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
+    expects_flat: ClassVar[bool] = False
+    """Whether a network that ends with it on a map has probably forgotten a `flatten`."""
     uses_batch: ClassVar[bool] = False
     """Whether training uses statistics of the batch, which a single number does not have."""
 
