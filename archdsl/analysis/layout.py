@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from archdsl.analysis.borders import Crossings, borders
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.ops.base import ModuleForm
 
 if TYPE_CHECKING:  # importing it takes longer than a check, and few networks need it
     import networkx as nx
@@ -24,8 +25,8 @@ Member: TypeAlias = Node | Scope
 Place: TypeAlias = Hashable
 """A place of the spec: an operation, or what flows into or out of a body."""
 
-MOVE = 8
-"""The cost of moving axes once; parts of it decide between places that are as good."""
+MOVE = 1000
+"""The cost of moving axes once; much less than that decides between places that are as good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,8 @@ class _Decision:
     links: list[_Link] = field(default_factory=list)
     ports: dict[tuple[Place, int], list[_Link]] = field(default_factory=dict)
     slots: dict[tuple[Place, int], list[_Link]] = field(default_factory=dict)
+    rows: dict[Scope, bool] = field(default_factory=dict)
+    """Whether a scope is a row: see `is_row`."""
     lasts: frozenset[Place] = frozenset()
     """The places that keep the channels last."""
 
@@ -190,7 +193,8 @@ class _Decision:
                 _add(net, slot, slot[0], MOVE * len(links))
                 _add(net, slot[0], slot, MOVE * len(links))
         for port, links in self.ports.items():
-            cost = MOVE * len({(link.scope, link.tensor) for link in links})
+            givers = {(link.scope, link.tensor): link.giver for link in links}
+            cost = sum(MOVE + self.fit(scope, giver) for (scope, _), giver in givers.items())
             targets = dict.fromkeys(self.target(link) for link in links)
             to_last, to_first = ("to last", port), ("to first", port)
             _add(net, port[0], to_last, cost)
@@ -198,6 +202,38 @@ class _Decision:
             for target in targets:
                 net.add_edge(to_last, target)
                 net.add_edge(target, to_first)
+
+    def fit(self, scope: Scope, giver: Member) -> int:
+        """How badly a move behind a member fits into a row of members, which becomes an nn.Sequential.
+
+        It fits where the numbers of the members leave a gap, or end; elsewhere it takes a name among numbers.
+        """
+        if scope not in self.rows:
+            self.rows[scope] = scope.kind != "model" and self.is_row(scope)
+        if not self.rows[scope]:
+            return 0
+        names = [m.name for m in scope.members]
+        if not all(name.isdecimal() for name in names):
+            return 1
+        numbers = [-1, *map(int, names)]
+        place = 0 if giver is scope else scope.members.index(giver) + 1
+        return -1 if place == len(names) or numbers[place + 1] - numbers[place] == 2 else 3
+
+    def is_row(self, scope: Scope) -> bool:
+        """Whether a scope is a row of modules, each of which takes what the one before it gives."""
+        flow = tuple(self.inflow[scope])
+        for member in scope.members:
+            if isinstance(member, Scope):
+                taken, given = tuple(self.inflow[member]), tuple(self.outflow[member])
+            else:
+                form = member.operation.torch(self.graph.shapes(member.inputs), member.shapes)  # type: ignore[arg-type]
+                taken, given = member.inputs, tuple(Tensor(member.id, i) for i in range(len(member.shapes)))
+                if not isinstance(form, ModuleForm):
+                    return False
+            if len(taken) != 1 or taken != flow:
+                return False
+            flow = given
+        return flow == tuple(self.outflow[scope])
 
     def is_joint(self, slot: tuple[Place, int]) -> bool:
         """Whether several places feed a place."""

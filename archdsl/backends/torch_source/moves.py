@@ -89,9 +89,8 @@ class _Arranging:
         found: list[Step] = []
         for number, tensor in enumerate(moved):
             operation, shape = Move(to_last=isinstance(tensor, Last)), self.graph.shape(tensor)
-            name, source = operation.name, self.turned(tensor)
-            path = f"{scope.path}.{name}" if scope.path else name
-            node = Node(-1, operation, (source,), (shape,), name, path, False, scope, member.span, rounds=member.rounds)
+            name, source = operation.name, self.turned(tensor)  # no key depends on its name
+            node = Node(-1, operation, (source,), (shape,), name, name, False, scope, member.span, rounds=member.rounds)
             site = (at, at, f"{name} {number}")
             found.append(Step(site, at, name, node, (source,), (tensor,), operation.torch((shape,), (shape,))))
         return found
