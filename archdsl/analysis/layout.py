@@ -211,13 +211,13 @@ class _Decision:
         if scope not in self.rows:
             self.rows[scope] = scope.kind != "model" and self.is_row(scope)
         if not self.rows[scope]:
-            return 0
+            return 1
         names = [m.name for m in scope.members]
         if not all(name.isdecimal() for name in names):
-            return 1
+            return 2
         numbers = [-1, *map(int, names)]
         place = 0 if giver is scope else scope.members.index(giver) + 1
-        return -1 if place == len(names) or numbers[place + 1] - numbers[place] == 2 else 3
+        return 0 if place == len(names) or numbers[place + 1] - numbers[place] == 2 else 4
 
     def is_row(self, scope: Scope) -> bool:
         """Whether a scope is a row of modules, each of which takes what the one before it gives."""
