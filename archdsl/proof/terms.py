@@ -316,7 +316,7 @@ FRESH = frozenset({"+", "-", "*", "/", "torch.cat", "torch.maximum"})
 SAVING = frozenset({"*", "torch.maximum"})
 """Functions whose gradient needs their inputs."""
 
-VIEWS = frozenset({"[]", ".chunk", ".flatten", ".reshape"})
+VIEWS = frozenset({"[]", ".chunk", ".flatten", ".reshape", ".unflatten"})
 """Functions whose gradient needs nothing, and whose results may be views of their inputs."""
 
 POINTWISE = frozenset({"+", "-", "*", "/", "torch.maximum"})
@@ -334,8 +334,10 @@ def inverse(order: Order) -> Order:
     return tuple([order.index(axis) for axis in range(len(order))])
 
 
-def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, object]) -> Tensor | Several:
-    """The result of a function, method or operator of PyTorch."""
+def apply(
+    table: Table, name: str, args: Sequence[object], kwargs: dict[str, object], draws: bool = False
+) -> Tensor | Several:
+    """The result of a function, method or operator of PyTorch; `draws`: each call has another one."""
     tensors: list[Tensor] = []
     given: tuple[Any, ...] = tuple([frozen(arg, tensors) for arg in args])
     if name in POINTWISE and (order := tensors[0].order) and all(t.order == order for t in tensors):
@@ -352,6 +354,10 @@ def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, obj
     more = tuple((k, frozen(kwargs[k], tensors)) for k in sorted(kwargs)) if kwargs else ()
     table.latest = (name, given, more)
     key, order = table.moved.get(table.latest, (table.latest, ()))
+    if draws:
+        number = table.ran[key]
+        table.ran[key] += 1
+        key = (key, number)
     entry = table.entries.get(key)
     if entry is None:
         entry = table.new(key, f"`{name.strip('.')}`")
