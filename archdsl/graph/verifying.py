@@ -64,19 +64,11 @@ def _check_paths(graph: Graph) -> None:
             taken.add(member.path)
 
 
-def _fits(operation: Operation, takes: int) -> bool:
-    """Whether an operation may take this number of tensors."""
-    if operation.inputs == "one":
-        return takes == (not operation.is_input)
-    return takes >= (2 if operation.inputs == "many" else 1)
-
-
 def _check_sizes(graph: Graph) -> None:
     known: dict[tuple[int, tuple[Shape, ...]], tuple[Operation, tuple[Shape, ...]]] = {}
     for node in graph.nodes():
-        takes = len(node.inputs)
-        if not _fits(node.operation, takes):
-            raise BrokenGraph(f"{node} takes {takes} tensors")
+        if not node.operation.takes(len(node.inputs)):
+            raise BrokenGraph(f"{node} takes {len(node.inputs)} tensors")
         shapes = graph.shapes(node.inputs)
         key = (id(node.operation), shapes)
         if key not in known:

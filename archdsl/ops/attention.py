@@ -107,6 +107,7 @@ class Attention(Mixing):
     aliases = ("multiheadattention", "mha", "selfattention", "crossattention", "multiheadselfattention")
     inputs = "any"
     own = True
+    layout = "last"
     pytorch_names = renamed(heads="num_heads")
 
     dropout: Fraction = 0.0

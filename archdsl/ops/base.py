@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from archdsl.dims import Demanded
 from archdsl.ops import aliases, fields, index_maps
 from archdsl.ops.facts import Facts as Facts
+from archdsl.ops.facts import Layout as Layout
 from archdsl.ops.facts import Shape as Shape
 from archdsl.ops.index_maps import ChannelMap, IndexMap
 
@@ -35,6 +36,7 @@ Family = Literal[
     "channels",
     "shape",
     "attention",
+    "extern",
 ]
 
 
@@ -394,6 +396,20 @@ class Operation(Declaration, Facts):
         """The output sizes, one for each result. Raises OperationError, or demands through `rules`."""
         raise NotImplementedError(type(self).__name__)
 
+    def takes(self, count: int) -> bool:
+        """Whether it takes this many inputs."""
+        if self.inputs == "one":
+            return count == (not self.is_input)
+        return count >= (2 if self.inputs == "many" else 1)
+
+    def parameters(self) -> tuple[str, ...]:
+        """The names of its parameters in a spec, in order."""
+        return tuple(type(self).model_fields)
+
+    def values(self) -> Mapping[str, object]:
+        """The values of its parameters, by their names in a spec."""
+        return dict(self)
+
     def results(self, count: int) -> int:
         """The number of outputs for `count` inputs, even if their sizes are unknown."""
         return 1
@@ -403,8 +419,15 @@ class Operation(Declaration, Facts):
         return ()
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
-        """Its form in the generated module."""
+        """Its form in the generated module, for tensors with the channels first: (N, C), (N, C, T), (N, C, H, W)."""
         raise NotImplementedError(type(self).__name__)
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm | None:
+        """Its form where all its inputs and outputs have the channels last: (N, C), (N, T, C), (N, H, W, C).
+
+        None where it has none. Sizes are given with the channels first, as everywhere. Weights are those of `torch`.
+        """
+        return self.torch(shapes, outputs) if self.layout == "any" else None
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         """Its products of matrices: the multiply-accumulates per element of a size, and that size, for each."""
