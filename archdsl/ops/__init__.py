@@ -12,6 +12,7 @@ from archdsl.ops import (
     linear,
     merge,
     norm,
+    parameter,
     pool,
     regularise,
     resize,
@@ -21,7 +22,22 @@ from archdsl.ops import (
 from archdsl.ops.base import Operation
 from archdsl.ops.input import Input
 
-FAMILIES = (conv, upconv, linear, pool, norm, activation, regularise, merge, align, resize, channels, shape, attention)
+FAMILIES = (
+    conv,
+    upconv,
+    linear,
+    pool,
+    norm,
+    activation,
+    regularise,
+    merge,
+    align,
+    resize,
+    channels,
+    shape,
+    attention,
+    parameter,
+)
 """The files of operations, in the order of the language reference."""
 
 OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(

@@ -116,7 +116,7 @@ class Meaning:
         self.table.several = 0
         made = given if isinstance(given, list) else [given]
         for i, tensor in enumerate(made):
-            tensor.term.shape = node.shapes[i]
+            tensor.term.shape, tensor.term.batched = node.shapes[i], node.batched
             self.terms[Edge(node.id, i)] = tensor.term
         # A template of several steps, such as `(a + b) / 2`, is identified by its steps.
         if len(self.table.entries) == known + 1:
@@ -205,7 +205,9 @@ def _code(template: str, count: int) -> CodeType:
 def _weight(weight: OwnWeight, form: TorchForm, spec: Spec | None) -> Weight:
     """A weight as an operation declares it, with its initialisation; its key is its name below the operation."""
     start: object = None
-    if isinstance(form, ParameterForm):
+    if isinstance(form, ParameterForm) and form.start is not None:
+        start = _start(form.start.rule, form.start.std, "weight")
+    elif isinstance(form, ParameterForm):
         start = full(form.fill)
     elif spec is not None and isinstance(form, ModuleForm):
         start = next((start for name, _, _, start in spec.parts if name == weight.name), None)

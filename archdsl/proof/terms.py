@@ -25,6 +25,8 @@ class Term:
     number: int
     key: Key
     shape: Sizes | None = None
+    batched: bool = True
+    """Whether it has the batch; else it is one sample for the whole batch."""
 
 
 @dataclass(slots=True, eq=False)
@@ -180,7 +182,8 @@ class Tensor:
 
     def in_place(self, name: str, other: object) -> Tensor:
         made = one(apply(self.table, name, (self, other), {}))
-        if made.term.shape is None or made.term.shape != self.term.shape:
+        ours, theirs = made.term, self.term
+        if ours.shape is None or (ours.shape, ours.batched) != (theirs.shape, theirs.batched):
             raise Unproved(f"`{name}=` gives another size than that of the tensor that it overwrites")
         if self.table.gradients and name in SAVING:
             raise Unproved(f"`{name}=` overwrites what its own gradient needs")
