@@ -128,6 +128,13 @@ class Interpreter:
         more = each(op.output_pad, axes)
         return transposed(x, self.weight(path, "weight"), bias, stride, pad, more, op.groups, dilation)
 
+    def _tokens(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:2], -1)
+
+    def _maps(self, op: Any, path: str, x: Tensor) -> Tensor:
+        sizes = op.to if isinstance(op.to, tuple) else (op.to,)
+        return x.reshape(*x.shape[:2], *(dims.evaluate(size, self.sizes) for size in sizes))
+
     def _linear(self, op: Any, path: str, x: Tensor) -> Tensor:
         product = torch.einsum("nc...,oc->no...", x, self.weight(path, "weight"))
         return product + channels(self.weight(path, "bias"), x) if op.bias else product

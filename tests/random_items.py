@@ -389,9 +389,17 @@ class Items:
             lambda: "resize([4] * rank) -> pixel_unshuffle(2)".replace("rank", str(self.rank)),
             lambda: "pixel_unshuffle(2)",
             lambda: self.permute(),
+            *[lambda: self.in_a_row(names)] * 2,
             *(lambda cls=cls: cls.spell(random.choice(cls.examples).arguments) for cls in OTHERS),
         ]
         return random.choice(forms)()
+
+    def in_a_row(self, names: Names) -> str:
+        """Something on tokens, and the way back to the map."""
+        random = self.random
+        back = random.choice(["maps(grid.size)", "maps(grid.size)", "tokens -> maps(to = grid.size)"])
+        inside = " -> ".join(random.choice([self.linear, self.norm, self.activation])(names) for _ in range(2))
+        return f"{{ grid: {{ }}\n tokens -> {inside} -> {back} }}"
 
     def permute(self) -> str:
         axes = list(range(1, self.rank + 1))

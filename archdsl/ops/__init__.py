@@ -14,6 +14,7 @@ from archdsl.ops import (
     norm,
     parameter,
     pool,
+    positions,
     regularise,
     resize,
     shape,
@@ -35,6 +36,7 @@ FAMILIES = (
     resize,
     channels,
     shape,
+    positions,
     attention,
     parameter,
 )

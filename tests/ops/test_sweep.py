@@ -114,7 +114,9 @@ def with_free_sizes(inputs: tuple[tuple[int, ...], ...]) -> tuple[Shape, ...]:
 SPATIAL = [
     case
     for case in CASES
-    if case.values[1].inputs and len(case.values[1].inputs[0]) > 1 and case.values[0].name not in ("flatten", "reshape")
+    if case.values[1].inputs
+    and len(case.values[1].inputs[0]) > 1
+    and case.values[0].name not in ("flatten", "reshape", "maps")
 ]
 
 
