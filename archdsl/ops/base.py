@@ -392,6 +392,11 @@ class Operation(Declaration, Facts):
         """Whether it takes this many inputs."""
         return count > 1 if self.inputs == "many" else count == (not self.is_input)
 
+    @property
+    def is_join(self) -> bool:
+        """Whether all that it does is to join branches: diagrams show it as a sign."""
+        return self.inputs == "many"
+
     def parameters(self) -> tuple[str, ...]:
         """The names of its parameters in a spec, in order."""
         return tuple(type(self).model_fields)
