@@ -198,7 +198,7 @@ def as_here(cls: type[Operation], item: tree.Call, place: Place) -> list[Proposa
 def tensor_in_let(name: str, value: object) -> str | None:
     """Advice for a value with tensors that is used in a chain."""
     if any(isinstance(i, TensorValue) for i in (value if isinstance(value, tuple) else (value,))):
-        return f"a `let` holds values; a label names tensors: the line `{name}: {{ }}` labels the tensor there"
+        return f"a `let` holds values; a label names tensors: the line `{name}: it` names the tensor there"
     return None
 
 

@@ -209,6 +209,14 @@ class Builder:
     def body(self, children: Children) -> tree.Body:
         return tree.Body(self.span(children), None, tuple(self._items(children)))
 
+    def element(self, children: Children) -> tree.Element:
+        name, _, index, _ = children
+        value = tree.Index(self.span(children), self.named(name), index)
+        return tree.Element(value.span, None, self.deep(value, [index]))
+
+    def scope(self, children: Children) -> tree.Body:
+        return tree.Body(self.span(children), None, children[1].statements, scoped=True)
+
     def parallel(self, children: Children) -> tree.Parallel:
         return tree.Parallel(self.span(children), None, tuple(children[1]))
 
@@ -234,8 +242,8 @@ class Builder:
         parallel = children[0]
         names = []
         for branch in parallel.branches:
-            match branch.items:
-                case (tree.Call(label=None, name=name, arguments=None),):
+            match branch:
+                case tree.Chain(items=(tree.Call(label=None, name=name, arguments=None),)):
                     if name.name == "it":
                         self.diagnostics.error("E0106", RESERVED, name.span)
                     names.append(name)
@@ -356,6 +364,10 @@ class Builder:
     def require(self, children: Children) -> tree.Require:
         message = children[3] if len(children) == 4 else None
         return tree.Require(self.span(children), children[1], message)
+
+    def share(self, children: Children) -> tree.Share:
+        _, name, _, item = children
+        return tree.Share(self.span(children), self.defined(name), item)
 
     # ------------------------------------------------------------ declarations
 

@@ -154,21 +154,34 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Element:
+    """`xs[i]`, first in a chain: a tensor of a list, or with a range (`xs[a..b]`) several."""
+
+    span: Span
+    label: Label | Pattern | None
+    value: Index
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Body:
-    """`{ … }`: statements in sequence; an empty sequence is the identity. `span` includes the braces."""
+    """`{ … }`: statements in sequence; an empty sequence is the identity. `span` includes the braces.
+
+    `scoped`: it is written `scope { … }`, and opens a scope without a label, too.
+    """
 
     span: Span
     label: Label | Pattern | None
     statements: tuple[Statement, ...]
+    scoped: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parallel:
-    """`( a, b, … )`: every chain receives the incoming tensor."""
+    """`( a, b, … )`: every chain receives the incoming tensor; a loop gives one branch a round."""
 
     span: Span
     label: Label | Pattern | None
-    branches: tuple[Chain, ...]
+    branches: tuple[Branch, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,7 +204,13 @@ class Dense:
     body: Body
 
 
-Item = Call | Body | Parallel | Residual | Dense
+Item = Call | Element | Body | Parallel | Residual | Dense
+
+
+def opens_scope(item: Item) -> bool:
+    """Whether an item that is no call opens a scope: by a label, or as `scope { … }`."""
+    named = item.label is not None and not isinstance(item.label, Pattern)
+    return named or (isinstance(item, Body) and item.scoped)
 
 
 # ---------------------------------------------------------------- statements
@@ -240,6 +259,9 @@ class If:
     span: Span
     branches: tuple[tuple[Value, Body], ...]
     otherwise: Body | None
+
+
+Branch = Chain | For | Repeat | If
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -301,6 +323,15 @@ class Require:
     span: Span
     condition: Value
     message: Value | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Share:
+    """`share name: ITEM`: places an item, which each `name` in a chain calls. A label of its own says its path."""
+
+    span: Span
+    name: Name
+    item: Item
 
 
 # ---------------------------------------------------------------- declarations
@@ -458,7 +489,7 @@ class Default:
     arguments: tuple[Argument, ...]
 
 
-Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | Require | Default
+Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | Require | Default | Share
 Declaration = Import | Let | Function | Block | Model | Member | Augment | Extern | Default
 
 

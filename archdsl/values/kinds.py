@@ -11,6 +11,7 @@ from archdsl.common.limits import Exceeded, budget
 from archdsl.common.source import Span
 from archdsl.diagnostics import Mark, Proposal
 from archdsl.dims import Expr
+from archdsl.graph import Tensor
 from archdsl.ops.base import Operation, Shape
 from archdsl.ops.fields import shown
 from archdsl.ops.init import Drawn
@@ -120,9 +121,24 @@ class AugmentValue:
 
 @dataclass(frozen=True, slots=True)
 class TensorValue:
-    """A tensor as a value: `it`, a label, an input. It only has sizes; `shape` is None for several tensors."""
+    """A tensor as a value: `it`, a label, an input; or a list of tensors, whose `shape` is None.
+
+    `flow` has the tensors, `parts` each of several as a value.
+    """
 
     shape: Shape | None
+    flow: tuple[Tensor, ...] = field(default=(), compare=False)
+    parts: tuple[TensorValue, ...] = field(default=(), compare=False)
+
+    @property
+    def elements(self) -> tuple[TensorValue, ...]:
+        """Its tensors one by one: a single one is a list of one."""
+        return self.parts if self.shape is None else (self,)
+
+    def part(self, bounds: slice) -> TensorValue:
+        """The list of some of its tensors."""
+        found = self.elements[bounds]
+        return found[0] if len(found) == 1 else TensorValue(None, tuple(t for p in found for t in p.flow), found)
 
 
 class Failed:
@@ -256,6 +272,8 @@ def integer(value: object, span: Span, what: str) -> int:
 def sequence(value: object, span: Span, what: str) -> tuple[object, ...]:
     if isinstance(value, tuple):
         return value
+    if isinstance(value, TensorValue):
+        return value.elements
     help = f"write `0..{value}`, or `repeat {value} {{ … }}`" if is_int(value) else None
     raise Failure("E0211", f"{what} needs a list or a range; this is {describe(value)}", span, help)
 
@@ -290,7 +308,7 @@ def describe(value: object) -> str:
         case AugmentValue():
             return f"the augmentation `{value.name}`"
         case TensorValue():
-            return "a tensor"
+            return f"a list of {len(value.parts)} tensors" if value.parts else "a tensor"
         case Drawn():
             return f"the distribution `{shown(value)}`"
         case _:
