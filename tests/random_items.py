@@ -97,6 +97,8 @@ class Items:
     odd: float
     """The fraction of odd names."""
     counter: int = 0
+    outside: bool = False
+    """Whether the file declares layers from outside."""
 
     # ------------------------------------------------------------ names
 
@@ -418,6 +420,17 @@ class Items:
         ]
         return random.choice(forms)
 
+    def outer(self, names: Names) -> str:
+        """A call of a layer from outside, which keeps the positions."""
+        random = self.random
+        return random.choice(
+            [
+                self.call("outside", self.width(names), bias=self.maybe(self.switch(names))),
+                self.call("bend", random.choice(["0.5", "1.5"]), name=self.maybe(random.choice(['"tanh"', '"sin"']))),
+                f"({self.activation(names)}, it) -> blend({random.choice(['0.25', '0.5'])})",
+            ]
+        )
+
     def kept(self, names: Names, flat: bool = False) -> str:
         """An item that keeps all sizes."""
         roll = self.random.random()
@@ -433,6 +446,8 @@ class Items:
 
     def item(self, names: Names, flat: bool = False) -> str:
         """Any item."""
+        if self.outside and not flat and self.random.random() < 0.25:
+            return self.outer(names)
         roll = self.random.random()
         if flat:
             if roll < 0.35:

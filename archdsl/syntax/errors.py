@@ -25,6 +25,9 @@ _DECLARATIONS: Final = frozenset({"FROM", "LET", "FN", "BLOCK", "MODEL", "AUGMEN
 _STATEMENTS: Final = frozenset(
     {"LET", "FOR", "REPEAT", "IF", "INPUT", "OUTPUT", "EXPECT", "REQUIRE", "DEFAULT", "SHARE"},
 )
+_EXTERN_LINES: Final = frozenset(
+    {"LET", "REQUIRE", "INPUT", "OUTPUT", "CALL", "WEIGHT", "FROZEN", "BUFFER", "COUNTER", "MACS", "FIELD"},
+)
 _OPERANDS: Final = frozenset({"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "RPAR", "RSQB"})
 
 _WORDS: Final = {
@@ -142,6 +145,9 @@ def _expected(accepted: Set[str]) -> str:
     if "INT" in rest:
         phrases.append("a value")
         rest -= _VALUE_STARTS
+    elif "MACS" in rest:
+        phrases.append("a line of an extern (`input`, `output`, `call`, `weight`, `frozen`, `buffer`, `counter`, …)")
+        rest -= _EXTERN_LINES
     elif "REQUIRE" in rest:
         phrases.append("a statement")
         rest -= _STATEMENTS | _ITEM_STARTS
