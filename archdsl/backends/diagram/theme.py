@@ -57,7 +57,8 @@ LIGHT = Theme(
         "channels": ("#f3dfeb", "#CC79A7"),
         "shape": ("#eeeeee", "#8a8a8a"),
         "align": ("#eeeeee", "#8a8a8a"),
-        "extern": ("#ddd6f3", "#5b3fa8"),
+        "attention": ("#dcdcf7", "#5a4fcf"),
+        "extern": ("#f5d0d3", "#a4262c"),
     },
     changes={"added": "#007a59", "removed": "#c43c00", "changed": "#8a4fbf"},
 )
@@ -85,7 +86,8 @@ DARK = Theme(
         "channels": ("#4c2a3f", "#e39ac4"),
         "shape": ("#33363c", "#9aa0a8"),
         "align": ("#33363c", "#9aa0a8"),
-        "extern": ("#33275c", "#b7a3f2"),
+        "attention": ("#302b63", "#a8a2f5"),
+        "extern": ("#511b20", "#ff8f98"),
     },
     changes={"added": "#2fc498", "removed": "#ff8a3c", "changed": "#c9a0ff"},
 )
@@ -113,6 +115,7 @@ PRINT = Theme(
         "channels": ("#d6d6d6", "#000000"),
         "shape": ("#ffffff", "#777777"),
         "align": ("#ffffff", "#777777"),
+        "attention": ("#b4b4b4", "#000000"),
         "extern": ("#ececec", "#000000"),
     },
     changes={"added": "#000000", "removed": "#000000", "changed": "#000000"},

@@ -217,12 +217,11 @@ def computed_size(graph: Graph, node: Node, wanted: Sequence[dims.Dim]) -> Sizes
     near += [Tensor(n.id) for n in graph.input_nodes]
     tensors: dict[Tensor, str] = {}
     names: dict[str, str] = {}
-    for size in wanted:
-        if isinstance(size, dims.Expr) and size.variable not in names:
-            free = dims.free(size.variable)
-            tensor = next(t for t in near if free in graph.shape(t)[1:])
-            place = tensors.setdefault(tensor, f"{{{len(tensors) + 1}}}")
-            names[size.variable] = f"{place}.shape[{graph.shape(tensor).index(free) + 1}]"
+    for name in sorted(dims.free_sizes(*wanted)):
+        free = dims.free(name)
+        tensor = next(t for t in near if free in graph.shape(t)[1:])
+        place = tensors.setdefault(tensor, f"{{{len(tensors) + 1}}}")
+        names[name] = f"{place}.shape[{graph.shape(tensor).index(free) + 1}]"
     texts = [dims.python(size, names) for size in wanted]
     return Sizes(tuple(tensors), f"({', '.join(texts)}{',' * (len(texts) == 1)})")
 
