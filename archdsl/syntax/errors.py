@@ -25,10 +25,10 @@ _DECLARATIONS: Final = frozenset({"FROM", "LET", "FN", "BLOCK", "MODEL", "AUGMEN
 _STATEMENTS: Final = frozenset(
     {"LET", "FOR", "REPEAT", "IF", "INPUT", "OUTPUT", "EXPECT", "REQUIRE", "DEFAULT", "SHARE"},
 )
+_OPERANDS: Final = frozenset({"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "RPAR", "RSQB"})
 _EXTERN_LINES: Final = frozenset(
     {"LET", "REQUIRE", "INPUT", "OUTPUT", "CALL", "WEIGHT", "FROZEN", "BUFFER", "COUNTER", "MACS", "FIELD"},
 )
-_OPERANDS: Final = frozenset({"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "RPAR", "RSQB"})
 
 _WORDS: Final = {
     "NAME": "a name",
