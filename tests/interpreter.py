@@ -139,6 +139,24 @@ class Interpreter:
         product = torch.einsum("nc...,oc->no...", x, self.weight(path, "weight"))
         return product + channels(self.weight(path, "bias"), x) if op.bias else product
 
+    # ------------------------------------------------------------ layers from outside (tests/outside.py)
+
+    def _outside(self, op: Any, path: str, x: Tensor) -> Tensor:
+        shift = self.weight(path, "shift")
+        if self.training:
+            self.state[f"{path}.shift"] = shift + 1
+        if op.values()["bias"]:
+            shift = shift + self.weight(path, "inner.bias")
+        return torch.einsum("nc...,oc->no...", x, self.weight(path, "weight")) + channels(shift, x)
+
+    def _bend(self, op: Any, path: str, x: Tensor) -> Tensor:
+        factor = op.values()["factor"]
+        return torch.tanh(factor * x) if op.values()["name"] == "tanh" else torch.sin(factor * x)
+
+    def _blend(self, op: Any, path: str, a: Tensor, b: Tensor) -> Tensor:
+        share = op.values()["share"]
+        return share * a + (1 - share) * b
+
     # ------------------------------------------------------------ pooling
 
     def _maxpool(self, op: Any, path: str, x: Tensor) -> Tensor:

@@ -97,6 +97,8 @@ class Items:
     odd: float
     """The fraction of odd names."""
     counter: int = 0
+    outside: bool = False
+    """Whether the file declares layers from outside."""
 
     # ------------------------------------------------------------ names
 
@@ -435,6 +437,17 @@ class Items:
         init = self.random.choice([init, "ones", "normal(0.1)", "truncated_normal(0.2)"])
         return self.call("parameter", "it.shape", init=self.maybe(init, 0.7), stored=self.maybe(stored, 0.8))
 
+    def outer(self, names: Names) -> str:
+        """A call of a layer from outside, which keeps the positions."""
+        random = self.random
+        return random.choice(
+            [
+                self.call("outside", self.width(names), bias=self.maybe(self.switch(names))),
+                self.call("bend", random.choice(["0.5", "1.5"]), name=self.maybe(random.choice(['"tanh"', '"sin"']))),
+                f"({self.activation(names)}, it) -> blend({random.choice(['0.25', '0.5'])})",
+            ]
+        )
+
     def attention(self, names: Names) -> str:
         """Attention of what flows in, one tensor or several."""
         heads = self.random.choice(["2", "1", "it.channels", "2 if it.channels % 2 == 0 else 1"])
@@ -461,6 +474,8 @@ class Items:
 
     def item(self, names: Names, flat: bool = False) -> str:
         """Any item."""
+        if self.outside and not flat and self.random.random() < 0.25:
+            return self.outer(names)
         roll = self.random.random()
         if flat:
             if roll < 0.35:

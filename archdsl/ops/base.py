@@ -406,6 +406,11 @@ class Operation(Declaration, Facts):
             return count == 0
         return count >= (2 if self.inputs == "many" else 1)
 
+    @property
+    def is_join(self) -> bool:
+        """Whether all that it does is to join branches: diagrams show it as a sign."""
+        return self.inputs == "many"
+
     def parameters(self) -> tuple[str, ...]:
         """The names of its parameters in a spec, in order."""
         return tuple(type(self).model_fields)
