@@ -221,6 +221,12 @@ class Builder:
     def dense(self, children: Children) -> tree.Dense:
         return tree.Dense(self.span(children), None, children[1])
 
+    def windows(self, children: Children) -> tree.Windows:
+        word, arguments, body = children
+        name = tree.Name(self.token_span(word), word.text)
+        cut = tree.Call(self.span(children[:2]), None, name, arguments.items)
+        return tree.Windows(self.span(children), None, cut, body)
+
     def labelled(self, children: Children) -> Any:
         label, item = children
         node = replace(item, label=label)

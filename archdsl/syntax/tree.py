@@ -191,7 +191,17 @@ class Dense:
     body: Body
 
 
-Item = Call | Body | Parallel | Residual | Dense
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """`windows(…) { … }` or `grid(…) { … }`: `cut` is the call without the body."""
+
+    span: Span
+    label: Label | Pattern | None
+    cut: Call
+    body: Body
+
+
+Item = Call | Body | Parallel | Residual | Dense | Windows
 
 
 # ---------------------------------------------------------------- statements
