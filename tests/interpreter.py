@@ -129,8 +129,8 @@ class Interpreter:
         return transposed(x, self.weight(path, "weight"), bias, stride, pad, more, op.groups, dilation)
 
     def _linear(self, op: Any, path: str, x: Tensor) -> Tensor:
-        product = x @ self.weight(path, "weight").T
-        return product + self.weight(path, "bias") if op.bias else product
+        product = torch.einsum("nc...,oc->no...", x, self.weight(path, "weight"))
+        return product + channels(self.weight(path, "bias"), x) if op.bias else product
 
     # ------------------------------------------------------------ pooling
 

@@ -151,6 +151,7 @@ class Items:
         if names.ints and random.random() < 0.65:
             n = random.choice(names.ints)
             forms = [n, n, f"2 * {n}", f"{n} + 2", f"{n} * 2", f"2 * ({n} + 1)", f"4 - 2 + {n}", f"max({n}, 2)"]
+            forms.append(f"2 ** ({n} % 4)")
             if names.bools:
                 forms += [
                     f"{n} if {random.choice(names.bools)} else 4",
@@ -409,6 +410,7 @@ class Items:
             "slice(0, 2)",
             f"slice(start = 1, stop = {random.choice(['2', 'it.channels'])})",
             "slice(0, it.channels // 2)",
+            *[self.linear(names)] * (not flat),
             f"split(it.channels) -> {merge}",
             *["channel_shuffle(2)", "channel_shuffle(it.channels)"] * (not flat),
             self.call("scale", init=self.maybe(random.choice(["0.1", "0.0", "2.0"]), 0.5)),

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from archdsl.dims import Demanded
 from archdsl.ops import aliases, fields, index_maps
 from archdsl.ops.facts import Facts as Facts
+from archdsl.ops.facts import Layout as Layout
 from archdsl.ops.facts import Shape as Shape
 from archdsl.ops.index_maps import ChannelMap, IndexMap
 
@@ -396,8 +397,15 @@ class Operation(Declaration, Facts):
         return ()
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
-        """Its form in the generated module."""
+        """Its form in the generated module, for tensors with the channels first: (N, C), (N, C, T), (N, C, H, W)."""
         raise NotImplementedError(type(self).__name__)
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm | None:
+        """Its form where all its inputs and outputs have the channels last: (N, C), (N, T, C), (N, H, W, C).
+
+        None where it has none. Sizes are given with the channels first, as everywhere. Weights are those of `torch`.
+        """
+        return self.torch(shapes, outputs) if self.layout == "any" else None
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape] | None:
         """For a product with weights: the multiply-accumulates per element of a tensor, and that tensor's size."""

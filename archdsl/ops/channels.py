@@ -1,6 +1,7 @@
 """Operations on the channels: parts of them, their order, their scale."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from archdsl import dims
 from archdsl.common.units import counted
@@ -15,7 +16,6 @@ from archdsl.ops.base import (
     Rules,
     Saves,
     Shape,
-    TorchForm,
     Weight,
     example,
 )
@@ -44,6 +44,7 @@ class Split(ChannelOperation):
     name = "split"
     keeps_channels = True
     view = True
+    layout = "any"
 
     n: Parts
 
@@ -78,6 +79,9 @@ class Split(ChannelOperation):
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return FunctionForm("{0}.chunk({n}, 1)", (Argument("n", self.n),), results=self.n)
 
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return replace(self.torch(shapes, outputs), template="{0}.chunk({n}, -1)")
+
     def caption(self, rank: int = 2) -> str:
         return f"split {self.n}"
 
@@ -96,6 +100,7 @@ class Slice(ChannelOperation):
     name = "slice"
     keeps_channels = True
     view = True
+    layout = "any"
 
     start: Index
     stop: Count
@@ -127,6 +132,9 @@ class Slice(ChannelOperation):
         is_whole = not start.is_given and self.stop == shapes[0][0]
         stop = Argument("stop", self.stop) if is_whole else Argument("stop", self.stop, shapes[0][0])
         return FunctionForm("{0}[:, {start}:{stop}]", (start, stop))
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return replace(self.torch(shapes, outputs), template="{0}[..., {start}:{stop}]")
 
     def caption(self, rank: int = 2) -> str:
         return f"channels {self.start}..{self.stop}"
@@ -194,6 +202,7 @@ class Scale(ChannelOperation):
     aliases = ("layerscale",)
     channelwise = True
     own = True
+    layout = "any"
 
     init: Number = 1.0
 
@@ -212,12 +221,15 @@ class Scale(ChannelOperation):
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(inputs=True)
 
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
         axes = ", None" * (len(shapes[0]) - 1)
         # With the batch's axis, too: without it torch.export ties the width to the strides of channels-last tensors.
         factor = f"{{parameter}}[None, :{axes}]" if axes else "{parameter}"
         count = channels(self.name, shapes[0])
         return ParameterForm(f"{{0}} * {factor}", (count,), self.init)
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
+        return replace(self.torch(shapes, outputs), template="{0} * {parameter}")
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         yield f"y = s[c] · x, s learned, one per channel, initially {self.init:g}"

@@ -6,12 +6,13 @@ the name, family or class of an operation (tests/ops/test_facts.py).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from archdsl.dims import Dim
 from archdsl.ops.formulas import Section, Sizes
 
 Shape: TypeAlias = tuple[Dim, ...]
+Layout: TypeAlias = Literal["first", "any", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,8 @@ class Facts:
     """Whether it is a merge that broadcasts sizes of 1."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
+    expects_flat: ClassVar[bool] = False
+    """Whether a network that ends with it on a map has probably forgotten a `flatten`."""
     uses_batch: ClassVar[bool] = False
     """Whether training uses statistics of the batch, which a single number does not have."""
 
@@ -126,6 +129,9 @@ class Facts:
 
     # ------------------------------------------------------------ generated code
 
+    layout: ClassVar[Layout] = "first"
+    """Where the built module may keep the channels of its tensors: `first` (behind the batch) only, `any` place, or
+    `last`: it prefers the end, and moves axes itself where they come first. See `Operation.torch_last`."""
     helper_names: ClassVar[tuple[str, ...]] = ()
     """The names of helper functions that it may add to a generated file."""
 

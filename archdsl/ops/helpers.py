@@ -152,6 +152,16 @@ CHANNEL_LAYER_NORM = Helper(
 ''',
 )
 
+CHANNEL_LINEAR = Helper(
+    "ChannelLinear",
+    '''class ChannelLinear(nn.Linear):
+    """A fully connected layer over the channels of [N, C, ...], at each position by itself."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+''',
+)
+
 LOCAL_RESPONSE_NORM = Helper(
     "LocalResponseNorm3d",
     '''class LocalResponseNorm3d(nn.LocalResponseNorm):

@@ -28,7 +28,7 @@ EXPRESSIONS = (
 )
 KNOWN = frozenset(kind for base in (*STATEMENTS, *EXPRESSIONS) for kind in (base, *base.__subclasses__()))
 
-COSTLY = frozenset({ast.Pow, ast.LShift, ast.MatMult})
+COSTLY = frozenset({ast.LShift, ast.MatMult})
 """Operators that no built file needs, and that can make small values large."""
 
 HOLDING = frozenset({"add_module", "register_parameter", "_modules", "_parameters"})
@@ -136,6 +136,8 @@ def _check(tree: ast.Module) -> bool:
         if kind not in KNOWN:
             raise Unproved(f"{line} holds a {kind.__name__}, which built files do not use")
         if kind in COSTLY or (kind is ast.Constant and type(node.value) in (bytes, complex)):  # type: ignore[attr-defined]
+            raise Unproved(f"{line} computes what built files do not")
+        if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Pow):
             raise Unproved(f"{line} computes what built files do not")
         if isinstance(node, ast.FormattedValue) and (node.format_spec is not None or node.conversion != -1):
             raise Unproved(f"{line} formats what built files do not")

@@ -18,8 +18,6 @@ from archdsl.diagnostics import Diagnostics, Fix, proposed
 CLOSER: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 OPENER: Final = {closer: opener for opener, closer in CLOSER.items()}
 
-_POWER: Final = "there is no power operator: multiply, or write `fn power(b, n) = 1 if n == 0 else b * power(b, n - 1)`"
-
 # Syntax of other languages with an obvious meaning: reported, then read as the correct token.
 _FOREIGN: Final = {
     "&&": ("AND", "and", "write `and`"),
@@ -27,8 +25,7 @@ _FOREIGN: Final = {
     "!": ("NOT", "not ", "write `not`"),
     "=>": ("ARROW", "->", "write `->`"),
     "|": ("ARROW", "->", "write `->`"),
-    "**": ("SCALE", None, _POWER),
-    "^": ("SCALE", None, _POWER),
+    "^": ("POWER", "**", "write `**` for a power"),
     ";": ("NEWLINE", "\n", "a statement ends with its line; write the next one on a new line"),
 }
 
@@ -64,7 +61,7 @@ class Scanner:
         self.keywords = {t.pattern.value: t.name for t in literals if t.pattern.value.isidentifier()}
         signs = sorted((t for t in literals if not t.pattern.value.isidentifier()), key=lambda t: -len(t.pattern.value))
         order = [
-            ("FOREIGN", r"&&|\|\|?|!(?!=)|=>|\*\*|\^|;"),
+            ("FOREIGN", r"&&|\|\|?|!(?!=)|=>|\^|;"),
             *((t.name, _possessive(t.pattern.to_regexp())) for t in patterns),
             ("BAD_NUMBER", r"\.?[0-9](?:[0-9A-Za-z_]|\.(?!\.))*+"),
             *((t.name, t.pattern.to_regexp()) for t in signs),
@@ -219,7 +216,7 @@ _NAMING: Final = frozenset(
         *("DOT", "AS", "IMPORT"),
     }
 )
-_NO_OPERAND: Final = _ITEM_ENDS | {"RSQB", "LBRACE", "COMPARISON", "RANGE", "SCALE", "DOT"}
+_NO_OPERAND: Final = _ITEM_ENDS | {"RSQB", "LBRACE", "COMPARISON", "RANGE", "SCALE", "POWER", "DOT"}
 _STATEMENT_STARTS: Final = frozenset({"NEWLINE", "LBRACE", "$START"})
 _ITEM_STARTS: Final = _STATEMENT_STARTS | {"ARROW", "COLON", "VIA"}
 

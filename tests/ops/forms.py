@@ -27,7 +27,10 @@ def value(argument: object, sizes: Mapping[str, int]) -> object:
 
 
 class Built(nn.Module):
-    """A module with one operation, called `op` if it has weights; `sizes` are values of free sizes."""
+    """A module with one operation, called `op` if it has weights; `sizes` are values of free sizes.
+
+    `last`: its form for tensors with the channels last.
+    """
 
     def __init__(
         self,
@@ -36,9 +39,12 @@ class Built(nn.Module):
         sizes: Mapping[str, int] | None = None,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
+        last: bool = False,
     ) -> None:
         super().__init__()
-        self.form = form = operation.torch(shapes, operation.infer(shapes, Rules()))
+        made = (operation.torch_last if last else operation.torch)(shapes, operation.infer(shapes, Rules()))
+        assert made is not None
+        self.form = form = made
         known = {} if isinstance(form, ParameterForm) else names(form.helper)
         tensors = [f"x[{i}]" for i in range(len(shapes))]
         if isinstance(form, ModuleForm):

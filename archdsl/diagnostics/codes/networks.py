@@ -186,4 +186,12 @@ NETWORKS = (
         "A `let` can read the sizes of a tensor, but its name cannot be used as the tensor. Use a label.",
         "model net {\n    input x[3, H, W]\n    let old = it\n    conv(4, 3)\n}\n",
     ),
+    Code(
+        "W0608",
+        "a `linear` at the end of a network, on a map",
+        "On a map, `linear` is applied at each position, and so the output is a map, too. For one result per sample "
+        "put `flatten` before it, or `global_avgpool -> flatten`. For a map of results use `conv(n, 1)`, which "
+        "computes the same.",
+        "model net {\n    input x[3, 32, 32]\n    conv(4, 3)\n    linear(10)\n}\n",
+    ),
 )
