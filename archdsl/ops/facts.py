@@ -61,6 +61,14 @@ class Facts:
     """Whether it concatenates channels, so that the numbers of channels may differ."""
     stretches: ClassVar[bool] = False
     """Whether it is a merge that broadcasts sizes of 1."""
+    cuts: ClassVar[bool] = False
+    """Whether its result is windows, each a sample of its own."""
+    joins: ClassVar[bool] = False
+    """Whether it puts such windows together."""
+    masks: ClassVar[bool] = False
+    """Whether it keeps apart the positions of a window that a shift has brought together, or mixes none."""
+    sized_by: ClassVar[tuple[int, ...]] = ()
+    """The positions of inputs of which it takes only the size."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
     expects_flat: ClassVar[bool] = False

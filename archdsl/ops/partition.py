@@ -25,14 +25,24 @@ class Cut(Operation):
     """
 
     family = "windows"
+    cuts = True
+    masks = True
     is_linear = True
-    own = True
     channelwise = True
     to: ClassVar[tuple[str, str]]
     back: ClassVar[tuple[str, str]]
 
     size: Size
-    pad: Switch = False
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether zeros bring sizes up to a multiple."""
+        raise NotImplementedError(type(self).__name__)
+
+    @property
+    def is_shifted(self) -> bool:
+        """Whether the map is rolled before the cut."""
+        return False
 
     def each_size(self, shape: Shape) -> tuple[int, ...]:
         """The size of a window along each axis of a tensor."""
@@ -46,7 +56,7 @@ class Cut(Operation):
         (shape,) = shapes
         lengths, sizes = spatial(self.name, shape), self.each_size(shape)
         for length, size in zip(lengths, sizes, strict=True):
-            if not self.pad:
+            if not self.is_padded:
                 rules.require(
                     dims.divisible(length, size),
                     f"`{self.name}` of {times(sizes)} needs multiples of {size}: a size is {dims.text(length)}; the "
@@ -59,7 +69,9 @@ class Cut(Operation):
         return ((shape[0], *sizes),)
 
     def _mends(self, lengths: Sequence[Dim]) -> Iterator[Mend]:
-        yield Mend("write the word `pad`: zeros bring the sizes up to multiples, and are cut off again", {"pad": "true"})
+        yield Mend(
+            "write the word `pad`: zeros bring the sizes up to multiples, and are cut off again", {"pad": "true"}
+        )
         known = [n for n in lengths if isinstance(n, int)]
         if len(known) == len(lengths) and isinstance(self.size, int):
             size = next((s for s in range(self.size, 1, -1) if all(n % s == 0 for n in known)), 1)
@@ -80,9 +92,21 @@ class Cut(Operation):
         arguments = self.arguments(shape)
         return FunctionForm(f"{function}({{0}}, {{1}}, {_holes(arguments)})", arguments, helper=helper)
 
-    def position(self, axis: int, length: int, size: int) -> IndexMap:
-        """The position in the map of each position of the windows, which are laid one behind the other."""
+    def padded(self, axis: int, shape: Sizes) -> int:
+        """The size of an axis of the map that the windows cover; all sizes are ints."""
+        size = self.each_size(shape)[axis]
+        return -(-shape[1 + axis] // size) * size
+
+    def decides_size(self) -> bool:
+        return self.is_padded
+
+    def order(self, axis: int, shape: Sizes) -> list[int]:
+        """The positions of an axis of the map, as the windows have them one behind the other; all sizes are ints."""
         raise NotImplementedError
+
+    def offset(self, axis: int, shape: Sizes) -> int | None:
+        """By how much these positions are those of the map, rolled; None if windows take them from afar."""
+        return None
 
     def caption(self, rank: int = 2) -> str:
         return f"{self.name} {times((self.size,) * rank if isinstance(self.size, int) else self.size)}"
@@ -110,7 +134,6 @@ class Windows(Cut):
     back = ("from_windows", partition_helpers.FROM_WINDOWS)
     helper_names = ("per_axis", "fitted", "rolled", "to_windows", "from_windows")
 
-    size: Size
     shift: Margin = 0
     pad: Switch = False
 
@@ -137,9 +160,21 @@ class Windows(Cut):
     def arguments(self, shape: Shape) -> tuple[Argument, ...]:
         return (*super().arguments(shape), Argument("shift", collapse(each(self.shift, shape, "shift")), 0))
 
+    def order(self, axis: int, shape: Sizes) -> list[int]:
+        length = self.padded(axis, shape)
+        return [(i + self.offset(axis, shape)) % length for i in range(length)]
+
+    def offset(self, axis: int, shape: Sizes) -> int:
+        size, shift = self.each_size(shape)[axis], each(self.shift, shape, "shift")[axis]
+        return shift if shape[1 + axis] > size else 0
+
     def caption(self, rank: int = 2) -> str:
         shifted = f", shift {times((self.shift,)) if isinstance(self.shift, int) else times(self.shift)}"
         return super().caption(rank) + (shifted if self.is_shifted else "")
+
+    @property
+    def is_padded(self) -> bool:
+        return self.pad
 
     @property
     def is_shifted(self) -> bool:
@@ -172,7 +207,6 @@ class Grid(Cut):
     back = ("from_grids", partition_helpers.FROM_GRIDS)
     helper_names = ("per_axis", "fitted", "to_grids", "from_grids")
 
-    size: Size
     pad: Switch = False
 
     examples = (
@@ -182,6 +216,14 @@ class Grid(Cut):
         example((3, 8), size=4),
         example((1, 2, 4, 6), size=2),
     )
+
+    @property
+    def is_padded(self) -> bool:
+        return self.pad
+
+    def order(self, axis: int, shape: Sizes) -> list[int]:
+        apart = self.padded(axis, shape) // self.each_size(shape)[axis]
+        return [position for first in range(apart) for position in range(first, self.padded(axis, shape), apart)]
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         counts = [-(-n // s) for n, s in zip(shapes[0][1:], outputs[0][1:], strict=True)]
@@ -193,9 +235,9 @@ class Join(Operation):
 
     name = "join"
     family = "windows"
+    joins = True
     inputs = "many"
     is_linear = True
-    own = True
     channelwise = True
     sized_by = (1,)
     examples = ()
@@ -221,6 +263,9 @@ class Join(Operation):
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
     ) -> Mapping[int, tuple[IndexMap, ...]]:
         return {0: tuple(map(index_maps.shifted, range(len(outputs[0]) - 1)))}
+
+    def decides_size(self) -> bool:
+        return self.cut.is_padded
 
     def caption(self, rank: int = 2) -> str:
         return f"join {self.cut.name}"

@@ -16,7 +16,7 @@ FITTED = '''def fitted(x: Tensor, sizes: list[int]) -> Tensor:
 ROLLED = '''def rolled(x: Tensor, size: tuple[int, ...], shift: tuple[int, ...]) -> Tensor:
     """A map that is cyclically shifted, except along an axis of a single window."""
     moves = [
-        amount * min(length // window - 1, 1)
+        amount if length > window else 0
         for length, window, amount in zip(x.shape[2:], size, shift)
     ]
     return x.roll(moves, [*range(2, x.dim())]) if any(shift) else x

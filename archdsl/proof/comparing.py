@@ -92,7 +92,7 @@ class Proof:
         """The constructed model of a text, and its guards."""
         library = self.library = Library(run)
         space = self.space = library.globals()
-        made: dict[str, object] = {h.name: h.made or library.function(h.name) for h in text.helpers.values()}
+        made: dict[str, object] = {h.name: h.made or library.function(h) for h in text.helpers.values()}
         if self.augmentation is not None:
             from archdsl.proof.augmentation import FLOW, flow
 

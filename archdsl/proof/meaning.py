@@ -131,7 +131,7 @@ class Meaning:
             if isinstance(form, ModuleForm | FunctionForm) and form.helper is not None:
                 self.helpers[form.helper] = None
                 for helper in helpers(form.helper):
-                    self.library.functions[helper.name] = self.library.function(helper.name)
+                    self.library.functions[helper.name] = self.library.function(helper)
         return self._declared[key]
 
     def _function(self, node: Node, found: Declared, tensors: list[Tensor]) -> Any:

@@ -182,7 +182,8 @@ class Builder:
         names: dict[str, tree.Argument] = {}
         for item in items:
             if item.name is None:
-                if names:
+                # The name of a switch, which it turns on, may stand anywhere: the operation knows.
+                if names and not isinstance(item.value, tree.Name):
                     named = Mark(next(iter(names.values())).span, "named")
                     help = "put positional arguments first"
                     message = "a positional argument follows a named one"

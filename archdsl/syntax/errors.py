@@ -17,15 +17,10 @@ from archdsl.syntax.lexer import Lexeme, span_of
 _VALUE_STARTS: Final = frozenset(
     {"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "NOT", "SIGN", "LPAR", "LSQB"}
 )
-<<<<<<< HEAD
 _ITEM_STARTS: Final = frozenset({"NAME", "STRING", "LPAR", "LBRACE", "RESIDUAL", "DENSE", "WINDOWS", "GRID"})
-_OPERATORS: Final = frozenset({"COMPARISON", "RANGE", "SIGN", "SCALE", "DOT", "LSQB", "LPAR", "AND", "OR", "IF"})
-=======
-_ITEM_STARTS: Final = frozenset({"NAME", "STRING", "LPAR", "LBRACE", "RESIDUAL", "DENSE"})
 _OPERATORS: Final = frozenset(
     {"COMPARISON", "RANGE", "SIGN", "SCALE", "POWER", "DOT", "LSQB", "LPAR", "AND", "OR", "IF"}
 )
->>>>>>> main
 _DECLARATIONS: Final = frozenset({"FROM", "LET", "FN", "BLOCK", "MODEL", "AUGMENT", "DEFAULT"})
 _STATEMENTS: Final = frozenset(
     {"LET", "FOR", "REPEAT", "IF", "INPUT", "OUTPUT", "EXPECT", "REQUIRE", "DEFAULT"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archdsl.graph import Graph, Node, Tensor
+from archdsl.ops import Operation
 from archdsl.report.compare.changes import (
     Change,
     Comparison,
@@ -46,9 +47,12 @@ class Details:
         if type(old.operation) is not type(new.operation):
             captions = [n.operation.caption(rank(g, n)) for g, n in self.sides(old, new)]
             return [Detail("operation", *captions), *self.inputs(old, new)]
+        # An operation that is part of another one, as a cut is of its join, is a node of its own.
         fields = type(old.operation).model_fields
         values = [(f, getattr(old.operation, f), getattr(new.operation, f)) for f in fields]
-        changed = [Detail(f, value_text(a), value_text(b)) for f, a, b in values if a != b]
+        changed = [
+            Detail(f, value_text(a), value_text(b)) for f, a, b in values if a != b and not isinstance(a, Operation)
+        ]
         return changed + self.inputs(old, new)
 
     def sides(self, old: Node, new: Node) -> tuple[tuple[Graph, Node], tuple[Graph, Node]]:
