@@ -12,7 +12,7 @@ from archdsl.common.limits import Budget, Exceeded
 from archdsl.common.source import Span
 from archdsl.dims import Constraint, Demanded, DimError
 from archdsl.elaborate.paths import Paths, join
-from archdsl.elaborate.place import POISONED_TENSOR, Flow, Place, check_label, check_path
+from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, check_label, check_path
 from archdsl.elaborate.reports import Reports
 from archdsl.graph import Demand, Graph, Node, Origin, Partition, Rounds, Scope, Tensor
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
@@ -49,8 +49,14 @@ class Builder:
     def __post_init__(self) -> None:
         self.paths = Paths(self.graph, self.budget)
 
-    def bind_name(self, name: str, value: object, place: Place) -> None:
-        """Gives a name its value from here on."""
+    def bind_name(self, name: str, value: object, place: Place, span: Span) -> None:
+        """Gives a name its value from here on; that of a tensor is a label."""
+        if isinstance(value, TensorValue):
+            place.names.values.pop(name, None)
+            place.names.labels[name] = LabelValue(value.flow, span, self.tensor_value)
+            self.bound = {n: v for n, v in self.bound.items() if n != name}
+            return
+        place.names.labels.pop(name, None)
         place.names.values[name] = value
         self.bound = {**self.bound, name: value}
 
@@ -73,7 +79,8 @@ class Builder:
     def tensor_value(self, flow: Flow) -> TensorValue:
         if POISONED_TENSOR in flow:
             raise Poisoned
-        return TensorValue(self.shape(flow[0]) if len(flow) == 1 else None)
+        parts = tuple([TensorValue(self.shape(t), (t,)) for t in flow])
+        return parts[0] if len(parts) == 1 else TensorValue(None, flow, parts)
 
     def set_flow(self, place: Place, flow: Flow) -> None:
         place.flow = flow
@@ -104,10 +111,10 @@ class Builder:
             return
         if operation.mixes_positions(shapes, results):
             raise OperationError(
-                f"`{operation.name}` looks at other positions, and in a shifted window some are no neighbours in the map",
+                f"`{operation.name}` looks at other positions, and in a shifted window some are no neighbours",
                 inputs=(0,),
-                help="inside of `windows` with a `shift` use attention, which keeps them apart, and operations on single "
-                "positions, such as `linear`; put others outside",
+                help="inside of `windows` with a `shift` use attention, which keeps them apart, and operations on "
+                "single positions, such as `linear`; put others outside",
             )
 
     def is_elsewhere(self, flow: Flow) -> bool:

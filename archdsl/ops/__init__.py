@@ -6,12 +6,14 @@ from types import MappingProxyType
 from archdsl.ops import (
     activation,
     align,
+    attention,
     channels,
     conv,
     linear,
     merge,
     norm,
     pool,
+    positions,
     regularise,
     resize,
     shape,
@@ -21,7 +23,22 @@ from archdsl.ops.base import Operation
 from archdsl.ops.input import Input
 from archdsl.ops.partition import BLOCKS
 
-FAMILIES = (conv, upconv, linear, pool, norm, activation, regularise, merge, align, resize, channels, shape)
+FAMILIES = (
+    conv,
+    upconv,
+    linear,
+    pool,
+    norm,
+    activation,
+    regularise,
+    merge,
+    align,
+    resize,
+    channels,
+    shape,
+    positions,
+    attention,
+)
 """The files of operations, in the order of the language reference."""
 
 OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(

@@ -4,12 +4,15 @@ Each fact has a default that is right for most operations; a class overrides tho
 the name, family or class of an operation (tests/ops/test_facts.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from archdsl.dims import Dim
 from archdsl.ops.formulas import Section, Sizes
+
+if TYPE_CHECKING:
+    from archdsl.ops.extern import Kind
 
 Shape: TypeAlias = tuple[Dim, ...]
 Layout: TypeAlias = Literal["first", "any", "last"]
@@ -76,6 +79,14 @@ class Facts:
     uses_batch: ClassVar[bool] = False
     """Whether training uses statistics of the batch, which a single number does not have."""
 
+    def outside(self) -> "Kind | None":
+        """Where its code comes from, if not from PyTorch or archdsl: what it computes is not known then."""
+        return None
+
+    def is_counted(self, shapes: tuple[Shape, ...]) -> bool:
+        """Whether its multiply-accumulates are known."""
+        return True
+
     # ------------------------------------------------------------ what may run in place
 
     inplace: ClassVar[bool] = False
@@ -120,6 +131,10 @@ class Facts:
     def channel_factor(self) -> ChannelFactor | None:
         """Its factor and term for each channel in evaluation; None for an operation that is not of that kind."""
         return None
+
+    def in_evaluation(self) -> Mapping[str, object]:
+        """The arguments that it has in evaluation instead of its own, such as no dropout."""
+        return {}
 
     def transposed_groups(self) -> int:
         """The groups of a weight whose first axis has the input channels; 0 where it has the output channels."""

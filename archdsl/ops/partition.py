@@ -15,7 +15,7 @@ from archdsl.ops.base import Argument, FunctionForm, Mend, Operation, OperationE
 from archdsl.ops.fields import Margin, Size, Switch, shape_text, shown, times
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import IndexMap
-from archdsl.ops.sizes import collapse, each, near_divisor, spatial
+from archdsl.ops.sizes import collapse, each, spatial
 
 
 class Cut(Operation):

@@ -145,9 +145,13 @@ class Library:
             raise Unproved(f"imports {name}")
         return self.modules[name if names else name.partition(".")[0]]
 
-    def function(self, helper: Helper) -> Callable[..., Tensor | Several]:
-        """A function known by its name."""
-        return lambda *args, **kwargs: apply(self.run.table, helper.name, helper.complete(args, kwargs), kwargs)
+    def function(self, helper: Helper, draws: bool = False) -> Callable[..., Tensor | Several]:
+        """A function known by its name; `draws`: it may draw at random, so that two calls differ."""
+
+        def call(*args: object, **kwargs: object) -> Tensor | Several:
+            return apply(self.run.table, helper.name, helper.complete(args, kwargs), kwargs, draws)
+
+        return call
 
     def globals(self) -> dict[str, object]:
         words = {**BUILTINS, **self.budget.words(), "__import__": self.load}

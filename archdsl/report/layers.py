@@ -338,6 +338,9 @@ def _described(axes: Sequence[AxisField], shape: Sequence[int]) -> dict[str, str
         extents.append("all" if axis.sees_all else str(low) if low == high else f"{low}–{high}")
         strides.append("varies" if stride is None else "" if axis.along is None else ratio_text(stride))
         offsets.append("" if offset is None else ratio_text(offset))
+    places = [axis.along for axis in axes if axis.along is not None]
+    if len(set(places)) < len(places):  # several axes in one row: neighbours in it may lie a line apart
+        return {"field": _joined(extents), "stride": "", "offset": ""}
     return {"field": _joined(extents), "stride": _joined(strides), "offset": _joined(offsets)}
 
 

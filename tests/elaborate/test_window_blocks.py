@@ -129,7 +129,7 @@ def test_a_cut_and_its_join_undo_each_other(cls: type[Cut], example: Example) ->
 
 def windowed(x: Tensor, size: int) -> Tensor:
     """[N, C, H, W] → [N · windows, C, size, size], by PyTorch's unfold."""
-    n, c, h, w = x.shape
+    n, c, *_ = x.shape
     found = F.unfold(x, size, stride=size).reshape(n, c, size, size, -1)
     return found.permute(0, 4, 1, 2, 3).reshape(-1, c, size, size)
 
@@ -206,7 +206,7 @@ def test_every_form_computes_what_the_graph_says(inputs: str, body: str) -> None
         ("windows(4, 4) { relu }", "E0302", "`shift` must be smaller than the window", "shift = 2"),
         ("windows(4, 1) { conv(4, 3) }", "E0302", "`conv` looks at other positions", "attention"),
         ("windows(4, 1) { instancenorm }", "E0302", "`instancenorm` looks at other positions", "attention"),
-        ("a: relu\nwindows(4) { (it, a) -> add }", "E0235", "`a` is a tensor of the whole map", "(it, a) -> windows"),
+        ("a: relu\nwindows(4) { (it, a) -> add }", "E0239", "`a` is a tensor of the whole map", "(it, a) -> windows"),
         ("(it, conv(4, 3, 2)) -> windows(4) { add }", "E0301", "cut together need equal sizes", "align"),
         ("grid(4)", "E0201", "no operation, block or label named `grid`", "maps"),
         ("windows { relu }", "E0101", "found `{`", "windows(7)"),

@@ -27,8 +27,8 @@ OPERATORS: Mapping[type, str] = {
 def code(template: str, *operands: py.Expr, **values: py.Expr | None) -> py.Expr:
     """A template with its holes filled: `{0}`, `{1}`, … and `{all}` with operands, `{name}` with values.
 
-    An operand beside an operator stands in parentheses unless it is an atom. A bound of a slice may be None. A call goes
-    without the arguments that have no value.
+    An operand beside an operator stands in parentheses unless it is an atom. A bound of a slice may be None. A call
+    goes without the arguments that have no value.
     """
     found = template_tree(template)
     return filled(found, operands, values) if operands or values else found

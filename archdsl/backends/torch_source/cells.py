@@ -108,6 +108,8 @@ class Syntax:
                 case tree.Chain():
                     for item in statement.items:
                         regions += self._item(item)
+                case tree.Share():
+                    regions += self._item(statement.item)
                 case tree.For() | tree.Repeat():
                     inner = self._statements(statement.body.statements)
                     regions.append(Region(statement, [(None, statement.span, inner)]))
@@ -127,15 +129,14 @@ class Syntax:
 
     def _item(self, item: tree.Item) -> list[Region]:
         self.items[(item.span.start, item.span.end)] = item
-        opens_scope = item.label is not None and not isinstance(item.label, tree.Pattern)
-        return [] if opens_scope or isinstance(item, tree.Call) else self._inside(item)
+        return [] if tree.opens_scope(item) else self._inside(item)
 
     def _inside(self, item: tree.Item) -> list[Region]:
         match item:
             case tree.Body():
                 return self._statements(item.statements)
             case tree.Parallel():
-                return [r for chain in item.branches for i in chain.items for r in self._item(i)]
+                return self._statements(item.branches)
             case tree.Residual():
                 via = self._item(item.via) if item.via is not None else []
                 return via + self._statements(item.body.statements)
@@ -144,7 +145,7 @@ class Syntax:
             case tree.Windows():
                 self.items[(item.cut.span.start, item.cut.span.end)] = item.cut
                 return self._statements(item.body.statements)
-            case tree.Call():
+            case tree.Call() | tree.Element():
                 return []
             case _:
                 assert_never(item)
@@ -219,12 +220,11 @@ def computed_size(graph: Graph, node: Node, wanted: Sequence[dims.Dim]) -> Sizes
     near += [Tensor(n.id) for n in graph.input_nodes]
     tensors: dict[Tensor, str] = {}
     names: dict[str, str] = {}
-    for size in wanted:
-        if isinstance(size, dims.Expr) and size.variable not in names:
-            free = dims.free(size.variable)
-            tensor = next(t for t in near if free in graph.shape(t)[1:])
-            place = tensors.setdefault(tensor, f"{{{len(tensors) + 1}}}")
-            names[size.variable] = f"{place}.shape[{graph.shape(tensor).index(free) + 1}]"
+    for name in sorted(dims.free_sizes(*wanted)):
+        free = dims.free(name)
+        tensor = next(t for t in near if free in graph.shape(t)[1:])
+        place = tensors.setdefault(tensor, f"{{{len(tensors) + 1}}}")
+        names[name] = f"{place}.shape[{graph.shape(tensor).index(free) + 1}]"
     texts = [dims.python(size, names) for size in wanted]
     return Sizes(tuple(tensors), f"({', '.join(texts)}{',' * (len(texts) == 1)})")
 

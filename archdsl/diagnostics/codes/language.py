@@ -228,6 +228,14 @@ LANGUAGE = (
     ),
     Code(
         "E0235",
+        "an invalid extern",
+        "An `extern` names a public class or function as `package.module:Name`, says once which sizes it takes "
+        "(`input`) and gives (`output`), and computes with its parameters and these sizes alone.",
+        'extern blur(size) = "os:system" {\n    input x[C, H, W]\n    output [C, H, W]\n}\n'
+        "model net {\n    input x[3, H, W]\n    blur(3)\n}\n",
+    ),
+    Code(
+        "E0239",
         "a tensor of the whole map among windows",
         "The body of `windows` or `grid` meets each window as a sample of its own, so it cannot use a tensor that was "
         "made outside. Let that tensor flow in together with the other, and both are cut alike.",
