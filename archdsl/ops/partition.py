@@ -66,6 +66,7 @@ class Cut(Operation):
                     help=f"write `{self.name}({shown(self.size)}, pad)` to bring sizes up to multiples, and back",
                     mends=tuple(self._mends(lengths)),
                 )
+        self.counts(shape)  # raises DimError where a number of windows cannot be said
         return ((shape[0], *sizes),)
 
     def _mends(self, lengths: Sequence[Dim]) -> Iterator[Mend]:
