@@ -85,6 +85,8 @@ def starts(node: Node, weight: Weight) -> float | Tensor | None:
             return torch.tensor(numbers, dtype=torch.double).expand(weight.shape)
         case "weight" | "" if operation.name in ("prelu", "scale"):
             return float(init)
+        case "" if init in ("zeros", "ones"):
+            return 0.0 if init == "zeros" else 1.0
         case "weight" if init in ("zeros", "ones"):
             return 0.0 if init == "zeros" else 1.0
         case "bias" if operation.family == "normalisation" or init is not None:

@@ -47,6 +47,10 @@ class Overwriting:
         own = operation.own or (self.inference and operation.own_in_inference)
         return self.allowed and own and self.readers[tensor] == 1 and tensor not in self.moved
 
+    def is_as_large(self, tensor: Tensor, node: Node) -> bool:
+        """Whether a tensor has the size of a node's result, with the batch."""
+        return self.graph.shape(tensor) == node.shapes[0] and self.graph.node(tensor).batched == node.batched
+
     def activates(self, node: Node) -> bool:
         """Whether an activation runs in place."""
         if not node.operation.inplace or not self.is_free(node.inputs[0]):
@@ -57,5 +61,5 @@ class Overwriting:
         """The positions of the tensors that an addition or subtraction may accumulate into, the best one first."""
         if len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
             return ()
-        same = [p for p in node.operation.accumulates if self.graph.shape(node.inputs[p]) == node.shapes[0]]
+        same = [p for p in node.operation.accumulates if self.is_as_large(node.inputs[p], node)]
         return tuple(p for p in same if self.is_free(node.inputs[p]))

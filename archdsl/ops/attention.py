@@ -43,6 +43,7 @@ class Mixing(Operation):
     """The base of operations that mix all positions by scores."""
 
     family = "attention"
+    needs_batches = True
     heads: Count
     causal: Switch = False
 

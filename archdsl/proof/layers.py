@@ -127,7 +127,7 @@ class Layer(Module):
             raise Unproved(f"changes a {self.kind} after it was made")
 
     @property
-    def inner(self) -> tuple[Module, ...]:
+    def _inside(self) -> tuple[Module, ...]:
         """The layers within a layer, which PyTorch's `modules` gives, too; they share its weights."""
         if "_inner" not in self.__dict__:
             self.__dict__["_inner"] = tuple([self._within(*pair) for pair in INNER.get(self.base, {}).items()])
@@ -154,7 +154,7 @@ class Layer(Module):
     def __getattr__(self, name: str) -> Any:
         if name not in ("_parameters", "_buffers"):
             own = {**self._parameters, **self._buffers}
-            if name not in own and name in ("weight", "bias") and self.base.startswith(WEIGHTY) and not self.inner:
+            if name not in own and name in ("weight", "bias") and self.base.startswith(WEIGHTY) and not self._inside:
                 return None  # one that the layer may have
             return own[name] if name in own else super().__getattr__(name)
         spec: Spec = self.__dict__["spec"]

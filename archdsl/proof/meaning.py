@@ -120,6 +120,7 @@ class Meaning:
         for i, tensor in enumerate(made):
             if tensor.term.shape is None:
                 tensor.term.shape = self.graph.shape(Edge(node.id, i))
+            tensor.term.batched = node.batched
             self.values[Edge(node.id, i)] = tensor.term, tensor.order
         # A template of several steps, such as `(a + b) / 2`, is identified by its steps.
         if len(self.table.entries) == known + 1:
@@ -255,7 +256,9 @@ def _code(template: str, count: int) -> CodeType:
 def _weight(weight: OwnWeight, form: TorchForm, spec: Spec | None) -> Weight:
     """A weight as an operation declares it, with its initialisation; its key is its name below the operation."""
     start: object = None
-    if isinstance(form, ParameterForm):
+    if isinstance(form, ParameterForm) and form.start is not None:
+        start = _start(form.start.rule, form.start.std, "weight")
+    elif isinstance(form, ParameterForm):
         start = full(form.fill)
     elif spec is not None and isinstance(form, ModuleForm):
         start = next((start for name, _, _, start in spec.parts if name == weight.name), None)

@@ -27,6 +27,8 @@ class Term:
     number: int
     key: Key
     shape: Sizes | None = None
+    batched: bool = True
+    """Whether it has the batch; else it is one sample for the whole batch."""
 
 
 @dataclass(slots=True, eq=False)
@@ -204,7 +206,9 @@ class Tensor:
 
     def in_place(self, name: str, other: object) -> Tensor:
         made = one(apply(self.table, name, (self, other), {}))
-        if made.term.shape is None or (made.term.shape, made.order) != (self.term.shape, self.order):
+        ours, theirs = made.term, self.term
+        is_alike = (ours.shape, ours.batched, made.order) == (theirs.shape, theirs.batched, self.order)
+        if ours.shape is None or not is_alike:
             raise Unproved(f"`{name}=` gives another size than that of the tensor that it overwrites")
         if self.table.gradients and name in SAVING:
             raise Unproved(f"`{name}=` overwrites what its own gradient needs")

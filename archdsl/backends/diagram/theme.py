@@ -58,6 +58,7 @@ LIGHT = Theme(
         "shape": ("#eeeeee", "#8a8a8a"),
         "align": ("#eeeeee", "#8a8a8a"),
         "attention": ("#dcdcf7", "#5a4fcf"),
+        "learned": ("#e8e0f0", "#7d5ba6"),
     },
     changes={"added": "#007a59", "removed": "#c43c00", "changed": "#8a4fbf"},
 )
@@ -86,6 +87,7 @@ DARK = Theme(
         "shape": ("#33363c", "#9aa0a8"),
         "align": ("#33363c", "#9aa0a8"),
         "attention": ("#302b63", "#a8a2f5"),
+        "learned": ("#3b2a4d", "#b691dd"),
     },
     changes={"added": "#2fc498", "removed": "#ff8a3c", "changed": "#c9a0ff"},
 )
@@ -114,6 +116,7 @@ PRINT = Theme(
         "shape": ("#ffffff", "#777777"),
         "align": ("#ffffff", "#777777"),
         "attention": ("#b4b4b4", "#000000"),
+        "learned": ("#ececec", "#000000"),
     },
     changes={"added": "#000000", "removed": "#000000", "changed": "#000000"},
 )
