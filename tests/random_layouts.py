@@ -99,6 +99,7 @@ class Layouts:
                 found.append(f"{first}\n{self.row(depth)} -> z{name}: tanh\n(z{name}, {name}) -> add")
             else:
                 found.append(self.row(depth))
+            found.append("tanh")  # keeps the numbers small
         return "\n".join(found)
 
 
