@@ -160,7 +160,8 @@ class Rule:
     def declared(self, arguments: Arguments, shapes: tuple[Shape, ...]) -> Declared:
         """What it declares for these arguments and input sizes. Raises OperationError."""
         with self.reported():
-            self.field(arguments, len(shapes[0]) - 1)
+            for rank in {len(shape) - 1 for shape in shapes}:
+                self.field(arguments, rank)
             return Call(self.syntax, Namespace(self.module), shapes).run(arguments, self.signature)
 
     def window(self, arguments: Arguments, rank: int) -> Window | None:

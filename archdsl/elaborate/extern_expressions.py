@@ -10,8 +10,9 @@ from archdsl.common.source import Span
 from archdsl.syntax import tree
 from archdsl.values import BUILTINS, Failure, FunctionValue, Namespace, evaluate
 
-DEEP = 50
-"""How deep functions of a spec may call each other in an extern."""
+DEEP, NESTED, LONG = 20, 100, 2_000
+"""How deep functions of a spec may call each other in an extern, how deep an expression of Python may be nested, and
+how many parts it may have."""
 
 _OPERATORS: Mapping[str, type[ast.operator]] = {
     "+": ast.Add,
@@ -40,9 +41,26 @@ class Translation:
     inside: Mapping[str, ast.expr] = field(default_factory=dict)
     """The arguments of a function of the spec whose value is translated."""
     depth: int = 0
+    spent: list[tree.Value] = field(default_factory=list)
+    """The values that were translated for one expression."""
+
+    def text(self, value: tree.Value, exact: bool = False) -> str:
+        """The expression as Python's text; `exact` as for `expression`. Raises Failure."""
+        self.spent.clear()
+        made = self.expression(value, exact)
+        if not _is_short(made):
+            raise self.too_long(value.span)
+        return ast.unparse(ast.fix_missing_locations(ast.Expression(made)))
+
+    @staticmethod
+    def too_long(span: Span) -> Failure:
+        return Failure("E0235", "this is too long for a built file, with what its functions compute", span)
 
     def expression(self, value: tree.Value, exact: bool = False) -> ast.expr:
         """The expression; `exact`: it is a size, so that `/` divides without a rest. Raises Failure."""
+        self.spent.append(value)
+        if len(self.spent) > LONG:
+            raise self.too_long(self.spent[0].span)
         match value:
             case tree.Literal():
                 return ast.Constant(value.value)
@@ -140,11 +158,30 @@ class Translation:
             given[name] = self.expression(argument.value, exact)
         for p in found.syntax.parameters:
             if p.name.name not in given and p.default is not None:
-                inner = Translation(found.module, {}, dict(given), self.depth + 1)
+                inner = Translation(found.module, {}, dict(given), self.depth + 1, self.spent)
                 given[p.name.name] = inner.expression(p.default, exact)
         if set(given) != set(parameters):
             raise self.cannot(value.span)
-        return Translation(found.module, {}, given, self.depth + 1).expression(found.syntax.value, exact)
+        inner = Translation(found.module, {}, given, self.depth + 1, self.spent)
+        return inner.expression(found.syntax.value, exact)
+
+
+def _is_short(made: ast.expr) -> bool:
+    """Whether an expression, some parts of which occur several times, is neither too long nor nested too deep."""
+    sizes: dict[int, tuple[int, int]] = {}
+    stack: list[tuple[ast.AST, bool]] = [(made, False)]
+    while stack:
+        node, seen = stack.pop()
+        if id(node) in sizes:
+            continue
+        parts = list(ast.iter_child_nodes(node))
+        if not seen:
+            stack += [(node, True), *((part, False) for part in parts)]
+            continue
+        found = [sizes[id(part)] for part in parts]
+        sizes[id(node)] = 1 + sum(n for n, _ in found), 1 + max((d for _, d in found), default=0)
+    length, depth = sizes[id(made)]
+    return length <= LONG and depth <= NESTED
 
 
 def _call(name: str, *arguments: ast.expr) -> ast.expr:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import builtins
 import keyword
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -121,7 +120,7 @@ def signature(syntax: tree.Extern, module: Namespace) -> Signature:
     found = Signature(tuple(given), tuple(parameters), names, syntax.is_function)
     for line in syntax.lines:  # what cannot be written is found now, not in a build
         for value in _values(line):
-            Translation(module, names).expression(value)
+            Translation(module, names).text(value)
     return found
 
 
@@ -218,9 +217,6 @@ class _Writer:
         """What messages say: the extern, its place in the spec, and what it stands for."""
         return _quoted(f"`{self.kind.name}` ({self.kind.where}) is {self.kind.module}.{self.kind.target}")
 
-    def text(self, value: tree.Value, exact: bool = False) -> str:
-        return ast.unparse(ast.fix_missing_locations(ast.Expression(self.translation.expression(value, exact))))
-
     def find(self, kind: type[Line]) -> list[Line]:
         return [line for line in self.syntax.lines if isinstance(line, kind)]
 
@@ -246,8 +242,8 @@ class _Writer:
 
     def weights(self, line: tree.Held) -> Iterator[str]:
         for key, _, sizes in line.tensors:
-            row = f"({', '.join([_quoted(line.kind), _quoted(key), *(self.text(s, True) for s in sizes)])})"
-            yield row if line.condition is None else f"*([{row}] if {self.text(line.condition)} else [])"
+            row = f"({', '.join([_quoted(line.kind), _quoted(key), *(self.translation.text(s, True) for s in sizes)])})"
+            yield row if line.condition is None else f"*([{row}] if {self.translation.text(line.condition)} else [])"
 
     def function(self) -> list[str]:
         tensors = [f"{t}: Tensor" for t in self.tensors()]
@@ -274,13 +270,18 @@ class _Writer:
         line = next((line for line in self.find(tree.Passed) if line.kind == "call"), None)
         if line is None:
             return [f"{p.name}={p.python}" for p in self.signature.own]
-        return [f"{a.name}={self.text(a.value)}" if a.name else self.text(a.value) for a in line.arguments]
+        return [
+            f"{a.name}={self.translation.text(a.value)}" if a.name else self.translation.text(a.value)
+            for a in line.arguments
+        ]
 
     def lets(self, lines: Sequence[tree.ExternLine]) -> list[str]:
         """The values of the extern that lines need."""
         needed = _needed(self.syntax, lines)
         found = [line for line in self.syntax.lines if isinstance(line, tree.Let) and line.name.name in needed]
-        return [f"        {self.signature.names[line.name.name]} = {self.text(line.value)}" for line in found]
+        return [
+            f"        {self.signature.names[line.name.name]} = {self.translation.text(line.value)}" for line in found
+        ]
 
     def kept(self) -> list[str]:
         """The parameters that `forward` needs."""
@@ -311,7 +312,7 @@ class _Writer:
 
     def checked(self, what: str) -> list[str]:
         (line,) = self.find(tree.Gives)
-        rows = [", ".join(["batch", *(self.text(s, True) for s in sizes)]) for sizes in line.tensors]
+        rows = [", ".join(["batch", *(self.translation.text(s, True) for s in sizes)]) for sizes in line.tensors]
         return _row("        return check_result(", [what, "result", *(f"({row})" for row in rows)], ")")
 
 
