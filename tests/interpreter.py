@@ -306,6 +306,18 @@ class Interpreter:
         powers = torch.exp(x - x.detach().amax(1, keepdim=True))
         return powers / powers.sum(1, keepdim=True)
 
+    # ------------------------------------------------------------ learned tensors
+
+    def _parameter(self, op: Any, path: str) -> Tensor:
+        """One sample, with its channels first."""
+        weight = self.state[path]
+        if op.stored in ("tokens", "rows"):
+            weight = weight.reshape(*weight.shape[-len(op.sizes) :]).movedim(-1, 0)
+        return weight.reshape(1, *op.sizes)
+
+    def _expand(self, op: Any, path: str, x: Tensor, like: Tensor) -> Tensor:
+        return x.repeat(len(like), *(1 for _ in x.shape[1:]))
+
     # ------------------------------------------------------------ attention
 
     def _attention(self, op: Any, path: str, *tensors: Tensor) -> Tensor:

@@ -153,5 +153,5 @@ def _amounts(node: Node, incoming: tuple[Shape, ...], outputs: tuple[Shape, ...]
     operation = node.operation
     macs = total(formula(*product) for product in operation.products(incoming, outputs))
     flops = total([macs * 2, *(formula(*part) for part in operation.elementwise(incoming, outputs))])
-    own = [shape for i, shape in enumerate(outputs) if operation.shares(i) is None]
+    own = [shape for i, shape in enumerate(outputs) if operation.shares(i) is None and not operation.is_learned]
     return Amounts(macs, flops, total(formula(1, shape) for shape in own))

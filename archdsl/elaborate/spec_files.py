@@ -50,6 +50,14 @@ def library_families() -> list[str]:
     return sorted(p.stem for p in library_folder().glob("*.arch"))
 
 
+def library_tasks() -> dict[str, list[str]]:
+    """What the families of the library are for: the families of each task, in the order of `tasks.toml`."""
+    import tomllib  # only the list of the library needs it
+
+    found: dict[str, list[str]] = tomllib.loads((library_folder() / "tasks.toml").read_text("utf-8"))
+    return found
+
+
 @contextmanager
 def reporting(diagnostics: Diagnostics) -> Iterator[None]:
     """Evaluates values of a spec; an error in them ends the context and goes to `diagnostics`."""

@@ -94,6 +94,8 @@ class Extern(Operation):
     """A layer from outside, as the spec declares it."""
 
     family = "extern"
+    needs_batches = True
+    implied = True
     examples = ()
     kind: Kind
     arguments: Arguments = ()

@@ -39,7 +39,8 @@ class Explainer:
         given = self.layers.costs.shapes[node.id]
         rank = len((incoming or given)[0]) - 1
         yield f"{node.path}: {node.operation.caption(rank)}"
-        yield f"    {shown(incoming) or 'the network'} → {shown(given)}{self.where}"
+        source = shown(incoming) or ("the network" if node.operation.is_input else "nothing")
+        yield f"    {source} → {shown(given)}{self.where}"
         doc = (type(node.operation).__doc__ or "").strip().partition("\n")[0]
         yield f"    {doc}"
         for section in node.operation.explanation(incoming, given):
