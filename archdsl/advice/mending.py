@@ -44,7 +44,8 @@ def branch_of(node: Node, position: int) -> tree.Chain | None:
     """The branch of the parallel before a merge that gives its input number `position`."""
     origin = node.origin
     if isinstance(origin, tree.Parallel) and len(origin.branches) == len(node.inputs):
-        return origin.branches[position]
+        branch = origin.branches[position]
+        return branch if isinstance(branch, tree.Chain) else None
     return None
 
 

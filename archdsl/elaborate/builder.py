@@ -10,7 +10,7 @@ from archdsl.common.limits import Budget, Exceeded
 from archdsl.common.source import Span
 from archdsl.dims import Constraint, Demanded, DimError
 from archdsl.elaborate.paths import Paths, join
-from archdsl.elaborate.place import POISONED_TENSOR, Flow, Place, check_label, check_path
+from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, check_label, check_path
 from archdsl.elaborate.reports import Reports
 from archdsl.graph import Demand, Graph, Node, Origin, Rounds, Scope, Tensor
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
@@ -44,8 +44,14 @@ class Builder:
     def __post_init__(self) -> None:
         self.paths = Paths(self.graph, self.budget)
 
-    def bind_name(self, name: str, value: object, place: Place) -> None:
-        """Gives a name its value from here on."""
+    def bind_name(self, name: str, value: object, place: Place, span: Span) -> None:
+        """Gives a name its value from here on; that of a tensor is a label."""
+        if isinstance(value, TensorValue):
+            place.names.values.pop(name, None)
+            place.names.labels[name] = LabelValue(value.flow, span, self.tensor_value)
+            self.bound = {n: v for n, v in self.bound.items() if n != name}
+            return
+        place.names.labels.pop(name, None)
         place.names.values[name] = value
         self.bound = {**self.bound, name: value}
 
@@ -68,7 +74,8 @@ class Builder:
     def tensor_value(self, flow: Flow) -> TensorValue:
         if POISONED_TENSOR in flow:
             raise Poisoned
-        return TensorValue(self.shape(flow[0]) if len(flow) == 1 else None)
+        parts = tuple([TensorValue(self.shape(t), (t,)) for t in flow])
+        return parts[0] if len(parts) == 1 else TensorValue(None, flow, parts)
 
     def set_flow(self, place: Place, flow: Flow) -> None:
         place.flow = flow

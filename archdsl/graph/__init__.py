@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # importing it takes longer than most checks, which only walk
     import networkx as nx
 
     from archdsl.augment.base import Pipeline
+    from archdsl.ops.extern import Kind
 
 
 class Unknown:
@@ -304,6 +305,12 @@ class Graph:
     def weights(self) -> Iterator[tuple[Node, Weight]]:
         """Every tensor of the state_dict with the node that owns it, in order of placement."""
         return ((node, weight) for node in self._nodes for weight in self.weights_of(node))
+
+    @property
+    def outside(self) -> list[Kind]:
+        """What it uses of other packages and files (`extern`), each once, in order of first use."""
+        kinds = (node.operation.outside() for node in self._nodes)
+        return list(dict.fromkeys(kind for kind in kinds if kind is not None))
 
     @property
     def always(self) -> Region:

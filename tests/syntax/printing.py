@@ -71,8 +71,10 @@ def show_item(item: tree.Item) -> str:
             return label + name.name
         case tree.Call(name=name, arguments=arguments):
             return label + name.name + show_arguments(arguments or ())
-        case tree.Body(statements=statements):
-            return label + show_body(statements)
+        case tree.Element(value=value):
+            return label + show_value(value)
+        case tree.Body(statements=statements, scoped=scoped):
+            return label + "scope " * scoped + show_body(statements)
         case tree.Parallel(branches=branches):
             return f"{label}({', '.join(map(show_statement, branches))})"
         case tree.Residual(condition=condition, via=via, body=body):
@@ -113,6 +115,8 @@ def show_statement(statement: tree.Statement | tree.Declaration) -> str:
             return f"expect [{', '.join(map(show_value, dimensions))}]"
         case tree.Require(condition=condition, message=message):
             return f"require {show_value(condition)}" + (f", {show_value(message)}" if message else "")
+        case tree.Share(name=name, item=item):
+            return f"share {name.name}: {show_item(item)}"
         case tree.Default(operation=operation, arguments=arguments):
             return f"default {operation.name}{show_arguments(arguments)}"
         case tree.Import(module=module, names=names):

@@ -108,6 +108,8 @@ class Syntax:
                 case tree.Chain():
                     for item in statement.items:
                         regions += self._item(item)
+                case tree.Share():
+                    regions += self._item(statement.item)
                 case tree.For() | tree.Repeat():
                     inner = self._statements(statement.body.statements)
                     regions.append(Region(statement, [(None, statement.span, inner)]))
@@ -127,21 +129,20 @@ class Syntax:
 
     def _item(self, item: tree.Item) -> list[Region]:
         self.items[(item.span.start, item.span.end)] = item
-        opens_scope = item.label is not None and not isinstance(item.label, tree.Pattern)
-        return [] if opens_scope or isinstance(item, tree.Call) else self._inside(item)
+        return [] if tree.opens_scope(item) else self._inside(item)
 
     def _inside(self, item: tree.Item) -> list[Region]:
         match item:
             case tree.Body():
                 return self._statements(item.statements)
             case tree.Parallel():
-                return [r for chain in item.branches for i in chain.items for r in self._item(i)]
+                return self._statements(item.branches)
             case tree.Residual():
                 via = self._item(item.via) if item.via is not None else []
                 return via + self._statements(item.body.statements)
             case tree.Dense():
                 return self._statements(item.body.statements)
-            case tree.Call():
+            case tree.Call() | tree.Element():
                 return []
             case _:
                 assert_never(item)
