@@ -143,6 +143,11 @@ class Facts:
     layout: ClassVar[Layout] = "first"
     """Where the built module may keep the channels of its tensors: `first` (behind the batch) only, `any` place, or
     `last`: it prefers the end, and moves axes itself where they come first. See `Operation.torch_last`."""
+
+    def sized(self, outputs: tuple[Shape, ...]) -> Shape:
+        """The sizes of its result that its form in PyTorch takes as the argument `size`; none for most operations."""
+        return ()
+
     helper_names: ClassVar[tuple[str, ...]] = ()
     """The names of helper functions that it may add to a generated file."""
 
