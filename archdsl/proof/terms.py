@@ -292,7 +292,7 @@ FRESH = frozenset({"+", "-", "*", "/", "torch.cat", "torch.maximum"})
 SAVING = frozenset({"*", "torch.maximum"})
 """Functions whose gradient needs their inputs."""
 
-VIEWS = frozenset({"[]", ".chunk", ".flatten", ".reshape", ".unflatten", ".permute"})
+VIEWS = frozenset({"[]", ".chunk", ".split", ".flatten", ".reshape", ".unflatten", ".permute"})
 """Functions whose gradient needs nothing, and whose results may be views of their inputs."""
 
 

@@ -55,7 +55,7 @@ def _dense(graph: Graph) -> Recompute:
     grown: set[Node] = set()
     in_place: list[Node] = []
     for node in graph.nodes():
-        if not node.operation.stacks_channels or len(node.inputs) != 2:
+        if node.operation.stacks() != 0 or len(node.inputs) != 2:
             continue
         whole, new = node.inputs
         body = next((s for s in graph.node(new).scope.calls() if s.parent is node.scope), None)
