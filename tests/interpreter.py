@@ -288,6 +288,30 @@ class Interpreter:
         powers = torch.exp(x - x.detach().amax(1, keepdim=True))
         return powers / powers.sum(1, keepdim=True)
 
+    # ------------------------------------------------------------ attention
+
+    def _attention(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
+        """Head by head, and query by query from the scores on."""
+        query, key, value = (tensors[0], tensors[min(1, len(tensors) - 1)], tensors[-1])
+        rows = [x.flatten(2).transpose(1, 2) for x in (query, key, value)]
+        width = query.shape[1]
+        if f"{path}.in_proj_weight" in self.state:
+            matrices = list(self.weight(path, "in_proj_weight").split(width))
+        else:
+            matrices = [self.weight(path, f"{name}_proj_weight") for name in "qkv"]
+        parts = [x @ matrix.T for x, matrix in zip(rows, matrices, strict=True)]
+        if op.bias:
+            biases = self.weight(path, "in_proj_bias").split(width)
+            parts = [part + bias for part, bias in zip(parts, biases, strict=True)]
+        keep: Tensor | None = None
+        if self.training and op.dropout:
+            shape = (query.shape[0], op.heads, parts[0].shape[1], parts[1].shape[1])
+            keep = self.keep(shape, 1 - op.dropout, query) / (1 - op.dropout)
+        mixed = attended(*parts, op.heads, 1 / math.sqrt(width // op.heads), op.causal, keep)
+        found = mixed @ self.weight(path, "out_proj.weight").T
+        found = found + self.weight(path, "out_proj.bias") if op.bias else found
+        return found.transpose(1, 2).reshape(query.shape)
+
     # ------------------------------------------------------------ regularisation
 
     def _dropped(self, x: Tensor, p: float, shape: tuple[int, ...]) -> Tensor:
@@ -410,6 +434,22 @@ class Interpreter:
 
     def _permute(self, op: Any, path: str, x: Tensor) -> Tensor:
         return x.permute(0, *(a + 1 for a in op.axes))
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float, causal: bool, keep: Tensor | None) -> Tensor:
+    """The means of the values of [N, T, C], head by head; `keep` are factors of the weights."""
+    found = []
+    parts = [x.split(x.shape[2] // heads, 2) for x in (q, k, v)]
+    for head, (query, key, value) in enumerate(zip(*parts, strict=True)):
+        scores = scale * torch.einsum("nqc,nkc->nqk", query, key)
+        if causal:
+            behind = torch.arange(scores.shape[2]) > torch.arange(scores.shape[1])[:, None]
+            scores = torch.where(behind, -math.inf, scores)
+        powers = torch.exp(scores - scores.detach().amax(2, keepdim=True))
+        weights = powers / powers.sum(2, keepdim=True)
+        weights = weights if keep is None else weights * keep[:, head]
+        found.append(torch.einsum("nqk,nkc->nqc", weights, value))
+    return torch.cat(found, 2)
 
 
 def each(value: Any, axes: int) -> tuple[Any, ...]:

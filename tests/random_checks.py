@@ -134,12 +134,27 @@ def _bernoulli(self: Tensor, p: float) -> Tensor:
     return self.copy_(mask(tuple(self.shape), p, self))
 
 
+_attend = F.scaled_dot_product_attention
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *given: Any, **named: Any) -> Tensor:
+    """F.scaled_dot_product_attention with such a dropout: of the identity, it gives the weights themselves."""
+    arguments = {**dict(zip(("attn_mask", "dropout_p", "is_causal"), given, strict=False)), **named}
+    p = arguments.pop("dropout_p", 0.0)
+    if not p:
+        return _attend(query, key, value, **arguments)
+    identity = torch.eye(key.shape[-2], dtype=key.dtype).expand(*key.shape[:-1], key.shape[-2])
+    weights = _attend(query, key, identity, **arguments)
+    return weights * (mask(tuple(weights.shape), 1 - p, weights) / (1 - p)) @ value
+
+
 @contextmanager
 def drawn_alike() -> Iterator[None]:
     """Makes PyTorch's dropouts use `mask`."""
     with (
         mock.patch.multiple(F, dropout=_drop(False), **{f"dropout{n}d": _drop(True) for n in (1, 2, 3)}),
         mock.patch.object(Tensor, "bernoulli_", _bernoulli),
+        mock.patch.object(F, "scaled_dot_product_attention", _attention),
     ):
         yield
 

@@ -48,7 +48,7 @@ WRITTEN = {
     *words(
         "layernorm groupnorm instancenorm lrn dropout dropout_channels droppath crop pad upsample resize scale split"
     ),
-    *words("pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute"),
+    *words("pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention"),
 }
 OTHERS = [cls for name, cls in OPERATIONS.items() if name not in {*WRITTEN, *ELEMENTWISE} and cls.inputs == "one"]
 """The operations that have no call written here: they are called as in their examples."""
@@ -438,10 +438,22 @@ class Items:
             *[self.linear(names)] * (not flat),
             f"split(it.channels) -> {merge}",
             *["channel_shuffle(2)", "channel_shuffle(it.channels)"] * (not flat),
+            *[self.attention(names)] * (2 * (not flat)),
             self.call("scale", init=self.maybe(random.choice(["0.1", "0.0", "2.0"]), 0.5)),
             self.call("scale", init=self.maybe(random.choice(["0.1", "-1.0"]), 0.5)),
         ]
         return random.choice(forms)
+
+    def attention(self, names: Names) -> str:
+        """Attention of what flows in, one tensor or several."""
+        heads = self.random.choice(["2", "1", "it.channels", "2 if it.channels % 2 == 0 else 1"])
+        return self.call(
+            "attention",
+            heads,
+            causal=self.maybe(self.switch(names), 0.3),
+            dropout=self.maybe(self.value("float", names)),
+            bias=self.maybe(self.switch(names), 0.3),
+        )
 
     def kept(self, names: Names, flat: bool = False) -> str:
         """An item that keeps all sizes."""

@@ -146,8 +146,7 @@ def _amounts(node: Node, incoming: tuple[Shape, ...], outputs: tuple[Shape, ...]
         return Formula.product(factor, shape, graph.sizes)
 
     operation = node.operation
-    product = operation.products(incoming, outputs)
-    macs = formula(*product) if product else Formula()
+    macs = total(formula(*product) for product in operation.products(incoming, outputs))
     flops = total([macs * 2, *(formula(*part) for part in operation.elementwise(incoming, outputs))])
     own = [shape for i, shape in enumerate(outputs) if operation.shares(i) is None]
     return Amounts(macs, flops, total(formula(1, shape) for shape in own))

@@ -380,7 +380,9 @@ class Backward:
             else:
                 self.ledger.hold(through)
                 arrived.append((tensor, through))
-        self.ledger.note(node)
+        within = sum(self.run_.size(kept) for kept in self.run_.saves(node, False).within)
+        outside = sum(self.run_.bytes(t) for t in (*own, *(tensor for tensor, _ in arrived)))
+        self.ledger.note(node, max(0, within - outside))
         self.run_.copies(node, self.ledger, backward=True)
         for tensor, gradient in arrived:
             self.add(tensor, gradient, node)

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from archdsl.ops import (
     activation,
     align,
+    attention,
     channels,
     conv,
     linear,
@@ -21,7 +22,22 @@ from archdsl.ops import (
 from archdsl.ops.base import Operation
 from archdsl.ops.input import Input
 
-FAMILIES = (conv, upconv, linear, pool, norm, activation, regularise, merge, align, resize, channels, shape, positions)
+FAMILIES = (
+    conv,
+    upconv,
+    linear,
+    pool,
+    norm,
+    activation,
+    regularise,
+    merge,
+    align,
+    resize,
+    channels,
+    shape,
+    positions,
+    attention,
+)
 """The files of operations, in the order of the language reference."""
 
 OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(

@@ -142,11 +142,11 @@ class Extern(Operation):
     def is_counted(self, shapes: tuple[Shape, ...]) -> bool:
         return self.kind.declared(self.arguments, shapes).macs is not None
 
-    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape] | None:
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         macs = self.kind.declared(self.arguments, shapes).macs
         if isinstance(macs, Expr):
-            return 1, (macs, *outputs[0])
-        return (macs, outputs[0]) if macs else None
+            return ((1, (macs, *outputs[0])),)
+        return ((macs, outputs[0]),) if macs else ()
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(inputs=True, outputs=True)

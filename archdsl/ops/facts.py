@@ -4,7 +4,7 @@ Each fact has a default that is right for most operations; a class overrides tho
 the name, family or class of an operation (tests/ops/test_facts.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
@@ -128,6 +128,10 @@ class Facts:
     def channel_factor(self) -> ChannelFactor | None:
         """Its factor and term for each channel in evaluation; None for an operation that is not of that kind."""
         return None
+
+    def in_evaluation(self) -> Mapping[str, object]:
+        """The arguments that it has in evaluation instead of its own, such as no dropout."""
+        return {}
 
     def transposed_groups(self) -> int:
         """The groups of a weight whose first axis has the input channels; 0 where it has the output channels."""

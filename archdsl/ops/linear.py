@@ -77,8 +77,8 @@ class Linear(Operation):
         arguments = (*positional(in_features=shapes[0][0], out_features=self.out), *options(("bias", self.bias, True)))
         return ModuleForm("nn.Linear", arguments, factory=True, start=start(self.init, self.bias, typed=True))
 
-    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
-        return features(shapes[0]), outputs[0]
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((features(shapes[0]), outputs[0]),)
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, outputs[0]),) if self.bias else ()

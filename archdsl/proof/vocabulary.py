@@ -22,7 +22,7 @@ WORDS = frozenset(_WORDS.split())
 
 _INTERNAL = (
     "storage table term version read overwrite in_place filled placed sizes start trainable updates bind spec path "
-    "runs kind base signature reset is_as_made layout groups map equals least factor shift args kwargs calls "
+    "runs kind base signature reset is_as_made inner layout groups map equals least factor shift args kwargs calls "
     "accepts"
 )
 INTERNAL = frozenset(_INTERNAL.split())
