@@ -256,6 +256,7 @@ class Concat(Operation):
     name = "concat"
     aliases = ("cat", "concatenate")
     family = "merge"
+    needs_batches = True
     sign = "‖"
     own = True
     layout = "any"
