@@ -219,9 +219,9 @@ def computed_size(graph: Graph, node: Node, wanted: Sequence[dims.Dim]) -> Sizes
     names: dict[str, str] = {}
     for name in sorted(dims.free_sizes(*wanted)):
         free = dims.free(name)
-        tensor = next(t for t in near if free in graph.shape(t))
+        tensor = next(t for t in near if free in graph.shape(t)[1:])
         place = tensors.setdefault(tensor, f"{{{len(tensors) + 1}}}")
-        names[name] = f"{place}.shape[{graph.shape(tensor).index(free) + 1}]"
+        names[name] = f"{place}.shape[{graph.shape(tensor)[1:].index(free) + 2}]"
     texts = [dims.python(size, names) for size in wanted]
     return Sizes(tuple(tensors), f"({', '.join(texts)}{',' * (len(texts) == 1)})")
 
