@@ -87,7 +87,9 @@ class Interpreter:
 
     def by_its_form(self, op: Any, path: str, *tensors: Tensor) -> Any:
         """What an operation that is not written here gives by its own form, on other statistics than a batch's."""
-        built = Built(op, tuple(tuple(x.shape[1:]) for x in tensors), dtype=tensors[0].dtype).train(self.training)
+        built = Built(
+            op, tuple(tuple(x.shape[1:]) for x in tensors), dtype=tensors[0].dtype if tensors else torch.float64
+        ).train(self.training)
         state = {key: self.state[path + key.removeprefix("op")] for key in built.state_dict()}
         return torch.func.functional_call(built, state, tensors)
 
@@ -138,6 +140,24 @@ class Interpreter:
     def _linear(self, op: Any, path: str, x: Tensor) -> Tensor:
         product = torch.einsum("nc...,oc->no...", x, self.weight(path, "weight"))
         return product + channels(self.weight(path, "bias"), x) if op.bias else product
+
+    # ------------------------------------------------------------ layers from outside (tests/outside.py)
+
+    def _outside(self, op: Any, path: str, x: Tensor) -> Tensor:
+        shift = self.weight(path, "shift")
+        if self.training:
+            self.state[f"{path}.shift"] = shift + 1
+        if op.values()["bias"]:
+            shift = shift + self.weight(path, "inner.bias")
+        return torch.einsum("nc...,oc->no...", x, self.weight(path, "weight")) + channels(shift, x)
+
+    def _bend(self, op: Any, path: str, x: Tensor) -> Tensor:
+        factor = op.values()["factor"]
+        return torch.tanh(factor * x) if op.values()["name"] == "tanh" else torch.sin(factor * x)
+
+    def _blend(self, op: Any, path: str, a: Tensor, b: Tensor) -> Tensor:
+        share = op.values()["share"]
+        return share * a + (1 - share) * b
 
     # ------------------------------------------------------------ pooling
 

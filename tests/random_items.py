@@ -49,7 +49,8 @@ WRITTEN = {
         "layernorm groupnorm instancenorm lrn dropout dropout_channels droppath crop pad upsample resize scale split"
     ),
     *words(
-        "pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter relative coordinates"
+        "pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter relative "
+        "coordinates"
     ),
 }
 OTHERS = [cls for name, cls in OPERATIONS.items() if name not in {*WRITTEN, *ELEMENTWISE} and cls.inputs == "one"]
@@ -99,6 +100,8 @@ class Items:
     odd: float
     """The fraction of odd names."""
     counter: int = 0
+    outside: bool = False
+    """Whether the file declares layers from outside."""
 
     # ------------------------------------------------------------ names
 
@@ -459,6 +462,17 @@ class Items:
             positions = f"resize([{sides[0] * sides[1]}])"
         return f"{positions} -> ({parts}, {bias}) -> {self.call('attend', str(heads), scale=scale)}"
 
+    def outer(self, names: Names) -> str:
+        """A call of a layer from outside, which keeps the positions."""
+        random = self.random
+        return random.choice(
+            [
+                self.call("outside", self.width(names), bias=self.maybe(self.switch(names))),
+                self.call("bend", random.choice(["0.5", "1.5"]), name=self.maybe(random.choice(['"tanh"', '"sin"']))),
+                f"({self.activation(names)}, it) -> blend({random.choice(['0.25', '0.5'])})",
+            ]
+        )
+
     def attention(self, names: Names) -> str:
         """Attention of what flows in, one tensor or several."""
         heads = self.random.choice(["2", "1", "it.channels", "2 if it.channels % 2 == 0 else 1"])
@@ -485,6 +499,8 @@ class Items:
 
     def item(self, names: Names, flat: bool = False) -> str:
         """Any item."""
+        if self.outside and not flat and self.random.random() < 0.25:
+            return self.outer(names)
         roll = self.random.random()
         if flat:
             if roll < 0.35:

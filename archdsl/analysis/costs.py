@@ -58,6 +58,11 @@ class Analysis:
         """The size of a tensor, without the batch."""
         return self.shapes[tensor.node][tensor.index]
 
+    def uncounted(self, part: Node | Scope | None = None) -> list[Node]:
+        """The nodes of a part, or of the network, whose multiply-accumulates are not known: they count as 0."""
+        nodes = [part] if isinstance(part, Node) else (part or self.graph.root).nodes()
+        return [n for n in nodes if not n.operation.is_counted(self.graph.shapes(n.inputs))]
+
     @property
     def total(self) -> Cost:
         return self._scopes[self.graph.root]

@@ -275,8 +275,8 @@ class ParameterForm:
     """A bare nn.Parameter of the scope (the node's path is its key), used in `forward` by `template`.
 
     `{0}` is the input, if it has one, `{parameter}` the attribute. Initially it is `fill`, or drawn by `start`.
-    `arguments` and `helper` as in FunctionForm. With `made` it is a buffer: what this function of `helper` gives for
-    `numbers`.
+    `arguments` and `helper` as in FunctionForm. With `made` it is a buffer: what this function, with the source
+    `making`, gives for `numbers`.
     """
 
     template: str
@@ -286,6 +286,7 @@ class ParameterForm:
     arguments: tuple[Argument, ...] = ()
     helper: str | None = None
     made: str = ""
+    making: str = ""
     numbers: tuple[int, ...] = ()
 
 
@@ -413,6 +414,11 @@ class Operation(Declaration, Facts):
         if self.inputs == "none":
             return count == 0
         return count >= (2 if self.inputs == "many" else 1)
+
+    @property
+    def is_join(self) -> bool:
+        """Whether all that it does is to join branches: diagrams show it as a sign."""
+        return self.inputs == "many"
 
     def parameters(self) -> tuple[str, ...]:
         """The names of its parameters in a spec, in order."""

@@ -140,7 +140,7 @@ def kind(form: TorchForm | None) -> object:
     match form:
         case ModuleForm():
             rule = form.start.rule if form.start is not None else ""
-            return (form.constructor, form.helper, form.factory, form.frozen, repr(form.fill), rule)
+            return (form.constructor, form.helper, form.factory, form.frozen, repr(form.fill), rule, form.method)
         case FunctionForm():
             return (form.template, form.helper, form.results)
         case ParameterForm():
