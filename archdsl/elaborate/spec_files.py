@@ -197,8 +197,9 @@ class Loader:
         from archdsl.elaborate.extern import declare  # only if a spec has one
 
         value: object = FAILED
-        with reporting(self.diagnostics):
-            value = declare(declaration, spec_file.names)
+        if not any(d.code.startswith("E01") for d in self.diagnostics.errors):  # some of its lines may be missing
+            with reporting(self.diagnostics):
+                value = declare(declaration, spec_file.names)
         self._declare(spec_file, declaration.name, value)
 
     # ------------------------------------------------------------ imports

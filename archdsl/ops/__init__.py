@@ -12,6 +12,7 @@ from archdsl.ops import (
     linear,
     merge,
     norm,
+    parameter,
     pool,
     positions,
     regularise,
@@ -37,6 +38,7 @@ FAMILIES = (
     shape,
     positions,
     attention,
+    parameter,
 )
 """The files of operations, in the order of the language reference."""
 

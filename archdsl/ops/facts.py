@@ -64,6 +64,12 @@ class Facts:
     """Whether it concatenates channels, so that the numbers of channels may differ."""
     stretches: ClassVar[bool] = False
     """Whether it is a merge that broadcasts sizes of 1."""
+    is_learned: ClassVar[bool] = False
+    """Whether its result is its own weight: the same for every sample, without memory besides."""
+    implied: ClassVar[bool] = False
+    """Whether no spec calls it by name: elaboration places it."""
+    needs_batches: ClassVar[bool] = False
+    """Whether all its inputs must have the batch: one that depends on no input of the network is repeated for it."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
     expects_flat: ClassVar[bool] = False
