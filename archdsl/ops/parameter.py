@@ -44,7 +44,7 @@ def stored_shape(stored: Stored, sizes: tuple[int, ...]) -> tuple[int, ...]:
 
 def moved(sizes: tuple[int, ...]) -> str:
     """The method that brings the last axis, of the channels, behind the batch."""
-    return {1: "", 2: ".transpose(1, 2)"}.get(len(sizes), ".movedim(-1, 1)")
+    return {1: "", 2: ".permute(0, 2, 1)"}.get(len(sizes), ".movedim(-1, 1)")
 
 
 class Parameter(Operation):
@@ -91,7 +91,7 @@ class Parameter(Operation):
         return self.form(template[self.stored])
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
-        back = {1: "", 2: ".transpose(1, 2)"}.get(len(self.sizes), ".movedim(1, -1)")
+        back = {1: "", 2: ".permute(0, 2, 1)"}.get(len(self.sizes), ".movedim(1, -1)")
         template = {
             "plain": f"{{parameter}}.unsqueeze(0){back}",
             "maps": f"{{parameter}}{back}",
