@@ -70,6 +70,14 @@ class Facts:
     """Whether no spec calls it by name: elaboration places it."""
     needs_batches: ClassVar[bool] = False
     """Whether all its inputs must have the batch: one that depends on no input of the network is repeated for it."""
+    cuts: ClassVar[bool] = False
+    """Whether its result is windows, each a sample of its own."""
+    joins: ClassVar[bool] = False
+    """Whether it puts such windows together."""
+    masks: ClassVar[bool] = False
+    """Whether it keeps apart the positions of a window that a shift has brought together, or mixes none."""
+    sized_by: ClassVar[tuple[int, ...]] = ()
+    """The positions of inputs of which it takes only the size."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
     expects_flat: ClassVar[bool] = False

@@ -143,6 +143,9 @@ class Syntax:
                 return via + self._statements(item.body.statements)
             case tree.Dense():
                 return self._statements(item.body.statements)
+            case tree.Windows():
+                self.items[(item.cut.span.start, item.cut.span.end)] = item.cut
+                return self._statements(item.body.statements)
             case tree.Call() | tree.Element():
                 return []
             case _:
