@@ -91,7 +91,8 @@ class Signature:
             elif parameter.default is REQUIRED:
                 found.append(Argument(None, value, called=parameter.python))
             else:
-                found.append(Argument(parameter.python, value, parameter.default))
+                default = parameter.default if type(value) is type(parameter.default) else REQUIRED  # 1 is not true
+                found.append(Argument(parameter.python, value, default))
         return tuple(found)
 
 

@@ -41,7 +41,7 @@ RESERVED = frozenset(
         *(
             "Factory",
             "checkpoint",
-            "copies",
+            "copied_buffers",
             "counted_before",
             "filled",
             "holder_of",
