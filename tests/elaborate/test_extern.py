@@ -134,7 +134,7 @@ def test_names_of_the_files_own_helpers_are_told_apart() -> None:
     body = "a -> partial -> (conv(4, 3), conv(4, 3, pad = 0)) -> align(crop) -> add -> drop_path -> droppath(0.1)\ncrop()"
     found = prove_build(net(body, before))
     assert found.plainness == 0
-    for line in ("timm.layers import DropPath as DropPath2", "p import crop_to_smallest as crop_to_smallest2"):
+    for line in ("timm.layers import DropPath as DropPath2", "p import crop_to_smallest as crop_to_smallest_"):
         assert f"from {line}\n" in found.text
 
 
