@@ -160,6 +160,24 @@ class Interpreter:
             whole[(..., *torch.meshgrid(*place, indexing="ij"))] = window
         return whole[(..., *(slice(n) for n in like.shape[2:]))]
 
+    # ------------------------------------------------------------ layers from outside (tests/outside.py)
+
+    def _outside(self, op: Any, path: str, x: Tensor) -> Tensor:
+        shift = self.weight(path, "shift")
+        if self.training:
+            self.state[f"{path}.shift"] = shift + 1
+        if op.values()["bias"]:
+            shift = shift + self.weight(path, "inner.bias")
+        return torch.einsum("nc...,oc->no...", x, self.weight(path, "weight")) + channels(shift, x)
+
+    def _bend(self, op: Any, path: str, x: Tensor) -> Tensor:
+        factor = op.values()["factor"]
+        return torch.tanh(factor * x) if op.values()["name"] == "tanh" else torch.sin(factor * x)
+
+    def _blend(self, op: Any, path: str, a: Tensor, b: Tensor) -> Tensor:
+        share = op.values()["share"]
+        return share * a + (1 - share) * b
+
     # ------------------------------------------------------------ pooling
 
     def _maxpool(self, op: Any, path: str, x: Tensor) -> Tensor:
@@ -308,6 +326,18 @@ class Interpreter:
     def _softmax(self, op: Any, path: str, x: Tensor) -> Tensor:
         powers = torch.exp(x - x.detach().amax(1, keepdim=True))
         return powers / powers.sum(1, keepdim=True)
+
+    # ------------------------------------------------------------ learned tensors
+
+    def _parameter(self, op: Any, path: str) -> Tensor:
+        """One sample, with its channels first."""
+        weight = self.state[path]
+        if op.stored in ("tokens", "rows"):
+            weight = weight.reshape(*weight.shape[-len(op.sizes) :]).movedim(-1, 0)
+        return weight.reshape(1, *op.sizes)
+
+    def _expand(self, op: Any, path: str, x: Tensor, like: Tensor) -> Tensor:
+        return x.repeat(len(like), *(1 for _ in x.shape[1:]))
 
     # ------------------------------------------------------------ attention
 

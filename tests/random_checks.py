@@ -85,6 +85,8 @@ def starts(node: Node, weight: Weight) -> float | Tensor | None:
             return torch.tensor(numbers, dtype=torch.double).expand(weight.shape)
         case "weight" | "" if operation.name in ("prelu", "scale"):
             return float(init)
+        case "" if init in ("zeros", "ones"):
+            return 0.0 if init == "zeros" else 1.0
         case "weight" if init in ("zeros", "ones"):
             return 0.0 if init == "zeros" else 1.0
         case "bias" if operation.family == "normalisation" or init is not None:
@@ -114,9 +116,17 @@ def filled(keys: Mapping[str, tuple[Node, Weight]]) -> dict[str, Tensor]:
 
 
 def mask(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor:
-    """Ones with probability p: the same for every tensor of that size, so that the order of drawing does not matter."""
+    """Ones with probability p, the same for every tensor of that size.
+
+    So neither the order of drawing matters, nor that of the axes: an element hangs on the sum of a number for each of
+    its indices.
+    """
     generator = torch.Generator().manual_seed(prod(shape))
-    return (torch.rand(shape, generator=generator, dtype=like.dtype) < p).to(like.dtype)
+    numbers = torch.rand(max(shape), generator=generator, dtype=like.dtype)
+    total = torch.rand(shape[0], generator=generator, dtype=like.dtype).reshape(-1, *[1] * (len(shape) - 1))
+    for axis, size in enumerate(shape[1:], 1):
+        total = total + numbers[:size].reshape(-1, *[1] * (len(shape) - 1 - axis))
+    return (total.frac() < p).to(like.dtype)
 
 
 def _drop(channels: bool) -> Callable[..., Tensor]:

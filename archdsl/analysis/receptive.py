@@ -156,6 +156,9 @@ def receptive_fields(graph: Graph, sizes: Mapping[str, int] | None = None, *, wi
             own = tuple(AxisField(a, (Track(1, 1, ((0, 0),)),), n) for a, n in enumerate(outputs[0][1:]))
             tracer.seen[Tensor(node.id)] = {node.id: own}
             continue
+        if not node.inputs:  # it sees nothing of any input
+            tracer.seen.update((Tensor(node.id, i), {}) for i in range(len(outputs)))
+            continue
         for result in range(len(outputs)):
             tracer.trace(node, result)
     return Receptive(graph, shapes, tracer.seen)
@@ -165,7 +168,7 @@ def _parted(graph: Graph, shapes: tuple[tuple[IntShape, ...], ...], windows: boo
     """The nodes of whose channels something reads only some, directly or after operations that keep channels apart."""
     found: set[int] = set()
     for node in reversed(list(graph.nodes())):
-        if node.operation.is_input:
+        if not node.inputs:
             continue
         incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
         channel_map = next(iter(_channel_maps(node.operation, 0, incoming, shapes[node.id], windows)))

@@ -16,9 +16,12 @@ from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, ch
 from archdsl.elaborate.reports import Reports
 from archdsl.graph import Demand, Graph, Node, Origin, Partition, Rounds, Scope, Tensor
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
+from archdsl.ops.expand import Expand
 from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 from archdsl.values import DEMAND, FAILED, BlockValue, Failure, Namespace, Poisoned, TensorValue, describe, evaluate
+
+EXPAND: Final = Expand()
 
 LARGE: Final = 10_000
 """From this many nodes on, the total is estimated before more nodes are placed."""
@@ -119,7 +122,9 @@ class Builder:
 
     def is_elsewhere(self, flow: Flow) -> bool:
         """Whether a tensor is of other windows than those that the current body meets."""
-        return any(t.node >= 0 and self.graph.node(t).windows is not self.windows for t in flow)
+
+        nodes = [self.graph.node(t) for t in flow if t.node >= 0]
+        return any(node.batched and node.windows is not self.windows for node in nodes)
 
     def it(self, flow: Flow) -> object:
         if not flow:
@@ -176,8 +181,23 @@ class Builder:
             self.reports.report("E0305", str(error), scope, span)
             return (POISONED_TENSOR,) * operation.results(len(flow))
         rounds, bound, windows = self.rounds_around, self.bound, self.windows
+        batched = operation.is_input or any(self.graph.node(t).batched for t in flow)
         node = Node(
-            node_id, operation, flow, results, name, path, labelled, scope, span, call, origin, rounds, bound, windows
+            node_id,
+            operation,
+            flow,
+            results,
+            name,
+            path,
+            labelled,
+            scope,
+            span,
+            call,
+            origin,
+            rounds,
+            bound,
+            batched,
+            windows,
         )
         self.graph.add(node)
         scope.members.append(node)
@@ -185,6 +205,21 @@ class Builder:
         for constraint, message in new_demands:
             self.demands.append(Demand(constraint, message, span, scope, node))
         return tuple(Tensor(node_id, i) for i in range(len(results)))
+
+    def batched(self, operation: Operation, flow: Flow, scope: Scope, span: Span) -> Flow:
+        """What flows into an operation, with the batch where it needs that: an implied `expand` repeats the others."""
+        if not operation.needs_batches or POISONED_TENSOR in flow:
+            return flow
+        having = [t for t in flow if self.graph.node(t).batched]
+        if len(having) in (0, len(flow)):
+            return flow
+        found: list[Tensor] = []
+        for tensor in flow:
+            if not self.graph.node(tensor).batched:
+                position = str(self.position(scope))
+                (tensor,) = self.place_node(EXPAND, (tensor, having[0]), position, False, scope, span, None)
+            found.append(tensor)
+        return tuple(found)
 
     def infer(
         self, operation: Operation, shapes: tuple[Shape, ...]

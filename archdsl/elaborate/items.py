@@ -167,6 +167,11 @@ class Items:
             return cast(Flow, label.flow)
         if target is None:
             raise unknown_item(item, place, first)
+        if isinstance(target, OperationValue) and target.operation.inputs == "none":
+            if not first:
+                help = f"begin a chain with it: `(it, {name}(…)) -> add`"
+                raise Failure("E0227", f"`{name}` takes no tensor, but one flows in", item.span, help)
+            return self.place_operation(target.operation, item, place, ())
         if not flow:
             raise Failure(
                 "E0203", f"no tensor flows into `{name}` here", item.span, "a model begins with `input image[3, H, W]`"
@@ -210,6 +215,8 @@ class Items:
 
     def place_operation(self, cls: type[Operation], item: tree.Call, place: Place, flow: Flow) -> Flow:
         operation = self.operations.of(cls, item, place)
+        origin = self.parallels.get(flow) if flow else None
+        flow = self.build.batched(operation, flow, place.scope, item.span)
         name, labelled = self.build.item_name(item.label, place)
         if operation.inputs == "one" and len(flow) != 1 and POISONED_TENSOR not in flow:
             raise Failure(
@@ -226,19 +233,18 @@ class Items:
                 item.span,
                 f"put it after a parallel: `(it, label) -> {cls.name}`",
             )
-        return self.build.place_node(
-            operation, flow, name, labelled, place.scope, item.span, item, self.parallels.get(flow)
-        )
+        return self.build.place_node(operation, flow, name, labelled, place.scope, item.span, item, origin)
 
     def place_extern(self, target: ExternValue, item: tree.Call, place: Place, flow: Flow) -> Flow:
         operation = self.operations.extern(target, item, place)
+        origin = self.parallels.get(flow) if len(flow) > 1 else None
+        flow = self.build.batched(operation, flow, place.scope, item.span)
         name, labelled = self.build.item_name(item.label, place)
         if not operation.takes(len(flow)) and POISONED_TENSOR not in flow:
             names = target.kind.names
             takes = f"`{target.name}` takes {counted(len(names), 'tensor')}: {', '.join(names)}"
             flows = f"{len(flow)} flow{'s' * (len(flow) == 1)} in"
             raise Failure("E0227", f"{takes}; {flows}", item.span, f"write `({', '.join(names)}) -> {target.name}`")
-        origin = self.parallels.get(flow) if len(flow) > 1 else None
         return self.build.place_node(operation, flow, name, labelled, place.scope, item.span, item, origin)
 
     def call_block(
@@ -343,6 +349,7 @@ class Items:
         word = item.cut.name.name
         self.needs_flow(flow, item.span, word)
         cut = self.operations.of(BLOCKS[word], item.cut, place)
+        flow = self.build.batched(cut, flow, place.scope, item.cut.span)
         around, whole = self.build.windows, self.build.shape(flow[0])
         self.build.windows = Partition(cut, whole or (), around)
         try:
@@ -384,4 +391,6 @@ class Items:
                 item.body.span,
                 "add an operation, or remove it",
             )
-        return self.implied(self.operations.merge(name), skip + body, item, place, None, item)
+        operation = self.operations.merge(name)
+        joined = self.build.batched(operation, skip + body, place.scope, item.span)
+        return self.implied(operation, joined, item, place, None, item)

@@ -76,7 +76,9 @@ class Node:
     quoted label does), `path` the full path: the prefix of its keys in the state_dict. `call` is the call in the spec,
     None for implied nodes (an input, the add of a residual); `origin` is the set of branches of a merge or align;
     `rounds` are the iterations of its enclosing loops; `bound` are the values of the `let`s, loop variables and input
-    sizes that its arguments may name; `windows` says of which windows it gives a result each, None: of the whole.
+    sizes that its arguments may name. `batched`: it depends on an input of the network; else it is one sample, the same
+    for the whole batch. `windows` says of which windows it gives a
+    result each, None: of the whole.
     """
 
     id: int
@@ -92,6 +94,7 @@ class Node:
     origin: Origin | None = None
     rounds: Rounds = ()
     bound: Mapping[str, object] = field(default_factory=dict)
+    batched: bool = True
     windows: Partition | None = None
 
     def __repr__(self) -> str:
@@ -100,7 +103,7 @@ class Node:
     @property
     def samples(self) -> tuple[Dim, ...]:
         """How many results it gives for a sample of the network, as a product: 1, but for each window one."""
-        return self.windows.counts if self.windows is not None else ()
+        return self.windows.counts if self.windows is not None and self.batched else ()
 
     @property
     def sources(self) -> tuple[Tensor, ...]:

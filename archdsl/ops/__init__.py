@@ -12,6 +12,7 @@ from archdsl.ops import (
     linear,
     merge,
     norm,
+    parameter,
     pool,
     positions,
     regularise,
@@ -38,6 +39,7 @@ FAMILIES = (
     shape,
     positions,
     attention,
+    parameter,
 )
 """The files of operations, in the order of the language reference."""
 

@@ -43,6 +43,7 @@ class Mixing(Operation):
     """The base of operations that mix all positions by scores."""
 
     family = "attention"
+    needs_batches = True
     heads: Count
     causal: Switch = False
 
@@ -107,6 +108,7 @@ class Attention(Mixing):
     aliases = ("multiheadattention", "mha", "selfattention", "crossattention", "multiheadselfattention")
     inputs = "any"
     own = True
+    layout = "last"
     pytorch_names = renamed(heads="num_heads")
 
     dropout: Fraction = 0.0

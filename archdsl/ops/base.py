@@ -36,8 +36,9 @@ Family = Literal[
     "channels",
     "shape",
     "windows",
-    "extern",
     "attention",
+    "learned",
+    "extern",
 ]
 
 
@@ -272,12 +273,13 @@ class FunctionForm:
 class ParameterForm:
     """A bare nn.Parameter of the scope (the node's path is its key), used in `forward` by `template`.
 
-    `{0}` is the input, `{parameter}` the attribute; `shape` and `fill` give its initial value.
+    `{0}` is the input, if it has one, `{parameter}` the attribute. Initially it is `fill`, or drawn by `start`.
     """
 
     template: str
     shape: tuple[int, ...]
-    fill: float
+    fill: float = 0.0
+    start: Start | None = None
 
 
 TorchForm: TypeAlias = ModuleForm | FunctionForm | ParameterForm
@@ -392,7 +394,7 @@ class Operation(Declaration, Facts):
 
     family: ClassVar[Family]
     examples: ClassVar[tuple[Example, ...]]
-    inputs: ClassVar[Literal["one", "many", "any"]] = "one"
+    inputs: ClassVar[Literal["none", "one", "many", "any"]] = "one"
     """`many`: takes two or more parallel tensors (a merge, an align); `any`: one or more (attention)."""
     pytorch_names: ClassVar[Mapping[str, str]] = renamed()
     """PyTorch's names of parameters that have another name here."""
@@ -407,7 +409,14 @@ class Operation(Declaration, Facts):
         """Whether it takes this many inputs."""
         if self.inputs == "one":
             return count == (not self.is_input)
+        if self.inputs == "none":
+            return count == 0
         return count >= (2 if self.inputs == "many" else 1)
+
+    @property
+    def is_join(self) -> bool:
+        """Whether all that it does is to join branches: diagrams show it as a sign."""
+        return self.inputs == "many"
 
     def parameters(self) -> tuple[str, ...]:
         """The names of its parameters in a spec, in order."""

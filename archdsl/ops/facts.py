@@ -72,6 +72,12 @@ class Facts:
     """Whether it keeps apart the positions of a window that a shift has brought together, or mixes none."""
     sized_by: ClassVar[tuple[int, ...]] = ()
     """The positions of inputs of which it takes only the size."""
+    is_learned: ClassVar[bool] = False
+    """Whether its result is its own weight: the same for every sample, without memory besides."""
+    implied: ClassVar[bool] = False
+    """Whether no spec calls it by name: elaboration places it."""
+    needs_batches: ClassVar[bool] = False
+    """Whether all its inputs must have the batch: one that depends on no input of the network is repeated for it."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
     expects_flat: ClassVar[bool] = False

@@ -153,6 +153,20 @@ CHANNEL_LAYER_NORM = Helper(
 ''',
 )
 
+PERMUTE = Helper(
+    "Permute",
+    '''class Permute(nn.Module):
+    """Puts the axes of a tensor into another order."""
+
+    def __init__(self, dims: tuple[int, ...]) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(self.dims)
+''',
+)
+
 CHANNEL_LINEAR = Helper(
     "ChannelLinear",
     '''class ChannelLinear(nn.Linear):

@@ -27,6 +27,7 @@ class Cut(Operation):
     family = "windows"
     cuts = True
     masks = True
+    needs_batches = True
     is_linear = True
     channelwise = True
     to: ClassVar[tuple[str, str]]

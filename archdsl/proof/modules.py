@@ -193,7 +193,7 @@ class Module:
                 yield name, module
 
     @property
-    def inner(self) -> tuple[Module, ...]:
+    def _inside(self) -> tuple[Module, ...]:
         """The modules within it that are none of its members here."""
         return ()
 
@@ -209,7 +209,7 @@ class Module:
             if id(module) not in seen:
                 seen.add(id(module))
                 yield module
-                stack.extend(reversed([*module._modules.values(), *module.inner]))
+                stack.extend(reversed([*module._modules.values(), *module._inside]))
 
     def named_parameters(self, recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
         for path, module in self._named(recurse):

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias, assert_never
 
 from archdsl import dims
+from archdsl.analysis.borders import borders
 from archdsl.common.source import Span
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
@@ -157,7 +158,7 @@ class Syntax:
 def cells(graph: Graph, recomputed: Collection[Scope] = ()) -> list[Cell]:
     """A cell for every scope, inner before outer."""
     references = size_references(graph)
-    inflow, outflow = borders(graph, references)
+    inflow, outflow = borders(graph, {node: sizes.tensors for node, sizes in references.items()})
     found: dict[Scope, Cell] = {}
     syntaxes: dict[object, Syntax] = {}
     scopes = list(graph.root.scopes())
@@ -235,39 +236,6 @@ def _free(value: object) -> bool:
     return isinstance(value, dims.Expr)
 
 
-def borders(
-    graph: Graph, references: Mapping[Node, Sizes]
-) -> tuple[dict[Scope, dict[Tensor, None]], dict[Scope, dict[Tensor, None]]]:
-    """The tensors that flow into each scope from outside, and those that flow out of it and are used there."""
-    depth: dict[Scope, int] = {}
-    for scope in graph.root.scopes():
-        depth[scope] = 0 if scope.parent is None else depth[scope.parent] + 1
-    inflow: dict[Scope, dict[Tensor, None]] = {s: {} for s in depth}
-    outflow: dict[Scope, dict[Tensor, None]] = {s: {} for s in depth}
-
-    def cross(tensor: Tensor, user: Scope) -> None:
-        maker: Scope = graph.node(tensor).scope
-        while maker is not user:
-            if depth[maker] >= depth[user]:
-                outflow[maker][tensor] = None
-                assert maker.parent is not None
-                maker = maker.parent
-            else:
-                inflow[user][tensor] = None
-                assert user.parent is not None
-                user = user.parent
-
-    for node in graph.nodes():
-        for tensor in node.inputs:
-            cross(tensor, node.scope)
-        for tensor in references[node].tensors if node in references else ():
-            cross(tensor, node.scope)
-    for output in graph.outputs:
-        cross(output.tensor, graph.root)
-        outflow[graph.root][output.tensor] = None
-    return inflow, outflow
-
-
 def _fill(
     cell: Cell,
     found: Mapping[Scope, Cell],
@@ -295,7 +263,7 @@ def _fill(
             cell.height = max(cell.height, inner.height + 1)
         elif not member.operation.is_input:
             cell.steps.append(_node_step(member, graph, references, forms))
-    cell.chain = _is_chain(cell)
+    cell.chain = is_chain(cell)
 
 
 def _node_step(node: Node, graph: Graph, references: Mapping[Node, Sizes], forms: dict[object, TorchForm]) -> Step:
@@ -304,7 +272,7 @@ def _node_step(node: Node, graph: Graph, references: Mapping[Node, Sizes], forms
     key = (id(node.operation), shapes, sizes.text if sizes is not None else "")
     if key not in forms:
         form = node.operation.torch(shapes, node.shapes)  # type: ignore[arg-type]
-        forms[key] = form if sizes is None else _sized(form, sizes.text)
+        forms[key] = form if sizes is None else with_size(form, sizes.text)
     implied = "" if node.call is not None else node.operation.name
     site = (node.span.start, node.span.end, implied)
     inputs = node.inputs if sizes is None else (*node.inputs, *sizes.tensors)
@@ -313,14 +281,14 @@ def _node_step(node: Node, graph: Graph, references: Mapping[Node, Sizes], forms
     return Step(site, site[1] if implied else site[0], node.name, node, inputs, results, forms[key])
 
 
-def _sized(form: TorchForm, size: str) -> TorchForm:
+def with_size(form: TorchForm, size: str) -> TorchForm:
     """A form that finds its size in further operands."""
     assert isinstance(form, FunctionForm)
     rest = tuple(a for a in form.arguments if a.name != "size")
     return replace(form, template=form.template.replace("{size}", size), arguments=rest)
 
 
-def _is_chain(cell: Cell) -> bool:
+def is_chain(cell: Cell) -> bool:
     """Whether it is modules one behind the other, each fed by the one before."""
     if len(cell.inputs) != 1 or len(cell.outputs) != 1 or not cell.steps:
         return False

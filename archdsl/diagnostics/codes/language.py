@@ -235,6 +235,13 @@ LANGUAGE = (
         "model net {\n    input x[3, H, W]\n    blur(3)\n}\n",
     ),
     Code(
+        "E0237",
+        "an output that depends on no input",
+        "A `parameter` is the same for every sample. What a model gives must depend on one of its inputs: merge the "
+        "parameter with a tensor that does.",
+        "model net {\n    input x[4, 8]\n    parameter([4, 8])\n}\n",
+    ),
+    Code(
         "E0239",
         "a tensor of the whole map among windows",
         "The body of `windows` or `grid` meets each window as a sample of its own, so it cannot use a tensor that was "
