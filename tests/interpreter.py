@@ -363,6 +363,27 @@ class Interpreter:
         found = found + self.weight(path, "out_proj.bias") if op.bias else found
         return found.transpose(1, 2).reshape(query.shape)
 
+    def _attend(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
+        query, _, value = tensors[:3]
+        q, k, v = (x.flatten(2).transpose(1, 2) for x in tensors[:3])
+        scale: Any = op.scale if op.scale is not None else (query.shape[1] // op.heads) ** -0.5
+        if op.scale == "cosine":
+            q, k = (
+                torch.cat([part / part.norm(dim=2, keepdim=True).clamp(min=1e-12) for part in x.chunk(op.heads, 2)], 2)
+                for x in (q, k)
+            )
+            scale = torch.exp(torch.minimum(self.state[path], torch.tensor(math.log(100.0))))
+        bias = tensors[3] if len(tensors) == 4 else None
+        mixed = attended(q, k, v, op.heads, scale, op.causal, None, bias)
+        return mixed.transpose(1, 2).reshape(*value.shape[:2], *query.shape[2:])
+
+    def _relative(self, op: Any, path: str, table: Tensor) -> Tensor:
+        size = math.prod(op.sides)
+        return table.flatten(2)[..., self.state[path].reshape(-1)].reshape(*table.shape[:2], size, size)
+
+    def _coordinates(self, op: Any, path: str) -> Tensor:
+        return self.state[path].movedim(-1, 1)
+
     # ------------------------------------------------------------ regularisation
 
     def _dropped(self, x: Tensor, p: float, shape: tuple[int, ...]) -> Tensor:
@@ -501,12 +522,24 @@ def window_places(op: Any, x: Tensor) -> tuple[list[list[Tensor]], list[int]]:
     return places, sizes
 
 
-def attended(q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float, causal: bool, keep: Tensor | None) -> Tensor:
-    """The means of the values of [N, T, C], head by head; `keep` are factors of the weights."""
+def attended(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    scale: Any,
+    causal: bool,
+    keep: Tensor | None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """The means of the values of [N, T, C], head by head; `keep` are factors of the weights, `bias` is added before."""
     found = []
     parts = [x.split(x.shape[2] // heads, 2) for x in (q, k, v)]
     for head, (query, key, value) in enumerate(zip(*parts, strict=True)):
-        scores = scale * torch.einsum("nqc,nkc->nqk", query, key)
+        factor = scale[head] if isinstance(scale, Tensor) else scale
+        scores = factor * torch.einsum("nqc,nkc->nqk", query, key)
+        if bias is not None:
+            scores = scores + bias[:, head if bias.shape[1] > 1 else 0]
         if causal:
             behind = torch.arange(scores.shape[2]) > torch.arange(scores.shape[1])[:, None]
             scores = torch.where(behind, -math.inf, scores)

@@ -211,11 +211,11 @@ class Builder:
         if not operation.needs_batches or POISONED_TENSOR in flow:
             return flow
         having = [t for t in flow if self.graph.node(t).batched]
-        if len(having) in (0, len(flow)):
+        if not having:
             return flow
         found: list[Tensor] = []
-        for tensor in flow:
-            if not self.graph.node(tensor).batched:
+        for number, tensor in enumerate(flow):
+            if number < operation.needs_batches and not self.graph.node(tensor).batched:
                 position = str(self.position(scope))
                 (tensor,) = self.place_node(EXPAND, (tensor, having[0]), position, False, scope, span, None)
             found.append(tensor)

@@ -76,8 +76,9 @@ class Facts:
     """Whether its result is its own weight: the same for every sample, without memory besides."""
     implied: ClassVar[bool] = False
     """Whether no spec calls it by name: elaboration places it."""
-    needs_batches: ClassVar[bool] = False
-    """Whether all its inputs must have the batch: one that depends on no input of the network is repeated for it."""
+    needs_batches: ClassVar[int] = 0
+    """How many of its inputs, from the first on, must have the batch if any has it: one that depends on no input of the
+    network is repeated for it."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
     expects_flat: ClassVar[bool] = False

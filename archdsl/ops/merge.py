@@ -1,5 +1,6 @@
 """Merges: combine parallel tensors into one."""
 
+import sys
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -240,7 +241,7 @@ class Concat(Operation):
     name = "concat"
     aliases = ("cat", "concatenate")
     family = "merge"
-    needs_batches = True
+    needs_batches = sys.maxsize
     stacks_channels = True
     keeps_channels = True
     sign = "‖"

@@ -12,12 +12,12 @@ from typing import Any
 
 from archdsl.graph import Graph, Node, Scope
 from archdsl.graph import Tensor as Edge
-from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm, Shape, TorchForm
+from archdsl.ops.base import ModuleForm, Operation, ParameterForm, Shape, TorchForm
 from archdsl.ops.base import Weight as OwnWeight
 from archdsl.ops.init import RULES
 from archdsl.proof.layers import LAYERS, Parts, Spec, compute, spec_of
 from archdsl.proof.library import Library, Run, full
-from archdsl.proof.modules import DEVICE, DTYPE, Filled, Parameter
+from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Filled, Parameter
 from archdsl.proof.reader import helpers
 from archdsl.proof.terms import Order, Table, Tensor, Term
 
@@ -73,6 +73,8 @@ class Meaning:
         self.inputs: list[Term] = []
         self.statistics: set[str] = set()
         """The paths of the layers that keep statistics and run."""
+        self.makers: dict[str, dict[tuple[int, ...], tuple[int, ...]]] = {}
+        """The shapes of the buffers that helpers make, by the numbers that they take."""
         self.helpers: dict[str, None] = {}
         """The texts of helpers that a file of this graph may contain."""
         self.outside: set[str] = set()
@@ -178,7 +180,9 @@ class Meaning:
 
     def _know(self, form: TorchForm, outside: object) -> None:
         """Takes in the helper of a form; `outside`: of an operation from elsewhere."""
-        if isinstance(form, ModuleForm | FunctionForm) and form.helper is not None:
+        if isinstance(form, ParameterForm) and form.made:
+            self.makers.setdefault(form.made, {})[form.numbers] = form.shape
+        if form.helper is not None:
             self.helpers[form.helper] = None
             self.outside.update({h.name for h in helpers(form.helper)} if outside else ())
             for helper in helpers(form.helper):
@@ -190,7 +194,7 @@ class Meaning:
         form = found.form
         names: dict[str, object] = {f"_{i}": tensor for i, tensor in enumerate(tensors)}
         if isinstance(form, ParameterForm):
-            weight = Parameter(Filled(form.shape, None, True))
+            weight = (Buffer if form.made else Parameter)(Filled(form.shape, None, True))
             weight.bind(self.table, node.path)
             names["parameter"] = weight
         code = _code(form.template, len(tensors))  # type: ignore[union-attr]
@@ -221,7 +225,7 @@ def _declared(operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Sh
         (saves.inputs, saves.outputs),
         None if in_place is None else (in_place.inputs, in_place.outputs),
         operation.own or operation.family in ("activation", "normalisation"),
-        {a.name or "": a.value for a in form.arguments} if isinstance(form, FunctionForm) else {},
+        {a.name or "": a.value for a in form.arguments} if not isinstance(form, ModuleForm) else {},
     )
 
 
@@ -256,7 +260,9 @@ def _code(template: str, count: int) -> CodeType:
 def _weight(weight: OwnWeight, form: TorchForm, spec: Spec | None) -> Weight:
     """A weight as an operation declares it, with its initialisation; its key is its name below the operation."""
     start: object = None
-    if isinstance(form, ParameterForm) and form.start is not None:
+    if isinstance(form, ParameterForm) and form.made:
+        start = (form.made, form.numbers)
+    elif isinstance(form, ParameterForm) and form.start is not None:
         start = _start(form.start.rule, form.start.std, "weight")
     elif isinstance(form, ParameterForm):
         start = full(form.fill)
@@ -307,5 +313,6 @@ def in_order(members: Iterable[Owner]) -> Iterator[Owner]:
                 yield module
             continue
         bare = (o for o in module.values() if isinstance(o, Owner) and o.declared.spec is None)
-        yield from (o for o in bare if o.declared.weights)
+        own = [o for o in bare if o.declared.weights]
+        yield from sorted(own, key=lambda o: o.declared.weights[0].buffer)  # parameters before buffers
         stack.extend(m for m in reversed(module.values()) if isinstance(m, dict) or m.declared.spec is not None)

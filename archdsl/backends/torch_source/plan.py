@@ -160,5 +160,5 @@ def inner_cells(leaf: Leaf) -> list[Cell]:
 def helper_names(plans: Iterable[Plan]) -> set[str]:
     """The names of the classes and functions that the operations of these classes bring along."""
     steps = [step for plan in plans for leaf in leaves(plan.entries, inside=True) for step in leaf.steps]
-    helpers = {s.form.helper for s in steps if isinstance(s.form, ModuleForm | FunctionForm)} - {None}
+    helpers = {s.form.helper for s in steps if s.form is not None} - {None}
     return {name for text in helpers for name in re.findall(r"^(?:class|def) (\w+)", text or "", re.MULTILINE)}
