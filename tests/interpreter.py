@@ -88,7 +88,7 @@ class Interpreter:
 
     def by_its_form(self, op: Any, path: str, *tensors: Tensor) -> Any:
         """What an operation that is not written here gives by its own form, on other statistics than a batch's."""
-        built = Built(op, tuple(tuple(x.shape[1:]) for x in tensors), dtype=tensors[0].dtype).train(self.training)
+        built = Built(op, tuple(tuple(x.shape[1:]) for x in tensors), dtype=torch.float64).train(self.training)
         state = {key: self.state[path + key.removeprefix("op")] for key in built.state_dict()}
         return torch.func.functional_call(built, state, tensors)
 

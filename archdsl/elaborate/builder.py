@@ -124,6 +124,9 @@ class Builder:
                 "single positions, such as `linear`; put others outside",
             )
 
+    def depends_on_input(self, flow: Flow) -> bool:
+        return any(self.graph.node(t).batched for t in flow)
+
     def is_elsewhere(self, flow: Flow) -> bool:
         """Whether a tensor is of other windows than those that the current body meets."""
 
@@ -175,7 +178,7 @@ class Builder:
         path = join(scope.path, name)
         try:
             results, new_demands = self.infer(operation, shapes)
-            if any(self.graph.node(t).batched for t in flow):
+            if self.depends_on_input(flow):
                 self.keeps_strangers_apart(operation, shapes, results)
         except OperationError as error:
             scope.lost += 1
@@ -188,19 +191,7 @@ class Builder:
         rounds, bound, windows = self.rounds_around, self.bound, self.windows
         batched = operation.is_input or any(self.graph.node(t).batched for t in flow)
         node = Node(
-            node_id,
-            operation,
-            flow,
-            results,
-            name,
-            path,
-            labelled,
-            scope,
-            span,
-            call,
-            origin,
-            rounds,
-            bound,
+            *(node_id, operation, flow, results, name, path, labelled, scope, span, call, origin, rounds, bound),
             batched,
             windows,
         )

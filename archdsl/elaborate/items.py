@@ -351,6 +351,9 @@ class Items:
         self.needs_flow(flow, item.span, word)
         cut = self.operations.of(BLOCKS[word], item.cut, place)
         flow = self.build.batched(cut, flow, place.scope, item.cut.span)
+        if POISONED_TENSOR not in flow and not self.build.depends_on_input(flow):
+            message = f"`{word}` cuts each sample, and this tensor depends on no input"
+            raise Failure("E0227", message, item.cut.span, "let it flow in together with one that does")
         around, whole = self.build.windows, self.build.shape(flow[0])
         self.build.windows = Partition(cut, whole or (), around)
         self.build.wholes[self.build.windows] = flow[0]
@@ -384,6 +387,7 @@ class Items:
         origin: Origin | None = None,
     ) -> Flow:
         """Places a node that has no item of its own."""
+        flow = self.build.batched(operation, flow, place.scope, item.span)
         position = str(self.build.position(place.scope))
         return self.build.place_node(operation, flow, position, False, place.scope, item.span, call, origin)
 
@@ -401,6 +405,4 @@ class Items:
                 item.body.span,
                 "add an operation, or remove it",
             )
-        operation = self.operations.merge(name)
-        joined = self.build.batched(operation, skip + body, place.scope, item.span)
-        return self.implied(operation, joined, item, place, None, item)
+        return self.implied(self.operations.merge(name), skip + body, item, place, None, item)

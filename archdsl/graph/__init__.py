@@ -77,8 +77,7 @@ class Node:
     None for implied nodes (an input, the add of a residual); `origin` is the set of branches of a merge or align;
     `rounds` are the iterations of its enclosing loops; `bound` are the values of the `let`s, loop variables and input
     sizes that its arguments may name. `batched`: it depends on an input of the network; else it is one sample, the same
-    for the whole batch. `windows` says of which windows it gives a
-    result each, None: of the whole.
+    for the whole batch. `windows` says of which windows it gives a result each, None: of the whole.
     """
 
     id: int

@@ -269,6 +269,21 @@ def test_a_wrong_call_is_an_error(body: str) -> None:
     assert found[0] == code and says in found[1]
 
 
+FUNCTIONS = [
+    "fn f(n) = n + n",
+    "fn f(n) = f(n - 1) if n > 0 else 1",
+    "fn f(n) = f(n) + f(n)",
+    "fn f(n) = " + "(" * 40 + "n" + " + 1)" * 40,
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=["doubling", "recursion", "both", "deep"])
+def test_a_rule_that_would_be_too_long_is_refused_at_once(function: str) -> None:
+    many = "f(" * 30 + "n" + ")" * 30
+    found = error("odd(3)", f"{function}\n" + extern(*GOOD, f"call ({many})"), "x[4, 16, 16]")
+    assert found[0] in ("E0302", "E0502", "E0503", "E0501", "E0504")
+
+
 def test_a_line_that_is_none_is_named() -> None:
     code, message = error("relu", extern(*GOOD, "conv(3)"))
     assert code == "E0101" and "a line of an extern" in message
