@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from archdsl.dims import DimError
-from archdsl.ops import OPERATIONS, Operation
+from archdsl.ops import OPERATIONS, Operation, helpers
 from archdsl.ops.base import Argument, ModuleForm, OperationError, Rules, Shape
 from archdsl.ops.sizes import collapse
 
@@ -75,6 +75,8 @@ def class_name(module: nn.Module) -> str:
 def constructor_name(module: nn.Module) -> str:
     """The name of a layer's class as in a built file: `nn.Conv2d`, or its own."""
     name = type(module).__name__
+    if name == helpers.MAX_POOL_FREE.name:  # the same for torch.export
+        return "nn.MaxPool1d"
     return f"nn.{name}" if getattr(nn, name, None) is type(module) else name
 
 
@@ -181,13 +183,15 @@ def _as(cls: type[Operation], module: nn.Module, shapes: tuple[Shape, ...], outp
 
 
 def _others(cls: type[Operation], arguments: Mapping[str, object]) -> Iterator[dict[str, object]]:
-    """The same arguments with whole floats as ints, and with one more that is a word and no attribute of the layer."""
+    """The same with whole floats as ints, and with one more argument that is no attribute of the layer."""
     whole = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in arguments.items()}
     yield whole
     for field in cls.model_fields:
         if field not in arguments:
             for word in cls.words(field):
                 yield {**whole, field: word}
+            if (default := default_of(cls, field)) in (True, False):
+                yield {**whole, field: not default}
 
 
 def mismatch(
