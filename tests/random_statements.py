@@ -88,6 +88,7 @@ class Writer:
             (0.13, self.loop),
             (0.05, self.labelled_body),
             (0.05, self.pattern),
+            (0.05, self.several),
             (0.04, self.setting),
             (0.03, self.gate),
             (0.24, self.calls),
@@ -107,6 +108,9 @@ class Writer:
                 found.append(f"{label}: {self.items.item(names, flat)}".replace(" -> ", " -> ", 1))
             else:
                 found.append(self.items.label(names) + self.items.item(names, flat))
+            if random.random() < 0.06 and not names.in_loop:
+                new.append(self.items.name(names.taken))
+                found.append(f"{new[-1]}: it")
         names.labels += new
         return " -> ".join(found)
 
@@ -190,6 +194,9 @@ class Writer:
                 body = self.statements(inner, flat, depth + 1, 2)
                 branches.append(Part("{", [*body, *[Part(last)] * bool(last)], "},"))
         label = random.choice(["", "", self.items.label(names)])
+        if last and not flat and count < 4 and random.random() < 0.15:
+            aligned = "align -> " * (count == 3 or random.random() < 0.5)
+            return [Part("(", branches, f") -> {aligned}{label}{self.items.attention(names)}")]
         return [Part("(", branches, f") -> {self.merged(names, flat, label + merge)}")]
 
     def reference(self, names: Names, flat: bool, depth: int) -> list[Part]:
@@ -280,11 +287,16 @@ class Writer:
         return random.choice(forms)
 
     def labelled_body(self, names: Names, flat: bool, depth: int) -> list[Part]:
-        label = self.items.label(names) or ("" if names.in_loop else f"{self.items.name(names.taken)}: ")
+        random = self.random
+        label = self.items.label(names)
+        if not label and not names.in_loop and random.random() < 0.7:
+            label = f"{self.items.name(names.taken)}: "
         inner = names.inner()
         inner.taken = set(names.taken)
         if label and "{" not in label:
             inner.in_loop = False
+        if not label or random.random() < 0.3:
+            label += "scope "
         return [Part(f"{label}{{", self.statements(inner, flat, depth + 1, 3))]
 
     def pattern(self, names: Names, flat: bool, depth: int) -> list[Part]:
@@ -305,6 +317,32 @@ class Writer:
             source = f"({branches}) -> ({', '.join(parts)}): align"
             merge = "concat"
         return [Part(source), Part(f"({', '.join(used)}) -> {merge}")]
+
+    def several(self, names: Names, flat: bool, depth: int) -> list[Part]:
+        """A list of tensors, which may grow, and a branch for each of them."""
+        random, items = self.random, self.items
+        name, each, number = items.name(names.taken), items.name(names.taken), items.name(names.taken, value=True)
+        found = [Part(f"({', '.join(items.item(names, flat) for _ in range(random.randint(1, 3)))}) -> {name}: it")]
+        if random.random() < 0.3:
+            found.append(Part(f"({name}, {name}[-1] -> {items.kept(names, flat)}) -> {name}: it"))
+        if random.random() < 0.3:
+            found.append(
+                Part(
+                    f"for {number} in 0..2 {{ ({name}, {name}[{number}] -> {items.item(names, flat)}) -> {name}: it }}"
+                )
+            )
+        inner = names.inner(number, loop=True)
+        then = items.label(inner) + items.item(inner, flat)
+        last = items.label(names) + self.merged(names, flat, "concat")
+        rounds = [
+            f"repeat 2 {{ {name}[0] -> {items.item(names, flat)} }}",
+            f"for {each} in {name} {{ {each} -> {items.item(names, flat)} }}",
+            f"for {number}, {each} in enumerate({name}) {{ {each} -> {then} }}",
+            f"for {number} in 0..len({name}) {{ {name}[{number}] -> {then} }}",
+            f"if {items.condition(names)} {{ {name}[0] }} else {{ {name}[-1] -> {items.item(names, flat)} }}",
+        ]
+        uses = random.sample(rounds, random.choice([1, 1, 2])) + random.choice([[], [f"{name}[0..len({name})]"]])
+        return [*found, Part(f"({', '.join([*uses, name])}) -> {last}")]
 
     def setting(self, names: Names, flat: bool, depth: int) -> list[Part]:
         """A value, a default, or a condition on values."""

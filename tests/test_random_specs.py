@@ -46,6 +46,10 @@ WRITTEN = {
     "residual if": r"residual if ",
     "dense": r"dense \{",
     "pattern": r"\): split\(",
+    "list": r"-> \w+: it$",
+    "branch a round": r"\((?:.*, )?for \w+ in ",
+    "branch by a condition": r"[(,] ?if ",
+    "scope": r"(?:^|: )scope \{",
     "computed label": r'"[^"]*\{\w+\}[^"]*": ',
     "dotted label": r'"[^"{]*\.[^"{]*": ',
     "label with -": r'"a-b',
@@ -57,6 +61,8 @@ WRITTEN = {
     "output of training": r"^ +output .* if training",
     "renamed output": r"^ +output .*\w = \w",
     "import": r"^from ",
+    "extern": r"(?:^|-> |: )outside\(",
+    "extern fn": r"-> (?:bend|blend)\(",
 }
 
 

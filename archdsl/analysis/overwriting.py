@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from archdsl.graph import Graph, Node, Scope, Tensor
@@ -20,10 +20,17 @@ class Overwriting:
     """The id of the last node that reads a tensor, or the number of nodes for an output."""
     allowed: bool = True
     """False: the built module has no in-place operations."""
+    moved: Collection[Tensor] = frozenset()
+    """The tensors of which it takes a view with the axes in another order, whose gradient an overwriting would copy."""
 
     @staticmethod
     def of(
-        graph: Graph, recomputed: Iterable[Scope] = (), *, inference: bool = False, allowed: bool = True
+        graph: Graph,
+        recomputed: Iterable[Scope] = (),
+        *,
+        inference: bool = False,
+        allowed: bool = True,
+        moved: Collection[Tensor] = frozenset(),
     ) -> Overwriting:
         """`recomputed` are scopes that run again in the backward pass."""
         readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
@@ -32,13 +39,17 @@ class Overwriting:
             readers.update(scope.inflow())
         last_reader = {t: node.id for node in graph.nodes() for t in node.inputs}
         last_reader.update((o.tensor, len(graph)) for o in graph.outputs)
-        return Overwriting(graph, inference, readers, last_reader, allowed)
+        return Overwriting(graph, inference, readers, last_reader, allowed, moved)
 
     def is_free(self, tensor: Tensor) -> bool:
         """Whether the only reader of a tensor may overwrite it."""
         operation = self.graph.node(tensor).operation
         own = operation.own or (self.inference and operation.own_in_inference)
-        return self.allowed and own and self.readers[tensor] == 1
+        return self.allowed and own and self.readers[tensor] == 1 and tensor not in self.moved
+
+    def is_as_large(self, tensor: Tensor, node: Node) -> bool:
+        """Whether a tensor has the size of a node's result, with the batch."""
+        return self.graph.shape(tensor) == node.shapes[0] and self.graph.node(tensor).batched == node.batched
 
     def activates(self, node: Node) -> bool:
         """Whether an activation runs in place."""
@@ -50,5 +61,5 @@ class Overwriting:
         """The positions of the tensors that an addition or subtraction may accumulate into, the best one first."""
         if len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
             return ()
-        same = [p for p in node.operation.accumulates if self.graph.shape(node.inputs[p]) == node.shapes[0]]
+        same = [p for p in node.operation.accumulates if self.is_as_large(node.inputs[p], node)]
         return tuple(p for p in same if self.is_free(node.inputs[p]))

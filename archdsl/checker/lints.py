@@ -9,7 +9,7 @@ from archdsl.diagnostics import Diagnostic, Fix, Mark, Proposal, renamed
 from archdsl.dims import Dim, DimError
 from archdsl.elaborate import call_notes
 from archdsl.elaborate.spec_files import SpecFile
-from archdsl.graph import Graph
+from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops import OPERATIONS
 from archdsl.ops.fields import shape_text
 from archdsl.ops.sizes import several_positions
@@ -27,6 +27,7 @@ def lints(graph: Graph, spec_file: SpecFile) -> tuple[Diagnostic, ...]:
     return (
         *tiny_sizes(graph),
         *lone_positions(graph),
+        *forgotten_flattens(graph),
         *unused_names(graph),
         *pytorch_order(graph),
         *uncalled(spec_file),
@@ -78,6 +79,48 @@ def _is_lone(graph: Graph, sizes: tuple[Dim, ...]) -> bool:
         return not several if isinstance(several, bool) else graph.always.narrow(several) is None
     except DimError:  # too complex to know
         return False
+
+
+def forgotten_flattens(graph: Graph) -> Iterator[Diagnostic]:
+    """The first layer of a head without a `flatten`: a `linear` on a map, and an output that nothing used as a map."""
+    outputs = {output.tensor for output in graph.outputs}
+    readers: dict[Tensor, list[Node]] = {}
+    for node in graph.nodes():
+        for tensor in node.inputs:
+            readers.setdefault(tensor, []).append(node)
+    for node in graph.nodes():
+        if not node.operation.expects_flat or len(graph.shape(node.inputs[0])) < 3 or node.call is None:
+            continue
+        last = Tensor(node.id)
+        while len(after := readers.get(last, [])) == 1 and _at_each_position(graph, after[0]):
+            last = Tensor(after[0].id)
+        if last in outputs and not after:
+            from archdsl.advice.mending import before_item  # only once something is wrong
+
+            shape = graph.shape(node.inputs[0])
+            is_known = all(isinstance(size, int) for size in shape)
+            items = "flatten" if is_known else "global_avgpool -> flatten"
+            advice = f"for one result per sample put `{items}` before it"
+            yield warning(
+                "W0608",
+                f"`{node.operation.name}` is applied at each position, and the output is a map: "
+                f"{shape_text(graph.shape(last))}",
+                Mark(node.span, f"{shape_text(shape)} comes in"),
+                notes=call_notes(node.scope),
+                help=f"{advice}; for a map of results use a `conv` with a kernel of 1",
+                proposals=[Proposal(advice, Fix(before_item(node.call), f"{items} -> "))],
+            )
+            return
+
+
+def _at_each_position(graph: Graph, node: Node) -> bool:
+    """Whether a node computes each position of one tensor from the same position alone."""
+    shapes = graph.shapes(node.inputs)
+    return (
+        len(shapes) == len(node.shapes) == 1
+        and node.operation.window(shapes) is None
+        and graph.shape(Tensor(node.id))[1:] == shapes[0][1:]
+    )
 
 
 def unused_names(graph: Graph) -> Iterator[Diagnostic]:

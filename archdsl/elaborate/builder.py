@@ -10,12 +10,15 @@ from archdsl.common.limits import Budget, Exceeded
 from archdsl.common.source import Span
 from archdsl.dims import Constraint, Demanded, DimError
 from archdsl.elaborate.paths import Paths, join
-from archdsl.elaborate.place import POISONED_TENSOR, Flow, Place, check_label, check_path
+from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, check_label, check_path
 from archdsl.elaborate.reports import Reports
 from archdsl.graph import Demand, Graph, Node, Origin, Rounds, Scope, Tensor
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
+from archdsl.ops.expand import Expand
 from archdsl.syntax import tree
 from archdsl.values import DEMAND, FAILED, BlockValue, Failure, Namespace, Poisoned, TensorValue, describe, evaluate
+
+EXPAND: Final = Expand()
 
 LARGE: Final = 10_000
 """From this many nodes on, the total is estimated before more nodes are placed."""
@@ -44,8 +47,14 @@ class Builder:
     def __post_init__(self) -> None:
         self.paths = Paths(self.graph, self.budget)
 
-    def bind_name(self, name: str, value: object, place: Place) -> None:
-        """Gives a name its value from here on."""
+    def bind_name(self, name: str, value: object, place: Place, span: Span) -> None:
+        """Gives a name its value from here on; that of a tensor is a label."""
+        if isinstance(value, TensorValue):
+            place.names.values.pop(name, None)
+            place.names.labels[name] = LabelValue(value.flow, span, self.tensor_value)
+            self.bound = {n: v for n, v in self.bound.items() if n != name}
+            return
+        place.names.labels.pop(name, None)
         place.names.values[name] = value
         self.bound = {**self.bound, name: value}
 
@@ -68,7 +77,8 @@ class Builder:
     def tensor_value(self, flow: Flow) -> TensorValue:
         if POISONED_TENSOR in flow:
             raise Poisoned
-        return TensorValue(self.shape(flow[0]) if len(flow) == 1 else None)
+        parts = tuple([TensorValue(self.shape(t), (t,)) for t in flow])
+        return parts[0] if len(parts) == 1 else TensorValue(None, flow, parts)
 
     def set_flow(self, place: Place, flow: Flow) -> None:
         place.flow = flow
@@ -128,13 +138,31 @@ class Builder:
             self.reports.report("E0305", str(error), scope, span)
             return (POISONED_TENSOR,) * operation.results(len(flow))
         rounds, bound = self.rounds_around, self.bound
-        node = Node(node_id, operation, flow, results, name, path, labelled, scope, span, call, origin, rounds, bound)
+        batched = operation.is_input or any(self.graph.node(t).batched for t in flow)
+        node = Node(
+            node_id, operation, flow, results, name, path, labelled, scope, span, call, origin, rounds, bound, batched
+        )
         self.graph.add(node)
         scope.members.append(node)
         self.demands_of(node, span)
         for constraint, message in new_demands:
             self.demands.append(Demand(constraint, message, span, scope, node))
         return tuple(Tensor(node_id, i) for i in range(len(results)))
+
+    def batched(self, operation: Operation, flow: Flow, scope: Scope, span: Span) -> Flow:
+        """What flows into an operation, with the batch where it needs that: an implied `expand` repeats the others."""
+        if not operation.needs_batches or POISONED_TENSOR in flow:
+            return flow
+        having = [t for t in flow if self.graph.node(t).batched]
+        if len(having) in (0, len(flow)):
+            return flow
+        found: list[Tensor] = []
+        for tensor in flow:
+            if not self.graph.node(tensor).batched:
+                position = str(self.position(scope))
+                (tensor,) = self.place_node(EXPAND, (tensor, having[0]), position, False, scope, span, None)
+            found.append(tensor)
+        return tuple(found)
 
     def infer(
         self, operation: Operation, shapes: tuple[Shape, ...]

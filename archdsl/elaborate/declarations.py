@@ -134,7 +134,7 @@ class Declarations:
                 if value.name == "_":
                     continue
                 if place.names.find(value.name) is None:
-                    self.build.bind_name(value.name, size, place)
+                    self.build.bind_name(value.name, size, place, value.span)
                     continue
             sizes.append((axis, value, evaluate(value, place.names)))
         self.agree(sizes, tensor, place, "E0307", "the incoming tensor")

@@ -18,13 +18,16 @@ from archdsl.elaborate.spec_files import family
 from archdsl.graph import Definition, Tensor
 from archdsl.ops.base import Operation
 from archdsl.syntax import tree
+from archdsl.syntax.walk import names as names_in
 from archdsl.values import (
     BlockValue,
+    ExternValue,
     Failure,
     MemberValue,
     Namespace,
     OperationValue,
     Poisoned,
+    TensorValue,
     arguments_of,
     describe,
     evaluate,
@@ -39,26 +42,32 @@ Entering: TypeAlias = Callable[[BlockValue, dict[str, object], tree.Call, Place,
 class Items:
     """Chains and the items in them: references, operations, blocks, and the combinators.
 
-    `read` reads the statements of a body. `enter` calls a block: `call_block`, unless calls are counted instead.
+    `read` reads the statements of a body, `branches` a loop or condition in a parallel. `enter` calls a block:
+    `call_block`, unless calls are counted instead.
     """
 
     reports: Reports
     build: Builder
     operations: Operations
     read: Callable[[Sequence[tree.Statement], Place], None]
+    branches: Callable[[tree.For | tree.Repeat | tree.If, Place, Flow], Flow]
     enter: Entering = field(init=False)
     open_calls: list[tuple[object, ...]] = field(default_factory=list)
     """The calls of blocks that are being read, to find one that calls itself without end."""
+    open_chains: list[tree.Chain] = field(default_factory=list)
+    """The chains that are being read, outermost first."""
     parallels: dict[Flow, tree.Parallel] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.enter = self.call_block
 
     def chain(self, chain: tree.Chain, place: Place, flow: Flow) -> Flow:
+        self.open_chains.append(chain)
         for position, item in enumerate(chain.items):
             self.build.budget.step(2 + len(flow))
             place.names.it = self.build.it(flow)
             flow = self.item(item, place, flow, position == 0)
+        self.open_chains.pop()
         return flow
 
     def item(self, item: tree.Item, place: Place, flow: Flow, first: bool) -> Flow:
@@ -67,6 +76,8 @@ class Items:
             match item:
                 case tree.Call():
                     result = self.call(item, place, flow, first)
+                case tree.Element():
+                    result = self.element(item, place, first)
                 case tree.Body() | tree.Parallel() | tree.Residual() | tree.Dense():
                     result = self.combine(item, place, flow)
                 case _:
@@ -105,9 +116,14 @@ class Items:
             place.pending.append((text, LabelValue(flow, label.span, self.build.tensor_value)))
 
     def warn_of_second(self, name: str, span: Span, place: Place) -> None:
-        """Warns of a second use of a label in one body, which hides the first one below."""
+        """Warns of a second use of a label in one body, which hides the first one below.
+
+        What the label names may be renewed: `(xs, it) -> xs: it` adds to a list.
+        """
         first = place.names.labels.get(name)
-        if first is not None and (first.span.source, first.span.start) != (span.source, span.start):
+        if first is None or (first.span.source, first.span.start) == (span.source, span.start):
+            return
+        if not any(used.name == name for chain in self.open_chains for used in names_in(chain)):
             message = f"`{name}` names another tensor from here on"
             marks = (Mark(span, "again here"), Mark(first.span, "first here"))
             self.reports.diagnostics.add(
@@ -135,34 +151,60 @@ class Items:
                     item.name.span,
                     f"to merge both, write `(it, {name}) -> add`, or `concat`",
                 )
-            if item.label is not None and not isinstance(item.label, tree.Pattern) and item.label.quoted:
-                raise Failure("E0226", "a quoted label names weights, and a reference has none", item.label.span)
+            self.names_no_weights(item)
             return cast(Flow, label.flow)
         if target is None:
             raise unknown_item(item, place, first)
+        if isinstance(target, OperationValue) and target.operation.inputs == "none":
+            if not first:
+                help = f"begin a chain with it: `(it, {name}(…)) -> add`"
+                raise Failure("E0227", f"`{name}` takes no tensor, but one flows in", item.span, help)
+            return self.place_operation(target.operation, item, place, ())
         if not flow:
             raise Failure(
                 "E0203", f"no tensor flows into `{name}` here", item.span, "a model begins with `input image[3, H, W]`"
             )
         if isinstance(target, OperationValue):
             return self.place_operation(target.operation, item, place, flow)
+        if isinstance(target, ExternValue):
+            return self.place_extern(target, item, place, flow)
         if isinstance(target, MemberValue | BlockValue):
             block, given = family(target)
             arguments = arguments_of(block, item.arguments or (), item.span, place.names, given, target.name)
             return self.enter(block, arguments, item, place, flow)
         raise Failure("E0211", f"`{name}` is {describe(target)}: it can only be used in an expression", item.name.span)
 
+    def names_no_weights(self, item: tree.Call | tree.Element) -> None:
+        """Refuses a quoted label on a reference."""
+        if isinstance(item.label, tree.Label) and item.label.quoted:
+            raise Failure("E0226", "a quoted label names weights, and a reference has none", item.label.span)
+
+    def element(self, item: tree.Element, place: Place, first: bool) -> Flow:
+        """A tensor of a list, or several."""
+        if not first:
+            text = item.span.text
+            message = f"`{text}` is a reference: it may appear only at the start of a chain"
+            raise Failure("E0225", message, item.span, f"to merge both, write `(it, {text}) -> add`, or `concat`")
+        value = evaluate(item.value, place.names)
+        if not isinstance(value, TensorValue):
+            raise Failure("E0211", f"`{item.span.text}` is {describe(value)}, not a tensor", item.span)
+        self.names_no_weights(item)
+        return value.flow
+
     def reference_it(self, item: tree.Call, flow: Flow) -> Flow:
         if item.arguments is not None:
             raise Failure("E0106", "`it` is the incoming tensor; it cannot be called", item.span)
         if not flow:
             raise Failure("E0203", "there is no incoming tensor here, so `it` is undefined", item.span)
+        self.names_no_weights(item)
         return flow
 
     # ------------------------------------------------------------ operations and blocks
 
     def place_operation(self, cls: type[Operation], item: tree.Call, place: Place, flow: Flow) -> Flow:
         operation = self.operations.of(cls, item, place)
+        origin = self.parallels.get(flow) if flow else None
+        flow = self.build.batched(operation, flow, place.scope, item.span)
         name, labelled = self.build.item_name(item.label, place)
         if operation.inputs == "one" and len(flow) != 1 and POISONED_TENSOR not in flow:
             raise Failure(
@@ -179,9 +221,19 @@ class Items:
                 item.span,
                 f"put it after a parallel: `(it, label) -> {cls.name}`",
             )
-        return self.build.place_node(
-            operation, flow, name, labelled, place.scope, item.span, item, self.parallels.get(flow)
-        )
+        return self.build.place_node(operation, flow, name, labelled, place.scope, item.span, item, origin)
+
+    def place_extern(self, target: ExternValue, item: tree.Call, place: Place, flow: Flow) -> Flow:
+        operation = self.operations.extern(target, item, place)
+        origin = self.parallels.get(flow) if len(flow) > 1 else None
+        flow = self.build.batched(operation, flow, place.scope, item.span)
+        name, labelled = self.build.item_name(item.label, place)
+        if not operation.takes(len(flow)) and POISONED_TENSOR not in flow:
+            names = target.kind.names
+            takes = f"`{target.name}` takes {counted(len(names), 'tensor')}: {', '.join(names)}"
+            flows = f"{len(flow)} flow{'s' * (len(flow) == 1)} in"
+            raise Failure("E0227", f"{takes}; {flows}", item.span, f"write `({', '.join(names)}) -> {target.name}`")
+        return self.build.place_node(operation, flow, name, labelled, place.scope, item.span, item, origin)
 
     def call_block(
         self, block: BlockValue, arguments: dict[str, object], item: tree.Call, place: Place, flow: Flow
@@ -217,7 +269,7 @@ class Items:
 
     def combine(self, item: tree.Body | tree.Parallel | tree.Residual | tree.Dense, place: Place, flow: Flow) -> Flow:
         """Elaborates a body, parallel, residual or dense; a label on it opens a scope."""
-        if item.label is None or isinstance(item.label, tree.Pattern):
+        if not tree.opens_scope(item):
             return self.combined(item, place, flow)
         name, labelled = self.build.item_name(item.label, place)
         scope = self.build.open_scope("body", name, labelled, place.scope, item.span, flow)
@@ -256,10 +308,15 @@ class Items:
     def parallel(self, item: tree.Parallel, place: Place, flow: Flow) -> Flow:
         results: list[Tensor] = []
         for branch in item.branches:
-            results.extend(self.chain(branch, place, flow))
+            if isinstance(branch, tree.Chain):
+                results += self.chain(branch, place, flow)
+            else:
+                results += self.branches(branch, place, flow)
             if len(results) > self.build.budget.limits.nodes:
                 message = f"more than {self.build.budget.limits.nodes:,} parallel tensors"
                 raise Exceeded("nodes", message, item.span)
+        if not results:
+            raise Failure("E0215", "this parallel has no branches: its loops have no rounds", item.span)
         self.parallels[tuple(results)] = item
         return tuple(results)
 
@@ -288,6 +345,7 @@ class Items:
                 "add an operation, or remove it",
             )
         scope = place.scope
-        position = str(self.build.position(scope))
         operation = self.operations.merge(name)
-        return self.build.place_node(operation, skip + body, position, False, scope, item.span, None, item)
+        joined = self.build.batched(operation, skip + body, scope, item.span)
+        position = str(self.build.position(scope))
+        return self.build.place_node(operation, joined, position, False, scope, item.span, None, item)

@@ -49,6 +49,14 @@ def library_families() -> list[str]:
     return sorted(p.stem for p in library_folder().glob("*.arch"))
 
 
+def library_tasks() -> dict[str, list[str]]:
+    """What the families of the library are for: the families of each task, in the order of `tasks.toml`."""
+    import tomllib  # only the list of the library needs it
+
+    found: dict[str, list[str]] = tomllib.loads((library_folder() / "tasks.toml").read_text("utf-8"))
+    return found
+
+
 @contextmanager
 def reporting(diagnostics: Diagnostics) -> Iterator[None]:
     """Evaluates values of a spec; an error in them ends the context and goes to `diagnostics`."""
@@ -155,6 +163,8 @@ class Loader:
                     member = MemberValue(declaration, spec_file.names)
                     self._declare(spec_file, declaration.name, member)
                     spec_file.models[declaration.name.name] = member
+                case tree.Extern():
+                    self._extern(declaration, spec_file)
                 case tree.Augment():
                     self._declare(spec_file, declaration.name, AugmentValue(declaration, spec_file.names))
                 case tree.Default():
@@ -182,6 +192,15 @@ class Loader:
             return
         spec_file.spans[name.name] = name.span
         spec_file.names.values[name.name] = value
+
+    def _extern(self, declaration: tree.Extern, spec_file: SpecFile) -> None:
+        from archdsl.elaborate.extern import declare  # only if a spec has one
+
+        value: object = FAILED
+        if not any(d.code.startswith("E01") for d in self.diagnostics.errors):  # some of its lines may be missing
+            with reporting(self.diagnostics):
+                value = declare(declaration, spec_file.names)
+        self._declare(spec_file, declaration.name, value)
 
     # ------------------------------------------------------------ imports
 

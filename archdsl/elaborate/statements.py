@@ -12,10 +12,10 @@ from archdsl.elaborate.builder import Builder
 from archdsl.elaborate.calls import Operations
 from archdsl.elaborate.declarations import Declarations
 from archdsl.elaborate.items import Items
-from archdsl.elaborate.place import POISONED_TENSOR, Place, copy_defaults
+from archdsl.elaborate.place import POISONED_TENSOR, Flow, Place, copy_defaults
 from archdsl.elaborate.reports import Reports
 from archdsl.elaborate.spec_files import extend_defaults
-from archdsl.graph import Graph, Output
+from archdsl.graph import Graph, Output, Tensor
 from archdsl.syntax import tree
 from archdsl.values import FAILED, BlockValue, Failure, Poisoned, describe, evaluate, integer, literal, sequence, truth
 
@@ -34,7 +34,7 @@ class Elaborator:
     repeat: Callable[[tree.For | tree.Repeat, Place], None] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.items = Items(self.reports, self.build, Operations(self.reports), self.read)
+        self.items = Items(self.reports, self.build, Operations(self.reports), self.read, self.branches)
         self.repeat = self.loop
 
     @classmethod
@@ -71,6 +71,12 @@ class Elaborator:
                     help="merge them (`add`, `concat`), or name them: `output a, b`",
                 )
             self.build.graph.outputs = tuple(Output(None, t) for t in place.flow[:1])
+        for output in self.build.graph.outputs:
+            node = self.build.graph.node(output.tensor)
+            if not node.batched:
+                what = f"the output `{output.name}`" if output.name else "what the model gives"
+                help = "merge it with what comes from the input: `(it, label) -> add`"
+                self.reports.report("E0237", f"{what} depends on no input", None, node.span, help=help)
         root.outputs = tuple(o.tensor for o in self.build.graph.outputs)
         self.build.graph.free = tuple(self.declarations.free.values())
 
@@ -102,6 +108,8 @@ class Elaborator:
                 self.declarations.expect(statement, place)
             case tree.Require():
                 self.require(statement, place)
+            case tree.Share():
+                raise Failure("E0101", "`share` has no meaning yet", statement.span)
             case tree.Default():
                 extend_defaults(place.defaults, statement, place.names)
             case _:
@@ -112,7 +120,9 @@ class Elaborator:
         if place.names.find_label(name) is not None:
             raise Failure("E0209", f"`{name}` is already a label here", statement.name.span, "choose another name")
         try:
-            self.build.bind_name(name, evaluate(statement.value, place.names), place)
+            value = evaluate(statement.value, place.names)
+            place.names.values[name] = value
+            self.build.bound = {**self.build.bound, name: value}
         except Failure as failure:
             place.names.values[name] = FAILED
             self.reports.fail(failure, place.scope)
@@ -140,9 +150,24 @@ class Elaborator:
             self.inner_statements(statement.body, place)
         self.build.rounds_around = around
 
+    def branches(self, statement: tree.For | tree.Repeat | tree.If, place: Place, flow: Flow) -> Flow:
+        """A loop or condition in a parallel: each round is a branch, and so is the body that is chosen."""
+        if isinstance(statement, tree.If):
+            body = self.chosen(statement, place)
+            return self.items.body(body, place, flow) if body is not None else ()
+        names, rounds = self.rounds(statement, place)
+        around = self.build.rounds_around
+        results: list[Tensor] = []
+        for number, value in enumerate(rounds):
+            self.build.rounds_around = (*around, (statement.span.start, number))
+            self.bind_round(names, value, statement, place)
+            results += self.items.body(statement.body, place, flow)
+        self.build.rounds_around = around
+        return tuple(results)
+
     def bind_round(self, names: tuple[tree.Name, ...], value: object, statement: tree.Statement, place: Place) -> None:
         if len(names) == 1:
-            self.build.bind_name(names[0].name, value, place)
+            self.build.bind_name(names[0].name, value, place, names[0].span)
             return
         if not names:
             return
@@ -154,15 +179,19 @@ class Elaborator:
                 statement.values.span,
             )
         for name, part in zip(names, value, strict=True):
-            self.build.bind_name(name.name, part, place)
+            self.build.bind_name(name.name, part, place, name.span)
 
     def choose(self, statement: tree.If, place: Place) -> None:
+        body = self.chosen(statement, place)
+        if body is not None:
+            self.inner_statements(body, place)
+
+    def chosen(self, statement: tree.If, place: Place) -> tree.Body | None:
+        """The body of the first condition that is true."""
         for condition, body in statement.branches:
             if truth(evaluate(condition, place.names), condition.span):
-                self.inner_statements(body, place)
-                return
-        if statement.otherwise is not None:
-            self.inner_statements(statement.otherwise, place)
+                return body
+        return statement.otherwise
 
     def inner_statements(self, body: tree.Body, place: Place) -> None:
         """The body of a loop or `if`: its contents belong to the enclosing body, but its `default`s end with it."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # importing it takes longer than most checks, which only walk
     import networkx as nx
 
     from archdsl.augment.base import Pipeline
+    from archdsl.ops.extern import Kind
 
 
 class Unknown:
@@ -52,7 +53,8 @@ class Node:
     quoted label does), `path` the full path: the prefix of its keys in the state_dict. `call` is the call in the spec,
     None for implied nodes (an input, the add of a residual); `origin` is the set of branches of a merge or align;
     `rounds` are the iterations of its enclosing loops; `bound` are the values of the `let`s, loop variables and input
-    sizes that its arguments may name.
+    sizes that its arguments may name. `batched`: it depends on an input of the network; else it is one sample, the same
+    for the whole batch.
     """
 
     id: int
@@ -68,6 +70,7 @@ class Node:
     origin: Origin | None = None
     rounds: Rounds = ()
     bound: Mapping[str, object] = field(default_factory=dict)
+    batched: bool = True
 
     def __repr__(self) -> str:
         return f"<Node {self.id} {self.path}: {self.operation.name}>"
@@ -304,6 +307,12 @@ class Graph:
     def weights(self) -> Iterator[tuple[Node, Weight]]:
         """Every tensor of the state_dict with the node that owns it, in order of placement."""
         return ((node, weight) for node in self._nodes for weight in self.weights_of(node))
+
+    @property
+    def outside(self) -> list[Kind]:
+        """What it uses of other packages and files (`extern`), each once, in order of first use."""
+        kinds = (node.operation.outside() for node in self._nodes)
+        return list(dict.fromkeys(kind for kind in kinds if kind is not None))
 
     @property
     def always(self) -> Region:

@@ -31,6 +31,7 @@ class Activation(Operation):
     module: ClassVar[str]
     channelwise = True
     inplace = True
+    layout = "any"
     needs: ClassVar[Literal["input", "output", "either"]] = "input"
     """The tensor from which its gradient is computed; `either`: its input, or its output if it runs in place."""
     examples: ClassVar[tuple[Example, ...]] = (
@@ -147,6 +148,9 @@ class Prelu(Activation):
         slopes = self._slopes(shapes[0])
         arguments = options(("num_parameters", slopes, 1), ("init", self.init, 0.25))
         return ModuleForm("nn.PReLU", arguments, factory=True)
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm | None:
+        return self.torch(shapes, outputs) if self.channels == "shared" else None
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         each = "one a channel" if self.channels == "each" else "one for all"
@@ -310,3 +314,6 @@ class Softmax(Activation):
 
     def arguments(self) -> tuple[Argument, ...]:
         return (Argument("dim", 1),)
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        return ModuleForm("nn.Softmax", (Argument("dim", -1),))

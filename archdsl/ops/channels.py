@@ -1,6 +1,8 @@
 """Operations on the channels: parts of them, their order, their scale."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
 
 from archdsl import dims
 from archdsl.common.units import counted
@@ -15,7 +17,6 @@ from archdsl.ops.base import (
     Rules,
     Saves,
     Shape,
-    TorchForm,
     Weight,
     example,
 )
@@ -44,6 +45,7 @@ class Split(ChannelOperation):
     name = "split"
     keeps_channels = True
     view = True
+    layout = "any"
 
     n: Parts
 
@@ -78,6 +80,9 @@ class Split(ChannelOperation):
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return FunctionForm("{0}.chunk({n}, 1)", (Argument("n", self.n),), results=self.n)
 
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return replace(self.torch(shapes, outputs), template="{0}.chunk({n}, -1)")
+
     def caption(self, rank: int = 2) -> str:
         return f"split {self.n}"
 
@@ -96,6 +101,7 @@ class Slice(ChannelOperation):
     name = "slice"
     keeps_channels = True
     view = True
+    layout = "any"
 
     start: Index
     stop: Count
@@ -127,6 +133,9 @@ class Slice(ChannelOperation):
         is_whole = not start.is_given and self.stop == shapes[0][0]
         stop = Argument("stop", self.stop) if is_whole else Argument("stop", self.stop, shapes[0][0])
         return FunctionForm("{0}[:, {start}:{stop}]", (start, stop))
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return replace(self.torch(shapes, outputs), template="{0}[..., {start}:{stop}]")
 
     def caption(self, rank: int = 2) -> str:
         return f"channels {self.start}..{self.stop}"
@@ -185,7 +194,8 @@ class ChannelShuffle(ChannelOperation):
 class Scale(ChannelOperation):
     """Multiplies each channel by a learned factor, initialised to `init`.
 
-    [C, …] → [C, …]. The factors are a parameter of the enclosing scope; the operation's path is their key.
+    [C, …] → [C, …]. The factors are a parameter of the enclosing scope; the operation's path is their key. `stored` is
+    their shape there: `plain` [C], `maps` [C, 1, 1] for a tensor [C, H, W].
 
     Touvron et al., Going deeper with image transformers, 2021 (LayerScale).
     """
@@ -194,17 +204,26 @@ class Scale(ChannelOperation):
     aliases = ("layerscale",)
     channelwise = True
     own = True
+    layout = "any"
 
     init: Number = 1.0
+    stored: Literal["plain", "maps"] = "plain"
 
-    examples = (example((3, 4, 5)), example((6,), init=0.1), example((2, 7)), example((2, 3, 4, 5)))
+    examples = (
+        example((3, 4, 5)),
+        example((6,), init=0.1),
+        example((2, 7)),
+        example((2, 3, 4, 5)),
+        example((3, 4, 5), init=1e-6, stored="maps"),
+    )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         channels(self.name, shapes[0])
         return shapes
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
-        return (Weight("", (channels(self.name, shapes[0]),)),)
+        axes = len(shapes[0]) - 1 if self.stored == "maps" else 0
+        return (Weight("", (channels(self.name, shapes[0]), *(1,) * axes)),)
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, shapes[0]),)
@@ -212,12 +231,19 @@ class Scale(ChannelOperation):
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(inputs=True)
 
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
         axes = ", None" * (len(shapes[0]) - 1)
         # With the batch's axis, too: without it torch.export ties the width to the strides of channels-last tensors.
         factor = f"{{parameter}}[None, :{axes}]" if axes else "{parameter}"
-        count = channels(self.name, shapes[0])
-        return ParameterForm(f"{{0}} * {factor}", (count,), self.init)
+        if self.stored == "maps" and axes:
+            factor = "{parameter}[None]"
+        (weight,) = self.weights(shapes)
+        return ParameterForm(f"{{0}} * {factor}", weight.shape, self.init)
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
+        form = self.torch(shapes, outputs)
+        factor = "{parameter}.flatten()" if len(form.shape) > 1 else "{parameter}"
+        return replace(form, template=f"{{0}} * {factor}")
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         yield f"y = s[c] · x, s learned, one per channel, initially {self.init:g}"

@@ -4,14 +4,18 @@ Each fact has a default that is right for most operations; a class overrides tho
 the name, family or class of an operation (tests/ops/test_facts.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from archdsl.dims import Dim
 from archdsl.ops.formulas import Section, Sizes
 
+if TYPE_CHECKING:
+    from archdsl.ops.extern import Kind
+
 Shape: TypeAlias = tuple[Dim, ...]
+Layout: TypeAlias = Literal["first", "any", "last"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +64,26 @@ class Facts:
     """Whether it concatenates channels, so that the numbers of channels may differ."""
     stretches: ClassVar[bool] = False
     """Whether it is a merge that broadcasts sizes of 1."""
+    is_learned: ClassVar[bool] = False
+    """Whether its result is its own weight: the same for every sample, without memory besides."""
+    implied: ClassVar[bool] = False
+    """Whether no spec calls it by name: elaboration places it."""
+    needs_batches: ClassVar[bool] = False
+    """Whether all its inputs must have the batch: one that depends on no input of the network is repeated for it."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
+    expects_flat: ClassVar[bool] = False
+    """Whether a network that ends with it on a map has probably forgotten a `flatten`."""
     uses_batch: ClassVar[bool] = False
     """Whether training uses statistics of the batch, which a single number does not have."""
+
+    def outside(self) -> "Kind | None":
+        """Where its code comes from, if not from PyTorch or archdsl: what it computes is not known then."""
+        return None
+
+    def is_counted(self, shapes: tuple[Shape, ...]) -> bool:
+        """Whether its multiply-accumulates are known."""
+        return True
 
     # ------------------------------------------------------------ what may run in place
 
@@ -110,6 +130,10 @@ class Facts:
         """Its factor and term for each channel in evaluation; None for an operation that is not of that kind."""
         return None
 
+    def in_evaluation(self) -> Mapping[str, object]:
+        """The arguments that it has in evaluation instead of its own, such as no dropout."""
+        return {}
+
     def transposed_groups(self) -> int:
         """The groups of a weight whose first axis has the input channels; 0 where it has the output channels."""
         return 0
@@ -126,6 +150,9 @@ class Facts:
 
     # ------------------------------------------------------------ generated code
 
+    layout: ClassVar[Layout] = "first"
+    """Where the built module may keep the channels of its tensors: `first` (behind the batch) only, `any` place, or
+    `last`: it prefers the end, and moves axes itself where they come first. See `Operation.torch_last`."""
     helper_names: ClassVar[tuple[str, ...]] = ()
     """The names of helper functions that it may add to a generated file."""
 

@@ -1,13 +1,15 @@
 """The fully connected layer."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from math import prod
 
+from archdsl.common.units import counted
 from archdsl.dims import Dim
+from archdsl.ops import helpers
 from archdsl.ops.base import (
-    Mend,
     ModuleForm,
     Operation,
-    OperationError,
     Rules,
     Saves,
     Shape,
@@ -17,17 +19,18 @@ from archdsl.ops.base import (
     renamed,
 )
 from archdsl.ops.conv import start
-from archdsl.ops.fields import Count, Init, Switch, shape_text
+from archdsl.ops.fields import Count, Init, Switch
 from archdsl.ops.formulas import Section, Sizes
 from archdsl.ops.sizes import known, options, positional
 
 
 class Linear(Operation):
-    """Fully connected layer: every output is a weighted sum of every input.
+    """Fully connected layer: every output channel is a weighted sum of all input channels, at each position by itself.
 
-    [F] → [out]. `init` selects the weight's initialisation (see Initialisation).
+    [F] → [out], [C, …] → [out, …]; the weight is [out, C] for every rank. `init` selects the weight's initialisation
+    (see Initialisation). To connect all positions, too, put `flatten` before it.
 
-    Errors: a tensor with spatial axes (reserved for sequences); a size that depends on a free one.
+    Errors: a number of channels that depends on a free size.
     """
 
     name = "linear"
@@ -38,6 +41,8 @@ class Linear(Operation):
     channels_at = 0
     pytorch_names = renamed(out="out_features")
     own = True
+    layout = "last"
+    expects_flat = True
 
     out: Count
     bias: Switch = True
@@ -48,38 +53,32 @@ class Linear(Operation):
         example((7,), out=3, bias=False),
         example((7,), out=3, init="zeros"),
         example((7,), out=3, init="xavier"),
+        example((6, 7), out=4),
+        example((6, 4, 5), out=3, bias=False),
+        example((3, 2, 4, 5), out=5),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
-        (shape,) = shapes
-        if len(shape) != 1:
-            raise OperationError(
-                f"`linear` needs a flat tensor; this one is {shape_text(shape)}",
-                inputs=(0,),
-                help="flatten it first, or map each position with a `conv` with a kernel of 1; both need a known "
-                "number of channels, the first size",
-                mends=tuple(self._mends(shape)),
-            )
-        known("linear", shape[0], "number of features")
-        return ((self.out,),)
-
-    def _mends(self, shape: Shape) -> Iterator[Mend]:
-        if not all(isinstance(d, int) for d in shape):
-            yield Mend("pool first: `global_avgpool -> flatten -> linear`", before="global_avgpool -> flatten")
-        yield Mend("put `flatten` before it", before="flatten")
-        projection = f"conv({self.out}, 1)"
-        yield Mend(f"`{projection}` instead maps each position", instead=projection)
+        features(shapes[0])
+        return ((self.out, *shapes[0][1:]),)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
-        weight = Weight("weight", (self.out, known("linear", shapes[0][0], "number of features")))
+        weight = Weight("weight", (self.out, features(shapes[0])))
         return (weight, Weight("bias", (self.out,))) if self.bias else (weight,)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        form = self.torch_last(shapes, outputs)
+        if len(shapes[0]) == 1:
+            return form
+        helper = helpers.CHANNEL_LINEAR
+        return replace(form, constructor=helper.name, helper=helper.source, base="nn.Linear")
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         arguments = (*positional(in_features=shapes[0][0], out_features=self.out), *options(("bias", self.bias, True)))
         return ModuleForm("nn.Linear", arguments, factory=True, start=start(self.init, self.bias, typed=True))
 
-    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
-        return known("linear", shapes[0][0], "number of features"), outputs[0]
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((features(shapes[0]), outputs[0]),)
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, outputs[0]),) if self.bias else ()
@@ -87,8 +86,8 @@ class Linear(Operation):
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(inputs=True)
 
-    def window(self, shapes: tuple[Shape, ...]) -> Window:
-        return Window(whole=True)
+    def window(self, shapes: tuple[Shape, ...]) -> Window | None:
+        return Window(whole=True) if len(shapes[0]) == 1 else None
 
     def caption(self, rank: int = 2) -> str:
         return f"linear {self.out}"
@@ -100,9 +99,18 @@ class Linear(Operation):
     def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
         (shape,), (output,) = shapes, outputs
         term = " + b[o]" if self.bias else ""
-        yield Section(
-            "formula", f"y[o] = Σ_i w[o, i] · x[i]{term}: every output sees every input, by a weight of its own"
-        )
+        positions = prod(shape[1:])
+        sees = "every output sees every input, by a weight of its own"
+        often = "none is used twice"
+        if len(shape) > 1:
+            sees = "the same weights at each position, which sees no other"
+            often = f"each is used at {counted(positions, 'position')}"
+        yield Section("formula", f"y[o] = Σ_i w[o, i] · x[i]{term}: {sees}")
         count = shape[0] * output[0]
         more = f"; with biases {count + output[0]:,}" if self.bias else ""
-        yield Section("weights", f"{shape[0]:,} × {output[0]:,} = {count:,}{more}; none is used twice")
+        yield Section("weights", f"{shape[0]:,} × {output[0]:,} = {count:,}{more}; {often}")
+
+
+def features(shape: Shape) -> int:
+    """The number of channels that a weight of a fully connected layer reads."""
+    return known("linear", shape[0], "number of features" if len(shape) == 1 else "number of channels")

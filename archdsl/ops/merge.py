@@ -50,6 +50,7 @@ class Merge(Operation):
     family = "merge"
     channelwise = True
     own = True
+    layout = "any"
     inputs = "many"
     needs_inputs: ClassVar[bool] = False
     """Whether its gradient is computed from its inputs."""
@@ -239,11 +240,13 @@ class Concat(Operation):
     name = "concat"
     aliases = ("cat", "concatenate")
     family = "merge"
+    needs_batches = True
     stacks_channels = True
     keeps_channels = True
     sign = "‖"
     formula_text = "y = [a; b]: the channels behind each other; each gets its part of the gradient"
     own = True
+    layout = "any"
     inputs = "many"
 
     examples = (
@@ -283,6 +286,9 @@ class Concat(Operation):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return FunctionForm("torch.cat([{all}], 1)")
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("torch.cat([{all}], -1)")
 
     def passes_gradient(self, position: int) -> bool:
         return True

@@ -175,6 +175,7 @@ class Layernorm(Norm):
     name = "layernorm"
     aliases = ("ln",)
     channels_at = 0
+    layout = "last"
 
     eps: Positive = 1e-5
     init: AffineInit = "ones"
@@ -194,11 +195,15 @@ class Layernorm(Norm):
         return (Kept((1, *shape[1:])),) * 2
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(normalized_shape=shapes[0][0]), *options(("eps", self.eps, 1e-5)))
+        form = self.torch_last(shapes, outputs)
         if len(shapes[0]) == 1:
-            return ModuleForm("nn.LayerNorm", arguments, factory=True, start=start(self.init))
+            return form
         helper = helpers.CHANNEL_LAYER_NORM
-        return ModuleForm(helper.name, arguments, helper.source, "nn.LayerNorm", factory=True, start=start(self.init))
+        return replace(form, constructor=helper.name, helper=helper.source, base="nn.LayerNorm")
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        arguments = (*positional(normalized_shape=shapes[0][0]), *options(("eps", self.eps, 1e-5)))
+        return ModuleForm("nn.LayerNorm", arguments, factory=True, start=start(self.init))
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         yield NORMALISED

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from archdsl.ops import helpers
-from archdsl.ops.base import Example, Kept, ModuleForm, Operation, Rules, Saves, Shape, example
+from archdsl.ops.base import Example, Kept, Layout, ModuleForm, Operation, Rules, Saves, Shape, example
 from archdsl.ops.fields import Fraction, Probability
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.sizes import positional, rank_name, spatial
@@ -37,6 +37,7 @@ class Dropout(Regularisation):
 
     name = "dropout"
     inplace = True
+    layout: ClassVar[Layout] = "any"
 
     p: Probability = 0.5
 
@@ -71,6 +72,7 @@ class DropoutChannels(Dropout):
 
     name = "dropout_channels"
     aliases = ("dropout1d", "dropout2d", "dropout3d")
+    layout = "first"
 
     examples = (example((3, 4, 5)), example((3, 7), p=0.1), example((2, 3, 4, 5)), example((6,)))
 
@@ -100,6 +102,7 @@ class Droppath(Regularisation):
 
     name = "droppath"
     aliases = ("stochasticdepth",)
+    layout: ClassVar[Layout] = "any"
 
     p: Fraction
 

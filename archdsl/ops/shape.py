@@ -60,6 +60,7 @@ class Flatten(Rearrangement):
 
     name = "flatten"
     needs_whole = True
+    layout = "any"
     formula_text = "the same numbers in one row: channel by channel, each line by line"
 
     examples = (example((3, 4, 5)), example((2, 7)), example((2, 3, 4, 5)), example((6,)))
@@ -73,6 +74,10 @@ class Flatten(Rearrangement):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         return ModuleForm("nn.Flatten", method="{0}.flatten(1)")
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm | None:
+        # Of one position the channels are all there is, wherever they stand.
+        return self.torch(shapes, outputs) if all(n == 1 for n in shapes[0][1:]) else None
 
 
 def leading(sizes: tuple[int, ...], total: int) -> list[int]:

@@ -105,17 +105,23 @@ def _bounded(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
                     _bound(len(value) + len(other) if function in (operator.add, operator.iadd) else LARGEST)
                 else:
                     _bound(len(value) * other if isinstance(other, int) and "mul" in function.__name__ else LARGEST)
-            elif isinstance(value, int) and value.bit_length() > 10_000:
+            elif isinstance(value, int) and value.bit_length() > LONGEST:
                 raise Unproved("computes a number larger than its network can need")
+        if function is operator.pow and isinstance(a, int) and isinstance(b, int) and a.bit_length() * b > LONGEST:
+            raise Unproved("computes a number larger than its network can need")
         return function(a, b)
 
     return compute
 
 
+LONGEST = 10_000
+"""The most bits of an int."""
+
 OPERATORS: Mapping[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Add: ("ADD__", operator.add),
     ast.Mult: ("MUL__", operator.mul),
     ast.Mod: ("MOD__", operator.mod),
+    ast.Pow: ("POW__", operator.pow),
 }
 IN_PLACE: Mapping[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Add: ("IADD__", operator.iadd),

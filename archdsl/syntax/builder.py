@@ -209,6 +209,14 @@ class Builder:
     def body(self, children: Children) -> tree.Body:
         return tree.Body(self.span(children), None, tuple(self._items(children)))
 
+    def element(self, children: Children) -> tree.Element:
+        name, _, index, _ = children
+        value = tree.Index(self.span(children), self.named(name), index)
+        return tree.Element(value.span, None, self.deep(value, [index]))
+
+    def scope(self, children: Children) -> tree.Body:
+        return tree.Body(self.span(children), None, children[1].statements, scoped=True)
+
     def parallel(self, children: Children) -> tree.Parallel:
         return tree.Parallel(self.span(children), None, tuple(children[1]))
 
@@ -234,8 +242,8 @@ class Builder:
         parallel = children[0]
         names = []
         for branch in parallel.branches:
-            match branch.items:
-                case (tree.Call(label=None, name=name, arguments=None),):
+            match branch:
+                case tree.Chain(items=(tree.Call(label=None, name=name, arguments=None),)):
                     if name.name == "it":
                         self.diagnostics.error("E0106", RESERVED, name.span)
                     names.append(name)
@@ -357,6 +365,10 @@ class Builder:
         message = children[3] if len(children) == 4 else None
         return tree.Require(self.span(children), children[1], message)
 
+    def share(self, children: Children) -> tree.Share:
+        _, name, _, item = children
+        return tree.Share(self.span(children), self.defined(name), item)
+
     # ------------------------------------------------------------ declarations
 
     def module(self, children: Children) -> tree.Name:
@@ -438,6 +450,59 @@ class Builder:
             help = "write augmentations in it: `one_of { blur(3)  noise(0.05) }`"
             self.diagnostics.error("E0101", "expected an augmentation in `one_of`", self.span(children), help=help)
         return tree.OneOf(self.span(children), tuple(tuple(chain) for chain in chains))
+
+    def extern(self, children: Children) -> tree.Extern:
+        doc, lines, closing = children[-1]
+        target = children[-2]
+        is_function = children[1].kind == "FN"
+        parameters = next((c.items for c in children if type(c) is Bracketed), ())
+        return tree.Extern(
+            self.span([children[0], closing]),
+            self.defined(children[1 + is_function]),
+            parameters,
+            is_function,
+            self.text_of(target),
+            self.token_span(target),
+            doc,
+            lines,
+        )
+
+    def extern_lines(self, children: Children) -> tuple[str | None, tuple[tree.ExternLine, ...], Lexeme]:
+        doc = next((self.text_of(c) for c in children if type(c) is Lexeme and c.kind == "STRING"), None)
+        return doc, tuple(next((c for c in children if isinstance(c, list)), [])), children[-1]
+
+    def gives(self, children: Children) -> tree.Gives:
+        given = children[1]
+        if isinstance(given, list):
+            for tensor in given:
+                for dimension in tensor.dimensions:
+                    if dimension.example is not None:
+                        help = "write the size alone: a result has the sizes that it has"
+                        self.diagnostics.error("E0101", "an output has no example size", dimension.span, help=help)
+            sizes = tuple(tuple(d.value for d in tensor.dimensions) for tensor in given)
+            return tree.Gives(self.span([children[0], given[-1]]), sizes)
+        return tree.Gives(self.span(children), (given.items,))
+
+    def tensor(self, children: Children) -> tuple[str, Span, tuple[tree.Value, ...]]:
+        name, sizes = children
+        text = self.text_of(name) if name.kind == "STRING" else name.text
+        return text, self.span(children), sizes.items
+
+    def kind(self, children: Children) -> Lexeme:
+        word: Lexeme = children[0]
+        return word
+
+    def held(self, children: Children) -> tree.Held:
+        word, tensors = children[:2]
+        condition = children[3] if len(children) == 4 else None
+        end = tensors[-1][1].end if condition is None else condition.span.end
+        return tree.Held(Span(self.source, word.start, end), word.text, tuple(tensors), condition)
+
+    def passed(self, children: Children) -> tree.Passed:
+        return tree.Passed(self.span(children), children[0].text, children[1].items)
+
+    def macs(self, children: Children) -> tree.Macs:
+        return tree.Macs(self.span(children), children[1])
 
     def default(self, children: Children) -> tree.Default:
         return tree.Default(self.span(children), self.named(children[1]), children[2].items)

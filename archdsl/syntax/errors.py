@@ -17,13 +17,18 @@ from archdsl.syntax.lexer import Lexeme, span_of
 _VALUE_STARTS: Final = frozenset(
     {"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "NOT", "SIGN", "LPAR", "LSQB"}
 )
-_ITEM_STARTS: Final = frozenset({"NAME", "STRING", "LPAR", "LBRACE", "RESIDUAL", "DENSE"})
-_OPERATORS: Final = frozenset({"COMPARISON", "RANGE", "SIGN", "SCALE", "DOT", "LSQB", "LPAR", "AND", "OR", "IF"})
-_DECLARATIONS: Final = frozenset({"FROM", "LET", "FN", "BLOCK", "MODEL", "AUGMENT", "DEFAULT"})
+_ITEM_STARTS: Final = frozenset({"NAME", "STRING", "LPAR", "LBRACE", "RESIDUAL", "DENSE", "SCOPE"})
+_OPERATORS: Final = frozenset(
+    {"COMPARISON", "RANGE", "SIGN", "SCALE", "POWER", "DOT", "LSQB", "LPAR", "AND", "OR", "IF"}
+)
+_DECLARATIONS: Final = frozenset({"FROM", "LET", "FN", "BLOCK", "MODEL", "AUGMENT", "EXTERN", "DEFAULT"})
 _STATEMENTS: Final = frozenset(
-    {"LET", "FOR", "REPEAT", "IF", "INPUT", "OUTPUT", "EXPECT", "REQUIRE", "DEFAULT"},
+    {"LET", "FOR", "REPEAT", "IF", "INPUT", "OUTPUT", "EXPECT", "REQUIRE", "DEFAULT", "SHARE"},
 )
 _OPERANDS: Final = frozenset({"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "RPAR", "RSQB"})
+_EXTERN_LINES: Final = frozenset(
+    {"LET", "REQUIRE", "INPUT", "OUTPUT", "CALL", "WEIGHT", "FROZEN", "BUFFER", "COUNTER", "MACS", "FIELD"},
+)
 
 _WORDS: Final = {
     "NAME": "a name",
@@ -140,21 +145,24 @@ def _expected(accepted: Set[str]) -> str:
     if "INT" in rest:
         phrases.append("a value")
         rest -= _VALUE_STARTS
+    elif "MACS" in rest:
+        phrases.append("a line of an extern (`input`, `output`, `call`, `weight`, `frozen`, `buffer`, `counter`, …)")
+        rest -= _EXTERN_LINES
     elif "REQUIRE" in rest:
         phrases.append("a statement")
         rest -= _STATEMENTS | _ITEM_STARTS
     elif "DENSE" in rest:
         phrases.append("an item such as `conv(64, 3)`")
-        rest -= _ITEM_STARTS
+        rest -= _ITEM_STARTS | {"FOR", "REPEAT", "IF"}
     elif "BLOCK" in rest:
-        phrases.append("a declaration (`block`, `model`, `augment`, `let`, `fn`, `from` or `default`)")
+        phrases.append("a declaration (`block`, `model`, `augment`, `extern`, `let`, `fn`, `from` or `default`)")
         rest -= _DECLARATIONS
     if phrases:
         rest -= {"NEWLINE", "$END"}
     elif rest - _OPERATORS:
         # Many tokens may follow a complete expression or item; name only those that end it.
         rest -= _OPERATORS if "AND" in rest else set()
-        rest -= {"LPAR", "COLON"} if "ARROW" in rest else set()
+        rest -= {"LPAR", "LSQB", "COLON"} if "ARROW" in rest else set()
         rest -= {"RBRACE", "$END"} if "NEWLINE" in rest else set()
     order = list(_WORDS)
     words = sorted(rest, key=lambda t: (order.index(t) if t in order else -1, t))
@@ -202,7 +210,7 @@ def _name(p: _Problem) -> _Hint | None:
 
 def _declaration(p: _Problem) -> _Hint | None:
     """Something other than a declaration at the top level of a file, or a declaration in a body."""
-    if p.found.kind in ("BLOCK", "MODEL", "AUGMENT", "FN", "FROM") and "BLOCK" not in p.accepted:
+    if p.found.kind in ("BLOCK", "MODEL", "AUGMENT", "EXTERN", "FN", "FROM") and "BLOCK" not in p.accepted:
         return _Hint("move it to the outermost level of the file", f"`{p.found.text}` is not allowed in a body")
     if "BLOCK" not in p.accepted or p.index != p.start:
         return None
@@ -263,7 +271,7 @@ def _colon(p: _Problem) -> _Hint | None:
         return None
     if "LBRACE" in p.accepted:
         return _Hint("write a body in braces: `{ … }`", fix=Fix(p.span(), " {"))
-    if "EQUAL" in p.accepted and p.head.kind in ("BLOCK", "MODEL", "FN"):
+    if "EQUAL" in p.accepted and p.head.kind in ("BLOCK", "MODEL", "FN", "EXTERN"):
         return _Hint(f"a parameter has no type; write a default with `=`: `{p.word(-1)} = 64`")
     if "EQUAL" in p.accepted or "COMMA" in p.accepted:
         return _Hint("give a value with `=`", fix=Fix(p.span(), " ="))
@@ -297,6 +305,16 @@ def _tensor_arithmetic(p: _Problem) -> _Hint | None:
     return None
 
 
+def _element(p: _Problem) -> _Hint | None:
+    """`input [3, H]`, `units[0](64)`: what stands before the bracket is no list of tensors."""
+    if p.word(p.start - p.index) in ("input", "output") and p.kind(p.start - p.index + 1) == "LSQB":
+        span = p.span(p.start - p.index + 1)
+        return _Hint("give the tensor a name: `input image[3, H, W]`", "expected a name, found `[`", span)
+    if p.found.kind == "LPAR" and p.kind(-1) == "RSQB" and "ARROW" in p.accepted:
+        return _Hint("name it first: `let unit = units[…]`, then `unit(…)`")
+    return None
+
+
 def _qualified_name(p: _Problem) -> _Hint | None:
     if "ARROW" not in p.accepted or p.kind(-1) not in ("NAME", "RPAR"):
         return None
@@ -306,15 +324,11 @@ def _qualified_name(p: _Problem) -> _Hint | None:
         here = aliases.operation(p.word(1), OPERATIONS) if p.kind(1) == "NAME" else None
         fix = Fix(p.span(-1).to(p.span(1)), here) if here is not None and here in OPERATIONS else None
         return _Hint("an operation has a plain name: `conv(64, 3)`; quote a label with a dot", fix=fix)
-    if p.found.kind == "LSQB" and p.kind(-1) == "NAME":
-        if p.word(-1) in ("input", "output"):
-            return _Hint("give the tensor a name: `input image[3, H, W]`")
-        return _Hint(f"name it first: `let unit = {p.word(-1)}[…]`, then `unit(…)`")
     return None
 
 
 _NO_REFERENCE: Final = (
-    "give the tensor a label without quotes, and refer to that; after a computed label, `-> x: { }` names it `x`"
+    "give the tensor a label without quotes, and refer to that; after a computed label, `-> x: it` names it `x`"
 )
 
 
@@ -448,6 +462,7 @@ _HINTS: Final[tuple[Callable[[_Problem], _Hint | None], ...]] = (
     _trailing_arrow,
     _arrow_after_input,
     _tensor_arithmetic,
+    _element,
     _qualified_name,
     _stray_string,
     _computed_label,

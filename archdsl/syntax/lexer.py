@@ -18,8 +18,6 @@ from archdsl.diagnostics import Diagnostics, Fix, proposed
 CLOSER: Final = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 OPENER: Final = {closer: opener for opener, closer in CLOSER.items()}
 
-_POWER: Final = "there is no power operator: multiply, or write `fn power(b, n) = 1 if n == 0 else b * power(b, n - 1)`"
-
 # Syntax of other languages with an obvious meaning: reported, then read as the correct token.
 _FOREIGN: Final = {
     "&&": ("AND", "and", "write `and`"),
@@ -27,8 +25,7 @@ _FOREIGN: Final = {
     "!": ("NOT", "not ", "write `not`"),
     "=>": ("ARROW", "->", "write `->`"),
     "|": ("ARROW", "->", "write `->`"),
-    "**": ("SCALE", None, _POWER),
-    "^": ("SCALE", None, _POWER),
+    "^": ("POWER", "**", "write `**` for a power"),
     ";": ("NEWLINE", "\n", "a statement ends with its line; write the next one on a new line"),
 }
 
@@ -64,7 +61,7 @@ class Scanner:
         self.keywords = {t.pattern.value: t.name for t in literals if t.pattern.value.isidentifier()}
         signs = sorted((t for t in literals if not t.pattern.value.isidentifier()), key=lambda t: -len(t.pattern.value))
         order = [
-            ("FOREIGN", r"&&|\|\|?|!(?!=)|=>|\*\*|\^|;"),
+            ("FOREIGN", r"&&|\|\|?|!(?!=)|=>|\^|;"),
             *((t.name, _possessive(t.pattern.to_regexp())) for t in patterns),
             ("BAD_NUMBER", r"\.?[0-9](?:[0-9A-Za-z_]|\.(?!\.))*+"),
             *((t.name, t.pattern.to_regexp()) for t in signs),
@@ -210,22 +207,28 @@ _OPERAND: Final = frozenset(
     {"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "RPAR", "RSQB", "RBRACE", "RESIDUAL"}
 )
 _VALUE_WORDS: Final = frozenset({"not", "true", "false", "none"})
-_BEFORE_NAME: Final = frozenset({"let", "for", "block", "model", "augment", "fn", "from", "default", "input", "output"})
+_BEFORE_NAME: Final = frozenset(
+    {"let", "for", "block", "model", "augment", "extern", "fn", "from", "default", "input", "output", "share"}
+)
+_EXTERN_LINES: Final = frozenset({"input", "output", "weight", "frozen", "buffer", "counter", "call", "macs", "field"})
 _BEFORE_VALUE: Final = frozenset({"if", "repeat", "require"})
+_BRANCHES: Final = frozenset({"for", "if", "repeat"})
 _ITEM_ENDS: Final = frozenset({"ARROW", "COLON", "EQUAL", "NEWLINE", "RBRACE", "RPAR", "COMMA", "$END"})
 _NAMING: Final = frozenset(
     {
-        *("LET", "FOR", "BLOCK", "MODEL", "AUGMENT", "AUGMENTED", "FN", "FROM", "DEFAULT", "INPUT", "OUTPUT"),
+        *("LET", "FOR", "BLOCK", "MODEL", "AUGMENT", "AUGMENTED", "EXTERN", "FN", "FROM", "DEFAULT"),
+        *("INPUT", "OUTPUT", "SHARE"),
         *("DOT", "AS", "IMPORT"),
     }
 )
-_NO_OPERAND: Final = _ITEM_ENDS | {"RSQB", "LBRACE", "COMPARISON", "RANGE", "SCALE", "DOT"}
+_NO_OPERAND: Final = _ITEM_ENDS | {"RSQB", "LBRACE", "COMPARISON", "RANGE", "SCALE", "POWER", "DOT"}
 _STATEMENT_STARTS: Final = frozenset({"NEWLINE", "LBRACE", "$START"})
 _ITEM_STARTS: Final = _STATEMENT_STARTS | {"ARROW", "COLON", "VIA"}
 
 
 class _Filter:
-    """One pass over paired tokens. `inside` has the kind of each open bracket: body, parallel, parameters or values."""
+    """One pass over paired tokens. `inside` has the kind of each open bracket: body, extern, parallel, parameters or
+    values."""
 
     def __init__(self, paired: Paired, keywords: dict[str, str], value: bool) -> None:
         self.tokens, self.partner, self.keywords = paired.tokens, paired.partner, keywords
@@ -258,7 +261,7 @@ class _Filter:
             elif kind == "LSQB":
                 inside.append("values")
             elif kind == "LBRACE":
-                inside.append("body")
+                inside.append("extern" if last[0] == "STRING" and last[1] == "EQUAL" else "body")
             elif kind in OPENER:
                 inside.pop()
             last[2] = last[1]
@@ -269,7 +272,7 @@ class _Filter:
 
     def separates(self, i: int) -> bool:
         """Whether the newline at `i` ends a statement."""
-        if self.inside[-1] != "body" or self.last[0] in ("$START", "NEWLINE", "LBRACE", "ARROW"):
+        if self.inside[-1] not in ("body", "extern") or self.last[0] in ("$START", "NEWLINE", "LBRACE", "ARROW"):
             return False
         following = self.kind_at(i + 1)
         if following in ("NEWLINE", "ARROW", "RBRACE", "$END"):
@@ -284,7 +287,7 @@ class _Filter:
         """The kind of content that the `(` after the last token opens."""
         if self.starts_item():
             return "parallel"
-        if self.last[0] == "NAME" and self.last[1] in ("BLOCK", "MODEL", "FN"):
+        if self.last[0] == "NAME" and self.last[1] in ("BLOCK", "MODEL", "FN", "EXTERN"):
             return "parameters"
         return "values"
 
@@ -299,19 +302,22 @@ class _Filter:
             keyword = True
         elif word in _VALUE_WORDS:
             keyword = self.expects_value() and following not in (_NO_OPERAND if word == "not" else ("EQUAL", "COLON"))
-        elif word in ("residual", "dense"):
+        elif word in ("residual", "dense", "scope"):
             opens = following == "LBRACE" or (word == "residual" and self.word_at(i + 1) in ("if", "via"))
             keyword = opens and self.starts_item()
         elif word == "one_of":
             keyword = following == "LBRACE" and self.starts_item()
         elif word == "augmented" and last in ("NAME", "RPAR"):
             keyword = following == "NAME"
-        elif last in _STATEMENT_STARTS:
+        elif last in _STATEMENT_STARTS or (word in _BRANCHES and last in ("LPAR", "COMMA") and self.starts_item()):
             keyword = (
                 (word in _BEFORE_NAME and following == "NAME")
                 or (word == "expect" and following == "LSQB")
                 or (word in _BEFORE_VALUE and self.takes_value(i, word))
+                or (word in _EXTERN_LINES and self.inside[-1] == "extern")
             )
+        elif word == "fn" and last == "EXTERN":
+            keyword = following == "NAME"
         else:
             keyword = word == "if" and last == "ELSE" and self.last[1] == "RBRACE"
         return self.keywords[word] if keyword else "NAME"

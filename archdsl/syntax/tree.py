@@ -154,21 +154,34 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Element:
+    """`xs[i]`, first in a chain: a tensor of a list, or with a range (`xs[a..b]`) several."""
+
+    span: Span
+    label: Label | Pattern | None
+    value: Index
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Body:
-    """`{ … }`: statements in sequence; an empty sequence is the identity. `span` includes the braces."""
+    """`{ … }`: statements in sequence; an empty sequence is the identity. `span` includes the braces.
+
+    `scoped`: it is written `scope { … }`, and opens a scope without a label, too.
+    """
 
     span: Span
     label: Label | Pattern | None
     statements: tuple[Statement, ...]
+    scoped: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parallel:
-    """`( a, b, … )`: every chain receives the incoming tensor."""
+    """`( a, b, … )`: every chain receives the incoming tensor; a loop gives one branch a round."""
 
     span: Span
     label: Label | Pattern | None
-    branches: tuple[Chain, ...]
+    branches: tuple[Branch, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,7 +204,13 @@ class Dense:
     body: Body
 
 
-Item = Call | Body | Parallel | Residual | Dense
+Item = Call | Element | Body | Parallel | Residual | Dense
+
+
+def opens_scope(item: Item) -> bool:
+    """Whether an item that is no call opens a scope: by a label, or as `scope { … }`."""
+    named = item.label is not None and not isinstance(item.label, Pattern)
+    return named or (isinstance(item, Body) and item.scoped)
 
 
 # ---------------------------------------------------------------- statements
@@ -240,6 +259,9 @@ class If:
     span: Span
     branches: tuple[tuple[Value, Body], ...]
     otherwise: Body | None
+
+
+Branch = Chain | For | Repeat | If
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -301,6 +323,15 @@ class Require:
     span: Span
     condition: Value
     message: Value | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Share:
+    """`share name: ITEM`: places an item, which each `name` in a chain calls. A label of its own says its path."""
+
+    span: Span
+    name: Name
+    item: Item
 
 
 # ---------------------------------------------------------------- declarations
@@ -399,6 +430,58 @@ class Augment:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Gives:
+    """`output [out, H, W]`, or `output y[out, H, W], mask[1, H, W]` in an `extern`: the sizes of its results."""
+
+    span: Span
+    tensors: tuple[tuple[Value, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """`weight kernel[out, C, 3, 3], bias[out] if bias` in an `extern`; `kind` is weight, frozen, buffer or counter."""
+
+    span: Span
+    kind: str
+    tensors: tuple[tuple[str, Span, tuple[Value, ...]], ...]
+    condition: Value | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Passed:
+    """`call (C, out, kernel)` or `field (3, stride = 2)` in an `extern`; `kind` is the word."""
+
+    span: Span
+    kind: str
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Macs:
+    """`macs value` in an `extern`."""
+
+    span: Span
+    value: Value
+
+
+ExternLine = Let | Require | Input | Gives | Held | Passed | Macs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extern:
+    """`extern NAME(params) = "package.module:Class" { … }`; `is_function`: `extern fn NAME …`."""
+
+    span: Span
+    name: Name
+    parameters: tuple[Parameter, ...]
+    is_function: bool
+    target: str
+    target_span: Span
+    doc: str | None
+    lines: tuple[ExternLine, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Default:
     """`default OP(args)`."""
 
@@ -407,8 +490,8 @@ class Default:
     arguments: tuple[Argument, ...]
 
 
-Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | Require | Default
-Declaration = Import | Let | Function | Block | Model | Member | Augment | Default
+Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | Require | Default | Share
+Declaration = Import | Let | Function | Block | Model | Member | Augment | Extern | Default
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,6 +14,7 @@ BINDS = {
     (tree.Pattern, "names"),
     (tree.InputTensor, "name"),
     (tree.OutputTensor, "name"),
+    (tree.Share, "name"),
 }
 """Fields with names that a node declares rather than uses."""
 

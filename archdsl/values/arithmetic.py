@@ -76,6 +76,8 @@ def arithmetic(sign: str, left: object, right: object, span: Span, names: Namesp
             raise Failure("E0211", f"`{sign}` takes numbers, not {describe(left)} and {describe(right)}", span)
     if sign == "/":
         return _divide(left, right, span, names)
+    if sign == "**":
+        return _power(left, right, span)
     symbolic = isinstance(left, Expr) or isinstance(right, Expr)
     if symbolic and (isinstance(left, float) or isinstance(right, float)):
         raise Failure("E0305", "a size is an integer, so it cannot be computed with fractions", span)
@@ -90,6 +92,22 @@ def checked(result: object, span: Span) -> object:
     if isinstance(result, str) and len(result) > limits.string_size:
         raise Exceeded("string_size", f"the string is longer than {limits.string_size:,} characters", span)
     return result
+
+
+def _power(base: Any, exponent: Any, span: Span) -> object:
+    """`base ** exponent`; an int if both are and the exponent is not negative."""
+    if isinstance(base, Expr) or isinstance(exponent, Expr):
+        help = "write it out as a product"
+        raise Failure("E0305", "`**` takes numbers, not a size that depends on the input", span, help)
+    if is_int(base) and is_int(exponent) and abs(base) > 1:  # checked first: computing it would take all memory
+        bits = budget().limits.bits
+        if (abs(base).bit_length() - 1) * exponent > bits:
+            raise Exceeded("bits", f"the number is too large: it has more than {bits:,} bits", span)
+    result = base**exponent
+    if isinstance(result, complex):
+        message = f"`{span.text}` is not a real number"
+        raise Failure("E0211", message, span, "raise a negative number to a whole power")
+    return checked(result, span)
 
 
 def _divide(left: Any, right: Any, span: Span, names: Namespace) -> object:
@@ -107,7 +125,7 @@ def _divide(left: Any, right: Any, span: Span, names: Namespace) -> object:
     return quotient
 
 
-def _demand(names: Namespace) -> Callable[[dims.Constraint, str, Span], None]:
+def _demand(names: Namespace) -> Callable[[dims.Demanded, str, Span], None]:
     """Collects constraints of exact divisions; owned by the outermost namespace of an elaboration."""
     space: Namespace | None = names
     while space is not None:

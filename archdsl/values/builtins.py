@@ -12,7 +12,7 @@ from archdsl.common.source import Span
 from archdsl.dims import DimError, Expr
 from archdsl.ops.init import Drawn
 from archdsl.values.arithmetic import checked, checked_range
-from archdsl.values.kinds import Failure, describe, is_int, is_number
+from archdsl.values.kinds import Failure, TensorValue, describe, is_int, is_number
 
 
 def _extreme(pick: Callable[..., object], symbolic: Callable[..., object]) -> Callable[[list[Any], Span], object]:
@@ -87,8 +87,14 @@ BUILTINS: Mapping[str, Callable[[list[Any], Span], object]] = {
 }
 
 
+OF_LISTS = frozenset({"len", "enumerate", "zip"})
+"""The functions that take lists of tensors, too."""
+
+
 def call_builtin(name: str, arguments: list[object], span: Span) -> object:
     """The result of a built-in function. Raises Failure for invalid arguments."""
+    if name in OF_LISTS:
+        arguments = [a.elements if isinstance(a, TensorValue) else a for a in arguments]
     try:
         return checked(BUILTINS[name](arguments, span), span)
     except DimError as error:

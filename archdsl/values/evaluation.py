@@ -20,6 +20,7 @@ from archdsl.values.kinds import (
     FAILED,
     NONE,
     BlockValue,
+    ExternValue,
     Failure,
     FunctionValue,
     MemberValue,
@@ -152,6 +153,8 @@ def _conditional(value: tree.Conditional, names: Namespace) -> object:
 
 def _index(value: tree.Index, names: Namespace) -> object:
     base = evaluate(value.base, names)
+    if isinstance(base, TensorValue):
+        return _tensor(base, value, names)
     if not isinstance(base, tuple | str):
         raise Failure("E0211", f"{describe(base)} has no elements", value.span)
     if isinstance(value.index, tree.Range):
@@ -165,14 +168,35 @@ def _index(value: tree.Index, names: Namespace) -> object:
         ) from None
 
 
-def _part(base: tuple[object, ...] | str, bounds: tree.Range, names: Namespace) -> object:
-    """`list[a..b]`: the elements at these indices."""
+def _tensor(base: TensorValue, value: tree.Index, names: Namespace) -> TensorValue:
+    """`xs[i]`, `xs[a..b]`: tensors of a list."""
+    if isinstance(value.index, tree.Range):
+        bounds = _bounds(len(base.elements), value.index, names)
+        if not base.elements[bounds]:
+            raise Failure("E0212", f"`{value.span.text}` has no tensor", value.index.span)
+        return base.part(bounds)
+    index = integer(evaluate(value.index, names), value.index.span, "an index")
+    try:
+        return base.elements[index]
+    except IndexError:
+        count = len(base.elements)
+        has = f"the list has {count}, counted from 0" if count > 1 else f"`{value.base.span.text}` is a single tensor"
+        raise Failure("E0212", f"there is no tensor {index}: {has}", value.index.span) from None
+
+
+def _bounds(count: int, bounds: tree.Range, names: Namespace) -> slice:
+    """`a..b` as indices of a list of so many elements."""
     first = integer(evaluate(bounds.start, names), bounds.start.span, "the start of a range")
     stop = integer(evaluate(bounds.stop, names), bounds.stop.span, "the end of a range") + bounds.inclusive
-    if first < 0 or stop > len(base) or stop < 0:
-        has = f"the list has {len(base)} elements, counted from 0"
+    if first < 0 or stop > count or stop < 0:
+        has = f"the list has {count} elements, counted from 0"
         raise Failure("E0212", f"`{bounds.span.text}` is out of range: {has}", bounds.span)
-    part = base[first:stop]
+    return slice(first, max(first, stop))
+
+
+def _part(base: tuple[object, ...] | str, bounds: tree.Range, names: Namespace) -> object:
+    """`list[a..b]`: the elements at these indices."""
+    part = base[_bounds(len(base), bounds, names)]
     budget().list(len(part), bounds.span)
     return part
 
@@ -223,7 +247,7 @@ def _apply(value: tree.Apply, names: Namespace) -> object:
         return call_builtin(name, [evaluate(a.value, names) for a in value.arguments], value.span)
     by_name = f"pass only its name, or a block that contains the call: `block part {{ {name}(…) }}`"
     if found is not None:
-        help = by_name if isinstance(found, BlockValue | MemberValue | OperationValue) else None
+        help = by_name if isinstance(found, BlockValue | MemberValue | OperationValue | ExternValue) else None
         raise Failure("E0211", f"`{name}` is {describe(found)}, not a function of values", value.function.span, help)
     if name in OPERATIONS:
         message = f"`{name}` is an operation: use it in a chain, not in an expression"
@@ -241,7 +265,7 @@ def _call_function(function: FunctionValue, value: tree.Apply, names: Namespace)
 
 
 def arguments_of(
-    target: FunctionValue | BlockValue,
+    target: FunctionValue | BlockValue | ExternValue,
     arguments: Iterable[tree.Argument],
     span: Span,
     names: Namespace,

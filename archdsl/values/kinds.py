@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archdsl import dims
 from archdsl.common.limits import Exceeded, budget
 from archdsl.common.source import Span
 from archdsl.diagnostics import Mark, Proposal
 from archdsl.dims import Expr
+from archdsl.graph import Tensor
 from archdsl.ops.base import Operation, Shape
 from archdsl.ops.fields import shown
 from archdsl.ops.init import Drawn
 from archdsl.syntax import tree
+
+if TYPE_CHECKING:
+    from archdsl.ops.extern import Kind
 
 
 class Failure(Exception):
@@ -91,6 +95,19 @@ class FunctionValue:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ExternValue:
+    """`extern NAME(params) = "module:Name" { … }`, with what it declares."""
+
+    syntax: tree.Extern
+    module: Namespace
+    kind: Kind
+
+    @property
+    def name(self) -> str:
+        return self.syntax.name.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class AugmentValue:
     """`augment NAME { … }`."""
 
@@ -104,9 +121,24 @@ class AugmentValue:
 
 @dataclass(frozen=True, slots=True)
 class TensorValue:
-    """A tensor as a value: `it`, a label, an input. It only has sizes; `shape` is None for several tensors."""
+    """A tensor as a value: `it`, a label, an input; or a list of tensors, whose `shape` is None.
+
+    `flow` has the tensors, `parts` each of several as a value.
+    """
 
     shape: Shape | None
+    flow: tuple[Tensor, ...] = field(default=(), compare=False)
+    parts: tuple[TensorValue, ...] = field(default=(), compare=False)
+
+    @property
+    def elements(self) -> tuple[TensorValue, ...]:
+        """Its tensors one by one: a single one is a list of one."""
+        return self.parts if self.shape is None else (self,)
+
+    def part(self, bounds: slice) -> TensorValue:
+        """The list of some of its tensors."""
+        found = self.elements[bounds]
+        return found[0] if len(found) == 1 else TensorValue(None, tuple(t for p in found for t in p.flow), found)
 
 
 class Failed:
@@ -148,7 +180,7 @@ class Namespace:
         space = self
         while name not in space.values and space.outer is not None:
             space = space.outer
-        return space.outer is None and isinstance(space.values.get(name), BlockValue | MemberValue)
+        return space.outer is None and isinstance(space.values.get(name), BlockValue | MemberValue | ExternValue)
 
     def find_label(self, name: str) -> Any | None:
         space: Namespace | None = self
@@ -240,6 +272,8 @@ def integer(value: object, span: Span, what: str) -> int:
 def sequence(value: object, span: Span, what: str) -> tuple[object, ...]:
     if isinstance(value, tuple):
         return value
+    if isinstance(value, TensorValue):
+        return value.elements
     help = f"write `0..{value}`, or `repeat {value} {{ … }}`" if is_int(value) else None
     raise Failure("E0211", f"{what} needs a list or a range; this is {describe(value)}", span, help)
 
@@ -267,12 +301,14 @@ def describe(value: object) -> str:
             return f"the block `{value.name}`"
         case MemberValue():
             return f"the model `{value.name}`"
+        case ExternValue():
+            return f"the extern `{value.name}`"
         case FunctionValue():
             return f"the function `{value.name}`"
         case AugmentValue():
             return f"the augmentation `{value.name}`"
         case TensorValue():
-            return "a tensor"
+            return f"a list of {len(value.parts)} tensors" if value.parts else "a tensor"
         case Drawn():
             return f"the distribution `{shown(value)}`"
         case _:
@@ -293,7 +329,7 @@ def literal(value: object) -> str:
             return "[" + ", ".join(items + ["…"] * (len(value) > 8)) + "]"
         case Expr():
             return dims.text(value)
-        case OperationValue() | BlockValue() | MemberValue() | FunctionValue() | AugmentValue():
+        case OperationValue() | BlockValue() | MemberValue() | ExternValue() | FunctionValue() | AugmentValue():
             return value.name
         case Drawn():
             return shown(value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from archdsl import check
+from archdsl import build, check
 from archdsl.diagnostics import SpecError
 from archdsl.dims import describe_sizes, text
 from archdsl.graph import Graph, Tensor
@@ -274,10 +274,17 @@ def test_imports(tmp_path: Path) -> None:
         ("enumerate([7, 8], 1)[1][0] + zip([1], [2])[0][1]", 4),
         ("2 + 3 * 4 - -1", 15),
         ("x.channels + x.size[0] + len(x.shape)", 23),
+        ("2 ** 3 ** 2 + -2 ** 2 * 2", 504),
+        ("int(2 ** -1 * 8) + int(0.25 ** 0.5 * 2) + (-2) ** 2", 9),
     ],
 )
 def test_values(value: str, expected: int) -> None:
     assert out(net(f"conv({value}, 1)"))[0] == str(expected)
+
+
+def test_a_power_that_nobody_takes_costs_nothing() -> None:
+    module = build(net("let wide = x.channels\n    conv(8 if wide == 4 else 10 ** 10 ** 10, 1)"))
+    assert "nn.Conv2d(4, 8, 1" in module
 
 
 def test_a_chain_goes_over_lines_and_statements_end_at_them() -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from archdsl import dims
 from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm, Rules, Shape
+from archdsl.ops.init import RULES
 
 
 def names(helper: str | None) -> dict[str, object]:
@@ -27,7 +28,10 @@ def value(argument: object, sizes: Mapping[str, int]) -> object:
 
 
 class Built(nn.Module):
-    """A module with one operation, called `op` if it has weights; `sizes` are values of free sizes."""
+    """A module with one operation, called `op` if it has weights; `sizes` are values of free sizes.
+
+    `last`: its form for tensors with the channels last.
+    """
 
     def __init__(
         self,
@@ -36,9 +40,12 @@ class Built(nn.Module):
         sizes: Mapping[str, int] | None = None,
         dtype: torch.dtype = torch.float32,
         device: str = "cpu",
+        last: bool = False,
     ) -> None:
         super().__init__()
-        self.form = form = operation.torch(shapes, operation.infer(shapes, Rules()))
+        made = (operation.torch_last if last else operation.torch)(shapes, operation.infer(shapes, Rules()))
+        assert made is not None
+        self.form = form = made
         known = {} if isinstance(form, ParameterForm) else names(form.helper)
         tensors = [f"x[{i}]" for i in range(len(shapes))]
         if isinstance(form, ModuleForm):
@@ -57,7 +64,11 @@ class Built(nn.Module):
             literals = {a.name: repr(value(a.value, sizes or {})) for a in form.arguments}
             source = form.template.format(*tensors, all=", ".join(tensors), **literals)
         else:
-            self.op = nn.Parameter(torch.full(form.shape, form.fill, dtype=dtype))
+            values = torch.full(form.shape, form.fill, dtype=dtype)
+            if form.start is not None:
+                known = {"nn": nn, "values": values}
+                eval(RULES[form.start.rule].call.format("values", std=form.start.std), known)
+            self.op = nn.Parameter(values)
             source = form.template.format(*tensors, parameter="op")
         function = eval(f"lambda x, op: {source}", known)
         self.run = lambda x: function(x, getattr(self, "op", None))

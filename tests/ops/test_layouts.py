@@ -1,4 +1,4 @@
-"""Operations accept tensors of any memory layout: permuted, strided and channels-last."""
+"""Operations accept tensors of any memory layout, and of either order of the axes where they have a form for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from archdsl.ops.base import Example, Operation
+from archdsl.ops.base import Example, Operation, Rules
 from tests.ops.forms import Built, tensors
 from tests.ops.test_sweep import every_example
 
@@ -43,3 +43,25 @@ def test_gives_the_same_for_every_layout(cls: type[Operation], example: Example)
         for laid in zip(*map(layouts, inputs), strict=False):
             for ours, theirs in zip(results(module, laid, training), wanted, strict=True):
                 torch.testing.assert_close(ours, theirs)
+
+
+def last(x: Tensor) -> Tensor:
+    """A tensor with the channels last."""
+    return x.movedim(1, -1).contiguous()
+
+
+@every_example
+def test_gives_the_same_with_the_channels_last(cls: type[Operation], example: Example) -> None:
+    operation = cls.parse(example.arguments)
+    outputs = operation.infer(example.inputs, Rules())
+    if operation.torch_last(example.inputs, outputs) is None:
+        assert cls.layout != "last"
+        return
+    assert cls.layout != "first"
+    first, moved = Built(operation, example.inputs), Built(operation, example.inputs, last=True)
+    moved.load_state_dict(first.state_dict())
+    for training in (True, False) if cls.family != "regularisation" else (False,):
+        inputs = tensors(example.inputs)
+        wanted = map(last, results(first, inputs, training))
+        for ours, theirs in zip(results(moved, [last(x) for x in inputs], training), wanted, strict=True):
+            torch.testing.assert_close(ours, theirs)

@@ -156,6 +156,7 @@ HOLES: dict[str, tuple[str, str, str]] = {
     "a long text": (CONV, START, f"{START}        y = 'x' * 10000000000\n"),
     "a long list": (CONV, START, f"{START}        n = 10000000000\n        y = [0] * n\n"),
     "a power": (CONV, START, f"{START}        y = 10**10**8\n"),
+    "a power in place": (CONV, START, f"{START}        y = 10\n        y **= 2\n"),
     "padding of texts": (CONV, START, f"{START}        y = f'{{1:1000000000}}'\n"),
     "texts in texts": (
         CONV,

@@ -174,7 +174,7 @@ def test_spans(text: str) -> None:
             case tree.Call(name=name, arguments=arguments):
                 assert said == name.name or (said.startswith(name.name) and said.endswith(")") and arguments)
             case tree.Body():
-                assert (said[0], said[-1]) == ("{", "}")
+                assert (said[0], said[-1]) == ("s" if node.scoped else "{", "}")
             case tree.Parallel() | tree.Pattern():
                 assert (said[0], said[-1]) == ("(", ")")
             case _ if isinstance(node, tree.Value):

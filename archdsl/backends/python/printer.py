@@ -17,11 +17,13 @@ from archdsl.backends.python.tree import call, spelt
 
 WIDTH = 88
 
-PRECEDENCE: Mapping[str, int] = {"or": 1, "and": 2, "|": 5, "&": 6, "+": 7, "-": 7} | dict.fromkeys(
-    ("*", "/", "//", "%"), 8
-)
+PRECEDENCE: Mapping[str, int] = {
+    **{"or": 1, "and": 2, "|": 5, "&": 6, "+": 7, "-": 7},
+    **dict.fromkeys(("*", "/", "//", "%"), 8),
+    "**": 10,
+}
 COMPARISON = 4
-ATOM = 10
+ATOM = 11
 
 
 def precedence(expr: py.Expr) -> int:
@@ -98,16 +100,31 @@ def ending(expr: py.Expr) -> tuple[str, py.Expr]:
         case py.Pair(key, value):
             return f"{text(key)}: ", value
         case py.Negative(operand):
-            return "-", enclosed(operand, 9)
+            return "-", enclosed(operand, ATOM if isinstance(operand, py.Binary) else 9)
         case py.Not(operand):
             return "not ", enclosed(operand, 3)
         case py.If(condition, then, otherwise):
             return f"{text(enclosed(then, 1))} if {text(enclosed(condition, 1))} else ", otherwise
+        case py.Binary("**", base, exponent):
+            exponent = enclosed(exponent, 9)
+            sign = "**" if is_simple(base) and is_simple(exponent) else " ** "
+            return text(enclosed(base, ATOM)) + sign, exponent
         case py.Binary():
             *before, (sign, last) = chain(expr)
             return "".join(f"{s}{' ' * bool(s)}{text(part)} " for s, part in before) + f"{sign} ", last
         case _:
             return "", expr
+
+
+def is_simple(expr: py.Expr) -> bool:
+    """Whether no spaces stand between it and a `**`: a name, a number, an attribute of a name."""
+    match expr:
+        case py.Attribute(base):
+            return is_simple(base) and not isinstance(base, py.Const)
+        case py.Negative(operand):
+            return is_simple(operand)
+        case _:
+            return isinstance(expr, py.Var | py.Const)
 
 
 def chain(expr: py.Binary) -> list[tuple[str, py.Expr]]:
@@ -266,7 +283,7 @@ def pieces(expr: py.Expr) -> list[tuple[str, py.Expr]]:
         case py.If(condition, then, otherwise):
             (_, first), *rest = pieces(otherwise) if isinstance(otherwise, py.If) else [("", otherwise)]
             return [("", enclosed(then, 1)), ("if ", enclosed(condition, 1)), ("else ", first), *rest]
-        case py.Binary() if precedence(expr) != COMPARISON:
+        case py.Binary(sign) if precedence(expr) != COMPARISON and sign != "**":
             return [(f"{sign} ", part) for sign, part in chain(expr)]
         case _:
             return [("", expr)]
@@ -316,6 +333,8 @@ def value_lines(value: py.Expr, indent: int) -> list[str]:
 def adds(expr: py.Expr) -> bool:
     """Whether operators stand in it outside of brackets, at which it can be broken."""
     match expr:
+        case py.Binary("**", left, right):
+            return adds(left) or adds(right)
         case py.Binary():
             return any(sign in ("|", "+", "-", "*", "/") or adds(part) for sign, part in chain(expr))
         case py.Row(items):

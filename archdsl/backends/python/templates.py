@@ -17,7 +17,7 @@ HOLE = "hole_"
 ALL = HOLE + "all"
 
 OPERATORS: Mapping[type, str] = {
-    **{ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%"},
+    **{ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/", ast.FloorDiv: "//", ast.Mod: "%", ast.Pow: "**"},
     **{ast.BitOr: "|", ast.BitAnd: "&", ast.And: "and", ast.Or: "or", ast.In: "in", ast.NotIn: "not in"},
     **{ast.Is: "is", ast.IsNot: "is not", ast.Eq: "==", ast.NotEq: "!="},
     **{ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="},

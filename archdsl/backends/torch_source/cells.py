@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias, assert_never
 
 from archdsl import dims
+from archdsl.analysis.borders import borders
 from archdsl.common.source import Span
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
@@ -108,6 +109,8 @@ class Syntax:
                 case tree.Chain():
                     for item in statement.items:
                         regions += self._item(item)
+                case tree.Share():
+                    regions += self._item(statement.item)
                 case tree.For() | tree.Repeat():
                     inner = self._statements(statement.body.statements)
                     regions.append(Region(statement, [(None, statement.span, inner)]))
@@ -127,21 +130,20 @@ class Syntax:
 
     def _item(self, item: tree.Item) -> list[Region]:
         self.items[(item.span.start, item.span.end)] = item
-        opens_scope = item.label is not None and not isinstance(item.label, tree.Pattern)
-        return [] if opens_scope or isinstance(item, tree.Call) else self._inside(item)
+        return [] if tree.opens_scope(item) else self._inside(item)
 
     def _inside(self, item: tree.Item) -> list[Region]:
         match item:
             case tree.Body():
                 return self._statements(item.statements)
             case tree.Parallel():
-                return [r for chain in item.branches for i in chain.items for r in self._item(i)]
+                return self._statements(item.branches)
             case tree.Residual():
                 via = self._item(item.via) if item.via is not None else []
                 return via + self._statements(item.body.statements)
             case tree.Dense():
                 return self._statements(item.body.statements)
-            case tree.Call():
+            case tree.Call() | tree.Element():
                 return []
             case _:
                 assert_never(item)
@@ -153,7 +155,7 @@ class Syntax:
 def cells(graph: Graph, recomputed: Collection[Scope] = ()) -> list[Cell]:
     """A cell for every scope, inner before outer."""
     references = size_references(graph)
-    inflow, outflow = borders(graph, references)
+    inflow, outflow = borders(graph, {node: sizes.tensors for node, sizes in references.items()})
     found: dict[Scope, Cell] = {}
     syntaxes: dict[object, Syntax] = {}
     scopes = list(graph.root.scopes())
@@ -216,12 +218,11 @@ def computed_size(graph: Graph, node: Node, wanted: Sequence[dims.Dim]) -> Sizes
     near += [Tensor(n.id) for n in graph.input_nodes]
     tensors: dict[Tensor, str] = {}
     names: dict[str, str] = {}
-    for size in wanted:
-        if isinstance(size, dims.Expr) and size.variable not in names:
-            free = dims.free(size.variable)
-            tensor = next(t for t in near if free in graph.shape(t)[1:])
-            place = tensors.setdefault(tensor, f"{{{len(tensors) + 1}}}")
-            names[size.variable] = f"{place}.shape[{graph.shape(tensor).index(free) + 1}]"
+    for name in sorted(dims.free_sizes(*wanted)):
+        free = dims.free(name)
+        tensor = next(t for t in near if free in graph.shape(t)[1:])
+        place = tensors.setdefault(tensor, f"{{{len(tensors) + 1}}}")
+        names[name] = f"{place}.shape[{graph.shape(tensor).index(free) + 1}]"
     texts = [dims.python(size, names) for size in wanted]
     return Sizes(tuple(tensors), f"({', '.join(texts)}{',' * (len(texts) == 1)})")
 
@@ -230,39 +231,6 @@ def _free(value: object) -> bool:
     if isinstance(value, tuple):
         return any(map(_free, value))
     return isinstance(value, dims.Expr)
-
-
-def borders(
-    graph: Graph, references: Mapping[Node, Sizes]
-) -> tuple[dict[Scope, dict[Tensor, None]], dict[Scope, dict[Tensor, None]]]:
-    """The tensors that flow into each scope from outside, and those that flow out of it and are used there."""
-    depth: dict[Scope, int] = {}
-    for scope in graph.root.scopes():
-        depth[scope] = 0 if scope.parent is None else depth[scope.parent] + 1
-    inflow: dict[Scope, dict[Tensor, None]] = {s: {} for s in depth}
-    outflow: dict[Scope, dict[Tensor, None]] = {s: {} for s in depth}
-
-    def cross(tensor: Tensor, user: Scope) -> None:
-        maker: Scope = graph.node(tensor).scope
-        while maker is not user:
-            if depth[maker] >= depth[user]:
-                outflow[maker][tensor] = None
-                assert maker.parent is not None
-                maker = maker.parent
-            else:
-                inflow[user][tensor] = None
-                assert user.parent is not None
-                user = user.parent
-
-    for node in graph.nodes():
-        for tensor in node.inputs:
-            cross(tensor, node.scope)
-        for tensor in references[node].tensors if node in references else ():
-            cross(tensor, node.scope)
-    for output in graph.outputs:
-        cross(output.tensor, graph.root)
-        outflow[graph.root][output.tensor] = None
-    return inflow, outflow
 
 
 def _fill(
@@ -292,7 +260,7 @@ def _fill(
             cell.height = max(cell.height, inner.height + 1)
         elif not member.operation.is_input:
             cell.steps.append(_node_step(member, graph, references, forms))
-    cell.chain = _is_chain(cell)
+    cell.chain = is_chain(cell)
 
 
 def _node_step(node: Node, graph: Graph, references: Mapping[Node, Sizes], forms: dict[object, TorchForm]) -> Step:
@@ -301,7 +269,7 @@ def _node_step(node: Node, graph: Graph, references: Mapping[Node, Sizes], forms
     key = (id(node.operation), shapes, sizes.text if sizes is not None else "")
     if key not in forms:
         form = node.operation.torch(shapes, node.shapes)  # type: ignore[arg-type]
-        forms[key] = form if sizes is None else _sized(form, sizes.text)
+        forms[key] = form if sizes is None else with_size(form, sizes.text)
     implied = "" if node.call is not None else node.operation.name
     site = (node.span.start, node.span.end, implied)
     inputs = node.inputs if sizes is None else (*node.inputs, *sizes.tensors)
@@ -310,14 +278,14 @@ def _node_step(node: Node, graph: Graph, references: Mapping[Node, Sizes], forms
     return Step(site, site[1] if implied else site[0], node.name, node, inputs, results, forms[key])
 
 
-def _sized(form: TorchForm, size: str) -> TorchForm:
+def with_size(form: TorchForm, size: str) -> TorchForm:
     """A form that finds its size in further operands."""
     assert isinstance(form, FunctionForm)
     rest = tuple(a for a in form.arguments if a.name != "size")
     return replace(form, template=form.template.replace("{size}", size), arguments=rest)
 
 
-def _is_chain(cell: Cell) -> bool:
+def is_chain(cell: Cell) -> bool:
     """Whether it is modules one behind the other, each fed by the one before."""
     if len(cell.inputs) != 1 or len(cell.outputs) != 1 or not cell.steps:
         return False

@@ -27,12 +27,24 @@ __all__ = ["Apply", "Binary", "Const", "Expr", "If", "Item", "Layer", "Not", "Tu
 
 Env: TypeAlias = Callable[[str], object]
 
+LONGEST = 100_000
+"""The most bits of an int."""
+
+
+def _power(base: Any, exponent: Any) -> object:
+    """A power. Raises OverflowError where it is so large that a spec cannot have it: a branch that nobody takes."""
+    if isinstance(base, int) and isinstance(exponent, int) and base.bit_length() * exponent > LONGEST:
+        raise OverflowError
+    return base**exponent
+
+
 OPERATORS: Mapping[str, Callable[[Any, Any], object]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
     "//": operator.floordiv,
     "%": operator.mod,
+    "**": _power,
     "==": operator.eq,
     "!=": operator.ne,
     "<": operator.lt,

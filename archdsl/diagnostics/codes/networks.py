@@ -140,6 +140,21 @@ NETWORKS = (
         arises="a bug in archdsl.",
     ),
     Code(
+        "E0603",
+        "code from outside that is not allowed",
+        "The spec uses a layer from another package or file (`extern`), and this command would run its code. If you "
+        "trust it, allow the package with `--allow-extern PACKAGE`, or `allow_extern=` in Python; a function needs its "
+        "full name, `package.module:function`. Checking, drawing and building never run it.",
+        arises="`archdsl export net.arch -o net.onnx`, where net.arch has an `extern` that is used.",
+    ),
+    Code(
+        "E0604",
+        "code from outside that is not what the spec says",
+        "What an `extern` names cannot be imported, is no subclass of nn.Module (or no function), or is only passed on "
+        "by the module that the spec names. It was not called.",
+        arises='`archdsl.load("net.arch", allow_extern=["layers"])`, where layers.py does not define the class.',
+    ),
+    Code(
         "W0601",
         "only one small size is valid",
         "A line leaves only one small value for a free size. Make the sizes equal with `align`, or give both "
@@ -185,5 +200,13 @@ NETWORKS = (
         "a tensor in a `let`",
         "A `let` can read the sizes of a tensor, but its name cannot be used as the tensor. Use a label.",
         "model net {\n    input x[3, H, W]\n    let old = it\n    conv(4, 3)\n}\n",
+    ),
+    Code(
+        "W0608",
+        "a `linear` at the end of a network, on a map",
+        "On a map, `linear` is applied at each position, and so the output is a map, too. For one result per sample "
+        "put `flatten` before it, or `global_avgpool -> flatten`. For a map of results use `conv(n, 1)`, which "
+        "computes the same.",
+        "model net {\n    input x[3, 32, 32]\n    conv(4, 3)\n    linear(10)\n}\n",
     ),
 )
