@@ -11,7 +11,7 @@ from torch import nn
 
 from archdsl.ops import OPERATIONS, Operation
 from archdsl.ops.base import FunctionForm, Rules
-from archdsl.runtime.importing.layers import FREE_ARGUMENTS, Said, Unsaid, said
+from archdsl.runtime.importing.layers import FREE_ARGUMENTS, Said, Unsaid, default_of, said
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Value, values_in
 
 Shape: TypeAlias = tuple[int, ...]
@@ -294,7 +294,8 @@ def interpolate(call: Call) -> Meaning:
     if call.named.get("align_corners"):
         raise Unsaid("`resize` has nothing for `align_corners` = True")
     mode = call.named.get("mode", "nearest")
-    return Meaning(call.inputs[:1], Said("resize", {"to": SizeOf(call), "mode": mode}))
+    more = {} if mode == default_of(OPERATIONS["resize"], "mode") else {"mode": mode}
+    return Meaning(call.inputs[:1], Said("resize", {"to": SizeOf(call), **more}))
 
 
 class SizeOf:

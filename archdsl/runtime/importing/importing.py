@@ -77,7 +77,9 @@ def identifier(name: str) -> str:
 
 
 def _import(module: nn.Module, sizes: list[Size], name: str, source: str) -> Imported:
-    larger = [(size[0], *(n + 32 * (axis + 1) for axis, n in enumerate(size[1:]))) for size in sizes]
+    larger = [
+        (size[0], *(n + (axis + 1) * (32 if n >= 64 else n) for axis, n in enumerate(size[1:]))) for size in sizes
+    ]
     notes: list[str] = []
     evaluated = _record(module, sizes, BATCHES[0])
     if larger != sizes:

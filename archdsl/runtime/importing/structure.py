@@ -166,6 +166,8 @@ class Structure:
             for value in [first, *sorted(others, key=lambda v: made.get(v, -1))]:
                 if id(self.producer.get(value)) not in emitted:
                     start, source = self.begin(value, emitted)
+                    if start and chain and source is not None and chain[-1] is self.nodes[id(source)]:
+                        start = []  # it flows on
                     chain += start + self.chain(value, source, emitted)
         except Tangled:
             chain, emitted = self.straight(self.order), {id(m) for m in self.order}
@@ -181,7 +183,10 @@ class Structure:
         source = self.source_of(value, emitted)
         if source is None:
             raise Tangled
-        return [Node("ref", self.tag(source))], self.producer.get(source)
+        member = self.producer.get(source)
+        if member is not None and len(member.outputs) > 1:
+            return [], member  # the chain begins with the name itself
+        return [Node("ref", self.tag(source))], member
 
     def source_of(self, value: Value, emitted: set[int]) -> Value | None:
         """The one tensor made before, or input, from which a result is computed; None if there are several."""
