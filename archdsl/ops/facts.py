@@ -60,10 +60,6 @@ class Facts:
     """Whether it is the sum at the end of a residual connection."""
     joins_skip: ClassVar[bool] = False
     """Whether it adds a skip connection or multiplies by a gate."""
-    stacks_channels: ClassVar[bool] = False
-    """Whether it concatenates channels, so that the numbers of channels may differ."""
-    stretches: ClassVar[bool] = False
-    """Whether it is a merge that broadcasts sizes of 1."""
     is_learned: ClassVar[bool] = False
     """Whether its result is its own weight: the same for every sample, without memory besides."""
     implied: ClassVar[bool] = False
@@ -93,6 +89,14 @@ class Facts:
     def is_counted(self, shapes: tuple[Shape, ...]) -> bool:
         """Whether its multiply-accumulates are known."""
         return True
+
+    def stacks(self) -> int | None:
+        """The axis along which it concatenates its inputs, whose sizes on it may differ; None if it does not."""
+        return None
+
+    def stretches(self) -> bool:
+        """Whether it is a merge that broadcasts sizes of 1."""
+        return False
 
     # ------------------------------------------------------------ what may run in place
 
@@ -132,8 +136,9 @@ class Facts:
 
     # ------------------------------------------------------------ the form for inference
 
-    keeps_channels: ClassVar[bool] = False
-    """Whether its results consist of channels of its inputs, unchanged or cropped."""
+    def keeps_channels(self) -> bool:
+        """Whether its results consist of different channels of its inputs, unchanged or cropped."""
+        return False
 
     def channel_factor(self) -> ChannelFactor | None:
         """Its factor and term for each channel in evaluation; None for an operation that is not of that kind."""
@@ -162,6 +167,11 @@ class Facts:
     layout: ClassVar[Layout] = "first"
     """Where the built module may keep the channels of its tensors: `first` (behind the batch) only, `any` place, or
     `last`: it prefers the end, and moves axes itself where they come first. See `Operation.torch_last`."""
+
+    def sized(self, outputs: tuple[Shape, ...]) -> Shape:
+        """The sizes of its result that its form in PyTorch takes as the argument `size`; none for most operations."""
+        return ()
+
     helper_names: ClassVar[tuple[str, ...]] = ()
     """The names of helper functions that it may add to a generated file."""
 
