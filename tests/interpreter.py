@@ -88,9 +88,7 @@ class Interpreter:
 
     def by_its_form(self, op: Any, path: str, *tensors: Tensor) -> Any:
         """What an operation that is not written here gives by its own form, on other statistics than a batch's."""
-        built = Built(
-            op, tuple(tuple(x.shape[1:]) for x in tensors), dtype=tensors[0].dtype if tensors else torch.float64
-        ).train(self.training)
+        built = Built(op, tuple(tuple(x.shape[1:]) for x in tensors), dtype=torch.float64).train(self.training)
         state = {key: self.state[path + key.removeprefix("op")] for key in built.state_dict()}
         return torch.func.functional_call(built, state, tensors)
 
@@ -142,6 +140,38 @@ class Interpreter:
         product = torch.einsum("nc...,oc->no...", x, self.weight(path, "weight"))
         return product + channels(self.weight(path, "bias"), x) if op.bias else product
 
+    # ------------------------------------------------------------ windows
+
+    def _windows(self, op: Any, path: str, x: Tensor) -> Tensor:
+        places, sizes = window_places(op, x)
+        whole = padded(x, [0] * len(sizes), [n - m for n, m in zip(sizes, x.shape[2:], strict=True)], "zeros")
+        return torch.stack([whole[(..., *torch.meshgrid(*w, indexing="ij"))] for w in product(*places)], 1).flatten(
+            0, 1
+        )
+
+    _grid = _windows
+
+    def _strangers(self, op: Any, path: str, like: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Two positions of a window are neighbours if they are as far apart in the map as in the window."""
+        places, _ = window_places(op.cut, like)
+        masks = []
+        for window in product(*places):
+            here = torch.cartesian_prod(*(torch.arange(len(p)) for p in window)).reshape(-1, len(window))
+            there = torch.cartesian_prod(*window).reshape(-1, len(window))
+            apart = ((there[:, None] - there) != (here[:, None] - here)).any(2)
+            masks.append(torch.where(apart, -math.inf, 0.0).to(like.dtype))
+        mask = torch.stack(masks)[:, None].repeat(len(like), 1, 1, 1)
+        return mask if bias is None else mask + bias
+
+    def _join(self, op: Any, path: str, windows: Tensor, like: Tensor) -> Tensor:
+        places, sizes = window_places(op.cut, like)
+        each_window = windows.unflatten(0, (len(like), -1)).unbind(1)
+        whole = windows.new_zeros(len(like), windows.shape[1], *sizes)
+        for place, window in zip(product(*places), each_window, strict=True):
+            whole = whole.clone()
+            whole[(..., *torch.meshgrid(*place, indexing="ij"))] = window
+        return whole[(..., *(slice(n) for n in like.shape[2:]))]
+
     # ------------------------------------------------------------ layers from outside (tests/outside.py)
 
     def _outside(self, op: Any, path: str, x: Tensor) -> Tensor:
@@ -159,26 +189,6 @@ class Interpreter:
     def _blend(self, op: Any, path: str, a: Tensor, b: Tensor) -> Tensor:
         share = op.values()["share"]
         return share * a + (1 - share) * b
-
-    # ------------------------------------------------------------ windows
-
-    def _windows(self, op: Any, path: str, x: Tensor) -> Tensor:
-        places, sizes = window_places(op, x)
-        whole = padded(x, [0] * len(sizes), [n - m for n, m in zip(sizes, x.shape[2:], strict=True)], "zeros")
-        return torch.stack([whole[(..., *torch.meshgrid(*w, indexing="ij"))] for w in product(*places)], 1).flatten(
-            0, 1
-        )
-
-    _grid = _windows
-
-    def _join(self, op: Any, path: str, windows: Tensor, like: Tensor) -> Tensor:
-        places, sizes = window_places(op.cut, like)
-        each_window = windows.unflatten(0, (len(like), -1)).unbind(1)
-        whole = windows.new_zeros(len(like), windows.shape[1], *sizes)
-        for place, window in zip(product(*places), each_window, strict=True):
-            whole = whole.clone()
-            whole[(..., *torch.meshgrid(*place, indexing="ij"))] = window
-        return whole[(..., *(slice(n) for n in like.shape[2:]))]
 
     # ------------------------------------------------------------ pooling
 
@@ -513,7 +523,7 @@ class Interpreter:
 def window_places(op: Any, x: Tensor) -> tuple[list[list[Tensor]], list[int]]:
     """The positions of every window on each axis of a map, and the sizes that they cover."""
     axes = x.ndim - 2
-    shifts = each(getattr(op, "shift", 0), axes)
+    shifts = each(getattr(op, "shift", None) or 0, axes)
     places, sizes = [], []
     for length, size, shift in zip(x.shape[2:], each(op.size, axes), shifts, strict=True):
         count = math.ceil(length / size)

@@ -39,7 +39,7 @@ ODD = sorted(
     - {"it"}
 )
 WORDS = words("deep wide branch of the coarse fine upper lower head path feature pyramid context guided signal memory")
-PREFIXES = ["layer", "c", "mix.x", "a-b", "conv_", "0.", "9x", "train.", "_", "class.", "l", "Stage"]
+PREFIXES = ["layer", "c", "mix.x", "a-b", "conv_", "0.", "9x", "train.", "_", "class.", "l", "Stage", "mix.x.y", "0.1."]
 ELEMENTWISE = [name for name, cls in OPERATIONS.items() if cls.is_activation]
 WRITTEN = {
     *words(
@@ -142,7 +142,7 @@ class Items:
         if roll < 0.72:
             return f'"{random.choice(PREFIXES)}{self.counter}": '
         if roll < 0.75:
-            return f'"{random.choice(ODD)}.z{self.counter}": '
+            return f'"{random.choice(ODD)}.{random.choice(["", "", "y.", "0."])}z{self.counter}": '
         return f"{self.name(names.taken)}: "
 
     # ------------------------------------------------------------ values

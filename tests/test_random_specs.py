@@ -52,6 +52,7 @@ WRITTEN = {
     "scope": r"(?:^|: )scope \{",
     "computed label": r'"[^"]*\{\w+\}[^"]*": ',
     "dotted label": r'"[^"{]*\.[^"{]*": ',
+    "label with two dots": r'"[^"{]*\.[^"{]*\.[^"]*": ',
     "label with -": r'"a-b',
     "let": r"^ +let ",
     "default": r"^ *default ",
@@ -168,6 +169,15 @@ def test_what_is_built_wrong_is_found(old: str, new: str, message: str, monkeypa
     monkeypatch.setattr(random_checks, "prove", lambda *given, **more: None)  # it would be found first
     with pytest.raises(Wrong, match=message):
         holds(graph)
+
+
+def test_numbers_whose_squares_overflow_count_as_overflow() -> None:
+    """PyTorch's layer normalisation gives nan then; the module is not built wrong."""
+    body = "input x[3, 4, 4]\n repeat 9 { (it, it) -> mul }\n layernorm"
+    counts = holds(graph_of(f"model m {{ {body} }}"))
+    assert counts["overflow"] > 0
+    calm = holds(graph_of(f"model m {{ {body.replace('9', '2')} }}"))
+    assert calm["tensors"] == counts["tensors"] and not calm["overflow"]
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if hasattr(Interpreter, f"_{name}")])

@@ -22,6 +22,7 @@ from archdsl.values import (
     BlockValue,
     Bound,
     Defaults,
+    ExternValue,
     Failure,
     FunctionValue,
     MemberValue,
@@ -360,8 +361,8 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
     if cls is None:
         span = declaration.operation.span
         message = f"there is no operation `{name}` to set defaults for"
-        if isinstance(names.find(name), BlockValue):
-            help = "give a block's parameter its default in the declaration: `block NAME(width = 64) { … }`"
+        if isinstance(names.find(name), BlockValue | ExternValue):
+            help = "give its parameter its default in the declaration, as in `block NAME(width = 64) { … }`"
             raise Failure("E0204", message, span, help)
         here = aliases.operation(name, OPERATIONS)
         if here is not None:

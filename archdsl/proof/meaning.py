@@ -19,7 +19,7 @@ from archdsl.proof.layers import LAYERS, Parts, Spec, compute, spec_of
 from archdsl.proof.library import Library, Run, full
 from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Filled, Parameter
 from archdsl.proof.reader import helpers
-from archdsl.proof.terms import Order, Table, Tensor, Term
+from archdsl.proof.terms import Order, Sizes, Table, Tensor, Term, inverse
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +203,9 @@ class Meaning:
         return eval(code, {"__builtins__": {}}, {**scope, **found.values, **names})
 
 
-def _unmoved(shape: Shape, order: Order) -> Shape:
-    """The size of a term of which a tensor with its axes in that order has this size."""
-    if not order:
-        return shape
-    return tuple([shape[order.index(axis) - 1] for axis in range(1, len(order))])
+def _unmoved(shape: Sizes, order: Order) -> Sizes:
+    """The sizes of a term, whose axes give those of `shape` in this order."""
+    return tuple([shape[axis - 1] for axis in inverse(order)[1:]]) if order else shape
 
 
 def _with_last(tensor: Tensor) -> Tensor:

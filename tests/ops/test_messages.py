@@ -156,8 +156,8 @@ def test_wrong_sizes(
 def test_words_are_those_of_the_types(cls: type[Operation]) -> None:
     for name in cls.model_fields:
         for word in cls.words(name):
-            others = {p: 2 for p, field in cls.model_fields.items() if field.is_required() and p != name}
-            assert getattr(cls.parse({**others, name: word}), name) == word
+            needed = {p: cls.examples[0].arguments[p] for p, f in cls.model_fields.items() if f.is_required()}
+            assert getattr(cls.parse({**needed, name: word}), name) == word
     assert cls.words("nonsense") == ()
 
 
