@@ -26,6 +26,7 @@ from archdsl.values import (
     Namespace,
     OperationValue,
     Poisoned,
+    SharedValue,
     TensorValue,
     describe,
     evaluate,
@@ -80,7 +81,7 @@ def called_by(name: str, names: Namespace) -> object | None:
     found = names.find(name)
     if found is FAILED:
         raise Poisoned
-    if isinstance(found, OperationValue | BlockValue | MemberValue):
+    if isinstance(found, OperationValue | BlockValue | MemberValue | SharedValue):
         return found
     if name in OPERATIONS:
         return OperationValue(OPERATIONS[name])

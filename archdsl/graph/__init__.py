@@ -44,6 +44,20 @@ Rounds: TypeAlias = tuple[tuple[int, int], ...]
 """The loops around something, outermost first: the place of each in the text, and its iteration, from 0."""
 
 
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A call of something shared: the reference that calls it, and the loops around that.
+
+    `declared` is the number of nodes placed before the `share`, which decides the order of keys; `at` are its place in
+    the text and the loops around it.
+    """
+
+    span: Span
+    rounds: Rounds
+    declared: int
+    at: tuple[Span, Rounds]
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
     """One operation in the graph.
@@ -52,7 +66,8 @@ class Node:
     quoted label does), `path` the full path: the prefix of its keys in the state_dict. `call` is the call in the spec,
     None for implied nodes (an input, the add of a residual); `origin` is the set of branches of a merge or align;
     `rounds` are the iterations of its enclosing loops; `bound` are the values of the `let`s, loop variables and input
-    sizes that its arguments may name.
+    sizes that its arguments may name. `use` is set in a call of something shared, `again` in all calls of it but the
+    first: such a node has the path of one placed before it, and uses its weights.
     """
 
     id: int
@@ -68,6 +83,8 @@ class Node:
     origin: Origin | None = None
     rounds: Rounds = ()
     bound: Mapping[str, object] = field(default_factory=dict)
+    use: Use | None = None
+    again: bool = False
 
     def __repr__(self) -> str:
         return f"<Node {self.id} {self.path}: {self.operation.name}>"
@@ -117,6 +134,11 @@ class Scope:
     """The iterations of the loops around it."""
     bound: Mapping[str, object] = field(default_factory=dict)
     """As that of a node, at its call."""
+    use: Use | None = None
+    again: bool = False
+    """As that of a node."""
+    shift: int = 0
+    """The number of `share` statements, minus that of members that are calls of what they share."""
 
     def __repr__(self) -> str:
         return f"<Scope {self.path or self.name}: {len(self.members)} members>"
@@ -298,12 +320,36 @@ class Graph:
         return tuple(self.shape(t) for t in tensors)
 
     def weights_of(self, node: Node) -> tuple[Weight, ...]:
-        """The tensors that a node owns, in state_dict order."""
-        return node.operation.weights(self.shapes(node.inputs))
+        """The tensors that a node owns, in state_dict order; none if it uses those of another one."""
+        return () if node.again else node.operation.weights(self.shapes(node.inputs))
 
     def weights(self) -> Iterator[tuple[Node, Weight]]:
-        """Every tensor of the state_dict with the node that owns it, in order of placement."""
-        return ((node, weight) for node in self._nodes for weight in self.weights_of(node))
+        """Every tensor of the state_dict with the node that owns it, in order of declaration."""
+        return ((node, weight) for node in self.declared() for weight in self.weights_of(node))
+
+    def declared(self) -> Iterator[Node]:
+        """The nodes in order of declaration: as placed, but what is shared stands where its `share` does.
+
+        Without the later calls of what is shared.
+        """
+        stack: list[Node | Scope] = [self.root]
+        while stack:
+            member = stack.pop()
+            if isinstance(member, Node):
+                yield member
+                continue
+            members = [m for m in member.members if not m.again]
+            if any(m.use is not None for m in members):
+                members.sort(key=_declared)
+            stack.extend(reversed(members))
+
+    def called_again(self) -> Mapping[str, list[Node]]:
+        """The nodes that use the weights of others, by their path."""
+        found: dict[str, list[Node]] = {}
+        for node in self._nodes:
+            if node.again:
+                found.setdefault(node.path, []).append(node)
+        return found
 
     @property
     def always(self) -> Region:
@@ -325,3 +371,10 @@ class Graph:
     @property
     def input_nodes(self) -> list[Node]:
         return [n for n in self.root.members if isinstance(n, Node) and n.operation.is_input]
+
+
+def _declared(member: Node | Scope) -> tuple[int, bool]:
+    """The place of a member among others: behind what was placed before it, or before its `share`."""
+    if member.use is not None:
+        return member.use.declared, False
+    return (member.id if isinstance(member, Node) else next((n.id for n in member.nodes()), -1)), True

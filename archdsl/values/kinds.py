@@ -103,6 +103,14 @@ class AugmentValue:
         return self.syntax.name.name
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedValue:
+    """What a `share` statement placed. `part` is known to elaboration."""
+
+    name: str
+    part: object
+
+
 @dataclass(frozen=True, slots=True)
 class TensorValue:
     """A tensor as a value: `it`, a label, an input; or a list of tensors, whose `shape` is None.
@@ -289,6 +297,8 @@ def describe(value: object) -> str:
             return f"the function `{value.name}`"
         case AugmentValue():
             return f"the augmentation `{value.name}`"
+        case SharedValue():
+            return f"the shared `{value.name}`"
         case TensorValue():
             return f"a list of {len(value.parts)} tensors" if value.parts else "a tensor"
         case Drawn():
@@ -311,7 +321,7 @@ def literal(value: object) -> str:
             return "[" + ", ".join(items + ["…"] * (len(value) > 8)) + "]"
         case Expr():
             return dims.text(value)
-        case OperationValue() | BlockValue() | MemberValue() | FunctionValue() | AugmentValue():
+        case OperationValue() | BlockValue() | MemberValue() | FunctionValue() | AugmentValue() | SharedValue():
             return value.name
         case Drawn():
             return shown(value)
