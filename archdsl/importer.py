@@ -57,7 +57,7 @@ class ArchLoader(Loader):
 
 def _factory(file: Path, model: ModelInfo, module: str) -> Callable[..., nn.Module]:
     given = [Parameter(name, Parameter.POSITIONAL_OR_KEYWORD, default=None) for name in model.parameters]
-    placing = [Parameter(name, Parameter.KEYWORD_ONLY, default=None) for name in ("device", "dtype")]
+    placing = [Parameter(name, Parameter.KEYWORD_ONLY, default=None) for name in ("device", "dtype", "allow_extern")]
     signature = Signature([*given, *placing])
 
     def make(*args: Any, **kwargs: Any) -> nn.Module:

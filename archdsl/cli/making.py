@@ -15,6 +15,7 @@ from archdsl.cli.options import (
     Settings,
     Sizes,
     depth_option,
+    extern_option,
     json_option,
     model_options,
     output_option,
@@ -167,6 +168,7 @@ def weights(
 @spec_argument
 @output_option("A .pt2 or .onnx file.", "an export is", EXPORTS, required=True)
 @weights_option
+@extern_option
 @purpose_option
 @model_options
 def export(spec: str, output: Path, weights: Path | None, purpose: str, settings: Settings) -> int:

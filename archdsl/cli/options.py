@@ -86,6 +86,19 @@ def complete_limit(context: click.Context, parameter: click.Parameter, incomplet
     return [CompletionItem(f"{name}=", help=what) for name, what in WHAT.items() if name.startswith(incomplete)]
 
 
+def parse_allowed(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> None:
+    """Allows code from outside in the whole command, which says what it runs."""
+    from archdsl.cli.printing import note
+    from archdsl.runtime.outside import allowing
+
+    for text in given:
+        module, _, name = text.partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), name or "name")):
+            raise click.BadParameter(f"{text!r} is not a package, or a name in one (package.module:name)")
+    if given:
+        context.with_resource(allowing(given, note))
+
+
 def complete_file(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     return [CompletionItem(incomplete, type="file")]
 
@@ -167,6 +180,14 @@ recompute_option = click.option(
     default="none",
     show_default=True,
     help="What a training step recomputes instead of storing: bodies of dense connections, or blocks.",
+)
+extern_option = click.option(
+    "--allow-extern",
+    callback=parse_allowed,
+    expose_value=False,
+    multiple=True,
+    metavar="PACKAGE",
+    help="Allow the spec to run code of this package (`extern`); a function by its full name, package.module:function.",
 )
 seed_option = click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed for random weights."

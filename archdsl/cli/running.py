@@ -12,6 +12,7 @@ from archdsl.backends.diagram.formats import CARDS
 from archdsl.cli.options import (
     Settings,
     Sizes,
+    extern_option,
     json_option,
     model_options,
     output_option,
@@ -28,6 +29,7 @@ from archdsl.cli.specs import checked
 @cli.command()
 @spec_argument
 @weights_option
+@extern_option
 @click.option(
     "--images",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
@@ -101,6 +103,7 @@ def parse_units(context: click.Context, parameter: click.Parameter, given: Seque
 )
 @output_option("A .html, .svg or .png file.", "the look is", CARDS, required=True)
 @weights_option
+@extern_option
 @click.option("--at", multiple=True, metavar="PATH", help="A block or convolution to show, instead of the default.")
 @click.option(
     "--unit",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import TYPE_CHECKING
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal, renamed
@@ -19,6 +21,7 @@ from archdsl.syntax import tree
 from archdsl.values import (
     FAILED,
     BlockValue,
+    ExternValue,
     Failure,
     FunctionValue,
     MemberValue,
@@ -28,9 +31,13 @@ from archdsl.values import (
     Poisoned,
     SharedValue,
     TensorValue,
+    arguments_of,
     describe,
     evaluate,
 )
+
+if TYPE_CHECKING:
+    from archdsl.ops.extern import Kind
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +46,8 @@ class Operations:
 
     reports: Reports
     _known: dict[object, Operation] = field(default_factory=dict)
+    kinds: dict[ExternValue, Kind] = field(default_factory=dict)
+    """The externs of the network."""
 
     def merge(self, name: str) -> Operation:
         """The merge of a `residual` or `dense`."""
@@ -75,13 +84,35 @@ class Operations:
             self._known[key_of_call] = found
         return found
 
+    def extern(self, target: ExternValue, item: tree.Call, place: Place) -> Operation:
+        """The operation of a call of an extern. Equal calls share one value."""
+        from archdsl.elaborate.extern import check_arguments  # only if a spec has one
+        from archdsl.ops.extern import Extern
+
+        given = arguments_of(target, item.arguments or (), item.span, place.names)
+        arguments = check_arguments(target, given, item)
+        kind = self.kind(target)
+        key = (kind, repr(arguments))
+        return self._known.setdefault(key, Extern(kind=kind, arguments=arguments))
+
+    def kind(self, target: ExternValue) -> Kind:
+        """The kind of an extern in this network, whose names in a built file are its own."""
+        from archdsl.elaborate.extern_source import python_names
+
+        if target not in self.kinds:
+            taken = {name for kind in self.kinds.values() for name in (kind.made, kind.imported)}
+            names = (python_names(target.syntax, number) for number in count(1))
+            made, imported = next(found for found in names if taken.isdisjoint(found))
+            self.kinds[target] = replace(target.kind, made=made, imported=imported)
+        return self.kinds[target]
+
 
 def called_by(name: str, names: Namespace) -> object | None:
     """The target of a name in a chain: a parameter or block of that name, else the operation."""
     found = names.find(name)
     if found is FAILED:
         raise Poisoned
-    if isinstance(found, OperationValue | BlockValue | MemberValue | SharedValue):
+    if isinstance(found, OperationValue | BlockValue | MemberValue | ExternValue | SharedValue):
         return found
     if name in OPERATIONS:
         return OperationValue(OPERATIONS[name])
@@ -146,7 +177,7 @@ def is_label_further_down(item: tree.Call, scope: Scope) -> bool:
 
 
 def is_callable(name: str, names: Namespace) -> bool:
-    return isinstance(names.find(name), OperationValue | BlockValue | MemberValue)
+    return isinstance(names.find(name), OperationValue | BlockValue | MemberValue | ExternValue)
 
 
 def as_here(cls: type[Operation], item: tree.Call, place: Place) -> list[Proposal]:

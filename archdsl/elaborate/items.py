@@ -22,6 +22,7 @@ from archdsl.syntax import tree
 from archdsl.syntax.walk import names as names_in
 from archdsl.values import (
     BlockValue,
+    ExternValue,
     Failure,
     MemberValue,
     Namespace,
@@ -167,6 +168,8 @@ class Items:
             return self.shares.call(target, item, place, flow)
         if isinstance(target, OperationValue):
             return self.place_operation(target.operation, item, place, flow)
+        if isinstance(target, ExternValue):
+            return self.place_extern(target, item, place, flow)
         if isinstance(target, MemberValue | BlockValue):
             block, given = family(target)
             arguments = arguments_of(block, item.arguments or (), item.span, place.names, given, target.name)
@@ -221,6 +224,17 @@ class Items:
         return self.build.place_node(
             operation, flow, name, labelled, place.scope, item.span, item, self.parallels.get(flow)
         )
+
+    def place_extern(self, target: ExternValue, item: tree.Call, place: Place, flow: Flow) -> Flow:
+        operation = self.operations.extern(target, item, place)
+        name, labelled = self.build.item_name(item.label, place)
+        if not operation.takes(len(flow)) and POISONED_TENSOR not in flow:
+            names = target.kind.names
+            takes = f"`{target.name}` takes {counted(len(names), 'tensor')}: {', '.join(names)}"
+            flows = f"{len(flow)} flow{'s' * (len(flow) == 1)} in"
+            raise Failure("E0227", f"{takes}; {flows}", item.span, f"write `({', '.join(names)}) -> {target.name}`")
+        origin = self.parallels.get(flow) if len(flow) > 1 else None
+        return self.build.place_node(operation, flow, name, labelled, place.scope, item.span, item, origin)
 
     def call_block(
         self, block: BlockValue, arguments: dict[str, object], item: tree.Call, place: Place, flow: Flow

@@ -155,6 +155,8 @@ class Loader:
                     member = MemberValue(declaration, spec_file.names)
                     self._declare(spec_file, declaration.name, member)
                     spec_file.models[declaration.name.name] = member
+                case tree.Extern():
+                    self._extern(declaration, spec_file)
                 case tree.Augment():
                     self._declare(spec_file, declaration.name, AugmentValue(declaration, spec_file.names))
                 case tree.Default():
@@ -182,6 +184,14 @@ class Loader:
             return
         spec_file.spans[name.name] = name.span
         spec_file.names.values[name.name] = value
+
+    def _extern(self, declaration: tree.Extern, spec_file: SpecFile) -> None:
+        from archdsl.elaborate.extern import declare  # only if a spec has one
+
+        value: object = FAILED
+        with reporting(self.diagnostics):
+            value = declare(declaration, spec_file.names)
+        self._declare(spec_file, declaration.name, value)
 
     # ------------------------------------------------------------ imports
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # importing it takes longer than most checks, which only walk
     import networkx as nx
 
     from archdsl.augment.base import Pipeline
+    from archdsl.ops.extern import Kind
 
 
 class Unknown:
@@ -350,6 +351,12 @@ class Graph:
             if node.again:
                 found.setdefault(node.path, []).append(node)
         return found
+
+    @property
+    def outside(self) -> list[Kind]:
+        """What it uses of other packages and files (`extern`), each once, in order of first use."""
+        kinds = (node.operation.outside() for node in self._nodes)
+        return list(dict.fromkeys(kind for kind in kinds if kind is not None))
 
     @property
     def always(self) -> Region:

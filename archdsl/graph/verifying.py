@@ -69,9 +69,8 @@ def _check_paths(graph: Graph) -> None:
 def _check_sizes(graph: Graph) -> None:
     known: dict[tuple[int, tuple[Shape, ...]], tuple[Operation, tuple[Shape, ...]]] = {}
     for node in graph.nodes():
-        takes = len(node.inputs)
-        if (takes < 2) if node.operation.inputs == "many" else takes != (not node.operation.is_input):
-            raise BrokenGraph(f"{node} takes {takes} tensors")
+        if not node.operation.takes(len(node.inputs)):
+            raise BrokenGraph(f"{node} takes {len(node.inputs)} tensors")
         shapes = graph.shapes(node.inputs)
         key = (id(node.operation), shapes)
         if key not in known:

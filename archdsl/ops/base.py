@@ -35,6 +35,7 @@ Family = Literal[
     "resize",
     "channels",
     "shape",
+    "extern",
 ]
 
 
@@ -387,6 +388,18 @@ class Operation(Declaration, Facts):
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         """The output sizes, one for each result. Raises OperationError, or demands through `rules`."""
         raise NotImplementedError(type(self).__name__)
+
+    def takes(self, count: int) -> bool:
+        """Whether it takes this many inputs."""
+        return count > 1 if self.inputs == "many" else count == (not self.is_input)
+
+    def parameters(self) -> tuple[str, ...]:
+        """The names of its parameters in a spec, in order."""
+        return tuple(type(self).model_fields)
+
+    def values(self) -> Mapping[str, object]:
+        """The values of its parameters, by their names in a spec."""
+        return dict(self)
 
     def results(self, count: int) -> int:
         """The number of outputs for `count` inputs, even if their sizes are unknown."""

@@ -6,10 +6,13 @@ the name, family or class of an operation (tests/ops/test_facts.py).
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
 from archdsl.dims import Dim
 from archdsl.ops.formulas import Section, Sizes
+
+if TYPE_CHECKING:
+    from archdsl.ops.extern import Kind
 
 Shape: TypeAlias = tuple[Dim, ...]
 Layout: TypeAlias = Literal["first", "any", "last"]
@@ -67,6 +70,14 @@ class Facts:
     """Whether a network that ends with it on a map has probably forgotten a `flatten`."""
     uses_batch: ClassVar[bool] = False
     """Whether training uses statistics of the batch, which a single number does not have."""
+
+    def outside(self) -> "Kind | None":
+        """Where its code comes from, if not from PyTorch or archdsl: what it computes is not known then."""
+        return None
+
+    def is_counted(self, shapes: tuple[Shape, ...]) -> bool:
+        """Whether its multiply-accumulates are known."""
+        return True
 
     # ------------------------------------------------------------ what may run in place
 

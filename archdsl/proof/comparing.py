@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +65,10 @@ class Proof:
             from archdsl.proof.augmentation import TEXTS
 
             helpers += TEXTS
-        text = read(self.text, helpers, name)
+        outside = {kind.imported: (kind.module, kind.target) for kind in self.graph.outside}
+        text = read(self.text, helpers, name, outside)
         run = Run(meaning.table)
-        model, guards = self.make(text, run)
+        model, guards = self.make(text, run, meaning.outside)
         self.compare_state(model, meaning)
         self.finished(model, meaning, True)
         self.forwards(model, meaning, run)
@@ -82,24 +83,26 @@ class Proof:
         if not self.inference and (text.by_mode or self.graph.of_training() or self.graph.training is not None):
             meaning = Meaning(self.graph, training=False, gradients=True)
             run = Run(meaning.table)
-            model, guards = self.make(text, run)
+            model, guards = self.make(text, run, meaning.outside)
             self.compare_state(model, meaning)
             self.finished(model, meaning, False)
             self.forwards(model, meaning, run)
             compare_guards(guards, self.graph.sizes)
 
-    def make(self, text: Text, run: Run) -> tuple[Module, list[Guard]]:
-        """The constructed model of a text, and its guards."""
+    def make(self, text: Text, run: Run, outside: Collection[str]) -> tuple[Module, list[Guard]]:
+        """The constructed model of a text, and its guards; `outside` are the helpers around code from outside."""
         library = self.library = Library(run)
         space = self.space = library.globals()
-        made: dict[str, object] = {h.name: h.made or library.function(h.name) for h in text.helpers.values()}
+        imported = {kind.imported: object() for kind in self.graph.outside}
+        made: dict[str, object] = {**imported}
+        made |= {h.name: h.made or library.function(h.name, h.name in outside) for h in text.helpers.values()}
         if self.augmentation is not None:
             from archdsl.proof.augmentation import FLOW, flow
 
             made.update({name: flow(name) for name in FLOW if name in made})
         space[HELPERS] = made
         exec(compile(text.tree, FILE, "exec"), space)
-        known = library.known()
+        known = {**library.known(), **imported}
         for helper in text.helpers.values():
             for name in helper.uses - text.helpers.keys():
                 if name not in space or (name in known and space[name] is not known[name]):
@@ -133,7 +136,7 @@ class Proof:
     def finished(self, model: Module, meaning: Meaning, training: bool) -> None:
         """The modes in which a model starts; from here on only `train` and `eval` may change it."""
         modules = list(model.modules())
-        starts = not self.inference or not meaning.statistics
+        starts = not self.inference or not (meaning.statistics or self.graph.outside)
         if any(module.training != starts for module in modules):
             raise Unproved("does not start in the mode that its form needs, with all its members")
         model.train(training and starts)

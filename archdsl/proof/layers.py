@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeAlias
 
 from archdsl.proof.errors import Unproved
 from archdsl.proof.modules import DEVICE, DTYPE, ONES, ZEROS, Buffer, Filled, Module, Parameter
@@ -15,16 +15,18 @@ from archdsl.proof.terms import Key, Tensor, frozen, results
 class Spec:
     """The arguments of a layer: equal specs with equal weights and inputs compute the same."""
 
-    __slots__ = ("arguments", "hash", "is_random", "key", "kind", "overwrites", "parts", "placed")
+    __slots__ = ("arguments", "hash", "is_random", "key", "kind", "outside", "overwrites", "parts", "placed")
 
-    def __init__(self, made: type[Layer], args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+    def __init__(
+        self, made: type[Layer], args: tuple[object, ...], kwargs: dict[str, object], parts: Parts | None = None
+    ) -> None:
         signature, self.kind = made.signature, made.kind
         given = dict(zip(signature, args, strict=False))
         if len(args) > len(signature) or given.keys() & kwargs.keys():
             raise Unproved(f"gives {self.kind} too many arguments")
         kwargs = dict(kwargs)
         self.placed = True
-        if made.base.startswith(WEIGHTY):
+        if made.is_placed():
             self.placed = kwargs.pop("device", None) is DEVICE and kwargs.pop("dtype", None) is DTYPE
         if unknown := kwargs.keys() - signature.keys():
             raise Unproved(f"gives {self.kind} the argument `{min(unknown)}`, which it has not got")
@@ -38,14 +40,21 @@ class Spec:
         self.arguments = {k: _collapsed(v) if k != "normalized_shape" else v for k, v in values.items()}
         self.key = (self.kind, frozen(tuple(self.arguments.values()), []))
         self.hash = hash(self.key)
-        self.is_random = "Drop" in self.kind
+        self.outside = made.outside
+        self.is_random = "Drop" in self.kind or made.outside
+        if made.outside:
+            if parts is not None:
+                made.declared[self.key] = parts
+            if self.key not in made.declared:
+                raise Unproved(f"makes {self.kind} with arguments that the network does not give it")
+            self.parts = made.declared[self.key]
+            return
         norm = "Norm" in made.base
         parameters, buffers = weights(made.base, self.arguments)
         self.parts = [
             (n, s, False, (ONES if n == "weight" else ZEROS) if norm else None) for n, s in parameters.items()
         ]
         self.parts += [(n, s, True, None) for n, s in buffers.items()]
-        """The weights: name, shape, whether it is a buffer, initialisation unless that is the constructor's own."""
 
     def __hash__(self) -> int:
         return self.hash
@@ -58,6 +67,9 @@ class Spec:
         return bool(self.parts) and self.parts[-1][2]
 
 
+Parts: TypeAlias = list[tuple[str, tuple[int, ...], bool, object]]
+"""The weights of a layer: name, shape, whether it is a buffer, initialisation unless that is the constructor's own."""
+
 _specs: dict[object, Spec] = {}
 """Those of the running proofs."""
 
@@ -67,8 +79,11 @@ def forget() -> None:
     _specs.clear()
 
 
-def spec_of(made: type[Layer], args: tuple[object, ...], kwargs: dict[str, object]) -> Spec:
-    """The spec of a layer, the same object for equal arguments while it is cached."""
+def spec_of(made: type[Layer], args: tuple[object, ...], kwargs: dict[str, object], parts: Parts | None = None) -> Spec:
+    """The spec of a layer, the same object for equal arguments while it is cached.
+
+    `parts` are the weights of a layer from outside, as its network declares them.
+    """
     values = (*args, *kwargs.values())
     types = tuple(
         [(type(v), tuple(map(type, v)) if type(v) is tuple else None) for v in values]
@@ -77,9 +92,9 @@ def spec_of(made: type[Layer], args: tuple[object, ...], kwargs: dict[str, objec
     try:
         found = _specs.get(key)
     except TypeError:  # a list among the arguments
-        return Spec(made, args, kwargs)
+        return Spec(made, args, kwargs, parts)
     if found is None:
-        found = _specs[key] = Spec(made, args, kwargs)
+        found = _specs[key] = Spec(made, args, kwargs, parts)
     return found
 
 
@@ -94,6 +109,15 @@ class Layer(Module):
     base = ""
     """The class of torch.nn that it is or extends; empty for a helper that extends only nn.Module."""
     signature: Mapping[str, object] = {}
+    outside = False
+    """Whether its code is not known (`extern`): it may draw at random, and its weights are as declared."""
+    declared: dict[object, Parts]
+    """The weights of a layer from outside, by its arguments."""
+
+    @classmethod
+    def is_placed(cls) -> bool:
+        """Whether it takes `device` and `dtype`."""
+        return cls.outside or cls.base.startswith(WEIGHTY)
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         self.__dict__.update(spec=spec_of(type(self), args, kwargs), path="", runs=0, training=True, _modules=NOTHING)
@@ -221,6 +245,11 @@ def _collapsed(value: object) -> object:
 
 def layer_class(kind: str, base: str, signature: Mapping[str, object], extends: type[Layer] = Layer) -> type[Layer]:
     return type(kind, (extends,), {"kind": kind, "base": base, "signature": signature})
+
+
+def outside_class(kind: str, signature: Mapping[str, object]) -> type[Layer]:
+    """The class around a layer from outside."""
+    return type(kind, (Layer,), {"kind": kind, "signature": signature, "outside": True, "declared": {}})
 
 
 LAYERS: Mapping[str, type[Layer]] = {name: layer_class(name, name, found) for name, found in SIGNATURES.items()}

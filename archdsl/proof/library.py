@@ -144,9 +144,9 @@ class Library:
             raise Unproved(f"imports {name}")
         return self.modules[name if names else name.partition(".")[0]]
 
-    def function(self, name: str) -> Callable[..., Tensor | Several]:
-        """A function known by its name."""
-        return lambda *args, **kwargs: apply(self.run.table, name, args, kwargs)
+    def function(self, name: str, draws: bool = False) -> Callable[..., Tensor | Several]:
+        """A function known by its name; `draws`: it may draw at random, so that two calls differ."""
+        return lambda *args, **kwargs: apply(self.run.table, name, args, kwargs, draws)
 
     def globals(self) -> dict[str, object]:
         words = {**BUILTINS, **self.budget.words(), "__import__": self.load}

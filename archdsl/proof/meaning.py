@@ -14,10 +14,9 @@ from archdsl.graph import Tensor as Edge
 from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm, Shape, TorchForm
 from archdsl.ops.base import Weight as OwnWeight
 from archdsl.ops.init import RULES
-from archdsl.proof.layers import LAYERS, Spec, compute, spec_of
+from archdsl.proof.layers import LAYERS, Parts, Spec, compute, spec_of
 from archdsl.proof.library import Library, Run, full
 from archdsl.proof.modules import DEVICE, DTYPE, Filled, Parameter
-from archdsl.proof.pytorch import WEIGHTY
 from archdsl.proof.reader import helpers
 from archdsl.proof.terms import Table, Tensor, Term
 
@@ -72,6 +71,8 @@ class Meaning:
         """The paths of the layers that keep statistics and run."""
         self.helpers: dict[str, None] = {}
         """The texts of helpers that a file of this graph may contain."""
+        self.outside: set[str] = set()
+        """The names of the helpers around functions from outside, which may draw at random."""
         outputs = [o for o in graph.outputs if training or not o.training]
         self.outputs = [(o.name, None if o not in outputs else o.tensor) for o in graph.outputs]
         self.live = graph.ancestors(o.tensor for o in outputs)
@@ -108,9 +109,11 @@ class Meaning:
         if found.spec is not None and found.spec.has_statistics:
             self.statistics.add(node.path)
         known = len(self.table.entries)
+        self.table.several = len(node.shapes) if len(node.shapes) > 1 else 0
         given = (
             compute(found.spec, node.path, tensors) if found.spec is not None else self._function(node, found, tensors)
         )
+        self.table.several = 0
         made = given if isinstance(given, list) else [given]
         for i, tensor in enumerate(made):
             tensor.term.shape = node.shapes[i]
@@ -130,8 +133,10 @@ class Meaning:
             form = self._declared[key].form
             if isinstance(form, ModuleForm | FunctionForm) and form.helper is not None:
                 self.helpers[form.helper] = None
+                self.outside.update({h.name for h in helpers(form.helper)} if node.operation.outside() else ())
                 for helper in helpers(form.helper):
-                    self.library.functions[helper.name] = self.library.function(helper.name)
+                    draws = helper.name in self.outside
+                    self.library.functions[helper.name] = self.library.function(helper.name, draws)
         return self._declared[key]
 
     def _function(self, node: Node, found: Declared, tensors: list[Tensor]) -> Any:
@@ -142,18 +147,16 @@ class Meaning:
             weight = Parameter(Filled(form.shape, None, True))
             weight.bind(self.table, node.path)
             names["parameter"] = weight
-        self.table.several = form.results if isinstance(form, FunctionForm) and form.results > 1 else 0
         code = _code(form.template, len(tensors))  # type: ignore[union-attr]
         scope = {"torch": self.library.torch, "F": self.library.torch.nn.functional, **self.library.functions}
-        given = eval(code, {"__builtins__": {}}, {**scope, **found.values, **names})
-        self.table.several = 0
-        return given
+        return eval(code, {"__builtins__": {}}, {**scope, **found.values, **names})
 
 
 def _declared(operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Declared:
     form = operation.torch(shapes, outputs)
-    spec = _spec(form) if isinstance(form, ModuleForm) else None
-    own = tuple(_weight(weight, form, spec) for weight in operation.weights(shapes))
+    declared = operation.weights(shapes)
+    spec = _spec(form, declared) if isinstance(form, ModuleForm) else None
+    own = tuple(_weight(weight, form, spec) for weight in declared)
     saves = operation.saves(shapes, outputs, False)
     in_place = operation.saves(shapes, outputs, True) if operation.inplace else None
     return Declared(
@@ -161,7 +164,9 @@ def _declared(operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Sh
         spec,
         own,
         spec is not None
-        and own == tuple(Weight(n, s, not buffer, buffer, start) for n, s, buffer, start in spec.parts),
+        and (
+            spec.outside or own == tuple(Weight(n, s, not buffer, buffer, start) for n, s, buffer, start in spec.parts)
+        ),
         (saves.inputs, saves.outputs),
         None if in_place is None else (in_place.inputs, in_place.outputs),
         operation.own or operation.family in ("activation", "normalisation"),
@@ -169,14 +174,16 @@ def _declared(operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Sh
     )
 
 
-def _spec(form: ModuleForm) -> Spec:
+def _spec(form: ModuleForm, declared: Iterable[OwnWeight]) -> Spec:
     name = form.constructor.removeprefix("nn.")
     made = {h.name: h.made for h in helpers(form.helper)} if form.helper else {}
     kind = made.get(name) or LAYERS[name]
     kwargs = {a.name: a.value for a in form.arguments if a.name is not None}
-    if kind.base.startswith(WEIGHTY):
+    if kind.is_placed():
         kwargs |= {"device": DEVICE, "dtype": DTYPE}
-    return spec_of(kind, tuple(a.value for a in form.arguments if a.name is None), kwargs)
+    parts: Parts = [(w.name, w.shape, w.buffer, None) for w in declared]
+    given = tuple(a.value for a in form.arguments if a.name is None)
+    return spec_of(kind, given, kwargs, parts if kind.outside else None)
 
 
 @lru_cache(maxsize=256)

@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from archdsl.proof.budget import counted, walked
 from archdsl.proof.errors import Unproved
-from archdsl.proof.layers import LAYERS, Layer, layer_class
+from archdsl.proof.layers import LAYERS, Layer, layer_class, outside_class
 from archdsl.proof.pytorch import REQUIRED, SIGNATURES
 from archdsl.proof.vocabulary import FORBIDDEN, HELPERS, INNER, INTERNAL, OWN, check_vocabulary
 
@@ -75,8 +75,13 @@ class Text:
     """Whether the text asks if the module is in training mode."""
 
 
-def read(text: str, declared: Iterable[str], augmentation: str | None = None) -> Text:
-    """Reads a text that may contain the definitions in `declared`, and an augmentation. Raises Unproved."""
+def read(
+    text: str, declared: Iterable[str], augmentation: str | None = None, outside: Mapping[str, tuple[str, str]] = {}
+) -> Text:
+    """Reads a text that may contain the definitions in `declared`, and an augmentation. Raises Unproved.
+
+    `outside` is what it may import besides, by the name that it has there: a module, and what that defines.
+    """
     try:
         tree = parsed(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
@@ -96,12 +101,18 @@ def read(text: str, declared: Iterable[str], augmentation: str | None = None) ->
             helper = known.get(statement.name)
             if helper is not None and ast.dump(statement) == helper.dump:
                 found[helper.name] = helper
-                kept.append(_stands_for(statement))
+                kept.append(_stands_for(statement, statement.name))
                 continue
             if isinstance(statement, ast.ClassDef):
                 classes[statement.name] = deepcopy(statement) if statement.name == augmentation else statement
             else:
                 functions[statement.name] = statement
+        elif isinstance(statement, ast.ImportFrom) and len(statement.names) == 1 and not statement.level:
+            (alias,) = statement.names
+            name = alias.asname or alias.name
+            if outside.get(name) == (statement.module, alias.name):
+                kept.append(_stands_for(statement, name))
+                continue
         kept.append(statement)
     for source in sources:
         lacking = [helper.name for helper in source if helper.name not in found]
@@ -115,10 +126,10 @@ def read(text: str, declared: Iterable[str], augmentation: str | None = None) ->
     return Text(counted(tree), found, tuple(classes), functions, classes, by_mode)
 
 
-def _stands_for(statement: ast.ClassDef | ast.FunctionDef) -> ast.stmt:
-    """The replacement of a helper's definition: assigns the helper to its name."""
-    value = ast.Subscript(ast.Name(HELPERS, ast.Load()), ast.Constant(statement.name), ast.Load())
-    made = ast.Assign([ast.Name(statement.name, ast.Store())], value)
+def _stands_for(statement: ast.stmt, name: str) -> ast.stmt:
+    """The replacement of a helper's definition, or of an import from outside: gives its name to what stands for it."""
+    value = ast.Subscript(ast.Name(HELPERS, ast.Load()), ast.Constant(name), ast.Load())
+    made = ast.Assign([ast.Name(name, ast.Store())], value)
     for node in walked(made):
         if isinstance(node, ast.stmt | ast.expr):
             node.lineno = node.end_lineno = statement.lineno
@@ -180,11 +191,22 @@ def _uses(statement: ast.stmt) -> Iterator[str]:
             yield node.id
 
 
+def _signature(init: ast.FunctionDef) -> Mapping[str, object]:
+    """The parameters of a constructor with their defaults, without those that place it."""
+    found: dict[str, object] = {a.arg: REQUIRED for a in init.args.args[1:]}
+    for parameter, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True):
+        found[parameter.arg] = REQUIRED if default is None else ast.literal_eval(default)
+    return found
+
+
 def _layer(statement: ast.ClassDef) -> type[Layer]:
     (base,) = statement.bases
+    init = next((s for s in statement.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"), None)
+    if isinstance(base, ast.Name):
+        assert init is not None
+        return outside_class(statement.name, _signature(init))
     assert isinstance(base, ast.Attribute)
     extends = LAYERS.get(base.attr, Layer)
-    init = next((s for s in statement.body if isinstance(s, ast.FunctionDef) and s.name == "__init__"), None)
     if init is None and base.attr in SIGNATURES:
         return layer_class(statement.name, base.attr, SIGNATURES[base.attr], extends)
     parameters = init.args.args[1:] if init is not None else []

@@ -296,8 +296,10 @@ VIEWS = frozenset({"[]", ".chunk", ".flatten", ".reshape", ".permute"})
 """Functions whose gradient needs nothing, and whose results may be views of their inputs."""
 
 
-def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, object]) -> Tensor | Several:
-    """The result of a function, method or operator of PyTorch."""
+def apply(
+    table: Table, name: str, args: Sequence[object], kwargs: dict[str, object], draws: bool = False
+) -> Tensor | Several:
+    """The result of a function, method or operator of PyTorch; `draws`: each call has another one."""
     tensors: list[Tensor] = []
     given: tuple[Any, ...] = tuple([frozen(arg, tensors) for arg in args])
     if name in ("+", "*"):  # bitwise equal in either order
@@ -309,7 +311,11 @@ def apply(table: Table, name: str, args: Sequence[object], kwargs: dict[str, obj
             return Tensor(table, tensors[0].term)
         given = (joint, *axis)
     more = tuple((k, frozen(kwargs[k], tensors)) for k in sorted(kwargs)) if kwargs else ()
-    key = (name, given, more)
+    key: Key = (name, given, more)
+    if draws:
+        number = table.ran[key]
+        table.ran[key] += 1
+        key = (key, number)
     entry = table.entries.get(key)
     if entry is None:
         entry = table.new(key, f"`{name.strip('.')}`")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from archdsl.common.threads import forkable_lock
 from archdsl.compiler import build, check
 from archdsl.diagnostics import Diagnostics
 from archdsl.graph import Graph
+from archdsl.runtime.outside import allowed, allowing, permit
 
 if TYPE_CHECKING:
     import torch
@@ -35,16 +36,20 @@ def load(
     inference: bool = False,
     recompute: Mode = "none",
     limits: Limits | None = None,
+    allow_extern: str | Iterable[str] = (),
     **values: object,
 ) -> torch.nn.Module:
     """The network as a module, made by executing the text from `build`; for `inference` and `recompute` see there.
+
+    `allow_extern` are the packages, or full names `package.module:name`, of which the spec may run code (`extern`);
+    a function must be allowed by its full name.
 
     `weights` is a state_dict of the training form in a .safetensors or .pth file: weights that fit by key and shape are
     loaded, and a warning lists the others; `reshape_weights` accepts tensors of another shape with the same numbers,
     such as [64, 32] for [64, 32, 1, 1]. A second call with the same text and values reuses the class, like a second
     import. Raises SpecError, OSError, and WeightsError if no weight fits.
     """
-    with limited(limits):
+    with limited(limits), allowing(allow_extern):
         network = _kept_class(spec, values, inference, recompute)(device=device, dtype=dtype)
     if weights is not None:
         from archdsl.runtime.weights import fit  # only if there are some
@@ -52,8 +57,10 @@ def load(
         graph = check(spec, limits=limits, **values)
         state, match = fit(graph, Path(weights), reshape=reshape_weights)
         if inference:
-            complete = not (match.missing or match.shapes)
-            state = folded(network, state if complete else {**instantiate(graph).state_dict(), **state})
+            if match.missing or match.shapes:
+                with allowing(allow_extern):
+                    state = {**instantiate(graph).state_dict(), **state}
+            state = folded(network, state)
         network.load_state_dict(state, strict=False)
         if not match.complete or match.doubts:
             warnings.warn(match.as_text(), stacklevel=2)
@@ -70,6 +77,7 @@ class _ClassKey:
     inference: bool
     recompute: Mode
     limits: Limits
+    allowed: frozenset[str]
 
 
 KEPT = 32
@@ -85,7 +93,9 @@ def _kept_class(
     """The class of a spec: cached from an earlier call, or new."""
     diagnostics = Diagnostics()
     spec_file, name = locate(spec, diagnostics)
-    key = _ClassKey(spec_file.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits)
+    key = _ClassKey(
+        spec_file.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits, allowed()
+    )
     if (made := _classes.get(key)) is None:
         graph = check_model(spec_file, pick(spec_file, name, diagnostics), values, diagnostics)
         made = class_of(graph, inference=inference, recompute=recompute)
@@ -117,7 +127,11 @@ def instantiate(
 
 
 def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> type[torch.nn.Module]:
-    """The class that the built source of a network defines; for `inference` and `recompute` see `build`."""
+    """The class that the built source of a network defines; for `inference` and `recompute` see `build`.
+
+    Raises SpecError if it uses code from outside that is not allowed here (`runtime.outside`).
+    """
+    permit(graph)
     module = execute(build(graph, inference=inference, recompute=recompute), graph.name)
     classes: list[type[torch.nn.Module]] = [
         c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__

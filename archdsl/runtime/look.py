@@ -6,7 +6,7 @@ first convolution also shows its filters. So a reader sees edges, then contours,
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from archdsl import dims
 from archdsl.analysis.receptive import Receptive, receptive_fields
 from archdsl.backends.diagram.cards import Card, Cards
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.runtime.outside import allowing
 from archdsl.runtime.running import (
     Part,
     RunError,
@@ -66,17 +67,19 @@ def look(
     units: Sequence[Unit] = (),
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
+    allow_extern: str | Iterable[str] = (),
 ) -> Cards:
     """The feature maps of the parts at the paths `at`, else of the model's blocks, for an image.
 
-    `units` are those whose receptive fields are drawn, instead of the most strongly activated ones. Raises RunError,
-    OSError.
+    `units` are those whose receptive fields are drawn, instead of the most strongly activated ones; `allow_extern` as
+    in `archdsl.load`. Raises RunError, OSError, SpecError.
     """
     import torch
 
     frame = frame_of(graph, sizes)
     picture = fitted(with_channels(read_picture(image), frame.channels), frame.height, frame.width)
-    network = network_of(graph, weights, seed)
+    with allowing(allow_extern):
+        network = network_of(graph, weights, seed)
     parts = _chosen(graph, network, [*at, *(u.path for u in units if at)]) if at else parts_of(graph, network, 6)
     chosen = {u.path: u for u in units}
     known = {p.path for p in parts}

@@ -10,7 +10,7 @@ Images are cut from larger ones, so that a shift brings in real content rather t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
@@ -22,6 +22,7 @@ from archdsl.analysis.receptive import AxisField, Receptive, receptive_fields
 from archdsl.graph import Graph
 from archdsl.report.plots import plotted
 from archdsl.report.tables import Cell, Column, Table
+from archdsl.runtime.outside import allowing
 from archdsl.runtime.running import Frame, Part, frame_of, network_of, parts_of, pictures, watched
 
 if TYPE_CHECKING:
@@ -152,12 +153,17 @@ def probe(
     images: Path | None = None,
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
+    allow_extern: str | Iterable[str] = (),
 ) -> Probe:
-    """Measures a checked network on images from a folder or the default ones. Raises RunError, OSError."""
+    """Measures a checked network on images from a folder or the default ones; `allow_extern` as in `archdsl.load`.
+
+    Raises RunError, OSError, SpecError.
+    """
     frame = frame_of(graph, sizes)
     margin = min(max(SHIFTS), frame.width // 2 - 1)
     canvas, on = pictures(images, wider(frame, margin))
-    network = network_of(graph, weights, seed)
+    with allowing(allow_extern):
+        network = network_of(graph, weights, seed)
     what = "random weights" if weights is None else f"weights of {weights.name}"
     return measure(graph, network, canvas, frame, f"{len(canvas)} {on}, {what}")
 

@@ -160,6 +160,7 @@ def _declares(source: Source, tokens: list[Lexeme], i: int, outermost: int) -> b
         "block": ("LPAR", "LBRACE"),
         "model": ("LPAR", "LBRACE", "EQUAL"),
         "augment": ("LBRACE",),
+        "extern": ("LPAR", "EQUAL"),
         "fn": ("LPAR",),
     }
     if tokens[i].text == "from":

@@ -21,7 +21,7 @@ _ITEM_STARTS: Final = frozenset({"NAME", "STRING", "LPAR", "LBRACE", "RESIDUAL",
 _OPERATORS: Final = frozenset(
     {"COMPARISON", "RANGE", "SIGN", "SCALE", "POWER", "DOT", "LSQB", "LPAR", "AND", "OR", "IF"}
 )
-_DECLARATIONS: Final = frozenset({"FROM", "LET", "FN", "BLOCK", "MODEL", "AUGMENT", "DEFAULT"})
+_DECLARATIONS: Final = frozenset({"FROM", "LET", "FN", "BLOCK", "MODEL", "AUGMENT", "EXTERN", "DEFAULT"})
 _STATEMENTS: Final = frozenset(
     {"LET", "FOR", "REPEAT", "IF", "INPUT", "OUTPUT", "EXPECT", "REQUIRE", "DEFAULT", "SHARE"},
 )
@@ -149,7 +149,7 @@ def _expected(accepted: Set[str]) -> str:
         phrases.append("an item such as `conv(64, 3)`")
         rest -= _ITEM_STARTS | {"FOR", "REPEAT", "IF"}
     elif "BLOCK" in rest:
-        phrases.append("a declaration (`block`, `model`, `augment`, `let`, `fn`, `from` or `default`)")
+        phrases.append("a declaration (`block`, `model`, `augment`, `extern`, `let`, `fn`, `from` or `default`)")
         rest -= _DECLARATIONS
     if phrases:
         rest -= {"NEWLINE", "$END"}
@@ -204,7 +204,7 @@ def _name(p: _Problem) -> _Hint | None:
 
 def _declaration(p: _Problem) -> _Hint | None:
     """Something other than a declaration at the top level of a file, or a declaration in a body."""
-    if p.found.kind in ("BLOCK", "MODEL", "AUGMENT", "FN", "FROM") and "BLOCK" not in p.accepted:
+    if p.found.kind in ("BLOCK", "MODEL", "AUGMENT", "EXTERN", "FN", "FROM") and "BLOCK" not in p.accepted:
         return _Hint("move it to the outermost level of the file", f"`{p.found.text}` is not allowed in a body")
     if "BLOCK" not in p.accepted or p.index != p.start:
         return None
@@ -265,7 +265,7 @@ def _colon(p: _Problem) -> _Hint | None:
         return None
     if "LBRACE" in p.accepted:
         return _Hint("write a body in braces: `{ … }`", fix=Fix(p.span(), " {"))
-    if "EQUAL" in p.accepted and p.head.kind in ("BLOCK", "MODEL", "FN"):
+    if "EQUAL" in p.accepted and p.head.kind in ("BLOCK", "MODEL", "FN", "EXTERN"):
         return _Hint(f"a parameter has no type; write a default with `=`: `{p.word(-1)} = 64`")
     if "EQUAL" in p.accepted or "COMMA" in p.accepted:
         return _Hint("give a value with `=`", fix=Fix(p.span(), " ="))

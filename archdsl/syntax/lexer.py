@@ -208,14 +208,16 @@ _OPERAND: Final = frozenset(
 )
 _VALUE_WORDS: Final = frozenset({"not", "true", "false", "none"})
 _BEFORE_NAME: Final = frozenset(
-    {"let", "for", "block", "model", "augment", "fn", "from", "default", "input", "output", "share"}
+    {"let", "for", "block", "model", "augment", "extern", "fn", "from", "default", "input", "output", "share"}
 )
+_EXTERN_LINES: Final = frozenset({"input", "output", "weight", "frozen", "buffer", "counter", "call", "macs", "field"})
 _BEFORE_VALUE: Final = frozenset({"if", "repeat", "require"})
 _BRANCHES: Final = frozenset({"for", "if", "repeat"})
 _ITEM_ENDS: Final = frozenset({"ARROW", "COLON", "EQUAL", "NEWLINE", "RBRACE", "RPAR", "COMMA", "$END"})
 _NAMING: Final = frozenset(
     {
-        *("LET", "FOR", "BLOCK", "MODEL", "AUGMENT", "AUGMENTED", "FN", "FROM", "DEFAULT", "INPUT", "OUTPUT", "SHARE"),
+        *("LET", "FOR", "BLOCK", "MODEL", "AUGMENT", "AUGMENTED", "EXTERN", "FN", "FROM", "DEFAULT"),
+        *("INPUT", "OUTPUT", "SHARE"),
         *("DOT", "AS", "IMPORT"),
     }
 )
@@ -225,7 +227,8 @@ _ITEM_STARTS: Final = _STATEMENT_STARTS | {"ARROW", "COLON", "VIA"}
 
 
 class _Filter:
-    """One pass over paired tokens. `inside` has the kind of each open bracket: body, parallel, parameters or values."""
+    """One pass over paired tokens. `inside` has the kind of each open bracket: body, extern, parallel, parameters or
+    values."""
 
     def __init__(self, paired: Paired, keywords: dict[str, str], value: bool) -> None:
         self.tokens, self.partner, self.keywords = paired.tokens, paired.partner, keywords
@@ -258,7 +261,7 @@ class _Filter:
             elif kind == "LSQB":
                 inside.append("values")
             elif kind == "LBRACE":
-                inside.append("body")
+                inside.append("extern" if last[0] == "STRING" and last[1] == "EQUAL" else "body")
             elif kind in OPENER:
                 inside.pop()
             last[2] = last[1]
@@ -269,7 +272,7 @@ class _Filter:
 
     def separates(self, i: int) -> bool:
         """Whether the newline at `i` ends a statement."""
-        if self.inside[-1] != "body" or self.last[0] in ("$START", "NEWLINE", "LBRACE", "ARROW"):
+        if self.inside[-1] not in ("body", "extern") or self.last[0] in ("$START", "NEWLINE", "LBRACE", "ARROW"):
             return False
         following = self.kind_at(i + 1)
         if following in ("NEWLINE", "ARROW", "RBRACE", "$END"):
@@ -284,7 +287,7 @@ class _Filter:
         """The kind of content that the `(` after the last token opens."""
         if self.starts_item():
             return "parallel"
-        if self.last[0] == "NAME" and self.last[1] in ("BLOCK", "MODEL", "FN"):
+        if self.last[0] == "NAME" and self.last[1] in ("BLOCK", "MODEL", "FN", "EXTERN"):
             return "parameters"
         return "values"
 
@@ -311,7 +314,10 @@ class _Filter:
                 (word in _BEFORE_NAME and following == "NAME")
                 or (word == "expect" and following == "LSQB")
                 or (word in _BEFORE_VALUE and self.takes_value(i, word))
+                or (word in _EXTERN_LINES and self.inside[-1] == "extern")
             )
+        elif word == "fn" and last == "EXTERN":
+            keyword = following == "NAME"
         else:
             keyword = word == "if" and last == "ELSE" and self.last[1] == "RBRACE"
         return self.keywords[word] if keyword else "NAME"

@@ -190,7 +190,7 @@ class _Pass:
         if token.kind == "LBRACE" or not outermost:
             return token.kind == "LBRACE"
         indented = self.parse.source.position(token.start)[1] > 1
-        return indented and token.kind not in ("BLOCK", "MODEL", "AUGMENT", "FN", "FROM", "LET", "DEFAULT")
+        return indented and token.kind not in ("BLOCK", "MODEL", "AUGMENT", "EXTERN", "FN", "FROM", "LET", "DEFAULT")
 
     def report(self, machine: Machine, i: int, start: int) -> None:
         """Reports the error at a token, unless a missing bracket or unscannable text was reported there."""

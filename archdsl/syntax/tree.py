@@ -430,6 +430,57 @@ class Augment:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Gives:
+    """`output [out, H, W]`, or `output y[out, H, W], mask[1, H, W]` in an `extern`: the sizes of its results."""
+
+    span: Span
+    tensors: tuple[tuple[Value, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """`weight kernel[out, C, 3, 3], bias[out]` in an `extern`; `kind` is weight, frozen, buffer or counter."""
+
+    span: Span
+    kind: str
+    tensors: tuple[tuple[str, Span, tuple[Value, ...]], ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Passed:
+    """`call (C, out, kernel)` or `field (3, stride = 2)` in an `extern`; `kind` is the word."""
+
+    span: Span
+    kind: str
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Macs:
+    """`macs value` in an `extern`."""
+
+    span: Span
+    value: Value
+
+
+ExternLine = Let | Require | Input | Gives | Held | Passed | Macs
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extern:
+    """`extern NAME(params) = "package.module:Class" { … }`; `is_function`: `extern fn NAME …`."""
+
+    span: Span
+    name: Name
+    parameters: tuple[Parameter, ...]
+    is_function: bool
+    target: str
+    target_span: Span
+    doc: str | None
+    lines: tuple[ExternLine, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Default:
     """`default OP(args)`."""
 
@@ -439,7 +490,7 @@ class Default:
 
 
 Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | Require | Default | Share
-Declaration = Import | Let | Function | Block | Model | Member | Augment | Default
+Declaration = Import | Let | Function | Block | Model | Member | Augment | Extern | Default
 
 
 @dataclass(frozen=True, slots=True, eq=False)

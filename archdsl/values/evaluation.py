@@ -20,6 +20,7 @@ from archdsl.values.kinds import (
     FAILED,
     NONE,
     BlockValue,
+    ExternValue,
     Failure,
     FunctionValue,
     MemberValue,
@@ -246,7 +247,7 @@ def _apply(value: tree.Apply, names: Namespace) -> object:
         return call_builtin(name, [evaluate(a.value, names) for a in value.arguments], value.span)
     by_name = f"pass only its name, or a block that contains the call: `block part {{ {name}(…) }}`"
     if found is not None:
-        help = by_name if isinstance(found, BlockValue | MemberValue | OperationValue) else None
+        help = by_name if isinstance(found, BlockValue | MemberValue | OperationValue | ExternValue) else None
         raise Failure("E0211", f"`{name}` is {describe(found)}, not a function of values", value.function.span, help)
     if name in OPERATIONS:
         message = f"`{name}` is an operation: use it in a chain, not in an expression"
@@ -264,7 +265,7 @@ def _call_function(function: FunctionValue, value: tree.Apply, names: Namespace)
 
 
 def arguments_of(
-    target: FunctionValue | BlockValue,
+    target: FunctionValue | BlockValue | ExternValue,
     arguments: Iterable[tree.Argument],
     span: Span,
     names: Namespace,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from archdsl import dims
 from archdsl.common.limits import Exceeded, budget
@@ -16,6 +16,9 @@ from archdsl.ops.base import Operation, Shape
 from archdsl.ops.fields import shown
 from archdsl.ops.init import Drawn
 from archdsl.syntax import tree
+
+if TYPE_CHECKING:
+    from archdsl.ops.extern import Kind
 
 
 class Failure(Exception):
@@ -85,6 +88,19 @@ class FunctionValue:
 
     syntax: tree.Function
     module: Namespace
+
+    @property
+    def name(self) -> str:
+        return self.syntax.name.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ExternValue:
+    """`extern NAME(params) = "module:Name" { … }`, with what it declares."""
+
+    syntax: tree.Extern
+    module: Namespace
+    kind: Kind
 
     @property
     def name(self) -> str:
@@ -172,7 +188,7 @@ class Namespace:
         space = self
         while name not in space.values and space.outer is not None:
             space = space.outer
-        return space.outer is None and isinstance(space.values.get(name), BlockValue | MemberValue)
+        return space.outer is None and isinstance(space.values.get(name), BlockValue | MemberValue | ExternValue)
 
     def find_label(self, name: str) -> Any | None:
         space: Namespace | None = self
@@ -293,6 +309,8 @@ def describe(value: object) -> str:
             return f"the block `{value.name}`"
         case MemberValue():
             return f"the model `{value.name}`"
+        case ExternValue():
+            return f"the extern `{value.name}`"
         case FunctionValue():
             return f"the function `{value.name}`"
         case AugmentValue():
@@ -321,7 +339,9 @@ def literal(value: object) -> str:
             return "[" + ", ".join(items + ["…"] * (len(value) > 8)) + "]"
         case Expr():
             return dims.text(value)
-        case OperationValue() | BlockValue() | MemberValue() | FunctionValue() | AugmentValue() | SharedValue():
+        case OperationValue() | BlockValue() | MemberValue() | ExternValue() | FunctionValue() | AugmentValue():
+            return value.name
+        case SharedValue():
             return value.name
         case Drawn():
             return shown(value)

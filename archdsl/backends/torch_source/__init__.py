@@ -68,7 +68,7 @@ def write_module(
     check_functions, checks = size_checks(graph)
     file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks, plainness)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
-    taken |= {c.function for c in checks} | helper_names(plans)
+    taken |= {c.function for c in checks} | helper_names(plans) | {kind.imported for kind in graph.outside}
     for plan in [plans[-1], *plans[:-1]]:
         file.names[plan] = _class_name(plan, graph, taken)
         plan.name = file.names[plan]
@@ -87,7 +87,7 @@ def write_module(
     parts += classes
     if "Factory" in names_in(parts):
         parts.insert(0, Source(FACTORY))
-    head = [*printer.docstring(_title(graph, folding), 0), "", *_imports(names_in(parts)), "", "", ""]
+    head = [*printer.docstring(_title(graph, folding), 0), "", *_imports(names_in(parts)), *_outside(graph), "", "", ""]
     return "\n".join(head) + printer.module(parts)
 
 
@@ -124,6 +124,15 @@ def _imports(used: Collection[str]) -> list[str]:
     return lines
 
 
+def _outside(graph: Graph) -> list[str]:
+    """The imports of what other packages and files define."""
+    lines = []
+    for kind in sorted(graph.outside, key=lambda kind: (kind.module, kind.target)):
+        alias = f" as {kind.imported}" if kind.imported != kind.target else ""
+        lines.append(f"from {kind.module} import {kind.target}{alias}")
+    return ["", *dict.fromkeys(lines)] if lines else []
+
+
 def _title(graph: Graph, folding: Folding | None) -> str:
     source = graph.root.span.source
     digest = hashlib.sha256(source.text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
@@ -138,9 +147,16 @@ def _title(graph: Graph, folding: Folding | None) -> str:
         if folding is not None and folding.changes
         else ""
     )
+    paths = ", ".join(dict.fromkeys(kind.path for kind in graph.outside))
+    outside = (
+        f"\n\nIt runs code from outside, which archdsl has neither read nor proved: {paths}. "
+        "Import this file only if you trust that code."
+        if paths
+        else ""
+    )
     return (
         f"{graph.name}{purpose}, compiled by archdsl {__version__} from {file} (sha256 {digest}).\n\n"
-        f"{inputs} -> {outputs}{'; ' + sizes if sizes else ''}.{weights}"
+        f"{inputs} -> {outputs}{'; ' + sizes if sizes else ''}.{weights}{outside}"
     )
 
 

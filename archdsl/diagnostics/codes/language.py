@@ -227,6 +227,14 @@ LANGUAGE = (
         "model net {\n    input x[4, H, W]\n    a: conv(8, 3)\n    output a if training\n}\n",
     ),
     Code(
+        "E0235",
+        "an invalid extern",
+        "An `extern` names a public class or function as `package.module:Name`, says once which sizes it takes "
+        "(`input`) and gives (`output`), and computes with its parameters and these sizes alone.",
+        'extern blur(size) = "os:system" {\n    input x[C, H, W]\n    output [C, H, W]\n}\n'
+        "model net {\n    input x[3, H, W]\n    blur(3)\n}\n",
+    ),
+    Code(
         "E0240",
         "augmentation of something other than an image",
         "An augmentation transforms one image [C, H, W], and this model takes something else. Remove `augmented`.",

@@ -140,6 +140,21 @@ NETWORKS = (
         arises="a bug in archdsl.",
     ),
     Code(
+        "E0603",
+        "code from outside that is not allowed",
+        "The spec uses a layer from another package or file (`extern`), and this command would run its code. If you "
+        "trust it, allow the package with `--allow-extern PACKAGE`, or `allow_extern=` in Python; a function needs its "
+        "full name, `package.module:function`. Checking, drawing and building never run it.",
+        arises="`archdsl export net.arch -o net.onnx`, where net.arch has an `extern` that is used.",
+    ),
+    Code(
+        "E0604",
+        "code from outside that is not what the spec says",
+        "What an `extern` names cannot be imported, is no subclass of nn.Module (or no function), or is only passed on "
+        "by the module that the spec names. It was not called.",
+        arises='`archdsl.load("net.arch", allow_extern=["layers"])`, where layers.py does not define the class.',
+    ),
+    Code(
         "W0601",
         "only one small size is valid",
         "A line leaves only one small value for a free size. Make the sizes equal with `align`, or give both "

@@ -6,7 +6,7 @@ Every file is compared with its module, at sizes chosen from the valid ones, bef
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from archdsl.dims import Expr
 from archdsl.graph import Graph, Node
 from archdsl.runtime.export.program import TESTED, ExportError, Pin, first_pins, network, place, traced
 from archdsl.runtime.export.proof import Proof, WrongExport, prove_onnx, prove_program
+from archdsl.runtime.outside import allowing
 
 if TYPE_CHECKING:
     import torch
@@ -34,19 +35,28 @@ class Export:
     proof: Proof
 
 
-def export(graph: Graph, path: Path, weights: Path | None = None, *, inference: bool = False) -> Export:
+def export(
+    graph: Graph,
+    path: Path,
+    weights: Path | None = None,
+    *,
+    inference: bool = False,
+    allow_extern: str | Iterable[str] = (),
+) -> Export:
     """A network in eval mode as a .pt2 or .onnx file, by the path's ending; does not write the file.
 
     `weights` are those of the training form; with `inference`, batchnorms are folded into convolutions. The batch and
     the free sizes of the spec are dynamic. If no correct file is found with a free size, it is fixed to its example.
-    Several outputs are a tuple, named in a .onnx file; training outputs are left out. Raises ExportError, also if a
-    file would give other outputs than the module; OSError, WeightsError.
+    Several outputs are a tuple, named in a .onnx file; training outputs are left out. `allow_extern` as in
+    `archdsl.load`. Raises ExportError, also if a file would give other outputs than the module; OSError, WeightsError,
+    SpecError.
     """
     if path.suffix not in EXPORTS:
         raise ExportError(f"{visible(str(path))}: the ending must be one of {', '.join(EXPORTS)}")
     if path.suffix == ".onnx":
         _need_onnx()
-    model = network(graph, weights, inference)
+    with allowing(allow_extern):
+        model = network(graph, weights, inference)
     pins = first_pins(graph)
     while True:
         try:

@@ -1,0 +1,475 @@
+"""The checked form of an `extern` in a built file: a class or function around it that compares weights and sizes.
+
+The expressions of the declaration become expressions of Python. All of it is made as syntax trees: no text of a spec
+becomes code.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import keyword
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from archdsl.common.source import Span
+from archdsl.ops.base import REQUIRED, Argument
+from archdsl.ops.extern import Kind
+from archdsl.syntax import tree
+from archdsl.syntax.walk import names as names_used
+from archdsl.values import BUILTINS, Failure, FunctionValue, Namespace, evaluate
+
+CHECK_WEIGHTS = '''def check_weights(module: nn.Module, what: str, *declared: tuple[object, ...]) -> None:
+    """Raises ValueError unless a layer from outside has the weights that the spec says."""
+    found: list[tuple[object, ...]] = []
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if isinstance(tensor, nn.Parameter):
+            kind = "weight" if tensor.requires_grad else "frozen"
+        else:
+            kind = "counter" if tensor.dtype == torch.int64 else "buffer"
+        found.append((kind, name, *tensor.shape))
+    if found != list(declared):
+        says = f"the spec declares the weights {list(declared)}, and it has {found}"
+        raise ValueError(f"{what}: {says}")'''
+
+CHECK_RESULT = '''def check_result(what: str, result: Any, *declared: tuple[int, ...]) -> Any:
+    """The result of a layer from outside; ValueError unless it is as the spec says."""
+    if torch.compiler.is_compiling():
+        return result
+    parts = result if isinstance(result, tuple | list) else [result]
+    found = [tuple(p.shape) if isinstance(p, Tensor) else type(p) for p in parts]
+    if found != list(declared):
+        says = f"the spec declares {list(declared)}, and it gives {found}"
+        raise ValueError(f"{what}: with the batch, {says}")
+    return result'''
+
+RESERVED = frozenset(
+    {*keyword.kwlist, *keyword.softkwlist, *dir(builtins)}
+    | {"self", "kw", "device", "dtype", "torch", "nn", "F", "Tensor", "Any", "Unpack", "Factory", "batch", "result"}
+    | {"check_weights", "check_result"}
+)
+
+WIDTH = 88
+"""The longest line of a built file."""
+
+Line = TypeVar("Line", bound=tree.ExternLine)
+
+DEEP = 50
+"""How deep functions of a spec may call each other in an extern."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the checked form: its name in the spec and in Python; `default` as in Argument."""
+
+    name: str
+    python: str
+    default: object = REQUIRED
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The parameters of the checked form: sizes of inputs, then the extern's own parameters."""
+
+    sizes: tuple[Parameter, ...]
+    own: tuple[Parameter, ...]
+    names: Mapping[str, str]
+    """The Python names of all sizes, parameters and values of the extern."""
+    is_function: bool
+
+    def arguments(self, names: Namespace) -> tuple[Argument, ...]:
+        """The arguments of a call, whose sizes and parameters are in `names`. Raises Failure."""
+        found: list[Argument] = []
+        for parameter in (*self.sizes, *self.own):
+            value = names.values[parameter.name]
+            if self.is_function:
+                found.append(Argument(parameter.python, value))
+            elif parameter.default is REQUIRED:
+                found.append(Argument(None, value, called=parameter.python))
+            else:
+                found.append(Argument(parameter.python, value, parameter.default))
+        return tuple(found)
+
+
+def signature(syntax: tree.Extern, module: Namespace) -> Signature:
+    """The parameters of the checked form of an extern. Raises Failure for a value that Python code cannot hold."""
+    sizes = dict.fromkeys(_sizes(syntax, module))
+    own = [p.name.name for p in syntax.parameters]
+    lets = [line.name.name for line in syntax.lines if isinstance(line, tree.Let)]
+    inputs = [t.name.name for line in syntax.lines if isinstance(line, tree.Input) for t in line.tensors]
+    taken = {*RESERVED, syntax.target.rpartition(":")[2]}
+    names: dict[str, str] = {}
+    for name in dict.fromkeys([*own, *sizes, *lets]):
+        names[name] = _python(name.lower() if name in sizes else name, taken)
+    for name in inputs:
+        names[f"input {name}"] = _python(name, taken)
+    needed: set[str] = set()
+    if not syntax.is_function:
+        needed = _needed(syntax, [line for line in syntax.lines if isinstance(line, tree.Passed | tree.Held)])
+    given = [Parameter(name, names[name]) for name in sizes if name in needed]
+    parameters = []
+    for p in syntax.parameters:
+        default: object = REQUIRED
+        if isinstance(p.default, tree.Literal):
+            default = p.default.value
+        parameters.append(Parameter(p.name.name, names[p.name.name], default))
+    found = Signature(tuple(given), tuple(parameters), names, syntax.is_function)
+    for line in syntax.lines:  # what cannot be written is found now, not in a build
+        for value in _values(line):
+            Translation(module, names).expression(value)
+    return found
+
+
+def _python(name: str, taken: set[str]) -> str:
+    text = f"p{name}" if name.startswith("_") else name
+    found, number = text, 1
+    while found in taken:
+        number += 1
+        found = f"{text}_" if number == 2 else f"{text}_{number}"
+    taken.add(found)
+    return found
+
+
+def _sizes(syntax: tree.Extern, module: Namespace) -> Iterator[str]:
+    """The names that the inputs give to sizes."""
+    known = {p.name.name for p in syntax.parameters}
+    for line in syntax.lines:
+        if isinstance(line, tree.Let):
+            known.add(line.name.name)
+        for tensor in line.tensors if isinstance(line, tree.Input) else ():
+            for dimension in tensor.dimensions:
+                value = dimension.value
+                own = isinstance(value, tree.Name) and value.name not in {"_", *known}
+                if own and isinstance(value, tree.Name) and module.find(value.name) is None:
+                    yield value.name
+
+
+def _values(line: tree.ExternLine) -> Iterator[tree.Value]:
+    """The values of a line that are written into a built file."""
+    match line:
+        case tree.Let():
+            yield line.value
+        case tree.Gives():
+            yield from (value for sizes in line.tensors for value in sizes)
+        case tree.Held():
+            yield from (value for _, _, sizes in line.tensors for value in sizes)
+        case tree.Passed() if line.kind == "call":
+            yield from (a.value for a in line.arguments)
+
+
+def _needed(syntax: tree.Extern, lines: Iterable[tree.ExternLine]) -> set[str]:
+    """The names that lines use, directly or through a `let`."""
+    lets = {line.name.name: line.value for line in syntax.lines if isinstance(line, tree.Let)}
+    found: set[str] = set()
+    waiting = [n.name for line in lines for value in _values(line) for n in names_used(value)]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [n.name for n in names_used(lets[name])] if name in lets else []
+    return found
+
+
+# ---------------------------------------------------------------- expressions
+
+_OPERATORS: Mapping[str, type[ast.operator]] = {
+    "+": ast.Add,
+    "-": ast.Sub,
+    "*": ast.Mult,
+    "//": ast.FloorDiv,
+    "%": ast.Mod,
+}
+_COMPARISONS: Mapping[str, type[ast.cmpop]] = {
+    "==": ast.Eq,
+    "!=": ast.NotEq,
+    "<": ast.Lt,
+    "<=": ast.LtE,
+    ">": ast.Gt,
+    ">=": ast.GtE,
+}
+
+
+@dataclass(slots=True)
+class Translation:
+    """Translates expressions of an extern to Python's; `names` are the variables there."""
+
+    module: Namespace
+    names: Mapping[str, str]
+    inside: Mapping[str, ast.expr] = field(default_factory=dict)
+    """The arguments of a function of the spec whose value is translated."""
+    depth: int = 0
+
+    def expression(self, value: tree.Value, exact: bool = False) -> ast.expr:
+        """The expression; `exact`: it is a size, so that `/` divides without a rest. Raises Failure."""
+        match value:
+            case tree.Literal():
+                return ast.Constant(value.value)
+            case tree.SizeLiteral():
+                return _tuple([ast.Constant(n) for n in value.values])
+            case tree.Name():
+                return self.name(value)
+            case tree.ListValue():
+                return _tuple([self.expression(v) for v in value.items])
+            case tree.Unary():
+                operators = {"-": ast.USub, "+": ast.UAdd, "not": ast.Not}
+                return ast.UnaryOp(operators[value.operator](), self.expression(value.operand, exact))
+            case tree.Binary():
+                return self.binary(value, exact)
+            case tree.Conditional():
+                then, otherwise = self.expression(value.then, exact), self.expression(value.otherwise, exact)
+                return ast.IfExp(self.expression(value.condition), then, otherwise)
+            case tree.Index():
+                return self.index(value)
+            case tree.Apply():
+                return self.apply(value, exact)
+            case tree.Range():
+                return _call("tuple", _call("range", *self.bounds(value)))
+            case _:
+                raise self.cannot(value.span)
+
+    @staticmethod
+    def cannot(span: Span) -> Failure:
+        help = "use its parameters, the sizes that its `input` names, numbers, strings, lists and functions of them"
+        return Failure("E0235", f"an extern cannot use `{span.text}`", span, help)
+
+    def name(self, value: tree.Name) -> ast.expr:
+        if value.name in self.inside:
+            return self.inside[value.name]
+        if not self.depth and value.name in self.names:
+            return ast.Name(self.names[value.name])
+        return _constant(evaluate(value, self.module), value.span)
+
+    def binary(self, value: tree.Binary, exact: bool) -> ast.expr:
+        sign = value.operator
+        left, right = self.expression(value.left, exact), self.expression(value.right, exact)
+        if sign in ("and", "or"):
+            return ast.BoolOp(ast.And() if sign == "and" else ast.Or(), [left, right])
+        if sign in _COMPARISONS:
+            return ast.Compare(left, [_COMPARISONS[sign]()], [right])
+        if sign != "/":
+            return ast.BinOp(left, _OPERATORS[sign](), right)
+        whole = ast.BinOp(left, ast.FloorDiv(), right)
+        if exact:
+            return whole
+        rest = ast.BinOp(left, ast.Mod(), right)
+        return ast.IfExp(rest, ast.BinOp(left, ast.Div(), right), whole)
+
+    def index(self, value: tree.Index) -> ast.expr:
+        base = self.expression(value.base)
+        if isinstance(value.index, tree.Range):
+            return ast.Subscript(base, ast.Slice(*self.bounds(value.index)))
+        return ast.Subscript(base, self.expression(value.index))
+
+    def bounds(self, value: tree.Range) -> tuple[ast.expr, ast.expr]:
+        stop = self.expression(value.stop)
+        if value.inclusive:
+            stop = ast.BinOp(stop, ast.Add(), ast.Constant(1))
+        return self.expression(value.start), stop
+
+    def apply(self, value: tree.Apply, exact: bool) -> ast.expr:
+        name = value.function.name
+        found = None if name in self.inside or (not self.depth and name in self.names) else self.module.find(name)
+        if isinstance(found, FunctionValue):
+            return self.function(found, value, exact)
+        if found is not None or name not in BUILTINS:
+            raise self.cannot(value.span)
+        arguments = [self.expression(a.value, exact) for a in value.arguments]
+        match name:
+            case "min" | "max" | "sum" | "len" | "abs" | "int" | "round":
+                return _call(name, *arguments)
+            case "range" | "zip" | "enumerate":
+                return _call("tuple", _call(name, *arguments))
+            case "floor":
+                return _call("int", ast.BinOp(arguments[0], ast.FloorDiv(), ast.Constant(1)))
+            case "ceil":
+                below = ast.BinOp(ast.UnaryOp(ast.USub(), arguments[0]), ast.FloorDiv(), ast.Constant(1))
+                return _call("int", ast.UnaryOp(ast.USub(), below))
+            case _:
+                raise self.cannot(value.span)
+
+    def function(self, found: FunctionValue, value: tree.Apply, exact: bool) -> ast.expr:
+        """The value of a function of the spec, with its arguments in it."""
+        if self.depth >= DEEP:
+            raise self.cannot(value.span)
+        parameters = [p.name.name for p in found.syntax.parameters]
+        given: dict[str, ast.expr] = {}
+        for i, argument in enumerate(value.arguments):
+            name = argument.name or (parameters[i] if i < len(parameters) else "")
+            given[name] = self.expression(argument.value, exact)
+        for p in found.syntax.parameters:
+            if p.name.name not in given and p.default is not None:
+                inner = Translation(found.module, {}, dict(given), self.depth + 1)
+                given[p.name.name] = inner.expression(p.default, exact)
+        if set(given) != set(parameters):
+            raise self.cannot(value.span)
+        return Translation(found.module, {}, given, self.depth + 1).expression(found.syntax.value, exact)
+
+
+def _call(name: str, *arguments: ast.expr) -> ast.expr:
+    return ast.Call(ast.Name(name), list(arguments), [])
+
+
+def _tuple(items: list[ast.expr]) -> ast.expr:
+    return ast.Tuple(items, ast.Load())
+
+
+def _constant(value: object, span: Span) -> ast.expr:
+    if isinstance(value, tuple):
+        return _tuple([_constant(v, span) for v in value])
+    if value is None or isinstance(value, bool | int | float | str):
+        return ast.Constant(value)
+    raise Translation.cannot(span)
+
+
+# ---------------------------------------------------------------- the class or function
+
+
+def python_names(syntax: tree.Extern, number: int = 1) -> tuple[str, str]:
+    """The names of an extern in a built file: of its checked form, and of what is imported.
+
+    `number` is 1, or tells externs apart that would have a name in common.
+    """
+    name, target = syntax.name.name, syntax.target.rpartition(":")[2]
+    last = "" if number == 1 else str(number)
+    imported = target + last
+    if imported in RESERVED:
+        imported += "_"
+    if syntax.is_function:
+        return f"checked_{name}{last}", imported
+    made = "".join(part[:1].upper() + part[1:] for part in name.split("_")) or "Outside"
+    made = f"{made}AsDeclared" if made in (target, imported) or made in RESERVED else made
+    return made + last, imported
+
+
+def write(kind: Kind, syntax: tree.Extern, module: Namespace, made: Signature) -> str:
+    """The checked form of an extern."""
+    writer = _Writer(kind, syntax, Translation(module, made.names), made)
+    lines = writer.function() if kind.is_function else writer.module()
+    helpers = [CHECK_RESULT] if kind.is_function else [CHECK_WEIGHTS, CHECK_RESULT]
+    return "\n\n\n".join([*helpers, "\n".join(lines)])
+
+
+@dataclass(slots=True)
+class _Writer:
+    kind: Kind
+    syntax: tree.Extern
+    translation: Translation
+    signature: Signature
+
+    @property
+    def what(self) -> str:
+        """What messages say: the extern, its place in the spec, and what it stands for."""
+        return _quoted(f"`{self.kind.name}` ({self.kind.where}) is {self.kind.module}.{self.kind.target}")
+
+    def text(self, value: tree.Value, exact: bool = False) -> str:
+        return ast.unparse(ast.fix_missing_locations(ast.Expression(self.translation.expression(value, exact))))
+
+    def find(self, kind: type[Line]) -> list[Line]:
+        return [line for line in self.syntax.lines if isinstance(line, kind)]
+
+    def module(self) -> list[str]:
+        target, passed, held = self.kind.imported, self.find(tree.Passed), self.find(tree.Held)
+        lines = [f"class {self.kind.made}({target}):"]
+        lines += [f'    """{target} of {self.kind.module}, with weights and sizes as the spec says."""', ""]
+        lines += _row("    def __init__(", self.parameters(), ") -> None:")
+        lines += [f"        what = {self.what}"]
+        lines += [f"        if not issubclass({target}, nn.Module):"]
+        lines += ['            raise TypeError(f"{what}, which is no nn.Module")']
+        lines += self.lets([*passed, *held])
+        lines += _row("        super().__init__(", self.passed(), ")")
+        rows = [self.weight(line.kind, key, sizes) for line in held for key, _, sizes in line.tensors]
+        lines += _row("        check_weights(", ["self", "what", *rows], ")")
+        lines += _row("        self._declared = (", ["what", *self.kept()], ")", comma=True)
+        lines += ["        self.to(**kw)", ""]
+        tensors = self.tensors()
+        lines += _row("    def forward(", ["self", *(f"{t}: Tensor" for t in tensors)], ") -> Any:")
+        lines += [f"        {', '.join(['what', *self.kept()])}{'' if self.kept() else ','} = self._declared"]
+        lines += _row("        result = super().forward(", tensors, ")")
+        return [*lines, *self.sizes(), *self.lets(self.find(tree.Gives)), *self.checked("what")]
+
+    def weight(self, kind: str, key: str, sizes: Sequence[tree.Value]) -> str:
+        return f"({', '.join([_quoted(kind), _quoted(key), *(self.text(s, True) for s in sizes)])})"
+
+    def function(self) -> list[str]:
+        tensors = [f"{t}: Tensor" for t in self.tensors()]
+        own = [f"{p.python}: Any" for p in self.signature.own]
+        lines = _row(f"def {self.kind.made}(", [*tensors, *(["*"] if own else []), *own], ") -> Any:")
+        lines += [f'    """{self.kind.imported} of {self.kind.module}, with sizes as the spec says."""']
+        inner = [f"        what = {self.what}", *self.sizes()]
+        inner += self.lets([*self.find(tree.Passed), *self.find(tree.Gives)])
+        inner += _row(f"        result = {self.kind.imported}(", [*self.tensors(), *self.passed()], ")")
+        return [*lines, *(line[4:] for line in [*inner, *self.checked("what")])]
+
+    def parameters(self) -> list[str]:
+        made = self.signature
+        plain = [f"{p.python}: int" for p in made.sizes]
+        plain += [f"{p.python}: Any" for p in made.own if p.default is REQUIRED]
+        named = [f"{p.python}: Any = {_literal(p.default)}" for p in made.own if p.default is not REQUIRED]
+        return ["self", *plain, *(["*", *named] if named else []), "**kw: Unpack[Factory]"]
+
+    def tensors(self) -> list[str]:
+        return [self.signature.names[f"input {name}"] for name in self.kind.names]
+
+    def passed(self) -> list[str]:
+        line = next((line for line in self.find(tree.Passed) if line.kind == "call"), None)
+        if line is None:
+            return [f"{p.name}={p.python}" for p in self.signature.own]
+        return [f"{a.name}={self.text(a.value)}" if a.name else self.text(a.value) for a in line.arguments]
+
+    def lets(self, lines: Sequence[tree.ExternLine]) -> list[str]:
+        """The values of the extern that lines need."""
+        needed = _needed(self.syntax, lines)
+        found = [line for line in self.syntax.lines if isinstance(line, tree.Let) and line.name.name in needed]
+        return [f"        {self.signature.names[line.name.name]} = {self.text(line.value)}" for line in found]
+
+    def kept(self) -> list[str]:
+        """The parameters that `forward` needs."""
+        needed = _needed(self.syntax, self.find(tree.Gives))
+        return [p.python for p in self.signature.own if p.name in needed]
+
+    def sizes(self) -> list[str]:
+        """The lines of `forward` that read the sizes of the inputs."""
+        used: list[tree.ExternLine] = [
+            *self.find(tree.Gives),
+            *(self.find(tree.Passed) if self.kind.is_function else []),
+        ]
+        needed = _needed(self.syntax, used)
+        known = {p.name.name for p in self.syntax.parameters}
+        found: list[str] = []
+        (line,) = self.find(tree.Input)
+        for number, (tensor, python) in enumerate(zip(line.tensors, self.tensors(), strict=True)):
+            row = ["batch"] if not number else ["_"]
+            for dimension in tensor.dimensions:
+                value = dimension.value
+                name = value.name if isinstance(value, tree.Name) else ""
+                binds = name in needed and name in self.signature.names and name not in known
+                row.append(self.signature.names[name] if binds else "_")
+                known.add(name)
+            if row != ["_"] * len(row):
+                found.append(f"        {', '.join(row)} = {python}.shape")
+        return found
+
+    def checked(self, what: str) -> list[str]:
+        (line,) = self.find(tree.Gives)
+        rows = [", ".join(["batch", *(self.text(s, True) for s in sizes)]) for sizes in line.tensors]
+        return _row(f"        return check_result({what}, result, ", [f"({row})" for row in rows], ")")
+
+
+def _row(start: str, items: Sequence[str], end: str, comma: bool = False) -> list[str]:
+    """A list in brackets: on one line, or where that is too long, on a line each; `comma`: it is a tuple."""
+    line = f"{start}{', '.join(items)}{',' if comma and len(items) == 1 else ''}{end}"
+    if len(line) <= WIDTH:
+        return [line]
+    indent = " " * (len(start) - len(start.lstrip()))
+    return [start.rstrip(), *(f"{indent}    {item}," for item in items), indent + end]
+
+
+def _quoted(text: str) -> str:
+    """A string in Python, in double quotes where that needs no escapes."""
+    plain = text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
+    return f'"{text}"' if plain else ascii(text)
+
+
+def _literal(value: object) -> str:
+    return _quoted(value) if isinstance(value, str) else repr(value)
