@@ -25,7 +25,7 @@ class Shared:
     item: tree.Item
     place: Place
     path: str
-    declared: int
+    declared: tuple[int, int]
     rounds: Rounds
     bound: Mapping[str, object]
     calls: list[Called] = field(default_factory=list)
@@ -49,6 +49,7 @@ class Shares:
     build: Builder
     place_item: Callable[[tree.Item, Place, Flow], Flow]
     compares: bool = True
+    declared: list[Shared] = field(default_factory=list)
 
     def declare(self, statement: tree.Share, place: Place) -> None:
         """Reads a `share` statement: reserves the path, and gives the name its meaning."""
@@ -70,10 +71,11 @@ class Shares:
             replace(item, label=tree.Label(label.span, (path,), True)),
             seen,
             reserved,
-            len(self.build.graph),
+            (len(self.build.graph), len(self.declared)),
             self.build.rounds_around,
             self.build.bound,
         )
+        self.declared.append(shared)
         place.scope.shift += 1
         place.names.values[name.name] = SharedValue(name.name, shared)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from archdsl.common.source import Span
@@ -49,13 +50,13 @@ Rounds: TypeAlias = tuple[tuple[int, int], ...]
 class Use:
     """A call of something shared: the reference that calls it, and the loops around that.
 
-    `declared` is the number of nodes placed before the `share`, which decides the order of keys; `at` are its place in
-    the text and the loops around it.
+    `declared` are the numbers of nodes and of `share` statements before its own, which decide the order of keys; `at`
+    are its place in the text and the loops around it.
     """
 
     span: Span
     rounds: Rounds
-    declared: int
+    declared: tuple[int, int]
     at: tuple[Span, Rounds]
 
 
@@ -380,8 +381,8 @@ class Graph:
         return [n for n in self.root.members if isinstance(n, Node) and n.operation.is_input]
 
 
-def _declared(member: Node | Scope) -> tuple[int, bool]:
+def _declared(member: Node | Scope) -> tuple[int, float]:
     """The place of a member among others: behind what was placed before it, or before its `share`."""
     if member.use is not None:
-        return member.use.declared, False
-    return (member.id if isinstance(member, Node) else next((n.id for n in member.nodes()), -1)), True
+        return member.use.declared
+    return (member.id if isinstance(member, Node) else next((n.id for n in member.nodes()), -1)), inf

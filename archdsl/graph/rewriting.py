@@ -46,7 +46,8 @@ class Rewriting:
         """The changes of a member, with what says that it is shared: the first call that stays owns the weights."""
         path = changes.get("path", member.path)
         if member.use is not None:
-            declared = bisect_left(self.origins, member.use.declared)
+            place, number = member.use.declared
+            declared = bisect_left(self.origins, place), number
             changes = {"use": replace(member.use, declared=declared), **changes}
         if member.again and path not in self.paths:
             changes = {"again": False, **changes}

@@ -67,8 +67,8 @@ class Meaning:
         self.library = Library(Run(self.table))
         self.terms: dict[Edge, Term] = {}
         self.inputs: list[Term] = []
-        self.statistics: set[str] = set()
-        """The paths of the layers that keep statistics and run."""
+        self.statistics: dict[str, list[tuple[int, ...]]] = {}
+        """The paths of the layers that keep statistics and run, with the terms that they count, in order."""
         self.helpers: dict[str, None] = {}
         """The texts of helpers that a file of this graph may contain."""
         self.outside: set[str] = set()
@@ -80,18 +80,17 @@ class Meaning:
         self.members: dict[str, Owner] = {}
         """The owners of weights, and layers in containers of their own (`mix.relu`), in order of placement."""
         self._met: set[Scope] = set()
+        for node in graph.declared():
+            self._declare(node)
         for node in graph.nodes():
             self._place(node)
         self.ran = +self.table.ran
         self.table.ran.clear()
         self.table.open = False
 
-    def _place(self, node: Node) -> None:
-        if node.operation.family == "input":
-            shape = self.graph.shape(Edge(node.id))
-            term = self.table.source(("input", len(self.inputs)), shape)
-            self.inputs.append(term)
-            self.terms[Edge(node.id)] = term
+    def _declare(self, node: Node) -> None:
+        """Gives a node's weights their owner."""
+        if node.operation.is_input:
             return
         found = self.declared(node)
         for scope in node.scope.calls():
@@ -103,11 +102,20 @@ class Meaning:
                 self.members[path] = Owner(path, replace(found, weights=()))
         if found.weights or (found.spec is not None and "." in node.name):
             self.members[node.path] = Owner(node.path, found)
+
+    def _place(self, node: Node) -> None:
+        if node.operation.family == "input":
+            shape = self.graph.shape(Edge(node.id))
+            term = self.table.source(("input", len(self.inputs)), shape)
+            self.inputs.append(term)
+            self.terms[Edge(node.id)] = term
+            return
+        found = self.declared(node)
         if node.id not in self.live:
             return
         tensors = [Tensor(self.table, self.terms[t]) for t in node.inputs]
         if found.spec is not None and found.spec.has_statistics:
-            self.statistics.add(node.path)
+            self.statistics.setdefault(node.path, []).append(tuple([t.read().number for t in tensors]))
         known = len(self.table.entries)
         self.table.several = len(node.shapes) if len(node.shapes) > 1 else 0
         given = (

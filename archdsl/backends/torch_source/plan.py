@@ -118,7 +118,7 @@ class Plan:
 
 
 def is_labelled(step: Step) -> bool:
-    return step.member.labelled if isinstance(step.member, Node) else step.member.scope.labelled
+    return step.member.scope.labelled if isinstance(step.member, Cell) else step.member.labelled
 
 
 def heads_within(plan: Plan, loop: Loop) -> Iterator[Expr]:

@@ -146,10 +146,12 @@ class Planner:
                 case Call():
                     if action.optional is not None:
                         self.control.condition(action.optional, names)
-                    flows = [self.channels.of(v) for v in action.inputs]
+                    flows = [self.channels.of(v) for v in action.inputs] or self.taken(action.leaf)
                     out = self.leaf(action.leaf, flows, names)
                     if action.optional is not None and out is not None and flows[0] is not None:
                         out = ex.If(self.numbers.plan.conditions[action.optional][0], out, flows[0])
+                    if not action.outputs:
+                        continue
                     if len(action.outputs) == 1:
                         self.channels.settle(action.outputs[0], out)
                     elif len(action.outputs) == len(flows):  # each of several tensors for itself
@@ -163,6 +165,12 @@ class Planner:
                 case Rounds():
                     self.actions(action.body, self.control.heading(action.loop, names))
                     self.channels.carry(action)
+
+    def taken(self, leaf: Leaf) -> list[Expr | None]:
+        """The channels that flow into the first call of what a leaf declares."""
+        rows = zip(*[s.takes or () for s in leaf.steps], strict=True)
+        frame = self.numbers.frame(leaf.group)
+        return [frame.find([self.channels.count(t) for t in row]) for row in rows]
 
     # ------------------------------------------------------------ members
 
@@ -316,6 +324,8 @@ class Planner:
 
 def owner_name(step: Step) -> str:
     """What the parameters that only this member takes are called after."""
+    if step.calls:
+        return ""
     scope = step.member.scope
     named = scope.definition.name if isinstance(step.member, Cell) and scope.definition is not None else ""
     return step.name if is_labelled(step) and step.name.isidentifier() else named
