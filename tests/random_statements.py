@@ -89,6 +89,7 @@ class Writer:
             (0.05, self.labelled_body),
             (0.05, self.pattern),
             (0.05, self.several),
+            (0.05, self.shared),
             (0.04, self.setting),
             (0.03, self.gate),
             (0.24, self.calls),
@@ -340,6 +341,42 @@ class Writer:
         ]
         uses = random.sample(rounds, random.choice([1, 1, 2])) + random.choice([[], [f"{name}[0..len({name})]"]])
         return [*found, Part(f"({', '.join([*uses, name])}) -> {last}")]
+
+    def shared(self, names: Names, flat: bool, depth: int) -> list[Part]:
+        """Something shared, and several calls of it."""
+        random, items = self.random, self.items
+        inner = names.inner()
+        label = items.label(names) if names.in_loop or random.random() < 0.2 else ""
+        if not label.startswith('"') and names.in_loop:
+            return [Part(self.chain(names, flat))]
+        head = f"share {(name := items.name(names.taken, value=True))}: {label if label.startswith(chr(34)) else ''}"
+        layer = f"linear({items.width(names)})" if flat else f"conv({items.width(names)}, 3)"
+        roll = random.random()
+        if roll < 0.5:
+            inner.taken = set(names.taken)
+            inner.in_loop = False
+            found = [Part(f"{head}{{", self.kept(inner, flat, depth + 1, 2))]
+            keeps = True
+        elif roll < 0.75:
+            keeps = random.random() < 0.5
+            found = [Part(head + (layer if not keeps else "relu" if flat else "batchnorm"))]
+        else:
+            unit = random.choice(["{ %s -> relu }", "{ relu -> %s }", "residual via %s { tanh -> %s }"])
+            found = [Part(head + unit.replace("%s", layer.replace("it.channels", "4")))]
+            keeps = False
+        before = f"{random.choice(ELEMENTWISE)} -> "
+        other = "" if flat else random.choice(["maxpool(2) -> ", "avgpool(3, stride = 1, pad = 1) -> ", "upsample(2) -> "])
+        pair = f"({name}, {before}{items.label(names.inner(loop=True)) and ''}{name})"
+        uses = [
+            f"{pair} -> {random.choice(['add', 'concat', 'mean', 'sub', 'mul'])}",
+            f"({name}, {other}{name}) -> {self.merged(names, flat, 'concat')}",
+            f"{pair} -> xs{self.items.counter}: it\n(for x in xs{self.items.counter} {{ x -> tanh }}) -> concat",
+            f"{name} -> {random.choice(ELEMENTWISE)}",
+        ]
+        if keeps:
+            uses += [f"repeat {random.randint(1, 3)} {{ {name} }}", f"residual {{ {name} }}", f"{name} -> tanh -> {name}"]
+        more = [Part(self.chain(names, flat, 2))] if keeps and random.random() < 0.0 else []
+        return [*found, *more, Part(random.choice(uses))]
 
     def setting(self, names: Names, flat: bool, depth: int) -> list[Part]:
         """A value, a default, or a condition on values."""

@@ -49,6 +49,7 @@ WRITTEN = {
     "list": r"-> \w+: it$",
     "branch a round": r"\((?:.*, )?for \w+ in ",
     "branch by a condition": r"[(,] ?if ",
+    "share": r"^ *share ",
     "scope": r"(?:^|: )scope \{",
     "computed label": r'"[^"]*\{\w+\}[^"]*": ',
     "dotted label": r'"[^"{]*\.[^"{]*": ',

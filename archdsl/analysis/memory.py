@@ -112,7 +112,7 @@ class Simulation:
         if copies is None:
             return
         coming, going = made or self.bytes(node.inputs[0]), self.bytes(Tensor(node.id))
-        kernel = self.width * max(prod(w.shape) for w in self.graph.weights_of(node))
+        kernel = self.width * max(prod(w.shape) for w in node.operation.weights(self.graph.shapes(node.inputs)))
         if node.inputs[0] in self.pieces:
             made += coming  # made contiguous first
         if backward:

@@ -162,6 +162,11 @@ class Scope:
         """The nodes inside, in the order of placement."""
         return (member for member in self.walk() if isinstance(member, Node))
 
+    def declared(self) -> list[Node | Scope]:
+        """Its members without the later calls of what is shared, which stands where its `share` does."""
+        members = [m for m in self.members if not m.again] if not self.again else list(self.members)
+        return sorted(members, key=_declared) if any(m.use is not None for m in members) else members
+
     def inflow(self) -> list[Tensor]:
         """The outside tensors that are read inside, each once."""
         inside = {node.id for node in self.nodes()}
@@ -340,10 +345,7 @@ class Graph:
             if isinstance(member, Node):
                 yield member
                 continue
-            members = [m for m in member.members if not m.again]
-            if any(m.use is not None for m in members):
-                members.sort(key=_declared)
-            stack.extend(reversed(members))
+            stack.extend(reversed(member.declared()))
 
     def called_again(self) -> Mapping[str, list[Node]]:
         """The nodes that use the weights of others, by their path."""

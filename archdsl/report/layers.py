@@ -125,7 +125,7 @@ class Layers:
             what = part.definition.name if part.definition else "{ … }"
         return {
             "path": part.path,
-            "operation": what,
+            "operation": f"{what} (again)" if part.again else what,
             "output": self.size(tensors),
             **self.amounts(part),
             **self.seen(tensors),
