@@ -345,38 +345,36 @@ class Writer:
     def shared(self, names: Names, flat: bool, depth: int) -> list[Part]:
         """Something shared, and several calls of it."""
         random, items = self.random, self.items
-        inner = names.inner()
         label = items.label(names) if names.in_loop or random.random() < 0.2 else ""
-        if not label.startswith('"') and names.in_loop:
+        label = label if label.startswith('"') else ""
+        if names.in_loop and not label:
             return [Part(self.chain(names, flat))]
-        head = f"share {(name := items.name(names.taken, value=True))}: {label if label.startswith(chr(34)) else ''}"
+        name = items.name(names.taken, value=True)
         layer = f"linear({items.width(names)})" if flat else f"conv({items.width(names)}, 3)"
         roll = random.random()
+        keeps = roll < 0.6
         if roll < 0.5:
-            inner.taken = set(names.taken)
-            inner.in_loop = False
-            found = [Part(f"{head}{{", self.kept(inner, flat, depth + 1, 2))]
-            keeps = True
-        elif roll < 0.75:
-            keeps = random.random() < 0.5
-            found = [Part(head + (layer if not keeps else "relu" if flat else "batchnorm"))]
+            inner = names.inner()
+            inner.taken, inner.in_loop = set(names.taken), False
+            found = Part(f"share {name}: {label}{{", self.kept(inner, flat, depth + 1, 2))
+        elif keeps:
+            found = Part(f"share {name}: {label}{'relu' if flat else 'batchnorm'}")
         else:
-            unit = random.choice(["{ %s -> relu }", "{ relu -> %s }", "residual via %s { tanh -> %s }"])
-            found = [Part(head + unit.replace("%s", layer.replace("it.channels", "4")))]
-            keeps = False
-        before = f"{random.choice(ELEMENTWISE)} -> "
-        other = "" if flat else random.choice(["maxpool(2) -> ", "avgpool(3, stride = 1, pad = 1) -> ", "upsample(2) -> "])
-        pair = f"({name}, {before}{items.label(names.inner(loop=True)) and ''}{name})"
+            unit = random.choice(["%s", "{ %s -> relu }", "{ relu -> %s }", "residual via %s { tanh -> %s }"])
+            found = Part(f"share {name}: {label}{unit.replace('%s', layer.replace('it.channels', '4'))}")
+        other = "" if flat else f"{random.choice(['maxpool(2)', 'avgpool(3, 1, 1)', 'upsample(2)'])} -> "
+        pair = f"({name}, {random.choice(ELEMENTWISE)} -> {name})"
+        several = items.name(names.taken)
         uses = [
             f"{pair} -> {random.choice(['add', 'concat', 'mean', 'sub', 'mul'])}",
             f"({name}, {other}{name}) -> {self.merged(names, flat, 'concat')}",
-            f"{pair} -> xs{self.items.counter}: it\n(for x in xs{self.items.counter} {{ x -> tanh }}) -> concat",
+            f"{pair} -> {several}: it\n({several}[1], for x in {several} {{ x -> tanh }}) -> concat",
             f"{name} -> {random.choice(ELEMENTWISE)}",
         ]
         if keeps:
-            uses += [f"repeat {random.randint(1, 3)} {{ {name} }}", f"residual {{ {name} }}", f"{name} -> tanh -> {name}"]
-        more = [Part(self.chain(names, flat, 2))] if keeps and random.random() < 0.0 else []
-        return [*found, *more, Part(random.choice(uses))]
+            uses += [f"repeat {random.randint(1, 3)} {{ {name} }}", f"residual {{ {name} }}"]
+            uses += [f"{name} -> tanh -> {name}"]
+        return [found, Part(random.choice(uses))]
 
     def setting(self, names: Names, flat: bool, depth: int) -> list[Part]:
         """A value, a default, or a condition on values."""

@@ -68,6 +68,9 @@ def memory(
         weights += size
         run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
         trainable += size if weight.trainable else 0
+    for path, nodes in graph.called_again().items():
+        own = next(node for node in graph.nodes() if node.path == path)
+        run.gradients.update({node.id: run.gradients[own.id] for node in nodes if own.id in run.gradients})
     inference = run.inference(weights)
     step, saved = run.step(weights)
     return Memory(weights, trainable, saved, inference, step)
@@ -368,8 +371,12 @@ class Backward:
     def pass_back(self, node: Node, own: Mapping[Tensor, object]) -> None:
         """The gradients of a node's weights and inputs."""
         weights = self.run_.gradients.get(node.id, 0)
-        if weights:
-            self.ledger.hold(("weights", node.id), fixed=weights)
+        more: object = None
+        if weights and self.ledger.holders[("weights", node.path)]:
+            more = "more", node.id  # another call of it has left a gradient, to which this one is added
+            self.ledger.hold(more, fixed=weights)
+        elif weights:
+            self.ledger.hold(("weights", node.path), fixed=weights)
         arrived: list[tuple[Tensor, object]] = []
         for position, tensor in enumerate(node.inputs):
             if tensor not in self.differentiable:
@@ -382,6 +389,8 @@ class Backward:
                 arrived.append((tensor, through))
         self.ledger.note(node)
         self.run_.copies(node, self.ledger, backward=True)
+        if more is not None:
+            self.ledger.release(more)
         for tensor, gradient in arrived:
             self.add(tensor, gradient, node)
 

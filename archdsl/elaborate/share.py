@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from archdsl.common.source import Span
-from archdsl.diagnostics import Mark
+from archdsl.diagnostics import Fix, Mark, Proposal
 from archdsl.elaborate.builder import Builder
 from archdsl.elaborate.paths import Paths
 from archdsl.elaborate.place import POISONED_TENSOR, Flow, Place, check_label, copy_defaults
@@ -54,7 +54,10 @@ class Shares:
     def declare(self, statement: tree.Share, place: Place) -> None:
         """Reads a `share` statement: reserves the path, and gives the name its meaning."""
         name, item = statement.name, statement.item
-        check_label(name.name, name.span, place)
+        known = place.names.values.get(name.name)
+        again = isinstance(known, SharedValue) and isinstance(known.part, Shared) and known.part.statement is statement
+        if not again:  # the next round of a loop
+            check_label(name.name, name.span, place)
         if place.names.find_label(name.name) is not None:
             raise Failure("E0209", f"`{name.name}` is already a label here", name.span, "choose another name")
         if isinstance(item, tree.Element) or (isinstance(item, tree.Call) and item.name.name == "it"):
@@ -62,10 +65,15 @@ class Shares:
         if item.label is not None and not (isinstance(item.label, tree.Label) and item.label.quoted):
             help = f"write `share {name.name}: …`; a quoted label behind it says another path"
             raise Failure("E0236", "what is shared has one name", item.label.span, help)
-        label = item.label or tree.Label(name.span, (name.name,), False)
+        label = item.label or tree.Label(name.span, (name.name,), True)
         path, _ = self.build.item_name(label, place)
         seen = Place(place.scope, _copied(place.names), copy_defaults(place.defaults), (), started=True)
-        reserved = self.build.paths.claim(path, True, place.scope, label.span)
+        try:
+            reserved = self.build.paths.claim(path, True, place.scope, label.span)
+        except Failure as failure:
+            if again:
+                failure.help = f'give each a computed path: `share {name.name}: "{name.name}{{i}}": …`'
+            raise
         shared = Shared(
             statement,
             replace(item, label=tree.Label(label.span, (path,), True)),
@@ -112,16 +120,23 @@ class Shares:
         if POISONED_TENSOR not in results and POISONED_TENSOR not in flow:
             called = Called(item.span, flow, [build.graph.node(i) for i in range(start, len(build.graph))], results)
             if first is not None and self.compares:
-                self.compare(value.name, first, called, scope)
+                self.compare(value.name, first, called, scope, item)
             shared.calls.append(called)
         return results
 
-    def compare(self, name: str, first: Called, called: Called, scope: Scope) -> None:
+    def compare(self, name: str, first: Called, called: Called, scope: Scope, item: tree.Call) -> None:
         """Reports a call that is not the same computation, with the same weights, as the first one."""
         difference = self.difference(first, called)
         if difference is None:
             return
-        takes = [", ".join(shape_text(self.build.graph.shape(t)) for t in c.flow) for c in (called, first)]
+        shapes = [[self.build.graph.shape(t) for t in c.flow] for c in (called, first)]
+        takes = [", ".join(map(shape_text, row)) for row in shapes]
+        proposals = []
+        if len(called.flow) == 1 and shapes[0][0][0] != (channels := shapes[1][0][0]) and len(shapes[0][0]) > 1:
+            start = (item.label or item).span.start
+            layer = f"conv({channels}, 1) -> "
+            fix = Fix(Span(item.span.source, start, start), layer)
+            proposals.append(Proposal(f"bring the channels to {channels} first: `{layer}{name}`", fix))
         self.reports.report(
             "E0310",
             f"`{name}` is shared, and this call needs {difference}",
@@ -129,6 +144,7 @@ class Shares:
             Mark(called.span, f"receives {takes[0]}"),
             Mark(first.span, f"the first call receives {takes[1]}"),
             help="bring what flows in to the same size before the call, or place a second one",
+            proposals=proposals,
         )
 
     def difference(self, first: Called, called: Called) -> str | None:
@@ -144,10 +160,8 @@ class Shares:
             own = [n.operation.weights(s) for n, s in zip((one, other), shapes, strict=True)]
             if own[0] != own[1]:
                 there, here = next((a, b) for a, b in zip(*own, strict=False) if a != b)
-                return (
-                    f"other weights: `{other.operation.name}` (`{other.path}`) has {here.name} {list(here.shape)} here, "
-                    f"and {list(there.shape)} there"
-                )
+                what = f"`{other.operation.name}` (`{other.path}`) has {here.name} {list(here.shape)} here"
+                return f"other weights: {what}, and {list(there.shape)} there"
             forms = [n.operation.torch(s, n.shapes) for n, s in zip((one, other), shapes, strict=True)]  # type: ignore[arg-type]
             if forms[0] != forms[1]:
                 return f"another `{other.operation.name}` (`{other.path}`): its numbers depend on what flows in"

@@ -88,7 +88,7 @@ class _Fold:
         calls: dict[str, list[Node]] = {}
         for node in nodes:
             calls.setdefault(node.path, []).append(node)
-        for path, norms in calls.items():
+        for norms in calls.values():
             if norms[0].operation.channel_factor() is not None:
                 self.fold(norms, calls)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from archdsl.backends.torch_source import expressions as ex
-from archdsl.backends.torch_source.cells import Reference, Cell, Syntax
+from archdsl.backends.torch_source.cells import Cell, Reference, Syntax
 from archdsl.backends.torch_source.environment import Names
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.fold import Branch, Choice, Entry, Leaf, Loop, leaves

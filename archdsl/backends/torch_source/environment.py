@@ -10,7 +10,7 @@ from archdsl.backends.torch_source.cells import Cell, Step, Syntax
 from archdsl.backends.torch_source.expressions import Const, Expr, Var
 from archdsl.backends.torch_source.fold import Leaf
 from archdsl.backends.torch_source.numbers import Numbers
-from archdsl.graph import Node, Scope
+from archdsl.graph import Scope
 from archdsl.syntax import tree
 from archdsl.syntax.walk import names as names_in
 

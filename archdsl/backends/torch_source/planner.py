@@ -324,10 +324,8 @@ class Planner:
 
 def owner_name(step: Step) -> str:
     """What the parameters that only this member takes are called after."""
-    if step.calls:
-        return ""
-    scope = step.member.scope
-    named = scope.definition.name if isinstance(step.member, Cell) and scope.definition is not None else ""
+    definition = step.member.scope.definition if isinstance(step.member, Cell) else None
+    named = definition.name if definition is not None else ""
     return step.name if is_labelled(step) and step.name.isidentifier() else named
 
 

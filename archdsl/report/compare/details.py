@@ -49,6 +49,8 @@ class Details:
         fields = type(old.operation).model_fields
         values = [(f, getattr(old.operation, f), getattr(new.operation, f)) for f in fields]
         changed = [Detail(f, value_text(a), value_text(b)) for f, a, b in values if a != b]
+        if old.again is not new.again:
+            changed.append(Detail("weights", *(f"those of {n.path}" if n.again else "its own" for n in (old, new))))
         return changed + self.inputs(old, new)
 
     def sides(self, old: Node, new: Node) -> tuple[tuple[Graph, Node], tuple[Graph, Node]]:
