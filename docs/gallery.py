@@ -27,6 +27,21 @@ PICTURES: list[tuple[str, str, tuple[str, ...], dict[str, Any], str]] = [
     ("unet", "U-Net", ("unet:unet",), {}, "Recognised as an encoder-decoder: the skips run straight across."),
     ("unet-volumes", "U-Net, as volumes", ("unet:unet",), {"style": "volumes"}, "The figure of the paper."),
     ("fcdensenet103", "FC-DenseNet-103", ("fcdensenet:fcdensenet103",), {}, "A U of dense blocks."),
+    (
+        "attention_unet",
+        "Attention U-Net",
+        ("attention_unet:attention_unet",),
+        {},
+        "Each skip passes a gate, which the coarser level steers.",
+    ),
+    (
+        "deeplabv3_resnet50",
+        "DeepLabv3",
+        ("deeplabv3:deeplabv3_resnet50",),
+        {},
+        "Convolutions with several dilations, over a dilated ResNet.",
+    ),
+    ("r2plus1d_18", "R(2+1)D", ("video_resnet:r2plus1d_18",), {}, "A network for video: [C, T, H, W]."),
     ("inception", "Inception", ("examples/inception.arch",), {"depth": 2}, "Branches stand side by side."),
     (
         "resnet18-resnet34",

@@ -47,7 +47,8 @@ def example(cls: type[Operation]) -> str:
     first = cls.examples[0]
     results = cls.parse(first.arguments).infer(first.inputs, Rules())
     sizes = [", ".join(str(list(shape)) for shape in shapes) for shapes in (first.inputs, results)]
-    return f"Example: `{cls.spell(first.arguments)}` maps {sizes[0]} to {sizes[1]}."
+    call = cls.spell(first.arguments)
+    return f"Example: `{call}` maps {sizes[0]} to {sizes[1]}." if sizes[0] else f"Example: `{call}` gives {sizes[1]}."
 
 
 def limits() -> str:

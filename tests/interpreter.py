@@ -128,9 +128,34 @@ class Interpreter:
         more = each(op.output_pad, axes)
         return transposed(x, self.weight(path, "weight"), bias, stride, pad, more, op.groups, dilation)
 
+    def _tokens(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.reshape(*x.shape[:2], -1)
+
+    def _maps(self, op: Any, path: str, x: Tensor) -> Tensor:
+        sizes = op.to if isinstance(op.to, tuple) else (op.to,)
+        return x.reshape(*x.shape[:2], *(dims.evaluate(size, self.sizes) for size in sizes))
+
     def _linear(self, op: Any, path: str, x: Tensor) -> Tensor:
         product = torch.einsum("nc...,oc->no...", x, self.weight(path, "weight"))
         return product + channels(self.weight(path, "bias"), x) if op.bias else product
+
+    # ------------------------------------------------------------ layers from outside (tests/outside.py)
+
+    def _outside(self, op: Any, path: str, x: Tensor) -> Tensor:
+        shift = self.weight(path, "shift")
+        if self.training:
+            self.state[f"{path}.shift"] = shift + 1
+        if op.values()["bias"]:
+            shift = shift + self.weight(path, "inner.bias")
+        return torch.einsum("nc...,oc->no...", x, self.weight(path, "weight")) + channels(shift, x)
+
+    def _bend(self, op: Any, path: str, x: Tensor) -> Tensor:
+        factor = op.values()["factor"]
+        return torch.tanh(factor * x) if op.values()["name"] == "tanh" else torch.sin(factor * x)
+
+    def _blend(self, op: Any, path: str, a: Tensor, b: Tensor) -> Tensor:
+        share = op.values()["share"]
+        return share * a + (1 - share) * b
 
     # ------------------------------------------------------------ pooling
 
@@ -281,6 +306,42 @@ class Interpreter:
         powers = torch.exp(x - x.detach().amax(1, keepdim=True))
         return powers / powers.sum(1, keepdim=True)
 
+    # ------------------------------------------------------------ learned tensors
+
+    def _parameter(self, op: Any, path: str) -> Tensor:
+        """One sample, with its channels first."""
+        weight = self.state[path]
+        if op.stored in ("tokens", "rows"):
+            weight = weight.reshape(*weight.shape[-len(op.sizes) :]).movedim(-1, 0)
+        return weight.reshape(1, *op.sizes)
+
+    def _expand(self, op: Any, path: str, x: Tensor, like: Tensor) -> Tensor:
+        return x.repeat(len(like), *(1 for _ in x.shape[1:]))
+
+    # ------------------------------------------------------------ attention
+
+    def _attention(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
+        """Head by head, and query by query from the scores on."""
+        query, key, value = (tensors[0], tensors[min(1, len(tensors) - 1)], tensors[-1])
+        rows = [x.flatten(2).transpose(1, 2) for x in (query, key, value)]
+        width = query.shape[1]
+        if f"{path}.in_proj_weight" in self.state:
+            matrices = list(self.weight(path, "in_proj_weight").split(width))
+        else:
+            matrices = [self.weight(path, f"{name}_proj_weight") for name in "qkv"]
+        parts = [x @ matrix.T for x, matrix in zip(rows, matrices, strict=True)]
+        if op.bias:
+            biases = self.weight(path, "in_proj_bias").split(width)
+            parts = [part + bias for part, bias in zip(parts, biases, strict=True)]
+        keep: Tensor | None = None
+        if self.training and op.dropout:
+            shape = (query.shape[0], op.heads, parts[0].shape[1], parts[1].shape[1])
+            keep = self.keep(shape, 1 - op.dropout, query) / (1 - op.dropout)
+        mixed = attended(*parts, op.heads, 1 / math.sqrt(width // op.heads), op.causal, keep)
+        found = mixed @ self.weight(path, "out_proj.weight").T
+        found = found + self.weight(path, "out_proj.bias") if op.bias else found
+        return found.transpose(1, 2).reshape(query.shape)
+
     # ------------------------------------------------------------ regularisation
 
     def _dropped(self, x: Tensor, p: float, shape: tuple[int, ...]) -> Tensor:
@@ -401,6 +462,22 @@ class Interpreter:
 
     def _permute(self, op: Any, path: str, x: Tensor) -> Tensor:
         return x.permute(0, *(a + 1 for a in op.axes))
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float, causal: bool, keep: Tensor | None) -> Tensor:
+    """The means of the values of [N, T, C], head by head; `keep` are factors of the weights."""
+    found = []
+    parts = [x.split(x.shape[2] // heads, 2) for x in (q, k, v)]
+    for head, (query, key, value) in enumerate(zip(*parts, strict=True)):
+        scores = scale * torch.einsum("nqc,nkc->nqk", query, key)
+        if causal:
+            behind = torch.arange(scores.shape[2]) > torch.arange(scores.shape[1])[:, None]
+            scores = torch.where(behind, -math.inf, scores)
+        powers = torch.exp(scores - scores.detach().amax(2, keepdim=True))
+        weights = powers / powers.sum(2, keepdim=True)
+        weights = weights if keep is None else weights * keep[:, head]
+        found.append(torch.einsum("nqk,nkc->nqc", weights, value))
+    return torch.cat(found, 2)
 
 
 def each(value: Any, axes: int) -> tuple[Any, ...]:

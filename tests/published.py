@@ -1,4 +1,4 @@
-"""Facts of published models (torchvision's), and a module held against them.
+"""Facts of published models, and a module held against them: torchvision's, and timm's where a name begins with timm-.
 
 A file of `tests/data/models` holds `state` (key -> shape), `parameters`, `macs` (of convolutions and matrix products at
 `input`), and `probe`: what the published model gives in eval mode for a state and an input made by formula,
@@ -10,12 +10,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
+
+from archdsl.checker.spec import models
+from archdsl.elaborate.spec_files import library_families
+from archdsl.graph import Graph
 
 FOLDER = Path(__file__).parent / "data" / "models"
 NAMES = sorted(p.stem for p in FOLDER.glob("*.json"))
@@ -26,11 +33,37 @@ def facts(name: str) -> dict[str, Any]:
     return found
 
 
-def family(name: str) -> str:
-    """The file of specs/ with a published model."""
-    if name.startswith(("resnext", "wide_resnet")):
-        return "resnet"
-    return name.split("_")[0].rstrip("0123456789") or name
+@cache
+def families() -> dict[str, str]:
+    """The file of specs/ that has each model of the library, by the model's name."""
+    return {model.name: family for family in library_families() for model in models(family)}
+
+
+def library() -> list[str]:
+    """The specs of the library's models, those that can be compiled."""
+    return [f"{family}:{model.name}" for family in library_families() for model in models(family) if model.complete]
+
+
+def kinds() -> list[str]:
+    """The first of the library's models of each kind: the names of others differ from its name by a number."""
+    return list({re.sub(r"[\d_]+(?!d)", "", name): name for name in reversed(library())}.values())[::-1]
+
+
+def one_of_each() -> list[Any]:
+    """The library's models as parameters of a test; all but the first one of each kind are `long`."""
+    first = set(kinds())
+    return [pytest.param(name, marks=[pytest.mark.long] * (name not in first)) for name in library()]
+
+
+def spec(name: str) -> str:
+    """The spec of a published model."""
+    model = name.removeprefix("timm-")
+    return f"{families()[model]}:{model}"
+
+
+def sizes(graph: Graph, fact: dict[str, Any]) -> dict[str, int]:
+    """The free sizes of a model at the published input."""
+    return dict(zip((free.name for free in graph.free), fact["input"][2:], strict=False))
 
 
 def sequence(key: str, count: int) -> Tensor:

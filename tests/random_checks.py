@@ -85,6 +85,8 @@ def starts(node: Node, weight: Weight) -> float | Tensor | None:
             return torch.tensor(numbers, dtype=torch.double).expand(weight.shape)
         case "weight" | "" if operation.name in ("prelu", "scale"):
             return float(init)
+        case "" if init in ("zeros", "ones"):
+            return 0.0 if init == "zeros" else 1.0
         case "weight" if init in ("zeros", "ones"):
             return 0.0 if init == "zeros" else 1.0
         case "bias" if operation.family == "normalisation" or init is not None:
@@ -114,9 +116,17 @@ def filled(keys: Mapping[str, tuple[Node, Weight]]) -> dict[str, Tensor]:
 
 
 def mask(shape: tuple[int, ...], p: float, like: Tensor) -> Tensor:
-    """Ones with probability p: the same for every tensor of that size, so that the order of drawing does not matter."""
+    """Ones with probability p, the same for every tensor of that size.
+
+    So neither the order of drawing matters, nor that of the axes: an element hangs on the sum of a number for each of
+    its indices.
+    """
     generator = torch.Generator().manual_seed(prod(shape))
-    return (torch.rand(shape, generator=generator, dtype=like.dtype) < p).to(like.dtype)
+    numbers = torch.rand(max(shape), generator=generator, dtype=like.dtype)
+    total = torch.rand(shape[0], generator=generator, dtype=like.dtype).reshape(-1, *[1] * (len(shape) - 1))
+    for axis, size in enumerate(shape[1:], 1):
+        total = total + numbers[:size].reshape(-1, *[1] * (len(shape) - 1 - axis))
+    return (total.frac() < p).to(like.dtype)
 
 
 def _drop(channels: bool) -> Callable[..., Tensor]:
@@ -134,12 +144,27 @@ def _bernoulli(self: Tensor, p: float) -> Tensor:
     return self.copy_(mask(tuple(self.shape), p, self))
 
 
+_attend = F.scaled_dot_product_attention
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, *given: Any, **named: Any) -> Tensor:
+    """F.scaled_dot_product_attention with such a dropout: of the identity, it gives the weights themselves."""
+    arguments = {**dict(zip(("attn_mask", "dropout_p", "is_causal"), given, strict=False)), **named}
+    p = arguments.pop("dropout_p", 0.0)
+    if not p:
+        return _attend(query, key, value, **arguments)
+    identity = torch.eye(key.shape[-2], dtype=key.dtype).expand(*key.shape[:-1], key.shape[-2])
+    weights = _attend(query, key, identity, **arguments)
+    return weights * (mask(tuple(weights.shape), 1 - p, weights) / (1 - p)) @ value
+
+
 @contextmanager
 def drawn_alike() -> Iterator[None]:
     """Makes PyTorch's dropouts use `mask`."""
     with (
         mock.patch.multiple(F, dropout=_drop(False), **{f"dropout{n}d": _drop(True) for n in (1, 2, 3)}),
         mock.patch.object(Tensor, "bernoulli_", _bernoulli),
+        mock.patch.object(F, "scaled_dot_product_attention", _attention),
     ):
         yield
 

@@ -48,7 +48,7 @@ WRITTEN = {
     *words(
         "layernorm groupnorm instancenorm lrn dropout dropout_channels droppath crop pad upsample resize scale split"
     ),
-    *words("pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute"),
+    *words("pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter"),
 }
 OTHERS = [cls for name, cls in OPERATIONS.items() if name not in {*WRITTEN, *ELEMENTWISE} and cls.inputs == "one"]
 """The operations that have no call written here: they are called as in their examples."""
@@ -97,6 +97,8 @@ class Items:
     odd: float
     """The fraction of odd names."""
     counter: int = 0
+    outside: bool = False
+    """Whether the file declares layers from outside."""
 
     # ------------------------------------------------------------ names
 
@@ -389,9 +391,17 @@ class Items:
             lambda: "resize([4] * rank) -> pixel_unshuffle(2)".replace("rank", str(self.rank)),
             lambda: "pixel_unshuffle(2)",
             lambda: self.permute(),
+            *[lambda: self.in_a_row(names)] * 2,
             *(lambda cls=cls: cls.spell(random.choice(cls.examples).arguments) for cls in OTHERS),
         ]
         return random.choice(forms)()
+
+    def in_a_row(self, names: Names) -> str:
+        """Something on tokens, and the way back to the map."""
+        random = self.random
+        back = random.choice(["maps(grid.size)", "maps(grid.size)", "tokens -> maps(to = grid.size)"])
+        inside = " -> ".join(random.choice([self.linear, self.norm, self.activation])(names) for _ in range(2))
+        return f"{{ grid: {{ }}\n tokens -> {inside} -> {back} }}"
 
     def permute(self) -> str:
         axes = list(range(1, self.rank + 1))
@@ -413,10 +423,41 @@ class Items:
             *[self.linear(names)] * (not flat),
             f"split(it.channels) -> {merge}",
             *["channel_shuffle(2)", "channel_shuffle(it.channels)"] * (not flat),
+            *[self.attention(names)] * (2 * (not flat)),
+            f"(it, {self.label(names)}{self.parameter()}) -> {merge}",
+            f"({self.parameter()}, it) -> {merge}",
             self.call("scale", init=self.maybe(random.choice(["0.1", "0.0", "2.0"]), 0.5)),
-            self.call("scale", init=self.maybe(random.choice(["0.1", "-1.0"]), 0.5)),
+            self.call("scale", init=self.maybe(random.choice(["0.1", "-1.0"]), 0.5), stored=self.maybe("maps")),
         ]
         return random.choice(forms)
+
+    def parameter(self, init: str = "zeros") -> str:
+        """A learned tensor of the size that flows in, which must be known."""
+        stored = self.random.choice(["tokens", "rows", "maps", "plain"])
+        init = self.random.choice([init, "ones", "normal(0.1)", "truncated_normal(0.2)"])
+        return self.call("parameter", "it.shape", init=self.maybe(init, 0.7), stored=self.maybe(stored, 0.8))
+
+    def outer(self, names: Names) -> str:
+        """A call of a layer from outside, which keeps the positions."""
+        random = self.random
+        return random.choice(
+            [
+                self.call("outside", self.width(names), bias=self.maybe(self.switch(names))),
+                self.call("bend", random.choice(["0.5", "1.5"]), name=self.maybe(random.choice(['"tanh"', '"sin"']))),
+                f"({self.activation(names)}, it) -> blend({random.choice(['0.25', '0.5'])})",
+            ]
+        )
+
+    def attention(self, names: Names) -> str:
+        """Attention of what flows in, one tensor or several."""
+        heads = self.random.choice(["2", "1", "it.channels", "2 if it.channels % 2 == 0 else 1"])
+        return self.call(
+            "attention",
+            heads,
+            causal=self.maybe(self.switch(names), 0.3),
+            dropout=self.maybe(self.value("float", names)),
+            bias=self.maybe(self.switch(names), 0.3),
+        )
 
     def kept(self, names: Names, flat: bool = False) -> str:
         """An item that keeps all sizes."""
@@ -433,6 +474,8 @@ class Items:
 
     def item(self, names: Names, flat: bool = False) -> str:
         """Any item."""
+        if self.outside and not flat and self.random.random() < 0.25:
+            return self.outer(names)
         roll = self.random.random()
         if flat:
             if roll < 0.35:

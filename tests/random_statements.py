@@ -195,6 +195,9 @@ class Writer:
                 body = self.statements(inner, flat, depth + 1, 2)
                 branches.append(Part("{", [*body, *[Part(last)] * bool(last)], "},"))
         label = random.choice(["", "", self.items.label(names)])
+        if last and not flat and count < 4 and random.random() < 0.15:
+            aligned = "align -> " * (count == 3 or random.random() < 0.5)
+            return [Part("(", branches, f") -> {aligned}{label}{self.items.attention(names)}")]
         return [Part("(", branches, f") -> {self.merged(names, flat, label + merge)}")]
 
     def reference(self, names: Names, flat: bool, depth: int) -> list[Part]:

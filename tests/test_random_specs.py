@@ -62,6 +62,8 @@ WRITTEN = {
     "output of training": r"^ +output .* if training",
     "renamed output": r"^ +output .*\w = \w",
     "import": r"^from ",
+    "extern": r"(?:^|-> |: )outside\(",
+    "extern fn": r"-> (?:bend|blend)\(",
 }
 
 

@@ -6,7 +6,9 @@ import pytest
 
 import archdsl
 from archdsl.analysis.costs import costs
+from archdsl.elaborate.spec_files import library_tasks
 from tests import published
+from tests.helpers import ROOT
 
 CONVOLUTIONS = ("conv", "upconv")
 
@@ -18,9 +20,9 @@ def parameters(spec: str, **values: object) -> int:
 @pytest.mark.parametrize("name", published.NAMES)
 def test_published_model(name: str) -> None:
     fact = published.facts(name)
-    spec = f"{published.family(name)}:{name}"
+    spec = published.spec(name)
     graph = archdsl.check(spec)
-    found = costs(graph, {s.name: 224 for s in graph.free})
+    found = costs(graph, published.sizes(graph, fact))
     total = found.total
     # Published numbers are for inference, without training-only parts.
     assert total.macs - sum(found[node].macs for node in graph.of_training()) == fact["macs"]
@@ -30,20 +32,28 @@ def test_published_model(name: str) -> None:
     assert sum(p.numel() for p in model.parameters()) == fact["parameters"]
 
 
-LARGE = 30_000_000
-"""The number of parameters above which a network takes long to run."""
+LARGE, WORK = 30_000_000, 20_000_000_000
+"""The numbers of parameters and of multiplications above which a network takes long to run."""
+
+
+def runs_long(name: str) -> bool:
+    fact = published.facts(name)
+    return bool(fact["parameters"] > LARGE or fact["macs"] > WORK)
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=[pytest.mark.long] * (published.facts(name)["parameters"] > LARGE))
-        for name in published.NAMES
-    ],
+    [pytest.param(name, marks=[pytest.mark.long] * runs_long(name)) for name in published.NAMES],
 )
 def test_published_numbers(name: str) -> None:
-    model = archdsl.load(f"{published.family(name)}:{name}", device="meta").to_empty(device="cpu")
+    model = archdsl.load(published.spec(name), device="meta").to_empty(device="cpu")
     assert published.probe_error(model, published.facts(name)) < 1e-3
+
+
+def test_the_readme_lists_the_families_by_task() -> None:
+    text = (ROOT / "README.md").read_text("utf-8")
+    for task, families in library_tasks().items():
+        assert f"| {task} | {', '.join(f'`{family}`' for family in families)} |" in text
 
 
 def convolutions(spec: str) -> int:

@@ -378,7 +378,7 @@ def mergeable(merge: Operation, first: Shape, second: Shape) -> bool:
 def far_apart(graph: Graph, first: Shape, second: Shape) -> bool:
     """Whether two sizes differ by a stride, rather than by a border or by rounding."""
     examples = {size.name: size.example for size in graph.free}
-    values = {d.variable: examples.get(d.variable) or 64 for d in (*first, *second) if not isinstance(d, int)}
+    values = {name: examples.get(name) or 64 for name in dims.free_sizes(*first, *second)}
     for a, b in zip(first[1:], second[1:], strict=True):
         x, y = sorted((dims.evaluate(a, values), dims.evaluate(b, values)))
         if y >= 1.5 * x + 1:

@@ -9,7 +9,7 @@ from archdsl import dims
 from archdsl.advice.mending import argument_span, branch_of, meeting, mend_call, mend_merge, short
 from archdsl.common.source import Span
 from archdsl.diagnostics import Mark, Proposal
-from archdsl.dims import Dim, Expr
+from archdsl.dims import Dim
 from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops.base import OperationError
 from archdsl.ops.fields import shape_text
@@ -72,7 +72,7 @@ def history(graph: Graph, node: Node, positions: tuple[int, ...], size: str | No
     if node.operation.stacks_channels:
         unlike = [i for i in unlike if i > 0]
     spatial = [i for i in unlike if i > 0]
-    of_size = [i for i in spatial if any(isinstance(d, Expr) and d.variable == size for d in (s[i] for s in shapes))]
+    of_size = [i for i in spatial if size in dims.free_sizes(*(s[i] for s in shapes))]
     axes = [i for i in unlike if i == 0] + (of_size or spatial)[:1]
     at = meeting(graph, node)
     first, second = (at.inputs[p] for p in (positions[0], positions[-1]))
@@ -139,6 +139,6 @@ def step_text(graph: Graph, node: Node, axes: Sequence[int], were: Sequence[Dim]
 def _shown(graph: Graph, size: Dim) -> str:
     """`⌊H/2⌋ = 56`: a size, and its value at the example size."""
     examples = {s.name: s.example for s in graph.free if s.example is not None}
-    if isinstance(size, int) or size.variable not in examples:
+    if isinstance(size, int) or not size.variables <= examples.keys():
         return dims.text(size)
     return f"{dims.text(size)} = {dims.evaluate(size, examples)}"

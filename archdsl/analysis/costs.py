@@ -58,6 +58,11 @@ class Analysis:
         """The size of a tensor, without the batch."""
         return self.shapes[tensor.node][tensor.index]
 
+    def uncounted(self, part: Node | Scope | None = None) -> list[Node]:
+        """The nodes of a part, or of the network, whose multiply-accumulates are not known: they count as 0."""
+        nodes = [part] if isinstance(part, Node) else (part or self.graph.root).nodes()
+        return [n for n in nodes if not n.operation.is_counted(self.graph.shapes(n.inputs))]
+
     @property
     def total(self) -> Cost:
         return self._scopes[self.graph.root]
@@ -146,8 +151,7 @@ def _amounts(node: Node, incoming: tuple[Shape, ...], outputs: tuple[Shape, ...]
         return Formula.product(factor, shape, graph.sizes)
 
     operation = node.operation
-    product = operation.products(incoming, outputs)
-    macs = formula(*product) if product else Formula()
+    macs = total(formula(*product) for product in operation.products(incoming, outputs))
     flops = total([macs * 2, *(formula(*part) for part in operation.elementwise(incoming, outputs))])
-    own = [shape for i, shape in enumerate(outputs) if operation.shares(i) is None]
+    own = [shape for i, shape in enumerate(outputs) if operation.shares(i) is None and not operation.is_learned]
     return Amounts(macs, flops, total(formula(1, shape) for shape in own))

@@ -10,9 +10,9 @@ from math import prod
 from typing import TypeAlias
 
 from archdsl import dims
-from archdsl.dims import Dim, Expr, SizeSet
+from archdsl.dims import Dim, Single, SizeSet
 
-Monomial: TypeAlias = tuple[Expr, ...]
+Monomial: TypeAlias = tuple[Single, ...]
 """Factors, each a free size, a floor or a minimum, ordered by name."""
 
 SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -39,10 +39,12 @@ class Formula:
                 terms = {m: c * size for m, c in terms.items()}
                 continue
             out: dict[Monomial, int | Fraction] = {}
-            for atom, slope in _summands(size, sets):
-                for m, c in terms.items():
-                    grown = tuple(sorted((*m, atom), key=_order)) if atom is not None else m
-                    out[grown] = out.get(grown, 0) + c * slope
+            for factor, factors in dims.products(size):
+                product: dict[Monomial, int | Fraction] = {m: c * factor for m, c in terms.items()}
+                for part in factors:
+                    product = _grown(product, _summands(part, sets))
+                for m, c in product.items():
+                    out[m] = out.get(m, 0) + c
             terms = out
         return Formula(terms)
 
@@ -95,20 +97,32 @@ class Formula:
 
 
 @lru_cache(maxsize=1 << 12)
-def _parts(size: Expr, exact: tuple[Fraction, Fraction] | None) -> tuple[tuple[Expr | None, int | Fraction], ...]:
+def _parts(size: Single, exact: tuple[Fraction, Fraction] | None) -> tuple[tuple[Single | None, int | Fraction], ...]:
     slope, offset = exact or (size.slope, size.offset)
-    parts: list[tuple[Expr | None, int | Fraction]] = [(dims.free(size.variable), slope), (None, offset)]
+    parts: list[tuple[Single | None, int | Fraction]] = [(dims.free(size.variable), slope), (None, offset)]
     if exact is None:
-        parts += [(Expr(size.variable, 0, 0, ((1, atom),)), c) for c, atom in size.terms]
+        parts += [(Single(size.variable, 0, 0, ((1, atom),)), c) for c, atom in size.terms]
     return tuple((atom, c) for atom, c in parts if c)
 
 
-def _summands(size: Expr, sets: Mapping[str, SizeSet]) -> tuple[tuple[Expr | None, int | Fraction], ...]:
+def _grown(
+    terms: Mapping[Monomial, int | Fraction], summands: Sequence[tuple[Single | None, int | Fraction]]
+) -> dict[Monomial, int | Fraction]:
+    """A polynomial times a sum."""
+    found: dict[Monomial, int | Fraction] = {}
+    for atom, slope in summands:
+        for m, c in terms.items():
+            grown = tuple(sorted((*m, atom), key=_order)) if atom is not None else m
+            found[grown] = found.get(grown, 0) + c * slope
+    return found
+
+
+def _summands(size: Single, sets: Mapping[str, SizeSet]) -> tuple[tuple[Single | None, int | Fraction], ...]:
     """A size as a sum: pairs of a free size, floor or minimum (None for 1) and its coefficient."""
     return _parts(size, dims.linear(size, sets))
 
 
-def _order(atom: Expr) -> tuple[str, str]:
+def _order(atom: Single) -> tuple[str, str]:
     return atom.variable, repr(atom)
 
 

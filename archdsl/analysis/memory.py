@@ -101,7 +101,15 @@ class Simulation:
         return tuple(self.shapes[t.node][t.index] for t in node.inputs)
 
     def bytes(self, tensor: Tensor) -> int:
+        """Those of a tensor's own memory; one that is a weight has none besides."""
+        if self.graph.node(tensor).operation.is_learned:
+            return 0
         return prod(self.shapes[tensor.node][tensor.index]) * self.width
+
+    def room(self, tensor: Tensor) -> tuple[int, int]:
+        """The bytes of a tensor for each sample, and those that are the same for every batch."""
+        size = self.bytes(tensor)
+        return (size, 0) if self.graph.node(tensor).batched else (0, size)
 
     def saves(self, node: Node, inplace: bool) -> Saves:
         return node.operation.saves(self.incoming(node), self.shapes[node.id], inplace)
@@ -228,7 +236,7 @@ class Simulation:
             for i in range(len(node.shapes)):
                 buffer = buffers[Tensor(node.id, i)]
                 if not ledger.holders[buffer]:
-                    ledger.hold(buffer, self.bytes(buffer))
+                    ledger.hold(buffer, *self.room(buffer))
             made = self.made(node)
             ledger.note(node, made)
             self.copies(node, ledger, made)
@@ -255,7 +263,7 @@ class Simulation:
             results = [Tensor(node.id, i) for i in range(len(node.shapes))]
             for result in results:
                 if not ledger.holders[buffers[result]]:
-                    ledger.hold(buffers[result], self.bytes(buffers[result]))
+                    ledger.hold(buffers[result], *self.room(buffers[result]))
             if self.gradients.get(node.id) or any(t in differentiable for t in node.inputs):
                 if node.id not in again:
                     kept[node.id] = self.keep(node, buffers, ledger, differentiable)
@@ -294,7 +302,7 @@ class Simulation:
         for number, more in enumerate(saves.more):
             key = "kept", node.id, number
             size = self.size(more)
-            ledger.hold(key, *((size, 0) if more.batched else (0, size)))
+            ledger.hold(key, *((size, 0) if more.batched and node.batched else (0, size)))
             held.append(key)
         return held
 
@@ -319,7 +327,7 @@ class Backward:
     def run(self, outputs: Sequence[Tensor]) -> None:
         for tensor in dict.fromkeys(outputs):
             if tensor in self.differentiable:
-                self.gradients[tensor] = self.new(self.run_.bytes(tensor))
+                self.gradients[tensor] = self.new(tensor)
         self.ledger.note(None)
         redone: set[Scope] = set()
         for node in reversed(list(self.run_.graph.nodes())):
@@ -353,7 +361,7 @@ class Backward:
             for i in range(len(node.shapes)):
                 result = Tensor(node.id, i)
                 if not self.ledger.holders[local[result]]:
-                    self.ledger.hold(local[result], self.run_.bytes(self.buffers[result]))
+                    self.ledger.hold(local[result], *self.run_.room(self.buffers[result]))
             if Tensor(node.id) in self.differentiable:
                 held = self.run_.keep(node, local, self.ledger, self.differentiable)
                 self.kept[node.id] = [*self.kept.get(node.id, ()), *held]
@@ -362,10 +370,11 @@ class Backward:
             for mine in freed.get(node.id, ()):
                 self.ledger.release(mine)
 
-    def new(self, size: int) -> object:
+    def new(self, tensor: Tensor) -> object:
+        """The gradient of a tensor."""
         self.made += 1
         key = "gradient", self.made
-        self.ledger.hold(key, size)
+        self.ledger.hold(key, *self.run_.room(tensor))
         return key
 
     def pass_back(self, node: Node, own: Mapping[Tensor, object]) -> None:
@@ -383,11 +392,13 @@ class Backward:
                 continue
             through = self.same(node, position, own)
             if through is None:
-                arrived.append((tensor, self.new(self.run_.bytes(tensor))))
+                arrived.append((tensor, self.new(tensor)))
             else:
                 self.ledger.hold(through)
                 arrived.append((tensor, through))
-        self.ledger.note(node)
+        within = sum(self.run_.size(kept) for kept in self.run_.saves(node, False).within)
+        outside = sum(self.run_.bytes(t) for t in (*own, *(tensor for tensor, _ in arrived)))
+        self.ledger.note(node, max(0, within - outside))
         self.run_.copies(node, self.ledger, backward=True)
         if more is not None:
             self.ledger.release(more)
@@ -397,7 +408,8 @@ class Backward:
     def same(self, node: Node, position: int, own: Mapping[Tensor, object]) -> object | None:
         """The gradient of an output that is also an input's gradient, or contains it."""
         (first, *others) = own.values()
-        return first if not others and node.operation.passes_gradient(position) else None
+        repeated = node.batched and not self.run_.graph.node(node.inputs[position]).batched  # then it is a sum
+        return first if not others and not repeated and node.operation.passes_gradient(position) else None
 
     def add(self, tensor: Tensor, gradient: object, node: Node) -> None:
         """Adds a gradient to those that arrived before: in place, if nothing else references one of the two."""
@@ -405,13 +417,13 @@ class Backward:
         if before is None:
             self.gradients[tensor] = gradient
             return
-        holders, size = self.ledger.holders, self.run_.bytes(tensor)
+        holders, (sample, fixed) = self.ledger.holders, self.run_.room(tensor)
         for target, other in ((before, gradient), (gradient, before)):
-            if holders[target] == 1 and self.ledger.sizes[target] == (0, size):
+            if holders[target] == 1 and self.ledger.sizes[target] == (fixed, sample):
                 self.gradients[tensor] = target
                 self.ledger.release(other)
                 return
-        self.gradients[tensor] = self.new(size)
+        self.gradients[tensor] = self.new(tensor)
         self.ledger.note(node)
         self.ledger.release(before)
         self.ledger.release(gradient)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from archdsl.graph import Graph, Node, Scope, Tensor
@@ -22,10 +22,17 @@ class Overwriting:
     """All calls of what is shared, by path: one module does in all of them what it does in each."""
     allowed: bool = True
     """False: the built module has no in-place operations."""
+    moved: Collection[Tensor] = frozenset()
+    """The tensors of which it takes a view with the axes in another order, whose gradient an overwriting would copy."""
 
     @staticmethod
     def of(
-        graph: Graph, recomputed: Iterable[Scope] = (), *, inference: bool = False, allowed: bool = True
+        graph: Graph,
+        recomputed: Iterable[Scope] = (),
+        *,
+        inference: bool = False,
+        allowed: bool = True,
+        moved: Collection[Tensor] = frozenset(),
     ) -> Overwriting:
         """`recomputed` are scopes that run again in the backward pass."""
         readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
@@ -37,13 +44,17 @@ class Overwriting:
         again = graph.called_again()
         firsts = [node for node in graph.nodes() if node.path in again and not node.again] if again else []
         shared = {node.path: [node, *again[node.path]] for node in firsts}
-        return Overwriting(graph, inference, readers, last_reader, shared, allowed)
+        return Overwriting(graph, inference, readers, last_reader, shared, allowed, moved)
 
     def is_free(self, tensor: Tensor) -> bool:
         """Whether the only reader of a tensor may overwrite it."""
         operation = self.graph.node(tensor).operation
         own = operation.own or (self.inference and operation.own_in_inference)
-        return self.allowed and own and self.readers[tensor] == 1
+        return self.allowed and own and self.readers[tensor] == 1 and tensor not in self.moved
+
+    def is_as_large(self, tensor: Tensor, node: Node) -> bool:
+        """Whether a tensor has the size of a node's result, with the batch."""
+        return self.graph.shape(tensor) == node.shapes[0] and self.graph.node(tensor).batched == node.batched
 
     def activates(self, node: Node) -> bool:
         """Whether an activation runs in place."""
@@ -66,5 +77,5 @@ class Overwriting:
     def _grows(self, node: Node) -> tuple[int, ...]:
         if len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
             return ()
-        same = [p for p in node.operation.accumulates if self.graph.shape(node.inputs[p]) == node.shapes[0]]
+        same = [p for p in node.operation.accumulates if self.is_as_large(node.inputs[p], node)]
         return tuple(p for p in same if self.is_free(node.inputs[p]))

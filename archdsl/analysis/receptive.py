@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import islice, pairwise
-from math import gcd, lcm
+from math import gcd, lcm, prod
 from typing import TypeAlias
 
 from archdsl.analysis.costs import IntShape, sized_shapes
@@ -155,6 +155,9 @@ def receptive_fields(graph: Graph, sizes: Mapping[str, int] | None = None, *, wi
             own = tuple(AxisField(a, (Track(1, 1, ((0, 0),)),), n) for a, n in enumerate(outputs[0][1:]))
             tracer.seen[Tensor(node.id)] = {node.id: own}
             continue
+        if not node.inputs:  # it sees nothing of any input
+            tracer.seen.update((Tensor(node.id, i), {}) for i in range(len(outputs)))
+            continue
         for result in range(len(outputs)):
             tracer.trace(node, result)
     return Receptive(graph, shapes, tracer.seen)
@@ -164,7 +167,7 @@ def _parted(graph: Graph, shapes: tuple[tuple[IntShape, ...], ...], windows: boo
     """The nodes of whose channels something reads only some, directly or after operations that keep channels apart."""
     found: set[int] = set()
     for node in reversed(list(graph.nodes())):
-        if node.operation.is_input:
+        if not node.inputs:
             continue
         incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
         channel_map = next(iter(_channel_maps(node.operation, 0, incoming, shapes[node.id], windows)))
@@ -345,6 +348,8 @@ def _through(axis: AxisField, maps: tuple[IndexMap, ...], cache: dict[object, Ax
     if axis.along is None:
         return axis
     by = maps[axis.along]
+    if by.along:
+        return _spread(axis, by.along)
     if by.still:
         return axis if axis.along == by.out else AxisField(by.out, axis.tracks, axis.size)
     key = axis, by
@@ -352,6 +357,39 @@ def _through(axis: AxisField, maps: tuple[IndexMap, ...], cache: dict[object, Ax
     if found is None:
         found = cache[key] = AxisField(by.out, _merged([_composed(t, by) for t in axis.tracks]), axis.size)
     return found
+
+
+def _spread(axis: AxisField, sizes: Sequence[int]) -> AxisField:
+    """The fields of an axis that becomes several: exact if they differ along only one of those, else the whole axis."""
+    total = prod(sizes)
+    if total > FINEST:
+        raise TooFine
+    found: set[int] = set()
+    tracks: list[Track] = []
+    for track in axis.tracks:
+        spans = [track.at(i) for i in range(total)]
+        below = total
+        for along, size in enumerate(sizes):
+            whole, below = below, below // size
+            column = tuple(spans[i * below] for i in range(size))
+            if all(span == column[i % whole // below] for i, span in enumerate(spans)):
+                found.add(along)
+                tracks.append(_periodic(column))
+                break
+        else:
+            return _everywhere(axis)
+    return AxisField(min(found), _merged(tracks), axis.size) if len(found) == 1 else _everywhere(axis)
+
+
+def _periodic(spans: tuple[Interval | None, ...]) -> Track:
+    """The shortest track with these fields for its first elements."""
+    for period in range(1, len(spans)):
+        first, again = spans[0], spans[period]
+        step = again[0] - first[0] if first and again else 0
+        track = Track(period, step, spans[:period])
+        if all(track.at(i) == span for i, span in enumerate(spans)):
+            return track
+    return Track(len(spans), 0, spans)
 
 
 def _composed(track: Track, by: IndexMap) -> Track:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostics, Fix, Mark, Proposal
-from archdsl.dims import Choice, Dim, DimError, Region, SizeSet, evaluate, free
+from archdsl.dims import Choice, Dim, DimError, Region, SizeSet, evaluate, name_of
 from archdsl.elaborate import call_notes, same_at
 from archdsl.graph import Demand, FreeSize, Graph, Narrowing, Node, Tensor
 from archdsl.ops.fields import shape_text
@@ -228,9 +228,9 @@ def pin(graph: Graph, given: Sequence[Sequence[int]]) -> dict[str, int]:
     def fits(size: int, wanted: Dim) -> bool:
         if isinstance(wanted, int):
             return size == wanted
-        if wanted == free(wanted.variable):
-            return values.setdefault(wanted.variable, size) == size
-        return wanted.variable in values and evaluate(wanted, values) == size
+        if name := name_of(wanted):
+            return values.setdefault(name, size) == size
+        return wanted.variables <= values.keys() and evaluate(wanted, values) == size
 
     inputs = graph.input_nodes if given else []
     if len(given) != len(inputs):

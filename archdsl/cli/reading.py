@@ -290,18 +290,20 @@ def diff(
 @click.argument("file", cls=SpecArgument, required=False, shell_complete=complete_spec)
 @json_option
 def list_models(file: str | None, as_json: bool) -> int:
-    """List the models of a file, or of the library."""
+    """List the models of a file, or those of the library by task."""
     from archdsl.checker.spec import models
-    from archdsl.elaborate.spec_files import library_families
+    from archdsl.elaborate.spec_files import library_tasks
     from archdsl.report import summary as report
 
+    tasks: dict[str, str] = {}
     if file is not None:
         file, model = named(file)
         found = {file: [info for info in models(file) if model in (None, info.name)]}
     else:
-        found = {family: models(family) for family in library_families()}
+        tasks = {family: task for task, families in library_tasks().items() for family in families}
+        found = {family: models(family) for family in tasks}
     if as_json:
-        write_json(report.models_data(found))
+        write_json(report.models_data(found, tasks))
     else:
-        write_table(report.models_table(found))
+        write_table(report.models_table(found, tasks))
     return FINE

@@ -1,13 +1,26 @@
 """Exact symbolic sizes: how networks change a free input size, when two sizes are equal, and the valid input sizes."""
 
+from archdsl.dims.deciding import at_least, divisible, equal, exact_div
 from archdsl.dims.errors import DimError
-from archdsl.dims.expressions import Dim, Expr, ceil_div, evaluate, free, maximum, minimum, substitute
-from archdsl.dims.regions import AnyOf, Choice, Demanded, Region, any_of, describe_sizes
+from archdsl.dims.expr import Dim, Expr, free_sizes
+from archdsl.dims.expressions import Single, free, name_of
+from archdsl.dims.products import (
+    Polynomial,
+    ceil_div,
+    evaluate,
+    maximum,
+    minimum,
+    positive_factors,
+    products,
+    substitute,
+)
+from archdsl.dims.regions import AllOf, AnyOf, Choice, Demanded, Region, any_of, describe_sizes
 from archdsl.dims.sets import SizeSet
-from archdsl.dims.solving import Constraint, at_least, divisible, equal, exact_div
+from archdsl.dims.solving import Constraint
 from archdsl.dims.wording import linear, python, text
 
 __all__ = [
+    "AllOf",
     "AnyOf",
     "Choice",
     "Constraint",
@@ -15,7 +28,9 @@ __all__ = [
     "Dim",
     "DimError",
     "Expr",
+    "Polynomial",
     "Region",
+    "Single",
     "SizeSet",
     "any_of",
     "at_least",
@@ -26,9 +41,13 @@ __all__ = [
     "evaluate",
     "exact_div",
     "free",
+    "free_sizes",
     "linear",
     "maximum",
     "minimum",
+    "name_of",
+    "positive_factors",
+    "products",
     "python",
     "substitute",
     "text",

@@ -1,4 +1,4 @@
-"""Exact sizes as functions of one free input size.
+"""Exact sizes as functions of one free input size. Sums and products of several are in `products`.
 
 A size is a canonical sum `slope * n + offset + Σ coefficient * atom`. An atom is a floor `⌊inner / divisor⌋`, a minimum
 or a maximum. Nested floors combine (`⌊(⌊x / c⌋ + e) / f⌋ = ⌊(x + c e) / (c f)⌋`), terms that divide evenly move out of
@@ -7,13 +7,14 @@ a floor, and floors move inside minima: a chain of convolutions and poolings of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import lru_cache
 from math import gcd, inf, lcm
 from typing import Literal, NamedTuple, TypeAlias
 
 from archdsl.common.limits import budget
 from archdsl.dims.errors import DimError
+from archdsl.dims.expr import Dim, Expr
 
 Bound: TypeAlias = int | float
 """An int or an infinity."""
@@ -25,13 +26,13 @@ ARGUMENTS = 32
 
 
 class Floor(NamedTuple):
-    inner: Expr
+    inner: Single
     divisor: int
 
 
 class Extreme(NamedTuple):
     kind: Literal["min", "max"]
-    arguments: tuple[Dim, ...]
+    arguments: tuple[Plain, ...]
 
 
 Atom: TypeAlias = Floor | Extreme
@@ -47,8 +48,11 @@ class Line(NamedTuple):
     high: int
 
 
-class Expr:
-    """A size that depends on the free size `variable`. Equality is equality of the canonical form."""
+class Single(Expr):
+    """A size that depends on the free size `variable` alone. Equality is equality of the canonical form.
+
+    Its sums with others are typed as if all had the same free size, as within this module.
+    """
 
     __slots__ = ("_hash", "_key", "_line", "depth", "offset", "slope", "terms", "variable", "weight")
     variable: str
@@ -76,13 +80,13 @@ class Expr:
         self._line: Line | Literal[False] | None = None
 
     def __reduce__(self) -> tuple[object, ...]:
-        return Expr, (self.variable, self.slope, self.offset, self.terms)
+        return Single, (self.variable, self.slope, self.offset, self.terms)
 
     def __eq__(self, other: object) -> bool:
         if self is other:
             return True
         return (
-            isinstance(other, Expr)
+            isinstance(other, Single)
             and self._hash == other._hash
             and self.slope == other.slope
             and self.offset == other.offset
@@ -93,57 +97,65 @@ class Expr:
     def __hash__(self) -> int:
         return self._hash
 
-    def __add__(self, other: Dim) -> Dim:
+    @property
+    def variables(self) -> frozenset[str]:
+        return frozenset((self.variable,))
+
+    def __add__(self, other: Plain) -> Plain:  # type: ignore[override]
         if isinstance(other, int):
-            return Expr(self.variable, self.slope, self.offset + other, self.terms) if other else self
-        if not isinstance(other, Expr):
+            return Single(self.variable, self.slope, self.offset + other, self.terms) if other else self
+        if not isinstance(other, Single):
             return NotImplemented
-        _same_variable(self, other)
+        if self.variable != other.variable:
+            from archdsl.dims.products import added  # which uses this module
+
+            return added(self, other)  # type: ignore[return-value]
         return make(self.variable, self.slope + other.slope, self.offset + other.offset, (*self.terms, *other.terms))
 
-    __radd__ = __add__
+    def __radd__(self, other: int) -> Plain:  # type: ignore[override]
+        return self + other
 
-    def __neg__(self) -> Expr:
-        return Expr(self.variable, -self.slope, -self.offset, tuple((-c, atom) for c, atom in self.terms))
+    def __neg__(self) -> Single:
+        return Single(self.variable, -self.slope, -self.offset, tuple((-c, atom) for c, atom in self.terms))
 
-    def __pos__(self) -> Expr:
+    def __pos__(self) -> Single:
         return self
 
-    def __sub__(self, other: Dim) -> Dim:
-        if isinstance(other, (int, Expr)):
+    def __sub__(self, other: Plain) -> Plain:  # type: ignore[override]
+        if isinstance(other, (int, Single)):
             return self + -other
         return NotImplemented
 
-    def __rsub__(self, other: int) -> Dim:
+    def __rsub__(self, other: int) -> Plain:
         return -self + other
 
-    def __mul__(self, other: Dim) -> Dim:
+    def __mul__(self, other: Plain) -> Plain:  # type: ignore[override]
         if isinstance(other, int):
             if other in (0, 1):
                 return self if other else 0
             if other.bit_length() > BITS:
                 raise DimError(f"a size that follows from {self.variable} becomes too large")
             terms = tuple((c * other, atom) for c, atom in self.terms)
-            return Expr(self.variable, self.slope * other, self.offset * other, terms)
-        if not isinstance(other, Expr):
+            return Single(self.variable, self.slope * other, self.offset * other, terms)
+        if not isinstance(other, Single):
             return NotImplemented
-        raise DimError(
-            f"a product of two sizes that depend on {_names(self, other)} is not supported as a size",
-            f"pin {_names(self, other)}",
-        )
+        from archdsl.dims.products import multiplied
 
-    __rmul__ = __mul__
+        return multiplied(self, other)  # type: ignore[return-value]
 
-    def __floordiv__(self, other: Dim) -> Dim:
+    def __rmul__(self, other: int) -> Plain:  # type: ignore[override]
+        return self * other
+
+    def __floordiv__(self, other: Plain) -> Plain:  # type: ignore[override]
         return floor_div(self, other)
 
-    def __rfloordiv__(self, other: int) -> Dim:
+    def __rfloordiv__(self, other: int) -> Plain:
         return floor_div(other, self)
 
-    def __mod__(self, other: Dim) -> Dim:
+    def __mod__(self, other: Plain) -> Plain:  # type: ignore[override]
         return self - floor_div(self, other) * other
 
-    def __rmod__(self, other: int) -> Dim:
+    def __rmod__(self, other: int) -> Plain:
         return other - floor_div(other, self) * self
 
     def _unordered(self, other: object) -> bool:
@@ -166,31 +178,32 @@ class Expr:
         return " + ".join([*parts, *([str(self.offset)] if self.offset or not parts else [])])
 
 
-Dim: TypeAlias = int | Expr
+Plain: TypeAlias = int | Single
 
 
-def free(name: str) -> Expr:
+def free(name: str) -> Single:
     """The free size itself: any integer from 1."""
-    return Expr(name, 1, 0, ())
+    return Single(name, 1, 0, ())
+
+
+def name_of(d: Dim) -> str:
+    """The name of the free size that a size is; empty for any other size."""
+    return d.variable if isinstance(d, Single) and d == free(d.variable) else ""
 
 
 def _depth(atom: Atom) -> int:
     if isinstance(atom, Floor):
         return atom.inner.depth
-    return max(a.depth for a in atom.arguments if isinstance(a, Expr))
+    return max(a.depth for a in atom.arguments if isinstance(a, Single))
 
 
 def _weight(atom: Atom) -> int:
     if isinstance(atom, Floor):
         return atom.inner.weight
-    return sum(a.weight for a in atom.arguments if isinstance(a, Expr))
+    return sum(a.weight for a in atom.arguments if isinstance(a, Single))
 
 
-def _names(a: Expr, b: Expr) -> str:
-    return a.variable if a.variable == b.variable else f"{a.variable} and {b.variable}"
-
-
-def _same_variable(a: Expr, b: Expr) -> None:
+def _same_variable(a: Single, b: Single) -> None:
     if a.variable != b.variable:
         raise DimError(
             f"{a.variable} and {b.variable} cannot be combined in one size",
@@ -198,7 +211,8 @@ def _same_variable(a: Expr, b: Expr) -> None:
         )
 
 
-def _sort_key(d: Dim) -> tuple[object, ...]:
+def order(d: Plain) -> tuple[object, ...]:
+    """A key to sort sizes of one free size."""
     if isinstance(d, int):
         return (0, (), d)
     if d._key is None:
@@ -209,11 +223,11 @@ def _sort_key(d: Dim) -> tuple[object, ...]:
 
 def _atom_key(atom: Atom) -> tuple[object, ...]:
     if isinstance(atom, Floor):
-        return (0, atom.divisor, _sort_key(atom.inner))
-    return (1 if atom.kind == "min" else 2, len(atom.arguments), tuple(map(_sort_key, atom.arguments)))
+        return (0, atom.divisor, order(atom.inner))
+    return (1 if atom.kind == "min" else 2, len(atom.arguments), tuple(map(order, atom.arguments)))
 
 
-def make(variable: str, slope: int, offset: int, terms: Iterable[Term]) -> Dim:
+def make(variable: str, slope: int, offset: int, terms: Iterable[Term]) -> Plain:
     """The canonical sum; an int if it does not depend on the variable."""
     collected: dict[Atom, int] = {}
     for c, atom in terms:
@@ -223,13 +237,14 @@ def make(variable: str, slope: int, offset: int, terms: Iterable[Term]) -> Dim:
         kept.sort(key=lambda term: _atom_key(term[1]))
     if not kept and not slope:
         return offset
-    return Expr(variable, slope, offset, tuple(kept))
+    return Single(variable, slope, offset, tuple(kept))
 
 
-def floor_div(a: Dim, k: Dim) -> Dim:
+def floor_div(a: Plain, k: Dim) -> Plain:
     """⌊a / k⌋ for a known k."""
     if isinstance(k, Expr):
-        raise DimError(f"a size cannot be divided by one that depends on {k.variable}", f"pin {k.variable}")
+        names = " and ".join(sorted(k.variables))
+        raise DimError(f"a size cannot be divided by one that depends on {names}", f"pin {names}")
     if k == 0:
         raise DimError("a size cannot be divided by zero")
     if isinstance(a, int):
@@ -240,7 +255,7 @@ def floor_div(a: Dim, k: Dim) -> Dim:
 
 
 @lru_cache(maxsize=1 << 14)
-def _floor(a: Expr, k: int) -> Dim:
+def _floor(a: Single, k: int) -> Plain:
     if k.bit_length() > BITS:
         raise DimError(f"{a.variable} is divided by more than any input size")
     for c, atom in a.terms:
@@ -263,41 +278,28 @@ def _floor(a: Expr, k: int) -> Dim:
         assert isinstance(atom, Floor)
         folded = floor_div(atom.inner + atom.divisor * rest_offset, atom.divisor * k)
     else:
-        inner = Expr(a.variable, rest_slope, rest_offset, tuple(rest_terms))
+        inner = Single(a.variable, rest_slope, rest_offset, tuple(rest_terms))
         folded = make(a.variable, 0, 0, [(1, Floor(inner, k))])
     return make(a.variable, slope, offset, whole) + folded
 
 
-def ceil_div(a: Dim, k: int) -> Dim:
-    """⌈a / k⌉."""
-    return floor_div(a + k - 1, k)
-
-
-def minimum(*dims: Dim) -> Dim:
-    """The minimum of sizes that depend on at most one free size."""
-    return extreme("min", dims)
-
-
-def maximum(*dims: Dim) -> Dim:
-    """The maximum of sizes that depend on at most one free size."""
-    return extreme("max", dims)
-
-
-def extreme(kind: Literal["min", "max"], dims: Iterable[Dim], low: int = 1, high: int | None = None) -> Dim:
+def extreme(kind: Literal["min", "max"], dims: Iterable[Plain], low: int = 1, high: int | None = None) -> Plain:
     """The minimum or maximum for free sizes from `low` to `high`, without arguments that never attain it."""
     waiting = list(dict.fromkeys(dims))
     if not waiting:
         raise DimError(f"{kind}() needs a size")
+    if len(waiting) == 1:
+        return waiting[0]
     if all(isinstance(d, int) for d in waiting):
         ints = [d for d in waiting if isinstance(d, int)]
         return min(ints) if kind == "min" else max(ints)
-    exprs = [d for d in waiting if isinstance(d, Expr)]
+    exprs = [d for d in waiting if isinstance(d, Single)]
     for other in exprs[1:]:
         _same_variable(exprs[0], other)
-    arguments: list[Dim] = []
+    arguments: list[Plain] = []
     while waiting:
         d = waiting.pop(0)
-        if isinstance(d, Expr):
+        if isinstance(d, Single):
             found = next(((c, x) for c, x in d.terms if isinstance(x, Extreme) and (x.kind == kind) == (c > 0)), None)
             if found:
                 c, atom = found
@@ -311,12 +313,12 @@ def extreme(kind: Literal["min", "max"], dims: Iterable[Dim], low: int = 1, high
     if len(arguments) > ARGUMENTS:
         raise DimError(f"the sizes that follow from {exprs[0].variable} are too complex to compute")
     # Move the offset of one argument outside.
-    reference = max((d for d in arguments if isinstance(d, Expr)), key=lambda d: _sort_key(d)[:2])
-    shifted = sorted((d - reference.offset for d in arguments), key=_sort_key, reverse=True)
+    reference = max((d for d in arguments if isinstance(d, Single)), key=lambda d: order(d)[:2])
+    shifted = sorted((d - reference.offset for d in arguments), key=order, reverse=True)
     return make(reference.variable, 0, reference.offset, [(1, Extreme(kind, tuple(shifted)))])
 
 
-def _with(kind: Literal["min", "max"], arguments: list[Dim], new: Dim, low: int, high: int | None) -> list[Dim]:
+def _with(kind: Literal["min", "max"], arguments: list[Plain], new: Plain, low: int, high: int | None) -> list[Plain]:
     """The arguments with a new one, without those that never attain the minimum or maximum."""
     kept = []
     for old in arguments:
@@ -328,7 +330,7 @@ def _with(kind: Literal["min", "max"], arguments: list[Dim], new: Dim, low: int,
     return [*kept, new]
 
 
-def line(d: Dim) -> Line | None:
+def line(d: Plain) -> Line | None:
     """A band of constant height that contains the size; None if a minimum has arguments of different slopes."""
     if isinstance(d, int):
         return Line(1, 0, d, d)
@@ -337,7 +339,7 @@ def line(d: Dim) -> Line | None:
     return d._line or None
 
 
-def _line(d: Expr) -> Line | None:
+def _line(d: Single) -> Line | None:
     scale, slope, low, high = 1, d.slope, d.offset, d.offset
     for c, atom in d.terms:
         if isinstance(atom, Floor):
@@ -368,13 +370,13 @@ def lines(atom: Extreme) -> list[Line]:
     return [Line(scale, *(scale // band.scale * x for x in band[1:])) for band in bands]
 
 
-def bounds(d: Dim, low: int = 1, high: int | None = None) -> tuple[Bound, Bound]:
+def bounds(d: Plain, low: int = 1, high: int | None = None) -> tuple[Bound, Bound]:
     """A lower and an upper bound of the size, for values of its free size from `low` to `high`."""
     if isinstance(d, int):
         return d, d
     end: Bound = inf if high is None else high
     least, most = _scaled(d.slope, low, end)
-    least, most = _plus(least, d.offset), _plus(most, d.offset)
+    least, most = plus(least, d.offset), plus(most, d.offset)
     if not d.terms:
         return least, most
     for c, atom in d.terms:
@@ -385,7 +387,7 @@ def bounds(d: Dim, low: int = 1, high: int | None = None) -> tuple[Bound, Bound]
             pick = min if atom.kind == "min" else max
             a, b = pick(p[0] for p in pairs), pick(p[1] for p in pairs)
         a, b = _scaled(c, a, b)
-        least, most = _plus(least, a), _plus(most, b)
+        least, most = plus(least, a), plus(most, b)
     if band := line(d):
         # Both bounds hold; which is tighter depends on the width of the interval.
         first, last = (low, high) if band.slope >= 0 else (high, low)
@@ -403,7 +405,7 @@ def _scaled(c: int, a: Bound, b: Bound) -> tuple[Bound, Bound]:
     return (0, 0) if c == 0 else (a if isinstance(a, float) else c * a, b if isinstance(b, float) else c * b)
 
 
-def _plus(a: Bound, b: Bound) -> Bound:
+def plus(a: Bound, b: Bound) -> Bound:
     """a + b; ints stay exact, and are never added to floats."""
     return a if isinstance(a, float) else b if isinstance(b, float) else a + b
 
@@ -412,16 +414,16 @@ def _quotient(x: Bound, k: int) -> Bound:
     return x if isinstance(x, float) else x // k
 
 
-def restricted(d: Dim, low: int, high: int | None) -> Dim:
+def restricted(d: Plain, low: int, high: int | None) -> Plain:
     """An equal size, with fewer atoms, for values of the free size from `low` to `high` only."""
     budget().tick()
     if isinstance(d, int) or not d.terms:
-        return d.slope * low + d.offset if isinstance(d, Expr) and low == high else d
-    result: Dim = make(d.variable, d.slope, d.offset, [])
+        return d.slope * low + d.offset if isinstance(d, Single) and low == high else d
+    result: Plain = make(d.variable, d.slope, d.offset, [])
     if low == high:
         result = d.slope * low + d.offset
     for c, atom in d.terms:
-        value: Dim
+        value: Plain
         if isinstance(atom, Floor):
             inner = restricted(atom.inner, low, high)
             a, b = (_quotient(x, atom.divisor) for x in bounds(inner, low, high))
@@ -432,7 +434,7 @@ def restricted(d: Dim, low: int, high: int | None) -> Dim:
     return result
 
 
-def period(d: Dim) -> int:
+def period(d: Plain) -> int:
     """A p > 0 such that the size at n + p is that at n plus a constant, wherever its minima keep their order."""
     if isinstance(d, int):
         return 1
@@ -445,11 +447,11 @@ def period(d: Dim) -> int:
     return result
 
 
-def composed(d: Dim, factor: int, shift: int) -> Dim:
+def composed(d: Plain, factor: int, shift: int) -> Plain:
     """The size with n replaced by `factor * n + shift`."""
     if isinstance(d, int):
         return d
-    result: Dim = make(d.variable, d.slope * factor, d.slope * shift + d.offset, [])
+    result: Plain = make(d.variable, d.slope * factor, d.slope * shift + d.offset, [])
     for c, atom in d.terms:
         if isinstance(atom, Floor):
             value = floor_div(composed(atom.inner, factor, shift), atom.divisor)
@@ -461,27 +463,14 @@ def composed(d: Dim, factor: int, shift: int) -> Dim:
     return result
 
 
-def evaluate(d: Dim, values: Mapping[str, int]) -> int:
-    """The size for given values of the free sizes. Raises DimError if one is missing."""
-    if isinstance(d, int):
-        return d
-    if d.variable not in values:
-        raise DimError(f"the size of {d.variable} is not known")
-    return _at(d, values[d.variable])
-
-
-def _at(d: Dim, n: int) -> int:
+def at(d: Plain, n: int) -> int:
+    """The size for a value of its free size."""
     if isinstance(d, int):
         return d
     result = d.slope * n + d.offset
     for c, atom in d.terms:
         if isinstance(atom, Floor):
-            result += c * (_at(atom.inner, n) // atom.divisor)
+            result += c * (at(atom.inner, n) // atom.divisor)
         else:
-            result += c * (min if atom.kind == "min" else max)(_at(x, n) for x in atom.arguments)
+            result += c * (min if atom.kind == "min" else max)(at(x, n) for x in atom.arguments)
     return result
-
-
-def substitute(d: Dim, values: Mapping[str, int]) -> Dim:
-    """The size with the free sizes in `values` substituted."""
-    return _at(d, values[d.variable]) if isinstance(d, Expr) and d.variable in values else d

@@ -35,20 +35,51 @@ class AnyOf:
     def __str__(self) -> str:
         return self.text
 
-    def fix(self, values: Mapping[str, int]) -> bool | Constraint | AnyOf:
-        """The constraint with known values substituted: decided, or what remains."""
-        return any_of(*(demand.fix(values) for demand in self.demands))
+
+@dataclass(frozen=True)
+class AllOf:
+    """Constraints that must hold together."""
+
+    demands: tuple[Constraint | AnyOf, ...]
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        return frozenset().union(*(demand.variables for demand in self.demands))
+
+    @property
+    def text(self) -> str:
+        """The constraints as text."""
+        return " and ".join(demand.text for demand in self.demands)
+
+    def __str__(self) -> str:
+        return self.text
 
 
-Demanded: TypeAlias = Constraint | AnyOf
+Demanded: TypeAlias = Constraint | AnyOf | AllOf
 
 
-def any_of(*conditions: bool | Constraint) -> bool | Demanded:
+def any_of(*conditions: bool | Demanded) -> bool | Demanded:
     """Whether one of the conditions, each on another free size, holds: decided, or the constraint that one does."""
     if True in conditions:
         return True
-    left = tuple(c for c in conditions if not isinstance(c, bool))
-    return left[0] if len(left) == 1 else AnyOf(left) if left else False
+    left: list[Constraint] = []
+    for i, condition in enumerate(conditions):
+        if isinstance(condition, AllOf):
+            return all_of(*(any_of(*conditions[:i], part, *conditions[i + 1 :]) for part in condition.demands))
+        if not isinstance(condition, bool):
+            left += condition.demands if isinstance(condition, AnyOf) else (condition,)
+    return left[0] if len(left) == 1 else AnyOf(tuple(left)) if left else False
+
+
+def all_of(*conditions: bool | Demanded) -> bool | Demanded:
+    """Whether all conditions hold: decided, or the constraint that they do."""
+    if False in conditions:
+        return False
+    left: dict[Constraint | AnyOf, None] = {}
+    for condition in conditions:
+        if not isinstance(condition, bool):
+            left.update(dict.fromkeys(condition.demands if isinstance(condition, AllOf) else (condition,)))
+    return next(iter(left)) if len(left) == 1 else AllOf(tuple(left)) if left else True
 
 
 @dataclass(frozen=True)
@@ -119,6 +150,11 @@ class Region(Mapping[str, SizeSet]):
 
     def narrow(self, demand: Demanded) -> Region | None:
         """The values for which the constraint also holds; None if there are none. Raises DimError like `Constraint`."""
+        if isinstance(demand, AllOf):
+            found: Region | None = self
+            for part in demand.demands:
+                found = None if found is None else found.narrow(part)
+            return found
         if isinstance(demand, Constraint):
             after = demand.narrow(self.sets[min(demand.variables)])
             return _settled({**self.sets, min(demand.variables): after}, self.choices)

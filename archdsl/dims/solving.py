@@ -7,20 +7,20 @@ period is enough; what remains is split at a step of the floor with the fewest s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from math import gcd
 from typing import Literal
 
 from archdsl.common.limits import budget
 from archdsl.common.threads import cached_property
 from archdsl.dims.errors import DimError
+from archdsl.dims.expr import Dim, free_sizes
 from archdsl.dims.expressions import (
-    Dim,
-    Expr,
     Extreme,
     Floor,
+    Plain,
+    Single,
     bounds,
     composed,
     floor_div,
@@ -28,9 +28,9 @@ from archdsl.dims.expressions import (
     lines,
     period,
     restricted,
-    substitute,
 )
 from archdsl.dims.pieces import Piece, classes, joined, strides, too_intricate
+from archdsl.dims.products import Polynomial
 from archdsl.dims.sets import EVERYTHING, NOTHING, SizeSet
 from archdsl.dims.wording import text
 
@@ -53,7 +53,7 @@ class Constraint:
 
     @cached_property
     def variables(self) -> frozenset[str]:
-        return frozenset(d.variable for d in (self.left, self.right) if isinstance(d, Expr))
+        return free_sizes(self.left, self.right)
 
     @property
     def text(self) -> str:
@@ -65,18 +65,21 @@ class Constraint:
     def __str__(self) -> str:
         return self.text
 
-    def fix(self, values: Mapping[str, int]) -> bool | Constraint:
-        """The constraint with known values substituted: decided, or what remains."""
-        left, right = substitute(self.left, values), substitute(self.right, values)
-        if self.relation == "=":
-            return equal(left, right)
-        return at_least(left, right) if self.relation == "≥" else _divided(left, right)
-
     def narrow(self, current: SizeSet) -> SizeSet:
         """The sizes of `current` for which the constraint holds; `current` itself if it holds for all.
 
         Raises DimError if it relates two free sizes, or if the answer is too complex.
         """
+        if any(isinstance(size, Polynomial) for size in (self.left, self.right)):
+            tied = (
+                f"makes {' and '.join(sorted(self.variables))} depend on each other; archdsl needs independent sizes"
+                if len(self.variables) > 1
+                else "has a power of a free size; archdsl cannot solve that"
+            )
+            raise DimError(
+                f"this needs {self.text}, which {tied}",
+                f"fix {' or '.join(sorted(self.variables))} with a number in the `input`",
+            )
         if len(self.variables) != 1:
             names = " and ".join(sorted(self.variables))
             raise DimError(
@@ -87,51 +90,11 @@ class Constraint:
         return current if found == current else found
 
     @property
-    def _normal(self) -> tuple[Dim, Relation]:
+    def _normal(self) -> tuple[Plain, Relation]:
+        assert isinstance(self.left, int | Single) and isinstance(self.right, int | Single)
         if self.relation == "divided by":
             return self.left - floor_div(self.left, self.right) * self.right, "= 0"
         return self.left - self.right, "= 0" if self.relation == "=" else "≥ 0"
-
-
-def equal(a: Dim, b: Dim) -> bool | Constraint:
-    """Whether two sizes are equal: decided for every value, or the constraint that they are."""
-    if a is b:
-        return True
-    if isinstance(a, int) and isinstance(b, int):
-        return a == b
-    if isinstance(a, Expr) and isinstance(b, Expr) and a.variable != b.variable:
-        return _equal_apart(a, b)
-    return _decided(Constraint(a, "=", b))
-
-
-def at_least(a: Dim, n: Dim) -> bool | Constraint:
-    """Whether a >= n: decided for every value, or the constraint."""
-    if isinstance(a, int) and isinstance(n, int):
-        return a >= n
-    if isinstance(a, Expr) and isinstance(n, Expr) and a.variable != n.variable:
-        if bounds(a)[0] >= bounds(n)[1]:
-            return True
-        return False if bounds(a)[1] < bounds(n)[0] else Constraint(a, "≥", n)
-    return _decided(Constraint(a, "≥", n))
-
-
-def divisible(a: Dim, k: int) -> bool | Constraint:
-    """Whether k divides a: decided for every value, or the constraint."""
-    return _divided(a, k)
-
-
-def exact_div(a: Dim, k: int) -> tuple[Dim, bool | Constraint]:
-    """⌊a / k⌋, and the constraint that k divides a."""
-    return floor_div(a, k), _divided(a, k)
-
-
-def _divided(a: Dim, k: Dim) -> bool | Constraint:
-    if isinstance(k, Expr) or k == 0:
-        floor_div(a, k)  # raises with the reason
-    if isinstance(a, int):
-        assert isinstance(k, int)
-        return a % k == 0
-    return _decided(Constraint(a, "divided by", k))
 
 
 @lru_cache(maxsize=1 << 12)
@@ -153,7 +116,7 @@ def _narrowed(demand: Constraint, current: SizeSet) -> SizeSet:
 
 
 @lru_cache(maxsize=1 << 12)
-def _decided(demand: Constraint) -> bool | Constraint:
+def decided(demand: Constraint) -> bool | Constraint:
     """True or False if it is so for every value, else the constraint."""
     difference, relation = demand._normal
     if isinstance(difference, int):
@@ -172,17 +135,8 @@ def _decided(demand: Constraint) -> bool | Constraint:
     return True if found == EVERYTHING else demand
 
 
-def _equal_apart(a: Expr, b: Expr) -> bool | Constraint:
-    """Compares sizes of different free sizes: never equal if their ranges or residues are disjoint."""
-    (a_least, a_most), (b_least, b_most) = bounds(a), bounds(b)
-    g = gcd(a.slope, b.slope, *(c for c, _ in (*a.terms, *b.terms)))
-    if a_most < b_least or b_most < a_least or (a.offset - b.offset) % g:
-        return False
-    return Constraint(a, "=", b)
-
-
 @lru_cache(maxsize=1 << 12)
-def solution(d: Expr, relation: Relation) -> SizeSet | None:
+def solution(d: Single, relation: Relation) -> SizeSet | None:
     """The values from 1 of the free size for which `d = 0`, or `d ≥ 0`; None if they are too complex."""
     if not d.terms and relation == "≥ 0":
         if d.slope > 0:
@@ -195,7 +149,7 @@ def solution(d: Expr, relation: Relation) -> SizeSet | None:
 
 
 @lru_cache(maxsize=1 << 8)
-def _solution_within(d: Expr, relation: Relation, current: SizeSet) -> SizeSet | None:
+def _solution_within(d: Single, relation: Relation, current: SizeSet) -> SizeSet | None:
     """The solution in `current`, solved separately in each of its residue classes."""
     if sum(piece.length for piece in current.pieces) > CLASSES:
         return None
@@ -205,7 +159,7 @@ def _solution_within(d: Expr, relation: Relation, current: SizeSet) -> SizeSet |
         return None
 
 
-def _within(d: Expr, relation: Relation, current: SizeSet) -> Iterator[Piece]:
+def _within(d: Single, relation: Relation, current: SizeSet) -> Iterator[Piece]:
     solver = _Solver(relation)
     for part in (part for piece in current.pieces for part in classes(piece)):
         factor, shift = part.period, part.next(part.low)
@@ -226,11 +180,11 @@ class _Solver:
     relation: Relation
     work: int = 0
 
-    def solve(self, d: Dim, low: int, high: int | None) -> list[Piece]:
+    def solve(self, d: Plain, low: int, high: int | None) -> list[Piece]:
         """The n from `low` to `high` for which the relation holds, as disjoint pieces."""
         if high is not None and high < low:
             return []
-        self.work += d.weight if isinstance(d, Expr) else 1
+        self.work += d.weight if isinstance(d, Single) else 1
         if self.work > WORK:
             raise too_intricate()
         d = restricted(d, low, high)
@@ -239,7 +193,7 @@ class _Solver:
             return []
         if least >= 0 and (self.relation == "≥ 0" or most <= 0):
             return [Piece(low, high, 1, 0, 1, 1)]
-        assert isinstance(d, Expr)
+        assert isinstance(d, Single)
         if not d.terms:
             return self._affine(d, low, high)
         band = line(d)
@@ -261,7 +215,7 @@ class _Solver:
         cut = _cut(d, low, high)
         return self.solve(d, low, cut - 1) + self.solve(d, cut, high)
 
-    def _affine(self, d: Expr, low: int, high: int | None) -> list[Piece]:
+    def _affine(self, d: Single, low: int, high: int | None) -> list[Piece]:
         if self.relation == "= 0":
             n, rest = divmod(-d.offset, d.slope)
             return [Piece(n, n, 1, 0, 1, 1)] if not rest and n >= low and (high is None or n <= high) else []
@@ -273,7 +227,7 @@ class _Solver:
     def _interval(self, low: int, high: int | None) -> list[Piece]:
         return [Piece(low, high, 1, 0, 1, 1)] if high is None or low <= high else []
 
-    def _growing(self, d: Expr, low: int, high: int | None) -> list[Piece]:
+    def _growing(self, d: Single, low: int, high: int | None) -> list[Piece]:
         """A size that tends to infinity with n is 0 only in a finite interval, after which its sign is known."""
         band = line(d)
         assert band is not None
@@ -296,7 +250,7 @@ class _Solver:
         return result + self.solve(d, first, cut - 1) + self.solve(d, cut, last)
 
 
-def _order_settled(d: Dim, low: int) -> int | None:
+def _order_settled(d: Plain, low: int) -> int | None:
     """The value from which the order of the arguments of an innermost minimum is known."""
     if isinstance(d, int):
         return None
@@ -320,10 +274,10 @@ def _order_settled(d: Dim, low: int) -> int | None:
     return None
 
 
-def _cut(d: Expr, low: int, high: int) -> int:
+def _cut(d: Single, low: int, high: int) -> int:
     """Where to split an interval: in the middle of the floor with the fewest steps, or where a minimum switches."""
     best: tuple[int, int] | None = None
-    stack: list[Expr] = [d]
+    stack: list[Single] = [d]
     while stack:
         e = stack.pop()
         for _, atom in e.terms:
@@ -337,7 +291,7 @@ def _cut(d: Expr, low: int, high: int) -> int:
                     middle = (first + last + 1) // 2
                     best = last - first, -(-(middle * k - b) // a)
             else:
-                stack += [x for x in atom.arguments if isinstance(x, Expr)]
+                stack += [x for x in atom.arguments if isinstance(x, Single)]
                 if best is None and all(isinstance(x, int) or not x.terms for x in atom.arguments):
                     turn = _turn(atom, low, high)
                     best = None if turn is None else (high - low, turn)
@@ -346,10 +300,10 @@ def _cut(d: Expr, low: int, high: int) -> int:
 
 def _turn(atom: Extreme, low: int, high: int) -> int | None:
     x, y = atom.arguments[:2]
-    slope = (x.slope if isinstance(x, Expr) else 0) - (y.slope if isinstance(y, Expr) else 0)
+    slope = (x.slope if isinstance(x, Single) else 0) - (y.slope if isinstance(y, Single) else 0)
     if not slope:
         return None
-    offset = (x.offset if isinstance(x, Expr) else x) - (y.offset if isinstance(y, Expr) else y)
+    offset = (x.offset if isinstance(x, Single) else x) - (y.offset if isinstance(y, Single) else y)
     # After `turn` the faster-growing one is larger.
     turn = -(offset // slope) if slope > 0 else -(-offset // -slope)
     return turn if low < turn <= high else None

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
+from itertools import groupby
 from math import lcm
 
-from archdsl.dims.expressions import Dim, Expr, Extreme, Floor, composed, restricted
+from archdsl.dims.expr import Dim
+from archdsl.dims.expressions import Extreme, Floor, Plain, Single, composed, restricted
 from archdsl.dims.pieces import classes
+from archdsl.dims.products import Polynomial
 from archdsl.dims.sets import SizeSet, literal, number
 
 READABLE = 20
@@ -16,14 +19,53 @@ READABLE = 20
 
 
 def text(d: Dim, sets: Mapping[str, SizeSet] = {}) -> str:
-    """A size as text: `H/4` if the valid sizes make that exact, else `⌊H/4⌋`."""
-    if isinstance(d, int):
-        return number(d)
-    return _text(d, sets.get(d.variable))
+    """A size as text: `H/4` if the valid sizes make that exact, else `⌊H/4⌋`; a product as `H·W/16`."""
+    if isinstance(d, Polynomial):
+        return _text_of_sum(d, sets)
+    assert isinstance(d, int | Single)
+    return number(d) if isinstance(d, int) else _text(d, sets.get(d.variable))
+
+
+def _text_of_sum(d: Polynomial, sets: Mapping[str, SizeSet]) -> str:
+    terms = [(c < 0, _text_of_product(abs(c), factors, sets)) for c, factors in d.products]
+    for part in d.parts:
+        terms.append((_starts_below(part), text(-part if _starts_below(part) else part, sets)))
+    if d.offset:
+        terms.append((d.offset < 0, number(abs(d.offset))))
+    (negative, first), *rest = sorted(terms, key=lambda term: term[0])
+    return ("-" if negative else "") + first + "".join(f" {'-' if minus else '+'} {body}" for minus, body in rest)
+
+
+def _starts_below(part: Single) -> bool:
+    """Whether the text of a size would start with a minus."""
+    return (part.slope or part.terms[0][0]) < 0
+
+
+def _text_of_product(coefficient: int, factors: Sequence[Single], sets: Mapping[str, SizeSet]) -> str:
+    whole = Fraction(coefficient)
+    bodies: list[str] = []
+    for factor, same in groupby(factors):
+        exact, power = linear(factor, sets), len(list(same))
+        if exact is not None and exact[1] == 0 and exact[0]:
+            whole *= exact[0] ** power
+            body = factor.variable
+        else:
+            body = text(factor, sets)
+            body = body if _is_bracketed(body) else f"({body})"
+        bodies.append(body + (str(power).translate(SUPERSCRIPT) if power > 1 else ""))
+    above = _times(whole.numerator, "·".join(bodies))
+    return above + (f"/{number(whole.denominator)}" if whole.denominator != 1 else "")
+
+
+SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _is_bracketed(body: str) -> bool:
+    return (body[0] + body[-1] in ("⌊⌋", "⌈⌉") and not any(sign in body[1:-1] for sign in "⌊⌈")) or body.isidentifier()
 
 
 @lru_cache(maxsize=1 << 12)
-def _text(d: Expr, known: SizeSet | None) -> str:
+def _text(d: Single, known: SizeSet | None) -> str:
     if d.weight > READABLE:
         return f"f({d.variable})"
     if known is None or known.minimum is None:
@@ -33,18 +75,18 @@ def _text(d: Expr, known: SizeSet | None) -> str:
 
 
 @lru_cache(maxsize=1 << 12)
-def _linear(d: Expr, known: SizeSet | None) -> tuple[Fraction, Fraction] | None:
+def _linear(d: Single, known: SizeSet | None) -> tuple[Fraction, Fraction] | None:
     if known is None or known.minimum is None:
         return None if d.terms else (Fraction(d.slope), Fraction(d.offset))
     return _exact(d, known)
 
 
-def linear(d: Expr, sets: Mapping[str, SizeSet] = {}) -> tuple[Fraction, Fraction] | None:
+def linear(d: Single, sets: Mapping[str, SizeSet] = {}) -> tuple[Fraction, Fraction] | None:
     """Slope and offset if the size is the same linear function of every valid input size; else None."""
     return _linear(d, sets.get(d.variable))
 
 
-def _exact(d: Expr, sizes: SizeSet) -> tuple[Fraction, Fraction] | None:
+def _exact(d: Single, sizes: SizeSet) -> tuple[Fraction, Fraction] | None:
     """Slope and offset if the size is the same linear function of every valid input size."""
     if not d.terms:
         return Fraction(d.slope), Fraction(d.offset)
@@ -63,10 +105,10 @@ def _exact(d: Expr, sizes: SizeSet) -> tuple[Fraction, Fraction] | None:
                 assert isinstance(inner, int)
                 alone.append((low, inner))
                 continue
-            if isinstance(inner, Expr) and inner.terms:
+            if isinstance(inner, Single) and inner.terms:
                 return None
-            slope = Fraction(inner.slope if isinstance(inner, Expr) else 0, part.period)
-            line = slope, (inner.offset if isinstance(inner, Expr) else inner) - slope * low
+            slope = Fraction(inner.slope if isinstance(inner, Single) else 0, part.period)
+            line = slope, (inner.offset if isinstance(inner, Single) else inner) - slope * low
             if found is not None and line != found:
                 return None
             found = line
@@ -100,7 +142,7 @@ def _joined(terms: list[tuple[int, str]], offset: int) -> str:
     return ("-" if first[0] < 0 else "") + first[1] + "".join(f" {'-' if c < 0 else '+'} {body}" for c, body in rest)
 
 
-def _sum(d: Dim) -> str:
+def _sum(d: Plain) -> str:
     if isinstance(d, int):
         return number(d)
     offset = d.offset
@@ -123,22 +165,39 @@ def _floor(atom: Floor) -> str:
     inner, k = atom.inner, atom.divisor
     left, right = "⌊", "⌋"
     if inner.offset == k - 1:
-        inner = Expr(inner.variable, inner.slope, 0, inner.terms)
+        inner = Single(inner.variable, inner.slope, 0, inner.terms)
         left, right = "⌈", "⌉"
     body = _sum(inner)
     return f"{left}{body}/{number(k)}{right}" if _is_atom(inner) else f"{left}({body})/{number(k)}{right}"
 
 
-def _is_atom(d: Expr) -> bool:
+def _is_atom(d: Single) -> bool:
     return not d.offset and len(d.terms) + bool(d.slope) == 1
 
 
 def python(d: Dim, names: Mapping[str, str] = {}) -> str:
     """A Python expression for the size; `names` gives the expression of each free size, by default its own name."""
-    return _python(d, names)[0]
+    if not isinstance(d, Polynomial):
+        assert isinstance(d, int | Single)
+        return _python(d, names)[0]
+    terms = [(c < 0, _python_product(abs(c), factors, names)) for c, factors in d.products]
+    terms += [(False, python(part, names)) for part in d.parts if not _starts_below(part)]
+    terms += [(True, python(-part, names)) for part in d.parts if _starts_below(part)]
+    terms += [(d.offset < 0, literal(abs(d.offset)))] if d.offset else []
+    (negative, first), *rest = sorted(terms, key=lambda term: term[0])
+    return ("-" if negative else "") + first + "".join(f" {'-' if minus else '+'} {body}" for minus, body in rest)
 
 
-def _python(d: Dim, names: Mapping[str, str]) -> tuple[str, int]:
+def _python_product(coefficient: int, factors: Sequence[Single], names: Mapping[str, str]) -> str:
+    bodies = [literal(coefficient)] if coefficient != 1 else []
+    for factor in factors:
+        body, binding = _python(factor, names)
+        # After `*` a floor division needs its parentheses, as a sum does: a * (b // 2).
+        bodies.append(body if binding == 2 or (binding == 1 and not bodies) else f"({body})")
+    return " * ".join(bodies)
+
+
+def _python(d: Plain, names: Mapping[str, str]) -> tuple[str, int]:
     """Source text and precedence: 2 an atom, 1 a product, 0 a sum."""
     if isinstance(d, int):
         return literal(d), 2 if d >= 0 else 0

@@ -14,8 +14,11 @@ from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, ch
 from archdsl.elaborate.reports import Reports
 from archdsl.graph import Demand, Graph, Node, Origin, Rounds, Scope, Tensor, Use
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
+from archdsl.ops.expand import Expand
 from archdsl.syntax import tree
 from archdsl.values import DEMAND, FAILED, BlockValue, Failure, Namespace, Poisoned, TensorValue, describe, evaluate
+
+EXPAND: Final = Expand()
 
 LARGE: Final = 10_000
 """From this many nodes on, the total is estimated before more nodes are placed."""
@@ -140,7 +143,8 @@ class Builder:
             return (POISONED_TENSOR,) * operation.results(len(flow))
         rounds, bound = self.rounds_around, self.bound
         use, self.use = self.use, None
-        facts = (call, origin, rounds, bound, use, self.again)
+        batched = operation.is_input or any(self.graph.node(t).batched for t in flow)
+        facts = (call, origin, rounds, bound, batched, use, self.again)
         node = Node(node_id, operation, flow, results, name, path, labelled, scope, span, *facts)
         self.graph.add(node)
         scope.members.append(node)
@@ -148,6 +152,21 @@ class Builder:
         for constraint, message in new_demands:
             self.demands.append(Demand(constraint, message, span, scope, node))
         return tuple(Tensor(node_id, i) for i in range(len(results)))
+
+    def batched(self, operation: Operation, flow: Flow, scope: Scope, span: Span) -> Flow:
+        """What flows into an operation, with the batch where it needs that: an implied `expand` repeats the others."""
+        if not operation.needs_batches or POISONED_TENSOR in flow:
+            return flow
+        having = [t for t in flow if self.graph.node(t).batched]
+        if len(having) in (0, len(flow)):
+            return flow
+        found: list[Tensor] = []
+        for tensor in flow:
+            if not self.graph.node(tensor).batched:
+                position = str(self.position(scope))
+                (tensor,) = self.place_node(EXPAND, (tensor, having[0]), position, False, scope, span, None)
+            found.append(tensor)
+        return tuple(found)
 
     def infer(
         self, operation: Operation, shapes: tuple[Shape, ...]

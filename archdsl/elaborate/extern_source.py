@@ -33,6 +33,17 @@ CHECK_WEIGHTS = '''def check_weights(module: nn.Module, what: str, *declared: tu
         says = f"the spec declares the weights {list(declared)}, and it has {found}"
         raise ValueError(f"{what}: {says}")'''
 
+CALL_OUTSIDE = '''def call_outside(what: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What code from outside gives; ValueError if it overwrites what it gets."""
+    if torch.compiler.is_compiling():
+        return function(*args, **kwargs)
+    tensors = [x for x in args if isinstance(x, Tensor) and not x.is_inference()]
+    before = [x._version for x in tensors]
+    result = function(*args, **kwargs)
+    if [x._version for x in tensors] != before:
+        raise ValueError(f"{what}: it overwrites its input, which others may read")
+    return result'''
+
 CHECK_RESULT = '''def check_result(what: str, result: Any, *declared: tuple[int, ...]) -> Any:
     """The result of a layer from outside; ValueError unless it is as the spec says."""
     if torch.compiler.is_compiling():
@@ -47,7 +58,7 @@ CHECK_RESULT = '''def check_result(what: str, result: Any, *declared: tuple[int,
 RESERVED = frozenset(
     {*keyword.kwlist, *keyword.softkwlist, *dir(builtins)}
     | {"self", "kw", "device", "dtype", "torch", "nn", "F", "Tensor", "Any", "Unpack", "Factory", "batch", "result"}
-    | {"check_weights", "check_result"}
+    | {"check_weights", "check_result", "call_outside", "what", "Callable"}
 )
 
 WIDTH = 88
@@ -154,6 +165,8 @@ def _values(line: tree.ExternLine) -> Iterator[tree.Value]:
             yield from (value for sizes in line.tensors for value in sizes)
         case tree.Held():
             yield from (value for _, _, sizes in line.tensors for value in sizes)
+            if line.condition is not None:
+                yield line.condition
         case tree.Passed() if line.kind == "call":
             yield from (a.value for a in line.arguments)
 
@@ -179,6 +192,7 @@ _OPERATORS: Mapping[str, type[ast.operator]] = {
     "*": ast.Mult,
     "//": ast.FloorDiv,
     "%": ast.Mod,
+    "**": ast.Pow,
 }
 _COMPARISONS: Mapping[str, type[ast.cmpop]] = {
     "==": ast.Eq,
@@ -346,7 +360,8 @@ def write(kind: Kind, syntax: tree.Extern, module: Namespace, made: Signature) -
     """The checked form of an extern."""
     writer = _Writer(kind, syntax, Translation(module, made.names), made)
     lines = writer.function() if kind.is_function else writer.module()
-    helpers = [CHECK_RESULT] if kind.is_function else [CHECK_WEIGHTS, CHECK_RESULT]
+    helpers = [CALL_OUTSIDE, CHECK_RESULT]
+    helpers = helpers if kind.is_function else [CHECK_WEIGHTS, *helpers]
     return "\n\n\n".join([*helpers, "\n".join(lines)])
 
 
@@ -378,18 +393,20 @@ class _Writer:
         lines += ['            raise TypeError(f"{what}, which is no nn.Module")']
         lines += self.lets([*passed, *held])
         lines += _row("        super().__init__(", self.passed(), ")")
-        rows = [self.weight(line.kind, key, sizes) for line in held for key, _, sizes in line.tensors]
+        rows = [row for line in held for row in self.weights(line)]
         lines += _row("        check_weights(", ["self", "what", *rows], ")")
         lines += _row("        self._declared = (", ["what", *self.kept()], ")", comma=True)
         lines += ["        self.to(**kw)", ""]
         tensors = self.tensors()
         lines += _row("    def forward(", ["self", *(f"{t}: Tensor" for t in tensors)], ") -> Any:")
         lines += [f"        {', '.join(['what', *self.kept()])}{'' if self.kept() else ','} = self._declared"]
-        lines += _row("        result = super().forward(", tensors, ")")
+        lines += _row("        result = call_outside(", ["what", "super().forward", *tensors], ")")
         return [*lines, *self.sizes(), *self.lets(self.find(tree.Gives)), *self.checked("what")]
 
-    def weight(self, kind: str, key: str, sizes: Sequence[tree.Value]) -> str:
-        return f"({', '.join([_quoted(kind), _quoted(key), *(self.text(s, True) for s in sizes)])})"
+    def weights(self, line: tree.Held) -> Iterator[str]:
+        for key, _, sizes in line.tensors:
+            row = f"({', '.join([_quoted(line.kind), _quoted(key), *(self.text(s, True) for s in sizes)])})"
+            yield row if line.condition is None else f"*([{row}] if {self.text(line.condition)} else [])"
 
     def function(self) -> list[str]:
         tensors = [f"{t}: Tensor" for t in self.tensors()]
@@ -398,7 +415,8 @@ class _Writer:
         lines += [f'    """{self.kind.imported} of {self.kind.module}, with sizes as the spec says."""']
         inner = [f"        what = {self.what}", *self.sizes()]
         inner += self.lets([*self.find(tree.Passed), *self.find(tree.Gives)])
-        inner += _row(f"        result = {self.kind.imported}(", [*self.tensors(), *self.passed()], ")")
+        called = ["what", self.kind.imported, *self.tensors(), *self.passed()]
+        inner += _row("        result = call_outside(", called, ")")
         return [*lines, *(line[4:] for line in [*inner, *self.checked("what")])]
 
     def parameters(self) -> list[str]:
@@ -453,7 +471,7 @@ class _Writer:
     def checked(self, what: str) -> list[str]:
         (line,) = self.find(tree.Gives)
         rows = [", ".join(["batch", *(self.text(s, True) for s in sizes)]) for sizes in line.tensors]
-        return _row(f"        return check_result({what}, result, ", [f"({row})" for row in rows], ")")
+        return _row("        return check_result(", [what, "result", *(f"({row})" for row in rows)], ")")
 
 
 def _row(start: str, items: Sequence[str], end: str, comma: bool = False) -> list[str]:

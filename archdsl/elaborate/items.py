@@ -159,6 +159,11 @@ class Items:
             return cast(Flow, label.flow)
         if target is None:
             raise unknown_item(item, place, first)
+        if isinstance(target, OperationValue) and target.operation.inputs == "none":
+            if not first:
+                help = f"begin a chain with it: `(it, {name}(…)) -> add`"
+                raise Failure("E0227", f"`{name}` takes no tensor, but one flows in", item.span, help)
+            return self.place_operation(target.operation, item, place, ())
         if not flow:
             raise Failure(
                 "E0203", f"no tensor flows into `{name}` here", item.span, "a model begins with `input image[3, H, W]`"
@@ -205,6 +210,8 @@ class Items:
 
     def place_operation(self, cls: type[Operation], item: tree.Call, place: Place, flow: Flow) -> Flow:
         operation = self.operations.of(cls, item, place)
+        origin = self.parallels.get(flow) if flow else None
+        flow = self.build.batched(operation, flow, place.scope, item.span)
         name, labelled = self.build.item_name(item.label, place)
         if operation.inputs == "one" and len(flow) != 1 and POISONED_TENSOR not in flow:
             raise Failure(
@@ -221,19 +228,18 @@ class Items:
                 item.span,
                 f"put it after a parallel: `(it, label) -> {cls.name}`",
             )
-        return self.build.place_node(
-            operation, flow, name, labelled, place.scope, item.span, item, self.parallels.get(flow)
-        )
+        return self.build.place_node(operation, flow, name, labelled, place.scope, item.span, item, origin)
 
     def place_extern(self, target: ExternValue, item: tree.Call, place: Place, flow: Flow) -> Flow:
         operation = self.operations.extern(target, item, place)
+        origin = self.parallels.get(flow) if len(flow) > 1 else None
+        flow = self.build.batched(operation, flow, place.scope, item.span)
         name, labelled = self.build.item_name(item.label, place)
         if not operation.takes(len(flow)) and POISONED_TENSOR not in flow:
             names = target.kind.names
             takes = f"`{target.name}` takes {counted(len(names), 'tensor')}: {', '.join(names)}"
             flows = f"{len(flow)} flow{'s' * (len(flow) == 1)} in"
             raise Failure("E0227", f"{takes}; {flows}", item.span, f"write `({', '.join(names)}) -> {target.name}`")
-        origin = self.parallels.get(flow) if len(flow) > 1 else None
         return self.build.place_node(operation, flow, name, labelled, place.scope, item.span, item, origin)
 
     def call_block(
@@ -346,6 +352,7 @@ class Items:
                 "add an operation, or remove it",
             )
         scope = place.scope
-        position = str(self.build.position(scope))
         operation = self.operations.merge(name)
-        return self.build.place_node(operation, skip + body, position, False, scope, item.span, None, item)
+        joined = self.build.batched(operation, skip + body, scope, item.span)
+        position = str(self.build.position(scope))
+        return self.build.place_node(operation, joined, position, False, scope, item.span, None, item)

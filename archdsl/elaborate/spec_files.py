@@ -49,6 +49,14 @@ def library_families() -> list[str]:
     return sorted(p.stem for p in library_folder().glob("*.arch"))
 
 
+def library_tasks() -> dict[str, list[str]]:
+    """What the families of the library are for: the families of each task, in the order of `tasks.toml`."""
+    import tomllib  # only the list of the library needs it
+
+    found: dict[str, list[str]] = tomllib.loads((library_folder() / "tasks.toml").read_text("utf-8"))
+    return found
+
+
 @contextmanager
 def reporting(diagnostics: Diagnostics) -> Iterator[None]:
     """Evaluates values of a spec; an error in them ends the context and goes to `diagnostics`."""
@@ -189,8 +197,9 @@ class Loader:
         from archdsl.elaborate.extern import declare  # only if a spec has one
 
         value: object = FAILED
-        with reporting(self.diagnostics):
-            value = declare(declaration, spec_file.names)
+        if not any(d.code.startswith("E01") for d in self.diagnostics.errors):  # some of its lines may be missing
+            with reporting(self.diagnostics):
+                value = declare(declaration, spec_file.names)
         self._declare(spec_file, declaration.name, value)
 
     # ------------------------------------------------------------ imports

@@ -71,6 +71,12 @@ class Elaborator:
                     help="merge them (`add`, `concat`), or name them: `output a, b`",
                 )
             self.build.graph.outputs = tuple(Output(None, t) for t in place.flow[:1])
+        for output in self.build.graph.outputs:
+            node = self.build.graph.node(output.tensor)
+            if not node.batched:
+                what = f"the output `{output.name}`" if output.name else "what the model gives"
+                help = "merge it with what comes from the input: `(it, label) -> add`"
+                self.reports.report("E0237", f"{what} depends on no input", None, node.span, help=help)
         root.outputs = tuple(o.tensor for o in self.build.graph.outputs)
         self.build.graph.free = tuple(self.declarations.free.values())
 

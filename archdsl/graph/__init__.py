@@ -68,8 +68,9 @@ class Node:
     quoted label does), `path` the full path: the prefix of its keys in the state_dict. `call` is the call in the spec,
     None for implied nodes (an input, the add of a residual); `origin` is the set of branches of a merge or align;
     `rounds` are the iterations of its enclosing loops; `bound` are the values of the `let`s, loop variables and input
-    sizes that its arguments may name. `use` is set in a call of something shared, `again` in all calls of it but the
-    first: such a node has the path of one placed before it, and uses its weights.
+    sizes that its arguments may name. `batched`: it depends on an input of the network; else it is one sample, the same
+    for the whole batch. `use` is set in a call of something shared, `again` in all calls of it but the first: such a
+    node has the path of one placed before it, and uses its weights.
     """
 
     id: int
@@ -85,6 +86,7 @@ class Node:
     origin: Origin | None = None
     rounds: Rounds = ()
     bound: Mapping[str, object] = field(default_factory=dict)
+    batched: bool = True
     use: Use | None = None
     again: bool = False
 

@@ -6,12 +6,15 @@ from types import MappingProxyType
 from archdsl.ops import (
     activation,
     align,
+    attention,
     channels,
     conv,
     linear,
     merge,
     norm,
+    parameter,
     pool,
+    positions,
     regularise,
     resize,
     shape,
@@ -20,7 +23,23 @@ from archdsl.ops import (
 from archdsl.ops.base import Operation
 from archdsl.ops.input import Input
 
-FAMILIES = (conv, upconv, linear, pool, norm, activation, regularise, merge, align, resize, channels, shape)
+FAMILIES = (
+    conv,
+    upconv,
+    linear,
+    pool,
+    norm,
+    activation,
+    regularise,
+    merge,
+    align,
+    resize,
+    channels,
+    shape,
+    positions,
+    attention,
+    parameter,
+)
 """The files of operations, in the order of the language reference."""
 
 OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(

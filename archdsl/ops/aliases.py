@@ -17,8 +17,11 @@ PARAMETERS: Mapping[str, str] = MappingProxyType(
         "filters": "out",
         "kernel_size": "kernel",
         "keep_prob": "p",
+        "dropout_p": "dropout",
+        "is_causal": "causal",
         "negative_slope": "slope",
         "num_groups": "groups",
+        "num_heads": "heads",
         "out_channels": "out",
         "out_features": "out",
         "output_padding": "output_pad",
@@ -46,6 +49,10 @@ INFERRED = (
 LEFT_OUT: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(INFERRED, "leave it out: input sizes are inferred"),
+        "kdim": "leave it out: the channels of the keys are inferred",
+        "vdim": "leave it out: the channels of the values are inferred",
+        "embed_dim": "leave it out: input sizes are inferred",
+        "batch_first": "leave it out: the compiler chooses the layout",
         "align_corners": "leave it out: `align_corners` is always false",
         "inplace": "leave it out: the compiler chooses in-place operations",
     }
@@ -54,9 +61,7 @@ LEFT_OUT: Mapping[str, str] = MappingProxyType(
 
 _PRODUCT = "there are no matrix products of two tensors; a `conv` with a kernel of 1 multiplies by learned weights"
 _RECURRENT = "there are no recurrent layers; dilated convolutions along time also have large receptive fields"
-_ATTENTION = (
-    "there is no attention between positions; to gate by pooled features use `mul`, which broadcasts sizes of 1"
-)
+_TRANSFORMER = "write its layers out, `residual { layernorm -> attention(8) }` and another `residual` with two layers"
 _UNPOOL = "the positions of maxima are not kept; `upsample` or `upconv` restore the size"
 _RANDOM = "there are no random numbers except in dropout: output mean and variance, and sample outside"
 _TABLE = "there are no embeddings; compute them outside, and pass the result to the `input`"
@@ -66,8 +71,8 @@ MISSING: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("matmul", "bmm", "mm", "einsum", "dot", "baddbmm", "bilinear"), _PRODUCT),
         **dict.fromkeys(("lstm", "gru", "rnn", "lstmcell", "grucell", "bilstm", "convlstm"), _RECURRENT),
-        **dict.fromkeys(("attention", "selfattention", "multiheadattention", "mha", "crossattention"), _ATTENTION),
-        **dict.fromkeys(("transformer", "transformerencoder", "scaleddotproductattention"), _ATTENTION),
+        **dict.fromkeys(("transformer", "transformerencoder", "transformerdecoder"), _TRANSFORMER),
+        **dict.fromkeys(("transformerencoderlayer", "transformerdecoderlayer"), _TRANSFORMER),
         **dict.fromkeys(("maxunpool", "unpool", "unpooling", "maxunpooling"), _UNPOOL),
         **dict.fromkeys(("sample", "sampling", "reparameterize", "reparametrize", "randn", "noise", "rand"), _RANDOM),
         **dict.fromkeys(("embedding", "embed", "positionalencoding", "positionalembedding"), _TABLE),

@@ -35,6 +35,8 @@ Family = Literal[
     "resize",
     "channels",
     "shape",
+    "attention",
+    "learned",
     "extern",
 ]
 
@@ -168,11 +170,16 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Saves:
-    """The tensors that PyTorch saves of an operation for the backward pass, except weights."""
+    """The tensors that PyTorch saves of an operation for the backward pass, except weights.
+
+    `within` are gradients of tensors inside it that its backward pass holds together, instead of those of its inputs
+    and its result.
+    """
 
     inputs: bool = False
     outputs: bool = False
     more: tuple[Kept, ...] = ()
+    within: tuple[Kept, ...] = ()
 
 
 REQUIRED: object = object()
@@ -217,16 +224,17 @@ class ModuleForm:
     """An operation that becomes a submodule: `constructor` is `nn.Conv2d`, or the name of a helper class.
 
     `helper` is the helper class's source (it may use `torch`, `nn`, `F` (torch.nn.functional) and `Tensor`), `base` the
-    PyTorch class that it extends. `factory` says whether it takes device= and dtype=. `frozen` names parameters with
-    requires_grad False. `fill` maps a parameter's name to the nested list of its initial values (broadcast to its
-    shape); `start` is the weight's initialisation without such a list. `method` is an expression of the tensor `{0}`
-    that `forward` may use instead of the module.
+    PyTorch class that it extends, `holds` those of the modules within it. `factory` says whether it takes device= and
+    dtype=. `frozen` names parameters with requires_grad False. `fill` maps a parameter's name to the nested list of
+    its initial values (broadcast to its shape); `start` is the weight's initialisation without such a list. `method`
+    is an expression of the tensor `{0}` that `forward` may use instead of the module.
     """
 
     constructor: str
     accepted: tuple[Argument, ...] = ()
     helper: str | None = None
     base: str = ""
+    holds: tuple[str, ...] = ()
     factory: bool = False
     frozen: tuple[str, ...] = ()
     fill: Mapping[str, object] = field(default_factory=dict)
@@ -264,12 +272,13 @@ class FunctionForm:
 class ParameterForm:
     """A bare nn.Parameter of the scope (the node's path is its key), used in `forward` by `template`.
 
-    `{0}` is the input, `{parameter}` the attribute; `shape` and `fill` give its initial value.
+    `{0}` is the input, if it has one, `{parameter}` the attribute. Initially it is `fill`, or drawn by `start`.
     """
 
     template: str
     shape: tuple[int, ...]
-    fill: float
+    fill: float = 0.0
+    start: Start | None = None
 
 
 TorchForm: TypeAlias = ModuleForm | FunctionForm | ParameterForm
@@ -378,8 +387,8 @@ class Operation(Declaration, Facts):
 
     family: ClassVar[Family]
     examples: ClassVar[tuple[Example, ...]]
-    inputs: ClassVar[Literal["one", "many"]] = "one"
-    """`many`: takes two or more parallel tensors (a merge, an align)."""
+    inputs: ClassVar[Literal["none", "one", "many", "any"]] = "one"
+    """`many`: takes two or more parallel tensors (a merge, an align); `any`: one or more (attention)."""
     pytorch_names: ClassVar[Mapping[str, str]] = renamed()
     """PyTorch's names of parameters that have another name here."""
     channelwise: ClassVar[bool] = False
@@ -391,7 +400,16 @@ class Operation(Declaration, Facts):
 
     def takes(self, count: int) -> bool:
         """Whether it takes this many inputs."""
-        return count > 1 if self.inputs == "many" else count == (not self.is_input)
+        if self.inputs == "one":
+            return count == (not self.is_input)
+        if self.inputs == "none":
+            return count == 0
+        return count >= (2 if self.inputs == "many" else 1)
+
+    @property
+    def is_join(self) -> bool:
+        """Whether all that it does is to join branches: diagrams show it as a sign."""
+        return self.inputs == "many"
 
     def parameters(self) -> tuple[str, ...]:
         """The names of its parameters in a spec, in order."""
@@ -420,14 +438,14 @@ class Operation(Declaration, Facts):
         """
         return self.torch(shapes, outputs) if self.layout == "any" else None
 
-    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape] | None:
-        """For a product with weights: the multiply-accumulates per element of a tensor, and that tensor's size."""
-        return None
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        """Its products of matrices: the multiply-accumulates per element of a size, and that size, for each."""
+        return ()
 
     def macs(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> int:
         """Multiply-accumulates of convolutions and matrix products for one sample; all sizes are ints."""
         found = self.products(shapes, outputs)
-        return found[0] * math.prod(d for d in found[1] if isinstance(d, int)) if found else 0
+        return sum(count * math.prod(d for d in shape if isinstance(d, int)) for count, shape in found)
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         """Other operations in inference: their number per element of a tensor, and that tensor's size."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Literal
 
 from archdsl import dims
 from archdsl.common.units import counted
@@ -193,7 +194,8 @@ class ChannelShuffle(ChannelOperation):
 class Scale(ChannelOperation):
     """Multiplies each channel by a learned factor, initialised to `init`.
 
-    [C, …] → [C, …]. The factors are a parameter of the enclosing scope; the operation's path is their key.
+    [C, …] → [C, …]. The factors are a parameter of the enclosing scope; the operation's path is their key. `stored` is
+    their shape there: `plain` [C], `maps` [C, 1, 1] for a tensor [C, H, W].
 
     Touvron et al., Going deeper with image transformers, 2021 (LayerScale).
     """
@@ -205,15 +207,23 @@ class Scale(ChannelOperation):
     layout = "any"
 
     init: Number = 1.0
+    stored: Literal["plain", "maps"] = "plain"
 
-    examples = (example((3, 4, 5)), example((6,), init=0.1), example((2, 7)), example((2, 3, 4, 5)))
+    examples = (
+        example((3, 4, 5)),
+        example((6,), init=0.1),
+        example((2, 7)),
+        example((2, 3, 4, 5)),
+        example((3, 4, 5), init=1e-6, stored="maps"),
+    )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         channels(self.name, shapes[0])
         return shapes
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
-        return (Weight("", (channels(self.name, shapes[0]),)),)
+        axes = len(shapes[0]) - 1 if self.stored == "maps" else 0
+        return (Weight("", (channels(self.name, shapes[0]), *(1,) * axes)),)
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, shapes[0]),)
@@ -225,11 +235,15 @@ class Scale(ChannelOperation):
         axes = ", None" * (len(shapes[0]) - 1)
         # With the batch's axis, too: without it torch.export ties the width to the strides of channels-last tensors.
         factor = f"{{parameter}}[None, :{axes}]" if axes else "{parameter}"
-        count = channels(self.name, shapes[0])
-        return ParameterForm(f"{{0}} * {factor}", (count,), self.init)
+        if self.stored == "maps" and axes:
+            factor = "{parameter}[None]"
+        (weight,) = self.weights(shapes)
+        return ParameterForm(f"{{0}} * {factor}", weight.shape, self.init)
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
-        return replace(self.torch(shapes, outputs), template="{0} * {parameter}")
+        form = self.torch(shapes, outputs)
+        factor = "{parameter}.flatten()" if len(form.shape) > 1 else "{parameter}"
+        return replace(form, template=f"{{0}} * {factor}")
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         yield f"y = s[c] · x, s learned, one per channel, initially {self.init:g}"

@@ -267,9 +267,9 @@ class Conv(Operation):
         # A random bias would distort a given kernel, permanently if it is frozen.
         return {"weight": self.weight, "bias": (0,)} if self.bias else {"weight": self.weight}
 
-    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         (shape,) = shapes
-        return math.prod(self._kernel(shape)) * channels("conv", shape) // self.groups, outputs[0]
+        return ((math.prod(self._kernel(shape)) * channels("conv", shape) // self.groups, outputs[0]),)
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, outputs[0]),) if self.bias else ()

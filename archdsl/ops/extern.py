@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from archdsl.dims import Demanded, Dim, Expr
 from archdsl.ops.base import (
@@ -94,7 +94,8 @@ class Extern(Operation):
     """A layer from outside, as the spec declares it."""
 
     family = "extern"
-    inputs = "many"
+    needs_batches = True
+    implied = True
     examples = ()
     kind: Kind
     arguments: Arguments = ()
@@ -102,6 +103,14 @@ class Extern(Operation):
     @property
     def name(self) -> str:  # type: ignore[override]  # each extern has its own
         return self.kind.name
+
+    @property
+    def inputs(self) -> Literal["one", "many"]:  # type: ignore[override]  # as declared
+        return "one" if len(self.kind.names) == 1 else "many"
+
+    @property
+    def is_join(self) -> bool:
+        return False
 
     def outside(self) -> Kind:
         return self.kind
@@ -142,11 +151,11 @@ class Extern(Operation):
     def is_counted(self, shapes: tuple[Shape, ...]) -> bool:
         return self.kind.declared(self.arguments, shapes).macs is not None
 
-    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape] | None:
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         macs = self.kind.declared(self.arguments, shapes).macs
         if isinstance(macs, Expr):
-            return 1, (macs, *outputs[0])
-        return (macs, outputs[0]) if macs else None
+            return ((1, (macs, *outputs[0])),)
+        return ((macs, outputs[0]),) if macs else ()
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(inputs=True, outputs=True)

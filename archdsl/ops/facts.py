@@ -4,7 +4,7 @@ Each fact has a default that is right for most operations; a class overrides tho
 the name, family or class of an operation (tests/ops/test_facts.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
@@ -64,6 +64,12 @@ class Facts:
     """Whether it concatenates channels, so that the numbers of channels may differ."""
     stretches: ClassVar[bool] = False
     """Whether it is a merge that broadcasts sizes of 1."""
+    is_learned: ClassVar[bool] = False
+    """Whether its result is its own weight: the same for every sample, without memory besides."""
+    implied: ClassVar[bool] = False
+    """Whether no spec calls it by name: elaboration places it."""
+    needs_batches: ClassVar[bool] = False
+    """Whether all its inputs must have the batch: one that depends on no input of the network is repeated for it."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
     expects_flat: ClassVar[bool] = False
@@ -123,6 +129,10 @@ class Facts:
     def channel_factor(self) -> ChannelFactor | None:
         """Its factor and term for each channel in evaluation; None for an operation that is not of that kind."""
         return None
+
+    def in_evaluation(self) -> Mapping[str, object]:
+        """The arguments that it has in evaluation instead of its own, such as no dropout."""
+        return {}
 
     def transposed_groups(self) -> int:
         """The groups of a weight whose first axis has the input channels; 0 where it has the output channels."""

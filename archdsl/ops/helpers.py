@@ -6,6 +6,7 @@ come from `x.shape`, so torch.compile and torch.export accept them with dynamic 
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,20 @@ CHANNEL_LAYER_NORM = Helper(
 
     def forward(self, input: Tensor) -> Tensor:
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
+''',
+)
+
+PERMUTE = Helper(
+    "Permute",
+    '''class Permute(nn.Module):
+    """Puts the axes of a tensor into another order."""
+
+    def __init__(self, dims: tuple[int, ...]) -> None:
+        super().__init__()
+        self.dims = dims
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(self.dims)
 ''',
 )
 
@@ -304,3 +319,56 @@ PIXEL_UNSHUFFLE = Helper(
         return f"{self.r}"
 ''',
 )
+
+
+def attention(inputs: int, layout: Literal["channels", "tokens", "maps"], *, causal: bool, widths: bool) -> Helper:
+    """nn.MultiheadAttention for what flows in a built module, of one tensor with itself or of two or three.
+
+    `layout`: `channels` for [N, C, ...], `tokens` for [N, T, C], `maps` for [N, ..., C]. `widths`: the channels of keys
+    or values are others than those of the queries. PyTorch's own forward puts the batch second; gradients in that
+    order make the backward pass of nn.InstanceNorm wrong, and take longer.
+    """
+    cross = inputs > 1
+    kind = ("Causal" if causal else "") + ("Cross" if cross else "Self") + "Attention" + "OfWidths" * widths
+    name = {"channels": f"ChannelsFirst{kind}", "tokens": kind, "maps": f"{kind}OfMaps"}[layout]
+    sizes = {"channels": "[N, C, ...]", "tokens": "[N, T, C]", "maps": "[N, ..., C]"}[layout]
+    says = f"nn.MultiheadAttention of {sizes}{'' if cross else ' with itself'}"
+    says += "; no position sees those behind it." if causal else "."
+    row = {"channels": "{0}.flatten(2).transpose(1, 2)", "tokens": "{0}", "maps": "{0}.flatten(1, -2)"}[layout]
+    first = "query" if cross else "input"
+    back = {"channels": f".transpose(1, 2).reshape({first}.shape)", "tokens": "", "maps": f".reshape({first}.shape)"}
+    self_lines = [
+        "    def forward(self, input: Tensor) -> Tensor:  # type: ignore[override]",
+        f"        x = F.linear({row.format('input')}, self.in_proj_weight, self.in_proj_bias)",
+        "        x = x.view(*x.shape[:2], 3 * self.num_heads, self.head_dim)",
+        "        q, k, v = x.transpose(1, 2).chunk(3, 1)",
+    ]
+    if layout != "tokens":
+        self_lines[1:2] = [
+            f"        x = {row.format('input')}",
+            "        x = F.linear(x, self.in_proj_weight, self.in_proj_bias)",
+        ]
+    weights = "self.q_proj_weight, self.k_proj_weight, self.v_proj_weight" if widths else "self.in_proj_weight.chunk(3)"
+    cross_lines = [
+        "    def forward(  # type: ignore[override]",
+        "        self, query: Tensor, key: Tensor, value: Tensor | None = None",
+        "    ) -> Tensor:",
+        f"        weights = {weights}",
+        "        biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)",
+        "        inputs = query, key, key if value is None else value",
+        "        parts: list[Tensor] = []",
+        "        for x, weight, bias in zip(inputs, weights, biases):",
+        f"            x = F.linear({row.format('x')}, weight, bias)",
+        "            x = x.view(*x.shape[:2], self.num_heads, self.head_dim)",
+        "            parts.append(x.transpose(1, 2))",
+        "        q, k, v = parts",
+    ]
+    attended = [
+        "        x = F.scaled_dot_product_attention(",
+        f"            q, k, v, dropout_p=self.dropout if self.training else 0.0{', is_causal=True' * causal}",
+        "        )",
+        "        mixed: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))",
+        f"        return mixed{back[layout]}",
+    ]
+    lines = [f"class {name}(nn.MultiheadAttention):", f'    """{says}"""', "", *(cross_lines if cross else self_lines)]
+    return Helper(name, "\n".join([*lines, *attended, ""]))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, prod
 
 FINEST = 1 << 14
 
@@ -21,13 +21,15 @@ class IndexMap:
     """How one spatial axis is read: element q · period + r is computed from the elements q · step + t, t in taps[r].
 
     `out` is the output axis along which the reader moves, counted from the first spatial one; None if every output
-    element reads the same. Taps at the edges may lie outside the axis.
+    element reads the same. Taps at the edges may lie outside the axis. With `along` the axis becomes several, of these
+    sizes, from the first on; the other fields mean nothing then.
     """
 
     out: int | None
     period: int
     step: int
     taps: tuple[range, ...]
+    along: tuple[int, ...] = ()
 
     @property
     def still(self) -> bool:
@@ -76,6 +78,22 @@ def stretched() -> IndexMap:
 def shifted(out: int, offset: int = 0) -> IndexMap:
     """Element i reads element i + offset."""
     return IndexMap(out, 1, 1, (range(offset, offset + 1),))
+
+
+def digits(sizes: Sequence[int]) -> Iterator[IndexMap]:
+    """Several axes that become one, in the order of their elements."""
+    below = prod(sizes)
+    for axis, size in enumerate(sizes):
+        whole, below = below, below // size
+        period = whole if axis else below
+        if period > FINEST:
+            raise TooFine
+        yield IndexMap(0, period, 0 if axis else 1, tuple(range(r // below, r // below + 1) for r in range(period)))
+
+
+def counted(sizes: tuple[int, ...]) -> IndexMap:
+    """An axis that becomes several, in the order of their elements."""
+    return shifted(0) if len(sizes) == 1 else IndexMap(None, 1, 0, (), sizes)
 
 
 def sliding(out: int, kernel: int, stride: int, dilation: int, pad: int, scale: int = 1) -> IndexMap:

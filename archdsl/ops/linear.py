@@ -1,6 +1,7 @@
 """The fully connected layer."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from math import prod
 
 from archdsl.common.units import counted
@@ -40,6 +41,7 @@ class Linear(Operation):
     channels_at = 0
     pytorch_names = renamed(out="out_features")
     own = True
+    layout = "last"
     expects_flat = True
 
     out: Count
@@ -65,15 +67,18 @@ class Linear(Operation):
         return (weight, Weight("bias", (self.out,))) if self.bias else (weight,)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(in_features=shapes[0][0], out_features=self.out), *options(("bias", self.bias, True)))
-        begin = start(self.init, self.bias, typed=True)
+        form = self.torch_last(shapes, outputs)
         if len(shapes[0]) == 1:
-            return ModuleForm("nn.Linear", arguments, factory=True, start=begin)
+            return form
         helper = helpers.CHANNEL_LINEAR
-        return ModuleForm(helper.name, arguments, helper.source, "nn.Linear", factory=True, start=begin)
+        return replace(form, constructor=helper.name, helper=helper.source, base="nn.Linear")
 
-    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
-        return features(shapes[0]), outputs[0]
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+        arguments = (*positional(in_features=shapes[0][0], out_features=self.out), *options(("bias", self.bias, True)))
+        return ModuleForm("nn.Linear", arguments, factory=True, start=start(self.init, self.bias, typed=True))
+
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((features(shapes[0]), outputs[0]),)
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, outputs[0]),) if self.bias else ()

@@ -240,6 +240,7 @@ class Concat(Operation):
     name = "concat"
     aliases = ("cat", "concatenate")
     family = "merge"
+    needs_batches = True
     stacks_channels = True
     keeps_channels = True
     sign = "‖"

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from archdsl import dims
 from archdsl.common.units import counted
-from archdsl.dims import Demanded, Dim, Expr
+from archdsl.dims import Demanded, Dim
 from archdsl.ops.base import Argument, Mend, OperationError, Rules, Shape
 from archdsl.ops.fields import shape_text, shown
 
@@ -82,7 +82,7 @@ def known_all(name: str, shape: Shape) -> tuple[int, ...]:
     sizes = tuple(d for d in shape if isinstance(d, int))
     if len(sizes) == len(shape):
         return sizes
-    names = sorted({d.variable for d in shape if isinstance(d, Expr)})
+    names = sorted(dims.free_sizes(*shape))
     free = " and ".join(names)
     raise OperationError(
         f"`{name}` of {shape_text(shape)} would depend on the free size{'s' * (len(names) > 1)} {free} of the input",
@@ -94,9 +94,10 @@ def known_all(name: str, shape: Shape) -> tuple[int, ...]:
 
 def several_positions(sizes: tuple[Dim, ...]) -> bool | Demanded:
     """Demands that some axis is longer than 1: PyTorch computes no variance of a single number."""
-    of_one: dict[str | None, list[Dim]] = {}
+    of_one: dict[frozenset[str], list[Dim]] = {}
     for size in sizes:
-        of_one.setdefault(None if isinstance(size, int) else size.variable, []).append(size)
+        for factor in dims.positive_factors(size):
+            of_one.setdefault(dims.free_sizes(factor), []).append(factor)
     return dims.any_of(*(dims.at_least(dims.maximum(*alike), 2) for alike in of_one.values()))
 
 

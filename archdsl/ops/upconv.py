@@ -144,9 +144,9 @@ class Upconv(Operation):
         constructor, starts = f"nn.ConvTranspose{rank_name(shape)}", start(self.init, self.bias)
         return ModuleForm(constructor, arguments, factory=True, start=starts)
 
-    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[int, Shape]:
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         (shape,) = shapes
-        return math.prod(each(self.kernel, shape, "kernel")) * self.out // self.groups, shape
+        return ((math.prod(each(self.kernel, shape, "kernel")) * self.out // self.groups, shape),)
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((1, outputs[0]),) if self.bias else ()

@@ -83,9 +83,10 @@ class Correspondence:
             self.stands[Edge(node.id, i)] = (Edge(new.id, i), runs)
 
     def _alike(self, old: Node, new: Node) -> bool:
-        if old.operation is new.operation and old not in self.taken:
+        instead = old.operation.in_evaluation()
+        if old.operation is new.operation and old not in self.taken and not instead:
             return True
-        ours, theirs = dict(old.operation), dict(new.operation)
+        ours, theirs = {**dict(old.operation), **instead}, dict(new.operation)
         if old in self.taken:
             ours["bias"] = True
         for arguments in (ours, theirs):  # the weights come from elsewhere

@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 
 from archdsl.proof.errors import Unproved
 from archdsl.proof.modules import DEVICE, DTYPE, ONES, ZEROS, Buffer, Filled, Module, Parameter
-from archdsl.proof.pytorch import REQUIRED, SIGNATURES, WEIGHTY, weights
-from archdsl.proof.terms import Key, Tensor, frozen, results
+from archdsl.proof.pytorch import INNER, REQUIRED, SIGNATURES, WEIGHTY, weights
+from archdsl.proof.terms import Tensor, frozen, named, results
 
 
 class Spec:
@@ -41,7 +41,7 @@ class Spec:
         self.key = (self.kind, frozen(tuple(self.arguments.values()), []))
         self.hash = hash(self.key)
         self.outside = made.outside
-        self.is_random = "Drop" in self.kind or made.outside
+        self.is_random = "Drop" in self.kind or made.outside or bool(self.arguments.get("dropout"))
         if made.outside:
             if parts is not None:
                 made.declared[self.key] = parts
@@ -126,6 +126,19 @@ class Layer(Module):
         if not counts:
             raise Unproved(f"changes a {self.kind} after it was made")
 
+    @property
+    def _inside(self) -> tuple[Module, ...]:
+        """The layers within a layer, which PyTorch's `modules` gives, too; they share its weights."""
+        if "_inner" not in self.__dict__:
+            self.__dict__["_inner"] = tuple([self._within(*pair) for pair in INNER.get(self.base, {}).items()])
+        return self.__dict__["_inner"]  # type: ignore[no-any-return]
+
+    def _within(self, name: str, kind: str) -> Layer:
+        made = object.__new__(LAYERS[kind])
+        own = {n.removeprefix(f"{name}."): p for n, p in self._parameters.items() if n.startswith(f"{name}.")}
+        made.__dict__.update(path="", runs=0, training=True, _modules=NOTHING, _parameters=own, _buffers={})
+        return made
+
     def train(self, mode: bool = True) -> Module:
         if self.__dict__.get("_sealed", False):
             self._changes()
@@ -141,7 +154,7 @@ class Layer(Module):
     def __getattr__(self, name: str) -> Any:
         if name not in ("_parameters", "_buffers"):
             own = {**self._parameters, **self._buffers}
-            if name not in own and name in ("weight", "bias") and self.base.startswith(WEIGHTY):
+            if name not in own and name in ("weight", "bias") and self.base.startswith(WEIGHTY) and not self._inside:
                 return None  # one that the layer may have
             return own[name] if name in own else super().__getattr__(name)
         spec: Spec = self.__dict__["spec"]
@@ -196,7 +209,8 @@ def compute(spec: Spec, path: str, inputs: Sequence[Tensor]) -> Any:
         if tuple(spec.arguments.values()) == (1, -1):
             return inputs[0].flatten(1)  # type: ignore[operator]  # a method, as any other name of a tensor
     table = inputs[0].table
-    key: Key = (spec, path if spec.parts else "", tuple([x.read().number for x in inputs]))
+    table.latest = (spec, path if spec.parts else "", tuple([named(x) for x in inputs]))
+    key, order = table.moved.get(table.latest, (table.latest, ()))
     if spec.is_random:  # it draws anew each time
         number = table.ran[key]
         table.ran[key] += 1
@@ -205,11 +219,11 @@ def compute(spec: Spec, path: str, inputs: Sequence[Tensor]) -> Any:
     if entry is None:
         entry = table.new(key, f"{spec.kind}{f' at `{path}`' if path else ''}")
     if not spec.overwrites:
-        return results(table, entry, inputs)
+        return results(table, entry, inputs, order=order)
     if entry.in_place is None or (table.gradients and entry.in_place[0]):
         raise Unproved(f"{entry.says} overwrites what its own gradient needs")
     inputs[0].overwrite(entry.says)
-    return results(table, entry, (), inputs[0].storage)
+    return results(table, entry, (), inputs[0].storage, order)
 
 
 def rank_of(base: str) -> int:

@@ -11,7 +11,7 @@ import math
 import typing
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FunctionType, SimpleNamespace
 from typing import Any
 
@@ -230,6 +230,9 @@ class _Torch(_Functions):
     def ones(self, *sizes: object, **where: object) -> Filled:
         return _filled(sizes, ONES, where)
 
+    def empty(self, *sizes: object, **where: object) -> Filled:
+        return _filled(sizes, EMPTY, where)
+
     def zeros(self, *sizes: object, **where: object) -> Filled:
         return _filled(sizes, ZEROS, where)
 
@@ -251,6 +254,10 @@ class _Torch(_Functions):
         return Numbers(numbers)
 
 
+EMPTY: Key = ("empty", ())
+"""The state of memory that nothing has filled."""
+
+
 def full(value: float) -> Key:
     """The initialisation of a weight that is filled with one number."""
     return ONES if value == 1 else ZEROS if value == 0 else ("full", value)
@@ -265,13 +272,19 @@ def _filled(sizes: tuple[object, ...], start: object, where: dict[str, object]) 
 
 
 class _Init:
-    """nn.init: initialisation."""
+    """nn.init: initialisation of a weight, or of a new tensor that becomes one."""
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        def fill(weight: object, *args: object, **kwargs: object) -> None:
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        def fill(weight: object, *args: object, **kwargs: object) -> object:
+            start = (name, frozen((*args, *sorted(kwargs.items())), []))
+            if isinstance(weight, Filled):
+                if weight.taken:
+                    raise Unproved(f"fills by nn.init.{name} what is a weight already")
+                return replace(weight, start=start)
             if not isinstance(weight, Weight):
                 raise Unproved(f"gives nn.init.{name} something else than a weight")
-            weight.starts((name, frozen((*args, *sorted(kwargs.items())), [])))
+            weight.starts(start)
+            return weight
 
         return fill
 

@@ -6,6 +6,7 @@ import string
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import islice
 from types import CodeType
 from typing import Any
 
@@ -18,7 +19,7 @@ from archdsl.proof.layers import LAYERS, Parts, Spec, compute, spec_of
 from archdsl.proof.library import Library, Run, full
 from archdsl.proof.modules import DEVICE, DTYPE, Filled, Parameter
 from archdsl.proof.reader import helpers
-from archdsl.proof.terms import Table, Tensor, Term
+from archdsl.proof.terms import Order, Table, Tensor, Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class Declared:
     in_place: tuple[bool, bool] | None
     fresh: bool
     values: Mapping[str, object]
+    last: Declared | None = None
+    """The same for tensors with the channels last, if there is such a form and a text may use it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,7 +68,8 @@ class Meaning:
         self.graph = graph
         self.table = Table(gradients=gradients)
         self.library = Library(Run(self.table))
-        self.terms: dict[Edge, Term] = {}
+        self.values: dict[Edge, tuple[Term, Order]] = {}
+        """What each tensor is: a term, with its axes in some order."""
         self.inputs: list[Term] = []
         self.statistics: dict[str, list[tuple[int, ...]]] = {}
         """The paths of the layers that keep statistics and run, with the terms that they count, in order."""
@@ -77,6 +81,8 @@ class Meaning:
         self.outputs = [(o.name, None if o not in outputs else o.tensor) for o in graph.outputs]
         self.live = graph.ancestors(o.tensor for o in outputs)
         self._declared: dict[object, Declared] = {}
+        self._moves = any(n.operation.layout == "last" for n in graph.nodes())
+        """Whether a text may move axes: no network without an operation that prefers the channels last needs it."""
         self.members: dict[str, Owner] = {}
         """The owners of weights, and layers in containers of their own (`mix.relu`), in order of placement."""
         self._met: set[Scope] = set()
@@ -108,28 +114,58 @@ class Meaning:
             shape = self.graph.shape(Edge(node.id))
             term = self.table.source(("input", len(self.inputs)), shape)
             self.inputs.append(term)
-            self.terms[Edge(node.id)] = term
+            self.values[Edge(node.id)] = term, ()
             return
         found = self.declared(node)
         if node.id not in self.live:
             return
-        tensors = [Tensor(self.table, self.terms[t]) for t in node.inputs]
+        values = [self.values[t] for t in node.inputs]
+        tensors = [Tensor(self.table, term, order=order) for term, order in values]
         if found.spec is not None and found.spec.has_statistics:
-            self.statistics.setdefault(node.path, []).append(tuple([t.read().number for t in tensors]))
-        known = len(self.table.entries)
-        self.table.several = len(node.shapes) if len(node.shapes) > 1 else 0
-        given = (
-            compute(found.spec, node.path, tensors) if found.spec is not None else self._function(node, found, tensors)
-        )
-        self.table.several = 0
-        made = given if isinstance(given, list) else [given]
+            self.statistics.setdefault(node.path, []).append(tuple([term.number for term, _ in values]))
+        known, self.table.latest = len(self.table.entries), None
+        made = self._computed(node, found, tensors)
         for i, tensor in enumerate(made):
-            tensor.term.shape = node.shapes[i]
-            self.terms[Edge(node.id, i)] = tensor.term
+            if tensor.term.shape is None:
+                tensor.term.shape = self.graph.shape(Edge(node.id, i))
+            tensor.term.batched = node.batched
+            self.values[Edge(node.id, i)] = tensor.term, tensor.order
         # A template of several steps, such as `(a + b) / 2`, is identified by its steps.
         if len(self.table.entries) == known + 1:
             entry = next(reversed(self.table.entries.values()))
             entry.saves, entry.in_place, entry.fresh = found.saves, found.in_place, found.fresh
+        if found.last is not None:
+            self._allow_last(node, found.last, tensors, made)
+
+    def _computed(self, node: Node, found: Declared, tensors: list[Tensor]) -> list[Tensor]:
+        """The results of an operation in one of its forms."""
+        self.table.several = len(node.shapes) if len(node.shapes) > 1 else 0
+        if found.spec is not None:
+            given = compute(found.spec, node.path, tensors)
+        else:
+            given = self._function(node, found, tensors)
+        self.table.several = 0
+        return given if isinstance(given, list) else [given]
+
+    def _allow_last(self, node: Node, last: Declared, tensors: list[Tensor], made: list[Tensor]) -> None:
+        """Makes known that an operation gives the same where its tensors have the channels last.
+
+        So it declares; what a text computes then is found by the operation and the order of its inputs' axes.
+        """
+        table = self.table
+        first, _ = table.moved.get(table.latest, (table.latest, ()))
+        known, ran = len(table.entries), table.ran.copy()
+        given = self._computed(node, last, [_with_last(t) for t in tensors])
+        wanted = [_with_last(t) for t in made]
+        orders = {t.order for t in wanted}
+        made_now = [*islice(reversed(table.entries), len(table.entries) - known)]
+        if made_now and len(orders) == 1 and table.gave(first, made) and table.gave(table.latest, given):
+            del table.entries[made_now.pop(0)]
+            table.moved[table.latest] = first, orders.pop()
+        else:
+            for key in made_now:
+                del table.entries[key]
+        table.ran = ran
 
     def declared(self, node: Node) -> Declared:
         """The operation's declarations, computed once for equal operations."""
@@ -137,15 +173,25 @@ class Meaning:
         key = (id(node.operation), shapes)
         if key not in self._declared:
             outputs = tuple(self.graph.shape(Edge(node.id, i)) for i in range(len(node.shapes)))
-            self._declared[key] = _declared(node.operation, shapes, outputs)
-            form = self._declared[key].form
-            if isinstance(form, ModuleForm | FunctionForm) and form.helper is not None:
-                self.helpers[form.helper] = None
-                self.outside.update({h.name for h in helpers(form.helper)} if node.operation.outside() else ())
-                for helper in helpers(form.helper):
-                    draws = helper.name in self.outside
-                    self.library.functions[helper.name] = self.library.function(helper.name, draws)
+            found = self._declared[key] = _declared(
+                node.operation, shapes, outputs, node.operation.torch(shapes, outputs)
+            )
+            self._know(found.form, node.operation.outside())
+            if self._moves and any(len(shape) > 1 for shape in (*shapes, *outputs)):
+                form = node.operation.torch_last(shapes, outputs)
+                if form is not None:
+                    found.last = _declared(node.operation, shapes, outputs, form)
+                    self._know(form, node.operation.outside())
         return self._declared[key]
+
+    def _know(self, form: TorchForm, outside: object) -> None:
+        """Takes in the helper of a form; `outside`: of an operation from elsewhere."""
+        if isinstance(form, ModuleForm | FunctionForm) and form.helper is not None:
+            self.helpers[form.helper] = None
+            self.outside.update({h.name for h in helpers(form.helper)} if outside else ())
+            for helper in helpers(form.helper):
+                draws = helper.name in self.outside
+                self.library.functions[helper.name] = self.library.function(helper.name, draws)
 
     def _function(self, node: Node, found: Declared, tensors: list[Tensor]) -> Any:
         """The result of a template for given tensors."""
@@ -160,8 +206,13 @@ class Meaning:
         return eval(code, {"__builtins__": {}}, {**scope, **found.values, **names})
 
 
-def _declared(operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Declared:
-    form = operation.torch(shapes, outputs)
+def _with_last(tensor: Tensor) -> Tensor:
+    """A tensor with the channels last."""
+    rank = len(tensor.shape)
+    return tensor.permute(0, *range(2, rank), 1) if rank > 2 else tensor
+
+
+def _declared(operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], form: TorchForm) -> Declared:
     declared = operation.weights(shapes)
     spec = _spec(form, declared) if isinstance(form, ModuleForm) else None
     own = tuple(_weight(weight, form, spec) for weight in declared)
@@ -213,7 +264,9 @@ def _code(template: str, count: int) -> CodeType:
 def _weight(weight: OwnWeight, form: TorchForm, spec: Spec | None) -> Weight:
     """A weight as an operation declares it, with its initialisation; its key is its name below the operation."""
     start: object = None
-    if isinstance(form, ParameterForm):
+    if isinstance(form, ParameterForm) and form.start is not None:
+        start = _start(form.start.rule, form.start.std, "weight")
+    elif isinstance(form, ParameterForm):
         start = full(form.fill)
     elif spec is not None and isinstance(form, ModuleForm):
         start = next((start for name, _, _, start in spec.parts if name == weight.name), None)

@@ -195,6 +195,11 @@ class Module:
                 seen.add(id(module))
                 yield name, module
 
+    @property
+    def _inside(self) -> tuple[Module, ...]:
+        """The modules within it that are none of its members here."""
+        return ()
+
     def children(self) -> Iterator[Module]:
         for _, module in self.named_children():
             yield module
@@ -207,7 +212,7 @@ class Module:
             if id(module) not in seen:
                 seen.add(id(module))
                 yield module
-                stack.extend(reversed(module._modules.values()))
+                stack.extend(reversed([*module._modules.values(), *module._inside]))
 
     def named_parameters(self, recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
         for path, module in self._named(recurse):

@@ -37,6 +37,8 @@ _OTHERS = {
     "Linear": "in_features out_features bias=True",
     "GroupNorm": "num_groups num_channels eps=1e-5 affine=True",
     "LayerNorm": "normalized_shape eps=1e-5 elementwise_affine=True bias=True",
+    "MultiheadAttention": "embed_dim num_heads dropout=0.0 bias=True add_bias_kv=False add_zero_attn=False kdim=None "
+    "vdim=None batch_first=False",
     "LocalResponseNorm": "size alpha=1e-4 beta=0.75 k=1.0",
     "Dropout": "p=0.5 inplace=False",
     "ReLU": "inplace=False",
@@ -86,8 +88,11 @@ SIGNATURES: Mapping[str, Mapping[str, object]] = {
 }
 """The arguments of torch.nn's constructors, except `device` and `dtype`, with their defaults."""
 
-WEIGHTY = ("Conv", "Linear", "BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm", "PReLU")
+WEIGHTY = ("Conv", "Linear", "BatchNorm", "InstanceNorm", "GroupNorm", "LayerNorm", "PReLU", "MultiheadAttention")
 """The prefixes of the classes that take `device` and `dtype`."""
+
+INNER: Mapping[str, Mapping[str, str]] = {"MultiheadAttention": {"out_proj": "Linear"}}
+"""The members of layers that are layers themselves, with the classes that they are or extend."""
 
 _NAMES = (
     "T_destination add_module append apply bfloat16 buffers call_super_init children compile cpu cuda double "
@@ -134,7 +139,22 @@ def weights(kind: str, a: Mapping[str, object]) -> tuple[Shapes, Shapes]:
         shape = a["normalized_shape"]
         size = shape if isinstance(shape, tuple) else (shape,)
         return _biased(a, size, size) if a["elementwise_affine"] else {}, {}
+    if kind == "MultiheadAttention":
+        return _of_attention(a), {}
     return {"weight": (a["num_parameters"],)} if kind == "PReLU" else {}, {}  # type: ignore[dict-item]
+
+
+def _of_attention(a: Mapping[str, object]) -> Shapes:
+    """The parameters of nn.MultiheadAttention: its own before those of its member `out_proj`."""
+    width = a["embed_dim"]
+    assert isinstance(width, int)
+    keys, values = (width if a[name] is None else a[name] for name in ("kdim", "vdim"))
+    into: dict[str, object] = {"in_proj_weight": (3 * width, width)}
+    if (keys, values) != (width, width):
+        into = {f"{n}_proj_weight": (width, size) for n, size in zip("qkv", (width, keys, values), strict=True)}
+    biases = {"in_proj_bias": (3 * width,)} if a["bias"] else {}
+    out = {f"out_proj.{name}": shape for name, shape in _biased(a, (width, width), (width,)).items()}
+    return {**into, **biases, **out}  # type: ignore[dict-item]
 
 
 def _biased(

@@ -45,7 +45,7 @@ def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
     joint: dict[tuple[str, ...], list[Guard]] = {}
     for guard in guards:
         for args in guard.calls:
-            names = tuple(a.variable for a in args if isinstance(a, Expr) and a == dims.free(a.variable))
+            names = tuple(name for a in args if (name := dims.name_of(a) if isinstance(a, Expr) else ""))
             if len(args) == 2 and names == args[:1]:
                 single.setdefault(names[0], []).append(guard)
             elif args and len(names) == len(args):
@@ -128,7 +128,7 @@ def compare_free(graph: Graph, shapes: Sequence[Mapping[int, Any]]) -> None:
         shape = graph.shape(Edge(node.id))
         for axis, dim in axes.items():
             size = shape[axis - 1] if axis else None
-            of = size.variable if isinstance(size, Expr) and size == dims.free(size.variable) else ""
+            of = "" if size is None else dims.name_of(size)
             if not isinstance(dim, FreeDim) or (axis and not of):
                 raise Unproved(f"lets an export leave axis {axis} of an input free")
             if dim.name and names.setdefault(dim.name, of) != of:

@@ -16,6 +16,8 @@ from archdsl.proof.errors import Unproved
 
 Key: TypeAlias = Hashable
 Sizes: TypeAlias = tuple[Dim, ...]
+Order: TypeAlias = tuple[int, ...]
+"""Which axis of a term each axis of a tensor is, with the batch first; empty if all stand in their places."""
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +27,8 @@ class Term:
     number: int
     key: Key
     shape: Sizes | None = None
+    batched: bool = True
+    """Whether it has the batch; else it is one sample for the whole batch."""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +90,10 @@ class Table:
     joints: dict[Key, Joint] = field(default_factory=dict)
     concats: dict[int, tuple[Joint, Key]] = field(default_factory=dict)
     """The operands of concats: the tensors, and the axis."""
+    moved: dict[Key, tuple[Key, Order]] = field(default_factory=dict)
+    """Operations on tensors with moved axes that compute what others do: of these, with the order of the results."""
+    latest: Key = None
+    """The operation that ran last."""
 
     def source(self, key: Key, shape: Sizes | None = None) -> Term:
         """A term that nothing computes: an input or a weight."""
@@ -99,8 +107,9 @@ class Table:
         """The parts of a concat, with nested concats along the same axis flattened."""
         joint: Joint | None = None
         for part in parts:
-            inner, along = self.concats.get(part[1], (None, None))  # type: ignore[index, arg-type]  # a frozen tensor
-            if inner is None or along != axis:
+            _, number, *order = part  # type: ignore[misc]  # a frozen tensor
+            inner, along = self.concats.get(number, (None, None))  # type: ignore[arg-type, has-type]
+            if inner is None or along != axis or order:  # type: ignore[has-type]
                 joint = self._joint(joint, part)
             elif joint is None:
                 joint = inner
@@ -130,6 +139,11 @@ class Table:
         self.entries[key] = entry
         return entry
 
+    def gave(self, key: Key, tensors: Sequence[Tensor]) -> bool:
+        """Whether tensors are all the results of an operation, one that draws at random as it did last."""
+        entry = self.entries.get(key) or self.entries.get((key, self.ran[key] - 1))
+        return entry is not None and [t.term for t in tensors] == [*entry.results]
+
 
 def _operators(sign: str) -> Iterator[Callable[[Tensor, object], Tensor]]:
     """An operator of tensors, and the same in place."""
@@ -138,15 +152,16 @@ def _operators(sign: str) -> Iterator[Callable[[Tensor, object], Tensor]]:
 
 
 class Tensor:
-    """A tensor of a run: a term in memory, as of its creation."""
+    """A tensor of a run: a term in memory, as of its creation, with its axes in some order."""
 
-    __slots__ = ("storage", "table", "term", "version")
+    __slots__ = ("order", "storage", "table", "term", "version")
 
-    def __init__(self, table: Table, term: Term, storage: Storage | None = None) -> None:
+    def __init__(self, table: Table, term: Term, storage: Storage | None = None, order: Order = ()) -> None:
         self.table = table
         self.term = term
         self.storage = storage or Storage()
         self.version = self.storage.version
+        self.order = order
 
     def read(self) -> Term:
         """The term, for an operation. Raises Unproved if the memory has been overwritten."""
@@ -168,7 +183,18 @@ class Tensor:
         term = self.read()
         if term.shape is None:
             raise Unproved("asks for the size of a part of an operation")
-        return (BATCH, *map(seen, term.shape))
+        sizes = (BATCH, *map(seen, term.shape))
+        return tuple(sizes[axis] for axis in self.order) if self.order else sizes
+
+    def permute(self, *axes: object) -> Tensor:
+        """The same tensor with its axes in another order: a view, and no step of a network by itself."""
+        term = self.read()
+        given = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
+        order = tuple([axis for axis in given if type(axis) is int])
+        rank = len(self.order) or (len(given) if term.shape is None else len(term.shape) + 1)
+        if order[:1] != (0,) or sorted(order) != list(range(rank)) or len(order) != len(given):
+            raise Unproved("permutes other axes than those behind the batch, each once")
+        return Tensor(self.table, term, self.storage, composed(self.order, order))
 
     def __getitem__(self, index: object) -> Tensor:
         return one(apply(self.table, "[]", (self, indices(self, index)), {}))
@@ -180,12 +206,14 @@ class Tensor:
 
     def in_place(self, name: str, other: object) -> Tensor:
         made = one(apply(self.table, name, (self, other), {}))
-        if made.term.shape is None or made.term.shape != self.term.shape:
+        ours, theirs = made.term, self.term
+        is_alike = (ours.shape, ours.batched, made.order) == (theirs.shape, theirs.batched, self.order)
+        if ours.shape is None or not is_alike:
             raise Unproved(f"`{name}=` gives another size than that of the tensor that it overwrites")
         if self.table.gradients and name in SAVING:
             raise Unproved(f"`{name}=` overwrites what its own gradient needs")
         self.overwrite(f"`{name}=`")
-        return Tensor(self.table, made.term, self.storage)
+        return Tensor(self.table, made.term, self.storage, made.order)
 
     def __iter__(self) -> object:
         raise Unproved("unpacks a tensor")
@@ -292,8 +320,22 @@ FRESH = frozenset({"+", "-", "*", "/", "torch.cat", "torch.maximum"})
 SAVING = frozenset({"*", "torch.maximum"})
 """Functions whose gradient needs their inputs."""
 
-VIEWS = frozenset({"[]", ".chunk", ".flatten", ".reshape", ".permute"})
+VIEWS = frozenset({"[]", ".chunk", ".flatten", ".reshape", ".unflatten"})
 """Functions whose gradient needs nothing, and whose results may be views of their inputs."""
+
+POINTWISE = frozenset({"+", "-", "*", "/", "torch.maximum"})
+"""Functions that compute each element from those at its place, whatever the order of the axes."""
+
+
+def composed(first: Order, then: Order) -> Order:
+    """One order after another."""
+    order = tuple([first[axis] for axis in then]) if first else then
+    return () if order == tuple(range(len(order))) else order
+
+
+def inverse(order: Order) -> Order:
+    """The order that leads back."""
+    return tuple([order.index(axis) for axis in range(len(order))])
 
 
 def apply(
@@ -302,16 +344,20 @@ def apply(
     """The result of a function, method or operator of PyTorch; `draws`: each call has another one."""
     tensors: list[Tensor] = []
     given: tuple[Any, ...] = tuple([frozen(arg, tensors) for arg in args])
+    if name in POINTWISE and (order := tensors[0].order) and all(t.order == order for t in tensors):
+        back = [a.permute(inverse(order)) if isinstance(a, Tensor) else a for a in args]
+        return one(apply(table, name, back, kwargs)).permute(order)
     if name in ("+", "*"):  # bitwise equal in either order
         given = tuple(sorted(given, key=repr))
     elif name == "torch.cat":
         parts, *axis = given
         joint = table.joined(parts, tuple(axis))
         if joint.before is None:  # a copy
-            return Tensor(table, tensors[0].term)
+            return Tensor(table, tensors[0].term, order=tensors[0].order)
         given = (joint, *axis)
     more = tuple((k, frozen(kwargs[k], tensors)) for k in sorted(kwargs)) if kwargs else ()
-    key: Key = (name, given, more)
+    table.latest = (name, given, more)
+    key, order = table.moved.get(table.latest, (table.latest, ()))
     if draws:
         number = table.ran[key]
         table.ran[key] += 1
@@ -324,13 +370,16 @@ def apply(
         entry.saves = (name not in VIEWS and (saving or name not in FRESH), False)
         if name == "torch.cat":
             table.concats[entry.results[0].number] = (joint, tuple(axis))
-    return results(table, entry, tensors)
+    return results(table, entry, tensors, order=order)
 
 
 def results(
-    table: Table, entry: Entry, tensors: Sequence[Tensor], overwritten: Storage | None = None
+    table: Table, entry: Entry, tensors: Sequence[Tensor], overwritten: Storage | None = None, order: Order = ()
 ) -> Tensor | Several:
-    """The tensors that an operation gives: in their own memory, in an input's, or in that of what it overwrote."""
+    """The tensors that an operation gives: in their own memory, in an input's, or in that of what it overwrote.
+
+    `order` is that of their axes.
+    """
     storage = overwritten
     saves = entry.saves if storage is None else entry.in_place or (True, True)
     if storage is None:
@@ -341,11 +390,17 @@ def results(
             storage = tensors[0].storage
             for tensor in tensors[1:]:  # treated as a view of any of them: none may be overwritten any more
                 tensor.storage.keep(entry)
-    made = [Tensor(table, term, storage) for term in entry.results]
+    made = [Tensor(table, term, storage, order) for term in entry.results]
     if table.gradients and saves[1]:
         for tensor in made:
             tensor.storage.keep(entry)
     return made[0] if len(made) == 1 else Several(made)
+
+
+def named(tensor: Tensor) -> tuple[Key, ...]:
+    """A tensor as part of a key."""
+    number = tensor.read().number
+    return (number, tensor.order) if tensor.order else (number,)
 
 
 def frozen(value: object, tensors: list[Tensor]) -> Key:
@@ -353,7 +408,7 @@ def frozen(value: object, tensors: list[Tensor]) -> Key:
     match value:
         case Tensor():
             tensors.append(value)
-            return ("tensor", value.read().number)
+            return ("tensor", *named(value))
         case list() | tuple():
             return tuple(frozen(v, tensors) for v in value)
         case slice():
@@ -377,6 +432,8 @@ def indices(tensor: Tensor, index: object) -> object:
     if any(part is None for part in parts):
         return parts
     shape = tensor.shape
+    if parts[0] is Ellipsis:
+        parts = ((slice(None),) * (len(shape) - len(parts) + 1)) + parts[1:]
     if len(parts) > len(shape):
         raise Unproved("indexes an axis that is not there")
     return tuple(_bounds(part, size) for part, size in zip(parts, shape, strict=False))

@@ -23,7 +23,7 @@ WORDS = frozenset(_WORDS.split())
 _INTERNAL = (
     "storage table term version read overwrite in_place filled placed sizes start trainable updates bind spec path "
     "runs kind base signature reset is_as_made layout groups map equals least factor shift args kwargs calls "
-    "accepts"
+    "accepts order moved latest gave"
 )
 INTERNAL = frozenset(_INTERNAL.split())
 """Attributes of stand-ins that PyTorch's objects lack or define differently: a text may read them only of `self`."""

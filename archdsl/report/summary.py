@@ -165,13 +165,18 @@ def _plain(shape: Shape, graph: Graph) -> list[int | str]:
 
 # ---------------------------------------------------------------- the models of files
 
+TASK_COLUMN = Column("task", "TASK")
 MODEL_COLUMNS = (Column("spec", "SPEC"), Column("parameters", "parameters"), Column("doc", "what it is"))
 
 
-def models_table(found: Mapping[str, Sequence[ModelInfo]]) -> Table:
-    """One row for each model of each file or family; missing parameters appear as `NAME = …`."""
+def models_table(found: Mapping[str, Sequence[ModelInfo]], tasks: Mapping[str, str]) -> Table:
+    """One row for each model of each file or family; missing parameters appear as `NAME = …`.
+
+    `tasks` has the task of each family of the library; without tasks, the table has no column for them.
+    """
     rows = [
         (
+            *([tasks[file]] if tasks else []),
             f"{file}:{model.name}",
             ", ".join(f"{p} = …" if p in model.missing else p for p in model.parameters),
             (model.doc or "").strip().partition("\n")[0],
@@ -179,12 +184,13 @@ def models_table(found: Mapping[str, Sequence[ModelInfo]]) -> Table:
         for file, models in found.items()
         for model in models
     ]
-    return Table(MODEL_COLUMNS, rows)
+    return Table((*([TASK_COLUMN] if tasks else []), *MODEL_COLUMNS), rows)
 
 
-def models_data(found: Mapping[str, Sequence[ModelInfo]]) -> list[dict[str, object]]:
+def models_data(found: Mapping[str, Sequence[ModelInfo]], tasks: Mapping[str, str]) -> list[dict[str, object]]:
     return [
         {
+            **({"task": tasks[file]} if tasks else {}),
             "spec": f"{file}:{model.name}",
             "model": model.name,
             "doc": model.doc,

@@ -482,10 +482,15 @@ class Builder:
         text = self.text_of(name) if name.kind == "STRING" else name.text
         return text, self.span(children), sizes.items
 
+    def kind(self, children: Children) -> Lexeme:
+        word: Lexeme = children[0]
+        return word
+
     def held(self, children: Children) -> tree.Held:
-        word, tensors = children
-        span = Span(self.source, word.start, tensors[-1][1].end)
-        return tree.Held(span, word.text, tuple(tensors))
+        word, tensors = children[:2]
+        condition = children[3] if len(children) == 4 else None
+        end = tensors[-1][1].end if condition is None else condition.span.end
+        return tree.Held(Span(self.source, word.start, end), word.text, tuple(tensors), condition)
 
     def passed(self, children: Children) -> tree.Passed:
         return tree.Passed(self.span(children), children[0].text, children[1].items)

@@ -26,6 +26,9 @@ _STATEMENTS: Final = frozenset(
     {"LET", "FOR", "REPEAT", "IF", "INPUT", "OUTPUT", "EXPECT", "REQUIRE", "DEFAULT", "SHARE"},
 )
 _OPERANDS: Final = frozenset({"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "RPAR", "RSQB"})
+_EXTERN_LINES: Final = frozenset(
+    {"LET", "REQUIRE", "INPUT", "OUTPUT", "CALL", "WEIGHT", "FROZEN", "BUFFER", "COUNTER", "MACS", "FIELD"},
+)
 
 _WORDS: Final = {
     "NAME": "a name",
@@ -142,6 +145,9 @@ def _expected(accepted: Set[str]) -> str:
     if "INT" in rest:
         phrases.append("a value")
         rest -= _VALUE_STARTS
+    elif "MACS" in rest:
+        phrases.append("a line of an extern (`input`, `output`, `call`, `weight`, `frozen`, `buffer`, `counter`, …)")
+        rest -= _EXTERN_LINES
     elif "REQUIRE" in rest:
         phrases.append("a statement")
         rest -= _STATEMENTS | _ITEM_STARTS

@@ -438,11 +438,12 @@ class Gives:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Held:
-    """`weight kernel[out, C, 3, 3], bias[out]` in an `extern`; `kind` is weight, frozen, buffer or counter."""
+    """`weight kernel[out, C, 3, 3], bias[out] if bias` in an `extern`; `kind` is weight, frozen, buffer or counter."""
 
     span: Span
     kind: str
     tensors: tuple[tuple[str, Span, tuple[Value, ...]], ...]
+    condition: Value | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -125,7 +125,7 @@ def _divide(left: Any, right: Any, span: Span, names: Namespace) -> object:
     return quotient
 
 
-def _demand(names: Namespace) -> Callable[[dims.Constraint, str, Span], None]:
+def _demand(names: Namespace) -> Callable[[dims.Demanded, str, Span], None]:
     """Collects constraints of exact divisions; owned by the outermost namespace of an elaboration."""
     space: Namespace | None = names
     while space is not None:

@@ -63,6 +63,9 @@ SMALL = {
     "pads": "conv(16, 3, pad_mode = reflect) -> conv(16, 4, stride = 2, pad = same_upper) -> pad(2) -> conv(16, 3)",
     "frozen": "conv(16, 3, trainable = false) -> relu -> conv(16, 3)\n residual { conv(16, 3) -> relu -> conv(16, 3) }",
     "scale": "conv(16, 3)\n residual { conv(16, 3) -> scale(0.1) }\n conv(16, 3)",
+    "attention": "conv(64, 3, stride = 4)\n repeat 3 { attention(2) }",
+    "dropout of scores": "conv(64, 3, stride = 4)\n repeat 2 { attention(2, dropout = 0.1) }",
+    "cross-attention": "conv(64, 3, stride = 4)\n (conv(64, 1), it, conv(64, 1)) -> attention(2) -> attention(2)",
     "skips": "conv(16, 3)\n dense { conv(16, 3) -> relu }\n dense { conv(32, 3) }\n residual { conv(64, 3) -> relu }",
 }
 

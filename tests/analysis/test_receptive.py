@@ -81,6 +81,7 @@ def test_behind_a_gate_that_sees_everything_all_do() -> None:
         ("adaptive_avgpool(64)", [((2, 2), 1.5, 0.25)]),
         ("resize(to = 192)", [((2, 2), 0.5, -0.25)]),
         ("crop(5) -> conv(1, 3)", [((3, 3), 1, 5)]),
+        ("linear(4) -> conv(1, 3)", [((3, 3), 1, 0)]),
     ],
 )
 def test_one_axis(body: str, wanted: list[tuple[object, ...]]) -> None:
@@ -95,6 +96,37 @@ def test_one_axis(body: str, wanted: list[tuple[object, ...]]) -> None:
 def test_unequal_axes_swap_with_them() -> None:
     text = "model net {\n input x[1, 64, 96]\n conv(1, 3x5, stride = 1x2)\n permute([0, 2, 1])\n conv(1, 1x3)\n}"
     assert [f[:2] for f in field(source_of(text))] == [((5, 5), 1), ((5, 5), 2)]
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [
+        ("conv(2, 3, stride = 2)", "conv(1, 3)"),
+        ("conv(2, 3x5, stride = 1x2)", "conv(1, 1x3)"),
+        ("upconv(2, 3, stride = 2)", "maxpool(2)"),
+        ("residual { conv(1, 5) }", "residual { conv(1, 3) }"),
+    ],
+)
+def test_fields_survive_a_row_of_tokens(first: str, then: str) -> None:
+    net = "model net {{\n input x[1, 12, 10]\n y: {{ {first} }}\n {row}{then}\n}}"
+    in_a_row = "tokens -> linear(1) -> maps(y.size)\n "
+    plain, rowed = (source_of(net.format(first=first, row=row, then=then)) for row in ("", in_a_row))
+    assert field(plain) == field(rowed)
+    graph = graph_of(rowed.text)
+    fields, tensor = receptive_fields(graph), graph.outputs[0].tensor
+    image = torch.rand(1, 1, 12, 10, dtype=torch.float64, requires_grad=True)
+    position = [n // 2 for n in fields.shape(tensor)[1:]]
+    found = reached(run(graph, fields, {0: image}, positive)[tensor], tuple(position), image)
+    assert found == [axis.at(position[axis.along or 0]) for axis in (fields[tensor] or {})[0]]
+
+
+def test_fields_of_a_row_of_tokens() -> None:
+    text = "model net {\n input x[1, 12, 10]\n conv(2, 3x5, stride = 2) -> tokens\n}"
+    assert [f[0] for f in field(source_of(text))] == [(3, 3), (5, 5)]
+    graph = graph_of(text)
+    (axes,) = receptive_fields(graph)[graph.outputs[0].tensor].values()  # type: ignore[union-attr]
+    assert [axis.at(7) for axis in axes] == [(1, 3), (2, 6)]  # in the second line of 5, the third
+    assert Layers(graph, Options()).field_columns(graph.outputs[0].tensor)[0]["stride"] == ""
 
 
 @pytest.mark.parametrize(

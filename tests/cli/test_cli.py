@@ -16,6 +16,7 @@ import archdsl
 from archdsl import cli
 from archdsl.cli import program
 from archdsl.common import interrupts
+from archdsl.elaborate.spec_files import library_families, library_tasks
 from tests.helpers import ROOT
 
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80"}
@@ -225,7 +226,13 @@ def test_list(folder, said):
     ]
     status, out, err = said("list")
     assert (status, err) == (0, "")
-    assert "resnet:resnet50 " in out and "unet:unet " in out
+    assert "classification  resnet:resnet50 " in out and "segmentation    unet:unet " in out
+    data = json.loads(said("list", "--json")[1])
+    assert {"task": "video", "model": "s3d"}.items() <= next(m for m in data if m["spec"] == "s3d:s3d").items()
+
+
+def test_each_family_of_the_library_stands_at_one_task():
+    assert sorted(family for families in library_tasks().values() for family in families) == library_families()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from archdsl import dims
 from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm, Rules, Shape
+from archdsl.ops.init import RULES
 
 
 def names(helper: str | None) -> dict[str, object]:
@@ -63,7 +64,11 @@ class Built(nn.Module):
             literals = {a.name: repr(value(a.value, sizes or {})) for a in form.arguments}
             source = form.template.format(*tensors, all=", ".join(tensors), **literals)
         else:
-            self.op = nn.Parameter(torch.full(form.shape, form.fill, dtype=dtype))
+            values = torch.full(form.shape, form.fill, dtype=dtype)
+            if form.start is not None:
+                known = {"nn": nn, "values": values}
+                eval(RULES[form.start.rule].call.format("values", std=form.start.std), known)
+            self.op = nn.Parameter(values)
             source = form.template.format(*tensors, parameter="op")
         function = eval(f"lambda x, op: {source}", known)
         self.run = lambda x: function(x, getattr(self, "op", None))

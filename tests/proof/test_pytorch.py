@@ -28,6 +28,8 @@ MADE = {
     "upscale_factor": 2,
     "downscale_factor": 2,
     "groups": 2,
+    "embed_dim": 4,
+    "num_heads": 2,
 }
 
 
@@ -49,6 +51,8 @@ MORE: list[dict[str, object]] = [
     {"bias": False},
     {"affine": False},
     {"affine": True, "track_running_stats": True},
+    {"kdim": 3},
+    {"kdim": 5, "vdim": 6, "bias": False},
 ]
 
 

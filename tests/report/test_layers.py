@@ -22,10 +22,10 @@ from tests.random_networks import network
 
 @pytest.mark.parametrize("name", published.NAMES)
 def test_formulas_are_the_published_macs_at_their_size(name: str) -> None:
-    graph = check(f"{published.family(name)}:{name}")
-    found, sizes = amounts(graph), {s.name: 224 for s in graph.free}
+    graph, fact = check(published.spec(name)), published.facts(name)
+    found, sizes = amounts(graph), published.sizes(graph, fact)
     aside = sum(found[node].macs.at(sizes) for node in graph.of_training())
-    assert found[graph.root].macs.at(sizes) - aside == published.facts(name)["macs"]
+    assert found[graph.root].macs.at(sizes) - aside == fact["macs"]
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,7 @@ from archdsl.compiler import check
 from archdsl.graph import Graph
 from archdsl.graph import Tensor as Result
 from archdsl.transform.inference import for_inference
-from tests import random_blocks
-from tests.backends.torch_source.test_torch_source import SPECS
+from tests import published, random_blocks
 from tests.helpers import graph_of, net_text, random_graph
 from tests.modules import class_of, inputs, module_of
 
@@ -118,18 +117,19 @@ def test_members_move_up_and_what_only_training_needs_is_gone() -> None:
     assert left == 1 and "RENAMED" in text and "NamedTuple" not in text and "aux" not in text.split("class Net")[1]
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", published.one_of_each())
 def test_numbers_are_those_of_the_training_form(spec: str) -> None:
-    """Within 1e-4 of the outputs' standard deviation."""
+    """Within 1e-8 of the outputs' size; in single precision, deep networks with such weights are too sensitive."""
     graph = check(spec)
-    plain, form = both(graph, torch.float32)
-    sizes = {name: found.nearest(64)[1] or 64 for name, found in graph.sizes.items()}
+    plain, form = both(graph, torch.double)
+    near = 64 if len(graph.free) < 3 else 16
+    sizes = {name: found.nearest(near)[1] or near for name, found in graph.sizes.items()}
     shapes = [[dims.evaluate(d, sizes) for d in graph.shape(Result(n.id))] for n in graph.input_nodes]
-    images = [torch.randn(1, *shape) for shape in shapes]
+    images = [torch.randn(1, *shape, dtype=torch.double) for shape in shapes]
     with torch.no_grad():
         given, wanted = form(*images), plain(*images)
     wanted = wanted[0] if isinstance(wanted, tuple) else wanted  # the rest is of training
-    assert (given - wanted).abs().max() < 1e-4 * wanted.std()
+    assert (given - wanted).abs().max() < 1e-8 * wanted.abs().max()
     assert not any(isinstance(m, nn.Dropout) for m in form.modules())
 
 

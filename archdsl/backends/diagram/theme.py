@@ -57,6 +57,9 @@ LIGHT = Theme(
         "channels": ("#f3dfeb", "#CC79A7"),
         "shape": ("#eeeeee", "#8a8a8a"),
         "align": ("#eeeeee", "#8a8a8a"),
+        "attention": ("#dcdcf7", "#5a4fcf"),
+        "learned": ("#e8e0f0", "#7d5ba6"),
+        "extern": ("#f5d0d3", "#a4262c"),
     },
     changes={"added": "#007a59", "removed": "#c43c00", "changed": "#8a4fbf"},
 )
@@ -84,6 +87,9 @@ DARK = Theme(
         "channels": ("#4c2a3f", "#e39ac4"),
         "shape": ("#33363c", "#9aa0a8"),
         "align": ("#33363c", "#9aa0a8"),
+        "attention": ("#302b63", "#a8a2f5"),
+        "learned": ("#3b2a4d", "#b691dd"),
+        "extern": ("#511b20", "#ff8f98"),
     },
     changes={"added": "#2fc498", "removed": "#ff8a3c", "changed": "#c9a0ff"},
 )
@@ -111,6 +117,9 @@ PRINT = Theme(
         "channels": ("#d6d6d6", "#000000"),
         "shape": ("#ffffff", "#777777"),
         "align": ("#ffffff", "#777777"),
+        "attention": ("#b4b4b4", "#000000"),
+        "learned": ("#ececec", "#000000"),
+        "extern": ("#ececec", "#000000"),
     },
     changes={"added": "#000000", "removed": "#000000", "changed": "#000000"},
 )

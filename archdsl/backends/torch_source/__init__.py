@@ -2,11 +2,11 @@
 
 The passes of `write_module`, in order:
 
-1. `classes` decides which classes the file has. For each it lists the members of the calls (`cells`), brings the calls
-   together and finds loops and conditions (`fold`), follows what flows between the members (`flow`), and settles what
-   each becomes (`planner`): `environment` has the names of the spec, `control` settles loops and conditions, `forms`
-   operations, `callees` calls of other classes, `channels` what flows, and `numbers` the expression for each number.
-   The result is a `plan.Plan` a class.
+1. `cells` lists the members of every scope, and `moves` adds the moves of axes between them. `classes` decides which
+   classes the file has. For each it brings the calls together and finds loops and conditions (`fold`), follows what
+   flows between the members (`flow`), and settles what each becomes (`planner`): `environment` has the names of the
+   spec, `control` settles loops and conditions, `forms` operations, `callees` calls of other classes, `channels` what
+   flows, and `numbers` the expression for each number. The result is a `plan.Plan` a class.
 2. `checks`, `exporting` and `folding` make the functions beside the classes.
 3. `write` makes the tree of each class. `constructor` fills the statements of an `emitter` with `members`, which get
    their expressions from `layers` and their names from `scope`. `forward` makes `statements` of the flow, gives their
@@ -25,10 +25,12 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from archdsl import __version__, dims
+from archdsl.analysis.layout import FIRST, Layout
 from archdsl.analysis.overwriting import Overwriting
 from archdsl.backends.python import printer
 from archdsl.backends.python.templates import code
 from archdsl.backends.python.tree import Assign, Class, Source, Statement, Var, names_in
+from archdsl.backends.torch_source.cells import cells
 from archdsl.backends.torch_source.checks import size_checks
 from archdsl.backends.torch_source.classes import Classifier
 from archdsl.backends.torch_source.exporting import dynamic_shapes
@@ -36,6 +38,7 @@ from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.folding import FUNCTION, folding_function
 from archdsl.backends.torch_source.helpers import FACTORY
+from archdsl.backends.torch_source.moves import Last, arrange
 from archdsl.backends.torch_source.names import RESERVED, STANDARD, camel, identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, helper_names
@@ -61,10 +64,18 @@ def write_module(
 
     `folding` is given for the form of a network for inference, and says how its weights come about.
     """
+    firsts = recompute.grown | recompute.scopes if recompute.grown else ()  # which concatenate along the second axis
+    layout = Layout.of(graph, firsts) if plainness < Plainness.STRAIGHT else FIRST
     overwriting = Overwriting.of(
-        graph, recompute.scopes, inference=folding is not None, allowed=plainness < Plainness.OUT_OF_PLACE
+        graph,
+        recompute.scopes,
+        inference=folding is not None,
+        allowed=plainness < Plainness.OUT_OF_PLACE,
+        moved=layout.moved,
     )
-    plans = Classifier(graph, overwriting, recompute.scopes, plainness).run()
+    found = cells(graph, recompute.scopes)
+    arrange(found, graph, layout)
+    plans = Classifier(graph, found, overwriting, plainness).run()
     check_functions, checks = size_checks(graph)
     file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks, plainness)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
@@ -161,7 +172,9 @@ def _title(graph: Graph, folding: Folding | None) -> str:
 
 
 def _shape(graph: Graph, tensor: Tensor) -> str:
-    return "[" + ", ".join(dims.text(d, graph.sizes) for d in graph.shape(tensor)) + "]"
+    channels, *positions = (dims.text(d, graph.sizes) for d in graph.shape(tensor))
+    sizes = [*positions, channels] if isinstance(tensor, Last) else [channels, *positions]
+    return f"[{', '.join(sizes)}]"
 
 
 def _size(graph: Graph, value: Value) -> str:

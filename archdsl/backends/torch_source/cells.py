@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias, assert_never
 
 from archdsl import dims
+from archdsl.analysis.borders import borders
 from archdsl.common.source import Span
 from archdsl.graph import Graph, Node, Rounds, Scope, Tensor, Use
 from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
@@ -22,8 +23,9 @@ Site: TypeAlias = tuple[int, int, str]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reference:
-    """A call of something shared, whose member another step of the cell declares."""
+    """A call of something shared, whose member another step of the cell declares. `call` is what was placed for it."""
 
+    call: Node | Scope
     use: Use
     labelled: bool = False
 
@@ -191,7 +193,7 @@ def cells(graph: Graph, recomputed: Collection[Scope] = ()) -> list[Cell]:
     """A cell for every scope, inner before outer."""
     references = size_references(graph)
     repeats = Repeats.of(graph, references)
-    inflow, outflow = borders(graph, references)
+    inflow, outflow = borders(graph, {node: sizes.tensors for node, sizes in references.items()})
     repeats.gather(outflow)
     found: dict[Scope, Cell] = {}
     syntaxes: dict[object, Syntax] = {}
@@ -255,12 +257,11 @@ def computed_size(graph: Graph, node: Node, wanted: Sequence[dims.Dim]) -> Sizes
     near += [Tensor(n.id) for n in graph.input_nodes]
     tensors: dict[Tensor, str] = {}
     names: dict[str, str] = {}
-    for size in wanted:
-        if isinstance(size, dims.Expr) and size.variable not in names:
-            free = dims.free(size.variable)
-            tensor = next(t for t in near if free in graph.shape(t)[1:])
-            place = tensors.setdefault(tensor, f"{{{len(tensors) + 1}}}")
-            names[size.variable] = f"{place}.shape[{graph.shape(tensor).index(free) + 1}]"
+    for name in sorted(dims.free_sizes(*wanted)):
+        free = dims.free(name)
+        tensor = next(t for t in near if free in graph.shape(t)[1:])
+        place = tensors.setdefault(tensor, f"{{{len(tensors) + 1}}}")
+        names[name] = f"{place}.shape[{graph.shape(tensor).index(free) + 1}]"
     texts = [dims.python(size, names) for size in wanted]
     return Sizes(tuple(tensors), f"({', '.join(texts)}{',' * (len(texts) == 1)})")
 
@@ -269,39 +270,6 @@ def _free(value: object) -> bool:
     if isinstance(value, tuple):
         return any(map(_free, value))
     return isinstance(value, dims.Expr)
-
-
-def borders(
-    graph: Graph, references: Mapping[Node, Sizes]
-) -> tuple[dict[Scope, dict[Tensor, None]], dict[Scope, dict[Tensor, None]]]:
-    """The tensors that flow into each scope from outside, and those that flow out of it and are used there."""
-    depth: dict[Scope, int] = {}
-    for scope in graph.root.scopes():
-        depth[scope] = 0 if scope.parent is None else depth[scope.parent] + 1
-    inflow: dict[Scope, dict[Tensor, None]] = {s: {} for s in depth}
-    outflow: dict[Scope, dict[Tensor, None]] = {s: {} for s in depth}
-
-    def cross(tensor: Tensor, user: Scope) -> None:
-        maker: Scope = graph.node(tensor).scope
-        while maker is not user:
-            if depth[maker] >= depth[user]:
-                outflow[maker][tensor] = None
-                assert maker.parent is not None
-                maker = maker.parent
-            else:
-                inflow[user][tensor] = None
-                assert user.parent is not None
-                user = user.parent
-
-    for node in graph.nodes():
-        for tensor in node.inputs:
-            cross(tensor, node.scope)
-        for tensor in references[node].tensors if node in references else ():
-            cross(tensor, node.scope)
-    for output in graph.outputs:
-        cross(output.tensor, graph.root)
-        outflow[graph.root][output.tensor] = None
-    return inflow, outflow
 
 
 def _fill(
@@ -346,7 +314,7 @@ def _fill(
         cell.steps.append(step)
     if declared:
         _declare(cell, declared, scope)
-    cell.chain = _is_chain(cell)
+    cell.chain = is_chain(cell)
 
 
 def _call_step(step: Step, member: Node | Scope, repeats: Repeats) -> Step:
@@ -357,7 +325,7 @@ def _call_step(step: Step, member: Node | Scope, repeats: Repeats) -> Step:
         (span.start, span.end, ""),
         span.start,
         step.name,
-        Reference(member.use),
+        Reference(member, member.use),
         tuple(tensors.get(t, t) for t in step.inputs),
         tuple(tensors.get(t, t) for t in step.outputs),
         FunctionForm("{0}", results=len(step.outputs)),
@@ -423,7 +391,7 @@ def _node_step(node: Node, graph: Graph, references: Mapping[Node, Sizes], forms
     key = (id(node.operation), shapes, sizes.text if sizes is not None else "")
     if key not in forms:
         form = node.operation.torch(shapes, node.shapes)  # type: ignore[arg-type]
-        forms[key] = form if sizes is None else _sized(form, sizes.text)
+        forms[key] = form if sizes is None else with_size(form, sizes.text)
     implied = "" if node.call is not None else node.operation.name
     site = (node.span.start, node.span.end, implied)
     inputs = node.inputs if sizes is None else (*node.inputs, *sizes.tensors)
@@ -432,14 +400,14 @@ def _node_step(node: Node, graph: Graph, references: Mapping[Node, Sizes], forms
     return Step(site, site[1] if implied else site[0], node.name, node, inputs, results, forms[key])
 
 
-def _sized(form: TorchForm, size: str) -> TorchForm:
+def with_size(form: TorchForm, size: str) -> TorchForm:
     """A form that finds its size in further operands."""
     assert isinstance(form, FunctionForm)
     rest = tuple(a for a in form.arguments if a.name != "size")
     return replace(form, template=form.template.replace("{size}", size), arguments=rest)
 
 
-def _is_chain(cell: Cell) -> bool:
+def is_chain(cell: Cell) -> bool:
     """Whether it is modules one behind the other, each fed by the one before."""
     if len(cell.inputs) != 1 or len(cell.outputs) != 1 or not cell.steps:
         return False

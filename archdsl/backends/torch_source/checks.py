@@ -63,10 +63,10 @@ def size_checks(graph: Graph) -> tuple[list[py.Function], list[SizeCheck]]:
     """The functions that check sizes, and their calls: of both modes, of training, of evaluation."""
     made = _Checks(graph)
     axes = [
-        (size.variable, (position, axis))
+        (name, (position, axis))
         for position, node in enumerate(graph.input_nodes)
         for axis, size in enumerate(graph.shape(Tensor(node.id)), 1)
-        if isinstance(size, dims.Expr) and size == dims.free(size.variable)
+        if (name := dims.name_of(size))
     ]
     first = dict(reversed(axes))
     training, evaluation = graph.always, graph.sizes

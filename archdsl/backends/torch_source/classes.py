@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
 
 from archdsl.analysis.overwriting import Overwriting
-from archdsl.backends.torch_source.cells import Cell, Step, cells, walk
+from archdsl.backends.torch_source.cells import Cell, Step, walk
 from archdsl.backends.torch_source.flow import Router
 from archdsl.backends.torch_source.fold import Entry, Folder, Group, Irregular, Leaf, Loop, Unlike
 from archdsl.backends.torch_source.forms import kind as kind_of
@@ -17,7 +17,7 @@ from archdsl.backends.torch_source.numbers import Numbers
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.planner import Planner
-from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops.base import FunctionForm, ModuleForm
 from archdsl.syntax import tree
 
@@ -41,8 +41,9 @@ class Classifier:
     """Finds the plans of a graph's classes, inner ones before those that use them; the model's comes last."""
 
     graph: Graph
+    cells: Sequence[Cell]
+    """Those of all scopes, inner before outer."""
     overwriting: Overwriting
-    recomputed: Collection[Scope] = ()
     plainness: Plainness = Plainness.READABLE
     groups: dict[object, list[Cell]] = field(default_factory=dict)
     inline: set[object] = field(default_factory=set)
@@ -54,7 +55,7 @@ class Classifier:
     found: list[Plan] = field(default_factory=list)
 
     def run(self) -> list[Plan]:
-        inner_first = cells(self.graph, self.recomputed)
+        inner_first = self.cells
         for number, cell in enumerate(inner_first):
             if self.plainness >= Plainness.UNFOLDED:
                 cell.key = (number, cell.key)

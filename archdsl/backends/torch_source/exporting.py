@@ -38,8 +38,8 @@ def dynamic_shapes(graph: Graph) -> py.Function:
 def _axes(shape: tuple[Dim, ...], sizes: dict[str, py.Expr]) -> py.Dict:
     entries = [py.Pair(py.Const(0), py.Var("batch"))]
     for axis, size in enumerate(shape, 1):
-        if isinstance(size, dims.Expr) and size == dims.free(size.variable) and size.variable in sizes:
-            entries.append(py.Pair(py.Const(axis), sizes[size.variable]))
+        if (name := dims.name_of(size)) in sizes:
+            entries.append(py.Pair(py.Const(axis), sizes[name]))
     return py.Dict(tuple(entries))
 
 
@@ -69,7 +69,7 @@ def exportable(graph: Graph, size: str) -> SizeSet | None:
     try:
         for inner in _sizes(graph, size):
             demand = dims.at_least(inner, 2)
-            if not isinstance(demand, bool):
+            if isinstance(demand, dims.Constraint):
                 narrowed = demand.narrow(valid)
                 valid = valid if narrowed.is_empty else narrowed
         threshold, pattern, _ = valid.form
@@ -86,12 +86,12 @@ def pinned_by(graph: Graph, size: str) -> Node | None:
 
 
 def _sizes(graph: Graph, name: str) -> Iterator[dims.Expr]:
-    """The different sizes within a network that follow from a free one."""
+    """The different sizes within a network that follow from a free one alone."""
     seen: set[dims.Expr] = set()
     for node in _evaluated(graph):
         for index in range(len(node.shapes)):
             for size in graph.shape(Tensor(node.id, index)):
-                if isinstance(size, dims.Expr) and size.variable == name and size not in seen:
+                if isinstance(size, dims.Single) and size.variable == name and size not in seen:
                     seen.add(size)
                     yield size
 
@@ -107,11 +107,11 @@ def _readers(graph: Graph, name: str) -> list[Node]:
     return [
         node
         for node in _evaluated(graph)
-        if any(isinstance(d, dims.Expr) and d.variable == name for shape in graph.shapes(node.inputs) for d in shape)
+        if any(name in dims.free_sizes(*shape) for shape in graph.shapes(node.inputs))
     ]
 
 
 def _goes_by_cases(graph: Graph, node: Node, name: str) -> bool:
     """Whether PyTorch behaves differently at some sizes."""
     cases = node.operation.sizes_by_cases(graph.shapes(node.inputs))
-    return any(isinstance(size, dims.Expr) and size.variable == name for size in cases)
+    return name in dims.free_sizes(*cases)

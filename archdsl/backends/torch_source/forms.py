@@ -98,10 +98,20 @@ class Forms:
         assert isinstance(first, ParameterForm)
         if any(not isinstance(f, ParameterForm) or f.template != first.template for f in forms):
             refuse(leaf.group)
-        shapes = [f.shape for f in forms if isinstance(f, ParameterForm)]
-        size = self.numbers.resolve([s[0] for s in shapes], leaf.group, hints, "width")
-        fill = self.numbers.resolve([f.fill for f in forms if isinstance(f, ParameterForm)], leaf.group, hints, "init")
-        self.numbers.plan.made[leaf] = Made(first.template, [("size", size), ("fill", fill)], label, first)
+        every = [f for f in forms if isinstance(f, ParameterForm)]
+        if len({(len(f.shape), f.start.rule if f.start is not None else "") for f in every}) > 1:
+            refuse(leaf.group)
+        arguments: list[tuple[str | None, Expr]] = []
+        for axis, row in enumerate(zip(*[f.shape for f in every], strict=True)):
+            called = "width" if len(first.shape) == 1 else f"size{axis}"
+            arguments.append(("size", self.numbers.resolve(row, leaf.group, hints, called)))
+        std: Expr | None = None
+        if first.start is None:
+            arguments.append(("fill", self.numbers.resolve([f.fill for f in every], leaf.group, hints, "init")))
+        else:
+            spread = [f.start.std for f in every if f.start is not None]
+            std = self.numbers.resolve(spread, leaf.group, hints, "std")
+        self.numbers.plan.made[leaf] = Made(first.template, arguments, label, first, std=std)
 
 
 def alike(forms: Sequence[TorchForm | None]) -> bool:
@@ -126,10 +136,10 @@ def kind(form: TorchForm | None) -> object:
     match form:
         case ModuleForm():
             rule = form.start.rule if form.start is not None else ""
-            return (form.constructor, form.helper, form.factory, form.frozen, repr(form.fill), rule)
+            return (form.constructor, form.helper, form.factory, form.frozen, repr(form.fill), rule, form.method)
         case FunctionForm():
             return (form.template, form.helper, form.results)
         case ParameterForm():
-            return form.template
+            return (form.template, len(form.shape), form.start.rule if form.start is not None else "")
         case None:
             return None

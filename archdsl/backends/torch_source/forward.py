@@ -92,7 +92,7 @@ class Forward:
             self.output_names(),
             straight=self.file.plainness >= Plainness.STRAIGHT,
         ).run()
-        parts = features_line(self.file, self.plan, names[0])
+        parts = features_line(self.file, self.plan, names[0]) if names else []
         checks = check_calls(self.file.checks, names) if self.is_model else []
         self.body(set(names))
         return method(

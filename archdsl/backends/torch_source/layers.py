@@ -88,7 +88,7 @@ class Layers:
         if all(c.positional for c in cells):
             return call("nn.Sequential", *self.items(leaf.inner))
         pairs: list[tuple[list[str | py.Expr], py.Expr]] = []
-        taken = {s.name for c in cells for s in c.steps}
+        taken = {s.name for c in cells for s in c.steps if is_labelled(s)}
         for entry in leaf.inner:
             assert isinstance(entry, Leaf)
             made = self.plan.made[entry]

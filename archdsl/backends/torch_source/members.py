@@ -19,6 +19,7 @@ from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, is_share
 from archdsl.backends.torch_source.scope import Scope, label_of
 from archdsl.backends.torch_source.starts import filling, is_biased, is_statement, way, without
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
+from archdsl.ops.init import RULES
 
 SELF = py.Var("self")
 
@@ -233,12 +234,22 @@ class Members:
             return owner
         return code("dict({0}.named_parameters(recurse=False))[{1}]", owner, label_of(pieces[-1], names))
 
+    def beginning(self, made: Made) -> py.Expr:
+        """The tensor that a bare parameter starts from."""
+        sizes = [self.scope.value(expr) for name, expr in made.arguments if name == "size"]
+        fill = next((self.scope.value(expr) for name, expr in made.arguments if name == "fill"), None)
+        parts = ", ".join(f"{{{i}}}" for i in range(len(sizes)))
+        if fill is None:
+            assert isinstance(made.form, ParameterForm) and made.form.start is not None
+            std = self.scope.value(made.std) if made.std is not None else None
+            return code(RULES[made.form.start.rule].call, code(f"torch.empty({parts}, **kw)", *sizes), std=std)
+        function = {"1.0": f"torch.ones({parts}, **kw)", "0.0": f"torch.zeros({parts}, **kw)"}
+        comma = "," * (len(sizes) == 1)
+        return code(function.get(text(fill), f"torch.full(({parts}{comma}), {{fill}}, **kw)"), *sizes, fill=fill)
+
     def weight(self, leaf: Leaf, made: Made) -> None:
         """A member that is a bare parameter."""
-        given = {name or "": self.scope.value(expr) for name, expr in made.arguments}
-        function = {"1.0": "torch.ones({size}, **kw)", "0.0": "torch.zeros({size}, **kw)"}
-        value = code(function.get(text(given["fill"]), "torch.full(({size},), {fill}, **kw)"), **given)
-        parameter = call("nn.Parameter", value)
+        parameter = call("nn.Parameter", self.beginning(made))
         name = attribute_name(made.name)
         if name is not None:
             self.attributes[leaf] = py.Attribute(SELF, name)

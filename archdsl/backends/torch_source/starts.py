@@ -32,6 +32,7 @@ def way(made: Made) -> Way | None:
 def everywhere(plans: Iterable[Plan]) -> dict[str, Way]:
     """The types of which all modules of a model start alike, with how."""
     found: dict[str, list[tuple[Plan, Leaf]]] = {}
+    held: set[str] = set()
     for plan in plans:
         for leaf in leaves(plan.entries, inside=True):
             made = plan.made.get(leaf)
@@ -40,8 +41,11 @@ def everywhere(plans: Iterable[Plan]) -> dict[str, Way]:
             forms = [s.form for s in leaf.steps] if made.layer is not None else [made.form]
             for kind in {form.kind for form in forms if isinstance(form, ModuleForm)}:
                 found.setdefault(kind, []).append((plan, leaf))
+            held.update(kind for form in forms if isinstance(form, ModuleForm) for kind in form.holds)
     alike: dict[str, Way] = {}
     for kind, members in found.items():
+        if kind in held:  # a loop over all modules would meet those, too, which start in a way of their own
+            continue
         one, *others = {way(plan.made[leaf]) for plan, leaf in members}
         if others or one is None or not isinstance(one[1], py.Const | None):
             continue

@@ -14,6 +14,9 @@ from archdsl.backends.torch_source.helpers import recomputing
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.graph import Graph, Scope
 
+SPATIAL = (2, 3)
+"""How many sizes a kernel has, in images and in volumes."""
+
 
 def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
     """A class with its constructor and, where nn.Sequential's own will not do, its `forward`."""
@@ -22,7 +25,9 @@ def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
     method = forward(made)
     body = made.finish()
     if plan.cells[0].recomputed:
-        file.helper(recomputing(counts(file.graph, file.recompute.scopes)))
+        scopes = file.recompute.scopes
+        outside = any(node.operation.outside() for scope in scopes for node in scope.nodes())
+        file.helper(recomputing(counts(file.graph, scopes), outside))
     if is_model and file.overwriting.inference and counts(file.graph, [file.graph.root]):
         body.append(py.Do(code("self.eval()")))
     parts: list[py.Statement] = [py.Doc(plan.doc)] if plan.doc else []
@@ -54,11 +59,16 @@ def parameters(made: Constructor) -> list[py.Parameter]:
 
 def union(values: Iterable[object]) -> py.Expr:
     """The type of an argument that has these values."""
-    return joined("|", dict.fromkeys(map(type_of, values)))
+    given = list(values)
+    lengths = {len(v) for v in given if isinstance(v, tuple)}
+    return joined("|", dict.fromkeys(type_of(v, fixed=len(lengths) == 1) for v in given))
 
 
-def type_of(value: object) -> py.Expr:
+def type_of(value: object, *, fixed: bool = False) -> py.Expr:
+    """The type of a value. `fixed`: a tuple of few ints always has as many, such as a kernel's sizes."""
     match value:
+        case tuple() if fixed and len(value) in SPATIAL and all(type(n) is int for n in value):
+            return py.Item(py.Var("tuple"), py.Row(tuple(py.Var("int") for _ in value)))
         case tuple():
             return py.Item(py.Var("tuple"), py.Row((union(value) if value else py.Var("int"), py.Const(...))))
         case py.Layer():

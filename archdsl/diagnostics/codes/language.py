@@ -242,6 +242,13 @@ LANGUAGE = (
         "model net {\n    input x[4, H, W]\n    share unit: conv(4, 3)\n    inner: { unit -> relu -> unit }\n}\n",
     ),
     Code(
+        "E0237",
+        "an output that depends on no input",
+        "A `parameter` is the same for every sample. What a model gives must depend on one of its inputs: merge the "
+        "parameter with a tensor that does.",
+        "model net {\n    input x[4, 8]\n    parameter([4, 8])\n}\n",
+    ),
+    Code(
         "E0240",
         "augmentation of something other than an image",
         "An augmentation transforms one image [C, H, W], and this model takes something else. Remove `augmented`.",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from archdsl.backends.torch_source.exporting import exportable
 from archdsl.common.choices import EXPORTS
 from archdsl.diagnostics import visible
-from archdsl.dims import Expr
+from archdsl.dims import free_sizes
 from archdsl.graph import Graph, Node
 from archdsl.runtime.export.program import TESTED, ExportError, Pin, first_pins, network, place, traced
 from archdsl.runtime.export.proof import Proof, WrongExport, prove_onnx, prove_program
@@ -74,7 +74,7 @@ def _to_pin(graph: Graph, node: Node | None, pins: Mapping[str, Pin]) -> list[st
     """The free sizes to fix next: those that flow into the failing operation, or else all."""
     left = [name for name in graph.examples if name not in pins]
     shapes = graph.shapes(node.inputs) if node else ()
-    read = {size.variable for shape in shapes for size in shape if isinstance(size, Expr)}
+    read = free_sizes(*(size for shape in shapes for size in shape))
     return [name for name in left if name in read] or left
 
 

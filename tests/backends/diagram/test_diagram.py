@@ -26,13 +26,12 @@ from archdsl.backends.diagram.scene import Polygon, Text
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.theme import LIGHT
 from archdsl.backends.diagram.volumes import THINNEST
-from archdsl.checker.spec import models
 from archdsl.common import escaping
 from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.dims import evaluate
-from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Graph, Scope, Tensor
+from tests import published
 from tests.helpers import ROOT, graph_of
 
 
@@ -48,8 +47,6 @@ HELVETICA = pytest.mark.skipif(
     not has_helvetica() and "CI" not in os.environ,
     reason="no letters as wide as Helvetica's on this machine: install fonts-liberation",
 )
-
-MODELS = [f"{family}:{m.name}" for family in library_families() for m in models(family) if m.complete]
 
 
 def drawn(text: str, **options: object) -> Diagram:
@@ -140,12 +137,12 @@ def test_a_folded_block_says_what_it_is_and_what_it_costs() -> None:
     assert found[at + 2] == "<1 % params · 6 % MACs"
 
 
-@pytest.mark.parametrize("spec", MODELS)
+@pytest.mark.parametrize("spec", published.one_of_each())
 def test_default_diagrams_fit_a_page_and_go_from_the_input_to_the_output(spec: str) -> None:
     graph = check(spec)
     picture = draw(graph)
     boxes = re.findall(r"^\t+p\d+ \[", picture.dot, re.MULTILINE)
-    assert 3 <= len(boxes) <= 40
+    assert 3 <= len(boxes) <= 45
     found = texts(picture)
     outputs = [(output.name or "output", output.tensor) for output in graph.outputs if not output.training]
     for name, tensor in [(graph.root.input_names[0], Tensor(graph.input_nodes[0].id)), *outputs]:

@@ -16,7 +16,6 @@ from archdsl import check, dims, load
 from archdsl.graph import Graph
 from archdsl.graph import Tensor as Result
 from tests import published
-from tests.backends.torch_source.test_torch_source import SPECS
 from tests.helpers import ROOT, graph_of, net_text
 
 SAVED = json.loads((ROOT / "tests" / "data" / "saved_bytes.json").read_text())
@@ -61,7 +60,8 @@ def instance(graph: Graph, **options: object) -> nn.Module:
 
 
 def images(graph: Graph, device: str = "cpu", size: int = 64, batch: int = 2) -> list[Tensor]:
-    sizes = {name: found.nearest(size)[1] or size for name, found in graph.sizes.items()}
+    valid = graph.training or graph.sizes
+    sizes = {name: found.nearest(size)[1] or size for name, found in valid.items()}
     shapes = ([dims.evaluate(d, sizes) for d in graph.shape(Result(n.id))] for n in graph.input_nodes)
     return [torch.randn(batch, *shape, device=device) for shape in shapes]
 
@@ -73,7 +73,7 @@ def outputs(found: object) -> list[Tensor]:
 # ---------------------------------------------------------------- where tensors are, and of which type
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", published.one_of_each())
 def test_device_and_dtype_reach_every_tensor(spec: str) -> None:
     graph = check(spec)
     model = instance(graph, device="meta", dtype=torch.bfloat16)
@@ -171,7 +171,7 @@ def test_odd_networks_compile_whole_and_once(name: str) -> None:
 FORBIDDEN = {"item", "tolist", "cpu", "numpy", "cuda", "to", "nonzero", "synchronize"}
 
 
-@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("spec", published.one_of_each())
 def test_forward_neither_waits_nor_copies_nor_keeps_anything(spec: str) -> None:
     tree = ast.parse(archdsl.build(check(spec)))
     methods = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == "forward"]
@@ -190,7 +190,7 @@ def test_forward_neither_waits_nor_copies_nor_keeps_anything(spec: str) -> None:
 
 @pytest.mark.parametrize("name", SAVED["bytes"])
 def test_autograd_keeps_no_more_than_of_torchvisions_model(name: str) -> None:
-    model = load(f"{published.family(name)}:{name}", device="meta").train()
+    model = load(published.spec(name), device="meta").train()
     own = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers())}
     kept: dict[int, tuple[int, Tensor]] = {}
 

@@ -13,8 +13,6 @@ import pytest
 import torch
 
 import archdsl
-from archdsl.checker.spec import models
-from archdsl.elaborate.spec_files import library_families
 from archdsl.runtime.export import TESTED
 from tests import published
 from tests.backends.torch_source.test_starts import mixed
@@ -23,7 +21,6 @@ from tests.random_checks import READABLE, Wrong, holds
 from tests.random_networks import network
 
 GOLDEN = ROOT / "tests" / "golden"
-SPECS = [f"{f}:{m.name}" for f in library_families() for m in models(f) if m.complete]
 
 
 def test_random_networks_compute_what_their_graphs_say() -> None:
@@ -38,7 +35,7 @@ def test_random_networks_compute_what_their_graphs_say() -> None:
 
 @pytest.mark.parametrize("name", published.NAMES)
 def test_state_dict_keys(name: str) -> None:
-    model = archdsl.load(f"{published.family(name)}:{name}", device="meta", dtype=torch.bfloat16)
+    model = archdsl.load(published.spec(name), device="meta", dtype=torch.bfloat16)
     assert {k: list(t.shape) for k, t in model.state_dict().items()} == published.facts(name)["state"]
     floating = [t for t in model.state_dict().values() if t.is_floating_point()]
     assert all(t.is_meta and t.dtype == torch.bfloat16 for t in floating)
@@ -56,9 +53,9 @@ def test_golden(spec: str, update: bool) -> None:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the built file of every model of the library, and of one whose weights start in many ways."""
+    """A folder with built files of the library's models, and of one whose weights start in many ways."""
     folder = tmp_path_factory.mktemp("built")
-    for spec in SPECS:
+    for spec in published.kinds():
         (folder / f"{spec.split(':')[1]}.py").write_text(archdsl.build(archdsl.check(spec)))
     (folder / "net.py").write_text(archdsl.build(mixed()))
     return folder

@@ -1,0 +1,114 @@
+"""Learned tensors that take no input."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from archdsl.ops.base import (
+    Operation,
+    ParameterForm,
+    Rules,
+    Shape,
+    Start,
+    Weight,
+    example,
+)
+from archdsl.ops.fields import Count, shape_text
+from archdsl.ops.formulas import Sizes
+from archdsl.ops.init import Drawn
+
+Lengths = Annotated[
+    tuple[Count, ...], Field(min_length=1, max_length=8, description="a list of ints of at least 1, channels first")
+]
+Stored = Literal["plain", "tokens", "rows", "maps"]
+Begin = Annotated[
+    Literal["zeros", "ones"] | Drawn,
+    Field(description="`zeros`, `ones`, `normal(std)` or `truncated_normal(std)`"),
+]
+
+
+def stored_shape(stored: Stored, sizes: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of a tensor of these sizes in the state_dict."""
+    match stored:
+        case "plain":
+            return sizes
+        case "maps":
+            return (1, *sizes)
+        case "rows":
+            return (*sizes[1:], sizes[0])
+        case "tokens":
+            return (1, *sizes[1:], sizes[0])
+
+
+def moved(sizes: tuple[int, ...]) -> str:
+    """The method that brings the last axis, of the channels, behind the batch."""
+    return {1: "", 2: ".transpose(1, 2)"}.get(len(sizes), ".movedim(-1, 1)")
+
+
+class Parameter(Operation):
+    """A learned tensor, which takes nothing: it begins a chain. Its path is its key.
+
+    → `sizes`, channels first, the same for every sample. Merges repeat it for the batch. `stored` is its shape in the
+    state_dict: `plain` as `sizes` says, `tokens` [1, T, C], `rows` [T, C], `maps` [1, C, H, W].
+
+    Dosovitskiy et al., An image is worth 16x16 words, 2020 (class token, position embedding).
+    """
+
+    name = "parameter"
+    aliases = ("learned", "embedding", "positionalembedding", "positionembedding", "classtoken")
+    family = "learned"
+    inputs = "none"
+    is_learned = True
+    layout = "any"
+
+    sizes: Lengths
+    init: Begin = "zeros"
+    stored: Stored = "plain"
+
+    examples = (
+        example(sizes=(6, 1), stored="tokens"),
+        example(sizes=(6, 5), init="ones", stored="rows"),
+        example(sizes=(3, 4, 5), stored="maps"),
+        example(sizes=(4,)),
+        example(sizes=(2, 3)),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        return (self.sizes,)
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        return (Weight("", stored_shape(self.stored, self.sizes)),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
+        template = {
+            "plain": "{parameter}.unsqueeze(0)",
+            "maps": "{parameter}",
+            "tokens": f"{{parameter}}{moved(self.sizes)}",
+            "rows": f"{{parameter}}.unsqueeze(0){moved(self.sizes)}",
+        }
+        return self.form(template[self.stored])
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
+        back = {1: "", 2: ".transpose(1, 2)"}.get(len(self.sizes), ".movedim(1, -1)")
+        template = {
+            "plain": f"{{parameter}}.unsqueeze(0){back}",
+            "maps": f"{{parameter}}{back}",
+            "tokens": "{parameter}",
+            "rows": "{parameter}.unsqueeze(0)",
+        }
+        return self.form(template[self.stored])
+
+    def form(self, template: str) -> ParameterForm:
+        shape = stored_shape(self.stored, self.sizes)
+        if isinstance(self.init, Drawn):
+            return ParameterForm(template, shape, start=Start(self.init.rule, self.init.std))
+        return ParameterForm(template, shape, 1.0 if self.init == "ones" else 0.0)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"parameter {'×'.join(map(str, self.sizes))}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        numbers = math.prod(self.sizes)
+        yield f"{shape_text(self.sizes)}, {numbers:,} learned numbers: the same for every sample, whatever flows in"

@@ -1,0 +1,126 @@
+"""Operations on the positions of a tensor: in a row, and back on a map."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from archdsl import dims
+from archdsl.dims import Dim
+from archdsl.ops import index_maps
+from archdsl.ops.base import Argument, FunctionForm, Mend, OperationError, Rules, Shape, example
+from archdsl.ops.fields import Target, shape_text, times
+from archdsl.ops.formulas import Sizes
+from archdsl.ops.index_maps import IndexMap
+from archdsl.ops.shape import Rearrangement
+from archdsl.ops.sizes import ints
+
+
+class Tokens(Rearrangement):
+    """Puts the positions in a row, line by line: tokens, as attention and mixers take them.
+
+    [C, H, W] → [C, H · W], and so for any number of spatial axes. `maps` is the way back.
+
+    Errors: a flat tensor.
+
+    Dosovitskiy et al., An image is worth 16×16 words, 2021.
+    """
+
+    name = "tokens"
+    channelwise = True
+    needs_whole = True
+    layout = "any"
+    formula_text = "the same numbers: each position with all its channels, the positions line by line"
+
+    examples = (example((3, 4, 5)), example((2, 7)), example((2, 3, 4, 5)))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        if len(shape) < 2:
+            raise OperationError(
+                f"`tokens` needs a tensor with positions, such as [C, H, W]; this one is flat: {shape_text(shape)}",
+                inputs=(0,),
+                help="put it before the `flatten`; `reshape` makes tokens of a flat tensor",
+            )
+        return ((shape[0], math.prod(shape[1:])),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}.flatten(2)")
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}.flatten(1, -2)")
+
+    def index_maps(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[IndexMap, ...]]:
+        return {0: tuple(index_maps.digits(ints(shapes[0][1:])))}
+
+
+class Maps(Rearrangement):
+    """Puts a row of tokens back on a map: the way back from `tokens`.
+
+    [C, H · W] → [C, H, W], for the sizes of the map: those of a tensor, `maps(x.size)`, or numbers, `maps(14x14)`.
+
+    Errors: another number of tokens than the map has positions; a tensor that is no row of tokens.
+    """
+
+    name = "maps"
+    aliases = ("unflatten",)
+    channelwise = True
+    layout = "any"
+    formula_text = "the same numbers: the tokens line by line on the map"
+
+    to: Target
+
+    examples = (
+        example((3, 20), to=(4, 5)),
+        example((2, 7), to=7),
+        example((2, 24), to=(2, 3, 4)),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        sizes = self._sizes()
+        if len(shape) != 2:
+            raise OperationError(
+                f"`maps` needs a row of tokens, [C, T]; this tensor is {shape_text(shape)}",
+                inputs=(0,),
+                help="`tokens` makes one of a map; `reshape` changes the sizes of any tensor",
+                mends=[Mend("put `tokens` before it", before="tokens")] if len(shape) > 2 else (),
+            )
+        for size in sizes:
+            rules.require(
+                dims.at_least(size, 1),
+                f"`maps` to {times([dims.text(d) for d in sizes])} gives an empty tensor",
+                parameter="to",
+                help="give sizes of at least 1",
+            )
+        count = math.prod(sizes)
+        rules.require(
+            dims.equal(shape[1], count),
+            f"`maps` to {times([dims.text(d) for d in sizes])} needs {dims.text(count)} tokens; the tensor is "
+            f"{shape_text(shape)}",
+            parameter="to",
+            inputs=(0,),
+            help="give the size of the map that the tokens come from, as in `maps(x.size)`; cut off other tokens "
+            "before it, as in `slice(1, axis = 1)`",
+        )
+        return ((shape[0], *sizes),)
+
+    def _sizes(self) -> tuple[Dim, ...]:
+        return self.to if isinstance(self.to, tuple) else (self.to,)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}.unflatten(2, {size})", (Argument("size", self._sizes()),))
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}.unflatten(1, {size})", (Argument("size", self._sizes()),))
+
+    def index_maps(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[IndexMap, ...]]:
+        return {0: (index_maps.counted(ints(outputs[0][1:])),)}
+
+    def caption(self, rank: int = 2) -> str:
+        return f"maps {times([dims.text(d) for d in self._sizes()])}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"{self.formula_text}, {shapes[0][1]:,} tokens on {times(outputs[0][1:])} positions"
