@@ -30,6 +30,7 @@ from archdsl.values import (
     Namespace,
     OperationValue,
     Poisoned,
+    SharedValue,
     TensorValue,
     arguments_of,
     describe,
@@ -147,7 +148,7 @@ def called_by(name: str, names: Namespace) -> object | None:
     found = names.find(name)
     if found is FAILED:
         raise Poisoned
-    if isinstance(found, OperationValue | BlockValue | MemberValue | ExternValue):
+    if isinstance(found, OperationValue | BlockValue | MemberValue | ExternValue | SharedValue):
         return found
     if name in OPERATIONS:
         return OperationValue(OPERATIONS[name])
