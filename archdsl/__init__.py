@@ -9,17 +9,30 @@ if TYPE_CHECKING:
     from archdsl.common.source import Source
     from archdsl.compiler import build, check, diff, draw
     from archdsl.diagnostics import SpecError
+    from archdsl.runtime.importing import from_module
     from archdsl.runtime.loading import load, load_augment
 
 __version__ = "0.1.0"
 
-__all__ = ["Source", "SpecError", "__version__", "build", "check", "diff", "draw", "load", "load_augment"]
+__all__ = [
+    "Source",
+    "SpecError",
+    "__version__",
+    "build",
+    "check",
+    "diff",
+    "draw",
+    "from_module",
+    "load",
+    "load_augment",
+]
 
 _HOMES = {
     "build": "archdsl.compiler",
     "check": "archdsl.compiler",
     "diff": "archdsl.compiler",
     "draw": "archdsl.compiler",
+    "from_module": "archdsl.runtime.importing",
     "load": "archdsl.runtime.loading",
     "load_augment": "archdsl.runtime.loading",
     "Source": "archdsl.common.source",

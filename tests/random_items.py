@@ -39,7 +39,7 @@ ODD = sorted(
     - {"it"}
 )
 WORDS = words("deep wide branch of the coarse fine upper lower head path feature pyramid context guided signal memory")
-PREFIXES = ["layer", "c", "mix.x", "a-b", "conv_", "0.", "9x", "train.", "_", "class.", "l", "Stage"]
+PREFIXES = ["layer", "c", "mix.x", "a-b", "conv_", "0.", "9x", "train.", "_", "class.", "l", "Stage", "mix.x.y", "0.1."]
 ELEMENTWISE = [name for name, cls in OPERATIONS.items() if cls.is_activation]
 WRITTEN = {
     *words(
@@ -97,6 +97,8 @@ class Items:
     odd: float
     """The fraction of odd names."""
     counter: int = 0
+    outside: bool = False
+    """Whether the file declares layers from outside."""
 
     # ------------------------------------------------------------ names
 
@@ -137,7 +139,7 @@ class Items:
         if roll < 0.72:
             return f'"{random.choice(PREFIXES)}{self.counter}": '
         if roll < 0.75:
-            return f'"{random.choice(ODD)}.z{self.counter}": '
+            return f'"{random.choice(ODD)}.{random.choice(["", "", "y.", "0."])}z{self.counter}": '
         return f"{self.name(names.taken)}: "
 
     # ------------------------------------------------------------ values
@@ -389,10 +391,27 @@ class Items:
             lambda: "resize([4] * rank) -> pixel_unshuffle(2)".replace("rank", str(self.rank)),
             lambda: "pixel_unshuffle(2)",
             lambda: self.permute(),
-            *[lambda: self.in_a_row(names)] * 2,
+            lambda: self.in_a_row(names),
+            lambda: self.along(names),
             *(lambda cls=cls: cls.spell(random.choice(cls.examples).arguments) for cls in OTHERS),
         ]
         return random.choice(forms)()
+
+    def along(self, names: Names) -> str:
+        """An item that takes apart a spatial axis, or puts tensors together along one."""
+        random = self.random
+        axis = random.randint(1, self.rank)
+        forms = [
+            f"(it, slice(0, 1, axis = {axis}) -> {self.kept(names)}) -> concat(axis = {axis})",
+            f"(slice(0, 1, axis = {axis}), it, it) -> concat(axis = {axis})",
+            f"(it, it) -> concat(axis = {axis}) -> {self.norm(names)} -> split(2, axis = {axis}) -> add",
+            "(it, global_avgpool) -> add(stretch = true)",
+            f"(it, it) -> concat(axis = {axis}) -> slice(1, axis = {axis}) -> {self.norm(names)}",
+            f"conv(4, 1) -> split([1, 3]) -> {random.choice(['concat', 'add(stretch = true)', 'mul'])}",
+            "conv(4, 1) -> slice(1)",
+            f"(slice(0, 1, axis = {axis}), it) -> add(stretch = true)",
+        ]
+        return random.choice(forms)
 
     def in_a_row(self, names: Names) -> str:
         """Something on tokens, and the way back to the map."""
@@ -435,6 +454,17 @@ class Items:
         init = self.random.choice([init, "ones", "normal(0.1)", "truncated_normal(0.2)"])
         return self.call("parameter", "it.shape", init=self.maybe(init, 0.7), stored=self.maybe(stored, 0.8))
 
+    def outer(self, names: Names) -> str:
+        """A call of a layer from outside, which keeps the positions."""
+        random = self.random
+        return random.choice(
+            [
+                self.call("outside", self.width(names), bias=self.maybe(self.switch(names))),
+                self.call("bend", random.choice(["0.5", "1.5"]), name=self.maybe(random.choice(['"tanh"', '"sin"']))),
+                f"({self.activation(names)}, it) -> blend({random.choice(['0.25', '0.5'])})",
+            ]
+        )
+
     def attention(self, names: Names) -> str:
         """Attention of what flows in, one tensor or several."""
         heads = self.random.choice(["2", "1", "it.channels", "2 if it.channels % 2 == 0 else 1"])
@@ -461,6 +491,8 @@ class Items:
 
     def item(self, names: Names, flat: bool = False) -> str:
         """Any item."""
+        if self.outside and not flat and self.random.random() < 0.25:
+            return self.outer(names)
         roll = self.random.random()
         if flat:
             if roll < 0.35:

@@ -139,6 +139,29 @@ class Models(Writer):
         ]
 
 
+def externs(rank: int) -> list[Part]:
+    """The declarations of layers from outside (tests/outside.py) for tensors with this many spatial axes."""
+    sizes = f"C, {', '.join(LETTERS[rank - 1])}"
+    outside = [
+        f"input x[{sizes}]",
+        f"output [width, {', '.join(LETTERS[rank - 1])}]",
+        "call (C, width, bias = bias)",
+        "weight weight[width, C]",
+        "buffer shift[width]",
+        'weight "inner.bias"[width] if bias',
+        "macs C",
+        "field (1)",
+    ]
+    bend = [f"input x[{sizes}]", f"output [{sizes}]"]
+    blend = [f"input a[{sizes}], b[{sizes}]", f"output [{sizes}]", "macs 0"]
+    heads = {
+        'extern outside(width, bias = true) = "tests.outside:Outside" {': outside,
+        'extern fn bend(factor, name = "tanh") = "tests.outside:bend" {': bend,
+        'extern fn blend(share) = "tests.outside:blend" {': blend,
+    }
+    return [Part(head, [Part(line, fixed=True) for line in lines], fixed=True) for head, lines in heads.items()]
+
+
 def parts(random: Random) -> list[Part]:
     """A file, not yet checked."""
     rank = random.choice([1, 2, 2, 2, 2, 3])
@@ -152,6 +175,9 @@ def parts(random: Random) -> list[Part]:
         Part("block thin(width) {", [Part("conv(width, 1) -> batchnorm -> relu", fixed=True)], fixed=True),
     ]
     writer.blocks += [Block("plain", [("width", "int", False)]), Block("thin", [("width", "int", False)])]
+    if random.random() < 0.1:
+        found = [*externs(rank), *found]
+        writer.items.outside = True
     if random.random() < 0.06 and rank == 2:
         found.insert(0, Part("from resnet import basic as unit, bottleneck"))
         writer.blocks += [Block("unit", [("width", "int", False)]), Block("bottleneck", [("width", "int", False)])]
@@ -220,6 +246,6 @@ def spec(seed: int) -> tuple[str, Graph] | None:
 
 def takes_long(graph: Graph) -> bool:
     sizes = graph.examples
-    shapes = [graph.shape(Tensor(n.id, i)) for n in graph.nodes() for i in range(len(n.shapes))]
+    shapes = [(*graph.shape(Tensor(n.id, i)), *n.samples) for n in graph.nodes() for i in range(len(n.shapes))]
     elements = sum(prod(dims.evaluate(d, sizes) for d in shape) for shape in shapes)
     return elements > ELEMENTS or len(graph) > (LARGEST_FREE if graph.free else LARGEST)

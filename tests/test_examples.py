@@ -16,6 +16,7 @@ from torch import nn
 
 import archdsl
 from archdsl import cli
+from archdsl.runtime.export import export
 from tests.helpers import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -162,3 +163,24 @@ def test_the_commands_of_the_page_run(
         program, *arguments = line.split()
         assert program == "archdsl" and cli.run(arguments) == 0, line
     assert (tmp_path / "curves.svg").stat().st_size > 1000 and (tmp_path / "look.html").stat().st_size > 1000
+
+
+def test_a_network_with_layers_from_outside() -> None:
+    """One of PyTorch and one of a file beside the spec: as the same modules by hand, with nothing learned by name."""
+    spec = EXAMPLES / "outside.arch"
+    with pytest.raises(archdsl.SpecError, match="own_layers:Blur, which is not allowed"):
+        archdsl.load(spec, allow_extern="torch")
+    network = archdsl.load(spec, allow_extern=["torch", "own_layers"]).eval()
+    blur = sys.modules["own_layers"].Blur
+    stages = [
+        nn.Sequential(nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU(), down)
+        for i, o, down in [(3, 16, blur(16, 5)), (16, 32, nn.LPPool2d(2, 2)), (32, 64, blur(64, 5))]
+    ]
+    by_hand = nn.Sequential(*stages, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)).eval()
+    by_hand.load_state_dict(dict(zip(by_hand.state_dict(), network.state_dict().values(), strict=True)))
+    for height, width in ((32, 32), (33, 7)):
+        x = torch.rand(2, 3, height, width)
+        torch.testing.assert_close(network(x), by_hand(x))
+    for ending in ("pt2", "onnx"):
+        found = export(archdsl.check(spec), Path(f"net.{ending}"), allow_extern=["torch", "own_layers"])
+        assert found.data and not found.pins

@@ -7,7 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, assert_never
 
@@ -38,6 +38,9 @@ from archdsl.values import (
 LARGEST = 2**31 - 1
 """The largest size that a layer from outside may declare, as for parameters of operations."""
 
+LONGEST = 2**63 - 1
+"""The largest number that it may get."""
+
 ONCE = ("input", "output", "call", "macs", "field")
 """The lines that an extern has at most once."""
 
@@ -65,8 +68,12 @@ def declare(syntax: tree.Extern, module: Namespace) -> ExternValue:
             if key in taken:
                 raise Failure("E0235", f"`{syntax.name.name}` has two weights `{key}`", span)
             taken[key] = None
+    _check_keywords(syntax)
     rule = Rule(syntax, module)
     given = next(line for line in syntax.lines if isinstance(line, tree.Input))
+    for dimension in (d for tensor in given.tensors for d in tensor.dimensions if d.example is not None):
+        help = "write the name alone: an extern takes the sizes that come"
+        raise Failure("E0235", "an extern has no example sizes", dimension.span, help)
     results = next(len(line.tensors) for line in syntax.lines if isinstance(line, tree.Gives))
     kind = Kind(
         syntax.name.name,
@@ -85,6 +92,16 @@ def declare(syntax: tree.Extern, module: Namespace) -> ExternValue:
     return ExternValue(syntax, module, kind)
 
 
+def _check_keywords(syntax: tree.Extern) -> None:
+    """Raises Failure if Python's call cannot have the names that its arguments get."""
+    calls = [line for line in syntax.lines if isinstance(line, tree.Passed) and line.kind == "call"]
+    named = [(a.name, a.span) for line in calls for a in line.arguments if a.name is not None]
+    for name, span in named if calls else [(p.name.name, p.span) for p in syntax.parameters]:
+        if keyword.iskeyword(name) or name.startswith("__"):
+            help = "pass it by position: `call (…)`"
+            raise Failure("E0235", f"Python has no arguments with the name `{name}`", span, help)
+
+
 def place(span: Span) -> str:
     """Where a declaration is: `net.arch, line 3`."""
     name = span.source.name.replace("\\", "/").rsplit("/", 1)[-1]
@@ -99,8 +116,6 @@ def _word(line: tree.ExternLine) -> str:
             return "output"
         case tree.Passed() | tree.Held():
             return line.kind
-        case tree.Macs():
-            return "macs"
         case _:
             return ""
 
@@ -145,7 +160,8 @@ class Rule:
     def declared(self, arguments: Arguments, shapes: tuple[Shape, ...]) -> Declared:
         """What it declares for these arguments and input sizes. Raises OperationError."""
         with self.reported():
-            self.field(arguments, len(shapes[0]) - 1)
+            for rank in {len(shape) - 1 for shape in shapes}:
+                self.field(arguments, rank)
             return Call(self.syntax, Namespace(self.module), shapes).run(arguments, self.signature)
 
     def window(self, arguments: Arguments, rank: int) -> Window | None:
@@ -160,6 +176,9 @@ class Rule:
             return None
         names = Namespace(self.module)
         names.values.update(arguments)
+        for value in (line for line in lines if isinstance(line, tree.Let)):
+            with suppress(Failure):  # one that uses sizes: the window must not
+                names.values[value.name.name] = evaluate(value.value, names)
         return _window(line, names, rank)
 
     @contextmanager
@@ -216,6 +235,8 @@ class Call:
                 self.outputs = tuple(tuple(self.size(v) for v in sizes) for sizes in line.tensors)
                 if () in self.outputs:
                     raise Failure("E0235", "a result has at least channels", line.span, "write `[C]`")
+            case tree.Held() if line.condition is not None and not self.condition(line.condition):
+                pass
             case tree.Held():
                 for key, _, sizes in line.tensors:
                     numbers = tuple(self.known(v, f"a size of `{key}`") for v in sizes)
@@ -224,16 +245,20 @@ class Call:
                     self.weights.append(Weight(key, numbers, trainable, buffer, "int64" if counter else "float"))
             case tree.Passed() if line.kind == "call":
                 self.passed = [(a.name, self.argument(a.value)) for a in line.arguments]
+            case tree.Passed() if line.kind == "macs":
+                (given,) = line.arguments
+                found = evaluate(given.value, self.names)
+                self.macs = found if isinstance(found, Expr) else integer(found, given.span, "`macs`")
             case tree.Passed():
                 pass  # `field`: see Rule.window
-            case tree.Macs():
-                found = evaluate(line.value, self.names)
-                self.macs = found if isinstance(found, Expr) else integer(found, line.value.span, "`macs`")
             case _:
                 assert_never(line)
 
+    def condition(self, value: tree.Value) -> bool:
+        return truth(evaluate(value, self.names), value.span)
+
     def require(self, line: tree.Require) -> None:
-        if truth(evaluate(line.condition, self.names), line.condition.span):
+        if self.condition(line.condition):
             return
         text = f"`{line.condition.span.text}` is false"
         if line.message is not None:
@@ -313,6 +338,8 @@ def check_plain(value: object, span: Span) -> None:
         part = waiting.pop()
         if isinstance(part, tuple):
             waiting.extend(part)
+        elif isinstance(part, int | float) and not -LONGEST <= part <= LONGEST:
+            raise Failure("E0228", "this number is too large for an extern", span)
         elif not (part is None or isinstance(part, bool | int | float | str | Expr)):
             raise Failure("E0228", f"an extern takes numbers, strings and lists, not {describe(part)}", span)
 

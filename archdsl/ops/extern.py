@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from archdsl.dims import Demanded, Dim, Expr
 from archdsl.ops.base import (
@@ -96,7 +96,6 @@ class Extern(Operation):
     family = "extern"
     needs_batches = True
     implied = True
-    inputs = "many"
     examples = ()
     kind: Kind
     arguments: Arguments = ()
@@ -104,6 +103,14 @@ class Extern(Operation):
     @property
     def name(self) -> str:  # type: ignore[override]  # each extern has its own
         return self.kind.name
+
+    @property
+    def inputs(self) -> Literal["one", "many"]:  # type: ignore[override]  # as declared
+        return "one" if len(self.kind.names) == 1 else "many"
+
+    @property
+    def is_join(self) -> bool:
+        return False
 
     def outside(self) -> Kind:
         return self.kind

@@ -143,10 +143,17 @@ class Layers:
             "trainable": cost.trainable,
             "frozen": cost.frozen,
             "buffers": cost.buffers,
-            "macs": self.cell(formulas.macs),
-            "flops": self.cell(formulas.flops),
+            "macs": self.known(part, self.cell(formulas.macs)),
+            "flops": self.known(part, self.cell(formulas.flops)),
             "memory": self.cell(formulas.elements * width),
         }
+
+    def known(self, part: Node | Scope, cell: Cell) -> Cell:
+        """An amount of a part, which says what is unknown of it."""
+        if not self.costs.uncounted(part):
+            return cell
+        number = f"{cell:,}" if isinstance(cell, int) else str(cell)
+        return "unknown" if cell == 0 else f"{number} + unknown"
 
     def cell(self, formula: Formula) -> Cell:
         """A formula times the batch: a number, or text if it has free sizes."""
@@ -209,7 +216,10 @@ class Layers:
         for name, key in (("MACs", "macs"), ("FLOPs", "flops"), ("memory", "memory")):
             cell = self.amounts(self.graph.root)[key]
             if isinstance(cell, str) and (key != "flops" or options.flops):
-                lines.append((name, f"{cell}{' bytes' if key == 'memory' else ''}; {self.number(key):,} at {self.at}"))
+                text = f"{cell}{' bytes' if key == 'memory' else ''}"
+                at = f"; {self.number(key):,} at {self.at}" if self.graph.free and cell != "unknown" else ""
+                lines.append((name, text + at))
+        lines += [("unknown", text) for text in self.unknown()]
         if aside := self.graph.of_training():
             parameters, macs = self.aside(aside)
             names = ", ".join(f"`{o.name}`" for o in self.graph.outputs if o.training)
@@ -233,6 +243,13 @@ class Layers:
             more = "a GPU also needs memory for its context, workspaces and fragmentation"
             lines.append(("batch", f"at most {text} in {bytes_text(options.limit)}; {more}"))
         return lines
+
+    def unknown(self) -> list[str]:
+        """What none of the numbers includes."""
+        found = [n.path for n in self.graph.nodes() if n.operation.outside()]
+        lines = [f"the memory inside of code from outside: {listed(found)}"] if found else []
+        uncounted = [n.path for n in self.costs.uncounted()]
+        return lines + ([f"the MACs of {listed(uncounted)}: its `extern` does not say them"] if uncounted else [])
 
     def aside(self, nodes: Sequence[Node]) -> tuple[int, int]:
         """Parameters, and MACs for the batch, of some nodes."""
@@ -281,6 +298,10 @@ class Layers:
             "optimizer_state": found.state(options.optimizer),
             "training_peak": found.training(options.optimizer).at(options.batch),
         }
+        if uncounted := self.costs.uncounted():
+            data["macs_unknown"] = [n.path for n in uncounted]
+        if outside := [n.path for n in self.graph.nodes() if n.operation.outside()]:
+            data["memory_unknown"] = outside
         if options.limit is not None:
             data["largest_batch"] = dict(zip(("training", "inference"), self.batches(options.limit), strict=True))
         return {
@@ -346,6 +367,12 @@ def _described(axes: Sequence[AxisField], shape: Sequence[int]) -> dict[str, str
 
 def _joined(texts: Sequence[str]) -> str:
     return texts[0] if len(set(texts)) == 1 else "×".join(t or "-" for t in texts)
+
+
+def listed(paths: Sequence[str]) -> str:
+    """`a`, `b`, `c` and 2 more."""
+    shown = ", ".join(f"`{path}`" for path in paths[:3])
+    return shown if len(paths) <= 3 else f"{shown} and {len(paths) - 3} more"
 
 
 def memory_of_weights(graph: Graph, dtype: str) -> int:

@@ -75,6 +75,7 @@ WRITING = {
     "diff net.arch lenet:lenet": ["svg", "dot", "tex"],
     "weights net.arch w.pth": ["safetensors", "pth", "pt"],
     "export net.arch": ["onnx", "pt2"],
+    "import torch.nn:Identity": ["arch"],
     "probe net.arch": ["svg"],
     "look net.arch --image photo.png": ["html", "svg", "png"],
 }

@@ -128,10 +128,35 @@ def show_statement(statement: tree.Statement | tree.Declaration) -> str:
             return f"block {name.name}{show_parameters(parameters)} {show_body(body.statements, doc)}"
         case tree.Model(name=name, parameters=parameters, doc=doc, body=body):
             return f"model {name.name}{show_parameters(parameters)} {show_body(body.statements, doc)}"
+        case tree.Extern():
+            return show_extern(statement)
         case tree.Member(name=name, family=family, arguments=arguments):
             return f"model {name.name} = {family.name}{show_arguments(arguments)}"
         case _:
             assert_never(statement)
+
+
+def show_extern(extern: tree.Extern) -> str:
+    lines = ([quoted(extern.doc)] if extern.doc is not None else []) + [show_line(line) for line in extern.lines]
+    head = f"extern {'fn ' if extern.is_function else ''}{extern.name.name}{show_parameters(extern.parameters)}"
+    return f"{head} = {quoted(extern.target)} {{\n" + "\n".join(lines) + "\n}"
+
+
+def show_line(line: tree.ExternLine) -> str:
+    match line:
+        case tree.Gives(tensors=tensors):
+            sizes = [f"[{', '.join(map(show_value, values))}]" for values in tensors]
+            names = [f"r{i}{size}" for i, size in enumerate(sizes)]  # the tree keeps no names
+            return "output " + (sizes[0] if len(sizes) == 1 else ", ".join(names))
+        case tree.Held(kind=kind, tensors=tensors, condition=condition):
+            listed = (f"{quoted(key)}[{', '.join(map(show_value, sizes))}]" for key, _, sizes in tensors)
+            return f"{kind} {', '.join(listed)}" + (f" if {show_value(condition)}" if condition is not None else "")
+        case tree.Passed(kind="macs", arguments=(argument,)):
+            return f"macs {show_value(argument.value)}"
+        case tree.Passed(kind=kind, arguments=arguments):
+            return f"{kind} {show_arguments(arguments)}"
+        case _:
+            return show_statement(line)
 
 
 def show_dimension(dimension: tree.Dimension) -> str:

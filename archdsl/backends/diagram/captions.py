@@ -169,7 +169,8 @@ class Captions:
         facts = f"{total.parameters:,} parameters"
         if all(f.name in self.values for f in self.graph.free):
             sizes = ", ".join(self.size(Tensor(n.id)) for n in self.graph.input_nodes)
-            facts += f", {count_text(total.macs)} MACs at {sizes}"
+            more = " and unknown ones" if self.analysis.uncounted() else ""
+            facts += f", {count_text(total.macs)} MACs{more} at {sizes}"
         return self.graph.name, facts
 
 

@@ -190,7 +190,7 @@ class Folder:
     def _kind(node: Node) -> Kind:
         if node.operation.is_input:
             return "input"
-        return "merge" if node.operation.inputs == "many" else "layers"
+        return "merge" if node.operation.is_join else "layers"
 
     def _joins(self, part: Part, node: Node) -> bool:
         """Whether a node belongs to the box of the nodes before it."""
@@ -199,7 +199,7 @@ class Folder:
             return False
         if part.kind == "merge":
             # Sizes are brought together for the sake of the merge that follows.
-            return node.operation.inputs == "many"
+            return node.operation.is_join
         if part.kind != "layers" or self._kind(node) != "layers":
             return False
         heavy = any(not (n.operation.follows or n.operation.leads) for n in part.nodes)

@@ -28,6 +28,26 @@ def counted_before(module: nn.Module) -> Iterator[None]:
         for owner, name, buffer in kept:
             setattr(owner, name, buffer)'''
 
+FROM_BEFORE = '''def copies(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+    """Copies of all buffers as they are now."""
+    modules = list(module.modules())
+    return [(m, n, b.clone()) for m in modules for n, b in m.named_buffers(recurse=False)]
+
+
+@contextmanager
+def with_buffers(
+    module: nn.Module, before: list[tuple[nn.Module, str, Tensor]]
+) -> Iterator[None]:
+    """Lets what runs again see the buffers that it saw at first, in copies that are dropped."""
+    kept = [(m, *b) for m in module.modules() for b in m.named_buffers(recurse=False)]
+    for owner, name, buffer in before:
+        setattr(owner, name, buffer)
+    try:
+        yield
+    finally:
+        for owner, name, buffer in kept:
+            setattr(owner, name, buffer)'''
+
 RECOMPUTED = '''def recomputed(forward: Callable[..., Any]) -> Callable[..., Any]:
     """A `forward` that keeps its inputs alone and runs again in the backward pass."""
 
@@ -50,8 +70,14 @@ COUNTING_ONCE = """        if not torch.compiler.is_compiling():  # compiled, it
         return checkpoint("""
 
 
-def recomputing(counts: bool) -> str:
-    """The decorator of a `forward` that runs again in the backward pass; `counts`: batchnorms run in it."""
+def recomputing(counts: bool, outside: bool) -> str:
+    """The decorator of a `forward` that runs again in the backward pass.
+
+    `counts`: batchnorms run in it; `outside`: so does code from outside, whose results may depend on its buffers.
+    """
+    if outside:
+        counting = COUNTING_ONCE.replace("counted_before(self)", "with_buffers(self, copies(self))")
+        return f"{FROM_BEFORE}\n\n\n{RECOMPUTED.replace('        return checkpoint(', counting)}"
     if not counts:
         return RECOMPUTED
     return f"{COUNTED_BEFORE}\n\n\n{RECOMPUTED.replace('        return checkpoint(', COUNTING_ONCE)}"

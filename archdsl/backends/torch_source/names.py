@@ -7,7 +7,7 @@ import keyword
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from archdsl.ops import OPERATIONS
+from archdsl.ops import BLOCKS, OPERATIONS
 from archdsl.ops.init import RULES
 
 MODULE_ATTRIBUTES = frozenset(
@@ -38,10 +38,20 @@ RESERVED = frozenset(
         *(*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "__class__"),
         *("self", "kw", "device", "dtype", "torch", "nn", "F", "Tensor"),
         *(name for names in STANDARD.values() for name in names),
-        *("Factory", "checkpoint", "counted_before", "filled", "holder_of", "member", "recomputed"),
+        *(
+            "Factory",
+            "checkpoint",
+            "copies",
+            "counted_before",
+            "filled",
+            "holder_of",
+            "member",
+            "recomputed",
+            "with_buffers",
+        ),
         *("DROPPED", "FOLDED", "RENAMED", "fold_batchnorms", "renamed"),
         "dynamic_shapes",
-        *(name for operation in OPERATIONS.values() for name in operation.helper_names),
+        *(name for cls in (*OPERATIONS.values(), *BLOCKS.values()) for name in cls.helper_names),
         *(f"init_{rule}" for rule in RULES),
         *("check_size", *(f"check_size{n}" for n in range(2, 100))),
     }

@@ -21,7 +21,7 @@ from archdsl.backends.torch_source.numbers import Frame, Numbers
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_labelled, is_needed
 from archdsl.graph import Graph, Node
 from archdsl.ops import aliases
-from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm
+from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
 from archdsl.syntax import tree
 
 SHORT = 3
@@ -229,8 +229,9 @@ class Planner:
         """What the spec says for the arguments of an operation's module, by their names in PyTorch."""
         step = calling.leaf.steps[0]
         flow = calling.flows[0] if calling.flows else None
-        operation = type(step.member.operation) if isinstance(step.member, Node) else Operation
-        found = calling.names.stated(step, list(operation.model_fields), flow)
+        assert isinstance(step.member, Node)
+        operation = step.member.operation
+        found = calling.names.stated(step, list(operation.parameters()), flow)
         stated = {operation.pytorch_names.get(name, name): expr for name, expr in found.items()}
         if flow is not None:
             stated |= dict.fromkeys(aliases.INFERRED, flow)

@@ -25,7 +25,9 @@ def write_class(file: File, plan: Plan, is_model: bool) -> py.Class:
     method = forward(made)
     body = made.finish()
     if plan.cells[0].recomputed:
-        file.helper(recomputing(counts(file.graph, file.recompute.scopes)))
+        scopes = file.recompute.scopes
+        outside = any(node.operation.outside() for scope in scopes for node in scope.nodes())
+        file.helper(recomputing(counts(file.graph, scopes), outside))
     if is_model and file.overwriting.inference and counts(file.graph, [file.graph.root]):
         body.append(py.Do(code("self.eval()")))
     parts: list[py.Statement] = [py.Doc(plan.doc)] if plan.doc else []

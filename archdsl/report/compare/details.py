@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archdsl.graph import Graph, Node, Tensor
+from archdsl.ops import Operation
 from archdsl.report.compare.changes import (
     Change,
     Comparison,
@@ -46,9 +47,16 @@ class Details:
         if type(old.operation) is not type(new.operation):
             captions = [n.operation.caption(rank(g, n)) for g, n in self.sides(old, new)]
             return [Detail("operation", *captions), *self.inputs(old, new)]
-        fields = type(old.operation).model_fields
-        values = [(f, getattr(old.operation, f), getattr(new.operation, f)) for f in fields]
-        changed = [Detail(f, value_text(a), value_text(b)) for f, a, b in values if a != b]
+        kinds = [repr(n.operation.outside() or "") for n in (old, new)]
+        if kinds[0] != kinds[1]:
+            return [Detail("extern", *kinds), *self.inputs(old, new)]
+        was, now = old.operation.values(), new.operation.values()
+        pairs = [(name, was.get(name), now.get(name)) for name in {**was, **now}]
+        changed = [
+            Detail(name, value_text(a), value_text(b))
+            for name, a, b in pairs
+            if a != b and not isinstance(a, Operation)
+        ]
         return changed + self.inputs(old, new)
 
     def sides(self, old: Node, new: Node) -> tuple[tuple[Graph, Node], tuple[Graph, Node]]:

@@ -8,6 +8,7 @@ from itertools import groupby
 from archdsl.analysis.costs import Analysis
 from archdsl.graph import Graph, Node, Scope
 from archdsl.report.compare.changes import SIGNS, Change, Comparison, Member, found_shape, rank, results, size_text
+from archdsl.report.layers import listed
 from archdsl.report.tables import Cell, Column, Table
 
 COLUMNS = (
@@ -87,6 +88,9 @@ def totals(found: Comparison) -> list[tuple[str, str]]:
         (name, f"{a:,} → {b:,} ({signed(b - a) or 'the same'})")
         for name, a, b in (("parameters", old.parameters, new.parameters), ("MACs", old.macs, new.macs))
     ]
+    unknown = [n.path for costs in found.costs for n in costs.uncounted()]
+    if unknown:
+        lines.append(("unknown", f"the MACs of {listed(list(dict.fromkeys(unknown)))}, which count as 0 here"))
     valid = [g.valid or "fixed" for g in (found.before, found.after)]
     if valid[0] != valid[1]:
         lines.append(("valid sizes", f"{valid[0]} → {valid[1]}"))

@@ -50,7 +50,7 @@ class Explainer:
 
     def cost(self, part: Node | Scope) -> Iterator[str]:
         cost, total = self.layers.costs[part], self.layers.costs.total
-        lines = [f"{counted(cost.parameters, 'parameter')}, {counted(cost.macs, 'multiply-accumulate')} a sample"]
+        lines = [f"{counted(cost.parameters, 'parameter')}, {self.products(part)} a sample"]
         if cost.macs and total.macs:
             lines[0] += f" ({cost.macs / total.macs:.1%} of the network's)"
         elements = self.layers.formulas[part].elements.at(self.layers.sizes)
@@ -59,6 +59,13 @@ class Explainer:
         else:
             lines.append("its result is a view of what came in: it takes no memory of its own")
         yield from titled("cost", *lines)
+
+    def products(self, part: Node | Scope) -> str:
+        """`1,234 multiply-accumulates`, and what is unknown of them."""
+        macs = self.layers.costs[part].macs
+        if not self.layers.costs.uncounted(part):
+            return counted(macs, "multiply-accumulate")
+        return f"{f'{macs:,} and ' if macs else ''}an unknown number of multiply-accumulates"
 
     def receptive_field(self, tensor: Tensor) -> Iterator[str]:
         for source, seen in (self.layers.field_columns(tensor) or {}).items():
@@ -206,12 +213,12 @@ class Explainer:
         yield f"{self.graph.name}: {inputs} → {results}{self.where}"
         yield from documentation(root)
         nodes = list(self.graph.nodes())
-        joins = sum(1 for n in nodes if n.operation.inputs == "many" and len(n.shapes) == 1)
+        joins = sum(1 for n in nodes if n.operation.is_join and len(n.shapes) == 1)
         yield from titled(
             "in numbers",
             f"{counted(weighted(nodes), 'layer')} that multiply by learned weights, "
             f"{counted(joins, 'join')} of branches",
-            f"{counted(total.parameters, 'parameter')}, {counted(total.macs, 'multiply-accumulate')} a sample",
+            f"{counted(total.parameters, 'parameter')}, {self.products(root)} a sample",
         )
         lines = [line for stage in stages(self.layers) for line in self.stage(stage)]
         yield from titled("stages", *lines)

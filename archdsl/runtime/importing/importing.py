@@ -1,0 +1,165 @@
+"""The way from a module to a proved spec."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from torch import nn
+
+from archdsl.diagnostics import SpecError
+from archdsl.runtime.importing.blocks import RESERVED, Blocks
+from archdsl.runtime.importing.functions import shape_of
+from archdsl.runtime.importing.layers import is_layer
+from archdsl.runtime.importing.proving import Imported, prove
+from archdsl.runtime.importing.recording import Recording, Value, combine, record
+from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.importing.rewriting import rewrite
+from archdsl.runtime.importing.structure import structure
+from archdsl.runtime.importing.translating import translate
+from archdsl.runtime.importing.writing import Model, write
+
+Size = tuple[int, ...]
+BATCHES = (2, 3)
+"""The batches of the two runs: what differs with them is the batch."""
+
+
+def from_module(
+    module: nn.Module, size: Size | Sequence[Size] = (3, 224, 224), *, name: str = "", source: str = ""
+) -> Imported:
+    """The spec of a module, proved to have its keys and to give its numbers.
+
+    `size` is that of the input, channels first and without the batch; a list for several inputs. `name` is the model's,
+    by default the class's; `source` is said in the head. The module runs, on tensors without data and on random ones;
+    its mode, weights and buffers stay as they are. Raises ImportRefused for what the language cannot say.
+    """
+    sizes = (
+        [cast(Size, tuple(size))] if isinstance(size[0], int) else [tuple(one) for one in cast(Sequence[Size], size)]
+    )
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
+    try:
+        return _import(module, sizes, identifier(name or type(module).__name__), source)
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+def from_callable(path: str, values: Mapping[str, Any], size: Size | Sequence[Size] = (3, 224, 224)) -> Imported:
+    """The spec of what `package.module:callable` makes, called with `values`. It runs that Python.
+
+    Raises ImportRefused, also for Python that fails.
+    """
+    from importlib import import_module
+
+    package, _, name = path.partition(":")
+    try:
+        module: Any = import_module(package)
+        for part in name.split("."):
+            module = getattr(module, part)
+        if not isinstance(module, nn.Module):
+            module = module(**values)
+    except Exception as error:
+        raise ImportRefused(f"{path} cannot be called: {_first_line(error)}") from error
+    if not isinstance(module, nn.Module):
+        raise ImportRefused(f"{path} makes an object of type {type(module).__name__}, not an nn.Module")
+    return from_module(module, size, name=name, source=path)
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+
+
+def identifier(name: str) -> str:
+    found = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name.rpartition(".")[2].strip("_")).lower()
+    found = re.sub(r"[^a-z0-9_]", "_", found)
+    return f"{found}_model" if not found or found[0].isdigit() or found in RESERVED else found
+
+
+def _import(module: nn.Module, sizes: list[Size], name: str, source: str) -> Imported:
+    larger = [(size[0], *(n + 32 * (axis + 1) for axis, n in enumerate(size[1:]))) for size in sizes]
+    notes: list[str] = []
+    evaluated = _record(module, sizes, BATCHES[0])
+    if larger != sizes:
+        try:
+            return _proved(module, evaluated, sizes, larger, name, source, notes)
+        except (ImportRefused, SpecError, RuntimeError, AssertionError, ValueError) as error:
+            first = error
+    found = _proved(module, _record(module, sizes, BATCHES[0]), sizes, sizes, name, source, notes)
+    if larger != sizes:
+        found.notes.append(f"the size of the input is fixed: {_first_line(first)}")
+    return found
+
+
+def _proved(
+    module: nn.Module,
+    evaluated: Recording,
+    sizes: list[Size],
+    others: list[Size],
+    name: str,
+    source: str,
+    notes: list[str],
+) -> Imported:
+    """The spec from runs at these two sizes, which are the same if the size is fixed."""
+    again = _record(module, others, BATCHES[1])
+    trained, why = _trained(module, sizes, others)
+    free = sizes != others
+    if trained is None or len(trained.outputs) <= len(evaluated.outputs):
+        combine(evaluated, again)
+        text = spec(evaluated, evaluated.outputs, name, source, free)
+    else:
+        text = spec(trained, trained.outputs[: len(evaluated.outputs)], name, source, free)
+    return prove(name, text, notes, module, [sizes, others], why)
+
+
+def _record(module: nn.Module, sizes: list[Size], batch: int) -> Recording:
+    """A run of the module. Raises ImportRefused if it fails."""
+    try:
+        return record(module, sizes, batch, is_layer)
+    except ImportRefused:
+        raise
+    except Exception as error:
+        shown = ", ".join("x".join(map(str, size)) for size in sizes)
+        raise ImportRefused(f"it cannot run on an input of size {shown}: {_first_line(error)}") from error
+
+
+def _trained(module: nn.Module, sizes: list[Size], others: list[Size]) -> tuple[Recording | None, str]:
+    """A run in training mode, on tensors without data; None if it fails, and why."""
+    module.train()
+    try:
+        first = record(module, sizes, BATCHES[0], is_layer)
+        combine(first, record(module, others, BATCHES[1], is_layer))
+    except Exception as error:  # what it computes in evaluation can be said, and that is what is proved
+        return None, f"; it cannot run in training mode at this size: {_first_line(error)}"
+    finally:
+        module.eval()
+    return first, ""
+
+
+def spec(recording: Recording, outputs: list[tuple[str, Value]], name: str, source: str, free: bool) -> str:
+    """The text of a recording; only `outputs` of its outputs are there in evaluation."""
+    network = translate(recording, outputs)
+    rewrite(network)
+    inputs = [input_name for input_name, _ in network.inputs]
+    every = [*network.outputs, *network.training]
+    body = structure(network.root, inputs, every if len(every) > 1 else None)
+    blocks = Blocks()
+    chain = blocks.make(body.chain)
+    declared = [declaration(n, shape_of(value), free) for n, value in network.inputs]
+    always = {n for n, _ in network.outputs}
+    returned = [(output_name(n), label, n not in always) for n, label in body.outputs]
+    cls = type(network.root.module)
+    head = f"Imported from {source or f'{cls.__module__}.{cls.__qualname__}'}."
+    return write(Model(name, chain, declared, returned), blocks.found, head)
+
+
+def output_name(name: str) -> str:
+    return f"output{name}" if name.isdigit() else name
+
+
+def declaration(name: str, shape: Size, free: bool) -> str:
+    """The declaration of an input: its positions are free, or fixed."""
+    axes = {2: "T", 3: "HW", 4: "DHW"}.get(len(shape), "") if free else ""
+    sizes = [f"{axis} = {n}" for axis, n in zip(axes, shape[1:], strict=True)] if axes else map(str, shape[1:])
+    return f"{name}[{', '.join([str(shape[0]), *sizes])}]"

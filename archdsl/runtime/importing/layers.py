@@ -1,0 +1,233 @@
+"""Layers of PyTorch as operations, derived from the operations' own facts: `Operation.torch`, read backwards.
+
+A layer's attributes are tried as the parameters of each operation that becomes such a layer. An operation is the
+layer's if its PyTorch form has the same arguments as the layer; all others of the layer must have their defaults.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from archdsl.dims import DimError
+from archdsl.ops import OPERATIONS, Operation
+from archdsl.ops.base import Argument, ModuleForm, OperationError, Rules, Shape
+from archdsl.ops.sizes import collapse
+
+FREE_ARGUMENTS = frozenset({"device", "dtype", "inplace"})
+"""Arguments that say nothing about what a layer computes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Foreign:
+    """A layer of another package: its operation, the attribute of each parameter, the attributes that it must have."""
+
+    operation: str
+    parameters: Mapping[str, str]
+    demanded: Mapping[str, object]
+
+
+FOREIGN = {
+    "torchvision.ops.stochastic_depth.StochasticDepth": Foreign("droppath", {"p": "p"}, {"mode": "row"}),
+    "torchvision.models.convnext.LayerNorm2d": Foreign("layernorm", {"eps": "eps"}, {}),
+    "timm.layers.drop.DropPath": Foreign("droppath", {"p": "drop_prob"}, {"scale_by_keep": True}),
+    "timm.layers.norm.LayerNorm2d": Foreign("layernorm", {"eps": "eps"}, {}),
+}
+"""Known layers of other packages, by class."""
+
+
+class Unsaid(Exception):
+    """Why no operation is this layer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """An operation with its arguments: those that differ from the language's defaults. None for the identity."""
+
+    operation: str
+    arguments: Mapping[str, object]
+
+
+@cache
+def by_constructor() -> Mapping[str, tuple[type[Operation], ...]]:
+    """The operations by the PyTorch class or helper class that they become, found by their examples."""
+    found: dict[str, list[type[Operation]]] = {}
+    for cls in OPERATIONS.values():
+        for example in cls.examples:
+            operation = cls.parse(example.arguments)
+            form = operation.torch(example.inputs, operation.infer(example.inputs, Rules()))
+            if isinstance(form, ModuleForm) and cls not in found.setdefault(form.constructor, []):
+                found[form.constructor].append(cls)
+    return {name: tuple(classes) for name, classes in found.items()}
+
+
+def class_name(module: nn.Module) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def constructor_name(module: nn.Module) -> str:
+    """The name of a layer's class as in a built file: `nn.Conv2d`, or its own."""
+    name = type(module).__name__
+    return f"nn.{name}" if getattr(nn, name, None) is type(module) else name
+
+
+def is_layer(module: nn.Module) -> bool:
+    """Whether a module is recorded as one call: a layer of torch.nn, or one that an operation becomes."""
+    if class_name(module) in FOREIGN:
+        return True
+    if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        return False
+    if type(module).__module__.startswith("torch.nn."):
+        return True
+    return constructor_name(module) in by_constructor() and not any(module.children())
+
+
+def said(module: nn.Module, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Said | None:
+    """The operation that is this layer for these sizes without the batch; None for the identity. Raises Unsaid."""
+    if isinstance(module, nn.Identity):
+        return None
+    name = class_name(module)
+    if name in FOREIGN:
+        return _foreign(module, FOREIGN[name], shapes)
+    candidates = by_constructor().get(constructor_name(module), ())
+    if not candidates:
+        raise Unsaid(f"the language has no operation for the layer {type(module).__name__}")
+    found, reasons = [], []
+    for cls in candidates:
+        try:
+            found.append(_as(cls, module, shapes, outputs))
+        except Unsaid as reason:
+            reasons.append(str(reason))
+    if not found:
+        raise Unsaid(reasons[0])
+    return min(found, key=lambda one: len(one.arguments))
+
+
+def _foreign(module: nn.Module, known: Foreign, shapes: tuple[Shape, ...]) -> Said:
+    for attribute, wanted in known.demanded.items():
+        if getattr(module, attribute) != wanted:
+            raise Unsaid(f"{type(module).__name__} with `{attribute}` = {getattr(module, attribute)!r}")
+    cls = OPERATIONS[known.operation]
+    arguments = {field: value_of(module, name) for field, name in known.parameters.items()}
+    return Said(known.operation, without_defaults(cls, arguments))
+
+
+def default_of(cls: type[Operation], field: str) -> object:
+    """The default of a parameter; PydanticUndefined if it has none."""
+    return cls.model_fields[field].default
+
+
+def without_defaults(cls: type[Operation], arguments: Mapping[str, object]) -> dict[str, object]:
+    return {k: v for k, v in arguments.items() if not same(v, default_of(cls, k))}
+
+
+def same(one: object, two: object) -> bool:
+    """Whether two values are equal, ints and bools apart, and a number and a tuple of it alike."""
+    one, two = _plain(one), _plain(two)
+    if isinstance(one, bool) or isinstance(two, bool):
+        return one is two
+    return (type(one) in (int, float) and type(two) in (int, float) and one == two) or (type(one), one) == (
+        type(two),
+        two,
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple | list):
+        return collapse([_plain(v) for v in value]) if value else ()
+    return value
+
+
+MISSING = object()
+
+
+def value_of(module: nn.Module, attribute: str) -> Any:
+    """An attribute as a value of the language; MISSING for a tensor. A bias says only whether it is there."""
+    value = getattr(module, attribute, MISSING)
+    if attribute == "bias" and value is not MISSING and not isinstance(value, bool):
+        return value is not None
+    return MISSING if isinstance(value, torch.Tensor) else _plain(value)
+
+
+def _as(cls: type[Operation], module: nn.Module, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Said:
+    """The module as a call of this operation. Raises Unsaid."""
+
+    def wrong(arguments: Mapping[str, object]) -> str | None:
+        return mismatch(cls, arguments, module, shapes, outputs)
+
+    names = {field: cls.pytorch_names.get(field, field) for field in cls.model_fields}
+    arguments = {field: value for field, name in names.items() if (value := value_of(module, name)) is not MISSING}
+    if wrong(arguments) is not None:
+        others = [*_others(cls, arguments)]
+        reasons = [wrong(other) for other in others]
+        if None not in reasons:
+            raise Unsaid(str(reasons[0]))
+        arguments = others[reasons.index(None)]
+    for field in [name for name, parameter in cls.model_fields.items() if not parameter.is_required()]:
+        fewer = {k: v for k, v in arguments.items() if k != field}
+        if field in arguments and wrong(fewer) is None:
+            arguments = fewer
+        elif same(arguments.get(field, MISSING), 0):  # no padding has a word
+            words = (word for word in cls.words(field) if wrong({**arguments, field: word}) is None)
+            arguments[field] = next(words, 0)
+    return Said(cls.name, arguments)
+
+
+def _others(cls: type[Operation], arguments: Mapping[str, object]) -> Iterator[dict[str, object]]:
+    """The same arguments with whole floats as ints, and with one more that is a word and no attribute of the layer."""
+    whole = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in arguments.items()}
+    yield whole
+    for field in cls.model_fields:
+        if field not in arguments:
+            for word in cls.words(field):
+                yield {**whole, field: word}
+
+
+def mismatch(
+    cls: type[Operation],
+    arguments: Mapping[str, object],
+    module: nn.Module,
+    shapes: tuple[Shape, ...],
+    outputs: tuple[Shape, ...],
+) -> str | None:
+    """Why this call is not the module; None if it is."""
+    try:
+        operation = cls.parse(arguments)
+        results = operation.infer(shapes, Rules())
+        form = operation.torch(shapes, results)
+    except (OperationError, DimError) as error:
+        return str(error)
+    if not isinstance(form, ModuleForm) or form.constructor != constructor_name(module):
+        return f"`{cls.name}` becomes another layer"
+    if results != outputs:
+        return f"`{cls.name}` would give another size"
+    accepted = {argument.name or argument.called: argument for argument in form.accepted}
+    for name, argument in accepted.items():
+        if (value := value_of(module, name)) is not MISSING and not _agrees(value, argument):
+            return f"{type(module).__name__} with `{name}` = {value!r}"
+    for name, parameter in inspect.signature(type(module).__init__).parameters.items():
+        value = value_of(module, name)
+        if name in accepted or name in FREE_ARGUMENTS or value is MISSING or parameter.default is inspect._empty:
+            continue
+        if name == "bias" and value is (getattr(module, "weight", None) is not None):
+            continue  # a normalisation has both or none
+        if not same(value, parameter.default):
+            return f"`{cls.name}` has nothing for `{name}` = {value!r} of {type(module).__name__}"
+    return None
+
+
+def _agrees(value: object, argument: Argument) -> bool:
+    given = argument.value
+    if value is None and same(given, argument.default):
+        return True
+    with suppress(TypeError, ValueError):
+        if isinstance(given, float) or isinstance(value, float):
+            return float(value) == float(given)  # type: ignore[arg-type]
+    return same(value, given)

@@ -1,0 +1,82 @@
+"""The module as a network of the language's operations, in its scopes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from archdsl.runtime.importing.recording import Value
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """A call of an operation. `path` is the layer's, empty for a function; `weighted`: it owns tensors."""
+
+    operation: str
+    arguments: Mapping[str, object]
+    inputs: list[Value]
+    outputs: list[Value]
+    path: str = ""
+    weighted: bool = False
+    line: str = ""
+
+    def items(self) -> Iterator[Item]:
+        yield self
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """A call of a module that is no layer. `inputs` are the values from outside, `outputs` those that leave it."""
+
+    path: str
+    module: nn.Module
+    members: list[Item | Scope] = field(default_factory=list)
+    inputs: list[Value] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+    line: str = ""
+
+    def items(self) -> Iterator[Item]:
+        """All items inside, in order."""
+        for member in self.members:
+            yield from member.items()
+
+    @property
+    def weighted(self) -> bool:
+        return any(item.weighted for item in self.items())
+
+    def scopes(self) -> Iterator[Scope]:
+        """This scope and those inside, outermost first."""
+        yield self
+        for member in self.members:
+            if isinstance(member, Scope):
+                yield from member.scopes()
+
+
+@dataclass(slots=True, eq=False)
+class Network:
+    """A module's network. `training` are the outputs that it has only while it trains."""
+
+    root: Scope
+    inputs: list[tuple[str, Value]]
+    outputs: list[tuple[str, Value]]
+    training: list[tuple[str, Value]] = field(default_factory=list)
+
+    def connect(self) -> None:
+        """Sets what flows into and out of each scope."""
+        users: dict[Value, list[int]] = {}
+        place: dict[int, int] = {}
+        for number, item in enumerate(self.root.items()):
+            place[id(item)] = number
+            for value in item.inputs:
+                users.setdefault(value, []).append(number)
+        for _, value in [*self.outputs, *self.training]:
+            users.setdefault(value, []).append(len(place))
+        for scope in self.root.scopes():
+            inside = {place[id(item)] for item in scope.items()}
+            made = [value for item in scope.items() for value in item.outputs]
+            known = set(made)
+            scope.outputs = [v for v in made if any(user not in inside for user in users.get(v, ()))]
+            taken = dict.fromkeys(value for item in scope.items() for value in item.inputs)
+            scope.inputs = [value for value in taken if value not in known]

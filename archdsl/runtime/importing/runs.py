@@ -1,0 +1,124 @@
+"""Runs of equal items as `repeat`, or as `for` if only a number in their labels counts up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from archdsl.runtime.importing.chains import Chain, Node, structure_key
+
+_NUMBER = re.compile(r"\d+")
+LONGEST = 8
+"""The most items that repeat together."""
+
+
+def compact(chain: Chain) -> Chain:
+    """A chain with its runs as loops, also within its bodies."""
+    for node in chain:
+        if node.kind != "use":
+            node.bodies = [compact(body) for body in node.bodies]
+    found: Chain = []
+    at = 0
+    while at < len(chain):
+        period, rounds = best(chain, at)
+        if rounds > 1 and not is_late(chain, at, period, rounds):
+            found.append(loop(chain[at : at + period], chain[at + period : at + 2 * period], rounds))
+            at += period * rounds
+        else:
+            found.append(chain[at])
+            at += 1
+    return found
+
+
+def is_late(chain: Chain, at: int, period: int, rounds: int) -> bool:
+    """Whether the run reads better from the next item on: it begins with what ends the part before it (a pooling)."""
+    end = at + period * rounds
+    begins = chain[at].kind == "op" and not chain[at].weighted and period > 1
+    return begins and structure_key(chain[at : at + 1]) == structure_key(chain[end : end + 1])
+
+
+def best(chain: Chain, at: int) -> tuple[int, int]:
+    """How many items from here on repeat, and how often: what covers most, in the shortest period."""
+    most = (1, 1)
+    for period in range(1, min(LONGEST, (len(chain) - at) // 2) + 1):
+        rounds = rounds_of(chain, at, period)
+        if rounds > 1 and period * (rounds - 1) > most[0] * (most[1] - 1):
+            most = (period, rounds)
+    return most
+
+
+def rounds_of(chain: Chain, at: int, period: int) -> int:
+    first = chain[at : at + period]
+    if first[0].kind == "ref" or any(label_names(first)):
+        return 1
+    wanted, rounds = masked(first), 1
+    step: int | None = None
+    while masked(part := chain[at + rounds * period : at + (rounds + 1) * period]) == wanted:
+        moved = distance(first, part)
+        if moved is None or moved not in (0, rounds) or (step is not None and (moved > 0) != (step > 0)):
+            break
+        step = moved
+        rounds += 1
+    return rounds
+
+
+def own_nodes(chain: Chain) -> Iterator[Node]:
+    """The nodes of a chain in its own scope."""
+    for node in chain:
+        yield node
+        if node.kind not in ("body", "use"):
+            for body in node.bodies:
+                yield from own_nodes(body)
+
+
+def label_names(chain: Chain) -> Iterator[str]:
+    """The names by which results of a chain are referred to."""
+    return (name for node in own_nodes(chain) for name in node.names)
+
+
+def own_labels(chain: Chain) -> list[str]:
+    return [node.label for node in own_nodes(chain) if node.label is not None and not node.auto]
+
+
+def masked(chain: Chain) -> object:
+    """A key that is equal for chains that differ only in the numbers of their own labels."""
+    labels = [(node, node.label) for node in own_nodes(chain) if node.label is not None]
+    for node, label in labels:
+        node.label = None if node.auto else _NUMBER.sub("#", label)
+    try:
+        return structure_key(chain)
+    finally:
+        for node, label in labels:
+            node.label = label
+
+
+def distance(one: Chain, two: Chain) -> int | None:
+    """By how much all labels of the second chain count more; None if they do not agree."""
+    found = set()
+    for a, b in zip(own_labels(one), own_labels(two), strict=True):
+        numbers = [(int(x), int(y)) for x, y in zip(_NUMBER.findall(a), _NUMBER.findall(b), strict=True)]
+        moves = {y - x for x, y in numbers if x != y}
+        if len(moves) != 1:
+            return None
+        found |= moves
+    return found.pop() if len(found) == 1 else (0 if not found else None)
+
+
+def loop(first: Chain, second: Chain, rounds: int) -> Node:
+    """The loop over a run that begins with two rounds."""
+    labels, others = own_labels(first), own_labels(second)
+    if not labels:
+        return Node("repeat", arguments={"count": rounds}, bodies=[first], into=first[0].into)
+    start = 0
+    for node, other in zip(
+        [n for n in own_nodes(first) if n.label is not None and not n.auto],
+        [n for n in own_nodes(second) if n.label is not None and not n.auto],
+        strict=True,
+    ):
+        assert node.label is not None and other.label is not None
+        numbers = list(zip(_NUMBER.finditer(node.label), _NUMBER.finditer(other.label), strict=True))
+        at = next(a for a, b in numbers if a[0] != b[0])
+        start = int(at[0])
+        node.label = f"{node.label[: at.start()]}{{i}}{node.label[at.end() :]}"
+    assert others
+    return Node("for", arguments={"first": start, "count": rounds}, bodies=[first], into=first[0].into)

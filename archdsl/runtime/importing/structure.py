@@ -1,0 +1,403 @@
+"""The graph within a module as chains: sequences, parallels, residual and dense connections; labels for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from archdsl.ops import OPERATIONS
+from archdsl.runtime.importing.chains import Chain, Node, Text
+from archdsl.runtime.importing.functions import SizeOf, shape_of
+from archdsl.runtime.importing.network import Item, Scope
+from archdsl.runtime.importing.recording import Value
+from archdsl.runtime.importing.refusal import ImportRefused
+
+Member = Item | Scope
+
+
+@dataclass(slots=True, eq=False)
+class Body:
+    """The content of a module: `inputs` are the names of what flows in, `outputs` the labels of several results."""
+
+    chain: Chain
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Tangled(Exception):
+    """The branches of a region share items, so it is no nest of sequences and parallels."""
+
+
+def structure(scope: Scope, inputs: list[str], outputs: list[tuple[str, Value]] | None = None) -> Body:
+    """The chains of a module and of those within.
+
+    `inputs` are names for its inputs if it has several, or if it is the model; `outputs` the named results, if that
+    is several; its result otherwise.
+    """
+    return Structure(scope, inputs, outputs).body()
+
+
+def own_name(path: str, scope: Scope) -> str:
+    """The name of a module below a scope, relative to that scope."""
+    prefix = f"{scope.path}." if scope.path else ""
+    if not path.startswith(prefix):
+        raise ImportRefused(f"it is called by `{scope.path}`, of which it is no part", path)
+    return path[len(prefix) :]
+
+
+class Structure:
+    """Makes the chains of one scope."""
+
+    def __init__(self, scope: Scope, inputs: list[str], outputs: list[tuple[str, Value]] | None) -> None:
+        self.scope = scope
+        self.named = outputs
+        self.results = [value for _, value in outputs] if outputs is not None else list(scope.outputs)
+        self.order = needed(scope, self.results)
+        self.producer: dict[Value, Member] = {v: m for m in self.order for v in m.outputs}
+        self.users: dict[Value, list[Member]] = {}
+        for member in self.order:
+            for value in inputs_of(member):
+                self.users.setdefault(value, []).append(member)
+        self.taken = set(inputs)
+        self.tags: dict[Value, str] = {}
+        if len(scope.inputs) > 1 or inputs:
+            self.input_names = inputs or [self.fresh(f"x{i}") for i, _ in enumerate(scope.inputs, 1)]
+            self.tags.update(zip(scope.inputs, self.input_names, strict=False))
+        else:
+            self.input_names = []
+        self.above = self.dominators()
+        self.nodes: dict[int, Node] = {}
+        for member in self.order:  # names are given in order
+            self.nodes[id(member)] = self.node(member)
+
+    # ------------------------------------------------------------ the graph
+
+    def dominators(self) -> dict[int, Member | None]:
+        """For each member the nearest one through which all that flows into it came; None is the start."""
+        above: dict[int, Member | None] = {}
+        depth: dict[int, int] = {id(None): 0}
+        for member in self.order:
+            sources = [self.producer.get(value) for value in inputs_of(member)]
+            common = sources[0]
+            for other in sources[1:]:
+                while common is not other:
+                    if depth[id(common)] >= depth[id(other)]:
+                        common = above[id(common)] if common is not None else None
+                    else:
+                        other = above[id(other)] if other is not None else None
+            above[id(member)] = common
+            depth[id(member)] = depth[id(common)] + 1
+        return above
+
+    # ------------------------------------------------------------ nodes and names
+
+    def node(self, member: Member) -> Node:
+        """The node of a member, without what it is merged from."""
+        into = shape_of(member.inputs[0])[0] if len(member.inputs) == 1 else None
+        if isinstance(member, Item):
+            name = own_name(member.path, self.scope) if member.path else ""
+            node = Node("op", member.operation, dict(member.arguments), into=into, weighted=member.weighted)
+            node.label = name if member.weighted else None
+        else:
+            name = own_name(member.path, self.scope)
+            node = Node("body", label=name, into=into, weighted=member.weighted, source=member)
+            inner = structure(member, [])
+            node.bodies = [inner.chain]
+            node.arguments = {"inputs": tuple(inner.inputs), "outputs": tuple(label for _, label in inner.outputs)}
+        if len(member.outputs) > 1:
+            base = name if name.isidentifier() else node.name or "part"
+            node.names = tuple(self.tag(value, f"{base}{i}") for i, value in enumerate(member.outputs))
+        return node
+
+    def fresh(self, name: str) -> str:
+        """A label that is not in use in this scope."""
+        base, number = name, 1
+        while name in self.taken:
+            number += 1
+            name = f"{base}_{number}"
+        self.taken.add(name)
+        return name
+
+    def tag(self, value: Value, wish: str = "") -> str:
+        """The label by which a tensor is referred to; its node gets it."""
+        if value in self.tags:
+            return self.tags[value]
+        member = self.producer[value]
+        if len(member.outputs) > 1:
+            self.tags[value] = self.fresh(wish)
+            return self.tags[value]
+        node = self.nodes[id(member)]
+        name = node.label or (own_name(member.path, self.scope) if member.path else "")
+        if not name.isidentifier():
+            name = wish or (name.replace(".", "_") if name.replace(".", "_").isidentifier() else str(node.name or "x"))
+        if name in OPERATIONS:  # a reference would mean both
+            name = f"after_{name}"
+        if name == node.label:
+            self.taken.add(name)
+        else:
+            name = self.fresh(name)
+        self.tags[value] = name
+        node.names = (name,)
+        return name
+
+    # ------------------------------------------------------------ chains
+
+    def body(self) -> Body:
+        chain: Chain = []
+        emitted: set[int] = set()
+        outputs: list[tuple[str, str]] = []
+        if self.named is not None or len(self.results) > 1:
+            names = [name for name, _ in self.named] if self.named is not None else [""] * len(self.results)
+            outputs = [(name, self.tag(value, name)) for name, value in zip(names, self.results, strict=True)]
+        try:
+            for value in self.results:
+                if id(self.producer.get(value)) not in emitted:
+                    start, source = self.begin(value, emitted)
+                    chain += start + self.chain(value, source, emitted)
+        except Tangled:
+            chain, emitted = self.straight(self.order), {id(m) for m in self.order}
+        if len(emitted) != len(self.order) or not in_sight(chain, {*self.input_names}, {label for _, label in outputs}):
+            chain = self.straight(self.order)
+        number_labels(chain)
+        return Body(chain, self.input_names, outputs)
+
+    def begin(self, value: Value, emitted: set[int]) -> tuple[Chain, Member | None]:
+        """The reference at which a further result starts: the last tensor that was made before it, and its producer."""
+        if not emitted:
+            return [], None
+        source = self.source_of(value, emitted)
+        if source is None:
+            raise Tangled
+        return [Node("ref", self.tag(source))], self.producer.get(source)
+
+    def source_of(self, value: Value, emitted: set[int]) -> Value | None:
+        """The one tensor made before, or input, from which a result is computed; None if there are several."""
+        found: set[Value] = set()
+        stack, seen = [value], {value}
+        while stack:
+            here = stack.pop()
+            member = self.producer.get(here)
+            if member is None or id(member) in emitted:
+                found.add(here)
+                continue
+            for other in inputs_of(member):
+                if other not in seen:
+                    seen.add(other)
+                    stack.append(other)
+        return found.pop() if len(found) == 1 else None
+
+    def chain(self, value: Value, source: Member | None, emitted: set[int]) -> Chain:
+        """The nodes after `source` that make a value. Raises Tangled if one would be written twice."""
+        member = self.producer.get(value)
+        if member is source or member is None:
+            return self.start(value, source)
+        if id(member) in emitted:
+            raise Tangled
+        emitted.add(id(member))
+        node = self.nodes[id(member)]
+        given = inputs_of(member)
+        self.sizes(member, node)
+        if len(given) == 1:
+            chain = [*self.chain(given[0], source, emitted), node]
+        else:
+            top = self.above[id(member)]
+            before: Chain = []
+            if top is not source and top is not None:
+                before = self.chain(top.outputs[0], source, emitted)
+                if len(top.outputs) > 1:
+                    before = before[:-1]  # its results are referred to by name
+            chain = before + self.joined(member, node, top, emitted)
+        if len(member.outputs) > 1:
+            chain.append(Node("ref", self.tags[value]))
+        return chain
+
+    def start(self, value: Value, source: Member | None) -> Chain:
+        """How a branch begins: with what flows in, or with the name of one of several tensors."""
+        several = len(source.outputs) > 1 if source is not None else bool(self.input_names) and value in self.tags
+        if source is None and len(self.scope.inputs) == 1 and value in self.scope.inputs:
+            return []
+        return [Node("ref", self.tags[value])] if several else []
+
+    def joined(self, member: Member, node: Node, top: Member | None, emitted: set[int]) -> Chain:
+        """A member with several inputs, and the branches that lead to it."""
+        try:
+            mine = set(emitted)
+            branches = [self.chain(value, top, mine) for value in inputs_of(member)]
+            if is_deep(member, branches):
+                raise Tangled
+            emitted |= mine
+        except Tangled:
+            region = self.region(top, member)
+            if any(id(m) in emitted for m in region):
+                raise
+            emitted |= {id(m) for m in region}
+            return self.straight([*region, member], top)
+        chain = combined(node, branches, self.channels(top))
+        self.nodes[id(member)] = chain[-1]  # it gets the name, if one is asked for later
+        return chain
+
+    def channels(self, top: Member | None) -> int | None:
+        """The channels of the one tensor that leaves a member, or enters the scope."""
+        values = self.scope.inputs if top is None else top.outputs
+        return shape_of(values[0])[0] if len(values) == 1 else None
+
+    def region(self, top: Member | None, bottom: Member) -> list[Member]:
+        """What lies between two members, in order. Raises Tangled if others need it."""
+        found: set[int] = set()
+        stack = [m for value in inputs_of(bottom) if (m := self.producer.get(value)) is not top and m is not None]
+        while stack:
+            member = stack.pop()
+            if id(member) in found:
+                continue
+            found.add(id(member))
+            stack += [m for v in inputs_of(member) if (m := self.producer.get(v)) is not top and m is not None]
+        region = [m for m in self.order if id(m) in found]
+        inside = found | {id(bottom)}
+        for member in region:
+            for value in member.outputs:
+                if value in self.results or any(id(user) not in inside for user in self.users.get(value, ())):
+                    raise Tangled
+        return region
+
+    def straight(self, members: Iterable[Member], top: Member | None = None) -> Chain:
+        """Members one after the other, in order; each reads by name what is not the result of the one before."""
+        flow: Value | None = None
+        if top is not None and len(top.outputs) == 1:
+            flow = top.outputs[0]
+        elif top is None and len(self.scope.inputs) == 1:
+            flow = self.scope.inputs[0]
+        if flow is not None:
+            self.name_start(flow, list(members))
+        chain: Chain = []
+        for member in members:
+            node = self.nodes[id(member)]
+            self.sizes(member, node)
+            given = inputs_of(member)
+            if len(given) > 1:
+                branches = [[] if v is flow else [Node("ref", self.tag(v))] for v in given]
+                chain += combined(node, branches, shape_of(flow)[0] if flow is not None else None, named=True)
+                self.nodes[id(member)] = chain[-1]
+            else:
+                chain += ([] if given[0] is flow else [Node("ref", self.tag(given[0]))]) + [node]
+            flow = member.outputs[0] if len(member.outputs) == 1 else None
+        return chain
+
+    def name_start(self, flow: Value, members: list[Member]) -> None:
+        """Names what flows into a straight sequence, if a later member reads it, too."""
+        if flow in self.tags or flow in self.producer:
+            return
+        if any(flow in inputs_of(member) for member in members[1:]):
+            self.input_names = [self.fresh("x")]
+            self.tags[flow] = self.input_names[0]
+
+    def sizes(self, member: Member, node: Node) -> None:
+        """Finds the tensors whose sizes a `resize` takes."""
+        for name, argument in node.arguments.items():
+            if isinstance(argument, SizeOf):
+                node.arguments[name] = self.size(argument, member)
+
+    def size(self, wanted: SizeOf, member: Member) -> object:
+        found = [v for v in self.scope.inputs if sizes_of(v) == wanted.shapes]
+        for other in self.order[: self.order.index(member)]:
+            found += [v for v in other.outputs if sizes_of(v) == wanted.shapes]
+        if not found:
+            raise ImportRefused("it resizes to a size that no tensor here has", self.scope.path, member.line)
+        best = found[0]
+        if best in self.scope.inputs and best not in self.tags:
+            self.input_names = [self.fresh("x")]
+            self.tags[best] = self.input_names[0]
+        return Text(f"{self.tag(best)}.size")
+
+
+def sizes_of(value: Value) -> list[tuple[int, ...]]:
+    return [shape[2:] for shape in value.shapes]
+
+
+def inputs_of(member: Member) -> list[Value]:
+    return member.inputs
+
+
+def needed(scope: Scope, results: Iterable[Value]) -> list[Member]:
+    """The members of a scope on which its results depend, in order."""
+    wanted = set(results)
+    kept: list[Member] = []
+    for member in reversed(scope.members):
+        if wanted & set(member.outputs):
+            kept.append(member)
+            wanted |= set(member.inputs)
+        elif member.weighted:
+            raise ImportRefused("its result is not used", member.path, member.line)
+    return kept[::-1]
+
+
+def is_deep(member: Member, branches: list[Chain]) -> bool:
+    """Whether skip connections that end in concats or modules are nested, which labels tell better."""
+    if isinstance(member, Item) and member.operation == "add":
+        return False
+    if [] not in branches:
+        return False
+    return any(
+        node.kind == "dense" or (node.kind == "parallel" and [] in node.bodies)
+        for branch in branches
+        for node in branch
+    )
+
+
+def combined(node: Node, branches: list[Chain], into: int | None, named: bool = False) -> Chain:
+    """A merge of branches: a residual or dense connection, or a parallel before it; `into` are the channels before."""
+    if node.kind == "op" and node.name == "add" and len(branches) == 2 and not node.names and not named:
+        if [] in branches:
+            at = branches.index([])
+            return [Node("residual", bodies=[[], branches[1 - at]], into=into)]
+        short, long = sorted(branches, key=size)
+        if size(short) * 2 <= size(long) and not any(n.kind == "ref" for n in (*short[:1], *long[:1])):
+            return [Node("residual", bodies=[short, long], into=into)]
+    grows = len(branches) == 2 and branches[0] == [] and branches[1]
+    if node.kind == "op" and node.name == "concat" and not node.names and not named and grows:
+        return [Node("dense", bodies=[branches[1]], into=into)]
+    return [Node("parallel", bodies=branches, into=into), node]
+
+
+def in_sight(chain: Chain, known: set[str], later: set[str]) -> bool:
+    """Whether each reference stands where its label is known, and the labels of `later` are at the end.
+
+    A label in a body is not known outside of it.
+    """
+    for node in chain:
+        if node.kind == "ref" and node.name not in known:
+            return False
+        if any(name not in known for name in names_in(node.arguments.values())):
+            return False
+        if node.kind != "body" and not all(in_sight(body, {*known}, set()) for body in node.bodies):
+            return False
+        known |= set(node.names)
+    return later <= known
+
+
+def names_in(values: Iterable[object]) -> list[str]:
+    """The labels whose sizes arguments take."""
+    return [value.text.partition(".")[0] for value in values if isinstance(value, Text)]
+
+
+def size(chain: Chain) -> int:
+    return sum(1 for node in chain for inner in node.walk() if inner.kind in ("op", "use"))
+
+
+def number_labels(chain: Chain) -> None:
+    """Marks the labels that an item has by its position."""
+    count = 0
+
+    def visit(nodes: Chain) -> None:
+        nonlocal count
+        for node in nodes:
+            if node.kind in ("op", "body", "use"):
+                if node.kind != "op" and not node.bodies[0]:
+                    continue
+                node.auto = node.label == str(count)
+                count += 1
+            elif node.kind in ("parallel", "residual", "dense"):
+                for body in node.bodies:
+                    visit(body)
+                count += node.kind != "parallel"
+
+    visit(chain)

@@ -1,0 +1,198 @@
+"""Modules become specs with their keys and numbers, which read as written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import archdsl
+from archdsl import cli
+from archdsl.common.source import Source
+from archdsl.runtime.importing import ImportRefused, from_module
+from tests.helpers import ROOT
+from tests.runtime.importing.networks import NETWORKS, LeNet, Pyramid, ResNet
+
+GOLDEN = ROOT / "tests" / "golden" / "imported"
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_module_reads_as_written(name: str, update: bool) -> None:
+    made, size = NETWORKS[name]
+    torch.manual_seed(0)
+    found = from_module(made(), size, name=name)
+    path = GOLDEN / f"{name}.arch"
+    if update:
+        path.write_text(found.text, "utf-8")
+    assert found.text == path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_keys_numbers_and_gradients_are_the_modules(name: str) -> None:
+    """The importer's own proof, made again here: at another size where sizes are free, in training mode, too."""
+    made, size = NETWORKS[name]
+    torch.manual_seed(0)
+    module = made()
+    network = archdsl.load(Source("net.arch", (GOLDEN / f"{name}.arch").read_text("utf-8")))
+    network.load_state_dict(module.state_dict(), strict=True)
+    free = archdsl.check(Source("net.arch", (GOLDEN / f"{name}.arch").read_text("utf-8"))).free
+    image = torch.randn(3, size[0], *(n + 8 * bool(free) for n in size[1:]))
+    for training in (False, True):
+        torch.manual_seed(1)
+        wanted = outputs(module.train(training)(image))
+        torch.manual_seed(1)
+        given = outputs(network.train(training)(image))
+        torch.testing.assert_close(given, wanted, rtol=0, atol=1e-5)
+    sum(o.square().sum() for o in wanted).backward()
+    sum(o.square().sum() for o in given).backward()
+    theirs = {key: p.grad for key, p in module.named_parameters()}
+    for key, parameter in network.named_parameters():
+        assert parameter.grad is not None and theirs[key] is not None
+        torch.testing.assert_close(parameter.grad, theirs[key], rtol=1e-3, atol=1e-4)
+
+
+def outputs(found: object) -> list[Tensor]:
+    if isinstance(found, Tensor):
+        return [found]
+    values = found.values() if isinstance(found, dict) else found
+    return [value for value in values if value is not None]  # type: ignore[attr-defined]
+
+
+def test_a_module_stays_as_it_was() -> None:
+    module = ResNet()
+    module.layer1.eval()
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    from_module(module, (3, 64, 64))
+    assert module.training and not module.layer1.training and module.layer1[0].conv1.training is False
+    assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
+    assert not module._forward_hooks and not module._forward_pre_hooks
+
+
+def test_a_size_that_cannot_vary_is_fixed() -> None:
+    found = from_module(LeNet(), (1, 28, 28))
+    assert "input x[1, 28, 28]" in found.text
+    assert found.notes and "fixed" in found.notes[0]
+
+
+def test_it_shows_itself() -> None:
+    found = archdsl.from_module(Pyramid(), (3, 32, 32))
+    assert "image/svg+xml" in found._repr_mimebundle_()
+
+
+# ---------------------------------------------------------------- refusals
+
+
+class Refused(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.other = nn.Conv2d(3, 4, 3)
+        self.factor = nn.Parameter(torch.ones(4, 1, 1))
+
+
+class Unsaid(Refused):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.erf(self.conv(x) + self.other(x))
+
+
+class Unused(Refused):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x)
+
+
+class Shared(Refused):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.conv(x.flip(3))
+
+
+class TwiceUsed(Refused):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.conv(F.relu(x)) + self.other(x)
+
+
+class ByBatch(Refused):
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x).reshape(-1, 2, 30, 30)
+
+
+class Changed(Refused):
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x) + self.other(x)
+        y[:, 0] = y[:, 1]
+        return y
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (Unsaid, "no operation for the function `erf`"),
+        (Unused, "does not use its parameter `factor`"),
+        (Shared, "no operation for the function `flip`"),
+        (TwiceUsed, "called more than once, so its weights are shared"),
+        (ByBatch, "axis of the batch"),
+        (Changed, "changes a part of a tensor"),
+    ],
+)
+def test_what_cannot_be_said_is_refused(module: type[nn.Module], reason: str) -> None:
+    with pytest.raises(ImportRefused, match=reason) as refusal:
+        from_module(module(), (3, 32, 32))
+    if module is not Unused:
+        assert f"{Path(__file__).name}:" in refusal.value.line
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True), "align_corners"),
+        (nn.BatchNorm2d(3, track_running_stats=False), "track_running_stats"),
+        (nn.Hardtanh(), "no operation for the layer Hardtanh"),
+        (nn.AvgPool2d(2, divisor_override=3), "divisor_override"),
+    ],
+)
+def test_a_layer_with_more_than_the_operation_has_is_refused(layer: nn.Module, reason: str) -> None:
+    with pytest.raises(ImportRefused, match=reason):
+        from_module(nn.Sequential(nn.Conv2d(3, 3, 3), layer), (3, 32, 32))
+
+
+def test_other_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong translation is found by the numbers, if by nothing else."""
+    from archdsl.runtime.importing import importing
+
+    written = importing.write
+    monkeypatch.setattr(importing, "write", lambda *given: written(*given).replace("relu", "silu"))
+    with pytest.raises(ImportRefused, match="differ from those of the spec"):
+        from_module(ResNet(), (3, 64, 64))
+
+
+# ---------------------------------------------------------------- command line
+
+NETWORK = "tests.runtime.importing.networks:ResNet"
+
+
+def test_the_command_writes_a_spec(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "net.arch"
+    given = ["import", NETWORK, "--set", "width=4", "--set", "classes=3", "--size", "3x64x64", "-o", str(path)]
+    assert cli.run(given) == 0
+    text = path.read_text("utf-8")
+    assert text.startswith(f"# Imported from {NETWORK}.\n") and "fc: linear(3)" in text
+    assert cli.run(["check", str(path)]) == 0
+    capsys.readouterr()
+    assert cli.run(given) == 2  # the user may have edited it
+    assert "--force" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("os.path", "is not of the form"),
+        ("no_such_package:net", "cannot be called: ModuleNotFoundError"),
+        ("os:getcwd", "makes an object of type str"),
+        ("tests.runtime.importing.test_importing:Unsaid", "no operation for the function `erf`"),
+    ],
+)
+def test_the_command_explains(name: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["import", name]) == 2
+    assert message in capsys.readouterr().err
