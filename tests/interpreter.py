@@ -436,7 +436,7 @@ class Interpreter:
         return total(tensors) / len(tensors)
 
     def _concat(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
-        return torch.cat(tensors, 1)
+        return torch.cat(tensors, op.axis + 1)
 
     # ------------------------------------------------------------ align, edges and resizing
 
@@ -494,11 +494,13 @@ class Interpreter:
     # ------------------------------------------------------------ channels and shape
 
     def _split(self, op: Any, path: str, x: Tensor) -> list[Tensor]:
-        part = x.shape[1] // op.n
-        return [x[:, i * part : (i + 1) * part] for i in range(op.n)]
+        size = x.shape[op.axis + 1]
+        parts = op.n if isinstance(op.n, tuple) else (size // op.n,) * op.n
+        return [x.narrow(op.axis + 1, sum(parts[:i]), part) for i, part in enumerate(parts)]
 
     def _slice(self, op: Any, path: str, x: Tensor) -> Tensor:
-        return x[:, op.start : op.stop]
+        stop = x.shape[op.axis + 1] if op.stop is None else op.stop
+        return x.narrow(op.axis + 1, op.start, stop - op.start)
 
     def _channel_shuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
         """Channel j of group i goes to j · groups + i."""

@@ -49,7 +49,8 @@ WRITTEN = {
         "layernorm groupnorm instancenorm lrn dropout dropout_channels droppath crop pad upsample resize scale split"
     ),
     *words(
-        "pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter relative coordinates"
+        "pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter relative "
+        "coordinates"
     ),
 }
 OTHERS = [cls for name, cls in OPERATIONS.items() if name not in {*WRITTEN, *ELEMENTWISE} and cls.inputs == "one"]
@@ -393,10 +394,27 @@ class Items:
             lambda: "resize([4] * rank) -> pixel_unshuffle(2)".replace("rank", str(self.rank)),
             lambda: "pixel_unshuffle(2)",
             lambda: self.permute(),
-            *[lambda: self.in_a_row(names)] * 2,
+            lambda: self.in_a_row(names),
+            lambda: self.along(names),
             *(lambda cls=cls: cls.spell(random.choice(cls.examples).arguments) for cls in OTHERS),
         ]
         return random.choice(forms)()
+
+    def along(self, names: Names) -> str:
+        """An item that takes apart a spatial axis, or puts tensors together along one."""
+        random = self.random
+        axis = random.randint(1, self.rank)
+        forms = [
+            f"(it, slice(0, 1, axis = {axis}) -> {self.kept(names)}) -> concat(axis = {axis})",
+            f"(slice(0, 1, axis = {axis}), it, it) -> concat(axis = {axis})",
+            f"(it, it) -> concat(axis = {axis}) -> {self.norm(names)} -> split(2, axis = {axis}) -> add",
+            "(it, global_avgpool) -> add(stretch = true)",
+            f"(it, it) -> concat(axis = {axis}) -> slice(1, axis = {axis}) -> {self.norm(names)}",
+            f"conv(4, 1) -> split([1, 3]) -> {random.choice(['concat', 'add(stretch = true)', 'mul'])}",
+            "conv(4, 1) -> slice(1)",
+            f"(slice(0, 1, axis = {axis}), it) -> add(stretch = true)",
+        ]
+        return random.choice(forms)
 
     def in_a_row(self, names: Names) -> str:
         """Something on tokens, and the way back to the map."""
@@ -440,17 +458,6 @@ class Items:
         init = self.random.choice([init, "ones", "normal(0.1)", "truncated_normal(0.2)"])
         return self.call("parameter", "it.shape", init=self.maybe(init, 0.7), stored=self.maybe(stored, 0.8))
 
-    def outer(self, names: Names) -> str:
-        """A call of a layer from outside, which keeps the positions."""
-        random = self.random
-        return random.choice(
-            [
-                self.call("outside", self.width(names), bias=self.maybe(self.switch(names))),
-                self.call("bend", random.choice(["0.5", "1.5"]), name=self.maybe(random.choice(['"tanh"', '"sin"']))),
-                f"({self.activation(names)}, it) -> blend({random.choice(['0.25', '0.5'])})",
-            ]
-        )
-
     def attend(self) -> str:
         """Attention without weights, of parts of what flows in."""
         random = self.random
@@ -471,6 +478,17 @@ class Items:
         if self.rank == 1:
             positions = f"resize([{sides[0] * sides[1]}])"
         return f"{positions} -> ({parts}, {bias}) -> {self.call('attend', str(heads), scale=scale)}"
+
+    def outer(self, names: Names) -> str:
+        """A call of a layer from outside, which keeps the positions."""
+        random = self.random
+        return random.choice(
+            [
+                self.call("outside", self.width(names), bias=self.maybe(self.switch(names))),
+                self.call("bend", random.choice(["0.5", "1.5"]), name=self.maybe(random.choice(['"tanh"', '"sin"']))),
+                f"({self.activation(names)}, it) -> blend({random.choice(['0.25', '0.5'])})",
+            ]
+        )
 
     def attention(self, names: Names) -> str:
         """Attention of what flows in, one tensor or several."""

@@ -26,6 +26,7 @@ from archdsl.ops.base import (
 )
 from archdsl.ops.fields import Count, Positive, shape_text, times
 from archdsl.ops.formulas import Section, Sizes
+from archdsl.ops.helpers import Helper
 from archdsl.ops.index_maps import ChannelMap
 from archdsl.ops.sizes import channels, ints
 
@@ -116,7 +117,7 @@ class Attend(Mixing):
         return self.form(last=False)
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm | None:
-        return self.form(last=True) if len(shapes) == 3 else None
+        return self.form(last=True)
 
     def form(self, *, last: bool) -> TorchForm:
         cosine = self.scale == "cosine"
@@ -200,7 +201,7 @@ class Relative(Operation):
     aliases = ("relativepositionbias",)
     family = "attention"
     is_linear = True
-    layout = "first"
+    layout = "last"
     channelwise = True
 
     window_size: Window2
@@ -238,9 +239,21 @@ class Relative(Operation):
         return (Weight("", self.index_shape, trainable=False, buffer=True, dtype="int64", fixed=True),)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
-        helper = f"{attention_helpers.INDEX.source}\n\n{attention_helpers.LOOK_UP.source}"
-        made, numbers = attention_helpers.INDEX.name, (*self.sides, len(self.index_shape))
-        return ParameterForm("look_up({0}, {parameter})", self.index_shape, helper=helper, made=made, numbers=numbers)
+        return self.form(attention_helpers.LOOK_UP)
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
+        return self.form(attention_helpers.LOOK_UP_LAST)
+
+    def form(self, look_up: Helper) -> ParameterForm:
+        index = attention_helpers.INDEX
+        return ParameterForm(
+            f"{look_up.name}({{0}}, {{parameter}})",
+            self.index_shape,
+            helper=look_up.source,
+            made=index.name,
+            making=index.source,
+            numbers=(*self.sides, len(self.index_shape)),
+        )
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)
@@ -266,6 +279,7 @@ class Coordinates(Operation):
     family = "learned"
     inputs = "none"
     is_learned = True
+    layout = "last"
 
     window_size: Window2
 
@@ -284,10 +298,15 @@ class Coordinates(Operation):
         return (Weight("", ints((1, *sizes, two)), trainable=False, buffer=True, fixed=True),)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
+        return self.form("{parameter}.permute(0, 3, 1, 2)")
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
+        return self.form("{parameter}")
+
+    def form(self, template: str) -> ParameterForm:
         (weight,) = self.weights(())
         helper = attention_helpers.COORDINATES
-        template = "{parameter}.movedim(-1, 1)"
-        return ParameterForm(template, weight.shape, helper=helper.source, made=helper.name, numbers=self.sides)
+        return ParameterForm(template, weight.shape, made=helper.name, making=helper.source, numbers=self.sides)
 
     def caption(self, rank: int = 2) -> str:
         return f"coordinates {times(self.sides)}"

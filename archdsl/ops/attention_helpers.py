@@ -24,6 +24,7 @@ def attend(*, cosine: bool, last: bool) -> Helper:
     body = [f"    {n[0]} = {n}.{rows}" for n in ("query", "key", "value")]
     # Parts of one tensor cannot be viewed as one row: they are copied then.
     body += [f"    {n} = {n}.reshape(*{n}.shape[:2], heads, {n}.shape[2] // heads).transpose(1, 2)" for n in "qkv"]
+    body += ["    if bias is not None:", "        bias = bias.movedim(-1, 1)"] if last else []
     if cosine:
         body += [
             "    q = F.normalize(q, dim=-1) * logit_scale.clamp(max=4.605170185988092).exp()",
@@ -94,5 +95,14 @@ LOOK_UP = Helper(
     """The bias of each pair of positions, [N, heads, T, T], by the number of their difference."""
     size = round(index.numel() ** 0.5)
     return table.flatten(2)[:, :, index.flatten()].view(*table.shape[:2], size, size)
+''',
+)
+
+LOOK_UP_LAST = Helper(
+    "look_up_last",
+    '''def look_up_last(table: Tensor, index: Tensor) -> Tensor:
+    """The bias of each pair of positions, [N, T, T, heads], by the number of their difference."""
+    size = round(index.numel() ** 0.5)
+    return table.flatten(1, -2)[:, index.flatten()].view(-1, size, size, table.shape[-1])
 ''',
 )

@@ -276,8 +276,8 @@ class ParameterForm:
     """A bare nn.Parameter of the scope (the node's path is its key), used in `forward` by `template`.
 
     `{0}` is the input, if it has one, `{parameter}` the attribute. Initially it is `fill`, or drawn by `start`.
-    `arguments` and `helper` as in FunctionForm. With `made` it is a buffer: what this function of `helper` gives for
-    `numbers`.
+    `arguments` and `helper` as in FunctionForm. With `made` it is a buffer: what this function, with the source
+    `making`, gives for `numbers`.
     """
 
     template: str
@@ -287,6 +287,7 @@ class ParameterForm:
     arguments: tuple[Argument, ...] = ()
     helper: str | None = None
     made: str = ""
+    making: str = ""
     numbers: tuple[int, ...] = ()
 
 

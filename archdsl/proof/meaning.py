@@ -19,7 +19,7 @@ from archdsl.proof.layers import LAYERS, Parts, Spec, compute, spec_of
 from archdsl.proof.library import Library, Run, full
 from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Filled, Parameter
 from archdsl.proof.reader import helpers
-from archdsl.proof.terms import Order, Table, Tensor, Term
+from archdsl.proof.terms import Order, Sizes, Table, Tensor, Term, inverse
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class Meaning:
         made = self._computed(node, found, tensors)
         for i, tensor in enumerate(made):
             if tensor.term.shape is None:
-                tensor.term.shape = self.graph.shape(Edge(node.id, i))
+                tensor.term.shape = _unmoved(self.graph.shape(Edge(node.id, i)), tensor.order)
             tensor.term.batched = node.batched
             self.values[Edge(node.id, i)] = tensor.term, tensor.order
         # A template of several steps, such as `(a + b) / 2`, is identified by its steps.
@@ -182,6 +182,7 @@ class Meaning:
         """Takes in the helper of a form; `outside`: of an operation from elsewhere."""
         if isinstance(form, ParameterForm) and form.made:
             self.makers.setdefault(form.made, {})[form.numbers] = form.shape
+            self.helpers[form.making] = None
         if form.helper is not None:
             self.helpers[form.helper] = None
             self.outside.update({h.name for h in helpers(form.helper)} if outside else ())
@@ -200,6 +201,11 @@ class Meaning:
         code = _code(form.template, len(tensors))  # type: ignore[union-attr]
         scope = {"torch": self.library.torch, "F": self.library.torch.nn.functional, **self.library.functions}
         return eval(code, {"__builtins__": {}}, {**scope, **found.values, **names})
+
+
+def _unmoved(shape: Sizes, order: Order) -> Sizes:
+    """The sizes of a term, whose axes give those of `shape` in this order."""
+    return tuple([shape[axis - 1] for axis in inverse(order)[1:]]) if order else shape
 
 
 def _with_last(tensor: Tensor) -> Tensor:

@@ -236,8 +236,7 @@ class Members:
 
     def buffer(self, leaf: Leaf, made: Made, form: ParameterForm) -> None:
         """A member that is a buffer of fixed numbers."""
-        assert form.helper is not None
-        self.file.helper(form.helper)
+        self.file.helper(form.making)
         numbers = [self.scope.value(expr) for name, expr in made.arguments if name == "number"]
         parts = ", ".join(f"{{{i}}}" for i in range(len(numbers)))
         value = code(f"{form.made}({parts}, **kw)", *numbers)
