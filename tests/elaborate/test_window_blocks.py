@@ -18,6 +18,7 @@ from archdsl.graph.verifying import BrokenGraph, verify
 from archdsl.ops import BLOCKS
 from archdsl.ops.base import Example, Rules
 from archdsl.ops.partition import Cut, Join
+from archdsl.report.explain import explain
 from tests.helpers import graph_of, net_text
 from tests.modules import class_of
 from tests.ops.forms import Built
@@ -109,6 +110,11 @@ def test_fields_stay_within_windows(body: str, sizes: tuple[int, int]) -> None:
                 low, high = field[axis].at(at)
                 assert max(low, 0) == index.min() and min(high, (11, 7)[axis]) == index.max()
     assert field[0].extents(6) == sizes
+
+
+def test_explanations_say_how_many_windows_there_are() -> None:
+    said = explain(graph_of(net_text("windows(4) { a: conv(4, 3) }", SIZES)), "a")
+    assert "Each of 9 windows is a sample of its own here." in said
 
 
 # ---------------------------------------------------------------- what is computed
