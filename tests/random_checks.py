@@ -247,7 +247,9 @@ class Held:
             with suppress(SpecError):  # the network has none such
                 yield mode, recompute(self.graph, mode)
         random = Random(len(self.graph))
-        scopes = [s for s in self.graph.root.scopes() if s.kind == "block" and random.random() < 0.6]
+        blocks = [s for s in self.graph.root.scopes() if s.kind == "block"]
+        paths = {s.path for s in blocks if not s.again and random.random() < 0.6}
+        scopes = [s for s in blocks if s.path in paths]
         outer = frozenset(s for s in scopes if not any(o in scopes for o in list(s.calls())[1:]))
         if outer:
             yield "some blocks", Recompute(outer)

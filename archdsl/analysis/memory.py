@@ -70,6 +70,9 @@ def memory(
         weights += size
         run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
         trainable += size if weight.trainable else 0
+    for path, nodes in graph.called_again().items():
+        own = next(node for node in graph.nodes() if node.path == path)
+        run.gradients.update({node.id: run.gradients[own.id] for node in nodes if own.id in run.gradients})
     inference = run.inference(weights)
     step, saved = run.step(weights)
     return Memory(weights, trainable, saved, inference, step)
@@ -124,7 +127,7 @@ class Simulation:
         if copies is None:
             return
         coming, going = made or self.bytes(node.inputs[0]), self.bytes(Tensor(node.id))
-        kernel = self.width * max(prod(w.shape) for w in self.graph.weights_of(node))
+        kernel = self.width * max(prod(w.shape) for w in node.operation.weights(self.graph.shapes(node.inputs)))
         if node.inputs[0] in self.pieces:
             made += coming  # made contiguous first
         if backward:
@@ -382,8 +385,12 @@ class Backward:
     def pass_back(self, node: Node, own: Mapping[Tensor, object]) -> None:
         """The gradients of a node's weights and inputs."""
         weights = self.run_.gradients.get(node.id, 0)
-        if weights:
-            self.ledger.hold(("weights", node.id), fixed=weights)
+        more: object = None
+        if weights and self.ledger.holders[("weights", node.path)]:
+            more = "more", node.id  # another call of it has left a gradient, to which this one is added
+            self.ledger.hold(more, fixed=weights)
+        elif weights:
+            self.ledger.hold(("weights", node.path), fixed=weights)
         arrived: list[tuple[Tensor, object]] = []
         for position, tensor in enumerate(node.inputs):
             if tensor not in self.differentiable or position in node.operation.sized_by:
@@ -398,6 +405,8 @@ class Backward:
         outside = sum(self.run_.bytes(t) for t in (*own, *(tensor for tensor, _ in arrived)))
         self.ledger.note(node, max(0, within - outside))
         self.run_.copies(node, self.ledger, backward=True)
+        if more is not None:
+            self.ledger.release(more)
         for tensor, gradient in arrived:
             self.add(tensor, gradient, node)
 

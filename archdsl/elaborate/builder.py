@@ -14,7 +14,7 @@ from archdsl.dims import Constraint, Demanded, DimError
 from archdsl.elaborate.paths import Paths, join
 from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, check_label, check_path
 from archdsl.elaborate.reports import Reports
-from archdsl.graph import Demand, Graph, Node, Origin, Partition, Rounds, Scope, Tensor
+from archdsl.graph import Demand, Graph, Node, Origin, Partition, Rounds, Scope, Tensor, Use
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
 from archdsl.ops.expand import Expand
 from archdsl.ops.fields import shape_text
@@ -39,6 +39,10 @@ class Builder:
     paths: Paths = field(init=False)
     provisional: dict[str, str] = field(default_factory=dict)
     """The calls without a label that took a free number because another item has theirs."""
+    use: Use | None = None
+    """That of the next node or scope."""
+    again: bool = False
+    """Whether what is placed uses the weights of what was placed before."""
     rounds_around: Rounds = ()
     """The iterations of the current loops."""
     bound: Mapping[str, object] = field(default_factory=dict)
@@ -189,12 +193,10 @@ class Builder:
             self.reports.report("E0305", str(error), scope, span)
             return (POISONED_TENSOR,) * operation.results(len(flow))
         rounds, bound, windows = self.rounds_around, self.bound, self.windows
+        use, self.use = self.use, None
         batched = operation.is_input or any(self.graph.node(t).batched for t in flow)
-        node = Node(
-            *(node_id, operation, flow, results, name, path, labelled, scope, span, call, origin, rounds, bound),
-            batched,
-            windows,
-        )
+        facts = (call, origin, rounds, bound, batched, windows, use, self.again)
+        node = Node(node_id, operation, flow, results, name, path, labelled, scope, span, *facts)
         self.graph.add(node)
         scope.members.append(node)
         self.demands_of(node, span)
@@ -268,6 +270,7 @@ class Builder:
             kind, name, path, labelled, parent, span, inputs=flow, depth=parent.depth + 1, rounds=self.rounds_around
         )
         scope.bound = self.bound
+        scope.use, self.use, scope.again = self.use, None, self.again
         parent.members.append(scope)
         if name != position:
             self.provisional[path] = position
@@ -288,7 +291,7 @@ class Builder:
 
     def position(self, scope: Scope) -> int:
         """How many items the scope has, failed ones included: the name of the next one without a label."""
-        count = len(scope.members) + scope.lost
+        count = len(scope.members) + scope.lost + scope.shift
         return count - len(scope.inputs) if scope.kind == "model" else count
 
     def item_name(self, label: tree.Label | tree.Pattern | None, place: Place) -> tuple[str, bool]:

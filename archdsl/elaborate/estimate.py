@@ -49,6 +49,7 @@ class Estimate:
     def __post_init__(self) -> None:
         self.elaborator.items.enter = self.call_block
         self.elaborator.repeat = self.loop
+        self.elaborator.items.shares.compares = False
 
     @property
     def total(self) -> int:

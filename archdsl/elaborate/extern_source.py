@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
-import keyword
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,6 +9,7 @@ from typing import TypeVar
 from archdsl.elaborate.extern_expressions import Translation
 from archdsl.ops.base import REQUIRED, Argument
 from archdsl.ops.extern import Kind
+from archdsl.ops.reserved import RESERVED
 from archdsl.syntax import tree
 from archdsl.syntax.walk import names as names_used
 from archdsl.values import Namespace
@@ -50,11 +49,8 @@ CHECK_RESULT = '''def check_result(what: str, result: Any, *declared: tuple[int,
         raise ValueError(f"{what}: with the batch, {says}")
     return result'''
 
-RESERVED = frozenset(
-    {*keyword.kwlist, *keyword.softkwlist, *dir(builtins)}
-    | {"self", "kw", "device", "dtype", "torch", "nn", "F", "Tensor", "Any", "Unpack", "Factory", "batch", "result"}
-    | {"check_weights", "check_result", "call_outside", "what", "Callable"}
-)
+OWN = RESERVED | {"batch", "result", "what", "check_weights", "check_result", "call_outside"}
+"""What no name of an extern may be in its checked form."""
 
 WIDTH = 88
 """The longest line of a built file."""
@@ -91,7 +87,8 @@ class Signature:
             elif parameter.default is REQUIRED:
                 found.append(Argument(None, value, called=parameter.python))
             else:
-                found.append(Argument(parameter.python, value, parameter.default))
+                default = parameter.default if type(value) is type(parameter.default) else REQUIRED  # 1 is not true
+                found.append(Argument(parameter.python, value, default))
         return tuple(found)
 
 
@@ -101,7 +98,7 @@ def signature(syntax: tree.Extern, module: Namespace) -> Signature:
     own = [p.name.name for p in syntax.parameters]
     lets = [line.name.name for line in syntax.lines if isinstance(line, tree.Let)]
     inputs = [t.name.name for line in syntax.lines if isinstance(line, tree.Input) for t in line.tensors]
-    taken = {*RESERVED, syntax.target.rpartition(":")[2]}
+    taken = {*OWN, syntax.target.rpartition(":")[2]}
     names: dict[str, str] = {}
     for name in dict.fromkeys([*own, *sizes, *lets]):
         names[name] = _python(name.lower() if name in sizes else name, taken)
@@ -187,12 +184,12 @@ def python_names(syntax: tree.Extern, number: int = 1) -> tuple[str, str]:
     name, target = syntax.name.name, syntax.target.rpartition(":")[2]
     last = "" if number == 1 else str(number)
     imported = target + last
-    if imported in RESERVED:
+    if imported in OWN:
         imported += "_"
     if syntax.is_function:
         return f"checked_{name}{last}", imported
     made = "".join(part[:1].upper() + part[1:] for part in name.split("_")) or "Outside"
-    made = f"{made}AsDeclared" if made in (target, imported) or made in RESERVED else made
+    made = f"{made}AsDeclared" if made in (target, imported) or made in OWN else made
     return made + last, imported
 
 

@@ -14,6 +14,7 @@ from archdsl.elaborate.builder import Builder
 from archdsl.elaborate.calls import Operations, called_by, merges, unknown_item
 from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, check_label, copy_defaults
 from archdsl.elaborate.reports import Reports
+from archdsl.elaborate.share import Shares
 from archdsl.elaborate.spec_files import family
 from archdsl.graph import Definition, Origin, Partition, Tensor
 from archdsl.ops import BLOCKS
@@ -28,6 +29,7 @@ from archdsl.values import (
     Namespace,
     OperationValue,
     Poisoned,
+    SharedValue,
     TensorValue,
     arguments_of,
     describe,
@@ -55,6 +57,7 @@ class Items:
     read: Callable[[Sequence[tree.Statement], Place], None]
     branches: Callable[[tree.For | tree.Repeat | tree.If, Place, Flow], Flow]
     enter: Entering = field(init=False)
+    shares: Shares = field(init=False)
     open_calls: list[tuple[object, ...]] = field(default_factory=list)
     """The calls of blocks that are being read, to find one that calls itself without end."""
     open_chains: list[tree.Chain] = field(default_factory=list)
@@ -63,6 +66,7 @@ class Items:
 
     def __post_init__(self) -> None:
         self.enter = self.call_block
+        self.shares = Shares(self.reports, self.build, lambda item, place, flow: self.item(item, place, flow, False))
 
     def chain(self, chain: tree.Chain, place: Place, flow: Flow) -> Flow:
         self.open_chains.append(chain)
@@ -168,6 +172,9 @@ class Items:
             raise Failure(
                 "E0203", f"no tensor flows into `{name}` here", item.span, "a model begins with `input image[3, H, W]`"
             )
+        if isinstance(target, SharedValue):
+            self.names_no_weights(item)
+            return self.shares.call(target, item, place, flow)
         if isinstance(target, OperationValue):
             return self.place_operation(target.operation, item, place, flow)
         if isinstance(target, ExternValue):

@@ -69,7 +69,9 @@ def _check_paths(graph: Graph) -> None:
         if member.path != (f"{around.path}.{member.name}" if around.path else member.name):
             raise BrokenGraph(f"{member} has the path {member.path}, and its scope {around.path}")
         if not (isinstance(member, Node) and member.operation.is_input):
-            if member.path in taken:
+            if (member.path in taken) is not member.again:
+                if member.again:
+                    raise BrokenGraph(f"{member} uses the weights of another node, and there is none before it")
                 raise BrokenGraph(f"two members have the path {member.path}")
             taken.add(member.path)
 

@@ -50,7 +50,7 @@ class Attend(Mixing):
 
     name = "attend"
     aliases = ("scaleddotproductattention", "sdpa")
-    inputs = "many"
+    inputs = "any"
     bias_at = 3
     layout = "last"
     helper_names = ("attend", "attend_last", "cosine_attend", "cosine_attend_last")

@@ -45,7 +45,7 @@ class Declared:
     demands: tuple[tuple[Demanded, str], ...] = ()
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class Kind:
     """An `extern` of a spec: its name, and that of a module and of what this defines. Nothing is imported by them.
 

@@ -231,8 +231,12 @@ class Proof:
         if +table.ran != meaning.ran:
             raise Unproved("draws at random more or less often than the network")
         for path, made in self.owners:
-            if isinstance(made, Layer) and made.spec.has_statistics and made.updates != (path in meaning.statistics):
-                raise Unproved(f"updates the statistics of `{path}` {made.updates} times")
+            if isinstance(made, Layer) and made.spec.has_statistics:
+                wanted = meaning.statistics.get(path, [])
+                if made.updates is None or len(made.updates) != len(wanted):
+                    raise Unproved(f"updates the statistics of `{path}` more or less often than the network")
+                if made.updates != wanted:
+                    raise Unproved(f"updates the statistics of `{path}` by other tensors, or in another order")
         self.compare_recomputed(model, meaning, run)
 
     def compare_recomputed(self, model: Module, meaning: Meaning, run: Run) -> None:

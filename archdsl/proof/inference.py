@@ -318,11 +318,12 @@ def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channel
             state[_key(node, weight.name)] = Channels(runs, weight.shape, "in" if groups else "out", groups, own=False)
     wanted: dict[str, Channels] = {}
     for old, new in walked.pairs:
-        own = old.operation.weights(graph.shapes(old.inputs))
-        for weight in own:
-            wanted[_key(new, weight.name)] = state[_key(old, weight.name)]
+        own = {_key(new, w.name): state[_key(old, w.name)] for w in old.operation.weights(graph.shapes(old.inputs))}
         if old in walked.taken:
-            wanted[_key(new, "weight")], wanted[_key(new, "bias")] = _taken_in(old, walked.taken[old], state)
+            own[_key(new, "weight")], own[_key(new, "bias")] = _taken_in(old, walked.taken[old], state)
+        for key, tensor in own.items():
+            if not wanted.setdefault(key, tensor).equals(tensor):
+                raise Unproved(f"needs `{key}` in two ways for inference")
     given = dict(state)
     made = fold(given)
     if list(given.items()) != list(state.items()):

@@ -71,8 +71,8 @@ class Meaning:
         self.values: dict[Edge, tuple[Term, Order]] = {}
         """What each tensor is: a term, with its axes in some order."""
         self.inputs: list[Term] = []
-        self.statistics: set[str] = set()
-        """The paths of the layers that keep statistics and run."""
+        self.statistics: dict[str, list[tuple[int, ...]]] = {}
+        """The paths of the layers that keep statistics and run, with the terms that they count, in order."""
         self.makers: dict[str, dict[tuple[int, ...], tuple[int, ...]]] = {}
         """The shapes of the buffers that helpers make, by the numbers that they take."""
         self.helpers: dict[str, None] = {}
@@ -88,18 +88,17 @@ class Meaning:
         self.members: dict[str, Owner] = {}
         """The owners of weights, and layers in containers of their own (`mix.relu`), in order of placement."""
         self._met: set[Scope] = set()
+        for node in graph.declared():
+            self._declare(node)
         for node in graph.nodes():
             self._place(node)
         self.ran = +self.table.ran
         self.table.ran.clear()
         self.table.open = False
 
-    def _place(self, node: Node) -> None:
-        if node.operation.family == "input":
-            shape = self.graph.shape(Edge(node.id))
-            term = self.table.source(("input", len(self.inputs)), shape)
-            self.inputs.append(term)
-            self.values[Edge(node.id)] = term, ()
+    def _declare(self, node: Node) -> None:
+        """Gives a node's weights their owner."""
+        if node.operation.is_input:
             return
         found = self.declared(node)
         for scope in node.scope.calls():
@@ -111,12 +110,21 @@ class Meaning:
                 self.members[path] = Owner(path, replace(found, weights=()))
         if found.weights or (found.spec is not None and "." in node.name):
             self.members[node.path] = Owner(node.path, found)
+
+    def _place(self, node: Node) -> None:
+        if node.operation.family == "input":
+            shape = self.graph.shape(Edge(node.id))
+            term = self.table.source(("input", len(self.inputs)), shape)
+            self.inputs.append(term)
+            self.values[Edge(node.id)] = term, ()
+            return
+        found = self.declared(node)
         if node.id not in self.live:
             return
         values = [self.values[t] for t in node.inputs]
         tensors = [Tensor(self.table, term, order=order) for term, order in values]
         if found.spec is not None and found.spec.has_statistics:
-            self.statistics.add(node.path)
+            self.statistics.setdefault(node.path, []).append(tuple([term.number for term, _ in values]))
         known, self.table.latest = len(self.table.entries), None
         made = self._computed(node, found, tensors)
         for i, tensor in enumerate(made):

@@ -32,7 +32,10 @@ class Numbers:
 
 
 class Weight(Tensor):
-    """A parameter or buffer. `start` is its initialisation, `placed` whether device and dtype were passed to it."""
+    """A parameter or buffer. `start` is its initialisation, `placed` whether device and dtype were passed to it.
+
+    `updates` are the terms that a buffer has counted into its statistics, in order.
+    """
 
     __slots__ = ("filled", "fixed", "placed", "sizes", "start", "trainable", "updates")
 
@@ -47,13 +50,13 @@ class Weight(Tensor):
         self.start: object = made.start
         self.trainable = requires_grad
         self.placed = made.placed
-        self.updates = 0
+        self.updates: list[tuple[int, ...]] = []
         self.fixed = False
 
     def bind(self, table: Table, path: str) -> None:
         """Makes it the weight with that path in a run."""
         super().__init__(table, table.source(("weight", path)), Storage(kept="a weight"))
-        self.updates = 0
+        self.updates = []
         self.fixed = True
 
     def starts(self, start: object) -> None:

@@ -123,14 +123,10 @@ class Builder(ExternRules):
     def string(self, children: Children) -> tree.Literal:
         return tree.Literal(self.span(children), self.text_of(children[0]))
 
-    def true(self, children: Children) -> tree.Literal:
-        return tree.Literal(self.span(children), True)
+    def word(self, children: Children) -> tree.Literal:
+        return tree.Literal(self.span(children), {"TRUE": True, "FALSE": False, "NONE": None}[children[0].kind])
 
-    def false(self, children: Children) -> tree.Literal:
-        return tree.Literal(self.span(children), False)
-
-    def none(self, children: Children) -> tree.Literal:
-        return tree.Literal(self.span(children), None)
+    true = false = none = word
 
     def list_(self, children: Children) -> tree.ListValue:
         items = self._items(children)
@@ -212,9 +208,8 @@ class Builder(ExternRules):
         return tree.Body(self.span(children), None, tuple(self._items(children)))
 
     def element(self, children: Children) -> tree.Element:
-        name, _, index, _ = children
-        value = tree.Index(self.span(children), self.named(name), index)
-        return tree.Element(value.span, None, self.deep(value, [index]))
+        value = tree.Index(self.span(children), self.named(children[0]), children[2])
+        return tree.Element(value.span, None, self.deep(value, [children[2]]))
 
     def scope(self, children: Children) -> tree.Body:
         return tree.Body(self.span(children), None, children[1].statements, scoped=True)
@@ -374,8 +369,7 @@ class Builder(ExternRules):
         return tree.Require(self.span(children), children[1], message)
 
     def share(self, children: Children) -> tree.Share:
-        _, name, _, item = children
-        return tree.Share(self.span(children), self.defined(name), item)
+        return tree.Share(self.span(children), self.defined(children[1]), children[3])
 
     # ------------------------------------------------------------ declarations
 

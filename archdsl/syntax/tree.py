@@ -219,8 +219,7 @@ Item = Call | Element | Body | Parallel | Residual | Dense | Windows
 
 def opens_scope(item: Item) -> bool:
     """Whether an item that is no call opens a scope: by a label, or as `scope { … }`."""
-    named = item.label is not None and not isinstance(item.label, Pattern)
-    return named or (isinstance(item, Body) and item.scoped)
+    return isinstance(item.label, Label) or (isinstance(item, Body) and item.scoped)
 
 
 # ---------------------------------------------------------------- statements

@@ -59,6 +59,8 @@ def _dense(graph: Graph) -> Recompute:
             continue
         whole, new = node.inputs
         body = next((s for s in graph.node(new).scope.calls() if s.parent is node.scope), None)
+        if body is not None and body.use is not None:
+            continue  # the calls of what is shared would have to be alike
         if body is None:
             if isinstance(node.origin, tree.Dense):
                 in_place.append(node)

@@ -127,6 +127,19 @@ def test_equal_names_in_one_file_are_told_apart() -> None:
     assert found.plainness == 0 and "from q import Blur as Blur2" in found.text
 
 
+def test_names_of_the_files_own_helpers_are_told_apart() -> None:
+    lines = ["input x[C, H, W]", "output [C, H, W]"]
+    targets = {"a": "timm.layers:DropPath", "partial": "p:wraps", "crop": "p:crop_to_smallest", "drop_path": "p:D"}
+    before = "\n".join(extern(*lines, head=f'extern {name} = "{target}"') for name, target in targets.items())
+    body = (
+        "a -> partial -> (conv(4, 3), conv(4, 3, pad = 0)) -> align(crop) -> add -> drop_path -> droppath(0.1)\ncrop()"
+    )
+    found = prove_build(net(body, before))
+    assert found.plainness == 0
+    for line in ("timm.layers import DropPath as DropPath2", "p import crop_to_smallest as crop_to_smallest_"):
+        assert f"from {line}\n" in found.text
+
+
 # ---------------------------------------------------------------- reports
 
 

@@ -10,7 +10,6 @@ from archdsl.backends.torch_source.cells import Cell, Step
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Var, simplify, variables
 from archdsl.backends.torch_source.flow import Flow
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, choices, leaves, loops
-from archdsl.graph import Node
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm, TorchForm
 
 
@@ -118,7 +117,7 @@ class Plan:
 
 
 def is_labelled(step: Step) -> bool:
-    return step.member.labelled if isinstance(step.member, Node) else step.member.scope.labelled
+    return step.member.scope.labelled if isinstance(step.member, Cell) else step.member.labelled
 
 
 def heads_within(plan: Plan, loop: Loop) -> Iterator[Expr]:

@@ -235,6 +235,13 @@ LANGUAGE = (
         "model net {\n    input x[3, H, W]\n    blur(3)\n}\n",
     ),
     Code(
+        "E0236",
+        "a wrong use of something shared",
+        "`share name: ITEM` places layers once, and `name` in a chain calls them. They have one name, their arguments "
+        "are given where they are shared, and only the body or block whose module holds them can call them.",
+        "model net {\n    input x[4, H, W]\n    share unit: conv(4, 3)\n    inner: { unit -> relu -> unit }\n}\n",
+    ),
+    Code(
         "E0237",
         "an output that depends on no input",
         "A `parameter` is the same for every sample. What a model gives must depend on one of its inputs: merge the "

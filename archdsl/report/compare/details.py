@@ -57,6 +57,8 @@ class Details:
             for name, a, b in pairs
             if a != b and not isinstance(a, Operation)
         ]
+        if old.again is not new.again:
+            changed.append(Detail("weights", *(f"those of {n.path}" if n.again else "its own" for n in (old, new))))
         return changed + self.inputs(old, new)
 
     def sides(self, old: Node, new: Node) -> tuple[tuple[Graph, Node], tuple[Graph, Node]]:
