@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Protocol
 
 import torch
@@ -87,7 +88,7 @@ class Interpreter:
 
     def by_its_form(self, op: Any, path: str, *tensors: Tensor) -> Any:
         """What an operation that is not written here gives by its own form, on other statistics than a batch's."""
-        built = Built(op, tuple(tuple(x.shape[1:]) for x in tensors), dtype=tensors[0].dtype).train(self.training)
+        built = Built(op, tuple(tuple(x.shape[1:]) for x in tensors), dtype=torch.float64).train(self.training)
         state = {key: self.state[path + key.removeprefix("op")] for key in built.state_dict()}
         return torch.func.functional_call(built, state, tensors)
 
@@ -156,6 +157,26 @@ class Interpreter:
     def _blend(self, op: Any, path: str, a: Tensor, b: Tensor) -> Tensor:
         share = op.values()["share"]
         return share * a + (1 - share) * b
+
+    # ------------------------------------------------------------ windows
+
+    def _windows(self, op: Any, path: str, x: Tensor) -> Tensor:
+        places, sizes = window_places(op, x)
+        whole = padded(x, [0] * len(sizes), [n - m for n, m in zip(sizes, x.shape[2:], strict=True)], "zeros")
+        return torch.stack([whole[(..., *torch.meshgrid(*w, indexing="ij"))] for w in product(*places)], 1).flatten(
+            0, 1
+        )
+
+    _grid = _windows
+
+    def _join(self, op: Any, path: str, windows: Tensor, like: Tensor) -> Tensor:
+        places, sizes = window_places(op.cut, like)
+        each_window = windows.unflatten(0, (len(like), -1)).unbind(1)
+        whole = windows.new_zeros(len(like), windows.shape[1], *sizes)
+        for place, window in zip(product(*places), each_window, strict=True):
+            whole = whole.clone()
+            whole[(..., *torch.meshgrid(*place, indexing="ij"))] = window
+        return whole[(..., *(slice(n) for n in like.shape[2:]))]
 
     # ------------------------------------------------------------ pooling
 
@@ -382,7 +403,7 @@ class Interpreter:
         return total(tensors) / len(tensors)
 
     def _concat(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
-        return torch.cat(tensors, 1)
+        return torch.cat(tensors, op.axis + 1)
 
     # ------------------------------------------------------------ align, edges and resizing
 
@@ -440,11 +461,13 @@ class Interpreter:
     # ------------------------------------------------------------ channels and shape
 
     def _split(self, op: Any, path: str, x: Tensor) -> list[Tensor]:
-        part = x.shape[1] // op.n
-        return [x[:, i * part : (i + 1) * part] for i in range(op.n)]
+        size = x.shape[op.axis + 1]
+        parts = op.n if isinstance(op.n, tuple) else (size // op.n,) * op.n
+        return [x.narrow(op.axis + 1, sum(parts[:i]), part) for i, part in enumerate(parts)]
 
     def _slice(self, op: Any, path: str, x: Tensor) -> Tensor:
-        return x[:, op.start : op.stop]
+        stop = x.shape[op.axis + 1] if op.stop is None else op.stop
+        return x.narrow(op.axis + 1, op.start, stop - op.start)
 
     def _channel_shuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
         """Channel j of group i goes to j · groups + i."""
@@ -462,6 +485,22 @@ class Interpreter:
 
     def _permute(self, op: Any, path: str, x: Tensor) -> Tensor:
         return x.permute(0, *(a + 1 for a in op.axes))
+
+
+def window_places(op: Any, x: Tensor) -> tuple[list[list[Tensor]], list[int]]:
+    """The positions of every window on each axis of a map, and the sizes that they cover."""
+    axes = x.ndim - 2
+    shifts = each(getattr(op, "shift", 0), axes)
+    places, sizes = [], []
+    for length, size, shift in zip(x.shape[2:], each(op.size, axes), shifts, strict=True):
+        count = math.ceil(length / size)
+        moved = shift if count > 1 else 0
+        if op.name == "grid":
+            places.append([torch.arange(size) * count + i for i in range(count)])
+        else:
+            places.append([(torch.arange(size) + i * size + moved) % (count * size) for i in range(count)])
+        sizes.append(count * size)
+    return places, sizes
 
 
 def attended(q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float, causal: bool, keep: Tensor | None) -> Tensor:

@@ -391,10 +391,27 @@ class Items:
             lambda: "resize([4] * rank) -> pixel_unshuffle(2)".replace("rank", str(self.rank)),
             lambda: "pixel_unshuffle(2)",
             lambda: self.permute(),
-            *[lambda: self.in_a_row(names)] * 2,
+            lambda: self.in_a_row(names),
+            lambda: self.along(names),
             *(lambda cls=cls: cls.spell(random.choice(cls.examples).arguments) for cls in OTHERS),
         ]
         return random.choice(forms)()
+
+    def along(self, names: Names) -> str:
+        """An item that takes apart a spatial axis, or puts tensors together along one."""
+        random = self.random
+        axis = random.randint(1, self.rank)
+        forms = [
+            f"(it, slice(0, 1, axis = {axis}) -> {self.kept(names)}) -> concat(axis = {axis})",
+            f"(slice(0, 1, axis = {axis}), it, it) -> concat(axis = {axis})",
+            f"(it, it) -> concat(axis = {axis}) -> {self.norm(names)} -> split(2, axis = {axis}) -> add",
+            "(it, global_avgpool) -> add(stretch = true)",
+            f"(it, it) -> concat(axis = {axis}) -> slice(1, axis = {axis}) -> {self.norm(names)}",
+            f"conv(4, 1) -> split([1, 3]) -> {random.choice(['concat', 'add(stretch = true)', 'mul'])}",
+            "conv(4, 1) -> slice(1)",
+            f"(slice(0, 1, axis = {axis}), it) -> add(stretch = true)",
+        ]
+        return random.choice(forms)
 
     def in_a_row(self, names: Names) -> str:
         """Something on tokens, and the way back to the map."""

@@ -31,7 +31,7 @@ from tests.random_checks import Wrong, holds
 from tests.random_specs import spec
 
 QUICK, SHARD, LONG = 90, 1_000, 20_000
-SHARE = 0.85
+SHARE = 0.78
 """The fraction of seeds that give a network."""
 PLAINER = 0.02
 """The maximum fraction of networks that are not proved at the first attempt."""

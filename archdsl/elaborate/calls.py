@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal, renamed
@@ -17,6 +17,7 @@ from archdsl.elaborate.spec_files import bind_operation
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops import OPERATIONS, aliases
 from archdsl.ops.base import FunctionForm, ModuleForm, Operation, OperationError
+from archdsl.ops.partition import Cut, Join
 from archdsl.syntax import tree
 from archdsl.values import (
     FAILED,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
     from archdsl.ops.extern import Kind
 
 
+Called = TypeVar("Called", bound=Operation)
+
+
 @dataclass(slots=True, eq=False)
 class Operations:
     """The operations of one network. Equal calls share one."""
@@ -52,7 +56,11 @@ class Operations:
         """The merge of a `residual` or `dense`."""
         return self._known.setdefault(name, OPERATIONS[name].parse({}))
 
-    def of(self, cls: type[Operation], item: tree.Call, place: Place) -> Operation:
+    def join(self, cut: Cut) -> Operation:
+        """What puts the windows of a cut together."""
+        return self._known.setdefault(("join", cut), Join(cut=cut))
+
+    def of(self, cls: type[Called], item: tree.Call, place: Place) -> Called:
         """The operation of a call, with checked arguments. Equal calls share one value."""
 
         def advise(error: Misbound) -> None:
@@ -63,7 +71,7 @@ class Operations:
         bound = bind_operation(cls, item.arguments or (), place.names, advise)
         given = {**place.defaults.get(cls.name, {}), **bound.values}
         key_of_call = (cls, tuple((k, type(v), v) for k, v in given.items()))
-        found = self._known.get(key_of_call)
+        found = cast(Called | None, self._known.get(key_of_call))
         if found is None:
             tensor = next((k for k, v in bound.values.items() if isinstance(v, TensorValue)), None)
             if tensor is not None:

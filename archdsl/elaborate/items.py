@@ -15,7 +15,8 @@ from archdsl.elaborate.calls import Operations, called_by, merges, unknown_item
 from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, check_label, copy_defaults
 from archdsl.elaborate.reports import Reports
 from archdsl.elaborate.spec_files import family
-from archdsl.graph import Definition, Tensor
+from archdsl.graph import Definition, Origin, Partition, Tensor
+from archdsl.ops import BLOCKS
 from archdsl.ops.base import Operation
 from archdsl.syntax import tree
 from archdsl.syntax.walk import names as names_in
@@ -33,6 +34,8 @@ from archdsl.values import (
     evaluate,
     truth,
 )
+
+Combinator: TypeAlias = tree.Body | tree.Parallel | tree.Residual | tree.Dense | tree.Windows
 
 Entering: TypeAlias = Callable[[BlockValue, dict[str, object], tree.Call, Place, Flow], Flow]
 """Calls a block with arguments, and gives what flows out."""
@@ -78,7 +81,7 @@ class Items:
                     result = self.call(item, place, flow, first)
                 case tree.Element():
                     result = self.element(item, place, first)
-                case tree.Body() | tree.Parallel() | tree.Residual() | tree.Dense():
+                case tree.Body() | tree.Parallel() | tree.Residual() | tree.Dense() | tree.Windows():
                     result = self.combine(item, place, flow)
                 case _:
                     assert_never(item)
@@ -152,6 +155,15 @@ class Items:
                     f"to merge both, write `(it, {name}) -> add`, or `concat`",
                 )
             self.names_no_weights(item)
+            if self.build.is_elsewhere(label.flow):
+                raise Failure(
+                    "E0239",
+                    f"`{name}` is a tensor of the whole map, and cannot be used inside of `windows` or `grid`: here "
+                    "each window is a sample of its own",
+                    item.name.span,
+                    f"let it flow in, too: `(it, {name}) -> windows(…) {{ … }}`",
+                    Mark(label.span, "it is made here"),
+                )
             return cast(Flow, label.flow)
         if target is None:
             raise unknown_item(item, place, first)
@@ -267,8 +279,8 @@ class Items:
 
     # ------------------------------------------------------------ combinators
 
-    def combine(self, item: tree.Body | tree.Parallel | tree.Residual | tree.Dense, place: Place, flow: Flow) -> Flow:
-        """Elaborates a body, parallel, residual or dense; a label on it opens a scope."""
+    def combine(self, item: Combinator, place: Place, flow: Flow) -> Flow:
+        """Elaborates an item with a body or branches; a label on it opens a scope."""
         if not tree.opens_scope(item):
             return self.combined(item, place, flow)
         name, labelled = self.build.item_name(item.label, place)
@@ -278,7 +290,7 @@ class Items:
         self.build.close_scope(scope, result)
         return result
 
-    def combined(self, item: tree.Body | tree.Parallel | tree.Residual | tree.Dense, place: Place, flow: Flow) -> Flow:
+    def combined(self, item: Combinator, place: Place, flow: Flow) -> Flow:
         match item:
             case tree.Body():
                 return self.body(item, place, flow)
@@ -289,6 +301,8 @@ class Items:
             case tree.Dense():
                 self.needs_flow(flow, item.span, "dense")
                 return self.merge("concat", item, place, flow, self.body(item.body, place, flow), "`dense`")
+            case tree.Windows():
+                return self.windows(item, place, flow)
             case _:
                 assert_never(item)
 
@@ -330,6 +344,39 @@ class Items:
             place.names.it = self.build.it(flow)
         return self.merge("add", item, place, skip, self.body(item.body, place, flow), "`residual`")
 
+    def windows(self, item: tree.Windows, place: Place, flow: Flow) -> Flow:
+        """Cuts what flows in into windows, which the body meets as samples, and puts what flows out together."""
+        word = item.cut.name.name
+        self.needs_flow(flow, item.span, word)
+        cut = self.operations.of(BLOCKS[word], item.cut, place)
+        around, whole = self.build.windows, self.build.shape(flow[0])
+        self.build.windows = Partition(cut, whole or (), around)
+        try:
+            pieces = [t for tensor in flow for t in self.implied(cut, (tensor,), item.cut, place, item.cut)]
+            self.build.same_counts(flow, pieces, item.cut.span)
+            inside = self.body(item.body, place, tuple(pieces))
+        finally:
+            self.build.windows = around
+        if any(t in pieces for t in inside if t != POISONED_TENSOR):
+            help = "add an operation, or remove it"
+            raise Failure("E0229", f"the body of `{word}` is empty, so it has no effect", item.body.span, help)
+        join = self.operations.join(cut)
+        return tuple(t for tensor in inside for t in self.implied(join, (tensor, flow[0]), item, place, None, item))
+
+    def implied(
+        self,
+        operation: Operation,
+        flow: Flow,
+        item: tree.Item,
+        place: Place,
+        call: tree.Call | None = None,
+        origin: Origin | None = None,
+    ) -> Flow:
+        """Places a node that has no item of its own."""
+        flow = self.build.batched(operation, flow, place.scope, item.span)
+        position = str(self.build.position(place.scope))
+        return self.build.place_node(operation, flow, position, False, place.scope, item.span, call, origin)
+
     def merge(
         self, name: str, item: tree.Residual | tree.Dense, place: Place, skip: Flow, body: Flow, what: str
     ) -> Flow:
@@ -344,8 +391,4 @@ class Items:
                 item.body.span,
                 "add an operation, or remove it",
             )
-        scope = place.scope
-        operation = self.operations.merge(name)
-        joined = self.build.batched(operation, skip + body, scope, item.span)
-        position = str(self.build.position(scope))
-        return self.build.place_node(operation, joined, position, False, scope, item.span, None, item)
+        return self.implied(self.operations.merge(name), skip + body, item, place, None, item)

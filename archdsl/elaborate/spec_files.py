@@ -384,5 +384,12 @@ def bind_operation(
     cls: type[Operation], arguments: Iterable[tree.Argument], names: Namespace, advise: Callable[[Misbound], None]
 ) -> Bound:
     """The arguments of an operation by name. Raises Misbound."""
-    signature = Signature(cls.name, list(cls.model_fields), aliases.parameter, advise)
+
+    def switched(argument: tree.Argument) -> str | None:
+        match argument:
+            case tree.Argument(name=None, value=tree.Name(name=name)) if name in cls.switches():
+                return name if names.find(name) is None and names.find_label(name) is None else None
+        return None
+
+    signature = Signature(cls.name, list(cls.model_fields), aliases.parameter, advise, switched)
     return bind(signature, arguments, lambda argument, key: word_or_value(argument, cls.words(key), names))

@@ -22,6 +22,7 @@ from archdsl.ops import (
 )
 from archdsl.ops.base import Operation
 from archdsl.ops.input import Input
+from archdsl.ops.partition import BLOCKS
 
 FAMILIES = (
     conv,
@@ -53,4 +54,4 @@ OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(
 )
 """The operations by name: every class of these files that has one."""
 
-__all__ = ["OPERATIONS", "Input", "Operation"]
+__all__ = ["BLOCKS", "OPERATIONS", "Input", "Operation"]

@@ -35,6 +35,7 @@ Family = Literal[
     "resize",
     "channels",
     "shape",
+    "windows",
     "attention",
     "learned",
     "extern",
@@ -359,6 +360,12 @@ class Declaration(BaseModel):
         return tuple(fields.words_of(found.annotation)) if found else ()
 
     @classmethod
+    @cache
+    def switches(cls) -> tuple[str, ...]:
+        """The parameters that their name alone turns on: `pad` for `pad = true`."""
+        return tuple(name for name, found in cls.model_fields.items() if found.annotation is bool and not found.default)
+
+    @classmethod
     def signature(cls) -> str:
         """The call with all parameters and defaults, as in the language reference."""
         parts = []
@@ -471,6 +478,11 @@ class Operation(Declaration, Facts):
         All sizes are ints. Inputs that are left out are not read. Raises index_maps.TooFine.
         """
         return {i: self.reads(shape, outputs[result], self.window((shape,))) for i, shape in enumerate(shapes)}
+
+    def mixes_positions(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> bool:
+        """Whether a result at one position is computed from other positions of an input; all sizes are ints."""
+        found = [maps for i in range(len(outputs)) for maps in self.index_maps(i, shapes, outputs).values()]
+        return any(not by.still or by.out != axis for maps in found for axis, by in enumerate(maps))
 
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         """The input channels from which the output channels are computed, for each input, in channel order.

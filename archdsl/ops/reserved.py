@@ -4,7 +4,7 @@ import builtins
 import keyword
 from collections.abc import Mapping, Sequence
 
-from archdsl.ops import OPERATIONS
+from archdsl.ops import BLOCKS, OPERATIONS
 from archdsl.ops.init import RULES
 
 STANDARD: Mapping[str, Sequence[str]] = {
@@ -34,7 +34,7 @@ RESERVED = frozenset(
         ),
         *("DROPPED", "FOLDED", "RENAMED", "fold_batchnorms", "renamed"),
         "dynamic_shapes",
-        *(name for operation in OPERATIONS.values() for name in operation.helper_names),
+        *(name for cls in (*OPERATIONS.values(), *BLOCKS.values()) for name in cls.helper_names),
         *(f"init_{rule}" for rule in RULES),
         *("check_size", *(f"check_size{n}" for n in range(2, 100))),
     }

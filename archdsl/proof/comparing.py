@@ -95,7 +95,7 @@ class Proof:
         space = self.space = library.globals()
         imported = {kind.imported: object() for kind in self.graph.outside}
         made: dict[str, object] = {**imported}
-        made |= {h.name: h.made or library.function(h.name, h.name in outside) for h in text.helpers.values()}
+        made |= {h.name: h.made or library.function(h, h.name in outside) for h in text.helpers.values()}
         if self.augmentation is not None:
             from archdsl.proof.augmentation import FLOW, flow
 

@@ -183,7 +183,7 @@ class Meaning:
             self.outside.update({h.name for h in helpers(form.helper)} if outside else ())
             for helper in helpers(form.helper):
                 draws = helper.name in self.outside
-                self.library.functions[helper.name] = self.library.function(helper.name, draws)
+                self.library.functions[helper.name] = self.library.function(helper, draws)
 
     def _function(self, node: Node, found: Declared, tensors: list[Tensor]) -> Any:
         """The result of a template for given tensors."""

@@ -183,7 +183,8 @@ class Builder(ExternRules):
         names: dict[str, tree.Argument] = {}
         for item in items:
             if item.name is None:
-                if names:
+                # The name of a switch, which it turns on, may stand anywhere: the operation knows.
+                if names and not isinstance(item.value, tree.Name):
                     named = Mark(next(iter(names.values())).span, "named")
                     help = "put positional arguments first"
                     message = "a positional argument follows a named one"
@@ -229,6 +230,12 @@ class Builder(ExternRules):
 
     def dense(self, children: Children) -> tree.Dense:
         return tree.Dense(self.span(children), None, children[1])
+
+    def windows(self, children: Children) -> tree.Windows:
+        word, arguments, body = children
+        name = tree.Name(self.token_span(word), word.text)
+        cut = tree.Call(self.span(children[:2]), None, name, arguments.items)
+        return tree.Windows(self.span(children), None, cut, body)
 
     def labelled(self, children: Children) -> Any:
         label, item = children

@@ -204,7 +204,17 @@ class Dense:
     body: Body
 
 
-Item = Call | Element | Body | Parallel | Residual | Dense
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """`windows(…) { … }` or `grid(…) { … }`: `cut` is the call without the body."""
+
+    span: Span
+    label: Label | Pattern | None
+    cut: Call
+    body: Body
+
+
+Item = Call | Element | Body | Parallel | Residual | Dense | Windows
 
 
 def opens_scope(item: Item) -> bool:

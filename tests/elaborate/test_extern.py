@@ -131,7 +131,9 @@ def test_names_of_the_files_own_helpers_are_told_apart() -> None:
     lines = ["input x[C, H, W]", "output [C, H, W]"]
     targets = {"a": "timm.layers:DropPath", "partial": "p:wraps", "crop": "p:crop_to_smallest", "drop_path": "p:D"}
     before = "\n".join(extern(*lines, head=f'extern {name} = "{target}"') for name, target in targets.items())
-    body = "a -> partial -> (conv(4, 3), conv(4, 3, pad = 0)) -> align(crop) -> add -> drop_path -> droppath(0.1)\ncrop()"
+    body = (
+        "a -> partial -> (conv(4, 3), conv(4, 3, pad = 0)) -> align(crop) -> add -> drop_path -> droppath(0.1)\ncrop()"
+    )
     found = prove_build(net(body, before))
     assert found.plainness == 0
     for line in ("timm.layers import DropPath as DropPath2", "p import crop_to_smallest as crop_to_smallest_"):

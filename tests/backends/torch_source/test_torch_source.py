@@ -55,7 +55,7 @@ def test_golden(spec: str, update: bool) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with built files of the library's models, and of one whose weights start in many ways."""
     folder = tmp_path_factory.mktemp("built")
-    for spec in published.kinds():
+    for spec in [*published.kinds(), "resnet:resnet152"]:
         (folder / f"{spec.split(':')[1]}.py").write_text(archdsl.build(archdsl.check(spec)))
     (folder / "net.py").write_text(archdsl.build(mixed()))
     return folder
