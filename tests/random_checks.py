@@ -79,6 +79,8 @@ def starts(node: Node, weight: Weight) -> float | Tensor | None:
     numbers = getattr(operation, "weight", None)
     init = getattr(operation, "init", None)
     match weight.name:
+        case "" if weight.dtype == "int64":
+            return differences(node, weight).double()
         case "running_mean" | "num_batches_tracked":
             return 0.0
         case "running_var":
@@ -96,13 +98,22 @@ def starts(node: Node, weight: Weight) -> float | Tensor | None:
     return None
 
 
+def differences(node: Node, weight: Weight) -> Tensor:
+    """The numbers of the differences of two positions in a window: from its last to its first position."""
+    operation: Any = node.operation
+    height, width = operation.sides
+    places = [(i, j) for i in range(height) for j in range(width)]
+    numbers = [(a - c + height - 1) * (2 * width - 1) + b - d + width - 1 for a, b in places for c, d in places]
+    return torch.tensor(numbers).reshape(weight.shape)
+
+
 def filled(keys: Mapping[str, tuple[Node, Weight]]) -> dict[str, Tensor]:
     """Random weights and statistics, with magnitudes that neither vanish nor explode."""
     generator = torch.Generator().manual_seed(5)
     state: dict[str, Tensor] = {}
-    for key, (_, weight) in keys.items():
+    for key, (node, weight) in keys.items():
         if weight.dtype == "int64":
-            state[key] = torch.tensor(3)
+            state[key] = differences(node, weight) if weight.shape else torch.tensor(3)
             continue
         tensor = torch.rand(weight.shape, generator=generator, dtype=torch.double)
         if len(weight.shape) > 1:

@@ -48,7 +48,10 @@ WRITTEN = {
     *words(
         "layernorm groupnorm instancenorm lrn dropout dropout_channels droppath crop pad upsample resize scale split"
     ),
-    *words("pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter"),
+    *words(
+        "pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter relative "
+        "coordinates"
+    ),
 }
 OTHERS = [cls for name, cls in OPERATIONS.items() if name not in {*WRITTEN, *ELEMENTWISE} and cls.inputs == "one"]
 """The operations that have no call written here: they are called as in their examples."""
@@ -441,6 +444,7 @@ class Items:
             f"split(it.channels) -> {merge}",
             *["channel_shuffle(2)", "channel_shuffle(it.channels)"] * (not flat),
             *[self.attention(names)] * (2 * (not flat)),
+            *[self.attend()] * (2 * (not flat)),
             f"(it, {self.label(names)}{self.parameter()}) -> {merge}",
             f"({self.parameter()}, it) -> {merge}",
             self.call("scale", init=self.maybe(random.choice(["0.1", "0.0", "2.0"]), 0.5)),
@@ -453,6 +457,27 @@ class Items:
         stored = self.random.choice(["tokens", "rows", "maps", "plain"])
         init = self.random.choice([init, "ones", "normal(0.1)", "truncated_normal(0.2)"])
         return self.call("parameter", "it.shape", init=self.maybe(init, 0.7), stored=self.maybe(stored, 0.8))
+
+    def attend(self) -> str:
+        """Attention without weights, of parts of what flows in."""
+        random = self.random
+        width, heads = random.choice([(4, 2), (4, 1), (2, 2), (6, 3)])
+        parts = f"conv({3 * width}, 1) -> split(3)"
+        scale = random.choice([None, "0.5", "cosine"])
+        if random.random() < 0.5:
+            causal = None if scale == "cosine" else self.maybe("true", 0.3)
+            return f"{parts} -> {self.call('attend', str(heads), scale=scale, causal=causal)}"
+        sides = random.choice([(2, 3), (2, 2)])
+        size = "x".join(map(str, sides))
+        table = f"parameter([{heads}, {(2 * sides[0] - 1) * (2 * sides[1] - 1)}], init = normal(0.5), stored = rows)"
+        if random.random() < 0.3:
+            table = f"coordinates({size}) -> linear({heads})"
+        stored = random.choice(["", ", stored = matrix"])
+        bias = f"{table} -> relative({size}{stored})"
+        positions = f"resize([{', '.join(map(str, [*[1] * (self.rank - 2), *sides][-self.rank :]))}])"
+        if self.rank == 1:
+            positions = f"resize([{sides[0] * sides[1]}])"
+        return f"{positions} -> ({parts}, {bias}) -> {self.call('attend', str(heads), scale=scale)}"
 
     def outer(self, names: Names) -> str:
         """A call of a layer from outside, which keeps the positions."""

@@ -266,7 +266,7 @@ class Simulation:
             for result in results:
                 if not ledger.holders[buffers[result]]:
                     ledger.hold(buffers[result], *self.room(buffers[result]))
-            if self.gradients.get(node.id) or any(t in differentiable for t in node.inputs):
+            if self.gradients.get(node.id) or any(t in differentiable for t in node.sources):
                 if node.id not in again:
                     kept[node.id] = self.keep(node, buffers, ledger, differentiable)
                 differentiable.update(results)

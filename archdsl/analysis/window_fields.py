@@ -40,7 +40,7 @@ class WindowFields:
         outputs: tuple[Sizes, ...],
     ) -> Mapping[int, Maps]:
         """How a result of a node reads its inputs, if its operation by itself reads them by `own`. Raises TooFine."""
-        if node.windows is None and not node.operation.joins:
+        if not node.batched or (node.windows is None and not node.operation.joins):
             return own
         tensor, nested = Tensor(node.id, result), node.windows is not None
         if node.windows is not None:
@@ -57,6 +57,7 @@ class WindowFields:
             lost = self.given_up[node.inputs[0]]
             return {0: tuple(_join(cut, a, whole, nested, a in lost) for a in range(len(whole) - 1))}
         assert node.windows is not None
+        own = {i: maps for i, maps in own.items() if node.inputs[i] in self.given_up}  # no others have a field
         rank, output = len(node.windows.whole) - 1, outputs[result]
         lost = frozenset(
             a for a in range(rank) for i, maps in own.items() if self.is_lost(node.inputs[i], a, rank, maps, output)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import re
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import click
+
 from archdsl.cli.options import Settings, Sizes
-from archdsl.cli.printing import write_diagnostics
+from archdsl.cli.printing import busy, note, write_diagnostics
 
 if TYPE_CHECKING:
     from archdsl.diagnostics import Diagnostic
     from archdsl.elaborate.spec_files import SpecFile
     from archdsl.graph import Graph
+    from archdsl.runtime.importing import Imported
 
 
 def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[SpecFile, list[str], dict[str, object]]:
@@ -70,11 +76,73 @@ def check_model(spec_file: SpecFile, name: str, values: dict[str, object], sizes
 
 
 def checked(spec: str, settings: Settings, sizes: Sizes = ()) -> Graph:
-    """The checked graph of the one model that a SPEC means; prints its warnings. Raises SpecError."""
+    """The checked graph of the one model that a SPEC means; prints its warnings. Raises SpecError.
+
+    A SPEC that is no file or family may name a PyTorch module, which is imported; its arguments are `settings`.
+    """
+    if is_python(spec):
+        from archdsl.checker.finished_graph import pin
+
+        graph = imported(spec, settings, sizes).graph
+        pin(graph, sizes)
+        return graph
     spec_file, (name,), values = select(spec, settings)
     graph = check_model(spec_file, name, values, sizes)
     write_diagnostics(graph.warnings)
     return graph
+
+
+_PYTHON = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+def is_python(spec: str) -> bool:
+    """Whether a SPEC is no file or family, but names something in a Python module: torchvision.models:resnet50."""
+    from importlib.util import find_spec
+
+    from archdsl.checker.spec import split_spec
+    from archdsl.diagnostics import Diagnostics, SpecError
+
+    if not _PYTHON.fullmatch(spec):
+        return False
+    try:
+        split_spec(spec, Diagnostics())
+    except SpecError:
+        with seeing_this_folder(), contextlib.suppress(ImportError, ValueError):
+            return find_spec(spec.partition(":")[0]) is not None
+    return False
+
+
+@contextlib.contextmanager
+def seeing_this_folder() -> Iterator[None]:
+    """Python modules of the current folder can be imported, as with `python -m`."""
+    sys.path.insert(0, "")
+    try:
+        yield
+    finally:
+        sys.path.remove("")
+
+
+def imported(spec: str, settings: Settings, sizes: Sizes) -> Imported:
+    """The spec of the module that PACKAGE.MODULE:CALLABLE makes; prints notes. Raises ClickException."""
+    from archdsl.runtime.importing import ImportRefused, from_callable
+
+    values = {key: python_value(text) for key, text in settings.items()}
+    try:
+        with seeing_this_folder(), busy(f"importing {spec}", long=True):
+            found = from_callable(spec, values, [*sizes] or (3, 224, 224))
+    except ImportRefused as error:
+        raise click.ClickException(str(error)) from None
+    for line in found.notes:
+        note(line)
+    return found
+
+
+def python_value(text: str) -> object:
+    """A value of Python, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 @contextlib.contextmanager

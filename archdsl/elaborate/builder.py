@@ -45,6 +45,8 @@ class Builder:
     """The values of the current `let`s, loop variables and input sizes by name; never changed, but replaced."""
     windows: Partition | None = None
     """The windows that the current body meets."""
+    wholes: dict[Partition, Tensor] = field(default_factory=dict)
+    """The map that a partition cuts."""
     _inferred: dict[object, tuple[Operation, tuple[Shape, ...], list[tuple[Demanded, OperationError]]]] = field(
         default_factory=dict
     )
@@ -112,6 +114,8 @@ class Builder:
         """Raises OperationError for an operation that would mix positions which a shift has brought together."""
         if self.windows is None or not self.windows.has_strangers or operation.masks:
             return
+        if operation.bias_at is not None and (self.windows.around is None or not self.windows.around.has_strangers):
+            return  # its bias masks them
         if operation.mixes_positions(shapes, results):
             raise OperationError(
                 f"`{operation.name}` looks at other positions, and in a shifted window some are no neighbours",
@@ -120,9 +124,14 @@ class Builder:
                 "single positions, such as `linear`; put others outside",
             )
 
+    def depends_on_input(self, flow: Flow) -> bool:
+        return any(self.graph.node(t).batched for t in flow)
+
     def is_elsewhere(self, flow: Flow) -> bool:
         """Whether a tensor is of other windows than those that the current body meets."""
-        return any(t.node >= 0 and self.graph.node(t).windows is not self.windows for t in flow)
+
+        nodes = [self.graph.node(t) for t in flow if t.node >= 0]
+        return any(node.batched and node.windows is not self.windows for node in nodes)
 
     def it(self, flow: Flow) -> object:
         if not flow:
@@ -169,7 +178,8 @@ class Builder:
         path = join(scope.path, name)
         try:
             results, new_demands = self.infer(operation, shapes)
-            self.keeps_strangers_apart(operation, shapes, results)
+            if self.depends_on_input(flow):
+                self.keeps_strangers_apart(operation, shapes, results)
         except OperationError as error:
             scope.lost += 1
             self.size_error(error, Node(-1, operation, flow, (), name, path, labelled, scope, span, call, origin))
@@ -197,11 +207,11 @@ class Builder:
         if not operation.needs_batches or POISONED_TENSOR in flow:
             return flow
         having = [t for t in flow if self.graph.node(t).batched]
-        if len(having) in (0, len(flow)):
+        if not having:
             return flow
         found: list[Tensor] = []
-        for tensor in flow:
-            if not self.graph.node(tensor).batched:
+        for number, tensor in enumerate(flow):
+            if number < operation.needs_batches and not self.graph.node(tensor).batched:
                 position = str(self.position(scope))
                 (tensor,) = self.place_node(EXPAND, (tensor, having[0]), position, False, scope, span, None)
             found.append(tensor)

@@ -17,7 +17,7 @@ from archdsl.elaborate.spec_files import bind_operation
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops import OPERATIONS, aliases
 from archdsl.ops.base import FunctionForm, ModuleForm, Operation, OperationError
-from archdsl.ops.partition import Cut, Join
+from archdsl.ops.partition import Cut, Join, Strangers
 from archdsl.syntax import tree
 from archdsl.values import (
     FAILED,
@@ -59,6 +59,10 @@ class Operations:
     def join(self, cut: Cut) -> Operation:
         """What puts the windows of a cut together."""
         return self._known.setdefault(("join", cut), Join(cut=cut))
+
+    def strangers(self, cut: Cut) -> Operation:
+        """What keeps the strangers in shifted windows apart."""
+        return self._known.setdefault(("strangers", cut), Strangers(cut=cut))
 
     def of(self, cls: type[Called], item: tree.Call, place: Place) -> Called:
         """The operation of a call, with checked arguments. Equal calls share one value."""

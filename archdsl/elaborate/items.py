@@ -155,15 +155,7 @@ class Items:
                     f"to merge both, write `(it, {name}) -> add`, or `concat`",
                 )
             self.names_no_weights(item)
-            if self.build.is_elsewhere(label.flow):
-                raise Failure(
-                    "E0239",
-                    f"`{name}` is a tensor of the whole map, and cannot be used inside of `windows` or `grid`: here "
-                    "each window is a sample of its own",
-                    item.name.span,
-                    f"let it flow in, too: `(it, {name}) -> windows(…) {{ … }}`",
-                    Mark(label.span, "it is made here"),
-                )
+            self.stays_among_windows(name, label.flow, item.name.span, Mark(label.span, "it is made here"))
             return cast(Flow, label.flow)
         if target is None:
             raise unknown_item(item, place, first)
@@ -191,6 +183,13 @@ class Items:
         if isinstance(item.label, tree.Label) and item.label.quoted:
             raise Failure("E0226", "a quoted label names weights, and a reference has none", item.label.span)
 
+    def stays_among_windows(self, name: str, flow: Flow, span: Span, *marks: Mark) -> None:
+        """Refuses a tensor of the whole map where each window is a sample."""
+        if self.build.is_elsewhere(flow):
+            message = f"`{name}` is a tensor of the whole map, and cannot be used inside of `windows` or `grid`"
+            help = f"let it flow in, too: `(it, {name}) -> windows(…) {{ … }}`"
+            raise Failure("E0239", f"{message}: here each window is a sample of its own", span, help, *marks)
+
     def element(self, item: tree.Element, place: Place, first: bool) -> Flow:
         """A tensor of a list, or several."""
         if not first:
@@ -201,6 +200,7 @@ class Items:
         if not isinstance(value, TensorValue):
             raise Failure("E0211", f"`{item.span.text}` is {describe(value)}, not a tensor", item.span)
         self.names_no_weights(item)
+        self.stays_among_windows(item.span.text, value.flow, item.span)
         return value.flow
 
     def reference_it(self, item: tree.Call, flow: Flow) -> Flow:
@@ -217,6 +217,7 @@ class Items:
         operation = self.operations.of(cls, item, place)
         origin = self.parallels.get(flow) if flow else None
         flow = self.build.batched(operation, flow, place.scope, item.span)
+        flow = self.masked(operation, flow, item, place)
         name, labelled = self.build.item_name(item.label, place)
         if operation.inputs == "one" and len(flow) != 1 and POISONED_TENSOR not in flow:
             raise Failure(
@@ -349,8 +350,13 @@ class Items:
         word = item.cut.name.name
         self.needs_flow(flow, item.span, word)
         cut = self.operations.of(BLOCKS[word], item.cut, place)
+        flow = self.build.batched(cut, flow, place.scope, item.cut.span)
+        if POISONED_TENSOR not in flow and not self.build.depends_on_input(flow):
+            message = f"`{word}` cuts each sample, and this tensor depends on no input"
+            raise Failure("E0227", message, item.cut.span, "let it flow in together with one that does")
         around, whole = self.build.windows, self.build.shape(flow[0])
         self.build.windows = Partition(cut, whole or (), around)
+        self.build.wholes[self.build.windows] = flow[0]
         try:
             pieces = [t for tensor in flow for t in self.implied(cut, (tensor,), item.cut, place, item.cut)]
             self.build.same_counts(flow, pieces, item.cut.span)
@@ -362,6 +368,14 @@ class Items:
             raise Failure("E0229", f"the body of `{word}` is empty, so it has no effect", item.body.span, help)
         join = self.operations.join(cut)
         return tuple(t for tensor in inside for t in self.implied(join, (tensor, flow[0]), item, place, None, item))
+
+    def masked(self, operation: Operation, flow: Flow, item: tree.Call, place: Place) -> Flow:
+        """What flows into attention, with a bias that keeps apart what a shift has brought together."""
+        windows, at = self.build.windows, operation.bias_at
+        if windows is None or at is None or len(flow) < at or not windows.cut.may_shift:
+            return flow
+        mask = self.operations.strangers(windows.cut)
+        return (*flow[:at], *self.implied(mask, (self.build.wholes[windows], *flow[at:]), item, place))
 
     def implied(
         self,

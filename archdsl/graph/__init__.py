@@ -102,7 +102,7 @@ class Node:
     @property
     def samples(self) -> tuple[Dim, ...]:
         """How many results it gives for a sample of the network, as a product: 1, but for each window one."""
-        return self.windows.counts if self.windows is not None else ()
+        return self.windows.counts if self.windows is not None and self.batched else ()
 
     @property
     def sources(self) -> tuple[Tensor, ...]:

@@ -51,7 +51,7 @@ def _check_scope(graph: Graph, scope: Scope) -> None:
 def _check_windows(graph: Graph, node: Node) -> None:
     """All that a node computes from is of the same windows as itself; a cut and a join lead into them and out."""
     own = node.windows.around if node.operation.cuts and node.windows is not None else node.windows
-    for tensor in node.sources:
+    for tensor in (t for t in node.sources if graph.node(t).batched):
         given = graph.node(tensor).windows
         if (given.around if node.operation.joins and given is not None else given) is not own:
             raise BrokenGraph(f"{node} takes a tensor of other windows")

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from archdsl.ops import (
     activation,
     align,
+    attend,
     attention,
     channels,
     conv,
@@ -39,6 +40,7 @@ FAMILIES = (
     shape,
     positions,
     attention,
+    attend,
     parameter,
 )
 """The files of operations, in the order of the language reference."""

@@ -127,6 +127,8 @@ class Weight:
     buffer: bool = False
     dtype: str = "float"
     """`float` follows the module's dtype, `int64` is fixed (num_batches_tracked)."""
+    fixed: bool = False
+    """Whether it is a buffer that nothing changes, unlike running statistics."""
 
     def key(self, path: str) -> str:
         """Its key in the state_dict, for the path of its operation."""
@@ -274,12 +276,19 @@ class ParameterForm:
     """A bare nn.Parameter of the scope (the node's path is its key), used in `forward` by `template`.
 
     `{0}` is the input, if it has one, `{parameter}` the attribute. Initially it is `fill`, or drawn by `start`.
+    `arguments` and `helper` as in FunctionForm. With `made` it is a buffer: what this function, with the source
+    `making`, gives for `numbers`.
     """
 
     template: str
     shape: tuple[int, ...]
     fill: float = 0.0
     start: Start | None = None
+    arguments: tuple[Argument, ...] = ()
+    helper: str | None = None
+    made: str = ""
+    making: str = ""
+    numbers: tuple[int, ...] = ()
 
 
 TorchForm: TypeAlias = ModuleForm | FunctionForm | ParameterForm

@@ -1,5 +1,6 @@
 """Operations from outside: a module or function of a package, or of the user's own, as an `extern` declares it."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -94,7 +95,7 @@ class Extern(Operation):
     """A layer from outside, as the spec declares it."""
 
     family = "extern"
-    needs_batches = True
+    needs_batches = sys.maxsize
     implied = True
     examples = ()
     kind: Kind

@@ -64,14 +64,17 @@ class Facts:
     """Whether its result is its own weight: the same for every sample, without memory besides."""
     implied: ClassVar[bool] = False
     """Whether no spec calls it by name: elaboration places it."""
-    needs_batches: ClassVar[bool] = False
-    """Whether all its inputs must have the batch: one that depends on no input of the network is repeated for it."""
+    needs_batches: ClassVar[int] = 0
+    """How many of its inputs, from the first on, must have the batch if any has it: one that depends on no input of the
+    network is repeated for it."""
     cuts: ClassVar[bool] = False
     """Whether its result is windows, each a sample of its own."""
     joins: ClassVar[bool] = False
     """Whether it puts such windows together."""
     masks: ClassVar[bool] = False
     """Whether it keeps apart the positions of a window that a shift has brought together, or mixes none."""
+    bias_at: ClassVar[int | None] = None
+    """The position of an optional input that is added to the scores by which it mixes positions."""
     sized_by: ClassVar[tuple[int, ...]] = ()
     """The positions of inputs of which it takes only the size."""
     training_only: ClassVar[bool] = False

@@ -1,5 +1,6 @@
 """Merges: combine parallel tensors into one."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
@@ -256,7 +257,7 @@ class Concat(Operation):
     name = "concat"
     aliases = ("cat", "concatenate")
     family = "merge"
-    needs_batches = True
+    needs_batches = sys.maxsize
     sign = "‖"
     own = True
     layout = "any"

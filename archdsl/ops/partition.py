@@ -5,6 +5,7 @@ windows as its samples: `Node.windows` of the graph says so.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from typing import ClassVar
 
 from archdsl import dims
@@ -27,6 +28,7 @@ class Cut(Operation):
     family = "windows"
     cuts = True
     masks = True
+    needs_batches = True
     is_linear = True
     channelwise = True
     to: ClassVar[tuple[str, str]]
@@ -43,6 +45,15 @@ class Cut(Operation):
     def is_shifted(self) -> bool:
         """Whether the map is rolled before the cut."""
         return False
+
+    @property
+    def may_shift(self) -> bool:
+        """Whether the spec gives a shift, which may be 0: calls of one block with different shifts are alike then."""
+        return False
+
+    def shifts(self, shape: Shape) -> tuple[int, ...]:
+        """By how much the map is rolled along each axis of a tensor."""
+        return (0,) * (len(shape) - 1)
 
     def each_size(self, shape: Shape) -> tuple[int, ...]:
         """The size of a window along each axis of a tensor."""
@@ -135,7 +146,7 @@ class Windows(Cut):
     back = ("from_windows", partition_helpers.FROM_WINDOWS)
     helper_names = ("per_axis", "fitted", "rolled", "to_windows", "from_windows")
 
-    shift: Margin = 0
+    shift: Margin | None = None
     pad: Switch = False
 
     examples = (
@@ -149,7 +160,7 @@ class Windows(Cut):
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         found = super().infer(shapes, rules)
-        for size, shift in zip(self.each_size(shapes[0]), each(self.shift, shapes[0], "shift"), strict=True):
+        for size, shift in zip(self.each_size(shapes[0]), self.shifts(shapes[0]), strict=True):
             if shift >= size:
                 raise OperationError(
                     f"`shift` must be smaller than the window: {shift} is not smaller than {size}",
@@ -159,19 +170,19 @@ class Windows(Cut):
         return found
 
     def arguments(self, shape: Shape) -> tuple[Argument, ...]:
-        return (*super().arguments(shape), Argument("shift", collapse(each(self.shift, shape, "shift")), 0))
+        return (*super().arguments(shape), Argument("shift", collapse(self.shifts(shape)), 0))
 
     def order(self, axis: int, shape: Sizes) -> list[int]:
         length = self.padded(axis, shape)
         return [(i + self.offset(axis, shape)) % length for i in range(length)]
 
     def offset(self, axis: int, shape: Sizes) -> int:
-        size, shift = self.each_size(shape)[axis], each(self.shift, shape, "shift")[axis]
+        size, shift = self.each_size(shape)[axis], self.shifts(shape)[axis]
         return shift if shape[1 + axis] > size else 0
 
     def caption(self, rank: int = 2) -> str:
-        shifted = f", shift {times((self.shift,)) if isinstance(self.shift, int) else times(self.shift)}"
-        return super().caption(rank) + (shifted if self.is_shifted else "")
+        shift = self.shift if isinstance(self.shift, tuple) else (self.shift,)
+        return super().caption(rank) + (f", shift {times(shift)}" if self.is_shifted else "")
 
     @property
     def is_padded(self) -> bool:
@@ -179,7 +190,14 @@ class Windows(Cut):
 
     @property
     def is_shifted(self) -> bool:
-        return any(self.shift) if isinstance(self.shift, tuple) else self.shift > 0
+        return any(self.shift) if isinstance(self.shift, tuple) else bool(self.shift)
+
+    @property
+    def may_shift(self) -> bool:
+        return self.shift is not None
+
+    def shifts(self, shape: Shape) -> tuple[int, ...]:
+        return each(self.shift or 0, shape, "shift")
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         counts = [-(-n // s) for n, s in zip(shapes[0][1:], outputs[0][1:], strict=True)]
@@ -270,6 +288,47 @@ class Join(Operation):
 
     def caption(self, rank: int = 2) -> str:
         return f"join {self.cut.name}"
+
+
+class Strangers(Operation):
+    """Keeps apart what the roll of a shifted map has brought together: -∞ for the scores of such positions.
+
+    Of the first input it takes the size; a second one is a bias [heads, T, T] of the scores, to which it adds.
+    """
+
+    name = "strangers"
+    family = "windows"
+    inputs = "any"
+    implied = True
+    masks = True
+    is_linear = True
+    channelwise = True
+    sized_by = (0,)
+    helper_names = ("mask_strangers",)
+    examples = ()
+
+    cut: Cut
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        count = prod(self.cut.each_size(shapes[0]))
+        return (shapes[1] if len(shapes) > 1 else (1, count, count),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        more = ", {1}" if len(shapes) > 1 else ""
+        arguments = (
+            Argument("size", collapse(self.cut.each_size(shapes[0]))),
+            Argument("shift", collapse(self.cut.shifts(shapes[0]))),
+        )
+        helper = partition_helpers.MASK_STRANGERS
+        return FunctionForm(f"mask_strangers({{0}}, {{size}}, {{shift}}{more})", arguments, helper=helper)
+
+    def index_maps(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[IndexMap, ...]]:
+        return {i: (index_maps.shifted(0), index_maps.shifted(1)) for i in range(1, len(shapes))}
+
+    def caption(self, rank: int = 2) -> str:
+        return "mask strangers"
 
 
 BLOCKS: Mapping[str, type[Cut]] = {"windows": Windows, "grid": Grid}

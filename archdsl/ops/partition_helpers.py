@@ -96,3 +96,30 @@ def from_grids(grids: Tensor, like: Tensor, size: int | tuple[int, ...]) -> Tens
         x = x.flatten(axis, axis + 1)
     return fitted(x, lengths)
 '''
+
+MASK_STRANGERS = f'''{TO_WINDOWS}
+
+def mask_strangers(
+    x: Tensor,
+    size: int | tuple[int, ...],
+    shift: int | tuple[int, ...],
+    bias: Tensor | None = None,
+) -> Tensor | None:
+    """A bias of scores in shifted windows of a map, -inf for positions that are no neighbours.
+
+    [heads, T, T] for each window; without a shift it is the given bias.
+    """
+    size, shift = per_axis(x, size), per_axis(x, shift)
+    if not any(shift):
+        return bias
+    regions = torch.zeros((1, 1), dtype=x.dtype, device=x.device)
+    for length, s, move in zip(x.shape[2:], size, shift):
+        whole = -(-length // s) * s
+        behind = torch.arange(whole, device=x.device) >= whole - (move if whole > s else 0)
+        regions = regions.unsqueeze(-1) * 2 + behind
+    regions = to_windows(regions, size).flatten(1)
+    apart = regions[:, None, :, None] != regions[:, None, None, :]
+    mask = torch.zeros_like(apart, dtype=x.dtype).masked_fill(apart, float("-inf"))
+    mask = mask if bias is None else bias + mask
+    return mask.repeat(x.shape[0], 1, 1, 1)
+'''

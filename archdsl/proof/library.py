@@ -153,6 +153,17 @@ class Library:
 
         return call
 
+    def maker(self, name: str, shapes: Mapping[tuple[int, ...], tuple[int, ...]]) -> Callable[..., Filled]:
+        """A function that makes a buffer of numbers."""
+
+        def make(*numbers: int, **where: object) -> Filled:
+            if any(type(n) is not int for n in numbers) or numbers not in shapes or where.keys() - {"device", "dtype"}:
+                raise Unproved(f"makes a buffer by {name} that the network has not got")
+            placed = where.get("device") is DEVICE and where.get("dtype") is DTYPE
+            return Filled(shapes[numbers], (name, numbers), placed)
+
+        return make
+
     def globals(self) -> dict[str, object]:
         words = {**BUILTINS, **self.budget.words(), "__import__": self.load}
         return {"__name__": "built", "__builtins__": words}

@@ -31,7 +31,7 @@ KNOWN = frozenset(kind for base in (*STATEMENTS, *EXPRESSIONS) for kind in (base
 COSTLY = frozenset({ast.LShift, ast.MatMult})
 """Operators that no built file needs, and that can make small values large."""
 
-HOLDING = frozenset({"add_module", "register_parameter", "_modules", "_parameters"})
+HOLDING = frozenset({"add_module", "register_parameter", "register_buffer", "_modules", "_parameters"})
 """Methods of modules with submodules."""
 
 

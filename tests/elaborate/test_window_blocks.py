@@ -193,6 +193,40 @@ def test_every_form_computes_what_the_graph_says(inputs: str, body: str) -> None
     assert not counts["plainer"]
 
 
+ATTENTION = "linear(12) -> split(3) -> attend(2)"
+BIASED = "(linear(12) -> split(3), parameter([2, 49], init = normal(1.0), stored = rows) -> relative(4)) -> attend(2)"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "body"),
+    [
+        ("x[4, H = 7, W = 8]", f"windows(4, shift = 2, pad) {{ {ATTENTION} }}"),
+        ("x[4, 8, 4]", f"for i in 0..2 {{ windows(4, 2 * i) {{ {BIASED} }} }}"),
+        ("x[4, T = 9]", f"windows(3, 1) {{ {ATTENTION} }}"),
+        ("x[2, 4, 4, 2]", f"windows(2, 1x0x1) {{ {ATTENTION} }}"),
+        ("x[4, 8, 8]", f"grid(4) {{ {BIASED} }}"),
+        ("x[4, 8, 8]", f"windows(4) {{ windows(2, 1) {{ {ATTENTION} }} }}"),
+    ],
+)
+def test_attention_among_windows_computes_what_the_graph_says(inputs: str, body: str) -> None:
+    assert not holds(graph_of(net_text(body, inputs)))["plainer"]
+
+
+def test_strangers_do_not_see_each_other() -> None:
+    """Each output of shifted windows depends on no more than on what its receptive field says."""
+    graph = graph_of(net_text(f"windows(4, shift = 1, pad) {{ {ATTENTION} }}", "x[4, 10, 12]"))
+    field = next(iter((receptive_fields(graph)[graph.outputs[0].tensor] or {}).values()))
+    module = class_of(graph)().double()
+    x = torch.randn(1, 4, 10, 12, dtype=torch.float64, requires_grad=True)
+    y = module(x).abs().sum(1)
+    for i, j in ((0, 0), (1, 3), (4, 4), (9, 11), (5, 0), (0, 7)):
+        (seen,) = torch.autograd.grad(y[0, i, j], x, retain_graph=True)
+        for axis, at in enumerate((i, j)):
+            index = seen[0].abs().sum(0).nonzero()[:, axis]
+            low, high = field[axis].at(at) or (0, 0)
+            assert (index.min(), index.max()) == (max(low, 0), min(high, (9, 11)[axis]))
+
+
 # ---------------------------------------------------------------- errors
 
 

@@ -71,7 +71,7 @@ def test_macs_are_half_of_pytorchs_flops(cls: type[Operation], example: Example)
     assert 2 * 2 * macs == counter.get_total_flops()  # of two samples
 
 
-@every_example
+@pytest.mark.parametrize(("cls", "example"), [case for case in CASES if case.values[1].inputs])
 def test_channels_are_made_from_those_of_their_lanes(cls: type[Operation], example: Example) -> None:
     operation = cls.parse(example.arguments)
     outputs = operation.infer(example.inputs, Rules())
@@ -116,7 +116,8 @@ SPATIAL = [
     for case in CASES
     if case.values[1].inputs
     and len(case.values[1].inputs[0]) > 1
-    and case.values[0].name not in ("flatten", "reshape", "maps")
+    and case.values[0].name not in ("flatten", "reshape", "maps", "relative")
+    and not (case.values[0].name == "attend" and len(case.values[1].inputs) > 3)  # a bias has known sizes
 ]
 
 

@@ -83,6 +83,8 @@ def show_item(item: tree.Item) -> str:
             return f"{label}residual{choice}{route} {show_item(body)}"
         case tree.Dense(body=body):
             return f"{label}dense {show_item(body)}"
+        case tree.Windows(cut=cut, body=body):
+            return f"{label}{show_item(cut)} {show_item(body)}"
         case _:
             assert_never(item)
 

@@ -59,14 +59,27 @@ class Blocks:
 
     def group(self, cls: type, nodes: list[Node]) -> None:
         """The blocks of one class."""
+        nodes = [node for node in nodes if node.kind == "body"]
         for node in nodes:
             node.bodies = [compact(body) for body in node.bodies]
         several = any(node.arguments["inputs"] or node.arguments["outputs"] for node in nodes)
-        if not several and (cls in PLAIN or len(nodes) == 1):
+        if not several and (cls in PLAIN or len(nodes) < 2):
             return  # a body in the place where it is
+        self.plain_within(nodes)
         for cluster in self.clusters(nodes):
             if several or (len(cluster) > 1 and size(cluster[0].bodies[0]) > 1):
                 self.block(cls, cluster)
+
+    def plain_within(self, nodes: list[Node]) -> None:
+        """Makes blocks of sequences whose number varies among the modules: a body has a fixed label."""
+        found: dict[object, list[Node]] = {}
+        for node in nodes:
+            for inner in walk(node.bodies[0]):
+                if inner.kind == "body" and inner.auto:
+                    found.setdefault(skeleton(inner.bodies[0]), []).append(inner)
+        for alike in found.values():
+            if len({node.label for node in alike}) > 1:
+                self.block(nn.Sequential, alike)
 
     def clusters(self, nodes: list[Node]) -> list[list[Node]]:
         """Modules that become one block: all of a class, or those of the same items if nothing tells them apart."""
@@ -135,10 +148,11 @@ class Blocks:
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__.strip("_")).lower()
         if name in OPERATIONS or name in RESERVED or name in self.referred:
             name = "unit" if name == "block" else f"{name}_block"
-        if name in self.names():
+        if name in self.names() or cls in PLAIN:
             items = [node.name for node in walk(nodes[0].bodies[0]) if node.kind == "op"]
             if 0 < len(items) <= 3 and "_".join(map(str, items)) not in {*self.names(), *OPERATIONS}:
                 return "_".join(map(str, items))
+        if name in self.names():
             number = 2
             while f"{name}_{number}" in self.names():
                 number += 1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cache
 from typing import Any, TypeAlias
 
 from torch import nn
 
-from archdsl.runtime.importing.layers import FREE_ARGUMENTS, Said, Unsaid, said
+from archdsl.ops import OPERATIONS, Operation
+from archdsl.ops.base import FunctionForm, Rules
+from archdsl.runtime.importing.layers import FREE_ARGUMENTS, Said, Unsaid, default_of, said
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Value, values_in
 
 Shape: TypeAlias = tuple[int, ...]
@@ -44,6 +46,8 @@ def shape_of(value: Value, run: int = 0) -> Shape:
 
 def meaning(call: Call) -> Meaning:
     """What a function call computes. Raises Unsaid."""
+    if call.name.startswith("helper "):
+        return helped(call, call.name.removeprefix("helper "))
     name = call.name.removeprefix("__").removesuffix("__").removesuffix("_")
     handler = HANDLERS.get(name)
     if handler is not None:
@@ -84,6 +88,37 @@ def layer_function(call: Call, name: str) -> Meaning:
     one, result = call.arguments[0], call.results[0]
     found = said(layer, (shape_of(one),), (shape_of(result),))
     return Meaning([one]) if found is None else Meaning([one], found)
+
+
+@cache
+def helper_calls() -> Mapping[str, list[tuple[type[Operation], Mapping[str, object]]]]:
+    """The calls of operations that may become a helper function of a built file, by its name."""
+    found: dict[str, list[tuple[type[Operation], Mapping[str, object]]]] = {}
+    for cls in OPERATIONS.values():
+        for example in cls.examples:
+            many = example.inputs * (20 if cls.inputs == "many" and not example.arguments else 1)
+            form = cls.parse(example.arguments).torch(many, cls.parse(example.arguments).infer(many, Rules()))
+            if isinstance(form, FunctionForm) and form.helper is not None:
+                known = found.setdefault(form.template.partition("(")[0], [])
+                if (cls, example.arguments) not in known:
+                    known.append((cls, example.arguments))
+    return found
+
+
+def helper_functions() -> Set[str]:
+    return helper_calls().keys()
+
+
+def helped(call: Call, name: str) -> Meaning:
+    """A call of a helper function of a built file."""
+    shapes = tuple(shape_of(value) for value in call.inputs)
+    for cls, arguments in helper_calls()[name]:
+        operation = cls.parse(arguments)
+        outputs = operation.infer(shapes, Rules())
+        form = operation.torch(shapes, outputs)
+        if isinstance(form, FunctionForm) and form.template.partition("(")[0] == name:
+            return Meaning(call.inputs, Said(cls.name, dict(arguments)))
+    raise Unsaid(f"`{name}` of these sizes")
 
 
 # ---------------------------------------------------------------- merges
@@ -259,7 +294,8 @@ def interpolate(call: Call) -> Meaning:
     if call.named.get("align_corners"):
         raise Unsaid("`resize` has nothing for `align_corners` = True")
     mode = call.named.get("mode", "nearest")
-    return Meaning(call.inputs[:1], Said("resize", {"to": SizeOf(call), "mode": mode}))
+    more = {} if mode == default_of(OPERATIONS["resize"], "mode") else {"mode": mode}
+    return Meaning(call.inputs[:1], Said("resize", {"to": SizeOf(call), **more}))
 
 
 class SizeOf:

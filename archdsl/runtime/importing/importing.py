@@ -12,7 +12,7 @@ from archdsl.diagnostics import SpecError
 from archdsl.runtime.importing.blocks import RESERVED, Blocks
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import is_layer
-from archdsl.runtime.importing.proving import Imported, prove
+from archdsl.runtime.importing.proving import AXES, Imported, Size, prove
 from archdsl.runtime.importing.recording import Recording, Value, combine, record
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.importing.rewriting import rewrite
@@ -20,7 +20,6 @@ from archdsl.runtime.importing.structure import structure
 from archdsl.runtime.importing.translating import translate
 from archdsl.runtime.importing.writing import Model, write
 
-Size = tuple[int, ...]
 BATCHES = (2, 3)
 """The batches of the two runs: what differs with them is the batch."""
 
@@ -78,7 +77,9 @@ def identifier(name: str) -> str:
 
 
 def _import(module: nn.Module, sizes: list[Size], name: str, source: str) -> Imported:
-    larger = [(size[0], *(n + 32 * (axis + 1) for axis, n in enumerate(size[1:]))) for size in sizes]
+    larger = [
+        (size[0], *(n + (axis + 1) * (32 if n >= 64 else n) for axis, n in enumerate(size[1:]))) for size in sizes
+    ]
     notes: list[str] = []
     evaluated = _record(module, sizes, BATCHES[0])
     if larger != sizes:
@@ -103,14 +104,14 @@ def _proved(
 ) -> Imported:
     """The spec from runs at these two sizes, which are the same if the size is fixed."""
     again = _record(module, others, BATCHES[1])
-    trained, why = _trained(module, sizes, others)
+    trained, why = _trained(module, sizes, others, len(evaluated.outputs))
     free = sizes != others
-    if trained is None or len(trained.outputs) <= len(evaluated.outputs):
+    if trained is None:
         combine(evaluated, again)
         text = spec(evaluated, evaluated.outputs, name, source, free)
     else:
         text = spec(trained, trained.outputs[: len(evaluated.outputs)], name, source, free)
-    return prove(name, text, notes, module, [sizes, others], why)
+    return prove(name, text, notes, module, sizes, others, why)
 
 
 def _record(module: nn.Module, sizes: list[Size], batch: int) -> Recording:
@@ -124,11 +125,14 @@ def _record(module: nn.Module, sizes: list[Size], batch: int) -> Recording:
         raise ImportRefused(f"it cannot run on an input of size {shown}: {_first_line(error)}") from error
 
 
-def _trained(module: nn.Module, sizes: list[Size], others: list[Size]) -> tuple[Recording | None, str]:
-    """A run in training mode, on tensors without data; None if it fails, and why."""
-    module.train()
+def _trained(module: nn.Module, sizes: list[Size], others: list[Size], evaluated: int) -> tuple[Recording | None, str]:
+    """A run in training mode; None if it has no more outputs than those in evaluation, or fails, and why."""
+    for part in module.modules():
+        part.training = not is_layer(part)  # layers give the same sizes in evaluation, and sooner
     try:
         first = record(module, sizes, BATCHES[0], is_layer)
+        if len(first.outputs) <= evaluated:
+            return None, ""
         combine(first, record(module, others, BATCHES[1], is_layer))
     except Exception as error:  # what it computes in evaluation can be said, and that is what is proved
         return None, f"; it cannot run in training mode at this size: {_first_line(error)}"
@@ -141,6 +145,7 @@ def spec(recording: Recording, outputs: list[tuple[str, Value]], name: str, sour
     """The text of a recording; only `outputs` of its outputs are there in evaluation."""
     network = translate(recording, outputs)
     rewrite(network)
+    network.inputs = [(said_name(n, shape_of(v), len(network.inputs)), v) for n, v in network.inputs]
     inputs = [input_name for input_name, _ in network.inputs]
     every = [*network.outputs, *network.training]
     body = structure(network.root, inputs, every if len(every) > 1 else None)
@@ -154,12 +159,19 @@ def spec(recording: Recording, outputs: list[tuple[str, Value]], name: str, sour
     return write(Model(name, chain, declared, returned), blocks.found, head)
 
 
+def said_name(name: str, shape: Size, count: int) -> str:
+    """The name of an input: that of forward's argument if it says more than `x`; what a picture or signal is."""
+    if count > 1 or name not in ("x", "input", "inputs", "img", "images"):
+        return name
+    return {2: "signal", 3: "image", 4: "volume"}.get(len(shape), "x") if shape[0] <= 4 else "x"
+
+
 def output_name(name: str) -> str:
     return f"output{name}" if name.isdigit() else name
 
 
 def declaration(name: str, shape: Size, free: bool) -> str:
     """The declaration of an input: its positions are free, or fixed."""
-    axes = {2: "T", 3: "HW", 4: "DHW"}.get(len(shape), "") if free else ""
+    axes = AXES.get(len(shape) - 1, "") if free else ""
     sizes = [f"{axis} = {n}" for axis, n in zip(axes, shape[1:], strict=True)] if axes else map(str, shape[1:])
     return f"{name}[{', '.join([str(shape[0]), *sizes])}]"

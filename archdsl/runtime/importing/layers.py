@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from archdsl.dims import DimError
-from archdsl.ops import OPERATIONS, Operation
+from archdsl.ops import OPERATIONS, Operation, helpers
 from archdsl.ops.base import Argument, ModuleForm, OperationError, Rules, Shape
 from archdsl.ops.sizes import collapse
 
@@ -72,20 +72,37 @@ def class_name(module: nn.Module) -> str:
     return f"{type(module).__module__}.{type(module).__qualname__}"
 
 
+NO_COMPUTATION = frozenset({"__init__", "__repr__", "extra_repr", "reset_parameters", "_get_name"})
+"""Methods that change nothing of what a layer computes."""
+
+
+def layer_class(module: nn.Module) -> type[nn.Module]:
+    """The class of torch.nn that a class extends without computing anything else; otherwise the class itself."""
+    cls = type(module)
+    for base in cls.__mro__:
+        if base.__module__.startswith("torch.nn."):
+            return base
+        changed = {name for name, value in vars(base).items() if callable(value) and hasattr(nn.Module, name)}
+        helped = {name for name, value in vars(base).items() if callable(value) and hasattr(base.__mro__[1], name)}
+        if (changed | helped) - NO_COMPUTATION:
+            break
+    return cls
+
+
 def constructor_name(module: nn.Module) -> str:
     """The name of a layer's class as in a built file: `nn.Conv2d`, or its own."""
-    name = type(module).__name__
-    return f"nn.{name}" if getattr(nn, name, None) is type(module) else name
+    name = layer_class(module).__name__
+    if name == helpers.MAX_POOL_FREE.name:  # the same for torch.export
+        return "nn.MaxPool1d"
+    return f"nn.{name}" if getattr(nn, name, None) is layer_class(module) else name
 
 
 def is_layer(module: nn.Module) -> bool:
     """Whether a module is recorded as one call: a layer of torch.nn, or one that an operation becomes."""
     if class_name(module) in FOREIGN:
         return True
-    if isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
-        return False
-    if type(module).__module__.startswith("torch.nn."):
-        return True
+    if layer_class(module).__module__.startswith("torch.nn.") and layer_class(module) is not nn.Module:
+        return not issubclass(layer_class(module), nn.Sequential | nn.ModuleList | nn.ModuleDict)
     return constructor_name(module) in by_constructor() and not any(module.children())
 
 
@@ -181,13 +198,15 @@ def _as(cls: type[Operation], module: nn.Module, shapes: tuple[Shape, ...], outp
 
 
 def _others(cls: type[Operation], arguments: Mapping[str, object]) -> Iterator[dict[str, object]]:
-    """The same arguments with whole floats as ints, and with one more that is a word and no attribute of the layer."""
+    """The same with whole floats as ints, and with one more argument that is no attribute of the layer."""
     whole = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in arguments.items()}
     yield whole
     for field in cls.model_fields:
         if field not in arguments:
             for word in cls.words(field):
                 yield {**whole, field: word}
+            if (default := default_of(cls, field)) in (True, False):
+                yield {**whole, field: not default}
 
 
 def mismatch(
@@ -212,13 +231,13 @@ def mismatch(
     for name, argument in accepted.items():
         if (value := value_of(module, name)) is not MISSING and not _agrees(value, argument):
             return f"{type(module).__name__} with `{name}` = {value!r}"
-    for name, parameter in inspect.signature(type(module).__init__).parameters.items():
+    for name, parameter in inspect.signature(layer_class(module).__init__).parameters.items():
         value = value_of(module, name)
         if name in accepted or name in FREE_ARGUMENTS or value is MISSING or parameter.default is inspect._empty:
             continue
         if name == "bias" and value is (getattr(module, "weight", None) is not None):
             continue  # a normalisation has both or none
-        if not same(value, parameter.default):
+        if not same(value, parameter.default) and not (value is False and parameter.default is None):
             return f"`{cls.name}` has nothing for `{name}` = {value!r} of {type(module).__name__}"
     return None
 

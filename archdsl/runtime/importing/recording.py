@@ -198,6 +198,34 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         elif len(self.scopes) > 1:
             self.scopes.pop().given = [v for t in tensors_in(result) if (v := self.values.get(id(t)))]
 
+    def watch_helpers(self) -> list[tuple[dict[str, Any], str, Any]]:
+        """Records calls of the helper functions of built files as one each; gives what to restore."""
+        from archdsl.runtime.importing.functions import helper_functions
+
+        undo = []
+        for file in {type(part).__module__ for part in self.module.modules()}:
+            namespace = vars(sys.modules[file]) if file in sys.modules else {}
+            for name in helper_functions() & namespace.keys():
+                undo.append((namespace, name, namespace[name]))
+                namespace[name] = self.watched(name, namespace[name])
+        return undo
+
+    def watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            if self.inside:
+                return function(*given)
+            made = Call(f"helper {name}", self.scopes[-1].path, self.known(given), {}, [], line_of_python())
+            self.inside.append(made)
+            try:
+                result = function(*given)
+            finally:
+                self.inside.pop()
+            made.results = [self.bind(tensor) for tensor in tensors_in(result)]
+            self.scopes[-1].members.append(made)
+            return result
+
+        return call
+
     def run(self, inputs: Sequence[torch.Tensor], state: Mapping[str, torch.Tensor] | None) -> Recording:
         """Records a run on these inputs; `state` replaces the parameters and buffers (None: it keeps its own)."""
         from torch.func import functional_call
@@ -206,6 +234,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         own = [*self.module.named_parameters(), *self.module.named_buffers()] if state is None else [*state.items()]
         for key, tensor in own:
             self.owned[id(tensor)] = Owned(key, tuple(tensor.shape))
+        undo = self.watch_helpers()
         hooks = []
         for module in self.module.modules():
             hooks.append(module.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True))
@@ -218,6 +247,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         finally:
             for hook in hooks:
                 hook.remove()
+            for namespace, name, function in undo:
+                namespace[name] = function
         return Recording(self.scopes[0], taken, input_names(self.module, len(inputs)), self.named(result))
 
     def named(self, result: object) -> list[tuple[str, Value]]:

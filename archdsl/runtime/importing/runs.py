@@ -106,10 +106,10 @@ def distance(one: Chain, two: Chain) -> int | None:
 
 def loop(first: Chain, second: Chain, rounds: int) -> Node:
     """The loop over a run that begins with two rounds."""
-    labels, others = own_labels(first), own_labels(second)
+    labels = own_labels(first)
     if not labels:
         return Node("repeat", arguments={"count": rounds}, bodies=[first], into=first[0].into)
-    start = 0
+    start: int | None = None
     for node, other in zip(
         [n for n in own_nodes(first) if n.label is not None and not n.auto],
         [n for n in own_nodes(second) if n.label is not None and not n.auto],
@@ -118,7 +118,8 @@ def loop(first: Chain, second: Chain, rounds: int) -> Node:
         assert node.label is not None and other.label is not None
         numbers = list(zip(_NUMBER.finditer(node.label), _NUMBER.finditer(other.label), strict=True))
         at = next(a for a, b in numbers if a[0] != b[0])
-        start = int(at[0])
-        node.label = f"{node.label[: at.start()]}{{i}}{node.label[at.end() :]}"
-    assert others
+        start = int(at[0]) if start is None else start
+        ahead = int(at[0]) - start
+        number = f"i {'+' if ahead > 0 else '-'} {abs(ahead)}" if ahead else "i"
+        node.label = f"{node.label[: at.start()]}{{{number}}}{node.label[at.end() :]}"
     return Node("for", arguments={"first": start, "count": rounds}, bodies=[first], into=first[0].into)

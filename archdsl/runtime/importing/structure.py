@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -13,6 +14,8 @@ from archdsl.runtime.importing.recording import Value
 from archdsl.runtime.importing.refusal import ImportRefused
 
 Member = Item | Scope
+GENERIC = frozenset({"act", "activation", "flatten"})
+"""Names of layers that say no more than their operations."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +61,7 @@ class Structure:
         for member in self.order:
             for value in inputs_of(member):
                 self.users.setdefault(value, []).append(member)
+        self.calls = Counter(own_name(m.path, scope) for m in self.order if m.path)
         self.taken = set(inputs)
         self.tags: dict[Value, str] = {}
         if len(scope.inputs) > 1 or inputs:
@@ -97,17 +101,22 @@ class Structure:
         if isinstance(member, Item):
             name = own_name(member.path, self.scope) if member.path else ""
             node = Node("op", member.operation, dict(member.arguments), into=into, weighted=member.weighted)
-            node.label = name if member.weighted else None
+            node.label = name if member.weighted or self.says_more(name, member.operation) else None
         else:
             name = own_name(member.path, self.scope)
             node = Node("body", label=name, into=into, weighted=member.weighted, source=member)
             inner = structure(member, [])
             node.bodies = [inner.chain]
             node.arguments = {"inputs": tuple(inner.inputs), "outputs": tuple(label for _, label in inner.outputs)}
-        if len(member.outputs) > 1:
-            base = name if name.isidentifier() else node.name or "part"
-            node.names = tuple(self.tag(value, f"{base}{i}") for i, value in enumerate(member.outputs))
         return node
+
+    def says_more(self, name: str, operation: str) -> bool:
+        """Whether a layer without weights keeps its name: one that is not its operation's, and not used twice."""
+        if not name.isidentifier() or self.calls[name] > 1:
+            return False
+        base = name.rstrip("0123456789")
+        generated = base == operation and (name == base or hasattr(self.scope.module, base))
+        return not generated and name not in GENERIC
 
     def fresh(self, name: str) -> str:
         """A label that is not in use in this scope."""
@@ -123,10 +132,12 @@ class Structure:
         if value in self.tags:
             return self.tags[value]
         member = self.producer[value]
-        if len(member.outputs) > 1:
-            self.tags[value] = self.fresh(wish)
-            return self.tags[value]
         node = self.nodes[id(member)]
+        if len(member.outputs) > 1:
+            base = node.label if node.label and node.label.isidentifier() else str(node.name or "part")
+            node.names = tuple(self.fresh(f"{base}{i}") for i, _ in enumerate(member.outputs))
+            self.tags.update(zip(member.outputs, node.names, strict=True))
+            return self.tags[value]
         name = node.label or (own_name(member.path, self.scope) if member.path else "")
         if not name.isidentifier():
             name = wish or (name.replace(".", "_") if name.replace(".", "_").isidentifier() else str(node.name or "x"))
@@ -150,9 +161,13 @@ class Structure:
             names = [name for name, _ in self.named] if self.named is not None else [""] * len(self.results)
             outputs = [(name, self.tag(value, name)) for name, value in zip(names, self.results, strict=True)]
         try:
-            for value in self.results:
+            made = {value: i for i, member in enumerate(self.order) for value in member.outputs}
+            first, *others = self.results
+            for value in [first, *sorted(others, key=lambda v: made.get(v, -1))]:
                 if id(self.producer.get(value)) not in emitted:
                     start, source = self.begin(value, emitted)
+                    if start and chain and source is not None and chain[-1] is self.nodes[id(source)]:
+                        start = []  # it flows on
                     chain += start + self.chain(value, source, emitted)
         except Tangled:
             chain, emitted = self.straight(self.order), {id(m) for m in self.order}
@@ -168,7 +183,10 @@ class Structure:
         source = self.source_of(value, emitted)
         if source is None:
             raise Tangled
-        return [Node("ref", self.tag(source))], self.producer.get(source)
+        member = self.producer.get(source)
+        if member is not None and len(member.outputs) > 1:
+            return [], member  # the chain begins with the name itself
+        return [Node("ref", self.tag(source))], member
 
     def source_of(self, value: Value, emitted: set[int]) -> Value | None:
         """The one tensor made before, or input, from which a result is computed; None if there are several."""
@@ -199,16 +217,20 @@ class Structure:
         self.sizes(member, node)
         if len(given) == 1:
             chain = [*self.chain(given[0], source, emitted), node]
+        elif (before := self.all_of(given, source)) is not None:  # all results of one, in order
+            start = self.chain(given[0], source, emitted)
+            self.nodes[id(before)].names = ()
+            chain = [*start[:-1], node]
         else:
             top = self.above[id(member)]
-            before: Chain = []
+            begun: Chain = []
             if top is not source and top is not None:
-                before = self.chain(top.outputs[0], source, emitted)
+                begun = self.chain(top.outputs[0], source, emitted)
                 if len(top.outputs) > 1:
-                    before = before[:-1]  # its results are referred to by name
-            chain = before + self.joined(member, node, top, emitted)
+                    begun = begun[:-1]  # its results are referred to by name
+            chain = begun + self.joined(member, node, top, emitted)
         if len(member.outputs) > 1:
-            chain.append(Node("ref", self.tags[value]))
+            chain.append(Node("ref", self.tag(value)))
         return chain
 
     def start(self, value: Value, source: Member | None) -> Chain:
@@ -216,7 +238,7 @@ class Structure:
         several = len(source.outputs) > 1 if source is not None else bool(self.input_names) and value in self.tags
         if source is None and len(self.scope.inputs) == 1 and value in self.scope.inputs:
             return []
-        return [Node("ref", self.tags[value])] if several else []
+        return [Node("ref", self.tag(value))] if several else []
 
     def joined(self, member: Member, node: Node, top: Member | None, emitted: set[int]) -> Chain:
         """A member with several inputs, and the branches that lead to it."""
@@ -235,6 +257,13 @@ class Structure:
         chain = combined(node, branches, self.channels(top))
         self.nodes[id(member)] = chain[-1]  # it gets the name, if one is asked for later
         return chain
+
+    def all_of(self, values: list[Value], source: Member | None) -> Member | None:
+        """The member whose results these are, all in order and used only here."""
+        member = self.producer.get(values[0])
+        if member is None or member is source or member.outputs != values:
+            return None
+        return member if all(len(self.users[value]) == 1 for value in values) else None
 
     def channels(self, top: Member | None) -> int | None:
         """The channels of the one tensor that leaves a member, or enters the scope."""

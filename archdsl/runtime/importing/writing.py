@@ -123,7 +123,7 @@ class Writer:
     def item(self, node: Node) -> str:
         text = self.unlabelled(node)
         label = node.label if not node.auto or node.kind == "body" else None
-        if node.kind in ("op", "use", "body") and not node.weighted and node.kind != "body":
+        if node.kind == "use" and not node.weighted:
             label = None
         if len(node.names) == 1:
             if label is None and not node.weighted and node.kind in ("op", "use"):

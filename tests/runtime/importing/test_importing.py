@@ -73,13 +73,35 @@ def test_a_module_stays_as_it_was() -> None:
 
 def test_a_size_that_cannot_vary_is_fixed() -> None:
     found = from_module(LeNet(), (1, 28, 28))
-    assert "input x[1, 28, 28]" in found.text
+    assert "input image[1, 28, 28]" in found.text
     assert found.notes and "fixed" in found.notes[0]
 
 
 def test_it_shows_itself() -> None:
     found = archdsl.from_module(Pyramid(), (3, 32, 32))
     assert "image/svg+xml" in found._repr_mimebundle_()
+
+
+# ---------------------------------------------------------------- there and back
+
+BUILT = {
+    "lenet:lenet": (1, 32, 32),
+    "mobilenet:mobilenet_v2": (3, 64, 64),
+    "mobilenet:mobilenet_v3_small": (3, 64, 64),
+    "resnet:resnet18": (3, 64, 64),
+    "shufflenet:shufflenet_v2_x0_5": (3, 64, 64),
+    "squeezenet:squeezenet1_1": (3, 64, 64),
+    "unet:unet_1d": (1, 256),
+}
+
+
+@pytest.mark.parametrize("spec", BUILT)
+def test_a_built_module_becomes_its_network_again(spec: str) -> None:
+    graph = archdsl.check(spec)
+    found = from_module(archdsl.load(spec), BUILT[spec])
+    assert not archdsl.diff(graph, found.graph).changes
+    family = (ROOT / "specs" / f"{spec.partition(':')[0]}.arch").read_text("utf-8")
+    assert len(found.text.splitlines()) <= 1.5 * len(family.splitlines())
 
 
 # ---------------------------------------------------------------- refusals
