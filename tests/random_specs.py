@@ -255,6 +255,6 @@ def spec(seed: int) -> tuple[str, Graph] | None:
 
 def takes_long(graph: Graph) -> bool:
     sizes = graph.examples
-    shapes = [graph.shape(Tensor(n.id, i)) for n in graph.nodes() for i in range(len(n.shapes))]
+    shapes = [(*graph.shape(Tensor(n.id, i)), *n.samples) for n in graph.nodes() for i in range(len(n.shapes))]
     elements = sum(prod(dims.evaluate(d, sizes) for d in shape) for shape in shapes)
     return elements > ELEMENTS or len(graph) > (LARGEST_FREE if graph.free else LARGEST)

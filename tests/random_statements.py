@@ -46,6 +46,7 @@ class Writer:
         ways = [
             (0.10, self.residual),
             (0.05, self.dense),
+            (0.05, self.windows),
             (0.10, self.parallel),
             (0.10, self.reference),
             (0.16, self.choice),
@@ -130,6 +131,37 @@ class Writer:
         if self.random.random() < 0.3:
             return [Part(f"repeat {self.random.randint(0, 3)} {{", [Part("dense {", body)])]
         return [dense]
+
+    def windows(self, names: Names, flat: bool, depth: int) -> list[Part]:
+        """A body that meets windows or sparse grids, one or two tensors cut alike."""
+        random, items = self.random, self.items
+        if flat:
+            return [Part(self.chain(names, flat))]
+        size = items.size(1, 4)
+        shift = random.choice(["", "", f", {random.randint(0, 2)}", f", shift = {items.size(0, 1)}"])
+        head = random.choice([f"windows({size}{shift}", f"windows({size}{shift}", f"grid({size}"])
+        head += random.choice([", pad", ", pad", ", pad = true", ""]) + ") {"
+        inner = names.inner()
+        pair = random.random() < 0.25 and bool(names.labels)
+        first = [Part(f"(it, {items.kept(names)}) -> {head}", fixed=False)] if pair else []
+        inner.labels = []
+        body = [Part(random.choice(["add", "concat", "mul"]))] if pair else []
+        if shift and random.random() < 0.7:
+            point = [
+                items.activation(inner),
+                items.linear(inner),
+                "layernorm",
+                "batchnorm",
+                "droppath(0.1)",
+                "conv(4, 1)",
+            ]
+            body += [Part(items.label(inner) + random.choice(point)) for _ in range(random.randint(1, 3))]
+        elif random.random() < 0.6:
+            body += self.kept(inner, flat, depth + 1, 2)
+        else:
+            body += self.statements(inner, flat, depth + 1, 2)
+        head = first[0].head if first else items.label(names) + head
+        return [Part(head, body)]
 
     def merged(self, names: Names, flat: bool, merge: str) -> str:
         """The item after a parallel."""

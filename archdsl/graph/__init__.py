@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic
-from archdsl.dims import Choice, Demanded, Region, SizeSet
+from archdsl.dims import Choice, Demanded, Dim, Region, SizeSet
 from archdsl.ops.base import Operation, OperationError, Shape, Weight
+from archdsl.ops.partition import Cut
 from archdsl.syntax import tree
 
 if TYPE_CHECKING:  # importing it takes longer than most checks, which only walk the nodes
@@ -38,8 +39,8 @@ class Tensor:
     index: int = 0
 
 
-Origin: TypeAlias = tree.Parallel | tree.Residual | tree.Dense
-"""The branches that a merge or align joins."""
+Origin: TypeAlias = tree.Parallel | tree.Residual | tree.Dense | tree.Windows
+"""The branches that a merge or align joins, or the body whose windows a join puts together."""
 
 
 Rounds: TypeAlias = tuple[tuple[int, int], ...]
@@ -60,6 +61,28 @@ class Use:
     at: tuple[Span, Rounds]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Partition:
+    """The windows that the body of a `windows` or `grid` meets, each as a sample of its own.
+
+    `cut` makes them, of tensors of the size `whole`; `around` is the partition whose windows these tensors are.
+    """
+
+    cut: Cut
+    whole: Shape
+    around: Partition | None = None
+
+    @property
+    def counts(self) -> tuple[Dim, ...]:
+        """The number of windows in a sample of the network, as a product."""
+        return (*self.cut.counts(self.whole), *(self.around.counts if self.around is not None else ()))
+
+    @property
+    def has_strangers(self) -> bool:
+        """Whether a shift brings positions together in a window that are not neighbours in the map."""
+        return self.cut.is_shifted or (self.around is not None and self.around.has_strangers)
+
+
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Node:
     """One operation in the graph.
@@ -69,8 +92,9 @@ class Node:
     None for implied nodes (an input, the add of a residual); `origin` is the set of branches of a merge or align;
     `rounds` are the iterations of its enclosing loops; `bound` are the values of the `let`s, loop variables and input
     sizes that its arguments may name. `batched`: it depends on an input of the network; else it is one sample, the same
-    for the whole batch. `use` is set in a call of something shared, `again` in all calls of it but the first: such a
-    node has the path of one placed before it, and uses its weights.
+    for the whole batch. `windows` says of which windows it gives a result each, None: of the whole. `use` is set in a
+    call of something shared, `again` in all calls of it but the first: such a node has the path of one placed before
+    it, and uses its weights.
     """
 
     id: int
@@ -87,11 +111,22 @@ class Node:
     rounds: Rounds = ()
     bound: Mapping[str, object] = field(default_factory=dict)
     batched: bool = True
+    windows: Partition | None = None
     use: Use | None = None
     again: bool = False
 
     def __repr__(self) -> str:
         return f"<Node {self.id} {self.path}: {self.operation.name}>"
+
+    @property
+    def samples(self) -> tuple[Dim, ...]:
+        """How many results it gives for a sample of the network, as a product: 1, but for each window one."""
+        return self.windows.counts if self.windows is not None and self.batched else ()
+
+    @property
+    def sources(self) -> tuple[Tensor, ...]:
+        """The inputs that it computes from: not those of which it takes only the size."""
+        return tuple(t for i, t in enumerate(self.inputs) if i not in self.operation.sized_by)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

@@ -25,6 +25,7 @@ def verify(graph: Graph, *, paths: bool = True, sizes: bool = True) -> None:
             raise BrokenGraph(f"{node} has the id {node.id} and is number {number}")
         if any(not 0 <= t.node < number or t.index >= len(graph.node(t).shapes) for t in node.inputs):
             raise BrokenGraph(f"{node} takes a tensor that no node before it gives")
+        _check_windows(graph, node)
     for scope in graph.root.scopes():
         _check_scope(graph, scope)
     if not graph.outputs or not all(_is_there(graph, output.tensor) for output in graph.outputs):
@@ -45,6 +46,15 @@ def _check_scope(graph: Graph, scope: Scope) -> None:
     for member in scope.members:
         if (member.scope if isinstance(member, Node) else member.parent) is not scope:
             raise BrokenGraph(f"{member} is a member of {scope} and refers to another scope")
+
+
+def _check_windows(graph: Graph, node: Node) -> None:
+    """All that a node computes from is of the same windows as itself; a cut and a join lead into them and out."""
+    own = node.windows.around if node.operation.cuts and node.windows is not None else node.windows
+    for tensor in (t for t in node.sources if graph.node(t).batched):
+        given = graph.node(tensor).windows
+        if (given.around if node.operation.joins and given is not None else given) is not own:
+            raise BrokenGraph(f"{node} takes a tensor of other windows")
 
 
 def _is_there(graph: Graph, tensor: Tensor) -> bool:

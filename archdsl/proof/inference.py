@@ -99,19 +99,21 @@ class Correspondence:
             self._plain(node.inputs[0])
             return [self.taken[node]]
         inputs = [self.stands[t][1] for t in node.inputs]
+        axis = getattr(node.operation, "axis", 0)
         match node.operation.name:
-            case "concat":
+            case "concat" if not axis:
                 if any(chain for runs in inputs for _, chain in runs):
                     return [[run for runs in inputs for run in runs]]
             case "crop":
                 return inputs
-            case "split":
-                size = self._channels(self.old, Edge(node.id))
-                return [_cut(inputs[0], i * size, size) for i in range(len(node.shapes))]
+            case "slice" if axis:
+                return inputs
+            case "split" if not axis:
+                sizes = [self._channels(self.old, Edge(node.id, i)) for i in range(len(node.shapes))]
+                return [_cut(inputs[0], sum(sizes[:i]), size) for i, size in enumerate(sizes)]
             case "slice":
                 assert isinstance(node.operation, Slice)
-                start = node.operation.start
-                return [_cut(inputs[0], start, node.operation.stop - start)]
+                return [_cut(inputs[0], node.operation.start, self._channels(self.old, Edge(node.id)))]
         for tensor in node.inputs:
             self._plain(tensor)
         return [[(self._channels(self.old, Edge(node.id, i)), ())] for i in range(len(node.shapes))]

@@ -305,6 +305,8 @@ class _Filter:
         elif word in ("residual", "dense", "scope"):
             opens = following == "LBRACE" or (word == "residual" and self.word_at(i + 1) in ("if", "via"))
             keyword = opens and self.starts_item()
+        elif word in ("windows", "grid"):
+            keyword = following == "LPAR" and self.kind_at(self.partner[i + 1] + 1) == "LBRACE" and self.starts_item()
         elif word == "one_of":
             keyword = following == "LBRACE" and self.starts_item()
         elif word == "augmented" and last in ("NAME", "RPAR"):

@@ -126,7 +126,7 @@ class _Fold:
             return
         if node.operation.is_weighted:
             yield ChannelRun(node, start, at, count)
-        elif node.operation.keeps_channels:
+        elif node.operation.keeps_channels():
             outputs = tuple(self.graph.shape(Tensor(node.id, i)) for i in range(len(node.shapes)))
             for channel_map in node.operation.channel_maps(tensor.index, self.graph.shapes(node.inputs), outputs):
                 begin, end = max(start, channel_map.channels.start), min(start + count, channel_map.channels.stop)

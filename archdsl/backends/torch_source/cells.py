@@ -180,6 +180,9 @@ class Syntax:
                 return via + self._statements(item.body.statements)
             case tree.Dense():
                 return self._statements(item.body.statements)
+            case tree.Windows():
+                self.items[(item.cut.span.start, item.cut.span.end)] = item.cut
+                return self._statements(item.body.statements)
             case tree.Call() | tree.Element():
                 return []
             case _:
@@ -235,9 +238,8 @@ def size_references(graph: Graph) -> dict[Node, Sizes]:
     found: dict[Node, Sizes] = {}
     latest: dict[tuple[Scope | None, object], Tensor] = {}
     for node in graph.nodes():
-        target = getattr(node.operation, "to", None)
-        wanted = node.shapes[0][1:] if _free(target) else None  # type: ignore[index]
-        if wanted is not None:
+        wanted = node.operation.sized(node.shapes)  # type: ignore[arg-type]
+        if dims.free_sizes(*wanted):
             for scope in (*node.scope.calls(), None):
                 inflow = [t for t in scope.inputs if graph.shape(t)[1:] == wanted] if scope is not None else []
                 if inflow or (scope, wanted) in latest:
@@ -261,15 +263,9 @@ def computed_size(graph: Graph, node: Node, wanted: Sequence[dims.Dim]) -> Sizes
         free = dims.free(name)
         tensor = next(t for t in near if free in graph.shape(t)[1:])
         place = tensors.setdefault(tensor, f"{{{len(tensors) + 1}}}")
-        names[name] = f"{place}.shape[{graph.shape(tensor).index(free) + 1}]"
+        names[name] = f"{place}.shape[{graph.shape(tensor)[1:].index(free) + 2}]"
     texts = [dims.python(size, names) for size in wanted]
     return Sizes(tuple(tensors), f"({', '.join(texts)}{',' * (len(texts) == 1)})")
-
-
-def _free(value: object) -> bool:
-    if isinstance(value, tuple):
-        return any(map(_free, value))
-    return isinstance(value, dims.Expr)
 
 
 def _fill(

@@ -175,7 +175,11 @@ class Forward:
             values = {name or "": self.value(e, name or "value") for name, e in planned.arguments}
             return code(form.template, *operands, **BOUNDS | values)
         if isinstance(form, ParameterForm):
-            return code(form.template, *operands, parameter=self.access(leaf))
+            if form.helper is not None:
+                self.file.helper(form.helper)
+            own = {a.name for a in form.arguments}
+            values = {name or "": self.value(e, name or "") for name, e in planned.arguments if name in own}
+            return code(form.template, *operands, parameter=self.access(leaf), **values)
         return py.Call(self.access(leaf), tuple(operands))
 
     def declared(self, called: Leaf) -> Leaf:
@@ -396,7 +400,7 @@ class Forward:
         found = [*heads_within(self.plan, loop)]
         for leaf in leaves(loop.body):
             made = self.plan.made[leaf]
-            if isinstance(made.form, FunctionForm):
+            if isinstance(made.form, FunctionForm | ParameterForm):
                 found += made.values()
             elif self.made.members.has_member(leaf) and not is_shared(self.plan, leaf):
                 found += [piece for piece in made.name if not isinstance(piece, str)]

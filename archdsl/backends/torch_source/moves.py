@@ -100,7 +100,7 @@ class _Arranging:
         found: list[Step] = []
         for number, tensor in enumerate(moved):
             operation, shape = Move(to_last=isinstance(tensor, Last)), self.graph.shape(tensor)
-            name, source = operation.name, self.turned(tensor)  # no key depends on its name
+            source, name = self.turned(tensor), operation.name
             node = Node(-1, operation, (source,), (shape,), name, name, False, scope, member.span, rounds=rounds)
             site = (at, at, f"{name} {number}")
             found.append(Step(site, at, name, node, (source,), (tensor,), operation.torch((shape,), (shape,))))
@@ -145,8 +145,14 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 def _name(steps: Sequence[Step]) -> None:
-    """Numbers the moves of a row of members that the spec numbers, where it leaves room for them."""
-    moves = [isinstance(s.member, Node) and isinstance(s.member.operation, Move) for s in steps]
-    if all(is_move or step.name == str(i) for i, (step, is_move) in enumerate(zip(steps, moves, strict=True))):
+    """Names the moves, on which no key depends: by numbers, where the row of a scope's members leaves room for them."""
+    moves = [s for s in steps if isinstance(s.member, Node) and isinstance(s.member.operation, Move)]
+    if all(step in moves or step.name == str(i) for i, step in enumerate(steps)):
         for i, step in enumerate(steps):
             step.name = str(i)
+        return
+    base = "permute"
+    while any(step.name.startswith(base) for step in steps if step not in moves):
+        base += "_"
+    for number, step in enumerate(moves):
+        step.name = f"{base}{number}"

@@ -249,6 +249,13 @@ LANGUAGE = (
         "model net {\n    input x[4, 8]\n    parameter([4, 8])\n}\n",
     ),
     Code(
+        "E0239",
+        "a tensor of the whole map among windows",
+        "The body of `windows` or `grid` meets each window as a sample of its own, so it cannot use a tensor that was "
+        "made outside. Let that tensor flow in together with the other, and both are cut alike.",
+        "model net {\n    input x[8, H = 28, W = 28]\n    windows(7) { (it, x) -> add }\n}\n",
+    ),
+    Code(
         "E0240",
         "augmentation of something other than an image",
         "An augmentation transforms one image [C, H, W], and this model takes something else. Remove `augmented`.",
