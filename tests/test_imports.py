@@ -37,8 +37,8 @@ ORDER = [
     "cli",
     "__main__",
 ]
-# Rooms that run networks: only these import torch, and only in functions; the package that reads modules needs it at once,
-# and is itself imported only in functions.
+# Rooms that run networks: only these import torch, and only in functions; the package that reads modules needs it at
+# once, and is itself imported only in functions.
 RUNNERS = {"runtime"}
 READERS = PACKAGE / "runtime" / "importing"
 LEVEL = {room: level for level, room in enumerate(ORDER)}
