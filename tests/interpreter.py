@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any, Protocol
 
 import torch
@@ -87,7 +88,7 @@ class Interpreter:
 
     def by_its_form(self, op: Any, path: str, *tensors: Tensor) -> Any:
         """What an operation that is not written here gives by its own form, on other statistics than a batch's."""
-        built = Built(op, tuple(tuple(x.shape[1:]) for x in tensors), dtype=tensors[0].dtype).train(self.training)
+        built = Built(op, tuple(tuple(x.shape[1:]) for x in tensors), dtype=torch.float64).train(self.training)
         state = {key: self.state[path + key.removeprefix("op")] for key in built.state_dict()}
         return torch.func.functional_call(built, state, tensors)
 
@@ -138,6 +139,38 @@ class Interpreter:
     def _linear(self, op: Any, path: str, x: Tensor) -> Tensor:
         product = torch.einsum("nc...,oc->no...", x, self.weight(path, "weight"))
         return product + channels(self.weight(path, "bias"), x) if op.bias else product
+
+    # ------------------------------------------------------------ windows
+
+    def _windows(self, op: Any, path: str, x: Tensor) -> Tensor:
+        places, sizes = window_places(op, x)
+        whole = padded(x, [0] * len(sizes), [n - m for n, m in zip(sizes, x.shape[2:], strict=True)], "zeros")
+        return torch.stack([whole[(..., *torch.meshgrid(*w, indexing="ij"))] for w in product(*places)], 1).flatten(
+            0, 1
+        )
+
+    _grid = _windows
+
+    def _strangers(self, op: Any, path: str, like: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Two positions of a window are neighbours if they are as far apart in the map as in the window."""
+        places, _ = window_places(op.cut, like)
+        masks = []
+        for window in product(*places):
+            here = torch.cartesian_prod(*(torch.arange(len(p)) for p in window)).reshape(-1, len(window))
+            there = torch.cartesian_prod(*window).reshape(-1, len(window))
+            apart = ((there[:, None] - there) != (here[:, None] - here)).any(2)
+            masks.append(torch.where(apart, -math.inf, 0.0).to(like.dtype))
+        mask = torch.stack(masks)[:, None].repeat(len(like), 1, 1, 1)
+        return mask if bias is None else mask + bias
+
+    def _join(self, op: Any, path: str, windows: Tensor, like: Tensor) -> Tensor:
+        places, sizes = window_places(op.cut, like)
+        each_window = windows.unflatten(0, (len(like), -1)).unbind(1)
+        whole = windows.new_zeros(len(like), windows.shape[1], *sizes)
+        for place, window in zip(product(*places), each_window, strict=True):
+            whole = whole.clone()
+            whole[(..., *torch.meshgrid(*place, indexing="ij"))] = window
+        return whole[(..., *(slice(n) for n in like.shape[2:]))]
 
     # ------------------------------------------------------------ layers from outside (tests/outside.py)
 
@@ -342,6 +375,27 @@ class Interpreter:
         found = found + self.weight(path, "out_proj.bias") if op.bias else found
         return found.transpose(1, 2).reshape(query.shape)
 
+    def _attend(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
+        query, _, value = tensors[:3]
+        q, k, v = (x.flatten(2).transpose(1, 2) for x in tensors[:3])
+        scale: Any = op.scale if op.scale is not None else (query.shape[1] // op.heads) ** -0.5
+        if op.scale == "cosine":
+            q, k = (
+                torch.cat([part / part.norm(dim=2, keepdim=True).clamp(min=1e-12) for part in x.chunk(op.heads, 2)], 2)
+                for x in (q, k)
+            )
+            scale = torch.exp(torch.minimum(self.state[path], torch.tensor(math.log(100.0))))
+        bias = tensors[3] if len(tensors) == 4 else None
+        mixed = attended(q, k, v, op.heads, scale, op.causal, None, bias)
+        return mixed.transpose(1, 2).reshape(*value.shape[:2], *query.shape[2:])
+
+    def _relative(self, op: Any, path: str, table: Tensor) -> Tensor:
+        size = math.prod(op.sides)
+        return table.flatten(2)[..., self.state[path].reshape(-1)].reshape(*table.shape[:2], size, size)
+
+    def _coordinates(self, op: Any, path: str) -> Tensor:
+        return self.state[path].movedim(-1, 1)
+
     # ------------------------------------------------------------ regularisation
 
     def _dropped(self, x: Tensor, p: float, shape: tuple[int, ...]) -> Tensor:
@@ -382,7 +436,7 @@ class Interpreter:
         return total(tensors) / len(tensors)
 
     def _concat(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
-        return torch.cat(tensors, 1)
+        return torch.cat(tensors, op.axis + 1)
 
     # ------------------------------------------------------------ align, edges and resizing
 
@@ -440,11 +494,13 @@ class Interpreter:
     # ------------------------------------------------------------ channels and shape
 
     def _split(self, op: Any, path: str, x: Tensor) -> list[Tensor]:
-        part = x.shape[1] // op.n
-        return [x[:, i * part : (i + 1) * part] for i in range(op.n)]
+        size = x.shape[op.axis + 1]
+        parts = op.n if isinstance(op.n, tuple) else (size // op.n,) * op.n
+        return [x.narrow(op.axis + 1, sum(parts[:i]), part) for i, part in enumerate(parts)]
 
     def _slice(self, op: Any, path: str, x: Tensor) -> Tensor:
-        return x[:, op.start : op.stop]
+        stop = x.shape[op.axis + 1] if op.stop is None else op.stop
+        return x.narrow(op.axis + 1, op.start, stop - op.start)
 
     def _channel_shuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
         """Channel j of group i goes to j · groups + i."""
@@ -464,12 +520,40 @@ class Interpreter:
         return x.permute(0, *(a + 1 for a in op.axes))
 
 
-def attended(q: Tensor, k: Tensor, v: Tensor, heads: int, scale: float, causal: bool, keep: Tensor | None) -> Tensor:
-    """The means of the values of [N, T, C], head by head; `keep` are factors of the weights."""
+def window_places(op: Any, x: Tensor) -> tuple[list[list[Tensor]], list[int]]:
+    """The positions of every window on each axis of a map, and the sizes that they cover."""
+    axes = x.ndim - 2
+    shifts = each(getattr(op, "shift", None) or 0, axes)
+    places, sizes = [], []
+    for length, size, shift in zip(x.shape[2:], each(op.size, axes), shifts, strict=True):
+        count = math.ceil(length / size)
+        moved = shift if count > 1 else 0
+        if op.name == "grid":
+            places.append([torch.arange(size) * count + i for i in range(count)])
+        else:
+            places.append([(torch.arange(size) + i * size + moved) % (count * size) for i in range(count)])
+        sizes.append(count * size)
+    return places, sizes
+
+
+def attended(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    heads: int,
+    scale: Any,
+    causal: bool,
+    keep: Tensor | None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """The means of the values of [N, T, C], head by head; `keep` are factors of the weights, `bias` is added before."""
     found = []
     parts = [x.split(x.shape[2] // heads, 2) for x in (q, k, v)]
     for head, (query, key, value) in enumerate(zip(*parts, strict=True)):
-        scores = scale * torch.einsum("nqc,nkc->nqk", query, key)
+        factor = scale[head] if isinstance(scale, Tensor) else scale
+        scores = factor * torch.einsum("nqc,nkc->nqk", query, key)
+        if bias is not None:
+            scores = scores + bias[:, head if bias.shape[1] > 1 else 0]
         if causal:
             behind = torch.arange(scores.shape[2]) > torch.arange(scores.shape[1])[:, None]
             scores = torch.where(behind, -math.inf, scores)

@@ -67,3 +67,14 @@ def untrue(x: Tensor) -> Tensor:
 
 value = 3
 """Neither a class nor a function."""
+
+
+class Echo(nn.Module):
+    """Keeps the text that it is given."""
+
+    def __init__(self, text: str, *, note: object = None) -> None:
+        super().__init__()
+        self.text, self.note = text, note
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x

@@ -39,7 +39,7 @@ ODD = sorted(
     - {"it"}
 )
 WORDS = words("deep wide branch of the coarse fine upper lower head path feature pyramid context guided signal memory")
-PREFIXES = ["layer", "c", "mix.x", "a-b", "conv_", "0.", "9x", "train.", "_", "class.", "l", "Stage"]
+PREFIXES = ["layer", "c", "mix.x", "a-b", "conv_", "0.", "9x", "train.", "_", "class.", "l", "Stage", "mix.x.y", "0.1."]
 ELEMENTWISE = [name for name, cls in OPERATIONS.items() if cls.is_activation]
 WRITTEN = {
     *words(
@@ -48,7 +48,10 @@ WRITTEN = {
     *words(
         "layernorm groupnorm instancenorm lrn dropout dropout_channels droppath crop pad upsample resize scale split"
     ),
-    *words("pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter"),
+    *words(
+        "pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter relative "
+        "coordinates"
+    ),
 }
 OTHERS = [cls for name, cls in OPERATIONS.items() if name not in {*WRITTEN, *ELEMENTWISE} and cls.inputs == "one"]
 """The operations that have no call written here: they are called as in their examples."""
@@ -139,7 +142,7 @@ class Items:
         if roll < 0.72:
             return f'"{random.choice(PREFIXES)}{self.counter}": '
         if roll < 0.75:
-            return f'"{random.choice(ODD)}.z{self.counter}": '
+            return f'"{random.choice(ODD)}.{random.choice(["", "", "y.", "0."])}z{self.counter}": '
         return f"{self.name(names.taken)}: "
 
     # ------------------------------------------------------------ values
@@ -391,10 +394,27 @@ class Items:
             lambda: "resize([4] * rank) -> pixel_unshuffle(2)".replace("rank", str(self.rank)),
             lambda: "pixel_unshuffle(2)",
             lambda: self.permute(),
-            *[lambda: self.in_a_row(names)] * 2,
+            lambda: self.in_a_row(names),
+            lambda: self.along(names),
             *(lambda cls=cls: cls.spell(random.choice(cls.examples).arguments) for cls in OTHERS),
         ]
         return random.choice(forms)()
+
+    def along(self, names: Names) -> str:
+        """An item that takes apart a spatial axis, or puts tensors together along one."""
+        random = self.random
+        axis = random.randint(1, self.rank)
+        forms = [
+            f"(it, slice(0, 1, axis = {axis}) -> {self.kept(names)}) -> concat(axis = {axis})",
+            f"(slice(0, 1, axis = {axis}), it, it) -> concat(axis = {axis})",
+            f"(it, it) -> concat(axis = {axis}) -> {self.norm(names)} -> split(2, axis = {axis}) -> add",
+            "(it, global_avgpool) -> add(stretch = true)",
+            f"(it, it) -> concat(axis = {axis}) -> slice(1, axis = {axis}) -> {self.norm(names)}",
+            f"conv(4, 1) -> split([1, 3]) -> {random.choice(['concat', 'add(stretch = true)', 'mul'])}",
+            "conv(4, 1) -> slice(1)",
+            f"(slice(0, 1, axis = {axis}), it) -> add(stretch = true)",
+        ]
+        return random.choice(forms)
 
     def in_a_row(self, names: Names) -> str:
         """Something on tokens, and the way back to the map."""
@@ -424,6 +444,7 @@ class Items:
             f"split(it.channels) -> {merge}",
             *["channel_shuffle(2)", "channel_shuffle(it.channels)"] * (not flat),
             *[self.attention(names)] * (2 * (not flat)),
+            *[self.attend()] * (2 * (not flat)),
             f"(it, {self.label(names)}{self.parameter()}) -> {merge}",
             f"({self.parameter()}, it) -> {merge}",
             self.call("scale", init=self.maybe(random.choice(["0.1", "0.0", "2.0"]), 0.5)),
@@ -436,6 +457,27 @@ class Items:
         stored = self.random.choice(["tokens", "rows", "maps", "plain"])
         init = self.random.choice([init, "ones", "normal(0.1)", "truncated_normal(0.2)"])
         return self.call("parameter", "it.shape", init=self.maybe(init, 0.7), stored=self.maybe(stored, 0.8))
+
+    def attend(self) -> str:
+        """Attention without weights, of parts of what flows in."""
+        random = self.random
+        width, heads = random.choice([(4, 2), (4, 1), (2, 2), (6, 3)])
+        parts = f"conv({3 * width}, 1) -> split(3)"
+        scale = random.choice([None, "0.5", "cosine"])
+        if random.random() < 0.5:
+            causal = None if scale == "cosine" else self.maybe("true", 0.3)
+            return f"{parts} -> {self.call('attend', str(heads), scale=scale, causal=causal)}"
+        sides = random.choice([(2, 3), (2, 2)])
+        size = "x".join(map(str, sides))
+        table = f"parameter([{heads}, {(2 * sides[0] - 1) * (2 * sides[1] - 1)}], init = normal(0.5), stored = rows)"
+        if random.random() < 0.3:
+            table = f"coordinates({size}) -> linear({heads})"
+        stored = random.choice(["", ", stored = matrix"])
+        bias = f"{table} -> relative({size}{stored})"
+        positions = f"resize([{', '.join(map(str, [*[1] * (self.rank - 2), *sides][-self.rank :]))}])"
+        if self.rank == 1:
+            positions = f"resize([{sides[0] * sides[1]}])"
+        return f"{positions} -> ({parts}, {bias}) -> {self.call('attend', str(heads), scale=scale)}"
 
     def outer(self, names: Names) -> str:
         """A call of a layer from outside, which keeps the positions."""

@@ -17,7 +17,8 @@ from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph, Tensor
 from tests.helpers import graph_of
 from tests.random_items import Items, Names
-from tests.random_statements import DEFAULTS, Block, Part, Writer
+from tests.random_parts import Block, Part
+from tests.random_statements import DEFAULTS, Writer
 
 LETTERS = ("T",), ("H", "W"), ("D", "H", "W")
 ROUNDS = 30
@@ -210,6 +211,25 @@ def places(error: SpecError, random: Random) -> Iterator[int]:
             yield span.source.text.count("\n", 0, span.start)
 
 
+def removed(way: list[tuple[list[Part], Part]]) -> bool:
+    """Takes out the innermost part of a line that may go, with what is chained to it; returns whether there is one."""
+    for holder, part in reversed(way):
+        if part.fixed:
+            continue
+        if not any(p is part for p in holder):
+            return False
+        at = next(i for i, p in enumerate(holder) if p is part)
+        end = at + 1
+        while not part.chained and end < len(holder) and holder[end].chained:
+            end += 1
+        del holder[at:end]
+        return True
+    return False
+
+
+SEVERAL = re.compile(r"\): (?:split|align)|\w: it$")
+
+
 def mended(file: list[Part], random: Random) -> tuple[str, Graph] | None:
     """A file without the parts that the checker rejects, with its graph; None if nothing is left to remove."""
     for _ in range(ROUNDS):
@@ -218,22 +238,11 @@ def mended(file: list[Part], random: Random) -> tuple[str, Graph] | None:
             return text, graph_of(text)
         except SpecError as error:
             wrong = [n for n in places(error, random) if n < len(owners)]
-        gone = False
-        for way in (owners[n] for n in dict.fromkeys(wrong)):
-            for holder, part in reversed(way):
-                if part.fixed:
-                    continue
-                if not any(p is part for p in holder):
-                    break
-                at = next(i for i, p in enumerate(holder) if p is part)
-                end = at + 1
-                while not part.chained and end < len(holder) and holder[end].chained:
-                    end += 1
-                del holder[at:end]
-                gone = True
-                break
-        if not gone:
-            return None
+        if not any([removed(owners[n]) for n in dict.fromkeys(wrong)]):
+            # Several tensors reach the end of a body: what names them is taken out, too.
+            naming = [n for n, line in enumerate(text.splitlines()) if n < len(owners) and SEVERAL.search(line)]
+            if not (naming and removed(owners[naming[-1]])):
+                return None
     return None
 
 
@@ -246,6 +255,6 @@ def spec(seed: int) -> tuple[str, Graph] | None:
 
 def takes_long(graph: Graph) -> bool:
     sizes = graph.examples
-    shapes = [graph.shape(Tensor(n.id, i)) for n in graph.nodes() for i in range(len(n.shapes))]
+    shapes = [(*graph.shape(Tensor(n.id, i)), *n.samples) for n in graph.nodes() for i in range(len(n.shapes))]
     elements = sum(prod(dims.evaluate(d, sizes) for d in shape) for shape in shapes)
     return elements > ELEMENTS or len(graph) > (LARGEST_FREE if graph.free else LARGEST)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from tests.random_items import ELEMENTWISE, KINDS, Items, Names
+from tests.random_parts import Block, Part
 
 DEFAULTS = [
     "default conv(bias = false)",
@@ -16,43 +17,6 @@ DEFAULTS = [
     "default linear(bias = false, init = xavier)",
     "default maxpool(stride = 1)",
 ]
-
-
-@dataclass
-class Part:
-    """A statement, or a head and tail with lines between: `head { … } tail`. `fixed` ones are not removed."""
-
-    head: str
-    body: list[Part] | None = None
-    tail: str = "}"
-    fixed: bool = False
-    chained: bool = False
-    """Whether it is an `else`, which is removed together with what precedes it."""
-
-    def lines(
-        self, depth: int, owners: list[list[tuple[list[Part], Part]]], way: list[tuple[list[Part], Part]]
-    ) -> list[str]:
-        """Its lines; for each line, `owners` gets the enclosing parts with the lists that contain them."""
-        owners.append(way)
-        found = ["    " * depth + self.head]
-        if self.body is not None:
-            for part in self.body:
-                found += part.lines(depth + 1, owners, [*way, (self.body, part)])
-            owners.append(way)
-            found.append("    " * depth + self.tail)
-        return found
-
-
-@dataclass
-class Block:
-    """A block to call: its parameters (name, kind, whether it has a default), and what flows in and out."""
-
-    name: str
-    parameters: list[tuple[str, str, bool]]
-    flat_in: bool = False
-    flat_out: bool = False
-    takes: int = 1
-    gives: int = 1
 
 
 @dataclass
@@ -82,13 +46,15 @@ class Writer:
         ways = [
             (0.10, self.residual),
             (0.05, self.dense),
+            (0.05, self.windows),
             (0.10, self.parallel),
             (0.10, self.reference),
             (0.16, self.choice),
             (0.13, self.loop),
             (0.05, self.labelled_body),
             (0.05, self.pattern),
-            (0.05, self.several),
+            (0.04, self.several),
+            (0.04, self.shared),
             (0.04, self.setting),
             (0.03, self.gate),
             (0.24, self.calls),
@@ -165,6 +131,37 @@ class Writer:
         if self.random.random() < 0.3:
             return [Part(f"repeat {self.random.randint(0, 3)} {{", [Part("dense {", body)])]
         return [dense]
+
+    def windows(self, names: Names, flat: bool, depth: int) -> list[Part]:
+        """A body that meets windows or sparse grids, one or two tensors cut alike."""
+        random, items = self.random, self.items
+        if flat:
+            return [Part(self.chain(names, flat))]
+        size = items.size(1, 4)
+        shift = random.choice(["", "", f", {random.randint(0, 2)}", f", shift = {items.size(0, 1)}"])
+        head = random.choice([f"windows({size}{shift}", f"windows({size}{shift}", f"grid({size}"])
+        head += random.choice([", pad", ", pad", ", pad = true", ""]) + ") {"
+        inner = names.inner()
+        pair = random.random() < 0.25 and bool(names.labels)
+        first = [Part(f"(it, {items.kept(names)}) -> {head}", fixed=False)] if pair else []
+        inner.labels = []
+        body = [Part(random.choice(["add", "concat", "mul"]))] if pair else []
+        if shift and random.random() < 0.7:
+            point = [
+                items.activation(inner),
+                items.linear(inner),
+                "layernorm",
+                "batchnorm",
+                "droppath(0.1)",
+                "conv(4, 1)",
+            ]
+            body += [Part(items.label(inner) + random.choice(point)) for _ in range(random.randint(1, 3))]
+        elif random.random() < 0.6:
+            body += self.kept(inner, flat, depth + 1, 2)
+        else:
+            body += self.statements(inner, flat, depth + 1, 2)
+        head = first[0].head if first else items.label(names) + head
+        return [Part(head, body)]
 
     def merged(self, names: Names, flat: bool, merge: str) -> str:
         """The item after a parallel."""
@@ -319,18 +316,19 @@ class Writer:
         return [Part(source), Part(f"({', '.join(used)}) -> {merge}")]
 
     def several(self, names: Names, flat: bool, depth: int) -> list[Part]:
-        """A list of tensors, which may grow, and a branch for each of them."""
+        """A list of tensors, which may grow, and a branch for each of them.
+
+        Each line leaves one tensor, also where those behind it are taken out again.
+        """
         random, items = self.random, self.items
-        name, each, number = items.name(names.taken), items.name(names.taken), items.name(names.taken, value=True)
-        found = [Part(f"({', '.join(items.item(names, flat) for _ in range(random.randint(1, 3)))}) -> {name}: it")]
-        if random.random() < 0.3:
-            found.append(Part(f"({name}, {name}[-1] -> {items.kept(names, flat)}) -> {name}: it"))
-        if random.random() < 0.3:
-            found.append(
-                Part(
-                    f"for {number} in 0..2 {{ ({name}, {name}[{number}] -> {items.item(names, flat)}) -> {name}: it }}"
-                )
-            )
+        name, number = items.name(names.taken), items.name(names.taken, value=True)
+        each = items.name(names.taken, value=True)
+        named = f"{name}: it -> {self.merged(names, flat, 'concat')}"
+        found = [Part(f"({', '.join(items.item(names, flat) for _ in range(random.randint(1, 3)))}, it) -> {named}")]
+        if random.random() < 0.25:
+            found.append(Part(f"({name}, it -> {items.kept(names, flat)}) -> {named}"))
+        if random.random() < 0.25:
+            found.append(Part(f"for {number} in 0..2 {{ ({name}[{number}], {name}, tanh) -> {named} }}"))
         inner = names.inner(number, loop=True)
         then = items.label(inner) + items.item(inner, flat)
         last = items.label(names) + self.merged(names, flat, "concat")
@@ -342,7 +340,43 @@ class Writer:
             f"if {items.condition(names)} {{ {name}[0] }} else {{ {name}[-1] -> {items.item(names, flat)} }}",
         ]
         uses = random.sample(rounds, random.choice([1, 1, 2])) + random.choice([[], [f"{name}[0..len({name})]"]])
-        return [*found, Part(f"({', '.join([*uses, name])}) -> {last}")]
+        return [*found, Part(f"({', '.join([*uses, 'it'])}) -> {last}")]
+
+    def shared(self, names: Names, flat: bool, depth: int) -> list[Part]:
+        """Something shared, and several calls of it."""
+        random, items = self.random, self.items
+        label = items.label(names) if names.in_loop or random.random() < 0.2 else ""
+        label = label if label.startswith('"') else ""
+        if names.in_loop and not label:
+            return [Part(self.chain(names, flat))]
+        name = items.name(names.taken, value=True)
+        layer = f"linear({items.width(names)})" if flat else f"conv({items.width(names)}, 3)"
+        roll = random.random()
+        keeps = roll < 0.6
+        if roll < 0.5:
+            inner = names.inner()
+            inner.taken, inner.in_loop = set(names.taken), False
+            found = Part(f"share {name}: {label}{{", self.kept(inner, flat, depth + 1, 2))
+        elif keeps:
+            found = Part(f"share {name}: {label}{'relu' if flat else 'batchnorm'}")
+        else:
+            unit = random.choice(["%s", "{ %s -> relu }", "{ relu -> %s }", "residual via %s { tanh -> %s }"])
+            found = Part(f"share {name}: {label}{unit.replace('%s', layer.replace('it.channels', '4'))}")
+        other = "" if flat else f"{random.choice(['maxpool(2)', 'avgpool(3, 1, 1)', 'upsample(2)'])} -> "
+        pair = f"({name}, {random.choice(ELEMENTWISE)} -> {name})"
+        several = items.name(names.taken)
+        uses = [
+            f"{pair} -> {random.choice(['add', 'concat', 'mean', 'sub', 'mul'])}",
+            f"({name}, {other}{name}) -> {self.merged(names, flat, 'concat')}",
+            f"{name} -> {random.choice(ELEMENTWISE)}",
+        ]
+        if keeps:
+            uses += [f"repeat {random.randint(1, 3)} {{ {name} }}", f"residual {{ {name} }}"]
+            uses += [f"{name} -> tanh -> {name}"]
+        if random.random() < 0.15:
+            use = f"({several}[1], for x in {several} {{ x -> tanh }}, it) -> concat"
+            return [found, Part(f"{pair} -> {several}: it -> concat"), Part(use)]
+        return [found, Part(random.choice(uses))]
 
     def setting(self, names: Names, flat: bool, depth: int) -> list[Part]:
         """A value, a default, or a condition on values."""

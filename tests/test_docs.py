@@ -70,7 +70,7 @@ def check(source: Source) -> list[Graph]:
 def keys(graph: Graph) -> Iterator[str]:
     for node in graph.nodes():
         for weight in node.operation.weights(graph.shapes(node.inputs)):
-            yield f"{node.path}.{weight.name}"
+            yield weight.key(node.path)
 
 
 def said_of(example: Example) -> str:

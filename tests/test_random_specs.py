@@ -5,8 +5,8 @@ shapes, types and starts of the state_dict; outputs and gradients in evaluation,
 outputs, gradients and statistics of a step of training; the form for inference with `fold_batchnorms`; the forms that
 recompute dense connections and blocks. Numbers are in double precision and agree within 1e-9.
 
-By default these are 180 seeds, in 25 seconds on one core. `make test-long` takes 20,000, in three quarters of an hour
-on one core; those of the even thousands were run last, and none is wrong. Nine in ten of the seeds are a network; these
+By default these are 200 seeds, in 40 seconds on one core. `make test-long` takes 20,000, in three quarters of an hour
+on one core; those of the even thousands were run last, and none is wrong. Five in six of the seeds are a network; these
 have 32 nodes on average, 700 at most. What fails is made small by `python -m tests.shrinking FIRST LAST`.
 """
 
@@ -31,7 +31,7 @@ from tests.random_checks import Wrong, holds
 from tests.random_specs import spec
 
 QUICK, SHARD, LONG = 90, 1_000, 20_000
-SHARE = 0.85
+SHARE = 0.78
 """The fraction of seeds that give a network."""
 PLAINER = 0.02
 """The maximum fraction of networks that are not proved at the first attempt."""
@@ -46,12 +46,14 @@ WRITTEN = {
     "residual if": r"residual if ",
     "dense": r"dense \{",
     "pattern": r"\): split\(",
-    "list": r"-> \w+: it$",
+    "list": r"-> \w+: it ->",
     "branch a round": r"\((?:.*, )?for \w+ in ",
     "branch by a condition": r"[(,] ?if ",
+    "share": r"^ *share ",
     "scope": r"(?:^|: )scope \{",
     "computed label": r'"[^"]*\{\w+\}[^"]*": ',
     "dotted label": r'"[^"{]*\.[^"{]*": ',
+    "label with two dots": r'"[^"{]*\.[^"{]*\.[^"]*": ',
     "label with -": r'"a-b',
     "let": r"^ +let ",
     "default": r"^ *default ",
@@ -168,6 +170,15 @@ def test_what_is_built_wrong_is_found(old: str, new: str, message: str, monkeypa
     monkeypatch.setattr(random_checks, "prove", lambda *given, **more: None)  # it would be found first
     with pytest.raises(Wrong, match=message):
         holds(graph)
+
+
+def test_numbers_whose_squares_overflow_count_as_overflow() -> None:
+    """PyTorch's layer normalisation gives nan then; the module is not built wrong."""
+    body = "input x[3, 4, 4]\n repeat 9 { (it, it) -> mul }\n layernorm"
+    counts = holds(graph_of(f"model m {{ {body} }}"))
+    assert counts["overflow"] > 0
+    calm = holds(graph_of(f"model m {{ {body.replace('9', '2')} }}"))
+    assert calm["tensors"] == counts["tensors"] and not calm["overflow"]
 
 
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if hasattr(Interpreter, f"_{name}")])

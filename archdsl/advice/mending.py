@@ -179,9 +179,7 @@ def brought_together(graph: Graph, node: Node, mode: str) -> Iterator[Proposal]:
     shapes = [graph.shape(tensor) for tensor in node.inputs]
     merge = node.operation
     channels = shapes[0][0]
-    unlike = [
-        i for i, s in enumerate(shapes) if not merge.stacks_channels and not mergeable(merge, s[:1], shapes[0][:1])
-    ]
+    unlike = [i for i, s in enumerate(shapes) if merge.stacks() != 0 and not mergeable(merge, s[:1], shapes[0][:1])]
     branches = [branch_of(meeting(graph, node), i) for i in unlike]
     if None in branches or (unlike and not isinstance(channels, int)):
         return
@@ -217,7 +215,7 @@ def other_labels(graph: Graph, node: Node) -> Iterator[Proposal]:
         if item.arguments is not None or item.label is not None or item.name.name == "it":
             continue
         rest = [graph.shape(t) for i, t in enumerate(at.inputs) if i != position]
-        axes = slice(1 if merge.stacks_channels else 0, None)
+        axes = slice(1 if merge.stacks() == 0 else 0, None)
         fitting = (
             (label, shape)
             for label, tensor in labels(graph, node.scope)
@@ -328,7 +326,7 @@ def written_out(
     if origin.label is not None:
         return
     first = "it"
-    if not OPERATIONS[merge].stacks_channels and not agree(skip[:1], body[:1]):
+    if OPERATIONS[merge]().stacks() != 0 and not agree(skip[:1], body[:1]):
         first = f"it -> conv({body[0]}, 1)"
     rest = f" -> align({'resize' if far_apart(graph, skip, body) else 'crop'}) -> {merge}"
     if agree(skip[1:], body[1:]):
@@ -371,7 +369,7 @@ def _gives(name: str, arguments: dict[str, object], shape: Shape, wanted: Shape)
 
 def mergeable(merge: Operation, first: Shape, second: Shape) -> bool:
     """Whether a merge accepts these sizes together: some broadcast sizes of 1."""
-    pairs = [(a, b) for a, b in zip(first, second, strict=True) if not merge.stretches or (a != 1 and b != 1)]
+    pairs = [(a, b) for a, b in zip(first, second, strict=True) if not merge.stretches() or (a != 1 and b != 1)]
     return agree(tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
 
 

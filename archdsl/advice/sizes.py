@@ -69,8 +69,7 @@ def history(graph: Graph, node: Node, positions: tuple[int, ...], size: str | No
     if len(shapes[0]) != len(shapes[1]):
         return []
     unlike = [i for i, (a, b) in enumerate(zip(*shapes, strict=True)) if a != b]
-    if node.operation.stacks_channels:
-        unlike = [i for i in unlike if i > 0]
+    unlike = [i for i in unlike if i != node.operation.stacks()]
     spatial = [i for i in unlike if i > 0]
     of_size = [i for i in spatial if size in dims.free_sizes(*(s[i] for s in shapes))]
     axes = [i for i in unlike if i == 0] + (of_size or spatial)[:1]

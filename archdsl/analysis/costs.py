@@ -73,8 +73,8 @@ def costs(graph: Graph, sizes: Mapping[str, int] | None = None) -> Analysis:
     values = {**graph.examples, **(sizes or {})}
     shapes = sized_shapes(graph, values)
     nodes = [
-        Cost(macs=node.operation.macs(tuple(shapes[t.node][t.index] for t in node.inputs), shapes[node.id]))
-        for node in graph.nodes()
+        Cost(macs=node.operation.macs(tuple(shapes[t.node][t.index] for t in node.inputs), shapes[node.id]) * count)
+        for node, count in zip(graph.nodes(), sample_counts(graph, values), strict=True)
     ]
     for node, weight in graph.weights():
         numbers = prod(weight.shape)
@@ -96,6 +96,11 @@ def sized_shapes(graph: Graph, values: Mapping[str, int]) -> tuple[tuple[IntShap
         tuple(tuple(evaluate(d, values) for d in graph.shape(Tensor(node.id, i))) for i in range(len(node.shapes)))
         for node in graph.nodes()
     )
+
+
+def sample_counts(graph: Graph, values: Mapping[str, int]) -> tuple[int, ...]:
+    """How many results each node gives for a sample, by node id: 1, or one for each window of a map."""
+    return tuple(prod(evaluate(d, values) for d in node.samples) for node in graph.nodes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,7 @@ def amounts(graph: Graph, sizes: Mapping[str, int] | None = None) -> Formulas:
 
     shapes = [tuple(sized(graph.shape(Tensor(n.id, i))) for i in range(len(n.shapes))) for n in graph.nodes()]
     nodes = [
-        _amounts(node, tuple(shapes[t.node][t.index] for t in node.inputs), shapes[node.id], graph)
+        _amounts(node, tuple(shapes[t.node][t.index] for t in node.inputs), shapes[node.id], sized(node.samples), graph)
         for node in graph.nodes()
     ]
     parts: dict[Scope, list[Amounts]] = {scope: [] for scope in graph.root.scopes()}
@@ -146,9 +151,11 @@ def amounts(graph: Graph, sizes: Mapping[str, int] | None = None) -> Formulas:
     return Formulas(tuple(nodes), scopes)
 
 
-def _amounts(node: Node, incoming: tuple[Shape, ...], outputs: tuple[Shape, ...], graph: Graph) -> Amounts:
+def _amounts(
+    node: Node, incoming: tuple[Shape, ...], outputs: tuple[Shape, ...], samples: Shape, graph: Graph
+) -> Amounts:
     def formula(factor: int, shape: Shape) -> Formula:
-        return Formula.product(factor, shape, graph.sizes)
+        return Formula.product(factor, (*shape, *samples), graph.sizes)
 
     operation = node.operation
     macs = total(formula(*product) for product in operation.products(incoming, outputs))

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from archdsl.analysis.costs import IntShape, sized_shapes
+from archdsl.analysis.costs import IntShape, sample_counts, sized_shapes
 from archdsl.analysis.ledger import Ledger, Moment, Peak
 from archdsl.analysis.overwriting import Overwriting
 from archdsl.common.choices import BYTES, OPTIMIZERS
@@ -61,13 +61,18 @@ def memory(
     The scopes in `recompute`, none inside another, store only their inputs in a training step, and are recomputed
     (activation checkpointing). Free sizes missing in `sizes` have their values in `graph.examples`.
     """
-    run = Simulation(graph, sized_shapes(graph, {**graph.examples, **(sizes or {})}), BYTES[dtype], cpu, recompute)
+    values = {**graph.examples, **(sizes or {})}
+    shapes, samples = sized_shapes(graph, values), sample_counts(graph, values)
+    run = Simulation(graph, shapes, samples, BYTES[dtype], cpu, recompute)
     weights = trainable = 0
     for node, weight in graph.weights():
         size = weight.bytes(run.width)
         weights += size
         run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
         trainable += size if weight.trainable else 0
+    for path, nodes in graph.called_again().items():
+        own = next(node for node in graph.nodes() if node.path == path)
+        run.gradients.update({node.id: run.gradients[own.id] for node in nodes if own.id in run.gradients})
     inference = run.inference(weights)
     step, saved = run.step(weights)
     return Memory(weights, trainable, saved, inference, step)
@@ -86,6 +91,8 @@ class Simulation:
 
     graph: Graph
     shapes: tuple[tuple[IntShape, ...], ...]
+    samples: tuple[int, ...]
+    """The number of windows of a sample that each node gives a result of, 1 outside of windows."""
     width: int
     cpu: bool
     recompute: Collection[Scope]
@@ -101,7 +108,7 @@ class Simulation:
         """Those of a tensor's own memory; one that is a weight has none besides."""
         if self.graph.node(tensor).operation.is_learned:
             return 0
-        return prod(self.shapes[tensor.node][tensor.index]) * self.width
+        return prod(self.shapes[tensor.node][tensor.index]) * self.samples[tensor.node] * self.width
 
     def room(self, tensor: Tensor) -> tuple[int, int]:
         """The bytes of a tensor for each sample, and those that are the same for every batch."""
@@ -120,7 +127,7 @@ class Simulation:
         if copies is None:
             return
         coming, going = made or self.bytes(node.inputs[0]), self.bytes(Tensor(node.id))
-        kernel = self.width * max(prod(w.shape) for w in self.graph.weights_of(node))
+        kernel = self.width * max(prod(w.shape) for w in node.operation.weights(self.graph.shapes(node.inputs)))
         if node.inputs[0] in self.pieces:
             made += coming  # made contiguous first
         if backward:
@@ -134,8 +141,9 @@ class Simulation:
             ledger.note(node, made + coming, kernel)
             ledger.note(node, made + going)
 
-    def size(self, kept: Kept) -> int:
-        return prod(ints(kept.shape)) * (self.width if kept.dtype == "float" else 8)
+    def size(self, kept: Kept, node: Node) -> int:
+        samples = self.samples[node.id] if kept.batched else 1
+        return prod(ints(kept.shape)) * samples * (self.width if kept.dtype == "float" else 8)
 
     def buffers(self, *, training: bool) -> dict[Tensor, Tensor]:
         """The tensor whose memory each tensor uses: itself, its base if it is a view, or the one that it overwrote."""
@@ -244,7 +252,7 @@ class Simulation:
 
     def made(self, node: Node) -> int:
         """Temporary bytes of an operation: a padded copy, the indices of maxima, the terms of an lrn."""
-        return sum(self.size(kept) for kept in self.saves(node, False).more if kept.always)
+        return sum(self.size(kept, node) for kept in self.saves(node, False).more if kept.always)
 
     def step(self, weights: int) -> tuple[Peak, Moment]:
         """A training step, and the tensors saved between its passes."""
@@ -261,7 +269,7 @@ class Simulation:
             for result in results:
                 if not ledger.holders[buffers[result]]:
                     ledger.hold(buffers[result], *self.room(buffers[result]))
-            if self.gradients.get(node.id) or any(t in differentiable for t in node.inputs):
+            if self.gradients.get(node.id) or any(t in differentiable for t in node.sources):
                 if node.id not in again:
                     kept[node.id] = self.keep(node, buffers, ledger, differentiable)
                 differentiable.update(results)
@@ -298,7 +306,7 @@ class Simulation:
             ledger.hold(buffer)
         for number, more in enumerate(saves.more):
             key = "kept", node.id, number
-            size = self.size(more)
+            size = self.size(more, node)
             ledger.hold(key, *((size, 0) if more.batched and node.batched else (0, size)))
             held.append(key)
         return held
@@ -377,11 +385,15 @@ class Backward:
     def pass_back(self, node: Node, own: Mapping[Tensor, object]) -> None:
         """The gradients of a node's weights and inputs."""
         weights = self.run_.gradients.get(node.id, 0)
-        if weights:
-            self.ledger.hold(("weights", node.id), fixed=weights)
+        more: object = None
+        if weights and self.ledger.holders[("weights", node.path)]:
+            more = "more", node.id  # another call of it has left a gradient, to which this one is added
+            self.ledger.hold(more, fixed=weights)
+        elif weights:
+            self.ledger.hold(("weights", node.path), fixed=weights)
         arrived: list[tuple[Tensor, object]] = []
         for position, tensor in enumerate(node.inputs):
-            if tensor not in self.differentiable:
+            if tensor not in self.differentiable or position in node.operation.sized_by:
                 continue
             through = self.same(node, position, own)
             if through is None:
@@ -389,10 +401,12 @@ class Backward:
             else:
                 self.ledger.hold(through)
                 arrived.append((tensor, through))
-        within = sum(self.run_.size(kept) for kept in self.run_.saves(node, False).within)
+        within = sum(self.run_.size(kept, node) for kept in self.run_.saves(node, False).within)
         outside = sum(self.run_.bytes(t) for t in (*own, *(tensor for tensor, _ in arrived)))
         self.ledger.note(node, max(0, within - outside))
         self.run_.copies(node, self.ledger, backward=True)
+        if more is not None:
+            self.ledger.release(more)
         for tensor, gradient in arrived:
             self.add(tensor, gradient, node)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from archdsl.graph import Graph, Node, Scope, Tensor
@@ -18,6 +18,8 @@ class Overwriting:
     readers: Counter[Tensor]
     last_reader: dict[Tensor, int]
     """The id of the last node that reads a tensor, or the number of nodes for an output."""
+    shared: Mapping[str, Sequence[Node]]
+    """All calls of what is shared, by path: one module does in all of them what it does in each."""
     allowed: bool = True
     """False: the built module has no in-place operations."""
     moved: Collection[Tensor] = frozenset()
@@ -39,7 +41,10 @@ class Overwriting:
             readers.update(scope.inflow())
         last_reader = {t: node.id for node in graph.nodes() for t in node.inputs}
         last_reader.update((o.tensor, len(graph)) for o in graph.outputs)
-        return Overwriting(graph, inference, readers, last_reader, allowed, moved)
+        again = graph.called_again()
+        firsts = [node for node in graph.nodes() if node.path in again and not node.again] if again else []
+        shared = {node.path: [node, *again[node.path]] for node in firsts}
+        return Overwriting(graph, inference, readers, last_reader, shared, allowed, moved)
 
     def is_free(self, tensor: Tensor) -> bool:
         """Whether the only reader of a tensor may overwrite it."""
@@ -53,12 +58,23 @@ class Overwriting:
 
     def activates(self, node: Node) -> bool:
         """Whether an activation runs in place."""
+        return all(map(self._activates, self.calls(node)))
+
+    def calls(self, node: Node) -> Sequence[Node]:
+        """The node, or all the calls that share its module."""
+        return self.shared.get(node.path, (node,))
+
+    def _activates(self, node: Node) -> bool:
         if not node.operation.inplace or not self.is_free(node.inputs[0]):
             return False
         return node.operation.overwrites(self.graph.shapes(node.inputs), self.inference)
 
     def grows(self, node: Node) -> tuple[int, ...]:
         """The positions of the tensors that an addition or subtraction may accumulate into, the best one first."""
+        first, *others = map(self._grows, self.calls(node))
+        return tuple(p for p in first if all(p in other for other in others))
+
+    def _grows(self, node: Node) -> tuple[int, ...]:
         if len(node.inputs) != 2 or node.inputs[0] == node.inputs[1]:
             return ()
         same = [p for p in node.operation.accumulates if self.is_as_large(node.inputs[p], node)]

@@ -24,6 +24,7 @@ from math import gcd, lcm, prod
 from typing import TypeAlias
 
 from archdsl.analysis.costs import IntShape, sized_shapes
+from archdsl.analysis.window_fields import WindowFields
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import Operation
 from archdsl.ops.index_maps import FINEST, ChannelMap, IndexMap, TooFine, everything, nothing, shifted
@@ -194,6 +195,7 @@ class _Tracer:
     seen: dict[Tensor, Fields] = field(default_factory=dict)
     bands: dict[Tensor, tuple[Band, ...]] = field(default_factory=dict)
     cache: dict[object, AxisField] = field(default_factory=dict)
+    among: WindowFields = field(default_factory=WindowFields)
 
     def trace(self, node: Node, result: int) -> None:
         """The fields of a result of a node."""
@@ -201,8 +203,9 @@ class _Tracer:
         tensor = Tensor(node.id, result)
         try:
             maps_by_input = node.operation.index_maps(result, incoming, outputs)
-            if self.windows:
+            if self.windows and node.windows is None:
                 maps_by_input = _by_windows(node.operation, maps_by_input, incoming)
+            maps_by_input = self.among.maps(node, result, maps_by_input, incoming, outputs)
         except TooFine:
             self.seen[tensor] = None
             return

@@ -1,6 +1,6 @@
 """Exact symbolic sizes: how networks change a free input size, when two sizes are equal, and the valid input sizes."""
 
-from archdsl.dims.deciding import at_least, divisible, equal, exact_div
+from archdsl.dims.deciding import at_least, divisible, equal, exact_div, quotient
 from archdsl.dims.errors import DimError
 from archdsl.dims.expr import Dim, Expr, free_sizes
 from archdsl.dims.expressions import Single, free, name_of
@@ -49,6 +49,7 @@ __all__ = [
     "positive_factors",
     "products",
     "python",
+    "quotient",
     "substitute",
     "text",
 ]

@@ -115,6 +115,21 @@ def _products_at_least(a: Dim, n: Dim) -> bool | Demanded:
     return Constraint(a, "≥", n)
 
 
+def quotient(a: Dim, b: Dim) -> Dim | None:
+    """a / b for sizes of tensors, where that is a size for every value of the free sizes; None where it may not be."""
+    one, other = _as_product(a), _as_product(b)
+    if one is None or other is None or one[0] % other[0] or Counter(other[1]) - Counter(one[1]):
+        return None
+    return _product(one[0] // other[0], tuple((Counter(one[1]) - Counter(other[1])).elements()))
+
+
+def _as_product(d: Dim) -> tuple[int, Factors] | None:
+    if isinstance(d, int):
+        return d, ()
+    product = single_product(d)
+    return None if product is None or product[2] else product[:2]
+
+
 def _are_sizes(factors: Factors) -> bool:
     """Whether factors are never negative, as sizes of tensors."""
     return all(bounds(factor)[0] >= 0 for factor in factors)

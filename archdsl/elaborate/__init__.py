@@ -40,5 +40,7 @@ def elaborate(
         except Exceeded as error:
             elaborator.reports.exceeded(error, block.syntax.name.span, root)
         elaborator.build.finish()
+        if elaborator.items.operations.kinds and not diagnostics.errors and not root.lost:
+            elaborator.items.operations.name_kinds(elaborator.build.graph)
         elaborator.reports.finish()
     return elaborator.build.graph, elaborator.build.demands

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from typing import Any, Final, cast
 
+from archdsl import dims
 from archdsl.common.limits import Budget, Exceeded
 from archdsl.common.source import Span
 from archdsl.dims import Constraint, Demanded, DimError
 from archdsl.elaborate.paths import Paths, join
 from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, check_label, check_path
 from archdsl.elaborate.reports import Reports
-from archdsl.graph import Demand, Graph, Node, Origin, Rounds, Scope, Tensor
+from archdsl.graph import Demand, Graph, Node, Origin, Partition, Rounds, Scope, Tensor, Use
 from archdsl.ops.base import Operation, OperationError, Rules, Shape
 from archdsl.ops.expand import Expand
+from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 from archdsl.values import DEMAND, FAILED, BlockValue, Failure, Namespace, Poisoned, TensorValue, describe, evaluate
 
@@ -36,10 +39,18 @@ class Builder:
     paths: Paths = field(init=False)
     provisional: dict[str, str] = field(default_factory=dict)
     """The calls without a label that took a free number because another item has theirs."""
+    use: Use | None = None
+    """That of the next node or scope."""
+    again: bool = False
+    """Whether what is placed uses the weights of what was placed before."""
     rounds_around: Rounds = ()
     """The iterations of the current loops."""
     bound: Mapping[str, object] = field(default_factory=dict)
     """The values of the current `let`s, loop variables and input sizes by name; never changed, but replaced."""
+    windows: Partition | None = None
+    """The windows that the current body meets."""
+    wholes: dict[Partition, Tensor] = field(default_factory=dict)
+    """The map that a partition cuts."""
     _inferred: dict[object, tuple[Operation, tuple[Shape, ...], list[tuple[Demanded, OperationError]]]] = field(
         default_factory=dict
     )
@@ -83,6 +94,48 @@ class Builder:
     def set_flow(self, place: Place, flow: Flow) -> None:
         place.flow = flow
         place.names.it = self.it(flow)
+
+    def same_counts(self, flow: Flow, pieces: Sequence[Tensor], span: Span) -> None:
+        """Demands that tensors which are cut together have one size, so that their windows belong together."""
+        if POISONED_TENSOR in (*flow, *pieces):
+            return
+        first = cast(Shape, self.shape(flow[0]))
+        for tensor, piece in zip(flow[1:], pieces[1:], strict=True):
+            other = cast(Shape, self.shape(tensor))
+            sizes = f"{shape_text(first)} and {shape_text(other)}"
+            error = OperationError(f"tensors that are cut together need equal sizes; these are {sizes}")
+            for a, b in zip_longest(first[1:], other[1:], fillvalue=0):
+                same = dims.equal(a, b)
+                if same is False:
+                    raise Failure("E0301", error.message, span, "make the sizes equal with `align(crop)` before it")
+                if same is not True:
+                    node = self.graph.node(piece)
+                    self.demands.append(Demand(same, error, span, node.scope, node))
+
+    def keeps_strangers_apart(
+        self, operation: Operation, shapes: tuple[Shape, ...], results: tuple[Shape, ...]
+    ) -> None:
+        """Raises OperationError for an operation that would mix positions which a shift has brought together."""
+        if self.windows is None or not self.windows.has_strangers or operation.masks:
+            return
+        if operation.bias_at is not None and (self.windows.around is None or not self.windows.around.has_strangers):
+            return  # its bias masks them
+        if operation.mixes_positions(shapes, results):
+            raise OperationError(
+                f"`{operation.name}` looks at other positions, and in a shifted window some are no neighbours",
+                inputs=(0,),
+                help="inside of `windows` with a `shift` use attention, which keeps them apart, and operations on "
+                "single positions, such as `linear`; put others outside",
+            )
+
+    def depends_on_input(self, flow: Flow) -> bool:
+        return any(self.graph.node(t).batched for t in flow)
+
+    def is_elsewhere(self, flow: Flow) -> bool:
+        """Whether a tensor is of other windows than those that the current body meets."""
+
+        nodes = [self.graph.node(t) for t in flow if t.node >= 0]
+        return any(node.batched and node.windows is not self.windows for node in nodes)
 
     def it(self, flow: Flow) -> object:
         if not flow:
@@ -129,6 +182,8 @@ class Builder:
         path = join(scope.path, name)
         try:
             results, new_demands = self.infer(operation, shapes)
+            if self.depends_on_input(flow):
+                self.keeps_strangers_apart(operation, shapes, results)
         except OperationError as error:
             scope.lost += 1
             self.size_error(error, Node(-1, operation, flow, (), name, path, labelled, scope, span, call, origin))
@@ -137,11 +192,11 @@ class Builder:
             scope.lost += 1
             self.reports.report("E0305", str(error), scope, span)
             return (POISONED_TENSOR,) * operation.results(len(flow))
-        rounds, bound = self.rounds_around, self.bound
+        rounds, bound, windows = self.rounds_around, self.bound, self.windows
+        use, self.use = self.use, None
         batched = operation.is_input or any(self.graph.node(t).batched for t in flow)
-        node = Node(
-            node_id, operation, flow, results, name, path, labelled, scope, span, call, origin, rounds, bound, batched
-        )
+        facts = (call, origin, rounds, bound, batched, windows, use, self.again)
+        node = Node(node_id, operation, flow, results, name, path, labelled, scope, span, *facts)
         self.graph.add(node)
         scope.members.append(node)
         self.demands_of(node, span)
@@ -154,11 +209,11 @@ class Builder:
         if not operation.needs_batches or POISONED_TENSOR in flow:
             return flow
         having = [t for t in flow if self.graph.node(t).batched]
-        if len(having) in (0, len(flow)):
+        if not having:
             return flow
         found: list[Tensor] = []
-        for tensor in flow:
-            if not self.graph.node(tensor).batched:
+        for number, tensor in enumerate(flow):
+            if number < operation.needs_batches and not self.graph.node(tensor).batched:
                 position = str(self.position(scope))
                 (tensor,) = self.place_node(EXPAND, (tensor, having[0]), position, False, scope, span, None)
             found.append(tensor)
@@ -215,6 +270,7 @@ class Builder:
             kind, name, path, labelled, parent, span, inputs=flow, depth=parent.depth + 1, rounds=self.rounds_around
         )
         scope.bound = self.bound
+        scope.use, self.use, scope.again = self.use, None, self.again
         parent.members.append(scope)
         if name != position:
             self.provisional[path] = position
@@ -235,7 +291,7 @@ class Builder:
 
     def position(self, scope: Scope) -> int:
         """How many items the scope has, failed ones included: the name of the next one without a label."""
-        count = len(scope.members) + scope.lost
+        count = len(scope.members) + scope.lost + scope.shift
         return count - len(scope.inputs) if scope.kind == "model" else count
 
     def item_name(self, label: tree.Label | tree.Pattern | None, place: Place) -> tuple[str, bool]:

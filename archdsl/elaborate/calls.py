@@ -7,16 +7,17 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal, renamed
 from archdsl.elaborate.place import Place, label_names
 from archdsl.elaborate.reports import Reports
 from archdsl.elaborate.spec_files import bind_operation
-from archdsl.graph import Scope
+from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops import OPERATIONS, aliases
-from archdsl.ops.base import Operation, OperationError
+from archdsl.ops.base import FunctionForm, ModuleForm, Operation, OperationError
+from archdsl.ops.partition import Cut, Join, Strangers
 from archdsl.syntax import tree
 from archdsl.values import (
     FAILED,
@@ -29,6 +30,7 @@ from archdsl.values import (
     Namespace,
     OperationValue,
     Poisoned,
+    SharedValue,
     TensorValue,
     arguments_of,
     describe,
@@ -37,6 +39,9 @@ from archdsl.values import (
 
 if TYPE_CHECKING:
     from archdsl.ops.extern import Kind
+
+
+Called = TypeVar("Called", bound=Operation)
 
 
 @dataclass(slots=True, eq=False)
@@ -52,7 +57,15 @@ class Operations:
         """The merge of a `residual` or `dense`."""
         return self._known.setdefault(name, OPERATIONS[name].parse({}))
 
-    def of(self, cls: type[Operation], item: tree.Call, place: Place) -> Operation:
+    def join(self, cut: Cut) -> Operation:
+        """What puts the windows of a cut together."""
+        return self._known.setdefault(("join", cut), Join(cut=cut))
+
+    def strangers(self, cut: Cut) -> Operation:
+        """What keeps the strangers in shifted windows apart."""
+        return self._known.setdefault(("strangers", cut), Strangers(cut=cut))
+
+    def of(self, cls: type[Called], item: tree.Call, place: Place) -> Called:
         """The operation of a call, with checked arguments. Equal calls share one value."""
 
         def advise(error: Misbound) -> None:
@@ -63,7 +76,7 @@ class Operations:
         bound = bind_operation(cls, item.arguments or (), place.names, advise)
         given = {**place.defaults.get(cls.name, {}), **bound.values}
         key_of_call = (cls, tuple((k, type(v), v) for k, v in given.items()))
-        found = self._known.get(key_of_call)
+        found = cast(Called | None, self._known.get(key_of_call))
         if found is None:
             tensor = next((k for k, v in bound.values.items() if isinstance(v, TensorValue)), None)
             if tensor is not None:
@@ -95,15 +108,39 @@ class Operations:
         return self._known.setdefault(key, Extern(kind=kind, arguments=arguments))
 
     def kind(self, target: ExternValue) -> Kind:
-        """The kind of an extern in this network, whose names in a built file are its own."""
+        """The kind of an extern in this network."""
+        return self.kinds.setdefault(target, replace(target.kind))
+
+    def name_kinds(self, graph: Graph) -> None:
+        """Gives the externs of a complete network names that nothing else has in its built file."""
         from archdsl.elaborate.extern_source import python_names
 
-        if target not in self.kinds:
-            taken = {name for kind in self.kinds.values() for name in (kind.made, kind.imported)}
+        taken = helper_names(graph)
+        for target, kind in self.kinds.items():
             names = (python_names(target.syntax, number) for number in count(1))
-            made, imported = next(found for found in names if taken.isdisjoint(found))
-            self.kinds[target] = replace(target.kind, made=made, imported=imported)
-        return self.kinds[target]
+            kind.made, kind.imported = next(found for found in names if taken.isdisjoint(found))
+            taken |= {kind.made, kind.imported}
+
+
+def helper_names(graph: Graph) -> set[str]:
+    """The classes and functions that the operations of a network bring into its built file, without its externs."""
+    texts: set[str] = set()
+    seen: set[object] = set()
+    for node in graph.nodes():
+        key = (id(node.operation), node.inputs and graph.shapes(node.inputs))
+        if key not in seen and not (node.operation.is_input or node.operation.outside()):
+            seen.add(key)
+            texts |= set(helpers_of(node, graph))
+    return {name for text in texts for name in re.findall(r"^(?:class|def) (\w+)", text, re.MULTILINE)}
+
+
+def helpers_of(node: Node, graph: Graph) -> Iterator[str]:
+    """The source of the helpers of a node, in each layout."""
+    shapes = graph.shapes(node.inputs)
+    outputs = tuple(graph.shape(Tensor(node.id, i)) for i in range(len(node.shapes)))
+    for form in (node.operation.torch(shapes, outputs), node.operation.torch_last(shapes, outputs)):
+        if isinstance(form, ModuleForm | FunctionForm) and form.helper is not None:
+            yield form.helper
 
 
 def called_by(name: str, names: Namespace) -> object | None:
@@ -111,7 +148,7 @@ def called_by(name: str, names: Namespace) -> object | None:
     found = names.find(name)
     if found is FAILED:
         raise Poisoned
-    if isinstance(found, OperationValue | BlockValue | MemberValue | ExternValue):
+    if isinstance(found, OperationValue | BlockValue | MemberValue | ExternValue | SharedValue):
         return found
     if name in OPERATIONS:
         return OperationValue(OPERATIONS[name])

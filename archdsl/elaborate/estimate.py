@@ -49,6 +49,7 @@ class Estimate:
     def __post_init__(self) -> None:
         self.elaborator.items.enter = self.call_block
         self.elaborator.repeat = self.loop
+        self.elaborator.items.shares.compares = False
 
     @property
     def total(self) -> int:
@@ -75,6 +76,7 @@ class Estimate:
             # One node represents the whole call.
             node_id = len(self.elaborator.build.graph)
             stand_in = Node(node_id, STANDS_IN, (), shapes, "", "", False, place.scope, item.span)
+            stand_in = replace(stand_in, windows=self.elaborator.build.windows)
             self.elaborator.build.graph.add(stand_in)
             place.scope.members.append(stand_in)
             self.counted += known.nodes - 1

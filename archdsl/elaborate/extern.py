@@ -71,6 +71,9 @@ def declare(syntax: tree.Extern, module: Namespace) -> ExternValue:
     _check_keywords(syntax)
     rule = Rule(syntax, module)
     given = next(line for line in syntax.lines if isinstance(line, tree.Input))
+    for dimension in (d for tensor in given.tensors for d in tensor.dimensions if d.example is not None):
+        help = "write the name alone: an extern takes the sizes that come"
+        raise Failure("E0235", "an extern has no example sizes", dimension.span, help)
     results = next(len(line.tensors) for line in syntax.lines if isinstance(line, tree.Gives))
     kind = Kind(
         syntax.name.name,
@@ -113,8 +116,6 @@ def _word(line: tree.ExternLine) -> str:
             return "output"
         case tree.Passed() | tree.Held():
             return line.kind
-        case tree.Macs():
-            return "macs"
         case _:
             return ""
 
@@ -159,7 +160,8 @@ class Rule:
     def declared(self, arguments: Arguments, shapes: tuple[Shape, ...]) -> Declared:
         """What it declares for these arguments and input sizes. Raises OperationError."""
         with self.reported():
-            self.field(arguments, len(shapes[0]) - 1)
+            for rank in {len(shape) - 1 for shape in shapes}:
+                self.field(arguments, rank)
             return Call(self.syntax, Namespace(self.module), shapes).run(arguments, self.signature)
 
     def window(self, arguments: Arguments, rank: int) -> Window | None:
@@ -243,11 +245,12 @@ class Call:
                     self.weights.append(Weight(key, numbers, trainable, buffer, "int64" if counter else "float"))
             case tree.Passed() if line.kind == "call":
                 self.passed = [(a.name, self.argument(a.value)) for a in line.arguments]
+            case tree.Passed() if line.kind == "macs":
+                (given,) = line.arguments
+                found = evaluate(given.value, self.names)
+                self.macs = found if isinstance(found, Expr) else integer(found, given.span, "`macs`")
             case tree.Passed():
                 pass  # `field`: see Rule.window
-            case tree.Macs():
-                found = evaluate(line.value, self.names)
-                self.macs = found if isinstance(found, Expr) else integer(found, line.value.span, "`macs`")
             case _:
                 assert_never(line)
 

@@ -1,24 +1,18 @@
-"""The checked form of an `extern` in a built file: a class or function around it that compares weights and sizes.
-
-The expressions of the declaration become expressions of Python. All of it is made as syntax trees: no text of a spec
-becomes code.
-"""
+"""The checked form of an `extern` in a built file: a class or function around it that compares weights and sizes."""
 
 from __future__ import annotations
 
-import ast
-import builtins
-import keyword
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
-from archdsl.common.source import Span
+from archdsl.elaborate.extern_expressions import Translation
 from archdsl.ops.base import REQUIRED, Argument
 from archdsl.ops.extern import Kind
+from archdsl.ops.reserved import RESERVED
 from archdsl.syntax import tree
 from archdsl.syntax.walk import names as names_used
-from archdsl.values import BUILTINS, Failure, FunctionValue, Namespace, evaluate
+from archdsl.values import Namespace
 
 CHECK_WEIGHTS = '''def check_weights(module: nn.Module, what: str, *declared: tuple[object, ...]) -> None:
     """Raises ValueError unless a layer from outside has the weights that the spec says."""
@@ -55,19 +49,13 @@ CHECK_RESULT = '''def check_result(what: str, result: Any, *declared: tuple[int,
         raise ValueError(f"{what}: with the batch, {says}")
     return result'''
 
-RESERVED = frozenset(
-    {*keyword.kwlist, *keyword.softkwlist, *dir(builtins)}
-    | {"self", "kw", "device", "dtype", "torch", "nn", "F", "Tensor", "Any", "Unpack", "Factory", "batch", "result"}
-    | {"check_weights", "check_result", "call_outside", "what", "Callable"}
-)
+OWN = RESERVED | {"batch", "result", "what", "check_weights", "check_result", "call_outside"}
+"""What no name of an extern may be in its checked form."""
 
 WIDTH = 88
 """The longest line of a built file."""
 
 Line = TypeVar("Line", bound=tree.ExternLine)
-
-DEEP = 50
-"""How deep functions of a spec may call each other in an extern."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +87,8 @@ class Signature:
             elif parameter.default is REQUIRED:
                 found.append(Argument(None, value, called=parameter.python))
             else:
-                found.append(Argument(parameter.python, value, parameter.default))
+                default = parameter.default if type(value) is type(parameter.default) else REQUIRED  # 1 is not true
+                found.append(Argument(parameter.python, value, default))
         return tuple(found)
 
 
@@ -109,7 +98,7 @@ def signature(syntax: tree.Extern, module: Namespace) -> Signature:
     own = [p.name.name for p in syntax.parameters]
     lets = [line.name.name for line in syntax.lines if isinstance(line, tree.Let)]
     inputs = [t.name.name for line in syntax.lines if isinstance(line, tree.Input) for t in line.tensors]
-    taken = {*RESERVED, syntax.target.rpartition(":")[2]}
+    taken = {*OWN, syntax.target.rpartition(":")[2]}
     names: dict[str, str] = {}
     for name in dict.fromkeys([*own, *sizes, *lets]):
         names[name] = _python(name.lower() if name in sizes else name, taken)
@@ -128,7 +117,7 @@ def signature(syntax: tree.Extern, module: Namespace) -> Signature:
     found = Signature(tuple(given), tuple(parameters), names, syntax.is_function)
     for line in syntax.lines:  # what cannot be written is found now, not in a build
         for value in _values(line):
-            Translation(module, names).expression(value)
+            Translation(module, names).text(value)
     return found
 
 
@@ -184,158 +173,6 @@ def _needed(syntax: tree.Extern, lines: Iterable[tree.ExternLine]) -> set[str]:
     return found
 
 
-# ---------------------------------------------------------------- expressions
-
-_OPERATORS: Mapping[str, type[ast.operator]] = {
-    "+": ast.Add,
-    "-": ast.Sub,
-    "*": ast.Mult,
-    "//": ast.FloorDiv,
-    "%": ast.Mod,
-    "**": ast.Pow,
-}
-_COMPARISONS: Mapping[str, type[ast.cmpop]] = {
-    "==": ast.Eq,
-    "!=": ast.NotEq,
-    "<": ast.Lt,
-    "<=": ast.LtE,
-    ">": ast.Gt,
-    ">=": ast.GtE,
-}
-
-
-@dataclass(slots=True)
-class Translation:
-    """Translates expressions of an extern to Python's; `names` are the variables there."""
-
-    module: Namespace
-    names: Mapping[str, str]
-    inside: Mapping[str, ast.expr] = field(default_factory=dict)
-    """The arguments of a function of the spec whose value is translated."""
-    depth: int = 0
-
-    def expression(self, value: tree.Value, exact: bool = False) -> ast.expr:
-        """The expression; `exact`: it is a size, so that `/` divides without a rest. Raises Failure."""
-        match value:
-            case tree.Literal():
-                return ast.Constant(value.value)
-            case tree.SizeLiteral():
-                return _tuple([ast.Constant(n) for n in value.values])
-            case tree.Name():
-                return self.name(value)
-            case tree.ListValue():
-                return _tuple([self.expression(v) for v in value.items])
-            case tree.Unary():
-                operators = {"-": ast.USub, "+": ast.UAdd, "not": ast.Not}
-                return ast.UnaryOp(operators[value.operator](), self.expression(value.operand, exact))
-            case tree.Binary():
-                return self.binary(value, exact)
-            case tree.Conditional():
-                then, otherwise = self.expression(value.then, exact), self.expression(value.otherwise, exact)
-                return ast.IfExp(self.expression(value.condition), then, otherwise)
-            case tree.Index():
-                return self.index(value)
-            case tree.Apply():
-                return self.apply(value, exact)
-            case tree.Range():
-                return _call("tuple", _call("range", *self.bounds(value)))
-            case _:
-                raise self.cannot(value.span)
-
-    @staticmethod
-    def cannot(span: Span) -> Failure:
-        help = "use its parameters, the sizes that its `input` names, numbers, strings, lists and functions of them"
-        return Failure("E0235", f"an extern cannot use `{span.text}`", span, help)
-
-    def name(self, value: tree.Name) -> ast.expr:
-        if value.name in self.inside:
-            return self.inside[value.name]
-        if not self.depth and value.name in self.names:
-            return ast.Name(self.names[value.name])
-        return _constant(evaluate(value, self.module), value.span)
-
-    def binary(self, value: tree.Binary, exact: bool) -> ast.expr:
-        sign = value.operator
-        left, right = self.expression(value.left, exact), self.expression(value.right, exact)
-        if sign in ("and", "or"):
-            return ast.BoolOp(ast.And() if sign == "and" else ast.Or(), [left, right])
-        if sign in _COMPARISONS:
-            return ast.Compare(left, [_COMPARISONS[sign]()], [right])
-        if sign != "/":
-            return ast.BinOp(left, _OPERATORS[sign](), right)
-        whole = ast.BinOp(left, ast.FloorDiv(), right)
-        if exact:
-            return whole
-        rest = ast.BinOp(left, ast.Mod(), right)
-        return ast.IfExp(rest, ast.BinOp(left, ast.Div(), right), whole)
-
-    def index(self, value: tree.Index) -> ast.expr:
-        base = self.expression(value.base)
-        if isinstance(value.index, tree.Range):
-            return ast.Subscript(base, ast.Slice(*self.bounds(value.index)))
-        return ast.Subscript(base, self.expression(value.index))
-
-    def bounds(self, value: tree.Range) -> tuple[ast.expr, ast.expr]:
-        stop = self.expression(value.stop)
-        if value.inclusive:
-            stop = ast.BinOp(stop, ast.Add(), ast.Constant(1))
-        return self.expression(value.start), stop
-
-    def apply(self, value: tree.Apply, exact: bool) -> ast.expr:
-        name = value.function.name
-        found = None if name in self.inside or (not self.depth and name in self.names) else self.module.find(name)
-        if isinstance(found, FunctionValue):
-            return self.function(found, value, exact)
-        if found is not None or name not in BUILTINS:
-            raise self.cannot(value.span)
-        arguments = [self.expression(a.value, exact) for a in value.arguments]
-        match name:
-            case "min" | "max" | "sum" | "len" | "abs" | "int" | "round":
-                return _call(name, *arguments)
-            case "range" | "zip" | "enumerate":
-                return _call("tuple", _call(name, *arguments))
-            case "floor":
-                return _call("int", ast.BinOp(arguments[0], ast.FloorDiv(), ast.Constant(1)))
-            case "ceil":
-                below = ast.BinOp(ast.UnaryOp(ast.USub(), arguments[0]), ast.FloorDiv(), ast.Constant(1))
-                return _call("int", ast.UnaryOp(ast.USub(), below))
-            case _:
-                raise self.cannot(value.span)
-
-    def function(self, found: FunctionValue, value: tree.Apply, exact: bool) -> ast.expr:
-        """The value of a function of the spec, with its arguments in it."""
-        if self.depth >= DEEP:
-            raise self.cannot(value.span)
-        parameters = [p.name.name for p in found.syntax.parameters]
-        given: dict[str, ast.expr] = {}
-        for i, argument in enumerate(value.arguments):
-            name = argument.name or (parameters[i] if i < len(parameters) else "")
-            given[name] = self.expression(argument.value, exact)
-        for p in found.syntax.parameters:
-            if p.name.name not in given and p.default is not None:
-                inner = Translation(found.module, {}, dict(given), self.depth + 1)
-                given[p.name.name] = inner.expression(p.default, exact)
-        if set(given) != set(parameters):
-            raise self.cannot(value.span)
-        return Translation(found.module, {}, given, self.depth + 1).expression(found.syntax.value, exact)
-
-
-def _call(name: str, *arguments: ast.expr) -> ast.expr:
-    return ast.Call(ast.Name(name), list(arguments), [])
-
-
-def _tuple(items: list[ast.expr]) -> ast.expr:
-    return ast.Tuple(items, ast.Load())
-
-
-def _constant(value: object, span: Span) -> ast.expr:
-    if isinstance(value, tuple):
-        return _tuple([_constant(v, span) for v in value])
-    if value is None or isinstance(value, bool | int | float | str):
-        return ast.Constant(value)
-    raise Translation.cannot(span)
-
-
 # ---------------------------------------------------------------- the class or function
 
 
@@ -347,12 +184,12 @@ def python_names(syntax: tree.Extern, number: int = 1) -> tuple[str, str]:
     name, target = syntax.name.name, syntax.target.rpartition(":")[2]
     last = "" if number == 1 else str(number)
     imported = target + last
-    if imported in RESERVED:
+    if imported in OWN:
         imported += "_"
     if syntax.is_function:
         return f"checked_{name}{last}", imported
     made = "".join(part[:1].upper() + part[1:] for part in name.split("_")) or "Outside"
-    made = f"{made}AsDeclared" if made in (target, imported) or made in RESERVED else made
+    made = f"{made}AsDeclared" if made in (target, imported) or made in OWN else made
     return made + last, imported
 
 
@@ -376,9 +213,6 @@ class _Writer:
     def what(self) -> str:
         """What messages say: the extern, its place in the spec, and what it stands for."""
         return _quoted(f"`{self.kind.name}` ({self.kind.where}) is {self.kind.module}.{self.kind.target}")
-
-    def text(self, value: tree.Value, exact: bool = False) -> str:
-        return ast.unparse(ast.fix_missing_locations(ast.Expression(self.translation.expression(value, exact))))
 
     def find(self, kind: type[Line]) -> list[Line]:
         return [line for line in self.syntax.lines if isinstance(line, kind)]
@@ -405,8 +239,8 @@ class _Writer:
 
     def weights(self, line: tree.Held) -> Iterator[str]:
         for key, _, sizes in line.tensors:
-            row = f"({', '.join([_quoted(line.kind), _quoted(key), *(self.text(s, True) for s in sizes)])})"
-            yield row if line.condition is None else f"*([{row}] if {self.text(line.condition)} else [])"
+            row = f"({', '.join([_quoted(line.kind), _quoted(key), *(self.translation.text(s, True) for s in sizes)])})"
+            yield row if line.condition is None else f"*([{row}] if {self.translation.text(line.condition)} else [])"
 
     def function(self) -> list[str]:
         tensors = [f"{t}: Tensor" for t in self.tensors()]
@@ -433,13 +267,18 @@ class _Writer:
         line = next((line for line in self.find(tree.Passed) if line.kind == "call"), None)
         if line is None:
             return [f"{p.name}={p.python}" for p in self.signature.own]
-        return [f"{a.name}={self.text(a.value)}" if a.name else self.text(a.value) for a in line.arguments]
+        return [
+            f"{a.name}={self.translation.text(a.value)}" if a.name else self.translation.text(a.value)
+            for a in line.arguments
+        ]
 
     def lets(self, lines: Sequence[tree.ExternLine]) -> list[str]:
         """The values of the extern that lines need."""
         needed = _needed(self.syntax, lines)
         found = [line for line in self.syntax.lines if isinstance(line, tree.Let) and line.name.name in needed]
-        return [f"        {self.signature.names[line.name.name]} = {self.text(line.value)}" for line in found]
+        return [
+            f"        {self.signature.names[line.name.name]} = {self.translation.text(line.value)}" for line in found
+        ]
 
     def kept(self) -> list[str]:
         """The parameters that `forward` needs."""
@@ -470,7 +309,7 @@ class _Writer:
 
     def checked(self, what: str) -> list[str]:
         (line,) = self.find(tree.Gives)
-        rows = [", ".join(["batch", *(self.text(s, True) for s in sizes)]) for sizes in line.tensors]
+        rows = [", ".join(["batch", *(self.translation.text(s, True) for s in sizes)]) for sizes in line.tensors]
         return _row("        return check_result(", [what, "result", *(f"({row})" for row in rows)], ")")
 
 

@@ -14,8 +14,10 @@ from archdsl.elaborate.builder import Builder
 from archdsl.elaborate.calls import Operations, called_by, merges, unknown_item
 from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, check_label, copy_defaults
 from archdsl.elaborate.reports import Reports
+from archdsl.elaborate.share import Shares
 from archdsl.elaborate.spec_files import family
-from archdsl.graph import Definition, Tensor
+from archdsl.graph import Definition, Origin, Partition, Tensor
+from archdsl.ops import BLOCKS
 from archdsl.ops.base import Operation
 from archdsl.syntax import tree
 from archdsl.syntax.walk import names as names_in
@@ -27,12 +29,15 @@ from archdsl.values import (
     Namespace,
     OperationValue,
     Poisoned,
+    SharedValue,
     TensorValue,
     arguments_of,
     describe,
     evaluate,
     truth,
 )
+
+Combinator: TypeAlias = tree.Body | tree.Parallel | tree.Residual | tree.Dense | tree.Windows
 
 Entering: TypeAlias = Callable[[BlockValue, dict[str, object], tree.Call, Place, Flow], Flow]
 """Calls a block with arguments, and gives what flows out."""
@@ -52,6 +57,7 @@ class Items:
     read: Callable[[Sequence[tree.Statement], Place], None]
     branches: Callable[[tree.For | tree.Repeat | tree.If, Place, Flow], Flow]
     enter: Entering = field(init=False)
+    shares: Shares = field(init=False)
     open_calls: list[tuple[object, ...]] = field(default_factory=list)
     """The calls of blocks that are being read, to find one that calls itself without end."""
     open_chains: list[tree.Chain] = field(default_factory=list)
@@ -60,6 +66,7 @@ class Items:
 
     def __post_init__(self) -> None:
         self.enter = self.call_block
+        self.shares = Shares(self.reports, self.build, lambda item, place, flow: self.item(item, place, flow, False))
 
     def chain(self, chain: tree.Chain, place: Place, flow: Flow) -> Flow:
         self.open_chains.append(chain)
@@ -78,7 +85,7 @@ class Items:
                     result = self.call(item, place, flow, first)
                 case tree.Element():
                     result = self.element(item, place, first)
-                case tree.Body() | tree.Parallel() | tree.Residual() | tree.Dense():
+                case tree.Body() | tree.Parallel() | tree.Residual() | tree.Dense() | tree.Windows():
                     result = self.combine(item, place, flow)
                 case _:
                     assert_never(item)
@@ -152,6 +159,7 @@ class Items:
                     f"to merge both, write `(it, {name}) -> add`, or `concat`",
                 )
             self.names_no_weights(item)
+            self.stays_among_windows(name, label.flow, item.name.span, Mark(label.span, "it is made here"))
             return cast(Flow, label.flow)
         if target is None:
             raise unknown_item(item, place, first)
@@ -164,6 +172,9 @@ class Items:
             raise Failure(
                 "E0203", f"no tensor flows into `{name}` here", item.span, "a model begins with `input image[3, H, W]`"
             )
+        if isinstance(target, SharedValue):
+            self.names_no_weights(item)
+            return self.shares.call(target, item, place, flow)
         if isinstance(target, OperationValue):
             return self.place_operation(target.operation, item, place, flow)
         if isinstance(target, ExternValue):
@@ -179,6 +190,13 @@ class Items:
         if isinstance(item.label, tree.Label) and item.label.quoted:
             raise Failure("E0226", "a quoted label names weights, and a reference has none", item.label.span)
 
+    def stays_among_windows(self, name: str, flow: Flow, span: Span, *marks: Mark) -> None:
+        """Refuses a tensor of the whole map where each window is a sample."""
+        if self.build.is_elsewhere(flow):
+            message = f"`{name}` is a tensor of the whole map, and cannot be used inside of `windows` or `grid`"
+            help = f"let it flow in, too: `(it, {name}) -> windows(…) {{ … }}`"
+            raise Failure("E0239", f"{message}: here each window is a sample of its own", span, help, *marks)
+
     def element(self, item: tree.Element, place: Place, first: bool) -> Flow:
         """A tensor of a list, or several."""
         if not first:
@@ -189,6 +207,7 @@ class Items:
         if not isinstance(value, TensorValue):
             raise Failure("E0211", f"`{item.span.text}` is {describe(value)}, not a tensor", item.span)
         self.names_no_weights(item)
+        self.stays_among_windows(item.span.text, value.flow, item.span)
         return value.flow
 
     def reference_it(self, item: tree.Call, flow: Flow) -> Flow:
@@ -205,6 +224,7 @@ class Items:
         operation = self.operations.of(cls, item, place)
         origin = self.parallels.get(flow) if flow else None
         flow = self.build.batched(operation, flow, place.scope, item.span)
+        flow = self.masked(operation, flow, item, place)
         name, labelled = self.build.item_name(item.label, place)
         if operation.inputs == "one" and len(flow) != 1 and POISONED_TENSOR not in flow:
             raise Failure(
@@ -267,8 +287,8 @@ class Items:
 
     # ------------------------------------------------------------ combinators
 
-    def combine(self, item: tree.Body | tree.Parallel | tree.Residual | tree.Dense, place: Place, flow: Flow) -> Flow:
-        """Elaborates a body, parallel, residual or dense; a label on it opens a scope."""
+    def combine(self, item: Combinator, place: Place, flow: Flow) -> Flow:
+        """Elaborates an item with a body or branches; a label on it opens a scope."""
         if not tree.opens_scope(item):
             return self.combined(item, place, flow)
         name, labelled = self.build.item_name(item.label, place)
@@ -278,7 +298,7 @@ class Items:
         self.build.close_scope(scope, result)
         return result
 
-    def combined(self, item: tree.Body | tree.Parallel | tree.Residual | tree.Dense, place: Place, flow: Flow) -> Flow:
+    def combined(self, item: Combinator, place: Place, flow: Flow) -> Flow:
         match item:
             case tree.Body():
                 return self.body(item, place, flow)
@@ -289,6 +309,8 @@ class Items:
             case tree.Dense():
                 self.needs_flow(flow, item.span, "dense")
                 return self.merge("concat", item, place, flow, self.body(item.body, place, flow), "`dense`")
+            case tree.Windows():
+                return self.windows(item, place, flow)
             case _:
                 assert_never(item)
 
@@ -330,6 +352,52 @@ class Items:
             place.names.it = self.build.it(flow)
         return self.merge("add", item, place, skip, self.body(item.body, place, flow), "`residual`")
 
+    def windows(self, item: tree.Windows, place: Place, flow: Flow) -> Flow:
+        """Cuts what flows in into windows, which the body meets as samples, and puts what flows out together."""
+        word = item.cut.name.name
+        self.needs_flow(flow, item.span, word)
+        cut = self.operations.of(BLOCKS[word], item.cut, place)
+        flow = self.build.batched(cut, flow, place.scope, item.cut.span)
+        if POISONED_TENSOR not in flow and not self.build.depends_on_input(flow):
+            message = f"`{word}` cuts each sample, and this tensor depends on no input"
+            raise Failure("E0227", message, item.cut.span, "let it flow in together with one that does")
+        around, whole = self.build.windows, self.build.shape(flow[0])
+        self.build.windows = Partition(cut, whole or (), around)
+        self.build.wholes[self.build.windows] = flow[0]
+        try:
+            pieces = [t for tensor in flow for t in self.implied(cut, (tensor,), item.cut, place, item.cut)]
+            self.build.same_counts(flow, pieces, item.cut.span)
+            inside = self.body(item.body, place, tuple(pieces))
+        finally:
+            self.build.windows = around
+        if any(t in pieces for t in inside if t != POISONED_TENSOR):
+            help = "add an operation, or remove it"
+            raise Failure("E0229", f"the body of `{word}` is empty, so it has no effect", item.body.span, help)
+        join = self.operations.join(cut)
+        return tuple(t for tensor in inside for t in self.implied(join, (tensor, flow[0]), item, place, None, item))
+
+    def masked(self, operation: Operation, flow: Flow, item: tree.Call, place: Place) -> Flow:
+        """What flows into attention, with a bias that keeps apart what a shift has brought together."""
+        windows, at = self.build.windows, operation.bias_at
+        if windows is None or at is None or len(flow) < at or not windows.cut.may_shift:
+            return flow
+        mask = self.operations.strangers(windows.cut)
+        return (*flow[:at], *self.implied(mask, (self.build.wholes[windows], *flow[at:]), item, place))
+
+    def implied(
+        self,
+        operation: Operation,
+        flow: Flow,
+        item: tree.Item,
+        place: Place,
+        call: tree.Call | None = None,
+        origin: Origin | None = None,
+    ) -> Flow:
+        """Places a node that has no item of its own."""
+        flow = self.build.batched(operation, flow, place.scope, item.span)
+        position = str(self.build.position(place.scope))
+        return self.build.place_node(operation, flow, position, False, place.scope, item.span, call, origin)
+
     def merge(
         self, name: str, item: tree.Residual | tree.Dense, place: Place, skip: Flow, body: Flow, what: str
     ) -> Flow:
@@ -344,8 +412,4 @@ class Items:
                 item.body.span,
                 "add an operation, or remove it",
             )
-        scope = place.scope
-        operation = self.operations.merge(name)
-        joined = self.build.batched(operation, skip + body, scope, item.span)
-        position = str(self.build.position(scope))
-        return self.build.place_node(operation, joined, position, False, scope, item.span, None, item)
+        return self.implied(self.operations.merge(name), skip + body, item, place, None, item)

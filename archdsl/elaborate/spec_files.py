@@ -22,6 +22,7 @@ from archdsl.values import (
     BlockValue,
     Bound,
     Defaults,
+    ExternValue,
     Failure,
     FunctionValue,
     MemberValue,
@@ -360,8 +361,8 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
     if cls is None:
         span = declaration.operation.span
         message = f"there is no operation `{name}` to set defaults for"
-        if isinstance(names.find(name), BlockValue):
-            help = "give a block's parameter its default in the declaration: `block NAME(width = 64) { … }`"
+        if isinstance(names.find(name), BlockValue | ExternValue):
+            help = "give its parameter its default in the declaration, as in `block NAME(width = 64) { … }`"
             raise Failure("E0204", message, span, help)
         here = aliases.operation(name, OPERATIONS)
         if here is not None:
@@ -383,5 +384,12 @@ def bind_operation(
     cls: type[Operation], arguments: Iterable[tree.Argument], names: Namespace, advise: Callable[[Misbound], None]
 ) -> Bound:
     """The arguments of an operation by name. Raises Misbound."""
-    signature = Signature(cls.name, list(cls.model_fields), aliases.parameter, advise)
+
+    def switched(argument: tree.Argument) -> str | None:
+        match argument:
+            case tree.Argument(name=None, value=tree.Name(name=name)) if name in cls.switches():
+                return name if names.find(name) is None and names.find_label(name) is None else None
+        return None
+
+    signature = Signature(cls.name, list(cls.model_fields), aliases.parameter, advise, switched)
     return bind(signature, arguments, lambda argument, key: word_or_value(argument, cls.words(key), names))

@@ -109,7 +109,7 @@ class Elaborator:
             case tree.Require():
                 self.require(statement, place)
             case tree.Share():
-                raise Failure("E0101", "`share` has no meaning yet", statement.span)
+                self.items.shares.declare(statement, place)
             case tree.Default():
                 extend_defaults(place.defaults, statement, place.names)
             case _:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic
-from archdsl.dims import Choice, Demanded, Region, SizeSet
+from archdsl.dims import Choice, Demanded, Dim, Region, SizeSet
 from archdsl.ops.base import Operation, OperationError, Shape, Weight
+from archdsl.ops.partition import Cut
 from archdsl.syntax import tree
 
 if TYPE_CHECKING:  # importing it takes longer than most checks, which only walk the nodes
@@ -37,12 +39,48 @@ class Tensor:
     index: int = 0
 
 
-Origin: TypeAlias = tree.Parallel | tree.Residual | tree.Dense
-"""The branches that a merge or align joins."""
+Origin: TypeAlias = tree.Parallel | tree.Residual | tree.Dense | tree.Windows
+"""The branches that a merge or align joins, or the body whose windows a join puts together."""
 
 
 Rounds: TypeAlias = tuple[tuple[int, int], ...]
 """The loops around something, outermost first: the place of each in the text, and its iteration, from 0."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Partition:
+    """The windows that the body of a `windows` or `grid` meets, each as a sample of its own.
+
+    `cut` makes them, of tensors of the size `whole`; `around` is the partition whose windows these tensors are.
+    """
+
+    cut: Cut
+    whole: Shape
+    around: Partition | None = None
+
+    @property
+    def counts(self) -> tuple[Dim, ...]:
+        """The number of windows in a sample of the network, as a product."""
+        return (*self.cut.counts(self.whole), *(self.around.counts if self.around is not None else ()))
+
+    @property
+    def has_strangers(self) -> bool:
+        """Whether a shift brings positions together in a window that are not neighbours in the map."""
+        return self.cut.is_shifted or (self.around is not None and self.around.has_strangers)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A call of something shared: the reference that calls it, and the loops around that.
+
+    `declared` are the numbers of nodes and of `share` statements before its own, which decide the order of keys; `at`
+    are its place in the text and the loops around it.
+    """
+
+    span: Span
+    rounds: Rounds
+    declared: tuple[int, int]
+    at: tuple[Span, Rounds]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -54,7 +92,9 @@ class Node:
     None for implied nodes (an input, the add of a residual); `origin` is the set of branches of a merge or align;
     `rounds` are the iterations of its enclosing loops; `bound` are the values of the `let`s, loop variables and input
     sizes that its arguments may name. `batched`: it depends on an input of the network; else it is one sample, the same
-    for the whole batch.
+    for the whole batch. `windows` says of which windows it gives a result each, None: of the whole. `use`
+    is set in a call of something shared, `again` in all calls of it but the first: such a node has the path of one
+    placed before it, and uses its weights.
     """
 
     id: int
@@ -71,9 +111,22 @@ class Node:
     rounds: Rounds = ()
     bound: Mapping[str, object] = field(default_factory=dict)
     batched: bool = True
+    windows: Partition | None = None
+    use: Use | None = None
+    again: bool = False
 
     def __repr__(self) -> str:
         return f"<Node {self.id} {self.path}: {self.operation.name}>"
+
+    @property
+    def samples(self) -> tuple[Dim, ...]:
+        """How many results it gives for a sample of the network, as a product: 1, but for each window one."""
+        return self.windows.counts if self.windows is not None and self.batched else ()
+
+    @property
+    def sources(self) -> tuple[Tensor, ...]:
+        """The inputs that it computes from: not those of which it takes only the size."""
+        return tuple(t for i, t in enumerate(self.inputs) if i not in self.operation.sized_by)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -120,6 +173,11 @@ class Scope:
     """The iterations of the loops around it."""
     bound: Mapping[str, object] = field(default_factory=dict)
     """As that of a node, at its call."""
+    use: Use | None = None
+    again: bool = False
+    """As that of a node."""
+    shift: int = 0
+    """The number of `share` statements, minus that of members that are calls of what they share."""
 
     def __repr__(self) -> str:
         return f"<Scope {self.path or self.name}: {len(self.members)} members>"
@@ -140,6 +198,11 @@ class Scope:
     def nodes(self) -> Iterator[Node]:
         """The nodes inside, in the order of placement."""
         return (member for member in self.walk() if isinstance(member, Node))
+
+    def declared(self) -> list[Node | Scope]:
+        """Its members without the later calls of what is shared, which stands where its `share` does."""
+        members = [m for m in self.members if not m.again] if not self.again else list(self.members)
+        return sorted(members, key=_declared) if any(m.use is not None for m in members) else members
 
     def inflow(self) -> list[Tensor]:
         """The outside tensors that are read inside, each once."""
@@ -301,12 +364,33 @@ class Graph:
         return tuple(self.shape(t) for t in tensors)
 
     def weights_of(self, node: Node) -> tuple[Weight, ...]:
-        """The tensors that a node owns, in state_dict order."""
-        return node.operation.weights(self.shapes(node.inputs))
+        """The tensors that a node owns, in state_dict order; none if it uses those of another one."""
+        return () if node.again else node.operation.weights(self.shapes(node.inputs))
 
     def weights(self) -> Iterator[tuple[Node, Weight]]:
-        """Every tensor of the state_dict with the node that owns it, in order of placement."""
-        return ((node, weight) for node in self._nodes for weight in self.weights_of(node))
+        """Every tensor of the state_dict with the node that owns it, in order of declaration."""
+        return ((node, weight) for node in self.declared() for weight in self.weights_of(node))
+
+    def declared(self) -> Iterator[Node]:
+        """The nodes in order of declaration: as placed, but what is shared stands where its `share` does.
+
+        Without the later calls of what is shared.
+        """
+        stack: list[Node | Scope] = [self.root]
+        while stack:
+            member = stack.pop()
+            if isinstance(member, Node):
+                yield member
+                continue
+            stack.extend(reversed(member.declared()))
+
+    def called_again(self) -> Mapping[str, list[Node]]:
+        """The nodes that use the weights of others, by their path."""
+        found: dict[str, list[Node]] = {}
+        for node in self._nodes:
+            if node.again:
+                found.setdefault(node.path, []).append(node)
+        return found
 
     @property
     def outside(self) -> list[Kind]:
@@ -334,3 +418,10 @@ class Graph:
     @property
     def input_nodes(self) -> list[Node]:
         return [n for n in self.root.members if isinstance(n, Node) and n.operation.is_input]
+
+
+def _declared(member: Node | Scope) -> tuple[int, float]:
+    """The place of a member among others: behind what was placed before it, or before its `share`."""
+    if member.use is not None:
+        return member.use.declared
+    return (member.id if isinstance(member, Node) else next((n.id for n in member.nodes()), -1)), inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -17,12 +18,16 @@ class Rewriting:
     nodes: list[Node] = field(default_factory=list)
     scopes: dict[Scope, Scope] = field(default_factory=dict)
     """The copied scopes and their copies."""
+    origins: list[int] = field(default_factory=list)
+    """The ids of the nodes that were copied."""
+    paths: set[str] = field(default_factory=set)
+    """The paths of what was copied."""
 
     def open(self, scope: Scope, within: Scope | None = None, **changes: Any) -> Scope:
         """Copies a scope, without its members, into the copy of `within`, or of its parent."""
         around = within or scope.parent
         parent = self.scopes[around] if around is not None else None
-        copy = self.scopes[scope] = replace(scope, parent=parent, members=[], **changes)
+        copy = self.scopes[scope] = replace(scope, parent=parent, members=[], **self._shared(scope, changes))
         if parent is not None:
             parent.members.append(copy)
         return copy
@@ -30,10 +35,24 @@ class Rewriting:
     def place(self, node: Node, inputs: Iterable[Tensor], within: Scope | None = None, **changes: Any) -> Node:
         """Copies a node, with these tensors of the new graph as inputs, into the copy of a scope, like `open`."""
         scope = self.scopes[within or node.scope]
+        changes = self._shared(node, changes)
         copy = replace(node, id=len(self.nodes), inputs=tuple(inputs), scope=scope, **changes)
         self.nodes.append(copy)
+        self.origins.append(node.id)
         scope.members.append(copy)
         return copy
+
+    def _shared(self, member: Node | Scope, changes: dict[str, Any]) -> dict[str, Any]:
+        """The changes of a member, with what says that it is shared: the first call that stays owns the weights."""
+        path = changes.get("path", member.path)
+        if member.use is not None:
+            place, number = member.use.declared
+            declared = bisect_left(self.origins, place), number
+            changes = {"use": replace(member.use, declared=declared), **changes}
+        if member.again and path not in self.paths:
+            changes = {"again": False, **changes}
+        self.paths.add(path)
+        return changes
 
     def finish(
         self,

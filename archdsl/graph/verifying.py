@@ -25,6 +25,7 @@ def verify(graph: Graph, *, paths: bool = True, sizes: bool = True) -> None:
             raise BrokenGraph(f"{node} has the id {node.id} and is number {number}")
         if any(not 0 <= t.node < number or t.index >= len(graph.node(t).shapes) for t in node.inputs):
             raise BrokenGraph(f"{node} takes a tensor that no node before it gives")
+        _check_windows(graph, node)
     for scope in graph.root.scopes():
         _check_scope(graph, scope)
     if not graph.outputs or not all(_is_there(graph, output.tensor) for output in graph.outputs):
@@ -47,6 +48,15 @@ def _check_scope(graph: Graph, scope: Scope) -> None:
             raise BrokenGraph(f"{member} is a member of {scope} and refers to another scope")
 
 
+def _check_windows(graph: Graph, node: Node) -> None:
+    """All that a node computes from is of the same windows as itself; a cut and a join lead into them and out."""
+    own = node.windows.around if node.operation.cuts and node.windows is not None else node.windows
+    for tensor in (t for t in node.sources if graph.node(t).batched):
+        given = graph.node(tensor).windows
+        if (given.around if node.operation.joins and given is not None else given) is not own:
+            raise BrokenGraph(f"{node} takes a tensor of other windows")
+
+
 def _is_there(graph: Graph, tensor: Tensor) -> bool:
     return 0 <= tensor.node < len(graph) and tensor.index < len(graph.node(tensor).shapes)
 
@@ -59,7 +69,9 @@ def _check_paths(graph: Graph) -> None:
         if member.path != (f"{around.path}.{member.name}" if around.path else member.name):
             raise BrokenGraph(f"{member} has the path {member.path}, and its scope {around.path}")
         if not (isinstance(member, Node) and member.operation.is_input):
-            if member.path in taken:
+            if (member.path in taken) is not member.again:
+                if member.again:
+                    raise BrokenGraph(f"{member} uses the weights of another node, and there is none before it")
                 raise BrokenGraph(f"two members have the path {member.path}")
             taken.add(member.path)
 

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from archdsl.ops import (
     activation,
     align,
+    attend,
     attention,
     channels,
     conv,
@@ -22,6 +23,7 @@ from archdsl.ops import (
 )
 from archdsl.ops.base import Operation
 from archdsl.ops.input import Input
+from archdsl.ops.partition import BLOCKS
 
 FAMILIES = (
     conv,
@@ -38,6 +40,7 @@ FAMILIES = (
     shape,
     positions,
     attention,
+    attend,
     parameter,
 )
 """The files of operations, in the order of the language reference."""
@@ -53,4 +56,4 @@ OPERATIONS: Mapping[str, type[Operation]] = MappingProxyType(
 )
 """The operations by name: every class of these files that has one."""
 
-__all__ = ["OPERATIONS", "Input", "Operation"]
+__all__ = ["BLOCKS", "OPERATIONS", "Input", "Operation"]

@@ -65,6 +65,7 @@ _TRANSFORMER = "write its layers out, `residual { layernorm -> attention(8) }` a
 _UNPOOL = "the positions of maxima are not kept; `upsample` or `upconv` restore the size"
 _RANDOM = "there are no random numbers except in dropout: output mean and variance, and sample outside"
 _TABLE = "there are no embeddings; compute them outside, and pass the result to the `input`"
+_WINDOWS = "`windows(7) { … }` cuts a map into windows, and puts together what its body makes of them"
 _NORMED = "weights are not normalised; a `batchnorm` after the layer normalises its output"
 
 MISSING: Mapping[str, str] = MappingProxyType(
@@ -76,6 +77,10 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("maxunpool", "unpool", "unpooling", "maxunpooling"), _UNPOOL),
         **dict.fromkeys(("sample", "sampling", "reparameterize", "reparametrize", "randn", "noise", "rand"), _RANDOM),
         **dict.fromkeys(("embedding", "embed", "positionalencoding", "positionalembedding"), _TABLE),
+        "grid": "`grid(7) { … }` has a body, which meets sparse grids of a map; `maps` makes a map of tokens",
+        "windows": "`windows(7) { … }` has a body, which meets each window of a map as a sample of its own",
+        **dict.fromkeys(("windowpartition", "partitionwindows", "windowreverse"), _WINDOWS),
+        **dict.fromkeys(("roll", "cyclicshift"), f"{_WINDOWS}, rolled by a `shift`"),
         **dict.fromkeys(("spectralnorm", "weightnorm"), _NORMED),
         **dict.fromkeys(("squeeze", "unsqueeze"), "remove or insert axes of known size with `reshape`"),
         **dict.fromkeys(("deformconv", "dcn"), "there are no deformable convolutions"),

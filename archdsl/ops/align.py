@@ -139,7 +139,6 @@ class Crop(Operation):
     name = "crop"
     family = "align"
     is_linear = True
-    keeps_channels = True
     channelwise = True
     view = True
 
@@ -174,6 +173,9 @@ class Crop(Operation):
         cuts = [f"{{{name}}}:-{{{name}}}" if n else ":" for name, n in zip(names, margins, strict=True)]
         arguments = tuple(Argument(name, n) for name, n in dict(zip(names, margins, strict=True)).items() if n)
         return FunctionForm(f"{{0}}[:, :, {', '.join(cuts)}]", arguments)
+
+    def keeps_channels(self) -> bool:
+        return True
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         margins = each(self.n, shapes[0], "n")

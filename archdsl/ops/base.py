@@ -35,6 +35,7 @@ Family = Literal[
     "resize",
     "channels",
     "shape",
+    "windows",
     "attention",
     "learned",
     "extern",
@@ -126,6 +127,8 @@ class Weight:
     buffer: bool = False
     dtype: str = "float"
     """`float` follows the module's dtype, `int64` is fixed (num_batches_tracked)."""
+    fixed: bool = False
+    """Whether it is a buffer that nothing changes, unlike running statistics."""
 
     def key(self, path: str) -> str:
         """Its key in the state_dict, for the path of its operation."""
@@ -273,12 +276,19 @@ class ParameterForm:
     """A bare nn.Parameter of the scope (the node's path is its key), used in `forward` by `template`.
 
     `{0}` is the input, if it has one, `{parameter}` the attribute. Initially it is `fill`, or drawn by `start`.
+    `arguments` and `helper` as in FunctionForm. With `made` it is a buffer: what this function, with the source
+    `making`, gives for `numbers`.
     """
 
     template: str
     shape: tuple[int, ...]
     fill: float = 0.0
     start: Start | None = None
+    arguments: tuple[Argument, ...] = ()
+    helper: str | None = None
+    made: str = ""
+    making: str = ""
+    numbers: tuple[int, ...] = ()
 
 
 TorchForm: TypeAlias = ModuleForm | FunctionForm | ParameterForm
@@ -357,6 +367,12 @@ class Declaration(BaseModel):
         """The keywords that a parameter accepts: `valid`, `same`, …; none for an unknown parameter."""
         found = cls.model_fields.get(parameter)
         return tuple(fields.words_of(found.annotation)) if found else ()
+
+    @classmethod
+    @cache
+    def switches(cls) -> tuple[str, ...]:
+        """The parameters that their name alone turns on: `pad` for `pad = true`."""
+        return tuple(name for name, found in cls.model_fields.items() if found.annotation is bool and not found.default)
 
     @classmethod
     def signature(cls) -> str:
@@ -471,6 +487,11 @@ class Operation(Declaration, Facts):
         All sizes are ints. Inputs that are left out are not read. Raises index_maps.TooFine.
         """
         return {i: self.reads(shape, outputs[result], self.window((shape,))) for i, shape in enumerate(shapes)}
+
+    def mixes_positions(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> bool:
+        """Whether a result at one position is computed from other positions of an input; all sizes are ints."""
+        found = [maps for i in range(len(outputs)) for maps in self.index_maps(i, shapes, outputs).values()]
+        return any(not by.still or by.out != axis for maps in found for axis, by in enumerate(maps))
 
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         """The input channels from which the output channels are computed, for each input, in channel order.

@@ -1,11 +1,15 @@
 """Operations on the channels: parts of them, their order, their scale."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from archdsl import dims
 from archdsl.common.units import counted
+from archdsl.dims import Dim
+from archdsl.ops import index_maps
 from archdsl.ops.base import (
     Argument,
     FunctionForm,
@@ -20,10 +24,10 @@ from archdsl.ops.base import (
     Weight,
     example,
 )
-from archdsl.ops.fields import Count, Index, Number, Parts, shape_text
+from archdsl.ops.fields import Count, Index, Number, Parts, shape_text, shown
 from archdsl.ops.formulas import Sizes
-from archdsl.ops.index_maps import ChannelMap
-from archdsl.ops.sizes import channels, positional, spatial
+from archdsl.ops.index_maps import ChannelMap, IndexMap
+from archdsl.ops.sizes import channels, ints, positional, spatial
 
 
 class ChannelOperation(Operation):
@@ -34,114 +38,217 @@ class ChannelOperation(Operation):
     leads = True
 
 
+PartSizes = Annotated[
+    tuple[Count, ...],
+    Field(min_length=2, max_length=4096, description="an int from 2 to 4096, or a list of sizes such as [8, 24]"),
+]
+
+
+def along(name: str, shape: Shape, axis: int) -> tuple[Dim, str]:
+    """The size of an axis, and what its elements are called. OperationError if the tensor has no such axis."""
+    if axis >= len(shape):
+        raise OperationError(
+            f"`{name}` along axis {axis}: the tensor {shape_text(shape)} has axes 0 to {len(shape) - 1}",
+            parameter="axis",
+            inputs=(0,),
+            help="axis 0 is the channels, axis 1 the first spatial axis",
+        )
+    return shape[axis], "positions" if axis else "channels"
+
+
+def with_size(shape: Shape, axis: int, size: Dim) -> Shape:
+    """A shape with another size on an axis."""
+    return (*shape[:axis], size, *shape[axis + 1 :])
+
+
+def moved(shape: Shape, axis: int, start: int) -> tuple[IndexMap, ...]:
+    """How a part of an axis, from `start` on, reads the spatial axes of a tensor."""
+    return tuple(index_maps.shifted(a - 1, start if a == axis else 0) for a in range(1, len(shape)))
+
+
+def axis_caption(axis: int) -> str:
+    return f", axis {axis}" if axis else ""
+
+
 class Split(ChannelOperation):
-    """Splits the channels into n equal parts: n parallel tensors, in order.
+    """Splits an axis, the channels by default, into parallel tensors, in order.
 
-    [C, …] → n times [C / n, …].
+    `split(n)`: n equal parts, [C, …] → n times [C / n, …]; `split([a, b])`: parts of these sizes, [C, …] → [a, …],
+    [b, …]. `axis = 1` splits the first spatial axis.
 
-    Errors: channels that n does not divide.
+    Errors: a size that n does not divide; sizes with another sum.
     """
 
     name = "split"
-    keeps_channels = True
+    aliases = ("chunk",)
     view = True
     layout = "any"
 
-    n: Parts
+    n: Parts | PartSizes
+    axis: Index = 0
 
-    examples = (example((6, 4, 5), n=2), example((6,), n=3), example((4, 7), n=4), example((4, 2, 3, 4), n=2))
+    examples = (
+        example((6, 4, 5), n=2),
+        example((6,), n=3),
+        example((4, 7), n=4),
+        example((4, 2, 3, 4), n=2),
+        example((6, 4), n=(1, 3, 2)),
+        example((3, 4, 6), n=2, axis=2),
+        example((3, 5, 2), n=(1, 4), axis=1),
+    )
 
     def results(self, count: int) -> int:
-        return self.n
+        return len(self.n) if isinstance(self.n, tuple) else self.n
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes
-        part, divides = dims.exact_div(shape[0], self.n)
+        size, what = along(self.name, shape, self.axis)
+        if isinstance(self.n, tuple):
+            rules.require(
+                dims.equal(size, sum(self.n)),
+                f"`split` into {shown(list(self.n))} needs {sum(self.n)} {what}; the tensor is {shape_text(shape)}",
+                parameter="n",
+                inputs=(0,),
+                help=f"give sizes with the sum {dims.text(size)}; `slice` takes only a part",
+            )
+            return tuple(with_size(shape, self.axis, part) for part in self.n)
+        part, divides = dims.exact_div(size, self.n)
         rules.require(
             divides,
-            f"`split({self.n})` needs a multiple of {self.n} channels; the tensor is {shape_text(shape)}",
+            f"`split({self.n})` needs a multiple of {self.n} {what}; the tensor is {shape_text(shape)}",
             parameter="n",
             inputs=(0,),
-            help=f"make the channels a multiple of {self.n}; `slice` allows unequal parts",
+            help=f"make the {what} a multiple of {self.n}; `split([a, b])` allows unequal parts",
             mends=self._mends(shape),
         )
-        return ((part, *shape[1:]),) * self.n
+        return (with_size(shape, self.axis, part),) * self.n
 
     def _mends(self, shape: Shape) -> tuple[Mend, ...]:
-        if not isinstance(shape[0], int) or not shape[1:]:
+        if self.axis or isinstance(self.n, tuple) or not isinstance(shape[0], int) or not shape[1:]:
             return ()
         projection = f"conv({-(-shape[0] // self.n) * self.n}, 1)"
         return (Mend(f"make the channels a multiple of {self.n}: `{projection} -> split`", before=projection),)
 
+    def keeps_channels(self) -> bool:
+        return self.axis == 0
+
+    def _start(self, result: int, outputs: tuple[Shape, ...]) -> int:
+        """The first element of a part."""
+        return sum(ints(tuple(output[self.axis] for output in outputs[:result])))
+
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         part = channels(self.name, outputs[result])
-        yield ChannelMap(0, range(part), range(result * part, (result + 1) * part), each=True)
+        start = 0 if self.axis else self._start(result, outputs)
+        yield ChannelMap(0, range(part), range(start, start + part), each=True)
+
+    def index_maps(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[IndexMap, ...]]:
+        return {0: moved(shapes[0], self.axis, self._start(result, outputs) if self.axis else 0)}
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}.chunk({n}, 1)", (Argument("n", self.n),), results=self.n)
+        return self._form(self.axis + 1)
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return replace(self.torch(shapes, outputs), template="{0}.chunk({n}, -1)")
+        return self._form(self.axis or -1)
+
+    def _form(self, axis: int) -> FunctionForm:
+        method = "split" if isinstance(self.n, tuple) else "chunk"
+        return FunctionForm(f"{{0}}.{method}({{n}}, {axis})", (Argument("n", self.n),), results=self.results(1))
 
     def caption(self, rank: int = 2) -> str:
-        return f"split {self.n}"
+        return f"split {shown(list(self.n) if isinstance(self.n, tuple) else self.n)}{axis_caption(self.axis)}"
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
-        yield f"{self.n} parts of {counted(outputs[0][0], 'channel')}, in order; so their gradients come back"
+        _, what = along(self.name, shapes[0], self.axis)
+        if isinstance(self.n, tuple):
+            yield f"parts of {shown(list(self.n))} {what}, in order; so their gradients come back"
+        else:
+            each = counted(outputs[0][self.axis], what.removesuffix("s"))
+            yield f"{self.n} parts of {each}, in order; so their gradients come back"
 
 
 class Slice(ChannelOperation):
-    """The channels from `start` to `stop` (exclusive), counted from 0.
+    """The part of an axis, the channels by default, from `start` to `stop` (exclusive), counted from 0.
 
-    [C, …] → [stop − start, …].
+    [C, …] → [stop − start, …]. Without `stop` it goes on to the end. `axis = 1` slices the first spatial axis.
 
-    Errors: `stop` not larger than `start`, or larger than the number of channels.
+    Errors: `stop` not larger than `start`, or larger than the size.
     """
 
     name = "slice"
-    keeps_channels = True
+    aliases = ("narrow",)
     view = True
     layout = "any"
 
     start: Index
-    stop: Count
+    stop: Count | None = None
+    axis: Index = 0
 
-    examples = (example((6, 4, 5), start=1, stop=4), example((6,), start=0, stop=6), example((4, 7), start=3, stop=4))
+    examples = (
+        example((6, 4, 5), start=1, stop=4),
+        example((6,), start=0, stop=6),
+        example((4, 7), start=3, stop=4),
+        example((4, 7), start=1),
+        example((3, 7), start=0, stop=1, axis=1),
+        example((3, 4, 5), start=2, axis=2),
+    )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes
-        if self.stop <= self.start:
+        size, what = along(self.name, shape, self.axis)
+        if self.stop is not None and self.stop <= self.start:
+            one = what.removesuffix("s")
             raise OperationError(
-                f"`stop` must be larger than `start`: there is no channel from {self.start} to {self.stop}",
+                f"`stop` must be larger than `start`: there is no {one} from {self.start} to {self.stop}",
                 parameter="stop",
-                help=f"`slice({self.start}, {self.start + 1})` is only channel {self.start}",
+                help=f"`slice({self.start}, {self.start + 1})` is only {one} {self.start}",
             )
+        last = self.start + 1 if self.stop is None else self.stop
         rules.require(
-            dims.at_least(shape[0], self.stop),
-            f"`slice` up to {self.stop} exceeds the channels of {shape_text(shape)}",
-            parameter="stop",
+            dims.at_least(size, last),
+            f"`slice` {'from' if self.stop is None else 'up to'} {self.stop or self.start} exceeds the {what} of "
+            f"{shape_text(shape)}",
+            parameter="start" if self.stop is None else "stop",
             inputs=(0,),
-            help=f"`stop` is {dims.text(shape[0])} at most",
+            help=f"`stop` is {dims.text(size)} at most",
         )
-        return ((self.stop - self.start, *shape[1:]),)
+        return (with_size(shape, self.axis, (size if self.stop is None else self.stop) - self.start),)
+
+    def keeps_channels(self) -> bool:
+        return True
 
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
-        yield ChannelMap(0, range(self.stop - self.start), range(self.start, self.stop), each=True)
+        count, start = channels(self.name, outputs[0]), 0 if self.axis else self.start
+        yield ChannelMap(0, range(count), range(start, start + count), each=True)
+
+    def index_maps(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[IndexMap, ...]]:
+        return {0: moved(shapes[0], self.axis, self.start)}
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        start = Argument("start", self.start, 0)
-        is_whole = not start.is_given and self.stop == shapes[0][0]
-        stop = Argument("stop", self.stop) if is_whole else Argument("stop", self.stop, shapes[0][0])
-        return FunctionForm("{0}[:, {start}:{stop}]", (start, stop))
+        return self._form(":, " * (self.axis + 1), shapes[0][self.axis])
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return replace(self.torch(shapes, outputs), template="{0}[..., {start}:{stop}]")
+        return self._form(":, " * self.axis or "..., ", shapes[0][self.axis])
+
+    def _form(self, before: str, size: Dim) -> FunctionForm:
+        start = Argument("start", self.start, 0)
+        if self.stop is None:
+            return FunctionForm(f"{{0}}[{before}{{start}}:]", (Argument("start", self.start),))
+        is_whole = not start.is_given and self.stop == size
+        stop = Argument("stop", self.stop) if is_whole else Argument("stop", self.stop, size)
+        return FunctionForm(f"{{0}}[{before}{{start}}:{{stop}}]", (start, stop))
 
     def caption(self, rank: int = 2) -> str:
-        return f"channels {self.start}..{self.stop}"
+        end = "" if self.stop is None else self.stop
+        return f"{'slice' if self.axis else 'channels'} {self.start}..{end}{axis_caption(self.axis)}"
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
-        yield f"y[c] = x[c + {self.start}]: the other channels get no gradient from here"
+        index = "c" if not self.axis else "i"
+        where = "" if not self.axis else f" along axis {self.axis}"
+        yield f"y[{index}] = x[{index} + {self.start}]{where}: the others get no gradient from here"
 
 
 class ChannelShuffle(ChannelOperation):

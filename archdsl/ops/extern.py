@@ -1,5 +1,6 @@
 """Operations from outside: a module or function of a package, or of the user's own, as an `extern` declares it."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -44,7 +45,7 @@ class Declared:
     demands: tuple[tuple[Demanded, str], ...] = ()
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class Kind:
     """An `extern` of a spec: its name, and that of a module and of what this defines. Nothing is imported by them.
 
@@ -94,7 +95,7 @@ class Extern(Operation):
     """A layer from outside, as the spec declares it."""
 
     family = "extern"
-    needs_batches = True
+    needs_batches = sys.maxsize
     implied = True
     examples = ()
     kind: Kind

@@ -60,16 +60,23 @@ class Facts:
     """Whether it is the sum at the end of a residual connection."""
     joins_skip: ClassVar[bool] = False
     """Whether it adds a skip connection or multiplies by a gate."""
-    stacks_channels: ClassVar[bool] = False
-    """Whether it concatenates channels, so that the numbers of channels may differ."""
-    stretches: ClassVar[bool] = False
-    """Whether it is a merge that broadcasts sizes of 1."""
     is_learned: ClassVar[bool] = False
     """Whether its result is its own weight: the same for every sample, without memory besides."""
     implied: ClassVar[bool] = False
     """Whether no spec calls it by name: elaboration places it."""
-    needs_batches: ClassVar[bool] = False
-    """Whether all its inputs must have the batch: one that depends on no input of the network is repeated for it."""
+    needs_batches: ClassVar[int] = 0
+    """How many of its inputs, from the first on, must have the batch if any has it: one that depends on no input of the
+    network is repeated for it."""
+    cuts: ClassVar[bool] = False
+    """Whether its result is windows, each a sample of its own."""
+    joins: ClassVar[bool] = False
+    """Whether it puts such windows together."""
+    masks: ClassVar[bool] = False
+    """Whether it keeps apart the positions of a window that a shift has brought together, or mixes none."""
+    bias_at: ClassVar[int | None] = None
+    """The position of an optional input that is added to the scores by which it mixes positions."""
+    sized_by: ClassVar[tuple[int, ...]] = ()
+    """The positions of inputs of which it takes only the size."""
     training_only: ClassVar[bool] = False
     """Whether it is the identity in evaluation."""
     expects_flat: ClassVar[bool] = False
@@ -84,6 +91,14 @@ class Facts:
     def is_counted(self, shapes: tuple[Shape, ...]) -> bool:
         """Whether its multiply-accumulates are known."""
         return True
+
+    def stacks(self) -> int | None:
+        """The axis along which it concatenates its inputs, whose sizes on it may differ; None if it does not."""
+        return None
+
+    def stretches(self) -> bool:
+        """Whether it is a merge that broadcasts sizes of 1."""
+        return False
 
     # ------------------------------------------------------------ what may run in place
 
@@ -123,8 +138,9 @@ class Facts:
 
     # ------------------------------------------------------------ the form for inference
 
-    keeps_channels: ClassVar[bool] = False
-    """Whether its results consist of channels of its inputs, unchanged or cropped."""
+    def keeps_channels(self) -> bool:
+        """Whether its results consist of different channels of its inputs, unchanged or cropped."""
+        return False
 
     def channel_factor(self) -> ChannelFactor | None:
         """Its factor and term for each channel in evaluation; None for an operation that is not of that kind."""
@@ -153,6 +169,11 @@ class Facts:
     layout: ClassVar[Layout] = "first"
     """Where the built module may keep the channels of its tensors: `first` (behind the batch) only, `any` place, or
     `last`: it prefers the end, and moves axes itself where they come first. See `Operation.torch_last`."""
+
+    def sized(self, outputs: tuple[Shape, ...]) -> Shape:
+        """The sizes of its result that its form in PyTorch takes as the argument `size`; none for most operations."""
+        return ()
+
     helper_names: ClassVar[tuple[str, ...]] = ()
     """The names of helper functions that it may add to a generated file."""
 

@@ -1,15 +1,17 @@
 """Merges: combine parallel tensors into one."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 from archdsl import dims
-from archdsl.dims import Dim
 from archdsl.ops import helpers
 from archdsl.ops.base import Example, FunctionForm, Operation, OperationError, Rules, Saves, Shape, example
-from archdsl.ops.fields import shape_text
-from archdsl.ops.index_maps import ChannelMap
-from archdsl.ops.sizes import channels
+from archdsl.ops.channels import along, axis_caption, moved, with_size
+from archdsl.ops.fields import Index, Switch, shape_text
+from archdsl.ops.formulas import Sizes
+from archdsl.ops.index_maps import ChannelMap, IndexMap
+from archdsl.ops.sizes import channels, ints
 
 
 def several(name: str, shapes: tuple[Shape, ...]) -> None:
@@ -74,9 +76,9 @@ class Merge(Operation):
         whose = [0] * len(out)
         for i, shape in enumerate(shapes[1:], 1):
             for axis, size in enumerate(shape):
-                if self.stretches and size == 1:
+                if self.stretches() and size == 1:
                     continue
-                if self.stretches and out[axis] == 1:
+                if self.stretches() and out[axis] == 1:
                     out[axis], whose[axis] = size, i
                     continue
                 same = dims.equal(out[axis], size)
@@ -85,7 +87,7 @@ class Merge(Operation):
                 other = shapes[whose[axis]]
                 rules.require(
                     same,
-                    f"`{self.name}` needs equal sizes{' or 1' if self.stretches else ''}; these are "
+                    f"`{self.name}` needs equal sizes{' or 1' if self.stretches() else ''}; these are "
                     f"{shape_text(other)} and {shape_text(shape)}",
                     inputs=(whose[axis], i),
                     help=advice(self.name, other, shape, axis),
@@ -112,7 +114,8 @@ class Merge(Operation):
 class Add(Merge):
     """The sum of the tensors, element by element.
 
-    Two or more tensors of one size → that size.
+    Two or more tensors of one size → that size. With `stretch = true` a size of 1 is broadcast: [C, 1, 1] is added at
+    every position.
 
     Errors: sizes that disagree.
 
@@ -130,8 +133,19 @@ class Add(Merge):
     helper_names = ("sum_of",)
     gathers = "The sum of the tensors"
 
+    stretch: Switch = False
+
+    examples = (
+        *Merge.examples,
+        example((3, 4, 5), (3, 1, 1), stretch=True),
+        example((1, 7), (3, 1), (3, 7), stretch=True),
+    )
+
+    def stretches(self) -> bool:
+        return self.stretch
+
     def passes_gradient(self, position: int) -> bool:
-        return True
+        return not self.stretch  # that of a broadcast tensor is a sum
 
 
 class Mul(Merge):
@@ -150,7 +164,6 @@ class Mul(Merge):
     joins_skip = True
     sign = "⊗"
     formula_text = "y = a · b, element by element: the gradient of a is that of y times b, and the other way round"
-    stretches = True
     needs_inputs = True
     template = "{0} * {1}"
     helper_names = ("product_of",)
@@ -162,6 +175,9 @@ class Mul(Merge):
         example((3, 1, 1), (3, 4, 5)),
         example((3, 1), (1, 7), (3, 7)),
     )
+
+    def stretches(self) -> bool:
+        return True
 
 
 class Sub(Merge):
@@ -228,11 +244,12 @@ class Mean(Merge):
 
 
 class Concat(Operation):
-    """Concatenates the tensors along the channels.
+    """Concatenates the tensors along an axis, the channels by default.
 
-    [C₁, …], [C₂, …], … → [C₁ + C₂ + …, …].
+    [C₁, …], [C₂, …], … → [C₁ + C₂ + …, …]. `axis = 1` concatenates along the first spatial axis, as a class token in
+    front of the others.
 
-    Errors: sizes that differ in an axis other than the channels.
+    Errors: sizes that differ in another axis.
 
     Szegedy et al., Going deeper with convolutions, 2014; Huang et al., Densely connected convolutional networks, 2016.
     """
@@ -240,55 +257,79 @@ class Concat(Operation):
     name = "concat"
     aliases = ("cat", "concatenate")
     family = "merge"
-    needs_batches = True
-    stacks_channels = True
-    keeps_channels = True
+    needs_batches = sys.maxsize
     sign = "‖"
-    formula_text = "y = [a; b]: the channels behind each other; each gets its part of the gradient"
     own = True
     layout = "any"
     inputs = "many"
+
+    axis: Index = 0
 
     examples = (
         example((3, 4, 5), (2, 4, 5)),
         example((6,), (1,), (2,)),
         example((2, 7), (3, 7)),
         example((1, 2, 3, 4), (1, 2, 3, 4)),
+        example((3, 1), (3, 7), axis=1),
+        example((3, 4, 5), (3, 4, 1), (3, 4, 2), axis=2),
     )
+
+    def stacks(self) -> int:
+        return self.axis
+
+    def keeps_channels(self) -> bool:
+        return self.axis == 0
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         several(self.name, shapes)
         first = shapes[0]
-        channels: Dim = first[0]
+        size, what = along(self.name, first, self.axis)
         for i, shape in enumerate(shapes[1:], 1):
             try:
-                channels = channels + shape[0]
+                size = size + shape[self.axis]
             except dims.DimError as error:
-                raise OperationError(f"`concat` cannot add the channels: {error}", inputs=(0, i)) from None
-            for axis in range(1, len(shape)):
-                same = dims.equal(first[axis], shape[axis])
+                raise OperationError(f"`concat` cannot add the {what}: {error}", inputs=(0, i)) from None
+            for axis in range(len(shape)):
+                same = axis == self.axis or dims.equal(first[axis], shape[axis])
                 if same is not True:
+                    except_for = "for the channels" if not self.axis else f"on axis {self.axis}"
                     rules.require(
                         same,
-                        f"`concat` needs equal sizes except for the channels; these are {shape_text(first)} and "
+                        f"`concat` needs equal sizes except {except_for}; these are {shape_text(first)} and "
                         f"{shape_text(shape)}",
                         inputs=(0, i),
                         help=advice("concat", first, shape, axis),
                     )
-        return ((channels, *first[1:]),)
+        return (with_size(first, self.axis, size),)
 
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         start = 0
         for i, shape in enumerate(shapes):
             count = channels(self.name, shape)
             yield ChannelMap(i, range(start, start + count), range(count), each=True)
-            start += count
+            start += 0 if self.axis else count
+
+    def index_maps(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[IndexMap, ...]]:
+        found, start = {}, 0
+        for i, shape in enumerate(shapes):
+            found[i] = moved(shape, self.axis, -start)
+            start += ints(shape)[self.axis] if self.axis else 0
+        return found
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("torch.cat([{all}], 1)")
+        return FunctionForm(f"torch.cat([{{all}}], {self.axis + 1})")
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("torch.cat([{all}], -1)")
+        return FunctionForm(f"torch.cat([{{all}}], {self.axis or -1})")
 
     def passes_gradient(self, position: int) -> bool:
         return True
+
+    def caption(self, rank: int = 2) -> str:
+        return f"concat{axis_caption(self.axis)}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        what = f"the positions along axis {self.axis}" if self.axis else "the channels"
+        yield f"y = [a; b]: {what} behind each other; each gets its part of the gradient"

@@ -42,9 +42,11 @@ def stored_shape(stored: Stored, sizes: tuple[int, ...]) -> tuple[int, ...]:
             return (1, *sizes[1:], sizes[0])
 
 
-def moved(sizes: tuple[int, ...]) -> str:
-    """The method that brings the last axis, of the channels, behind the batch."""
-    return {1: "", 2: ".transpose(1, 2)"}.get(len(sizes), ".movedim(-1, 1)")
+def moved(sizes: tuple[int, ...], *, last: bool = False) -> str:
+    """The method that brings the last axis, of the channels, behind the batch; `last`: the other way round."""
+    axes = list(range(1, len(sizes) + 1))
+    order = [*axes[1:], axes[0]] if last else [axes[-1], *axes[:-1]]
+    return f".permute(0, {', '.join(map(str, order))})" if len(axes) > 1 else ""
 
 
 class Parameter(Operation):
@@ -91,7 +93,7 @@ class Parameter(Operation):
         return self.form(template[self.stored])
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
-        back = {1: "", 2: ".transpose(1, 2)"}.get(len(self.sizes), ".movedim(1, -1)")
+        back = moved(self.sizes, last=True)
         template = {
             "plain": f"{{parameter}}.unsqueeze(0){back}",
             "maps": f"{{parameter}}{back}",

@@ -108,6 +108,9 @@ class Maps(Rearrangement):
     def _sizes(self) -> tuple[Dim, ...]:
         return self.to if isinstance(self.to, tuple) else (self.to,)
 
+    def sized(self, outputs: tuple[Shape, ...]) -> Shape:
+        return outputs[0][1:]
+
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return FunctionForm("{0}.unflatten(2, {size})", (Argument("size", self._sizes()),))
 

@@ -190,6 +190,9 @@ class Resize(Interpolation):
             )
         return ((shape[0], *self._size(shape)),)
 
+    def sized(self, outputs: tuple[Shape, ...]) -> Shape:
+        return outputs[0][1:]
+
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
         mode = torch_mode(self.name, self.mode, shapes[0])
         size = self._size(shapes[0])

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
+from archdsl import dims
+from archdsl.dims import Dim, Expr
 from archdsl.ops import index_maps
 from archdsl.ops.base import (
     Argument,
@@ -25,7 +27,7 @@ from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, ints, known_all
 
 Entries = Annotated[
-    tuple[Annotated[int, Field(strict=True, ge=-1, le=LARGEST)], ...],
+    tuple[Annotated[int, Field(strict=True, ge=-1, le=LARGEST)] | Expr, ...],
     Field(
         min_length=1,
         max_length=32,
@@ -80,11 +82,11 @@ class Flatten(Rearrangement):
         return self.torch(shapes, outputs) if all(n == 1 for n in shapes[0][1:]) else None
 
 
-def leading(sizes: tuple[int, ...], total: int) -> list[int]:
+def leading(sizes: Sequence[Dim], total: int) -> list[int]:
     """The longest prefix of some sizes whose product divides the number of elements."""
     kept: list[int] = []
     for size in sizes[:-1]:
-        if size < 1 or total % (math.prod(kept) * size):
+        if not isinstance(size, int) or size < 1 or total % (math.prod(kept) * size):
             break
         kept.append(size)
     return kept
@@ -93,9 +95,10 @@ def leading(sizes: tuple[int, ...], total: int) -> list[int]:
 class Reshape(Rearrangement):
     """Reshapes a tensor; the shape is given without the batch.
 
-    One entry of `sizes` may be -1: it is inferred.
+    One entry of `sizes` may be -1: it is inferred. A size may depend on free ones, as `x.size[0]` does, where the
+    number of elements is the same for every input size.
 
-    Errors: a shape with another number of elements; a size that depends on a free one.
+    Errors: a shape with another number of elements; one for which free sizes decide that.
     """
 
     name = "reshape"
@@ -114,28 +117,46 @@ class Reshape(Rearrangement):
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes
-        total = math.prod(known_all(self.name, shape))
         rest = [i for i, n in enumerate(self.sizes) if n == -1]
         if 0 in self.sizes or len(rest) > 1:
             raise OperationError(
                 f"`sizes` must be ints of at least 1, one of which may be -1; got {shown(list(self.sizes))}",
                 parameter="sizes",
             )
+        total = math.prod(shape)
         given = math.prod(n for n in self.sizes if n != -1)
-        if total % given or (not rest and total != given):
-            wanted = f"{shown(list(self.sizes))}, which is {'a multiple of ' if rest else ''}{shown(given)}"
+        left = dims.quotient(total, given)
+        if isinstance(total, int) and isinstance(given, int):
+            if left is None or not (rest or left == 1):
+                raise self._other_number(shape, total, given, bool(rest))
+        elif left is None if rest else dims.equal(total, given) is not True:
             raise OperationError(
-                f"`reshape` cannot change {shape_text(shape)}, which has {shown(total)} numbers, to {wanted}",
+                f"`reshape` of {shape_text(shape)} to {shown(list(self.sizes))} would depend on the free sizes "
+                f"{' and '.join(sorted(dims.free_sizes(total, given)))} of the input",
                 parameter="sizes",
                 inputs=(0,),
-                mends=[
-                    Mend(f"write `{sizes}`: -1 is inferred", {"sizes": sizes})
-                    for sizes in [shown([*leading(self.sizes, total), -1])]
-                ],
+                help="give sizes with the same free sizes as factors, or fix these in the `input`",
             )
-        return (tuple(total // given if n == -1 else n for n in self.sizes),)
+        return (tuple(left if n == -1 and left is not None else n for n in self.sizes),)
+
+    def _other_number(self, shape: Shape, total: int, given: int, has_rest: bool) -> OperationError:
+        wanted = f"{shown(list(self.sizes))}, which is {'a multiple of ' if has_rest else ''}{shown(given)}"
+        return OperationError(
+            f"`reshape` cannot change {shape_text(shape)}, which has {shown(total)} numbers, to {wanted}",
+            parameter="sizes",
+            inputs=(0,),
+            mends=[
+                Mend(f"write `{sizes}`: -1 is inferred", {"sizes": sizes})
+                for sizes in [shown([*leading(self.sizes, total), -1])]
+            ],
+        )
+
+    def sized(self, outputs: tuple[Shape, ...]) -> Shape:
+        return outputs[0]
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        if dims.free_sizes(*outputs[0]):
+            return FunctionForm("{0}.flatten(1).unflatten(1, {size})", (Argument("size", outputs[0]),))
         names = ["channels", *(f"size{n}" for n in range(2, len(outputs[0]) + 1))]
         template = f"{{0}}.reshape(-1, {', '.join(f'{{{name}}}' for name in names)})"
         return FunctionForm(template, tuple(Argument(*pair) for pair in zip(names, outputs[0], strict=True)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ class Proof:
         outside = {kind.imported: (kind.module, kind.target) for kind in self.graph.outside}
         text = read(self.text, helpers, name, outside)
         run = Run(meaning.table)
-        model, guards = self.make(text, run, meaning.outside)
+        model, guards = self.make(text, run, meaning)
         self.compare_state(model, meaning)
         self.finished(model, meaning, True)
         self.forwards(model, meaning, run)
@@ -83,19 +83,21 @@ class Proof:
         if not self.inference and (text.by_mode or self.graph.of_training() or self.graph.training is not None):
             meaning = Meaning(self.graph, training=False, gradients=True)
             run = Run(meaning.table)
-            model, guards = self.make(text, run, meaning.outside)
+            model, guards = self.make(text, run, meaning)
             self.compare_state(model, meaning)
             self.finished(model, meaning, False)
             self.forwards(model, meaning, run)
             compare_guards(guards, self.graph.sizes)
 
-    def make(self, text: Text, run: Run, outside: Collection[str]) -> tuple[Module, list[Guard]]:
-        """The constructed model of a text, and its guards; `outside` are the helpers around code from outside."""
+    def make(self, text: Text, run: Run, meaning: Meaning) -> tuple[Module, list[Guard]]:
+        """The constructed model of a text, and its guards."""
+        outside = meaning.outside
         library = self.library = Library(run)
         space = self.space = library.globals()
         imported = {kind.imported: object() for kind in self.graph.outside}
         made: dict[str, object] = {**imported}
-        made |= {h.name: h.made or library.function(h.name, h.name in outside) for h in text.helpers.values()}
+        made |= {h.name: h.made or library.function(h, h.name in outside) for h in text.helpers.values()}
+        made |= {name: library.maker(name, shapes) for name, shapes in meaning.makers.items() if name in made}
         if self.augmentation is not None:
             from archdsl.proof.augmentation import FLOW, flow
 
@@ -229,8 +231,12 @@ class Proof:
         if +table.ran != meaning.ran:
             raise Unproved("draws at random more or less often than the network")
         for path, made in self.owners:
-            if isinstance(made, Layer) and made.spec.has_statistics and made.updates != (path in meaning.statistics):
-                raise Unproved(f"updates the statistics of `{path}` {made.updates} times")
+            if isinstance(made, Layer) and made.spec.has_statistics:
+                wanted = meaning.statistics.get(path, [])
+                if made.updates is None or len(made.updates) != len(wanted):
+                    raise Unproved(f"updates the statistics of `{path}` more or less often than the network")
+                if made.updates != wanted:
+                    raise Unproved(f"updates the statistics of `{path}` by other tensors, or in another order")
         self.compare_recomputed(model, meaning, run)
 
     def compare_recomputed(self, model: Module, meaning: Meaning, run: Run) -> None:

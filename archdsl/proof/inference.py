@@ -99,19 +99,21 @@ class Correspondence:
             self._plain(node.inputs[0])
             return [self.taken[node]]
         inputs = [self.stands[t][1] for t in node.inputs]
+        axis = getattr(node.operation, "axis", 0)
         match node.operation.name:
-            case "concat":
+            case "concat" if not axis:
                 if any(chain for runs in inputs for _, chain in runs):
                     return [[run for runs in inputs for run in runs]]
             case "crop":
                 return inputs
-            case "split":
-                size = self._channels(self.old, Edge(node.id))
-                return [_cut(inputs[0], i * size, size) for i in range(len(node.shapes))]
+            case "slice" if axis:
+                return inputs
+            case "split" if not axis:
+                sizes = [self._channels(self.old, Edge(node.id, i)) for i in range(len(node.shapes))]
+                return [_cut(inputs[0], sum(sizes[:i]), size) for i, size in enumerate(sizes)]
             case "slice":
                 assert isinstance(node.operation, Slice)
-                start = node.operation.start
-                return [_cut(inputs[0], start, node.operation.stop - start)]
+                return [_cut(inputs[0], node.operation.start, self._channels(self.old, Edge(node.id)))]
         for tensor in node.inputs:
             self._plain(tensor)
         return [[(self._channels(self.old, Edge(node.id, i)), ())] for i in range(len(node.shapes))]
@@ -316,11 +318,12 @@ def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channel
             state[_key(node, weight.name)] = Channels(runs, weight.shape, "in" if groups else "out", groups, own=False)
     wanted: dict[str, Channels] = {}
     for old, new in walked.pairs:
-        own = old.operation.weights(graph.shapes(old.inputs))
-        for weight in own:
-            wanted[_key(new, weight.name)] = state[_key(old, weight.name)]
+        own = {_key(new, w.name): state[_key(old, w.name)] for w in old.operation.weights(graph.shapes(old.inputs))}
         if old in walked.taken:
-            wanted[_key(new, "weight")], wanted[_key(new, "bias")] = _taken_in(old, walked.taken[old], state)
+            own[_key(new, "weight")], own[_key(new, "bias")] = _taken_in(old, walked.taken[old], state)
+        for key, tensor in own.items():
+            if not wanted.setdefault(key, tensor).equals(tensor):
+                raise Unproved(f"needs `{key}` in two ways for inference")
     given = dict(state)
     made = fold(given)
     if list(given.items()) != list(state.items()):

@@ -120,7 +120,7 @@ class Layer(Module):
         return cls.outside or cls.base.startswith(WEIGHTY)
 
     def __init__(self, *args: object, **kwargs: object) -> None:
-        self.__dict__.update(spec=spec_of(type(self), args, kwargs), path="", runs=0, training=True, _modules=NOTHING)
+        self.__dict__.update(spec=spec_of(type(self), args, kwargs), path="", runs=[], training=True, _modules=NOTHING)
 
     def _changes(self, counts: bool = False) -> None:
         if not counts:
@@ -161,7 +161,7 @@ class Layer(Module):
         parameters = {n: Parameter(Filled(s, start, spec.placed)) for n, s, buffer, start in spec.parts if not buffer}
         buffers = {n: Buffer(Filled(s, None, spec.placed)) for n, s, buffer, _ in spec.parts if buffer}
         for buffer in buffers.values():
-            buffer.updates = self.__dict__["runs"]
+            buffer.updates = list(self.__dict__["runs"])
         for parameter in parameters.values():
             parameter.fixed = "_sealed" in self.__dict__
         self.__dict__.update(_parameters=parameters, _buffers=buffers)
@@ -173,17 +173,17 @@ class Layer(Module):
         return "_parameters" not in self.__dict__
 
     def reset(self) -> None:
-        """Resets the number of updates of its statistics."""
-        self.__dict__["runs"] = 0
+        """Forgets the updates of its statistics."""
+        self.__dict__["runs"] = []
         if not self.is_as_made:
             for buffer in self._buffers.values():
-                buffer.updates = 0
+                buffer.updates = []
 
     @property
-    def updates(self) -> int:
-        """The number of updates of its statistics; -1 if they disagree."""
-        counts = {self.__dict__["runs"]} if self.is_as_made else {b.updates for b in self._buffers.values()}
-        return counts.pop() if len(counts) == 1 else -1
+    def updates(self) -> list[tuple[int, ...]] | None:
+        """The terms that went into its statistics, in order; None if they disagree."""
+        runs = [self.__dict__["runs"]] if self.is_as_made else [b.updates for b in self._buffers.values()]
+        return runs[0] if all(r == runs[0] for r in runs) else None
 
     def forward(self, *inputs: Any) -> Any:
         spec: Spec = self.__dict__["spec"]
@@ -192,11 +192,12 @@ class Layer(Module):
         if (spec.is_random or spec.has_statistics) and "_sealed" not in self.__dict__:
             raise Unproved(f"runs a {spec.kind} that is no member of the model, and never leaves its mode")
         if spec.has_statistics:
+            taken = tuple([x.read().number for x in inputs])
             if self.is_as_made:
-                self.__dict__["runs"] += 1
+                self.__dict__["runs"].append(taken)
             else:
                 for buffer in self._buffers.values():
-                    buffer.updates += 1
+                    buffer.updates.append(taken)
         return compute(spec, self.__dict__["path"], inputs)
 
 

@@ -33,6 +33,7 @@ from archdsl.proof.modules import (
     Sequential,
     Weight,
 )
+from archdsl.proof.reader import Helper
 from archdsl.proof.terms import Key, Several, Table, Tensor, apply, frozen
 from archdsl.proof.vocabulary import WORDS
 
@@ -144,9 +145,24 @@ class Library:
             raise Unproved(f"imports {name}")
         return self.modules[name if names else name.partition(".")[0]]
 
-    def function(self, name: str, draws: bool = False) -> Callable[..., Tensor | Several]:
+    def function(self, helper: Helper, draws: bool = False) -> Callable[..., Tensor | Several]:
         """A function known by its name; `draws`: it may draw at random, so that two calls differ."""
-        return lambda *args, **kwargs: apply(self.run.table, name, args, kwargs, draws)
+
+        def call(*args: object, **kwargs: object) -> Tensor | Several:
+            return apply(self.run.table, helper.name, helper.complete(args, kwargs), kwargs, draws)
+
+        return call
+
+    def maker(self, name: str, shapes: Mapping[tuple[int, ...], tuple[int, ...]]) -> Callable[..., Filled]:
+        """A function that makes a buffer of numbers."""
+
+        def make(*numbers: int, **where: object) -> Filled:
+            if any(type(n) is not int for n in numbers) or numbers not in shapes or where.keys() - {"device", "dtype"}:
+                raise Unproved(f"makes a buffer by {name} that the network has not got")
+            placed = where.get("device") is DEVICE and where.get("dtype") is DTYPE
+            return Filled(shapes[numbers], (name, numbers), placed)
+
+        return make
 
     def globals(self) -> dict[str, object]:
         words = {**BUILTINS, **self.budget.words(), "__import__": self.load}

@@ -12,14 +12,14 @@ from typing import Any
 
 from archdsl.graph import Graph, Node, Scope
 from archdsl.graph import Tensor as Edge
-from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm, Shape, TorchForm
+from archdsl.ops.base import ModuleForm, Operation, ParameterForm, Shape, TorchForm
 from archdsl.ops.base import Weight as OwnWeight
 from archdsl.ops.init import RULES
 from archdsl.proof.layers import LAYERS, Parts, Spec, compute, spec_of
 from archdsl.proof.library import Library, Run, full
-from archdsl.proof.modules import DEVICE, DTYPE, Filled, Parameter
+from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Filled, Parameter
 from archdsl.proof.reader import helpers
-from archdsl.proof.terms import Order, Table, Tensor, Term
+from archdsl.proof.terms import Order, Sizes, Table, Tensor, Term, inverse
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,10 @@ class Meaning:
         self.values: dict[Edge, tuple[Term, Order]] = {}
         """What each tensor is: a term, with its axes in some order."""
         self.inputs: list[Term] = []
-        self.statistics: set[str] = set()
-        """The paths of the layers that keep statistics and run."""
+        self.statistics: dict[str, list[tuple[int, ...]]] = {}
+        """The paths of the layers that keep statistics and run, with the terms that they count, in order."""
+        self.makers: dict[str, dict[tuple[int, ...], tuple[int, ...]]] = {}
+        """The shapes of the buffers that helpers make, by the numbers that they take."""
         self.helpers: dict[str, None] = {}
         """The texts of helpers that a file of this graph may contain."""
         self.outside: set[str] = set()
@@ -86,18 +88,17 @@ class Meaning:
         self.members: dict[str, Owner] = {}
         """The owners of weights, and layers in containers of their own (`mix.relu`), in order of placement."""
         self._met: set[Scope] = set()
+        for node in graph.declared():
+            self._declare(node)
         for node in graph.nodes():
             self._place(node)
         self.ran = +self.table.ran
         self.table.ran.clear()
         self.table.open = False
 
-    def _place(self, node: Node) -> None:
-        if node.operation.family == "input":
-            shape = self.graph.shape(Edge(node.id))
-            term = self.table.source(("input", len(self.inputs)), shape)
-            self.inputs.append(term)
-            self.values[Edge(node.id)] = term, ()
+    def _declare(self, node: Node) -> None:
+        """Gives a node's weights their owner."""
+        if node.operation.is_input:
             return
         found = self.declared(node)
         for scope in node.scope.calls():
@@ -109,17 +110,26 @@ class Meaning:
                 self.members[path] = Owner(path, replace(found, weights=()))
         if found.weights or (found.spec is not None and "." in node.name):
             self.members[node.path] = Owner(node.path, found)
+
+    def _place(self, node: Node) -> None:
+        if node.operation.family == "input":
+            shape = self.graph.shape(Edge(node.id))
+            term = self.table.source(("input", len(self.inputs)), shape)
+            self.inputs.append(term)
+            self.values[Edge(node.id)] = term, ()
+            return
+        found = self.declared(node)
         if node.id not in self.live:
             return
         values = [self.values[t] for t in node.inputs]
         tensors = [Tensor(self.table, term, order=order) for term, order in values]
         if found.spec is not None and found.spec.has_statistics:
-            self.statistics.add(node.path)
+            self.statistics.setdefault(node.path, []).append(tuple([term.number for term, _ in values]))
         known, self.table.latest = len(self.table.entries), None
         made = self._computed(node, found, tensors)
         for i, tensor in enumerate(made):
             if tensor.term.shape is None:
-                tensor.term.shape = self.graph.shape(Edge(node.id, i))
+                tensor.term.shape = _unmoved(self.graph.shape(Edge(node.id, i)), tensor.order)
             tensor.term.batched = node.batched
             self.values[Edge(node.id, i)] = tensor.term, tensor.order
         # A template of several steps, such as `(a + b) / 2`, is identified by its steps.
@@ -178,24 +188,32 @@ class Meaning:
 
     def _know(self, form: TorchForm, outside: object) -> None:
         """Takes in the helper of a form; `outside`: of an operation from elsewhere."""
-        if isinstance(form, ModuleForm | FunctionForm) and form.helper is not None:
+        if isinstance(form, ParameterForm) and form.made:
+            self.makers.setdefault(form.made, {})[form.numbers] = form.shape
+            self.helpers[form.making] = None
+        if form.helper is not None:
             self.helpers[form.helper] = None
             self.outside.update({h.name for h in helpers(form.helper)} if outside else ())
             for helper in helpers(form.helper):
                 draws = helper.name in self.outside
-                self.library.functions[helper.name] = self.library.function(helper.name, draws)
+                self.library.functions[helper.name] = self.library.function(helper, draws)
 
     def _function(self, node: Node, found: Declared, tensors: list[Tensor]) -> Any:
         """The result of a template for given tensors."""
         form = found.form
         names: dict[str, object] = {f"_{i}": tensor for i, tensor in enumerate(tensors)}
         if isinstance(form, ParameterForm):
-            weight = Parameter(Filled(form.shape, None, True))
+            weight = (Buffer if form.made else Parameter)(Filled(form.shape, None, True))
             weight.bind(self.table, node.path)
             names["parameter"] = weight
         code = _code(form.template, len(tensors))  # type: ignore[union-attr]
         scope = {"torch": self.library.torch, "F": self.library.torch.nn.functional, **self.library.functions}
         return eval(code, {"__builtins__": {}}, {**scope, **found.values, **names})
+
+
+def _unmoved(shape: Sizes, order: Order) -> Sizes:
+    """The sizes of a term, whose axes give those of `shape` in this order."""
+    return tuple([shape[axis - 1] for axis in inverse(order)[1:]]) if order else shape
 
 
 def _with_last(tensor: Tensor) -> Tensor:
@@ -221,7 +239,7 @@ def _declared(operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Sh
         (saves.inputs, saves.outputs),
         None if in_place is None else (in_place.inputs, in_place.outputs),
         operation.own or operation.family in ("activation", "normalisation"),
-        {a.name or "": a.value for a in form.arguments} if isinstance(form, FunctionForm) else {},
+        {a.name or "": a.value for a in form.arguments} if not isinstance(form, ModuleForm) else {},
     )
 
 
@@ -256,7 +274,9 @@ def _code(template: str, count: int) -> CodeType:
 def _weight(weight: OwnWeight, form: TorchForm, spec: Spec | None) -> Weight:
     """A weight as an operation declares it, with its initialisation; its key is its name below the operation."""
     start: object = None
-    if isinstance(form, ParameterForm) and form.start is not None:
+    if isinstance(form, ParameterForm) and form.made:
+        start = (form.made, form.numbers)
+    elif isinstance(form, ParameterForm) and form.start is not None:
         start = _start(form.start.rule, form.start.std, "weight")
     elif isinstance(form, ParameterForm):
         start = full(form.fill)
@@ -307,5 +327,6 @@ def in_order(members: Iterable[Owner]) -> Iterator[Owner]:
                 yield module
             continue
         bare = (o for o in module.values() if isinstance(o, Owner) and o.declared.spec is None)
-        yield from (o for o in bare if o.declared.weights)
+        own = [o for o in bare if o.declared.weights]
+        yield from sorted(own, key=lambda o: o.declared.weights[0].buffer)  # parameters before buffers
         stack.extend(m for m in reversed(module.values()) if isinstance(m, dict) or m.declared.spec is not None)

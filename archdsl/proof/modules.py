@@ -32,7 +32,10 @@ class Numbers:
 
 
 class Weight(Tensor):
-    """A parameter or buffer. `start` is its initialisation, `placed` whether device and dtype were passed to it."""
+    """A parameter or buffer. `start` is its initialisation, `placed` whether device and dtype were passed to it.
+
+    `updates` are the terms that a buffer has counted into its statistics, in order.
+    """
 
     __slots__ = ("filled", "fixed", "placed", "sizes", "start", "trainable", "updates")
 
@@ -47,13 +50,13 @@ class Weight(Tensor):
         self.start: object = made.start
         self.trainable = requires_grad
         self.placed = made.placed
-        self.updates = 0
+        self.updates: list[tuple[int, ...]] = []
         self.fixed = False
 
     def bind(self, table: Table, path: str) -> None:
         """Makes it the weight with that path in a run."""
         super().__init__(table, table.source(("weight", path)), Storage(kept="a weight"))
-        self.updates = 0
+        self.updates = []
         self.fixed = True
 
     def starts(self, start: object) -> None:
@@ -96,7 +99,11 @@ class Buffer(Weight):
     __slots__ = ()
 
     def clone(self) -> Buffer:
-        return Buffer(replace(self.filled, taken=[]))
+        made = Buffer(replace(self.filled, taken=[]))
+        if self.fixed:  # in a run, a copy has the same numbers
+            Tensor.__init__(made, self.table, self.read(), Storage(kept="a weight"))
+            made.fixed = True
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +198,18 @@ class Module:
             if id(module) not in seen:
                 seen.add(id(module))
                 yield name, module
+
+    def register_buffer(self, name: str, made: object) -> None:
+        if not isinstance(made, Filled):
+            raise Unproved(f"registers a buffer `{name}` that is none")
+        self._register(name, Buffer(made), self._buffers)
+
+    def get_buffer(self, path: str) -> Buffer:
+        head, _, name = path.rpartition(".")
+        found = getattr(self.get_submodule(head) if head else self, name)
+        if not isinstance(found, Buffer):
+            raise Unproved(f"asks for a buffer `{path}` that is none")
+        return found
 
     @property
     def _inside(self) -> tuple[Module, ...]:

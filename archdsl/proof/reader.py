@@ -31,7 +31,7 @@ KNOWN = frozenset(kind for base in (*STATEMENTS, *EXPRESSIONS) for kind in (base
 COSTLY = frozenset({ast.LShift, ast.MatMult})
 """Operators that no built file needs, and that can make small values large."""
 
-HOLDING = frozenset({"add_module", "register_parameter", "_modules", "_parameters"})
+HOLDING = frozenset({"add_module", "register_parameter", "register_buffer", "_modules", "_parameters"})
 """Methods of modules with submodules."""
 
 
@@ -53,13 +53,24 @@ def parsed(text: str) -> ast.Module:
 class Helper:
     """A definition that a built file may contain only verbatim: it is known, and not examined.
 
-    `made` replaces it in a run: a layer's class, or None for a function, which is known by its name.
+    `made` replaces it in a run: a layer's class, or None for a function, which is known by its name. `parameters` are
+    those of a function, with the numbers that they have by default.
     """
 
     name: str
     dump: str
     made: type[Layer] | None
     uses: frozenset[str]
+    parameters: tuple[tuple[str, object], ...] = ()
+
+    def complete(self, args: tuple[object, ...], kwargs: dict[str, object]) -> tuple[object, ...]:
+        """The arguments of a call by position, with those that it leaves out; takes them out of `kwargs`."""
+        found = [*args]
+        for name, default in self.parameters[len(args) :]:
+            if name not in kwargs and default is REQUIRED:
+                break
+            found.append(kwargs.pop(name, default))
+        return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +189,17 @@ def helpers(source: str) -> tuple[Helper, ...]:
             continue
         uses = frozenset(_uses(statement))
         made = _layer(statement) if isinstance(statement, ast.ClassDef) else None
-        found.append(Helper(statement.name, ast.dump(statement), made, uses))
+        parameters = tuple(_parameters(statement)) if isinstance(statement, ast.FunctionDef) else ()
+        found.append(Helper(statement.name, ast.dump(statement), made, uses, parameters))
     return tuple(found)
+
+
+def _parameters(function: ast.FunctionDef) -> Iterator[tuple[str, object]]:
+    """The parameters of a function that take one argument each, with their defaults."""
+    arguments = function.args.args
+    defaults = [None] * (len(arguments) - len(function.args.defaults)) + [*function.args.defaults]
+    for argument, default in zip(arguments, defaults, strict=True):
+        yield argument.arg, default.value if isinstance(default, ast.Constant) else REQUIRED
 
 
 def _uses(statement: ast.stmt) -> Iterator[str]:

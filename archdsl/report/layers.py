@@ -125,7 +125,7 @@ class Layers:
             what = part.definition.name if part.definition else "{ … }"
         return {
             "path": part.path,
-            "operation": what,
+            "operation": f"{what} (again)" if part.again else what,
             "output": self.size(tensors),
             **self.amounts(part),
             **self.seen(tensors),
@@ -189,6 +189,8 @@ class Layers:
         if options.wide:
             columns += ", offset"
         notes = [f"MACs: multiply-accumulates of convolutions and matrix products, {samples}"]
+        if any(node.again for node in self.graph.nodes()):
+            notes.append("(again): another call of what is shared, with the weights of the first one")
         if options.flops:
             notes.append(
                 "FLOPs: 2 × MACs, and element-wise operations (bias, activation, element of a pooling's window, "

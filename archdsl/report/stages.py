@@ -146,4 +146,4 @@ def nodes_of(part: Part) -> Iterator[Node]:
 
 def weighted(nodes: Sequence[Node]) -> int:
     """How many of some layers have learned weights."""
-    return sum(node.operation.is_weighted for node in nodes)
+    return sum(node.operation.is_weighted and not node.again for node in nodes)

@@ -113,8 +113,8 @@ def look(
 
 
 def _chosen(graph: Graph, network: torch.nn.Module, paths: Sequence[str]) -> list[Part]:
-    everything: dict[str, Scope | Node] = {s.path: s for s in graph.root.scopes()}
-    everything |= {n.path: n for n in graph.nodes()}
+    everything: dict[str, Scope | Node] = {s.path: s for s in graph.root.scopes() if not s.again}
+    everything |= {n.path: n for n in graph.nodes() if not n.again}
     found = []
     for path in paths:
         part = part_of(everything[path]) if path in everything else None

@@ -192,6 +192,7 @@ def measure(
     with torch.no_grad(), watched(network, [p.path for p in parts]) as seen:
 
         def features(images: torch.Tensor) -> dict[str, torch.Tensor]:
+            seen.clear()
             result = network(images)
             first = result if isinstance(result, torch.Tensor) else result[0]
             return {OUTPUT: first, **seen}

@@ -243,14 +243,14 @@ class Part:
 
 def parts_of(graph: Graph, network: torch.nn.Module, least: int = 4) -> list[Part]:
     """The blocks and convolutions of the model, in order; opens blocks until there are this many, if possible."""
-    opened: list[Scope | Node] = list(graph.root.members)
+    opened: list[Scope | Node] = [m for m in graph.root.members if not m.again]
     while True:
         telling = [m for m in opened if isinstance(m, Scope) or m.operation.is_weighted]
         found = [p for p in map(part_of, telling) if watchable(p, network)]
         scopes = [m for m in opened if isinstance(m, Scope)]
         if len(found) >= least or not scopes:
             return found
-        opened = [m for part in opened for m in (part.members if isinstance(part, Scope) else [part])]
+        opened = [m for part in opened for m in (part.members if isinstance(part, Scope) else [part]) if not m.again]
 
 
 def part_of(what: Scope | Node) -> Part:
@@ -268,14 +268,17 @@ def watchable(part: Part, network: torch.nn.Module) -> bool:
 
 @contextmanager
 def watched(network: torch.nn.Module, paths: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """A dictionary that each run of the network fills with the outputs of the modules at these paths."""
+    """A dictionary that each run of the network fills with the outputs of the modules at these paths.
+
+    Of a module that is called several times, the first output. Clear it before another run.
+    """
     import torch
 
     seen: dict[str, torch.Tensor] = {}
 
     def keep(path: str) -> Any:
         def hook(module: torch.nn.Module, given: object, result: object) -> None:
-            if isinstance(result, torch.Tensor):
+            if isinstance(result, torch.Tensor) and path not in seen:
                 # A copy, since later operations may overwrite it in place.
                 seen[path] = result.detach().clone()
 

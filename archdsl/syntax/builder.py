@@ -13,6 +13,7 @@ from archdsl.common.limits import limits
 from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostics, Mark
 from archdsl.syntax import tree
+from archdsl.syntax.extern_rules import ExternRules
 from archdsl.syntax.lexer import Lexeme, ParseAborted
 
 RESERVED: Final = "`it` is reserved for the incoming tensor"
@@ -43,7 +44,7 @@ class Augmented(NamedTuple):
     name: tree.Name
 
 
-class Builder:
+class Builder(ExternRules):
     """The parser's callbacks for one source; `parse_value` parses an expression inside a quoted label."""
 
     def __init__(self, source: Source, diagnostics: Diagnostics, parse_value: ParseValue) -> None:
@@ -122,14 +123,10 @@ class Builder:
     def string(self, children: Children) -> tree.Literal:
         return tree.Literal(self.span(children), self.text_of(children[0]))
 
-    def true(self, children: Children) -> tree.Literal:
-        return tree.Literal(self.span(children), True)
+    def word(self, children: Children) -> tree.Literal:
+        return tree.Literal(self.span(children), {"TRUE": True, "FALSE": False, "NONE": None}[children[0].kind])
 
-    def false(self, children: Children) -> tree.Literal:
-        return tree.Literal(self.span(children), False)
-
-    def none(self, children: Children) -> tree.Literal:
-        return tree.Literal(self.span(children), None)
+    true = false = none = word
 
     def list_(self, children: Children) -> tree.ListValue:
         items = self._items(children)
@@ -182,7 +179,8 @@ class Builder:
         names: dict[str, tree.Argument] = {}
         for item in items:
             if item.name is None:
-                if names:
+                # The name of a switch, which it turns on, may stand anywhere: the operation knows.
+                if names and not isinstance(item.value, tree.Name):
                     named = Mark(next(iter(names.values())).span, "named")
                     help = "put positional arguments first"
                     message = "a positional argument follows a named one"
@@ -210,9 +208,8 @@ class Builder:
         return tree.Body(self.span(children), None, tuple(self._items(children)))
 
     def element(self, children: Children) -> tree.Element:
-        name, _, index, _ = children
-        value = tree.Index(self.span(children), self.named(name), index)
-        return tree.Element(value.span, None, self.deep(value, [index]))
+        value = tree.Index(self.span(children), self.named(children[0]), children[2])
+        return tree.Element(value.span, None, self.deep(value, [children[2]]))
 
     def scope(self, children: Children) -> tree.Body:
         return tree.Body(self.span(children), None, children[1].statements, scoped=True)
@@ -228,6 +225,12 @@ class Builder:
 
     def dense(self, children: Children) -> tree.Dense:
         return tree.Dense(self.span(children), None, children[1])
+
+    def windows(self, children: Children) -> tree.Windows:
+        word, arguments, body = children
+        name = tree.Name(self.token_span(word), word.text)
+        cut = tree.Call(self.span(children[:2]), None, name, arguments.items)
+        return tree.Windows(self.span(children), None, cut, body)
 
     def labelled(self, children: Children) -> Any:
         label, item = children
@@ -366,8 +369,7 @@ class Builder:
         return tree.Require(self.span(children), children[1], message)
 
     def share(self, children: Children) -> tree.Share:
-        _, name, _, item = children
-        return tree.Share(self.span(children), self.defined(name), item)
+        return tree.Share(self.span(children), self.defined(children[1]), children[3])
 
     # ------------------------------------------------------------ declarations
 
@@ -450,59 +452,6 @@ class Builder:
             help = "write augmentations in it: `one_of { blur(3)  noise(0.05) }`"
             self.diagnostics.error("E0101", "expected an augmentation in `one_of`", self.span(children), help=help)
         return tree.OneOf(self.span(children), tuple(tuple(chain) for chain in chains))
-
-    def extern(self, children: Children) -> tree.Extern:
-        doc, lines, closing = children[-1]
-        target = children[-2]
-        is_function = children[1].kind == "FN"
-        parameters = next((c.items for c in children if type(c) is Bracketed), ())
-        return tree.Extern(
-            self.span([children[0], closing]),
-            self.defined(children[1 + is_function]),
-            parameters,
-            is_function,
-            self.text_of(target),
-            self.token_span(target),
-            doc,
-            lines,
-        )
-
-    def extern_lines(self, children: Children) -> tuple[str | None, tuple[tree.ExternLine, ...], Lexeme]:
-        doc = next((self.text_of(c) for c in children if type(c) is Lexeme and c.kind == "STRING"), None)
-        return doc, tuple(next((c for c in children if isinstance(c, list)), [])), children[-1]
-
-    def gives(self, children: Children) -> tree.Gives:
-        given = children[1]
-        if isinstance(given, list):
-            for tensor in given:
-                for dimension in tensor.dimensions:
-                    if dimension.example is not None:
-                        help = "write the size alone: a result has the sizes that it has"
-                        self.diagnostics.error("E0101", "an output has no example size", dimension.span, help=help)
-            sizes = tuple(tuple(d.value for d in tensor.dimensions) for tensor in given)
-            return tree.Gives(self.span([children[0], given[-1]]), sizes)
-        return tree.Gives(self.span(children), (given.items,))
-
-    def tensor(self, children: Children) -> tuple[str, Span, tuple[tree.Value, ...]]:
-        name, sizes = children
-        text = self.text_of(name) if name.kind == "STRING" else name.text
-        return text, self.span(children), sizes.items
-
-    def kind(self, children: Children) -> Lexeme:
-        word: Lexeme = children[0]
-        return word
-
-    def held(self, children: Children) -> tree.Held:
-        word, tensors = children[:2]
-        condition = children[3] if len(children) == 4 else None
-        end = tensors[-1][1].end if condition is None else condition.span.end
-        return tree.Held(Span(self.source, word.start, end), word.text, tuple(tensors), condition)
-
-    def passed(self, children: Children) -> tree.Passed:
-        return tree.Passed(self.span(children), children[0].text, children[1].items)
-
-    def macs(self, children: Children) -> tree.Macs:
-        return tree.Macs(self.span(children), children[1])
 
     def default(self, children: Children) -> tree.Default:
         return tree.Default(self.span(children), self.named(children[1]), children[2].items)

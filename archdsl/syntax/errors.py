@@ -17,7 +17,7 @@ from archdsl.syntax.lexer import Lexeme, span_of
 _VALUE_STARTS: Final = frozenset(
     {"NAME", "INT", "FLOAT", "SIZE", "STRING", "TRUE", "FALSE", "NONE", "NOT", "SIGN", "LPAR", "LSQB"}
 )
-_ITEM_STARTS: Final = frozenset({"NAME", "STRING", "LPAR", "LBRACE", "RESIDUAL", "DENSE", "SCOPE"})
+_ITEM_STARTS: Final = frozenset({"NAME", "STRING", "LPAR", "LBRACE", "RESIDUAL", "DENSE", "SCOPE", "WINDOWS", "GRID"})
 _OPERATORS: Final = frozenset(
     {"COMPARISON", "RANGE", "SIGN", "SCALE", "POWER", "DOT", "LSQB", "LPAR", "AND", "OR", "IF"}
 )
@@ -372,6 +372,8 @@ def _body_after_call(p: _Problem) -> _Hint | None:
         for word in ("residual", "dense"):
             if word in words:
                 return _Hint(f"`{word}` takes no arguments: `{word} {{ … }}`")
+        if (word := p.word(-1)) in ("windows", "grid"):
+            return _Hint(f"give the size of a window: `{word}(7) {{ … }}`")
         return _Hint("a call has no body; join items with `->`")
     return None
 
@@ -397,7 +399,7 @@ def _missing_arrow(p: _Problem) -> _Hint | None:
         return _Hint(f"write arguments in parentheses: `{p.word(-1)}({p.word(0)}, …)`")
     if p.found.kind in ("NAME", "IF") and p.word(0).upper() in _STATEMENTS and p.kind(1) in {*_OPERANDS, "LSQB"}:
         return _Hint(f"`{p.word(0)}` begins a statement: put it on a new line")
-    if p.found.kind in ("NAME", "RESIDUAL", "DENSE", "LPAR", "LBRACE", "STRING"):
+    if p.found.kind in _ITEM_STARTS:
         before = Span(p.source, p.found.start, p.found.start)
         return _Hint("join items in a chain with `->`", fix=Fix(before, "-> "))
     return None

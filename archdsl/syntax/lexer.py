@@ -295,6 +295,13 @@ class _Filter:
         last = self.last[0]
         return last in _ITEM_STARTS or (last in ("LPAR", "COMMA") and self.inside[-1] == "parallel")
 
+    def has_body(self, i: int) -> bool:
+        """Whether the body of an item begins there; behind `via`, the residual's own comes after it."""
+        if self.kind_at(i) != "LBRACE" or self.last[0] != "VIA":
+            return self.kind_at(i) == "LBRACE"
+        behind = self.partner[i] + 1
+        return self.kind_at(behind) == "LBRACE" or self.word_at(behind) == "if"
+
     def keyword(self, i: int, word: str) -> str:
         """The terminal of a word at this position: its keyword, or NAME."""
         last, following = self.last[0], self.kind_at(i + 1)
@@ -305,6 +312,8 @@ class _Filter:
         elif word in ("residual", "dense", "scope"):
             opens = following == "LBRACE" or (word == "residual" and self.word_at(i + 1) in ("if", "via"))
             keyword = opens and self.starts_item()
+        elif word in ("windows", "grid"):
+            keyword = following == "LPAR" and self.starts_item() and self.has_body(self.partner[i + 1] + 1)
         elif word == "one_of":
             keyword = following == "LBRACE" and self.starts_item()
         elif word == "augmented" and last in ("NAME", "RPAR"):

@@ -204,13 +204,22 @@ class Dense:
     body: Body
 
 
-Item = Call | Element | Body | Parallel | Residual | Dense
+@dataclass(frozen=True, slots=True, eq=False)
+class Windows:
+    """`windows(…) { … }` or `grid(…) { … }`: `cut` is the call without the body."""
+
+    span: Span
+    label: Label | Pattern | None
+    cut: Call
+    body: Body
+
+
+Item = Call | Element | Body | Parallel | Residual | Dense | Windows
 
 
 def opens_scope(item: Item) -> bool:
     """Whether an item that is no call opens a scope: by a label, or as `scope { … }`."""
-    named = item.label is not None and not isinstance(item.label, Pattern)
-    return named or (isinstance(item, Body) and item.scoped)
+    return isinstance(item.label, Label) or (isinstance(item, Body) and item.scoped)
 
 
 # ---------------------------------------------------------------- statements
@@ -449,22 +458,14 @@ class Held:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Passed:
-    """`call (C, out, kernel)` or `field (3, stride = 2)` in an `extern`; `kind` is the word."""
+    """`call (C, out, kernel)`, `field (3, stride = 2)` or `macs value` in an `extern`; `kind` is the word."""
 
     span: Span
     kind: str
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Macs:
-    """`macs value` in an `extern`."""
-
-    span: Span
-    value: Value
-
-
-ExternLine = Let | Require | Input | Gives | Held | Passed | Macs
+ExternLine = Let | Require | Input | Gives | Held | Passed
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -8,7 +8,7 @@ and splits.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -85,26 +85,38 @@ class _Fold:
             else:
                 self.readers.update(map(self.resolve, node.inputs))
         self.readers.update(map(self.resolve, outputs))
+        calls: dict[str, list[Node]] = {}
         for node in nodes:
-            if node.operation.channel_factor() is not None:
-                self.fold(node)
+            calls.setdefault(node.path, []).append(node)
+        for norms in calls.values():
+            if norms[0].operation.channel_factor() is not None:
+                self.fold(norms, calls)
 
     def resolve(self, tensor: Tensor) -> Tensor:
         while tensor in self.gone:
             tensor = self.gone[tensor]
         return tensor
 
-    def fold(self, norm: Node) -> None:
-        result, source = Tensor(norm.id), self.resolve(norm.inputs[0])
-        count = self.graph.shape(source)[0]
-        assert isinstance(count, int)
-        parts = list(self.parts(source, 0, 0, count))
-        if sum(p.count for p in parts) != count:
+    def fold(self, norms: Sequence[Node], calls: Mapping[str, Sequence[Node]]) -> None:
+        """Folds a batchnorm, in all its calls: in each of them the same convolutions must produce what it takes."""
+        found: list[list[ChannelRun]] = []
+        for norm in norms:
+            source = self.resolve(norm.inputs[0])
+            count = self.graph.shape(source)[0]
+            assert isinstance(count, int)
+            found.append(list(self.parts(source, 0, 0, count)))
+            if sum(p.count for p in found[-1]) != count:
+                return
+        ways = {tuple((p.convolution.path, p.start, p.at, p.count) for p in parts) for parts in found}
+        absorbing = {p.convolution.id for parts in found for p in parts}
+        if len(ways) > 1 or any(n.id not in absorbing for path, *_ in ways.pop() for n in calls[path]):
             return
-        self.folded[norm] = tuple(parts)
-        self.biased.update(p.convolution.id for p in parts)
-        self.readers[source] = self.readers[result]
-        self.gone[result] = source
+        self.biased |= absorbing
+        for norm, parts in zip(norms, found, strict=True):
+            result, source = Tensor(norm.id), self.resolve(norm.inputs[0])
+            self.folded[norm] = tuple(parts)
+            self.readers[source] = self.readers[result]
+            self.gone[result] = source
 
     def parts(self, tensor: Tensor, start: int, at: int, count: int) -> Iterator[ChannelRun]:
         """The convolutions that produce the channels of a tensor, as far as nothing else reads them."""
@@ -114,7 +126,7 @@ class _Fold:
             return
         if node.operation.is_weighted:
             yield ChannelRun(node, start, at, count)
-        elif node.operation.keeps_channels:
+        elif node.operation.keeps_channels():
             outputs = tuple(self.graph.shape(Tensor(node.id, i)) for i in range(len(node.shapes)))
             for channel_map in node.operation.channel_maps(tensor.index, self.graph.shapes(node.inputs), outputs):
                 begin, end = max(start, channel_map.channels.start), min(start + count, channel_map.channels.stop)
@@ -132,6 +144,8 @@ class _Rebuild:
     new: Rewriting = field(default_factory=Rewriting)
     filled: set[Scope] = field(default_factory=set)
     """The scopes that are not empty."""
+    calls: dict[str, list[Scope]] = field(default_factory=dict)
+    """The scopes of each path: several where it is shared."""
     operations: dict[tuple[object, ...], Operation] = field(default_factory=dict)
     ids: dict[int, int] = field(default_factory=dict)
     """The new ids of the remaining nodes, by old id."""
@@ -139,6 +153,8 @@ class _Rebuild:
 
     def run(self) -> Graph:
         scopes = list(self.old.root.scopes())
+        for scope in scopes:
+            self.calls.setdefault(scope.path, []).append(scope)
         for scope in reversed(scopes):
             if any(map(self.stays, scope.members)):
                 self.filled.add(scope)
@@ -174,8 +190,13 @@ class _Rebuild:
         return (Tensor(self.ids[found.node], found.index),) if found.node in self.ids else ()
 
     def names(self, scope: Scope) -> Iterator[tuple[Node | Scope, str]]:
-        """The remaining members of a scope, and their names; those without a label are renumbered."""
-        stay = list(filter(self.stays, scope.members))
+        """The remaining members of a scope, and their names; those without a label are renumbered.
+
+        Alike in all calls of what is shared.
+        """
+        calls = self.calls[scope.path]
+        remaining = {m.name for call in calls for m in call.members if self.stays(m)}
+        stay = [m for m in calls[0].declared() if m.name in remaining]
         names: list[str] = []
         inputs = 0
         for member in stay:
@@ -184,7 +205,8 @@ class _Rebuild:
             names.append(member.name if member.labelled or is_input else str(len(names) - inputs))
         if len({n.split(".")[0] for n in names}) < len({m.name.split(".")[0] for m in stay}):
             names = [m.name for m in stay]  # a label took one of the new names
-        return zip(stay, names, strict=True)
+        found = dict(zip([m.name for m in stay], names, strict=True))
+        return ((m, found[m.name]) for m in scope.members if m.name in found)
 
     def operation(self, node: Node) -> Operation:
         """The operation of a node: with a bias if it absorbs a batchnorm, with default initialisation."""
@@ -202,21 +224,21 @@ class _Rebuild:
 
     def dropped(self) -> Iterator[str]:
         """The outermost members with weights of which nothing remains."""
+        kept = {self.old.node(i).path for i in self.ids} | {norm.path for norm in self.fold.folded}
         stack: list[Node | Scope] = [self.old.root]
         while stack:
             member = stack.pop()
             if isinstance(member, Scope):
-                left = member in self.filled or any(n in self.fold.folded for n in member.nodes())
-                if left:
+                if any(n.path in kept for n in member.nodes()):
                     stack.extend(reversed(member.members))
                     continue
-            elif member.id in self.ids or member in self.fold.folded:
+            elif member.path in kept:
                 continue
-            if _has_weights(self.old, member):
+            if not member.again and _has_weights(self.old, member):
                 yield member.path
 
 
 def _has_weights(graph: Graph, member: Node | Scope) -> bool:
     """Whether a member contains weights."""
     nodes = [member] if isinstance(member, Node) else member.nodes()
-    return any(map(graph.weights_of, nodes))
+    return any(node.operation.weights(graph.shapes(node.inputs)) for node in nodes)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from archdsl.analysis.memory import memory
 from archdsl.common.choices import Mode
 from archdsl.diagnostics import Diagnostic, Mark, SpecError
+from archdsl.dims import free_sizes
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.graph.rewriting import Rewriting
-from archdsl.ops.fields import is_free
 from archdsl.syntax import tree
 
 
@@ -55,10 +55,12 @@ def _dense(graph: Graph) -> Recompute:
     grown: set[Node] = set()
     in_place: list[Node] = []
     for node in graph.nodes():
-        if not node.operation.stacks_channels or len(node.inputs) != 2:
+        if node.operation.stacks() != 0 or len(node.inputs) != 2:
             continue
         whole, new = node.inputs
         body = next((s for s in graph.node(new).scope.calls() if s.parent is node.scope), None)
+        if body is not None and body.use is not None:
+            continue  # the calls of what is shared would have to be alike
         if body is None:
             if isinstance(node.origin, tree.Dense):
                 in_place.append(node)
@@ -84,9 +86,9 @@ def _dense(graph: Graph) -> Recompute:
 
 def _needs_alone(graph: Graph, body: Scope, whole: Tensor) -> bool:
     """Whether a body takes one tensor and reads no size of another."""
-    targets = [n.shapes[0] for n in body.nodes() if is_free(getattr(n.operation, "to", None))]
+    sizes = [n.operation.sized(n.shapes) for n in body.nodes()]  # type: ignore[arg-type]
     own = graph.shape(whole)[1:]
-    return body.inflow() == [whole] and all(isinstance(t, tuple) and t[1:] == own for t in targets)
+    return body.inflow() == [whole] and all(size == own for size in sizes if free_sizes(*size))
 
 
 def _blocks(graph: Graph) -> Recompute:

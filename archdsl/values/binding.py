@@ -35,13 +35,15 @@ class Misbound(Failure):
 class Signature:
     """The signature of a callee: its name, its parameters in order, and advice for an unknown parameter.
 
-    `advise` adds help and proposals to an error in its arguments.
+    `advise` adds help and proposals to an error in its arguments. `switched` says which switch an argument turns on by
+    its name alone: `pad` for `pad = true`.
     """
 
     name: str
     parameters: Sequence[str]
     unknown: Callable[[str, Collection[str]], str] = lambda name, known: aliases.listed(known)
     advise: Callable[[Misbound], None] = lambda error: None
+    switched: Callable[[tree.Argument], str | None] = lambda argument: None
 
 
 class Bound(NamedTuple):
@@ -62,7 +64,8 @@ def bind(
 ) -> Bound:
     """Binds each argument to its parameter. `read` computes the value for a parameter.
 
-    Raises Misbound for a surplus argument, an unknown parameter, or one that is given twice.
+    Raises Misbound for a surplus argument, an unknown parameter, one that is given twice, or a positional argument
+    after a named one.
     """
     name, parameters = signature.name, signature.parameters
     bound = Bound({}, {})
@@ -72,8 +75,12 @@ def bind(
         return error
 
     for position, argument in enumerate(arguments):
-        key = argument.name
+        switch = signature.switched(argument)
+        key = argument.name or switch
         if key is None:
+            if any(a.name is not None for a in bound.arguments.values()):
+                message = "a positional argument follows a named one"
+                raise wrong(Misbound("E0108", message, argument, "put positional arguments first"))
             if position >= len(parameters):
                 takes = counted(len(parameters), "argument") if parameters else "no arguments"
                 raise wrong(Misbound("E0206", f"`{name}` takes {takes}; this is one too many", argument, surplus=True))
@@ -84,7 +91,7 @@ def bind(
             raise wrong(Misbound("E0205", f"`{name}` has no parameter `{key}`", argument, help, proposals))
         if key in bound.values:
             raise wrong(Misbound("E0206", f"`{key}` is given twice in this call of `{name}`", argument))
-        bound.values[key] = read(argument, key)
+        bound.values[key] = True if switch is not None else read(argument, key)
         bound.arguments[key] = argument
     return bound
 

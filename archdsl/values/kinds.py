@@ -119,6 +119,14 @@ class AugmentValue:
         return self.syntax.name.name
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedValue:
+    """What a `share` statement placed. `part` is known to elaboration."""
+
+    name: str
+    part: object
+
+
 @dataclass(frozen=True, slots=True)
 class TensorValue:
     """A tensor as a value: `it`, a label, an input; or a list of tensors, whose `shape` is None.
@@ -307,6 +315,8 @@ def describe(value: object) -> str:
             return f"the function `{value.name}`"
         case AugmentValue():
             return f"the augmentation `{value.name}`"
+        case SharedValue():
+            return f"the shared `{value.name}`"
         case TensorValue():
             return f"a list of {len(value.parts)} tensors" if value.parts else "a tensor"
         case Drawn():
@@ -330,6 +340,8 @@ def literal(value: object) -> str:
         case Expr():
             return dims.text(value)
         case OperationValue() | BlockValue() | MemberValue() | ExternValue() | FunctionValue() | AugmentValue():
+            return value.name
+        case SharedValue():
             return value.name
         case Drawn():
             return shown(value)

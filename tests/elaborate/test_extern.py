@@ -127,6 +127,19 @@ def test_equal_names_in_one_file_are_told_apart() -> None:
     assert found.plainness == 0 and "from q import Blur as Blur2" in found.text
 
 
+def test_names_of_the_files_own_helpers_are_told_apart() -> None:
+    lines = ["input x[C, H, W]", "output [C, H, W]"]
+    targets = {"a": "timm.layers:DropPath", "partial": "p:wraps", "crop": "p:crop_to_smallest", "drop_path": "p:D"}
+    before = "\n".join(extern(*lines, head=f'extern {name} = "{target}"') for name, target in targets.items())
+    body = (
+        "a -> partial -> (conv(4, 3), conv(4, 3, pad = 0)) -> align(crop) -> add -> drop_path -> droppath(0.1)\ncrop()"
+    )
+    found = prove_build(net(body, before))
+    assert found.plainness == 0
+    for line in ("timm.layers import DropPath as DropPath2", "p import crop_to_smallest as crop_to_smallest_"):
+        assert f"from {line}\n" in found.text
+
+
 # ---------------------------------------------------------------- reports
 
 
@@ -267,6 +280,21 @@ def test_a_wrong_call_is_an_error(body: str) -> None:
     code, says, more = CALLS[body]
     found = error(body.strip(), extern(*GOOD, *more), "x[4, 16, 16]" if "flatten" in body else "x[4, H = 16, W = 16]")
     assert found[0] == code and says in found[1]
+
+
+FUNCTIONS = [
+    "fn f(n) = n + n",
+    "fn f(n) = f(n - 1) if n > 0 else 1",
+    "fn f(n) = f(n) + f(n)",
+    "fn f(n) = " + "(" * 40 + "n" + " + 1)" * 40,
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=["doubling", "recursion", "both", "deep"])
+def test_a_rule_that_would_be_too_long_is_refused_at_once(function: str) -> None:
+    many = "f(" * 30 + "n" + ")" * 30
+    found = error("odd(3)", f"{function}\n" + extern(*GOOD, f"call ({many})"), "x[4, 16, 16]")
+    assert found[0] in ("E0302", "E0502", "E0503", "E0501", "E0504")
 
 
 def test_a_line_that_is_none_is_named() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archdsl import dims
-from archdsl.ops.base import FunctionForm, ModuleForm, Operation, ParameterForm, Rules, Shape
+from archdsl.ops.base import FunctionForm, ModuleForm, Operation, Rules, Shape
 from archdsl.ops.init import RULES
 
 
@@ -46,7 +46,7 @@ class Built(nn.Module):
         made = (operation.torch_last if last else operation.torch)(shapes, operation.infer(shapes, Rules()))
         assert made is not None
         self.form = form = made
-        known = {} if isinstance(form, ParameterForm) else names(form.helper)
+        known = names(form.helper)
         tensors = [f"x[{i}]" for i in range(len(shapes))]
         if isinstance(form, ModuleForm):
             constructor = eval(form.constructor, known)
@@ -64,12 +64,17 @@ class Built(nn.Module):
             literals = {a.name: repr(value(a.value, sizes or {})) for a in form.arguments}
             source = form.template.format(*tensors, all=", ".join(tensors), **literals)
         else:
-            values = torch.full(form.shape, form.fill, dtype=dtype)
-            if form.start is not None:
-                known = {"nn": nn, "values": values}
-                eval(RULES[form.start.rule].call.format("values", std=form.start.std), known)
-            self.op = nn.Parameter(values)
-            source = form.template.format(*tensors, parameter="op")
+            known = names((form.helper and f"{form.helper}\n\n{form.making}") or form.making or None)
+            if form.made:
+                self.register_buffer("op", known[form.made](*form.numbers, device=device, dtype=dtype))  # type: ignore[operator]
+            else:
+                values = torch.full(form.shape, form.fill, dtype=dtype)
+                if form.start is not None:
+                    eval(RULES[form.start.rule].call.format("values", std=form.start.std), {"nn": nn, "values": values})
+                self.op = nn.Parameter(values)
+            literals = {a.name: repr(value(a.value, sizes or {})) for a in form.arguments}
+            joined = ", ".join(tensors)
+            source = form.template.format(*tensors, parameter="op", all=joined, **literals)
         function = eval(f"lambda x, op: {source}", known)
         self.run = lambda x: function(x, getattr(self, "op", None))
 

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from archdsl import ops
-from archdsl.ops import OPERATIONS
+from archdsl.ops import BLOCKS, OPERATIONS
 from archdsl.ops.base import Operation
+from archdsl.ops.partition import Join
 
 PACKAGE = Path(ops.__file__).parents[1]
 EXEMPT = {
@@ -123,4 +124,4 @@ def test_every_operation_with_a_name_is_registered() -> None:
         waiting += cls.__subclasses__()
         if "name" in vars(cls) and cls.__module__.startswith("archdsl.") and not (cls.is_input or cls.implied):
             found.add(cls)
-    assert found == set(OPERATIONS.values())
+    assert found == {*OPERATIONS.values(), *BLOCKS.values(), Join}

@@ -24,6 +24,8 @@ def layouts(x: Tensor) -> Iterator[Tensor]:
 def results(module: Built, inputs: Sequence[Tensor], training: bool) -> list[Tensor]:
     """The outputs and gradients of a module."""
     leaves = [x.detach().requires_grad_() for x in inputs]
+    if not leaves:
+        return [module.train(training)()]
     given = module.train(training)(*leaves)
     outputs = [given] if isinstance(given, Tensor) else list(given)  # type: ignore[call-overload]
     gradients = torch.autograd.grad(outputs, leaves, [torch.ones_like(x) for x in outputs], allow_unused=True)

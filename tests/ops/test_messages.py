@@ -125,7 +125,14 @@ def test_all_mistakes_of_a_call_are_told_at_once() -> None:
         ("resize", {"to": (3, 4)}, [(3, 4)], "`to` 3x4 has 2 numbers", None),
         ("pixel_shuffle", {"r": 2}, [(6, 3, 3)], "a multiple of 4 channels", None),
         ("pixel_unshuffle", {"r": 2}, [(6, 3, H)], "multiples of 2", None),
-        ("split", {"n": 4}, [(6, 3, 3)], "a multiple of 4 channels", "slice"),
+        ("split", {"n": 4}, [(6, 3, 3)], "a multiple of 4 channels", "`split([a, b])`"),
+        ("split", {"n": [4, 3]}, [(6, 3, 3)], "`split` into [4, 3] needs 7 channels; the tensor is [6, 3, 3]", "sum 6"),
+        ("split", {"n": 2, "axis": 1}, [(6, 3)], "needs a multiple of 2 positions; the tensor is [6, 3]", None),
+        ("split", {"n": 2, "axis": 2}, [(6, 3)], "along axis 2: the tensor [6, 3] has axes 0 to 1", "axis 1 the first"),
+        ("slice", {"start": 3, "axis": 1}, [(6, 3)], "`slice` from 3 exceeds the positions of [6, 3]", None),
+        ("slice", {"start": 3}, [(3, 6)], "`slice` from 3 exceeds the channels of [3, 6]", None),
+        ("concat", {"axis": 1}, [(6, 3), (5, 3)], "equal sizes except on axis 1; these are [6, 3] and [5, 3]", "conv"),
+        ("add", {"stretch": True}, [(6, 3), (6, 2)], "needs equal sizes or 1; these are [6, 3] and [6, 2]", None),
         ("slice", {"start": 4, "stop": 4}, [(6, 3)], "`stop` must be larger than `start`", None),
         ("slice", {"start": 4, "stop": 8}, [(6, 3)], "exceeds the channels", "`stop` is 6 at most"),
         ("channel_shuffle", {"groups": 4}, [(6, 3)], "6 is not a multiple of 4", None),
@@ -149,8 +156,8 @@ def test_wrong_sizes(
 def test_words_are_those_of_the_types(cls: type[Operation]) -> None:
     for name in cls.model_fields:
         for word in cls.words(name):
-            others = {p: 2 for p, field in cls.model_fields.items() if field.is_required() and p != name}
-            assert getattr(cls.parse({**others, name: word}), name) == word
+            needed = {p: cls.examples[0].arguments[p] for p, f in cls.model_fields.items() if f.is_required()}
+            assert getattr(cls.parse({**needed, name: word}), name) == word
     assert cls.words("nonsense") == ()
 
 

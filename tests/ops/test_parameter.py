@@ -113,7 +113,7 @@ def test_what_is_refused(body: str, message: str) -> None:
         ("torch.ones(1, 6, 1, 4, **kw)", "torch.ones(1, 6, 1, 4)"),
         ("torch.ones(1, 6, 1, 4, **kw)", "torch.ones(1, 6, 4, 1, **kw)"),
         (".expand(x.shape[0], -1, -1)", ""),
-        (".movedim(-1, 1)", ".movedim(-1, 2)"),
+        (".permute(0, 3, 1, 2)", ".permute(0, 3, 2, 1)"),
         ("self.gain[None]", "self.gain"),
     ],
 )

@@ -71,7 +71,7 @@ def test_macs_are_half_of_pytorchs_flops(cls: type[Operation], example: Example)
     assert 2 * 2 * macs == counter.get_total_flops()  # of two samples
 
 
-@every_example
+@pytest.mark.parametrize(("cls", "example"), [case for case in CASES if case.values[1].inputs])
 def test_channels_are_made_from_those_of_their_lanes(cls: type[Operation], example: Example) -> None:
     operation = cls.parse(example.arguments)
     outputs = operation.infer(example.inputs, Rules())
@@ -116,8 +116,13 @@ SPATIAL = [
     for case in CASES
     if case.values[1].inputs
     and len(case.values[1].inputs[0]) > 1
-    and case.values[0].name not in ("flatten", "reshape", "maps")
+    and case.values[0].name not in ("flatten", "reshape", "maps", "relative")
+    and not (case.values[0].name == "attend" and len(case.values[1].inputs) > 3)  # a bias has known sizes
 ]
+
+
+LENIENT = ("split", "slice")
+"""Where a size does not fit, PyTorch gives parts of other sizes."""
 
 
 @pytest.mark.parametrize(("cls", "example"), SPATIAL)
@@ -145,7 +150,7 @@ def test_free_sizes_say_what_pytorch_does_at_each(cls: type[Operation], example:
         else:
             with pytest.raises(OperationError):
                 operation.infer(here, Rules())
-            assert refuses(module, here)
+            assert refuses(module, here) or cls.name in LENIENT
     assert taken
 
 

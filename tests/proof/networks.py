@@ -102,5 +102,24 @@ model net {
     repeat 2 { dense { maxpool(3, 1, 1) } }
 }
 """,
+    "parameters": """
+block layer {
+    input x[_, _], queries[_, _], memory[_, _]
+    (x, queries) -> add -> inner: it
+    (x, (inner, memory) -> attn: attention(2)) -> add
+}
+model net {
+    input image[3, 8, 8]
+    conv(8, 3) -> tokens -> x: it
+    position: parameter(x.shape)
+    queries: parameter([8, 5], stored = rows)
+    (x, position) -> add -> memory: it
+    decoder: {
+        (queries, queries) -> sub
+        repeat 2 { (it, queries, memory) -> layer }
+    }
+    flatten -> linear(3)
+}
+""",
 }
 """Each has one model, `net`."""

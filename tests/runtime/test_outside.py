@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from torch import nn
 import archdsl
 import archdsl.importer  # what imports .arch files
 from archdsl import cli
+from archdsl.common.source import Source
 from archdsl.compiler import prove_build
 from archdsl.diagnostics import SpecError
 from archdsl.proof import Unproved, prove
@@ -23,6 +26,7 @@ from archdsl.runtime.probe import probe
 from tests import modules
 from tests.helpers import graph_of, net_text, source_of
 from tests.outside import Outside
+from tests.test_injection import HOSTILE, literal
 
 ALLOWED = ["tests", "tests.outside:bend", "tests.outside:blend"]
 OUTSIDE = """extern outside(width, bias = true) = "tests.outside:Outside" {
@@ -317,6 +321,24 @@ def test_a_built_file_does_not_make_what_is_no_module() -> None:
     _, built = modules.module_of(archdsl.build(graph_of(extern("tests.outside:Plain"))))
     with pytest.raises(TypeError, match=r"`odd` .* is tests\.outside\.Plain, which is no nn\.Module"):
         built()
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_text_of_a_spec_is_data(text: str, tmp_path: Path) -> None:
+    said = literal(text)
+    lines = [said, "input x[C, H, W]", f"call (word, note = [{said}, {said} + word])", "output [C, H, W]"]
+    lines.append(f"require x_ == {said}, {said}")
+    declared = "\n    ".join(lines)
+    before = f'let word = {said}\nextern echo(x_ = {said}) = "tests.outside:Echo" {{\n    {declared}\n}}'
+    name = re.sub(r"[/\x00]", "_", text)[:60] + ".arch"
+    source = Source(name, net_text("echo", "x[4, 8, 8]", before), tmp_path / "net.arch")
+    network = archdsl.load(source, allow_extern="tests")
+    echo: Any = network.get_submodule("0")
+    assert (echo.text, echo.note) == (text, (text, text + text))
+    assert network(torch.ones(1, 4, 8, 8)).shape == (1, 4, 8, 8)
+    with pytest.raises(SpecError) as caught:
+        archdsl.check(Source(name, net_text('echo("other")', "x[4, 8, 8]", before)))
+    assert "\x1b" not in str(caught.value) and len(codes(caught.value)) == 1
 
 
 # ---------------------------------------------------------------- a file beside the spec

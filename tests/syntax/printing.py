@@ -83,6 +83,8 @@ def show_item(item: tree.Item) -> str:
             return f"{label}residual{choice}{route} {show_item(body)}"
         case tree.Dense(body=body):
             return f"{label}dense {show_item(body)}"
+        case tree.Windows(cut=cut, body=body):
+            return f"{label}{show_item(cut)} {show_item(body)}"
         case _:
             assert_never(item)
 
@@ -151,10 +153,10 @@ def show_line(line: tree.ExternLine) -> str:
         case tree.Held(kind=kind, tensors=tensors, condition=condition):
             listed = (f"{quoted(key)}[{', '.join(map(show_value, sizes))}]" for key, _, sizes in tensors)
             return f"{kind} {', '.join(listed)}" + (f" if {show_value(condition)}" if condition is not None else "")
+        case tree.Passed(kind="macs", arguments=(argument,)):
+            return f"macs {show_value(argument.value)}"
         case tree.Passed(kind=kind, arguments=arguments):
             return f"{kind} {show_arguments(arguments)}"
-        case tree.Macs(value=value):
-            return f"macs {show_value(value)}"
         case _:
             return show_statement(line)
 

@@ -172,7 +172,9 @@ def test_spans(text: str) -> None:
             case tree.Label(quoted=quoted, parts=parts):
                 assert (said[0], said[-1]) == ('"', '"') if quoted else said == parts[0]
             case tree.Call(name=name, arguments=arguments):
-                assert said == name.name or (said.startswith(name.name) and said.endswith(")") and arguments)
+                assert said == name.name or (
+                    said.startswith(name.name) and said.endswith(")") and arguments is not None
+                )
             case tree.Body():
                 assert (said[0], said[-1]) == ("s" if node.scoped else "{", "}")
             case tree.Parallel() | tree.Pattern():

@@ -185,7 +185,7 @@ class _Kinds:
         if len(self.graph.node(arrow.tensors[0].node).shapes) > 1:
             return False
         sizes = self.graph.shape(arrow.tensors[0])[1:]
-        concat = arrow.head.kind == "merge" and arrow.head.nodes[-1].operation.stacks_channels
+        concat = arrow.head.kind == "merge" and arrow.head.nodes[-1].operation.stacks() == 0
         return concat and all(self.graph.shape(Tensor(n.id))[1:] == sizes for part in around for n in part.nodes)
 
     def _chain(self, part: Part, head: Part) -> list[Part]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archdsl.analysis.costs import Analysis, Cost
 from archdsl.backends.diagram.labels import cut
@@ -70,10 +70,20 @@ class Captions:
                 title = f"{len(part.nodes)} operations"
                 if part.scope is not None:
                     title = scope_title(part.scope, repeated=part.inner or part.count > 1)
-                notes = tuple(filter(None, [self.facts(part.scope, part.rounds())]))
+                notes = tuple(filter(None, [self.facts(part.scope, part.rounds()), self.shared(part)]))
                 return Caption((title,), notes=notes, size=self.result(part), share=self.share(part))
             case _:
-                return self._layers(part)
+                return replace(self._layers(part), notes=tuple(filter(None, [self.shared(part)])))
+
+    def shared(self, part: Part) -> str:
+        """Which call of something shared a box is: `shared, call 2 of 3`; empty within a frame that says so."""
+        call = self.structure.shared(part.nodes)
+        if call is None or (isinstance(call, Scope) and len(list(call.nodes())) > len(part.nodes)):
+            return ""
+        calls = self.structure.calls(call)
+        if part.count > 1:
+            return "shared: the same weights each time"
+        return f"shared, call {calls.index(call) + 1} of {len(calls)}"
 
     def _layers(self, part: Part) -> Caption:
         nodes, main = part.nodes, main_node(part.nodes)
@@ -104,7 +114,10 @@ class Captions:
             if part.scope is not None and part.kind == "open"
             else ""
         )
-        return " ".join(filter(None, [cut(heading, LONGEST_NAME), times(part)]))
+        whole = part.scope is not None and part.scope is self.structure.shared(part.nodes)
+        within = part.kind == "repeat" and any(self.structure.shared([node]) for node in part.nodes)
+        shared = "(shared)" if whole or within else ""
+        return " ".join(filter(None, [cut(heading, LONGEST_NAME), shared, times(part)]))
 
     # ------------------------------------------------------------ pieces
 

@@ -132,7 +132,7 @@ def open_while(folder: Folder, fits: Callable[[list[Part]], T | None]) -> tuple[
     while True:
         folded: dict[tuple[object, ...], tuple[int, int]] = {}
         for box in boxes(current):
-            if box.kind == "block" and box.scope is not None and kind(box.scope) not in refused:
+            if box.kind == "block" and box.scope is not None and kind(box.scope) not in refused | opened:
                 depth, size = folded.get(kind(box.scope), (1 << 30, 0))
                 folded[kind(box.scope)] = (min(depth, level(box.scope)), size + sum(map(len, box.times)))
         if not folded:
@@ -152,7 +152,7 @@ def insets(folder: Folder, opened: Callable[[Scope], bool], captions: Captions) 
     room = max(BUDGET - len(shown), 0) + 4
     found: dict[object, tuple[str, Picture]] = {}
     for box in shown:
-        if box.kind != "block" or box.scope is None:
+        if box.kind != "block" or box.scope is None or opened(box.scope):  # open: at the first call of what is shared
             continue
         inside = [folder.fold(box.scope, depth) for depth in (lambda _: True, lambda _: False)]
         wiring = (kind(box.scope), tuple((p.kind, tuple(n.operation.name for n in p.nodes)) for p in boxes(inside[0])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import pairwise
 
-from archdsl.graph import Graph, Node, Tensor
+from archdsl.graph import Graph, Node, Scope, Tensor
 
 
 class Structure:
@@ -29,6 +29,23 @@ class Structure:
                 self._consumers[source].append(node.id)
         for output in graph.outputs:
             self._consumers[output.tensor.node].append(-1)
+        self._calls: dict[str, list[Node | Scope]] = {}
+        for member in graph.root.walk():
+            if member.use is not None:
+                self._calls.setdefault(member.path, []).append(member)
+
+    def shared(self, nodes: Sequence[Node]) -> Node | Scope | None:
+        """The call of something shared that these nodes lie in, the innermost one that holds them all."""
+        if not (self._calls and nodes):
+            return None
+        around: list[Node | Scope] = [*nodes[:1], *nodes[0].scope.calls()]
+        call = next((m for m in around if len(self._calls.get(m.path, ())) > 1 and m.use is not None), None)
+        inside = {call} if isinstance(call, Node) else {*call.nodes()} if call is not None else set()
+        return call if inside.issuperset(nodes) else None
+
+    def calls(self, shared: Node | Scope) -> list[Node | Scope]:
+        """All calls of what is shared."""
+        return self._calls[shared.path]
 
     def consumers(self, node: int) -> list[int]:
         """The nodes that take a result of `node`; -1 is an output of the model."""
@@ -67,7 +84,8 @@ class Structure:
         nodes = tuple(nodes)
         if nodes not in self._by_part:
             sizes = frozenset(self.graph.shape(t)[1:] for t in self.entries(nodes))
-            self._by_part[nodes] = (self.key(nodes), sizes)
+            shared = self.shared(nodes)
+            self._by_part[nodes] = (self.key(nodes), sizes, shared and shared.path)
         return self._by_part[nodes]
 
     def entries(self, nodes: Sequence[Node]) -> list[Tensor]:

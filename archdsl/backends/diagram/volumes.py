@@ -113,7 +113,7 @@ class Figure:
 
     def is_sign(self, part: Part) -> bool:
         """Whether a part is drawn as a sign: a merge other than a concatenation."""
-        return part.kind == "merge" and not part.nodes[-1].operation.stacks_channels
+        return part.kind == "merge" and part.nodes[-1].operation.stacks() is None
 
     def volume(self, part: Part) -> Volume:
         channels, *sides = self.shape(part)
@@ -121,7 +121,7 @@ class Figure:
             return Volume((6.0,), min(TALLEST, THINNEST + PER_CHANNEL * sqrt(channels)), 0.0)
         height, depth = (sides[-2] if len(sides) > 1 else sides[-1]), (sides[-1] if len(sides) > 1 else 1)
         counts = [channels]
-        if part.kind == "merge":
+        if part.kind == "merge" and part.nodes[-1].operation.stacks() == 0:
             counts = [self.analysis.shape(t)[0] for t in part.nodes[-1].inputs]
         pieces = tuple(THINNEST + PER_CHANNEL * sqrt(n) for n in counts)
         return Volume(pieces, max(4.0, self.per_side * sqrt(height)), self.per_side * sqrt(depth) if depth > 1 else 0.0)

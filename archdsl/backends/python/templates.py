@@ -27,7 +27,8 @@ OPERATORS: Mapping[type, str] = {
 def code(template: str, *operands: py.Expr, **values: py.Expr | None) -> py.Expr:
     """A template with its holes filled: `{0}`, `{1}`, … and `{all}` with operands, `{name}` with values.
 
-    An operand beside an operator stands in parentheses unless it is an atom. A bound of a slice may be None.
+    An operand beside an operator stands in parentheses unless it is an atom. A bound of a slice may be None. A call
+    goes without the arguments that have no value.
     """
     found = template_tree(template)
     return filled(found, operands, values) if operands or values else found
@@ -112,7 +113,17 @@ def filled(template: py.Expr, operands: Sequence[py.Expr], values: Mapping[str, 
         return py.Parens(found) if isinstance(part, py.Var) and precedence(found) < ATOM else found
 
     def several(parts: Sequence[py.Expr]) -> tuple[py.Expr, ...]:
-        return tuple(found for part in parts for found in (operands if part == py.Var(ALL) else (inner(part),)))
+        given = [part for part in parts if not is_left_out(part)]
+        return tuple(found for part in given for found in (operands if part == py.Var(ALL) else (inner(part),)))
+
+    def is_left_out(part: py.Expr) -> bool:
+        name = part.name if isinstance(part, py.Var) else ""
+        return (
+            name.startswith(HOLE)
+            and name != ALL
+            and not (hole := name.removeprefix(HOLE)).isdigit()
+            and hole not in values
+        )
 
     def change(part: py.Expr) -> py.Expr | None:
         match part:

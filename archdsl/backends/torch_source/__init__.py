@@ -39,12 +39,13 @@ from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.folding import FUNCTION, folding_function
 from archdsl.backends.torch_source.helpers import FACTORY
 from archdsl.backends.torch_source.moves import Last, arrange
-from archdsl.backends.torch_source.names import RESERVED, STANDARD, camel, identifier, unique
+from archdsl.backends.torch_source.names import camel, identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, helper_names
 from archdsl.backends.torch_source.starts import everywhere
 from archdsl.backends.torch_source.write import write_class
 from archdsl.graph import Graph, Tensor
+from archdsl.ops.reserved import RESERVED, STANDARD
 from archdsl.transform.inference import Folding
 from archdsl.transform.recompute import NOTHING, Recompute
 

@@ -13,7 +13,7 @@ from typing import TypeAlias, assert_never
 from archdsl import dims
 from archdsl.analysis.borders import borders
 from archdsl.common.source import Span
-from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph import Graph, Node, Rounds, Scope, Tensor, Use
 from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
 from archdsl.syntax import tree
 
@@ -21,17 +21,54 @@ Site: TypeAlias = tuple[int, int, str]
 """Start and end of the text that made a step, and the operation's name where it is implied."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Reference:
+    """A call of something shared, whose member another step of the cell declares. `call` is what was placed for it."""
+
+    call: Node | Scope
+    use: Use
+    labelled: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Step:
-    """A member of a cell: an operation in place, or a scope."""
+    """A member of a cell: an operation in place, or a scope.
+
+    What is shared has one step that declares it, without inputs and outputs (`takes` are those of the first call), and
+    one for each call of it, whose member is a Reference.
+    """
 
     site: Site
     position: int
     name: str
-    member: Node | Cell
+    member: Node | Cell | Reference
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     form: TorchForm | None
+    takes: tuple[Tensor, ...] | None = None
+
+    @property
+    def declares(self) -> bool:
+        return self.takes is not None
+
+    @property
+    def calls(self) -> bool:
+        return isinstance(self.member, Reference)
+
+    @property
+    def rounds(self) -> Rounds:
+        """The loops around it."""
+        if isinstance(self.member, Reference):
+            return self.member.use.rounds
+        member = self.member.scope if isinstance(self.member, Cell) else self.member
+        return member.use.at[1] if self.declares and member.use is not None else member.rounds
+
+    @property
+    def bound(self) -> Mapping[str, object]:
+        """The values that its arguments may name."""
+        if isinstance(self.member, Reference):
+            return {}
+        return self.member.bound if isinstance(self.member, Node) else self.member.scope.bound
 
 
 @dataclass(slots=True, eq=False)
@@ -109,8 +146,8 @@ class Syntax:
                 case tree.Chain():
                     for item in statement.items:
                         regions += self._item(item)
-                case tree.Share():
-                    regions += self._item(statement.item)
+                case tree.Share(item=item):
+                    self.items[(item.span.start, item.span.end)] = item
                 case tree.For() | tree.Repeat():
                     inner = self._statements(statement.body.statements)
                     regions.append(Region(statement, [(None, statement.span, inner)]))
@@ -143,6 +180,9 @@ class Syntax:
                 return via + self._statements(item.body.statements)
             case tree.Dense():
                 return self._statements(item.body.statements)
+            case tree.Windows():
+                self.items[(item.cut.span.start, item.cut.span.end)] = item.cut
+                return self._statements(item.body.statements)
             case tree.Call() | tree.Element():
                 return []
             case _:
@@ -155,10 +195,12 @@ class Syntax:
 def cells(graph: Graph, recomputed: Collection[Scope] = ()) -> list[Cell]:
     """A cell for every scope, inner before outer."""
     references = size_references(graph)
+    repeats = Repeats.of(graph, references)
     inflow, outflow = borders(graph, {node: sizes.tensors for node, sizes in references.items()})
+    repeats.gather(outflow)
     found: dict[Scope, Cell] = {}
     syntaxes: dict[object, Syntax] = {}
-    scopes = list(graph.root.scopes())
+    scopes = [scope for scope in graph.root.scopes() if not scope.again]
     for scope in scopes:
         key, body = _body(scope, found)
         if key not in syntaxes:
@@ -169,7 +211,7 @@ def cells(graph: Graph, recomputed: Collection[Scope] = ()) -> list[Cell]:
         found[scope] = cell
     forms: dict[object, TorchForm] = {}
     for scope in reversed(scopes):
-        _fill(found[scope], found, graph, inflow[scope], outflow[scope], references, forms)
+        _fill(found[scope], found, graph, inflow[scope], outflow[scope], references, forms, repeats)
     return [found[s] for s in reversed(scopes)]
 
 
@@ -191,14 +233,13 @@ class Sizes:
     text: str
 
 
-def size_references(graph: Graph) -> Mapping[Node, Sizes]:
+def size_references(graph: Graph) -> dict[Node, Sizes]:
     """For each node whose arguments hold a free size, the tensors that it finds it by."""
     found: dict[Node, Sizes] = {}
     latest: dict[tuple[Scope | None, object], Tensor] = {}
     for node in graph.nodes():
-        target = getattr(node.operation, "to", None)
-        wanted = node.shapes[0][1:] if _free(target) else None  # type: ignore[index]
-        if wanted is not None:
+        wanted = node.operation.sized(node.shapes)  # type: ignore[arg-type]
+        if dims.free_sizes(*wanted):
             for scope in (*node.scope.calls(), None):
                 inflow = [t for t in scope.inputs if graph.shape(t)[1:] == wanted] if scope is not None else []
                 if inflow or (scope, wanted) in latest:
@@ -222,15 +263,9 @@ def computed_size(graph: Graph, node: Node, wanted: Sequence[dims.Dim]) -> Sizes
         free = dims.free(name)
         tensor = next(t for t in near if free in graph.shape(t)[1:])
         place = tensors.setdefault(tensor, f"{{{len(tensors) + 1}}}")
-        names[name] = f"{place}.shape[{graph.shape(tensor).index(free) + 1}]"
+        names[name] = f"{place}.shape[{graph.shape(tensor)[1:].index(free) + 2}]"
     texts = [dims.python(size, names) for size in wanted]
     return Sizes(tuple(tensors), f"({', '.join(texts)}{',' * (len(texts) == 1)})")
-
-
-def _free(value: object) -> bool:
-    if isinstance(value, tuple):
-        return any(map(_free, value))
-    return isinstance(value, dims.Expr)
 
 
 def _fill(
@@ -241,6 +276,7 @@ def _fill(
     outflow: Mapping[Tensor, None],
     references: Mapping[Node, Sizes],
     forms: dict[object, TorchForm],
+    repeats: Repeats,
 ) -> None:
     scope = cell.scope
     names = dict(zip(scope.inputs, scope.input_names, strict=False))
@@ -252,15 +288,97 @@ def _fill(
         cell.inputs = tuple(dict.fromkeys(cell.inputs))
     cell.input_names = tuple(names.get(t, "") for t in cell.inputs)
     cell.outputs = tuple(dict.fromkeys((*(t for t in scope.outputs if t in outflow), *outflow)))
+    declared: list[tuple[tuple[int, int], Step]] = []
     for member in scope.members:
-        if isinstance(member, Scope):
-            inner = found[member]
-            site = (member.span.start, member.span.end, "")
-            cell.steps.append(Step(site, site[0], member.name, inner, inner.inputs, inner.outputs, None))
+        if isinstance(member, Node) and member.operation.is_input:
+            continue
+        first = repeats.first.get(member, member)
+        if isinstance(first, Scope):
+            inner = found[first]
+            site = (first.span.start, first.span.end, "")
+            step = Step(site, site[0], first.name, inner, inner.inputs, inner.outputs, None)
             cell.height = max(cell.height, inner.height + 1)
-        elif not member.operation.is_input:
-            cell.steps.append(_node_step(member, graph, references, forms))
+        else:
+            step = _node_step(first, graph, references, forms)
+        if member.use is not None and not isinstance(step.form, FunctionForm):
+            if member is first:
+                declared.append((member.use.declared, replace(step, inputs=(), outputs=(), takes=step.inputs)))
+            step = _call_step(step, member, repeats)
+        elif member is not first:
+            assert isinstance(member, Node)
+            step = _node_step(member, graph, references, forms)
+        cell.steps.append(step)
+    if declared:
+        _declare(cell, declared, scope)
     cell.chain = is_chain(cell)
+
+
+def _call_step(step: Step, member: Node | Scope, repeats: Repeats) -> Step:
+    """The step of a call of something shared, which is declared by another one like this."""
+    assert member.use is not None
+    span, tensors = member.use.span, repeats.tensors.get(member, {})
+    return Step(
+        (span.start, span.end, ""),
+        span.start,
+        step.name,
+        Reference(member, member.use),
+        tuple(tensors.get(t, t) for t in step.inputs),
+        tuple(tensors.get(t, t) for t in step.outputs),
+        FunctionForm("{0}", results=len(step.outputs)),
+    )
+
+
+def _declare(cell: Cell, declared: Sequence[tuple[tuple[int, int], Step]], scope: Scope) -> None:
+    """Puts the steps that declare something among the others of their cell, where the `share` stands."""
+    members = [m for m in scope.members if not (isinstance(m, Node) and m.operation.is_input)]
+    starts = [m.id if isinstance(m, Node) else next(m.nodes()).id for m in members]
+    for (place, _), step in sorted(declared, key=lambda pair: pair[0], reverse=True):
+        cell.steps.insert(sum(start < place for start in starts), step)
+
+
+@dataclass(slots=True, eq=False)
+class Repeats:
+    """The calls of what is shared behind the first: what of the first one stands for each part of them."""
+
+    first: dict[Node | Scope, Node | Scope] = field(default_factory=dict)
+    """The members that are later calls, with the first call."""
+    tensors: dict[Node | Scope, dict[Tensor, Tensor]] = field(default_factory=dict)
+    """For each later call its tensor for each one of the first call."""
+
+    @staticmethod
+    def of(graph: Graph, references: dict[Node, Sizes]) -> Repeats:
+        """Those of a graph. The sizes of later calls are found as in the first ones, which changes `references`."""
+        found = Repeats()
+        firsts: dict[str, Node | Scope] = {}
+        for member in graph.root.walk():
+            if member.use is None:
+                continue
+            if not member.again:
+                firsts[member.path] = member
+                continue
+            first = found.first[member] = firsts[member.path]
+            pairs = list(zip(_nodes(first), _nodes(member), strict=True))
+            tensors = dict(zip(first.inputs, member.inputs, strict=True))
+            for one, other in pairs:
+                tensors.update({Tensor(one.id, i): Tensor(other.id, i) for i in range(len(one.shapes))})
+            found.tensors[member] = tensors
+            for one, other in pairs:
+                references.pop(other, None)
+                if one in references:
+                    sizes = references[one]
+                    references[other] = replace(sizes, tensors=tuple(tensors.get(t, t) for t in sizes.tensors))
+        return found
+
+    def gather(self, outflow: dict[Scope, dict[Tensor, None]]) -> None:
+        """Lets every result that any call gives on flow out of the first call."""
+        for member, first in self.first.items():
+            if isinstance(first, Scope) and isinstance(member, Scope):
+                used = outflow[member]
+                outflow[first].update({t: None for t, here in self.tensors[member].items() if here in used})
+
+
+def _nodes(member: Node | Scope) -> list[Node]:
+    return [member] if isinstance(member, Node) else list(member.nodes())
 
 
 def _node_step(node: Node, graph: Graph, references: Mapping[Node, Sizes], forms: dict[object, TorchForm]) -> Step:

@@ -231,6 +231,8 @@ class Classifier:
             inner = (
                 self.skeleton(step.member) if isinstance(step.member, Cell) and step.member.key in self.inline else None
             )
+            if step.calls:
+                form = step.name
             rows.append(
                 (
                     name,

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from archdsl.backends.torch_source import expressions as ex
-from archdsl.backends.torch_source.cells import Cell, Syntax
+from archdsl.backends.torch_source.cells import Cell, Reference, Syntax
 from archdsl.backends.torch_source.environment import Names
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.fold import Branch, Choice, Entry, Leaf, Loop, leaves
+from archdsl.backends.torch_source.names import identifier
 from archdsl.backends.torch_source.numbers import Frame, Numbers
 from archdsl.backends.torch_source.plan import Heading
 from archdsl.syntax import tree
@@ -162,6 +163,8 @@ class Control:
     def condition_name(choice: Choice) -> str:
         leaf = next(leaves(choice.branches[0].body))
         member = leaf.steps[0].member
+        if isinstance(member, Reference):
+            return f"with_{identifier(leaf.steps[0].name)}"
         if isinstance(member, Cell):
             return (
                 f"with_{member.scope.name}" if member.scope.labelled and member.scope.name.isidentifier() else "whole"

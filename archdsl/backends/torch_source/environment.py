@@ -10,7 +10,7 @@ from archdsl.backends.torch_source.cells import Cell, Step, Syntax
 from archdsl.backends.torch_source.expressions import Const, Expr, Var
 from archdsl.backends.torch_source.fold import Leaf
 from archdsl.backends.torch_source.numbers import Numbers
-from archdsl.graph import Node, Scope
+from archdsl.graph import Scope
 from archdsl.syntax import tree
 from archdsl.syntax.walk import names as names_in
 
@@ -48,7 +48,7 @@ class Names:
         Of a bound value that no expression gives here, the class has a parameter.
         """
         known = dict(self.known)
-        bound = [s.member.bound if isinstance(s.member, Node) else s.member.scope.bound for s in leaf.steps]
+        bound = [s.bound for s in leaf.steps]
         said = [n for a in self.arguments(leaf.steps[0]) for n in names_in(a.value) if n.name in bound[0]]
         for name in dict.fromkeys(n.name for n in sorted(said, key=lambda n: n.span.start)):
             row = [values.get(name) for values in bound]
@@ -65,7 +65,7 @@ class Names:
 
     def written_out(self, name: str, leaf: Leaf) -> Expr | None:
         """The variable of a loop that is written out, as what it is in the round that a leaf belongs to."""
-        rounds = [s.member.rounds if isinstance(s.member, Node) else s.member.scope.rounds for s in leaf.steps]
+        rounds = [s.rounds for s in leaf.steps]
         for start, number in reversed(rounds[0]):
             statement = self.syntax.loop(start)
             if not isinstance(statement, tree.For) or name not in [n.name for n in statement.names]:

@@ -89,11 +89,11 @@ def _sizes(graph: Graph, name: str) -> Iterator[dims.Expr]:
     """The different sizes within a network that follow from a free one alone."""
     seen: set[dims.Expr] = set()
     for node in _evaluated(graph):
-        for index in range(len(node.shapes)):
-            for size in graph.shape(Tensor(node.id, index)):
-                if isinstance(size, dims.Single) and size.variable == name and size not in seen:
-                    seen.add(size)
-                    yield size
+        shapes = [graph.shape(Tensor(node.id, index)) for index in range(len(node.shapes))]
+        for size in (*node.samples, *(size for shape in shapes for size in shape)):
+            if isinstance(size, dims.Single) and size.variable == name and size not in seen:
+                seen.add(size)
+                yield size
 
 
 def _evaluated(graph: Graph) -> list[Node]:

@@ -9,11 +9,11 @@ from archdsl.analysis.overwriting import Overwriting
 from archdsl.backends.python.tree import Function, Source, Statement
 from archdsl.backends.torch_source.checks import SizeCheck
 from archdsl.backends.torch_source.flow import Value
-from archdsl.backends.torch_source.names import RESERVED
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.starts import Way
 from archdsl.graph import Graph
+from archdsl.ops.reserved import RESERVED
 from archdsl.transform.recompute import Recompute
 
 

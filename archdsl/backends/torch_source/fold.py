@@ -261,8 +261,7 @@ def _rounds(region: Region, steps: Sequence[Step]) -> list[list[Step]]:
     """The steps of a loop, a list for each round that has any."""
     found: dict[int, list[Step]] = {}
     for step in steps:
-        member = step.member.scope if isinstance(step.member, Cell) else step.member
-        number = next(number for start, number in reversed(member.rounds) if start == region.span.start)
+        number = next(number for start, number in reversed(step.rounds) if start == region.span.start)
         found.setdefault(number, []).append(step)
     return list(found.values())
 

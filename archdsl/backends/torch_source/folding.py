@@ -100,7 +100,7 @@ def folding_function(folding: Folding) -> list[py.Statement]:
             text = BY_ENDS.replace(FIND_BY_END, FIND_BY_PATH) if whole else BY_ENDS
             body = [py.Source(text.replace("EPS", literal(eps)))]
         else:
-            parts.append(py.Assign(py.Var("FOLDED"), py.Tuple(tuple(map(py.Const, _rows(folding))))))
+            parts.append(py.Assign(py.Var("FOLDED"), py.Tuple(tuple(map(py.Const, dict.fromkeys(_rows(folding)))))))
             parts.append(py.Doc(CHANNELS_SAY))
             body = [py.Source(BY_CHANNELS)]
     if folding.renamed:

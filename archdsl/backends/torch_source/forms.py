@@ -96,17 +96,21 @@ class Forms:
         forms = [s.form for s in leaf.steps]
         first = forms[0]
         assert isinstance(first, ParameterForm)
-        if any(not isinstance(f, ParameterForm) or f.template != first.template for f in forms):
+        if not alike(forms):
             refuse(leaf.group)
         every = [f for f in forms if isinstance(f, ParameterForm)]
-        if len({(len(f.shape), f.start.rule if f.start is not None else "") for f in every}) > 1:
-            refuse(leaf.group)
         arguments: list[tuple[str | None, Expr]] = []
-        for axis, row in enumerate(zip(*[f.shape for f in every], strict=True)):
+        for axis, sizes in enumerate(zip(*[f.shape for f in every], strict=True)):
             called = "width" if len(first.shape) == 1 else f"size{axis}"
-            arguments.append(("size", self.numbers.resolve(row, leaf.group, hints, called)))
+            arguments.append(("size", self.numbers.resolve(sizes, leaf.group, hints, called)))
+        for argument, row in self.rows(leaf):
+            called = str(argument.name)
+            arguments.append((called, self.numbers.resolve(row, leaf.group, hints, called)))
         std: Expr | None = None
-        if first.start is None:
+        if first.made:
+            for place, each in enumerate(zip(*[f.numbers for f in every], strict=True)):
+                arguments.append(("number", self.numbers.resolve(each, leaf.group, hints, f"window{place}")))
+        elif first.start is None:
             arguments.append(("fill", self.numbers.resolve([f.fill for f in every], leaf.group, hints, "init")))
         else:
             spread = [f.start.std for f in every if f.start is not None]
@@ -125,9 +129,9 @@ def accepted(form: TorchForm | None) -> Sequence[Argument]:
     match form:
         case ModuleForm():
             return form.accepted
-        case FunctionForm():
+        case FunctionForm() | ParameterForm():
             return form.arguments
-        case ParameterForm() | None:
+        case None:
             return ()
 
 
@@ -140,6 +144,7 @@ def kind(form: TorchForm | None) -> object:
         case FunctionForm():
             return (form.template, form.helper, form.results)
         case ParameterForm():
-            return (form.template, len(form.shape), form.start.rule if form.start is not None else "")
+            rule = form.start.rule if form.start is not None else ""
+            return (form.template, form.helper, form.made, len(form.shape), len(form.numbers), rule)
         case None:
             return None

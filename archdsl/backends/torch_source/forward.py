@@ -12,13 +12,13 @@ from archdsl.backends.python.tree import call, walk
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source import flow as flows
 from archdsl.backends.torch_source import statements as drafts
-from archdsl.backends.torch_source.cells import Cell
+from archdsl.backends.torch_source.cells import Cell, Reference
 from archdsl.backends.torch_source.checks import check_calls
 from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.emitter import Emitter
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.flow import Value
-from archdsl.backends.torch_source.fold import Leaf, Loop, leaves
+from archdsl.backends.torch_source.fold import Leaf, Loop, Unlike, leaves
 from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, heads_within, is_labelled, is_shared
@@ -163,9 +163,10 @@ class Forward:
 
     def call(self, call: flows.Call, operands: Sequence[py.Expr]) -> py.Expr:
         """The call of a member or function."""
-        planned = self.plan.made[call.leaf]
+        leaf = self.declared(call.leaf) if call.leaf.steps[0].calls else call.leaf
+        planned = self.plan.made[leaf]
         form = planned.form
-        functional = self.made.members.functional(call.leaf)
+        functional = self.made.members.functional(leaf)
         if functional is not None:
             return code(functional, *operands)
         if isinstance(form, FunctionForm):
@@ -174,8 +175,21 @@ class Forward:
             values = {name or "": self.value(e, name or "value") for name, e in planned.arguments}
             return code(form.template, *operands, **BOUNDS | values)
         if isinstance(form, ParameterForm):
-            return code(form.template, *operands, parameter=self.access(call.leaf))
-        return py.Call(self.access(call.leaf), tuple(operands))
+            if form.helper is not None:
+                self.file.helper(form.helper)
+            own = {a.name for a in form.arguments}
+            values = {name or "": self.value(e, name or "") for name, e in planned.arguments if name in own}
+            return code(form.template, *operands, parameter=self.access(leaf), **values)
+        return py.Call(self.access(leaf), tuple(operands))
+
+    def declared(self, called: Leaf) -> Leaf:
+        """The leaf that declares what another one calls."""
+        names = [s.name for s in called.steps]
+        for leaf in leaves(self.plan.entries):
+            own = [s.name for s in leaf.steps]
+            if leaf.steps[0].declares and (own == names if leaf.group is called.group else {*own} == {*names}):
+                return leaf
+        raise Unlike
 
     def value(self, expr: py.Expr, name: str = "") -> py.Expr:
         """An expression in `forward`: parameters are attributes there, and what is made of them is one itself."""
@@ -386,7 +400,7 @@ class Forward:
         found = [*heads_within(self.plan, loop)]
         for leaf in leaves(loop.body):
             made = self.plan.made[leaf]
-            if isinstance(made.form, FunctionForm):
+            if isinstance(made.form, FunctionForm | ParameterForm):
                 found += made.values()
             elif self.made.members.has_member(leaf) and not is_shared(self.plan, leaf):
                 found += [piece for piece in made.name if not isinstance(piece, str)]
@@ -435,4 +449,6 @@ def leftmost(expr: py.Expr) -> py.Expr:
 def line_of(call: flows.Call) -> int:
     step = call.leaf.steps[0]
     member = step.member
+    if isinstance(member, Reference):
+        return member.use.span.line
     return member.span.line if isinstance(member, Node) else member.scope.span.line

@@ -28,7 +28,7 @@ def counted_before(module: nn.Module) -> Iterator[None]:
         for owner, name, buffer in kept:
             setattr(owner, name, buffer)'''
 
-FROM_BEFORE = '''def copies(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
+FROM_BEFORE = '''def copied_buffers(module: nn.Module) -> list[tuple[nn.Module, str, Tensor]]:
     """Copies of all buffers as they are now."""
     modules = list(module.modules())
     return [(m, n, b.clone()) for m in modules for n, b in m.named_buffers(recurse=False)]
@@ -76,7 +76,7 @@ def recomputing(counts: bool, outside: bool) -> str:
     `counts`: batchnorms run in it; `outside`: so does code from outside, whose results may depend on its buffers.
     """
     if outside:
-        counting = COUNTING_ONCE.replace("counted_before(self)", "with_buffers(self, copies(self))")
+        counting = COUNTING_ONCE.replace("counted_before(self)", "with_buffers(self, copied_buffers(self))")
         return f"{FROM_BEFORE}\n\n\n{RECOMPUTED.replace('        return checkpoint(', counting)}"
     if not counts:
         return RECOMPUTED

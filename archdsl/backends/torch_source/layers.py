@@ -176,7 +176,10 @@ def attribute_base(leaf: Leaf, made: Made) -> str:
     if made.layer is not None:
         return made.head if is_attribute(made.head) else "layer"
     member = leaf.steps[0].member
-    name = member.operation.name if isinstance(member, Node) else member.scope.name
+    if isinstance(member, Node):
+        name = member.operation.name
+    else:
+        name = member.scope.name if isinstance(member, Cell) else leaf.steps[0].name
     return name if is_attribute(name) else f"{identifier(name, 'part').strip('_')}_part"
 
 

@@ -234,6 +234,19 @@ class Members:
             return owner
         return code("dict({0}.named_parameters(recurse=False))[{1}]", owner, label_of(pieces[-1], names))
 
+    def buffer(self, leaf: Leaf, made: Made, form: ParameterForm) -> None:
+        """A member that is a buffer of fixed numbers."""
+        self.file.helper(form.making)
+        numbers = [self.scope.value(expr) for name, expr in made.arguments if name == "number"]
+        parts = ", ".join(f"{{{i}}}" for i in range(len(numbers)))
+        value = code(f"{form.made}({parts}, **kw)", *numbers)
+        pieces = split_dots(made.name)
+        owner = self.holder(pieces[:-1], holder_paths(leaf))
+        self.by_path.add(leaf)
+        self.do(py.Attribute(owner, "register_buffer"), self.scope.label(pieces[-1]), value)
+        # By a method: type checkers take the attribute for a module or a tensor.
+        self.attributes[leaf] = call(py.Attribute(SELF, "get_buffer"), label_of(made.name, self.scope.names))
+
     def beginning(self, made: Made) -> py.Expr:
         """The tensor that a bare parameter starts from."""
         sizes = [self.scope.value(expr) for name, expr in made.arguments if name == "size"]
@@ -249,6 +262,10 @@ class Members:
 
     def weight(self, leaf: Leaf, made: Made) -> None:
         """A member that is a bare parameter."""
+        assert isinstance(made.form, ParameterForm)
+        if made.form.made:
+            self.buffer(leaf, made, made.form)
+            return
         parameter = call("nn.Parameter", self.beginning(made))
         name = attribute_name(made.name)
         if name is not None:

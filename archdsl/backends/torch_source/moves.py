@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from archdsl.analysis.layout import Layout
-from archdsl.backends.torch_source.cells import Cell, Sizes, Step, is_chain, size_references, with_size
-from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.backends.torch_source.cells import Cell, Reference, Sizes, Step, is_chain, size_references, with_size
+from archdsl.graph import Graph, Node, Rounds, Scope, Tensor
 from archdsl.ops.base import TorchForm
 from archdsl.ops.move import Move
 
@@ -50,20 +50,28 @@ class _Arranging:
         """Adds a step with its tensors in the order that it wants, the moves before it and those behind it."""
         scope = cell.scope
         member = step.member.scope if isinstance(step.member, Cell) else step.member
+        if isinstance(member, Reference):
+            member = member.call
         if isinstance(member, Scope):
             step.inputs = tuple(self.ordered(t, self.enters(member, t)) for t in step.inputs)
             step.outputs = tuple(self.ordered(t, self.leaves(member, t)) for t in step.outputs)
         else:
             self.order(step, member, scope)
         ahead = [t for t in dict.fromkeys(step.inputs) if (scope, member, plain(t)) in self.layout.before]
-        cell.steps += self.moves(scope, member, ahead, step.position)
+        cell.steps += self.moves(scope, member, ahead, step.position, step.rounds)
         cell.steps.append(step)
         behind = [t for t in step.outputs if (scope, member, plain(t)) in self.layout.after]
-        cell.steps += self.moves(scope, member, map(self.turned, behind), step.site[1])
+        cell.steps += self.moves(scope, member, map(self.turned, behind), step.site[1], step.rounds)
 
     def order(self, step: Step, node: Node, scope: Scope) -> None:
         """Gives the step of an operation its form and tensors; a size is read from a tensor as it stands there."""
         is_last = node.id in self.layout.last
+        if step.declares or step.calls:
+            step.inputs = tuple(self.ordered(t, is_last) for t in step.inputs)
+            step.outputs = tuple(self.ordered(t, is_last) for t in step.outputs)
+            if is_last and step.declares:
+                step.form = self.form(node, is_last, ())
+            return
         sized = [self.ordered(t, self.stands_last(t, scope)) for t in step.inputs[len(node.inputs) :]]
         step.inputs = (*(self.ordered(t, is_last) for t in node.inputs), *sized)
         step.outputs = tuple(self.ordered(t, is_last) for t in step.outputs)
@@ -84,13 +92,16 @@ class _Arranging:
                 text = re.sub(rf"(?<=\{{{number}\}}\.shape\[)\d+(?=\])", lambda axis: str(int(axis[0]) - 1), text)
         return with_size(form, text)
 
-    def moves(self, scope: Scope, member: Node | Scope, moved: Iterable[Tensor], at: int) -> list[Step]:
+    def moves(
+        self, scope: Scope, member: Node | Scope, moved: Iterable[Tensor], at: int, rounds: Rounds | None = None
+    ) -> list[Step]:
         """The steps that give these tensors, from those in the other order."""
+        rounds = member.rounds if rounds is None else rounds
         found: list[Step] = []
         for number, tensor in enumerate(moved):
             operation, shape = Move(to_last=isinstance(tensor, Last)), self.graph.shape(tensor)
             name, source = operation.name, self.turned(tensor)  # no key depends on its name
-            node = Node(-1, operation, (source,), (shape,), name, name, False, scope, member.span, rounds=member.rounds)
+            node = Node(-1, operation, (source,), (shape,), name, name, False, scope, member.span, rounds=rounds)
             site = (at, at, f"{name} {number}")
             found.append(Step(site, at, name, node, (source,), (tensor,), operation.torch((shape,), (shape,))))
         return found
@@ -134,8 +145,14 @@ def plain(tensor: Tensor) -> Tensor:
 
 
 def _name(steps: Sequence[Step]) -> None:
-    """Numbers the moves of a row of members that the spec numbers, where it leaves room for them."""
-    moves = [isinstance(s.member, Node) and isinstance(s.member.operation, Move) for s in steps]
-    if all(is_move or step.name == str(i) for i, (step, is_move) in enumerate(zip(steps, moves, strict=True))):
+    """Names the moves, on which no key depends: by numbers, where the row of a scope's members leaves room for them."""
+    moves = [s for s in steps if isinstance(s.member, Node) and isinstance(s.member.operation, Move)]
+    if all(step in moves or step.name == str(i) for i, step in enumerate(steps)):
         for i, step in enumerate(steps):
             step.name = str(i)
+        return
+    base = "permute"
+    while any(step.name.startswith(base) for step in steps if step not in moves):
+        base += "_"
+    for number, step in enumerate(moves):
+        step.name = f"{base}{number}"

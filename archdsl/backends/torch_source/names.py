@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import builtins
 import keyword
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 
-from archdsl.ops import OPERATIONS
-from archdsl.ops.init import RULES
+from archdsl.ops.reserved import RESERVED
 
 MODULE_ATTRIBUTES = frozenset(
     """
@@ -23,40 +21,6 @@ MODULE_ATTRIBUTES = frozenset(
     """.split()  # noqa: SIM905
 )
 """What an nn.Module or nn.Sequential owns already, so that no member can be an attribute of that name."""
-
-STANDARD: Mapping[str, Sequence[str]] = {
-    "collections": ("OrderedDict",),
-    "collections.abc": ("Callable", "Iterator", "Mapping"),
-    "contextlib": ("contextmanager", "nullcontext"),
-    "functools": ("partial", "wraps"),
-    "typing": ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack"),
-}
-"""What a file may import from the standard library."""
-
-RESERVED = frozenset(
-    {
-        *(*keyword.kwlist, *keyword.softkwlist, *dir(builtins), "__class__"),
-        *("self", "kw", "device", "dtype", "torch", "nn", "F", "Tensor"),
-        *(name for names in STANDARD.values() for name in names),
-        *(
-            "Factory",
-            "checkpoint",
-            "copies",
-            "counted_before",
-            "filled",
-            "holder_of",
-            "member",
-            "recomputed",
-            "with_buffers",
-        ),
-        *("DROPPED", "FOLDED", "RENAMED", "fold_batchnorms", "renamed"),
-        "dynamic_shapes",
-        *(name for operation in OPERATIONS.values() for name in operation.helper_names),
-        *(f"init_{rule}" for rule in RULES),
-        *("check_size", *(f"check_size{n}" for n in range(2, 100))),
-    }
-)
-"""What a generated file may mean by a name itself: Python's words, what it imports, its helpers."""
 
 
 def is_owned(name: str) -> bool:

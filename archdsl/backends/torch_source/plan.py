@@ -10,8 +10,7 @@ from archdsl.backends.torch_source.cells import Cell, Step
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Var, simplify, variables
 from archdsl.backends.torch_source.flow import Flow
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, choices, leaves, loops
-from archdsl.graph import Node
-from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
+from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm, TorchForm
 
 
 @dataclass(slots=True, eq=False)
@@ -118,7 +117,7 @@ class Plan:
 
 
 def is_labelled(step: Step) -> bool:
-    return step.member.labelled if isinstance(step.member, Node) else step.member.scope.labelled
+    return step.member.scope.labelled if isinstance(step.member, Cell) else step.member.labelled
 
 
 def heads_within(plan: Plan, loop: Loop) -> Iterator[Expr]:
@@ -160,5 +159,6 @@ def inner_cells(leaf: Leaf) -> list[Cell]:
 def helper_names(plans: Iterable[Plan]) -> set[str]:
     """The names of the classes and functions that the operations of these classes bring along."""
     steps = [step for plan in plans for leaf in leaves(plan.entries, inside=True) for step in leaf.steps]
-    helpers = {s.form.helper for s in steps if isinstance(s.form, ModuleForm | FunctionForm)} - {None}
+    helpers = {s.form.helper for s in steps if s.form is not None} - {None}
+    helpers |= {s.form.making for s in steps if isinstance(s.form, ParameterForm)}
     return {name for text in helpers for name in re.findall(r"^(?:class|def) (\w+)", text or "", re.MULTILINE)}

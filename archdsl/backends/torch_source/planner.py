@@ -146,10 +146,12 @@ class Planner:
                 case Call():
                     if action.optional is not None:
                         self.control.condition(action.optional, names)
-                    flows = [self.channels.of(v) for v in action.inputs]
+                    flows = [self.channels.of(v) for v in action.inputs] or self.taken(action.leaf)
                     out = self.leaf(action.leaf, flows, names)
                     if action.optional is not None and out is not None and flows[0] is not None:
                         out = ex.If(self.numbers.plan.conditions[action.optional][0], out, flows[0])
+                    if not action.outputs:
+                        continue
                     if len(action.outputs) == 1:
                         self.channels.settle(action.outputs[0], out)
                     elif len(action.outputs) == len(flows):  # each of several tensors for itself
@@ -163,6 +165,12 @@ class Planner:
                 case Rounds():
                     self.actions(action.body, self.control.heading(action.loop, names))
                     self.channels.carry(action)
+
+    def taken(self, leaf: Leaf) -> list[Expr | None]:
+        """The channels that flow into the first call of what a leaf declares."""
+        rows = zip(*[s.takes or () for s in leaf.steps], strict=True)
+        frame = self.numbers.frame(leaf.group)
+        return [frame.find([self.channels.count(t) for t in row]) for row in rows]
 
     # ------------------------------------------------------------ members
 
@@ -229,7 +237,8 @@ class Planner:
         """What the spec says for the arguments of an operation's module, by their names in PyTorch."""
         step = calling.leaf.steps[0]
         flow = calling.flows[0] if calling.flows else None
-        assert isinstance(step.member, Node)
+        if not isinstance(step.member, Node):  # a call of what is shared, which takes no numbers
+            return {}
         operation = step.member.operation
         found = calling.names.stated(step, list(operation.parameters()), flow)
         stated = {operation.pytorch_names.get(name, name): expr for name, expr in found.items()}
@@ -317,8 +326,8 @@ class Planner:
 
 def owner_name(step: Step) -> str:
     """What the parameters that only this member takes are called after."""
-    scope = step.member.scope
-    named = scope.definition.name if isinstance(step.member, Cell) and scope.definition is not None else ""
+    definition = step.member.scope.definition if isinstance(step.member, Cell) else None
+    named = definition.name if definition is not None else ""
     return step.name if is_labelled(step) and step.name.isidentifier() else named
 
 

@@ -124,6 +124,8 @@ class Composer:
         makers: dict[Value, Assign] = {}
         for action in actions:
             match action:
+                case Call() if action.leaf.steps[0].declares:
+                    pass
                 case Call():
                     assign = self.assign(action, found, makers)
                     found.append(assign)

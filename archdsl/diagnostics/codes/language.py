@@ -235,11 +235,25 @@ LANGUAGE = (
         "model net {\n    input x[3, H, W]\n    blur(3)\n}\n",
     ),
     Code(
+        "E0236",
+        "a wrong use of something shared",
+        "`share name: ITEM` places layers once, and `name` in a chain calls them. They have one name, their arguments "
+        "are given where they are shared, and only the body or block whose module holds them can call them.",
+        "model net {\n    input x[4, H, W]\n    share unit: conv(4, 3)\n    inner: { unit -> relu -> unit }\n}\n",
+    ),
+    Code(
         "E0237",
         "an output that depends on no input",
         "A `parameter` is the same for every sample. What a model gives must depend on one of its inputs: merge the "
         "parameter with a tensor that does.",
         "model net {\n    input x[4, 8]\n    parameter([4, 8])\n}\n",
+    ),
+    Code(
+        "E0239",
+        "a tensor of the whole map among windows",
+        "The body of `windows` or `grid` meets each window as a sample of its own, so it cannot use a tensor that was "
+        "made outside. Let that tensor flow in together with the other, and both are cut alike.",
+        "model net {\n    input x[8, H = 28, W = 28]\n    windows(7) { (it, x) -> add }\n}\n",
     ),
     Code(
         "E0240",

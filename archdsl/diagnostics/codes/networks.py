@@ -66,6 +66,14 @@ NETWORKS = (
         "model net {\n    input x[3, H, W]\n    (it, permute([0, 2, 1])) -> add\n}\n",
     ),
     Code(
+        "E0310",
+        "calls of something shared that differ",
+        "All calls of what is shared use the same weights, so they must be the same layers: the channels that flow in, "
+        "and whatever else the sizes of weights depend on, must agree. Bring the tensors to one size first, or place a "
+        "second one.",
+        "model net {\n    input x[4, H, W]\n    share unit: conv(8, 3)\n    unit -> unit\n}\n",
+    ),
+    Code(
         "E0320",
         "an invalid input size",
         "The network does not accept the example size in `input`, or the size given by `--size`. The message lists "
@@ -164,7 +172,7 @@ NETWORKS = (
     Code(
         "W0602",
         "an unused name",
-        "Nothing uses this parameter or value. Remove it, or begin its name with `_`.",
+        "Nothing uses this parameter or value, or calls what is shared. Remove it, or begin its name with `_`.",
         "model net(width = 8) {\n    input x[3, H, W]\n    conv(8, 3)\n}\n",
     ),
     Code(

@@ -37,9 +37,9 @@ class _Keys:
             return self._scopes[member]
         operation = member.operation
         try:
-            return self._number(("input", member.name) if operation.is_input else operation)
+            return self._number(("input", member.name) if operation.is_input else (operation, member.again))
         except TypeError:  # a fixed kernel is a list of numbers
-            return self._number((type(operation), repr(operation)))
+            return self._number((type(operation), repr(operation), member.again))
 
     def bag(self, member: Member) -> Counter[str]:
         """How often each operation occurs in a member."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archdsl.graph import Graph, Node, Tensor
+from archdsl.ops import Operation
 from archdsl.report.compare.changes import (
     Change,
     Comparison,
@@ -51,7 +52,13 @@ class Details:
             return [Detail("extern", *kinds), *self.inputs(old, new)]
         was, now = old.operation.values(), new.operation.values()
         pairs = [(name, was.get(name), now.get(name)) for name in {**was, **now}]
-        changed = [Detail(name, value_text(a), value_text(b)) for name, a, b in pairs if a != b]
+        changed = [
+            Detail(name, value_text(a), value_text(b))
+            for name, a, b in pairs
+            if a != b and not isinstance(a, Operation)
+        ]
+        if old.again is not new.again:
+            changed.append(Detail("weights", *(f"those of {n.path}" if n.again else "its own" for n in (old, new))))
         return changed + self.inputs(old, new)
 
     def sides(self, old: Node, new: Node) -> tuple[tuple[Graph, Node], tuple[Graph, Node]]:

@@ -19,7 +19,7 @@ def explain(graph: Graph, path: str | None = None, sizes: Mapping[str, int] | No
 
 def find(graph: Graph, path: str) -> Node | Scope:
     found: list[Node | Scope] = [*graph.nodes(), *graph.root.scopes()]
-    parts = {p.path: p for p in found if p.path}
+    parts = {p.path: p for p in found if p.path and not p.again}
     if path in parts:
         return parts[path]
     diagnostics = Diagnostics()

@@ -53,6 +53,13 @@ class Explainer:
         lines = [f"{counted(cost.parameters, 'parameter')}, {self.products(part)} a sample"]
         if cost.macs and total.macs:
             lines[0] += f" ({cost.macs / total.macs:.1%} of the network's)"
+        calls = [m for m in self.graph.root.walk() if m.path == part.path and m is not self.graph.root]
+        if len(calls) > 1:
+            macs = sum(self.layers.costs[call].macs for call in calls)
+            lines.append(
+                f"shared: {len(calls)} calls use the same weights, with {counted(macs, 'multiply-accumulate')} in all; "
+                "the sizes here are those of the first"
+            )
         elements = self.layers.formulas[part].elements.at(self.layers.sizes)
         if elements:
             lines.append(f"its results hold {counted(elements, 'number')}, {bytes_text(4 * elements)} in float32")

@@ -1,0 +1,315 @@
+"""Attention without weights, and the biases of its scores by relative positions."""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from archdsl.common.units import counted
+from archdsl.ops import attention_helpers
+from archdsl.ops.attention import Mixing, positions
+from archdsl.ops.base import (
+    Argument,
+    FunctionForm,
+    Kept,
+    Operation,
+    OperationError,
+    ParameterForm,
+    Rules,
+    Saves,
+    Shape,
+    TorchForm,
+    Weight,
+    Window,
+    example,
+)
+from archdsl.ops.fields import Count, Positive, shape_text, times
+from archdsl.ops.formulas import Section, Sizes
+from archdsl.ops.helpers import Helper
+from archdsl.ops.index_maps import ChannelMap
+from archdsl.ops.sizes import channels, ints
+
+Scale = Annotated[
+    Literal["cosine"] | Positive | None,
+    Field(description="`none`, a number above 0, or `cosine`"),
+]
+
+
+class Attend(Mixing):
+    """Multi-head attention without weights, of a parallel `(q, k, v)`: F.scaled_dot_product_attention.
+
+    [C, …], [C, …], [D, …] → [D, …]: as many positions as q. A fourth tensor is a bias, added to the scores of each
+    head: [heads, T, T] (see `relative`). Scores are q · k times `scale`; `none` is 1 / √(channels of a head), `cosine`
+    the cosine of their angle times a learned factor per head, whose key is the path of the operation.
+
+    Errors: other numbers of tensors; `heads` that do not divide the channels; k and v with different positions.
+
+    Vaswani et al., 2017; Liu et al., Swin transformer V2, 2022 (cosine).
+    """
+
+    name = "attend"
+    aliases = ("scaleddotproductattention", "sdpa")
+    inputs = "any"
+    bias_at = 3
+    layout = "last"
+    helper_names = ("attend", "attend_last", "cosine_attend", "cosine_attend_last")
+
+    scale: Scale = None
+
+    examples = (
+        example((8, 5), (8, 5), (8, 5), heads=2),
+        example((8, 3, 4), (8, 3, 4), (6, 3, 4), heads=2, scale=0.1),
+        example((8, 5), (8, 7), (4, 7), heads=4),
+        example((8, 5), (8, 5), (8, 5), heads=2, causal=True),
+        example((8, 5), (8, 5), (8, 5), (2, 5, 5), heads=2),
+        example((8, 2, 3), (8, 2, 3), (8, 2, 3), (2, 6, 6), heads=2, scale="cosine"),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        if len(shapes) not in (3, 4):
+            raise OperationError(
+                f"`attend` takes `(q, k, v)` or `(q, k, v, bias)`; {counted(len(shapes), 'tensor')} flow in",
+                inputs=tuple(range(len(shapes))),
+                help="`qkv: linear(3 * it.channels) -> (q, k, v): split(3)` makes three of one",
+            )
+        for i, shape in enumerate(shapes[:3]):
+            positions(self.name, shape, i)
+        queries, keys, values = (channels(self.name, shape) for shape in shapes[:3])
+        rules.require(
+            queries == keys,
+            f"`attend` needs as many channels of queries as of keys; {queries} and {keys}",
+            inputs=(0, 1),
+        )
+        self.divided(queries, " of the queries", 0)
+        self.divided(values, " of the values", 2)
+        self.match(shapes[1], shapes[2], (1, 2), rules, "keys and values at the same positions")
+        if self.causal:
+            self.match(shapes[0], shapes[1], (0, 1), rules, "queries and keys at the same positions to be `causal`")
+            rules.require(
+                len(shapes) == 3 and self.scale != "cosine",
+                "`attend` cannot be `causal` with a bias, or with cosines",
+                parameter="causal",
+                help="leave out `causal`, or the bias",
+            )
+        if len(shapes) == 4:
+            self.fits(shapes, rules)
+        return ((values, *shapes[0][1:]),)
+
+    def fits(self, shapes: tuple[Shape, ...], rules: Rules) -> None:
+        """Demands that a bias has the size of the scores."""
+        bias = shapes[3]
+        known = [math.prod(ints(shape[1:])) if all(isinstance(n, int) for n in shape) else None for shape in shapes[:2]]
+        message = f"the bias of `attend` must have the size of the scores, [{self.heads}, queries, keys]"
+        right = len(bias) == 3 and bias[0] in (1, self.heads)
+        rules.require(
+            right and (None in known or tuple(bias[1:]) == tuple(known)),
+            f"{message}; it is {shape_text(bias)}, for {shape_text(shapes[0])} and {shape_text(shapes[1])}",
+            inputs=(3,),
+        )
+        if None in known:
+            raise OperationError(f"{message}, which must not depend on a free size", inputs=(0, 3))
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        return (Weight("", (self.heads, 1, 1)),) if self.scale == "cosine" else ()
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
+        return self.form(last=False)
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm | None:
+        return self.form(last=True)
+
+    def form(self, *, last: bool) -> TorchForm:
+        cosine = self.scale == "cosine"
+        helper = attention_helpers.attend(cosine=cosine, last=last)
+        if cosine:
+            template = f"{helper.name}({{all}}, heads={{heads}}, logit_scale={{parameter}})"
+            heads = Argument("heads", self.heads)
+            return ParameterForm(template, (self.heads, 1, 1), math.log(10), arguments=(heads,), helper=helper.source)
+        arguments = [Argument("heads", self.heads)]
+        more = ""
+        if self.scale is not None:
+            arguments.append(Argument("scale", self.scale))
+            more += ", scale={scale}"
+        if self.causal:
+            more += ", causal=True"
+        return FunctionForm(f"{helper.name}({{all}}, heads={{heads}}{more})", tuple(arguments), helper=helper.source)
+
+    def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        count = channels(self.name, shapes[0]) + channels(self.name, shapes[2])
+        return ((count, (*shapes[0][1:], *shapes[1][1:])),)
+
+    def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        return ((self.heads * (2 if len(shapes) == 4 else 1), (*shapes[0][1:], *shapes[1][1:])),)
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        # Its inputs head by head, copied; what is mixed; and the logarithms of the sums of the softmax.
+        copies = tuple(Kept(shape, always=True) for shape in shapes[:3])
+        mixed = Kept(outputs[0], always=True)
+        rest = Kept((self.heads, *shapes[0][1:]))
+        if len(shapes) == 4 or self.scale == "cosine":  # PyTorch's kernel that never holds the scores has no gradient
+            scores = Kept((self.heads, *shapes[0][1:], *shapes[1][1:]))
+            return Saves(more=(*copies, scores), within=(scores, mixed))
+        return Saves(more=(*copies, mixed, rest), within=(*copies, mixed))
+
+    def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
+        out, count = channels(self.name, outputs[result]) // self.heads, channels(self.name, shapes[0]) // self.heads
+        for head in range(self.heads):
+            made, read = (range(head * n, (head + 1) * n) for n in (out, count))
+            yield ChannelMap(0, made, read)
+            yield ChannelMap(1, made, read)
+            yield ChannelMap(2, made, made, each=True)
+            if len(shapes) == 4:
+                yield ChannelMap(3, made, range(0, 1) if shapes[3][0] == 1 else range(head, head + 1))
+
+    def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
+        each = shapes[0][0] // self.heads
+        bias = " + B_i" if len(shapes) == 4 else ""
+        match self.scale:
+            case None:
+                score = f"Q_i K_iᵀ / √{each}"
+            case "cosine":
+                score = "s_i · cos(Q_i, K_i)"
+            case number:
+                score = f"{number:.4g} · Q_i K_iᵀ"
+        lines = [
+            f"y = [head 1; …; head {self.heads}], with head i = softmax({score}{bias}) V_i, of {each} channels each"
+        ]
+        if self.scale == "cosine":
+            lines.append("s_i = exp(min(learned, log 100)), initially 10")
+        yield Section("formula", *lines, *self.softmax(shapes))
+        (pair,) = self.products(tuple(shapes), tuple(outputs))
+        yield Section("multiply-accumulates", f"{pair[0] * math.prod(ints(pair[1])):,} in QKᵀ and the product with V")
+
+
+Window2 = Annotated[Count | tuple[Count, Count], Field(description="an int of at least 1, or a size such as 7x7")]
+
+
+class Relative(Operation):
+    """Looks up a bias for each pair of positions in a window, by their difference: for `attend`.
+
+    [heads, (2h − 1) · (2w − 1)], or [heads, 2h − 1, 2w − 1], → [heads, h · w, h · w], for a window of h × w positions.
+    The numbers of the differences are an integer buffer, whose key is the path of the operation; `stored` is its shape:
+    `rows` in one row, `matrix` [h · w, h · w].
+
+    Errors: another number of differences than the window has.
+
+    Liu et al., Swin transformer, 2021.
+    """
+
+    name = "relative"
+    aliases = ("relativepositionbias",)
+    family = "attention"
+    is_linear = True
+    layout = "last"
+    channelwise = True
+
+    window_size: Window2
+    stored: Literal["rows", "matrix"] = "rows"
+
+    examples = (
+        example((2, 15), window_size=(2, 3)),
+        example((3, 3, 5), window_size=(2, 3), stored="matrix"),
+        example((2, 9), window_size=2),
+    )
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return self.window_size if isinstance(self.window_size, tuple) else (self.window_size, self.window_size)
+
+    @property
+    def index_shape(self) -> tuple[int, ...]:
+        count = math.prod(self.sides)
+        return (count, count) if self.stored == "matrix" else (count * count,)
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        height, width = (2 * n - 1 for n in self.sides)
+        rules.require(
+            shape[1:] in ((height * width,), (height, width)),
+            f"`relative` of a window of {times(self.sides)} needs [heads, {height * width}] or "
+            f"[heads, {height}, {width}]; the tensor is {shape_text(shape)}",
+            inputs=(0,),
+            help="begin with `parameter([heads, (2 * window - 1) * (2 * window - 1)], stored = rows)`",
+        )
+        count = math.prod(self.sides)
+        return ((shape[0], count, count),)
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        return (Weight("", self.index_shape, trainable=False, buffer=True, dtype="int64", fixed=True),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
+        return self.form(attention_helpers.LOOK_UP)
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
+        return self.form(attention_helpers.LOOK_UP_LAST)
+
+    def form(self, look_up: Helper) -> ParameterForm:
+        index = attention_helpers.INDEX
+        return ParameterForm(
+            f"{look_up.name}({{0}}, {{parameter}})",
+            self.index_shape,
+            helper=look_up.source,
+            made=index.name,
+            making=index.source,
+            numbers=(*self.sides, len(self.index_shape)),
+        )
+
+    def window(self, shapes: tuple[Shape, ...]) -> Window:
+        return Window(whole=True)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"relative {times(self.sides)}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        count, pairs = math.prod(self.sides), outputs[0][1] * outputs[0][2]
+        yield f"B[i, j] = x[the number of the difference of positions i and j], of {count} positions: {pairs:,} pairs"
+
+
+class Coordinates(Operation):
+    """The differences of positions in a window, on a logarithmic scale: a fixed tensor, which takes nothing.
+
+    → [2, 2h − 1, 2w − 1], for a window of h × w positions. It is a buffer [1, 2h − 1, 2w − 1, 2], whose key is the path
+    of the operation. A small network makes a continuous bias of it.
+
+    Liu et al., Swin transformer V2, 2022.
+    """
+
+    name = "coordinates"
+    family = "learned"
+    inputs = "none"
+    is_learned = True
+    layout = "last"
+
+    window_size: Window2
+
+    examples = (example(window_size=(2, 3)), example(window_size=4))
+
+    @property
+    def sides(self) -> tuple[int, int]:
+        return self.window_size if isinstance(self.window_size, tuple) else (self.window_size, self.window_size)
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        height, width = self.sides
+        return ((2, 2 * height - 1, 2 * width - 1),)
+
+    def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
+        ((two, *sizes),) = self.infer((), Rules())
+        return (Weight("", ints((1, *sizes, two)), trainable=False, buffer=True, fixed=True),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
+        return self.form("{parameter}.permute(0, 3, 1, 2)")
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ParameterForm:
+        return self.form("{parameter}")
+
+    def form(self, template: str) -> ParameterForm:
+        (weight,) = self.weights(())
+        helper = attention_helpers.COORDINATES
+        return ParameterForm(template, weight.shape, made=helper.name, making=helper.source, numbers=self.sides)
+
+    def caption(self, rank: int = 2) -> str:
+        return f"coordinates {times(self.sides)}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield "sign(8d) · log₂(1 + |8d|) / 3, for differences d from -1 to 1 down and to the right"

@@ -1,0 +1,108 @@
+"""Source of the functions for attention without weights, and for relative positions, in generated modules.
+
+As in `helpers`, definitions are copied verbatim.
+"""
+
+from archdsl.ops.helpers import Helper
+
+
+def attend(*, cosine: bool, last: bool) -> Helper:
+    """Attention by F.scaled_dot_product_attention, of tensors with the channels first, or last."""
+    name = ("cosine_" if cosine else "") + "attend" + ("_last" if last else "")
+    sizes = "[N, ..., C]" if last else "[N, C, ...]"
+    says = "cosines of the angles between" if cosine else "products of"
+    given = [
+        "query: Tensor,",
+        "key: Tensor,",
+        "value: Tensor,",
+        "bias: Tensor | None = None,",
+        "*,",
+        "heads: int,",
+        *(["logit_scale: Tensor,"] if cosine else ["scale: float | None = None,", "causal: bool = False,"]),
+    ]
+    rows = "flatten(1, -2)" if last else "flatten(2).transpose(1, 2).contiguous()"
+    body = [f"    {n[0]} = {n}.{rows}" for n in ("query", "key", "value")]
+    # Parts of one tensor cannot be viewed as one row: they are copied then.
+    body += [f"    {n} = {n}.reshape(*{n}.shape[:2], heads, {n}.shape[2] // heads).transpose(1, 2)" for n in "qkv"]
+    body += ["    if bias is not None:", "        bias = bias.movedim(-1, 1)"] if last else []
+    if cosine:
+        body += [
+            "    q = F.normalize(q, dim=-1) * logit_scale.clamp(max=4.605170185988092).exp()",
+            "    k = F.normalize(k, dim=-1)",
+            "    x = F.scaled_dot_product_attention(q, k, v, bias, scale=1.0)",
+        ]
+    else:
+        body += ["    x = F.scaled_dot_product_attention(q, k, v, bias, is_causal=causal, scale=scale)"]
+    body += (
+        ["    return x.transpose(1, 2).reshape(*query.shape[:-1], value.shape[-1])"]
+        if last
+        else ["    return x.transpose(2, 3).reshape(*value.shape[:2], *query.shape[2:])"]
+    )
+    lines = [
+        f"def {name}(",
+        *(f"    {line}" for line in given),
+        ") -> Tensor:",
+        f'    """Means of the values of {sizes}, weighted by a softmax of {says} queries and keys."""',
+        *body,
+    ]
+    return Helper(name, "\n".join([*lines, ""]))
+
+
+INDEX = Helper(
+    "relative_position_index",
+    '''def relative_position_index(
+    height: int,
+    width: int,
+    rank: int,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """For each pair of positions of a window, the number of their difference.
+
+    `rank` 2: a row for each position, 1: all rows in one.
+    """
+    rows = torch.arange(height, device=device).repeat_interleave(width)
+    columns = torch.arange(width, device=device).repeat(height)
+    down = rows[:, None] - rows + height - 1
+    right = columns[:, None] - columns + width - 1
+    index = down * (2 * width - 1) + right
+    return index if rank == 2 else index.flatten()
+''',
+)
+
+COORDINATES = Helper(
+    "relative_coordinates",
+    '''def relative_coordinates(
+    height: int,
+    width: int,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """The differences of positions in a window, on a logarithmic scale: [1, 2h - 1, 2w - 1, 2]."""
+    rows = torch.arange(1 - height, height, device=device, dtype=dtype)
+    columns = torch.arange(1 - width, width, device=device, dtype=dtype)
+    both = torch.meshgrid(
+        rows / max(height - 1, 1), columns / max(width - 1, 1), indexing="ij"
+    )
+    table = torch.stack(both, -1).unsqueeze(0) * 8
+    return table.sign() * (table.abs() + 1).log2() / 3
+''',
+)
+
+LOOK_UP = Helper(
+    "look_up",
+    '''def look_up(table: Tensor, index: Tensor) -> Tensor:
+    """The bias of each pair of positions, [N, heads, T, T], by the number of their difference."""
+    size = round(index.numel() ** 0.5)
+    return table.flatten(2)[:, :, index.flatten()].view(*table.shape[:2], size, size)
+''',
+)
+
+LOOK_UP_LAST = Helper(
+    "look_up_last",
+    '''def look_up_last(table: Tensor, index: Tensor) -> Tensor:
+    """The bias of each pair of positions, [N, T, T, heads], by the number of their difference."""
+    size = round(index.numel() ** 0.5)
+    return table.flatten(1, -2)[:, index.flatten()].view(-1, size, size, table.shape[-1])
+''',
+)
