@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test quick test-long test-oldest lint format docs images gallery examples tables fuzz bench wheel clean
+.PHONY: demo test quick test-long test-oldest test-zoo lint format docs images gallery examples tables fuzz bench wheel clean
 
 demo: $(READY)
 	@mkdir -p build
@@ -28,6 +28,12 @@ test-oldest:
 	$(PYTHON) -m venv --without-pip --clear .venv-oldest
 	$(PYTHON) -m pip --python .venv-oldest/bin/python install --quiet -c constraints-oldest.txt -e ".[dev]"
 	.venv-oldest/bin/python -m pytest -q -n 2 --dist worksteal
+
+# Every model of torchvision as a spec, in an environment of its own: torchvision fixes the version of torch.
+test-zoo:
+	$(PYTHON) -m venv --without-pip .venv-zoo
+	$(PYTHON) -m pip --python .venv-zoo/bin/python install --quiet -e ".[dev]" torchvision
+	.venv-zoo/bin/python -m pytest -q tests/zoo/torchvision_models.py
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -69,7 +75,7 @@ wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel
 
 clean:
-	rm -rf .venv .venv-oldest build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-zoo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The venv is made without pip and filled by the pip at hand, so that a Python without ensurepip will do.
 $(READY): pyproject.toml constraints.txt

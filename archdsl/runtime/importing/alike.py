@@ -141,10 +141,16 @@ def difference(one: Node, two: Node) -> float | None:
             and name in ("inputs", "outputs", "first")
         ):
             return None
-        found += 0.1 * (key(a_value(a)) != key(a_value(b)))
+        found += 0.1 * (_relative(a, one) != _relative(b, two))
     for a_body, b_body in zip(one.bodies, two.bodies, strict=True):
         found += cost(a_body, b_body)
     return found
+
+
+def _relative(leaf: object, node: Node) -> object:
+    """A value of an argument; one that is the number of incoming channels is the same in every module."""
+    value = a_value(leaf)
+    return "channels" if type(value) is int and value > 1 and value == a_value(node.into) else key(value)
 
 
 def _is_activation(name: object) -> bool:

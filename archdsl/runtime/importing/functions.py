@@ -48,11 +48,16 @@ def meaning(call: Call) -> Meaning:
     """What a function call computes. Raises Unsaid."""
     if call.name.startswith("helper "):
         return helped(call, call.name.removeprefix("helper "))
-    name = call.name.removeprefix("__").removesuffix("__").removesuffix("_")
+    name = plain_name(call)
     handler = HANDLERS.get(name)
     if handler is not None:
         return handler(call)
     return layer_function(call, name)
+
+
+def plain_name(call: Call) -> str:
+    """The name of a function or method, without the marks of operators and of work in place."""
+    return call.name.removeprefix("__").removesuffix("__").removesuffix("_")
 
 
 def argument(call: Call, position: int, name: str, default: Any = None) -> Any:
@@ -71,6 +76,15 @@ def layer_classes() -> Mapping[str, type[nn.Module]]:
 
 def layer_function(call: Call, name: str) -> Meaning:
     """A function as the layer of that name with the same arguments."""
+    one, result = call.arguments[0] if call.arguments else None, call.results[0]
+    layer = as_layer(call, name)
+    assert isinstance(one, Value)
+    found = said(layer, (shape_of(one),), (shape_of(result),))
+    return Meaning([one]) if found is None else Meaning([one], found)
+
+
+def as_layer(call: Call, name: str) -> nn.Module:
+    """The layer that does what a function does. Raises Unsaid."""
     cls = layer_classes().get(name.replace("_", ""))
     if cls is None or not call.arguments or not isinstance(call.arguments[0], Value):
         raise Unsaid(f"the language has no operation for the function `{call.name}`")
@@ -82,12 +96,9 @@ def layer_function(call: Call, name: str) -> Meaning:
     if left.keys() - {"training", "_stacklevel", "input"}:
         raise Unsaid(f"`{call.name}` with {', '.join(f'`{k}`' for k in left)}")
     try:
-        layer = cls(*call.arguments[1 : 1 + len(accepted)], **named)
+        return cls(*call.arguments[1 : 1 + len(accepted)], **named)
     except TypeError as error:
         raise Unsaid(f"`{call.name}`: {error}") from None
-    one, result = call.arguments[0], call.results[0]
-    found = said(layer, (shape_of(one),), (shape_of(result),))
-    return Meaning([one]) if found is None else Meaning([one], found)
 
 
 @cache
@@ -150,9 +161,10 @@ def merge(operation: str, call: Call, neutral: float | None) -> Meaning:
 def scaled(tensor: Value, factor: Owned) -> Meaning:
     """A learned factor for each channel."""
     shape = shape_of(tensor)
-    if factor.shape != (shape[0],) or len(shape) > 1:
-        raise Unsaid(f"the parameter `{factor.key}` of size {list(factor.shape)} as a factor of {list(shape)}")
-    return Meaning([tensor], Said("scale", {}), parameter=factor.key)
+    if factor.shape == (shape[0], *[1] * (len(shape) - 1)):
+        stored = {"stored": "maps"} if len(shape) > 1 else {}
+        return Meaning([tensor], Said("scale", stored), parameter=factor.key)
+    raise Unsaid(f"the parameter `{factor.key}` of size {list(factor.shape)} as a factor of {list(shape)}")
 
 
 @handles("add", "iadd", "radd")
@@ -216,24 +228,28 @@ def reshaped(call: Call) -> Meaning:
         return Meaning([tensor])
     if len(after) == 1:
         return Meaning([tensor], Said("flatten", {}))
+    if before[0] == after[0] and len(after) == 2:
+        return Meaning([tensor], Said("tokens", {}))
+    if before[0] == after[0] and len(before) == 2:
+        return Meaning([tensor], Said("maps", {"to": after[1:]}))
     return Meaning([tensor], Said("reshape", {"sizes": after}))
 
 
-@handles("permute", "transpose", "movedim", "swapaxes")
-def permuted(call: Call) -> Meaning:
+PERMUTATIONS = frozenset({"permute", "transpose", "movedim", "swapaxes", "moveaxis", "T", "mT"})
+
+
+def order_of(call: Call) -> tuple[int, ...]:
+    """The axis of the input that each axis of a permuted tensor is, without the batch, from 0. Raises Unsaid."""
     import torch
 
-    tensor = call.inputs[0]
-    rank = len(tensor.shapes[0])
-    method = getattr(torch.Tensor, call.name.strip("_"))
-    given = [argument for argument in call.arguments[1:]]
-    # Axes of distinct lengths show the order.
-    order = tuple(n - 2 for n in method(torch.empty(*range(2, rank + 2)), *given, **dict(call.named)).shape)
+    rank = len(call.inputs[0].shapes[0])
+    example = torch.empty(*range(2, rank + 2))  # axes of distinct lengths show the order
+    method = getattr(torch.Tensor, plain_name(call))
+    turned = method(example, *call.arguments[1:], **dict(call.named)) if callable(method) else method.__get__(example)
+    order = tuple(n - 2 for n in turned.shape)
     if order[0] != 0:
         raise Unsaid(f"`{call.name}` moves the axis of the batch")
-    if order == (*range(rank),):
-        return Meaning([tensor])
-    return Meaning([tensor], Said("permute", {"axes": tuple(n - 1 for n in order[1:])}))
+    return tuple(n - 1 for n in order[1:])
 
 
 @handles("mean")

@@ -106,8 +106,13 @@ def is_layer(module: nn.Module) -> bool:
     return constructor_name(module) in by_constructor() and not any(module.children())
 
 
-def said(module: nn.Module, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Said | None:
-    """The operation that is this layer for these sizes without the batch; None for the identity. Raises Unsaid."""
+def said(
+    module: nn.Module, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], *, last: bool = False
+) -> Said | None:
+    """The operation that is this layer for these sizes without the batch; None for the identity. Raises Unsaid.
+
+    `last`: its tensors have the channels at the end; the sizes are given with the channels first, as everywhere.
+    """
     if isinstance(module, nn.Identity):
         return None
     name = class_name(module)
@@ -119,7 +124,7 @@ def said(module: nn.Module, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...
     found, reasons = [], []
     for cls in candidates:
         try:
-            found.append(_as(cls, module, shapes, outputs))
+            found.append(_as(cls, module, shapes, outputs, last))
         except Unsaid as reason:
             reasons.append(str(reason))
     if not found:
@@ -173,11 +178,13 @@ def value_of(module: nn.Module, attribute: str) -> Any:
     return MISSING if isinstance(value, torch.Tensor) else _plain(value)
 
 
-def _as(cls: type[Operation], module: nn.Module, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Said:
+def _as(
+    cls: type[Operation], module: nn.Module, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], last: bool
+) -> Said:
     """The module as a call of this operation. Raises Unsaid."""
 
     def wrong(arguments: Mapping[str, object]) -> str | None:
-        return mismatch(cls, arguments, module, shapes, outputs)
+        return mismatch(cls, arguments, module, shapes, outputs, last)
 
     names = {field: cls.pytorch_names.get(field, field) for field in cls.model_fields}
     arguments = {field: value for field, name in names.items() if (value := value_of(module, name)) is not MISSING}
@@ -215,12 +222,13 @@ def mismatch(
     module: nn.Module,
     shapes: tuple[Shape, ...],
     outputs: tuple[Shape, ...],
+    last: bool,
 ) -> str | None:
     """Why this call is not the module; None if it is."""
     try:
         operation = cls.parse(arguments)
         results = operation.infer(shapes, Rules())
-        form = operation.torch(shapes, results)
+        form = operation.torch_last(shapes, results) if last else operation.torch(shapes, results)
     except (OperationError, DimError) as error:
         return str(error)
     if not isinstance(form, ModuleForm) or form.constructor != constructor_name(module):

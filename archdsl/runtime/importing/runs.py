@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from archdsl.runtime.importing.chains import Chain, Node, structure_key
+from archdsl.runtime.importing.chains import Chain, Node, Text, key, structure_key
 
 _NUMBER = re.compile(r"\d+")
 LONGEST = 8
@@ -20,6 +20,10 @@ def compact(chain: Chain) -> Chain:
     found: Chain = []
     at = 0
     while at < len(chain):
+        if (steps := rates(chain, at)) is not None:
+            found.append(steps)
+            at += int(str(steps.arguments["count"]))
+            continue
         period, rounds = best(chain, at)
         if rounds > 1 and not is_late(chain, at, period, rounds):
             found.append(loop(chain[at : at + period], chain[at + period : at + 2 * period], rounds))
@@ -28,6 +32,45 @@ def compact(chain: Chain) -> Chain:
             found.append(chain[at])
             at += 1
     return found
+
+
+RATES = (0.1, 0.2, 0.3, 0.4, 0.5)
+"""The largest rates of networks whose blocks are dropped the more often the later they stand."""
+
+
+def rates(chain: Chain, at: int) -> Node | None:
+    """A loop over calls of one block whose only difference is a rate that grows by equal steps, at least three."""
+    part = [
+        node for node in chain[at : at + 1] if node.kind == "use" and not node.names and (node.auto or not node.label)
+    ]
+    while part and at + len(part) < len(chain) and (name := rate_of(part[0], chain[at + len(part)])) is not None:
+        values = [float(str(node.arguments[name])) for node in (*part, chain[at + len(part)])]
+        if abs(values[-1] - values[0] - len(part) * (values[1] - values[0])) > 1e-9:
+            break
+        part.append(chain[at + len(part)])
+    if len(part) < 3:
+        return None
+    name = str(rate_of(part[0], part[1]))
+    first, second = (float(str(node.arguments[name])) for node in part[:2])
+    step = second - first
+    for most in RATES if step > 0 else ():
+        parts, start = most / step, first / step
+        if abs(parts - round(parts)) < 1e-6 and abs(start - round(start)) < 1e-6:
+            part[0].arguments[name] = Text(f"{most} * i / {round(parts)}")
+            return Node(
+                "for", arguments={"first": round(start), "count": len(part)}, bodies=[part[:1]], into=part[0].into
+            )
+    return None
+
+
+def rate_of(one: Node, two: Node) -> str | None:
+    """The argument in which alone two calls of a block differ, if it is a number with a fraction in both."""
+    if two.kind != "use" or one.name is not two.name or two.names or not (two.auto or not two.label):
+        return None
+    differ = [k for k, v in one.arguments.items() if key(v) != key(two.arguments[k])]
+    if len(differ) != 1 or not all(isinstance(node.arguments[differ[0]], float) for node in (one, two)):
+        return None
+    return differ[0]
 
 
 def is_late(chain: Chain, at: int, period: int, rounds: int) -> bool:

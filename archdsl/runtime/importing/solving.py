@@ -288,7 +288,7 @@ class Solver:
         name = wish
         while not self.is_free(name):
             name += "_2"
-        self.parameters.append(Parameter(name, [*there]))
+        self.parameters.append(Parameter(name, [*there], 2 * sum(there) > len(there)))
         return name
 
     def noted(self, text: str) -> str:

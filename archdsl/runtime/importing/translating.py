@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+
+from torch import nn
 
 from archdsl.dims import DimError
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import OperationError, Rules
 from archdsl.runtime.importing import layers
-from archdsl.runtime.importing.functions import Meaning, meaning, shape_of
+from archdsl.runtime.importing.functions import HANDLERS, PERMUTATIONS, Meaning, meaning, order_of, plain_name, shape_of
 from archdsl.runtime.importing.layers import Said, Unsaid
+from archdsl.runtime.importing.layouts import Layouts, channels_last, meaning_last
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.refusal import ImportRefused
@@ -20,31 +24,38 @@ def translate(recording: Recording, outputs: list[tuple[str, Value]]) -> Network
 
     Raises ImportRefused for the first call that the language cannot say.
     """
-    translator = Translator()
+    translator = Translator(recording.root.module)
     root = translator.scope(recording.root)
     always = {name for name, _ in outputs}
-    final = [(name, translator.resolved(value)) for name, value in recording.outputs]
+    final = [(name, translator.output(value, root)) for name, value in recording.outputs]
     names = {id(value): name for name, value in zip(recording.input_names, recording.inputs, strict=True)}
     inputs = [(names[id(value)], value) for value in recording.inputs]
     return Network(root, inputs, [o for o in final if o[0] in always], [o for o in final if o[0] not in always])
 
 
+DIGITS = 12
+"""The digits of numbers with a fraction: far more than a float32 keeps, and without Python's rounding errors."""
+
+
 def plain(arguments: Mapping[str, object]) -> dict[str, object]:
-    """Arguments without the rounding errors of Python's arithmetic: 12 digits are far more than a float32 keeps."""
-    return {name: float(f"{v:.12g}") if isinstance(v, float) else v for name, v in arguments.items()}
+    """Arguments without the rounding errors of Python's arithmetic."""
+    return {name: float(f"{v:.{DIGITS}g}") if isinstance(v, float) else v for name, v in arguments.items()}
 
 
 class Translator:
-    """Translates calls; `same` has the value that a call of the identity passes on."""
+    """Translates calls."""
 
-    def __init__(self) -> None:
-        self.same: dict[Value, Value] = {}
-        self.weighted: dict[str, Item] = {}
+    def __init__(self, module: nn.Module) -> None:
+        self.module = module
+        self.layouts = Layouts()
+        self.weighted: set[str] = set()
 
-    def resolved(self, value: Value) -> Value:
-        while value in self.same:
-            value = self.same[value]
-        return value
+    def output(self, value: Value, root: Scope) -> Value:
+        """The tensor of an output, with its axes as PyTorch has them."""
+        self.layouts.moved = []
+        found = self.layouts.ordered(value)
+        root.members += self.layouts.moved
+        return found
 
     def scope(self, call: ScopeCall) -> Scope:
         scope = Scope(call.path, call.module, line=call.line)
@@ -58,38 +69,86 @@ class Translator:
         return scope
 
     def call(self, call: Call) -> list[Item]:
+        self.layouts.moved = []
         try:
-            found = self.meaning(call)
+            if call.module is None and plain_name(call) in PERMUTATIONS:
+                self.layouts.turn(call.results[0], call.inputs[0], order_of(call))
+                return []
+            found, last = self.meaning(call)
         except Unsaid as reason:
             raise ImportRefused(str(reason), call.path, call.line) from None
-        inputs = [self.resolved(value) for value in found.inputs]
         if not found.steps:
-            self.same[call.results[0]] = inputs[0]
+            if last:
+                self.layouts.places[call.results[0]] = (
+                    found.inputs[0],
+                    channels_last(len(found.inputs[0].shapes[0]) - 1),
+                )
+            else:
+                self.layouts.same(call.results[0], found.inputs[0])
             return []
-        items: list[Item] = []
+        inputs = found.inputs if last else [self.layouts.ordered(value) for value in found.inputs]
+        outputs = [self.layouts.made_last(value) for value in call.results] if last else call.results
+        return self.items(call, found, inputs, outputs)
+
+    def items(self, call: Call, found: Meaning, inputs: list[Value], outputs: list[Value]) -> list[Item]:
+        """The items of a call, after those that move axes."""
+        items = self.layouts.moved
         path = call.path if call.module is not None else found.parameter
+        owns = bool(found.parameter) or (call.module is not None and bool(call.module.state_dict()))
         for number, step in enumerate(found.steps):
-            last = number == len(found.steps) - 1
-            outputs = call.results if last else [self.between(step, inputs)]
-            owns = bool(found.parameter) or (call.module is not None and bool(call.module.state_dict()))
-            items.append(Item(step.operation, plain(step.arguments), inputs, outputs, path, owns, call.line))
-            inputs = outputs
-        if items[-1].weighted:
+            made = outputs if number == len(found.steps) - 1 else [self.between(step, inputs)]
+            arguments = {**step.arguments, **(self.start(found.parameter) if found.parameter else {})}
+            items.append(Item(step.operation, plain(arguments), inputs, made, path, owns, call.line))
+            inputs = made
+        if owns:
             if path in self.weighted:
                 raise ImportRefused("it is called more than once, so its weights are shared", path, call.line)
-            self.weighted[path] = items[-1]
+            self.weighted.add(path)
         return items
 
-    def meaning(self, call: Call) -> Meaning:
+    def start(self, key: str) -> dict[str, object]:
+        """The number that all of a parameter has, if it is one: its initial value."""
+        values = self.module.get_parameter(key).detach().unique()
+        # A float32 as its shortest number: 1e-6, not 9.99999997e-7.
+        return {"init": float(f"{values.item():.7g}")} if len(values) == 1 and values.item() != 1 else {}
+
+    def meaning(self, call: Call) -> tuple[Meaning, bool]:
+        """What a call computes, and whether on tensors with the channels at the end."""
+        layouts = self.layouts
+        given = [*call.arguments, *call.named.values()]
+        if call.module is not None and (len(call.inputs) != 1 or len(call.results) != 1):
+            raise Unsaid(f"{call.name} is called with {len(call.inputs)} tensors and gives {len(call.results)}")
+        if call.module is not None and any(isinstance(g, Owned | Constant) for g in given):
+            raise Unsaid(f"{call.name} is called with a tensor that is not computed from the input")
+        moved = [value for value in call.inputs if not layouts.is_plain(value)]
+        if moved and all(layouts.is_last(value) for value in moved):
+            try:
+                if (found := meaning_last(call, layouts)) is not None:
+                    return found, True
+            except Unsaid:
+                pass
+            layouts.moved = []
+        try:
+            return self.meaning_first(call), False
+        except Unsaid:
+            if len(call.inputs) != 1 or len(call.inputs[0].shapes[0]) < 3 or plain_name(call) in HANDLERS:
+                raise
+            reason = sys.exception()
+        try:
+            if (found := meaning_last(call, layouts)) is not None:
+                return found, True
+        except Unsaid:
+            pass
+        assert reason is not None
+        raise reason
+
+    def meaning_first(self, call: Call) -> Meaning:
+        """What a call computes on tensors with the channels first."""
         if call.module is None:
             return meaning(call)
-        tensors = call.inputs
-        given = [*call.arguments, *call.named.values()]
-        if len(tensors) != 1 or len(call.results) != 1 or any(isinstance(g, Owned | Constant) for g in given):
-            raise Unsaid(f"{call.name} is called with {len(tensors)} tensors and gives {len(call.results)}")
-        shapes, outputs = (shape_of(tensors[0]),), (shape_of(call.results[0]),)
+        shapes, outputs = (shape_of(call.inputs[0]),), (shape_of(call.results[0]),)
         found = layers.said(call.module, shapes, outputs)
-        return Meaning(tensors) if found is None else Meaning(tensors, found)
+        return Meaning(call.inputs) if found is None else Meaning(call.inputs, found)
 
     def between(self, step: Said, inputs: list[Value]) -> Value:
         """The value between two steps."""

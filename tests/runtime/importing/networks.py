@@ -313,6 +313,60 @@ class Chain(nn.Module):
         return x
 
 
+class ConvNeXtBlock(nn.Module):
+    """Moves the channels to the end and back."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.pwconv1 = nn.Linear(channels, 4 * channels)
+        self.act = nn.GELU()
+        self.pwconv2 = nn.Linear(4 * channels, channels)
+        self.gamma = nn.Parameter(1e-6 * torch.ones(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.dwconv(x).permute(0, 2, 3, 1))
+        y = self.gamma * self.pwconv2(self.act(self.pwconv1(y)))
+        return x + y.permute(0, 3, 1, 2)
+
+
+class ConvNeXt(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 4, 4)
+        self.stages = nn.Sequential(ConvNeXtBlock(8), ConvNeXtBlock(8), nn.Conv2d(8, 16, 2, 2), ConvNeXtBlock(16))
+        self.norm = nn.LayerNorm(16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(self.stages(self.stem(x)).mean([-2, -1]))
+
+
+class MixerBlock(nn.Module):
+    """Mixes along the tokens, then along the channels."""
+
+    def __init__(self, tokens: int, channels: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(channels), nn.LayerNorm(channels)
+        self.tokens = nn.Sequential(nn.Linear(tokens, 12), nn.GELU(), nn.Linear(12, tokens))
+        self.channels = nn.Sequential(nn.Linear(channels, 20), nn.GELU(), nn.Linear(20, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.tokens(self.norm1(x).transpose(1, 2)).transpose(1, 2)
+        return x + self.channels(self.norm2(x))
+
+
+class Mixer(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, 8, 8, 8)
+        self.blocks = nn.Sequential(MixerBlock(16, 8), MixerBlock(16, 8))
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
+
+
 SMALL = (3, 32, 32)
 NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "resnet": (ResNet, (3, 64, 64)),
@@ -325,4 +379,6 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "pyramid": (Pyramid, SMALL),
     "lenet": (LeNet, (1, 28, 28)),
     "chain": (Chain, SMALL),
+    "convnext": (ConvNeXt, SMALL),
+    "mixer": (Mixer, SMALL),
 }

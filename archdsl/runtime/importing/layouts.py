@@ -1,0 +1,123 @@
+"""Where a tensor's axes are: PyTorch code moves the channels to the end and back, a spec has them first.
+
+A value of the recording is a tensor of the network with its axes in some order; moving axes changes only the order.
+Layers that act on the last axis take a tensor whose channels are there. Only where an operation needs other channels is
+there a `permute`.
+"""
+
+from __future__ import annotations
+
+from archdsl.runtime.importing.functions import HANDLERS, Meaning, argument, as_layer, plain_name, shape_of
+from archdsl.runtime.importing.layers import Said, said
+from archdsl.runtime.importing.network import Item
+from archdsl.runtime.importing.recording import Call, Owned, Value
+
+Order = tuple[int, ...]
+"""For each axis of PyTorch's tensor, without the batch, the axis of the network's tensor."""
+
+
+def channels_last(rank: int) -> Order:
+    return (*range(1, rank), 0)
+
+
+class Layouts:
+    """The tensor of the network and the order of axes of each value; `moved` collects the items that move axes."""
+
+    def __init__(self) -> None:
+        self.places: dict[Value, tuple[Value, Order]] = {}
+        self.moved: list[Item] = []
+
+    def place(self, value: Value) -> tuple[Value, Order]:
+        return self.places.get(value) or (value, (*range(len(value.shapes[0]) - 1),))
+
+    def is_plain(self, value: Value) -> bool:
+        order = self.place(value)[1]
+        return order == (*range(len(order)),)
+
+    def is_last(self, value: Value) -> bool:
+        order = self.place(value)[1]
+        return order == channels_last(len(order))
+
+    def same(self, value: Value, other: Value) -> None:
+        """Says that a value is another one."""
+        self.places[value] = self.place(other)
+
+    def turn(self, value: Value, other: Value, axes: Order) -> None:
+        """Says that a value is another one with its axes moved: its axis i is axis `axes[i]`."""
+        base, order = self.place(other)
+        self.places[value] = (base, tuple(order[axis] for axis in axes))
+
+    def made_last(self, value: Value) -> Value:
+        """The tensor of the network for a new value that has its channels at the end."""
+        shapes = [(shape[0], shape[-1], *shape[1:-1]) for shape in value.shapes]
+        base = Value(shapes, value.dtype)
+        self.places[value] = (base, channels_last(len(shapes[0]) - 1))
+        return base
+
+    def ordered(self, value: Value, wanted: Order | None = None) -> Value:
+        """The tensor of the network that is a value with its axes in this order (None: as PyTorch has them)."""
+        base, order = self.place(value)
+        wanted = (*range(len(order)),) if wanted is None else wanted
+        if order == wanted:
+            return base
+        axes = [0] * len(order)
+        for have, want in zip(order, wanted, strict=True):
+            axes[want] = have
+        shapes = [(shape[0], *(shape[1 + axis] for axis in axes)) for shape in base.shapes]
+        turned = Value(shapes, base.dtype)
+        self.moved.append(Item("permute", {"axes": tuple(axes)}, [base], [turned]))
+        return turned
+
+
+def meaning_last(call: Call, layouts: Layouts) -> Meaning | None:
+    """A call whose tensors have the channels at the end; None if that is not how it is meant.
+
+    The inputs of the meaning are tensors of the network.
+    """
+    bases = [layouts.ordered(value, channels_last(len(value.shapes[0]) - 1)) for value in call.inputs]
+    shapes = tuple(shape_of(base) for base in bases)
+    results = [(shape[-1], *shape[:-1]) for shape in (shape_of(value) for value in call.results)]
+    name = plain_name(call)
+    if call.module is not None:
+        found = said(call.module, shapes, tuple(results), last=True)
+        return Meaning(bases, *([] if found is None else [found]))
+    if name in MERGED:
+        owned = [part for part in call.arguments if isinstance(part, Owned)]
+        if len(bases) == 2 and shapes[0] == shapes[1]:
+            return Meaning(bases, Said(MERGED[name], {}))
+        if name == "mul" and len(owned) == 1 and owned[0].shape == shapes[0][:1]:
+            return Meaning(bases, Said("scale", {}), parameter=owned[0].key)
+        return None
+    if name in ("cat", "concat") and argument(call, 1, "dim") in (-1, len(shapes[0])):
+        return Meaning(bases, Said("concat", {}))
+    if name in ("flatten", "view", "reshape", "unflatten"):
+        return repositioned(bases[0], shapes[0], results[0], call)
+    if name == "mean" and (found_mean := mean_of(call, bases[0])) is not None:
+        return found_mean
+    if name in HANDLERS:
+        return None
+    found = said(as_layer(call, name), shapes, tuple(results), last=True)
+    return Meaning(bases, *([] if found is None else [found]))
+
+
+MERGED = {"add": "add", "iadd": "add", "radd": "add", "mul": "mul", "rmul": "mul", "imul": "mul", "sub": "sub"}
+
+
+def repositioned(base: Value, shape: tuple[int, ...], result: tuple[int, ...], call: Call) -> Meaning | None:
+    """Positions in a row, or in a map again."""
+    if call.inputs[0].shapes[0][0] != call.results[0].shapes[0][0] or shape[0] != result[0]:
+        return None
+    if shape == result:
+        return Meaning([base])
+    if len(result) == 2:
+        return Meaning([base], Said("tokens", {}))
+    return Meaning([base], Said("maps", {"to": result[1:]})) if len(shape) == 2 else None
+
+
+def mean_of(call: Call, base: Value) -> Meaning | None:
+    """The mean over all positions."""
+    axes, rank = argument(call, 1, "dim"), len(base.shapes[0])
+    chosen = {axis % rank for axis in ((axes,) if isinstance(axes, int) else axes or ())}
+    if chosen != {*range(1, rank - 1)} or len(call.results[0].shapes[0]) != 2:
+        return None
+    return Meaning([base], Said("global_avgpool", {}), Said("flatten", {}))
