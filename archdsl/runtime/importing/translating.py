@@ -87,7 +87,8 @@ class Translator:
                 self.layouts.same(call.results[0], found.inputs[0])
             return []
         inputs = found.inputs if last else [self.layouts.ordered(value) for value in found.inputs]
-        outputs = [self.layouts.made_last(value) for value in call.results] if last else call.results
+        results = call.results[:1] if isinstance(call.module, nn.MultiheadAttention) else call.results
+        outputs = [self.layouts.made_last(value) for value in results] if last else results
         return self.items(call, found, inputs, outputs)
 
     def items(self, call: Call, found: Meaning, inputs: list[Value], outputs: list[Value]) -> list[Item]:
@@ -116,10 +117,13 @@ class Translator:
         """What a call computes, and whether on tensors with the channels at the end."""
         layouts = self.layouts
         given = [*call.arguments, *call.named.values()]
-        if call.module is not None and (len(call.inputs) != 1 or len(call.results) != 1):
+        many = isinstance(call.module, nn.MultiheadAttention)
+        if call.module is not None and not many and (len(call.inputs) != 1 or len(call.results) != 1):
             raise Unsaid(f"{call.name} is called with {len(call.inputs)} tensors and gives {len(call.results)}")
         if call.module is not None and any(isinstance(g, Owned | Constant) for g in given):
             raise Unsaid(f"{call.name} is called with a tensor that is not computed from the input")
+        if many and (attends := meaning_last(call, layouts)) is not None:
+            return attends, True
         moved = [value for value in call.inputs if not layouts.is_plain(value)]
         if moved and all(layouts.is_last(value) for value in moved):
             try:

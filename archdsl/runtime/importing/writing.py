@@ -208,7 +208,8 @@ class Writer:
                 by_position = False
                 continue
             text = value_text(arguments[field_name], listed=field_name in ("sizes", "axes"))
-            plain = parameter.is_required() or cls.stated.get(field_name, "") is None or text == field_name
+            stands = parts and parameter.default is None and field_name not in cls.stated  # as the stop of a slice
+            plain = parameter.is_required() or cls.stated.get(field_name, "") is None or text == field_name or stands
             by_position = by_position and plain
             parts.append(text if by_position else f"{field_name} = {text}")
         if not parts:
@@ -247,7 +248,7 @@ def defaults(nodes: Iterable[Node]) -> dict[str, dict[str, object]]:
                 continue
             most, count = literal.most_common(1)[0]
             value = next(v for v in values if not isinstance(v, Text) and key(v) == most)
-            if count >= 2 and 2 * count > len(values) and not same(value, parameter.default) and value is not None:
+            if count >= 3 and 2 * count > len(values) and not same(value, parameter.default) and value is not None:
                 found.setdefault(name, {})[field_name] = value
     return found
 
