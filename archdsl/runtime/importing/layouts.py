@@ -65,6 +65,9 @@ class Layouts:
         axes = [0] * len(order)
         for have, want in zip(order, wanted, strict=True):
             axes[want] = have
+        for item in self.moved:  # of the same call
+            if item.inputs == [base] and item.arguments == {"axes": tuple(axes)}:
+                return item.outputs[0]
         shapes = [(shape[0], *(shape[1 + axis] for axis in axes)) for shape in base.shapes]
         turned = Value(shapes, base.dtype)
         self.moved.append(Item("permute", {"axes": tuple(axes)}, [base], [turned]))
@@ -96,6 +99,8 @@ def meaning_last(call: Call, layouts: Layouts) -> Meaning | None:
     results = [(shape[-1], *shape[:-1]) for shape in (shape_of(value) for value in call.results)]
     if isinstance(call.module, nn.MultiheadAttention):
         return attention(call, call.module, bases)
+    if isinstance(call.module, nn.Flatten | nn.Unflatten):
+        return repositioned(bases[0], shapes[0], results[0], call)
     if call.module is not None:
         found = said(call.module, shapes, tuple(results), last=True)
         return Meaning(bases, *([] if found is None else [found]))

@@ -74,6 +74,8 @@ class Structure:
             self.input_names = []
         self.above = self.dominators()
         self.nodes: dict[int, Node] = {}
+        self.written: dict[int, Node] = {}
+        """The last node of a merge as it is written: a residual, say."""
         for member in members:  # names are given in order
             self.nodes[id(member)] = self.node(member)
 
@@ -152,6 +154,8 @@ class Structure:
             name = self.fresh(name)
         self.tags[value] = name
         node.names = (name,)
+        if id(member) in self.written:
+            self.written[id(member)].names = (name,)
         return name
 
     # ------------------------------------------------------------ chains
@@ -162,14 +166,22 @@ class Structure:
         outputs: list[tuple[str, str]] = []
         if self.named is not None or len(self.results) > 1:
             names = [name for name, _ in self.named] if self.named is not None else [""] * len(self.results)
-            outputs = [(name, self.tag(value, name)) for name, value in zip(names, self.results, strict=True)]
+            outputs = [
+                (name, self.tag(value, name if name.isidentifier() else ""))
+                for name, value in zip(names, self.results, strict=True)
+            ]
         try:
             made = {value: i for i, member in enumerate(self.order) for value in member.outputs}
             first, *others = self.results
             for value in [first, *sorted(others, key=lambda v: made.get(v, -1))]:
                 if id(self.producer.get(value)) not in emitted:
                     start, source = self.begin(value, emitted)
-                    if start and chain and source is not None and chain[-1] is self.nodes[id(source)]:
+                    if (
+                        start
+                        and chain
+                        and source is not None
+                        and chain[-1] in (self.nodes[id(source)], self.written.get(id(source)))
+                    ):
                         start = []  # it flows on
                     chain += start + self.chain(value, source, emitted)
         except Tangled:
@@ -258,7 +270,7 @@ class Structure:
             emitted |= {id(m) for m in region}
             return self.straight([*region, member], top)
         chain = combined(node, branches, self.channels(top))
-        self.nodes[id(member)] = chain[-1]  # it gets the name, if one is asked for later
+        self.written[id(member)] = chain[-1]  # it gets the name, if one is asked for later
         return chain
 
     def all_of(self, values: list[Value], source: Member | None) -> Member | None:
@@ -323,7 +335,7 @@ class Structure:
             if len(given) > 1:
                 branches = [[] if v is flow else self.named_branch(v) for v in given]
                 chain += combined(node, branches, shape_of(flow)[0] if flow is not None else None, named=True)
-                self.nodes[id(member)] = chain[-1]
+                self.written[id(member)] = chain[-1]
             else:
                 chain += ([] if given[0] is flow else [Node("ref", self.tag(given[0]))]) + [node]
             flow = member.outputs[0] if len(member.outputs) == 1 else None

@@ -11,7 +11,16 @@ from archdsl.dims import DimError
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import OperationError, Rules
 from archdsl.runtime.importing import layers
-from archdsl.runtime.importing.functions import HANDLERS, PERMUTATIONS, Meaning, meaning, order_of, plain_name, shape_of
+from archdsl.runtime.importing.functions import (
+    HANDLERS,
+    PERMUTATIONS,
+    Meaning,
+    meaning,
+    order_of,
+    plain_name,
+    reshaped,
+    shape_of,
+)
 from archdsl.runtime.importing.layers import Said, Unsaid
 from archdsl.runtime.importing.layouts import Layouts, channels_last, meaning_last
 from archdsl.runtime.importing.network import Item, Network, Scope
@@ -150,6 +159,8 @@ class Translator:
         """What a call computes on tensors with the channels first."""
         if call.module is None:
             return meaning(call)
+        if isinstance(call.module, nn.Flatten | nn.Unflatten):
+            return reshaped(call)
         shapes, outputs = (shape_of(call.inputs[0]),), (shape_of(call.results[0]),)
         found = layers.said(call.module, shapes, outputs)
         return Meaning(call.inputs) if found is None else Meaning(call.inputs, found)
