@@ -336,8 +336,23 @@ class Interpreter:
         return F.softplus(x, op.beta)  # which is the identity from 20 on
 
     def _softmax(self, op: Any, path: str, x: Tensor) -> Tensor:
-        powers = torch.exp(x - x.detach().amax(1, keepdim=True))
-        return powers / powers.sum(1, keepdim=True)
+        powers = torch.exp(x - x.detach().amax(op.axis + 1, keepdim=True))
+        return powers / powers.sum(op.axis + 1, keepdim=True)
+
+    # ------------------------------------------------------------ constants, products, responses
+
+    def _identity(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x
+
+    def _rescale(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return op.offset + op.scale * x
+
+    def _matmul(self, op: Any, path: str, a: Tensor, b: Tensor) -> Tensor:
+        return torch.einsum("nmk,nkl->nml", a, b)
+
+    def _grn(self, op: Any, path: str, x: Tensor) -> Tensor:
+        norms = (x * x).sum(all_but_first(x)[1:], keepdim=True).sqrt()
+        return x + self._affine(path, x * norms / (norms.mean(1, keepdim=True) + op.eps))
 
     # ------------------------------------------------------------ learned tensors
 
@@ -458,13 +473,14 @@ class Interpreter:
         return found
 
     def _crop(self, op: Any, path: str, x: Tensor) -> Tensor:
-        for axis, n in enumerate(each(op.n, x.ndim - 2), 2):
-            x = x.narrow(axis, n, x.shape[axis] - 2 * n)
+        behind = each(op.n if op.after is None else op.after, x.ndim - 2)
+        for axis, (n, m) in enumerate(zip(each(op.n, x.ndim - 2), behind, strict=True), 2):
+            x = x.narrow(axis, n, x.shape[axis] - n - m)
         return x
 
     def _pad(self, op: Any, path: str, x: Tensor) -> Tensor:
-        sides = each(op.n, x.ndim - 2)
-        return padded(x, sides, sides, op.mode)
+        behind = each(op.n if op.after is None else op.after, x.ndim - 2)
+        return padded(x, each(op.n, x.ndim - 2), behind, op.mode)
 
     def _upsample(self, op: Any, path: str, x: Tensor) -> Tensor:
         factors = each(op.scale, x.ndim - 2)

@@ -379,7 +379,10 @@ class Items:
         edges = ["zeros", "replicate", "reflect", "circular"]
         mode = self.maybe(self.pick(names.modes, "nearest", "bilinear", *["bicubic"] * (self.rank == 2)), 0.5)
         forms = [
-            lambda: self.call("crop", self.size(0, 1)),
+            lambda: self.call("crop", self.size(0, 1), after=self.maybe(self.size(0, 1), 0.3)),
+            lambda: self.call("pad", self.size(0, 2), after=self.size(0, 2), mode=self.maybe("replicate")),
+            lambda: self.call("rescale", random.choice(["0.5", "2", "-1.0"]), offset=self.maybe("0.25")),
+            lambda: random.choice(["identity", "grn", f"softmax(axis = {random.randint(1, self.rank)})"]),
             lambda: f"pad(1) -> {self.call('crop', self.size(0, 1))}",
             lambda: self.call("pad", self.size(0, 2), mode=self.maybe(random.choice(edges), 0.6)),
             lambda: self.call("pad", self.size(0, 2), mode=random.choice(edges[1:])),

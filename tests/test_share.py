@@ -268,7 +268,7 @@ def test_the_diagram_marks_it() -> None:
 
 def test_what_nothing_calls_is_warned_of() -> None:
     graph = graph_of("model net {\n    input x[4, 8, 8]\n    share c: conv(4, 3)\n    share _d: relu\n    relu\n}\n")
-    assert [(w.code, w.message) for w in graph.warnings] == [("W0602", "nothing calls `c`")]
+    assert [(w.code, w.message) for w in graph.warnings] == [("W0602", "nothing uses the shared `c`")]
     assert list(state_shapes(graph)) == []
 
 

@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from archdsl.analysis.borders import Crossings, borders
+from archdsl.analysis.overwriting import Overwriting
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops.base import ModuleForm
 
@@ -27,6 +28,10 @@ Place: TypeAlias = Hashable
 
 MOVE = 1000
 """The cost of moving axes once; much less than that decides between places that are as good."""
+
+
+KEPT = 10
+"""The cost of moving a tensor that would else be overwritten: that of a view would copy its gradient."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +199,8 @@ class _Decision:
                 _add(net, slot[0], slot, MOVE * len(links))
         for port, links in self.ports.items():
             givers = {(link.scope, link.tensor): link.giver for link in links}
-            cost = sum(MOVE + self.fit(scope, giver) for (scope, _), giver in givers.items())
+            overwritten = sum(tensor in self.overwritten for _, tensor in givers)
+            cost = sum(MOVE + self.fit(scope, giver) for (scope, _), giver in givers.items()) + KEPT * overwritten
             targets = dict.fromkeys(self.target(link) for link in links)
             to_last, to_first = ("to last", port), ("to first", port)
             _add(net, port[0], to_last, cost)
@@ -202,6 +208,16 @@ class _Decision:
             for target in targets:
                 net.add_edge(to_last, target)
                 net.add_edge(target, to_first)
+
+    @cached_property
+    def overwritten(self) -> frozenset[Tensor]:
+        """The tensors that are overwritten where they are not moved."""
+        overwriting = Overwriting.of(self.graph)
+        found: set[Tensor] = set()
+        for node in self.graph.nodes():
+            places = (0,) if overwriting.activates(node) else overwriting.grows(node)[:1]
+            found.update(node.inputs[place] for place in places)
+        return frozenset(found)
 
     def fit(self, scope: Scope, giver: Member) -> int:
         """How badly a move behind a member fits into a row of members, which becomes an nn.Sequential.

@@ -11,10 +11,11 @@ kernels or the overhead of an allocator.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from archdsl.analysis.costs import IntShape, sample_counts, sized_shapes
+from archdsl.analysis.layout import Layout
 from archdsl.analysis.ledger import Ledger, Moment, Peak
 from archdsl.analysis.overwriting import Overwriting
 from archdsl.common.choices import BYTES, OPTIMIZERS
@@ -100,6 +101,8 @@ class Simulation:
     """Bytes of the gradients of each node's weights."""
     pieces: set[Tensor] = field(default_factory=set)
     """Views that are not contiguous."""
+    turned: set[int] = field(default_factory=set)
+    """The ids of the nodes whose inputs lie in memory in another order of the axes than they read them in."""
 
     def incoming(self, node: Node) -> tuple[IntShape, ...]:
         return tuple(self.shapes[t.node][t.index] for t in node.inputs)
@@ -148,14 +151,16 @@ class Simulation:
     def buffers(self, *, training: bool) -> dict[Tensor, Tensor]:
         """The tensor whose memory each tensor uses: itself, its base if it is a view, or the one that it overwrote."""
         graph = self.graph
-        overwriting = Overwriting.of(graph, self.recompute)
+        layout = Layout.of(graph)
+        overwriting = Overwriting.of(graph, self.recompute, moved=layout.moved)
+        self.find_turned(layout)
         found: dict[Tensor, Tensor] = {}
         whole: dict[Tensor, bool] = {}
         for node in graph.nodes():
             for i in range(len(node.shapes)):
                 result = Tensor(node.id, i)
                 source: int | None = node.operation.shares(i)
-                if node.operation.needs_whole and not whole[node.inputs[0]]:
+                if node.operation.needs_whole and (not whole[node.inputs[0]] or node.id in self.turned):
                     source = None  # a non-contiguous tensor is copied
                 if node.operation.training_only and not training:
                     source = 0
@@ -171,6 +176,21 @@ class Simulation:
                     whole[result] = False
         self.pieces = {t for t, one in whole.items() if not one}
         return found
+
+    def find_turned(self, layout: Layout) -> None:
+        """Finds out in which order of the axes tensors lie in memory: layers keep that of what flows in, mostly."""
+        lasts: set[Tensor] = set()
+        for node in self.graph.nodes():
+            wants_last = node.operation.layout == "last"
+            reads_last = wants_last or node.id in layout.last
+            shape = self.incoming(node)[0] if node.inputs else ()
+            comes_last = bool(node.inputs) and node.inputs[0] in lasts
+            if prod(shape[1:]) > 1 and comes_last is not reads_last:
+                self.turned.add(node.id)
+            # A layer of PyTorch for a signal has no channels-last memory.
+            keeps = comes_last and (len(shape) > 2 or node.operation.layout != "first")
+            if wants_last or (reads_last if node.operation.needs_whole else keeps):
+                lasts.update(Tensor(node.id, i) for i in range(len(node.shapes)))
 
     def last_uses(self, buffers: Mapping[Tensor, Tensor], outputs: Iterable[Tensor]) -> dict[int, list[Tensor]]:
         """The buffers that are freed after each node.
@@ -299,7 +319,10 @@ class Simulation:
         held: list[object] = []
         # A convolution that keeps a padded copy needs its input only for the gradient of the padding.
         if saves.inputs and (not saves.more or not weights or node.inputs[0] in differentiable):
-            held += dict.fromkeys(buffers[t] for t in node.inputs)
+            if node.operation.is_weighted and node.id in self.turned and node.operation.layout == "last":
+                saves = replace(saves, more=(*saves.more, *map(Kept, self.incoming(node))))  # a contiguous copy
+            else:
+                held += dict.fromkeys(buffers[t] for t in node.inputs)
         if saves.outputs:
             held += (buffers[Tensor(node.id, i)] for i in range(len(node.shapes)))
         for buffer in held:

@@ -138,8 +138,7 @@ def unused_names(graph: Graph) -> Iterator[Diagnostic]:
         used = {n.name for n in names([[p.default for p in syntax.parameters], syntax.body])}
         for part in parts(syntax.body):
             if isinstance(part, tree.Share) and unused(part.name, used):
-                help = f"call it, as in `it -> {part.name.name}`, or remove it"
-                yield warning("W0602", f"nothing calls `{part.name.name}`", Mark(part.name.span), help=help)
+                yield unused_name(f"the shared `{part.name.name}`", part.name.span)
         for parameter in syntax.parameters if key not in passed else ():
             if unused(parameter.name, used):
                 yield unused_name(f"the parameter `{parameter.name.name}` of `{syntax.name.name}`", parameter.name.span)

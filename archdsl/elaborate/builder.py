@@ -124,7 +124,7 @@ class Builder:
             raise OperationError(
                 f"`{operation.name}` looks at other positions, and in a shifted window some are no neighbours",
                 inputs=(0,),
-                help="inside of `windows` with a `shift` use attention, which keeps them apart, and operations on "
+                help="inside of `windows` with a `shift` use `attend`, which keeps them apart, and operations on "
                 "single positions, such as `linear`; put others outside",
             )
 

@@ -92,9 +92,9 @@ class Node:
     None for implied nodes (an input, the add of a residual); `origin` is the set of branches of a merge or align;
     `rounds` are the iterations of its enclosing loops; `bound` are the values of the `let`s, loop variables and input
     sizes that its arguments may name. `batched`: it depends on an input of the network; else it is one sample, the same
-    for the whole batch. `windows` says of which windows it gives a result each, None: of the whole. `use`
-    is set in a call of something shared, `again` in all calls of it but the first: such a node has the path of one
-    placed before it, and uses its weights.
+    for the whole batch. `windows` says of which windows it gives a result each, None: of the whole. `use` is set in a
+    call of something shared, `again` in all calls of it but the first: such a node has the path of one placed before
+    it, and uses its weights.
     """
 
     id: int

@@ -59,7 +59,7 @@ LEFT_OUT: Mapping[str, str] = MappingProxyType(
 )
 """Parameters without an equivalent here, with the reason."""
 
-_PRODUCT = "there are no matrix products of two tensors; a `conv` with a kernel of 1 multiplies by learned weights"
+_PRODUCT = "only `matmul` multiplies two tensors, [M, K] and [K, N]; a `linear` multiplies by learned weights"
 _RECURRENT = "there are no recurrent layers; dilated convolutions along time also have large receptive fields"
 _TRANSFORMER = "write its layers out, `residual { layernorm -> attention(8) }` and another `residual` with two layers"
 _UNPOOL = "the positions of maxima are not kept; `upsample` or `upconv` restore the size"
@@ -70,7 +70,7 @@ _NORMED = "weights are not normalised; a `batchnorm` after the layer normalises 
 
 MISSING: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("matmul", "bmm", "mm", "einsum", "dot", "baddbmm", "bilinear"), _PRODUCT),
+        **dict.fromkeys(("einsum", "baddbmm", "bilinear"), _PRODUCT),
         **dict.fromkeys(("lstm", "gru", "rnn", "lstmcell", "grucell", "bilstm", "convlstm"), _RECURRENT),
         **dict.fromkeys(("transformer", "transformerencoder", "transformerdecoder"), _TRANSFORMER),
         **dict.fromkeys(("transformerencoderlayer", "transformerdecoderlayer"), _TRANSFORMER),
@@ -82,7 +82,7 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("windowpartition", "partitionwindows", "windowreverse"), _WINDOWS),
         **dict.fromkeys(("roll", "cyclicshift"), f"{_WINDOWS}, rolled by a `shift`"),
         **dict.fromkeys(("spectralnorm", "weightnorm"), _NORMED),
-        **dict.fromkeys(("squeeze", "unsqueeze"), "remove or insert axes of known size with `reshape`"),
+        **dict.fromkeys(("squeeze", "unsqueeze"), "`reshape` removes and inserts axes; `tokens` makes one of several"),
         **dict.fromkeys(("deformconv", "dcn"), "there are no deformable convolutions"),
         **dict.fromkeys(("gridsample", "affinegrid", "warp"), "there is no sampling at computed positions"),
         **dict.fromkeys(("exp", "log", "sqrt", "pow", "abs", "clamp"), "the only functions of tensors are activations"),
@@ -99,8 +99,6 @@ def _bare(name: str) -> str:
 def operation(name: str, known: Mapping[str, type[Facts]]) -> str | None:
     """The operation of `known` that has another name elsewhere (`Conv2d`, `deconv`); None for an unknown one."""
     plain, bare = name.lower(), _bare(name)
-    if bare == "identity":
-        return "{ }"
     by_name = (k for k in known if k.replace("_", "") == bare)
     by_alias = {alias: k for k, cls in known.items() for alias in cls.aliases}
     return by_alias.get(plain) or next(by_name, None) or by_alias.get(bare)

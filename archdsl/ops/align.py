@@ -1,7 +1,7 @@
 """Operations that bring spatial sizes together, or change them at the edges."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from archdsl import dims
 from archdsl.dims import Dim
@@ -128,21 +128,44 @@ class Align(Operation):
         return self.mode == "pad"
 
 
-class Crop(Operation):
+class Edges(Operation):
+    """The base of operations at the edges of each spatial axis: `n` elements before it, and `after` behind it."""
+
+    family = "align"
+    is_linear = True
+    channelwise = True
+
+    def margins(self) -> tuple[int | tuple[int, ...], int | tuple[int, ...] | None]:
+        """`n` and `after`."""
+        raise NotImplementedError
+
+    def sides(self, shape: Shape) -> list[tuple[int, int]]:
+        """The numbers before and behind each spatial axis."""
+        n, after = self.margins()
+        before = each(n, shape, "n")
+        return list(zip(before, before if after is None else each(after, shape, "after"), strict=True))
+
+    def _sides_caption(self) -> str:
+        n, after = self.margins()
+        return shown(n) if after is None else f"{shown(n)}, {shown(after)} after"
+
+
+class Crop(Edges):
     """Crops n elements from each side of each spatial axis.
 
-    [C, …] → [C, …], each size 2n smaller; `1x3` crops 1 and 3.
+    [C, …] → [C, …], each size 2n smaller; `1x3` crops 1 and 3. With `after`, `n` are cropped before each axis, and
+    `after` behind it: `crop(0, after = 1)` crops the last row and column.
 
     Errors: a flat tensor; nothing would be left.
     """
 
     name = "crop"
-    family = "align"
-    is_linear = True
-    channelwise = True
     view = True
 
     n: Margin
+    after: Margin | None = None
+
+    stated: ClassVar[Mapping[str, str | None]] = {"after": "n"}
 
     examples = (
         example((3, 8, 9), n=2),
@@ -150,17 +173,22 @@ class Crop(Operation):
         example((3, 8), n=3),
         example((1, 4, 5, 6), n=1),
         example((1, 4), n=0),
+        example((3, 8, 9), n=(1, 0), after=2),
+        example((3, 8), n=0, after=1),
     )
+
+    def margins(self) -> tuple[int | tuple[int, ...], int | tuple[int, ...] | None]:
+        return self.n, self.after
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes
         sizes = spatial(self.name, shape)
-        out = tuple(size - 2 * n for size, n in zip(sizes, each(self.n, shape, "n"), strict=True))
-        for size, n, left in zip(sizes, each(self.n, shape, "n"), out, strict=True):
+        out = tuple(size - a - b for size, (a, b) in zip(sizes, self.sides(shape), strict=True))
+        for size, (a, b), left in zip(sizes, self.sides(shape), out, strict=True):
+            cut = f"{a} on each side" if self.after is None else f"{a} before and {b} behind"
             rules.require(
                 dims.at_least(left, 1),
-                f"`crop` of {n} on each side removes all of a size of {dims.text(size)}; the tensor is "
-                f"{shape_text(shape)}",
+                f"`crop` of {cut} removes all of a size of {dims.text(size)}; the tensor is {shape_text(shape)}",
                 parameter="n",
                 inputs=(0,),
                 help="crop less",
@@ -168,44 +196,56 @@ class Crop(Operation):
         return ((shape[0], *out),)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        if self.after is not None:
+            return self._uneven(shapes[0])
         margins = each(self.n, shapes[0], "n")
         names = ["n"] * len(margins) if isinstance(self.n, int) else [f"n{i}" for i in range(len(margins))]
         cuts = [f"{{{name}}}:-{{{name}}}" if n else ":" for name, n in zip(names, margins, strict=True)]
         arguments = tuple(Argument(name, n) for name, n in dict(zip(names, margins, strict=True)).items() if n)
         return FunctionForm(f"{{0}}[:, :, {', '.join(cuts)}]", arguments)
 
+    def _uneven(self, shape: Shape) -> FunctionForm:
+        cuts: list[str] = []
+        given: list[Argument] = []
+        for i, (before, after) in enumerate(self.sides(shape)):
+            cuts.append((f"{{n{i}}}:" if before else ":") + (f"-{{after{i}}}" if after else ""))
+            given += [Argument(name, n) for name, n in ((f"n{i}", before), (f"after{i}", after)) if n]
+        return FunctionForm(f"{{0}}[:, :, {', '.join(cuts)}]", tuple(given))
+
     def keeps_channels(self) -> bool:
         return True
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
-        margins = each(self.n, shapes[0], "n")
-        one = (1,) * len(margins)
-        return Window(one, one, one, tuple(-n for n in margins))
+        sides = self.sides(shapes[0])
+        one = (1,) * len(sides)
+        return Window(one, one, one, tuple(-before for before, _ in sides))
 
     def caption(self, rank: int = 2) -> str:
-        return f"crop {shown(self.n)}"
+        return f"crop {self._sides_caption()}"
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         yield f"what is cut off gets no gradient: {times(shapes[0][1:])} → {times(outputs[0][1:])}"
 
 
-class PadEdges(Operation):
+class PadEdges(Edges):
     """Pads n elements on each side of each spatial axis.
 
-    [C, …] → [C, …], each size 2n larger; `1x3` pads 1 and 3. `mode` selects the padding: `zeros`, the edge values
-    (`replicate`), the mirrored interior (`reflect`), or the opposite side (`circular`).
+    [C, …] → [C, …], each size 2n larger; `1x3` pads 1 and 3. With `after`, `n` are padded before each axis, and `after`
+    behind it: `pad(2, after = 0) -> conv(8, 3, pad = valid)` is a causal convolution of a signal. `mode` selects the
+    padding: `zeros`, the edge values (`replicate`), the mirrored interior (`reflect`), or the opposite side
+    (`circular`).
 
     Errors: a flat tensor; `reflect` not smaller than the size, `circular` larger than it.
     """
 
     name = "pad"
     aliases = ("zeropad",)
-    family = "align"
-    is_linear = True
-    channelwise = True
 
     n: Margin
     mode: Literal["zeros", "replicate", "reflect", "circular"] = "zeros"
+    after: Margin | None = None
+
+    stated: ClassVar[Mapping[str, str | None]] = {"after": "n"}
 
     examples = (
         example((3, 8, 9), n=2),
@@ -213,14 +253,19 @@ class PadEdges(Operation):
         example((3, 8), n=3, mode="circular"),
         example((1, 4, 5, 6), n=(1, 2, 3), mode="replicate"),
         example((1, 4), n=0),
+        example((3, 8), n=2, after=0),
+        example((3, 8, 9), n=(1, 0), mode="replicate", after=(0, 2)),
     )
+
+    def margins(self) -> tuple[int | tuple[int, ...], int | tuple[int, ...] | None]:
+        return self.n, self.after
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes
-        margins = each(self.n, shape, "n") if spatial(self.name, shape) else ()
+        sides = self.sides(shape) if spatial(self.name, shape) else []
         if self.mode in ("reflect", "circular"):
             spare = 1 if self.mode == "reflect" else 0
-            for size, n in zip(shape[1:], margins, strict=True):
+            for size, n in zip(shape[1:], map(max, sides), strict=True):
                 rules.require(
                     dims.at_least(size, n + spare),
                     f"`{self.mode}` cannot pad {n} where the size is {dims.text(size)}: it must be "
@@ -230,24 +275,23 @@ class PadEdges(Operation):
                     help="use another `mode`, or pad less",
                     mends=[Mend(f"`mode = {m}` can", {"mode": m}) for m in ("replicate", "zeros")],
                 )
-        return ((shape[0], *(size + 2 * n for size, n in zip(shape[1:], margins, strict=True))),)
+        return ((shape[0], *(size + a + b for size, (a, b) in zip(shape[1:], sides, strict=True))),)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         kind = {"zeros": "Zero", "replicate": "Replication", "reflect": "Reflection", "circular": "Circular"}[self.mode]
-        margins = each(self.n, shapes[0], "n")
-        sides = [n for n in reversed(margins) for _ in range(2)]  # PyTorch counts axes from the last
+        sides = [n for pair in reversed(self.sides(shapes[0])) for n in pair]  # PyTorch counts axes from the last
         return ModuleForm(f"nn.{kind}Pad{rank_name(shapes[0])}", positional(padding=collapse(sides)))
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(inputs=self.mode in ("reflect", "replicate"))
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
-        margins = each(self.n, shapes[0], "n")
-        one = (1,) * len(margins)
-        return Window(one, one, one, margins)
+        sides = self.sides(shapes[0])
+        one = (1,) * len(sides)
+        return Window(one, one, one, tuple(before for before, _ in sides))
 
     def caption(self, rank: int = 2) -> str:
-        return f"pad {shown(self.n)}" + ("" if self.mode == "zeros" else f", {self.mode}")
+        return f"pad {self._sides_caption()}" + ("" if self.mode == "zeros" else f", {self.mode}")
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         yield f"outside of the image {OUTSIDE[self.mode]}: {times(shapes[0][1:])} → {times(outputs[0][1:])}"

@@ -177,6 +177,31 @@ CHANNEL_LINEAR = Helper(
 ''',
 )
 
+GLOBAL_RESPONSE_NORM = Helper(
+    "GlobalResponseNorm",
+    '''class GlobalResponseNorm(nn.LayerNorm):
+    """Strengthens the channels of [N, C, ...] that respond most, over all positions."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        norms = torch.linalg.vector_norm(input, dim=tuple(range(2, input.ndim)), keepdim=True)
+        scaled = input * (norms / (norms.mean(1, keepdim=True) + self.eps))
+        shape = [-1, *[1] * (input.ndim - 2)]
+        return input + self.weight.view(shape) * scaled + self.bias.view(shape)
+''',
+)
+
+GLOBAL_RESPONSE_NORM_LAST = Helper(
+    "GlobalResponseNormLast",
+    '''class GlobalResponseNormLast(nn.LayerNorm):
+    """Strengthens the channels of [N, ..., C] that respond most, over all positions."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        norms = torch.linalg.vector_norm(input, dim=tuple(range(1, input.ndim - 1)), keepdim=True)
+        scaled = input * (norms / (norms.mean(-1, keepdim=True) + self.eps))
+        return input + self.weight * scaled + self.bias
+''',
+)
+
 LOCAL_RESPONSE_NORM = Helper(
     "LocalResponseNorm3d",
     '''class LocalResponseNorm3d(nn.LocalResponseNorm):

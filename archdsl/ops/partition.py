@@ -144,7 +144,7 @@ class Windows(Cut):
     name = "windows"
     to = ("to_windows", partition_helpers.TO_WINDOWS)
     back = ("from_windows", partition_helpers.FROM_WINDOWS)
-    helper_names = ("per_axis", "fitted", "rolled", "to_windows", "from_windows")
+    helper_names = ("per_axis", "fitted", "rolled", "to_windows", "from_windows", "mask_strangers")
 
     shift: Margin | None = None
     pad: Switch = False
@@ -274,6 +274,10 @@ class Join(Operation):
                 help="give its convolutions and poolings `pad = same` and a stride of 1",
             )
         return ((windows[0], *whole[1:]),)
+
+    @property
+    def is_join(self) -> bool:
+        return False  # it computes from one tensor
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return self.cut.torch_back(shapes[1])

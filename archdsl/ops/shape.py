@@ -185,6 +185,7 @@ class Permute(Rearrangement):
     name = "permute"
     aliases = ("transpose",)
     reorders = True
+    layout = "any"
 
     axes: Order
 
@@ -208,6 +209,10 @@ class Permute(Rearrangement):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return FunctionForm(f"{{0}}.permute(0, {', '.join(str(a + 1) for a in self.axes)})")
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        channels, *positions = (a or len(self.axes) for a in self.axes)  # the channels are the last axis
+        return FunctionForm(f"{{0}}.permute(0, {', '.join(map(str, (*positions, channels)))})")
 
     def window(self, shapes: tuple[Shape, ...]) -> Window:
         return Window(whole=True)

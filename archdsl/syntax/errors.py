@@ -392,6 +392,13 @@ def _prefixed_string(p: _Problem) -> _Hint | None:
     return None
 
 
+def _number_as_tensor(p: _Problem) -> _Hint | None:
+    if p.found.kind in ("INT", "FLOAT") and p.kind(-1) in ("LPAR", "COMMA") and "NAME" in p.accepted:
+        number = p.word(0)
+        return _Hint(f"a number is no tensor: `rescale({number})` multiplies by it, `rescale(1, {number})` adds it")
+    return None
+
+
 def _missing_arrow(p: _Problem) -> _Hint | None:
     if "ARROW" not in p.accepted or p.kind(-1) not in ("NAME", "RPAR", "RBRACE"):
         return None
@@ -471,6 +478,7 @@ _HINTS: Final[tuple[Callable[[_Problem], _Hint | None], ...]] = (
     _body_after_call,
     _input_without_sizes,
     _prefixed_string,
+    _number_as_tensor,
     _missing_arrow,
     _missing_comma,
     _list_in_parentheses,

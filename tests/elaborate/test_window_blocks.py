@@ -18,6 +18,7 @@ from archdsl.graph.verifying import BrokenGraph, verify
 from archdsl.ops import BLOCKS
 from archdsl.ops.base import Example, Rules
 from archdsl.ops.partition import Cut, Join
+from archdsl.report.explain import explain
 from tests.helpers import graph_of, net_text
 from tests.modules import class_of
 from tests.ops.forms import Built
@@ -109,6 +110,11 @@ def test_fields_stay_within_windows(body: str, sizes: tuple[int, int]) -> None:
                 low, high = field[axis].at(at)
                 assert max(low, 0) == index.min() and min(high, (11, 7)[axis]) == index.max()
     assert field[0].extents(6) == sizes
+
+
+def test_explanations_say_how_many_windows_there_are() -> None:
+    said = explain(graph_of(net_text("windows(4) { a: conv(4, 3) }", SIZES)), "a")
+    assert "Each of 9 windows is a sample of its own here." in said
 
 
 # ---------------------------------------------------------------- what is computed
@@ -238,8 +244,8 @@ def test_strangers_do_not_see_each_other() -> None:
         ("windows(4) { flatten }", "E0301", "must keep the size of a window", ""),
         ("windows(4) { }", "E0229", "the body of `windows` is empty", "add an operation"),
         ("windows(4, 4) { relu }", "E0302", "`shift` must be smaller than the window", "shift = 2"),
-        ("windows(4, 1) { conv(4, 3) }", "E0302", "`conv` looks at other positions", "attention"),
-        ("windows(4, 1) { instancenorm }", "E0302", "`instancenorm` looks at other positions", "attention"),
+        ("windows(4, 1) { conv(4, 3) }", "E0302", "`conv` looks at other positions", "use `attend`"),
+        ("windows(4, 1) { instancenorm }", "E0302", "`instancenorm` looks at other positions", "use `attend`"),
         ("a: relu\nwindows(4) { (it, a) -> add }", "E0239", "`a` is a tensor of the whole map", "(it, a) -> windows"),
         ("(it, conv(4, 3, 2)) -> windows(4) { add }", "E0301", "cut together need equal sizes", "align"),
         ("grid(4)", "E0201", "no operation, block or label named `grid`", "maps"),

@@ -27,7 +27,9 @@ _WORDS = r"""
     mul concat align crop pad split slice scale resize upsample reshape permute channel_shuffle pixel_shuffle groupnorm
     dropout softmax same valid full same_upper bilinear x y image a b H W C _ width counts min max sum len range zip
     enumerate abs int round floor ceil channels size shape m n basic layer class self torch nn forward augment
-    augmented one_of 0 1 2 3 7 8 64 224 1000000 2147483648 0.5 1e300 1e-5 3x3 1x7x7 0x0 -> : , ( ) [ ] { } = == != < <=
+    augmented one_of
+    extern weight frozen buffer counter call macs field
+    0 1 2 3 7 8 64 224 1000000 2147483648 0.5 1e300 1e-5 3x3 1x7x7 0x0 -> : , ( ) [ ] { } = == != < <=
     > >= + - * / // % .. ..= . # ; ' " "a" "a.b" "a{i}" "{" "\\" "\u202e" "\u0000" \ $ @ ~ & | ! ? `
 """
 WORDS = (

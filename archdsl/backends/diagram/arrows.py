@@ -42,7 +42,7 @@ def _arrows(graph: Graph, parts: list[Part], owner: dict[int, Part], entries: di
     # Shown nodes come first, so that a repetition only adds to the arrows of its first round.
     for node_id in sorted(owner, key=lambda i: (i not in shown, i)):
         head = owner[node_id]
-        for tensor in graph.node(node_id).inputs:
+        for tensor in graph.node(node_id).sources:
             tail = owner.get(tensor.node) or entries.get(tensor)
             if tail is None or tail is head or (node_id not in shown and (tail, head) not in arrows):
                 continue

@@ -195,7 +195,7 @@ class Folder:
     def _joins(self, part: Part, node: Node) -> bool:
         """Whether a node belongs to the box of the nodes before it."""
         last, first = part.nodes[-1], part.nodes[0].operation
-        if part.count > 1 or self.structure.consumers(last.id) != [node.id] or len(last.shapes) != len(node.inputs):
+        if part.count > 1 or self.structure.consumers(last.id) != [node.id] or len(last.shapes) != len(node.sources):
             return False
         if part.kind == "merge":
             # Sizes are brought together for the sake of the merge that follows.

@@ -25,7 +25,7 @@ class Structure:
         self._by_part: dict[tuple[Node, ...], tuple[Hashable, ...]] = {}
         self._consumers: dict[int, list[int]] = {n.id: [] for n in graph.nodes()}
         for node in graph.nodes():
-            for source in dict.fromkeys(tensor.node for tensor in node.inputs):
+            for source in dict.fromkeys(tensor.node for tensor in node.sources):
                 self._consumers[source].append(node.id)
         for output in graph.outputs:
             self._consumers[output.tensor.node].append(-1)
@@ -91,7 +91,7 @@ class Structure:
     def entries(self, nodes: Sequence[Node]) -> list[Tensor]:
         """The tensors that flow in from outside, once each, in the order in which they are taken."""
         inside = {n.id for n in nodes}
-        return list(dict.fromkeys(t for n in nodes for t in n.inputs if t.node not in inside))
+        return list(dict.fromkeys(t for n in nodes for t in n.sources if t.node not in inside))
 
     def exits(self, nodes: Sequence[Node]) -> list[Node]:
         """The nodes whose results are used outside."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
+from math import prod
 
 from archdsl.common.units import bytes_text, count_text, counted
+from archdsl.dims import evaluate
 from archdsl.graph import Node, Scope, Tensor
 from archdsl.ops.fields import shape_text, times
 from archdsl.report.layers import Layers
@@ -43,6 +45,9 @@ class Explainer:
         yield f"    {source} → {shown(given)}{self.where}"
         doc = (type(node.operation).__doc__ or "").strip().partition("\n")[0]
         yield f"    {doc}"
+        if node.samples:
+            counts = [evaluate(d, self.layers.sizes) for d in node.samples]
+            yield f"    Each of {prod(counts):,} windows is a sample of its own here."
         for section in node.operation.explanation(incoming, given):
             yield from titled(section.title, *section.lines)
         yield from self.cost(node)

@@ -180,6 +180,13 @@ def test_a_loop_carries_tensors_in_one_order() -> None:
     assert "for" in text
 
 
+def test_a_permute_of_the_spec_is_one_of_the_text() -> None:
+    row = "layernorm -> permute([1, 0]) -> linear(9) -> gelu -> linear(7) -> permute([1, 0]) -> linear(8)"
+    text = build(graph_of(net_text(f"conv(8, 1) -> linear(8) -> {row} -> conv(8, 1)", "x[8, 7]")))
+    assert text.count(".permute(0, 2, 1)") == 4  # in, out, and the two of the spec
+    assert ".permute(0, 2, 1).permute(0, 2, 1)" not in text
+
+
 def test_keys_do_not_hang_on_moves() -> None:
     graph = graph_of(net_text("a: { conv(8, 3) -> layernorm -> linear(8) -> conv(8, 1) }", "x[8, 4, 5]"))
     module = module_of(build(graph))[1]()
