@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from archdsl.runtime.importing.chains import Chain, Node, Text, key, structure_key
+from archdsl.runtime.importing.chains import Chain, Node, Text, key, own_nodes, structure_key
 
 _NUMBER = re.compile(r"\d+")
 LONGEST = 8
@@ -103,15 +103,6 @@ def rounds_of(chain: Chain, at: int, period: int) -> int:
         step = moved
         rounds += 1
     return rounds
-
-
-def own_nodes(chain: Chain) -> Iterator[Node]:
-    """The nodes of a chain in its own scope."""
-    for node in chain:
-        yield node
-        if node.kind not in ("body", "use"):
-            for body in node.bodies:
-                yield from own_nodes(body)
 
 
 def label_names(chain: Chain) -> Iterator[str]:

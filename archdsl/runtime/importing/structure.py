@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from archdsl.ops import OPERATIONS
-from archdsl.runtime.importing.chains import Chain, Node, Text
+from archdsl.runtime.importing.chains import Chain, Node, Text, own_nodes
 from archdsl.runtime.importing.functions import SizeOf, shape_of
 from archdsl.runtime.importing.network import Item, Scope
 from archdsl.runtime.importing.recording import Value
@@ -74,6 +74,8 @@ class Structure:
             self.input_names = []
         self.above = self.dominators()
         self.nodes: dict[int, Node] = {}
+        self.shares: dict[str, Node] = {}
+        """What is called more than once, by its name in the module."""
         self.written: dict[int, Node] = {}
         """The last node of a merge as it is written: a residual, say."""
         for member in members:  # names are given in order
@@ -103,6 +105,22 @@ class Structure:
     def node(self, member: Member) -> Node:
         """The node of a member, without what it is merged from."""
         into = shape_of(member.inputs[0])[0] if len(member.inputs) == 1 else None
+        if member.path and member.weighted and self.calls[own_name(member.path, self.scope)] > 1:
+            return self.shared(member, into)
+        return self.own_node(member, into)
+
+    def shared(self, member: Member, into: int | None) -> Node:
+        """A call of what is called more than once; the first one gives what is shared."""
+        name = own_name(member.path, self.scope)
+        if len(member.outputs) > 1 or not member.inputs:
+            raise ImportRefused("it is called more than once, and takes no tensor or gives several", member.path)
+        if name not in self.shares:
+            called = self.fresh(name if name.isidentifier() else f"shared_{name.replace('.', '_')}")
+            self.shares[name] = Node("share", called, bodies=[[self.own_node(member, into)]], weighted=True)
+        return Node("call", self.shares[name].name, into=into, weighted=True)
+
+    def own_node(self, member: Member, into: int | None) -> Node:
+        """The node of a member that is called once."""
         if isinstance(member, Item):
             name = own_name(member.path, self.scope) if member.path else ""
             node = Node("op", member.operation, dict(member.arguments), into=into, weighted=member.weighted)
@@ -189,6 +207,10 @@ class Structure:
         if len(emitted) != len(self.order) or not in_sight(chain, {*self.input_names}, {label for _, label in outputs}):
             chain = self.straight(self.order)
         number_labels(chain)
+        if self.shares:
+            chain = [*self.shares.values(), *chain]
+            for node in own_nodes(chain):
+                node.auto = False
         return Body(chain, self.input_names, outputs)
 
     def begin(self, value: Value, emitted: set[int]) -> tuple[Chain, Member | None]:
