@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from archdsl.ops import OPERATIONS
-from archdsl.runtime.importing.chains import Chain, Node, Text, own_nodes
+from archdsl.runtime.importing.chains import Chain, Node, Text, own_nodes, walk
 from archdsl.runtime.importing.functions import SizeOf, shape_of
 from archdsl.runtime.importing.network import Item, Scope
 from archdsl.runtime.importing.recording import Value
@@ -55,6 +55,8 @@ class Structure:
         self.scope = scope
         self.named = outputs
         self.results = [value for _, value in outputs] if outputs is not None else list(scope.outputs)
+        if not self.results:
+            raise ImportRefused("nothing uses its results", scope.path, scope.line)
         members = needed(scope, self.results)
         self.order = [m for m in members if m.inputs]
         self.producer: dict[Value, Member] = {v: m for m in self.order for v in m.outputs}
@@ -129,6 +131,10 @@ class Structure:
             name = own_name(member.path, self.scope)
             node = Node("body", label=name, into=into, weighted=member.weighted, source=member)
             inner = structure(member, [])
+            if self.calls[name] > 1 and not member.weighted:  # its path says nothing, and there can be only one
+                node.label = None
+                for within in walk(inner.chain):
+                    within.label = None
             node.bodies = [inner.chain]
             node.arguments = {"inputs": tuple(inner.inputs), "outputs": tuple(label for _, label in inner.outputs)}
         return node
@@ -153,6 +159,9 @@ class Structure:
     def tag(self, value: Value, wish: str = "") -> str:
         """The label by which a tensor is referred to; its node gets it."""
         if value in self.tags:
+            made = self.producer.get(value)
+            if made is not None and len(made.outputs) > 1:
+                self.nodes[id(made)].names = tuple(self.tags[v] for v in made.outputs)
             return self.tags[value]
         member = self.producer[value]
         node = self.nodes[id(member)]
@@ -477,6 +486,9 @@ def number_labels(chain: Chain) -> None:
         for node in nodes:
             if node.kind in ("op", "body", "use"):
                 if node.kind != "op" and not node.bodies[0]:
+                    continue
+                if node.kind == "body" and node.label is None:
+                    visit(node.bodies[0])
                     continue
                 node.auto = node.label == str(count)
                 count += 1
