@@ -1,7 +1,7 @@
 """From a PyTorch module to a spec: its calls are recorded, said in the language, and proved to give the same numbers.
 
 In order: `recording` runs the module and records its calls; `layers` and `functions` say each call as an operation;
-`rewriting` replaces patterns; `structure` makes chains of the graph; `blocks` finds what repeats (`runs`, `alike`,
+`rewriting` replaces patterns; `structure` makes chains of the graph (`joining`); `blocks` finds what repeats (`runs`, `alike`,
 `solving`); `writing` makes the text; `proving` compares the numbers of the result.
 """
 
