@@ -90,5 +90,5 @@ def compare(module: nn.Module, built: nn.Module, sizes: list[Size], batch: int) 
         raise ImportRefused(f"its outputs at {sizes} have other sizes than those of the spec")
     for one, two in zip(wanted, given, strict=True):
         apart = (one - two).abs().max().item()
-        if not apart <= TOLERANCE * max(one.std().item(), 1e-12):
+        if not apart <= TOLERANCE * max(one.std(correction=0).item(), 1e-12):
             raise ImportRefused(f"its outputs at {sizes} differ from those of the spec by {apart:.2g}")
