@@ -16,19 +16,15 @@ from archdsl.analysis.receptive import Receptive, receptive_fields
 from archdsl.backends.diagram.cards import Card, Cards
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.runtime.outside import allowing
+from archdsl.runtime.parts import Part, numbered, part_of, parts_of, watchable, watched
 from archdsl.runtime.running import (
-    Part,
     RunError,
     encode_png,
     fitted,
     frame_of,
     in_colour,
     network_of,
-    part_of,
-    parts_of,
     read_picture,
-    watchable,
-    watched,
     with_channels,
 )
 
@@ -85,14 +81,13 @@ def look(
     known = {p.path for p in parts}
     parts += _chosen(graph, network, [path for path in chosen if path not in known])
     first = _first_convolutions(graph)
-    with torch.no_grad(), watched(network, [p.path for p in parts]) as seen:
-        result = network(picture[None])
-    output = result if isinstance(result, torch.Tensor) else result[0]
-
     shown = {
         **graph.examples,
         **{dims.text(d): n for d, n in zip(_input_shape(graph)[1:], (frame.height, frame.width), strict=True)},
     }
+    with torch.no_grad(), watched(graph, network, parts, shown) as seen:
+        result = network(picture[None])
+    output = result if isinstance(result, torch.Tensor) else result[0]
     receptive = receptive_fields(graph, {name: shown[name] for name in graph.examples})
     cards = {
         "": Card(
@@ -100,14 +95,18 @@ def look(
         )
     }
     for part in parts:
-        features = seen[part.path][0] if part.path in seen else output[0]
+        if part.path not in seen:
+            if part.path in (*at, *chosen):
+                raise RunError(f"`{part.path}` gives no tensor here, or several: show a part inside it, or around it")
+            continue
+        features = seen[part.path][0]
         if features.ndim == 1 and part.tensor == graph.outputs[0].tensor:
             continue  # the output's box has the result
         card = cards[part.path] = Card([part.path, _caption(part, graph), _size(features)])
         if part.what in first:
             card.pictures.append(("filters", encode_png(_filters(network.get_submodule(part.path).weight))))
         if features.ndim == 3:
-            _show_maps(card, features, picture, receptive, part, chosen.get(part.path))
+            _show_maps(card, features, picture, receptive, part, chosen.get(part.path), shown)
     cards["output"] = _output_card(graph, output[0], [p for p in parts if p.path in cards])
     return Cards(graph.name, cards, _edges(graph, [p for p in parts if p.path in cards]), NOTE)
 
@@ -142,7 +141,13 @@ def _first_convolutions(graph: Graph) -> list[Node]:
 
 
 def _show_maps(
-    card: Card, features: torch.Tensor, picture: torch.Tensor, receptive: Receptive, part: Part, unit: Unit | None
+    card: Card,
+    features: torch.Tensor,
+    picture: torch.Tensor,
+    receptive: Receptive,
+    part: Part,
+    unit: Unit | None,
+    sizes: Mapping[str, int],
 ) -> None:
     """Adds the strongest channels, and the image with the receptive field of a unit."""
     import torch
@@ -159,9 +164,10 @@ def _show_maps(
             raise RunError(f"`{part.path}` has no unit {row},{column}; it is {_size(features)}")
     fields = receptive[part.tensor]
     seen = fields.get(receptive.graph.input_nodes[0].id) if fields else None
-    if seen is None or len(seen) != 2:
+    numbers = numbered(receptive.graph, part.tensor, (row, column), sizes)
+    if seen is None or len(seen) != 2 or numbers is None:
         return
-    rows, columns = (axis.at(i) for axis, i in zip(seen, (row, column), strict=True))
+    rows, columns = (axis.at(i) for axis, i in zip(seen, numbers, strict=True))
     if rows is None or columns is None:
         return
     boxed = _boxed(in_colour(picture), rows, columns)

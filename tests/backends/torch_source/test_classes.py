@@ -72,3 +72,11 @@ def test_what_a_class_takes(blocks: str, model: str, expected: str | None) -> No
 def test_a_slice_of_all_channels_shows_its_bound() -> None:
     graph = check(Source("net.arch", "model net {\n input x[4, 6, 6]\n slice(0, 4) -> slice(1, 4) -> slice(0, 2)\n}"))
     assert "x[:, :4][:, 1:][:, :2]" in prove_build(graph).text
+
+
+def test_blocks_of_several_widths_are_one_class_where_they_attend_in_windows() -> None:
+    path = ROOT / "specs" / "swin.arch"
+    found = prove_build(check(f"{path}:swin", width=8, depths=[2, 2], heads=[2, 4], drop_rate=0.1))
+    assert found.plainness is Plainness.READABLE, found.refused
+    assert classes(found.text) == ["DropPath", "Permute", "WindowAttention", "SwinBlock", "PatchMerging", "Swin"]
+    assert "WindowAttention(in_channels, heads, shift, **kw)" in found.text
