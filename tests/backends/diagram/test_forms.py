@@ -181,3 +181,15 @@ def test_a_comparison_says_at_the_frame_how_windows_changed() -> None:
     before, after = graph_of(SHIFTED.replace(", shift = 3", "")), graph_of(SHIFTED)
     found = texts(drawing(diff(before, after)))
     assert any(text.startswith("~ windows 7×7, shift 3") for text in found)
+
+
+def test_the_page_has_the_frame_of_windows_and_the_mark_of_what_is_shared() -> None:
+    def page(text: str) -> str:
+        return drawn(text).data(".html").decode()
+
+    fill, border = LIGHT.families["windows"]
+    assert f'"text":"windows 7\u00d77, shift 3","fill":"{fill}","border":"{border}"' in page(SHIFTED).replace(
+        "×", "\u00d7"
+    )
+    found = page(SIAMESE)
+    assert found.count(f'"shared":"{LIGHT.shared[0]}"') >= 2 and "tower (shared A)" in found
