@@ -21,7 +21,7 @@ class Row:
 
 
 def find_rows(plan: Plan, entries: Sequence[Entry], has_member: Callable[[Leaf], bool]) -> dict[Leaf, Row]:
-    """The rows of a class, by their members. All that begins with a row's name belongs to it, in order, without gaps."""
+    """The rows of a class, by their members. All that begins with a row's name belongs to it, in order, with no gap."""
     found: dict[str, Row] = {}
     other: set[str] = set()
     closed: set[str] = set()
