@@ -116,6 +116,10 @@ def tensors_in(found: object) -> Iterator[torch.Tensor]:
             yield from tensors_in(part)
 
 
+REPEATED = frozenset({"expand", "expand_as", "repeat", "to", "contiguous", "clone", "type_as"})
+"""Methods that give a parameter once for each sample, or as it is."""
+
+
 class Recorder(TorchFunctionMode):  # type: ignore[misc]
     """Records one run of a module."""
 
@@ -167,7 +171,11 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         if name == "__set__" or (name == "__setitem__" and any(values_in((arguments, named)))):
             path = self.scopes[-1].path if self.scopes else ""
             raise ImportRefused(f"`{name}` changes a part of a tensor", path, line_of_python())
-        if found and any(values_in((arguments, named))):
+        if len(found) == 1 and arguments and isinstance(arguments[0], Owned) and not any(values_in((arguments, named))):
+            if name in REPEATED and found[0].shape[1:] == arguments[0].shape[1:]:
+                self.kept.append(found[0])
+                self.owned[id(found[0])] = arguments[0]
+        elif found and any(values_in((arguments, named))):
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             call.results = [self.bind(tensor) for tensor in found]
             self.scopes[-1].members.append(call)

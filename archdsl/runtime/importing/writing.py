@@ -129,13 +129,11 @@ class Writer:
             if label is None and not node.weighted and node.kind in ("op", "use"):
                 label = node.names[0]
             elif label != node.names[0]:
-                text += f" -> {node.names[0]}: {{ }}"
+                text += f" -> {node.names[0]}: it"
         elif node.names:
             pattern = f"({', '.join(node.names)})"
             return (
-                f"{pattern}: {text}"
-                if label is None
-                else f"{label_text(label, self.quoted)}: {text} -> {pattern}: {{ }}"
+                f"{pattern}: {text}" if label is None else f"{label_text(label, self.quoted)}: {text} -> {pattern}: it"
             )
         return text if label is None else f"{label_text(label, self.quoted)}: {text}"
 
@@ -202,13 +200,17 @@ class Writer:
                     arguments[field_name] = default_of(cls, field_name)
                 elif same(arguments[field_name], value):
                     del arguments[field_name]
-        parts, by_position = [], True
+        parts: list[str] = []
+        by_position = True
         for field_name, parameter in cls.model_fields.items():
             if field_name not in arguments:
                 by_position = False
                 continue
             text = value_text(arguments[field_name], listed=field_name in ("sizes", "axes"))
-            plain = parameter.is_required() or cls.stated.get(field_name, "") is None or text == field_name
+            stands = (
+                bool(parts) and parameter.default is None and field_name not in cls.stated
+            )  # as the stop of a slice
+            plain = parameter.is_required() or cls.stated.get(field_name, "") is None or text == field_name or stands
             by_position = by_position and plain
             parts.append(text if by_position else f"{field_name} = {text}")
         if not parts:
@@ -247,7 +249,7 @@ def defaults(nodes: Iterable[Node]) -> dict[str, dict[str, object]]:
                 continue
             most, count = literal.most_common(1)[0]
             value = next(v for v in values if not isinstance(v, Text) and key(v) == most)
-            if count >= 2 and 2 * count > len(values) and not same(value, parameter.default) and value is not None:
+            if count >= 3 and 2 * count > len(values) and not same(value, parameter.default) and value is not None:
                 found.setdefault(name, {})[field_name] = value
     return found
 

@@ -189,6 +189,42 @@ def test_other_numbers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         from_module(ResNet(), (3, 64, 64))
 
 
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(3, 4, 3), nn.Conv2d(1, 4, 3)
+
+    def forward(self, image: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = self.left(image), self.right(depth)
+        return x * y, x
+
+
+def test_several_inputs_and_outputs() -> None:
+    found = from_module(TwoInputs(), [(3, 32, 48), (1, 32, 48)])
+    assert "input image[3, H = 32, W = 48], depth[1, H, W]" in found.text
+    assert [output.name for output in found.graph.outputs] == ["output0", "output1"]
+
+
+class Nested(nn.Module):
+    """Skips across skips: labels, since no nest of sequences and parallels says it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(n, 4, 3, padding=1) for n in (3, 4, 8))
+        self.pool = nn.MaxPool2d(2)
+        self.up = nn.Upsample(scale_factor=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = F.relu(self.a(x))
+        b = F.relu(self.b(self.pool(a)))
+        c = F.relu(self.c(torch.cat([a, self.up(b)], 1)))
+        return torch.cat([a, c, self.up(F.gelu(b))], 1)
+
+
+def test_what_is_no_nest_is_said_with_labels() -> None:
+    assert "(after_relu, " in from_module(Nested(), (3, 32, 32)).text
+
+
 # ---------------------------------------------------------------- command line
 
 NETWORK = "tests.runtime.importing.networks:ResNet"
