@@ -196,6 +196,10 @@ class Facts:
 
     # ------------------------------------------------------------ diagrams
 
+    drawn: ClassVar[bool] = True
+    """Whether it is shown; else it is a part of the box that takes its result, and goes unmentioned there."""
+    varies: ClassVar[tuple[str, ...]] = ()
+    """Parameters, numbers, in which layers may differ that are drawn as one, `× 3`: the picture shows their range."""
     sign: ClassVar[str] = ""
     """The sign that diagrams show instead of its name."""
     follows: ClassVar[bool] = False
