@@ -60,6 +60,12 @@ def test_each_block_is_one_class(name: str, update: bool) -> None:
             "a([4, 6]) -> relu -> a([6, 8])",
             "nn.Conv2d(ns[0], ns[1], 3, padding=1, **kw)",
         ),
+        # Sizes of several axes that the spec gives by a parameter stay so where they are alike in a call.
+        (
+            "block a(n, k, s) { conv(n, [k, 3], [1, s]) }",
+            "a(4, 1, 1) -> a(6, 3, 2) -> a(8, 3, 1)",
+            "nn.Conv2d(in_channels, n, (k, 3), stride=(1, s), padding=(k // 2, 1), **kw)",
+        ),
     ],
 )
 def test_what_a_class_takes(blocks: str, model: str, expected: str | None) -> None:
