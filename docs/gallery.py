@@ -42,6 +42,14 @@ PICTURES: list[tuple[str, str, tuple[str, ...], dict[str, Any], str]] = [
         "Convolutions with several dilations, over a dilated ResNet.",
     ),
     ("r2plus1d_18", "R(2+1)D", ("video_resnet:r2plus1d_18",), {}, "A network for video: [C, T, H, W]."),
+    (
+        "vit_b_16",
+        "ViT-B/16",
+        ("vit:vit_b_16",),
+        {},
+        "Learned tensors go by their names, and are repeated for the batch.",
+    ),
+    ("swin_t", "Swin-T", ("swin:swin_t",), {}, "A frame with sharp corners holds what meets each window by itself."),
     ("inception", "Inception", ("examples/inception.arch",), {"depth": 2}, "Branches stand side by side."),
     (
         "resnet18-resnet34",
