@@ -272,9 +272,10 @@ class Planner:
     def check_names_rounds(self, entries: Sequence[Entry]) -> None:
         """Raises Irregular where a loop of members with names counts the channels, for which a list has no place."""
         for entry in entries:
-            if isinstance(entry, Loop) and (running := self.numbers.plan.headings[entry].running) is not None:
-                if running.used:
-                    raise Irregular(entry)
+            running = self.numbers.plan.headings[entry].running if isinstance(entry, Loop) else None
+            if running is not None and running.used:
+                assert isinstance(entry, Loop)
+                raise Irregular(entry)
 
     def check_is_one(self, leaf: Leaf) -> None:
         """Raises Irregular where a member without a name, which all rounds of a loop share, is not the same in all."""
