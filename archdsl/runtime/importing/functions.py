@@ -126,6 +126,8 @@ def helper_functions() -> Set[str]:
 
 def helped(call: Call, name: str) -> Meaning:
     """A call of a helper function of a built file."""
+    if call.named:
+        raise Unsaid(f"`{name}` with {', '.join(f'`{k}`' for k in call.named)}")
     shapes = tuple(shape_of(value) for value in call.inputs)
     for cls, arguments in helper_calls()[name]:
         operation = cls.parse(arguments)

@@ -219,13 +219,14 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         return undo
 
     def watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
             if self.inside:
-                return function(*given)
-            made = Call(f"helper {name}", self.scopes[-1].path, self.known(given), {}, [], line_of_python())
+                return function(*given, **named)
+            arguments, by_name = self.known(given), self.known(named)
+            made = Call(f"helper {name}", self.scopes[-1].path, arguments, by_name, [], line_of_python())
             self.inside.append(made)
             try:
-                result = function(*given)
+                result = function(*given, **named)
             finally:
                 self.inside.pop()
             made.results = [self.bind(tensor) for tensor in tensors_in(result)]

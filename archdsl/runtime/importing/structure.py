@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from archdsl.ops import OPERATIONS
-from archdsl.runtime.importing.chains import Chain, Node, Text
+from archdsl.runtime.importing.chains import Chain, Node, Text, own_nodes, walk
 from archdsl.runtime.importing.functions import SizeOf, shape_of
+from archdsl.runtime.importing.joining import combined, in_sight, is_deep, number_labels
 from archdsl.runtime.importing.network import Item, Scope
 from archdsl.runtime.importing.recording import Value
 from archdsl.runtime.importing.refusal import ImportRefused
@@ -55,6 +56,8 @@ class Structure:
         self.scope = scope
         self.named = outputs
         self.results = [value for _, value in outputs] if outputs is not None else list(scope.outputs)
+        if not self.results:
+            raise ImportRefused("nothing uses its results", scope.path, scope.line)
         members = needed(scope, self.results)
         self.order = [m for m in members if m.inputs]
         self.producer: dict[Value, Member] = {v: m for m in self.order for v in m.outputs}
@@ -74,6 +77,8 @@ class Structure:
             self.input_names = []
         self.above = self.dominators()
         self.nodes: dict[int, Node] = {}
+        self.shares: dict[str, Node] = {}
+        """What is called more than once, by its name in the module."""
         self.written: dict[int, Node] = {}
         """The last node of a merge as it is written: a residual, say."""
         for member in members:  # names are given in order
@@ -103,6 +108,22 @@ class Structure:
     def node(self, member: Member) -> Node:
         """The node of a member, without what it is merged from."""
         into = shape_of(member.inputs[0])[0] if len(member.inputs) == 1 else None
+        if member.path and member.weighted and self.calls[own_name(member.path, self.scope)] > 1:
+            return self.shared(member, into)
+        return self.own_node(member, into)
+
+    def shared(self, member: Member, into: int | None) -> Node:
+        """A call of what is called more than once; the first one gives what is shared."""
+        name = own_name(member.path, self.scope)
+        if len(member.outputs) > 1 or not member.inputs:
+            raise ImportRefused("it is called more than once, and takes no tensor or gives several", member.path)
+        if name not in self.shares:
+            called = self.fresh(name if name.isidentifier() else f"shared_{name.replace('.', '_')}")
+            self.shares[name] = Node("share", called, bodies=[[self.own_node(member, into)]], weighted=True)
+        return Node("call", self.shares[name].name, into=into, weighted=True)
+
+    def own_node(self, member: Member, into: int | None) -> Node:
+        """The node of a member that is called once."""
         if isinstance(member, Item):
             name = own_name(member.path, self.scope) if member.path else ""
             node = Node("op", member.operation, dict(member.arguments), into=into, weighted=member.weighted)
@@ -111,6 +132,10 @@ class Structure:
             name = own_name(member.path, self.scope)
             node = Node("body", label=name, into=into, weighted=member.weighted, source=member)
             inner = structure(member, [])
+            if self.calls[name] > 1 and not member.weighted:  # its path says nothing, and there can be only one
+                node.label = None
+                for within in walk(inner.chain):
+                    within.label = None
             node.bodies = [inner.chain]
             node.arguments = {"inputs": tuple(inner.inputs), "outputs": tuple(label for _, label in inner.outputs)}
         return node
@@ -135,6 +160,9 @@ class Structure:
     def tag(self, value: Value, wish: str = "") -> str:
         """The label by which a tensor is referred to; its node gets it."""
         if value in self.tags:
+            made = self.producer.get(value)
+            if made is not None and len(made.outputs) > 1:
+                self.nodes[id(made)].names = tuple(self.tags[v] for v in made.outputs)
             return self.tags[value]
         member = self.producer[value]
         node = self.nodes[id(member)]
@@ -189,6 +217,10 @@ class Structure:
         if len(emitted) != len(self.order) or not in_sight(chain, {*self.input_names}, {label for _, label in outputs}):
             chain = self.straight(self.order)
         number_labels(chain)
+        if self.shares:
+            chain = [*self.shares.values(), *chain]
+            for node in own_nodes(chain):
+                node.auto = False
         return Body(chain, self.input_names, outputs)
 
     def begin(self, value: Value, emitted: set[int]) -> tuple[Chain, Member | None]:
@@ -385,82 +417,3 @@ def needed(scope: Scope, results: Iterable[Value]) -> list[Member]:
         elif member.weighted:
             raise ImportRefused("its result is not used", member.path, member.line)
     return kept[::-1]
-
-
-def is_deep(member: Member, branches: list[Chain]) -> bool:
-    """Whether skip connections that end in concats or modules are nested, which labels tell better."""
-    if isinstance(member, Item) and member.operation == "add":
-        return False
-    if [] not in branches:
-        return False
-    return any(
-        node.kind == "dense" or (node.kind == "parallel" and [] in node.bodies)
-        for branch in branches
-        for node in branch
-    )
-
-
-def combined(node: Node, branches: list[Chain], into: int | None, named: bool = False) -> Chain:
-    """A merge of branches: a residual or dense connection, or a parallel before it; `into` are the channels before."""
-    named = named or bool(node.names) or any(takes_nothing(branch) for branch in branches)
-    if node.kind == "op" and node.name == "add" and len(branches) == 2 and not named:
-        if [] in branches:
-            at = branches.index([])
-            return [Node("residual", bodies=[[], branches[1 - at]], into=into)]
-        short, long = sorted(branches, key=size)
-        if size(short) * 2 <= size(long) and not any(n.kind == "ref" for n in (*short[:1], *long[:1])):
-            return [Node("residual", bodies=[short, long], into=into)]
-    grows = len(branches) == 2 and branches[0] == [] and branches[1] and not node.arguments
-    if node.kind == "op" and node.name == "concat" and not named and grows:
-        return [Node("dense", bodies=[branches[1]], into=into)]
-    return [Node("parallel", bodies=branches, into=into), node]
-
-
-def takes_nothing(branch: Chain) -> bool:
-    """Whether a branch is a parameter."""
-    return len(branch) == 1 and branch[0].kind == "op" and OPERATIONS[str(branch[0].name)].inputs == "none"
-
-
-def in_sight(chain: Chain, known: set[str], later: set[str]) -> bool:
-    """Whether each reference stands where its label is known, and the labels of `later` are at the end.
-
-    A label in a body is not known outside of it.
-    """
-    for node in chain:
-        if node.kind == "ref" and node.name not in known:
-            return False
-        if any(name not in known for name in names_in(node.arguments.values())):
-            return False
-        if node.kind != "body" and not all(in_sight(body, {*known}, set()) for body in node.bodies):
-            return False
-        known |= set(node.names)
-    return later <= known
-
-
-def names_in(values: Iterable[object]) -> list[str]:
-    """The labels whose sizes arguments take."""
-    return [value.text.partition(".")[0] for value in values if isinstance(value, Text)]
-
-
-def size(chain: Chain) -> int:
-    return sum(1 for node in chain for inner in node.walk() if inner.kind in ("op", "use"))
-
-
-def number_labels(chain: Chain) -> None:
-    """Marks the labels that an item has by its position."""
-    count = 0
-
-    def visit(nodes: Chain) -> None:
-        nonlocal count
-        for node in nodes:
-            if node.kind in ("op", "body", "use"):
-                if node.kind != "op" and not node.bodies[0]:
-                    continue
-                node.auto = node.label == str(count)
-                count += 1
-            elif node.kind in ("parallel", "residual", "dense"):
-                for body in node.bodies:
-                    visit(body)
-                count += node.kind != "parallel"
-
-    visit(chain)

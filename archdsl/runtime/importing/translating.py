@@ -57,7 +57,6 @@ class Translator:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.layouts = Layouts()
-        self.weighted: set[str] = set()
 
     def output(self, value: Value, root: Scope) -> Value:
         """The tensor of an output, with its axes as PyTorch has them."""
@@ -110,10 +109,6 @@ class Translator:
             arguments = {**step.arguments, **(self.start(found.parameter) if found.parameter else {})}
             items.append(Item(step.operation, plain(arguments), inputs, made, path, owns, call.line))
             inputs = made
-        if owns:
-            if path in self.weighted:
-                raise ImportRefused("it is called more than once, so its weights are shared", path, call.line)
-            self.weighted.add(path)
         return items
 
     def start(self, key: str) -> dict[str, object]:

@@ -91,7 +91,7 @@ class Writer:
                 named.clear()
 
         for node in chain:
-            if node.kind in ("repeat", "for", "if"):
+            if node.kind in ("repeat", "for", "if", "share"):
                 end()
                 found.extend(self.statement(node))
                 continue
@@ -110,6 +110,10 @@ class Writer:
         return found
 
     def statement(self, node: Node) -> list[str]:
+        if node.kind == "share":
+            text = self.item(node.bodies[0][0])
+            named = "" if text.startswith(f"{node.name}:") else f"{node.name}: "
+            return f"share {named}{text}".split("\n")
         body = self.lines(node.bodies[0])
         if node.kind == "repeat":
             head = f"repeat {value_text(node.arguments['count'])}"
@@ -142,7 +146,7 @@ class Writer:
             return self.call(str(value_text(node.name)), node.arguments, of_file=True)
         if node.kind == "use":
             return self.use(node)
-        if node.kind == "ref":
+        if node.kind in ("ref", "call"):
             return str(node.name)
         if node.kind == "parallel":
             return self.parallel(node)
@@ -282,11 +286,11 @@ def begins_line(kind: str, before: list[str]) -> bool:
     """Whether an item begins a line after these."""
     if not before:
         return False
-    if kind in ("ref", "use", "body", "residual", "dense", "pooling", "window"):
+    if kind in ("ref", "call", "use", "body", "residual", "dense", "pooling", "window"):
         return True
     if before[-1] == "window":
         return kind not in ("activation", "regularisation", "shape")
-    if before[-1] in ("use", "body"):
+    if before[-1] in ("use", "body", "call"):
         return kind not in ("activation", "regularisation", "shape")
     if kind == "weighted":
         return "weighted" in before

@@ -402,6 +402,19 @@ class ViT(nn.Module):
         return self.head(x[:, 0])
 
 
+class Siamese(nn.Module):
+    """One tower for two images, and one layer for all their differences."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3))
+        self.heads = nn.ModuleList([nn.Conv2d(8, 8, 1)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.tower(x) - self.tower(F.max_pool2d(x, 3, 1, 1))
+        return self.heads[0](F.relu(self.heads[0](y)))
+
+
 SMALL = (3, 32, 32)
 NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "resnet": (ResNet, (3, 64, 64)),
@@ -417,4 +430,5 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "convnext": (ConvNeXt, SMALL),
     "mixer": (Mixer, SMALL),
     "vit": (ViT, SMALL),
+    "siamese": (Siamese, SMALL),
 }
