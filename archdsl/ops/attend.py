@@ -145,12 +145,14 @@ class Attend(Mixing):
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         # Its inputs head by head, copied; what is mixed; and the logarithms of the sums of the softmax.
         copies = tuple(Kept(shape, always=True) for shape in shapes[:3])
+        if self.scale == "cosine":  # queries and keys of length 1 besides, and these queries times the factor
+            copies += tuple(Kept(shapes[i], always=True) for i in (0, 0, 1))
         mixed = Kept(outputs[0], always=True)
         rest = Kept((self.heads, *shapes[0][1:]))
-        if len(shapes) == 4 or self.scale == "cosine":  # PyTorch's kernel that never holds the scores has no gradient
+        if len(shapes) == 4:  # PyTorch's kernel that never holds the scores has no gradient
             scores = Kept((self.heads, *shapes[0][1:], *shapes[1][1:]))
             return Saves(more=(*copies, scores), within=(scores, mixed))
-        return Saves(more=(*copies, mixed, rest), within=(*copies, mixed))
+        return Saves(more=(*copies, mixed, rest), within=(*copies[:3], mixed))
 
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         out, count = channels(self.name, outputs[result]) // self.heads, channels(self.name, shapes[0]) // self.heads
