@@ -73,6 +73,8 @@ class Facts:
     """Whether it puts such windows together."""
     masks: ClassVar[bool] = False
     """Whether it keeps apart the positions of a window that a shift has brought together, or mixes none."""
+    attends: ClassVar[bool] = False
+    """Whether it mixes positions by the scores of its heads, in one call of F.scaled_dot_product_attention."""
     bias_at: ClassVar[int | None] = None
     """The position of an optional input that is added to the scores by which it mixes positions."""
     sized_by: ClassVar[tuple[int, ...]] = ()
@@ -194,6 +196,10 @@ class Facts:
 
     # ------------------------------------------------------------ diagrams
 
+    drawn: ClassVar[bool] = True
+    """Whether it is shown; else it is a part of the box that takes its result, and goes unmentioned there."""
+    varies: ClassVar[tuple[str, ...]] = ()
+    """Parameters, numbers, in which layers may differ that are drawn as one, `× 3`: the picture shows their range."""
     sign: ClassVar[str] = ""
     """The sign that diagrams show instead of its name."""
     follows: ClassVar[bool] = False

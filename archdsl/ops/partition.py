@@ -304,6 +304,7 @@ class Strangers(Operation):
     family = "windows"
     inputs = "any"
     implied = True
+    drawn = False
     masks = True
     is_linear = True
     channelwise = True
