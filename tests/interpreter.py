@@ -138,7 +138,13 @@ class Interpreter:
 
     def _linear(self, op: Any, path: str, x: Tensor) -> Tensor:
         product = torch.einsum("nc...,oc->no...", x, self.weight(path, "weight"))
-        return product + channels(self.weight(path, "bias"), x) if op.bias else product
+        if not op.bias:
+            return product
+        bias = self.weight(path, "bias")
+        if isinstance(op.bias, tuple):
+            part = len(bias) // len(op.bias)
+            bias = bias * torch.tensor([float(op.bias[i // part]) for i in range(len(bias))])
+        return product + channels(bias, x)
 
     # ------------------------------------------------------------ windows
 
@@ -516,7 +522,7 @@ class Interpreter:
 
     def _slice(self, op: Any, path: str, x: Tensor) -> Tensor:
         stop = x.shape[op.axis + 1] if op.stop is None else op.stop
-        return x.narrow(op.axis + 1, op.start, stop - op.start)
+        return x.index_select(op.axis + 1, torch.arange(op.start, stop, op.step))
 
     def _channel_shuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
         """Channel j of group i goes to j · groups + i."""

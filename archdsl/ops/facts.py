@@ -142,6 +142,10 @@ class Facts:
         """Whether its results consist of different channels of its inputs, unchanged or cropped."""
         return False
 
+    def absorbs(self) -> bool:
+        """Whether a factor and a term for each of its channels can become a part of its weight and bias."""
+        return self.is_weighted
+
     def channel_factor(self) -> ChannelFactor | None:
         """Its factor and term for each channel in evaluation; None for an operation that is not of that kind."""
         return None

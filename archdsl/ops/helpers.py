@@ -5,6 +5,7 @@ They are copied verbatim into generated files, each definition once (two empty l
 come from `x.shape`, so torch.compile and torch.export accept them with dynamic sizes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -176,6 +177,32 @@ CHANNEL_LINEAR = Helper(
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 ''',
 )
+
+
+def partly_biased(biased: Sequence[bool], *, last: bool) -> Helper:
+    """A fully connected layer that adds its bias only to some of several equal parts of its outputs."""
+    count, which = len(biased), [str(i) for i, is_biased in enumerate(biased, 1) if is_biased]
+    name = f"{'' if last else 'Channel'}LinearBias{'And'.join(which)}Of{count}"
+    parts = ", ".join(f"parts[{i}]" if b else f"torch.zeros_like(parts[{i}])" for i, b in enumerate(biased))
+    places = "" if last else " over the channels of [N, C, ...]"
+    only = f"part {which[0]} has" if len(which) == 1 else f"parts {' and '.join(which)} have"
+    made = "F.linear({0}, self.weight, bias)"
+    given = made.format("input") if last else f"{made.format('input.movedim(1, -1)')}.movedim(-1, 1)"
+    return Helper(
+        name,
+        f'''class {name}(nn.Linear):
+    """A fully connected layer{places}.
+
+    Of {count} equal parts of its outputs, only {only} a bias.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        parts = self.bias.chunk({count})
+        bias = torch.cat([{parts}])
+        return {given}
+''',
+    )
+
 
 GLOBAL_RESPONSE_NORM = Helper(
     "GlobalResponseNorm",

@@ -39,7 +39,7 @@ def _rolled(last: bool) -> str:
         amount if length > window else 0
         for length, window, amount in zip({_lengths("x", last)}, size, shift)
     ]
-    return x.roll(moves, [*{axes}]) if any(shift) else x
+    return x.roll(moves, [*{axes}]) if any(moves) else x
 '''
 
 
