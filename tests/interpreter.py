@@ -376,6 +376,8 @@ class Interpreter:
 
     def _attention(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
         """Head by head, and query by query from the scores on."""
+        added = tensors[3] if len(tensors) == 4 else None
+        tensors = tensors[:3]
         query, key, value = (tensors[0], tensors[min(1, len(tensors) - 1)], tensors[-1])
         rows = [x.flatten(2).transpose(1, 2) for x in (query, key, value)]
         width = query.shape[1]
@@ -391,7 +393,7 @@ class Interpreter:
         if self.training and op.dropout:
             shape = (query.shape[0], op.heads, parts[0].shape[1], parts[1].shape[1])
             keep = self.keep(shape, 1 - op.dropout, query) / (1 - op.dropout)
-        mixed = attended(*parts, op.heads, 1 / math.sqrt(width // op.heads), op.causal, keep)
+        mixed = attended(*parts, op.heads, 1 / math.sqrt(width // op.heads), op.causal, keep, added)
         found = mixed @ self.weight(path, "out_proj.weight").T
         found = found + self.weight(path, "out_proj.bias") if op.bias else found
         return found.transpose(1, 2).reshape(query.shape)

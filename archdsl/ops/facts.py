@@ -75,6 +75,8 @@ class Facts:
     """Whether it keeps apart the positions of a window that a shift has brought together, or mixes none."""
     bias_at: ClassVar[int | None] = None
     """The position of an optional input that is added to the scores by which it mixes positions."""
+    spreads: ClassVar[bool] = False
+    """Whether its last input also stands for those that lack before this one."""
     sized_by: ClassVar[tuple[int, ...]] = ()
     """The positions of inputs of which it takes only the size."""
     training_only: ClassVar[bool] = False

@@ -382,6 +382,8 @@ def attention(inputs: int, layout: Literal["channels", "tokens", "maps"], *, cau
     """
     cross = inputs > 1
     kind = ("Causal" if causal else "") + ("Cross" if cross else "Self") + "Attention" + "OfWidths" * widths
+    masked = inputs > 3
+    kind = "Biased" * masked + kind
     name = {"channels": f"ChannelsFirst{kind}", "tokens": kind, "maps": f"{kind}OfMaps"}[layout]
     sizes = {"channels": "[N, C, ...]", "tokens": "[N, T, C]", "maps": "[N, ..., C]"}[layout]
     says = f"nn.MultiheadAttention of {sizes}{'' if cross else ' with itself'}"
@@ -400,24 +402,29 @@ def attention(inputs: int, layout: Literal["channels", "tokens", "maps"], *, cau
             f"        x = {row.format('input')}",
             "        x = F.linear(x, self.in_proj_weight, self.in_proj_bias)",
         ]
+    more = ", bias: Tensor | None" if masked else " | None = None"
+    term = "b" if masked else "bias"
     weights = "self.q_proj_weight, self.k_proj_weight, self.v_proj_weight" if widths else "self.in_proj_weight.chunk(3)"
     cross_lines = [
         "    def forward(  # type: ignore[override]",
-        "        self, query: Tensor, key: Tensor, value: Tensor | None = None",
+        f"        self, query: Tensor, key: Tensor, value: Tensor{more}",
         "    ) -> Tensor:",
         f"        weights = {weights}",
         "        biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)",
-        "        inputs = query, key, key if value is None else value",
+        f"        inputs = query, key, {'value' if masked else 'key if value is None else value'}",
         "        parts: list[Tensor] = []",
-        "        for x, weight, bias in zip(inputs, weights, biases):",
-        f"            x = F.linear({row.format('x')}, weight, bias)",
+        f"        for x, weight, {term} in zip(inputs, weights, biases):",
+        f"            x = F.linear({row.format('x')}, weight, {term})",
         "            x = x.view(*x.shape[:2], self.num_heads, self.head_dim)",
         "            parts.append(x.transpose(1, 2))",
         "        q, k, v = parts",
     ]
+    if masked and layout != "channels":
+        cross_lines += ["        if bias is not None:", "            bias = bias.movedim(-1, 1)"]
+    mask = "bias, " if masked else ""
     attended = [
         "        x = F.scaled_dot_product_attention(",
-        f"            q, k, v, dropout_p=self.dropout if self.training else 0.0{', is_causal=True' * causal}",
+        f"            q, k, v, {mask}dropout_p=self.dropout if self.training else 0.0{', is_causal=True' * causal}",
         "        )",
         "        mixed: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))",
         f"        return mixed{back[layout]}",

@@ -117,7 +117,9 @@ SPATIAL = [
     if case.values[1].inputs
     and len(case.values[1].inputs[0]) > 1
     and case.values[0].name not in ("flatten", "reshape", "maps", "relative")
-    and not (case.values[0].name == "attend" and len(case.values[1].inputs) > 3)  # a bias has known sizes
+    and not (
+        case.values[0].name in ("attend", "attention") and len(case.values[1].inputs) > 3
+    )  # a bias has known sizes
 ]
 
 
