@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from archdsl.analysis.borders import Crossings, borders
 from archdsl.analysis.overwriting import Overwriting
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.ops.base import ModuleForm
+from archdsl.ops.base import ModuleForm, Shape, TorchForm
 
 if TYPE_CHECKING:  # importing it takes longer than a check, and few networks need it
     import networkx as nx
@@ -169,7 +169,7 @@ class _Decision:
 
     def add_operations(self, net: nx.DiGraph) -> None:
         """What keeps the channels first, and the costs of operations that move axes inside where they do."""
-        known: dict[object, bool] = {}
+        known: dict[object, tuple[int, int | None]] = {}
         for node in self.graph.nodes():
             place, shapes = self.place(node), self.graph.shapes(node.inputs)
             if node.operation.is_input or node in self.first:
@@ -178,11 +178,14 @@ class _Decision:
                 continue
             key = (id(node.operation), shapes)
             if key not in known:
-                known[key] = node.operation.torch_last(shapes, node.shapes) is not None  # type: ignore[arg-type]
-            if not known[key]:
+                known[key] = _moves_within(node, shapes)
+            first, last = known[key]
+            if last is None:
                 net.add_edge(FIRSTS, place)
-            elif node.operation.layout == "last":
-                _add(net, place, LASTS, 2 * MOVE)
+            elif first > last:
+                _add(net, place, LASTS, (first - last) * MOVE)
+            elif first < last:
+                _add(net, FIRSTS, place, (last - first) * MOVE)
         for link in self.links:
             is_output = link.taker is self.graph.root
             if is_output or (isinstance(link.taker, Scope) and link.taker in self.first):
@@ -302,6 +305,26 @@ def _add(net: nx.DiGraph, tail: Place, head: Place, cost: int) -> None:
     known = net.get_edge_data(tail, head, {"capacity": 0})
     if "capacity" in known:  # an edge without a capacity is never cut
         net.add_edge(tail, head, capacity=known["capacity"] + cost)
+
+
+def _moves_within(node: Node, shapes: tuple[Shape, ...]) -> tuple[int, int | None]:
+    """How often an operation moves axes itself, with the channels first and last; None where it cannot have them last.
+
+    One that prefers them last does so before and after its work; others say so in their forms, as a learned tensor that
+    is stored in one of the orders.
+    """
+    operation, outputs = node.operation, node.shapes
+    last = operation.torch_last(shapes, outputs)  # type: ignore[arg-type]
+    if last is None:
+        return 0, None
+    if operation.layout == "last":
+        return 2, 0
+    return _permutes(operation.torch(shapes, outputs)), _permutes(last)  # type: ignore[arg-type]
+
+
+def _permutes(form: TorchForm) -> int:
+    """How many moves of axes there are in a form."""
+    return 0 if isinstance(form, ModuleForm) else form.template.count(".permute(")
 
 
 def _has_positions(graph: Graph, node: Node) -> bool:

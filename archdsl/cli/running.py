@@ -82,15 +82,30 @@ def probe(
     return FINE
 
 
-def parse_units(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> list[tuple[str, int, int]]:
+def parse_units(
+    context: click.Context, parameter: click.Parameter, given: Sequence[str]
+) -> list[tuple[str, list[int]]]:
     units = []
     for text in given:
         path, _, place = text.rpartition(":")
-        row, comma, column = place.partition(",")
-        if not path or not comma or not row.isdecimal() or not column.isdecimal():
-            raise click.BadParameter(f"{text!r} is not of the form PATH:ROW,COLUMN")
-        units.append((path, int(row), int(column)))
+        numbers = place.split(",")
+        if not path or len(numbers) > 2 or not all(n.isdecimal() for n in numbers):
+            raise click.BadParameter(f"{text!r} is not of the form PATH:ROW,COLUMN, or PATH:NUMBER for a token")
+        units.append((path, [*map(int, numbers)]))
     return units
+
+
+def parse_heads(
+    context: click.Context, parameter: click.Parameter, given: Sequence[str]
+) -> list[tuple[str, list[int]]]:
+    found = []
+    for text in given:
+        path, colon, place = text.partition(":")
+        numbers = place.split(",") if colon else []
+        if not path or not all(n.isdecimal() for n in numbers):
+            raise click.BadParameter(f"{text!r} is not of the form PATH or PATH:HEAD,HEAD,…")
+        found.append((path, [*map(int, numbers)]))
+    return found
 
 
 @cli.command()
@@ -111,7 +126,14 @@ def parse_units(context: click.Context, parameter: click.Parameter, given: Seque
     multiple=True,
     callback=parse_units,
     metavar="PATH:ROW,COLUMN",
-    help="Draw the receptive field of this unit, instead of the most strongly activated one.",
+    help="Draw the receptive field of this unit, instead of the most strongly activated one; or its attention.",
+)
+@click.option(
+    "--attention",
+    multiple=True,
+    callback=parse_heads,
+    metavar="PATH[:HEADS]",
+    help="Show where heads of this attention look, such as 0,3; the default is the first six.",
 )
 @model_options
 @size_option
@@ -122,7 +144,8 @@ def look(
     output: Path,
     weights: Path | None,
     at: Sequence[str],
-    units: Sequence[tuple[str, int, int]],
+    units: Sequence[tuple[str, list[int]]],
+    attention: Sequence[tuple[str, list[int]]],
     settings: Settings,
     sizes: Sizes,
     seed: int,
@@ -134,6 +157,7 @@ def look(
     from archdsl.checker.finished_graph import pin
     from archdsl.common.marks import save
     from archdsl.runtime import look as looking
+    from archdsl.runtime.attending import Heads
 
     graph = checked(spec, settings, sizes)
     with running():
@@ -142,7 +166,8 @@ def look(
             image,
             weights=weights,
             at=at,
-            units=[looking.Unit(*unit) for unit in units],
+            units=[looking.Unit(path, *place) for path, place in units],
+            attention=[Heads(path, tuple(numbers)) for path, numbers in attention],
             sizes=pin(graph, sizes),
             seed=seed,
         )

@@ -53,7 +53,7 @@ class Attend(Mixing):
     inputs = "any"
     bias_at = 3
     layout = "last"
-    helper_names = ("attend", "attend_last", "cosine_attend", "cosine_attend_last")
+    helper_names = ("attend_first", "attend_last", "cosine_attend_first", "cosine_attend_last")
 
     scale: Scale = None
 

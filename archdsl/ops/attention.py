@@ -43,6 +43,7 @@ class Mixing(Operation):
     """The base of operations that mix all positions by scores."""
 
     family = "attention"
+    attends = True
     needs_batches = 3
     heads: Count
     causal: Switch = False

@@ -8,7 +8,7 @@ from archdsl.ops.helpers import Helper
 
 def attend(*, cosine: bool, last: bool) -> Helper:
     """Attention by F.scaled_dot_product_attention, of tensors with the channels first, or last."""
-    name = ("cosine_" if cosine else "") + "attend" + ("_last" if last else "")
+    name = ("cosine_" if cosine else "") + "attend" + ("_last" if last else "_first")
     sizes = "[N, ..., C]" if last else "[N, C, ...]"
     says = "cosines of the angles between" if cosine else "products of"
     given = [

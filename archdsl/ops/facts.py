@@ -73,6 +73,8 @@ class Facts:
     """Whether it puts such windows together."""
     masks: ClassVar[bool] = False
     """Whether it keeps apart the positions of a window that a shift has brought together, or mixes none."""
+    attends: ClassVar[bool] = False
+    """Whether it mixes positions by the scores of its heads, in one call of F.scaled_dot_product_attention."""
     bias_at: ClassVar[int | None] = None
     """The position of an optional input that is added to the scores by which it mixes positions."""
     spreads: ClassVar[bool] = False

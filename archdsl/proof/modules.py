@@ -7,7 +7,7 @@ order of keys in a state_dict.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import FunctionType
@@ -340,6 +340,26 @@ class Sequential(Module):
         for module in self:
             input = module(input)
         return input
+
+
+class ModuleList(Module):
+    """nn.ModuleList: modules that nothing calls but by their numbers."""
+
+    def __init__(self, members: Iterable[object] = ()) -> None:
+        super().__init__()
+        for i, member in enumerate(members):
+            self.add_module(str(i), member)
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(list(self._modules.values()))
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def __getitem__(self, index: int) -> Module:
+        if isinstance(index, int) and index in range(len(self)):
+            return self._modules[str(index)]
+        raise Unproved("takes a part of an nn.ModuleList that is not one of its modules")
 
 
 class ModuleDict(Module):

@@ -113,9 +113,11 @@ def _moved(
     if len(before) != len(after) or not pace:
         return ()
     try:
-        maps = node.operation.index_maps(result, incoming, given)[at]
+        maps = node.operation.index_maps(result, incoming, given).get(at)
     except TooFine:
         return tuple(p * Fraction(n, m) for p, n, m in zip(pace, before, after, strict=True))
+    if maps is None:  # it takes only the size of that input, like a mask of its positions
+        return pace
     moved = {by.out: p * Fraction(by.step, by.period) for p, by in zip(pace, maps, strict=True) if by.out is not None}
     return tuple(moved[a] for a in range(len(after))) if len(moved) == len(after) else ()
 

@@ -12,23 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archdsl import dims
+from archdsl.analysis.layout import FIRST
 from archdsl.analysis.receptive import Receptive, receptive_fields
 from archdsl.backends.diagram.cards import Card, Cards
 from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.runtime.attending import AttentionMaps, Heads, Query, attention_at, recorded
 from archdsl.runtime.outside import allowing
+from archdsl.runtime.parts import Part, Recorder, numbered, part_of, parts_of, watchable, watched
 from archdsl.runtime.running import (
-    Part,
     RunError,
     encode_png,
     fitted,
     frame_of,
     in_colour,
     network_of,
-    part_of,
-    parts_of,
     read_picture,
-    watchable,
-    watched,
     with_channels,
 )
 
@@ -45,17 +43,22 @@ NOTE = (
     "The channels of each part with the largest variation, in that order, each scaled to its own range: black is the "
     "minimum, white the maximum; if both signs occur, grey is 0.\n"
     "The frame in the image is the receptive field of the most strongly activated unit of the first one, or of --unit."
+    "\nAttention: the image is lit where a head looks, relative to the place where it looks most."
 )
 """The caption."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit of a part: row and column of its feature map."""
+    """A unit of a part: row and column of its feature map; without a column, the number of a token."""
 
     path: str
     row: int
-    column: int
+    column: int | None = None
+
+    @property
+    def place(self) -> str:
+        return f"{self.row}" if self.column is None else f"{self.row},{self.column}"
 
 
 def look(
@@ -65,14 +68,16 @@ def look(
     weights: Path | None = None,
     at: Sequence[str] = (),
     units: Sequence[Unit] = (),
+    attention: Sequence[Heads] = (),
     sizes: Mapping[str, int] | None = None,
     seed: int = 0,
     allow_extern: str | Iterable[str] = (),
 ) -> Cards:
     """The feature maps of the parts at the paths `at`, else of the model's blocks, for an image.
 
-    `units` are those whose receptive fields are drawn, instead of the most strongly activated ones; `allow_extern` as
-    in `archdsl.load`. Raises RunError, OSError, SpecError.
+    `units` are those whose receptive fields are drawn, instead of the most strongly activated ones; of a part of
+    `attention`, whose heads are shown over the image, they are the queries. `allow_extern` as in `archdsl.load`.
+    Raises RunError, OSError, SpecError.
     """
     import torch
 
@@ -80,19 +85,20 @@ def look(
     picture = fitted(with_channels(read_picture(image), frame.channels), frame.height, frame.width)
     with allowing(allow_extern):
         network = network_of(graph, weights, seed)
-    parts = _chosen(graph, network, [*at, *(u.path for u in units if at)]) if at else parts_of(graph, network, 6)
+    attending = {heads.path: attention_at(graph, heads.path) for heads in attention}
     chosen = {u.path: u for u in units}
+    asked = [path for path in chosen if path not in attending]
+    parts = _chosen(graph, network, [*at, *(path for path in asked if at)]) if at else parts_of(graph, network, 6)
     known = {p.path for p in parts}
-    parts += _chosen(graph, network, [path for path in chosen if path not in known])
+    parts += _chosen(graph, network, [path for path in asked if path not in known])
     first = _first_convolutions(graph)
-    with torch.no_grad(), watched(network, [p.path for p in parts]) as seen:
-        result = network(picture[None])
-    output = result if isinstance(result, torch.Tensor) else result[0]
-
     shown = {
         **graph.examples,
         **{dims.text(d): n for d, n in zip(_input_shape(graph)[1:], (frame.height, frame.width), strict=True)},
     }
+    with torch.no_grad(), watched(graph, network, parts, shown) as seen, recorded(graph, [*attending]) as recording:
+        result = network(picture[None])
+    output = result if isinstance(result, torch.Tensor) else result[0]
     receptive = receptive_fields(graph, {name: shown[name] for name in graph.examples})
     cards = {
         "": Card(
@@ -100,14 +106,25 @@ def look(
         )
     }
     for part in parts:
-        features = seen[part.path][0] if part.path in seen else output[0]
+        if part.path not in seen:
+            if part.path in (*at, *chosen):
+                raise RunError(f"`{part.path}` gives no tensor here, or several: show a part inside it, or around it")
+            continue
+        features = seen[part.path][0]
         if features.ndim == 1 and part.tensor == graph.outputs[0].tensor:
             continue  # the output's box has the result
         card = cards[part.path] = Card([part.path, _caption(part, graph), _size(features)])
         if part.what in first:
             card.pictures.append(("filters", encode_png(_filters(network.get_submodule(part.path).weight))))
         if features.ndim == 3:
-            _show_maps(card, features, picture, receptive, part, chosen.get(part.path))
+            _show_maps(card, features, picture, receptive, part, chosen.get(part.path), shown)
+    for heads in attention:
+        node = attending[heads.path]
+        if node.path not in cards:
+            parts.append(part_of(node))
+            cards[node.path] = Card([node.path, _caption(parts[-1], graph)])
+        maps = AttentionMaps(graph, node, Recorder(graph, FIRST, shown), recording[node.path])
+        cards[node.path].pictures.append(_attended(maps, heads, chosen.get(node.path), picture))
     cards["output"] = _output_card(graph, output[0], [p for p in parts if p.path in cards])
     return Cards(graph.name, cards, _edges(graph, [p for p in parts if p.path in cards]), NOTE)
 
@@ -142,7 +159,13 @@ def _first_convolutions(graph: Graph) -> list[Node]:
 
 
 def _show_maps(
-    card: Card, features: torch.Tensor, picture: torch.Tensor, receptive: Receptive, part: Part, unit: Unit | None
+    card: Card,
+    features: torch.Tensor,
+    picture: torch.Tensor,
+    receptive: Receptive,
+    part: Part,
+    unit: Unit | None,
+    sizes: Mapping[str, int],
 ) -> None:
     """Adds the strongest channels, and the image with the receptive field of a unit."""
     import torch
@@ -154,19 +177,32 @@ def _show_maps(
         at = int(features[best[0]].flatten().argmax())
         row, column = divmod(at, features.shape[2])
     else:
-        row, column = unit.row, unit.column
+        row, column = unit.row, unit.column if unit.column is not None else -1
         if not (0 <= row < features.shape[1] and 0 <= column < features.shape[2]):
-            raise RunError(f"`{part.path}` has no unit {row},{column}; it is {_size(features)}")
+            raise RunError(f"`{part.path}` has no unit {unit.place}; it is {_size(features)}")
     fields = receptive[part.tensor]
     seen = fields.get(receptive.graph.input_nodes[0].id) if fields else None
-    if seen is None or len(seen) != 2:
+    numbers = numbered(receptive.graph, part.tensor, (row, column), sizes)
+    if seen is None or len(seen) != 2 or numbers is None:
         return
-    rows, columns = (axis.at(i) for axis, i in zip(seen, (row, column), strict=True))
+    rows, columns = (axis.at(i) for axis, i in zip(seen, numbers, strict=True))
     if rows is None or columns is None:
         return
     boxed = _boxed(in_colour(picture), rows, columns)
     side = f"{rows[1] - rows[0] + 1} x {columns[1] - columns[0] + 1}"
     card.pictures.append((f"receptive field of unit {row},{column}: {side}", encode_png(torch.as_tensor(boxed))))
+
+
+def _attended(maps: AttentionMaps, heads: Heads, unit: Unit | None, picture: torch.Tensor) -> tuple[str, bytes]:
+    """The image for each head, dark where it does not look, with the words below."""
+    from torch.nn import functional as F
+
+    found = maps.maps(heads.numbers, Query(unit.row, unit.column) if unit else None)
+    lit = found / found.amax((1, 2), keepdim=True).clamp(min=1e-12)
+    lit = F.interpolate(lit[None], picture.shape[1:], mode="nearest")[0]
+    tiles = [F.pad(_enlarged(in_colour(picture) * (0.1 + 0.9 * m), 2 * TILE), (0, 3), value=1.0) for m in lit]
+    numbers = heads.numbers or range(len(found))
+    return f"attention of {maps.words}: heads {', '.join(map(str, numbers))}", encode_png(_row(tiles))
 
 
 def _shades(maps: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ Images are cut from larger ones, so that a shift brings in real content rather t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
@@ -23,7 +23,8 @@ from archdsl.graph import Graph
 from archdsl.report.plots import plotted
 from archdsl.report.tables import Cell, Column, Table
 from archdsl.runtime.outside import allowing
-from archdsl.runtime.running import Frame, Part, frame_of, network_of, parts_of, pictures, watched
+from archdsl.runtime.parts import Part, parts_of, watched
+from archdsl.runtime.running import Frame, frame_of, network_of, pictures
 
 if TYPE_CHECKING:
     import torch
@@ -189,10 +190,9 @@ def measure(
     margin = (canvas.shape[3] - frame.width) // 2
     changes = [c for c in _transformations(frame, margin)]
     found: list[Measured] = []
-    with torch.no_grad(), watched(network, [p.path for p in parts]) as seen:
+    with torch.no_grad(), watched(graph, network, parts, {**graph.examples, **sizes}) as seen:
 
         def features(images: torch.Tensor) -> dict[str, torch.Tensor]:
-            seen.clear()
             result = network(images)
             first = result if isinstance(result, torch.Tensor) else result[0]
             return {OUTPUT: first, **seen}
@@ -207,8 +207,9 @@ def measure(
                 before, after = plain[path], changed[path]
                 displacement = _distance(after, before) / units[path]
                 deviation, inside = None, False
-                if change.geometric and before.ndim == 4:
-                    deviation, inside = _deviation(before, after, change, receptive, part, units[path])
+                if change.geometric and before.ndim == 4 and graph.node(part.tensor).batched:
+                    axes = [_axis(receptive, part, i) for i in (0, 1)]
+                    deviation, inside = _deviation(before, after, change, axes, frame, units[path])
                 found.append(Measured(change, path, displacement, deviation, inside))
     shown = tuple(Watched(path, tuple(plain[path].shape[1:]), _grid(receptive, part)) for path, part in kept.items())
     return Probe(graph.name, on, shown, tuple(found))
@@ -305,17 +306,24 @@ def _spread(features: torch.Tensor) -> float:
 
 
 def _deviation(
-    before: torch.Tensor, after: torch.Tensor, change: Transformation, receptive: Receptive, part: Part, unit: float
+    before: torch.Tensor,
+    after: torch.Tensor,
+    change: Transformation,
+    axes: Sequence[AxisField | None],
+    frame: Frame,
+    unit: float,
 ) -> tuple[float, bool]:
-    """How far a map [N, C, h, w] deviates from the change, and whether only features away from the border count."""
+    """How far a map [N, C, h, w] deviates from the change, and whether only features away from the border count.
+
+    `axes` are the fields along its height and width, None if unknown; `frame` is the size of the images.
+    """
     import torch
 
     if change.kind == "shift":
-        axis = _axis(receptive, part, 1)
-        stride = _stride(receptive, part, before.shape[3])
+        stride = _stride(axes[1], frame.width, before.shape[3])
         target = _slid(before, int(change.amount) / stride)
-        free = _free_of_border(axis, before.shape[3])
-        rows = _free_of_border(_axis(receptive, part, 0), before.shape[2])
+        free = _free_of_border(axes[1], before.shape[3])
+        rows = _free_of_border(axes[0], before.shape[2])
         by = math.ceil(int(change.amount) / stride)
         # A feature counts if its field, and that of the feature it should equal, is inside the image.
         columns = [i for i in free if i - by in free and i >= by]
@@ -347,17 +355,17 @@ def _slid(features: torch.Tensor, by: Fraction) -> torch.Tensor:
 
 
 def _axis(receptive: Receptive, part: Part, axis: int) -> AxisField | None:
+    """The fields along an axis of a map; None among windows, whose elements are numbered in another order."""
+    if receptive.graph.node(part.tensor).windows is not None:
+        return None
     fields = receptive[part.tensor]
     field = fields.get(receptive.graph.input_nodes[0].id) if fields else None
     return field[axis] if field is not None and len(field) > axis else None
 
 
-def _stride(receptive: Receptive, part: Part, features: int) -> Fraction:
+def _stride(axis: AxisField | None, pixels: int, features: int) -> Fraction:
     """Pixels from one feature to the next: from the receptive fields, else the ratio of the sizes."""
-    axis = _axis(receptive, part, 1)
-    stride = axis.stride if axis is not None else None
-    size = axis.size if axis is not None else features
-    return stride or Fraction(size, features)
+    return (axis.stride if axis is not None else None) or Fraction(pixels, features)
 
 
 def _free_of_border(axis: AxisField | None, features: int) -> range:

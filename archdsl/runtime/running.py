@@ -1,4 +1,4 @@
-"""Runs networks on images, for `probe` and `look`: weights, images as tensors, outputs of parts.
+"""Runs networks on images, for `probe` and `look`: weights, images as tensors, pictures for viewing.
 
 torch is imported inside the functions, so that importing this module, as the command line does, stays cheap.
 """
@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from archdsl import dims
 from archdsl.diagnostics import visible
-from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.graph import Graph, Tensor
 from archdsl.runtime import loading
 from archdsl.runtime.weights import WeightsError, read_state
 
@@ -227,66 +226,3 @@ def _thumbnail(picture: torch.Tensor, side: int = 96) -> torch.Tensor:
         rgb = F.interpolate(rgb[None], size, mode="bilinear", antialias=True)[0]
     factor = max(1, side // longest)
     return F.pad(rgb.repeat_interleave(factor, 1).repeat_interleave(factor, 2), (0, 3), value=1.0)
-
-
-# ---------------------------------------------------------------- parts
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Part:
-    """A part of the network whose output can be recorded: a scope or node, and its result."""
-
-    path: str
-    what: Scope | Node
-    tensor: Tensor
-
-
-def parts_of(graph: Graph, network: torch.nn.Module, least: int = 4) -> list[Part]:
-    """The blocks and convolutions of the model, in order; opens blocks until there are this many, if possible."""
-    opened: list[Scope | Node] = [m for m in graph.root.members if not m.again]
-    while True:
-        telling = [m for m in opened if isinstance(m, Scope) or m.operation.is_weighted]
-        found = [p for p in map(part_of, telling) if watchable(p, network)]
-        scopes = [m for m in opened if isinstance(m, Scope)]
-        if len(found) >= least or not scopes:
-            return found
-        opened = [m for part in opened for m in (part.members if isinstance(part, Scope) else [part]) if not m.again]
-
-
-def part_of(what: Scope | Node) -> Part:
-    return Part(what.path, what, what.outputs[0] if isinstance(what, Scope) else Tensor(what.id))
-
-
-def watchable(part: Part, network: torch.nn.Module) -> bool:
-    """Whether the built network has a module for it."""
-    try:
-        network.get_submodule(part.path)
-    except AttributeError:
-        return False
-    return bool(part.path)
-
-
-@contextmanager
-def watched(network: torch.nn.Module, paths: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """A dictionary that each run of the network fills with the outputs of the modules at these paths.
-
-    Of a module that is called several times, the first output. Clear it before another run.
-    """
-    import torch
-
-    seen: dict[str, torch.Tensor] = {}
-
-    def keep(path: str) -> Any:
-        def hook(module: torch.nn.Module, given: object, result: object) -> None:
-            if isinstance(result, torch.Tensor) and path not in seen:
-                # A copy, since later operations may overwrite it in place.
-                seen[path] = result.detach().clone()
-
-        return hook
-
-    handles = [network.get_submodule(path).register_forward_hook(keep(path)) for path in paths]
-    try:
-        yield seen
-    finally:
-        for handle in handles:
-            handle.remove()

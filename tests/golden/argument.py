@@ -77,8 +77,8 @@ class Body(nn.Sequential):
     def __init__(
         self,
         in_channels: int,
-        widths: tuple[int, ...],
-        counts: tuple[int, ...],
+        widths: tuple[int, int],
+        counts: tuple[int, int],
         block_of: Callable[..., nn.Module],
         **kw: Unpack[Factory],
     ) -> None:

@@ -210,6 +210,13 @@ def test_gates_do_not_break_the_story_into_pieces() -> None:
     ]
 
 
+def test_masks_of_shifted_windows_are_no_stage_of_their_own() -> None:
+    body = "conv(8, 3)\n windows(4, 2, pad) { linear(24) -> split(3) -> attend(2) -> linear(8) }\n conv(8, 3)"
+    told = explain(graph_of(net_text(body, "x[3, H = 16, W = 24]")))
+    stages = told[told.index("stages") :]
+    assert stages.count("weighted layers") == 1 and "weighted layers: 4" in stages
+
+
 def test_fields_that_move_unevenly_are_said_to() -> None:
     told = explain(check(net("(conv(1, 1), conv(1, 3, stride = 2)) -> align -> add")), "3")
     assert "how far the next one's field lies varies" in told and "centre is at \n" not in told

@@ -14,7 +14,8 @@ from PIL import Image
 import archdsl
 from archdsl import cli
 from archdsl.runtime.look import Unit, _edges, _shades, look
-from archdsl.runtime.running import RunError, encode_png, network_of, parts_of
+from archdsl.runtime.parts import parts_of
+from archdsl.runtime.running import RunError, encode_png, network_of
 from tests.helpers import source_of
 
 PHOTOGRAPH = Path(skimage.__file__).parent / "data" / "camera.png"

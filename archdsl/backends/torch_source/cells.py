@@ -308,9 +308,17 @@ def _fill(
             assert isinstance(member, Node)
             step = _node_step(member, graph, references, forms)
         cell.steps.append(step)
+    _place_implied(cell.steps)
     if declared:
         _declare(cell, declared, scope)
     cell.chain = is_chain(cell)
+
+
+def _place_implied(steps: Sequence[Step]) -> None:
+    """Places implied steps before the step of the same text that takes what they give, as the mask of an attention."""
+    for step, following in zip(reversed(steps[:-1]), reversed(steps[1:]), strict=True):
+        if step.site[2] and step.site[:2] == following.site[:2]:
+            step.position = following.position
 
 
 def _call_step(step: Step, member: Node | Scope, repeats: Repeats) -> Step:

@@ -25,9 +25,10 @@ class Channels:
     def count(self, tensor: Tensor) -> object:
         return self.graph.shape(tensor)[0]
 
-    def declare(self) -> None:
-        """Lets the channels that come in be parameters of the class."""
-        cells = self.numbers.plan.cells
+    def declare(self) -> dict[str, Parameter]:
+        """Lets the channels that come in be parameters of the class: one for inputs that have the same in all calls."""
+        plan, declared = self.numbers.plan, dict[str, Parameter]()
+        cells = plan.cells
         total = len(cells[0].inputs)
         for i in range(total):
             shapes = [self.graph.shape(c.inputs[i]) for c in cells]
@@ -35,8 +36,12 @@ class Channels:
                 kind = "features" if all(len(s) == 1 for s in shapes) else "channels"
                 name = cells[0].input_names[i] or ("in" if i == 0 else f"in{i + 1}")
                 name = f"{'in' if total == 1 else name}_{kind}"
-                self.numbers.parameters[name] = Parameter(name, [s[0] for s in shapes])
-                self.numbers.used |= {name: None} if self.numbers.plan.complete else {}
+                values: list[object] = [s[0] for s in shapes]
+                if plan.complete or all(p.values != values for p in declared.values()):
+                    declared[name] = Parameter(name, values)
+                    self.numbers.used |= {name: None} if plan.complete else {}
+        self.numbers.parameters |= declared
+        return declared
 
     def of_input(self, position: int) -> Expr | None:
         """The channels of what flows into the class."""

@@ -82,7 +82,9 @@ class Constructor:
         self.model_factory()
         self.name_lets()
         self.start = len(self.code.top)
-        self.construct(self.plan.entries if flow is None else self.in_reading_order(self.plan.entries))
+        entries = self.plan.entries if flow is None else self.in_reading_order(self.plan.entries)
+        self.members.find_rows(entries)
+        self.construct(entries)
 
     def finish(self) -> list[py.Statement]:
         """The statements, with those that set what `forward` needs of the parameters, and how weights start."""

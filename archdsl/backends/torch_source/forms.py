@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Tuple
+from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Tuple, simplify
 from archdsl.backends.torch_source.fold import Leaf, Unlike, refuse
 from archdsl.backends.torch_source.numbers import Numbers
 from archdsl.backends.torch_source.plan import Made
@@ -53,8 +53,9 @@ class Forms:
         kernel: Expr | None = None
         for argument, row in self.rows(leaf):
             name = argument.name or argument.called
-            more = [Binary("//", kernel, Const(2)), *hints] if name == "padding" and kernel is not None else hints
-            expr = self.numbers.resolve(row, leaf.group, more, name, stated.get(name))
+            more = [half(kernel), *hints] if name == "padding" and kernel is not None else hints
+            said = stated.get(name, more[0] if name == "padding" and isinstance(kernel, Tuple) else None)
+            expr = self.numbers.resolve(spread(row, said), leaf.group, more, name, stated.get(name))
             kernel = expr if name == "kernel_size" else kernel
             arguments.append((argument.name, expr))
         self.numbers.plan.made[leaf] = Made(first.constructor, arguments, label, first, std=self.std(leaf, hints))
@@ -116,6 +117,20 @@ class Forms:
             spread = [f.start.std for f in every if f.start is not None]
             std = self.numbers.resolve(spread, leaf.group, hints, "std")
         self.numbers.plan.made[leaf] = Made(first.template, arguments, label, first, std=std)
+
+
+def half(kernel: Expr) -> Expr:
+    """The padding that keeps the size under an odd kernel."""
+    if isinstance(kernel, Tuple):
+        return Tuple(tuple(simplify(Binary("//", item, Const(2))) for item in kernel.items))
+    return Binary("//", kernel, Const(2))
+
+
+def spread(row: list[object], stated: Expr | None) -> list[object]:
+    """The values of an argument as tuples, where they are some in other calls and the spec says one: 1 for (1, 1)."""
+    if not isinstance(stated, Tuple) or not any(isinstance(v, tuple) for v in row):
+        return row
+    return [(v,) * len(stated.items) if isinstance(v, int) else v for v in row]
 
 
 def alike(forms: Sequence[TorchForm | None]) -> bool:

@@ -16,6 +16,7 @@ from archdsl.backends.torch_source.layers import Layers, attribute_base, attribu
 from archdsl.backends.torch_source.names import is_owned, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, is_shared, weighty
+from archdsl.backends.torch_source.rows import Row, find_rows
 from archdsl.backends.torch_source.scope import Scope, label_of
 from archdsl.backends.torch_source.starts import filling, is_biased, is_statement, way, without
 from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
@@ -58,6 +59,8 @@ class Members:
     """Whether the class is an nn.ModuleDict: some member has a name that no attribute can have."""
     branches: dict[str, set[int]] = field(default_factory=dict)
     """See `branches_of`."""
+    rows: Mapping[Leaf, Row] = field(default_factory=dict)
+    """The members of lists, each with its list."""
 
     def has_member(self, leaf: Leaf) -> bool:
         made = self.plan.made[leaf]
@@ -86,6 +89,10 @@ class Members:
         if isinstance(made.form, ParameterForm):
             self.weight(leaf, made)
             return
+        if leaf in self.rows:
+            if leaf is self.rows[leaf].leaves[0]:
+                self.row(self.rows[leaf])
+            return
         module = self.layers.module(leaf)
         kind = text(module.function) if isinstance(module, py.Call) else ""
         if condition is not None:
@@ -102,6 +109,21 @@ class Members:
             else:  # type checkers take an attribute for what it is set to first
                 self.do(py.Attribute(SELF, "add_module"), py.Const(name), module)
             self.fill(leaf, made)
+
+    def find_rows(self, entries: Sequence[Entry]) -> None:
+        """Finds the lists of members among the entries of a class."""
+        if self.file.plainness < Plainness.STRAIGHT:
+            self.rows = find_rows(self.plan, entries, self.has_member)
+
+    def row(self, row: Row) -> None:
+        """Makes a list of members, all at once."""
+        modules: list[py.Expr] = []
+        for number, (leaf, is_alone) in enumerate(zip(row.leaves, row.alone, strict=True)):
+            module = self.layers.module(leaf)
+            modules.append(call("nn.Sequential", module) if is_alone else module)
+            self.attributes[leaf] = py.Item(py.Attribute(SELF, row.name), py.Const(number))
+        self.assigned[row.name] = "nn.ModuleList"
+        self.add(py.Attribute(SELF, row.name), call("nn.ModuleList", py.List(tuple(modules))))
 
     def fill(self, leaf: Leaf, made: Made) -> None:
         """The statements that fill the weight of an attribute, where the spec says how."""
@@ -172,6 +194,8 @@ class Members:
         """
         passed: list[list[str]] = []
         weights = [name_of(leaf) for _, leaf in homes([entry]) if self.has_weights(leaf)]
+        if entry in self.rows:
+            return
         for branch, leaf in homes([entry]):
             for i, path in self.steady_holders(leaf):
                 in_branch = isinstance(entry, Choice) and self.branches_of(path) == {branch}

@@ -61,7 +61,9 @@ class _Arranging:
         cell.steps += self.moves(scope, member, ahead, step.position, step.rounds)
         cell.steps.append(step)
         behind = [t for t in step.outputs if (scope, member, plain(t)) in self.layout.after]
-        cell.steps += self.moves(scope, member, map(self.turned, behind), step.site[1], step.rounds)
+        implied = step.site[2]
+        end = step.position if implied else step.site[1]
+        cell.steps += self.moves(scope, member, map(self.turned, behind), end, step.rounds, implied)
 
     def order(self, step: Step, node: Node, scope: Scope) -> None:
         """Gives the step of an operation its form and tensors; a size is read from a tensor as it stands there."""
@@ -93,16 +95,22 @@ class _Arranging:
         return with_size(form, text)
 
     def moves(
-        self, scope: Scope, member: Node | Scope, moved: Iterable[Tensor], at: int, rounds: Rounds | None = None
+        self,
+        scope: Scope,
+        member: Node | Scope,
+        moved: Iterable[Tensor],
+        at: int,
+        rounds: Rounds | None = None,
+        implied: str = "",
     ) -> list[Step]:
-        """The steps that give these tensors, from those in the other order."""
+        """The steps that give these tensors, from those in the other order; `implied`: the operation behind which."""
         rounds = member.rounds if rounds is None else rounds
         found: list[Step] = []
         for number, tensor in enumerate(moved):
             operation, shape = Move(to_last=isinstance(tensor, Last)), self.graph.shape(tensor)
             name, source = operation.name, self.turned(tensor)  # no key depends on its name
             node = Node(-1, operation, (source,), (shape,), name, name, False, scope, member.span, rounds=rounds)
-            site = (at, at, f"{name} {number}")
+            site = (at, at, f"{name} {number} {implied}")
             found.append(Step(site, at, name, node, (source,), (tensor,), operation.torch((shape,), (shape,))))
         return found
 

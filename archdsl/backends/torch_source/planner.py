@@ -77,7 +77,7 @@ class Planner:
     def declare(self) -> None:
         """The variables that numbers may be functions of: channels that come in, and the block's own parameters."""
         numbers, cells = self.numbers, self.numbers.plan.cells
-        self.channels.declare()
+        inflow = self.channels.declare()
         owners = [owner(c) for c in cells]
         definition = owners[0].definition
         if definition is not None and len({id(o.definition.syntax) for o in owners if o.definition}) == 1:
@@ -93,7 +93,7 @@ class Planner:
                 given = default if own and isinstance(default, Const) else None
                 numbers.parameters[name] = Parameter(name, values, given)
                 numbers.used |= {name: None} if numbers.plan.complete else {}
-        ordered = {n: p for n, p in numbers.parameters.items() if not n.startswith("in_")} | numbers.parameters
+        ordered = {n: p for n, p in numbers.parameters.items() if n not in inflow} | inflow
         numbers.frames[numbers.group] = Frame(len(cells), {n: p.values for n, p in ordered.items()})
 
     # ------------------------------------------------------------ bodies

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-Kind: TypeAlias = Literal["op", "use", "body", "parallel", "residual", "dense", "ref", "repeat", "for", "if"]
+Kind: TypeAlias = Literal[
+    "op", "use", "body", "parallel", "residual", "dense", "ref", "share", "call", "repeat", "for", "if"
+]
 
 
 class Absent:
@@ -42,7 +44,8 @@ class Node:
 
     op: an operation with arguments. use: a call of a block (`name`) with arguments. body: a module within. parallel:
     `bodies` are its branches. residual: `bodies` are the skip and the body; dense: the body. ref: of the tensor `name`.
-    repeat: `arguments["count"]` times. for: from `arguments["first"]` on, `arguments["count"]` times. if:
+    share: places the item of its body under `name`; call: calls what is shared as `name`. repeat:
+    `arguments["count"]` times. for: from `arguments["first"]` on, `arguments["count"]` times. if:
     `arguments["condition"]`.
     """
 
@@ -78,6 +81,15 @@ Chain: TypeAlias = list[Node]
 def walk(chain: Chain) -> Iterator[Node]:
     for node in chain:
         yield from node.walk()
+
+
+def own_nodes(chain: Chain) -> Iterator[Node]:
+    """The nodes of a chain in its own scope."""
+    for node in chain:
+        yield node
+        if node.kind not in ("body", "use"):
+            for body in node.bodies:
+                yield from own_nodes(body)
 
 
 def key(leaf: object) -> object:

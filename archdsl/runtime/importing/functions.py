@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from archdsl.ops import OPERATIONS, Operation
-from archdsl.ops.base import FunctionForm, Rules
+from archdsl.ops.base import FunctionForm, OperationError, Rules
 from archdsl.runtime.importing.layers import FREE_ARGUMENTS, Said, Unsaid, default_of, said
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Value, values_in
 
@@ -107,8 +107,12 @@ def helper_calls() -> Mapping[str, list[tuple[type[Operation], Mapping[str, obje
     found: dict[str, list[tuple[type[Operation], Mapping[str, object]]]] = {}
     for cls in OPERATIONS.values():
         for example in cls.examples:
-            many = example.inputs * (20 if cls.inputs == "many" and not example.arguments else 1)
-            form = cls.parse(example.arguments).torch(many, cls.parse(example.arguments).infer(many, Rules()))
+            operation = cls.parse(example.arguments)
+            many = example.inputs * 20 if cls.inputs == "many" and not example.arguments else example.inputs
+            try:
+                form = operation.torch(many, operation.infer(many, Rules()))
+            except OperationError:  # it takes a certain number of tensors
+                form = operation.torch(example.inputs, operation.infer(example.inputs, Rules()))
             if isinstance(form, FunctionForm) and form.helper is not None:
                 known = found.setdefault(form.template.partition("(")[0], [])
                 if (cls, example.arguments) not in known:
@@ -122,6 +126,8 @@ def helper_functions() -> Set[str]:
 
 def helped(call: Call, name: str) -> Meaning:
     """A call of a helper function of a built file."""
+    if call.named:
+        raise Unsaid(f"`{name}` with {', '.join(f'`{k}`' for k in call.named)}")
     shapes = tuple(shape_of(value) for value in call.inputs)
     for cls, arguments in helper_calls()[name]:
         operation = cls.parse(arguments)

@@ -151,7 +151,7 @@ def spec(recording: Recording, outputs: list[tuple[str, Value]], name: str, sour
     body = structure(network.root, inputs, every if len(every) > 1 else None)
     blocks = Blocks()
     chain = blocks.make(body.chain)
-    declared = [declaration(n, shape_of(value), free) for n, value in network.inputs]
+    declared = declarations(network.inputs, free)
     always = {n for n, _ in network.outputs}
     returned = [(output_name(n), label, n not in always) for n, label in body.outputs]
     cls = type(network.root.module)
@@ -170,8 +170,22 @@ def output_name(name: str) -> str:
     return f"output{name}" if name.isdigit() else name
 
 
-def declaration(name: str, shape: Size, free: bool) -> str:
-    """The declaration of an input: its positions are free, or fixed."""
-    axes = AXES.get(len(shape) - 1, "") if free else ""
-    sizes = [f"{axis} = {n}" for axis, n in zip(axes, shape[1:], strict=True)] if axes else map(str, shape[1:])
-    return f"{name}[{', '.join([str(shape[0]), *sizes])}]"
+def declarations(inputs: list[tuple[str, Value]], free: bool) -> list[str]:
+    """The declarations of the inputs: their positions are free, or fixed; free ones of one size are equal."""
+    names: dict[tuple[int, int], str] = {}
+    found = []
+    for name, value in inputs:
+        first, *rest = shape_of(value)
+        sizes = [str(first)]
+        for axis, size in enumerate(rest):
+            letter = AXES[len(rest)][axis] if free and len(rest) in AXES else ""
+            if not letter:
+                sizes.append(str(size))
+            elif (axis, size) in names:
+                sizes.append(names[axis, size])
+            else:
+                taken = sum(other.startswith(letter) for other in names.values())
+                names[axis, size] = letter if not taken else f"{letter}{taken + 1}"
+                sizes.append(f"{names[axis, size]} = {size}")
+        found.append(f"{name}[{', '.join(sizes)}]")
+    return found

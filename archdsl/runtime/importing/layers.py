@@ -102,7 +102,11 @@ def is_layer(module: nn.Module) -> bool:
     if class_name(module) in FOREIGN:
         return True
     if layer_class(module).__module__.startswith("torch.nn.") and layer_class(module) is not nn.Module:
-        return not issubclass(layer_class(module), nn.Sequential | nn.ModuleList | nn.ModuleDict)
+        # One that consists of layers is a scope, apart from those that an operation stands for.
+        plain = not any(module.children()) and not issubclass(
+            layer_class(module), nn.Sequential | nn.ModuleList | nn.ModuleDict
+        )
+        return plain or isinstance(module, nn.MultiheadAttention)
     return constructor_name(module) in by_constructor() and not any(module.children())
 
 

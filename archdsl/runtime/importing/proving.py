@@ -10,6 +10,7 @@ from torch import nn
 
 from archdsl.common.source import Source
 from archdsl.compiler import check
+from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.runtime.importing.recording import tensors_in
 from archdsl.runtime.importing.refusal import ImportRefused
@@ -46,11 +47,13 @@ def prove(
 ) -> Imported:
     """Checks a spec, loads the module's weights into its network, and compares their outputs at two sizes.
 
-    `why` says why parameters may be unused. Raises SpecError if the spec is wrong, ImportRefused if the networks
-    differ.
+    `why` says why parameters may be unused. Raises ImportRefused if the spec is wrong or the networks differ.
     """
     source = Source(f"{name}.arch", text)
-    imported = Imported(name, text, check(source), notes)
+    try:
+        imported = Imported(name, text, check(source), notes)
+    except SpecError as error:
+        raise ImportRefused(f"its spec would be wrong: {str(error).splitlines()[0]}") from error
     built = load(source, device="meta").eval()
     state, mine = module.state_dict(), built.state_dict()
     unused = [key for key in state if key not in mine]
@@ -87,5 +90,5 @@ def compare(module: nn.Module, built: nn.Module, sizes: list[Size], batch: int) 
         raise ImportRefused(f"its outputs at {sizes} have other sizes than those of the spec")
     for one, two in zip(wanted, given, strict=True):
         apart = (one - two).abs().max().item()
-        if not apart <= TOLERANCE * max(one.std().item(), 1e-12):
+        if not apart <= TOLERANCE * max(one.std(correction=0).item(), 1e-12):
             raise ImportRefused(f"its outputs at {sizes} differ from those of the spec by {apart:.2g}")

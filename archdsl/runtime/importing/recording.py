@@ -116,6 +116,10 @@ def tensors_in(found: object) -> Iterator[torch.Tensor]:
             yield from tensors_in(part)
 
 
+REPEATED = frozenset({"expand", "expand_as", "repeat", "to", "contiguous", "clone", "type_as"})
+"""Methods that give a parameter once for each sample, or as it is."""
+
+
 class Recorder(TorchFunctionMode):  # type: ignore[misc]
     """Records one run of a module."""
 
@@ -167,7 +171,11 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         if name == "__set__" or (name == "__setitem__" and any(values_in((arguments, named)))):
             path = self.scopes[-1].path if self.scopes else ""
             raise ImportRefused(f"`{name}` changes a part of a tensor", path, line_of_python())
-        if found and any(values_in((arguments, named))):
+        if len(found) == 1 and arguments and isinstance(arguments[0], Owned) and not any(values_in((arguments, named))):
+            if name in REPEATED and found[0].shape[1:] == arguments[0].shape[1:]:
+                self.kept.append(found[0])
+                self.owned[id(found[0])] = arguments[0]
+        elif found and any(values_in((arguments, named))):
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             call.results = [self.bind(tensor) for tensor in found]
             self.scopes[-1].members.append(call)
@@ -211,13 +219,14 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         return undo
 
     def watched(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
             if self.inside:
-                return function(*given)
-            made = Call(f"helper {name}", self.scopes[-1].path, self.known(given), {}, [], line_of_python())
+                return function(*given, **named)
+            arguments, by_name = self.known(given), self.known(named)
+            made = Call(f"helper {name}", self.scopes[-1].path, arguments, by_name, [], line_of_python())
             self.inside.append(made)
             try:
-                result = function(*given)
+                result = function(*given, **named)
             finally:
                 self.inside.pop()
             made.results = [self.bind(tensor) for tensor in tensors_in(result)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from archdsl.runtime.importing.chains import Chain, Node, Text, key, structure_key
+from archdsl.runtime.importing.chains import Chain, Node, Text, key, own_nodes, structure_key
 
 _NUMBER = re.compile(r"\d+")
 LONGEST = 8
@@ -105,29 +105,25 @@ def rounds_of(chain: Chain, at: int, period: int) -> int:
     return rounds
 
 
-def own_nodes(chain: Chain) -> Iterator[Node]:
-    """The nodes of a chain in its own scope."""
-    for node in chain:
-        yield node
-        if node.kind not in ("body", "use"):
-            for body in node.bodies:
-                yield from own_nodes(body)
-
-
 def label_names(chain: Chain) -> Iterator[str]:
     """The names by which results of a chain are referred to."""
     return (name for node in own_nodes(chain) for name in node.names)
 
 
+def is_labelled(node: Node) -> bool:
+    """Whether a label is written: the number of an item without one is not, but that of a body is."""
+    return node.label is not None and (not node.auto or node.kind == "body")
+
+
 def own_labels(chain: Chain) -> list[str]:
-    return [node.label for node in own_nodes(chain) if node.label is not None and not node.auto]
+    return [str(node.label) for node in own_nodes(chain) if is_labelled(node)]
 
 
 def masked(chain: Chain) -> object:
     """A key that is equal for chains that differ only in the numbers of their own labels."""
     labels = [(node, node.label) for node in own_nodes(chain) if node.label is not None]
     for node, label in labels:
-        node.label = None if node.auto else _NUMBER.sub("#", label)
+        node.label = None if not is_labelled(node) else _NUMBER.sub("#", label)
     try:
         return structure_key(chain)
     finally:
@@ -154,8 +150,8 @@ def loop(first: Chain, second: Chain, rounds: int) -> Node:
         return Node("repeat", arguments={"count": rounds}, bodies=[first], into=first[0].into)
     start: int | None = None
     for node, other in zip(
-        [n for n in own_nodes(first) if n.label is not None and not n.auto],
-        [n for n in own_nodes(second) if n.label is not None and not n.auto],
+        [n for n in own_nodes(first) if is_labelled(n)],
+        [n for n in own_nodes(second) if is_labelled(n)],
         strict=True,
     ):
         assert node.label is not None and other.label is not None

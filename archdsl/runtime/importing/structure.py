@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from archdsl.ops import OPERATIONS
-from archdsl.runtime.importing.chains import Chain, Node, Text
+from archdsl.runtime.importing.chains import Chain, Node, Text, own_nodes, walk
 from archdsl.runtime.importing.functions import SizeOf, shape_of
+from archdsl.runtime.importing.joining import combined, in_sight, is_deep, number_labels
 from archdsl.runtime.importing.network import Item, Scope
 from archdsl.runtime.importing.recording import Value
 from archdsl.runtime.importing.refusal import ImportRefused
@@ -55,13 +56,18 @@ class Structure:
         self.scope = scope
         self.named = outputs
         self.results = [value for _, value in outputs] if outputs is not None else list(scope.outputs)
-        self.order = needed(scope, self.results)
+        if not self.results:
+            raise ImportRefused("nothing uses its results", scope.path, scope.line)
+        members = needed(scope, self.results)
+        self.order = [m for m in members if m.inputs]
         self.producer: dict[Value, Member] = {v: m for m in self.order for v in m.outputs}
+        self.learned = {v: m for m in members if not m.inputs for v in m.outputs}
+        """The parameters, which take nothing: each stands where it is used."""
         self.users: dict[Value, list[Member]] = {}
         for member in self.order:
-            for value in inputs_of(member):
+            for value in self.inputs_of(member):
                 self.users.setdefault(value, []).append(member)
-        self.calls = Counter(own_name(m.path, scope) for m in self.order if m.path)
+        self.calls = Counter(own_name(m.path, scope) for m in members if m.path)
         self.taken = set(inputs)
         self.tags: dict[Value, str] = {}
         if len(scope.inputs) > 1 or inputs:
@@ -71,7 +77,11 @@ class Structure:
             self.input_names = []
         self.above = self.dominators()
         self.nodes: dict[int, Node] = {}
-        for member in self.order:  # names are given in order
+        self.shares: dict[str, Node] = {}
+        """What is called more than once, by its name in the module."""
+        self.written: dict[int, Node] = {}
+        """The last node of a merge as it is written: a residual, say."""
+        for member in members:  # names are given in order
             self.nodes[id(member)] = self.node(member)
 
     # ------------------------------------------------------------ the graph
@@ -81,7 +91,7 @@ class Structure:
         above: dict[int, Member | None] = {}
         depth: dict[int, int] = {id(None): 0}
         for member in self.order:
-            sources = [self.producer.get(value) for value in inputs_of(member)]
+            sources = [self.producer.get(value) for value in self.inputs_of(member)]
             common = sources[0]
             for other in sources[1:]:
                 while common is not other:
@@ -98,6 +108,22 @@ class Structure:
     def node(self, member: Member) -> Node:
         """The node of a member, without what it is merged from."""
         into = shape_of(member.inputs[0])[0] if len(member.inputs) == 1 else None
+        if member.path and member.weighted and self.calls[own_name(member.path, self.scope)] > 1:
+            return self.shared(member, into)
+        return self.own_node(member, into)
+
+    def shared(self, member: Member, into: int | None) -> Node:
+        """A call of what is called more than once; the first one gives what is shared."""
+        name = own_name(member.path, self.scope)
+        if len(member.outputs) > 1 or not member.inputs:
+            raise ImportRefused("it is called more than once, and takes no tensor or gives several", member.path)
+        if name not in self.shares:
+            called = self.fresh(name if name.isidentifier() else f"shared_{name.replace('.', '_')}")
+            self.shares[name] = Node("share", called, bodies=[[self.own_node(member, into)]], weighted=True)
+        return Node("call", self.shares[name].name, into=into, weighted=True)
+
+    def own_node(self, member: Member, into: int | None) -> Node:
+        """The node of a member that is called once."""
         if isinstance(member, Item):
             name = own_name(member.path, self.scope) if member.path else ""
             node = Node("op", member.operation, dict(member.arguments), into=into, weighted=member.weighted)
@@ -106,6 +132,10 @@ class Structure:
             name = own_name(member.path, self.scope)
             node = Node("body", label=name, into=into, weighted=member.weighted, source=member)
             inner = structure(member, [])
+            if self.calls[name] > 1 and not member.weighted:  # its path says nothing, and there can be only one
+                node.label = None
+                for within in walk(inner.chain):
+                    within.label = None
             node.bodies = [inner.chain]
             node.arguments = {"inputs": tuple(inner.inputs), "outputs": tuple(label for _, label in inner.outputs)}
         return node
@@ -130,6 +160,9 @@ class Structure:
     def tag(self, value: Value, wish: str = "") -> str:
         """The label by which a tensor is referred to; its node gets it."""
         if value in self.tags:
+            made = self.producer.get(value)
+            if made is not None and len(made.outputs) > 1:
+                self.nodes[id(made)].names = tuple(self.tags[v] for v in made.outputs)
             return self.tags[value]
         member = self.producer[value]
         node = self.nodes[id(member)]
@@ -149,6 +182,8 @@ class Structure:
             name = self.fresh(name)
         self.tags[value] = name
         node.names = (name,)
+        if id(member) in self.written:
+            self.written[id(member)].names = (name,)
         return name
 
     # ------------------------------------------------------------ chains
@@ -159,14 +194,22 @@ class Structure:
         outputs: list[tuple[str, str]] = []
         if self.named is not None or len(self.results) > 1:
             names = [name for name, _ in self.named] if self.named is not None else [""] * len(self.results)
-            outputs = [(name, self.tag(value, name)) for name, value in zip(names, self.results, strict=True)]
+            outputs = [
+                (name, self.tag(value, name if name.isidentifier() else ""))
+                for name, value in zip(names, self.results, strict=True)
+            ]
         try:
             made = {value: i for i, member in enumerate(self.order) for value in member.outputs}
             first, *others = self.results
             for value in [first, *sorted(others, key=lambda v: made.get(v, -1))]:
                 if id(self.producer.get(value)) not in emitted:
                     start, source = self.begin(value, emitted)
-                    if start and chain and source is not None and chain[-1] is self.nodes[id(source)]:
+                    if (
+                        start
+                        and chain
+                        and source is not None
+                        and chain[-1] in (self.nodes[id(source)], self.written.get(id(source)))
+                    ):
                         start = []  # it flows on
                     chain += start + self.chain(value, source, emitted)
         except Tangled:
@@ -174,6 +217,10 @@ class Structure:
         if len(emitted) != len(self.order) or not in_sight(chain, {*self.input_names}, {label for _, label in outputs}):
             chain = self.straight(self.order)
         number_labels(chain)
+        if self.shares:
+            chain = [*self.shares.values(), *chain]
+            for node in own_nodes(chain):
+                node.auto = False
         return Body(chain, self.input_names, outputs)
 
     def begin(self, value: Value, emitted: set[int]) -> tuple[Chain, Member | None]:
@@ -198,7 +245,7 @@ class Structure:
             if member is None or id(member) in emitted:
                 found.add(here)
                 continue
-            for other in inputs_of(member):
+            for other in self.inputs_of(member):
                 if other not in seen:
                     seen.add(other)
                     stack.append(other)
@@ -213,7 +260,7 @@ class Structure:
             raise Tangled
         emitted.add(id(member))
         node = self.nodes[id(member)]
-        given = inputs_of(member)
+        given = member.inputs
         self.sizes(member, node)
         if len(given) == 1:
             chain = [*self.chain(given[0], source, emitted), node]
@@ -244,7 +291,7 @@ class Structure:
         """A member with several inputs, and the branches that lead to it."""
         try:
             mine = set(emitted)
-            branches = [self.chain(value, top, mine) for value in inputs_of(member)]
+            branches = [self.branch(value, top, mine) for value in member.inputs]
             if is_deep(member, branches):
                 raise Tangled
             emitted |= mine
@@ -255,7 +302,7 @@ class Structure:
             emitted |= {id(m) for m in region}
             return self.straight([*region, member], top)
         chain = combined(node, branches, self.channels(top))
-        self.nodes[id(member)] = chain[-1]  # it gets the name, if one is asked for later
+        self.written[id(member)] = chain[-1]  # it gets the name, if one is asked for later
         return chain
 
     def all_of(self, values: list[Value], source: Member | None) -> Member | None:
@@ -270,16 +317,31 @@ class Structure:
         values = self.scope.inputs if top is None else top.outputs
         return shape_of(values[0])[0] if len(values) == 1 else None
 
+    def inputs_of(self, member: Member) -> list[Value]:
+        """What flows into a member, without the parameters that it takes."""
+        return [value for value in member.inputs if value not in self.learned]
+
+    def branch(self, value: Value, top: Member | None, emitted: set[int]) -> Chain:
+        """The chain of one input of a merge."""
+        if value in self.learned:
+            return [self.nodes[id(self.learned[value])]]
+        return self.chain(value, top, emitted)
+
+    def named_branch(self, value: Value) -> Chain:
+        if value in self.learned:
+            return [self.nodes[id(self.learned[value])]]
+        return [Node("ref", self.tag(value))]
+
     def region(self, top: Member | None, bottom: Member) -> list[Member]:
         """What lies between two members, in order. Raises Tangled if others need it."""
         found: set[int] = set()
-        stack = [m for value in inputs_of(bottom) if (m := self.producer.get(value)) is not top and m is not None]
+        stack = [m for value in self.inputs_of(bottom) if (m := self.producer.get(value)) is not top and m is not None]
         while stack:
             member = stack.pop()
             if id(member) in found:
                 continue
             found.add(id(member))
-            stack += [m for v in inputs_of(member) if (m := self.producer.get(v)) is not top and m is not None]
+            stack += [m for v in self.inputs_of(member) if (m := self.producer.get(v)) is not top and m is not None]
         region = [m for m in self.order if id(m) in found]
         inside = found | {id(bottom)}
         for member in region:
@@ -301,11 +363,11 @@ class Structure:
         for member in members:
             node = self.nodes[id(member)]
             self.sizes(member, node)
-            given = inputs_of(member)
+            given = member.inputs
             if len(given) > 1:
-                branches = [[] if v is flow else [Node("ref", self.tag(v))] for v in given]
+                branches = [[] if v is flow else self.named_branch(v) for v in given]
                 chain += combined(node, branches, shape_of(flow)[0] if flow is not None else None, named=True)
-                self.nodes[id(member)] = chain[-1]
+                self.written[id(member)] = chain[-1]
             else:
                 chain += ([] if given[0] is flow else [Node("ref", self.tag(given[0]))]) + [node]
             flow = member.outputs[0] if len(member.outputs) == 1 else None
@@ -315,7 +377,7 @@ class Structure:
         """Names what flows into a straight sequence, if a later member reads it, too."""
         if flow in self.tags or flow in self.producer:
             return
-        if any(flow in inputs_of(member) for member in members[1:]):
+        if any(flow in member.inputs for member in members[1:]):
             self.input_names = [self.fresh("x")]
             self.tags[flow] = self.input_names[0]
 
@@ -342,10 +404,6 @@ def sizes_of(value: Value) -> list[tuple[int, ...]]:
     return [shape[2:] for shape in value.shapes]
 
 
-def inputs_of(member: Member) -> list[Value]:
-    return member.inputs
-
-
 def needed(scope: Scope, results: Iterable[Value]) -> list[Member]:
     """The members of a scope on which its results depend, in order."""
     wanted = set(results)
@@ -353,80 +411,9 @@ def needed(scope: Scope, results: Iterable[Value]) -> list[Member]:
     for member in reversed(scope.members):
         if wanted & set(member.outputs):
             kept.append(member)
+            if not member.inputs and isinstance(member, Scope):
+                raise ImportRefused("it takes no tensor", member.path, member.line)
             wanted |= set(member.inputs)
         elif member.weighted:
             raise ImportRefused("its result is not used", member.path, member.line)
     return kept[::-1]
-
-
-def is_deep(member: Member, branches: list[Chain]) -> bool:
-    """Whether skip connections that end in concats or modules are nested, which labels tell better."""
-    if isinstance(member, Item) and member.operation == "add":
-        return False
-    if [] not in branches:
-        return False
-    return any(
-        node.kind == "dense" or (node.kind == "parallel" and [] in node.bodies)
-        for branch in branches
-        for node in branch
-    )
-
-
-def combined(node: Node, branches: list[Chain], into: int | None, named: bool = False) -> Chain:
-    """A merge of branches: a residual or dense connection, or a parallel before it; `into` are the channels before."""
-    if node.kind == "op" and node.name == "add" and len(branches) == 2 and not node.names and not named:
-        if [] in branches:
-            at = branches.index([])
-            return [Node("residual", bodies=[[], branches[1 - at]], into=into)]
-        short, long = sorted(branches, key=size)
-        if size(short) * 2 <= size(long) and not any(n.kind == "ref" for n in (*short[:1], *long[:1])):
-            return [Node("residual", bodies=[short, long], into=into)]
-    grows = len(branches) == 2 and branches[0] == [] and branches[1]
-    if node.kind == "op" and node.name == "concat" and not node.names and not named and grows:
-        return [Node("dense", bodies=[branches[1]], into=into)]
-    return [Node("parallel", bodies=branches, into=into), node]
-
-
-def in_sight(chain: Chain, known: set[str], later: set[str]) -> bool:
-    """Whether each reference stands where its label is known, and the labels of `later` are at the end.
-
-    A label in a body is not known outside of it.
-    """
-    for node in chain:
-        if node.kind == "ref" and node.name not in known:
-            return False
-        if any(name not in known for name in names_in(node.arguments.values())):
-            return False
-        if node.kind != "body" and not all(in_sight(body, {*known}, set()) for body in node.bodies):
-            return False
-        known |= set(node.names)
-    return later <= known
-
-
-def names_in(values: Iterable[object]) -> list[str]:
-    """The labels whose sizes arguments take."""
-    return [value.text.partition(".")[0] for value in values if isinstance(value, Text)]
-
-
-def size(chain: Chain) -> int:
-    return sum(1 for node in chain for inner in node.walk() if inner.kind in ("op", "use"))
-
-
-def number_labels(chain: Chain) -> None:
-    """Marks the labels that an item has by its position."""
-    count = 0
-
-    def visit(nodes: Chain) -> None:
-        nonlocal count
-        for node in nodes:
-            if node.kind in ("op", "body", "use"):
-                if node.kind != "op" and not node.bodies[0]:
-                    continue
-                node.auto = node.label == str(count)
-                count += 1
-            elif node.kind in ("parallel", "residual", "dense"):
-                for body in node.bodies:
-                    visit(body)
-                count += node.kind != "parallel"
-
-    visit(chain)

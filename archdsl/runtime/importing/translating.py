@@ -11,7 +11,16 @@ from archdsl.dims import DimError
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import OperationError, Rules
 from archdsl.runtime.importing import layers
-from archdsl.runtime.importing.functions import HANDLERS, PERMUTATIONS, Meaning, meaning, order_of, plain_name, shape_of
+from archdsl.runtime.importing.functions import (
+    HANDLERS,
+    PERMUTATIONS,
+    Meaning,
+    meaning,
+    order_of,
+    plain_name,
+    reshaped,
+    shape_of,
+)
 from archdsl.runtime.importing.layers import Said, Unsaid
 from archdsl.runtime.importing.layouts import Layouts, channels_last, meaning_last
 from archdsl.runtime.importing.network import Item, Network, Scope
@@ -48,7 +57,6 @@ class Translator:
     def __init__(self, module: nn.Module) -> None:
         self.module = module
         self.layouts = Layouts()
-        self.weighted: set[str] = set()
 
     def output(self, value: Value, root: Scope) -> Value:
         """The tensor of an output, with its axes as PyTorch has them."""
@@ -87,7 +95,8 @@ class Translator:
                 self.layouts.same(call.results[0], found.inputs[0])
             return []
         inputs = found.inputs if last else [self.layouts.ordered(value) for value in found.inputs]
-        outputs = [self.layouts.made_last(value) for value in call.results] if last else call.results
+        results = call.results[:1] if isinstance(call.module, nn.MultiheadAttention) else call.results
+        outputs = [self.layouts.made_last(value) for value in results] if last else results
         return self.items(call, found, inputs, outputs)
 
     def items(self, call: Call, found: Meaning, inputs: list[Value], outputs: list[Value]) -> list[Item]:
@@ -100,10 +109,6 @@ class Translator:
             arguments = {**step.arguments, **(self.start(found.parameter) if found.parameter else {})}
             items.append(Item(step.operation, plain(arguments), inputs, made, path, owns, call.line))
             inputs = made
-        if owns:
-            if path in self.weighted:
-                raise ImportRefused("it is called more than once, so its weights are shared", path, call.line)
-            self.weighted.add(path)
         return items
 
     def start(self, key: str) -> dict[str, object]:
@@ -116,10 +121,13 @@ class Translator:
         """What a call computes, and whether on tensors with the channels at the end."""
         layouts = self.layouts
         given = [*call.arguments, *call.named.values()]
-        if call.module is not None and (len(call.inputs) != 1 or len(call.results) != 1):
+        many = isinstance(call.module, nn.MultiheadAttention)
+        if call.module is not None and not many and (len(call.inputs) != 1 or len(call.results) != 1):
             raise Unsaid(f"{call.name} is called with {len(call.inputs)} tensors and gives {len(call.results)}")
         if call.module is not None and any(isinstance(g, Owned | Constant) for g in given):
             raise Unsaid(f"{call.name} is called with a tensor that is not computed from the input")
+        if many and (attends := meaning_last(call, layouts)) is not None:
+            return attends, True
         moved = [value for value in call.inputs if not layouts.is_plain(value)]
         if moved and all(layouts.is_last(value) for value in moved):
             try:
@@ -146,6 +154,8 @@ class Translator:
         """What a call computes on tensors with the channels first."""
         if call.module is None:
             return meaning(call)
+        if isinstance(call.module, nn.Flatten | nn.Unflatten):
+            return reshaped(call)
         shapes, outputs = (shape_of(call.inputs[0]),), (shape_of(call.results[0]),)
         found = layers.said(call.module, shapes, outputs)
         return Meaning(call.inputs) if found is None else Meaning(call.inputs, found)

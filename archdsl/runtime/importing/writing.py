@@ -91,7 +91,7 @@ class Writer:
                 named.clear()
 
         for node in chain:
-            if node.kind in ("repeat", "for", "if"):
+            if node.kind in ("repeat", "for", "if", "share"):
                 end()
                 found.extend(self.statement(node))
                 continue
@@ -110,6 +110,10 @@ class Writer:
         return found
 
     def statement(self, node: Node) -> list[str]:
+        if node.kind == "share":
+            text = self.item(node.bodies[0][0])
+            named = "" if text.startswith(f"{node.name}:") else f"{node.name}: "
+            return f"share {named}{text}".split("\n")
         body = self.lines(node.bodies[0])
         if node.kind == "repeat":
             head = f"repeat {value_text(node.arguments['count'])}"
@@ -129,13 +133,11 @@ class Writer:
             if label is None and not node.weighted and node.kind in ("op", "use"):
                 label = node.names[0]
             elif label != node.names[0]:
-                text += f" -> {node.names[0]}: {{ }}"
+                text += f" -> {node.names[0]}: it"
         elif node.names:
             pattern = f"({', '.join(node.names)})"
             return (
-                f"{pattern}: {text}"
-                if label is None
-                else f"{label_text(label, self.quoted)}: {text} -> {pattern}: {{ }}"
+                f"{pattern}: {text}" if label is None else f"{label_text(label, self.quoted)}: {text} -> {pattern}: it"
             )
         return text if label is None else f"{label_text(label, self.quoted)}: {text}"
 
@@ -144,7 +146,7 @@ class Writer:
             return self.call(str(value_text(node.name)), node.arguments, of_file=True)
         if node.kind == "use":
             return self.use(node)
-        if node.kind == "ref":
+        if node.kind in ("ref", "call"):
             return str(node.name)
         if node.kind == "parallel":
             return self.parallel(node)
@@ -202,13 +204,17 @@ class Writer:
                     arguments[field_name] = default_of(cls, field_name)
                 elif same(arguments[field_name], value):
                     del arguments[field_name]
-        parts, by_position = [], True
+        parts: list[str] = []
+        by_position = True
         for field_name, parameter in cls.model_fields.items():
             if field_name not in arguments:
                 by_position = False
                 continue
             text = value_text(arguments[field_name], listed=field_name in ("sizes", "axes"))
-            plain = parameter.is_required() or cls.stated.get(field_name, "") is None or text == field_name
+            stands = (
+                bool(parts) and parameter.default is None and field_name not in cls.stated
+            )  # as the stop of a slice
+            plain = parameter.is_required() or cls.stated.get(field_name, "") is None or text == field_name or stands
             by_position = by_position and plain
             parts.append(text if by_position else f"{field_name} = {text}")
         if not parts:
@@ -247,7 +253,7 @@ def defaults(nodes: Iterable[Node]) -> dict[str, dict[str, object]]:
                 continue
             most, count = literal.most_common(1)[0]
             value = next(v for v in values if not isinstance(v, Text) and key(v) == most)
-            if count >= 2 and 2 * count > len(values) and not same(value, parameter.default) and value is not None:
+            if count >= 3 and 2 * count > len(values) and not same(value, parameter.default) and value is not None:
                 found.setdefault(name, {})[field_name] = value
     return found
 
@@ -280,11 +286,11 @@ def begins_line(kind: str, before: list[str]) -> bool:
     """Whether an item begins a line after these."""
     if not before:
         return False
-    if kind in ("ref", "use", "body", "residual", "dense", "pooling", "window"):
+    if kind in ("ref", "call", "use", "body", "residual", "dense", "pooling", "window"):
         return True
     if before[-1] == "window":
         return kind not in ("activation", "regularisation", "shape")
-    if before[-1] in ("use", "body"):
+    if before[-1] in ("use", "body", "call"):
         return kind not in ("activation", "regularisation", "shape")
     if kind == "weighted":
         return "weighted" in before

@@ -60,6 +60,12 @@ def test_each_block_is_one_class(name: str, update: bool) -> None:
             "a([4, 6]) -> relu -> a([6, 8])",
             "nn.Conv2d(ns[0], ns[1], 3, padding=1, **kw)",
         ),
+        # Sizes of several axes that the spec gives by a parameter stay so where they are alike in a call.
+        (
+            "block a(n, k, s) { conv(n, [k, 3], [1, s]) }",
+            "a(4, 1, 1) -> a(6, 3, 2) -> a(8, 3, 1)",
+            "nn.Conv2d(in_channels, n, (k, 3), stride=(1, s), padding=(k // 2, 1), **kw)",
+        ),
     ],
 )
 def test_what_a_class_takes(blocks: str, model: str, expected: str | None) -> None:
@@ -72,3 +78,11 @@ def test_what_a_class_takes(blocks: str, model: str, expected: str | None) -> No
 def test_a_slice_of_all_channels_shows_its_bound() -> None:
     graph = check(Source("net.arch", "model net {\n input x[4, 6, 6]\n slice(0, 4) -> slice(1, 4) -> slice(0, 2)\n}"))
     assert "x[:, :4][:, 1:][:, :2]" in prove_build(graph).text
+
+
+def test_blocks_of_several_widths_are_one_class_where_they_attend_in_windows() -> None:
+    path = ROOT / "specs" / "swin.arch"
+    found = prove_build(check(f"{path}:swin", width=8, depths=[2, 2], heads=[2, 4], drop_rate=0.1))
+    assert found.plainness is Plainness.READABLE, found.refused
+    assert classes(found.text) == ["DropPath", "Permute", "WindowAttention", "SwinBlock", "PatchMerging", "Swin"]
+    assert "WindowAttention(in_channels, heads, shift, **kw)" in found.text

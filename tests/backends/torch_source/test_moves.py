@@ -10,10 +10,10 @@ import torch
 
 from archdsl.analysis.layout import Layout
 from archdsl.backends.torch_source import Plainness, write_module
-from archdsl.compiler import build
+from archdsl.compiler import build, check, prove_build
 from archdsl.graph import Graph
 from tests import random_checks
-from tests.helpers import graph_of, net_text, random_graph
+from tests.helpers import ROOT, graph_of, net_text, random_graph
 from tests.modules import inputs, module_of
 from tests.random_layouts import network
 
@@ -145,6 +145,18 @@ def layout(body: str, size: str = "4, 5") -> tuple[Graph, Layout]:
 
 def names(graph: Graph, found: Layout) -> list[str]:
     return [n.operation.name for n in graph.nodes() if n.id in found.last]
+
+
+def test_learned_tensors_stay_in_the_order_that_they_are_stored_in() -> None:
+    found = prove_build(check(f"{ROOT / 'specs' / 'vit.arch'}:vit", width=8, depth=2, heads=2, mlp_width=12, patch=16))
+    assert found.plainness is Plainness.READABLE, found.refused
+    assert found.text.count(".permute(") == 1
+    for line in (
+        "x = self.conv_proj(x).flatten(2).permute(0, 2, 1)",
+        "x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], 1)",
+        "x += self.pos_embedding\n",
+    ):
+        assert line in found.text
 
 
 def test_without_an_operation_that_prefers_the_channels_last_nothing_is_moved() -> None:

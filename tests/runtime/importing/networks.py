@@ -367,6 +367,54 @@ class Mixer(nn.Module):
         return self.head(self.blocks(self.patches(x).flatten(2).transpose(1, 2)).mean(1))
 
 
+class EncoderBlock(nn.Module):
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width, eps=1e-6)
+        self.self_attention = nn.MultiheadAttention(width, heads, batch_first=True)
+        self.ln_2 = nn.LayerNorm(width, eps=1e-6)
+        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.ln_1(x)
+        y, _ = self.self_attention(y, y, y, need_weights=False)
+        x = x + y
+        return x + self.mlp(self.ln_2(x))
+
+
+class ViT(nn.Module):
+    """A class token before the patches, and a position for each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.class_token = nn.Parameter(torch.zeros(1, 1, 8))
+        self.patches = nn.Conv2d(3, 8, 8, 8)
+        self.positions = nn.Parameter(torch.randn(1, 17, 8))
+        self.blocks = nn.ModuleList(EncoderBlock(8, 2) for _ in range(3))
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).permute(0, 2, 1)
+        x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], dim=1)
+        x = x + self.positions
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x[:, 0])
+
+
+class Siamese(nn.Module):
+    """One tower for two images, and one layer for all their differences."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tower = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3))
+        self.heads = nn.ModuleList([nn.Conv2d(8, 8, 1)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.tower(x) - self.tower(F.max_pool2d(x, 3, 1, 1))
+        return self.heads[0](F.relu(self.heads[0](y)))
+
+
 SMALL = (3, 32, 32)
 NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "resnet": (ResNet, (3, 64, 64)),
@@ -381,4 +429,6 @@ NETWORKS: dict[str, tuple[type[nn.Module], tuple[int, ...]]] = {
     "chain": (Chain, SMALL),
     "convnext": (ConvNeXt, SMALL),
     "mixer": (Mixer, SMALL),
+    "vit": (ViT, SMALL),
+    "siamese": (Siamese, SMALL),
 }

@@ -1,0 +1,91 @@
+"""How branches are joined: residual and dense connections, or a parallel; which labels and numbers that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from archdsl.ops import OPERATIONS
+from archdsl.runtime.importing.chains import Chain, Node, Text
+from archdsl.runtime.importing.network import Item, Scope
+
+
+def is_deep(member: Item | Scope, branches: list[Chain]) -> bool:
+    """Whether skip connections that end in concats or modules are nested, which labels tell better."""
+    if isinstance(member, Item) and member.operation == "add":
+        return False
+    if [] not in branches:
+        return False
+    return any(
+        node.kind == "dense" or (node.kind == "parallel" and [] in node.bodies)
+        for branch in branches
+        for node in branch
+    )
+
+
+def combined(node: Node, branches: list[Chain], into: int | None, named: bool = False) -> Chain:
+    """A merge of branches: a residual or dense connection, or a parallel before it; `into` are the channels before."""
+    named = named or bool(node.names) or any(takes_nothing(branch) for branch in branches)
+    if node.kind == "op" and node.name == "add" and len(branches) == 2 and not named:
+        if [] in branches:
+            at = branches.index([])
+            return [Node("residual", bodies=[[], branches[1 - at]], into=into)]
+        short, long = sorted(branches, key=size)
+        if size(short) * 2 <= size(long) and not any(n.kind == "ref" for n in (*short[:1], *long[:1])):
+            return [Node("residual", bodies=[short, long], into=into)]
+    grows = len(branches) == 2 and branches[0] == [] and branches[1] and not node.arguments
+    if node.kind == "op" and node.name == "concat" and not named and grows:
+        return [Node("dense", bodies=[branches[1]], into=into)]
+    return [Node("parallel", bodies=branches, into=into), node]
+
+
+def takes_nothing(branch: Chain) -> bool:
+    """Whether a branch is a parameter."""
+    return len(branch) == 1 and branch[0].kind == "op" and OPERATIONS[str(branch[0].name)].inputs == "none"
+
+
+def in_sight(chain: Chain, known: set[str], later: set[str]) -> bool:
+    """Whether each reference stands where its label is known, and the labels of `later` are at the end.
+
+    A label in a body is not known outside of it.
+    """
+    for node in chain:
+        if node.kind == "ref" and node.name not in known:
+            return False
+        if any(name not in known for name in names_in(node.arguments.values())):
+            return False
+        if node.kind != "body" and not all(in_sight(body, {*known}, set()) for body in node.bodies):
+            return False
+        known |= set(node.names)
+    return later <= known
+
+
+def names_in(values: Iterable[object]) -> list[str]:
+    """The labels whose sizes arguments take."""
+    return [value.text.partition(".")[0] for value in values if isinstance(value, Text)]
+
+
+def size(chain: Chain) -> int:
+    return sum(1 for node in chain for inner in node.walk() if inner.kind in ("op", "use"))
+
+
+def number_labels(chain: Chain) -> None:
+    """Marks the labels that an item has by its position."""
+    count = 0
+
+    def visit(nodes: Chain) -> None:
+        nonlocal count
+        for node in nodes:
+            if node.kind in ("op", "body", "use"):
+                if node.kind != "op" and not node.bodies[0]:
+                    continue
+                if node.kind == "body" and node.label is None:
+                    visit(node.bodies[0])
+                    continue
+                node.auto = node.label == str(count)
+                count += 1
+            elif node.kind in ("parallel", "residual", "dense"):
+                for body in node.bodies:
+                    visit(body)
+                count += node.kind != "parallel"
+
+    visit(chain)
