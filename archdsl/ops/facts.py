@@ -77,6 +77,8 @@ class Facts:
     """Whether it mixes positions by the scores of its heads, in one call of F.scaled_dot_product_attention."""
     bias_at: ClassVar[int | None] = None
     """The position of an optional input that is added to the scores by which it mixes positions."""
+    spreads: ClassVar[bool] = False
+    """Whether its last input also stands for those that lack before this one."""
     sized_by: ClassVar[tuple[int, ...]] = ()
     """The positions of inputs of which it takes only the size."""
     training_only: ClassVar[bool] = False
@@ -143,6 +145,10 @@ class Facts:
     def keeps_channels(self) -> bool:
         """Whether its results consist of different channels of its inputs, unchanged or cropped."""
         return False
+
+    def absorbs(self) -> bool:
+        """Whether a factor and a term for each of its channels can become a part of its weight and bias."""
+        return self.is_weighted
 
     def channel_factor(self) -> ChannelFactor | None:
         """Its factor and term for each channel in evaluation; None for an operation that is not of that kind."""
