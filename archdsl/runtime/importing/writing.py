@@ -277,7 +277,7 @@ def kind_of(node: Node) -> str:
     cls = OPERATIONS[node.name]
     if cls.is_weighted:
         return "weighted"
-    if cls.family == "pooling" and "kernel" in cls.model_fields:
+    if "kernel" in cls.model_fields:
         return "window"
     return cls.family
 
