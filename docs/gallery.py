@@ -41,9 +41,15 @@ PICTURES: list[tuple[str, str, tuple[str, ...], dict[str, Any], str]] = [
         {},
         "Convolutions with several dilations, over a dilated ResNet.",
     ),
-    ("vit_b_16", "Vision transformer", ("vit:vit_b_16",), {}, "Attention among patches; what is learned stands beside."),
-    ("swin_t", "Swin transformer", ("swin:swin_t",), {}, "Stages of blocks, each of which halves the resolution."),
     ("r2plus1d_18", "R(2+1)D", ("video_resnet:r2plus1d_18",), {}, "A network for video: [C, T, H, W]."),
+    (
+        "vit_b_16",
+        "ViT-B/16",
+        ("vit:vit_b_16",),
+        {},
+        "Learned tensors go by their names, and are repeated for the batch.",
+    ),
+    ("swin_t", "Swin-T", ("swin:swin_t",), {}, "A frame with sharp corners holds what meets each window by itself."),
     ("inception", "Inception", ("examples/inception.arch",), {"depth": 2}, "Branches stand side by side."),
     (
         "resnet18-resnet34",

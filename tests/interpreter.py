@@ -138,7 +138,13 @@ class Interpreter:
 
     def _linear(self, op: Any, path: str, x: Tensor) -> Tensor:
         product = torch.einsum("nc...,oc->no...", x, self.weight(path, "weight"))
-        return product + channels(self.weight(path, "bias"), x) if op.bias else product
+        if not op.bias:
+            return product
+        bias = self.weight(path, "bias")
+        if isinstance(op.bias, tuple):
+            part = len(bias) // len(op.bias)
+            bias = bias * torch.tensor([float(op.bias[i // part]) for i in range(len(bias))])
+        return product + channels(bias, x)
 
     # ------------------------------------------------------------ windows
 
@@ -370,6 +376,8 @@ class Interpreter:
 
     def _attention(self, op: Any, path: str, *tensors: Tensor) -> Tensor:
         """Head by head, and query by query from the scores on."""
+        added = tensors[3] if len(tensors) == 4 else None
+        tensors = tensors[:3]
         query, key, value = (tensors[0], tensors[min(1, len(tensors) - 1)], tensors[-1])
         rows = [x.flatten(2).transpose(1, 2) for x in (query, key, value)]
         width = query.shape[1]
@@ -385,7 +393,7 @@ class Interpreter:
         if self.training and op.dropout:
             shape = (query.shape[0], op.heads, parts[0].shape[1], parts[1].shape[1])
             keep = self.keep(shape, 1 - op.dropout, query) / (1 - op.dropout)
-        mixed = attended(*parts, op.heads, 1 / math.sqrt(width // op.heads), op.causal, keep)
+        mixed = attended(*parts, op.heads, 1 / math.sqrt(width // op.heads), op.causal, keep, added)
         found = mixed @ self.weight(path, "out_proj.weight").T
         found = found + self.weight(path, "out_proj.bias") if op.bias else found
         return found.transpose(1, 2).reshape(query.shape)
@@ -516,7 +524,7 @@ class Interpreter:
 
     def _slice(self, op: Any, path: str, x: Tensor) -> Tensor:
         stop = x.shape[op.axis + 1] if op.stop is None else op.stop
-        return x.narrow(op.axis + 1, op.start, stop - op.start)
+        return x.index_select(op.axis + 1, torch.arange(op.start, stop, op.step))
 
     def _channel_shuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
         """Channel j of group i goes to j · groups + i."""

@@ -415,7 +415,9 @@ class Items:
             f"(it, it) -> concat(axis = {axis}) -> slice(1, axis = {axis}) -> {self.norm(names)}",
             f"conv(4, 1) -> split([1, 3]) -> {random.choice(['concat', 'add(stretch = true)', 'mul'])}",
             "conv(4, 1) -> slice(1)",
+            f"conv(4, 1) -> slice({random.randint(0, 2)}, step = {random.randint(2, 3)})",
             f"(slice(0, 1, axis = {axis}), it) -> add(stretch = true)",
+            f"(it, it) -> concat(axis = {axis}) -> slice({random.randint(0, 1)}, axis = {axis}, step = 2)",
         ]
         return random.choice(forms)
 

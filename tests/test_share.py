@@ -262,8 +262,8 @@ def test_explain_and_diff_speak_of_it() -> None:
 
 
 def test_the_diagram_marks_it() -> None:
-    assert "tower (shared)" in draw(graph_of(SIAMESE)).dot
-    assert "shared, call 2 of 2" in draw(graph_of(SIAMESE), depth=0).dot
+    assert "tower (shared A)" in draw(graph_of(SIAMESE)).dot
+    assert "shared A, call 2 of 2" in draw(graph_of(SIAMESE), depth=0).dot
 
 
 def test_what_nothing_calls_is_warned_of() -> None:

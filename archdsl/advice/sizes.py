@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from archdsl import dims
 from archdsl.advice.mending import argument_span, branch_of, meeting, mend_call, mend_merge, short
@@ -42,7 +43,7 @@ def advise(graph: Graph, node: Node, error: OperationError, size: str | None = N
         if where != cause:
             marks.append(Mark(where, f"gives {shape_text(graph.shape(tensor))}"))
     notes = tuple(history(graph, node, error.inputs, size)) if len(error.inputs) > 1 else ()
-    proposals = mend_merge(graph, node, error) if len(error.inputs) > 1 else mend_call(graph, node, error)
+    proposals = chain(mend_call(graph, node, error), mend_merge(graph, node, error) if len(error.inputs) > 1 else ())
     return Advice(tuple(marks), notes, error.help, tuple(proposals))
 
 

@@ -42,13 +42,14 @@ def tiny_sizes(graph: Graph) -> Iterator[Diagnostic]:
             cause = next(n for n in graph.narrowings if n.size == free.name and n.after.maximum is not None)
             alone = graph.always[free.name].describe().removeprefix("only ")
             demand = cause.demand
+            advice = "make the sizes equal with `align`, or give both branches the same stride and padding"
             yield warning(
                 "W0601",
                 f"only {free.name} = {alone} is valid",
                 Mark(demand.span, "because of this"),
                 Mark(free.span, f"if this is intended, state it: `{free.name} = 64`"),
                 notes=[demand.error.message, *call_notes(demand.scope)],
-                help="make the sizes equal with `align`, or give both branches the same stride and padding",
+                help=demand.error.mends[0].help if demand.error.mends else advice,
             )
 
 

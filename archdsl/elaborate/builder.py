@@ -124,8 +124,8 @@ class Builder:
             raise OperationError(
                 f"`{operation.name}` looks at other positions, and in a shifted window some are no neighbours",
                 inputs=(0,),
-                help="inside of `windows` with a `shift` use `attend`, which keeps them apart, and operations on "
-                "single positions, such as `linear`; put others outside",
+                help="inside of `windows` with a `shift` use `attention` or `attend`, which keep them apart, and "
+                "operations on single positions, such as `linear`; put others outside",
             )
 
     def depends_on_input(self, flow: Flow) -> bool:

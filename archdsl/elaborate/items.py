@@ -379,7 +379,11 @@ class Items:
     def masked(self, operation: Operation, flow: Flow, item: tree.Call, place: Place) -> Flow:
         """What flows into attention, with a bias that keeps apart what a shift has brought together."""
         windows, at = self.build.windows, operation.bias_at
-        if windows is None or at is None or len(flow) < at or not windows.cut.may_shift:
+        if windows is None or at is None or not windows.cut.may_shift:
+            return flow
+        if operation.spreads and flow:
+            flow = (*flow, *[flow[-1]] * (at - len(flow)))
+        if len(flow) < at:
             return flow
         mask = self.operations.strangers(windows.cut)
         return (*flow[:at], *self.implied(mask, (self.build.wholes[windows], *flow[at:]), item, place))

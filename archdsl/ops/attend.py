@@ -96,20 +96,6 @@ class Attend(Mixing):
             self.fits(shapes, rules)
         return ((values, *shapes[0][1:]),)
 
-    def fits(self, shapes: tuple[Shape, ...], rules: Rules) -> None:
-        """Demands that a bias has the size of the scores."""
-        bias = shapes[3]
-        known = [math.prod(ints(shape[1:])) if all(isinstance(n, int) for n in shape) else None for shape in shapes[:2]]
-        message = f"the bias of `attend` must have the size of the scores, [{self.heads}, queries, keys]"
-        right = len(bias) == 3 and bias[0] in (1, self.heads)
-        rules.require(
-            right and (None in known or tuple(bias[1:]) == tuple(known)),
-            f"{message}; it is {shape_text(bias)}, for {shape_text(shapes[0])} and {shape_text(shapes[1])}",
-            inputs=(3,),
-        )
-        if None in known:
-            raise OperationError(f"{message}, which must not depend on a free size", inputs=(0, 3))
-
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
         return (Weight("", (self.heads, 1, 1)),) if self.scale == "cosine" else ()
 

@@ -69,6 +69,20 @@ class Mixing(Operation):
         for a, b in zip(first[1:], second[1:], strict=True):
             rules.require(dims.equal(a, b), message, inputs=where)
 
+    def fits(self, shapes: tuple[Shape, ...], rules: Rules) -> None:
+        """Demands that a bias has the size of the scores."""
+        bias = shapes[3]
+        known = [math.prod(ints(shape[1:])) if all(isinstance(n, int) for n in shape) else None for shape in shapes[:2]]
+        message = f"the bias of `{self.name}` must have the size of the scores, [{self.heads}, queries, keys]"
+        right = len(bias) == 3 and bias[0] in (1, self.heads)
+        rules.require(
+            right and (None in known or tuple(bias[1:]) == tuple(known)),
+            f"{message}; it is {shape_text(bias)}, for {shape_text(shapes[0])} and {shape_text(shapes[1])}",
+            inputs=(3,),
+        )
+        if None in known:
+            raise OperationError(f"{message}, which must not depend on a free size", inputs=(0, 3))
+
     def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
     ) -> Mapping[int, tuple[IndexMap, ...]]:
@@ -98,7 +112,8 @@ class Attention(Mixing):
 
     [C, …] → [C, …], of tokens and maps alike: every position sees all positions. Of a parallel `(q, kv)` or
     `(q, k, v)` it is cross-attention: as many positions as q, whose channels are divided among the heads; the others
-    may have other channels and positions. `causal`: no position sees those behind it. `dropout` is that of the scores.
+    may have other channels and positions. A fourth tensor is a bias, added to the scores of each head: [heads, T, T]
+    (see `relative`). `causal`: no position sees those behind it. `dropout` is that of the scores.
 
     Errors: a flat tensor; `heads` that do not divide the channels; k and v with different positions.
 
@@ -108,6 +123,8 @@ class Attention(Mixing):
     name = "attention"
     aliases = ("multiheadattention", "mha", "selfattention", "crossattention", "multiheadselfattention")
     inputs = "any"
+    bias_at = 3
+    spreads = True
     own = True
     layout = "last"
     pytorch_names = renamed(heads="num_heads")
@@ -115,7 +132,7 @@ class Attention(Mixing):
     dropout: Fraction = 0.0
     bias: Switch = True
 
-    most: ClassVar[int] = 3
+    most: ClassVar[int] = 4
     """The number of inputs at most."""
 
     examples = (
@@ -127,27 +144,37 @@ class Attention(Mixing):
         example((8, 3, 2), (6, 7), heads=2),
         example((6, 5), (4, 3), (2, 3), heads=2),
         example((6, 5), (6, 5), (6, 5), heads=2, causal=True),
+        example((6, 2, 3), (4, 2, 3), (4, 2, 3), (1, 6, 6), heads=2),
+        example((6, 5), (6, 5), (6, 5), (2, 5, 5), heads=2),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         if len(shapes) > self.most:
             raise OperationError(
-                f"`attention` takes one tensor, `(q, kv)` or `(q, k, v)`; {len(shapes)} flow in",
+                f"`attention` takes one tensor, `(q, kv)`, `(q, k, v)` or `(q, k, v, bias)`; {len(shapes)} flow in",
                 inputs=tuple(range(len(shapes))),
             )
-        for i, shape in enumerate(shapes):
+        for i, shape in enumerate(shapes[:3]):
             positions(self.name, shape, i)
             channels(self.name, shape)
         self.divided(channels(self.name, shapes[0]), " of the queries" if len(shapes) > 1 else "", 0)
-        if len(shapes) == 3:
+        if len(shapes) > 2:
             self.match(shapes[1], shapes[2], (1, 2), rules, "keys and values at the same positions")
         if self.causal and len(shapes) > 1:
             self.match(shapes[0], shapes[1], (0, 1), rules, "queries and keys at the same positions to be `causal`")
+        if len(shapes) == 4:
+            rules.require(
+                not self.causal,
+                "`attention` cannot be `causal` with a bias",
+                parameter="causal",
+                help="leave out `causal`, or the bias",
+            )
+            self.fits(shapes, rules)
         return (shapes[0],)
 
     def widths(self, shapes: tuple[Shape, ...]) -> tuple[int, int, int]:
         """The channels of queries, keys and values."""
-        found = [channels(self.name, shape) for shape in shapes]
+        found = [channels(self.name, shape) for shape in shapes[:3]]
         return found[0], found[min(1, len(found) - 1)], found[-1]
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
@@ -165,7 +192,7 @@ class Attention(Mixing):
         return self.form(shapes, "channels")
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        tokens = all(len(shape) == 2 for shape in shapes)
+        tokens = all(len(shape) == 2 for shape in shapes[:3])
         return self.form(shapes, "tokens" if tokens else "maps")
 
     def form(self, shapes: tuple[Shape, ...], layout: Literal["channels", "tokens", "maps"]) -> ModuleForm:
@@ -187,24 +214,27 @@ class Attention(Mixing):
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         width, keys, values = self.widths(shapes)
-        queries, seen = shapes[0][1:], shapes[-1][1:]
+        queries, seen = shapes[0][1:], shapes[:3][-1][1:]
         scores = (2 * width, (*queries, *seen))  # with the keys, and with the values
         if len(shapes) == 1:
             return (4 * width * width, queries), scores
         return (2 * width * width, queries), (width * (keys + values), seen), scores
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
-        queries, seen = shapes[0][1:], shapes[-1][1:]
-        softmax = (self.heads, (*queries, *seen))
+        queries, seen = shapes[0][1:], shapes[:3][-1][1:]
+        softmax = (self.heads * (2 if len(shapes) == 4 else 1), (*queries, *seen))
         width = channels(self.name, shapes[0])
         return (softmax, (2 * width, queries), (2 * width, seen)) if self.bias else (softmax,)
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         # Its inputs with the channels last, copied for each matrix product; queries, keys and values; what is mixed.
+        is_biased, shapes = len(shapes) == 4, shapes[:3]
         width, queries, seen = shapes[0][0], shapes[0][1:], shapes[-1][1:]
         copies = [Kept(shape) for shape in (shapes if len(shapes) != 2 else (*shapes, shapes[1]))]
         mixed = [Kept((width, *axes), always=True) for axes in (queries, seen, seen, queries)]
-        if self.dropout:  # PyTorch's kernel that never holds the scores on a CPU knows no dropout
+        if (
+            self.dropout or is_biased
+        ):  # PyTorch's kernel that never holds the scores on a CPU knows none with a gradient
             scores = Kept((self.heads, *queries, *seen))
             return Saves(more=(*copies, *mixed, *[scores] * 3), within=(scores, mixed[-1]))
         return Saves(more=(*copies, *mixed, Kept((self.heads, *queries))), within=tuple(mixed))
@@ -212,18 +242,19 @@ class Attention(Mixing):
     # ------------------------------------------------------------ explanation
 
     def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
+        bias, pairs = " + B_i" if len(shapes) == 4 else "", self.products(tuple(shapes), tuple(outputs))
+        shapes = shapes[:3]
         width, queries, keys = shapes[0][0], math.prod(shapes[0][1:]), math.prod(shapes[-1][1:])
         each = width // self.heads
         source = ["x", "x", "x"] if len(shapes) == 1 else ["q", *(["kv"] * 2 if len(shapes) == 2 else ["k", "v"])]
         made = ", ".join(f"{name} = W_{name} {x}" for name, x in zip("QKV", source, strict=True))
         yield Section(
             "formula",
-            "y = W_O · [head 1; …; head h], with head i = softmax(Q_i K_iᵀ / √d) V_i",
+            f"y = W_O · [head 1; …; head h], with head i = softmax(Q_i K_iᵀ / √d{bias}) V_i",
             f"{made}{', each with a bias' if self.bias else ''}",
             f"h = {self.heads} heads of d = {width} / {self.heads} = {each} channels, √d = {math.sqrt(each):.4g}",
             *self.softmax(shapes),
         )
-        pairs = self.products(tuple(shapes), tuple(outputs))
         total = [count * math.prod(ints(shape)) for count, shape in pairs]
         yield Section(
             "multiply-accumulates",

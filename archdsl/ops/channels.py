@@ -171,7 +171,8 @@ class Split(ChannelOperation):
 class Slice(ChannelOperation):
     """The part of an axis, the channels by default, from `start` to `stop` (exclusive), counted from 0.
 
-    [C, …] → [stop − start, …]. Without `stop` it goes on to the end. `axis = 1` slices the first spatial axis.
+    [C, …] → [stop − start, …]. Without `stop` it goes on to the end. `axis = 1` slices the first spatial axis. With a
+    `step` it takes only every so many: [⌈(stop − start) / step⌉, …].
 
     Errors: `stop` not larger than `start`, or larger than the size.
     """
@@ -184,6 +185,7 @@ class Slice(ChannelOperation):
     start: Index
     stop: Count | None = None
     axis: Index = 0
+    step: Count = 1
 
     examples = (
         example((6, 4, 5), start=1, stop=4),
@@ -192,6 +194,8 @@ class Slice(ChannelOperation):
         example((4, 7), start=1),
         example((3, 7), start=0, stop=1, axis=1),
         example((3, 4, 5), start=2, axis=2),
+        example((3, 4, 5), start=1, axis=2, step=2),
+        example((7, 3), start=1, stop=6, step=3),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
@@ -213,19 +217,28 @@ class Slice(ChannelOperation):
             inputs=(0,),
             help=f"`stop` is {dims.text(size)} at most",
         )
-        return (with_size(shape, self.axis, (size if self.stop is None else self.stop) - self.start),)
+        taken = (size if self.stop is None else self.stop) - self.start
+        return (with_size(shape, self.axis, dims.ceil_div(taken, self.step) if self.step > 1 else taken),)
 
     def keeps_channels(self) -> bool:
-        return True
+        return self.axis > 0 or self.step == 1
 
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         count, start = channels(self.name, outputs[0]), 0 if self.axis else self.start
-        yield ChannelMap(0, range(count), range(start, start + count), each=True)
+        if self.axis or self.step == 1:
+            yield ChannelMap(0, range(count), range(start, start + count), each=True)
+            return
+        for c in range(count):
+            taken = start + c * self.step
+            yield ChannelMap(0, range(c, c + 1), range(taken, taken + 1), each=True)
 
     def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
     ) -> Mapping[int, tuple[IndexMap, ...]]:
-        return {0: moved(shapes[0], self.axis, self.start)}
+        found = [*moved(shapes[0], self.axis, self.start)]
+        if self.axis and self.step > 1:
+            found[self.axis - 1] = index_maps.sliding(self.axis - 1, 1, self.step, 1, -self.start)
+        return {0: tuple(found)}
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return self._form(":, " * (self.axis + 1), shapes[0][self.axis])
@@ -235,20 +248,23 @@ class Slice(ChannelOperation):
 
     def _form(self, before: str, size: Dim) -> FunctionForm:
         start = Argument("start", self.start, 0)
+        steps, step = (":{step}", [Argument("step", self.step)]) if self.step > 1 else ("", [])
         if self.stop is None:
-            return FunctionForm(f"{{0}}[{before}{{start}}:]", (Argument("start", self.start),))
+            return FunctionForm(f"{{0}}[{before}{{start}}:{steps}]", (Argument("start", self.start), *step))
         is_whole = not start.is_given and self.stop == size
         stop = Argument("stop", self.stop) if is_whole else Argument("stop", self.stop, size)
-        return FunctionForm(f"{{0}}[{before}{{start}}:{{stop}}]", (start, stop))
+        return FunctionForm(f"{{0}}[{before}{{start}}:{{stop}}{steps}]", (start, stop, *step))
 
     def caption(self, rank: int = 2) -> str:
         end = "" if self.stop is None else self.stop
-        return f"{'slice' if self.axis else 'channels'} {self.start}..{end}{axis_caption(self.axis)}"
+        every = f", every {self.step}" if self.step > 1 else ""
+        return f"{'slice' if self.axis else 'channels'} {self.start}..{end}{axis_caption(self.axis)}{every}"
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         index = "c" if not self.axis else "i"
         where = "" if not self.axis else f" along axis {self.axis}"
-        yield f"y[{index}] = x[{index} + {self.start}]{where}: the others get no gradient from here"
+        factor = f"{self.step} · " if self.step > 1 else ""
+        yield f"y[{index}] = x[{factor}{index} + {self.start}]{where}: the others get no gradient from here"
 
 
 class ChannelShuffle(ChannelOperation):

@@ -22,7 +22,7 @@ class Expand(Operation):
     is_linear = True
     channelwise = True
     implied = True
-    sign = "×N"
+    drawn = False
     examples = ()
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:

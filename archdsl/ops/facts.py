@@ -77,6 +77,8 @@ class Facts:
     """Whether it mixes positions by the scores of its heads, in one call of F.scaled_dot_product_attention."""
     bias_at: ClassVar[int | None] = None
     """The position of an optional input that is added to the scores by which it mixes positions."""
+    spreads: ClassVar[bool] = False
+    """Whether its last input also stands for those that lack before this one."""
     sized_by: ClassVar[tuple[int, ...]] = ()
     """The positions of inputs of which it takes only the size."""
     training_only: ClassVar[bool] = False
@@ -144,6 +146,10 @@ class Facts:
         """Whether its results consist of different channels of its inputs, unchanged or cropped."""
         return False
 
+    def absorbs(self) -> bool:
+        """Whether a factor and a term for each of its channels can become a part of its weight and bias."""
+        return self.is_weighted
+
     def channel_factor(self) -> ChannelFactor | None:
         """Its factor and term for each channel in evaluation; None for an operation that is not of that kind."""
         return None
@@ -196,6 +202,10 @@ class Facts:
 
     # ------------------------------------------------------------ diagrams
 
+    drawn: ClassVar[bool] = True
+    """Whether it is shown; else it is a part of the box that takes its result, and goes unmentioned there."""
+    varies: ClassVar[tuple[str, ...]] = ()
+    """Parameters, numbers, in which layers may differ that are drawn as one, `× 3`: the picture shows their range."""
     sign: ClassVar[str] = ""
     """The sign that diagrams show instead of its name."""
     follows: ClassVar[bool] = False

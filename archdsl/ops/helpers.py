@@ -5,6 +5,7 @@ They are copied verbatim into generated files, each definition once (two empty l
 come from `x.shape`, so torch.compile and torch.export accept them with dynamic sizes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -176,6 +177,32 @@ CHANNEL_LINEAR = Helper(
         return super().forward(input.movedim(1, -1)).movedim(-1, 1)
 ''',
 )
+
+
+def partly_biased(biased: Sequence[bool], *, last: bool) -> Helper:
+    """A fully connected layer that adds its bias only to some of several equal parts of its outputs."""
+    count, which = len(biased), [str(i) for i, is_biased in enumerate(biased, 1) if is_biased]
+    name = f"{'' if last else 'Channel'}LinearBias{'And'.join(which)}Of{count}"
+    parts = ", ".join(f"parts[{i}]" if b else f"torch.zeros_like(parts[{i}])" for i, b in enumerate(biased))
+    places = "" if last else " over the channels of [N, C, ...]"
+    only = f"part {which[0]} has" if len(which) == 1 else f"parts {' and '.join(which)} have"
+    made = "F.linear({0}, self.weight, bias)"
+    given = made.format("input") if last else f"{made.format('input.movedim(1, -1)')}.movedim(-1, 1)"
+    return Helper(
+        name,
+        f'''class {name}(nn.Linear):
+    """A fully connected layer{places}.
+
+    Of {count} equal parts of its outputs, only {only} a bias.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        parts = self.bias.chunk({count})
+        bias = torch.cat([{parts}])
+        return {given}
+''',
+    )
+
 
 GLOBAL_RESPONSE_NORM = Helper(
     "GlobalResponseNorm",
@@ -355,6 +382,8 @@ def attention(inputs: int, layout: Literal["channels", "tokens", "maps"], *, cau
     """
     cross = inputs > 1
     kind = ("Causal" if causal else "") + ("Cross" if cross else "Self") + "Attention" + "OfWidths" * widths
+    masked = inputs > 3
+    kind = "Biased" * masked + kind
     name = {"channels": f"ChannelsFirst{kind}", "tokens": kind, "maps": f"{kind}OfMaps"}[layout]
     sizes = {"channels": "[N, C, ...]", "tokens": "[N, T, C]", "maps": "[N, ..., C]"}[layout]
     says = f"nn.MultiheadAttention of {sizes}{'' if cross else ' with itself'}"
@@ -373,24 +402,29 @@ def attention(inputs: int, layout: Literal["channels", "tokens", "maps"], *, cau
             f"        x = {row.format('input')}",
             "        x = F.linear(x, self.in_proj_weight, self.in_proj_bias)",
         ]
+    more = ", bias: Tensor | None" if masked else " | None = None"
+    term = "b" if masked else "bias"
     weights = "self.q_proj_weight, self.k_proj_weight, self.v_proj_weight" if widths else "self.in_proj_weight.chunk(3)"
     cross_lines = [
         "    def forward(  # type: ignore[override]",
-        "        self, query: Tensor, key: Tensor, value: Tensor | None = None",
+        f"        self, query: Tensor, key: Tensor, value: Tensor{more}",
         "    ) -> Tensor:",
         f"        weights = {weights}",
         "        biases = [None] * 3 if self.in_proj_bias is None else self.in_proj_bias.chunk(3)",
-        "        inputs = query, key, key if value is None else value",
+        f"        inputs = query, key, {'value' if masked else 'key if value is None else value'}",
         "        parts: list[Tensor] = []",
-        "        for x, weight, bias in zip(inputs, weights, biases):",
-        f"            x = F.linear({row.format('x')}, weight, bias)",
+        f"        for x, weight, {term} in zip(inputs, weights, biases):",
+        f"            x = F.linear({row.format('x')}, weight, {term})",
         "            x = x.view(*x.shape[:2], self.num_heads, self.head_dim)",
         "            parts.append(x.transpose(1, 2))",
         "        q, k, v = parts",
     ]
+    if masked and layout != "channels":
+        cross_lines += ["        if bias is not None:", "            bias = bias.movedim(-1, 1)"]
+    mask = "bias, " if masked else ""
     attended = [
         "        x = F.scaled_dot_product_attention(",
-        f"            q, k, v, dropout_p=self.dropout if self.training else 0.0{', is_causal=True' * causal}",
+        f"            q, k, v, {mask}dropout_p=self.dropout if self.training else 0.0{', is_causal=True' * causal}",
         "        )",
         "        mixed: Tensor = self.out_proj(x.transpose(1, 2).flatten(2))",
         f"        return mixed{back[layout]}",

@@ -3,6 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
+from typing import Annotated
+
+from pydantic import Field
 
 from archdsl.common.units import counted
 from archdsl.dims import Dim
@@ -10,6 +13,7 @@ from archdsl.ops import helpers
 from archdsl.ops.base import (
     ModuleForm,
     Operation,
+    OperationError,
     Rules,
     Saves,
     Shape,
@@ -21,7 +25,10 @@ from archdsl.ops.base import (
 from archdsl.ops.conv import start
 from archdsl.ops.fields import Count, Init, Switch
 from archdsl.ops.formulas import Section, Sizes
+from archdsl.ops.helpers import Helper
 from archdsl.ops.sizes import known, options, positional
+
+Biased = Annotated[tuple[Switch, ...], Field(min_length=2, max_length=16, description="a list of `true` and `false`")]
 
 
 class Linear(Operation):
@@ -30,7 +37,12 @@ class Linear(Operation):
     [F] → [out], [C, …] → [out, …]; the weight is [out, C] for every rank. `init` selects the weight's initialisation
     (see Initialisation). To connect all positions, too, put `flatten` before it.
 
-    Errors: a number of channels that depends on a free size.
+    A list for `bias` is for equal parts of the outputs: `linear(3 * C, bias = [true, false, true])` stores a bias for
+    all outputs, and adds it only to the first and last third.
+
+    Errors: a number of channels that depends on a free size; a list for `bias` whose length does not divide `out`.
+
+    Liu et al., Swin transformer V2, 2022 (keys without a bias).
     """
 
     name = "linear"
@@ -45,7 +57,7 @@ class Linear(Operation):
     expects_flat = True
 
     out: Count
-    bias: Switch = True
+    bias: Switch | Biased = True
     init: Init = None
 
     examples = (
@@ -56,10 +68,23 @@ class Linear(Operation):
         example((6, 7), out=4),
         example((6, 4, 5), out=3, bias=False),
         example((3, 2, 4, 5), out=5),
+        example((4, 3, 2), out=6, bias=(True, False, True)),
+        example((5,), out=4, bias=(False, True)),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         features(shapes[0])
+        if isinstance(self.bias, tuple):
+            if self.out % len(self.bias):
+                raise OperationError(
+                    f"`bias` has {len(self.bias)} parts, which do not divide the {self.out} outputs",
+                    parameter="bias",
+                )
+            if len({*self.bias}) == 1:
+                word = "true" if self.bias[0] else "false"
+                raise OperationError(
+                    f"all parts of `bias` are `{word}`", parameter="bias", help=f"write `bias = {word}`"
+                )
         return ((self.out, *shapes[0][1:]),)
 
     def weights(self, shapes: tuple[Shape, ...]) -> tuple[Weight, ...]:
@@ -70,17 +95,30 @@ class Linear(Operation):
         form = self.torch_last(shapes, outputs)
         if len(shapes[0]) == 1:
             return form
-        helper = helpers.CHANNEL_LINEAR
+        helper = self.helper(last=False) or helpers.CHANNEL_LINEAR
         return replace(form, constructor=helper.name, helper=helper.source, base="nn.Linear")
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
-        arguments = (*positional(in_features=shapes[0][0], out_features=self.out), *options(("bias", self.bias, True)))
-        return ModuleForm("nn.Linear", arguments, factory=True, start=start(self.init, self.bias, typed=True))
+        has_bias, helper = bool(self.bias), self.helper(last=True)
+        arguments = (*positional(in_features=shapes[0][0], out_features=self.out), *options(("bias", has_bias, True)))
+        form = ModuleForm("nn.Linear", arguments, factory=True, start=start(self.init, has_bias, typed=True))
+        if helper is None:
+            return form
+        return replace(form, constructor=helper.name, helper=helper.source, base="nn.Linear")
+
+    def helper(self, *, last: bool) -> Helper | None:
+        """The layer that adds its bias only to parts of the outputs, if it does."""
+        return helpers.partly_biased(self.bias, last=last) if isinstance(self.bias, tuple) else None
+
+    def absorbs(self) -> bool:
+        return not isinstance(self.bias, tuple)
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((features(shapes[0]), outputs[0]),)
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
+        if isinstance(self.bias, tuple):
+            return ((1, (self.out // len(self.bias) * sum(self.bias), *outputs[0][1:])),)
         return ((1, outputs[0]),) if self.bias else ()
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
@@ -99,6 +137,10 @@ class Linear(Operation):
     def explanation(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[Section]:
         (shape,), (output,) = shapes, outputs
         term = " + b[o]" if self.bias else ""
+        if isinstance(self.bias, tuple):
+            part = self.out // len(self.bias)
+            runs = (f"{i * part} to {(i + 1) * part - 1}" for i, biased in enumerate(self.bias) if biased)
+            term += f" (for o from {' and '.join(runs)})"
         positions = prod(shape[1:])
         sees = "every output sees every input, by a weight of its own"
         often = "none is used twice"

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from archdsl import dims
 from archdsl.ops import helpers
-from archdsl.ops.base import Example, FunctionForm, Operation, OperationError, Rules, Saves, Shape, example
+from archdsl.ops.base import Example, FunctionForm, Mend, Operation, OperationError, Rules, Saves, Shape, example
 from archdsl.ops.channels import along, axis_caption, moved, with_size
 from archdsl.ops.fields import Index, Switch, shape_text
 from archdsl.ops.formulas import Sizes
@@ -85,14 +85,20 @@ class Merge(Operation):
                 if same is True:
                     continue
                 other = shapes[whose[axis]]
+                mends = self.mends_of(shapes)
                 rules.require(
                     same,
                     f"`{self.name}` needs equal sizes{' or 1' if self.stretches() else ''}; these are "
                     f"{shape_text(other)} and {shape_text(shape)}",
                     inputs=(whose[axis], i),
-                    help=advice(self.name, other, shape, axis),
+                    help=mends[0].help if mends else advice(self.name, other, shape, axis),
+                    mends=mends,
                 )
         return (tuple(out),)
+
+    def mends_of(self, shapes: tuple[Shape, ...]) -> Sequence[Mend]:
+        """Changes of the call that make tensors of different sizes fit."""
+        return ()
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((len(shapes) - 1, outputs[0]),)
@@ -143,6 +149,14 @@ class Add(Merge):
 
     def stretches(self) -> bool:
         return self.stretch
+
+    def mends_of(self, shapes: tuple[Shape, ...]) -> Sequence[Mend]:
+        """Sizes of 1 are usually meant for every position, as those of a time or a style are."""
+        if self.stretch or len({len(shape) for shape in shapes}) > 1:
+            return ()
+        larger = [max(axis, key=lambda size: size != 1) for axis in zip(*shapes, strict=True)]
+        fits = all(size == 1 or dims.equal(size, n) is True for s in shapes for size, n in zip(s, larger, strict=True))
+        return [Mend("broadcast the sizes of 1: `add(stretch = true)`", {"stretch": "true"})] if fits else ()
 
     def passes_gradient(self, position: int) -> bool:
         return not self.stretch  # that of a broadcast tensor is a sum

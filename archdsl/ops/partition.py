@@ -6,7 +6,6 @@ windows as its samples: `Node.windows` of the graph says so.
 
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
-from typing import ClassVar
 
 from archdsl import dims
 from archdsl.common.units import counted
@@ -15,15 +14,13 @@ from archdsl.ops import index_maps, partition_helpers
 from archdsl.ops.base import Argument, FunctionForm, Mend, Operation, OperationError, Rules, Shape, example
 from archdsl.ops.fields import Margin, Size, Switch, shape_text, shown, times
 from archdsl.ops.formulas import Sizes
+from archdsl.ops.helpers import Helper
 from archdsl.ops.index_maps import IndexMap
 from archdsl.ops.sizes import collapse, each, spatial
 
 
 class Cut(Operation):
-    """The base of cuts: a map becomes many samples of one size.
-
-    `to` and `back` are the functions of a generated file that cut and join, with their texts.
-    """
+    """The base of cuts: a map becomes many samples of one size."""
 
     family = "windows"
     cuts = True
@@ -31,10 +28,19 @@ class Cut(Operation):
     needs_batches = True
     is_linear = True
     channelwise = True
-    to: ClassVar[tuple[str, str]]
-    back: ClassVar[tuple[str, str]]
+    layout = "any"
 
     size: Size
+
+    @staticmethod
+    def to(last: bool) -> Helper:
+        """The function of a generated file that cuts, for either order of the axes."""
+        raise NotImplementedError
+
+    @staticmethod
+    def back(last: bool) -> Helper:
+        """The function that joins."""
+        raise NotImplementedError
 
     @property
     def is_padded(self) -> bool:
@@ -94,15 +100,19 @@ class Cut(Operation):
         return (Argument("size", collapse(self.each_size(shape))),)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        function, helper = self.to
-        arguments = self.arguments(shapes[0])
-        return FunctionForm(f"{function}({{0}}, {_holes(arguments)})", arguments, helper=helper)
+        return self.form(shapes[0], last=False)
 
-    def torch_back(self, shape: Shape) -> FunctionForm:
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return self.form(shapes[0], last=True)
+
+    def form(self, shape: Shape, *, last: bool) -> FunctionForm:
+        helper, arguments = self.to(last), self.arguments(shape)
+        return FunctionForm(f"{helper.name}({{0}}, {_holes(arguments)})", arguments, helper=helper.source)
+
+    def form_back(self, shape: Shape, *, last: bool) -> FunctionForm:
         """The form of the join, for the size of the whole map."""
-        function, helper = self.back
-        arguments = self.arguments(shape)
-        return FunctionForm(f"{function}({{0}}, {{1}}, {_holes(arguments)})", arguments, helper=helper)
+        helper, arguments = self.back(last), self.arguments(shape)
+        return FunctionForm(f"{helper.name}({{0}}, {{1}}, {_holes(arguments)})", arguments, helper=helper.source)
 
     def padded(self, axis: int, shape: Sizes) -> int:
         """The size of an axis of the map that the windows cover; all sizes are ints."""
@@ -124,6 +134,11 @@ class Cut(Operation):
         return f"{self.name} {times((self.size,) * rank if isinstance(self.size, int) else self.size)}"
 
 
+def _both(*names: str) -> tuple[str, ...]:
+    """The names of functions for the channels first and last."""
+    return tuple(f"{name}{end}" for name in names for end in ("", "_last"))
+
+
 def _holes(arguments: Sequence[Argument]) -> str:
     return ", ".join(f"{{{a.name}}}" for a in arguments)
 
@@ -142,9 +157,9 @@ class Windows(Cut):
     """
 
     name = "windows"
-    to = ("to_windows", partition_helpers.TO_WINDOWS)
-    back = ("from_windows", partition_helpers.FROM_WINDOWS)
-    helper_names = ("per_axis", "fitted", "rolled", "to_windows", "from_windows", "mask_strangers")
+    to = staticmethod(partition_helpers.to_windows)
+    back = staticmethod(partition_helpers.from_windows)
+    helper_names = ("per_axis", *_both("fitted", "rolled", "to_windows", "from_windows", "mask_strangers"))
 
     shift: Margin | None = None
     pad: Switch = False
@@ -222,9 +237,9 @@ class Grid(Cut):
     """
 
     name = "grid"
-    to = ("to_grids", partition_helpers.TO_GRIDS)
-    back = ("from_grids", partition_helpers.FROM_GRIDS)
-    helper_names = ("per_axis", "fitted", "to_grids", "from_grids")
+    to = staticmethod(partition_helpers.to_grids)
+    back = staticmethod(partition_helpers.from_grids)
+    helper_names = ("per_axis", *_both("fitted", "to_grids", "from_grids"))
 
     pad: Switch = False
 
@@ -255,6 +270,7 @@ class Join(Operation):
     name = "join"
     family = "windows"
     joins = True
+    layout = "any"
     inputs = "many"
     is_linear = True
     channelwise = True
@@ -280,7 +296,10 @@ class Join(Operation):
         return False  # it computes from one tensor
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return self.cut.torch_back(shapes[1])
+        return self.cut.form_back(shapes[1], last=False)
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return self.cut.form_back(shapes[1], last=True)
 
     def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
@@ -304,11 +323,13 @@ class Strangers(Operation):
     family = "windows"
     inputs = "any"
     implied = True
+    drawn = False
     masks = True
     is_linear = True
     channelwise = True
     sized_by = (0,)
-    helper_names = ("mask_strangers",)
+    layout = "any"
+    helper_names = _both("mask_strangers")
     examples = ()
 
     cut: Cut
@@ -318,13 +339,19 @@ class Strangers(Operation):
         return (shapes[1] if len(shapes) > 1 else (1, count, count),)
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return self.form(shapes, last=False)
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return self.form(shapes, last=True)
+
+    def form(self, shapes: tuple[Shape, ...], *, last: bool) -> FunctionForm:
         more = ", {1}" if len(shapes) > 1 else ""
         arguments = (
             Argument("size", collapse(self.cut.each_size(shapes[0]))),
             Argument("shift", collapse(self.cut.shifts(shapes[0]))),
         )
-        helper = partition_helpers.MASK_STRANGERS
-        return FunctionForm(f"mask_strangers({{0}}, {{size}}, {{shift}}{more})", arguments, helper=helper)
+        helper = partition_helpers.mask_strangers(last)
+        return FunctionForm(f"{helper.name}({{0}}, {{size}}, {{shift}}{more})", arguments, helper=helper.source)
 
     def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]

@@ -20,6 +20,7 @@ class Regularisation(Operation):
     follows = True
     leads = True
     ends_box = True
+    varies = ("p",)
 
     def dropped(self, p: float, what: str) -> Iterator[str]:
         """The formula, for what is zeroed as a whole."""
@@ -56,7 +57,7 @@ class Dropout(Regularisation):
         return shape
 
     def caption(self, rank: int = 2) -> str:
-        return f"{self.name} {self.p:g}"
+        return f"{self.name} {self.p:.3g}"
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         return self.dropped(self.p, "element")
@@ -115,7 +116,7 @@ class Droppath(Regularisation):
         return ModuleForm(helpers.DROP_PATH.name, positional(p=self.p), helper=helpers.DROP_PATH.source)
 
     def caption(self, rank: int = 2) -> str:
-        return f"droppath {self.p:g}"
+        return f"droppath {self.p:.3g}"
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         return self.dropped(self.p, "sample")

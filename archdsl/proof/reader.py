@@ -97,8 +97,7 @@ def read(
         tree = parsed(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise Unproved(f"is not Python: {error}") from None
-    sources = [helpers(source) for source in declared]
-    known = {helper.name: helper for source in sources for helper in source}
+    known = {helper.name: helper for source in declared for helper in helpers(source)}
     found: dict[str, Helper] = {}
     kept: list[ast.stmt] = []
     classes: dict[str, ast.ClassDef] = {}
@@ -125,9 +124,9 @@ def read(
                 kept.append(_stands_for(statement, name))
                 continue
         kept.append(statement)
-    for source in sources:
-        lacking = [helper.name for helper in source if helper.name not in found]
-        if lacking and len(lacking) < len(source):
+    for helper in found.values():  # each computes what it should only with its own helpers
+        lacking = sorted(name for name in helper.uses if name in known and name not in found)
+        if lacking:
             raise Unproved(f"has another `{lacking[0]}` than archdsl writes")
     if isinstance(kept[-1] if kept else None, ast.Assign):
         raise Unproved("does not end with its model")

@@ -440,14 +440,15 @@ def indices(tensor: Tensor, index: object) -> object:
 
 
 def _bounds(part: object, size: object) -> object:
-    if not isinstance(part, slice) or part.step is not None:
+    if not isinstance(part, slice):
         return part
+    step = () if part.step is None else (frozen(part.step, []),)
     if size is BATCH:
-        return (part.start, part.stop)
+        return (part.start, part.stop, *step)
     start = part.start or 0
     stop = size if part.stop is None else part.stop
     if isinstance(start, int) and start < 0:
         start = size + start  # type: ignore[operator]  # a size that is no batch
     if isinstance(stop, int) and stop < 0:
         stop = size + stop  # type: ignore[operator]
-    return ("slice", frozen(start, []), frozen(stop, []))
+    return ("slice", frozen(start, []), frozen(stop, []), *step)

@@ -124,7 +124,7 @@ class _Fold:
         node = self.graph.node(tensor)
         if self.readers[tensor] != 1:
             return
-        if node.operation.is_weighted:
+        if node.operation.absorbs():
             yield ChannelRun(node, start, at, count)
         elif node.operation.keeps_channels():
             outputs = tuple(self.graph.shape(Tensor(node.id, i)) for i in range(len(node.shapes)))

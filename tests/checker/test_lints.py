@@ -125,6 +125,23 @@ def test_a_linear_on_a_map_at_the_end(body: str, size: str, wanted: str | None) 
     assert wanted in spec[: found.fix.span.start] + found.fix.text + spec[found.fix.span.end :]
 
 
+@pytest.mark.parametrize("sizes", ["[8, H, W], y[8, 1, 1]", "[8, 4, 4], y[8, 1, 1]", "[8, 4, 1], y[8, 1, 4]"])
+def test_sizes_of_1_are_told_how_to_be_broadcast(sizes: str) -> None:
+    text = f"model m {{\n    input x{sizes}\n    (x, y) -> add -> relu\n}}\n"
+    try:
+        found = graph_of(text).warnings
+    except archdsl.SpecError as error:
+        found = error.diagnostics
+        assert found[0].fix is not None and found[0].fix.text == "(stretch = true)"
+    assert found[0].help == "broadcast the sizes of 1: `add(stretch = true)`"
+
+
+def test_sizes_of_which_none_is_1_are_not_broadcast() -> None:
+    with pytest.raises(archdsl.SpecError) as caught:
+        graph_of("model m {\n    input x[8, 4, 4], y[8, 1, 2]\n    (x, y) -> add -> relu\n}\n")
+    assert "stretch" not in str(caught.value)
+
+
 WARNED = {"deeplabv3": {"W0603"}}
 """Published networks that a warning is right about: DeepLabv3 normalises features of the whole image over the batch."""
 

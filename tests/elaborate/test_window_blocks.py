@@ -212,15 +212,18 @@ BIASED = "(linear(12) -> split(3), parameter([2, 49], init = normal(1.0), stored
         ("x[2, 4, 4, 2]", f"windows(2, 1x0x1) {{ {ATTENTION} }}"),
         ("x[4, 8, 8]", f"grid(4) {{ {BIASED} }}"),
         ("x[4, 8, 8]", f"windows(4) {{ windows(2, 1) {{ {ATTENTION} }} }}"),
+        ("x[4, 7, 8]", "for i in 0..2 { windows(4, 2 * i, pad) { layernorm -> attention(2) } }"),
+        ("x[4, 8, 8]", "windows(4, 1) { (it, linear(2)) -> attention(2) }"),
     ],
 )
 def test_attention_among_windows_computes_what_the_graph_says(inputs: str, body: str) -> None:
     assert not holds(graph_of(net_text(body, inputs)))["plainer"]
 
 
-def test_strangers_do_not_see_each_other() -> None:
+@pytest.mark.parametrize("attention", [ATTENTION, "attention(2)"])
+def test_strangers_do_not_see_each_other(attention: str) -> None:
     """Each output of shifted windows depends on no more than on what its receptive field says."""
-    graph = graph_of(net_text(f"windows(4, shift = 1, pad) {{ {ATTENTION} }}", "x[4, 10, 12]"))
+    graph = graph_of(net_text(f"windows(4, shift = 1, pad) {{ {attention} }}", "x[4, 10, 12]"))
     field = next(iter((receptive_fields(graph)[graph.outputs[0].tensor] or {}).values()))
     module = class_of(graph)().double()
     x = torch.randn(1, 4, 10, 12, dtype=torch.float64, requires_grad=True)
@@ -244,8 +247,8 @@ def test_strangers_do_not_see_each_other() -> None:
         ("windows(4) { flatten }", "E0301", "must keep the size of a window", ""),
         ("windows(4) { }", "E0229", "the body of `windows` is empty", "add an operation"),
         ("windows(4, 4) { relu }", "E0302", "`shift` must be smaller than the window", "shift = 2"),
-        ("windows(4, 1) { conv(4, 3) }", "E0302", "`conv` looks at other positions", "use `attend`"),
-        ("windows(4, 1) { instancenorm }", "E0302", "`instancenorm` looks at other positions", "use `attend`"),
+        ("windows(4, 1) { conv(4, 3) }", "E0302", "`conv` looks at other positions", "use `attention`"),
+        ("windows(4, 1) { instancenorm }", "E0302", "`instancenorm` looks at other positions", "use `attention`"),
         ("a: relu\nwindows(4) { (it, a) -> add }", "E0239", "`a` is a tensor of the whole map", "(it, a) -> windows"),
         ("(it, conv(4, 3, 2)) -> windows(4) { add }", "E0301", "cut together need equal sizes", "align"),
         ("grid(4)", "E0201", "no operation, block or label named `grid`", "maps"),

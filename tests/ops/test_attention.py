@@ -94,7 +94,9 @@ def test_its_dropout_is_that_of_the_scores_and_absent_from_inference() -> None:
         ({"heads": 2}, [(12,)], "mixes positions, such as those of [C, H, W]", "before the `flatten`"),
         ({"heads": 2}, [(12, 4), (12, 5), (12, 6)], "keys and values at the same positions", None),
         ({"heads": 2, "causal": True}, [(12, 4), (12, 5)], "queries and keys at the same positions", None),
-        ({"heads": 2}, [(12, 4)] * 4, "`(q, kv)` or `(q, k, v)`; 4 flow in", None),
+        ({"heads": 2}, [(12, 4)] * 5, "`(q, k, v)` or `(q, k, v, bias)`; 5 flow in", None),
+        ({"heads": 2}, [(12, 4)] * 4, "the bias of `attention` must have the size of the scores", None),
+        ({"heads": 2, "causal": True}, [(12, 4)] * 3 + [(2, 4, 4)], "cannot be `causal` with a bias", "leave out"),
         ({"heads": 2}, [(H, 4)], "needs a known number of channels", "fix"),
         ({"heads": 0}, [(12, 4)], "`heads` must be an int of at least 1", None),
         ({"heads": 2, "dropout": 1.0}, [(12, 4)], "from 0 to below 1", None),
@@ -120,8 +122,8 @@ def test_free_sizes_of_keys_and_values_must_agree() -> None:
 
 
 def test_other_numbers_of_tensors_are_refused_in_the_spec() -> None:
-    with pytest.raises(SpecError, match="4 flow in"):
-        graph_of(net_text("(x, x, x, x) -> attention(2)", "x[4, 8]"))
+    with pytest.raises(SpecError, match="5 flow in"):
+        graph_of(net_text("(x, x, x, x, x) -> attention(2)", "x[4, 8]"))
 
 
 @pytest.mark.parametrize(

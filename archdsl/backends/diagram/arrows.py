@@ -21,7 +21,7 @@ def picture(graph: Graph, parts: list[Part], structure: Structure, block: Scope 
         box.covered.append(graph.node(node_id))
     entries: dict[Tensor, Part] = {}
     if block is not None:
-        nodes = [graph.node(i) for i in sorted(owner)]
+        nodes = sorted(block.nodes(), key=lambda n: n.id)
         entries = {t: Part("entry", [()]) for t in sorted(structure.entries(nodes), key=lambda t: (t.node, t.index))}
         exits = [Part("exit", [()], output=Output(None, Tensor(n.id))) for n in structure.exits(nodes)]
         parts = [*entries.values(), *parts, *exits]
@@ -39,18 +39,30 @@ def _arrows(graph: Graph, parts: list[Part], owner: dict[int, Part], entries: di
     """The arrows between boxes. `owner` has the box of each node."""
     arrows: dict[tuple[Part, Part], _Arrow] = {}
     shown = {n.id for box in boxes(parts) for n in box.nodes}
+
+    def origin(tensor: Tensor) -> Tensor:
+        """The tensor that a box gives: what cuts and joins windows has none."""
+        node = graph.node(tensor)
+        while tensor.node not in owner and tensor not in entries and (node.operation.cuts or node.operation.joins):
+            if not node.sources:  # in a comparison, where what it came from is no more
+                break
+            tensor = node.sources[0]
+            node = graph.node(tensor)
+        return tensor
+
     # Shown nodes come first, so that a repetition only adds to the arrows of its first round.
     for node_id in sorted(owner, key=lambda i: (i not in shown, i)):
         head = owner[node_id]
-        for tensor in graph.node(node_id).sources:
+        for tensor in map(origin, graph.node(node_id).sources):
             tail = owner.get(tensor.node) or entries.get(tensor)
             if tail is None or tail is head or (node_id not in shown and (tail, head) not in arrows):
                 continue
             arrows.setdefault((tail, head), _Arrow(tail, head, [])).tensors.append(tensor)
     for box in boxes(parts):
         if box.output is not None:
-            tail = owner[box.output.tensor.node]
-            arrows[tail, box] = _Arrow(tail, box, [box.output.tensor])
+            tensor = origin(box.output.tensor)
+            tail = owner[tensor.node]
+            arrows[tail, box] = _Arrow(tail, box, [tensor])
     return list(arrows.values())
 
 
@@ -125,7 +137,13 @@ def _own(part: Part, owner: dict[int, Part], inner: bool = False) -> None:
     for child in part.children:
         _own(child, owner, inner or part.count > 1)
     for time in part.times[1:]:
-        owner.update({n.id: owner[first.id] for first, n in zip(part.nodes, time, strict=True)})
+        pairs = zip(part.nodes, time, strict=True)
+        owner.update({n.id: owner[first.id] for first, n in pairs if first.id in owner})
+
+
+def _is_learned(part: Part) -> bool:
+    """Whether a box is a learned tensor, which belongs to no stream: what it gives leads around nothing."""
+    return part.kind == "layers" and part.nodes[-1].operation.is_learned
 
 
 class _Kinds:
@@ -145,19 +163,32 @@ class _Kinds:
         kinds: dict[tuple[Part, Part], EdgeKind] = {(a.tail, a.head): "flow" for a in self.arrows}
         for arrow in self.arrows:
             tail, head = arrow.tail, arrow.head
-            if len(self.before[head]) > 1 and len(self.after[tail]) > 1:
+            if len(self.before[head]) > 1 and len(self.after[tail]) > 1 and not _is_learned(tail):
                 around = self._between(tail, head, tail)
-                if around is not None:
+                if around is not None and not self._is_stream(arrow):
                     kinds[tail, head] = "dense" if self._is_dense(arrow, around) else "identity"
         for head, tails in self.before.items():
             if head.kind != "merge" or not head.nodes[-1].operation.is_sum or len(tails) != 2:
                 continue
             short = min((self._chain(tail, head) for tail in tails), key=len)
             around = self._between(short[-1], head, short[1])
-            if len(short) > 2 and around is not None and len(around) > len(short) - 2:
+            if len(short) > 2 and around is not None and len(around) > len(short) - 2 and self._forks(short, around):
                 for a, b in zip(short[1:], short, strict=False):
                     kinds[a, b] = "projection"
         return kinds
+
+    def _is_stream(self, arrow: _Arrow) -> bool:
+        """Whether an arrow carries several results from one block to another: the streams of the network itself."""
+        inside = {n.id for n in arrow.head.nodes}
+        taken = {t for i in inside for t in self.graph.node(i).sources}
+        return arrow.head.kind == "block" and len({t.node for t in arrow.tensors if t in taken}) > 1
+
+    def _forks(self, short: list[Part], around: set[Part]) -> bool:
+        """Whether a projection, whose boxes these are, begins with a tensor that takes the other way as well."""
+        tail = short[-1]
+        taken = [set(a.tensors) for a in self.arrows if a.tail is tail and a.head is short[-2]]
+        others = [set(a.tensors) for a in self.arrows if a.tail is tail and a.head in around]
+        return any(a & b for a in taken for b in others)
 
     def _position(self, part: Part) -> float:
         """The place of a part in the network; an entry is placed before the parts after it."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from archdsl.analysis.costs import Analysis, Cost
 from archdsl.backends.diagram.labels import cut
-from archdsl.backends.diagram.picture import Edge, Part, main_node
+from archdsl.backends.diagram.picture import Edge, Part, drawn, main_node
 from archdsl.backends.diagram.structure import Structure
 from archdsl.common.units import count_text
 from archdsl.dims import Dim, substitute
@@ -39,6 +39,9 @@ class Captions:
 
     Free sizes are shown at the values given, else at those that the spec shows, else by name.
     """
+
+    framed = True
+    """Whether the pictures have frames."""
 
     def __init__(self, structure: Structure, analysis: Analysis, sizes: Mapping[str, int] | None = None) -> None:
         self.structure = structure
@@ -78,34 +81,79 @@ class Captions:
     def shared(self, part: Part) -> str:
         """Which call of something shared a box is: `shared, call 2 of 3`; empty within a frame that says so."""
         call = self.structure.shared(part.nodes)
-        if call is None or (isinstance(call, Scope) and len(list(call.nodes())) > len(part.nodes)):
+        if call is None or self._within(part, call):
             return ""
         calls = self.structure.calls(call)
         if part.count > 1:
-            return "shared: the same weights each time"
-        return f"shared, call {calls.index(call) + 1} of {len(calls)}"
+            return f"shared {letter(self.number(call))}: the same weights each time"
+        return f"shared {letter(self.number(call))}, call {calls.index(call) + 1} of {len(calls)}"
+
+    def number(self, call: Node | Scope) -> int:
+        """The number of a shared thing, from 0, by its first call."""
+        return [member.path for member in self.structure.reused].index(call.path)
+
+    def reuse(self, part: Part) -> int | None:
+        """The number, from 0, of the shared thing of which a box or frame is a call; None within a frame that says so.
+
+        In a picture without frames, also of which it is a piece.
+        """
+        call = self.structure.shared(part.nodes)
+        if call is None and part.kind == "repeat":
+            pieces = (self.structure.shared([node]) for node in part.nodes)
+            call = next((piece for piece in pieces if piece is not None), None)
+        elif self.framed and self._within(part, call):
+            return None
+        return self.number(call) if call is not None else None
+
+    @staticmethod
+    def _within(part: Part, call: Node | Scope | None) -> bool:
+        """Whether a part is only a piece of a call of something shared."""
+        return isinstance(call, Scope) and len(list(call.nodes())) > len(part.nodes)
+
+    def reuses(self) -> list[str]:
+        """What the legend says of each thing that is shared: `A: head, 3 calls of the same weights`."""
+        return [
+            f"{letter(number)}: {cut(call.path, LONGEST_NAME)}, {len(self.structure.calls(call))} calls of one module"
+            for number, call in enumerate(self.structure.reused)
+        ]
 
     def _layers(self, part: Part) -> Caption:
-        nodes, main = part.nodes, main_node(part.nodes)
+        nodes, main = drawn(part.nodes), main_node(part.nodes)
+        words = {node: self._throughout(node, part) for node in nodes}
         if main.operation.follows:
-            return Caption((self._row(nodes),))
+            return Caption((" · ".join(words.values()),))
         at = nodes.index(main)
-        before, after = nodes[:at], nodes[at + 1 :]
-        lines = [*([self._row(before)] if before else []), self.operation(main)]
-        if len(after) == 1 and after[0].operation.is_activation:
-            return Caption(tuple(lines), len(lines) - 1, then=self.operation(after[0]))
-        return Caption((*lines, *([self._row(after)] if after else [])), len(lines) - 1)
-
-    def _row(self, nodes: Sequence[Node]) -> str:
-        return " · ".join(map(self.operation, nodes))
+        before, after = [words[n] for n in nodes[:at]], [words[n] for n in nodes[at + 1 :]]
+        lines = [*([" · ".join(before)] if before else []), words[main]]
+        if main.operation.is_learned and main.labelled:  # its name says what it is for, and its arrow the size
+            lines[-1:] = [main.name]
+            after = [main.operation.name, *after]
+            return Caption((*lines, " · ".join(after)), len(lines) - 1)
+        if len(after) == 1 and nodes[-1].operation.is_activation:
+            return Caption(tuple(lines), len(lines) - 1, then=after[0])
+        return Caption((*lines, *([" · ".join(after)] if after else [])), len(lines) - 1)
 
     def _merge(self, part: Part) -> Caption:
-        last = part.nodes[-1].operation
-        return Caption((last.sign or last.name,), notes=tuple(self.operation(n) for n in part.nodes[:-1]))
+        *others, last = drawn(part.nodes)
+        sign = last.operation.sign or last.operation.name
+        return Caption((sign,), notes=tuple(self._throughout(n, part) for n in others))
 
     def operation(self, node: Node) -> str:
         rank = len(self.graph.shape(node.inputs[0])) - 1 if node.inputs else 0
         return node.operation.caption(max(rank, 1))
+
+    def _throughout(self, node: Node, part: Part) -> str:
+        """The caption of a node of a box, with the range of what varies where it is repeated: `droppath 0…0.1`."""
+        if not node.operation.varies:
+            return self.operation(node)
+        at = part.nodes.index(node)
+        found = [nodes[at] for nodes in part.rounds()] or [node]
+
+        def values(node: Node) -> list[float]:
+            return [getattr(node.operation, name) for name in node.operation.varies]
+
+        low, high = self.operation(min(found, key=values)), self.operation(max(found, key=values))
+        return " ".join(span(a, b) for a, b in zip(low.split(), high.split(), strict=True))
 
     def frame(self, part: Part) -> str:
         """The heading of a frame: `layer1: stage`, and how often it is repeated."""
@@ -116,7 +164,10 @@ class Captions:
         )
         whole = part.scope is not None and part.scope is self.structure.shared(part.nodes)
         within = part.kind == "repeat" and any(self.structure.shared([node]) for node in part.nodes)
-        shared = "(shared)" if whole or within else ""
+        mark = self.reuse(part)
+        shared = f"(shared {letter(mark)})" if mark is not None and (whole or within) else ""
+        if part.kind == "windows":
+            heading = self.operation(part.nodes[0])
         return " ".join(filter(None, [cut(heading, LONGEST_NAME), shared, times(part)]))
 
     # ------------------------------------------------------------ pieces
@@ -127,11 +178,12 @@ class Captions:
         into = {self.graph.shape(t)[0] for nodes in rounds for t in self.structure.entries(nodes)[:1]}
         out = {self.graph.shape(t)[0] for t in self._results(rounds)}
         channels = [self._span(into), self._span(out)] if into and out else []
-        return ", ".join(filter(None, [" → ".join(channels), *self._arguments(scope, channels)]))
+        return ", ".join(filter(None, [" → ".join(channels), *self._arguments(scope, channels, rounds)]))
 
     def described(self, scope: Scope) -> str:
         """`bottleneck 64 → 256, stride 1`: one block as the heading of its own picture."""
         name = scope.definition.name if scope.definition is not None and scope.kind == "block" else scope.name
+        name += "" if scope.kind == "block" else ":"
         return f"{name} {self.facts(scope, [sorted(scope.nodes(), key=lambda n: n.id)])}"
 
     def result(self, part: Part) -> str:
@@ -147,15 +199,23 @@ class Captions:
         found = sorted(set(dims), key=lambda d: (0, d, "") if isinstance(d, int) else (1, 0, self.dim(d)))
         return self.dim(found[0]) if len(found) == 1 else f"{self.dim(found[0])}…{self.dim(found[-1])}"
 
-    def _arguments(self, scope: Scope | None, shown: Sequence[str]) -> list[str]:
-        """The arguments of a block's call that are neither its channels nor its defaults: `stride 1`."""
+    def _arguments(self, scope: Scope | None, shown: Sequence[str], rounds: Sequence[Sequence[Node]]) -> list[str]:
+        """The arguments of a block's call that are neither its channels nor its defaults: `stride 1`.
+
+        Of a number that differs between its repetitions it is the range.
+        """
         if scope is None or scope.definition is None:
             return []
         usual = {p.name.name: p.default for p in scope.definition.syntax.parameters}
         found = []
         for name, value in scope.arguments.items():
             default = usual.get(name)
+            calls = (s for nodes in rounds[1:] for s in nodes[0].scope.calls() if s.depth == scope.depth)
+            others = [value, *(call.arguments.get(name) for call in calls)]
+            numbers = [v for v in others if isinstance(v, int | float) and not isinstance(v, bool)]
             text = argument_text(value)
+            if text is not None and len(numbers) == len(others):
+                text = span(argument_text(min(numbers)) or "", argument_text(max(numbers)) or "")
             if isinstance(default, Literal) and default.value == value and name != "stride":
                 continue
             if text is not None and text not in shown and len(text) <= LONGEST_ARGUMENT:
@@ -204,8 +264,18 @@ def scope_title(scope: Scope, *, repeated: bool = False) -> str:
     return ": ".join(filter(None, [label, called])) or scope.name
 
 
+def letter(number: int) -> str:
+    """`A` for 0, `Z` for 25, then `A1`."""
+    return chr(ord("A") + number % 26) + (str(number // 26) if number >= 26 else "")
+
+
 def times(part: Part) -> str:
     return f"× {part.count}" if part.count > 1 else ""
+
+
+def span(low: str, high: str) -> str:
+    """`0…0.1`, of two equal texts one."""
+    return low if low == high else f"{low}…{high}"
 
 
 def argument_text(value: object) -> str | None:
@@ -214,7 +284,7 @@ def argument_text(value: object) -> str | None:
         case bool():
             return "true" if value else "false"
         case int() | float():
-            return f"{value:g}" if isinstance(value, float) else str(value)
+            return f"{value:.3g}" if isinstance(value, float) else str(value)
         case str():
             return value
         case tuple() if value and all(isinstance(v, int) for v in value):

@@ -50,6 +50,8 @@ def _with_ends(picture: Picture, found: Merged) -> Picture:
     known = {(e.tail, e.head) for e in picture.edges}
     more: dict[tuple[Part, Part], Edge] = {}
     for tensor, head in found.ends:
+        if tensor.node not in owner or head not in owner:  # a cut of windows, which a frame shows
+            continue
         pair = (owner[tensor.node], owner[head])
         if pair[0] is not pair[1] and pair not in known:
             more.setdefault(pair, Edge(*pair, "identity", (tensor,)))
@@ -79,6 +81,14 @@ class _Captions(Captions):
         if part.kind in ("block", "input", "output") or not self.mark(part):
             return caption
         return replace(caption, notes=(*caption.notes, *self.news(part), *filter(None, [self.share(part)])))
+
+    def frame(self, part: Part) -> str:
+        """The heading of a frame; that of windows says what is new about what cuts them, which has no box."""
+        heading = super().frame(part)
+        mark = self.found.marks.get(part.nodes[0].id) if part.kind == "windows" else None
+        if mark is None:
+            return heading
+        return " ".join([SIGNS[mark.kind], heading, *([f"({', '.join(mark.notes)})"] if mark.notes else [])])
 
     def news(self, part: Part) -> list[str]:
         """`kernel: 3 → 1`, `+ batchnorm`."""

@@ -11,7 +11,7 @@ import graphviz
 from archdsl.backends.diagram.captions import LONGEST_NAME, Captions, family, times
 from archdsl.backends.diagram.formats import Direction
 from archdsl.backends.diagram.labels import Entry, Line, Words, cut, extent, label
-from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture
+from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture, drawn
 from archdsl.backends.diagram.theme import FONT, Theme
 from archdsl.common.escaping import visible
 from archdsl.ops.base import Family
@@ -109,14 +109,15 @@ class Writer:
             return looks | dot | {"tooltip": " "}
         paths = part.scope.path if part.scope else ", ".join(n.path for n in part.nodes[:8])
         fill, border = self.colours(part)
+        shared = self.captions.reuse(part) is not None
         looks |= {"label": label(self.lines(part)), "fillcolor": fill, "color": border}
         looks["tooltip"] = graphviz.escape(visible(paths[:LONGEST_TOOLTIP]) or " ")
         if part.kind == "merge":
             looks |= {"shape": "circle", "style": "filled"}
         if part.kind in ("input", "output"):
             looks |= {"style": "filled"}
-        if part.kind == "block":
-            looks |= {"penwidth": "1.6"}
+        if part.kind == "block" or shared:
+            looks |= {"penwidth": "2.2" if shared else "1.6"}
         if part.count > 1:
             looks |= {"peripheries": "2"}
         return looks
@@ -134,18 +135,28 @@ class Writer:
         if part.kind == "merge":
             return theme.merge
         found = family(part) if part.kind == "layers" else None
-        return theme.families.get(found, theme.block) if found else theme.block
+        fill, border = theme.families.get(found, theme.block) if found else theme.block
+        return fill, self.outline(part) or border
 
-    def frame(self, level: int, *, dashed: bool = False, bold: bool = False) -> dict[str, str]:
-        """The attributes of a frame, but for its heading."""
+    def outline(self, part: Part) -> str:
+        """The colour that all calls of one shared thing have; empty for others."""
+        mark = self.captions.reuse(part)
+        return self._shared(mark) if mark is not None else ""
+
+    def _shared(self, number: int) -> str:
+        return self.theme.shared[number % len(self.theme.shared)]
+
+    def frame(self, level: int, part: Part | None = None) -> dict[str, str]:
+        """The attributes of the frame of a part, or of an inset, but for its heading."""
         theme = self.theme
-        return {
-            "style": "rounded,filled,dashed" if dashed else "rounded,filled",
-            "fillcolor": theme.frames[level % 2],
-            "color": theme.text if bold else theme.frame_border,
-            "penwidth": "1",
-            "tooltip": " ",
-        }
+        looks = {"fillcolor": theme.frames[level % 2], "penwidth": "1", "tooltip": " "}
+        if part is not None and part.kind == "windows":  # with sharp corners, as the pieces of a map have
+            fill, border = theme.families["windows"]
+            return looks | {"style": "filled", "fillcolor": fill, "color": border, "penwidth": "1.4"}
+        border = theme.text if part is not None and part.count > 1 else theme.frame_border
+        outline = self.outline(part) if part is not None else ""
+        looks |= {"color": outline, "penwidth": "2.2"} if outline else {"color": border}
+        return looks | {"style": "rounded,filled,dashed" if part is None or part.kind == "repeat" else "rounded,filled"}
 
     def title(self, heading: str, *, bold: bool = False) -> Words:
         """The heading of a frame."""
@@ -187,7 +198,7 @@ class Writer:
             return False  # their boxes have the size, or the arrow continues
         if edge.tail.kind == "entry":
             return not edge.tail.inner
-        node = edge.tail.nodes[0]
+        node = drawn(edge.tail.nodes)[0]
         return not node.inputs or self.captions.size(node.inputs[0]) != self.captions.edge(edge)
 
     # ------------------------------------------------------------ legend
@@ -202,9 +213,13 @@ class Writer:
         theme, shown = self.theme, list(pictures)
         parts = [part for picture in shown for part in picture.boxes()]
         families = {family(p) for p in parts if p.kind == "layers"}
+        families |= {"windows" for picture in shown for p in picture.walk() if p.kind == "windows"}
         named: list[tuple[str, tuple[str, str]]] = [(f, theme.families[f]) for f in get_args(Family) if f in families]
         if any(p.kind == "block" for p in parts):
             named.append(("block", theme.block))
+        reused = {mark for picture in shown for p in picture.walk() if (mark := self.captions.reuse(p)) is not None}
+        texts = self.captions.reuses() if reused else []
+        named += [(texts[mark], (theme.background, self._shared(mark))) for mark in sorted(reused)]
         entries = [Entry(Words(name, NOTE, theme.muted), *colours) for name, colours in named]
         kinds = {edge.kind for picture in shown for edge in picture.edges}
         strokes: tuple[tuple[EdgeKind, str, str, str], ...] = (

@@ -203,6 +203,7 @@ def _network(request: Request) -> Drawing:
     captions = Captions(folder.structure, costs(graph, request.sizes), request.sizes)
     writer = Writer(captions, request.looks)
     if request.style == "volumes":
+        captions.framed = False
         flat, u = as_volumes(folder, captions.analysis, depth)
         scene = draw_volumes(flat, u, writer)
         return Drawing(as_dot(scene, writer.theme.background), [("", flat)], writer, scene)

@@ -110,7 +110,7 @@ class _Page:
         if self.drawn.heading:
             box = self.drawn.box(self.writer)
             with dot.subgraph(name=f"cluster_{self.prefix}inset") as frame:
-                frame.attr(**self.writer.frame(0, dashed=True), **self._heading(self.drawn.heading, box, bold=False))
+                frame.attr(**self.writer.frame(0), **self._heading(self.drawn.heading, box, bold=False))
                 self._parts(frame, parts, 1)
         else:
             self._parts(dot, parts, 0)
@@ -132,7 +132,7 @@ class _Page:
             if part.children:
                 with dot.subgraph(name=f"cluster_{self.prefix}{part.id}") as frame:
                     bold = part.count > 1
-                    frame.attr(**writer.frame(level, dashed=part.kind == "repeat", bold=bold))
+                    frame.attr(**writer.frame(level, part))
                     frame.attr(**self._heading(writer.captions.frame(part), self.layout.frames[part], bold=bold))
                     self._parts(frame, part.children, level + 1)
                 continue

@@ -174,7 +174,10 @@ class _Question:
     def _room(self, part: Part) -> Size:
         """The size of a box, with the text beside it, and the room in which its arrows part."""
         width, height = self.writer.measure(part)
-        if part in self.texts and part.kind not in ("entry", "merge"):
+        if part in self.texts and part.kind == "entry":  # several beside each other
+            _, _, (text_width, text_height) = self.texts[part]
+            return (max(width, text_width), height) if self.down else (width, max(height, text_height))
+        if part in self.texts and part.kind != "merge":
             _, _, (text_width, text_height) = self.texts[part]
             width, height = max(width, text_width), height + text_height * (1 if self.down else 2)
         elif part in self.spaced:

@@ -3,7 +3,7 @@ shown once beside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterator
 from itertools import groupby
 from typing import TypeVar
 
@@ -149,20 +149,41 @@ def open_while(folder: Folder, fits: Callable[[list[Part]], T | None]) -> tuple[
 def insets(folder: Folder, opened: Callable[[Scope], bool], captions: Captions) -> list[tuple[str, Picture]]:
     """The blocks that stay folded, each wiring of them opened once, as far as the page has room."""
     shown = boxes(folder.fold(folder.graph.root, opened))
-    room = max(BUDGET - len(shown), 0) + 4
+    room = max(BUDGET - len(shown), 0) + INSET_BUDGET
     found: dict[object, tuple[str, Picture]] = {}
-    for box in shown:
+    nested: set[object] = set()
+    """Kinds of scopes that insets show within others."""
+    for box in shown:  # which grows by the boxes of the insets
         if box.kind != "block" or box.scope is None or opened(box.scope):  # open: at the first call of what is shared
             continue
-        inside = [folder.fold(box.scope, depth) for depth in (lambda _: True, lambda _: False)]
-        wiring = (kind(box.scope), tuple((p.kind, tuple(n.operation.name for n in p.nodes)) for p in boxes(inside[0])))
-        parts = next((p for p in inside if len(boxes(p)) <= min(INSET_BUDGET, room)), None)
-        if wiring in found or parts is None:
+        inside = [folder.fold(box.scope, within(box.scope, levels)) for levels in (1 << 30, 2, 1, 0)]
+        fitting = [p for p in inside if len(boxes(p)) <= min(INSET_BUDGET, room)]
+        parts = next((p for p in fitting if len(boxes(p)) > 1), None)
+        repeated = box.scope.kind == "body"  # how often, no argument of a call says
+        wiring = (kind(box.scope), *wired(parts or [] if repeated else inside[0], counted=repeated))
+        if wiring in found or kind(box.scope) in nested or parts is None:
             continue
         room -= len(boxes(parts))
+        shown += boxes(parts)
+        nested |= {kind(p.scope) for top in parts for p in top.walk() if p.kind == "open" and p.scope is not None}
         heading = captions.described(box.scope)
         found[wiring] = (heading, picture(folder.graph, parts, folder.structure, box.scope))
     return list(found.values())
+
+
+def wired(parts: list[Part], *, counted: bool) -> Iterator[Hashable]:
+    """The boxes of an inset; `counted`: with the number of repetitions of each, and of the frames around them."""
+    for part in (p for top in parts for p in top.walk()):
+        if not part.children:
+            folded = part.kind == "block" and part.scope is not None
+            yield kind(part.scope) if counted and folded and part.scope else tuple(n.operation.name for n in part.nodes)
+        if counted or not part.children:
+            yield part.kind, part.count if counted else 1
+
+
+def within(scope: Scope, levels: int) -> Callable[[Scope], bool]:
+    """Opens what is nested in a scope, down to so many levels."""
+    return lambda inner: inner.depth - scope.depth <= levels
 
 
 # ---------------------------------------------------------------- specs without blocks

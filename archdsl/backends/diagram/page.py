@@ -209,7 +209,7 @@ class _Book:
             return ""
         if view.scope is None:
             return f"{len(view.times[0])} operations"
-        part = Part("open", [()] * view.count, view.scope, inner=len(view.times) > 1)
+        part = Part("open", [tuple(view.times[0])] * view.count, view.scope, inner=len(view.times) > 1)
         heading = self.writer.captions.frame(part)
         if view.count > 1 and view.count == len(view.times):  # which ones it shows in one
             first, last = (self._around(nodes).path for nodes in (view.times[0], view.times[-1]))
@@ -242,7 +242,7 @@ def _view(view: View, layout: Layout, writer: Writer, rows: Rows) -> Data:
         x1, y1, x2, y2 = rooms[edge.tail]
         beside = meet(room, (x1 - 3, y1 - 3, x2 + 3, y2 + 3))
         found.append(size | ({"of": index[edge.tail]} if beside else {}))
-    frames = [rect(box) | {"text": visible(writer.captions.frame(part))} for part, box in layout.frames.items()]
+    frames = [rect(box) | _frame(part, writer) for part, box in layout.frames.items()]
     edges = [
         {
             "from": index[edge.tail],
@@ -257,6 +257,15 @@ def _view(view: View, layout: Layout, writer: Writer, rows: Rows) -> Data:
     return {"w": right - left, "h": top - bottom, "boxes": found, "frames": frames, "edges": edges}
 
 
+def _frame(part: Part, writer: Writer) -> Data:
+    """The heading of a frame, and its colours where it has its own."""
+    found: Data = {"text": visible(writer.captions.frame(part))}
+    looks = writer.frame(0, part)
+    if part.kind == "windows":
+        return found | {"fill": looks["fillcolor"], "border": looks["color"]}
+    return found | ({"border": outline} if (outline := writer.outline(part)) else {})
+
+
 def _tensors(edge: Edge) -> list[str]:
     return [f"{t.node}.{t.index}" for t in edge.tensors[:1]]
 
@@ -269,6 +278,8 @@ def _box(view: View, part: Part, writer: Writer, rows: Rows) -> Data:
     box["lines"] = _words(writer.lines(part))
     fill, border = writer.colours(part)
     box |= {"fill": fill, "border": border}
+    if outline := writer.outline(part):
+        box["shared"] = outline
     if part.count > 1:
         box["count"] = part.count
     if part.kind == "merge" and (notes := writer.captions.box(part).notes):

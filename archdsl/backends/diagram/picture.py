@@ -10,16 +10,22 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from archdsl.backends.diagram.structure import Structure
-from archdsl.graph import Graph, Node, Output, Scope, Tensor
+from archdsl.graph import Graph, Node, Output, Partition, Scope, Tensor
 
-Kind = Literal["input", "output", "entry", "exit", "layers", "merge", "block", "open", "repeat"]
+Kind = Literal["input", "output", "entry", "exit", "layers", "merge", "block", "open", "windows", "repeat"]
 EdgeKind = Literal["flow", "identity", "dense", "projection"]
 
 
 def main_node(nodes: Sequence[Node]) -> Node:
     """The layer that a box is there for: the first one that does not lead to or follow another."""
-    apart = [n for n in nodes if not n.operation.follows]
-    return next((n for n in apart if not n.operation.leads), apart[0] if apart else nodes[0])
+    shown = drawn(nodes)
+    apart = [n for n in shown if not n.operation.follows]
+    return next((n for n in apart if not n.operation.leads), apart[0] if apart else shown[0])
+
+
+def drawn(nodes: Sequence[Node]) -> Sequence[Node]:
+    """The nodes of a box that it mentions: all of them if none is worth it."""
+    return [n for n in nodes if n.operation.drawn] or nodes
 
 
 @dataclass(slots=True, eq=False)
@@ -86,6 +92,10 @@ class Picture:
     def boxes(self) -> list[Part]:
         """The parts that are drawn as boxes, not as frames."""
         return boxes(self.parts)
+
+    def walk(self) -> Iterator[Part]:
+        """All parts, outer before inner."""
+        return (p for part in self.parts for p in part.walk())
 
     def trunk(self) -> list[Part]:
         """The longest path through the picture."""
@@ -158,16 +168,61 @@ class Folder:
 
     def fold(self, scope: Scope, opened: Callable[[Scope], bool]) -> list[Part]:
         """The parts of a scope's contents, in order."""
+        return self._parts(scope.members, opened)
+
+    def _parts(self, members: Sequence[Node | Scope], opened: Callable[[Scope], bool]) -> list[Part]:
         parts: list[Part] = []
-        for member in scope.members:
+        waiting: list[Node] = []
+        """Nodes that belong to the box of the next one."""
+        inside = self._windows(members)
+        until = 0
+        for at, member in enumerate(members):
+            if at < until:
+                continue
+            if waiting and isinstance(member, Scope):
+                parts += [Part("layers", [(node,)]) for node in waiting]
+                waiting = []
             if isinstance(member, Scope):
                 if self.nodes(member):
                     parts.append(self._scope(member, opened))
-            elif not (parts and self._joins(parts[-1], member)):
-                parts.append(Part(self._kind(member), [(member,)]))
+            elif at in inside:
+                until = inside[at]
+                parts.append(self._window(members[at:until], opened))
+            elif not member.operation.drawn:
+                waiting.append(member)
+            elif waiting or not (parts and self._joins(parts[-1], member)):
+                parts.append(Part(self._kind(member), [(*waiting, member)]))
+                waiting = []
             else:
                 parts[-1].times[0] += (member,)
+        parts += [Part("layers", [(node,)]) for node in waiting]
         return collapse(parts, self.structure)
+
+    def _windows(self, members: Sequence[Node | Scope]) -> dict[int, int]:
+        """Where bodies of `windows` begin and end among the members: the first cut, and what follows the last join."""
+        first: dict[Partition, int] = {}
+        found: dict[int, int] = {}
+        for at, member in enumerate(members):
+            if isinstance(member, Scope):
+                continue
+            if member.operation.cuts and member.windows is not None:
+                first.setdefault(member.windows, at)
+            elif (joined := self._joined(member)) is not None and joined in first:
+                found[first[joined]] = at + 1
+        return found
+
+    def _joined(self, node: Node) -> Partition | None:
+        """The windows that a node puts together."""
+        return self.graph.node(node.inputs[0]).windows if node.operation.joins and node.inputs else None
+
+    def _window(self, members: Sequence[Node | Scope], opened: Callable[[Scope], bool]) -> Part:
+        """The frame around a body of `windows`, without what cuts and joins it."""
+        own = members[0].windows if isinstance(members[0], Node) else None
+        nodes = [n for m in members for n in ([m] if isinstance(m, Node) else self.nodes(m))]
+        around = {n for n in nodes if n.operation.cuts and n.windows is own}
+        around |= {n for n in nodes if n.operation.joins and self._joined(n) is own}
+        body = [m for m in members if m not in around]
+        return Part("windows", [tuple(nodes)], children=self._parts(body, opened))
 
     def _scope(self, scope: Scope, opened: Callable[[Scope], bool]) -> Part:
         nodes = self.nodes(scope)

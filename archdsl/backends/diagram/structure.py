@@ -43,6 +43,11 @@ class Structure:
         inside = {call} if isinstance(call, Node) else {*call.nodes()} if call is not None else set()
         return call if inside.issuperset(nodes) else None
 
+    @property
+    def reused(self) -> list[Node | Scope]:
+        """The first call of each thing that is called several times, in order."""
+        return [calls[0] for calls in self._calls.values() if len(calls) > 1]
+
     def calls(self, shared: Node | Scope) -> list[Node | Scope]:
         """All calls of what is shared."""
         return self._calls[shared.path]
@@ -54,8 +59,11 @@ class Structure:
     def operation(self, node: Node) -> int:
         """A number that equal operations share."""
         if node.id not in self._by_node:
+            operation = node.operation
             try:
-                key: Hashable = (node.operation, self._marks.get(node.id))
+                kept = {f: getattr(operation, f) for f in type(operation).model_fields if f not in operation.varies}
+                what = (type(operation), *kept.items()) if operation.varies else operation
+                key: Hashable = (what, self._marks.get(node.id))
                 hash(key)
             except TypeError:  # a fixed kernel is a list of numbers
                 key = (type(node.operation), repr(node.operation), self._marks.get(node.id))
@@ -99,22 +107,24 @@ class Structure:
         return [n for n in nodes if any(c not in inside for c in self.consumers(n.id))]
 
     def chained(self, units: Sequence[Sequence[Node]]) -> int:
-        """How many of the units, from the first on, are equal and each fed by the one before alone."""
-        key = self.key(units[0])
-        if len(self.entries(units[0])) != 1:
-            return 1
-        count, place = 1, None
+        """How many of the units, from the first on, are equal and each fed by the one before.
+
+        Besides what the one before gives, they may all take the same tensors from outside.
+        """
+        key, first = self.key(units[0]), self.entries(units[0])
+        count, places = 1, None
         for before, unit in pairwise(units):
-            entries = self.entries(unit)
-            if len(entries) != 1:
-                break
-            [entry] = entries
-            offset = (entry.node - before[0].id, entry.index)
+            inside, entries = {n.id for n in before}, self.entries(unit)
+            found = [(t.node - before[0].id, t.index) if t.node in inside else t for t in entries]
+            carried = {t.node for t in entries if t.node in inside}
             if (
-                [n.id for n in self.exits(before)] != [entry.node]
-                or place not in (None, offset)
+                not carried
+                or {n.id for n in self.exits(before)} != carried
+                or len(entries) != len(first)
+                or any(isinstance(t, Tensor) and t != first[i] for i, t in enumerate(found))
+                or places not in (None, found)
                 or self.key(unit) != key
             ):
                 break
-            place, count = offset, count + 1
+            places, count = found, count + 1
         return count

@@ -28,6 +28,8 @@ class Theme:
     merge: tuple[str, str]
     frames: tuple[str, str]
     frame_border: str
+    shared: tuple[str, ...]
+    """The outlines of what is used several times, one after the other."""
     families: Mapping[Family, tuple[str, str]]
     changes: Mapping[str, str]
     """The outlines of additions, removals and changes, which signs and strokes mark as well."""
@@ -47,6 +49,7 @@ LIGHT = Theme(
     merge=("#ffffff", "#333333"),
     frames=("#fafafa", "#f1f3f5"),
     frame_border="#b3b3b3",
+    shared=("#a4262c", "#0b6e6e", "#7a5c00", "#5a3fa0"),
     families={
         "convolution": ("#cfe5f4", "#0072B2"),
         "pooling": ("#fbe3b5", "#E69F00"),
@@ -56,7 +59,7 @@ LIGHT = Theme(
         "resize": ("#f7d9c4", "#D55E00"),
         "channels": ("#f3dfeb", "#CC79A7"),
         "shape": ("#eeeeee", "#8a8a8a"),
-        "windows": ("#eeeeee", "#8a8a8a"),
+        "windows": ("#f5ede1", "#8a6a3a"),
         "align": ("#eeeeee", "#8a8a8a"),
         "attention": ("#dcdcf7", "#5a4fcf"),
         "learned": ("#e8e0f0", "#7d5ba6"),
@@ -78,6 +81,7 @@ DARK = Theme(
     merge=("#16181d", "#d0d4db"),
     frames=("#1c1f25", "#22262d"),
     frame_border="#5b616b",
+    shared=("#ff8f98", "#5fd0d0", "#e6c34a", "#b9a5ff"),
     families={
         "convolution": ("#123a55", "#56B4E9"),
         "pooling": ("#553b05", "#E69F00"),
@@ -87,7 +91,7 @@ DARK = Theme(
         "resize": ("#5a2a08", "#ff8a3c"),
         "channels": ("#4c2a3f", "#e39ac4"),
         "shape": ("#33363c", "#9aa0a8"),
-        "windows": ("#33363c", "#9aa0a8"),
+        "windows": ("#3d3122", "#cfa76a"),
         "align": ("#33363c", "#9aa0a8"),
         "attention": ("#302b63", "#a8a2f5"),
         "learned": ("#3b2a4d", "#b691dd"),
@@ -109,6 +113,7 @@ PRINT = Theme(
     merge=("#ffffff", "#000000"),
     frames=("#ffffff", "#ffffff"),
     frame_border="#888888",
+    shared=("#000000",),
     families={
         "convolution": ("#e6e6e6", "#000000"),
         "pooling": ("#c4c4c4", "#000000"),
@@ -118,7 +123,7 @@ PRINT = Theme(
         "resize": ("#a8a8a8", "#000000"),
         "channels": ("#d6d6d6", "#000000"),
         "shape": ("#ffffff", "#777777"),
-        "windows": ("#ffffff", "#777777"),
+        "windows": ("#f4f4f4", "#555555"),
         "align": ("#ffffff", "#777777"),
         "attention": ("#b4b4b4", "#000000"),
         "learned": ("#ececec", "#000000"),

@@ -14,7 +14,7 @@ from math import hypot, sqrt
 
 import graphviz
 
-from archdsl.backends.diagram.captions import family, scope_title
+from archdsl.backends.diagram.captions import family, letter, scope_title
 from archdsl.backends.diagram.dot import Writer
 from archdsl.backends.diagram.labels import Entry, Words
 from archdsl.backends.diagram.layout import Layout, rounded
@@ -152,6 +152,8 @@ class Figure:
             usual = self.terse and self.usual.get(self.colour(part)) == self.work(part)
             words = "" if usual else self.work(part).split(" · ")[0]
         count = [f"× {part.count}"] if part.count > 1 else []
+        shared = captions.reuse(part)
+        count += [f"({letter(shared)})"] if shared is not None else []
         told = [Words(line, SMALL, theme.text, not self.terse) for line in broken(words, count)]
         return [*found, *told] if self.terse else [*told, *found]
 

@@ -66,10 +66,11 @@ def text(expr: py.Expr) -> str:
             return f"{text(enclosed(base, ATOM))}.{name}"
         case py.Row(items):
             return ", ".join(map(text, items))
-        case py.Slice(start, stop):
-            sides = [text(side) if side is not None else "" for side in (start, stop)]
+        case py.Slice(start, stop, step):
+            parts = (start, stop) if step is None else (start, stop, step)
+            sides = [text(side) if side is not None else "" for side in parts]
             plain = all(side.replace("-", "").isalnum() for side in sides if side)
-            return ":".join(sides) if plain else " : ".join(sides).strip()
+            return ":".join(sides) if plain else " : ".join(sides).strip().replace(":  :", "::")
         case py.Format(parts):
             return formatted(parts)
         case py.Parameter(name, annotation, default):

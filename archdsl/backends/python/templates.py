@@ -77,8 +77,8 @@ def converted(node: ast.expr) -> py.Expr:
             return py.Item(converted(base), py.Row(_all(items)))
         case ast.Subscript(base, index):
             return py.Item(converted(base), converted(index))
-        case ast.Slice(lower, upper):
-            return py.Slice(*(None if bound is None else converted(bound) for bound in (lower, upper)))
+        case ast.Slice(lower, upper, step):
+            return py.Slice(*(None if bound is None else converted(bound) for bound in (lower, upper, step)))
         case ast.Tuple(items):
             return py.Tuple(_all(items))
         case ast.List(items):
@@ -134,8 +134,8 @@ def filled(template: py.Expr, operands: Sequence[py.Expr], values: Mapping[str, 
                 return py.Binary(sign, beside(left), beside(right))
             case py.Negative(operand):
                 return negative(inner(operand))
-            case py.Slice(start, stop):
-                return py.Slice(bound(start), bound(stop))
+            case py.Slice(start, stop, step):
+                return py.Slice(bound(start), bound(stop), bound(step))
             case py.Call(function, arguments):
                 return py.Call(inner(function), several(arguments))
             case py.List(items):

@@ -115,6 +115,7 @@ class Item(Expr):
 class Slice(Expr):
     start: Expr | None = None
     stop: Expr | None = None
+    step: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)

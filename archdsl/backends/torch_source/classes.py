@@ -108,6 +108,8 @@ class Classifier:
                 return True
             if first.scope.kind == "block":
                 return False
+            if not positional and len(entries) == 1 and _simple(entries[0]):
+                return True  # one loop, which an OrderedDict takes
             if not positional:
                 self.flat.add(first.key)
                 entries = Folder(frozenset(self.inline), flat=self.flat).fold_cells(calls, Group(len(calls)))

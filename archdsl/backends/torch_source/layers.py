@@ -87,6 +87,8 @@ class Layers:
         cells = [s.member for s in leaf.steps if isinstance(s.member, Cell)]
         if all(c.positional for c in cells):
             return call("nn.Sequential", *self.items(leaf.inner))
+        if isinstance(loop := leaf.inner[0], Loop):
+            return call("nn.Sequential", call("OrderedDict", self.named_rounds(loop)))
         pairs: list[tuple[list[str | py.Expr], py.Expr]] = []
         taken = {s.name for c in cells for s in c.steps if is_labelled(s)}
         for entry in leaf.inner:
@@ -103,6 +105,14 @@ class Layers:
             listed = py.List(tuple(py.Tuple((self.scope.label(label), e)) for label, e in pairs))
             return call("nn.Sequential", call("OrderedDict", listed))
         return call("nn.Sequential", call("OrderedDict", *named))
+
+    def named_rounds(self, loop: Loop) -> py.Expr:
+        """The members of a loop, each with its name."""
+        (leaf,) = loop.body
+        assert isinstance(leaf, Leaf)
+        with self.scope.comprehension(loop) as (target, source):
+            pair = py.Tuple((self.scope.label(self.plan.made[leaf].name), self.module(leaf)))
+            return py.Comprehension(pair, target, source, brackets="[]")
 
     def items(self, entries: Sequence[Entry]) -> list[py.Expr]:
         """The arguments of nn.Sequential. What is no expression is gathered in a list by statements before."""

@@ -185,6 +185,8 @@ class Planner:
             made[leaf] = Made("nn.Sequential", [], calling.label)
             around, self.by_position = self.by_position, all(c.positional for c in inner_cells(leaf))
             out = self.chain(leaf.inner, self.inline_names(calling), flows[0])
+            if not self.by_position:
+                self.check_names_rounds(leaf.inner)
             self.by_position = around
             return out
         if any(isinstance(s.member, Cell) for s in steps):
@@ -266,6 +268,14 @@ class Planner:
         if flow is not None:
             known["it.channels"] = flow
         return Names(known, cells[0].syntax).with_lets()
+
+    def check_names_rounds(self, entries: Sequence[Entry]) -> None:
+        """Raises Irregular where a loop of members with names counts the channels, for which a list has no place."""
+        for entry in entries:
+            running = self.numbers.plan.headings[entry].running if isinstance(entry, Loop) else None
+            if running is not None and running.used:
+                assert isinstance(entry, Loop)
+                raise Irregular(entry)
 
     def check_is_one(self, leaf: Leaf) -> None:
         """Raises Irregular where a member without a name, which all rounds of a loop share, is not the same in all."""

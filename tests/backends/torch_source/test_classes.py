@@ -86,3 +86,21 @@ def test_blocks_of_several_widths_are_one_class_where_they_attend_in_windows() -
     assert found.plainness is Plainness.READABLE, found.refused
     assert classes(found.text) == ["DropPath", "Permute", "WindowAttention", "SwinBlock", "PatchMerging", "Swin"]
     assert "WindowAttention(in_channels, heads, shift, **kw)" in found.text
+
+
+def test_a_loop_of_named_members_stays_a_loop_in_a_sequence() -> None:
+    text = """
+        block unit(n) { conv(n, 3) -> relu -> conv(n, 3) -> relu }
+        model net {
+            input x[4, 6, 6]
+            units: { for i in 0..5 { "unit{i + 1}": unit(4) } }
+            grow: { for i, n in enumerate([4, 7, 9, 13, 6]) { "grow{i + 1}": unit(n) } }
+            last: { for i in 0..5 { "conv{i}": conv(8 + 2 * i, 3) } }
+        }
+    """
+    found = prove_build(check(Source("net.arch", text)))
+    assert found.plainness is Plainness.READABLE, found.refused
+    lines = " ".join(found.text.split())
+    assert '[(f"unit{i}", Unit(4, 4, **kw)) for i in range(1, 6)]' in lines
+    assert "OrderedDict( grow1=Unit(4, 4, **kw), grow2=Unit(4, 7, **kw)," in lines  # only statements count channels
+    assert '(f"conv{i}", nn.Conv2d(2 * i + 6, 8 + 2 * i, 3, padding=1, **kw))' in lines

@@ -157,7 +157,9 @@
     for (const frame of view.frames) {
       const x = layout.fx(frame.x), y = layout.fy(frame.y);
       into.append(make("rect", {x: dx + x, y: dy + y, width: layout.fx(frame.x + frame.w) - x, rx: 8,
-        height: layout.fy(frame.y + frame.h) - y, fill: "none", stroke: "var(--border)", "stroke-dasharray": "5 4"}));
+        height: layout.fy(frame.y + frame.h) - y,
+        ...(frame.fill ? {rx: 0, fill: frame.fill, stroke: frame.border, "stroke-width": 1.4}
+          : {fill: "none", stroke: frame.border || "var(--border)", "stroke-dasharray": "5 4"})}));
       into.append(make("text", {class: "heading halo", x: dx + x + 8, y: dy + y + 14, "font-size": 10, "font-weight": "bold",
         fill: "var(--muted)"}, frame.text));
     }
@@ -307,7 +309,8 @@
   function paintFrame(v, b, box, rect, level) {
     const group = make("g", {class: "frame"});
     group.append(make("rect", {x: rect.x, y: rect.y, width: rect.w, height: rect.h, rx: 8,
-      fill: level % 2 ? "var(--frame2)" : "var(--frame)", stroke: "var(--border)"}));
+      fill: level % 2 ? "var(--frame2)" : "var(--frame)", stroke: box.shared || "var(--border)",
+      "stroke-width": box.shared ? 2.2 : 1}));
     group.append(make("text", {class: "heading halo", x: rect.x + 8, y: rect.y + 14, "font-size": 10, fill: "var(--muted)",
       "font-weight": box.count ? "bold" : "normal"}, views[box.inside].heading || "−"));
     interactive(group, v, b, box, rect, level, true);

@@ -1,0 +1,195 @@
+"""Diagrams of windows, learned tensors, what is shared and what repeats with other numbers, held against the graph."""
+
+import re
+
+import pytest
+
+from archdsl.backends.diagram.drawing import Diagram, draw
+from archdsl.backends.diagram.picture import Picture
+from archdsl.backends.diagram.theme import DARK, LIGHT
+from archdsl.compiler import check, diff
+from archdsl.compiler import draw as drawing
+from archdsl.dims import evaluate
+from tests.backends.diagram.test_diagram import drawn, faults, texts
+from tests.helpers import graph_of
+
+SHIFTED = """
+model net {
+    input x[8, H = 28, W = 28]
+    conv(16, 3)
+    residual { layernorm -> windows(7, shift = 3) { linear(48) -> split(3) -> attend(4) -> linear(16) } }
+    linear(8)
+}
+"""
+
+TOKENS = """
+block layer(rate) {
+    residual { layernorm -> linear(8) -> droppath(rate) }
+}
+model net {
+    input x[8, 16]
+    class_token: parameter([8, 1])
+    (class_token, x) -> both: concat(axis = 1)
+    place: parameter([8, 17])
+    (both, place) -> add
+    for i in 0..4 { layer(i / 10) }
+}
+"""
+
+SIAMESE = """
+model net {
+    input left[3, H = 16, W = 16], right[3, H, W]
+    share tower: { conv(4, 3) -> batchnorm -> relu -> maxpool(2) -> last: conv(4, 3) }
+    (left -> tower, right -> tower) -> concat -> conv(2, 1)
+}
+"""
+
+STREAMS = """
+block mix(width) {
+    input a[_, H, W], b[_, _, _]
+    (a, b -> conv(width, 1) -> resize(a.size)) -> one: add
+    (b, a -> conv(2 * width, 3, stride = 2)) -> two: add
+    output one, two
+}
+block last(width) {
+    input a[_, H, W], b[_, _, _], c[_, _, _]
+    (a, b -> conv(width, 1) -> resize(a.size), c -> conv(width, 1) -> resize(a.size)) -> add
+}
+model net {
+    input x[8, 32, 32]
+    y: conv(16, 3, stride = 2)
+    (x, y) -> s: mix(8)
+    s[1] -> z: conv(32, 3, stride = 2)
+    (s[0], s[1], z) -> last(8)
+}
+"""
+
+
+def pictures(diagram: Diagram) -> list[Picture]:
+    return [picture for _, picture in diagram.drawing.pictures]
+
+
+def assert_as_in_the_graph(picture: Picture) -> None:
+    """Each arrow is a way through the graph by nodes that no box shows, and no way between two boxes is missing."""
+    graph = picture.graph
+    owner = {n.id: box for box in picture.boxes() for n in box.covered}
+    expected = set()
+    shown = [node for box in picture.boxes() for node in box.nodes]  # of what repeats, the first round
+    for node in shown:
+        for tensor in node.sources:
+            while tensor.node not in owner and (sources := graph.node(tensor).sources):
+                tensor = sources[0]
+            if tensor.node in owner and owner[tensor.node] is not owner[node.id]:
+                expected.add((owner[tensor.node], owner[node.id]))
+    outputs = {(owner[e.tensors[0].node], e.head) for e in picture.edges if e.head.kind == "output"}
+    found: set[tuple[object, object]] = set()
+    entries = {e.head: e.tail for e in picture.edges if e.head.kind == "entry"}
+    for edge in picture.edges:
+        tail = edge.tail
+        while tail in entries:
+            tail = entries[tail]
+        if edge.head.kind != "entry":
+            found.add((tail, edge.head))
+            assert all(owner[t.node] is tail for t in edge.tensors)
+    assert found == expected | outputs
+
+
+@pytest.mark.parametrize("text", [SHIFTED, TOKENS, SIAMESE])
+@pytest.mark.parametrize("style", ["boxes", "volumes"])
+def test_arrows_are_those_of_the_graph(text: str, style: str) -> None:
+    assert_as_in_the_graph(pictures(drawn(text, style=style))[0])
+
+
+def test_windows_are_a_frame_around_what_meets_them() -> None:
+    diagram = drawn(SHIFTED)
+    found = texts(diagram)
+    assert found.count("windows 7×7, shift 3") == 1 and "windows" in found  # its heading, and the legend
+    assert not {"join windows", "mask strangers"} & set(found)
+    [frame] = [p for p in pictures(diagram)[0].walk() if p.kind == "windows"]
+    graph = pictures(diagram)[0].graph
+    inside = {n.id for p in frame.walk() if not p.children for n in p.covered}
+    windowed = {n.id for n in graph.nodes() if n.windows is not None and not n.operation.cuts}
+    assert inside == windowed
+    # Sizes within are those of a window.
+    assert "48 × 7 × 7" in found
+    assert LIGHT.families["windows"][1] in diagram.dot
+    assert DARK.families["windows"][1] in drawn(SHIFTED, theme="dark").dot
+
+
+def test_learned_tensors_go_by_their_names() -> None:
+    diagram = drawn(TOKENS)
+    found = texts(diagram)
+    assert {"class_token", "place"} <= set(found) and found.count("parameter") == 2
+    assert "×N" not in found and not any("expand" in text for text in found)
+    [token] = [b for b in pictures(diagram)[0].boxes() if b.nodes and b.nodes[0].path == "class_token"]
+    [arrow] = [e for e in pictures(diagram)[0].edges if e.tail is token]
+    assert arrow.head.kind == "merge" and arrow.kind == "flow"
+
+
+def test_layers_that_differ_in_a_rate_are_one_with_its_range() -> None:
+    found = texts(drawn(TOKENS, depth=0))
+    assert "× 4" in found and any("rate 0…0.3" in text for text in found)
+    assert any("droppath 0…0.3" in text for text in texts(drawn(TOKENS, depth=1)))
+    other = TOKENS.replace("linear(8)", "linear(8 + i) -> linear(8)").replace("layer(rate)", "layer(rate, i)")
+    assert "× 4" not in texts(drawn(other.replace("layer(i / 10)", "layer(i / 10, i)"), depth=0))
+
+
+def test_a_run_may_take_the_same_tensor_from_outside_each_time() -> None:
+    text = (
+        "block layer(width) { input x[C, _, _], p[_, _, _]\n (x -> conv(width, 3), p) -> add }\n"
+        "model net {\n input x[4, 8, 8], p[4, 8, 8]\n layers: { for i in 0..3 { (x, p) -> layer(4) -> x: { } } }\n}"
+    )
+    diagram = drawn(text, depth=1)
+    assert "× 3" in texts(diagram)
+    assert_as_in_the_graph(pictures(diagram)[0])
+
+
+def test_calls_of_one_thing_have_one_letter_and_one_colour() -> None:
+    for theme in (LIGHT, DARK):
+        diagram = drawn(SIAMESE, theme="dark" if theme is DARK else "light")
+        assert texts(diagram).count("tower (shared A)") == 2
+        assert "A: tower, 2 calls of one module" in texts(diagram)
+        assert len(re.findall(rf"cluster_\w+ \{{\n[^\n]*{theme.shared[0]}", diagram.dot)) == 2
+    assert {"shared A, call 1 of 2", "shared A, call 2 of 2"} <= set(texts(drawn(SIAMESE, depth=0)))
+    assert any("(A)" in text for text in texts(drawn(SIAMESE, style="volumes")))
+
+
+def test_streams_from_block_to_block_are_no_skips() -> None:
+    picture = pictures(drawn(STREAMS, depth=0))[0]
+    blocks = [e for e in picture.edges if e.tail.kind == e.head.kind == "block"]
+    assert [(len(e.tensors), e.kind) for e in blocks] == [(2, "flow")]
+
+
+@pytest.mark.parametrize("text", [SHIFTED, TOKENS, SIAMESE])
+@pytest.mark.parametrize("direction", ["down", "right"])
+def test_nothing_overlaps(text: str, direction: str) -> None:
+    assert faults(drawn(text, direction=direction)) == []
+
+
+def test_swin_shows_its_block_with_its_windows_once() -> None:
+    diagram = draw(check("swin:swin_t"))
+    frames = [p for picture in pictures(diagram) for p in picture.walk() if p.kind == "windows"]
+    assert len(frames) == 1 and "× 3" in texts(diagram)
+    for picture in pictures(diagram):
+        for edge in picture.edges:
+            sizes = {tuple(evaluate(d, picture.graph.examples) for d in picture.graph.shape(t)) for t in edge.tensors}
+            shown = [" × ".join(map(str, size)) for size in sizes]
+            assert diagram.drawing.writer.captions.edge(edge) in ("", *shown)
+
+
+def test_a_comparison_says_at_the_frame_how_windows_changed() -> None:
+    before, after = graph_of(SHIFTED.replace(", shift = 3", "")), graph_of(SHIFTED)
+    found = texts(drawing(diff(before, after)))
+    assert any(text.startswith("~ windows 7×7, shift 3") for text in found)
+
+
+def test_the_page_has_the_frame_of_windows_and_the_mark_of_what_is_shared() -> None:
+    def page(text: str) -> str:
+        return drawn(text).data(".html").decode()
+
+    fill, border = LIGHT.families["windows"]
+    assert f'"text":"windows 7\u00d77, shift 3","fill":"{fill}","border":"{border}"' in page(SHIFTED).replace(
+        "×", "\u00d7"
+    )
+    found = page(SIAMESE)
+    assert found.count(f'"shared":"{LIGHT.shared[0]}"') >= 2 and "tower (shared A)" in found
