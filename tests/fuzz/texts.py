@@ -29,6 +29,8 @@ _WORDS = r"""
     enumerate abs int round floor ceil channels size shape m n basic layer class self torch nn forward augment
     augmented one_of
     extern weight frozen buffer counter call macs field
+    windows grid share scope tokens maps parameter attention attend relative coordinates rescale grn matmul shift stored
+    rows matrix causal cosine axis after xs xs[0] xs[-1] **
     0 1 2 3 7 8 64 224 1000000 2147483648 0.5 1e300 1e-5 3x3 1x7x7 0x0 -> : , ( ) [ ] { } = == != < <=
     > >= + - * / // % .. ..= . # ; ' " "a" "a.b" "a{i}" "{" "\\" "\u202e" "\u0000" \ $ @ ~ & | ! ? `
 """
@@ -249,6 +251,16 @@ def call(cls: type[Declaration], random: Random) -> str:
     return f"{cls.name}({written})" if written else cls.name
 
 
+def within(line: str, number: int, random: Random) -> str:
+    """A line as the body of something."""
+    size, shift = random.choice([1, 2, 4, 7, 16]), random.choice([0, 1, 3])
+    heads = [f"windows({size})", f"windows({size}, {shift}, pad)", f"grid({size}, pad)", "scope", "residual"]
+    heads.append(f"share s{number}:")
+    head = random.choice(heads)
+    after = f"\ns{number} -> s{number}" if head.startswith("share") else ""
+    return f"{head} {{ {line} }}{after}"
+
+
 def operations(random: Random) -> str:
     """A model that chains operations of every kind, sometimes with several inputs and outputs."""
     pick = random.choice
@@ -263,7 +275,12 @@ def operations(random: Random) -> str:
         made = call(cls, random)
         if cls.inputs == "many":
             made = pick([f"({{ }}, {{ }}) -> {made}", f"(conv({channels}, 3), {{ }}) -> {made}"])
-        lines.append(pick(["", "", f"a{number}: ", f'"b.{number}": ']) + made)
+        elif cls.inputs == "any":
+            made = f"({', '.join(['{ }'] * random.randrange(1, 5))}) -> {made}"
+        elif cls.inputs == "none":
+            made = f"({made}, {{ }}) -> add"
+        line = pick(["", "", f"a{number}: ", f'"b.{number}": ']) + made
+        lines.append(within(line, number, random) if random.random() < 0.3 else line)
     if random.random() < 0.3:
         labels = [line.partition(":")[0] for line in lines if line.startswith("a") and ":" in line]
         lines.append("output " + ", ".join([*labels[:2], "last = it"]))
