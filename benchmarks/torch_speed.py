@@ -48,6 +48,12 @@ SPECS = {
     "densenet121": "densenet:densenet121",
     "vgg11": "vgg:vgg11",
 }
+TRANSFORMERS = {
+    "vit_b_16": "vit:vit_b_16",
+    "swin_t": "swin:swin_t",
+    "convnext_tiny": "convnext:convnext_tiny",
+}
+"""Only torchvision has these."""
 
 
 def turns(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float]:
@@ -75,7 +81,10 @@ def report(row: str, ours: float, theirs: float, aim: float, unit: str = "ms") -
 def pair(name: str) -> tuple[nn.Module, nn.Module]:
     """Our module and the other one with the same weights; checks that their outputs agree."""
     torch.manual_seed(0)
-    ours, theirs = archdsl.load(SPECS[name]), peer(name)
+    ours, theirs = archdsl.load((SPECS | TRANSFORMERS)[name]), peer(name)
+    for parameter in theirs.parameters():
+        if not parameter.any():  # a head that starts with zeros would hide what comes before it
+            nn.init.normal_(parameter, std=0.02)
     for key, tensor in theirs.state_dict().items():
         if key.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
@@ -99,6 +108,15 @@ def agree(ours: Callable[[Tensor], Tensor], theirs: Callable[[Tensor], Tensor], 
 def eager(rounds: int) -> None:
     """Training steps and forward passes in evaluation, as users run them."""
     for name in SPECS:
+        eager_of(name, rounds)
+
+
+def transformers(rounds: int) -> None:
+    """The same for networks with attention, or built like those."""
+    if not PEER.startswith("torchvision"):
+        print("transformers: left out, as torchvision cannot be imported")
+        return
+    for name in TRANSFORMERS:
         eager_of(name, rounds)
 
 
@@ -250,7 +268,7 @@ def loading(rounds: int) -> None:
     report("resnet152: load on the meta device", a, b, 1.0)
 
 
-ROWS = {f.__name__: f for f in (eager, inference, compiled, onnx, memory, loading)}
+ROWS = {f.__name__: f for f in (eager, transformers, inference, compiled, onnx, memory, loading)}
 
 
 def main() -> None:
