@@ -71,6 +71,15 @@ def sequence(key: str, count: int) -> Tensor:
     return (steps * 0.6180339887498949 + zlib.crc32(key.encode()) / 2**32) % 1.0
 
 
+def attention_macs(depth: int, positions: int, width: int) -> int:
+    """Of `depth` layers of self-attention: four matrices at each position, and two products of positions."""
+    return depth * (4 * positions * width**2 + 2 * positions**2 * width)
+
+
+# Of these the published count is of convolutions and nn.Linear alone, without nn.MultiheadAttention.
+NOT_COUNTED = {"vit_b_16": attention_macs(depth=12, positions=1 + (224 // 16) ** 2, width=768)}
+
+
 @torch.no_grad()
 def fill(model: nn.Module) -> None:
     for key, tensor in model.state_dict().items():

@@ -5,9 +5,8 @@ shapes, types and starts of the state_dict; outputs and gradients in evaluation,
 outputs, gradients and statistics of a step of training; the form for inference with `fold_batchnorms`; the forms that
 recompute dense connections and blocks. Numbers are in double precision and agree within 1e-9.
 
-By default these are 200 seeds, in 40 seconds on one core. `make test-long` takes 20,000, in three quarters of an hour
-on one core; those of the even thousands were run last, and none is wrong. Five in six of the seeds are a network; these
-have 32 nodes on average, 700 at most. What fails is made small by `python -m tests.shrinking FIRST LAST`.
+By default these are 180 seeds. `make test-long` takes 20,000, more than an hour on one core; docs/proof.md says what has
+been run. Four in five of the seeds are a network; these have 32 nodes on average, 700 at most. What fails is made small by `python -m tests.shrinking FIRST LAST`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,9 @@ SHARE = 0.78
 PLAINER = 0.02
 """The maximum fraction of networks that are not proved at the first attempt."""
 ROUNDED, TINY = 0.01, 0.1
-"""The maximum fraction of tensors that are sensitive to rounding or overflow, or are below the tolerance."""
+"""The maximum fraction of tensors that are sensitive to rounding, or are below the tolerance."""
+OVERFLOWING = 0.05
+"""The maximum fraction of networks with numbers so large that their comparison says nothing."""
 
 WRITTEN = {
     "for": r"^ *for ",
@@ -124,13 +125,16 @@ def hold(seeds: range) -> tuple[Counter[str], Counter[tuple[str, str]], Counter[
         met.update({n.operation.name for n in graph.nodes()})
         given.update(arguments(graph))
         try:
-            counts += holds(graph)
+            these = holds(graph)
+            counts += these
+            counts["networks with overflow"] += these["overflow"] > 0
         except Wrong as error:
             wrong.append(f"seed {seed}: {error}\n{text}")
     assert not wrong, f"{len(wrong)} of {counts['networks']} networks are built wrong\n" + "\n".join(wrong[:3])
     assert counts["networks"] >= SHARE * len(seeds)
     assert counts["plainer"] <= PLAINER * counts["networks"]
-    assert counts["hang on rounding"] + counts["overflow"] <= ROUNDED * counts["tensors"]
+    assert counts["hang on rounding"] <= ROUNDED * counts["tensors"]
+    assert counts["networks with overflow"] <= OVERFLOWING * counts["networks"]
     assert counts["tensors below the tolerance"] <= TINY * counts["tensors"]
     return counts, given, met
 

@@ -103,6 +103,7 @@ LOOK_UP_LAST = Helper(
     '''def look_up_last(table: Tensor, index: Tensor) -> Tensor:
     """The bias of each pair of positions, [N, T, T, heads], by the number of their difference."""
     size = round(index.numel() ** 0.5)
-    return table.flatten(1, -2)[:, index.flatten()].view(-1, size, size, table.shape[-1])
+    bias = table.flatten(1, -2)[:, index.flatten()]
+    return bias.view(-1, size, size, table.shape[-1])
 ''',
 )

@@ -63,7 +63,7 @@ class Facts:
     is_learned: ClassVar[bool] = False
     """Whether its result is its own weight: the same for every sample, without memory besides."""
     implied: ClassVar[bool] = False
-    """Whether no spec calls it by name: elaboration places it."""
+    """Whether no spec calls it by name: elaboration or the generator places it."""
     needs_batches: ClassVar[int] = 0
     """How many of its inputs, from the first on, must have the batch if any has it: one that depends on no input of the
     network is repeated for it."""

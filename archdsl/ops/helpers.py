@@ -210,10 +210,13 @@ GLOBAL_RESPONSE_NORM = Helper(
     """Strengthens the channels of [N, C, ...] that respond most, over all positions."""
 
     def forward(self, input: Tensor) -> Tensor:
-        norms = torch.linalg.vector_norm(input, dim=tuple(range(2, input.ndim)), keepdim=True)
+        axes = tuple(range(2, input.ndim))
+        norms = torch.linalg.vector_norm(input, dim=axes, keepdim=True)
         scaled = input * (norms / (norms.mean(1, keepdim=True) + self.eps))
         shape = [-1, *[1] * (input.ndim - 2)]
-        return input + self.weight.view(shape) * scaled + self.bias.view(shape)
+        scaled = self.weight.view(shape) * scaled
+        output: Tensor = input + scaled + self.bias.view(shape)
+        return output
 ''',
 )
 
@@ -223,9 +226,11 @@ GLOBAL_RESPONSE_NORM_LAST = Helper(
     """Strengthens the channels of [N, ..., C] that respond most, over all positions."""
 
     def forward(self, input: Tensor) -> Tensor:
-        norms = torch.linalg.vector_norm(input, dim=tuple(range(1, input.ndim - 1)), keepdim=True)
+        axes = tuple(range(1, input.ndim - 1))
+        norms = torch.linalg.vector_norm(input, dim=axes, keepdim=True)
         scaled = input * (norms / (norms.mean(-1, keepdim=True) + self.eps))
-        return input + self.weight * scaled + self.bias
+        output: Tensor = input + self.weight * scaled + self.bias
+        return output
 ''',
 )
 

@@ -10,6 +10,7 @@ class Move(Operation):
     name = "permute"
     family = "shape"
     view = True
+    implied = True
 
     to_last: bool
 

@@ -51,7 +51,7 @@ def _cut(last: bool, counts_lead: bool) -> str:
     order = f"0, {counts_text}, {sizes_text}, -1" if last else f"0, {counts_text}, 1, {sizes_text}"
     return f"""
     for axis, parts in enumerate(zip({"counts, size" if counts_lead else "size, counts"})):
-        x = x.unflatten({start} + 2 * axis, parts)
+        x = torch.unflatten(x, {start} + 2 * axis, parts)
     x = x.permute({order})
     return x.flatten(0, rank)
 """
@@ -106,12 +106,16 @@ def from_windows(last: bool) -> Helper:
 {_rolled(last)}
 
 def {name}(
-    windows: Tensor, like: Tensor, size: int | tuple[int, ...], shift: int | tuple[int, ...] = 0
+    windows: Tensor,
+    like: Tensor,
+    size: int | tuple[int, ...],
+    shift: int | tuple[int, ...] = 0,
 ) -> Tensor:
     """Puts windows together to a map of the size of `like`: undoes `{_named("to_windows", last)}`."""
     {"(n, *lengths, _)" if last else "(n, _, *lengths)"}, size = like.shape, per_axis(like, size)
     rank = len(lengths)
-    x = windows.unflatten(0, (n, *[-(-length // s) for length, s in zip(lengths, size)])){_joined(last, True)}\
+    counts = [-(-length // s) for length, s in zip(lengths, size)]
+    x = torch.unflatten(windows, 0, (n, *counts)){_joined(last, True)}\
     return {fitted}({rolled}(x, size, per_axis(x, shift)), lengths)
 ''',
     )
@@ -149,7 +153,8 @@ def {name}(grids: Tensor, like: Tensor, size: int | tuple[int, ...]) -> Tensor:
     """Puts grids together to a map of the size of `like`: undoes `{_named("to_grids", last)}`."""
     {"(n, *lengths, _)" if last else "(n, _, *lengths)"}, size = like.shape, per_axis(like, size)
     rank = len(lengths)
-    x = grids.unflatten(0, (n, *[-(-length // s) for length, s in zip(lengths, size)])){_joined(last, False)}\
+    counts = [-(-length // s) for length, s in zip(lengths, size)]
+    x = torch.unflatten(grids, 0, (n, *counts)){_joined(last, False)}\
     return {fitted}(x, lengths)
 ''',
     )
@@ -167,10 +172,10 @@ def {name}(
     size: int | tuple[int, ...],
     shift: int | tuple[int, ...],
     bias: Tensor | None = None,
-) -> Tensor | None:
+) -> Any:
     """A bias of scores in shifted windows of a map, -inf for positions that are no neighbours.
 
-    {heads} for each window; without a shift it is the given bias.
+    {heads} for each window; without a shift it is the given bias, which may be None.
     """
     size, shift = per_axis(x, size), per_axis(x, shift)
     if not any(shift):
@@ -178,7 +183,8 @@ def {name}(
     regions = torch.zeros({"(1,)" if last else "(1, 1)"}, dtype=x.dtype, device=x.device)
     for length, s, move in zip({_lengths("x", last)}, size, shift):
         whole = -(-length // s) * s
-        behind = torch.arange(whole, device=x.device) >= whole - (move if whole > s else 0)
+        first = whole - (move if whole > s else 0)
+        behind = torch.arange(whole, device=x.device) >= first
         regions = regions.unsqueeze(-1) * 2 + behind
     regions = {cut.name}({"regions.unsqueeze(-1)" if last else "regions"}, size).flatten(1)
     apart = regions[:, None, :, None] != regions[:, None, None, :]

@@ -28,8 +28,12 @@ def source(graph: Graph) -> str:
 def both(graph: Graph, dtype: torch.dtype) -> tuple[nn.Module, nn.Module]:
     """The training form with statistics and weights of its own, in evaluation; the inference form with what becomes."""
     torch.manual_seed(0)
-    plain = class_of(graph)(device="meta", dtype=dtype).to_empty(device="cpu").eval()
+    constant = {w.key(node.path) for node, w in graph.weights() if w.dtype == "int64" and w.shape}
+    made = class_of(graph)(device="cpu" if constant else "meta", dtype=dtype)
+    plain = made.eval() if constant else made.to_empty(device="cpu").eval()
     for name, tensor in plain.state_dict().items():
+        if name in constant:
+            continue  # an index, which the module computes itself
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 1.5)
         elif tensor.ndim > 1:

@@ -84,7 +84,8 @@ def test_blocks_of_several_widths_are_one_class_where_they_attend_in_windows() -
     path = ROOT / "specs" / "swin.arch"
     found = prove_build(check(f"{path}:swin", width=8, depths=[2, 2], heads=[2, 4], drop_rate=0.1))
     assert found.plainness is Plainness.READABLE, found.refused
-    assert classes(found.text) == ["DropPath", "Permute", "WindowAttention", "SwinBlock", "PatchMerging", "Swin"]
+    expected = ["DropPath", "Permute", "WindowAttention", "SwinBlock", "Squares", "Swin"]
+    assert classes(found.text) == expected
     assert "WindowAttention(in_channels, heads, shift, **kw)" in found.text
 
 
