@@ -83,6 +83,8 @@ NOT_COUNTED = {"vit_b_16": attention_macs(depth=12, positions=1 + (224 // 16) **
 @torch.no_grad()
 def fill(model: nn.Module) -> None:
     for key, tensor in model.state_dict().items():
+        if not tensor.is_floating_point() and not key.endswith("num_batches_tracked"):
+            continue  # an index, which the module makes itself
         value = sequence(key, tensor.numel()).reshape(tensor.shape)
         if key.endswith("num_batches_tracked"):
             value = torch.zeros_like(value)

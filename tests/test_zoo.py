@@ -54,8 +54,9 @@ def runs_long(name: str) -> bool:
     [pytest.param(name, marks=[pytest.mark.long] * runs_long(name)) for name in published.NAMES],
 )
 def test_published_numbers(name: str) -> None:
-    model = archdsl.load(published.spec(name), device="meta").to_empty(device="cpu")
-    assert published.probe_error(model, published.facts(name)) < 1e-3
+    # The published biases by position change the outputs by 3e-4 of their deviation: less would not find a wrong index.
+    model = archdsl.load(published.spec(name))
+    assert published.probe_error(model, published.facts(name)) < 1e-4
 
 
 def test_the_readme_lists_the_families_by_task() -> None:
