@@ -15,7 +15,7 @@ MODULES = (".py",)
 PLOTS = (".svg", ".png", ".pdf")
 STATE_DICTS = (".safetensors", ".pth", ".pt")
 EXPORTS = (".pt2", ".onnx")
-NETWORK_FILES = (".onnx",)
+NETWORK_FILES = (".onnx", ".pt2")
 """Files with a network in another form than a spec, which can be imported."""
 
 BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2})

@@ -11,7 +11,8 @@ from archdsl.runtime.importing.files.onnx_file import Node, OnnxGraph
 from archdsl.runtime.importing.files.program import Scope
 
 CONTAINERS = ("torch.nn.modules.container.",)
-COMPOSITE = ("torch.nn.modules.activation.MultiheadAttention", "torch.nn.modules.transformer.")
+ATTENTION = "torch.nn.modules.activation.MultiheadAttention"
+COMPOSITE = (ATTENTION, "torch.nn.modules.transformer.")
 """Layers of torch.nn that consist of layers."""
 
 
@@ -60,7 +61,7 @@ def leaves(graph: OnnxGraph) -> None:
         for path, _ in node.scopes:
             inside[path] += 1
     for node in graph.nodes:
-        if node.scopes and not node.leaf and (takes_weights(node, graph) or inside[node.scopes[-1][0]] == 1):
+        if node.scopes and not node.leaf and not node.scopes[-1][1] and inside[node.scopes[-1][0]] == 1:
             node.leaf = node.scopes.pop()[0]
 
 
@@ -88,6 +89,7 @@ WEIGHTED = frozenset(
         *("GroupNormalization", "InstanceNormalization", "PRelu"),
     }
 )
+
 
 def stem(name: str) -> str:
     """The path of a layer in the name of its tensor: layer1.0.conv1 of layer1.0.conv1.weight; empty if there is none."""

@@ -115,7 +115,9 @@ def node_of(node: onnx.NodeProto, reader: Reader) -> Node:
     attributes: dict[str, Any] = {}
     for attribute in node.attribute:
         if attribute.type in (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS):
-            raise ImportRefused(f"{reader.name}: the node {visible(node.name)} ({visible(node.op_type)}) has a branch or loop")
+            raise ImportRefused(
+                f"{reader.name}: the node {visible(node.name)} ({visible(node.op_type)}) has a branch or loop"
+            )
         if attribute.type == onnx.AttributeProto.TENSOR:
             attributes[attribute.name] = reader.array(attribute.t)
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ from torch import nn
 
 from archdsl.ops import helpers
 from archdsl.runtime.importing.files.onnx_file import Node, OnnxGraph
-from archdsl.runtime.importing.files.program import Key, Program, Ref, Scope
+from archdsl.runtime.importing.files.program import Program, Ref, Scope
 from archdsl.runtime.importing.refusal import ImportRefused
 
 
@@ -45,7 +46,10 @@ class Call:
         if found.size == 1:
             return found.item()
         name = self.node.inputs[at]
-        return self.program.parameter(parameter_name(name), real(found, name))
+        key, around = parameter_name(name), self.scopes[-1].path if self.scopes else ""
+        if around and not key.startswith(f"{around}."):  # it is written once for several parameters with equal numbers
+            key = f"{around}.{key.rpartition('.')[2]}"
+        return self.program.parameter(key, real(found, name))
 
     def shape(self, at: int = 0) -> tuple[int, ...]:
         """The sizes of an input in the example."""
@@ -244,7 +248,12 @@ def linear(call: Call, weight: Any, bias: Any) -> None:
 def gemm(call: Call) -> None:
     weight = call.weight(1)
     bias = call.constant(2)
-    if call.get("alpha", 1.0) != 1 or call.get("beta", 1.0) != 1 or call.get("transA", 0) or (call.has(2) and bias is None):
+    if (
+        call.get("alpha", 1.0) != 1
+        or call.get("beta", 1.0) != 1
+        or call.get("transA", 0)
+        or (call.has(2) and bias is None)
+    ):
         raise call.refused("is more than a product with weights and a bias")
     weight = weight if call.get("transB", 0) else weight.T
     linear(call, weight, None if bias is None else np.broadcast_to(bias, weight.shape[:1]))
@@ -280,9 +289,7 @@ def layer_norm(call: Call) -> None:
     first = min(axis % rank for axis in axes)
     if "axes" in call.attributes and sorted(axis % rank for axis in axes) != [*range(first, rank)]:
         raise call.refused(f"normalises over the axes {list(axes)}")
-    make = partial(
-        nn.LayerNorm, weight.shape, eps=short(call.get("epsilon", 1e-5)), bias=bias is not None
-    )
+    make = partial(nn.LayerNorm, weight.shape, eps=short(call.get("epsilon", 1e-5)), bias=bias is not None)
     call.node.outputs = call.node.outputs[:1]
     call.layer(make, {"weight": weight, "bias": bias})
 
@@ -407,17 +414,22 @@ def merge(name: str, function: Callable[[Any, Any], Any]) -> None:
     def add(call: Call) -> None:
         if len(call.node.inputs) != 2:
             raise call.refused(f"takes {len(call.node.inputs)} tensors")
-        call.function(function, call.tensor(0), call.tensor(1))
+        call.function(lambda a, b: function(number(a), number(b)), call.tensor(0), call.tensor(1))
+
+
+def number(given: Any) -> Any:
+    """A number that was computed as one of Python; else as it is."""
+    return given.item() if isinstance(given, np.ndarray | np.generic) and given.size == 1 else given
 
 
 for _name, _function in (
-    ("Add", torch.add),
-    ("Mul", torch.mul),
-    ("Sub", torch.sub),
-    ("Div", torch.div),
+    ("Add", operator.add),
+    ("Mul", operator.mul),
+    ("Sub", operator.sub),
+    ("Div", operator.truediv),
     ("Max", torch.maximum),
     ("Min", torch.minimum),
-    ("Pow", torch.pow),
+    ("Pow", operator.pow),
 ):
     merge(_name, _function)
 

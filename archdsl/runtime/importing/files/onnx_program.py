@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 
 from archdsl.common.escaping import visible
-from archdsl.runtime.importing.files import names, onnx_axes, patterns
+from archdsl.runtime.importing.files import names, onnx_attention, onnx_axes, patterns
 from archdsl.runtime.importing.files.onnx_file import Node, OnnxGraph
 from archdsl.runtime.importing.files.onnx_operators import HANDLERS, Call
 from archdsl.runtime.importing.files.onnx_shapes import computed
@@ -29,8 +31,12 @@ def program_of(graph: OnnxGraph, sizes: list[tuple[int, ...]]) -> Program:
         if axes and isinstance(axes[0], int):
             program.batch = axes[0]
     paths = Paths(graph)
-    for node in graph.nodes:
-        add(node, graph, program, paths)
+    for path, nodes in groupby(graph.nodes, lambda node: onnx_attention.path_of(node, graph)):
+        if path:
+            onnx_attention.add([*nodes], path, graph, program, lambda node: add(node, graph, program, paths))
+            continue
+        for node in nodes:
+            add(node, graph, program, paths)
     for name in graph.outputs:
         program.outputs[visible(name)] = name
         if not isinstance(program.values.get(name), torch.Tensor):
@@ -53,7 +59,7 @@ def add(node: Node, graph: OnnxGraph, program: Program, paths: Paths) -> None:
     if node.operator in ("Shape", "Size"):
         program.add(partial(sizes_of, node), [Ref(node.inputs[0])], node.outputs, scopes, place)
         return
-    if not flows:
+    if not flows and not (node.operator == "Expand" and node.inputs[0] in constants):
         takes = [constants[name] if name in constants else Ref(name) if name else None for name in node.inputs]
         program.add(partial(on_sizes, node, graph.opset), takes, node.outputs, scopes, place)
         return
@@ -81,19 +87,44 @@ class Paths:
 
     def __init__(self, graph: OnnxGraph) -> None:
         self.graph = graph
-        self.taken: dict[str, tuple[str, ...]] = {}
+        self.taken: dict[str, tuple[int, ...]] = {}
+        """The tensors of each path, by identity."""
 
     def of(self, node: Node, leaf: str) -> str:
         """The path of a node's layer; nodes with the same tensors have one."""
         if not names.takes_weights(node, self.graph):
             return leaf
-        tensors = tuple(name for name in node.inputs[1:] if name in self.graph.constants)
-        wishes = [names.stem(name) for name in tensors] + [leaf, node.leaf]
-        for wish in filter(None, wishes):
-            if self.taken.setdefault(wish, tensors) == tensors:
+        tensors = [self.graph.constants[name] for name in node.inputs[1:] if name in self.graph.constants]
+        same = tuple(map(id, tensors))
+        stems = [stem for name in node.inputs[1:] if (stem := names.stem(name))]
+        kind = dict(node.scopes).get(leaf, "") if leaf else ""
+        # A convolution with a batchnorm folded in has the name of the batchnorm.
+        fits = not kind or any(word in kind.lower() for word in LAYERS.get(node.operator, ()))
+        for wish in filter(None, [leaf if fits else "", node.leaf, *stems, leaf]):
+            again = _AGAIN.fullmatch(wish)
+            if again and self.taken.get(again[1]) == same:
+                return again[1]
+            if self.taken.setdefault(wish, same) == same:
                 return wish
         number = len(self.taken)
-        base = {"Conv": "conv", "Gemm": "linear", "MatMul": "linear"}.get(node.operator, node.operator.lower())
-        while self.taken.setdefault(f"{base}{number}", tensors) != tensors:
+        base = {"Gemm": "linear", "MatMul": "linear"}.get(node.operator, node.operator.lower())
+        while self.taken.setdefault(f"{base}{number}", same) != same:
             number += 1
         return f"{base}{number}"
+
+
+LAYERS = {
+    "Conv": ("conv",),
+    "ConvTranspose": ("conv",),
+    "Gemm": ("linear",),
+    "MatMul": ("linear",),
+    "BatchNormalization": ("batchnorm",),
+    "LayerNormalization": ("layernorm",),
+    "GroupNormalization": ("groupnorm",),
+    "InstanceNormalization": ("instancenorm", "groupnorm"),
+    "PRelu": ("prelu",),
+}
+"""A word in the name of the class of PyTorch's layer for an operator."""
+
+_AGAIN = re.compile(r"(.+)_\d+")
+"""The name of a further call of a layer, as PyTorch's older exporter writes it."""

@@ -121,6 +121,7 @@ def _functions() -> Mapping[str, Callable[[Mapping[str, Any], list[Any]], Any]]:
         "Div": divide,
         "Sqrt": lambda a, g: np.sqrt(g[0]),
         "Reciprocal": lambda a, g: 1 / g[0],
+        "Sign": lambda a, g: np.sign(g[0]),
         "Neg": lambda a, g: -g[0],
         "Abs": lambda a, g: np.abs(g[0]),
         "Floor": lambda a, g: np.floor(g[0]),

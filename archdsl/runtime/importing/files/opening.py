@@ -7,6 +7,9 @@ from pathlib import Path
 
 from archdsl.common.choices import NETWORK_FILES
 from archdsl.common.escaping import visible
+from archdsl.runtime.importing.files.program import Program
+from archdsl.runtime.importing.files.reference import compare, of_module, of_onnx
+from archdsl.runtime.importing.files.sizes import Chosen, chosen
 from archdsl.runtime.importing.importing import from_module, identifier
 from archdsl.runtime.importing.proving import Imported, Size
 from archdsl.runtime.importing.refusal import ImportRefused
@@ -14,24 +17,38 @@ from archdsl.runtime.importing.refusal import ImportRefused
 Opener = Callable[[Path, Sequence[Size]], Imported]
 
 
+def imported(path: Path, program: Program, picked: Chosen) -> Imported:
+    """The spec of a program."""
+    name = identifier(path.stem.replace(".", "_"))
+    return from_module(program.module(), picked.sizes, name=name, source=visible(path.name), fixed=not picked.free)
+
+
 def from_onnx(path: Path, sizes: Sequence[Size]) -> Imported:
     """The spec of an ONNX file, compared with what onnxruntime computes of it."""
     from archdsl.runtime.importing.files.onnx_file import read
     from archdsl.runtime.importing.files.onnx_program import program_of
-    from archdsl.runtime.importing.files.onnx_proof import compare
-    from archdsl.runtime.importing.files.onnx_sizes import chosen
 
     graph = read(path)
-    picked = chosen(graph, sizes)
-    program = program_of(graph, picked.with_batch)
-    found = from_module(
-        program.module(), picked.sizes, name=identifier(path.stem.replace(".", "_")), source=visible(path.name), fixed=not picked.free
-    )
-    compare(path, graph, found, picked)
+    picked = chosen(graph.file, graph.inputs, sizes)
+    found = imported(path, program_of(graph, picked.with_batch), picked)
+    compare(found, picked, *of_onnx(path, graph))
     return found
 
 
-OPENERS: dict[str, Opener] = {".onnx": from_onnx}
+def from_exported(path: Path, sizes: Sequence[Size]) -> Imported:
+    """The spec of an exported program, compared with its operators one by one."""
+    from archdsl.runtime.importing.files.exported_file import read
+    from archdsl.runtime.importing.files.exported_program import program_of
+
+    graph = read(path)
+    picked = chosen(graph.file, graph.inputs, sizes, graph.examples)
+    found = imported(path, program_of(graph, picked.with_batch), picked)
+    whole = program_of(graph, picked.with_batch, whole=False).module()
+    compare(found, picked, of_module(whole), "the program's operators")
+    return found
+
+
+OPENERS: dict[str, Opener] = {".onnx": from_onnx, ".pt2": from_exported}
 assert tuple(OPENERS) == NETWORK_FILES
 
 

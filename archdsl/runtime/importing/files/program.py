@@ -6,7 +6,8 @@ Each step is run on tensors without data as it is added, so that the next one ca
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -89,6 +90,7 @@ class Part(nn.Module):  # type: ignore[misc]
 
     plain = False
     """Whether the class says nothing of what is in it."""
+
     def forward(self, body: Body, root: nn.Module, *given: Any) -> tuple[Any, ...]:
         values = dict(zip(body.takes, given, strict=True))
         run(body, root, values)
@@ -208,6 +210,31 @@ class Program:
         inside = [scope for scope in scopes if path.startswith(f"{scope.path}.")]
         self.add(self.layers[path], takes, gives, inside, place)
 
+    def attention(
+        self,
+        path: str,
+        make: Callable[[], nn.Module],
+        state: Mapping[str, torch.Tensor],
+        takes: Sequence[object],
+        gives: Sequence[str],
+        scopes: Sequence[Scope],
+        place: str,
+    ) -> None:
+        """Adds a step of a torch.nn.MultiheadAttention: of queries, keys and values."""
+        with torch.device("meta"):
+            layer = self.layers.setdefault(path, make())
+        self.state |= {f"{path}.{name}": tensor for name, tensor in state.items()}
+        self.add(lambda *given: layer(*given, need_weights=False)[0], takes, gives, scopes, place)
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """What is added in the context is forgotten after it."""
+        before = [*self.steps], dict(self.state), dict(self.layers), dict(self.parameters), dict(self.values)
+        try:
+            yield
+        finally:
+            self.steps, self.state, self.layers, self.parameters, self.values = before
+
     def parameter(self, key: str, tensor: torch.Tensor) -> Key:
         """A tensor of the file as a parameter."""
         self.parameters[key] = nn.Parameter(torch.empty_like(tensor, device="meta"))
@@ -228,6 +255,8 @@ class Program:
     def module(self) -> Net:
         """The module, with its tensors."""
         root = self.network_class()()
+        # A layer's own name may also be around operators that belong to it, such as those that move axes.
+        self.steps = [replace(s, scopes=tuple(c for c in s.scopes if c.path not in self.layers)) for s in self.steps]
         tree: dict[str, nn.Module] = {"": root}
         wanted: dict[str, nn.Module] = {**self.layers}
         for step in self.steps:
@@ -241,6 +270,7 @@ class Program:
             if path not in tree:
                 place(tree, path, Holder())
             tree[path].register_parameter(name, parameter)
+        self.steps = together(self.early())
         members = nest(self.steps, 0, self.users(), tree, 0)
         root.body = Body(members, tuple(self.inputs), tuple(self.outputs.values()))
         root.outputs = self.outputs
@@ -260,6 +290,18 @@ class Program:
         package, _, name = self.kind.rpartition(".")
         return type(name or "Network", (Net,), {"__module__": package or "network", "forward": forward})
 
+    def early(self) -> list[Step]:
+        """The steps with those that only compute sizes right behind what they take, in the same module."""
+        found: list[Step] = []
+        for step in self.steps:
+            if any(isinstance(self.values.get(name), torch.Tensor) for name in step.gives):
+                found.append(step)
+                continue
+            taken = set(step.names())
+            at = max((i for i, other in enumerate(found, 1) if taken & set(other.gives)), default=0)
+            found.insert(at, replace(step, scopes=found[at - 1].scopes if at else ()))
+        return found
+
     def fill(self, root: nn.Module) -> None:
         """Gives the module its tensors."""
         state = dict(self.state)
@@ -269,7 +311,9 @@ class Program:
                     raise ImportRefused(f"the file has no tensor for `{key}`")
                 state[key] = torch.tensor(0)
             elif state[key].shape != tensor.shape:
-                raise ImportRefused(f"the tensor `{key}` has the size {list(state[key].shape)}, not {list(tensor.shape)}")
+                raise ImportRefused(
+                    f"the tensor `{key}` has the size {list(state[key].shape)}, not {list(tensor.shape)}"
+                )
         root.load_state_dict(state, strict=True, assign=True)
 
     def users(self) -> dict[str, list[int]]:
@@ -316,6 +360,29 @@ def place(tree: dict[str, nn.Module], path: str, module: nn.Module) -> None:
         place(tree, parent, Holder())
     tree[parent].add_module(name, module)
     tree[path] = module
+
+
+def together(steps: Sequence[Step]) -> list[Step]:
+    """The steps with those of one call of a module next to each other, as far as what they take allows it."""
+    found: list[Step] = []
+    ends: dict[tuple[Scope, ...], int] = {}
+    """Where the steps of a call end, so far."""
+    for step in steps:
+        at = len(found)
+        for depth in range(len(step.scopes), 0, -1):
+            end = ends.get(step.scopes[:depth])
+            if end is None or end == at:
+                continue
+            between = {name for other in found[end:] for name in other.gives}
+            if not between & set(step.names()):
+                at = end
+            break
+        found.insert(at, step)
+        if at < len(found) - 1:
+            ends = {scopes: end + (end > at) for scopes, end in ends.items()}
+        for depth in range(1, len(step.scopes) + 1):
+            ends[step.scopes[:depth]] = max(ends.get(step.scopes[:depth], 0), at + 1)
+    return found
 
 
 def nest(

@@ -55,7 +55,13 @@ def exported(name: str, path: Path, free: bool = True) -> torch.nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            module, (torch.randn(2, *size),), str(path), input_names=["x"], dynamic_axes=axes, dynamo=False, verbose=False
+            module,
+            (torch.randn(2, *size),),
+            str(path),
+            input_names=["x"],
+            dynamic_axes=axes,
+            dynamo=False,
+            verbose=False,
         )
     return module
 
