@@ -321,7 +321,10 @@ class _Filter:
         elif last in _STATEMENT_STARTS or (word in _BRANCHES and last in ("LPAR", "COMMA") and self.starts_item()):
             keyword = (
                 (word in _BEFORE_NAME and following == "NAME")
-                or (word == "expect" and following == "LSQB")
+                or (
+                    word == "expect"
+                    and (following == "LSQB" or (following == "NAME" and self.kind_at(i + 2) == "COMPARISON"))
+                )
                 or (word in _BEFORE_VALUE and self.takes_value(i, word))
                 or (word in _EXTERN_LINES and self.inside[-1] == "extern")
             )
