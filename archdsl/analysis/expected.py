@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
 from operator import eq, ne
 
 from archdsl.analysis.costs import costs
 from archdsl.analysis.receptive import receptive_fields
 from archdsl.diagnostics import Diagnostics, Mark
-from archdsl.graph import Expectation, Graph, Tensor
+from archdsl.graph import MEASURES, Expectation, Graph, Tensor
 from archdsl.values.arithmetic import COMPARISON
 
 HOLDS = {**COMPARISON, "==": eq, "!=": ne}
@@ -20,27 +18,12 @@ def check_expectations(graph: Graph, diagnostics: Diagnostics) -> None:
 
     `field` is the receptive field of the last map, through windows only: every axis must meet the bound.
     """
-    measured = _measured(graph)
+    measured = {measure: MEASURED[measure](graph) for measure in {e.measure for e in graph.expectations}}
     for expected in graph.expectations:
-        values = measured(expected.measure)
+        values = measured[expected.measure]
         if not all(HOLDS[expected.comparison](value, expected.bound) for value in values):
             _report(expected, values, diagnostics)
     diagnostics.stop_on_errors()
-
-
-def _measured(graph: Graph) -> Callable[[str], list[int]]:
-    @cache
-    def measured(measure: str) -> list[int]:
-        match measure:
-            case "parameters":
-                return [costs(graph).total.parameters]
-            case "macs":
-                return [costs(graph).total.macs]
-            case "field":
-                return last_extents(graph)
-        raise AssertionError(measure)
-
-    return measured
 
 
 def last_extents(graph: Graph) -> list[int]:
@@ -55,6 +38,14 @@ def last_extents(graph: Graph) -> list[int]:
         if any(extents) and not all(axis.sees_all for axis in axes):
             return extents
     return [0]
+
+
+MEASURED = {
+    "parameters": lambda graph: [costs(graph).total.parameters],
+    "macs": lambda graph: [costs(graph).total.macs],
+    "field": last_extents,
+}
+assert tuple(MEASURED) == MEASURES
 
 
 def _report(expected: Expectation, values: list[int], diagnostics: Diagnostics) -> None:

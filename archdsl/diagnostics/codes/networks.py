@@ -76,9 +76,9 @@ NETWORKS = (
     Code(
         "E0311",
         "a cost other than expected",
-        "The model's parameters, multiply-accumulates or receptive field are not what its `expect` states. A count that "
-        "differs from the paper's usually means that a layer differs: compare `archdsl show` with its table. If the "
-        "change is intended, change the `expect`.",
+        "The model's parameters, multiply-accumulates or receptive field are not what its `expect` states. If a count "
+        "differs from the paper's, a layer usually differs: compare `archdsl show` with its table. If the change is "
+        "intended, change the `expect`.",
         "model net {\n    input x[3, H = 32, W = 32]\n    conv(8, 3)\n    expect parameters == 216\n}\n",
     ),
     Code(
