@@ -20,6 +20,7 @@ ORDER = [
     "ops",
     "augment",
     "syntax",
+    "formatting",
     "graph",
     "advice",
     "values",

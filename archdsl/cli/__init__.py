@@ -19,7 +19,15 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 # These modules register the commands.
-from archdsl.cli import helping, importing, making, missing, reading, running
+from archdsl.cli import (
+    formatting,
+    helping,
+    importing,
+    making,
+    missing,
+    reading,
+    running,
+)
 from archdsl.cli.printing import prepare, write_diagnostics
 from archdsl.cli.program import (
     BROKEN,
@@ -33,7 +41,17 @@ from archdsl.cli.program import (
 )
 from archdsl.common import interrupts
 
-__all__ = ["cli", "helping", "importing", "main", "making", "reading", "run", "running"]
+__all__ = [
+    "cli",
+    "formatting",
+    "helping",
+    "importing",
+    "main",
+    "making",
+    "reading",
+    "run",
+    "running",
+]
 
 
 def _abandon(stream: object) -> None:

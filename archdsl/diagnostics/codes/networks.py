@@ -171,6 +171,13 @@ NETWORKS = (
         arises='`archdsl.load("net.arch", allow_extern=["layers"])`, where layers.py does not define the class.',
     ),
     Code(
+        "E0605",
+        "an unproved format",
+        "archdsl could not prove that the formatted text means the same, keeps its comments, and stays as it is when "
+        "it is formatted again, so it writes none. This is a bug in archdsl: please report the spec.",
+        arises="a bug in archdsl.",
+    ),
+    Code(
         "W0601",
         "only one small size is valid",
         "A line leaves only one small value for a free size. Make the sizes equal with `align`, or give both "
