@@ -171,6 +171,8 @@ class Loader:
                 case tree.Default():
                     with reporting(self.diagnostics):
                         extend_defaults(defaults, declaration, spec_file.names)
+                case tree.Missing():
+                    spec_file.names.poisoned = True
                 case _:
                     assert_never(declaration)
         for thunk in thunks:
