@@ -34,6 +34,8 @@ ORDER = [
     "built",
     "runtime",
     "importer",
+    "editing",
+    "language_server",
     "cli",
     "__main__",
 ]

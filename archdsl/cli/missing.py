@@ -4,6 +4,8 @@ from __future__ import annotations
 
 EXTRAS = {
     "kornia": "augment",
+    "pygls": "editor",
+    "lsprotocol": "editor",
     "PIL": "pictures",
     "matplotlib": "plots",
     "onnx": "onnx",
