@@ -35,6 +35,8 @@ ORDER = [
     "built",
     "runtime",
     "importer",
+    "editing",
+    "language_server",
     "cli",
     "__main__",
 ]

@@ -27,6 +27,7 @@ from archdsl.cli import (
     missing,
     reading,
     running,
+    serving,
 )
 from archdsl.cli.printing import prepare, write_diagnostics
 from archdsl.cli.program import (
@@ -51,6 +52,7 @@ __all__ = [
     "reading",
     "run",
     "running",
+    "serving",
 ]
 
 
