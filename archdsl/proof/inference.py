@@ -86,7 +86,7 @@ class Correspondence:
         instead = old.operation.in_evaluation()
         if old.operation is new.operation and old not in self.taken and not instead:
             return True
-        ours, theirs = {**dict(old.operation), **instead}, dict(new.operation)
+        ours, theirs = {**vars(old.operation), **instead}, vars(new.operation)
         if old in self.taken:
             ours["bias"] = True
         for arguments in (ours, theirs):  # the weights come from elsewhere

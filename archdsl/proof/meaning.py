@@ -12,8 +12,9 @@ from typing import Any
 
 from archdsl.graph import Graph, Node, Scope
 from archdsl.graph import Tensor as Edge
-from archdsl.ops.base import ModuleForm, Operation, ParameterForm, Shape, TorchForm
+from archdsl.ops.base import Operation, Shape
 from archdsl.ops.base import Weight as OwnWeight
+from archdsl.ops.forms import ModuleForm, ParameterForm, TorchForm
 from archdsl.ops.init import RULES
 from archdsl.proof.layers import LAYERS, Parts, Spec, compute, spec_of
 from archdsl.proof.library import Library, Run, full

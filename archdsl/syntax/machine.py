@@ -54,7 +54,7 @@ class Machine:
     def __init__(self, language: Language, callbacks: list[Callable[[list[Any]], Any]], start: str) -> None:
         self.rows, self.callbacks = language.rows, callbacks
         self.end = language.ends[start]
-        self.states = [language.starts[start]]
+        self.states: list[Any] = [language.starts[start]]
         self.values: list[Any] = []
 
     def feed(self, kind: str, value: object) -> bool:
@@ -62,13 +62,13 @@ class Machine:
         rows, states, values = self.rows, self.states, self.values
         while True:
             action = rows[states[-1]].get(kind)
-            if type(action) is int:
+            if action.__class__ is int:
                 states.append(action)
                 values.append(value)
                 return True
             if action is None:
                 return kind == END and states[-1] == self.end
-            size, origin, rule = action  # type: ignore[misc]
+            size, origin, rule = action
             if rule is None:
                 states[-1] = rows[states[-2]][origin]
                 continue
