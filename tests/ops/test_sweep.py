@@ -11,7 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from archdsl import dims
 from archdsl.dims import Dim, Region
 from archdsl.ops import OPERATIONS
-from archdsl.ops.base import Example, FunctionForm, ModuleForm, Operation, OperationError, Rules, Shape
+from archdsl.ops.base import Example, Operation, Rules, Shape
+from archdsl.ops.declaration import OperationError
+from archdsl.ops.forms import FunctionForm, ModuleForm
 from tests.ops.forms import Built, shapes_of, tensors
 
 CASES = [
