@@ -35,6 +35,7 @@ ORDER = [
     "built",
     "runtime",
     "importer",
+    "watching",
     "cli",
     "__main__",
 ]
