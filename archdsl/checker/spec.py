@@ -177,6 +177,10 @@ def _checked(spec_file: SpecFile, name: str, values: Mapping[str, object], diagn
     if not diagnostics.errors or graph.outputs:
         finished_graph.check(graph, demands, diagnostics)
     diagnostics.stop_on_errors()
+    if graph.expectations:
+        from archdsl.analysis.expected import check_expectations  # few models state their costs
+
+        check_expectations(graph, diagnostics)
     return graph
 
 

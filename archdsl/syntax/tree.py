@@ -326,6 +326,16 @@ class Expect:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ExpectCost:
+    """`expect parameters == 25_557_032`."""
+
+    span: Span
+    measure: Name
+    comparison: str
+    bound: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Require:
     """`require condition, "message"`."""
 
@@ -491,7 +501,7 @@ class Default:
     arguments: tuple[Argument, ...]
 
 
-Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | Require | Default | Share
+Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | ExpectCost | Require | Default | Share
 Declaration = Import | Let | Function | Block | Model | Member | Augment | Extern | Default
 
 
