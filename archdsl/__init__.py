@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from archdsl.runtime.importing import from_module
     from archdsl.runtime.loading import load, load_augment
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Source",
