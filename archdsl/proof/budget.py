@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cache
 from typing import Any
 
 from archdsl.proof.errors import Unproved
@@ -143,8 +142,8 @@ def counted(tree: ast.Module) -> ast.Module:
     for node in walked(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in COMPARING:
             passing.update(map(id, (node.func.value, *node.args)))
-        for name in _fields_of(type(node)):
-            value = getattr(node, name, None)
+        for name in FIELDS[type(node)]:
+            value: Any = getattr(node, name, None)
             if type(value) is list:
                 value[:] = [_changed(v) if type(v) in CHANGED and id(v) not in passing else v for v in value]
             elif type(value) in CHANGED and id(value) not in passing:
@@ -173,7 +172,7 @@ def walked(tree: ast.AST) -> Iterator[ast.AST]:
         node = stack.pop()
         yield node
         known = node.__dict__
-        for name in _fields_of(type(node)):
+        for name in FIELDS[type(node)]:
             value = known.get(name)
             if type(value) is list:
                 stack += [v for v in value if isinstance(v, ast.AST)]
@@ -187,10 +186,12 @@ TEXTS = frozenset(
 """Fields of syntax nodes that hold no nodes, except contexts."""
 
 
-@cache
-def _fields_of(kind: type[ast.AST]) -> tuple[str, ...]:
-    """The fields of a known kind of syntax node that may hold nodes."""
-    return () if kind is ast.Constant else tuple(name for name in kind._fields if name not in TEXTS)
+FIELDS: Mapping[type, tuple[str, ...]] = {
+    kind: tuple(name for name in kind._fields if name not in TEXTS and kind is not ast.Constant)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+}
+"""The fields of each kind of syntax node that may hold nodes."""
 
 
 def _changed(node: ast.AST) -> ast.AST:

@@ -15,6 +15,9 @@ from archdsl.syntax.lexer import Scanner
 
 END: Final = "$END"
 
+MISSING: Final = "MISSING"
+"""The terminal of a statement that could not be read."""
+
 
 class Reduction(NamedTuple):
     """A reduction of `size` symbols to the symbol `origin`. `rule` is the rule's number; None if the value stays."""
@@ -82,7 +85,7 @@ class Machine:
 
     def accepted(self) -> set[str]:
         """The terminals that fit in the current state."""
-        return {kind for kind in self.rows[self.states[-1]] if kind.isupper() and self._fits(kind)}
+        return {k for k in self.rows[self.states[-1]] if k.isupper() and k != MISSING and self._fits(k)}
 
     def _fits(self, kind: str) -> bool:
         trial = Machine.__new__(Machine)

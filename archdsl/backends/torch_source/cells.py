@@ -159,7 +159,15 @@ class Syntax:
                     regions.append(Region(statement, branches))
                 case tree.Let():
                     self.lets.append(statement)
-                case tree.Input() | tree.Output() | tree.Expect() | tree.Require() | tree.Default():
+                case (
+                    tree.Input()
+                    | tree.Output()
+                    | tree.Expect()
+                    | tree.ExpectCost()
+                    | tree.Require()
+                    | tree.Default()
+                    | tree.Missing()
+                ):
                     pass  # no member and no value comes from these
                 case _:
                     assert_never(statement)
