@@ -18,7 +18,7 @@ from archdsl.editing import completion, hover, navigation
 from archdsl.editing.names import Symbol
 from archdsl.editing.positions import Change
 from archdsl.editing.sizes import Call
-from archdsl.language_server.conversion import Converter, completion_item, paragraphs, path_of, uri_of
+from archdsl.language_server.conversion import Converter, Formats, completion_item, markup, paragraphs, path_of, uri_of
 from archdsl.language_server.documents import Document, Documents, Stage, View
 from archdsl.syntax import tree
 
@@ -92,17 +92,15 @@ class Server(LanguageServer):
         return bool(item is not None and item.snippet_support)
 
     @property
-    def hover_markdown(self) -> bool:
-        """Whether the editor renders Markdown when the mouse rests on a word."""
+    def hover_formats(self) -> Formats:
         found = self.client_capabilities.text_document
-        formats = found.hover.content_format if found is not None and found.hover is not None else None
-        return types.MarkupKind.Markdown in (formats or ())
+        return (found.hover.content_format or ()) if found is not None and found.hover is not None else ()
 
     @property
-    def completion_markdown(self) -> bool:
+    def completion_formats(self) -> Formats:
         found = self.client_capabilities.text_document
         item = found.completion.completion_item if found is not None and found.completion is not None else None
-        return item is not None and types.MarkupKind.Markdown in (item.documentation_format or ())
+        return (item.documentation_format or ()) if item is not None else ()
 
     def symbol_at(self, view: View, offset: int) -> Symbol | None:
         found = view.names.at(offset)
@@ -215,8 +213,8 @@ def _hover(ls: Server, document: Document, view: View, offset: int) -> types.Hov
     item = item_at(view.analysis.syntax, span.start)
     if item is not None:
         parts += hover.of_item(item.span, call)
-    content = paragraphs(parts, markdown=ls.hover_markdown)
-    return types.Hover(content, ls.convert.range(span)) if content is not None else None
+    text = paragraphs(parts)
+    return types.Hover(markup(text, ls.hover_formats), ls.convert.range(span)) if text else None
 
 
 def item_at(file: tree.File, offset: int) -> tree.Call | None:
@@ -247,8 +245,9 @@ def _complete(ls: Server, document: Document, offset: int) -> types.CompletionLi
         names, delta = names_of(parse(source, Diagnostics())), 0
     found = completion.completions(source, offset, names, project, delta)
     range = ls.convert.between(source, found.start, offset)
-    options = {"snippets": ls.snippets, "markdown": ls.completion_markdown}
-    return types.CompletionList(False, [completion_item(item, range, **options) for item in found.items])
+    snippets, formats = ls.snippets, ls.completion_formats
+    items = [completion_item(item, range, snippets=snippets, formats=formats) for item in found.items]
+    return types.CompletionList(False, items)
 
 
 def main() -> None:
