@@ -45,6 +45,18 @@ KINDS: Final = {
     "module": types.CompletionItemKind.Module,
 }
 
+SYMBOLS: Final = {
+    "block": types.SymbolKind.Class,
+    "model": types.SymbolKind.Module,
+    "extern": types.SymbolKind.Class,
+    "augment": types.SymbolKind.Class,
+    "function": types.SymbolKind.Function,
+    "value": types.SymbolKind.Constant,
+    "label": types.SymbolKind.Field,
+    "input": types.SymbolKind.Interface,
+    "shared": types.SymbolKind.Object,
+}
+
 
 class Converter:
     """Converts positions in the encoding that the editor chose, keeping the lines of each text."""

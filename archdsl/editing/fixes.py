@@ -1,0 +1,40 @@
+"""The changes of the text that resolve an error: the fixes that were tried and work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from archdsl.diagnostics import Diagnostic
+from archdsl.editing.analysis import Analysis
+from archdsl.editing.navigation import Project
+
+
+def fixes(analysis: Analysis, project: Project, start: int, end: int) -> Iterator[Diagnostic]:
+    """The diagnostics that are shown between two offsets, or marked there, and have a fix that may be made."""
+    for diagnostic in fixable(analysis, project):
+        spans = [analysis.place(diagnostic), *(m.span for m in diagnostic.marks if m.span.source is analysis.source)]
+        fix = diagnostic.fix
+        if fix is not None and fix.span.source is analysis.source:
+            spans.append(fix.span)
+        if any(span.start <= end and start <= span.end for span in spans):
+            yield diagnostic
+
+
+def fixable(analysis: Analysis, project: Project) -> Iterator[Diagnostic]:
+    """The diagnostics with a fix that may be made."""
+    for diagnostic in analysis.diagnostics():
+        if diagnostic.fix is not None and not project.is_fixed(diagnostic.fix.span.source.path):
+            yield diagnostic
+
+
+def together(analysis: Analysis, project: Project) -> list[Diagnostic]:
+    """The fixes in this document that do not touch each other, so that all can be made at once."""
+    found: list[Diagnostic] = []
+    end = -1
+    here = [d for d in fixable(analysis, project) if d.fix is not None and d.fix.span.source is analysis.source]
+    for diagnostic in sorted(here, key=lambda d: (d.fix.span.start, d.fix.span.end) if d.fix else (0, 0)):
+        fix = diagnostic.fix
+        if fix is not None and fix.span.start > end:
+            found.append(diagnostic)
+            end = fix.span.end
+    return found
