@@ -186,6 +186,10 @@ def examine(spec_file: SpecFile, name: str, values: Mapping[str, object], diagno
 def _checked(spec_file: SpecFile, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
     graph = examine(spec_file, name, values, diagnostics)
     diagnostics.stop_on_errors()
+    if graph.expectations:
+        from archdsl.analysis.expected import check_expectations  # few models state their costs
+
+        check_expectations(graph, diagnostics)
     return graph
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 EXTRAS = {
+    "torch": "torch",
+    "numpy": "torch",
+    "safetensors": "torch",
     "kornia": "augment",
     "pygls": "editor",
     "lsprotocol": "editor",

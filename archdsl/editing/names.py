@@ -293,6 +293,9 @@ class _Binder:
             case tree.Expect():
                 for value in statement.dimensions:
                     self.value(value, space)
+            case tree.ExpectCost():
+                self.use(statement.measure.span, self.shared("word", statement.measure.name))
+                self.value(statement.bound, space)
             case tree.Require():
                 self.value(statement.condition, space)
                 if statement.message is not None:

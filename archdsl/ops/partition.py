@@ -338,6 +338,9 @@ class Strangers(Operation):
         count = prod(self.cut.each_size(shapes[0]))
         return (shapes[1] if len(shapes) > 1 else (1, count, count),)
 
+    def may_be_none(self, shapes: tuple[Shape, ...]) -> bool:
+        return len(shapes) == 1 and not self.cut.is_shifted
+
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return self.form(shapes, last=False)
 

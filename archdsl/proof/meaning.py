@@ -131,6 +131,7 @@ class Meaning:
             if tensor.term.shape is None:
                 tensor.term.shape = _unmoved(self.graph.shape(Edge(node.id, i)), tensor.order)
             tensor.term.batched = node.batched
+            tensor.term.may_be_none = node.operation.may_be_none(self.graph.shapes(node.inputs))
             self.values[Edge(node.id, i)] = tensor.term, tensor.order
         # A template of several steps, such as `(a + b) / 2`, is identified by its steps.
         if len(self.table.entries) == known + 1:

@@ -326,6 +326,16 @@ class Expect:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ExpectCost:
+    """`expect parameters == 25_557_032`."""
+
+    span: Span
+    measure: Name
+    comparison: str
+    bound: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Require:
     """`require condition, "message"`."""
 
@@ -498,7 +508,7 @@ class Default:
     arguments: tuple[Argument, ...]
 
 
-Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | Require | Default | Share | Missing
+Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | ExpectCost | Require | Default | Share | Missing
 Declaration = Import | Let | Function | Block | Model | Member | Augment | Extern | Default | Missing
 
 

@@ -18,6 +18,8 @@ ANSWERED = [
     types.CLIENT_REGISTER_CAPABILITY,
 ]
 
+CODECS = {"utf-8": ("utf-8", 1), "utf-16": ("utf-16-le", 2), "utf-32": ("utf-32-le", 4)}
+
 PATIENCE = 20
 """Seconds to wait for an answer: the machine may be busy."""
 
@@ -75,7 +77,12 @@ class Document:
     def position(self, offset: int) -> types.Position:
         before = self.text[:offset]
         column = before.rpartition("\n")[2]
-        return types.Position(before.count("\n"), len(column.encode("utf-16-le")) // 2)
+        return types.Position(before.count("\n"), self.units(column))
+
+    def units(self, text: str) -> int:
+        """The length of a text as the editor and the server have agreed to count."""
+        codec, width = CODECS[self.client.encoding]
+        return len(text.encode(codec)) // width
 
     def at(self, place: str) -> types.Position:
         """The position of § in a piece of the text."""

@@ -50,12 +50,13 @@ async def client(
     lsp_client: LanguageClient, request: pytest.FixtureRequest, tmp_path_factory: Any
 ) -> AsyncIterator[None]:
     lsp_client.folder = tmp_path_factory.mktemp("specs")  # type: ignore[attr-defined]
-    await lsp_client.initialize_session(
+    begun = await lsp_client.initialize_session(
         types.InitializeParams(
             capabilities=client_capabilities(request.param),
             root_uri=lsp_client.folder.as_uri(),  # type: ignore[attr-defined]
         )
     )
+    lsp_client.encoding = begun.capabilities.position_encoding or "utf-16"  # type: ignore[attr-defined]
     yield
     await lsp_client.shutdown_session()
 
@@ -259,7 +260,18 @@ async def test_words_have_colours(editor: Editor) -> None:
     found = await editor.client.text_document_semantic_tokens_full_async(params)
     assert found is not None
     data = list(found.data)
-    assert [data[i : i + 3] for i in range(0, 15, 5)] == [[0, 0, 12], [1, 0, 5], [0, 6, 3]]
+    assert [data[i : i + 3] for i in range(0, 15, 5)] == [[0, 0, spec.units("# ünïcode 😀")], [1, 0, 5], [0, 6, 3]]
+
+
+async def test_positions_behind_characters_of_several_units(editor: Editor) -> None:
+    spec = editor.open("net.arch", TEXT.replace('"Two convolutions', '"😀 Two convolutions'))
+    spec.replace("around", "äround 😀😀")
+    spec.replace('a skip."', 'a skïp." 1')
+    (found,) = await spec.checked()
+    assert found.range.start == spec.at('skïp." §1')
+    spec.replace('skïp." 1', 'skïp."')
+    assert await spec.checked() == []
+    assert 12 in await spec.hints()
 
 
 async def test_signatures_on_the_way(editor: Editor) -> None:
@@ -287,7 +299,7 @@ async def test_the_picture_knows_its_lines(editor: Editor) -> None:
     spec = editor.open("net.arch", TEXT)
     found = await editor.client.protocol.send_request_async("archdsl/preview", {"uri": spec.uri})
     assert found.model == "net" and "<svg" in found.svg
-    lines = {tuple(box.goesTo)[0] + 1 for box in found.boxes if box.goesTo}
+    lines = {box.goesTo[0] + 1 for box in found.boxes if box.goesTo}
     assert {11, 12, 13, 14, 15} <= lines
 
 
