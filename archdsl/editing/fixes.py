@@ -1,12 +1,16 @@
-"""The changes of the text that resolve an error: the fixes that were tried and work."""
+"""Changes of the text: the fixes of errors that were tried and work, and the canonical style."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import SequenceMatcher
+from itertools import accumulate
 
-from archdsl.diagnostics import Diagnostic
+from archdsl.common.source import Source, Span
+from archdsl.diagnostics import Diagnostic, Fix
 from archdsl.editing.analysis import Analysis
 from archdsl.editing.navigation import Project
+from archdsl.formatting import format_source
 
 
 def fixes(analysis: Analysis, project: Project, start: int, end: int) -> Iterator[Diagnostic]:
@@ -38,3 +42,15 @@ def together(analysis: Analysis, project: Project) -> list[Diagnostic]:
             found.append(diagnostic)
             end = fix.span.end
     return found
+
+
+def formatting(source: Source) -> list[Fix]:
+    """The changes that bring a text into the canonical style, line by line. Raises SpecError for a syntax error."""
+    text = format_source(source)
+    before, after = source.text.splitlines(keepends=True), text.splitlines(keepends=True)
+    starts = [0, *accumulate(map(len, before))]
+    return [
+        Fix(Span(source, starts[a], starts[b]), "".join(after[c:d]))
+        for kind, a, b, c, d in SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
+        if kind != "equal"
+    ]

@@ -8,7 +8,7 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 
 from archdsl.common.source import Span
-from archdsl.diagnostics import Diagnostic
+from archdsl.diagnostics import Diagnostic, SpecError
 from archdsl.editing import completion, fixes, navigation, signature
 from archdsl.editing.names import Names
 from archdsl.language_server.conversion import completion_item, markup
@@ -171,10 +171,27 @@ async def rename(ls: Server, params: types.RenameParams) -> types.WorkspaceEdit 
     return _edit(ls, document, changes)
 
 
+# ---------------------------------------------------------------- the format
+
+
+async def formatting(ls: Server, params: types.DocumentFormattingParams) -> list[types.TextEdit] | None:
+    """The canonical style; a text with syntax errors stays as it is."""
+    document = ls.document(params.text_document)
+    if document is None:
+        return None
+    source = document.source
+    try:
+        found = await ls.beside(lambda: fixes.formatting(source))
+    except SpecError as error:
+        raise JsonRpcException(f"not formatted: {error.diagnostics[0].message}", REQUEST_FAILED) from None
+    return [types.TextEdit(ls.convert.range(fix.span), fix.text) for fix in found]
+
+
 def register(server: Server) -> None:
     server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=TRIGGERS))(complete)
     server.feature(types.TEXT_DOCUMENT_SIGNATURE_HELP, types.SignatureHelpOptions(["(", ","]))(signature_help)
     kinds = [types.CodeActionKind.QuickFix, types.CodeActionKind.SourceFixAll]
     server.feature(types.TEXT_DOCUMENT_CODE_ACTION, types.CodeActionOptions(kinds))(code_action)
+    server.feature(types.TEXT_DOCUMENT_FORMATTING)(formatting)
     server.feature(types.TEXT_DOCUMENT_PREPARE_RENAME)(prepare_rename)
     server.feature(types.TEXT_DOCUMENT_RENAME, types.RenameOptions(prepare_provider=True))(rename)

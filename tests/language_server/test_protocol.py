@@ -14,6 +14,7 @@ from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 from pytest_lsp import ClientServerConfig, LanguageClient, client_capabilities
 
+from archdsl.formatting import format_text
 from tests.helpers import ROOT
 from tests.language_server.editor import EDITORS, Editor, applied, edits_of, make_client
 
@@ -144,6 +145,18 @@ async def test_related_places_and_notes_are_told(editor: Editor) -> None:
     assert "note: in block `unit` (`1`), called at net.arch:13" in found[0].message
     places = [r.location.range.start.line + 1 for r in found[0].related_information or ()]
     assert places == [3, 5]
+
+
+async def test_a_spec_is_formatted(editor: Editor) -> None:
+    spec = editor.open("net.arch", TEXT.replace("conv(width, 3)", "conv( width,3 )").replace("    relu", "  relu"))
+    options = types.FormattingOptions(tab_size=4, insert_spaces=True)
+    params = types.DocumentFormattingParams(spec.identifier, options)
+    found = await editor.client.text_document_formatting_async(params)
+    assert found is not None and len(found) == 2
+    assert applied(spec.text, found) == format_text(TEXT, "net.arch")
+    spec.replace("model net(", "model net((")
+    with pytest.raises(JsonRpcException, match="not formatted"):
+        await editor.client.text_document_formatting_async(params)
 
 
 # ---------------------------------------------------------------- names, through files
