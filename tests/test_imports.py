@@ -21,6 +21,7 @@ ORDER = [
     "augment",
     "syntax",
     "formatting",
+    "highlighting",
     "graph",
     "advice",
     "values",
@@ -36,6 +37,7 @@ ORDER = [
     "runtime",
     "importer",
     "watching",
+    "starters",
     "cli",
     "__main__",
 ]

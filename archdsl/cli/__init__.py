@@ -27,6 +27,7 @@ from archdsl.cli import (
     missing,
     reading,
     running,
+    starting,
     watching,
 )
 from archdsl.cli.printing import prepare, write_diagnostics
@@ -52,6 +53,7 @@ __all__ = [
     "reading",
     "run",
     "running",
+    "starting",
     "watching",
 ]
 
