@@ -27,6 +27,7 @@ from archdsl.cli import (
     missing,
     reading,
     running,
+    serving,
     starting,
     watching,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "reading",
     "run",
     "running",
+    "serving",
     "starting",
     "watching",
 ]

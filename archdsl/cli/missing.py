@@ -7,6 +7,8 @@ EXTRAS = {
     "numpy": "torch",
     "safetensors": "torch",
     "kornia": "augment",
+    "pygls": "editor",
+    "lsprotocol": "editor",
     "PIL": "pictures",
     "matplotlib": "plots",
     "onnx": "onnx",

@@ -112,6 +112,8 @@ class Elaborator:
                 self.require(statement, place)
             case tree.Share():
                 self.items.shares.declare(statement, place)
+            case tree.Missing():
+                raise Poisoned
             case tree.Default():
                 extend_defaults(place.defaults, statement, place.names)
             case _:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic
 from archdsl.dims import Choice, Demanded, Dim, Region, SizeSet
-from archdsl.ops.base import Operation, OperationError, Shape, Weight
+from archdsl.ops.base import Operation, Shape, Weight
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.partition import Cut
 from archdsl.syntax import tree
 

@@ -56,10 +56,9 @@ def contents(spec_file: SpecFile) -> dict[str, list[str]]:
     }
     found: dict[str, list[str]] = {}
     for declaration in parse(spec_file.source, Diagnostics()).declarations:
-        if (kind := kinds.get(type(declaration))) is not None and not isinstance(
-            declaration, tree.Import | tree.Default
-        ):
-            found.setdefault(kind, []).append(declaration.name.name)
+        if isinstance(declaration, tree.Import | tree.Default | tree.Missing):
+            continue
+        found.setdefault(kinds[type(declaration)], []).append(declaration.name.name)
     return found
 
 

@@ -377,6 +377,9 @@ class Builder(ExternRules):
 
     # ------------------------------------------------------------ declarations
 
+    def missing(self, children: Children) -> tree.Missing:
+        return tree.Missing(self.span(children))
+
     def module(self, children: Children) -> tree.Name:
         if len(children) == 1:
             return self.named(children[0])

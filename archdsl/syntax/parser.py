@@ -18,7 +18,7 @@ from archdsl.syntax.brackets import pair
 from archdsl.syntax.builder import Builder
 from archdsl.syntax.errors import explain
 from archdsl.syntax.lexer import GIVE_UP, Lexeme, ParseAborted, classify, span_of
-from archdsl.syntax.machine import END, Machine, language
+from archdsl.syntax.machine import END, MISSING, Machine, language
 
 MAX_ERRORS: Final = 100
 """How many errors of one text are reported."""
@@ -171,13 +171,20 @@ class _Pass:
             if rule == "value" or not machine.unwind(height):
                 return None
             i = self.skip(i, end, outermost=rule == "file" and len(bodies) == 1)
-            bodies[-1] = (height, i)
+            self.leave_gap(machine, begin, i)
+            bodies[-1] = (len(states), i)
         if not feed(END, tokens[end]):
             height, begin = bodies[-1]
             self.report(machine, end, begin)
             if rule != "file" or not machine.unwind(height) or not feed(END, tokens[end]):
                 return None
         return cast(object, machine.values[-1])
+
+    def leave_gap(self, machine: Machine, start: int, end: int) -> None:
+        """Puts a `Missing` for the tokens of a broken statement; lists of other lines simply lack it."""
+        a, b = self.tokens[start].start, self.tokens[max(start, end - 1)].end
+        if machine.feed(MISSING, Lexeme(MISSING, "", a, b)):
+            machine.feed("NEWLINE", Lexeme("NEWLINE", "", b, b))
 
     def skip(self, i: int, end: int, *, outermost: bool) -> int:
         """The index of the next statement, or of the brace that ends this body. Records the bodies on the way."""

@@ -353,6 +353,13 @@ class Share:
     item: Item
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Missing:
+    """A statement or declaration that could not be read, in a tree that has syntax errors."""
+
+    span: Span
+
+
 # ---------------------------------------------------------------- declarations
 
 
@@ -501,8 +508,8 @@ class Default:
     arguments: tuple[Argument, ...]
 
 
-Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | ExpectCost | Require | Default | Share
-Declaration = Import | Let | Function | Block | Model | Member | Augment | Extern | Default
+Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | ExpectCost | Require | Default | Share | Missing
+Declaration = Import | Let | Function | Block | Model | Member | Augment | Extern | Default | Missing
 
 
 @dataclass(frozen=True, slots=True, eq=False)

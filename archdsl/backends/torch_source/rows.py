@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from archdsl.backends.torch_source.fold import Entry, Leaf, leaves
 from archdsl.backends.torch_source.names import is_attribute
 from archdsl.backends.torch_source.plan import Plan
-from archdsl.ops.base import ParameterForm
+from archdsl.ops.forms import ParameterForm
 
 
 @dataclass(slots=True, eq=False)
