@@ -156,7 +156,7 @@ class Reshape(Rearrangement):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         if dims.free_sizes(*outputs[0]):
-            return FunctionForm("{0}.flatten(1).unflatten(1, {size})", (Argument("size", outputs[0]),))
+            return FunctionForm("torch.unflatten({0}.flatten(1), 1, {size})", (Argument("size", outputs[0]),))
         names = ["channels", *(f"size{n}" for n in range(2, len(outputs[0]) + 1))]
         template = f"{{0}}.reshape(-1, {', '.join(f'{{{name}}}' for name in names)})"
         return FunctionForm(template, tuple(Argument(*pair) for pair in zip(names, outputs[0], strict=True)))
