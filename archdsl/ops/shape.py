@@ -260,7 +260,7 @@ class Squeeze(Rearrangement):
 
     axis: Count
 
-    examples = (example((3, 1, 5), axis=1), example((3, 1), axis=1), example((2, 3, 4, 1), axis=3))
+    examples = (example((3, 1, 5), axis=1), example((3, 1), axis=1), example((2, 1, 4, 5), axis=1))
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         (shape,) = shapes

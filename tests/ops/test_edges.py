@@ -97,3 +97,14 @@ def test_squeeze_needs_a_single_position() -> None:
         graph_of(net_text("squeeze(1)", "x[3, 8, 8]"))
     with pytest.raises(SpecError, match="has axes 0 to 2"):
         graph_of(net_text("squeeze(3)", "x[3, 8, 8]"))
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_squeeze_removes_its_axis_alone(axis: int) -> None:
+    sizes = [1 if a == axis else 2 + a for a in range(1, 4)]
+    size = ", ".join(map(str, sizes))
+    model = module(net_text(f"conv(4, 1) -> layernorm -> squeeze({axis}) -> conv(2, 1)", f"x[3, {size}]"))
+    x = torch.randn(2, 3, *sizes, dtype=torch.double)
+    conv, norm, last = (m for m in model.modules() if isinstance(m, nn.Conv3d | nn.Conv2d | nn.LayerNorm))
+    y = F.layer_norm(conv(x).movedim(1, -1), (4,), norm.weight, norm.bias, norm.eps).movedim(-1, 1)
+    torch.testing.assert_close(model(x), last(y.squeeze(1 + axis)))
