@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 EXTRAS = {
+    "torch": "torch",
+    "numpy": "torch",
+    "safetensors": "torch",
     "kornia": "augment",
+    "pygls": "editor",
+    "lsprotocol": "editor",
     "PIL": "pictures",
     "matplotlib": "plots",
     "onnx": "onnx",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic
 from archdsl.dims import Choice, Demanded, Dim, Region, SizeSet
-from archdsl.ops.base import Operation, OperationError, Shape, Weight
+from archdsl.ops.base import Operation, Shape, Weight
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.partition import Cut
 from archdsl.syntax import tree
 
@@ -274,6 +275,20 @@ class Narrowing:
     choice: Choice | None = None
 
 
+MEASURES = ("parameters", "macs", "field")
+"""What `expect` can be about; `archdsl.analysis.expected` measures it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """`expect parameters == 25_557_032`: what the model's author states about a cost."""
+
+    measure: str
+    comparison: str
+    bound: int | float
+    span: Span
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Graph:
     """A checked network.
@@ -292,6 +307,7 @@ class Graph:
     narrowings: tuple[Narrowing, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
     augment: Pipeline | None = None
+    expectations: list[Expectation] = field(default_factory=list)
     _nodes: list[Node] = field(default_factory=list)
     _net: nx.DiGraph | None = None
     painter: Callable[[Graph], dict[str, str]] | None = None

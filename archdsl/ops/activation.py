@@ -3,23 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
-from archdsl.ops.base import (
-    Argument,
-    Example,
-    FunctionForm,
-    Kept,
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Saves,
-    Shape,
-    TorchForm,
-    Weight,
-    example,
-    renamed,
-)
+from archdsl.ops.base import Example, Kept, Operation, Rules, Saves, Shape, Weight, example, renamed
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import Index, Number, Positive, shape_text
+from archdsl.ops.forms import Argument, FunctionForm, ModuleForm, TorchForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import ChannelMap, IndexMap, everything, shifted
 from archdsl.ops.sizes import channels, ints, options

@@ -6,20 +6,10 @@ from typing import ClassVar, Literal
 from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops import helpers, index_maps, partition_helpers
-from archdsl.ops.base import (
-    Argument,
-    FunctionForm,
-    Mend,
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Saves,
-    Shape,
-    Window,
-    example,
-)
+from archdsl.ops.base import Operation, Rules, Saves, Shape, Window, example
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import Margin, Size, shape_text, shown, times
+from archdsl.ops.forms import Argument, FunctionForm, ModuleForm
 from archdsl.ops.formulas import OUTSIDE, Sizes
 from archdsl.ops.merge import several
 from archdsl.ops.sizes import collapse, each, ints, positional, rank_name, spatial

@@ -8,23 +8,11 @@ from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import helpers
-from archdsl.ops.base import (
-    Kept,
-    Mend,
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Saves,
-    Shape,
-    Start,
-    Weight,
-    Window,
-    example,
-    renamed,
-)
+from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, Weight, Window, example, renamed
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.facts import Copies
 from archdsl.ops.fields import ConvPad, Count, Init, Numbers, Size, Switch, nested_size, shape_text, shown, times
+from archdsl.ops.forms import ModuleForm, Start
 from archdsl.ops.formulas import (
     INDICES,
     OUTSIDE,

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from archdsl.ops.base import FunctionForm, Operation, Rules, Saves, Shape, example
+from archdsl.ops.base import Operation, Rules, Saves, Shape, example
+from archdsl.ops.forms import FunctionForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.sizes import spatial
 

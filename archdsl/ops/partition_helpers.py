@@ -190,7 +190,7 @@ def {name}(
     apart = regions[:, None, :, None] != regions[:, None, None, :]
     mask = torch.zeros_like(apart, dtype=x.dtype).masked_fill(apart, float("-inf"))
     mask = mask if bias is None else {"bias.movedim(-1, 1)" if last else "bias"} + mask
-    return mask.repeat(x.shape[0], 1, 1, 1){".movedim(1, -1)" if last else ""}
+    return mask.expand(x.shape[0], *mask.shape).flatten(0, 1){".movedim(1, -1)" if last else ""}
 ''',
     )
 

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops import index_maps
-from archdsl.ops.base import Argument, FunctionForm, Mend, OperationError, Rules, Shape, example
+from archdsl.ops.base import Rules, Shape, example
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import Target, shape_text, times
+from archdsl.ops.forms import Argument, FunctionForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import IndexMap
 from archdsl.ops.shape import Rearrangement

@@ -4,39 +4,23 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
-from pydantic import Field
-
 from archdsl import dims
 from archdsl.dims import Dim, Expr
 from archdsl.ops import index_maps
-from archdsl.ops.base import (
-    Argument,
-    FunctionForm,
-    Mend,
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Shape,
-    Window,
-    example,
-)
+from archdsl.ops.base import Operation, Rules, Shape, Window, example
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import LARGEST, Count, Index, shape_text, shown
+from archdsl.ops.forms import Argument, FunctionForm, ModuleForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, ints, known_all
+from archdsl.ops.validation import Accepts
 
 Entries = Annotated[
-    tuple[Annotated[int, Field(strict=True, ge=-1, le=LARGEST)] | Expr, ...],
-    Field(
-        min_length=1,
-        max_length=32,
-        description="a list of ints of at least 1, one of which may be -1, to be inferred",
-    ),
+    tuple[Annotated[int, Accepts(ge=-1, le=LARGEST)] | Expr, ...],
+    Accepts("a list of ints of at least 1, one of which may be -1, to be inferred", shortest=1, longest=32),
 ]
-Order = Annotated[
-    tuple[Index, ...], Field(min_length=1, max_length=32, description="a list of axes, counted from 0 (the channels)")
-]
+Order = Annotated[tuple[Index, ...], Accepts("a list of axes, counted from 0 (the channels)", shortest=1, longest=32)]
 
 
 class Rearrangement(Operation):

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops.base import Mend, OperationError, Shape
+from archdsl.ops.base import Shape
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import shape_text, times
 from archdsl.ops.sizes import each
 

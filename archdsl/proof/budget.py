@@ -98,7 +98,11 @@ MOST_PARTS = 100
 
 
 def _bounded(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    is_power = function is operator.pow
+
     def compute(a: Any, b: Any) -> Any:
+        if type(a) is int and type(b) is int and not is_power and -SMALL < a < SMALL and -SMALL < b < SMALL:
+            return function(a, b)
         for value, other in ((a, b), (b, a)):
             if isinstance(value, str | list | tuple):
                 if isinstance(other, str | list | tuple):
@@ -107,7 +111,7 @@ def _bounded(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
                     _bound(len(value) * other if isinstance(other, int) and "mul" in function.__name__ else LARGEST)
             elif isinstance(value, int) and value.bit_length() > LONGEST:
                 raise Unproved("computes a number larger than its network can need")
-        if function is operator.pow and isinstance(a, int) and isinstance(b, int) and a.bit_length() * b > LONGEST:
+        if is_power and isinstance(a, int) and isinstance(b, int) and a.bit_length() * b > LONGEST:
             raise Unproved("computes a number larger than its network can need")
         return function(a, b)
 
@@ -116,6 +120,9 @@ def _bounded(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 LONGEST = 10_000
 """The most bits of an int."""
+
+SMALL = 2**64
+"""Below it, ints need no closer look."""
 
 OPERATORS: Mapping[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Add: ("ADD__", operator.add),

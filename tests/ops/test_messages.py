@@ -7,7 +7,8 @@ import pytest
 from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops import OPERATIONS
-from archdsl.ops.base import Operation, OperationError, Rules
+from archdsl.ops.base import Operation, Rules
+from archdsl.ops.declaration import OperationError
 
 H, W = dims.free("H"), dims.free("W")
 
@@ -154,9 +155,9 @@ def test_wrong_sizes(
 
 @pytest.mark.parametrize("cls", OPERATIONS.values(), ids=OPERATIONS)
 def test_words_are_those_of_the_types(cls: type[Operation]) -> None:
-    for name in cls.model_fields:
+    for name in cls.fields:
         for word in cls.words(name):
-            needed = {p: cls.examples[0].arguments[p] for p, f in cls.model_fields.items() if f.is_required()}
+            needed = {p: cls.examples[0].arguments[p] for p, f in cls.fields.items() if f.is_required}
             assert getattr(cls.parse({**needed, name: word}), name) == word
     assert cls.words("nonsense") == ()
 

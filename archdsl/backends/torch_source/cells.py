@@ -14,7 +14,7 @@ from archdsl import dims
 from archdsl.analysis.borders import borders
 from archdsl.common.source import Span
 from archdsl.graph import Graph, Node, Rounds, Scope, Tensor, Use
-from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
+from archdsl.ops.forms import FunctionForm, ModuleForm, TorchForm
 from archdsl.syntax import tree
 
 Site: TypeAlias = tuple[int, int, str]
@@ -159,7 +159,15 @@ class Syntax:
                     regions.append(Region(statement, branches))
                 case tree.Let():
                     self.lets.append(statement)
-                case tree.Input() | tree.Output() | tree.Expect() | tree.Require() | tree.Default():
+                case (
+                    tree.Input()
+                    | tree.Output()
+                    | tree.Expect()
+                    | tree.ExpectCost()
+                    | tree.Require()
+                    | tree.Default()
+                    | tree.Missing()
+                ):
                     pass  # no member and no value comes from these
                 case _:
                     assert_never(statement)

@@ -19,7 +19,7 @@ from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, is_share
 from archdsl.backends.torch_source.rows import Parts, Row, alone, find_rows, is_list
 from archdsl.backends.torch_source.scope import Scope, label_of
 from archdsl.backends.torch_source.starts import filling, is_biased, is_statement, way, without
-from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
+from archdsl.ops.forms import FunctionForm, ModuleForm, ParameterForm
 from archdsl.ops.init import RULES
 
 SELF = py.Var("self")

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from archdsl.backends.torch_source.fold import Entry, Leaf, leaves
 from archdsl.backends.torch_source.names import is_attribute, is_owned
 from archdsl.backends.torch_source.plan import Plan
-from archdsl.ops.base import ParameterForm
+from archdsl.ops.forms import ParameterForm
 
 Parts: TypeAlias = "dict[str, Leaf | Parts]"
 

@@ -1,0 +1,128 @@
+"""An editor for tests: it opens and changes documents, and asks about places that are named by the text around them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from lsprotocol import types
+from pytest_lsp import LanguageClient, make_test_lsp_client
+
+EDITORS = ["visual_studio_code@v1.65.2", "neovim@v0.11.0", "emacs@v29.1"]
+"""The editors whose capabilities the tests declare."""
+
+REFRESHES = [
+    types.WORKSPACE_INLAY_HINT_REFRESH,
+    types.WORKSPACE_CODE_LENS_REFRESH,
+    types.WORKSPACE_SEMANTIC_TOKENS_REFRESH,
+]
+
+PATIENCE = 20
+"""Seconds to wait for an answer: the machine may be busy."""
+
+
+def make_client() -> LanguageClient:
+    """A client that answers what an editor answers, and keeps the version of diagnostics."""
+    client = make_test_lsp_client()
+    client.versions = {}
+
+    def keep(params: types.PublishDiagnosticsParams) -> None:
+        client.diagnostics[params.uri] = params.diagnostics
+        client.versions[params.uri] = params.version
+
+    client.protocol.fm.features[types.TEXT_DOCUMENT_PUBLISH_DIAGNOSTICS] = keep
+    for method in REFRESHES:
+        client.feature(method)(lambda params: None)
+    return client
+
+
+class Editor:
+    """An editor with a folder of specs."""
+
+    def __init__(self, client: LanguageClient, folder: Path) -> None:
+        self.client, self.folder = client, folder
+
+    def open(self, name: str, text: str) -> Document:
+        path = self.folder / name
+        path.write_text(text, encoding="utf-8")
+        return Document(self, path, text)
+
+
+class Document:
+    """An open document."""
+
+    def __init__(self, editor: Editor, path: Path, text: str) -> None:
+        self.client, self.path, self.text, self.version = editor.client, path, text, 1
+        self.uri = path.as_uri()
+        self.identifier = types.TextDocumentIdentifier(self.uri)
+        self.client.versions.pop(self.uri, None)
+        item = types.TextDocumentItem(self.uri, "arch", self.version, text)
+        self.client.text_document_did_open(types.DidOpenTextDocumentParams(item))
+
+    def close(self) -> None:
+        self.client.text_document_did_close(types.DidCloseTextDocumentParams(self.identifier))
+
+    # ------------------------------------------------------------ places and changes
+
+    def position(self, offset: int) -> types.Position:
+        before = self.text[:offset]
+        column = before.rpartition("\n")[2]
+        return types.Position(before.count("\n"), len(column.encode("utf-16-le")) // 2)
+
+    def at(self, place: str) -> types.Position:
+        """The position of § in a piece of the text."""
+        assert self.text.count(place.replace("§", "")) >= 1, place
+        return self.position(self.text.index(place.replace("§", "")) + place.index("§"))
+
+    def replace(self, old: str, new: str) -> None:
+        start = self.text.index(old)
+        span = types.Range(self.position(start), self.position(start + len(old)))
+        self.version += 1
+        self.client.text_document_did_change(
+            types.DidChangeTextDocumentParams(
+                types.VersionedTextDocumentIdentifier(version=self.version, uri=self.uri),
+                [types.TextDocumentContentChangePartial(span, new)],
+            )
+        )
+        self.text = self.text[:start] + new + self.text[start + len(old) :]
+
+    # ------------------------------------------------------------ questions
+
+    async def checked(self) -> list[types.Diagnostic]:
+        """The diagnostics of the current text, once they have come."""
+        async with asyncio.timeout(PATIENCE):
+            while self.client.versions.get(self.uri) != self.version:
+                await asyncio.sleep(0.01)
+        return list(self.client.diagnostics[self.uri])
+
+    @property
+    def whole(self) -> types.Range:
+        return types.Range(types.Position(0, 0), self.position(len(self.text)))
+
+    async def hints(self) -> dict[int, str]:
+        """The sizes by line, counted from 1."""
+        found = await self.client.text_document_inlay_hint_async(types.InlayHintParams(self.identifier, self.whole))
+        return {hint.position.line + 1: str(hint.label) for hint in found or ()}
+
+    async def hover(self, place: str) -> str:
+        found = await self.client.text_document_hover_async(types.HoverParams(self.identifier, self.at(place)))
+        return found.contents.value if found is not None else ""  # type: ignore[union-attr]
+
+    async def definition(self, place: str) -> list[tuple[str, str]]:
+        """The files and texts of the declarations."""
+        found = await self.client.text_document_definition_async(
+            types.DefinitionParams(self.identifier, self.at(place))
+        )
+        return [(Path(f.uri).name, text_of(f)) for f in found or ()]  # type: ignore[union-attr,arg-type]
+
+    async def completion(self, place: str) -> set[str]:
+        params = types.CompletionParams(self.identifier, self.at(place))
+        found = await self.client.text_document_completion_async(params)
+        return {item.label for item in found.items}  # type: ignore[union-attr]
+
+
+def text_of(location: types.Location) -> str:
+    """The text at a place in one line of a file."""
+    lines = Path(location.uri.removeprefix("file://")).read_text("utf-8").split("\n")
+    line = lines[location.range.start.line].encode("utf-16-le")
+    return line[2 * location.range.start.character : 2 * location.range.end.character].decode("utf-16-le")
