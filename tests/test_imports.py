@@ -37,6 +37,7 @@ ORDER = [
     "importer",
     "editing",
     "language_server",
+    "watching",
     "cli",
     "__main__",
 ]

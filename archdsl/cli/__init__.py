@@ -28,6 +28,7 @@ from archdsl.cli import (
     reading,
     running,
     serving,
+    watching,
 )
 from archdsl.cli.printing import prepare, write_diagnostics
 from archdsl.cli.program import (
@@ -53,6 +54,7 @@ __all__ = [
     "run",
     "running",
     "serving",
+    "watching",
 ]
 
 

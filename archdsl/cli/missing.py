@@ -14,6 +14,9 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxscript": "onnx",
     "skimage": "examples",
+    "starlette": "watch",
+    "uvicorn": "watch",
+    "watchfiles": "watch",
 }
 """The extra of archdsl that installs a module."""
 
