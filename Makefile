@@ -38,13 +38,13 @@ test-zoo:
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/archdsl fmt --check specs examples
+	$(BIN)/archdsl fmt --check specs examples archdsl
 	$(BIN)/mypy
 
 format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
-	$(BIN)/archdsl fmt specs examples
+	$(BIN)/archdsl fmt specs examples archdsl
 
 # What is generated and committed: the reference's table of operations, the pictures of the README, the parser's tables.
 docs: $(READY)

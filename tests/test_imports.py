@@ -21,6 +21,7 @@ ORDER = [
     "augment",
     "syntax",
     "formatting",
+    "highlighting",
     "graph",
     "advice",
     "values",
@@ -38,6 +39,7 @@ ORDER = [
     "editing",
     "language_server",
     "watching",
+    "starters",
     "cli",
     "__main__",
 ]

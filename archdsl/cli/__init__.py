@@ -28,6 +28,7 @@ from archdsl.cli import (
     reading,
     running,
     serving,
+    starting,
     watching,
 )
 from archdsl.cli.printing import prepare, write_diagnostics
@@ -54,6 +55,7 @@ __all__ = [
     "run",
     "running",
     "serving",
+    "starting",
     "watching",
 ]
 
