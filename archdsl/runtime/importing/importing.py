@@ -35,8 +35,9 @@ def from_module(
     """The spec of a module, proved to have its keys and to give its numbers.
 
     `size` is that of the input, channels first and without the batch; a list for several inputs. `name` is the model's,
-    by default the class's; `source` is said in the head. `fixed`: no size is free. The module runs, on tensors without data and on random ones;
-    its mode, weights and buffers stay as they are. Raises ImportRefused for what the language cannot say.
+    by default the class's; `source` is said in the head. `fixed`: no size is free. The module runs, on tensors without
+    data and on random ones; its mode, weights and buffers stay as they are. Raises ImportRefused for what the language
+    cannot say.
     """
     sizes = (
         [cast(Size, tuple(size))] if isinstance(size[0], int) else [tuple(one) for one in cast(Sequence[Size], size)]

@@ -202,17 +202,12 @@ class Reading:
         """The number of heads, found in the sizes by which the operators reshape; 0 if there is none."""
         if "out_proj.weight" not in state:
             return 0
-        width = state["out_proj.weight"].shape[0]
+        width = len(state["out_proj.weight"])
         for node in nodes:
             sizes = node.get("size") if base_name(node) == "view" else None
-            if (
-                isinstance(sizes, tuple)
-                and len(sizes) in (3, 4)
-                and isinstance(sizes[-1], int)
-                and width % sizes[-1] == 0
-            ):
-                if sizes[-1] < width:
-                    return width // sizes[-1]
+            last = sizes[-1] if isinstance(sizes, tuple) and len(sizes) in (3, 4) else None
+            if isinstance(last, int) and 0 < last < width and width % last == 0:
+                return width // last
         return 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 
 Pairs = list[tuple[str, str]]
@@ -44,6 +43,9 @@ def classify(around: Iterable[Pairs], leaves: Iterable[str]) -> Mapping[str, tup
 
 def class_name(paths: list[str]) -> str:
     """A name for the class of modules at these paths: what their own names have in common."""
-    common = os.path.commonprefix([path.rpartition(".")[2] for path in paths]).rstrip("0123456789_")
+    first, *others = (path.rpartition(".")[2] for path in paths)
+    while not all(name.startswith(first) for name in others):
+        first = first[:-1]
+    common = first.rstrip("0123456789_")
     words = [word for word in common.split("_") if word]
     return "".join(word[:1].upper() + word[1:] for word in words) or "Unit"

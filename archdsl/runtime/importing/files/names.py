@@ -92,7 +92,7 @@ WEIGHTED = frozenset(
 
 
 def stem(name: str) -> str:
-    """The path of a layer in the name of its tensor: layer1.0.conv1 of layer1.0.conv1.weight; empty if there is none."""
+    """The path of a layer in its tensor's name: layer1.0.conv1 of layer1.0.conv1.weight; empty if there is none."""
     head, dot, last = name.rpartition(".")
     if dot and last in ("weight", "bias", "running_mean", "running_var") and is_path(head):
         return head

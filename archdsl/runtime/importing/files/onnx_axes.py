@@ -56,7 +56,7 @@ def flatten(call: Call) -> None:
 
 
 def reshape_to(x: torch.Tensor, sizes: Any, batch: int, copies: bool) -> torch.Tensor:
-    """Reshapes; where the file has a fixed batch, that of the run stands for it. `copies`: 0 means the size as it is."""
+    """Reshapes; where the file fixes the batch, that of the run stands for it. `copies`: 0 means the size as it is."""
     wanted = [x.shape[i] if n == 0 and copies else n for i, n in enumerate(ints(sizes))]
     if batch and wanted[0] == batch:
         wanted[0] = x.shape[0]
@@ -182,6 +182,13 @@ def resize(call: Call) -> None:
     ]
     kind = call.get("coordinate_transformation_mode", "half_pixel" if call.node.operator == "Resize" else "asymmetric")
     corners = kind == "align_corners"
+    rounds = call.get("nearest_mode", "round_prefer_floor" if call.node.operator == "Resize" else "floor")
+    if mode == "nearest" and (kind == "asymmetric", rounds) not in (
+        (True, "floor"),
+        (False, "round_prefer_floor"),
+        (False, "round_prefer_ceil"),
+    ):
+        raise call.refused(f"takes the nearest value by {kind} and {rounds}; PyTorch has asymmetric and floor")
     if mode != "nearest" and kind not in ("half_pixel", "pytorch_half_pixel", "align_corners"):
         raise call.refused(f"resizes with coordinate_transformation_mode = {kind}")
     more: dict[str, Any] = {"mode": mode} if mode == "nearest" else {"mode": mode, "align_corners": corners}

@@ -23,7 +23,7 @@ MOST_BYTES = 8 * 1024**3
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """A node of the graph. `scopes` are the modules around it, (path, class) from the outside; `leaf` its layer's path."""
+    """A node. `scopes` are the modules around it, (path, class) from the outside; `leaf` is its layer's path."""
 
     operator: str
     name: str
@@ -69,6 +69,9 @@ def read(path: Path) -> OnnxGraph:
     except Exception:  # the parser raises its own errors for all that is not ONNX
         raise ImportRefused(f"{name} is not an ONNX file, or is cut off") from None
     graph = model.graph
+    names = (name for node in graph.node for name in (node.name, node.op_type, *node.input, *node.output))
+    if not all(isinstance(text, str) for text in names):
+        raise ImportRefused(f"{name} has names that are no text")
     if not graph.node:
         raise ImportRefused(f"{name} has no nodes, so it is not an ONNX file, or is cut off")
     if len(graph.node) > MOST_NODES:
@@ -161,7 +164,7 @@ MOST_DEPTH = 20
 def inlined(model: onnx.ModelProto) -> Iterable[onnx.NodeProto]:
     """The nodes of a model, those of its own functions in the place of their calls. Raises ImportRefused."""
     if not model.functions:
-        return model.graph.node
+        return [*model.graph.node]
     functions = {(f.domain, f.name): f for f in model.functions}
     found: list[onnx.NodeProto] = []
 
@@ -232,7 +235,8 @@ class Reader:
         try:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
                 return self.outside(tensor, kind, size).reshape([*tensor.dims])
-            return onnx.numpy_helper.to_array(tensor)
+            found: numpy.ndarray[Any, Any] = onnx.numpy_helper.to_array(tensor)
+            return found
         except ImportRefused:
             raise
         except Exception:  # sizes that do not agree with the data
@@ -248,7 +252,8 @@ class Reader:
         inside = path.is_relative_to(self.folder.resolve()) and not Path(location).is_absolute()
         if not location or "\0" in location or not inside or not path.is_file():
             raise ImportRefused(
-                f"{self.name}: the data of `{visible(tensor.name)}` should be in {visible(location)!r}, which is no file in its folder"
+                f"{self.name}: the data of `{visible(tensor.name)}` should be in {visible(location)!r}, "
+                "which is no file in its folder"
             )
         offset = int(where.get("offset", "0"))
         if offset < 0 or offset + size > path.stat().st_size:

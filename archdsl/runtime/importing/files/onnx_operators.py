@@ -176,7 +176,7 @@ def conv(call: Call) -> None:
     if pad == "same_upper":
         helper = helpers.conv(f"{rank}d", flip=False, same_upper=True)
         assert helper is not None
-        cls, pad = same_upper(helper.name, helper.source), 0
+        cls, pad = same_upper(helper.name, helper.source), (0,) * rank
     bias = call.constant(2)
     make = partial(cls, weight.shape[1] * groups, weight.shape[0], **numbers, padding=pad, groups=groups)
     call.layer(partial(make, bias=bias is not None), {"weight": weight, "bias": bias})

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from archdsl.common.choices import NETWORK_FILES
@@ -23,14 +24,26 @@ def imported(path: Path, program: Program, picked: Chosen) -> Imported:
     return from_module(program.module(), picked.sizes, name=name, source=visible(path.name), fixed=not picked.free)
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """A file that is not as its format demands is refused, however that shows."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError, MemoryError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ImportRefused(f"{visible(path.name)} is not as its format demands ({visible(reason)[:150]})") from error
+
+
 def from_onnx(path: Path, sizes: Sequence[Size]) -> Imported:
     """The spec of an ONNX file, compared with what onnxruntime computes of it."""
     from archdsl.runtime.importing.files.onnx_file import read
     from archdsl.runtime.importing.files.onnx_program import program_of
 
-    graph = read(path)
-    picked = chosen(graph.file, graph.inputs, sizes)
-    found = imported(path, program_of(graph, picked.with_batch), picked)
+    with reading(path):
+        graph = read(path)
+        picked = chosen(graph.file, graph.inputs, sizes)
+        program = program_of(graph, picked.with_batch)
+    found = imported(path, program, picked)
     compare(found, picked, *of_onnx(path, graph))
     return found
 
@@ -40,10 +53,12 @@ def from_exported(path: Path, sizes: Sequence[Size]) -> Imported:
     from archdsl.runtime.importing.files.exported_file import read
     from archdsl.runtime.importing.files.exported_program import program_of
 
-    graph = read(path)
-    picked = chosen(graph.file, graph.inputs, sizes, graph.examples)
-    found = imported(path, program_of(graph, picked.with_batch), picked)
-    whole = program_of(graph, picked.with_batch, whole=False).module()
+    with reading(path):
+        graph = read(path)
+        picked = chosen(graph.file, graph.inputs, sizes, graph.examples)
+        program = program_of(graph, picked.with_batch)
+        whole = program_of(graph, picked.with_batch, whole=False).module()
+    found = imported(path, program, picked)
     compare(found, picked, of_module(whole), "the program's operators")
     return found
 

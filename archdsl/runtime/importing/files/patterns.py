@@ -83,7 +83,7 @@ class Matcher:
         if isinstance(pattern, str):
             if pattern.startswith("#") and name not in self.graph.constants:
                 return False
-            return self.found.setdefault(pattern, name) == name
+            return self.same(self.found.setdefault(pattern, name), name)
         if isinstance(pattern, int | float):
             constant = self.graph.constants.get(name)
             return constant is not None and constant.size == 1 and math.isclose(constant.item(), pattern, rel_tol=1e-5)
@@ -100,6 +100,15 @@ class Matcher:
         if operator in ("Mul", "Add"):
             orders.append(given[: len(parts)][::-1])
         return any(self.all_match(parts, order) for order in orders)
+
+    def same(self, one: str, two: str) -> bool:
+        """Whether two names are the same value, or constants with the same numbers."""
+        import numpy
+
+        constants = self.graph.constants
+        return one == two or (
+            one in constants and two in constants and bool(numpy.array_equal(constants[one], constants[two]))
+        )
 
     def all_match(self, parts: list[Pattern], names: list[str]) -> bool:
         before, used = dict(self.found), len(self.used)

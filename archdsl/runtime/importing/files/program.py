@@ -22,7 +22,8 @@ from archdsl.runtime.importing.refusal import ImportRefused
 class Scope:
     """A call of a module in the file. `kind` is its class with its package, empty if the file does not say.
 
-    Of classes of one name, a number tells (NAME@NUMBER). `plain`: it is a sequence, and its class says nothing. `call` tells several calls of one module apart.
+    Of classes of one name, a number tells (NAME@NUMBER). `plain`: it is a sequence, and its class says nothing. `call`
+    tells several calls of one module apart.
     """
 
     path: str
@@ -275,7 +276,8 @@ class Program:
         root.body = Body(members, tuple(self.inputs), tuple(self.outputs.values()))
         root.outputs = self.outputs
         self.fill(root)
-        return root.eval()
+        root.eval()
+        return root
 
     def network_class(self) -> type[Net]:
         """The class of the network, whose `forward` has the inputs' names."""

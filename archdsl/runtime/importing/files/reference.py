@@ -35,7 +35,12 @@ def compare(found: Imported, chosen: Chosen, run: Run, who: str) -> None:
     for at in sizes:
         given = [torch.randn(chosen.batch or 2, *size, generator=generator) for size in at]
         with torch.no_grad():
-            ours, theirs = [*tensors_in(network(*given))], run(given)
+            ours = [*tensors_in(network(*given))]
+        try:
+            theirs = run(given)
+        except Exception as error:  # it raises errors of many kinds
+            first = str(error).splitlines()[0]
+            raise ImportRefused(f"{who} cannot run it at {at}, which the spec accepts: {first}") from None
         for one, two in zip(ours, theirs, strict=True):
             if one.shape != two.shape:
                 raise ImportRefused(f"{who} gives a result of size {list(two.shape)}, the spec {list(one.shape)}")

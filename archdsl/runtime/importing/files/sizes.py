@@ -18,7 +18,10 @@ NONE: Mapping[str, Size] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The sizes of the inputs without the batch; `batch` is that of the file, 0 if it is free; `free`: the positions."""
+    """The sizes of the inputs without the batch.
+
+    `batch` is that of the file, 0 if it is free; `free`: whether the positions are.
+    """
 
     sizes: list[Size]
     batch: int
