@@ -89,7 +89,7 @@ def checked(spec: str, settings: Settings, sizes: Sizes = ()) -> Graph:
     if (is_file := is_network_file(spec)) or is_python(spec):
         from archdsl.checker.finished_graph import pin
 
-        graph = (imported_file(Path(spec), sizes) if is_file else imported(spec, settings, sizes)).graph
+        graph = (imported_file(Path(spec), settings, sizes) if is_file else imported(spec, settings, sizes)).graph
         pin(graph, sizes)
         return graph
     spec_file, (name,), values = select(spec, settings)
@@ -133,14 +133,14 @@ def is_network_file(spec: str) -> bool:
     return spec.lower().endswith(NETWORK_FILES)
 
 
-def imported_file(path: Path, sizes: Sizes) -> Imported:
-    """The spec of the network in a file; prints notes. Raises ClickException."""
+def imported_file(path: Path, settings: Settings, sizes: Sizes, only: str = "") -> Imported:
+    """The spec of the network in a file, or `only` of a part; prints notes. Raises ClickException."""
     from archdsl.runtime.importing import ImportRefused
     from archdsl.runtime.importing.files import from_file
 
     try:
         with busy(f"importing {visible(str(path))}", long=True):
-            found = from_file(path, sizes)
+            found = from_file(path, sizes, settings=settings, only=only)
     except ImportRefused as error:
         raise click.ClickException(str(error)) from None
     for line in found.notes:

@@ -70,6 +70,8 @@ def read(path: Path) -> ExportedGraph:
             return Archive(archive, name, path.stat().st_size).graph()
     except zipfile.BadZipFile:
         raise ImportRefused(f"{name} is not an exported program (.pt2), or is cut off") from None
+    except RecursionError:
+        raise
     except (NotImplementedError, RuntimeError) as error:  # a kind of compression, or a password
         raise ImportRefused(f"{name} cannot be unpacked ({visible(str(error))[:100]})") from None
 

@@ -234,7 +234,8 @@ class Reader:
             raise ImportRefused(f"{self.name}: its tensors are larger than {MOST_BYTES:,} bytes")
         try:
             if tensor.data_location == onnx.TensorProto.EXTERNAL:
-                return self.outside(tensor, kind, size).reshape([*tensor.dims])
+                outside: numpy.ndarray[Any, Any] = self.outside(tensor, kind, size).reshape([*tensor.dims])
+                return outside
             found: numpy.ndarray[Any, Any] = onnx.numpy_helper.to_array(tensor)
             return found
         except ImportRefused:

@@ -156,11 +156,12 @@ def padded(call: Call, numbers: Mapping[str, Any]) -> tuple[int, ...] | str:
     return (0,) * rank
 
 
-def same_upper(name: str, source: str) -> Any:
-    """The class of a helper layer that pads as SAME_UPPER says."""
+def own_class(name: str, source: str) -> type[nn.Module]:
+    """The class of a helper layer of archdsl, such as one that pads as SAME_UPPER says."""
     names: dict[str, Any] = {"torch": torch, "nn": nn, "F": F, "Tensor": torch.Tensor, "__name__": "helpers"}
     exec(source, names)  # archdsl's own text
-    return names[name]
+    made: type[nn.Module] = names[name]
+    return made
 
 
 @handles("Conv")
@@ -172,11 +173,11 @@ def conv(call: Call) -> None:
     numbers = window(call, weight.shape[2:])
     pad = padded(call, numbers)
     groups = call.get("group", 1)
-    cls = getattr(nn, f"Conv{rank}d")
+    cls: type[nn.Module] = getattr(nn, f"Conv{rank}d")
     if pad == "same_upper":
-        helper = helpers.conv(f"{rank}d", flip=False, same_upper=True)
+        helper = helpers.conv(f"{rank}d", flip=False, same_upper=True, causal=False)
         assert helper is not None
-        cls, pad = same_upper(helper.name, helper.source), (0,) * rank
+        cls, pad = own_class(helper.name, helper.source), (0,) * rank
     bias = call.constant(2)
     make = partial(cls, weight.shape[1] * groups, weight.shape[0], **numbers, padding=pad, groups=groups)
     call.layer(partial(make, bias=bias is not None), {"weight": weight, "bias": bias})

@@ -158,6 +158,8 @@ class Program:
     kind: str = ""
     batch: int = 0
     """The batch that the file fixes; 0 if it is free."""
+    notes: list[str] = field(default_factory=list)
+    """What the user should know of how the file was read."""
     inputs: dict[str, tuple[int, ...]] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -253,8 +255,8 @@ class Program:
 
     # ------------------------------------------------------------ the module
 
-    def module(self) -> Net:
-        """The module, with its tensors."""
+    def module(self, *, random: bool = False) -> Net:
+        """The module, with its tensors; with random ones for a file that has none."""
         root = self.network_class()()
         # A layer's own name may also be around operators that belong to it, such as those that move axes.
         self.steps = [replace(s, scopes=tuple(c for c in s.scopes if c.path not in self.layers)) for s in self.steps]
@@ -275,7 +277,10 @@ class Program:
         members = nest(self.steps, 0, self.users(), tree, 0)
         root.body = Body(members, tuple(self.inputs), tuple(self.outputs.values()))
         root.outputs = self.outputs
-        self.fill(root)
+        if random:
+            start(root)
+        else:
+            self.fill(root)
         root.eval()
         return root
 
@@ -327,6 +332,16 @@ class Program:
         for name in self.outputs.values():
             found.setdefault(name, []).append(len(self.steps))
         return found
+
+
+def start(root: nn.Module) -> None:
+    """Gives the layers of a module their random tensors, the same in each run."""
+    root.to_empty(device="cpu")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        for layer in root.modules():
+            if hasattr(layer, "reset_parameters"):
+                layer.reset_parameters()
 
 
 def identifier_of(name: str) -> str:
