@@ -20,7 +20,7 @@ EXTRAS = {
 }
 """The extra of archdsl that installs a module."""
 
-PACKAGES = {"PIL": "Pillow", "skimage": "scikit-image"}
+PACKAGES = {"PIL": "Pillow", "lsprotocol": "pygls", "skimage": "scikit-image"}
 """The package of a module, if the names differ."""
 
 

@@ -167,8 +167,9 @@ def show(
     each.
     """
     from archdsl.checker.finished_graph import pin
-    from archdsl.report import summary as report
     from archdsl.report.layers import Layers, Options
+    from archdsl.report.shown import report
+    from archdsl.report.summary import summary_data
 
     if form and as_json:
         raise click.UsageError(f"--{form} and --json are mutually exclusive")
@@ -184,33 +185,20 @@ def show(
         write_plots(models, output)
         if not (form or as_json):
             return FINE
-    if len(models) > 1:
-        compare_models(models, form, as_json)
+    found = report(models)
+    if as_json and len(models) > 1:
+        write_json({"models": found.table.as_data()})
     elif as_json:
-        write_json({**report.summary_data(models[0].graph), **models[0].as_data()})
+        write_json({**summary_data(models[0].graph), **models[0].as_data()})
     elif form is not None:
-        write(getattr(models[0].table, f"as_{form}")())
+        write(getattr(found.table, f"as_{form}")())
     else:
-        write(report.summary(models[0].graph) + "\n" + report.augmentation(models[0].graph) + "\n")
-        write_table(models[0].table)
-        write_lines(models[0].notes)
-        lines = models[0].totals()
-        width = max(len(name) for name, _ in lines)
-        write_lines([f"{name:{width}}  {text}" for name, text in lines])
+        write(found.head)
+        write_table(found.table)
+        write_lines(found.notes)
+        if found.totals:
+            write_lines(found.total_lines())
     return FINE
-
-
-def compare_models(models: Sequence[Layers], form: str | None, as_json: bool) -> None:
-    from archdsl.report import totals
-
-    table = totals.side_by_side(models)
-    if as_json:
-        write_json({"models": table.as_data()})
-    elif form is not None:
-        write(getattr(table, f"as_{form}")())
-    else:
-        write_table(table)
-        write_lines(totals.notes(models))
 
 
 def write_plots(models: Sequence[Layers], output: Path) -> None:

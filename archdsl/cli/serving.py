@@ -11,7 +11,7 @@ def lsp() -> int:
 
     An editor starts it; docs/editors.md says how for VS Code, Neovim, Helix and Emacs. It needs the extra `editor`.
     """
-    from archdsl.language_server.server import main
+    from archdsl.language_server.session import main
 
     main()
     return FINE

@@ -16,6 +16,7 @@ from archdsl.ops.declaration import Declaration
 from archdsl.ops.fields import shown
 from archdsl.report.explain.explainer import Explainer
 from archdsl.syntax import tree
+from archdsl.syntax.walk import parts
 from archdsl.values import BlockValue, FunctionValue, MemberValue, describe, literal
 
 MOST_CALLS = 8
@@ -125,6 +126,19 @@ def _value(symbol: Symbol, call: Call | None) -> Iterator[str]:
 
 
 # ---------------------------------------------------------------- what an item of the text makes
+
+
+def item_at(file: tree.File, offset: int) -> tree.Item | None:
+    """The item whose name or label begins at an offset."""
+    for declaration in file.declarations:
+        if declaration.span.start <= offset <= declaration.span.end:
+            for part in parts(declaration):
+                if isinstance(part, tree.Call) and part.name.span.start == offset:
+                    return part
+                label = getattr(part, "label", None)
+                if isinstance(label, tree.Label) and label.span.start == offset:
+                    return part  # type: ignore[return-value]
+    return None
 
 
 def of_item(span: Span, call: Call | None) -> Iterator[str]:

@@ -88,6 +88,8 @@ class Names:
     occurrences: list[tuple[Span, Symbol]] = field(default_factory=list)
     unresolved: list[tree.Name] = field(default_factory=list)
     """The names whose meaning is not known."""
+    unnamed_outputs: set[int] = field(default_factory=set)
+    """Where labels begin that also name an output of the model, as in `output logits`."""
     passed: list[tuple[str, Span]] = field(default_factory=list)
     """The named arguments of calls whose callee is itself a parameter, so that their own parameters are not known."""
 
@@ -286,10 +288,13 @@ class _Binder:
             case tree.Output():
                 for output in statement.tensors:
                     self.name(output.label, space)
+                    if output.name.span.start == output.label.span.start:
+                        self.names.unnamed_outputs.add(output.label.span.start)
             case tree.Expect():
                 for value in statement.dimensions:
                     self.value(value, space)
             case tree.ExpectCost():
+                self.use(statement.measure.span, self.shared("word", statement.measure.name))
                 self.value(statement.bound, space)
             case tree.Require():
                 self.value(statement.condition, space)

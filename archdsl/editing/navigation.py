@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 
 from archdsl.common.source import Source, Span
@@ -11,6 +13,7 @@ from archdsl.diagnostics import Diagnostics
 from archdsl.editing.files import Files
 from archdsl.editing.names import ImportedName, Names, Symbol, names_of
 from archdsl.elaborate.spec_files import find_import, library_folder, real_path
+from archdsl.syntax import tree
 from archdsl.syntax.parser import parse
 
 MOST_FILES = 2_000
@@ -153,38 +156,90 @@ def _keeps_name(symbol: Symbol) -> bool:
     return not (isinstance(symbol.node, ImportedName) and symbol.spans and symbol.node.is_renamed)
 
 
-def rename(symbol: Symbol, path: Path | None, new: str, project: Project) -> dict[Span, str]:
-    """The changes that rename a symbol in all files. Raises NotRenamed."""
+def rename(symbol: Symbol, names: Names, path: Path | None, new: str, project: Project) -> dict[Span, str]:
+    """The changes that rename a symbol in all files; `names` are those of its own. Raises NotRenamed.
+
+    Afterwards every name of the changed files means what it meant before, or the rename is refused.
+    """
     target = renamable(symbol, path, project)
     if not (new.isascii() and new.isidentifier()) or new == "it":
         raise NotRenamed(f"`{new}` is not a name: use letters a to z, digits and `_`; `it` is reserved")
     changes: dict[Span, str] = {}
-    places = project.everywhere(symbol, path) if _keeps_name(symbol) else iter([(symbol, path)])
-    for same, where in places:
+    changed: dict[Source, Names] = {}
+    for same, where in _same(symbol, path, project):
         if same is not symbol and not _keeps_name(same):
             continue  # it goes by another name there
-        names = project.names(where) if where is not None else None
-        _refuse(same, new, names)
+        of_file = names if same is symbol or where is None else project.names(where) or names
+        _refuse_unknown(same, of_file)
         for span in (*same.spans, *same.uses):
-            changes[span] = new
-    if any(project.is_fixed(span.source.path) for span in changes):
+            # The label of `output logits` names the output, too, which keeps its name.
+            output = span.start in of_file.unnamed_outputs
+            changes[span] = f"{same.name} = {new}" if output else new
+            changed[span.source] = of_file
+    if any(project.is_fixed(source.path) for source in changed):
         raise NotRenamed(f"`{target.name}` is a part of the library that ships with archdsl")
+    for source, before in changed.items():
+        _verify(source, before, changes, new)
     return changes
 
 
-def _refuse(symbol: Symbol, new: str, names: Names | None) -> None:
-    """Refuses a name that means something else where the symbol is seen. Raises NotRenamed."""
-    if names is None:
+def _same(symbol: Symbol, path: Path | None, project: Project) -> Iterator[tuple[Symbol, Path | None]]:
+    if not _keeps_name(symbol) or path is None or project.identity(symbol, path) is None:
+        yield symbol, path
         return
-    for space in names.spaces:
-        if space.symbols.get(symbol.name) is symbol:
-            around = space.outer
-            if new in space.symbols or (around is not None and around.find(new) is not None):
-                raise NotRenamed(f"`{new}` means something else there")
-            inner = [s for s in names.spaces if space.start <= s.start and s.end <= space.end and new in s.symbols]
-            if inner:
-                line = names.source.position(inner[0].symbols[new].spans[0].start)[0]
-                raise NotRenamed(f"`{new}` means something else in line {line}")
-    if symbol.owner is not None and any(passed == symbol.name for passed, _ in names.passed):
-        line = next(span.line for passed, span in names.passed if passed == symbol.name)
-        raise NotRenamed(f"line {line} passes `{symbol.name}` to a block that is itself a parameter: rename it by hand")
+    yield from project.everywhere(symbol, path)
+
+
+def _refuse_unknown(symbol: Symbol, names: Names) -> None:
+    """Refuses a parameter that may be passed by name through a block that is itself a parameter."""
+    for passed, span in names.passed if symbol.owner is not None else ():
+        if passed == symbol.name:
+            message = f"line {span.line} passes `{passed}` to a block that is itself a parameter: rename it by hand"
+            raise NotRenamed(message)
+
+
+def _verify(source: Source, before: Names, changes: Mapping[Span, str], new: str) -> None:
+    """Checks that each name of a changed text means what it meant before. Raises NotRenamed."""
+    text = source.text
+    for span in sorted((s for s in changes if s.source is source), key=lambda s: -s.start):
+        text = text[: span.start] + changes[span] + text[span.end :]
+    diagnostics = Diagnostics()
+    after = names_of(parse(Source(source.name, text, source.path), diagnostics))
+    pairs = zip_longest(_meanings(before), _meanings(after))
+    for (span, _), (was, is_) in zip(before.occurrences, pairs, strict=False):
+        if was != is_:
+            raise NotRenamed(f"`{new}` would change what `{span.text}` in line {span.line} means")
+    if len(before.occurrences) != len(after.occurrences):
+        raise NotRenamed(f"`{new}` cannot be a name there")
+
+
+def _meanings(names: Names) -> Iterator[tuple[int, str]]:
+    """For each occurrence in order, the number of its symbol, by first occurrence, and its kind."""
+    numbers: dict[Symbol, int] = {}
+    for _, symbol in names.occurrences:
+        yield numbers.setdefault(symbol, len(numbers)), symbol.kind
+
+
+# ---------------------------------------------------------------- other questions
+
+
+def module_at(file: tree.File, offset: int) -> Path | None:
+    """The file of the module that is named at an offset, in an import."""
+    for declaration in file.declarations:
+        if isinstance(declaration, tree.Import):
+            span = declaration.module.span
+            if span.start <= offset <= span.end:
+                return find_import(declaration.module.name.split("."), file.source)
+    return None
+
+
+def symbols(project: Project, query: str, most: int) -> Iterator[tuple[Symbol, Path]]:
+    """The declarations of all files whose name has the letters of the query in their order."""
+    pattern = re.compile(".*".join(map(re.escape, query)), re.IGNORECASE)
+    number = 0
+    for path in project.paths():
+        names = project.names(path)
+        for symbol in names.top.symbols.values() if names is not None else ():
+            if symbol.kind != "import" and pattern.search(symbol.name) and number < most:
+                number += 1
+                yield symbol, path

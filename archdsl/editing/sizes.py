@@ -198,3 +198,21 @@ def placed(call: Call, span: Span) -> list[Node | Scope]:
         for m in inside(call.scope)
         if m.span.source is span.source and (m.span.start, m.span.end) == (span.start, span.end)
     ]
+
+
+def merged(new: Iterable[Hint], source: Source, old: Iterable[Hint], before: Source) -> list[Hint]:
+    """The hints of a broken text, with those of the text before it for lines that have none and are unchanged."""
+    found = {source.position(hint.offset)[0]: hint for hint in new}
+    lines, old_lines = source.text.split("\n"), before.text.split("\n")
+    most = min(len(lines), len(old_lines))
+    same = next((i for i in range(most) if lines[i] != old_lines[i]), most)
+    rest = next((i for i in range(most - same) if lines[-1 - i] != old_lines[-1 - i]), most - same)
+    for hint in old:
+        line = before.position(hint.offset)[0]
+        if line > len(old_lines) - rest:
+            line += len(lines) - len(old_lines)
+        elif line > same:
+            continue
+        if line not in found:
+            found[line] = Hint(_line_end(source, line), hint.text, hint.tooltip)
+    return sorted(found.values(), key=lambda hint: hint.offset)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,9 @@ from archdsl.editing.completion import Completion
 from archdsl.editing.positions import Encoding, Lines
 
 SEVERITIES: Final = {"error": types.DiagnosticSeverity.Error, "warning": types.DiagnosticSeverity.Warning}
+
+Formats = Sequence[types.MarkupKind]
+"""The formats of documentation that an editor shows."""
 
 FENCES: Final = re.compile(r"^```.*\n?", re.MULTILINE)
 
@@ -40,6 +43,18 @@ KINDS: Final = {
     "word": types.CompletionItemKind.EnumMember,
     "keyword": types.CompletionItemKind.Keyword,
     "module": types.CompletionItemKind.Module,
+}
+
+SYMBOLS: Final = {
+    "block": types.SymbolKind.Class,
+    "model": types.SymbolKind.Module,
+    "extern": types.SymbolKind.Class,
+    "augment": types.SymbolKind.Class,
+    "function": types.SymbolKind.Function,
+    "value": types.SymbolKind.Constant,
+    "label": types.SymbolKind.Field,
+    "input": types.SymbolKind.Interface,
+    "shared": types.SymbolKind.Object,
 }
 
 
@@ -112,7 +127,7 @@ def _widened(span: Span) -> Span:
     return span
 
 
-def completion_item(item: Completion, range: types.Range, *, snippets: bool, markdown: bool) -> types.CompletionItem:
+def completion_item(item: Completion, range: types.Range, *, snippets: bool, formats: Formats) -> types.CompletionItem:
     """A completion; without snippets, its name alone is written."""
     text = item.text or item.name
     is_snippet = item.is_snippet and snippets
@@ -122,23 +137,23 @@ def completion_item(item: Completion, range: types.Range, *, snippets: bool, mar
         label=item.name,
         kind=KINDS.get(item.kind),
         detail=item.detail or None,
-        documentation=markup(item.doc, markdown=markdown) if item.doc else None,
+        documentation=markup(item.doc, formats) if item.doc else None,
         sort_text=f"{item.rank}{item.name}",
         insert_text_format=types.InsertTextFormat.Snippet if is_snippet else types.InsertTextFormat.PlainText,
         text_edit=types.TextEdit(range, text),
     )
 
 
-def markup(text: str, *, markdown: bool) -> types.MarkupContent:
-    """Markdown as it is, or as plain text without the marks of code."""
-    if markdown:
+def markup(text: str, formats: Formats) -> types.MarkupContent | str:
+    """Markdown as it is, or where an editor does not show that, as plain text without the marks of code."""
+    if types.MarkupKind.Markdown in formats:
         return types.MarkupContent(types.MarkupKind.Markdown, text)
-    return types.MarkupContent(types.MarkupKind.PlainText, FENCES.sub("", text).replace("`", ""))
+    plain = FENCES.sub("", text).replace("`", "")
+    return types.MarkupContent(types.MarkupKind.PlainText, plain) if formats else plain
 
 
-def paragraphs(lines: Iterable[str], *, markdown: bool) -> types.MarkupContent | None:
-    text = "\n\n".join(line for line in lines if line)
-    return markup(text, markdown=markdown) if text else None
+def paragraphs(lines: Iterable[str]) -> str:
+    return "\n\n".join(line for line in lines if line)
 
 
 def path_of(uri: str) -> Path | None:

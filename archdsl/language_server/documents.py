@@ -20,9 +20,11 @@ from archdsl.editing.analysis import Analysis, read_document
 from archdsl.editing.files import Files
 from archdsl.editing.names import Names, names_of
 from archdsl.editing.navigation import Project
-from archdsl.editing.positions import Change, Encoding, Lines, changed, plain
-from archdsl.editing.sizes import Call, Calls, Choice, Hint, definition_at, hints
+from archdsl.editing.positions import Change, Encoding, changed, plain
+from archdsl.editing.sizes import Call, Calls, Choice, Hint, definition_at, hints, merged
+from archdsl.editing.tokens import Token, scanned, tokens
 from archdsl.elaborate.spec_files import real_path
+from archdsl.syntax.lexer import Lexeme
 
 logger = logging.getLogger(__name__)
 
@@ -54,12 +56,16 @@ class View:
         return self.analysis.source
 
     @cached_property
-    def lines(self) -> Lines:
-        return Lines(self.source.text)
-
-    @cached_property
     def names(self) -> Names:
         return names_of(self.analysis.syntax)
+
+    @cached_property
+    def lexemes(self) -> list[Lexeme]:
+        return scanned(self.source)
+
+    @cached_property
+    def tokens(self) -> list[Token]:
+        return list(tokens(self.names, self.lexemes))
 
     def calls(self) -> Calls:
         """The calls of its blocks, of the models that have been checked by now."""
@@ -92,10 +98,6 @@ class Document:
     timer: asyncio.TimerHandle | None = None
     hurry: threading.Event = field(default_factory=threading.Event)
     """Set if somebody waits for the fixes."""
-
-    @cached_property
-    def lines(self) -> Lines:
-        return Lines(self.source.text)
 
 
 Deliver = Callable[[Document, View, Stage, list[Diagnostic]], None]
@@ -146,7 +148,6 @@ class Documents:
     def _set(self, document: Document, text: str, version: int | None) -> None:
         name = document.path.name if document.path is not None else document.uri.rpartition("/")[2] or document.uri
         document.source = Source(name, text.removeprefix("\ufeff"), document.path)
-        document.__dict__.pop("lines", None)
         document.version = version
         if document.path is not None:
             self.files.open(document.path, document.source)
@@ -241,6 +242,17 @@ class Documents:
             self._renew_others(document)
 
     # ------------------------------------------------------------ answers
+
+    def read(self, document: Document) -> View:
+        """The current text, read at once, with no model checked."""
+        return View(read_document(document.source, self.files, document.brake), document.chosen)
+
+    def hints(self, document: Document, view: View) -> list[Hint]:
+        """The sizes behind lines; where the text is broken, those of lines below that have not changed stay."""
+        good = document.good
+        if not view.analysis.is_broken or good is None or good is view:
+            return view.hints()
+        return merged(view.hints(), view.source, good.hints(), good.source)
 
     def known(self, document: Document, offset: int) -> tuple[View, int] | None:
         """The last view that knows the block around an offset of the text, and the offset in its text."""

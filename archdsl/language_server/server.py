@@ -1,11 +1,10 @@
-"""The server: which function of `archdsl.editing` answers which message."""
+"""The server: its documents, what it knows of the editor, and what it sends by itself."""
 
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from lsprotocol import types
@@ -13,14 +12,11 @@ from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from archdsl import __version__
+from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic
-from archdsl.editing import completion, hover, navigation
 from archdsl.editing.names import Symbol
-from archdsl.editing.positions import Change
-from archdsl.editing.sizes import Call
-from archdsl.language_server.conversion import Converter, completion_item, paragraphs, path_of, uri_of
+from archdsl.language_server.conversion import Converter, Formats, uri_of
 from archdsl.language_server.documents import Document, Documents, Stage, View
-from archdsl.syntax import tree
 
 T = TypeVar("T")
 
@@ -35,14 +31,20 @@ class Server(LanguageServer):
         self.documents = Documents(self.deliver)
         self.convert = Converter("utf-16")
         self.shows_hints = True
+        self.preview_command = self.call_command = ""
+        """The editor's own commands for a preview, and to choose a call of a block, if it has them."""
+        self.published: dict[str, tuple[int | None, list[types.Diagnostic]]] = {}
 
     # ------------------------------------------------------------ what is sent
 
     def deliver(self, document: Document, view: View, stage: Stage, found: list[Diagnostic]) -> None:
+        """Sends what was found of a document, unless it has just been sent."""
         items = [self.convert.diagnostic(d, view.analysis, document.uri, self.uri_of) for d in found]
-        self.text_document_publish_diagnostics(
-            types.PublishDiagnosticsParams(document.uri, items, version=document.version)
-        )
+        if self.published.get(document.uri) != (document.version, items):
+            self.published[document.uri] = (document.version, items)
+            self.text_document_publish_diagnostics(
+                types.PublishDiagnosticsParams(document.uri, items, version=document.version)
+            )
         if stage != "mended":
             self.refresh()
 
@@ -56,14 +58,15 @@ class Server(LanguageServer):
         if workspace.code_lens is not None and workspace.code_lens.refresh_support:
             self.workspace_code_lens_refresh(None)
 
-    def uri_of(self, path: Any) -> str:
-        """The address of a file: that by which the editor has opened it, if it has."""
-        for document in self.documents.all.values():
-            if document.path == path:
-                return document.uri
-        return uri_of(path)
+    def say(self, message: str, type: types.MessageType) -> None:
+        self.window_show_message(types.ShowMessageParams(type, message))
 
-    # ------------------------------------------------------------ what is asked
+    def choose(self, document: Document, name: str, key: tuple[str, str]) -> None:
+        """Shows the sizes of another call of a block."""
+        document.chosen[name] = key
+        self.refresh()
+
+    # ------------------------------------------------------------ documents
 
     def document(self, identifier: types.TextDocumentIdentifier) -> Document | None:
         return self.documents.all.get(identifier.uri)
@@ -73,188 +76,91 @@ class Server(LanguageServer):
         document = self.document(identifier)
         if document is None or document.ready is None:
             return None
-        try:
-            return document, await asyncio.shield(document.ready)
-        except asyncio.CancelledError:
-            if document.ready.cancelled():
-                raise JsonRpcException("the text has changed", CONTENT_MODIFIED) from None
-            raise
+        return document, await _of_this_text(document.ready)
+
+    async def finished(self, document: Document) -> View | None:
+        """What is known of a document once all its models are checked."""
+        return await _of_this_text(document.finished) if document.finished is not None else None
+
+    async def mended(self, document: Document) -> View | None:
+        """What is known of a document once the fixes of its errors have been tried, which begins now."""
+        document.hurry.set()
+        return await _of_this_text(document.mended) if document.mended is not None else None
 
     async def beside(self, work: Callable[[], T]) -> T:
         """Runs work in a thread, so that the loop goes on."""
         return await asyncio.get_running_loop().run_in_executor(self.documents.pool, work)
 
-    @property
-    def snippets(self) -> bool:
-        """Whether the editor takes snippets in completions."""
-        found = self.client_capabilities.text_document
-        item = found.completion.completion_item if found is not None and found.completion is not None else None
-        return bool(item is not None and item.snippet_support)
+    def uri_of(self, path: Path) -> str:
+        """The address of a file: that by which the editor has opened it, if it has."""
+        for document in self.documents.all.values():
+            if document.path == path:
+                return document.uri
+        return uri_of(path)
 
-    @property
-    def hover_markdown(self) -> bool:
-        """Whether the editor renders Markdown when the mouse rests on a word."""
-        found = self.client_capabilities.text_document
-        formats = found.hover.content_format if found is not None and found.hover is not None else None
-        return types.MarkupKind.Markdown in (formats or ())
-
-    @property
-    def completion_markdown(self) -> bool:
-        found = self.client_capabilities.text_document
-        item = found.completion.completion_item if found is not None and found.completion is not None else None
-        return item is not None and types.MarkupKind.Markdown in (item.documentation_format or ())
+    def location(self, document: Document, span: Span) -> types.Location:
+        path = span.source.path
+        return types.Location(document.uri if path is None else self.uri_of(path), self.convert.range(span))
 
     def symbol_at(self, view: View, offset: int) -> Symbol | None:
         found = view.names.at(offset)
         return found[1] if found is not None else None
 
+    # ------------------------------------------------------------ what the editor can do
 
-def make_server() -> Server:
-    server = Server()
+    def configure(self, settings: Any) -> None:
+        """Takes the settings of the editor: `inlayHints`, and the commands of its own."""
+        if not isinstance(settings, dict):
+            return
+        settings = settings.get("archdsl", settings)
+        if not isinstance(settings, dict):
+            return
+        hints, previews, calls = (settings.get(k) for k in ("inlayHints", "previewCommand", "callCommand"))
+        if isinstance(hints, bool):
+            self.shows_hints = hints
+        if isinstance(previews, str):
+            self.preview_command = previews
+        if isinstance(calls, str):
+            self.call_command = calls
 
-    @server.feature(types.INITIALIZE)
-    def initialize(ls: Server, params: types.InitializeParams) -> None:
-        encodings = params.capabilities.general.position_encodings if params.capabilities.general else None
-        chosen = next((e for e in encodings or () if e in ("utf-8", "utf-16", "utf-32")), "utf-16")
-        ls.documents.encoding = ls.convert.encoding = str(getattr(chosen, "value", chosen))  # type: ignore[assignment]
-        folders = [f.uri for f in params.workspace_folders or ()] or ([params.root_uri] if params.root_uri else [])
-        ls.documents.project.folders = [p for p in map(path_of, folders) if p is not None]
+    @property
+    def _completion_item(self) -> types.ClientCompletionItemOptions | None:
+        found = self.client_capabilities.text_document
+        return found.completion.completion_item if found is not None and found.completion is not None else None
 
-    @server.feature(types.SHUTDOWN)
-    def shutdown(ls: Server, params: None) -> None:
-        ls.documents.end()
+    @property
+    def snippets(self) -> bool:
+        """Whether the editor takes snippets in completions."""
+        return bool(self._completion_item is not None and self._completion_item.snippet_support)
 
-    @server.feature(types.TEXT_DOCUMENT_DID_OPEN)
-    def did_open(ls: Server, params: types.DidOpenTextDocumentParams) -> None:
-        opened = params.text_document
-        ls.documents.open(opened.uri, path_of(opened.uri), opened.text, opened.version)
+    @property
+    def completion_formats(self) -> Formats:
+        item = self._completion_item
+        return (item.documentation_format or ()) if item is not None else ()
 
-    @server.feature(types.TEXT_DOCUMENT_DID_CHANGE)
-    def did_change(ls: Server, params: types.DidChangeTextDocumentParams) -> None:
-        ls.documents.change(
-            params.text_document.uri, [_change(c) for c in params.content_changes], params.text_document.version
-        )
+    @property
+    def hover_formats(self) -> Formats:
+        found = self.client_capabilities.text_document
+        return (found.hover.content_format or ()) if found is not None and found.hover is not None else ()
 
-    @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
-    def did_close(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
-        uri = params.text_document.uri
-        ls.documents.close(uri)
-        ls.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
+    @property
+    def signature_formats(self) -> Formats:
+        found = self.client_capabilities.text_document
+        help = found.signature_help.signature_information if found is not None and found.signature_help else None
+        return (help.documentation_format or ()) if help is not None else ()
 
-    @server.feature(types.TEXT_DOCUMENT_INLAY_HINT)
-    async def inlay_hint(ls: Server, params: types.InlayHintParams) -> list[types.InlayHint] | None:
-        found = await ls.current(params.text_document)
-        if found is None or not ls.shows_hints:
-            return None
-        _, view = found
-        source = view.source
-        start, end = ls.convert.offset(source, params.range.start), ls.convert.offset(source, params.range.end)
-        return [
-            types.InlayHint(ls.convert.position(source, h.offset), h.text, tooltip=h.tooltip, padding_left=True)
-            for h in await ls.beside(view.hints)
-            if start <= h.offset <= end
-        ]
-
-    @server.feature(types.TEXT_DOCUMENT_HOVER)
-    async def hovering(ls: Server, params: types.HoverParams) -> types.Hover | None:
-        found = await ls.current(params.text_document)
-        if found is None:
-            return None
-        document, view = found
-        offset = ls.convert.offset(view.source, params.position)
-        return await ls.beside(lambda: _hover(ls, document, view, offset))
-
-    @server.feature(types.TEXT_DOCUMENT_DEFINITION)
-    async def definition(ls: Server, params: types.DefinitionParams) -> list[types.Location] | None:
-        found = await ls.current(params.text_document)
-        if found is None:
-            return None
-        document, view = found
-        symbol = ls.symbol_at(view, ls.convert.offset(view.source, params.position))
-        if symbol is None:
-            return None
-        project = ls.documents.project
-        spans = await ls.beside(lambda: navigation.definition(symbol, document.path, project))
-        return [types.Location(_uri(ls, document, s.source), ls.convert.range(s)) for s in spans]
-
-    @server.feature(
-        types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions(trigger_characters=[".", "(", ",", ">", " "])
-    )
-    async def complete(ls: Server, params: types.CompletionParams) -> types.CompletionList | None:
-        document = ls.document(params.text_document)
-        if document is None:
-            return None
-        source = document.source
-        offset = ls.convert.offset(source, params.position)
-        return await ls.beside(lambda: _complete(ls, document, offset))
-
-    return server
+    @property
+    def takes_versions(self) -> bool:
+        """Whether the editor takes changes for a certain version of a document."""
+        found = self.client_capabilities.workspace
+        return bool(found is not None and found.workspace_edit is not None and found.workspace_edit.document_changes)
 
 
-def _change(change: types.TextDocumentContentChangeEvent) -> Change:
-    if isinstance(change, types.TextDocumentContentChangePartial):
-        start, end = change.range.start, change.range.end
-        return Change((start.line, start.character, end.line, end.character), change.text)
-    return Change(None, change.text)
-
-
-def _uri(ls: Server, document: Document, source: Any) -> str:
-    return document.uri if source.path is None else ls.uri_of(source.path)
-
-
-def _hover(ls: Server, document: Document, view: View, offset: int) -> types.Hover | None:
-    found = view.names.at(offset)
-    if found is None:
-        return None
-    span, symbol = found
-    project = ls.documents.project
-    resolved = project.resolved(symbol, document.path)
-    call = view.calls().around(offset)
-    calls: Sequence[Call] = view.calls().of.get(symbol.name, []) if symbol.kind in ("block", "model") else []
-    parts = [*hover.of_symbol(resolved, calls, call)]
-    item = item_at(view.analysis.syntax, span.start)
-    if item is not None:
-        parts += hover.of_item(item.span, call)
-    content = paragraphs(parts, markdown=ls.hover_markdown)
-    return types.Hover(content, ls.convert.range(span)) if content is not None else None
-
-
-def item_at(file: tree.File, offset: int) -> tree.Call | None:
-    """The call whose name is at an offset."""
-    from archdsl.syntax.walk import parts
-
-    for declaration in file.declarations:
-        if declaration.span.start <= offset <= declaration.span.end:
-            for part in parts(declaration):
-                if isinstance(part, tree.Call) and part.name.span.start <= offset <= part.name.span.end:
-                    return part
-                if isinstance(part, tree.Call) and part.label is not None and part.label.span.start == offset:
-                    return part
-    return None
-
-
-def _complete(ls: Server, document: Document, offset: int) -> types.CompletionList:
-    project, source = ls.documents.project, document.source
-    known = ls.documents.known(document, offset)
-    if known is not None:
-        view, there = known
-        names, delta = view.names, there - offset
-    else:
-        from archdsl.diagnostics import Diagnostics
-        from archdsl.editing.names import names_of
-        from archdsl.syntax.parser import parse
-
-        names, delta = names_of(parse(source, Diagnostics())), 0
-    found = completion.completions(source, offset, names, project, delta)
-    range = ls.convert.between(source, found.start, offset)
-    options = {"snippets": ls.snippets, "markdown": ls.completion_markdown}
-    return types.CompletionList(False, [completion_item(item, range, **options) for item in found.items])
-
-
-def main() -> None:
-    """Serves one editor until it says `exit`."""
-    gc.set_threshold(200_000, 50, 50)
-    # The server closes its streams, and anything else that is printed must not get among the messages.
-    stdin, stdout = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    make_server().start_io(stdin, stdout)
+async def _of_this_text(future: asyncio.Future[View]) -> View:
+    """The result of work on a text. Raises JsonRpcException if the text has changed meanwhile."""
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        if future.cancelled():
+            raise JsonRpcException("the text has changed", CONTENT_MODIFIED) from None
+        raise

@@ -33,6 +33,10 @@ Pad = Annotated[
     Margin | Literal["valid", "same", "same_upper", "full"],
     Accepts("an int of at least 0, a size such as 1x3, `valid`, `same`, `same_upper` or `full`"),
 ]
+ConvPad = Annotated[
+    Margin | Literal["valid", "same", "same_upper", "full", "causal"],
+    Accepts("an int of at least 0, a size such as 1x3, `valid`, `same`, `same_upper`, `full` or `causal`"),
+]
 UpPad = Annotated[
     Margin | Literal["valid", "same", "full"],
     Accepts("an int of at least 0, a size such as 1x3, `valid`, `same` or `full`"),

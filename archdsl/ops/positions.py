@@ -114,10 +114,10 @@ class Maps(Rearrangement):
         return outputs[0][1:]
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}.unflatten(2, {size})", (Argument("size", self._sizes()),))
+        return FunctionForm("torch.unflatten({0}, 2, {size})", (Argument("size", self._sizes()),))
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}.unflatten(1, {size})", (Argument("size", self._sizes()),))
+        return FunctionForm("torch.unflatten({0}, 1, {size})", (Argument("size", self._sizes()),))
 
     def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]

@@ -142,8 +142,9 @@ def counted(tree: ast.Module) -> ast.Module:
     for node in walked(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in COMPARING:
             passing.update(map(id, (node.func.value, *node.args)))
-        for name, value in node.__dict__.items():
-            if isinstance(value, list):
+        for name in FIELDS[type(node)]:
+            value: Any = getattr(node, name, None)
+            if type(value) is list:
                 value[:] = [_changed(v) if type(v) in CHANGED and id(v) not in passing else v for v in value]
             elif type(value) in CHANGED and id(value) not in passing:
                 setattr(node, name, _changed(value))
@@ -171,12 +172,26 @@ def walked(tree: ast.AST) -> Iterator[ast.AST]:
         node = stack.pop()
         yield node
         known = node.__dict__
-        for name in node._fields:
+        for name in FIELDS[type(node)]:
             value = known.get(name)
-            if isinstance(value, list):
+            if type(value) is list:
                 stack += [v for v in value if isinstance(v, ast.AST)]
-            elif isinstance(value, ast.AST) and name != "ctx":
+            elif isinstance(value, ast.AST):
                 stack.append(value)
+
+
+TEXTS = frozenset(
+    {"arg", "asname", "attr", "conversion", "ctx", "id", "kind", "level", "module", "name", "simple", "type_comment"}
+)
+"""Fields of syntax nodes that hold no nodes, except contexts."""
+
+
+FIELDS: Mapping[type, tuple[str, ...]] = {
+    kind: tuple(name for name in kind._fields if name not in TEXTS and kind is not ast.Constant)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+}
+"""The fields of each kind of syntax node that may hold nodes."""
 
 
 def _changed(node: ast.AST) -> ast.AST:

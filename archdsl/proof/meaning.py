@@ -180,7 +180,8 @@ class Meaning:
         """The operation's declarations, computed once for equal operations."""
         shapes = self.graph.shapes(node.inputs)
         key = (id(node.operation), shapes)
-        if key not in self._declared:
+        found = self._declared.get(key)
+        if found is None:
             outputs = tuple(self.graph.shape(Edge(node.id, i)) for i in range(len(node.shapes)))
             found = self._declared[key] = _declared(
                 node.operation, shapes, outputs, node.operation.torch(shapes, outputs)
@@ -191,7 +192,7 @@ class Meaning:
                 if form is not None:
                     found.last = _declared(node.operation, shapes, outputs, form)
                     self._know(form, node.operation.outside())
-        return self._declared[key]
+        return found
 
     def _know(self, form: TorchForm, outside: object) -> None:
         """Takes in the helper of a form; `outside`: of an operation from elsewhere."""
@@ -254,11 +255,12 @@ def _spec(form: ModuleForm, declared: Iterable[OwnWeight]) -> Spec:
     name = form.constructor.removeprefix("nn.")
     made = {h.name: h.made for h in helpers(form.helper)} if form.helper else {}
     kind = made.get(name) or LAYERS[name]
-    kwargs = {a.name: a.value for a in form.arguments if a.name is not None}
+    arguments = form.arguments
+    kwargs = {a.name: a.value for a in arguments if a.name is not None}
     if kind.is_placed():
         kwargs |= {"device": DEVICE, "dtype": DTYPE}
     parts: Parts = [(w.name, w.shape, w.buffer, None) for w in declared]
-    given = tuple(a.value for a in form.arguments if a.name is None)
+    given = tuple([a.value for a in arguments if a.name is None])
     return spec_of(kind, given, kwargs, parts if kind.outside else None)
 
 

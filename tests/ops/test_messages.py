@@ -42,7 +42,7 @@ def said(error: OperationError) -> str:
             None,
         ),
         ("maxpool", {"kernel": 3, "stride": -1}, "stride", "or a size such as 3x3; got -1", None),
-        ("conv", {"out": 1, "pad": "sane"}, "pad", "`same_upper` or `full`; got sane", None),
+        ("conv", {"out": 1, "pad": "sane"}, "pad", "`full` or `causal`; got sane", None),
         ("upconv", {"out": 1, "kernel": 3, "pad": "same_upper"}, "pad", "`same` or `full`; got same_upper", None),
         ("conv", {"out": 1, "pad_mode": 3}, "pad_mode", "must be `zeros`, `replicate`, `reflect` or `circular`", None),
         ("conv", {"out": 1, "weight": [[1], [1, 2]]}, "weight", "`weight` must be a list of numbers, nested", None),

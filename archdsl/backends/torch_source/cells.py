@@ -157,17 +157,11 @@ class Syntax:
                         bodies.append((None, statement.otherwise))
                     branches = [(c, b.span, self._statements(b.statements)) for c, b in bodies]
                     regions.append(Region(statement, branches))
+                case tree.Missing():
+                    pass  # a tree with syntax errors is not compiled
                 case tree.Let():
                     self.lets.append(statement)
-                case (
-                    tree.Input()
-                    | tree.Output()
-                    | tree.Expect()
-                    | tree.ExpectCost()
-                    | tree.Require()
-                    | tree.Default()
-                    | tree.Missing()
-                ):
+                case tree.Input() | tree.Output() | tree.Expect() | tree.ExpectCost() | tree.Require() | tree.Default():
                     pass  # no member and no value comes from these
                 case _:
                     assert_never(statement)
