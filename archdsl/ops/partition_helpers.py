@@ -199,3 +199,20 @@ def {name}(
     return mask.expand(x.shape[0], *mask.shape).flatten(0, 1){".movedim(1, -1)" if last else ""}
 ''',
     )
+
+
+def pad_to_multiple(last: bool) -> Helper:
+    name, sizes = _named("pad_to_multiple", last), "[N, ..., C]" if last else "[N, C, ...]"
+    pads = "[0, 0]  # the channels; from the last axis on" if last else "[]  # from the last axis on"
+    return Helper(
+        name,
+        f'''{PER_AXIS}
+
+def {name}(x: Tensor, size: int | tuple[int, ...]) -> Tensor:
+    """Pads zeros behind each spatial axis of a map {sizes}, up to multiples."""
+    pads: list[int] = {pads}
+    for length, s in zip(reversed({_lengths("x", last)}), reversed(per_axis(x, size))):
+        pads += [0, -length % s]
+    return F.pad(x, pads) if torch.compiler.is_exporting() or any(pads) else x
+''',
+    )
