@@ -93,7 +93,7 @@ def test_what_was_exported_wrong_is_right_at_every_size(body: str) -> None:
 @pytest.mark.parametrize("sizes", [{"H": 3, "W": 5}, {"H": 8, "W": 11}])
 def test_a_shift_that_hangs_on_the_size_is_right_at_every_size(sizes: dict[str, int]) -> None:
     graph = check("windows(4, 3, pad) { (it, it, it) -> attend(1) }", "image[2, H = 6, W = 9]")
-    made = export(graph, Path("net.onnx"))
+    made = translated(graph, Path("net.onnx"))
     assert not made.pins
     compared(graph, made, **sizes)
 
@@ -312,7 +312,7 @@ def test_a_padding_stays_apart_from_the_pooling_behind_it(body: str) -> None:
 def test_the_example_size_is_never_rejected() -> None:
     """A program for several numbers of windows takes no single one; nor would it take this image."""
     graph = check("windows(4, pad) { linear(4) }", "image[2, H = 4, W = 9]")
-    ((pin),) = export(graph, Path("net.pt2")).pins
+    ((pin),) = translated(graph, Path("net.pt2")).pins
     assert str(pin) == "H is pinned to 4: a size within the network is 1 then, and a file for others rejects 4"
 
 
