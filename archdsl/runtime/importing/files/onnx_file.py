@@ -261,4 +261,5 @@ class Reader:
             raise ImportRefused(f"{self.name}: {visible(location)} ends before the data of `{visible(tensor.name)}`")
         with path.open("rb") as file:
             file.seek(offset)
-            return numpy.frombuffer(file.read(size), kind)
+            found: numpy.ndarray[Any, Any] = numpy.frombuffer(file.read(size), kind)
+            return found
