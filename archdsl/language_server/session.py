@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 from typing import cast
 
 from lsprotocol import types
@@ -56,7 +57,7 @@ def _change(change: types.TextDocumentContentChangeEvent) -> Change:
 def did_close(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
     uri = params.text_document.uri
     ls.documents.close(uri)
-    ls.published.pop(uri, None)
+    ls.sent.pop(uri, None)
     ls.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
 
 
@@ -104,7 +105,9 @@ def make_server() -> Server:
 
 def main() -> None:
     """Serves one editor until it says `exit`."""
-    gc.set_threshold(200_000, 50, 50)
+    gc.disable()  # `Documents` collects at times of its own
+    gc.freeze()
+    sys.setswitchinterval(0.001)  # so that an answer does not wait for the work beside it
     # The server closes its streams, and anything else that is printed must not get among the messages.
     stdin, stdout = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

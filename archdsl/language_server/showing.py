@@ -91,13 +91,11 @@ def show_call(ls: Server, uri: str, name: str, model: str, path: str) -> None:
 
 async def calls(ls: Server, params: Any) -> list[dict[str, str]]:
     """The calls of a block that have different sizes."""
-    from archdsl.editing.sizes import sizes
-
     document = ls.documents.all.get(params.uri)
     view = await ls.finished(document) if document is not None else None
     found: dict[object, dict[str, str]] = {}
     for call in view.calls().of.get(params.name, []) if view is not None else ():
-        flows = [", ".join(sizes(call.graph, t)) or "?" for t in (call.scope.inputs, call.scope.outputs)]
+        flows = [", ".join(call.sizes(t)) or "?" for t in (call.scope.inputs, call.scope.outputs)]
         entry = {"title": call.title, "sizes": " → ".join(flows), "model": call.key[0], "path": call.key[1]}
         found.setdefault((call.model.name, *flows), entry)
     return list(found.values())
