@@ -21,6 +21,7 @@ NEXT_CALL: Final = "archdsl.nextCall"
 DRAW: Final = "archdsl.draw"
 SHOW_CALL: Final = "archdsl.showCall"
 CALLS: Final = "archdsl/calls"
+MODELS: Final = "archdsl/models"
 PREVIEW: Final = "archdsl/preview"
 
 
@@ -99,6 +100,13 @@ async def calls(ls: Server, params: Any) -> list[dict[str, str]]:
         entry = {"title": call.title, "sizes": " → ".join(flows), "model": call.key[0], "path": call.key[1]}
         found.setdefault((call.model.name, *flows), entry)
     return list(found.values())
+
+
+async def models(ls: Server, params: Any) -> list[str]:
+    """The models of a document that can be built without further values."""
+    document = ls.documents.all.get(params.uri)
+    view = await ls.finished(document) if document is not None else None
+    return [model.name for model in view.analysis.models.values() if model.is_right] if view is not None else []
 
 
 # ---------------------------------------------------------------- pictures
@@ -268,6 +276,7 @@ def register(server: Server) -> None:
     server.feature(types.TEXT_DOCUMENT_FOLDING_RANGE)(folding)
     server.feature(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL)(document_symbol)
     server.feature(CALLS)(calls)
+    server.feature(MODELS)(models)
     server.feature(PREVIEW)(preview)
     server.command(NEXT_CALL)(next_call)
     server.command(SHOW_CALL)(show_call)
