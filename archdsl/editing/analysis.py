@@ -42,7 +42,8 @@ class Model:
 
     @property
     def is_right(self) -> bool:
-        return self.graph is not None and not any(d.severity == "error" for d in self.found)
+        """Whether all of it could be checked, and nothing is wrong."""
+        return self.graph is not None and not self.hidden and not any(d.severity == "error" for d in self.found)
 
     @cached_property
     def layers(self) -> Layers | None:

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -233,11 +234,15 @@ class Documents:
             self._tidy()
         except Stopped:
             pass
-        except RuntimeError as error:
-            if not loop.is_closed():
-                logger.exception("while analysing %s", document.uri, exc_info=error)
         except Exception:
             logger.exception("while analysing %s", document.uri)
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._failed, document, brake)
+
+    def _failed(self, document: Document, brake: Brake) -> None:
+        """Ends the waiting for what will not come."""
+        if document.brake is brake:
+            self._stop(document)
 
     def _tidy(self) -> None:
         """Frees what older texts have left: the collector runs only here, not while somebody waits."""

@@ -55,8 +55,8 @@ class Sent:
 class Server(LanguageServer):
     """A language server for specs."""
 
-    def __init__(self) -> None:
-        super().__init__("archdsl", __version__)
+    def __init__(self, **options: Any) -> None:
+        super().__init__("archdsl", __version__, **options)
         self.documents = Documents(self.deliver)
         self.convert = Converter("utf-16")
         self.shows_hints = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
-from typing import cast
+from typing import Any, cast
 
 from lsprotocol import types
 
@@ -86,8 +86,9 @@ def folders_changed(ls: Server, params: types.DidChangeWorkspaceFoldersParams) -
     ls.documents.project.folders = [f for f in folders if f not in gone] + added
 
 
-def make_server() -> Server:
-    server = Server()
+def make_server(**options: Any) -> Server:
+    """A server that answers all this; `options` are those of pygls' LanguageServer."""
+    server = Server(**options)
     server.feature(types.INITIALIZE)(initialize)
     server.feature(types.INITIALIZED)(initialized)
     server.feature(types.SHUTDOWN)(shutdown)
