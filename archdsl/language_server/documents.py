@@ -218,7 +218,10 @@ class Documents:
             def give(stage: Stage) -> None:
                 found = analysis.diagnostics()
                 view.hints()
-                loop.call_soon_threadsafe(self._given, document, view, stage, found, brake)
+                try:
+                    loop.call_soon_threadsafe(self._given, document, view, stage, found, brake)
+                except RuntimeError:  # the loop has ended
+                    raise Stopped from None
 
             while analysis.waiting and (not analysis.models or perf_counter() - begun < FIRST):
                 analysis.check_next(brake)
