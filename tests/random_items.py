@@ -51,7 +51,7 @@ WRITTEN = {
     ),
     *words(
         "pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter relative "
-        "coordinates"
+        "coordinates squeeze"
     ),
 }
 OTHERS = [cls for name, cls in OPERATIONS.items() if name not in {*WRITTEN, *ELEMENTWISE} and cls.inputs == "one"]
@@ -261,7 +261,8 @@ class Items:
         if random.random() < 0.4:
             return f"conv({out}, {self.pick(names.kernels if not keep else [], '1', '3')})"
         kernel = self.pick(names.kernels, "1", "3", "5", self.size(1, 3), self.size(2, 4))
-        pad = self.pick(names.pads, "same", "same_upper", "valid", "full", self.size(0, 2), share=0.4)
+        causal = ["causal"] * (self.rank == 1)
+        pad = self.pick(names.pads, "same", "same_upper", "valid", "full", self.size(0, 2), *causal, share=0.4)
         stride: str | None = self.maybe(random.choice(["1", "2", self.size(1, 2)]), 0.25)
         if keep:
             kernel, pad, stride = random.choice(["1", "3", self.size(1, 4)]), "same_upper", self.maybe("1", 0.1)
@@ -389,6 +390,10 @@ class Items:
             lambda: self.call("crop", self.size(0, 1), after=self.maybe(self.size(0, 1), 0.3)),
             lambda: self.call("pad", self.size(0, 2), after=self.size(0, 2), mode=self.maybe("replicate")),
             lambda: self.call("rescale", random.choice(["0.5", "2", "-1.0"]), offset=self.maybe("0.25")),
+            lambda: f"(channel_mean, channel_max) -> concat -> {self.conv(names, '1', keep=True)} -> sigmoid",
+            lambda: f"(it, channel_mean) -> {random.choice(['mul', 'add(stretch = true)'])}",
+            lambda: f"pad_to_multiple({self.size(1, 4)})",
+            lambda: f"pad_to_multiple({self.size(2, 3)}) -> {self.kept(names)} -> crop(0, after = {self.size(0, 1)})",
             lambda: random.choice(["identity", "grn", f"softmax(axis = {random.randint(1, self.rank)})"]),
             lambda: f"pad(1) -> {self.call('crop', self.size(0, 1))}",
             lambda: self.call("pad", self.size(0, 2), mode=self.maybe(random.choice(edges), 0.6)),

@@ -126,8 +126,8 @@ def arguments(graph: Graph) -> set[tuple[str, str]]:
     return {
         (op.name, name)
         for op in operations
-        for name, parameter in type(op).model_fields.items()
-        if parameter.is_required() or getattr(op, name) != parameter.default
+        for name, parameter in type(op).fields.items()
+        if parameter.is_required or getattr(op, name) != parameter.default
     }
 
 
@@ -240,5 +240,5 @@ def test_what_is_built_is_what_the_graph_says_of_many(first: int) -> None:
     print(counts)
     few = {name: met[name] for name in EVERY if met[name] < 3}
     assert not few, f"hardly met: {few}"
-    every = {(op.name, name) for op in OPERATIONS.values() for name in op.model_fields}
+    every = {(op.name, name) for op in OPERATIONS.values() for name in op.fields}
     assert not every - given.keys()

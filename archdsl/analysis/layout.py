@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from archdsl.analysis.borders import Crossings, borders
 from archdsl.analysis.overwriting import Overwriting
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.ops.base import ModuleForm, Shape, TorchForm
+from archdsl.ops.base import Shape
+from archdsl.ops.forms import ModuleForm, TorchForm
 
 if TYPE_CHECKING:  # importing it takes longer than a check, and few networks need it
     import networkx as nx

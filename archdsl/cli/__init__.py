@@ -28,6 +28,8 @@ from archdsl.cli import (
     reading,
     running,
     serving,
+    starting,
+    watching,
 )
 from archdsl.cli.printing import prepare, write_diagnostics
 from archdsl.cli.program import (
@@ -53,6 +55,8 @@ __all__ = [
     "run",
     "running",
     "serving",
+    "starting",
+    "watching",
 ]
 
 

@@ -14,10 +14,14 @@ EXTRAS = {
     "onnx": "onnx",
     "onnxscript": "onnx",
     "skimage": "examples",
+    "starlette": "watch",
+    "uvicorn": "watch",
+    "watchfiles": "watch",
+    "yaml": "yaml",
 }
 """The extra of archdsl that installs a module."""
 
-PACKAGES = {"PIL": "Pillow", "lsprotocol": "pygls", "skimage": "scikit-image"}
+PACKAGES = {"PIL": "Pillow", "lsprotocol": "pygls", "skimage": "scikit-image", "yaml": "PyYAML"}
 """The package of a module, if the names differ."""
 
 

@@ -16,7 +16,7 @@ from archdsl.editing.names import Kind, Names, Symbol
 from archdsl.editing.navigation import Project
 from archdsl.elaborate.spec_files import find_import, library_families
 from archdsl.ops import BLOCKS, OPERATIONS
-from archdsl.ops.base import Declaration
+from archdsl.ops.declaration import Declaration
 from archdsl.ops.fields import shown
 from archdsl.syntax import tree
 from archdsl.values import BUILTINS
@@ -151,7 +151,7 @@ def _items(seen: Mapping[str, Symbol], project: Project, source: Source) -> Iter
 
 
 def _operation(name: str, cls: type[Declaration]) -> Completion:
-    required = [field for field, found in cls.model_fields.items() if found.is_required()]
+    required = [field for field, found in cls.fields.items() if found.is_required]
     places = ", ".join(f"${{{i}:{field}}}" for i, field in enumerate(required, 1))
     text = f"{name}({places})" if places else name
     return Completion(name, "operation", cls.signature(), documentation(cls), text, bool(places), 1)
@@ -191,9 +191,9 @@ def _arguments(callee: Callee, seen: Mapping[str, Symbol], source: Source, proje
     """The names of parameters, and the words that the current one takes."""
     cls = _declaration(callee, seen)
     if cls is not None:
-        for i, (name, found) in enumerate(cls.model_fields.items()):
+        for i, (name, found) in enumerate(cls.fields.items()):
             if name not in callee.given and (i >= callee.position):
-                detail = "" if found.is_required() else f"= {shown(found.default)}"
+                detail = "" if found.is_required else f"= {shown(found.default)}"
                 yield Completion(name, "parameter", detail, found.description or "", f"{name} = ", rank=0)
         yield from _words(callee, seen)
         return
@@ -207,7 +207,7 @@ def _words(callee: Callee, seen: Mapping[str, Symbol]) -> Iterator[Completion]:
     cls = _declaration(callee, seen)
     if cls is None:
         return
-    fields = list(cls.model_fields)
+    fields = list(cls.fields)
     name = callee.argument or (fields[callee.position] if callee.position < len(fields) else "")
     yield from (Completion(word, "word", f"for `{name}`", rank=0) for word in cls.words(name))
 

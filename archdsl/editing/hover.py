@@ -11,7 +11,8 @@ from archdsl.common.units import count_text, counted
 from archdsl.editing.names import Symbol
 from archdsl.editing.sizes import Call, placed
 from archdsl.graph import Node, Scope, Tensor
-from archdsl.ops.base import Declaration, Operation
+from archdsl.ops.base import Operation
+from archdsl.ops.declaration import Declaration
 from archdsl.ops.fields import shown
 from archdsl.report.explain.explainer import Explainer
 from archdsl.syntax import tree
@@ -65,9 +66,9 @@ def of_symbol(symbol: Symbol, calls: Sequence[Call], call: Call | None) -> Itera
 
 def _other(symbol: Symbol, call: Call | None) -> Iterator[str]:
     owner = symbol.owner.node if symbol.owner is not None else None
-    if isinstance(owner, type) and issubclass(owner, Declaration) and symbol.name in owner.model_fields:
-        found = owner.model_fields[symbol.name]
-        default = "" if found.is_required() else f" = {shown(found.default)}"
+    if isinstance(owner, type) and issubclass(owner, Declaration) and symbol.name in owner.fields:
+        found = owner.fields[symbol.name]
+        default = "" if found.is_required else f" = {shown(found.default)}"
         yield code(f"{symbol.name}{default}")
         what = found.description or ", ".join(f"`{word}`" for word in owner.words(symbol.name))
         yield f"a parameter of `{owner.name}`" + (f": {what}" if what else "")
@@ -176,5 +177,5 @@ def _flow(part: Node | Scope, call: Call) -> list[str]:
 
 def _arguments(operation: Operation) -> str:
     """The parameters of an operation as they are in this call."""
-    given = [f"{name} = {shown(value)}" for name, value in operation if name in type(operation).model_fields]
+    given = [f"{name} = {shown(value)}" for name, value in vars(operation).items()]
     return f"with `{', '.join(given)}`" if given and len(given) <= 16 else ""

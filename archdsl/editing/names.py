@@ -13,7 +13,7 @@ from typing import Literal
 from archdsl.augment import CHANGES
 from archdsl.common.source import Source, Span
 from archdsl.ops import BLOCKS, OPERATIONS
-from archdsl.ops.base import Declaration
+from archdsl.ops.declaration import Declaration
 from archdsl.syntax import tree
 from archdsl.values import BUILTINS
 
@@ -376,7 +376,7 @@ class _Binder:
         for position, argument in enumerate(arguments):
             value = argument.value
             if cls is not None and isinstance(value, tree.Name):
-                fields = list(cls.model_fields)
+                fields = list(cls.fields)
                 name = argument.name or (fields[position] if position < len(fields) else "")
                 if value.name in cls.words(name):
                     self.use(value.span, self.shared("word", value.name))

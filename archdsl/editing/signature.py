@@ -35,10 +35,10 @@ def signature(source: Source, offset: int, names: Names, project: Project, delta
     callee = at.callee
     cls = OPERATIONS.get(callee.name) or BLOCKS.get(callee.name) or CHANGES.get(callee.name)
     if callee.name not in seen and cls is not None:
-        fields = list(cls.model_fields)
+        fields = list(cls.fields)
         text = cls.signature()
         shown = _split(text)
-        docs = [found.description or "" for found in cls.model_fields.values()]
+        docs = [found.description or "" for found in cls.fields.values()]
         doc = documentation(cls).partition("\n")[0]
     else:
         declared = parameters(callee, seen, source, project)

@@ -379,7 +379,7 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
 
     def advise(error: Misbound) -> None:
         meant = aliases.PARAMETERS.get(error.argument.name or "")
-        if meant in cls.model_fields:
+        if meant is not None and meant in cls.fields:
             fix = Fix(name_span(error.argument), meant)
             error.proposals = (Proposal(f"did you mean `{meant}`?", fix), *error.proposals)
 
@@ -398,5 +398,5 @@ def bind_operation(
                 return name if names.find(name) is None and names.find_label(name) is None else None
         return None
 
-    signature = Signature(cls.name, list(cls.model_fields), aliases.parameter, advise, switched)
+    signature = Signature(cls.name, list(cls.fields), aliases.parameter, advise, switched)
     return bind(signature, arguments, lambda argument, key: word_or_value(argument, cls.words(key), names))

@@ -11,8 +11,10 @@ from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import index_maps, partition_helpers
-from archdsl.ops.base import Argument, FunctionForm, Mend, Operation, OperationError, Rules, Shape, example
+from archdsl.ops.base import Operation, Rules, Shape, example
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import Margin, Size, Switch, shape_text, shown, times
+from archdsl.ops.forms import Argument, FunctionForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.helpers import Helper
 from archdsl.ops.index_maps import IndexMap

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from archdsl.ops import helpers
-from archdsl.ops.base import Example, Kept, Layout, ModuleForm, Operation, Rules, Saves, Shape, example
+from archdsl.ops.base import Example, Kept, Layout, Operation, Rules, Saves, Shape, example
 from archdsl.ops.fields import Fraction, Probability
+from archdsl.ops.forms import ModuleForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.sizes import positional, rank_name, spatial
 
@@ -114,6 +115,9 @@ class Droppath(Regularisation):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         return ModuleForm(helpers.DROP_PATH.name, positional(p=self.p), helper=helpers.DROP_PATH.source)
+
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        return Saves(more=(Kept((1,)),))  # whether the sample is kept
 
     def caption(self, rank: int = 2) -> str:
         return f"droppath {self.p:.3g}"

@@ -324,7 +324,7 @@ FRESH = frozenset({"+", "-", "*", "/", "torch.cat", "torch.maximum"})
 SAVING = frozenset({"*", "torch.maximum"})
 """Functions whose gradient needs their inputs."""
 
-VIEWS = frozenset({"[]", ".chunk", ".split", ".flatten", ".reshape", ".unflatten"})
+VIEWS = frozenset({"[]", ".chunk", ".split", ".flatten", ".reshape", "torch.unflatten"})
 """Functions whose gradient needs nothing, and whose results may be views of their inputs."""
 
 POINTWISE = frozenset({"+", "-", "*", "/", "torch.maximum"})

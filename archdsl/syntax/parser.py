@@ -51,6 +51,13 @@ def parse_tokens(source: Source, diagnostics: Diagnostics) -> tuple[tree.File, l
     return file, parse.tokens
 
 
+def classified(source: Source, diagnostics: Diagnostics) -> list[Lexeme]:
+    """The tokens of a text, its keywords told from names, whether or not they make a file."""
+    parse = _Parse(source, diagnostics)
+    parse.file()
+    return parse.tokens
+
+
 def parse_value(source: Source, diagnostics: Diagnostics) -> tree.Value:
     """The expression in a text (`--set NAME=VALUE`); `none`, with diagnostics, if it is invalid."""
     found = Diagnostics()

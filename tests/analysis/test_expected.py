@@ -57,9 +57,7 @@ def test_the_difference_is_given() -> None:
 
 
 def test_the_field_is_that_of_the_last_map_along_each_axis() -> None:
-    text = (
-        "model net {\n    input x[3, H, W]\n    conv(8, 3x5) -> global_avgpool\n    expect field >= %d\n}\n"
-    )
+    text = "model net {\n    input x[3, H, W]\n    conv(8, 3x5) -> global_avgpool\n    expect field >= %d\n}\n"
     assert archdsl.check(Source("net.arch", text % 3))
     with pytest.raises(SpecError, match="3 × 5 elements"):
         archdsl.check(Source("net.arch", text % 4))

@@ -14,7 +14,7 @@ from archdsl import dims
 from archdsl.analysis.borders import borders
 from archdsl.common.source import Span
 from archdsl.graph import Graph, Node, Rounds, Scope, Tensor, Use
-from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
+from archdsl.ops.forms import FunctionForm, ModuleForm, TorchForm
 from archdsl.syntax import tree
 
 Site: TypeAlias = tuple[int, int, str]

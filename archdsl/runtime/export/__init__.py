@@ -23,7 +23,7 @@ from archdsl.runtime.outside import allowing
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TESTED", "Export", "ExportError", "Pin", "Proof", "export"]
+__all__ = ["TESTED", "Export", "ExportError", "Pin", "Proof", "translated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Export:
     proof: Proof
 
 
-def export(
+def translated(
     graph: Graph,
     path: Path,
     weights: Path | None = None,
@@ -57,7 +57,7 @@ def export(
         _need_onnx()
     with allowing(allow_extern):
         model = network(graph, weights, inference)
-    pins = first_pins(graph)
+    pins = first_pins(graph, path.suffix)
     while True:
         try:
             return _proved(graph, model, path.suffix, pins)
