@@ -1,11 +1,11 @@
 """How fast the language server answers: real messages, small edits of every spec of the library and of two large ones.
 
-For each edit it measures the time from the edit to its diagnostics and to the sizes behind all lines of the document,
-and that of a completion. `cpu` is the processor time that the server spends until both are there, which says more where
-the machine is busy; the 15 ms for which the server waits for another edit are in the wall time alone. --memory edits one
-spec 10,000 times and prints the server's memory on the way.
+For each edit it measures the time to its diagnostics and to the sizes behind all lines of the document, and that of a
+completion. `cpu` is the processor time that the server spends until both are there, which says more where the machine
+is busy; the 15 ms for which the server waits for another edit are in the wall time alone.
 
-    python benchmarks/editor.py [FAMILY…] [--edits N] [--memory]
+    python benchmarks/editor.py [FAMILY…] [--edits N]
+    python benchmarks/editor.py --memory [FAMILY]      edits one spec 10,000 times, and prints the server's memory
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ PAUSE = 0.015
 FIRST = 0.03
 """Seconds for which models are checked before the first answer; the others follow."""
 
-ANSWERING = 0.03
+ANSWERING = 0.05
 """Seconds after the first answer for the editor's questions, before work goes on."""
 
 IDLE = 0.3
