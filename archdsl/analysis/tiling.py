@@ -152,6 +152,14 @@ def _refusal(graph: Graph, message: str, help: str, blame: Blame | None = None) 
     return SpecError([Diagnostic("E0606", f"`{graph.name}` {message}", marks, help=help)])
 
 
+class _TooSmall(SpecError):
+    """The tiles are too small; those of `need` may be large enough."""
+
+    def __init__(self, graph: Graph, message: str, need: int) -> None:
+        super().__init__(_refusal(graph, message, "ask for a larger tile, or give more memory").diagnostics)
+        self.need = need
+
+
 @dataclass(slots=True, eq=False)
 class _Planner:
     """Finds the size of the tiles, and where they begin."""
@@ -230,6 +238,12 @@ class _Planner:
             if tile in self.graph.sizes[name]:
                 yield tile
 
+    def least(self, name: str, limit: int) -> int:
+        """The smallest size above `limit` that a tile may have along the axes of a free size."""
+        size, distance = self.sizes[name], self.strides[self.names.index(name)]
+        first = size - (size - limit - 1) // distance * distance
+        return next((tile for tile in range(first, size, distance)[:TRIES] if tile in self.graph.sizes[name]), size)
+
     def fitting(self, limits: Sequence[int]) -> dict[str, int]:
         """The largest tile within these limits, one for each axis, by the free sizes. Raises SpecError."""
         if len(limits) != self.rank:
@@ -243,19 +257,23 @@ class _Planner:
         for name, limit in by_name.items():
             tile = next(self.candidates(name, limit), None)
             if tile is None:
-                raise self.too_small(self.names.index(name), limit)
+                axis = self.names.index(name)
+                raise self.too_small(axis, limit, self.least(name, limit))
             found[name] = tile
         if not self.graph.sizes.holds(found):
-            raise _refusal(self.graph, f"takes no tiles of {found}", "ask for a larger tile")
+            named = ", ".join(f"{name} = {size}" for name, size in found.items())
+            raise _refusal(self.graph, f"takes no tiles of {named}", "ask for a tile of another size")
         return found
 
-    def too_small(self, axis: int, limit: int, need: int | None = None) -> SpecError:
-        name, distance, cause = self.names[axis], self.strides[axis], self.causes[axis]
-        if distance >= self.lengths[axis] and cause is not None:
+    def too_small(self, axis: int, limit: int, need: int) -> SpecError:
+        """The error for tiles of `limit` where only some of at least `need` are exact."""
+        name, size, cause = self.names[axis], self.lengths[axis], self.causes[axis]
+        if self.strides[axis] >= size and cause is not None:
             return self.never(axis, Blame(cause, RATIO))
-        least = f"of at least {need}" if need else f"of a multiple of {distance} and {self.lengths[axis] % distance}"
-        message = f"has no exact tiles of {limit} along {name}: they must be {least}"
-        return _refusal(self.graph, message, "ask for a larger tile, or give more memory")
+        message = f"has no exact tiles of {limit} along {name}: they must be of at least {min(need, size)}"
+        if need >= size:
+            message += ", as large as the image"
+        return _TooSmall(self.graph, message, need)
 
     def never(self, axis: int, blame: Blame) -> SpecError:
         node = blame.node
@@ -266,36 +284,43 @@ class _Planner:
             help = "image sizes that are multiples of the network's total stride often avoid this"
         return _refusal(self.graph, message, help, blame)
 
+    def smallest(self) -> dict[str, int]:
+        """About the smallest tile that is exact; as large as the image where none is smaller. Raises SpecError."""
+        limit = 2 * max(self.strides)
+        while True:
+            try:
+                values = self.fitting([limit] * self.rank)
+                self.axes(values)
+            except _TooSmall as error:
+                limit = max(error.need, limit + 1)
+                continue
+            return values
+
     def largest(self, limit: int, dtype: str, cpu: bool) -> dict[str, int]:
         """The largest tile whose run takes at most `limit` bytes. Raises SpecError."""
 
         def peak(values: Mapping[str, int]) -> int:
             return memory(self.graph, values, dtype, cpu=cpu).inference.at(1)
 
-        whole = self.fitting(self.lengths)
+        whole = {name: self.sizes[name] for name in self.names if name is not None}
         if peak(whole) <= limit:
             return whole
-        low, high = 0, max(self.lengths) // max(self.strides) + 1  # in strides: the first fits, the last does not
-        best: dict[str, int] | None = None
-        error: SpecError | None = None
+        best = self.smallest()
+        if (least := peak(best)) > limit:
+            sides = " × ".join(
+                str(best.get(name or "", size)) for name, size in zip(self.names, self.lengths, strict=True)
+            )
+            message = f"takes {bytes_text(least)} for its smallest exact tiles, {sides}: more than {bytes_text(limit)}"
+            raise _refusal(self.graph, message, "give more memory")
+        unit = max(self.strides)
+        low, high = max(best.values()) // unit, max(self.lengths) // unit + 1  # the first fits, the last does not
         while high - low > 1:
             middle = (low + high) // 2
-            try:
-                values = self.fitting([middle * max(self.strides)] * self.rank)
-            except SpecError as found:  # too small
-                low, error = middle, found
-                continue
+            values = self.fitting([max(middle * unit, *best.values())] * self.rank)
             if peak(values) <= limit:
                 low, best = middle, values
             else:
                 high = middle
-        if best is None:
-            smallest = self.fitting([(high * max(self.strides))] * self.rank) if error is None else None
-            raise _refusal(
-                self.graph,
-                f"needs more than {bytes_text(limit)} for any tile" + (f", such as {smallest}" if smallest else ""),
-                "give more memory",
-            )
         return best
 
     # ------------------------------------------------------------ where tiles begin

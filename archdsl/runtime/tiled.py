@@ -42,7 +42,7 @@ def tiled(
     for slices, such as a memory-mapped file or a zarr array. `model` is a module of `archdsl.load`, in eval mode;
     for another module of the same network, such as that of a built file, give `spec`.
 
-    `tile` is the largest tile, `memory` (16 GiB as "16GiB" or in bytes) what a run may take; with `memory` as many tiles
+    `tile` is the largest tile, `memory` (in bytes, or such as "16GiB") what a run may take; with `memory` as many tiles
     run together as fit, else `batch` of them, or one. `prepare` is applied to each piece before it enters the
     network; it must treat every position alike, as `lambda x: x.float() / 255` does.
 
@@ -57,12 +57,12 @@ def tiled(
     graph = checked(spec) if spec is not None else graph_of(model)
     if graph is None:
         raise ValueError("this module was not made by archdsl.load here: give its spec, tiled(model, image, spec=…)")
-    if model.training:
+    if any(module.training for module in model.modules()):
         raise ValueError("the module is in training mode, in which its results depend on the batch: call model.eval()")
     limit = bytes_from(memory) if isinstance(memory, str) else memory
     if memory is not None and not limit:
         raise ValueError(f"{memory!r} is not an amount of memory such as '16GiB'")
-    samples = {len(image) for image in images}
+    samples = {image.shape[0] for image in images}
     if len(samples) > 1:
         raise ValueError("the images have different numbers of samples")
     sizes = pin(graph, [tuple(image.shape[1:]) for image in images] or [()])
@@ -128,15 +128,17 @@ class _Run:
         done = journal.done if journal is not None else set()
         left = [item for item in items[self.share.rank :: self.share.ranks] if item not in done]
         size = self.plan.batch
-        with torch.inference_mode(), _progress(len(left), progress, self.share) as advance:
-            for start in range(0, len(left), size):
-                some = left[start : start + size]
-                self.step(some, results)
-                if journal is not None:
-                    journal.add(some, results.flush)
-                advance(len(some))
-        if journal is not None:
-            journal.close(results.flush)
+        try:
+            with torch.inference_mode(), _progress(len(left), progress, self.share) as advance:
+                for start in range(0, len(left), size):
+                    some = left[start : start + size]
+                    self.step(some, results)
+                    if journal is not None:
+                        journal.add(some, results.flush)
+                    advance(len(some))
+        finally:  # also of a run that is interrupted
+            if journal is not None:
+                journal.close(results.flush)
 
     def step(self, items: Sequence[Item], results: _Results) -> None:
         """Runs some tiles together."""
@@ -241,7 +243,9 @@ class _Results:
 
         kind = _numpy(like).dtype
         if self.keep and not given.exists():
-            raise ValueError(f"{given} is gone, with the tiles that `resume` records: remove that folder to begin again")
+            raise ValueError(
+                f"{given} is gone, with the tiles that `resume` records: remove that folder to begin again"
+            )
         if self.share.rank == 0 and not self.keep:
             numpy.lib.format.open_memmap(given, "w+", kind, shape).flush()
         self.share.wait()
