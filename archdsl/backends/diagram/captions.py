@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from archdsl.analysis.costs import Analysis, Cost
-from archdsl.backends.diagram.labels import cut
+from archdsl.backends.diagram.arguments import Arguments, span
+from archdsl.backends.diagram.labels import cut, wrapped
 from archdsl.backends.diagram.picture import Edge, Part, drawn, main_node
 from archdsl.backends.diagram.structure import Structure
 from archdsl.common.units import count_text
@@ -14,11 +16,14 @@ from archdsl.dims import Dim, substitute
 from archdsl.dims import text as dim_text
 from archdsl.graph import Node, Scope, Tensor
 from archdsl.ops.base import Family
-from archdsl.syntax.tree import Literal
 
-LONGEST_ARGUMENT = 18
-MOST_ARGUMENTS = 3
 LONGEST_NAME = 44
+
+MOST_LINES = 2
+"""The most lines of a box's channels and arguments."""
+
+MOST_SIZES = 4
+"""The most sizes that a box or an arrow lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +53,27 @@ class Captions:
         self.graph = graph = structure.graph
         self.analysis = analysis
         self.values = {f.name: f.example for f in graph.free if f.example is not None} | dict(sizes or {})
+        self.arguments = Arguments(graph)
 
     def dim(self, dim: Dim) -> str:
         return dim_text(substitute(dim, self.values), self.graph.sizes)
 
     def size(self, tensor: Tensor) -> str:
         """`64 × 56 × 56`."""
-        return " × ".join(self.dim(d) for d in self.graph.shape(tensor))
+        return self.sizes([tensor])
+
+    def sizes(self, tensors: Iterable[Tensor]) -> str:
+        """The size of tensors that are drawn as one, with ranges where they differ: `96…256 × 56 × 56`."""
+        shapes = dict.fromkeys(self.graph.shape(t) for t in tensors)
+        if len({len(shape) for shape in shapes}) > 1:
+            return " | ".join(" × ".join(map(self.dim, shape)) for shape in shapes)
+        return " × ".join(self._span(axis) for axis in zip(*shapes, strict=True))
+
+    def listed(self, streams: Sequence[str]) -> list[str]:
+        """Sizes of several tensors, one a line, with their number where some are left out."""
+        if len(streams) <= MOST_SIZES:
+            return [*streams]
+        return [*streams[: MOST_SIZES - 1], f"… {len(streams)} tensors"]
 
     # ------------------------------------------------------------ boxes
 
@@ -73,8 +92,9 @@ class Captions:
                 title = f"{len(part.nodes)} operations"
                 if part.scope is not None:
                     title = scope_title(part.scope, repeated=part.inner or part.count > 1)
-                notes = tuple(filter(None, [self.facts(part.scope, part.rounds()), self.shared(part)]))
-                return Caption((title,), notes=notes, size=self.result(part), share=self.share(part))
+                *more, size = self.listed(self.results(part)) or [""]
+                lines = [*self.facts(part.scope, part.rounds()), *filter(None, [self.shared(part)]), *more]
+                return Caption((title,), notes=tuple(lines), size=size, share=self.share(part))
             case _:
                 return replace(self._layers(part), notes=tuple(filter(None, [self.shared(part)])))
 
@@ -136,11 +156,13 @@ class Captions:
     def _merge(self, part: Part) -> Caption:
         *others, last = drawn(part.nodes)
         sign = last.operation.sign or last.operation.name
-        return Caption((sign,), notes=tuple(self._throughout(n, part) for n in others))
+        notes = [self._throughout(n, part) for n in others]
+        counts = Counter(last.inputs).values()
+        notes += [f"the same tensor {count} times" for count in counts if count > 1]
+        return Caption((sign,), notes=tuple(notes))
 
     def operation(self, node: Node) -> str:
-        rank = len(self.graph.shape(node.inputs[0])) - 1 if node.inputs else 0
-        return node.operation.caption(max(rank, 1))
+        return node.operation.caption_for(self.graph.shapes(node.inputs)) if node.inputs else node.operation.caption(1)
 
     def _throughout(self, node: Node, part: Part) -> str:
         """The caption of a node of a box, with the range of what varies where it is repeated: `droppath 0…0.1`."""
@@ -153,7 +175,7 @@ class Captions:
             return [getattr(node.operation, name) for name in node.operation.varies]
 
         low, high = self.operation(min(found, key=values)), self.operation(max(found, key=values))
-        return " ".join(span(a, b) for a, b in zip(low.split(), high.split(), strict=True))
+        return " ".join(span(ends) for ends in zip(low.split(), high.split(), strict=True))
 
     def frame(self, part: Part) -> str:
         """The heading of a frame: `layer1: stage`, and how often it is repeated."""
@@ -172,55 +194,38 @@ class Captions:
 
     # ------------------------------------------------------------ pieces
 
-    def facts(self, scope: Scope | None, rounds: Sequence[Sequence[Node]]) -> str:
-        """`64 → 256, stride 1`: the channels into a block and out of it, over all its repetitions, and its
+    def facts(self, scope: Scope | None, rounds: Sequence[Sequence[Node]]) -> list[str]:
+        """`64 → 256, stride 1`, in lines: the channels into a block and out of it, over all its repetitions, and its
         arguments."""
-        into = {self.graph.shape(t)[0] for nodes in rounds for t in self.structure.entries(nodes)[:1]}
-        out = {self.graph.shape(t)[0] for t in self._results(rounds)}
-        channels = [self._span(into), self._span(out)] if into and out else []
-        return ", ".join(filter(None, [" → ".join(channels), *self._arguments(scope, channels, rounds)]))
+        into = self._channels([self.structure.entries(nodes) for nodes in rounds])
+        out = self._channels([self.structure.results(nodes) for nodes in rounds])
+        arguments = self.arguments.texts(scope, rounds) if scope is not None else []
+        return wrapped([*([f"{into} → {out}"] if into and out else []), *arguments], LONGEST_NAME, MOST_LINES)
+
+    def _channels(self, rounds: Sequence[Sequence[Tensor]]) -> str:
+        """The channels of each of several tensors, `16, 32`; of many only how many these are."""
+        streams = in_streams(rounds)
+        if len(streams) >= MOST_SIZES:
+            return f"{len(streams)} tensors"
+        return ", ".join(self._span([self.graph.shape(t)[0] for t in stream]) for stream in streams)
 
     def described(self, scope: Scope) -> str:
         """`bottleneck 64 → 256, stride 1`: one block as the heading of its own picture."""
         name = scope.definition.name if scope.definition is not None and scope.kind == "block" else scope.name
         name += "" if scope.kind == "block" else ":"
-        return f"{name} {self.facts(scope, [sorted(scope.nodes(), key=lambda n: n.id)])}"
+        return f"{name} {' '.join(self.facts(scope, [sorted(scope.nodes(), key=lambda n: n.id)]))}"
 
-    def result(self, part: Part) -> str:
-        """The size that a box gives, empty where repetitions differ."""
-        sizes = {self.size(t) for t in self._results(part.rounds())}
-        return sizes.pop() if len(sizes) == 1 else ""
+    def results(self, part: Part) -> list[str]:
+        """The sizes of the tensors that a box gives, with ranges over its rounds."""
+        return [self.sizes(stream) for stream in in_streams([self.structure.results(r) for r in part.rounds()])]
 
-    def _results(self, rounds: Iterable[Sequence[Node]]) -> list[Tensor]:
-        """The last tensor that flows out of each round."""
-        return [Tensor(n.id, len(n.shapes) - 1) for nodes in rounds for n in self.structure.exits(nodes)[-1:]]
-
-    def _span(self, dims: Iterable[Dim]) -> str:
-        found = sorted(set(dims), key=lambda d: (0, d, "") if isinstance(d, int) else (1, 0, self.dim(d)))
-        return self.dim(found[0]) if len(found) == 1 else f"{self.dim(found[0])}…{self.dim(found[-1])}"
-
-    def _arguments(self, scope: Scope | None, shown: Sequence[str], rounds: Sequence[Sequence[Node]]) -> list[str]:
-        """The arguments of a block's call that are neither its channels nor its defaults: `stride 1`.
-
-        Of a number that differs between its repetitions it is the range.
-        """
-        if scope is None or scope.definition is None:
-            return []
-        usual = {p.name.name: p.default for p in scope.definition.syntax.parameters}
-        found = []
-        for name, value in scope.arguments.items():
-            default = usual.get(name)
-            calls = (s for nodes in rounds[1:] for s in nodes[0].scope.calls() if s.depth == scope.depth)
-            others = [value, *(call.arguments.get(name) for call in calls)]
-            numbers = [v for v in others if isinstance(v, int | float) and not isinstance(v, bool)]
-            text = argument_text(value)
-            if text is not None and len(numbers) == len(others):
-                text = span(argument_text(min(numbers)) or "", argument_text(max(numbers)) or "")
-            if isinstance(default, Literal) and default.value == value and name != "stride":
-                continue
-            if text is not None and text not in shown and len(text) <= LONGEST_ARGUMENT:
-                found.append(f"{name} {text}")
-        return found[:MOST_ARGUMENTS]
+    def _span(self, dims: Sequence[Dim]) -> str:
+        """The range of sizes: from the first to the last where they fall, else from the smallest to the largest."""
+        found = list(dict.fromkeys(dims))
+        numbers = [d for d in found if isinstance(d, int)]
+        if len(numbers) == len(found) and numbers != sorted(numbers, reverse=True):
+            found = [min(numbers), max(numbers)]
+        return span([self.dim(found[0]), self.dim(found[-1])])
 
     def share(self, part: Part) -> str:
         """`31 % of parameters, 12 % of MACs`."""
@@ -231,10 +236,27 @@ class Captions:
     def cost(self, part: Part) -> Cost:
         return sum((self.analysis[n] for n in part.covered), Cost())
 
-    def edge(self, edge: Edge) -> str:
-        """The size on an arrow, empty where its tensors differ in size."""
-        sizes = {self.size(t) for t in edge.tensors}
-        return sizes.pop() if len(sizes) == 1 else ""
+    def edge(self, edge: Edge) -> list[str]:
+        """The sizes on an arrow, one for each of its tensors, over all rounds of the box that it leaves."""
+        return self.listed([self.sizes(self._throughout_rounds(edge.tail, stream)) for stream in edge.streams])
+
+    def given(self, edge: Edge) -> list[str]:
+        """The sizes of all that the box gives which an arrow leaves: `3 of 96 × 7 × 7` where they are equal."""
+        if edge.tail.kind == "entry":
+            return self.edge(edge)
+        found = self.results(edge.tail)
+        if len(found) > 1 and len(set(found)) == 1:
+            return [f"{len(found)} of {found[0]}"]
+        return self.listed(found)
+
+    def _throughout_rounds(self, tail: Part, stream: Sequence[Tensor]) -> list[Tensor]:
+        """The tensors that are one in all rounds of a box, of which some flow along an arrow."""
+        for nodes in tail.rounds():
+            places = {n.id: i for i, n in enumerate(nodes)}
+            if stream[0].node in places:
+                at = places[stream[0].node]
+                return [Tensor(nodes[at].id, stream[0].index) for nodes in tail.rounds()]
+        return [*stream]
 
     def summary(self) -> tuple[str, str]:
         """The text below the picture: the network's name, and its costs."""
@@ -273,24 +295,9 @@ def times(part: Part) -> str:
     return f"× {part.count}" if part.count > 1 else ""
 
 
-def span(low: str, high: str) -> str:
-    """`0…0.1`, of two equal texts one."""
-    return low if low == high else f"{low}…{high}"
-
-
-def argument_text(value: object) -> str | None:
-    """A block's argument in a few characters; None for what has no short text."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return f"{value:.3g}" if isinstance(value, float) else str(value)
-        case str():
-            return value
-        case tuple() if value and all(isinstance(v, int) for v in value):
-            return "[" + ", ".join(map(str, value)) + "]"
-        case _:
-            return None
+def in_streams(rounds: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+    """The tensors of several rounds: those in one place of each as one."""
+    return [list(stream) for stream in zip(*rounds, strict=True)] if len({len(r) for r in rounds}) == 1 else []
 
 
 def percent(part: int, whole: int) -> str:

@@ -28,6 +28,15 @@ OUTLINE = 8.0
 """The size that a second outline adds to a box, in points."""
 
 
+MOST_STROKES = 4
+"""The most strokes of an arrow, which has one for each tensor."""
+
+
+def strokes(edge: Edge) -> int:
+    """The number of parallel strokes of an arrow."""
+    return min(len(edge.streams), MOST_STROKES)
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     theme: Theme
@@ -63,8 +72,8 @@ class Writer:
 
     def _found(self, part: Part) -> list[Line]:
         theme = self.theme
-        if part.kind in ("entry", "exit"):
-            return []
+        if part.kind in ("entry", "exit"):  # the name of an entry stands by its arrow
+            return [[Words(part.name, NOTE, theme.muted)]] if part.name and part.kind == "exit" else []
         caption = self.captions.box(part)
         if part.kind == "merge":
             sign = caption.lines[0]
@@ -91,9 +100,9 @@ class Writer:
         """Width and height of a box, in points."""
         if part.kind == "merge":
             return (MERGE, MERGE)
-        if part.kind in ("entry", "exit"):
-            return (POINT, POINT)
         width, height = extent(self.lines(part))
+        if part.kind in ("entry", "exit"):
+            return (width + 4, height + 2) if width else (POINT, POINT)
         outline = OUTLINE if part.count > 1 else 0
         return (max(width + 16, 40) + outline, height + 8 + outline)
 
@@ -104,6 +113,8 @@ class Writer:
         if part.count > 1:
             width, height = width - OUTLINE, height - OUTLINE  # Graphviz puts the outline around
         looks = {"width": f"{width / 72:.4g}", "height": f"{height / 72:.4g}"}
+        if part.kind in ("entry", "exit") and self.lines(part):
+            return looks | {"label": label(self.lines(part)), "shape": "plain", "style": "", "tooltip": " "}
         if part.kind in ("entry", "exit"):
             dot = {"label": "", "shape": "circle", "style": "filled", "color": theme.line, "fillcolor": theme.line}
             return looks | dot | {"tooltip": " "}
@@ -168,11 +179,13 @@ class Writer:
         """The attributes of an arrow, but for its label."""
         theme = self.theme
         looks: dict[str, str] = {
-            "flow": {},
-            "identity": {"style": "dashed", "color": theme.skip, "penwidth": "1.2"},
+            "flow": {"color": theme.line},
+            "identity": {"color": theme.skip, "penwidth": "1.6"},
+            "skip": {"color": theme.skip, "penwidth": "1.6"},
             "dense": {"style": "dotted", "color": theme.dense, "penwidth": "1.6"},
-            "projection": {"color": theme.projection, "penwidth": "1.2"},
+            "projection": {"style": "dashed", "color": theme.projection, "penwidth": "1.6"},
         }[edge.kind]
+        looks["color"] = ":".join([looks["color"]] * strokes(edge))
         return looks | ({"arrowhead": "none"} if edge.head.kind == "entry" else {})
 
     def sizes(self, picture: Picture, *, skips: bool = False) -> dict[Edge, list[Line]]:
@@ -181,25 +194,31 @@ class Writer:
 
         With `skips`, every skip carries one, too.
         """
-        found: dict[Edge, list[Line]] = {}
+        found: dict[Edge, list[str]] = {}
         labelled: set[Part] = set()
         for edge in picture.edges:
-            flows = edge.kind == "flow" and edge.tail not in labelled and self._changes(edge)
-            if flows or (skips and edge.is_skip):
-                if flows:
-                    labelled.add(edge.tail)
-                text = self.captions.edge(edge)
-                if text:
-                    found[edge] = [[Words(text, NOTE, self.theme.muted)]]
-        return found
+            several = len(edge.streams) > 1
+            if skips and edge.is_skip:
+                found[edge] = self.captions.edge(edge)
+            elif edge.tail in labelled or edge.is_skip:
+                continue
+            elif self._changes(edge):
+                found[edge] = self.captions.given(edge)
+                labelled.add(edge.tail)
+            elif several and edge.tail.kind != "entry":
+                found[edge] = [f"{len(edge.streams)} tensors"]
+                labelled.add(edge.tail)
+            if edge in found and edge.tail.name:
+                found[edge] = [edge.tail.name, *found[edge]]
+        return {edge: [[Words(text, NOTE, self.theme.muted)] for text in texts] for edge, texts in found.items()}
 
     def _changes(self, edge: Edge) -> bool:
-        if edge.tail.kind in ("input", "block") or edge.head.kind in ("output", "entry"):
+        if edge.kind != "flow" or edge.tail.kind in ("input", "block") or edge.head.kind in ("output", "entry"):
             return False  # their boxes have the size, or the arrow continues
         if edge.tail.kind == "entry":
             return not edge.tail.inner
         node = drawn(edge.tail.nodes)[0]
-        return not node.inputs or self.captions.size(node.inputs[0]) != self.captions.edge(edge)
+        return not node.inputs or [self.captions.size(node.inputs[0])] != self.captions.given(edge)
 
     # ------------------------------------------------------------ legend
 
@@ -223,9 +242,10 @@ class Writer:
         entries = [Entry(Words(name, NOTE, theme.muted), *colours) for name, colours in named]
         kinds = {edge.kind for picture in shown for edge in picture.edges}
         strokes: tuple[tuple[EdgeKind, str, str, str], ...] = (
-            ("identity", "identity skip", "– –", theme.skip),
+            ("identity", "identity skip", "—", theme.skip),
+            ("skip", "skip, concatenated", "—", theme.skip),
             ("dense", "dense connection", "····", theme.dense),
-            ("projection", "projection skip", "—", theme.projection),
+            ("projection", "projection skip", "– –", theme.projection),
         )
         for kind, name, sign, color in strokes:
             if kind in kinds:

@@ -46,6 +46,21 @@ def cut(text: str, longest: int = LONGEST_LINE) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def wrapped(pieces: Sequence[str], longest: int, most: int) -> list[str]:
+    """Pieces, with commas between them, in lines of a length; what these have no room for is cut, marked by `…`."""
+    lines: list[str] = []
+    for piece in pieces:
+        text = cut(piece, longest - 3)
+        if lines and len(lines[-1]) + len(text) + 2 <= longest - (3 if len(lines) == most else 0):
+            lines[-1] += f", {text}"
+        elif len(lines) < most:
+            lines[-1:] = [f"{lines[-1]},", text] if lines else [text]
+        else:
+            lines[-1] += ", …"
+            break
+    return lines
+
+
 def label(lines: Iterable[Line], *, background: str = "") -> str:
     """Lines under each other; `background` is a colour under and around them."""
     rows = "".join(map(row, lines))

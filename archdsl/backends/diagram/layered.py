@@ -136,7 +136,7 @@ class _Question:
 
     def _looks(self, edge: Edge) -> dict[str, str]:
         """The attributes of an arrow for `dot`."""
-        looks = {"weight": {"flow": "10", "projection": "2"}.get(edge.kind, "0")}
+        looks = {"weight": "0" if edge.is_skip else "2" if edge.kind == "projection" else "10"}
         if edge.tail.kind == "merge" and edge.tail in self.texts:
             # Layers for the text.
             looks["minlen"] = f"{1 + ceil(self.texts[edge.tail][2][1 if self.down else 0] / RANK_GAP)}"

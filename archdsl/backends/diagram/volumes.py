@@ -22,7 +22,7 @@ from archdsl.backends.diagram.metrics import text_width
 from archdsl.backends.diagram.picture import EdgeKind, Part, Picture
 from archdsl.backends.diagram.render import positions
 from archdsl.backends.diagram.routes import Router
-from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text
+from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text, Thing
 from archdsl.backends.diagram.ulayout import MAP_GAP, Room, in_rows
 from archdsl.backends.diagram.ushape import U
 from archdsl.graph import Tensor
@@ -47,7 +47,7 @@ LINE_WIDTH = 50.0
 
 ARROW = 5.0
 
-DASHES: dict[EdgeKind, Dash] = {"identity": "dashed", "dense": "dotted"}
+DASHES: dict[EdgeKind, Dash] = {"projection": "dashed", "dense": "dotted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +239,13 @@ class Figure:
     def line(self, kind: EdgeKind) -> Pen:
         """The pen of an arrow."""
         theme = self.theme
-        colors = {"flow": theme.line, "identity": theme.skip, "dense": theme.dense, "projection": theme.projection}
+        colors = {
+            "flow": theme.line,
+            "identity": theme.skip,
+            "skip": theme.skip,
+            "dense": theme.dense,
+            "projection": theme.projection,
+        }
         return Pen(colors[kind], width=1.1, dash=DASHES.get(kind, "solid"))
 
 
@@ -294,7 +300,7 @@ def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
     leaving = Counter(edge.tail for edge in picture.edges if not edge.is_skip)
     for edge in picture.edges:
         # Branches are short where they fork, and long where they join.
-        weight = {"identity": "0", "dense": "0"}.get(edge.kind, "30" if leaving[edge.tail] > 1 else "10")
+        weight = "0" if edge.is_skip else "30" if leaving[edge.tail] > 1 else "10"
         dot.edge(f"{edge.tail.id}:e", f"{edge.head.id}:w", weight=weight, arrowhead="none")
     found, splines = positions(dot.source)
     layout = Layout({names[name]: point for name, point in found.items()})
@@ -377,4 +383,4 @@ def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> Scene:
             patch = Polygon(((x, y + 4), (x + 16, y + 4)), figure.line(entry.kind), closed=False)
         shapes += [patch, words_at(entry.name, (x + 20 + entry.name.width / 2, y + 1))]
         x += entry.name.width + 34
-    return Scene(tuple(shapes), (left - 8, y - 12, right + 8, high + 8))
+    return Scene((Thing(tuple(shapes)),), (left - 8, y - 12, right + 8, high + 8))
