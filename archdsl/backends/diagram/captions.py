@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from archdsl.analysis.costs import Analysis, Cost
 from archdsl.backends.diagram.arguments import Arguments, span
+from archdsl.backends.diagram.detail import Detail
 from archdsl.backends.diagram.labels import cut, wrapped
 from archdsl.backends.diagram.picture import Edge, Part, drawn, main_node
 from archdsl.backends.diagram.structure import Structure
@@ -19,17 +22,19 @@ from archdsl.ops.base import Family
 
 LONGEST_NAME = 44
 
-MOST_LINES = 2
-"""The most lines of a box's channels and arguments."""
+LONGEST_LABEL = 24
 
 MOST_SIZES = 4
 """The most sizes that a box or an arrow lists."""
 
 
+ALL = Detail()
+
+
 @dataclass(frozen=True, slots=True)
 class Caption:
     """The text of a box: `title` is the index of the main line of `lines`, which `then` continues; `notes` are smaller;
-    `size` is that of the result, and `share` the box's share of the network's cost."""
+    `size` is that of the result, `share` the box's share of the network's cost, `label` what the spec calls a layer."""
 
     lines: tuple[str, ...]
     title: int = 0
@@ -37,6 +42,7 @@ class Caption:
     notes: tuple[str, ...] = ()
     size: str = ""
     share: str = ""
+    label: str = ""
 
 
 class Captions:
@@ -48,10 +54,20 @@ class Captions:
     framed = True
     """Whether the pictures have frames."""
 
-    def __init__(self, structure: Structure, analysis: Analysis, sizes: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        structure: Structure,
+        analysis: Analysis,
+        sizes: Mapping[str, int] | None = None,
+        detail: Detail = ALL,
+        names: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`names` are those to show instead of blocks' names."""
         self.structure = structure
         self.graph = graph = structure.graph
         self.analysis = analysis
+        self.detail = detail
+        self.names = names
         self.values = {f.name: f.example for f in graph.free if f.example is not None} | dict(sizes or {})
         self.arguments = Arguments(graph)
 
@@ -91,12 +107,27 @@ class Captions:
             case "block":
                 title = f"{len(part.nodes)} operations"
                 if part.scope is not None:
-                    title = scope_title(part.scope, repeated=part.inner or part.count > 1)
-                *more, size = self.listed(self.results(part)) or [""]
+                    repeated = part.inner or part.count > 1
+                    title = self.title(part.scope, repeated=repeated)
+                *more, size = (self.listed(self.results(part)) if self.detail.sizes else []) or [""]
                 lines = [*self.facts(part.scope, part.rounds()), *filter(None, [self.shared(part)]), *more]
-                return Caption((title,), notes=tuple(lines), size=size, share=self.share(part))
+                share = self.share(part) if self.detail.shares else ""
+                return Caption((title,), notes=tuple(lines), size=size, share=share)
             case _:
-                return replace(self._layers(part), notes=tuple(filter(None, [self.shared(part)])))
+                notes = tuple(filter(None, [self.shared(part)]))
+                return replace(self._layers(part), notes=notes, label=self._label(part))
+
+    def _label(self, part: Part) -> str:
+        """What the spec calls the main layer of a box, else another one; empty if that says no more than the box."""
+        if not self.detail.labels or part.count > 1 or part.inner:
+            return ""
+        main = main_node(part.nodes)
+        for node in [main] if main.labelled else [part.nodes[-1]]:
+            label = re.sub(r"[._]*\d*$", "", node.name) if re.search(r"\.\d+$", node.name) else node.name
+            plain = re.sub(r"[\d._]+", "", label)
+            if node.labelled and plain and plain not in node.operation.name and not node.operation.is_learned:
+                return cut(label, LONGEST_LABEL)
+        return ""
 
     def shared(self, part: Part) -> str:
         """Which call of something shared a box is: `shared, call 2 of 3`; empty within a frame that says so."""
@@ -138,8 +169,11 @@ class Captions:
         ]
 
     def _layers(self, part: Part) -> Caption:
-        nodes, main = drawn(part.nodes), main_node(part.nodes)
+        left_out = self.left_out(part)
+        nodes, main = [n for n in drawn(part.nodes) if n not in left_out], main_node(part.nodes)
         words = {node: self._throughout(node, part) for node in nodes}
+        if not self.detail.names and main.operation.has_filters:
+            words[main] = words[main].removeprefix(f"{main.operation.name} ")
         if main.operation.follows:
             return Caption((" · ".join(words.values()),))
         at = nodes.index(main)
@@ -153,12 +187,26 @@ class Captions:
             return Caption(tuple(lines), len(lines) - 1, then=after[0])
         return Caption((*lines, *([" · ".join(after)] if after else [])), len(lines) - 1)
 
+    def left_out(self, part: Part) -> list[Node]:
+        """The layers of a box that a shortened caption does not mention."""
+        if self.detail.follows or part.kind != "layers":
+            return []
+        main = main_node(part.nodes)
+        others = [n for n in drawn(part.nodes) if n is not main and (n.operation.follows or n.operation.leads)]
+        return [n for n in others if not self._gates(n)] if not main.operation.follows else []
+
+    def _gates(self, node: Node) -> bool:
+        """Whether a result goes into a product, as that of a gate does."""
+        takers = (self.graph.node(i).operation for i in self.structure.consumers(node.id) if i >= 0)
+        return any(operation.joins_skip and not operation.is_sum for operation in takers)
+
     def _merge(self, part: Part) -> Caption:
         *others, last = drawn(part.nodes)
         sign = last.operation.sign or last.operation.name
         notes = [self._throughout(n, part) for n in others]
         counts = Counter(last.inputs).values()
         notes += [f"the same tensor {count} times" for count in counts if count > 1]
+        notes += [label] if (label := self._label(part)) else []
         return Caption((sign,), notes=tuple(notes))
 
     def operation(self, node: Node) -> str:
@@ -179,8 +227,9 @@ class Captions:
 
     def frame(self, part: Part) -> str:
         """The heading of a frame: `layer1: stage`, and how often it is repeated."""
+        longest = self.detail.breadth
         heading = (
-            scope_title(part.scope, repeated=part.inner or part.count > 1)
+            self.title(part.scope, repeated=part.inner or part.count > 1)
             if part.scope is not None and part.kind == "open"
             else ""
         )
@@ -190,9 +239,26 @@ class Captions:
         shared = f"(shared {letter(mark)})" if mark is not None and (whole or within) else ""
         if part.kind == "windows":
             heading = self.operation(part.nodes[0])
-        return " ".join(filter(None, [cut(heading, LONGEST_NAME), shared, times(part)]))
+        return " ".join(filter(None, [cut(heading, longest), shared, times(part)]))
 
     # ------------------------------------------------------------ pieces
+
+    def called(self, scope: Scope) -> str:
+        """The name of the block that a scope is a call of; empty for others."""
+        name = scope.definition.name if scope.definition is not None and scope.kind == "block" else ""
+        return self.names.get(name, name)
+
+    def title(self, scope: Scope, *, repeated: bool = False) -> str:
+        """`layer1: stage`, `bottleneck`, `features`; the label alone where labels of layers are not shown.
+
+        A repeated block goes by no label: it would be that of its first round.
+        """
+        called = self.called(scope)
+        label = scope.name if scope.labelled and not (repeated and called) else ""
+        same = label.rstrip("0123456789").replace("_", "") == called.replace("_", "")
+        if same or (not self.detail.labels and re.search("[a-z]", label)):
+            return label  # `denseblock1: dense_block` would repeat it
+        return ": ".join(filter(None, [label, called])) or scope.name
 
     def facts(self, scope: Scope | None, rounds: Sequence[Sequence[Node]]) -> list[str]:
         """`64 → 256, stride 1`, in lines: the channels into a block and out of it, over all its repetitions, and its
@@ -200,7 +266,8 @@ class Captions:
         into = self._channels([self.structure.entries(nodes) for nodes in rounds])
         out = self._channels([self.structure.results(nodes) for nodes in rounds])
         arguments = self.arguments.texts(scope, rounds) if scope is not None else []
-        return wrapped([*([f"{into} → {out}"] if into and out else []), *arguments], LONGEST_NAME, MOST_LINES)
+        channels = [f"{into} → {out}"] if into and out else []
+        return wrapped([*channels, *arguments], self.detail.breadth, self.detail.arguments)
 
     def _channels(self, rounds: Sequence[Sequence[Tensor]]) -> str:
         """The channels of each of several tensors, `16, 32`; of many only how many these are."""
@@ -211,7 +278,7 @@ class Captions:
 
     def described(self, scope: Scope) -> str:
         """`bottleneck 64 → 256, stride 1`: one block as the heading of its own picture."""
-        name = scope.definition.name if scope.definition is not None and scope.kind == "block" else scope.name
+        name = self.called(scope) or scope.name
         name += "" if scope.kind == "block" else ":"
         return f"{name} {' '.join(self.facts(scope, [sorted(scope.nodes(), key=lambda n: n.id)]))}"
 
@@ -272,18 +339,6 @@ class Captions:
 def family(part: Part) -> Family | None:
     """The family that gives a box of layers its colour."""
     return main_node(part.nodes).operation.family if part.nodes else None
-
-
-def scope_title(scope: Scope, *, repeated: bool = False) -> str:
-    """`layer1: stage`, `bottleneck`, `features`.
-
-    A repeated block goes by no label: it would be that of its first round.
-    """
-    called = scope.definition.name if scope.definition is not None and scope.kind == "block" else ""
-    label = scope.name if scope.labelled and not (repeated and called) else ""
-    if label.rstrip("0123456789").replace("_", "") == called.replace("_", ""):
-        return label  # `denseblock1: dense_block` would repeat it
-    return ": ".join(filter(None, [label, called])) or scope.name
 
 
 def letter(number: int) -> str:

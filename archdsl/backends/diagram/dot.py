@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 import graphviz
 
-from archdsl.backends.diagram.captions import LONGEST_NAME, Captions, family, times
+from archdsl.backends.diagram.captions import Captions, family, times
+from archdsl.backends.diagram.colours import Colours, Group
 from archdsl.backends.diagram.formats import Direction
-from archdsl.backends.diagram.labels import Entry, Line, Words, cut, extent, label
+from archdsl.backends.diagram.labels import Entry, Line, Words, broken, cut, extent, label
 from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture, drawn
 from archdsl.backends.diagram.theme import FONT, Theme
 from archdsl.common.escaping import visible
@@ -20,6 +21,9 @@ LONGEST_TOOLTIP = 400
 
 TITLE, HEADING, NOTE = 11, 10, 9
 """Sizes of text, in points."""
+
+WIDEST = 640.0
+"""Points of a line below a figure that has no width of its own."""
 
 MERGE, POINT = 22.0, 6.0
 """Widths of the sign of a merge, and of a point of entry, in points."""
@@ -41,6 +45,7 @@ def strokes(edge: Edge) -> int:
 class Style:
     theme: Theme
     direction: Direction = "down"
+    colours: Colours = field(default_factory=Colours)
 
 
 class Writer:
@@ -50,13 +55,25 @@ class Writer:
         self.captions = captions
         self.style = style
         self.theme = style.theme
+        self.unopened: list[str] = []
+        """The kinds of blocks that are opened nowhere, and what they hold."""
+        self.width = WIDEST
+        """Points that the lines below the figure may take."""
         self._lines: dict[Part, list[Line]] = {}
 
     def new(self, **attributes: str) -> graphviz.Digraph:
         """A graph with the looks that all its parts share."""
         theme = self.theme
         dot = graphviz.Digraph(name="network")
-        dot.attr(bgcolor=theme.background, fontname=FONT, fontcolor=theme.text, pad="0.1", tooltip=" ", **attributes)
+        dot.attr(
+            bgcolor=theme.background,
+            fontname=FONT,
+            fontcolor=theme.text,
+            pad="0.1",
+            margin="0",
+            tooltip=" ",
+            **attributes,
+        )
         looks = {"shape": "box", "style": "rounded,filled", "fixedsize": "true", "margin": "0"}
         dot.attr("node", fontname=FONT, fontcolor=theme.text, fontsize=f"{TITLE}", **looks)
         dot.attr("edge", fontname=FONT, fontcolor=theme.muted, fontsize=f"{NOTE}", color=theme.line, arrowsize="0.6")
@@ -77,18 +94,20 @@ class Writer:
         caption = self.captions.box(part)
         if part.kind == "merge":
             sign = caption.lines[0]
-            return [[Words(sign, 13 if len(sign) == 1 else 7, theme.text)]]
+            return [[Words(sign, 13 if len(sign) == 1 else NOTE, theme.text)]]
+        size = NOTE if self.captions.detail.small else TITLE
         found: list[Line] = []
         for number, line in enumerate(caption.lines):
             main = number == caption.title
-            line = cut(line, LONGEST_NAME) if main else line
-            words = [Words(line, TITLE if main else NOTE, theme.text if main else theme.muted, main)]
+            line = cut(line, self.captions.detail.breadth) if main else line
+            words = [Words(f"{caption.label}: ", NOTE, theme.muted)] if main and caption.label else []
+            words += [Words(line, size if main else NOTE, theme.text if main else theme.muted, main)]
             then = [Words(caption.then, NOTE, theme.muted)] if main and caption.then else []
             if then and self.style.direction == "down":
                 words += [Words("  ", NOTE, theme.muted), *then]
                 then = []
             if main and part.count > 1:
-                words.append(Words(f"   {times(part)}", TITLE, theme.text, True))
+                words.append(Words(f"   {times(part)}", size, theme.text, True))
             found += [words, then] if then else [words]
         found += [[Words(note, NOTE, theme.muted)] for note in caption.notes]
         last = [Words(caption.size, NOTE, theme.text)] if caption.size else []
@@ -98,9 +117,9 @@ class Writer:
 
     def measure(self, part: Part) -> tuple[float, float]:
         """Width and height of a box, in points."""
-        if part.kind == "merge":
-            return (MERGE, MERGE)
         width, height = extent(self.lines(part))
+        if part.kind == "merge":
+            return (MERGE if width < MERGE else width + 14, MERGE)
         if part.kind in ("entry", "exit"):
             return (width + 4, height + 2) if width else (POINT, POINT)
         outline = OUTLINE if part.count > 1 else 0
@@ -124,7 +143,7 @@ class Writer:
         looks |= {"label": label(self.lines(part)), "fillcolor": fill, "color": border}
         looks["tooltip"] = graphviz.escape(visible(paths[:LONGEST_TOOLTIP]) or " ")
         if part.kind == "merge":
-            looks |= {"shape": "circle", "style": "filled"}
+            looks |= {"shape": "ellipse", "style": "filled"}
         if part.kind in ("input", "output"):
             looks |= {"style": "filled"}
         if part.kind == "block" or shared:
@@ -136,7 +155,7 @@ class Writer:
     def notes(self, part: Part) -> list[Line]:
         """The lines beside the sign of a merge."""
         notes = self.captions.box(part).notes if part.kind == "merge" else ()
-        return [[Words(note, 8, self.theme.muted)] for note in notes]
+        return [[Words(note, NOTE, self.theme.muted)] for note in notes]
 
     def colours(self, part: Part) -> tuple[str, str]:
         """Fill and border."""
@@ -145,9 +164,15 @@ class Writer:
             return theme.terminal
         if part.kind == "merge":
             return theme.merge
+        if (group := self.group(part)) is not None:
+            return group.colour[0], self.outline(part) or group.colour[1]
         found = family(part) if part.kind == "layers" else None
         fill, border = theme.families.get(found, theme.block) if found else theme.block
         return fill, self.outline(part) or border
+
+    def group(self, part: Part) -> Group | None:
+        """The user's group in which all of a box lies."""
+        return self.style.colours.group(n.path for n in part.covered) if self.style.colours.groups else None
 
     def outline(self, part: Part) -> str:
         """The colour that all calls of one shared thing have; empty for others."""
@@ -195,14 +220,15 @@ class Writer:
         With `skips`, every skip carries one, too.
         """
         found: dict[Edge, list[str]] = {}
+        told = self.captions.detail.sizes
         labelled: set[Part] = set()
         for edge in picture.edges:
             several = len(edge.streams) > 1
-            if skips and edge.is_skip:
+            if skips and edge.is_skip and told:
                 found[edge] = self.captions.edge(edge)
             elif edge.tail in labelled or edge.is_skip:
                 continue
-            elif self._changes(edge):
+            elif told and self._changes(edge):
                 found[edge] = self.captions.given(edge)
                 labelled.add(edge.tail)
             elif several and edge.tail.kind != "entry":
@@ -224,17 +250,32 @@ class Writer:
 
     def heading(self) -> list[Line]:
         """The lines below the picture: the network's name, and its costs."""
-        name, facts = self.captions.summary()
-        return [[Words(name, TITLE, self.theme.text, True)], [Words(facts, NOTE, self.theme.text)]]
+        detail = self.captions.detail
+        name, *facts = self.captions.summary()
+        lines: list[Line] = [[Words(text, NOTE, self.theme.text)] for text in broken(detail.caption, self.width)]
+        if detail.title:
+            lines.append([Words(name, TITLE, self.theme.text, True)])
+            lines += [[Words(text, NOTE, self.theme.text)] for fact in facts for text in broken(fact, self.width)]
+        for text in self.unopened if detail.legend else ():
+            lines += [[Words(t, NOTE, self.theme.muted)] for t in broken(f"not opened: {text}", self.width)]
+        return lines
 
     def legend(self, pictures: Iterable[Picture]) -> list[Entry]:
         """An entry for each colour and kind of arrow in the pictures."""
+        if not self.captions.detail.legend:
+            return []
         theme, shown = self.theme, list(pictures)
         parts = [part for picture in shown for part in picture.boxes()]
-        families = {family(p) for p in parts if p.kind == "layers"}
+        groups = dict.fromkeys(g for p in parts if p.kind in ("layers", "block") and (g := self.group(p)) is not None)
+        own = [p for p in parts if self.group(p) is None] if groups else parts
+        families = {family(p) for p in own if p.kind == "layers"}
         families |= {"windows" for picture in shown for p in picture.walk() if p.kind == "windows"}
-        named: list[tuple[str, tuple[str, str]]] = [(f, theme.families[f]) for f in get_args(Family) if f in families]
-        if any(p.kind == "block" for p in parts):
+        called = self.style.colours.family_names
+        named: list[tuple[str, tuple[str, str]]] = [
+            (called.get(f, f), theme.families[f]) for f in get_args(Family) if f in families
+        ]
+        named += [(group.name, group.colour) for group in groups]
+        if any(p.kind == "block" for p in own):
             named.append(("block", theme.block))
         reused = {mark for picture in shown for p in picture.walk() if (mark := self.captions.reuse(p)) is not None}
         texts = self.captions.reuses() if reused else []
@@ -251,4 +292,6 @@ class Writer:
             if kind in kinds:
                 stroke = Words(sign, NOTE, color, True)
                 entries.append(Entry(Words(name, NOTE, theme.muted), sign=stroke, kind=kind))
+        left_out = dict.fromkeys(n.operation.name for part in parts for n in self.captions.left_out(part))
+        entries += [Entry(Words(f"not shown: {', '.join(left_out)}", NOTE, theme.muted))] if left_out else []
         return entries

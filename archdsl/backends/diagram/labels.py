@@ -49,7 +49,7 @@ def cut(text: str, longest: int = LONGEST_LINE) -> str:
 def wrapped(pieces: Sequence[str], longest: int, most: int) -> list[str]:
     """Pieces, with commas between them, in lines of a length; what these have no room for is cut, marked by `…`."""
     lines: list[str] = []
-    for piece in pieces:
+    for piece in pieces if most else ():
         text = cut(piece, longest - 3)
         if lines and len(lines[-1]) + len(text) + 2 <= longest - (3 if len(lines) == most else 0):
             lines[-1] += f", {text}"
@@ -58,6 +58,18 @@ def wrapped(pieces: Sequence[str], longest: int, most: int) -> list[str]:
         else:
             lines[-1] += ", …"
             break
+    return lines
+
+
+def broken(text: str, width: float) -> list[str]:
+    """A text in lines of at most so many points, broken between its words."""
+    lines: list[str] = []
+    for word in visible(text).split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, 9) <= width and len(longer) < LONGEST_LINE:
+            lines[-1] = longer
+        else:
+            lines.append(word)
     return lines
 
 
@@ -107,6 +119,8 @@ class Entry:
 
     @property
     def cells(self) -> str:
+        if not (self.sign or self.fill):  # words alone
+            return f'<TD ALIGN="LEFT" COLSPAN="3">{self.name.markup}</TD><TD WIDTH="{ENTRY_GAP}"></TD>'
         if self.sign is not None:
             patch = f'<TD WIDTH="14">{self.sign.markup}</TD>'
         else:

@@ -53,6 +53,11 @@ def lay_out(pictures: Sequence[Picture], writer: Writer) -> list[Layout]:
     return [question.read(layout) for question, layout in zip(questions, found, strict=True)]
 
 
+def headings(layout: Layout, writer: Writer) -> dict[Part, float]:
+    """The heights of the headings of frames."""
+    return {part: LINE_HEIGHT * HEADING - 2 for part in layout.frames if writer.captions.frame(part)}
+
+
 class _Question:
     """The text that `dot` gets for one picture, and how its layout is read.
 

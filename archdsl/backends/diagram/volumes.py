@@ -14,7 +14,7 @@ from math import hypot, sqrt
 
 import graphviz
 
-from archdsl.backends.diagram.captions import family, letter, scope_title
+from archdsl.backends.diagram.captions import family, letter
 from archdsl.backends.diagram.dot import Writer
 from archdsl.backends.diagram.labels import Entry, Words
 from archdsl.backends.diagram.layout import Layout, rounded
@@ -131,7 +131,7 @@ class Figure:
     def work(self, part: Part) -> str:
         """The operation that gives a map, without its channels: `conv 3×3, /2`."""
         if part.kind == "block" and part.scope is not None:
-            return scope_title(part.scope, repeated=True)
+            return self.writer.captions.title(part.scope, repeated=True)
         caption = self.writer.captions.box(part)
         pieces = caption.lines[caption.title].split(", ")
         channels = self.writer.captions.dim(self.writer.captions.graph.shape(self.tensor(part))[0])

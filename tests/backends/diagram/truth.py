@@ -104,7 +104,8 @@ def falsehoods(diagram: Diagram) -> Iterator[str]:
         strokes = {e: scene.strokes(prefix + e.tail.id, prefix + e.head.id) for e in picture.edges}
         yield from _edges(picture, strokes, scene_texts(scene, picture, prefix))
         for box in picture.boxes():
-            yield from _box(box, picture.graph, words[box])
+            if box.kind != "block" or diagram.drawing.writer.captions.detail.sizes:
+                yield from _box(box, picture.graph, words[box])
         for part in picture.walk():
             if part.count > 1 and not any(re.search(rf"× {part.count}$", text) for text in words[part]):
                 yield f"{words[part]} does not say that it is there {part.count} times"
