@@ -25,6 +25,9 @@ TITLE, HEADING, NOTE = 11, 10, 9
 WIDEST = 640.0
 """Points of a line below a figure that has no width of its own."""
 
+PAD, LEAST_PAD = 7.2, 1.0
+"""Points around a figure, and around one of a given width."""
+
 MERGE, POINT = 22.0, 6.0
 """Widths of the sign of a merge, and of a point of entry, in points."""
 
@@ -57,6 +60,8 @@ class Writer:
         self.theme = style.theme
         self.unopened: list[str] = []
         """The kinds of blocks that are opened nowhere, and what they hold."""
+        self.pad = PAD
+        """Points around the whole, which Graphviz adds."""
         self.width = WIDEST
         """Points that the lines below the figure may take."""
         self._lines: dict[Part, list[Line]] = {}
@@ -69,7 +74,7 @@ class Writer:
             bgcolor=theme.background,
             fontname=FONT,
             fontcolor=theme.text,
-            pad="0.1",
+            pad=f"{self.pad / 72:.4f}",
             margin="0",
             tooltip=" ",
             **attributes,
@@ -123,7 +128,8 @@ class Writer:
         if part.kind in ("entry", "exit"):
             return (width + 4, height + 2) if width else (POINT, POINT)
         outline = OUTLINE if part.count > 1 else 0
-        return (max(width + 16, 40) + outline, height + 8 + outline)
+        aside = 10 if self.captions.detail.small else 16
+        return (max(width + aside, 40) + outline, height + 8 + outline)
 
     def box(self, part: Part) -> dict[str, str]:
         """The attributes of a box."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from archdsl.analysis.costs import Analysis, costs
 from archdsl.backends.diagram.captions import Captions
 from archdsl.backends.diagram.detail import Detail
-from archdsl.backends.diagram.dot import NOTE, Style, Writer
-from archdsl.backends.diagram.fixed import Drawn, note_room, page_size, write_fixed
+from archdsl.backends.diagram.dot import LEAST_PAD, NOTE, Style, Writer
+from archdsl.backends.diagram.fixed import GAP, Drawn, note_room, page_size, write_fixed
 from archdsl.backends.diagram.layered import headings
 from archdsl.backends.diagram.layered import lay_out as lay_out_layered
 from archdsl.backends.diagram.layout import Layout
 from archdsl.backends.diagram.opening import (
+    INSET_BUDGET,
     Inset,
     as_volumes,
     encoder_decoder,
@@ -41,6 +42,15 @@ HIGHEST = 648.0
 
 LONG, COLUMN = {"down": 1250.0, "right": 1800.0}, {"down": 900.0, "right": 1400.0}
 """Points from which on a picture without a given width is cut, and of the columns or rows into which it is."""
+
+NARROW, NARROW_INSET = 450.0, 12
+"""The width of a sheet, in points, up to which insets have so many boxes at most."""
+
+LEGEND_ROWS = 45.0
+"""Points of height that the entries of a legend take, about."""
+
+LEAST_COLUMN = 150.0
+"""The least height, in points, of the columns of an inset."""
 
 SHARES = (1.0, 0.7, 0.45, 0.25, 0.0)
 """How far a network is opened until it fits: shares of what a page shows. With 0, nothing is."""
@@ -128,14 +138,17 @@ class _Maker:
         scale = SMALLEST / NOTE
         sheet = Sheet(width / scale, HIGHEST / scale)
         details = self.request.detail.shorter()
-        tersest: list[_Try] = []
+        tersest: dict[float, _Try] = {}
         for share in SHARES if self.request.depth is None else SHARES[:1]:
-            found = self.attempt(details[-1], share, sheet)
-            if found.fits:
-                tries = [self.attempt(detail, share, sheet) for detail in details[:-1]]
-                return self.drawing(min([*filter(lambda t: t.fits, tries), found], key=_lacks), scale, ())
-            tersest.append(found)
-        found = min(tersest, key=lambda t: (max(t.size[0] - sheet.width, 0), t.size[1]))
+            tersest[share] = self.attempt(details[-1], share, sheet)
+            if tersest[share].fits and not _lacks(tersest[share])[0]:
+                break
+        fitting = [share for share, found in tersest.items() if found.fits]
+        if fitting:
+            share = min(fitting, key=lambda s: (_lacks(tersest[s])[0], -s))
+            tries = [self.attempt(detail, share, sheet) for detail in details[:-1]]
+            return self.drawing(min([*filter(lambda t: t.fits, tries), tersest[share]], key=_lacks), scale, ())
+        found = min(tersest.values(), key=lambda t: (max(t.size[0] - sheet.width, 0), t.size[1]))
         inches = " × ".join(f"{side * scale / 72:.1f}" for side in found.size)
         note = (
             f"the figure does not fit {width / 72:.1f} × {HIGHEST / 72:.1f} inches with text of {SMALLEST:g} points: "
@@ -149,7 +162,8 @@ class _Maker:
         """A figure of which so much is opened and told, on a sheet."""
         writer = self.writer(detail)
         if sheet is not None:
-            writer.width = sheet.width
+            writer.pad = LEAST_PAD
+            writer.width = sheet.width - 2 * writer.pad - 2
         graph, depth = self.graph, self.request.depth
         if depth is not None:
             main = whole(self.folder, self.folder.fold(graph.root, lambda scope: level(scope) <= depth))
@@ -160,10 +174,15 @@ class _Maker:
             texts = writer.sizes(flat, skips=True)
             layout = in_columns(u, flat, writer.measure, texts, tight=sheet is not None)
             if sheet is None or layout.bounds()[2] - layout.bounds()[0] <= sheet.width:
-                return self._with_insets(Drawn(flat, layout), insets(self.folder, opened), writer, sheet)
+                return self._with_insets(Drawn(flat, layout), insets(self.folder, opened, self._most(sheet)), writer, sheet)
         opened = overview(self.folder, share)
         main = whole(self.folder, gathered(self.folder, self.folder.fold(graph.root, opened)))
-        return self._with_insets(main, insets(self.folder, opened), writer, sheet)
+        return self._with_insets(main, insets(self.folder, opened, self._most(sheet)), writer, sheet)
+
+    @staticmethod
+    def _most(sheet: Sheet | None) -> int:
+        """The most boxes of an inset."""
+        return NARROW_INSET if sheet is not None and sheet.width < NARROW else INSET_BUDGET
 
     def _with_insets(self, main: Drawn | Picture, beside: list[Inset], writer: Writer, sheet: Sheet | None) -> _Try:
         pictures = [inset.picture(self.folder) for inset in beside]
@@ -187,7 +206,7 @@ class _Maker:
                     break
             return min(tries, key=_lacks)
         below = page_size([], writer, writer.width)[1]
-        room = Sheet(sheet.width, sheet.height - below)
+        room = Sheet(sheet.width - 2 * writer.pad, sheet.height - below - LEGEND_ROWS)
         tries = []
         for share in (1.0, 0.6, 0.4) if len(drawn) > 1 else (1.0,):
             columns = (
@@ -202,12 +221,27 @@ class _Maker:
     def _on(
         self, room: Sheet, drawn: Sequence[Drawn], beside: Sequence[Inset], writer: Writer, sheet: Sheet | None
     ) -> _Try:
+        if sheet is not None:
+            drawn = [drawn[0], *(self._shortened(one, drawn[0], room, writer) for one in drawn[1:])]
         placed, rest = room.placed(drawn, writer)
         left_out = [inset for inset, one in zip(beside, drawn[1:], strict=True) if any(one is r for r in rest)]
         writer.unopened = self._unopened(left_out, [i for i in beside if not any(i is other for other in left_out)])
         size = page_size(placed, writer, sheet.width if sheet is not None else 0.0)
         fits = sheet is None or (size[0] <= sheet.width + 0.5 and size[1] <= sheet.height + 0.5)
         return _Try(placed, left_out, writer, size, fits, writer.unopened)
+
+    def _shortened(self, one: Drawn, first: Drawn, room: Sheet, writer: Writer) -> Drawn:
+        """An inset in columns, where it is higher than what is free below the first picture."""
+        left, bottom, right, top = first.box(writer)
+        free = room.height - (top - bottom) - GAP
+        x1, y1, x2, y2 = one.box(writer)
+        if y2 - y1 <= free or self._is_right(writer) or free < LEAST_COLUMN:
+            return one
+        notes = [note for part in one.layout.places if (note := note_room(one.layout, part, writer))]
+        most = free - 2 * ROOM - 3 * GAP
+        found = replace(one, layout=wrapped(one.layout, most, headings(one.layout, writer), notes, down=True))
+        x1, y1, x2, y2 = found.box(writer)
+        return found if y2 - y1 <= free and x2 - x1 <= room.width else one
 
     @staticmethod
     def _is_right(writer: Writer) -> bool:
@@ -220,7 +254,7 @@ class _Maker:
         most = COLUMN[writer.style.direction] if sheet is None else (sheet.height if down else sheet.width)
         if length <= (LONG[writer.style.direction] if sheet is None else most):
             return one.layout
-        notes = [room for part in one.layout.places if (room := note_room(one.layout, part, writer))]
+        notes = [note for part in one.layout.places if (note := note_room(one.layout, part, writer))]
         return wrapped(one.layout, most - 2 * ROOM, headings(one.layout, writer), notes, down=down)
 
     def _unopened(self, left_out: Sequence[Inset], shown: Sequence[Inset]) -> list[str]:

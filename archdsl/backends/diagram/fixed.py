@@ -19,9 +19,6 @@ GAP, LEGEND_GAP = 22.0, 12.0
 MARGIN = 10.0
 """Points between the frame of an inset and its picture."""
 
-PAD = 7.2
-"""Points around the whole, which Graphviz adds."""
-
 INDENT = 8.0
 """Points from the corner of a frame to its heading."""
 
@@ -63,20 +60,21 @@ def _sheet(drawn: Sequence[Drawn], writer: Writer, width: float) -> tuple[Box, L
     """The room of the pictures, and the legend below them, which may be as wide as they are, or as a given width."""
     room = union(one.box(writer) for one in drawn) if drawn else (0.0, 0.0, 0.0, 0.0)
     entries = writer.legend([one.picture for one in drawn])
-    return room, Legend.within(max(width - 2 * PAD, room[2] - room[0]), writer.heading(), entries)
+    return room, Legend.within(max(width - 2 * writer.pad, room[2] - room[0]), writer.heading(), entries)
 
 
 def page_size(drawn: Sequence[Drawn], writer: Writer, width: float = 0.0) -> tuple[float, float]:
     """Width and height of the whole, with its margin; a `width` is given to the legend."""
     (left, bottom, right, top), legend = _sheet(drawn, writer, width)
-    below = legend.size[1] + LEGEND_GAP if legend.size[1] else 0.0
-    return max(right - left, legend.size[0]) + 2 * PAD, top - bottom + below + 2 * PAD
+    across, height = legend.size if legend.heading or legend.rows else (0.0, 0.0)
+    below = height + LEGEND_GAP if height else 0.0
+    return max(right - left, across) + 2 * writer.pad, top - bottom + below + 2 * writer.pad
 
 
 def write_fixed(drawn: Sequence[Drawn], writer: Writer, width: float = 0.0) -> str:
     """Dot text of the pictures, at their places, and the legend below them, which may have a width."""
     (left, bottom, right, top), legend = _sheet(drawn, writer, width)
-    across, height = legend.size
+    across, height = legend.size if legend.heading or legend.rows else (0.0, 0.0)
     middle, floor = (left + right) / 2, bottom - LEGEND_GAP - height if height else bottom
     left, right = min(left, middle - across / 2), max(right, middle + across / 2)
     place_of_legend = place((middle, floor + height / 2))

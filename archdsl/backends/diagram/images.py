@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archdsl.backends.diagram.fixed import PAD
 from archdsl.backends.diagram.render import render
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def _size(diagram: Diagram) -> str:
     if (scale := diagram.drawing.scale) == 1:
         return ""
     left, bottom, right, top = diagram.scene.bounds
-    width, height = (scale * (side + 2 * PAD) / 72 for side in (right - left, top - bottom))
+    width, height = (scale * (side + 2 * diagram.drawing.writer.pad) / 72 for side in (right - left, top - bottom))
     return f'size="{width:.4f},{height:.4f}"'
 
 

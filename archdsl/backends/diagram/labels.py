@@ -147,7 +147,7 @@ class Legend:
         room = max(width, extent(heading)[0])
         rows: list[list[Entry]] = []
         for entry in entries:
-            if not rows or sum(e.width for e in rows[-1]) + entry.width - ENTRY_GAP > room:
+            if not rows or sum(e.width for e in rows[-1]) + entry.width > room:
                 rows.append([])
             rows[-1].append(entry)
         return cls(heading, rows)
@@ -167,5 +167,5 @@ class Legend:
     def size(self) -> tuple[float, float]:
         """Width and height, in points."""
         width, height = extent(self.heading)
-        widths = [sum(e.width for e in row) - ENTRY_GAP for row in self.rows]
-        return max([width, *widths]), height + 5 * len(self.heading) + ROW_HEIGHT * len(self.rows)
+        widths = [sum(e.width for e in row) for row in self.rows]
+        return max([width, *widths]) + 2, height + 5 * len(self.heading) + ROW_HEIGHT * len(self.rows)

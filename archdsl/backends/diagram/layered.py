@@ -30,8 +30,8 @@ from archdsl.backends.diagram.picture import Edge, Part, Picture, frames_around
 from archdsl.backends.diagram.render import layouts
 from archdsl.backends.diagram.routes import TURN, Router
 
-NODE_GAP, RANK_GAP = 18.0, 13.0
-"""Points between boxes beside each other, and from one layer to the next."""
+NODE_GAP, SMALL_GAP, RANK_GAP = 18.0, 11.0, 13.0
+"""Points between boxes beside each other, in a small figure too, and from one layer to the next."""
 
 TEXT_ROOM = LINE_HEIGHT * NOTE + TEXT_GAP
 """Points that a text under a box takes."""
@@ -102,7 +102,8 @@ class _Question:
 
     def text(self) -> str:
         dot = graphviz.Digraph(name="network")
-        gaps = {"nodesep": f"{NODE_GAP / 72:.4f}", "ranksep": f"{RANK_GAP / 72:.4f}"}
+        node_gap = SMALL_GAP if self.writer.captions.detail.small else NODE_GAP
+        gaps = {"nodesep": f"{node_gap / 72:.4f}", "ranksep": f"{RANK_GAP / 72:.4f}"}
         dot.attr(rankdir="TB" if self.down else "LR", **gaps)
         dot.attr("node", label="", shape="box", fixedsize="true")
         dot.attr("edge", arrowsize="0.6")

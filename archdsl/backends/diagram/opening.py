@@ -175,8 +175,8 @@ class Inset:
         return picture(folder.graph, self.parts, folder.structure, self.scope)
 
 
-def insets(folder: Folder, opened: Callable[[Scope], bool]) -> list[Inset]:
-    """The blocks that stay folded, each wiring of them once, those first that teach more.
+def insets(folder: Folder, opened: Callable[[Scope], bool], most: int = INSET_BUDGET) -> list[Inset]:
+    """The blocks that stay folded, each wiring of them once, those first that teach more, of so many boxes at most.
 
     First comes a block of each kind in which something branches, is gated or added, then other kinds, then those that
     are wired otherwise than a block of their kind before.
@@ -189,7 +189,7 @@ def insets(folder: Folder, opened: Callable[[Scope], bool]) -> list[Inset]:
         if len(found) >= MOST_INSETS or box.kind != "block" or box.scope is None or opened(box.scope):
             continue  # open: at the first call of what is shared
         inside = [folder.fold(box.scope, within(box.scope, levels)) for levels in (1 << 30, 2, 1, 0)]
-        parts = next((p for p in inside if 1 < len(boxes(p)) <= INSET_BUDGET), None)
+        parts = next((p for p in inside if 1 < len(boxes(p)) <= most), None)
         repeated = box.scope.kind == "body"  # how often, no argument of a call says
         wiring = (kind(box.scope), *wired(parts or [] if repeated else inside[0], counted=repeated))
         if parts is None or kind(box.scope) in nested:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from archdsl.backends.diagram.layout import ARROW, Box, Label, Layout, Point
 from archdsl.backends.diagram.picture import Edge, Part
 
-GUTTER = 26.0
+GUTTER = 22.0
 """Points between columns, in which an arrow runs back to the top."""
 
 TURN = 12.0
