@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     help="volumes draws feature maps as 3-d blocks.",
 )
 @click.option("--theme", type=click.Choice(THEMES), default="light", show_default=True)
-@click.option("--direction", type=click.Choice(DIRECTIONS), default="down", show_default=True)
+@click.option("--direction", type=click.Choice(DIRECTIONS), help="The default is down, for volumes right.")
 @click.option(
     "--width",
     callback=parse_length,

@@ -131,7 +131,7 @@ def draw(
     depth: int | None = None,
     style: str = "boxes",
     theme: str = "light",
-    direction: Direction = "down",
+    direction: Direction | None = None,
     sizes: Mapping[str, int] | None = None,
     examples: Sequence[tuple[str, bytes | None]] = (),
     width: float | None = None,
@@ -142,6 +142,7 @@ def draw(
 
     `depth` is how many levels of blocks are opened: 0 shows the model's own statements, each block a box. Without it,
     as many are opened as fit a page, encoder-decoders become a U, and blocks that stay folded are shown once beside.
+    It runs down, volumes to the right, unless a `direction` is given.
     `style` is `boxes`, or `volumes`: feature maps in perspective. `sizes` are values for free sizes, for the costs
     in the picture. `examples` are lines of an augmentation with PNGs, for a panel beside the network; without
     them the panel has the lines alone. With a `width`, in points, the diagram is laid out for it and for at most 9
@@ -149,14 +150,14 @@ def draw(
     boxes say less. `detail` says what is shown, and `colours` has colours and names of your own.
     Raises ValueError on a style, theme or direction that does not exist, DrawingError.
     """
-    looks = _looks(theme, direction, colours or Colours())
+    looks = _looks(theme, direction or ("right" if style == "volumes" else "down"), colours or Colours())
     if style not in STYLES:
         raise ValueError(f"there is no style `{style}`; the styles are {', '.join(STYLES)}")
     panel = None
     if graph.augment is not None:
         lines = tuple(examples) or tuple((text, None) for text in graph.augment.text())
         panel = Panel(f"augment {graph.augment.name}", lines, looks.theme)
-    request = Request(graph, depth, style, looks, sizes, width, detail)
+    request = Request(graph, depth, style, looks, sizes, width, detail, turned=looks.direction == direction)
     return Diagram(partial(network, request), graph.name, panel, request)
 
 

@@ -52,6 +52,9 @@ LEGEND_ROWS = 45.0
 LEAST_COLUMN = 150.0
 """The least height, in points, of the columns of an inset."""
 
+LONG_VOLUMES = 1400.0
+"""Points of a row of volumes."""
+
 SHARES = (1.0, 0.7, 0.45, 0.25, 0.0)
 """How far a network is opened until it fits: shares of what a page shows. With 0, nothing is."""
 
@@ -83,6 +86,14 @@ class Request:
     sizes: Mapping[str, int] | None
     width: float | None = None
     detail: Detail = field(default_factory=Detail)
+    turned: bool = False
+    """Whether the direction was asked for."""
+
+    @property
+    def forms_u(self) -> bool:
+        """Whether an encoder-decoder is drawn as a U: boxes run down in it and up, volumes to the right."""
+        usual = "right" if self.style == "volumes" else "down"
+        return not self.turned or self.looks.direction == usual
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +137,11 @@ class _Maker:
 
     def volumes(self) -> Drawing:
         writer = self.writer(self.request.detail)
-        writer.captions.framed = False
         flat, u = as_volumes(self.folder, self.analysis, self.request.depth)
-        scene = draw_volumes(flat, u, writer)
+        u = u if self.request.forms_u else None
+        writer.captions.framed = False
+        longest = self.request.width if self.request.width is not None else LONG_VOLUMES
+        scene = draw_volumes(flat, u, writer, longest)
         return Drawing(as_dot(scene, writer.theme.background), [("", flat)], writer, scene)
 
     # ------------------------------------------------------------ a given width
@@ -168,13 +181,14 @@ class _Maker:
         if depth is not None:
             main = whole(self.folder, self.folder.fold(graph.root, lambda scope: level(scope) <= depth))
             return self._placed([Drawn(main, lay_out_layered([main], writer)[0])], [], writer, sheet)
-        if share and (found := encoder_decoder(self.folder, self.analysis)) is not None:
+        if share and self.request.forms_u and (found := encoder_decoder(self.folder, self.analysis)) is not None:
             flat, u, opened = found
-            writer.style = replace(writer.style, direction="down")
             texts = writer.sizes(flat, skips=True)
             layout = in_columns(u, flat, writer.measure, texts, tight=sheet is not None)
             if sheet is None or layout.bounds()[2] - layout.bounds()[0] <= sheet.width:
-                return self._with_insets(Drawn(flat, layout), insets(self.folder, opened, self._most(sheet)), writer, sheet)
+                return self._with_insets(
+                    Drawn(flat, layout), insets(self.folder, opened, self._most(sheet)), writer, sheet
+                )
         opened = overview(self.folder, share)
         main = whole(self.folder, gathered(self.folder, self.folder.fold(graph.root, opened)))
         return self._with_insets(main, insets(self.folder, opened, self._most(sheet)), writer, sheet)
@@ -202,9 +216,9 @@ class _Maker:
             tries = []
             for one in found:
                 tries.append(one)
-                if not any(inset.is_first for inset in one.left_out):
+                if not one.unopened:
                     break
-            return min(tries, key=_lacks)
+            return min(tries, key=lambda t: (len(t.unopened), *_lacks(t)))
         below = page_size([], writer, writer.width)[1]
         room = Sheet(sheet.width - 2 * writer.pad, sheet.height - below - LEGEND_ROWS)
         tries = []
@@ -232,7 +246,7 @@ class _Maker:
 
     def _shortened(self, one: Drawn, first: Drawn, room: Sheet, writer: Writer) -> Drawn:
         """An inset in columns, where it is higher than what is free below the first picture."""
-        left, bottom, right, top = first.box(writer)
+        _, bottom, _, top = first.box(writer)
         free = room.height - (top - bottom) - GAP
         x1, y1, x2, y2 = one.box(writer)
         if y2 - y1 <= free or self._is_right(writer) or free < LEAST_COLUMN:

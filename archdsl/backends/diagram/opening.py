@@ -101,18 +101,16 @@ def as_volumes(folder: Folder, analysis: Analysis, depth: int | None) -> tuple[P
 
     chosen = overview(folder)
     flat = whole(folder, folder.joined(unframed(gathered(folder, folder.fold(folder.graph.root, opened)))))
-    return flat, recognise(flat, analysis)
+    framed = any(part.children for part in flat.parts)
+    return flat, None if framed else recognise(flat, analysis)
 
 
 def unframed(parts: list[Part]) -> list[Part]:
-    """The boxes of a picture that has no frames: a repeated frame is one box, others show their contents."""
+    """The parts without the frames that only name what they hold: those of repetitions and windows stay."""
     found: list[Part] = []
     for part in parts:
-        if part.children and part.count > 1:
-            scopes = [p.scope for p in part.walk() if p.scope is not None]
-            found.append(Part("block", part.times, scopes[0] if scopes else None))
-        else:
-            found += unframed(part.children) if part.children else [part]
+        part.children = unframed(part.children)
+        found += part.children if part.kind == "open" and part.count == 1 and part.children else [part]
     return found
 
 

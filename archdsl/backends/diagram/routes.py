@@ -129,7 +129,8 @@ class Router:
         tail, head = self._room(edge.tail), self._room(edge.head)
         if edge.is_skip:
             (x1, y1), (x2, y2) = middle(tail), middle(head)
-            y1, y2 = y1 - aside(tail), y2 + aside(head)
+            if self.down:
+                y1, y2 = y1 - aside(tail), y2 + aside(head)
             for lane in self._lanes(tail, head, tail[3], inside):
                 out, into = edge_of(tail, 1 if lane > x1 else -1), edge_of(head, 1 if lane > x2 else -1)
                 yield [(out, y1), (lane, y1), (lane, y2), (into, y2)]

@@ -20,6 +20,9 @@ GUTTER = 22.0
 TURN = 12.0
 """Points from the end of a column to where the arrow turns."""
 
+LEAST_PIECE = 120.0
+"""Points of the smallest piece of a frame that is cut."""
+
 MARGIN = 8.0
 """Points between a frame and what it holds."""
 
@@ -113,9 +116,10 @@ class _Wrapping:
         return any(a[0] < at < b[0] and abs(a[1] - b[1]) < 0.5 for a, b in pairwise(corners))
 
     def _cuttable(self, at: float) -> bool:
-        """Whether all frames around a place only name what they hold."""
-        around = (p for p, span in self.frames.items() if span.start < at < span.end)
-        return all(p.kind == "open" and p.count == 1 for p in around)
+        """Whether all frames around a place only name what they hold, and both pieces have room for the name."""
+        around = [(p, span) for p, span in self.frames.items() if span.start < at < span.end]
+        long = all(min(at - span.start, span.end - at) >= LEAST_PIECE for _, span in around)
+        return long and all(p.kind == "open" and p.count == 1 for p, _ in around)
 
     def cuts(self, length: float, gaps: Sequence[float], first: float, last: float) -> list[float]:
         """The cuts that make columns no longer than that where there is a gap, few and equally long."""

@@ -182,7 +182,7 @@ def test_merges_have_their_signs(merge: str, sign: str) -> None:
 
 def test_encoder_decoders_are_drawn_as_a_u_with_level_skips() -> None:
     picture = draw(check("unet:unet"))
-    skips = re.findall(r'pos="e,\S+,(\S+) \S+,(\S+) .*?penwidth=', picture.dot)
+    skips = re.findall(r'penwidth=1.6 pos="e,\S+,(\S+) \S+,(\S+) ', picture.dot)
     assert len(skips) == 4 and all(head == tail for head, tail in skips)
 
 
