@@ -10,6 +10,8 @@ from archdsl.backends.diagram.captions import Captions
 from archdsl.backends.diagram.detail import Detail
 from archdsl.backends.diagram.dot import LEAST_PAD, NOTE, Style, Writer
 from archdsl.backends.diagram.fixed import GAP, Drawn, note_room, page_size, write_fixed
+from archdsl.backends.diagram.grid import on_grid, rows_of
+from archdsl.backends.diagram.labels import extent
 from archdsl.backends.diagram.layered import headings
 from archdsl.backends.diagram.layered import lay_out as lay_out_layered
 from archdsl.backends.diagram.layout import Layout
@@ -23,9 +25,10 @@ from archdsl.backends.diagram.opening import (
     insets,
     level,
     overview,
+    unframed,
     whole,
 )
-from archdsl.backends.diagram.picture import Folder, Picture
+from archdsl.backends.diagram.picture import Folder, Part, Picture
 from archdsl.backends.diagram.scene import Scene, as_dot
 from archdsl.backends.diagram.sheet import Sheet
 from archdsl.backends.diagram.structure import Structure
@@ -190,8 +193,25 @@ class _Maker:
                     Drawn(flat, layout), insets(self.folder, opened, self._most(sheet)), writer, sheet
                 )
         opened = overview(self.folder, share)
+        grid = self._grid(self.folder.fold(graph.root, opened), writer) if self.request.forms_u else None
+        beside = insets(self.folder, opened, self._most(sheet))
+        if grid is not None and (sheet is None or grid.layout.bounds()[2] - grid.layout.bounds()[0] <= sheet.width):
+            return self._with_insets(grid, beside, writer, sheet)
         main = whole(self.folder, gathered(self.folder, self.folder.fold(graph.root, opened)))
-        return self._with_insets(main, insets(self.folder, opened, self._most(sheet)), writer, sheet)
+        return self._with_insets(main, beside, writer, sheet)
+
+    def _grid(self, parts: list[Part], writer: Writer) -> Drawn | None:
+        """A network that keeps several resolutions at once, if it can be drawn so."""
+        flat = whole(self.folder, self.folder.joined(unframed(parts)))
+        if (rows := rows_of(flat, self.analysis)) is None:
+            return None
+        layout = on_grid(flat, rows, writer.measure, writer.sizes(flat), self._notes(flat, writer))
+        return Drawn(flat, layout) if layout is not None else None
+
+    @staticmethod
+    def _notes(picture: Picture, writer: Writer) -> dict[Part, tuple[float, float]]:
+        """The sizes of the notes of merges."""
+        return {part: extent(notes) for part in picture.boxes() if (notes := writer.notes(part))}
 
     @staticmethod
     def _most(sheet: Sheet | None) -> int:

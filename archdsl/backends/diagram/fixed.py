@@ -48,9 +48,14 @@ class Drawn:
 
 
 def note_room(layout: Layout, part: Part, writer: Writer) -> Box | None:
-    """The room of the lines beside the sign of a merge, left of where its arrow leaves."""
+    """The room of the lines beside the sign of a merge, left of where its arrow leaves, or below it."""
     if not (notes := writer.notes(part)):
         return None
+    if layout.notes_below:
+        x, low = layout.places[part][0], layout.box(part)[1]
+        low -= sum(label.size[1] for edge, label in layout.labels.items() if edge.tail is part)
+        width, height = extent(notes)
+        return around((x, low - height / 2), (width, height))
     left, bottom, *_ = layout.box(part)
     width, height = extent(notes)
     return around((left - width / 2 - 4, bottom - height / 2 + 2), (width, height))

@@ -58,6 +58,8 @@ class Layout:
     corners: dict[Edge, list[Point]] = field(default_factory=dict)
     continued: dict[Part, list[Box]] = field(default_factory=dict)
     """The further pieces of frames that are cut."""
+    notes_below: bool = False
+    """Whether the notes of merges stand below their signs and texts, instead of left of where their arrows leave."""
 
     def lead(self, edge: Edge, corners: list[Point]) -> None:
         """Gives an arrow its route along corners."""
@@ -92,6 +94,7 @@ class Layout:
         )
         for edge, corners in self.corners.items():
             layout.lead(edge, [to(corner) for corner in corners])
+        layout.notes_below = self.notes_below
         layout.continued = {p: [(*to(b[:2]), *to(b[2:])) for b in boxes] for p, boxes in self.continued.items()}
         return layout
 

@@ -32,7 +32,7 @@ U_LENGTH = 21
 CROWD = 60
 """From how many boxes on a network that has no blocks to fold is gathered by resolution."""
 
-INSET_BUDGET = 20
+INSET_BUDGET = 14
 """The most boxes of a folded block's inset."""
 
 MOST_INSETS = 16
@@ -189,7 +189,10 @@ def insets(folder: Folder, opened: Callable[[Scope], bool], most: int = INSET_BU
         inside = [folder.fold(box.scope, within(box.scope, levels)) for levels in (1 << 30, 2, 1, 0)]
         parts = next((p for p in inside if 1 < len(boxes(p)) <= most), None)
         repeated = box.scope.kind == "body"  # how often, no argument of a call says
-        wiring = (kind(box.scope), *wired(parts or [] if repeated else inside[0], counted=repeated))
+        wiring = (
+            "body" if repeated else kind(box.scope),
+            *wired(parts or [] if repeated else inside[0], counted=repeated),
+        )
         if parts is None or kind(box.scope) in nested:
             continue
         if wiring in found:

@@ -13,6 +13,10 @@ PAGE = (900.0, 1100.0, 1300.0, 1500.0), 900.0
 """Widths, tried one after the other, and height of the sheet of a figure that has no width of its own, in points."""
 
 
+STRIP = 520.0
+"""Points below a wide picture in which insets stand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sheet:
     """Width and height, in points."""
@@ -24,7 +28,8 @@ class Sheet:
     def around(cls, first: Drawn, writer: Writer) -> list[Sheet]:
         """Sheets for a figure that has no width of its own, from the narrowest on."""
         left, bottom, right, top = first.box(writer)
-        return [cls(max(width, right - left), max(PAGE[1], top - bottom)) for width in PAGE[0]]
+        height = max(PAGE[1], top - bottom, top - bottom + STRIP if right - left > PAGE[0][0] else 0.0)
+        return [cls(max(width, right - left), height) for width in PAGE[0]]
 
     def placed(self, drawn: Sequence[Drawn], writer: Writer) -> tuple[list[Drawn], list[Drawn]]:
         """The first picture and those that fit beside or below it, at their places, and those that do not fit."""

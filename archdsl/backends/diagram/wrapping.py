@@ -23,6 +23,9 @@ TURN = 12.0
 LEAST_PIECE = 120.0
 """Points of the smallest piece of a frame that is cut."""
 
+WORTH = 0.75
+"""The share of its length that the longest column of a picture may have, if it is worth to cut it."""
+
 MARGIN = 8.0
 """Points between a frame and what it holds."""
 
@@ -151,7 +154,8 @@ class _Wrapping:
         first, last = min(s.start for s in everything), max(s.end for s in everything)
         gaps = self.gaps()
         cuts = self.cuts(length, sorted(gaps), first, last) if last - first > length else []
-        if not cuts:
+        pieces = [b - a for a, b in pairwise([first, *cuts, last])]
+        if not cuts or max(pieces) > WORTH * (last - first):
             return self.layout
         columns = self._columns([first, *cuts, last])
         found = Layout(sizes=self.layout.sizes)
