@@ -28,6 +28,9 @@ WIDEST = 640.0
 PAD, LEAST_PAD = 7.2, 1.0
 """Points around a figure, and around one of a given width."""
 
+LEAST_NAME = 30
+"""The letters that the caption of a layer may have in the smallest figure."""
+
 MERGE, POINT = 22.0, 6.0
 """Widths of the sign of a merge, and of a point of entry, in points."""
 
@@ -104,7 +107,7 @@ class Writer:
         found: list[Line] = []
         for number, line in enumerate(caption.lines):
             main = number == caption.title
-            line = cut(line, self.captions.detail.breadth) if main else line
+            line = cut(line, max(self.captions.detail.breadth, LEAST_NAME)) if main else line
             words = [Words(f"{caption.label}: ", NOTE, theme.muted)] if main and caption.label else []
             words += [Words(line, size if main else NOTE, theme.text if main else theme.muted, main)]
             then = [Words(caption.then, NOTE, theme.muted)] if main and caption.then else []
@@ -139,7 +142,7 @@ class Writer:
             width, height = width - OUTLINE, height - OUTLINE  # Graphviz puts the outline around
         looks = {"width": f"{width / 72:.4g}", "height": f"{height / 72:.4g}"}
         if part.kind in ("entry", "exit") and self.lines(part):
-            return looks | {"label": label(self.lines(part)), "shape": "plain", "style": "", "tooltip": " "}
+            return looks | {"label": label(self.lines(part)), "style": "", "penwidth": "0", "tooltip": " "}
         if part.kind in ("entry", "exit"):
             dot = {"label": "", "shape": "circle", "style": "filled", "color": theme.line, "fillcolor": theme.line}
             return looks | dot | {"tooltip": " "}

@@ -19,8 +19,8 @@ SIDE_GAP, ROW_GAP = 26.0, 30.0
 LANE = 8.0
 """Points between arrows that run beside each other."""
 
-STREAMS = 3
-"""So many resolutions at once make a grid."""
+STREAMS, MOST_MIXED = 3, 1
+"""So many resolutions at once make a grid, but no more boxes than that may give several of them."""
 
 
 def rows_of(picture: Picture, analysis: Analysis) -> dict[Part, int] | None:
@@ -53,7 +53,7 @@ def rows_of(picture: Picture, analysis: Analysis) -> dict[Part, int] | None:
         alive = max(alive, len(sizes))
     rising = sum(rows[e.head] < rows[e.tail] for e in picture.edges)
     mixed = sum(len({analysis.shape(t)[1:] for t in tensors}) > 1 for tensors in given.values())
-    return rows if alive >= STREAMS and rising + mixed >= 2 else None
+    return rows if alive >= STREAMS and rising + mixed >= 2 and mixed <= MOST_MIXED else None
 
 
 def _side(analysis: Analysis, tensors: Iterable[Tensor]) -> float | None:
@@ -180,8 +180,10 @@ class _Grid:
                     end = head[3] if level > y2 else self._under(edge.head)
                     yield [(x1, start), (x1, level), (x2, level), (x2, end)]
                     for aside in (tail[2] + SIDE_GAP / 2 - 3 * (lane % 3), head[0] - SIDE_GAP / 2 + 3 * (lane % 3)):
-                        yield [(tail[2], y1), (aside, y1), (aside, level), (x2, level), (x2, end)]
-                        yield [(x1, start), (x1, level), (aside, level), (aside, y2), (head[0], y2)]
+                        if aside > tail[2]:
+                            yield [(tail[2], y1), (aside, y1), (aside, level), (x2, level), (x2, end)]
+                        if aside < head[0]:
+                            yield [(x1, start), (x1, level), (aside, level), (aside, y2), (head[0], y2)]
 
     def _box(self, part: Part) -> Box:
         return self.layout.box(part)

@@ -47,8 +47,8 @@ class Sheet:
             if not fitting:
                 rest.append(one)
                 continue
-            # In the column that is begun, else to the right of it.
-            y, x, _ = min(fitting, key=lambda f: (f[1], f[0]))
+            # In the column that is begun, else to the right of it; below a wide picture in rows.
+            y, x, _ = min(fitting, key=lambda f: f[:2] if width > PAGE[0][0] else (f[1], f[0]))
             found.append(one.moved(left + x - x1, top - y - y2))
             free = [piece for r in free for piece in _without(r, (x, y, x + w + GAP, y + h + GAP))]
         return found, rest
