@@ -24,6 +24,7 @@ from archdsl.ops.index_maps import ChannelMap, IndexMap
 Family = Literal[
     "input",
     "convolution",
+    "linear",
     "pooling",
     "normalisation",
     "activation",

@@ -14,7 +14,7 @@ from archdsl.backends.diagram.captions import ALL
 from archdsl.backends.diagram.colours import Colours
 from archdsl.backends.diagram.detail import Detail
 from archdsl.backends.diagram.dot import Style
-from archdsl.backends.diagram.figure import Drawing, Request, network
+from archdsl.backends.diagram.figure import Drawing, Request, in_columns, network
 from archdsl.backends.diagram.fixed import Drawn, write_fixed
 from archdsl.backends.diagram.formats import DIRECTIONS, STYLES, Direction, format_of
 from archdsl.backends.diagram.layered import lay_out
@@ -174,7 +174,7 @@ def draw_changes(
         from archdsl.backends.diagram.changes import mark_changes  # only for a comparison
 
         picture, writer = mark_changes(comparison, looks, depth)
-        drawn = [Drawn(picture, lay_out([picture], writer)[0])]
+        drawn = [in_columns(Drawn(picture, lay_out([picture], writer)[0]), writer)]
         return Drawing(write_fixed(drawn, writer), [("", picture)], writer)
 
     return Diagram(drawing, f"{comparison.before.name} → {comparison.after.name}")

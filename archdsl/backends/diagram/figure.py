@@ -14,7 +14,6 @@ from archdsl.backends.diagram.grid import on_grid, rows_of
 from archdsl.backends.diagram.labels import extent
 from archdsl.backends.diagram.layered import headings
 from archdsl.backends.diagram.layered import lay_out as lay_out_layered
-from archdsl.backends.diagram.layout import Layout
 from archdsl.backends.diagram.opening import (
     INSET_BUDGET,
     Inset,
@@ -32,7 +31,7 @@ from archdsl.backends.diagram.picture import Folder, Part, Picture
 from archdsl.backends.diagram.scene import Scene, as_dot
 from archdsl.backends.diagram.sheet import Sheet
 from archdsl.backends.diagram.structure import Structure
-from archdsl.backends.diagram.ulayout import in_columns
+from archdsl.backends.diagram.ulayout import in_columns as u_in_columns
 from archdsl.backends.diagram.volumes import draw_volumes
 from archdsl.backends.diagram.wrapping import ROOM, wrapped
 from archdsl.graph import Graph
@@ -116,6 +115,19 @@ def _lacks(found: _Try) -> tuple[int, int]:
     return sum(inset.is_first for inset in found.left_out), len(found.left_out)
 
 
+def in_columns(one: Drawn, writer: Writer, sheet: Sheet | None = None) -> Drawn:
+    """A picture in columns or rows, where it is longer than a sheet, or than what can be looked at."""
+    direction = writer.style.direction
+    left, bottom, right, top = one.box(writer)
+    length = top - bottom if direction == "down" else right - left
+    most = COLUMN[direction] if sheet is None else (sheet.height if direction == "down" else sheet.width)
+    if length <= (LONG[direction] if sheet is None else most):
+        return one
+    notes = [room for part in one.layout.places if (room := note_room(one.layout, part, writer))]
+    tops = headings(one.layout, writer)
+    return replace(one, layout=wrapped(one.layout, most - 2 * ROOM, tops, notes, down=direction == "down"))
+
+
 def network(request: Request) -> Drawing:
     """Draws a graph as volumes, a U, or layers of boxes. Raises DrawingError."""
     maker = _Maker(request)
@@ -187,7 +199,7 @@ class _Maker:
         if share and self.request.forms_u and (found := encoder_decoder(self.folder, self.analysis)) is not None:
             flat, u, opened = found
             texts = writer.sizes(flat, skips=True)
-            layout = in_columns(u, flat, writer.measure, texts, tight=sheet is not None)
+            layout = u_in_columns(u, flat, writer.measure, texts, tight=sheet is not None)
             if sheet is None or layout.bounds()[2] - layout.bounds()[0] <= sheet.width:
                 return self._with_insets(
                     Drawn(flat, layout), insets(self.folder, opened, self._most(sheet)), writer, sheet
@@ -230,7 +242,7 @@ class _Maker:
     def _placed(self, drawn: list[Drawn], beside: Sequence[Inset], writer: Writer, sheet: Sheet | None) -> _Try:
         """The pictures on a sheet, the first in columns where it is long, or where more fits then."""
         if sheet is None:
-            first = replace(drawn[0], layout=self._in_columns(drawn[0], writer, None))
+            first = in_columns(drawn[0], writer)
             sheets = Sheet.around(first, writer)
             found = (self._on(s, [first, *drawn[1:]], beside, writer, None) for s in sheets)
             tries = []
@@ -248,7 +260,7 @@ class _Maker:
                 if self._is_right(writer)
                 else Sheet(room.width, room.height * share)
             )
-            first = replace(drawn[0], layout=self._in_columns(drawn[0], writer, columns))
+            first = in_columns(drawn[0], writer, columns)
             tries.append(self._on(room, [first, *drawn[1:]], beside, writer, sheet))
         return min(tries, key=lambda t: (not t.fits, *_lacks(t)))
 
@@ -280,16 +292,6 @@ class _Maker:
     @staticmethod
     def _is_right(writer: Writer) -> bool:
         return writer.style.direction == "right"
-
-    def _in_columns(self, one: Drawn, writer: Writer, sheet: Sheet | None) -> Layout:
-        down = writer.style.direction == "down"
-        left, bottom, right, top = one.box(writer)
-        length = top - bottom if down else right - left
-        most = COLUMN[writer.style.direction] if sheet is None else (sheet.height if down else sheet.width)
-        if length <= (LONG[writer.style.direction] if sheet is None else most):
-            return one.layout
-        notes = [note for part in one.layout.places if (note := note_room(one.layout, part, writer))]
-        return wrapped(one.layout, most - 2 * ROOM, headings(one.layout, writer), notes, down=down)
 
     def _unopened(self, left_out: Sequence[Inset], shown: Sequence[Inset]) -> list[str]:
         """The kinds of blocks that are opened nowhere, with what they hold."""

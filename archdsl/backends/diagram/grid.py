@@ -161,29 +161,44 @@ class _Grid:
     def _routes(self, edge: Edge, one: Point, other: Point, tail: Box, head: Box) -> Iterator[list[Point]]:
         """Routes of an arrow, the plain ones first."""
         (x1, y1), (x2, y2) = one, other
+        into, bottom = self._landing(edge.head, x1)
         if abs(y1 - y2) < 1:
             yield [(tail[2], y1), (head[0], y2)]
-        elif abs(x1 - x2) < 1:
-            yield (
-                [(x1, self._under(edge.tail)), (x2, head[3])]
-                if y2 < y1
-                else [(x1, tail[3]), (x2, self._under(edge.head))]
-            )
-        elif abs(x2 - x1) > 4:
-            yield [(tail[2], y1), (x2, y1), (x2, head[3] if y2 < y1 else self._under(edge.head))]
+        elif y2 < y1:
+            if abs(x1 - x2) < 1:
+                yield [(x1, self._under(edge.tail)), (x2, head[3])]
+            yield [(tail[2], y1), (x2, y1), (x2, head[3])]
+        elif tail[0] + 8 < into < tail[2] - 8:
+            yield [(into, tail[3]), (into, bottom)]
+        elif into > tail[2]:
+            yield [(tail[2], y1), (into, y1), (into, bottom)]
         ends = self.rows[edge.tail], self.rows[edge.head]
         for lane in range(14):
             for above in dict.fromkeys((ends[1] - 1, ends[1], ends[0], ends[0] - 1)):
                 level = self._level(above, lane)
-                if self._free(above, lane, (min(x1, x2), max(x1, x2))):
-                    start = self._under(edge.tail) if level < y1 else tail[3]
-                    end = head[3] if level > y2 else self._under(edge.head)
-                    yield [(x1, start), (x1, level), (x2, level), (x2, end)]
-                    for aside in (tail[2] + SIDE_GAP / 2 - 3 * (lane % 3), head[0] - SIDE_GAP / 2 + 3 * (lane % 3)):
-                        if aside > tail[2]:
-                            yield [(tail[2], y1), (aside, y1), (aside, level), (x2, level), (x2, end)]
-                        if aside < head[0]:
-                            yield [(x1, start), (x1, level), (aside, level), (aside, y2), (head[0], y2)]
+                if not self._free(above, lane, (min(x1, x2), max(x1, x2))):
+                    continue
+                start = self._under(edge.tail) if level < y1 else tail[3]
+                tip = (x2, head[3]) if level > y2 else (into, bottom)
+                yield [(x1, start), (x1, level), (tip[0], level), tip]
+                for aside in (tail[2] + SIDE_GAP / 2 - 3 * (lane % 3), head[0] - SIDE_GAP / 2 + 3 * (lane % 3)):
+                    if aside < head[0]:
+                        yield [(x1, start), (x1, level), (aside, level), (aside, y2), (head[0], y2)]
+                    if aside > tail[2]:
+                        yield [(tail[2], y1), (aside, y1), (aside, level), (tip[0], level), tip]
+
+    def _landing(self, part: Part, begin: float) -> Point:
+        """Where an arrow from below, which begins at x, ends: beside the text below a box, if there is room."""
+        x = self.layout.places[part][0]
+        left, bottom, right, _ = self._box(part)
+        if self._under(part) == bottom:
+            return x, bottom
+        widths = [self.texts[part][2][0]] if part in self.texts else []
+        widths += [self.notes[part][0]] if part in self.notes else []
+        for side in (right - 10, left + 10) if begin >= x else (left + 10, right - 10):
+            if abs(side - x) > max(widths) / 2 + 4:
+                return side, bottom
+        return x, self._under(part)
 
     def _box(self, part: Part) -> Box:
         return self.layout.box(part)
@@ -214,15 +229,26 @@ class _Grid:
             across = (min(x1, x2) - wide, min(y1, y2) - wide, max(x1, x2) + wide, max(y1, y2) + wide)
             for part in self.layout.places:
                 left, _, right, top = self._box(part)
+                bottom = self._box(part)[1]
                 room = (left, self._under(part), right, top)
                 own = (part is edge.tail and number == 0) or (part is edge.head and number == len(route) - 2)
                 if not own and meet(across, room):
                     return False
+                if own and part is edge.head and y2 <= bottom + 0.1 and self._covers(part, x2):
+                    return False
                 if own and part is edge.tail and part in self.texts and y1 == y2 and meet(across, self._text(part)):
                     return False
+            low, high = min(y1, y2), max(y1, y2)
+            words = self._text(edge.head) if edge.head in self.texts else None
+            if words is not None and meet((across[0], low, across[2], high), words):
+                return False
             if any(self._along(across, edge, a, b) for a, b in self._others(edge)):
                 return False
         return True
+
+    def _covers(self, part: Part, x: float) -> bool:
+        """Whether the text below a box is in the way of an arrow from below."""
+        return part in self.texts and abs(x - self.layout.places[part][0]) < self.texts[part][2][0] / 2
 
     def _text(self, part: Part) -> Box:
         return self.layout.labels[self.texts[part][0]].box
