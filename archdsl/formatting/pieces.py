@@ -194,9 +194,8 @@ class _Reader:
     def place(self, comments: list[Comment], last: str, kind: str) -> None:
         if not comments[0].own and self.behind(comments[0], last, kind):
             comments = comments[1:]
-        inside = self.item is not None and kind not in OPENER and kind not in ("COMMA", "ARROW", "NEWLINE", END)
-        if inside and last != "ARROW" and not (kind == "COMMA" and self.separates()):
-            assert self.item is not None
+        ends = kind in OPENER or kind in ("ARROW", END) or (kind == "COMMA" and self.separates())
+        if self.item is not None and not ends and last != "ARROW":
             self.item.links[-1].parts += comments
         elif last == "ARROW" and self.item is not None:
             self.item.links[-1].before += [c._replace(own=True) for c in comments]
