@@ -28,6 +28,8 @@ APART = "it joins tensors that do not move with the image alike"
 FIXED = "it gives the same everywhere, but not at a border"
 WINDOWS = "it cuts the map into windows"
 OUTSIDE = "its code comes from outside, so what it reads is not known"
+WRAPS = "beyond a border of the image it reads the opposite side"
+LENGTH = "its size does not grow with the image as its input's does"
 FINE = "the pattern in which it reads its input is too long"
 
 
@@ -53,8 +55,12 @@ class Match:
     blame: Blame | None = None
 
 
-def stride(graph: Graph, shapes: Shapes, axis: int, starts: Mapping[int, bool]) -> tuple[int, Node | None]:
+def stride(
+    graph: Graph, shapes: Shapes, axis: int, starts: Mapping[int, bool]
+) -> tuple[int, Node | None, Mapping[Tensor, Fraction]]:
     """The distance by which tiles can be moved along an axis, and the last node that makes it larger.
+
+    Then for each tensor by how many of its elements it moves with each element of the image.
 
     `shapes` are those of the whole image, `axis` counts from the first spatial one; `starts` says which inputs, by the
     ids of their nodes, are cut.
@@ -77,7 +83,7 @@ def stride(graph: Graph, shapes: Shapes, axis: int, starts: Mapping[int, bool]) 
                 if larger != distance:
                     distance, cause = larger, node
                 rates[Tensor(node.id, result)] = rate * by.period / by.step
-    return distance, cause
+    return distance, cause, rates
 
 
 def _index_maps(
@@ -104,10 +110,14 @@ class Matcher:
     starts: Mapping[int, bool]
     live: set[int]
     found: dict[Tensor, Match] = field(default_factory=dict)
+    last: bool = False
+    """Whether the tile ends where the image does."""
 
     def run(self, at: int) -> Mapping[Tensor, Match]:
         """The matches of all tensors, for a tile whose first element is element `at` of the image."""
         self.found = {}
+        starting = (Tensor(number) for number, cut in self.starts.items() if cut)
+        self.last = all(at + self.length(t) == self.length(t, whole=True) for t in starting)
         for node in self.graph.nodes():
             if node.id not in self.live:
                 continue
@@ -133,6 +143,9 @@ class Matcher:
             found = self.reads(node, tensor)
         except TooFine:
             found = FINE
+        if isinstance(found, Match) and self.last and found.offset is not None:
+            ends = found.offset + self.length(tensor) == self.length(tensor, whole=True)
+            found = found if ends else LENGTH
         return Match(None, 0, 0, Blame(node, found)) if isinstance(found, str) else found
 
     def reads(self, node: Node, tensor: Tensor) -> Match | str:
@@ -189,18 +202,17 @@ class Matcher:
             return Match(None, 0, out) if inside else WHOLE
         if here.offset % by.step:
             return RATIO
-        return moved(by, here, (self.length(source), self.length(source, whole=True)), out, node.operation.wraps())
+        if node.operation.wraps() and not by.still:
+            return WRAPS
+        return moved(by, here, (self.length(source), self.length(source, whole=True)), out)
 
 
-def moved(by: IndexMap, here: Match, lengths: tuple[int, int], out: int, wraps: bool) -> Match:
-    """The match behind an index map of an axis of these lengths, in the tile and in the whole image.
-
-    `wraps`: what lies beyond a border is the other end of the axis.
-    """
+def moved(by: IndexMap, here: Match, lengths: tuple[int, int], out: int) -> Match:
+    """The match behind an index map of an axis of these lengths, in the tile and in the whole image."""
     assert here.offset is not None
     length, whole = lengths
-    begins = here.offset == 0 and here.low == 0 and not wraps
-    ends = here.offset + length == whole and here.high == length and not wraps
+    begins = here.offset == 0 and here.low == 0
+    ends = here.offset + length == whole and here.high == length
     low, high = 0, out
     before = behind = 0
     for r, taps in enumerate(by.taps):

@@ -27,6 +27,9 @@ Span: TypeAlias = tuple[int, int]
 DEFAULT_MEMORY = 4 << 30
 """The bytes that a tile may take where nobody says how large it is."""
 
+REPEATS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 64)
+"""What is tried in turn as `_Planner.repeats`."""
+
 TRIES = 256
 """How many sizes of a tile are tried below the one that is asked for, to find one that the network accepts."""
 
@@ -182,19 +185,35 @@ class _Planner:
         self.outputs = tuple(o for o in self.graph.outputs if not o.training)
         self.live = self.graph.ancestors(o.tensor for o in self.outputs)
         self.find_axes()
-        found = [
-            stride(self.graph, self.whole, axis, self.starts(axis)) if name else (1, None)
-            for axis, name in enumerate(self.names)
-        ]
-        by_name: dict[str | None, int] = {}
-        for name, (distance, _) in zip(self.names, found, strict=True):
-            by_name[name] = lcm(by_name.get(name, 1), distance)
+        by_name: dict[str | None, int] = {None: 1}
+        causes: list[Node | None] = []
+        for axis, name in enumerate(self.names):
+            cause = None
+            if name is not None:
+                distance, cause, rates = stride(self.graph, self.whole, axis, self.starts(axis))
+                by_name[name] = lcm(by_name.get(name, 1), distance * self.repeats(axis, name, distance, rates))
+            causes.append(cause)
         self.strides = tuple(by_name[name] for name in self.names)
-        self.causes = tuple(cause for _, cause in found)
+        self.causes = tuple(causes)
 
     @property
     def rank(self) -> int:
         return len(self.names)
+
+    def repeats(self, axis: int, name: str, distance: int, rates: Mapping[Tensor, Fraction]) -> int:
+        """By how many strides the image must shrink until all tensors shrink with it, as behind `pad_to_multiple`."""
+        for factor in REPEATS:
+            less = distance * factor
+            if less >= self.lengths[axis]:
+                break
+            shapes = sized_shapes(self.graph, {**self.sizes, name: self.sizes[name] - less})
+            if all(
+                self.whole[t.node][t.index][1 + axis] - shapes[t.node][t.index][1 + axis] == less * rate
+                for t, rate in rates.items()
+                if t.node in self.live
+            ):
+                return factor
+        return 1
 
     def find_axes(self) -> None:
         """Finds out which axes of the inputs can be cut."""
