@@ -314,6 +314,11 @@ class Conv(Operation):
         kernel = self.kernel if self.weight is None else nested_size(self.weight)
         return window_caption("conv", kernel, self.stride, rank, str(self.out), self.dilation, self.groups)
 
+    def caption_for(self, shapes: tuple[Shape, ...]) -> str:
+        found = super().caption_for(shapes)
+        each = f"{self.groups} groups"
+        return found.replace(each, "depthwise") if 1 < self.groups == shapes[0][0] else found
+
     @classmethod
     def is_in_pytorchs_order(cls, values: Sequence[object], channels: Dim) -> bool:
         return super().is_in_pytorchs_order(values, channels) and kernel_is_odd(values)
