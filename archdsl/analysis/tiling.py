@@ -287,7 +287,7 @@ class _Planner:
     def too_small(self, axis: int, limit: int, need: int) -> SpecError:
         """The error for tiles of `limit` where only some of at least `need` are exact."""
         name, size, cause = self.names[axis], self.lengths[axis], self.causes[axis]
-        if self.strides[axis] >= size and cause is not None:
+        if need >= size and 2 * self.strides[axis] > size and cause is not None:
             return self.never(axis, Blame(cause, RATIO))
         message = f"has no exact tiles of {limit} along {name}: they must be of at least {min(need, size)}"
         if need >= size:

@@ -115,6 +115,7 @@ REFUSED = {
     "attention": ("a[4, H, W]", "conv(4, 3) -> attention(2)", (60, 50), WHOLE, "attention(2)"),
     "windows": ("a[4, H, W]", "windows(4) { attention(2) }", (60, 48), WINDOWS, "windows(4)"),
     "circular": ("a[4, T]", "conv(4, 3, pad_mode = circular) -> relu", (90,), WRAPS, "conv(4, 3, pad_mode = circular)"),
+    "adaptive to few": ("a[4, T]", "adaptive_avgpool(3)", (71,), RATIO, "adaptive_avgpool(3)"),
     "adaptive": ("a[4, H, W]", "conv(4, 3) -> adaptive_avgpool(7)", (70, 70), RATIO, "adaptive_avgpool(7)"),
     "odd": ("a[4, T]", "conv(4, 3, stride = 4) -> resize(a.size, nearest)", (81,), RATIO, "resize(a.size, nearest)"),
     "tokens": ("a[4, H, W]", "conv(4, 3) -> tokens", (60, 50), MOVES, "tokens"),
