@@ -15,6 +15,7 @@ from fractions import Fraction
 from math import lcm
 
 from archdsl.analysis.costs import IntShape
+from archdsl.analysis.receptive import by_windows
 from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops.index_maps import IndexMap, TooFine
 
@@ -23,6 +24,7 @@ Shapes = tuple[tuple[IntShape, ...], ...]
 WHOLE = "every result depends on the whole axis"
 RATIO = "how it reads its input depends on the size of the whole image"
 MOVES = "it moves or joins axes"
+ONE = "it gives one result for the whole image"
 SIZE = "its result is made from the size of the image"
 APART = "it joins tensors that do not move with the image alike"
 FIXED = "it gives the same everywhere, but not at a border"
@@ -110,6 +112,9 @@ class Matcher:
     starts: Mapping[int, bool]
     live: set[int]
     found: dict[Tensor, Match] = field(default_factory=dict)
+    approximate: bool = False
+    """Whether what needs the whole axis may have only the tile's: `assumed` are the nodes for which that is so."""
+    assumed: dict[int, Node] = field(default_factory=dict)
     last: bool = False
     """Whether the tile ends where the image does."""
 
@@ -160,10 +165,7 @@ class Matcher:
             return OUTSIDE
         if node.windows is not None or node.operation.cuts or node.operation.joins:
             return WINDOWS
-        own, others = (
-            node.operation.index_maps(tensor.index, *self.sizes(node, tensor, shapes))
-            for shapes in (self.tile, self.whole)
-        )
+        own, others = (self.maps(node, tensor, shapes) for shapes in (self.tile, self.whole))
         if own.keys() != others.keys():
             return RATIO
         if not own:
@@ -175,6 +177,16 @@ class Matcher:
                 return part
             parts.append(part)
         return joined(parts, self.length(tensor))
+
+    def maps(self, node: Node, tensor: Tensor, shapes: Shapes) -> Mapping[int, tuple[IndexMap, ...]]:
+        incoming, outputs = self.sizes(node, tensor, shapes)
+        found = node.operation.index_maps(tensor.index, incoming, outputs)
+        if not self.approximate:
+            return found
+        without = by_windows(node.operation, found, incoming)
+        if without != found:
+            self.assumed[node.id] = node
+        return without
 
     def sizes(self, node: Node, tensor: Tensor, shapes: Shapes) -> tuple[tuple[IntShape, ...], tuple[IntShape, ...]]:
         return tuple(shapes[t.node][t.index] for t in node.inputs), shapes[tensor.node]
@@ -190,10 +202,12 @@ class Matcher:
             return MOVES
         if any(by.along or by.out not in (axis, None) for axis, by in enumerate(own)):
             return MOVES
-        by, out = own[self.axis], self.length(tensor)
+        by, out, here = own[self.axis], self.length(tensor), self.found[source]
+        lengths = self.length(source), self.length(source, whole=True)
+        if here.offset is None and lengths == (1, 1) and all(_reads_one(m) for m in (by, others[self.axis])):
+            return Match(None, 0, out)
         if by != others[self.axis]:
             return RATIO
-        here = self.found[source]
         if here.offset is None:
             return Match(None, 0, out) if by.still or by.out is None else FIXED
         if by.out is None:
@@ -204,7 +218,12 @@ class Matcher:
             return RATIO
         if node.operation.wraps() and not by.still:
             return WRAPS
-        return moved(by, here, (self.length(source), self.length(source, whole=True)), out)
+        return moved(by, here, lengths, out)
+
+
+def _reads_one(by: IndexMap) -> bool:
+    """Whether every result reads the only element of an axis, and nothing beyond."""
+    return by.still or (not by.along and all(taps == range(1) for taps in by.taps))
 
 
 def moved(by: IndexMap, here: Match, lengths: tuple[int, int], out: int) -> Match:

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 import torch
 
-from archdsl.analysis.matching import LENGTH, MOVES, RATIO, WHOLE, WINDOWS, WRAPS
+from archdsl.analysis.matching import LENGTH, MOVES, ONE, RATIO, WHOLE, WINDOWS, WRAPS
 from archdsl.analysis.tiling import Tiling, tiling
 from archdsl.diagnostics import SpecError
 from archdsl.dims import evaluate
@@ -103,6 +103,13 @@ EXACT = {
     "statistics of a position": ("a[4, T]", "conv(4, 3) -> layernorm -> conv(2, 3)", (170,), 32),
 }
 REFUSED = {
+    "classes": (
+        "a[4, H, W]",
+        "conv(4, 3) -> global_avgpool -> flatten -> linear(3)",
+        (60, 50),
+        WHOLE,
+        "global_avgpool",
+    ),
     "gate": (
         "a[4, H, W]",
         "conv(4, 3) -> (it, global_avgpool -> conv(4, 1)) -> mul",
@@ -135,6 +142,26 @@ def test_exact(name: str) -> None:
     plan = tiling(graph, sizes, tile=tile)
     assert plan.count > 1
     compare(graph, plan)
+
+
+def test_a_number_for_all_of_the_image_grows_with_it() -> None:
+    graph, sizes = case("a[4, H, W], s[4, 1, 1]", "(a, s -> resize(a.size)) -> add -> conv(3, 3)", (60, 50))
+    compare(graph, tiling(graph, sizes, tile=24))
+
+
+def test_approximate() -> None:
+    """What needs the whole image is named; a network without such a thing stays exact."""
+    inputs, body, lengths, *_ = REFUSED["gate"]
+    graph, sizes = case(inputs, body, lengths)
+    plan = tiling(graph, sizes, tile=24, approximate=True)
+    assert [node.operation.name for node in plan.assumed] == ["global_avgpool"] and plan.count > 1
+    inputs, body, lengths, tile = EXACT["bicubic"]
+    graph, sizes = case(inputs, body, lengths)
+    assert tiling(graph, sizes, tile=tile, approximate=True).assumed == ()
+    graph, sizes = case(*REFUSED["classes"][:3])
+    with pytest.raises(SpecError) as caught:
+        tiling(graph, sizes, tile=24, approximate=True)
+    assert caught.value.diagnostics[0].marks[0].text == ONE
 
 
 @pytest.mark.parametrize("name", REFUSED)
