@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,12 +36,13 @@ RESERVED = frozenset(
 class Blocks:
     """The blocks of a spec, in the order of their use."""
 
+    externs: Sequence[Block] = ()
     found: list[Block] = field(default_factory=list)
     referred: set[str] = field(default_factory=set)
     """The labels of tensors that are referred to."""
 
     def names(self) -> set[str]:
-        return {block.name for block in self.found}
+        return {block.name for block in (*self.externs, *self.found)}
 
     def make(self, chain: Chain) -> Chain:
         """Replaces modules by calls of blocks, innermost classes first, and runs by loops."""

@@ -76,7 +76,7 @@ def number_labels(chain: Chain) -> None:
         nonlocal count
         for node in nodes:
             if node.kind in ("op", "body", "use"):
-                if node.kind != "op" and not node.bodies[0]:
+                if node.kind == "body" and not node.bodies[0]:
                     continue
                 if node.kind == "body" and node.label is None:
                     visit(node.bodies[0])

@@ -29,6 +29,11 @@ class Layouts:
         self.places: dict[Value, tuple[Value, Order]] = {}
         self.moved: list[Item] = []
 
+    def forget(self, known: int) -> None:
+        """Forgets all but the first so many places."""
+        for value in [*self.places][known:]:
+            del self.places[value]
+
     def place(self, value: Value) -> tuple[Value, Order]:
         return self.places.get(value) or (value, (*range(len(value.shapes[0]) - 1),))
 

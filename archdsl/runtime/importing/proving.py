@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +12,7 @@ from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
+from archdsl.runtime.importing.outside import Extern
 from archdsl.runtime.importing.recording import tensors_in
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.loading import load
@@ -25,12 +26,16 @@ TOLERANCE = 1e-5
 
 @dataclass(slots=True, eq=False, repr=False)
 class Imported:
-    """A module as a spec: its text and its checked graph. `notes` say what the text does not."""
+    """A module as a spec: its text and its checked graph. `notes` say what the text does not.
+
+    `externs` stand for what the language cannot say.
+    """
 
     name: str
     text: str
     graph: Graph
     notes: list[str] = field(default_factory=list)
+    externs: Sequence[Extern] = ()
 
     def __str__(self) -> str:
         return self.text
@@ -43,18 +48,25 @@ class Imported:
 
 
 def prove(
-    name: str, text: str, notes: list[str], module: nn.Module, sizes: list[Size], others: list[Size], why: str = ""
+    name: str,
+    text: str,
+    notes: list[str],
+    module: nn.Module,
+    sizes: list[Size],
+    others: list[Size],
+    why: str = "",
+    packages: Iterable[str] = (),
 ) -> Imported:
     """Checks a spec, loads the module's weights into its network, and compares their outputs at two sizes.
 
-    `why` says why parameters may be unused. Raises ImportRefused if the spec is wrong or the networks differ.
+    `why` says why parameters may be unused; `packages` are those of its externs. Raises ImportRefused if the spec is wrong or the networks differ.
     """
     source = Source(f"{name}.arch", text)
     try:
         imported = Imported(name, text, check(source), notes)
     except SpecError as error:
         raise ImportRefused(f"its spec would be wrong: {str(error).splitlines()[0]}") from error
-    built = load(source, device="meta").eval()
+    built = load(source, device="meta", allow_extern=packages).eval()
     state, mine = module.state_dict(), built.state_dict()
     unused = [key for key in state if key not in mine]
     if unused:

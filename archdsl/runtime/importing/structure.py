@@ -124,7 +124,11 @@ class Structure:
 
     def own_node(self, member: Member, into: int | None) -> Node:
         """The node of a member that is called once."""
-        if isinstance(member, Item):
+        if isinstance(member, Item) and member.outside is not None:
+            name = own_name(member.path, self.scope)
+            node = Node("use", member.extern, dict(member.arguments), into=into, weighted=member.weighted)
+            node.label = name if member.weighted else None
+        elif isinstance(member, Item):
             name = own_name(member.path, self.scope) if member.path else ""
             node = Node("op", member.operation, dict(member.arguments), into=into, weighted=member.weighted)
             node.label = name if member.weighted or self.says_more(name, member.operation) else None
@@ -167,13 +171,13 @@ class Structure:
         member = self.producer[value]
         node = self.nodes[id(member)]
         if len(member.outputs) > 1:
-            base = node.label if node.label and node.label.isidentifier() else str(node.name or "part")
+            base = node.label if node.label and node.label.isidentifier() else plain_name(node)
             node.names = tuple(self.fresh(f"{base}{i}") for i, _ in enumerate(member.outputs))
             self.tags.update(zip(member.outputs, node.names, strict=True))
             return self.tags[value]
         name = node.label or (own_name(member.path, self.scope) if member.path else "")
         if not name.isidentifier():
-            name = wish or (name.replace(".", "_") if name.replace(".", "_").isidentifier() else str(node.name or "x"))
+            name = wish or (name.replace(".", "_") if name.replace(".", "_").isidentifier() else plain_name(node))
         if name in OPERATIONS:  # a reference would mean both
             name = f"after_{name}"
         if name == node.label:
@@ -398,6 +402,11 @@ class Structure:
             self.input_names = [self.fresh("x")]
             self.tags[best] = self.input_names[0]
         return Text(f"{self.tag(best)}.size")
+
+
+def plain_name(node: Node) -> str:
+    """A name for the result of a node without a label."""
+    return str(getattr(node.name, "name", node.name) or "x")
 
 
 def sizes_of(value: Value) -> list[tuple[int, ...]]:

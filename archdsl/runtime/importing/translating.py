@@ -23,23 +23,36 @@ from archdsl.runtime.importing.functions import (
 )
 from archdsl.runtime.importing.layers import Said, Unsaid
 from archdsl.runtime.importing.layouts import Layouts, channels_last, meaning_last
+from archdsl.runtime.importing.making import Made
 from archdsl.runtime.importing.network import Item, Network, Scope
+from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.refusal import ImportRefused
 
 
-def translate(recording: Recording, outputs: list[tuple[str, Value]]) -> Network:
+def translate(recording: Recording, outputs: list[tuple[str, Value]], made: Made | None) -> Network:
     """The network of a recording; those that are not in `outputs` are outputs only in training.
 
-    Raises ImportRefused for the first call that the language cannot say.
+    `made` are the arguments of modules, by which those that cannot be said become externs; with None there are none.
+    Raises ImportRefused for the first call that the language cannot say, if no extern can stand for it.
     """
-    translator = Translator(recording.root.module)
+    translator = Translator(recording.root.module, made)
     root = translator.scope(recording.root)
+    complete(root, recording)
     always = {name for name, _ in outputs}
     final = [(name, translator.output(value, root)) for name, value in recording.outputs]
     names = {id(value): name for name, value in zip(recording.input_names, recording.inputs, strict=True)}
     inputs = [(names[id(value)], value) for value in recording.inputs]
     return Network(root, inputs, [o for o in final if o[0] in always], [o for o in final if o[0] not in always])
+
+
+def complete(root: Scope, recording: Recording) -> None:
+    """Raises ImportRefused if an item takes what no other gives."""
+    known = set(recording.inputs)
+    for item in root.items():
+        if any(value not in known for value in item.inputs):
+            raise ImportRefused("it uses a tensor from within another module", item.path, item.line)
+        known |= set(item.outputs)
 
 
 DIGITS = 12
@@ -54,8 +67,8 @@ def plain(arguments: Mapping[str, object]) -> dict[str, object]:
 class Translator:
     """Translates calls."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, made: Made | None) -> None:
+        self.module, self.made = module, made
         self.layouts = Layouts()
 
     def output(self, value: Value, root: Scope) -> Value:
@@ -65,13 +78,25 @@ class Translator:
         root.members += self.layouts.moved
         return found
 
+    def member(self, call: ScopeCall) -> list[Item | Scope]:
+        """What stands for a module: its scope, or an extern if something in it cannot be said."""
+        known = len(self.layouts.places)
+        try:
+            inner = self.scope(call)
+            return [inner] if inner.members else []
+        except ImportRefused as refusal:
+            if self.made is None:
+                raise
+            self.layouts.forget(known)
+            self.layouts.moved = []
+            inputs = [self.layouts.ordered(value) for value in call.taken]
+            return [*self.layouts.moved, outside_item(call, inputs, refusal, self.made)]
+
     def scope(self, call: ScopeCall) -> Scope:
         scope = Scope(call.path, call.module, line=call.line)
         for member in call.members:
             if isinstance(member, ScopeCall):
-                inner = self.scope(member)
-                if inner.members:
-                    scope.members.append(inner)
+                scope.members += self.member(member)
             else:
                 scope.members.extend(self.call(member))
         return scope

@@ -11,6 +11,7 @@ from archdsl.ops import OPERATIONS
 from archdsl.ops.fields import shown
 from archdsl.runtime.importing.chains import Chain, Node, Text, key, walk
 from archdsl.runtime.importing.layers import default_of, same
+from archdsl.runtime.importing.outside import Extern
 from archdsl.runtime.importing.solving import Block
 
 WIDTH = 100
@@ -52,6 +53,8 @@ class Writer:
     # ------------------------------------------------------------ declarations
 
     def block(self, block: Block) -> str:
+        if isinstance(block, Extern):
+            return block.text
         named = [p.name + (f" = {shown(p.default)}" if p.has_default else "") for p in block.parameters]
         head = f"block {block.name}({', '.join(named)})" if named else f"block {block.name}"
         lines = []
