@@ -6,6 +6,7 @@ takes some and gives new ones; one that works in place gives a new value, too.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,10 +34,18 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A parameter or buffer of the module as an argument of a function: its key."""
+    """A parameter or buffer of the module as an argument of a function: its key.
+
+    `shape` is that of the tensor, `stored` that of the parameter; they differ after a `view`.
+    """
 
     key: str
     shape: tuple[int, ...]
+    stored: tuple[int, ...]
+
+    @property
+    def is_plain(self) -> bool:
+        return self.shape == self.stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +125,36 @@ def tensors_in(found: object) -> Iterator[torch.Tensor]:
             yield from tensors_in(part)
 
 
-REPEATED = frozenset({"expand", "expand_as", "repeat", "to", "contiguous", "clone", "type_as"})
-"""Methods that give a parameter once for each sample, or as it is."""
+REPEATED = frozenset({"expand", "expand_as", "repeat"})
+"""Methods that give a parameter once for each sample."""
+KEPT = frozenset(
+    {
+        *(
+            "to",
+            "contiguous",
+            "clone",
+            "type_as",
+            "float",
+            "type",
+            "view",
+            "reshape",
+            "unsqueeze",
+            "squeeze",
+            "flatten",
+        ),
+        *("__getitem__", "detach", "data", "unflatten"),
+    }
+)
+"""Methods that give a parameter as it is, or with its numbers in the same order in another shape."""
+
+
+def derived(name: str, owned: Owned, found: torch.Tensor) -> Owned | None:
+    """What a method of a parameter gives, if that is the parameter itself."""
+    shape = tuple(found.shape)
+    if name in REPEATED and shape[1:] == owned.shape[1:] and owned.shape[:1] == (1,):
+        return owned
+    same = name in KEPT and found.numel() == math.prod(owned.shape) and found.dtype == torch.float32
+    return Owned(owned.key, shape, owned.stored) if same else None
 
 
 class Recorder(TorchFunctionMode):  # type: ignore[misc]
@@ -172,9 +209,9 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             path = self.scopes[-1].path if self.scopes else ""
             raise ImportRefused(f"`{name}` changes a part of a tensor", path, line_of_python())
         if len(found) == 1 and arguments and isinstance(arguments[0], Owned) and not any(values_in((arguments, named))):
-            if name in REPEATED and found[0].shape[1:] == arguments[0].shape[1:]:
+            if (owned := derived(name, arguments[0], found[0])) is not None:
                 self.kept.append(found[0])
-                self.owned[id(found[0])] = arguments[0]
+                self.owned[id(found[0])] = owned
         elif found and any(values_in((arguments, named))):
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             call.results = [self.bind(tensor) for tensor in found]
@@ -242,7 +279,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         taken = [self.bind(tensor) for tensor in inputs]
         own = [*self.module.named_parameters(), *self.module.named_buffers()] if state is None else [*state.items()]
         for key, tensor in own:
-            self.owned[id(tensor)] = Owned(key, tuple(tensor.shape))
+            self.owned[id(tensor)] = Owned(key, tuple(tensor.shape), tuple(tensor.shape))
         undo = self.watch_helpers()
         hooks = []
         for module in self.module.modules():

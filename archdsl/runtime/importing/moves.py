@@ -1,0 +1,257 @@
+"""Functions that move numbers and compute none: reshapes, permutations, parts of axes; and means over positions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+
+from archdsl.runtime.importing.functions import argument, plain_name, shape_of
+from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.layouts import Layouts
+from archdsl.runtime.importing.network import Item
+from archdsl.runtime.importing.recording import Call, Value, values_in
+from archdsl.runtime.importing.settling import shapes_of
+from archdsl.runtime.importing.views import (
+    Atom,
+    Axis,
+    View,
+    axis_of,
+    divided,
+    is_one,
+    merged,
+    order_of,
+    permuted,
+    reshaped,
+    sizes_of,
+    whole,
+)
+
+Mover: TypeAlias = Callable[[Layouts, Call], None]
+MOVERS: dict[str, Mover] = {}
+
+
+def moves(*names: str) -> Callable[[Mover], Mover]:
+    def add(mover: Mover) -> Mover:
+        MOVERS.update(dict.fromkeys(names, mover))
+        return mover
+
+    return add
+
+
+def emit(
+    layouts: Layouts, operation: str, arguments: dict[str, object], inputs: Sequence[Value], outputs: Sequence[Value]
+) -> None:
+    """Adds an item, which is in the windows in which its inputs are."""
+    layouts.add(Item(operation, arguments, [*inputs], [*outputs]))
+
+
+@moves("contiguous", "clone", "detach", "to", "float", "type_as", "alias", "requires_grad", "data", "type")
+def same_values(layouts: Layouts, call: Call) -> None:
+    if call.results[0].dtype != call.inputs[0].dtype:
+        raise Unsaid(f"`{call.name}` changes the type of a tensor to {call.results[0].dtype}")
+    layouts.same(call.results[0], call.inputs[0])
+
+
+@moves("flatten", "view", "reshape", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as")
+def reshape(layouts: Layouts, call: Call) -> None:
+    tensor, result = call.inputs[0], call.results[0]
+    sizes = sizes_of(result)
+    found = reshaped(layouts.view(tensor), sizes)
+    if found is None and (settled := layouts.settle(layouts.view(tensor))) is not None:
+        found = reshaped(settled, sizes)
+    if found is None:
+        raise Unsaid(f"`{call.name}` mixes axes: {list(tensor.shapes[0])} to {list(result.shapes[0])}")
+    layouts.set(result, found)
+
+
+@moves("permute", "transpose", "movedim", "swapaxes", "moveaxis", "T", "mT", "t", "swapdims")
+def permute(layouts: Layouts, call: Call) -> None:
+    rank = len(call.inputs[0].shapes[0])
+    example = torch.empty(*range(2, rank + 2), device="cpu")  # axes of distinct lengths show the order
+    method = getattr(torch.Tensor, plain_name(call))
+    turned = method(example, *call.arguments[1:], **dict(call.named)) if callable(method) else method.__get__(example)
+    layouts.set(call.results[0], permuted(layouts.view(call.inputs[0]), [n - 2 for n in turned.shape]))
+
+
+# ---------------------------------------------------------------- parts
+
+
+@moves("chunk", "split", "tensor_split", "split_with_sizes", "unbind")
+def parts(layouts: Layouts, call: Call) -> None:
+    """Parts of an axis, in order; `unbind` leaves no axis of each."""
+    tensor, results = call.inputs[0], call.results
+    gone = plain_name(call) == "unbind"
+    axis = argument(call, 1 if gone else 2, "dim", 0) % len(tensor.shapes[0])
+    if len(results) == 1 and not gone:
+        layouts.same(results[0], tensor)
+        return
+    lengths = [1] * len(results) if gone else [result.shapes[0][axis] for result in results]
+    views = divide(layouts, layouts.view(tensor), axis, lengths)
+    if views is None and (settled := layouts.settle(layouts.view(tensor))) is not None:
+        views = divide(layouts, settled, axis, lengths)
+    if views is None:
+        raise Unsaid(f"`{call.name}` along an axis of {list(tensor.shapes[0])} that is a part of others")
+    for result, view in zip(results, views, strict=True):
+        layouts.set(result, View(view.base, tuple(a for i, a in enumerate(view.axes) if i != axis)) if gone else view)
+
+
+def outermost(view: View, axis: int) -> tuple[int, int] | None:
+    """The axis of the base whose outermost part an axis of a view is, and how many elements each of its indices has.
+
+    None if it is no such part, or if free sizes decide that.
+    """
+    if len(view.axes[axis]) != 1:
+        return None
+    (atom,) = view.axes[axis]
+    (full,) = axis_of(view.base, atom.axis)
+    rest = divided(full.sizes, atom.sizes)
+    if atom.axis == 0 or rest != atom.strides or len(set(atom.strides)) > 1:
+        return None
+    return atom.axis, atom.strides[0]
+
+
+def part(view: View, axis: int, base: Value) -> View:
+    """The same view of a part of its base, along an axis that is an outermost part there."""
+    (atom,) = view.axes[axis]
+    size = divided(sizes_of(base)[atom.axis], atom.strides)
+    assert size is not None
+    kept: Axis = () if is_one(size) else (Atom(atom.axis, size, atom.strides),)
+    return View(base, tuple(kept if i == axis else merged(row) for i, row in enumerate(view.axes)))
+
+
+def divide(layouts: Layouts, view: View, axis: int, lengths: Sequence[int]) -> list[View] | None:
+    """The parts of a view along an axis, of these lengths."""
+    if (found := outermost(view, axis)) is None:
+        return None
+    on, each = found
+    key = (view.base, on, *lengths)
+    if key not in layouts.divided:
+        sizes = sizes_of(view.base)
+        equal = len(set(lengths)) == 1
+        made = []
+        for length in lengths:
+            of_part = tuple(length * each for _ in view.base.shapes)
+            if equal:
+                of_part = tuple(n // len(lengths) for n in sizes[on])
+            made.append(Value(shapes_of([*sizes[:on], of_part, *sizes[on + 1 :]]), view.base.dtype))
+        given: dict[str, object] = {"n": len(lengths) if equal else tuple(length * each for length in lengths)}
+        emit(layouts, "split", {**given, **({"axis": on - 1} if on > 1 else {})}, [view.base], made)
+        layouts.divided[key] = made
+    return [part(view, axis, base) for base in layouts.divided[key]]
+
+
+@moves("getitem", "narrow", "select")
+def item(layouts: Layouts, call: Call) -> None:
+    tensor, rank = call.inputs[0], len(call.inputs[0].shapes[0])
+    index = index_of(call)
+    if any(values_in(index)) or not all(isinstance(p, slice | int) or p is None or p is Ellipsis for p in index):
+        raise Unsaid("an index that is no slice and no number")
+    if Ellipsis not in index:
+        index = (*index, Ellipsis)
+    at = index.index(Ellipsis)
+    rest = rank - sum(p is not None and p is not Ellipsis for p in index)
+    view, axis = layouts.view(tensor), 0
+    again = None if not call.again else index_of(call, again=True)
+    for number, one in enumerate((*index[:at], *[slice(None)] * rest, *index[at + 1 :])):
+        if one is None:
+            view = View(view.base, (*view.axes[:axis], (), *view.axes[axis:]))
+        elif isinstance(one, int):
+            view = taken(layouts, view, axis, one, call)
+            view = View(view.base, (*view.axes[:axis], *view.axes[axis + 1 :]))
+            continue
+        elif one != slice(None):
+            later = again[number] if again is not None and number < len(again) else one
+            view = sliced(layouts, view, axis, one, later if isinstance(later, slice) else one)
+        axis += 1
+    layouts.set(call.results[0], view)
+
+
+def index_of(call: Call, *, again: bool = False) -> tuple[object, ...]:
+    """The index of a call as one of `getitem`."""
+    given = call.again if again else call.arguments
+    if plain_name(call) == "getitem":
+        return given[1] if isinstance(given[1], tuple) else (given[1],)
+    values = [*given[1:], *(call.again_named if again else call.named).values()]
+    axis = values[0] % len(call.inputs[0].shapes[0])
+    one = values[1] if plain_name(call) == "select" else slice(values[1], values[1] + values[2])
+    return (*[slice(None)] * axis, one)
+
+
+FEW = 4
+"""So many elements of a part that are taken one by one are split."""
+
+
+def taken(layouts: Layouts, view: View, axis: int, number: int, call: Call) -> View:
+    """One element of an axis, which stays with size 1."""
+    sizes = view.sizes[axis]
+    if is_one(sizes):
+        return view
+    on = outermost(view, axis)
+    if on is not None and on[1] > 1 and len(set(sizes)) == 1 and sizes[0] <= FEW:
+        found = divide(layouts, view, axis, [1] * sizes[0])
+        assert found is not None
+        return found[number]
+    stop = number + 1 if number != -1 else None
+    return sliced(layouts, view, axis, slice(number, stop), slice(number, stop))
+
+
+def sliced(layouts: Layouts, view: View, axis: int, one: slice, later: slice) -> View:
+    """A part of an axis; `later` is the slice of the second run."""
+    sizes = view.sizes[axis]
+    bounds = [cut.indices(size) for cut, size in zip((one, *[later] * (len(sizes) - 1)), sizes, strict=True)]
+    if all(bound == (0, size, 1) for bound, size in zip(bounds, sizes, strict=True)):
+        return view
+    if outermost(view, axis) is None and (settled := layouts.settle(view)) is not None:
+        view = settled
+    if (found := outermost(view, axis)) is None:
+        raise Unsaid("a slice of an axis that is a part of others")
+    on, each = found
+    starts, stops, steps = ({bound[i] for bound in bounds} for i in range(3))
+    to_end = all(bound[1] == size for bound, size in zip(bounds, sizes, strict=True))
+    if len(starts) > 1 or len(steps) > 1 or (len(stops) > 1 and not to_end) or min(steps) < 1:
+        raise Unsaid("a slice that depends on the size of the input")
+    (start,), (step,) = starts, steps
+    if step > 1 and each > 1:
+        raise Unsaid("a slice of an axis that is a part of others, with steps")
+    given: dict[str, object] = {"start": start * each}
+    if not to_end:
+        given["stop"] = min(stops) * each
+    if on > 1:
+        given["axis"] = on - 1
+    if step > 1:
+        given["step"] = step
+    lengths = tuple(len(range(*bound)) * each for bound in bounds)
+    whole_sizes = sizes_of(view.base)
+    made = Value(shapes_of([*whole_sizes[:on], lengths, *whole_sizes[on + 1 :]]), view.base.dtype)
+    emit(layouts, "slice", given, [view.base], [made])
+    return part(view, axis, made)
+
+
+# ---------------------------------------------------------------- means
+
+
+@moves("mean", "amax")
+def mean(layouts: Layouts, call: Call) -> None:
+    """The mean, or the maximum, over all positions."""
+    tensor, result = call.inputs[0], call.results[0]
+    axes = argument(call, 1, "dim", call.named.get("axis"))
+    rank = len(tensor.shapes[0])
+    chosen = {a % rank for a in ((axes,) if isinstance(axes, int) else axes or range(rank))}
+    base, order = layouts.place(tensor)
+    positions = {i + 1 for i, axis in enumerate(order) if axis > 0}
+    if chosen != positions or not positions:
+        shown = ", ".join(map(str, sorted(chosen)))
+        raise Unsaid(f"`{call.name}` over the axes {shown}; the language has that over all positions")
+    channels = sizes_of(base)[:2]
+    ones = [(1,) * len(base.shapes)] * len(positions)
+    made = Value(shapes_of([*channels, *ones]), base.dtype)
+    emit(layouts, "global_avgpool" if plain_name(call) == "mean" else "global_maxpool", {}, [base], [made])
+    if len(result.shapes[0]) == rank:
+        layouts.set(result, permuted(whole(made), [0, *(axis + 1 for axis in order)]))
+    else:
+        layouts.set(result, View(made, (axis_of(made, 0), axis_of(made, 1))))
+
+
+__all__ = ["MOVERS", "emit", "order_of", "shape_of"]
