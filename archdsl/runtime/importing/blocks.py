@@ -69,8 +69,21 @@ class Blocks:
             return  # a body in the place where it is
         self.plain_within(nodes)
         for cluster in self.clusters(nodes):
-            if several or (len(cluster) > 1 and size(cluster[0].bodies[0]) > 1):
+            if not several and (len(cluster) < 2 or size(cluster[0].bodies[0]) < 2):
+                continue
+            if len(cluster) < 2 or self.attempt("", cluster) is not None:
                 self.block(cls, cluster)
+            else:
+                self.equal(cls, cluster, several)
+
+    def equal(self, cls: type, nodes: list[Node], several: bool) -> None:
+        """Blocks of modules that are equal, where no parameters say what differs."""
+        found: dict[object, list[Node]] = {}
+        for node in nodes:
+            found.setdefault(structure_key(node.bodies[0]), []).append(node)
+        for alike in found.values():
+            if several or len(alike) > 1:
+                self.block(cls, alike)
 
     def plain_within(self, nodes: list[Node]) -> None:
         """Makes blocks of sequences whose number varies among the modules: a body has a fixed label."""

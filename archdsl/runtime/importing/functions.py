@@ -153,26 +153,12 @@ def interpolate(call: Call) -> Meaning:
     return Meaning(call.inputs[:1], Said("resize", {"to": SizeOf(spatial), **more}))
 
 
+class PerRun(tuple[int, ...]):
+    """A number that differs between the runs."""
+
+
 class SizeOf:
     """The size of another tensor, in each run, which `resize` or `maps` is given; `structure` finds the tensor."""
 
     def __init__(self, shapes: list[Shape]) -> None:
         self.shapes = shapes
-
-
-@handles("pad")
-def pad(call: Call) -> Meaning:
-    tensor = call.inputs[0]
-    amounts, mode = argument(call, 1, "pad"), argument(call, 2, "mode", "constant")
-    value = argument(call, 3, "value", 0)
-    pairs = [tuple(amounts[i : i + 2]) for i in range(0, len(amounts), 2)][::-1]
-    rank = len(shape_of(tensor)) - 1
-    pairs = pairs[-rank:] if all(pair == (0, 0) for pair in pairs[:-rank]) else pairs
-    modes = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
-    if all(pair == (0, 0) for pair in pairs):
-        return Meaning([tensor])
-    if len(pairs) != rank or any(a != b or a < 0 for a, b in pairs) or (value or 0) != 0:
-        raise Unsaid(f"`pad` by {list(amounts)}; the language pads all positions by as much at both ends, with zeros")
-    margin = tuple(a for a, _ in pairs)
-    more = {} if mode == "constant" else {"mode": modes[mode]}
-    return Meaning([tensor], Said("pad", {"n": margin[0] if len(set(margin)) == 1 else margin, **more}))

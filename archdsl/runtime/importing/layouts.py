@@ -7,7 +7,7 @@ move numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import Unsaid
@@ -27,15 +27,21 @@ class Layouts:
     `inside` has the cut of each tensor of windows.
     """
 
-    def __init__(self, start: Callable[[str], dict[str, object]]) -> None:
-        self.start = start
+    def __init__(self, keys: Collection[str], start: Callable[[str], dict[str, object]]) -> None:
+        self.keys, self.start = keys, start
         """The argument for the initial value of a parameter that has one number."""
         self.views: dict[Value, View] = {}
         self.inside: dict[Value, Item] = {}
         self.moved: list[Item] = []
         self.divided: dict[object, list[Value]] = {}
         """The parts of tensors that were split in the module that runs."""
+        self.rolled: set[Value] = set()
+        """Maps whose positions are rolled, for windows that are shifted."""
         self.scores: dict[Value, object] = {}
+
+    def is_kept(self, key: str) -> bool:
+        """Whether a parameter or buffer is in the state_dict."""
+        return key in self.keys
 
     def is_scores(self, value: Value) -> bool:
         return value in self.scores

@@ -7,11 +7,12 @@ from typing import TypeAlias
 
 import torch
 
-from archdsl.runtime.importing.functions import argument, plain_name, shape_of
+from archdsl.runtime.importing.functions import PerRun, argument, plain_name, shape_of
 from archdsl.runtime.importing.layers import Unsaid
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Call, Value, values_in
+from archdsl.runtime.importing.regions import ROLL
 from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import (
     Atom,
@@ -210,14 +211,14 @@ def sliced(layouts: Layouts, view: View, axis: int, one: slice, later: slice) ->
     on, each = found
     starts, stops, steps = ({bound[i] for bound in bounds} for i in range(3))
     to_end = all(bound[1] == size for bound, size in zip(bounds, sizes, strict=True))
-    if len(starts) > 1 or len(steps) > 1 or (len(stops) > 1 and not to_end) or min(steps) < 1:
+    if len(starts) > 1 or len(steps) > 1 or min(steps) < 1:
         raise Unsaid("a slice that depends on the size of the input")
     (start,), (step,) = starts, steps
     if step > 1 and each > 1:
         raise Unsaid("a slice of an axis that is a part of others, with steps")
     given: dict[str, object] = {"start": start * each}
     if not to_end:
-        given["stop"] = min(stops) * each
+        given["stop"] = min(stops) * each if len(stops) == 1 else PerRun(bound[1] for bound in bounds)
     if on > 1:
         given["axis"] = on - 1
     if step > 1:
@@ -227,6 +228,68 @@ def sliced(layouts: Layouts, view: View, axis: int, one: slice, later: slice) ->
     made = Value(shapes_of([*whole_sizes[:on], lengths, *whole_sizes[on + 1 :]]), view.base.dtype)
     emit(layouts, "slice", given, [view.base], [made])
     return part(view, axis, made)
+
+
+# ---------------------------------------------------------------- paddings and rolls
+
+PAD_MODES = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate", "circular": "circular"}
+
+
+@moves("pad")
+def pad(layouts: Layouts, call: Call) -> None:
+    """Positions added before and behind each axis; negative ones are cut off."""
+    amounts = [argument(call, 1, "pad")]
+    if call.again or call.again_named:
+        amounts.append(call.again[1] if len(call.again) > 1 else call.again_named["pad"])
+    mode, value = argument(call, 2, "mode", "constant"), argument(call, 3, "value", 0)
+    if all(n == 0 for given in amounts for n in given):
+        layouts.same(call.results[0], call.inputs[0])
+        return
+    base, order = layouts.place(call.inputs[0])
+    ends: list[list[tuple[int, int]]] = []
+    for given in amounts:
+        pairs = [(0, 0)] * (len(order) + 1)
+        for axis in range(len(given) // 2):
+            pairs[-1 - axis] = (given[2 * axis], given[2 * axis + 1])
+        ends.append([pairs[1 + order.index(axis)] for axis in range(len(order))])
+        if pairs[0] != (0, 0):
+            raise Unsaid("`pad` of the batch")
+    if (
+        (value or 0) != 0
+        or mode not in PAD_MODES
+        or any(pairs[0] != (0, 0) or min(map(min, pairs)) < 0 for pairs in ends)
+    ):
+        raise Unsaid(f"`pad` by {list(amounts[0])}; the language pads positions, with zeros or by their neighbours")
+    before, after = (numbers([tuple(pair[end] for pair in pairs[1:]) for pairs in ends]) for end in (0, 1))
+    arguments: dict[str, object] = {"n": before, **({} if before == after else {"after": after})}
+    if mode != "constant":
+        arguments["mode"] = PAD_MODES[mode]
+    emit(layouts, "pad", arguments, [base], [layouts.made(call.results[0], order)])
+
+
+def numbers(runs: Sequence[tuple[int, ...]]) -> object:
+    """A number for each axis, or one for all; PerRun if it differs between runs."""
+    if len(set(runs)) > 1:
+        return PerRun(n for run in runs for n in run)
+    return runs[0][0] if len(set(runs[0])) == 1 else runs[0]
+
+
+@moves("roll")
+def roll(layouts: Layouts, call: Call) -> None:
+    """A map whose positions move on, and come in on the other side; see `regions`."""
+    base, order = layouts.place(call.inputs[0])
+    moved, axes = argument(call, 1, "shifts"), argument(call, 2, "dims")
+    given = zip(moved, axes, strict=True) if isinstance(axes, tuple) else [(moved, axes)]
+    shifts = [0] * len(order)
+    for amount, axis in given:
+        if axis % (len(order) + 1) == 0:
+            raise Unsaid("`roll` of the batch")
+        shifts[order[axis % (len(order) + 1) - 1]] = amount
+    if shifts[0]:
+        raise Unsaid("`roll` of the channels")
+    made = layouts.made(call.results[0], order)
+    emit(layouts, ROLL, {"shifts": tuple(shifts[1:])}, [base], [made])
+    layouts.rolled.add(made)
 
 
 # ---------------------------------------------------------------- means

@@ -37,7 +37,10 @@ class Item:
 
 @dataclass(slots=True, eq=False)
 class Scope:
-    """A call of a module that is no layer. `inputs` are the values from outside, `outputs` those that leave it."""
+    """A call of a module that is no layer. `inputs` are the values from outside, `outputs` those that leave it.
+
+    With `cut` it is no module, but what windows of a map flow through, in the module around it.
+    """
 
     path: str
     module: nn.Module
@@ -45,6 +48,7 @@ class Scope:
     inputs: list[Value] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
     line: str = ""
+    cut: Item | None = None
 
     def items(self) -> Iterator[Item]:
         """All items inside, in order."""

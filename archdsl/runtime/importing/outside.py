@@ -17,7 +17,7 @@ from archdsl.runtime.importing.chains import ABSENT, key
 from archdsl.runtime.importing.layers import Unsaid
 from archdsl.runtime.importing.making import Made, arguments_of, sayable
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import ScopeCall, Value
+from archdsl.runtime.importing.recording import Call, ScopeCall, Value
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.importing.solving import Block, Parameter
 
@@ -60,11 +60,12 @@ class Outside:
         return self.arguments.get(name, inspect.signature(type(self.module)).parameters[name].default)
 
 
-def outside_item(call: ScopeCall, inputs: list[Value], refusal: ImportRefused, made: Made) -> Item:
-    """The item of a module whose inside cannot be said. Raises the refusal if it cannot be declared either."""
+def outside_item(call: Call | ScopeCall, inputs: list[Value], refusal: ImportRefused, made: Made) -> Item:
+    """The item of a module that cannot be said. Raises ImportRefused if it cannot be declared either."""
+    assert call.module is not None
     cls = type(call.module)
     try:
-        if "<locals>" in cls.__qualname__ or cls.__module__.startswith("torch.nn"):
+        if "<locals>" in cls.__qualname__:
             raise Unsaid(f"{cls.__name__} is no class that a file can import")
         if not call.taken or not call.given or len(set(call.taken)) != len(call.taken):
             raise Unsaid("it is not called with tensors alone, each once")

@@ -2,16 +2,62 @@
 
 from __future__ import annotations
 
+from math import isclose, sqrt
+
+from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.recording import Value
 
 
 def rewrite(network: Network) -> None:
     """Rewrites the network in place, and connects its scopes."""
+    while lift(network.root):
+        pass
+    fold_scales(network.root)
     network.connect()
     hoist(network.root)
     grow(network)
     network.connect()
+
+
+def lift(scope: Scope) -> bool:
+    """Moves parameters of modules around a module out of it; whether there were any."""
+    members: list[Item | Scope] = []
+    found = False
+    for member in scope.members:
+        if isinstance(member, Scope):
+            found |= lift(member)
+            prefix = f"{member.path}." if member.path else ""
+            for item in [m for m in member.members if isinstance(m, Item)]:
+                if not item.inputs and not item.path.startswith(prefix):
+                    member.members.remove(item)
+                    members.append(item)
+                    found = True
+        members.append(member)
+    scope.members = members
+    return found
+
+
+def fold_scales(root: Scope) -> None:
+    """Queries that are multiplied by a number before attention: the number is a scale of the scores."""
+    users: dict[Value, int] = {}
+    for item in root.items():
+        for value in item.inputs:
+            users[value] = users.get(value, 0) + 1
+    for scope in root.scopes():
+        made = {value: m for m in scope.members if isinstance(m, Item) for value in m.outputs}
+        for member in [
+            m for m in scope.members if isinstance(m, Item) and "heads" in m.arguments and len(m.inputs) > 2
+        ]:
+            by = made.get(member.inputs[0])
+            if by is None or by.arguments.keys() != {"scale"} or by.path or users[by.outputs[0]] > 1:
+                continue
+            each = shape_of(member.inputs[0])[0] // int(str(member.arguments["heads"]))
+            scale = float(str(member.arguments.get("scale", 1 / sqrt(each)))) * float(str(by.arguments["scale"]))
+            rest = {k: v for k, v in member.arguments.items() if k != "scale"}
+            member.arguments = rest if isclose(scale, 1 / sqrt(each), rel_tol=1e-6) else {**rest, "scale": scale}
+            member.inputs = [by.inputs[0], *member.inputs[1:]]
+            scope.members.remove(by)
 
 
 MERGES = frozenset({"add", "mul", "sub", "maximum", "concat"})
@@ -23,7 +69,9 @@ def hoist(scope: Scope) -> None:
     for member in scope.members:
         if isinstance(member, Scope):
             hoist(member)
-            while len(member.inputs) > 1 and len(member.members) > 1 and _begins_with_merge(member):
+            while (
+                member.cut is None and len(member.inputs) > 1 and len(member.members) > 1 and _begins_with_merge(member)
+            ):
                 merge = member.members.pop(0)
                 members.append(merge)
                 member.inputs = list(merge.outputs)

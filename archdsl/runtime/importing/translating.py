@@ -30,7 +30,8 @@ from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.refusal import ImportRefused
-from archdsl.runtime.importing.views import order_of, permuted, whole
+from archdsl.runtime.importing.regions import with_regions
+from archdsl.runtime.importing.views import View, axis_of, order_of, permuted, whole
 from archdsl.runtime.importing.weighted import with_its_layer
 
 
@@ -75,7 +76,7 @@ class Translator:
 
     def __init__(self, module: nn.Module, made: Made | None) -> None:
         self.module, self.made = module, made
-        self.layouts = Layouts(self.start)
+        self.layouts = Layouts(module.state_dict().keys(), self.start)
 
     def output(self, value: Value, root: Scope, name: str) -> Value:
         """The tensor of an output, with its axes as PyTorch has them."""
@@ -109,11 +110,11 @@ class Translator:
         if layouts.is_scores(value) or layouts.is_whole(value):
             return
         layouts.moved = []
-        if (found := layouts.settle(layouts.view(value))) is not None:
+        if (found := layouts.settle(layouts.view(value), anyhow=False)) is not None:
             scope.members += layouts.moved
             layouts.views[value] = found
 
-    def outside(self, call: ScopeCall, refusal: ImportRefused, made: Made) -> list[Item | Scope]:
+    def outside(self, call: Call | ScopeCall, refusal: ImportRefused, made: Made) -> list[Item | Scope]:
         """The extern that stands for a module, with what makes its inputs as PyTorch has them."""
         self.layouts.moved = []
         try:
@@ -146,15 +147,21 @@ class Translator:
                     scope.members += self.call(member)
         finally:
             self.layouts.divided = around
+        with_regions(scope, self.layouts.inside)
         return scope
 
     def call(self, call: Call) -> list[Item]:
         """The items of a call, after those that move numbers. Raises ImportRefused."""
         self.layouts.moved = []
+        known = len(self.layouts.views)
         try:
             self.translate(with_its_layer(call, self.module))
         except Unsaid as reason:
-            raise ImportRefused(str(reason), call.path, call.line) from None
+            refusal = ImportRefused(str(reason), call.path, call.line)
+            if self.made is None or call.module is None:
+                raise refusal from None
+            self.layouts.forget(known)
+            self.outside(call, refusal, self.made)
         for item in self.layouts.moved:
             item.line = item.line or call.line
             item.arguments = plain(item.arguments)
@@ -163,13 +170,15 @@ class Translator:
     def translate(self, call: Call) -> None:
         """Adds the items of a call, and says which views its results are. Raises Unsaid."""
         layouts, name = self.layouts, plain_name(call)
+        if not call.results:
+            raise Unsaid(f"`{call.name}` changes a part of a tensor")
         if on_scores(layouts, call):
             return
         if isinstance(call.module, nn.Flatten | nn.Unflatten):
             MOVERS["reshape"](layouts, call)
         elif call.module is None and not call.name.startswith("helper ") and (way := WAYS.get(name)) is not None:
             way(layouts, call)
-        elif not self.everywhere(call):
+        elif not self.everywhere(call) and not self.at_positions(call):
             self.operation(call)
 
     def everywhere(self, call: Call) -> bool:
@@ -198,6 +207,26 @@ class Translator:
         layouts.add(Item(found.operation, found.arguments, [view.base], [made], call.path if call.module else ""))
         return True
 
+    def at_positions(self, call: Call) -> bool:
+        """Whether a call computes each position from its channels, which are last, for any view of the positions."""
+        layouts, layer = self.layouts, call.module
+        if not isinstance(layer, nn.Linear | nn.LayerNorm) or len(call.inputs) != 1:
+            return False
+        view = layouts.view(call.inputs[0])
+        channels = axis_of(view.base, 1)
+        if order_of(view) is not None or view.axes[-1] != channels or len(view.base.shapes[0]) < 3:
+            return False
+        if any(atom.axis == 1 for axis in view.axes[:-1] for atom in axis):
+            return False
+        size, out = shape_of(view.base), call.results[0].shapes[0][-1]
+        found = layers.said(layer, (size,), ((out, *size[1:]),), last=True)
+        assert found is not None
+        made = Value([(shape[0], out, *shape[2:]) for shape in view.base.shapes], view.base.dtype)
+        layouts.set(call.results[0], View(made, (*view.axes[:-1], axis_of(made, 1))))
+        arguments = {**found.arguments, **call.more}
+        layouts.add(Item(found.operation, arguments, [view.base], [made], call.path, True, call.line))
+        return True
+
     def operation(self, call: Call) -> None:
         """A call of a layer, or of a function that is one."""
         layouts = self.layouts
@@ -222,7 +251,8 @@ class Translator:
         owns = call.module is not None and bool(call.module.state_dict())
         for number, step in enumerate(meant.steps):
             made = outputs if number == len(meant.steps) - 1 else [self.between(step, inputs)]
-            layouts.add(Item(step.operation, step.arguments, inputs, made, path, owns, call.line))
+            arguments = {**step.arguments, **call.more}
+            layouts.add(Item(step.operation, arguments, inputs, made, path, owns, call.line))
             inputs = made
 
     def start(self, key: str) -> dict[str, object]:

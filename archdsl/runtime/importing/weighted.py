@@ -91,7 +91,20 @@ def with_its_layer(call: Call, root: nn.Module) -> Call:
         layer = _like(own)
     taken = tuple(value for value in (given["input"],) if not isinstance(value, Owned))
     again = call.again[:1] if call.again else (call.again_named["input"],) if "input" in call.again_named else ()
-    return Call(type(layer).__name__, path, taken, {}, call.results, call.line, layer, again)
+    found = Call(type(layer).__name__, path, taken, {}, call.results, call.line, layer, again)
+    if (bias := owned.get("bias")) is not None and bias.zeros is not None:
+        found.more = {"bias": _parts(bias, call)}
+    return found
+
+
+def _parts(bias: Owned, call: Call) -> tuple[bool, ...]:
+    """For equal parts of the outputs, whether they have a bias. Raises Unsaid."""
+    assert bias.zeros is not None
+    start, stop = bias.zeros
+    count, rest = divmod(bias.shape[0], stop - start)
+    if rest or start % (stop - start) or call.name != "linear":
+        raise Unsaid(f"`{call.name}` with a bias of which a part is 0")
+    return tuple(i != start // (stop - start) for i in range(count))
 
 
 def _like(own: nn.Module) -> nn.Module:

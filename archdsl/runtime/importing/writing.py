@@ -155,6 +155,8 @@ class Writer:
             return self.parallel(node)
         if node.kind == "body":
             return "\n".join(braced("", self.lines(node.bodies[0])))
+        if node.kind == "windows":
+            return "\n".join(braced(f"{node.name}({self.window(node)})", self.lines(node.bodies[0])))
         if node.kind == "dense":
             return "\n".join(braced("dense", self.lines(node.bodies[0])))
         head = "residual"
@@ -163,6 +165,17 @@ class Writer:
         if node.bodies[0]:
             head += f" via {self.via(node.bodies[0])}"
         return "\n".join(braced(head, self.lines(node.bodies[1])))
+
+    @staticmethod
+    def window(node: Node) -> str:
+        """The arguments of windows."""
+        parts = [value_text(node.arguments["size"])]
+        shift, pad = node.arguments.get("shift", 0), node.arguments.get("pad", False)
+        if not same(shift, 0):
+            parts.append(f"shift = {value_text(shift)}")
+        if pad is not False:
+            parts.append("pad" if pad is True else f"pad = {value_text(pad)}")
+        return ", ".join(parts)
 
     def via(self, chain: Chain) -> str:
         """The item through which a skip goes; one that is not always there stays as an empty body."""
@@ -289,7 +302,7 @@ def begins_line(kind: str, before: list[str]) -> bool:
     """Whether an item begins a line after these."""
     if not before:
         return False
-    if kind in ("ref", "call", "use", "body", "residual", "dense", "pooling", "window"):
+    if kind in ("ref", "call", "use", "body", "residual", "dense", "windows", "pooling", "window"):
         return True
     if before[-1] == "window":
         return kind not in ("activation", "regularisation", "shape")
