@@ -18,7 +18,9 @@ from archdsl.cli.specs import imported
 @set_option
 @size_option
 @click.option("--only", metavar="PATH", default="", help="Import only this module of it, such as backbone or layer1.0.")
-@click.option("--no-extern", is_flag=True, help="Fail where a part cannot be said, instead of writing an extern for it.")
+@click.option(
+    "--no-extern", is_flag=True, help="Fail where a part cannot be said, instead of writing an extern for it."
+)
 def import_module(
     module: str, output: Path | None, settings: Settings, sizes: Sizes, only: str, no_extern: bool
 ) -> int:

@@ -45,6 +45,8 @@ class Scores:
     bias: object = None
     is_softmax: bool = False
     is_cosine: bool = False
+    is_turned: bool = False
+    """Whether the keys come before the queries."""
     factors: Owned | None = None
     """The learned factor of each head, for cosines."""
 
@@ -80,8 +82,8 @@ def heads_of(view: View) -> Heads:
     heads = [atom for atom in ahead if atom.axis == 1]
     batch = tuple(atom for atom in ahead if atom.axis == 0)
     around = tuple(atom for atom in ahead if atom.axis > 1)
-    if [*batch, *around, *heads] != ahead or batch != axis_of(base, 0):
-        raise Unsaid("attention with the heads before the batch or the windows")
+    if tuple(ahead[: len(batch)]) != batch or batch != axis_of(base, 0):
+        raise Unsaid("attention with the heads before the batch")
     if merged([*heads, *each]) != axis_of(base, 1) or len(heads) > 1 or any(atom.axis != 1 for atom in each):
         raise Unsaid("attention of tensors whose heads are no parts of the channels, one behind the other")
     if (row != positions(base) and not around) or any(atom.axis < 2 for atom in row):
@@ -118,6 +120,9 @@ def product(layouts: Layouts, call: Call) -> None:
         queries, keys = first.view, swapped(second.view)
         heads_of(queries), heads_of(keys)
         layouts.scores[call.results[0]] = Scores(queries, keys, is_cosine=True)
+        return
+    if isinstance(found := layouts.scores.get(two), Scores) and found.is_turned and isinstance(one, Value):
+        mix(layouts, call, replace(found, is_turned=False), swapped(layouts.view(one)), turned=True)
         return
     if not isinstance(one, Value) or not isinstance(two, Value) or two in layouts.scores:
         raise Unsaid(f"`{call.name}` with a tensor that is not computed from the input")
@@ -157,9 +162,11 @@ def einsum(layouts: Layouts, call: Call) -> None:
         raise Unsaid(f"`einsum` of {text}")
 
 
-def mix(layouts: Layouts, call: Call, scores: Scores, values: View, *, causal: bool = False) -> None:
-    """Scores times values: an `attend`, whose result has the axes of the queries."""
-    if not scores.is_softmax:
+def mix(
+    layouts: Layouts, call: Call, scores: Scores, values: View, *, causal: bool = False, turned: bool = False
+) -> None:
+    """Scores times values: an `attend`, whose result has the axes of the queries, `turned` with the last two exchanged."""
+    if not scores.is_softmax or scores.is_turned:
         raise Unsaid("a product of three tensors without a softmax")
     three = [scores.queries, scores.keys, values]
     heads = [heads_of(view) for view in three]
@@ -193,7 +200,8 @@ def mix(layouts: Layouts, call: Call, scores: Scores, values: View, *, causal: b
         layouts.moved.append(joined)
         if three[0].base in layouts.inside:
             layouts.inside[result] = layouts.inside[three[0].base]
-    layouts.set(call.results[0], mixed(three[0], result, count))
+    view = mixed(three[0], result, count)
+    layouts.set(call.results[0], swapped(view) if turned else view)
 
 
 def mixed(queries: View, result: Value, count: int) -> View:
@@ -249,6 +257,11 @@ def on_scores(layouts: Layouts, call: Call) -> bool:
         found = replace(found, is_softmax=True)
     elif name in OPERATIONS_OF and not found.is_softmax:
         found = changed(layouts, call, found, OPERATIONS_OF[name], given)
+    elif name in ("transpose", "mT") and {axis % len(given.shapes[0]) for axis in call.arguments[1:] or (-1, -2)} == {
+        len(given.shapes[0]) - 1,
+        len(given.shapes[0]) - 2,
+    }:
+        found = replace(found, is_turned=not found.is_turned)
     elif MOVERS.get(name) in (MOVERS["reshape"], MOVERS["contiguous"]):
         pass  # scores of windows are counted by batch and window, and again by both
     else:

@@ -35,6 +35,10 @@ class Layouts:
         self.moved: list[Item] = []
         self.divided: dict[object, list[Value]] = {}
         """The parts of tensors that were split in the module that runs."""
+        self.stacks: dict[Value, list[Value]] = {}
+        """Tensors along a new first axis."""
+        self.lowered: dict[Value, tuple[Value, tuple[tuple[int, int], ...]]] = {}
+        """Maps that are padded with -inf: what is padded, and by how much before and behind each axis."""
         self.rolled: set[Value] = set()
         """Maps whose positions are rolled, for windows that are shifted."""
         self.scores: dict[Value, object] = {}

@@ -11,7 +11,7 @@ from archdsl.runtime.importing.layers import Unsaid
 from archdsl.runtime.importing.layouts import Layouts, stored_factor
 from archdsl.runtime.importing.moves import emit
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Constant, Owned, Value
+from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
 from archdsl.runtime.importing.views import Order, order_of
 
 Number: TypeAlias = int | float
@@ -59,6 +59,8 @@ def described(part: object) -> str:
         return f"the parameter `{part.key}`"
     if isinstance(part, Constant):
         return "a tensor that is not computed from the input"
+    if isinstance(part, Derived):
+        return "a tensor that is computed from parameters alone"
     return "a tensor" if isinstance(part, Value) else repr(part)
 
 

@@ -238,10 +238,12 @@ PAD_MODES = {"constant": "zeros", "reflect": "reflect", "replicate": "replicate"
 @moves("pad")
 def pad(layouts: Layouts, call: Call) -> None:
     """Positions added before and behind each axis; negative ones are cut off."""
-    amounts = [argument(call, 1, "pad")]
-    if call.again or call.again_named:
+    amounts = [argument(call, 1, "pad", ())]
+    if call.module is None and (call.again or call.again_named):
         amounts.append(call.again[1] if len(call.again) > 1 else call.again_named["pad"])
     mode, value = argument(call, 2, "mode", "constant"), argument(call, 3, "value", 0)
+    if isinstance(call.module, torch.nn.ZeroPad2d):
+        amounts, mode, value = [call.module.padding], "constant", 0
     if all(n == 0 for given in amounts for n in given):
         layouts.same(call.results[0], call.inputs[0])
         return
@@ -254,17 +256,34 @@ def pad(layouts: Layouts, call: Call) -> None:
         ends.append([pairs[1 + order.index(axis)] for axis in range(len(order))])
         if pairs[0] != (0, 0):
             raise Unsaid("`pad` of the batch")
-    if (
-        (value or 0) != 0
-        or mode not in PAD_MODES
-        or any(pairs[0] != (0, 0) or min(map(min, pairs)) < 0 for pairs in ends)
-    ):
+    if value == float("-inf") and ends.count(ends[0]) == len(ends) and ends[0][0] == (0, 0):
+        layouts.lowered[call.results[0]] = (base, tuple(ends[0][1:]))
+        layouts.views[call.results[0]] = layouts.view(call.results[0])
+        return
+    lowest_end = min(n for pairs in ends for pair in pairs for n in pair)
+    if (value or 0) != 0 or mode not in PAD_MODES or any(pairs[0] != (0, 0) for pairs in ends):
         raise Unsaid(f"`pad` by {list(amounts[0])}; the language pads positions, with zeros or by their neighbours")
+    if lowest_end < 0:
+        base, ends = cropped(layouts, base, ends)
     before, after = (numbers([tuple(pair[end] for pair in pairs[1:]) for pairs in ends]) for end in (0, 1))
     arguments: dict[str, object] = {"n": before, **({} if before == after else {"after": after})}
     if mode != "constant":
         arguments["mode"] = PAD_MODES[mode]
     emit(layouts, "pad", arguments, [base], [layouts.made(call.results[0], order)])
+
+
+def cropped(
+    layouts: Layouts, base: Value, ends: list[list[tuple[int, int]]]
+) -> tuple[Value, list[list[tuple[int, int]]]]:
+    """A map without what negative paddings cut off, and the other paddings."""
+    cut = [[(max(-a, 0), max(-b, 0)) for a, b in pairs] for pairs in ends]
+    if cut.count(cut[0]) != len(cut):
+        raise Unsaid("a crop that depends on the size of the input")
+    sizes = [tuple(n - sum(pair) for n in numbers) for numbers, pair in zip(sizes_of(base)[1:], cut[0], strict=True)]
+    made = Value(shapes_of([sizes_of(base)[0], *sizes]), base.dtype)
+    before, after = (one_of(tuple(pair[end] for pair in cut[0][1:])) for end in (0, 1))
+    emit(layouts, "crop", {"n": before, **({} if before == after else {"after": after})}, [base], [made])
+    return made, [[(max(a, 0), max(b, 0)) for a, b in pairs] for pairs in ends]
 
 
 def numbers(runs: Sequence[tuple[int, ...]]) -> object:
@@ -302,7 +321,13 @@ def mean(layouts: Layouts, call: Call) -> None:
     axes = argument(call, 1, "dim", call.named.get("axis"))
     rank = len(tensor.shapes[0])
     chosen = {a % rank for a in ((axes,) if isinstance(axes, int) else axes or range(rank))}
+    if (stacked := layouts.stacks.get(tensor)) is not None and plain_name(call) == "mean" and chosen == {0}:
+        averaged(layouts, stacked, result)
+        return
     base, order = layouts.place(tensor)
+    if rank > 2 and order == (*range(rank - 1),) and chosen == {*range(1, rank - 1)}:  # the channels are last
+        order = (*range(1, rank - 1), 0)
+        base = layouts.ordered(tensor, order)
     positions = {i + 1 for i, axis in enumerate(order) if axis > 0}
     if chosen != positions or not positions:
         shown = ", ".join(map(str, sorted(chosen)))
@@ -315,6 +340,128 @@ def mean(layouts: Layouts, call: Call) -> None:
         layouts.set(result, permuted(whole(made), [0, *(axis + 1 for axis in order)]))
     else:
         layouts.set(result, View(made, (axis_of(made, 0), axis_of(made, 1))))
+
+
+def lowest(layouts: Layouts, call: Call) -> bool:
+    """Whether a call is of a pooling behind a padding with -inf, which is a `maxpool` with padding; it is said then.
+
+    Raises Unsaid for anything else that takes such a map.
+    """
+    found = next((layouts.lowered[value] for value in call.inputs if value in layouts.lowered), None)
+    if found is None:
+        return False
+    base, pads = found
+    names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode")
+    given = {**dict(zip(names, call.arguments, strict=False)), **call.named}
+    kernel, stride = each(given.get("kernel_size")), each(given.get("stride") or given.get("kernel_size"))
+    plain = not any(each(given.get("padding", 0))) and not given.get("ceil_mode")
+    if plain_name(call) != "max_pool2d" or not plain or {*each(given.get("dilation", 1))} != {1}:
+        raise Unsaid("a padding with -inf that is not for a pooling")
+    arguments: dict[str, object] = {"kernel": one_of(kernel)}
+    if stride != kernel:
+        arguments["stride"] = one_of(stride)
+    if all(before == after for before, after in pads):
+        arguments["pad"] = one_of(tuple(before for before, _ in pads))
+    else:
+        arguments["pad"] = "same_upper"
+        for (n, s, k, (before, after)), size in zip(
+            zip(base.shapes[0][2:], stride, kernel, pads, strict=True), call.results[0].shapes[0][2:], strict=True
+        ):
+            total = max((size - 1) * s + k - n, 0)
+            if size != -(-n // s) or (before, after) != (total // 2, total - total // 2):
+                raise Unsaid(f"a pooling behind a padding by {list(pads)}")
+    layouts.add(Item("maxpool", arguments, [base], [call.results[0]]))
+    return True
+
+
+def each(value: object) -> tuple[int, ...]:
+    assert isinstance(value, int | tuple)
+    return value if isinstance(value, tuple) else (value, value)
+
+
+def one_of(values: tuple[int, ...]) -> object:
+    """One number if all are equal."""
+    return values[0] if len(set(values)) == 1 else values
+
+
+# ---------------------------------------------------------------- stacks and sums
+
+
+@moves("stack")
+def stack(layouts: Layouts, call: Call) -> None:
+    """Tensors along a new axis: their channels one behind the other, counted by it."""
+    tensors = argument(call, 0, "tensors")
+    if not all(isinstance(part, Value) for part in tensors):
+        raise Unsaid("`stack` with a tensor that is not computed from the input")
+    result = call.results[0]
+    axis = argument(call, 1, "dim", 0) % len(result.shapes[0])
+    if axis == 0:
+        layouts.stacks[result] = [*tensors]
+        return
+    order = layouts.place(tensors[0])[1]
+    bases = [layouts.ordered(part, order) for part in tensors]
+    batch, channels, *rest = sizes_of(bases[0])
+    runs, count = len(batch), len(bases)
+    made = Value(shapes_of([batch, tuple(n * count for n in channels), *rest]), bases[0].dtype)
+    emit(layouts, "concat", {}, bases, [made])
+    one: list[Axis] = []
+    for at in order:
+        size = sizes_of(bases[0])[1 + at]
+        one.append(() if is_one(size) else (Atom(1 + at, size, (1,) * runs),))
+    new: Axis = (Atom(1, (count,) * runs, channels),)
+    layouts.set(result, View(made, (axis_of(made, 0), *one[: axis - 1], new, *one[axis - 1 :])))
+
+
+@moves("sum")
+def added(layouts: Layouts, call: Call) -> None:
+    """The sum over a short axis: of its elements."""
+    tensor, result = call.inputs[0], call.results[0]
+    axis = argument(call, 1, "dim")
+    axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
+    if not isinstance(axis, int) or tensor.shapes[0][axis] > FEW or call.named.get("keepdim"):
+        raise Unsaid("`sum` over an axis")
+    axis %= len(tensor.shapes[0])
+    views = divide(layouts, layouts.view(tensor), axis, [1] * tensor.shapes[0][axis])
+    if views is None and (settled := layouts.settle(layouts.view(tensor))) is not None:
+        views = divide(layouts, settled, axis, [1] * tensor.shapes[0][axis])
+    if views is None:
+        raise Unsaid("`sum` over a part of an axis")
+    first = views[0]
+    made = Value([*first.base.shapes], first.base.dtype)
+    emit(layouts, "add", {}, [view.base for view in views], [made])
+    layouts.set(result, View(made, tuple(a for i, a in enumerate(first.axes) if i != axis)))
+
+
+def averaged(layouts: Layouts, tensors: Sequence[Value], result: Value) -> None:
+    """The mean of tensors, element by element."""
+    order = layouts.place(tensors[0])[1]
+    emit(layouts, "mean", {}, [layouts.ordered(part, order) for part in tensors], [layouts.made(result, order)])
+
+
+@moves("softmax")
+def softmax(layouts: Layouts, call: Call) -> None:
+    """A softmax over one axis."""
+    tensor, result = call.inputs[0], call.results[0]
+    module = call.module
+    given = module.dim if isinstance(module, torch.nn.Softmax) else argument(call, 1, "dim")
+    if given is None:
+        raise Unsaid("`softmax` without an axis")
+    axis = given % len(tensor.shapes[0])
+    view = layouts.view(tensor)
+    row = view.axes[axis]
+    whole_axis = len(row) == 1 and row == axis_of(view.base, row[0].axis)
+    if not whole_axis:
+        found = layouts.settle(view)
+        if found is None or order_of(found) is None:
+            raise Unsaid("`softmax` over a part of an axis")
+        view = found
+        row = view.axes[axis]
+    if not row or row[0].axis == 0:
+        raise Unsaid("`softmax` over an axis of one element, or over the batch")
+    at = row[0].axis - 1
+    path = call.path if module is not None else ""
+    made = layouts.made_like(result, view)
+    layouts.add(Item("softmax", {"axis": at} if at else {}, [view.base], [made], path))
 
 
 __all__ = ["MOVERS", "emit", "order_of", "shape_of"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from archdsl.runtime.importing.functions import SizeOf
 from archdsl.runtime.importing.layers import Unsaid
@@ -15,7 +15,6 @@ from archdsl.runtime.importing.views import (
     View,
     axis_of,
     is_complete,
-    is_one,
     merged,
     order_of,
     parts_of,
@@ -39,20 +38,28 @@ class Settling:
         self.items, self.inside = items, inside
 
     def settled(self, view: View, *, anyhow: bool = True) -> View | None:
-        """A view that only permutes axes. `anyhow`: also by a general reshape. None if there is no way."""
-        ways: list[Callable[[View], View | None]] = [maps, cut, join, tokens, flat, shuffled]
+        """A view that only permutes axes.
+
+        `anyhow`: also by a general reshape; otherwise the view may also be one of windows whose positions are in a
+        row, since shifted windows have no `tokens`. None if there is no way.
+        """
+        steps: list[Callable[[Settling, View], View | None]] = [maps, cut, join, flat, shuffled]
+        kept: View | None = None
+        known = len(self.items)
         for _ in range(8):
             if order_of(view) is not None:
                 return view
-            found = None
-            for way in ways:
-                self.made: list[Item] = []
-                if (found := way(self, view)) is not None:
-                    break
-            if found is None:
-                return general(self, view) if anyhow else None
-            view = found
-        return None
+            ways = [*steps, tokens] if anyhow or view.base not in self.inside else steps
+            done = next(((way, found) for way in ways if (found := way(self, view)) is not None), None)
+            if done is None:
+                break
+            way, view = done
+            if way in (cut, join):
+                kept, known = view, len(self.items)
+        if anyhow:
+            return general(self, view)
+        del self.items[known:]
+        return kept
 
     def make(self, operation: str, arguments: dict[str, object], base: Value, sizes: list[Numbers]) -> Value:
         """The result of a new item, with these sizes."""
@@ -239,10 +246,3 @@ def fixed(settling: Settling, base: Value, sizes: list[Numbers], batch: Numbers)
         raise Unsaid("a reshape whose sizes depend on those of the input")
     made = tuple(size[0] for size in sizes) or (1,)
     return settling.make("reshape", {"sizes": made}, base, [batch, *(sizes or [(1,) * len(batch)])])
-
-
-def atoms_in(view: View) -> Iterator[Atom]:
-    return (atom for axis in view.axes for atom in axis)
-
-
-__all__ = ["JOIN", "Settling", "atoms_in", "is_one", "shapes_of"]

@@ -25,7 +25,7 @@ from archdsl.runtime.importing.layers import Said, Unsaid
 from archdsl.runtime.importing.layouts import Layouts, channels_last
 from archdsl.runtime.importing.making import Made
 from archdsl.runtime.importing.merging import MERGERS
-from archdsl.runtime.importing.moves import MOVERS
+from archdsl.runtime.importing.moves import MOVERS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
@@ -172,10 +172,12 @@ class Translator:
         layouts, name = self.layouts, plain_name(call)
         if not call.results:
             raise Unsaid(f"`{call.name}` changes a part of a tensor")
-        if on_scores(layouts, call):
+        if on_scores(layouts, call) or lowest(layouts, call):
             return
         if isinstance(call.module, nn.Flatten | nn.Unflatten):
             MOVERS["reshape"](layouts, call)
+        elif isinstance(call.module, nn.ZeroPad2d | nn.Softmax):
+            MOVERS["pad" if isinstance(call.module, nn.ZeroPad2d) else "softmax"](layouts, call)
         elif call.module is None and not call.name.startswith("helper ") and (way := WAYS.get(name)) is not None:
             way(layouts, call)
         elif not self.everywhere(call) and not self.at_positions(call):
@@ -222,9 +224,9 @@ class Translator:
         found = layers.said(layer, (size,), ((out, *size[1:]),), last=True)
         assert found is not None
         made = Value([(shape[0], out, *shape[2:]) for shape in view.base.shapes], view.base.dtype)
-        layouts.set(call.results[0], View(made, (*view.axes[:-1], axis_of(made, 1))))
         arguments = {**found.arguments, **call.more}
         layouts.add(Item(found.operation, arguments, [view.base], [made], call.path, True, call.line))
+        layouts.set(call.results[0], View(made, (*view.axes[:-1], axis_of(made, 1))))
         return True
 
     def operation(self, call: Call) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from archdsl.runtime.importing.layers import Unsaid
-from archdsl.runtime.importing.recording import Call, Owned
+from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned
 
 Arguments = Mapping[str, Any]
 
@@ -71,8 +71,10 @@ def with_its_layer(call: Call, root: nn.Module) -> Call:
     names, maker = FUNCTIONS[call.name]
     given = {**dict(zip(names, call.arguments, strict=False)), **call.named}
     owned = {name: value for name, value in given.items() if isinstance(value, Owned)}
-    if not owned:
+    if not owned and not any(isinstance(value, Derived) for value in given.values()):
         return call
+    if any(isinstance(value, Derived | Constant) for value in given.values()):
+        raise Unsaid(f"`{call.name}` with a weight that is computed from parameters")
     paths = set()
     for name, value in owned.items():
         path, _, last = value.key.rpartition(".")
