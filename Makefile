@@ -38,11 +38,13 @@ test-zoo:
 lint: $(READY)
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/archdsl fmt --check specs examples archdsl
 	$(BIN)/mypy
 
 format: $(READY)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+	$(BIN)/archdsl fmt specs examples archdsl
 
 # What is generated and committed: the reference's table of operations, the pictures of the README, the parser's tables.
 docs: $(READY)
@@ -69,6 +71,7 @@ bench: $(READY)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/linear.py
 	$(BIN)/python benchmarks/diagrams.py
+	$(BIN)/python benchmarks/watch.py
 	$(BIN)/python benchmarks/torch_speed.py
 
 wheel: $(READY)

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from archdsl.common.source import Source
-    from archdsl.compiler import build, check, diff, draw
+    from archdsl.compiler import build, check, diff, draw, explain, show
     from archdsl.diagnostics import SpecError
+    from archdsl.runtime.export.saving import export
     from archdsl.runtime.importing import from_module
     from archdsl.runtime.loading import load, load_augment
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Source",
@@ -22,9 +23,12 @@ __all__ = [
     "check",
     "diff",
     "draw",
+    "explain",
+    "export",
     "from_module",
     "load",
     "load_augment",
+    "show",
 ]
 
 _HOMES = {
@@ -32,9 +36,12 @@ _HOMES = {
     "check": "archdsl.compiler",
     "diff": "archdsl.compiler",
     "draw": "archdsl.compiler",
+    "explain": "archdsl.compiler",
+    "export": "archdsl.runtime.export.saving",
     "from_module": "archdsl.runtime.importing",
     "load": "archdsl.runtime.loading",
     "load_augment": "archdsl.runtime.loading",
+    "show": "archdsl.compiler",
     "Source": "archdsl.common.source",
     "SpecError": "archdsl.diagnostics",
 }
@@ -46,3 +53,8 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)
     return value
+
+
+def __dir__() -> list[str]:
+    """What there is for users."""
+    return __all__

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from archdsl.checker.finished_graph import pin
 from archdsl.checker.spec import check_model, locate, pick
 from archdsl.common.limits import Exceeded, Limits, deep_calls, limited
 from archdsl.common.source import Source
@@ -20,6 +21,17 @@ if TYPE_CHECKING:  # only load() imports torch
     from archdsl.backends.torch_source import Plainness
     from archdsl.common.choices import Mode
     from archdsl.report.compare import Comparison
+    from archdsl.report.shown import Report
+    from archdsl.report.tables import Table
+
+
+Network: TypeAlias = Graph | str | Path | Source
+"""A checked graph, or a SPEC, which is checked with its default values."""
+
+
+def checked(network: Network) -> Graph:
+    """The graph of a network. Raises SpecError."""
+    return network if isinstance(network, Graph) else check(network)
 
 
 def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: object) -> Graph:
@@ -33,7 +45,7 @@ def check(spec: str | Path | Source, *, limits: Limits | None = None, **values: 
     with limited(limits):
         spec_file, name = locate(spec, diagnostics)
         graph = check_model(spec_file, pick(spec_file, name, diagnostics), values, diagnostics)
-    graph.painter = _paint
+    graph.painter, graph.tabulate = _paint, _tabulate
     return graph
 
 
@@ -47,7 +59,7 @@ def deep_stack() -> Iterator[None]:
         raise SpecError([Diagnostic(error.code, error.message)]) from None
 
 
-def build(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> str:
+def build(network: Network, *, inference: bool = False, recompute: Mode = "none") -> str:
     """The source of a standalone PyTorch module.
 
     `inference` removes batchnorms after convolutions, dropout and training outputs; the function `fold_batchnorms` of
@@ -58,7 +70,7 @@ def build(graph: Graph, *, inference: bool = False, recompute: Mode = "none") ->
     """
     if inference and recompute != "none":
         raise ValueError("the inference form has no backward pass, so it cannot recompute")
-    return prove_build(graph, inference=inference, recompute=recompute).text
+    return prove_build(checked(network), inference=inference, recompute=recompute).text
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,24 +125,51 @@ def _companion(graph: Graph) -> Companion | None:
     return write_augmentation(graph.augment, graph.name)
 
 
-def draw(shown: Graph | Comparison, **options: Any) -> Diagram:
-    """The diagram of a network or comparison, which displays itself in a notebook.
+def draw(shown: Network | Comparison, **options: Any) -> Diagram:
+    """The diagram of a network or comparison, which displays itself in a notebook. `.save(path)` writes it.
 
     Options: see `draw` and `draw_changes` of `archdsl.backends.diagram.drawing`.
     """
     from archdsl.backends.diagram import drawing  # only if a diagram is wanted
 
     with deep_stack():
-        return drawing.draw(shown, **options) if isinstance(shown, Graph) else drawing.draw_changes(shown, **options)
+        if isinstance(shown, Graph | str | Path | Source):
+            return drawing.draw(checked(shown), **options)
+        return drawing.draw_changes(shown, **options)
 
 
 def _paint(graph: Graph) -> dict[str, str]:
     return draw(graph)._repr_mimebundle_()
 
 
-def diff(before: Graph, after: Graph, sizes: Sequence[Mapping[str, int]] = ({}, {})) -> Comparison:
-    """The differences between two checked networks; costs are evaluated at `sizes` of their free sizes."""
+def _tabulate(graph: Graph) -> Table:
+    return show(graph).table
+
+
+def show(*networks: Network, size: Sequence[int] | None = None, **options: Any) -> Report:
+    """The sizes, parameters, MACs, memory and receptive fields of a network by layer, or of several networks by model.
+
+    `size` is the input's, channels first, without the batch; amounts are formulas of free sizes without it. Other
+    options: see `archdsl.report.layers.Options`. The result prints as `archdsl show` does, shows itself in a notebook,
+    and has `.table` and `.to_pandas()`. Raises SpecError, also for a size that a network does not accept.
+    """
+    from archdsl.report.layers import Layers, Options
+    from archdsl.report.shown import report  # only if a table is wanted
+
+    graphs = [checked(network) for network in networks]
+    return report([Layers(graph, Options(pin(graph, [size] if size else ()), **options)) for graph in graphs])
+
+
+def explain(network: Network, path: str | None = None, sizes: Mapping[str, int] | None = None) -> str:
+    """A model, or the layer or block at a path in it, in words and numbers. Raises SpecError for an unknown path."""
+    from archdsl.report import explain as explaining  # only if an explanation is wanted
+
+    return explaining.explain(checked(network), path, sizes)
+
+
+def diff(before: Network, after: Network, sizes: Sequence[Mapping[str, int]] = ({}, {})) -> Comparison:
+    """The differences between two networks, as a value that shows itself; costs are evaluated at `sizes`."""
     from archdsl.analysis.costs import costs
     from archdsl.report.compare import compare  # only if networks are compared
 
-    return compare(costs(before, sizes[0]), costs(after, sizes[1]))
+    return compare(costs(checked(before), sizes[0]), costs(checked(after), sizes[1]))

@@ -238,6 +238,15 @@ class Interpreter:
         pool = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[x.ndim - 3]
         return pool(x, (1,) * (x.ndim - 2))
 
+    def _channel_mean(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.sum(1, keepdim=True) / x.shape[1]
+
+    def _channel_max(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.amax(1, keepdim=True)
+
+    def _squeeze(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return x.reshape([n for a, n in enumerate(x.shape) if a != op.axis + 1])
+
     # ------------------------------------------------------------ normalisation
 
     def _affine(self, path: str, x: Tensor) -> Tensor:
@@ -340,6 +349,9 @@ class Interpreter:
 
     def _softplus(self, op: Any, path: str, x: Tensor) -> Tensor:
         return F.softplus(x, op.beta)  # which is the identity from 20 on
+
+    def _exp(self, op: Any, path: str, x: Tensor) -> Tensor:
+        return torch.exp(x)
 
     def _softmax(self, op: Any, path: str, x: Tensor) -> Tensor:
         powers = torch.exp(x - x.detach().amax(op.axis + 1, keepdim=True))
@@ -479,6 +491,10 @@ class Interpreter:
                     x = pad_axis(x, axis, before, size - now - before, "zeros", 0.0)
             found.append(x)
         return found
+
+    def _pad_to_multiple(self, op: Any, path: str, x: Tensor) -> Tensor:
+        sizes = each(op.size, x.ndim - 2)
+        return padded(x, [0] * len(sizes), [-n % m for n, m in zip(x.shape[2:], sizes, strict=True)], "zeros")
 
     def _crop(self, op: Any, path: str, x: Tensor) -> Tensor:
         behind = each(op.n if op.after is None else op.after, x.ndim - 2)
@@ -623,6 +639,8 @@ def margins(
     if pad == "same_upper":  # ⌈n / stride⌉ outputs
         both = [max((-(-n // s) - 1) * s + r + 1 - n, 0) for n, s, r in zip(x.shape[2:], stride, reach, strict=True)]
         return tuple(b // 2 for b in both), tuple(b - b // 2 for b in both)
+    if pad == "causal":
+        return tuple(reach), (0,) * len(reach)
     named = {"valid": [0 for _ in reach], "same": [r // 2 for r in reach], "full": reach}
     sides = tuple(named[pad]) if isinstance(pad, str) else each(pad, len(reach))
     return sides, sides

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from archdsl.ops import OPERATIONS
+from tests import random_tokens
 
 
 def words(text: str) -> list[str]:
@@ -50,7 +51,7 @@ WRITTEN = {
     ),
     *words(
         "pixel_shuffle pixel_unshuffle slice channel_shuffle flatten reshape permute attention parameter relative "
-        "coordinates"
+        "coordinates squeeze"
     ),
 }
 OTHERS = [cls for name, cls in OPERATIONS.items() if name not in {*WRITTEN, *ELEMENTWISE} and cls.inputs == "one"]
@@ -162,12 +163,13 @@ class Items:
                     f"{n} if {random.choice(names.bools)} else 4",
                     f"(4 if {random.choice(names.bools)} else {n})",
                 ]
-            forms += [f"double({n})", f"min({n}, 6)"]
+            forms += [f"double({n})", f"min({n}, 6)", f"round({n} / 2) + 1", f"ceil({n} * 0.5)", f"floor({n} / 2) + 2"]
             forms += [f'2 if {text} == "down" else {n}' for text in names.strings]
             return random.choice(forms)
         if names.lists and random.random() < 0.2:
             values = random.choice(names.lists)
-            return random.choice([f"{values}[0]", f"{values}[-1]", f"max({values})", f"2 * len({values})"])
+            forms = [f"{values}[0]", f"{values}[-1]", f"max({values})", f"2 * len({values})", f"sum({values}[0..1])"]
+            return random.choice([*forms, f"len({values}[0..=0] + range(3))", f"abs(1 - {values}[-1]) + 1"])
         return random.choice(["2", "2", "4", "4", "6", "8", "3", "1", "it.channels", "base", "it.channels + 2"])
 
     def value(self, kind: str, names: Names) -> str:
@@ -185,7 +187,7 @@ class Items:
             case "act":
                 return self.pick(names.acts, *ELEMENTWISE, "batchnorm", "layernorm", "scale", "instancenorm")
             case "unit":
-                return self.pick(names.units, "thin", "thin", "plain")
+                return self.pick(names.units, "thin", "thin", "plain", "linear")
             case "list":
                 more = f"{random.choice(names.lists)} + [2]" if names.lists else "table"
                 return self.pick(names.lists, "[2, 4]", "[4]", "[2, 2, 6]", "[6, 4, 2]", more, "table", "[4] * 2")
@@ -259,7 +261,8 @@ class Items:
         if random.random() < 0.4:
             return f"conv({out}, {self.pick(names.kernels if not keep else [], '1', '3')})"
         kernel = self.pick(names.kernels, "1", "3", "5", self.size(1, 3), self.size(2, 4))
-        pad = self.pick(names.pads, "same", "same_upper", "valid", "full", self.size(0, 2), share=0.4)
+        causal = ["causal"] * (self.rank == 1)
+        pad = self.pick(names.pads, "same", "same_upper", "valid", "full", self.size(0, 2), *causal, share=0.4)
         stride: str | None = self.maybe(random.choice(["1", "2", self.size(1, 2)]), 0.25)
         if keep:
             kernel, pad, stride = random.choice(["1", "3", self.size(1, 4)]), "same_upper", self.maybe("1", 0.1)
@@ -300,7 +303,12 @@ class Items:
 
     def linear(self, names: Names, out: str | None = None) -> str:
         given = self.width(names) if out is None else out
-        return self.call("linear", given, bias=self.maybe(self.switch(names)), init=self.maybe(self.init(), 0.2))
+        bias = self.maybe(self.switch(names))
+        if out is None and self.random.random() < 0.15:  # a bias for parts of the outputs
+            given, bias = self.random.choice(
+                [("6", "[true, false, true]"), ("4", "[false, true]"), ("2 * it.channels", "[true, false]")]
+            )
+        return self.call("linear", given, bias=bias, init=self.maybe(self.init(), 0.2))
 
     def norm(self, names: Names, flat: bool = False) -> str:
         random = self.random
@@ -382,6 +390,10 @@ class Items:
             lambda: self.call("crop", self.size(0, 1), after=self.maybe(self.size(0, 1), 0.3)),
             lambda: self.call("pad", self.size(0, 2), after=self.size(0, 2), mode=self.maybe("replicate")),
             lambda: self.call("rescale", random.choice(["0.5", "2", "-1.0"]), offset=self.maybe("0.25")),
+            lambda: f"(channel_mean, channel_max) -> concat -> {self.conv(names, '1', keep=True)} -> sigmoid",
+            lambda: f"(it, channel_mean) -> {random.choice(['mul', 'add(stretch = true)'])}",
+            lambda: f"pad_to_multiple({self.size(1, 4)})",
+            lambda: f"pad_to_multiple({self.size(2, 3)}) -> {self.kept(names)} -> crop(0, after = {self.size(0, 1)})",
             lambda: random.choice(["identity", "grn", f"softmax(axis = {random.randint(1, self.rank)})"]),
             lambda: f"pad(1) -> {self.call('crop', self.size(0, 1))}",
             lambda: self.call("pad", self.size(0, 2), mode=self.maybe(random.choice(edges), 0.6)),
@@ -397,7 +409,7 @@ class Items:
             lambda: "resize([4] * rank) -> pixel_unshuffle(2)".replace("rank", str(self.rank)),
             lambda: "pixel_unshuffle(2)",
             lambda: self.permute(),
-            lambda: self.in_a_row(names),
+            lambda: random_tokens.in_a_row(self, names),
             lambda: self.along(names),
             *(lambda cls=cls: cls.spell(random.choice(cls.examples).arguments) for cls in OTHERS),
         ]
@@ -421,13 +433,6 @@ class Items:
         ]
         return random.choice(forms)
 
-    def in_a_row(self, names: Names) -> str:
-        """Something on tokens, and the way back to the map."""
-        random = self.random
-        back = random.choice(["maps(grid.size)", "maps(grid.size)", "tokens -> maps(to = grid.size)"])
-        inside = " -> ".join(random.choice([self.linear, self.norm, self.activation])(names) for _ in range(2))
-        return f"{{ grid: {{ }}\n tokens -> {inside} -> {back} }}"
-
     def permute(self) -> str:
         axes = list(range(1, self.rank + 1))
         self.random.shuffle(axes)
@@ -448,41 +453,13 @@ class Items:
             *[self.linear(names)] * (not flat),
             f"split(it.channels) -> {merge}",
             *["channel_shuffle(2)", "channel_shuffle(it.channels)"] * (not flat),
-            *[self.attention(names)] * (2 * (not flat)),
-            *[self.attend()] * (2 * (not flat)),
-            f"(it, {self.label(names)}{self.parameter()}) -> {merge}",
-            f"({self.parameter()}, it) -> {merge}",
+            f"(it, {self.label(names)}{random_tokens.parameter(self)}) -> {merge}",
+            f"({random_tokens.parameter(self)}, it) -> {merge}",
+            *[random_tokens.mixing(self, names)] * (6 * (not flat)),
             self.call("scale", init=self.maybe(random.choice(["0.1", "0.0", "2.0"]), 0.5)),
             self.call("scale", init=self.maybe(random.choice(["0.1", "-1.0"]), 0.5), stored=self.maybe("maps")),
         ]
         return random.choice(forms)
-
-    def parameter(self, init: str = "zeros") -> str:
-        """A learned tensor of the size that flows in, which must be known."""
-        stored = self.random.choice(["tokens", "rows", "maps", "plain"])
-        init = self.random.choice([init, "ones", "normal(0.1)", "truncated_normal(0.2)"])
-        return self.call("parameter", "it.shape", init=self.maybe(init, 0.7), stored=self.maybe(stored, 0.8))
-
-    def attend(self) -> str:
-        """Attention without weights, of parts of what flows in."""
-        random = self.random
-        width, heads = random.choice([(4, 2), (4, 1), (2, 2), (6, 3)])
-        parts = f"conv({3 * width}, 1) -> split(3)"
-        scale = random.choice([None, "0.5", "cosine"])
-        if random.random() < 0.5:
-            causal = None if scale == "cosine" else self.maybe("true", 0.3)
-            return f"{parts} -> {self.call('attend', str(heads), scale=scale, causal=causal)}"
-        sides = random.choice([(2, 3), (2, 2)])
-        size = "x".join(map(str, sides))
-        table = f"parameter([{heads}, {(2 * sides[0] - 1) * (2 * sides[1] - 1)}], init = normal(0.5), stored = rows)"
-        if random.random() < 0.3:
-            table = f"coordinates({size}) -> linear({heads})"
-        stored = random.choice(["", ", stored = matrix"])
-        bias = f"{table} -> relative({size}{stored})"
-        positions = f"resize([{', '.join(map(str, [*[1] * (self.rank - 2), *sides][-self.rank :]))}])"
-        if self.rank == 1:
-            positions = f"resize([{sides[0] * sides[1]}])"
-        return f"{positions} -> ({parts}, {bias}) -> {self.call('attend', str(heads), scale=scale)}"
 
     def outer(self, names: Names) -> str:
         """A call of a layer from outside, which keeps the positions."""
@@ -493,17 +470,6 @@ class Items:
                 self.call("bend", random.choice(["0.5", "1.5"]), name=self.maybe(random.choice(['"tanh"', '"sin"']))),
                 f"({self.activation(names)}, it) -> blend({random.choice(['0.25', '0.5'])})",
             ]
-        )
-
-    def attention(self, names: Names) -> str:
-        """Attention of what flows in, one tensor or several."""
-        heads = self.random.choice(["2", "1", "it.channels", "2 if it.channels % 2 == 0 else 1"])
-        return self.call(
-            "attention",
-            heads,
-            causal=self.maybe(self.switch(names), 0.3),
-            dropout=self.maybe(self.value("float", names)),
-            bias=self.maybe(self.switch(names), 0.3),
         )
 
     def kept(self, names: Names, flat: bool = False) -> str:

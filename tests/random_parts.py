@@ -32,7 +32,10 @@ class Part:
 
 @dataclass
 class Block:
-    """A block to call: its parameters (name, kind, whether it has a default), and what flows in and out."""
+    """A block to call: its parameters (name, kind, whether it has a default), and what flows in and out.
+
+    `takes` is the number of tensors that flow in; 3 is a list of two or more.
+    """
 
     name: str
     parameters: list[tuple[str, str, bool]]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
+from tests import random_lists, random_tokens
 from tests.random_items import ELEMENTWISE, KINDS, Items, Names
 from tests.random_parts import Block, Part
 
@@ -46,15 +48,15 @@ class Writer:
         ways = [
             (0.10, self.residual),
             (0.05, self.dense),
-            (0.05, self.windows),
+            (0.07, partial(random_tokens.windows, self)),
             (0.10, self.parallel),
             (0.10, self.reference),
             (0.16, self.choice),
             (0.13, self.loop),
             (0.05, self.labelled_body),
             (0.05, self.pattern),
-            (0.04, self.several),
-            (0.04, self.shared),
+            (0.06, partial(random_lists.several, self)),
+            (0.06, partial(random_lists.shared, self)),
             (0.04, self.setting),
             (0.03, self.gate),
             (0.24, self.calls),
@@ -132,37 +134,6 @@ class Writer:
             return [Part(f"repeat {self.random.randint(0, 3)} {{", [Part("dense {", body)])]
         return [dense]
 
-    def windows(self, names: Names, flat: bool, depth: int) -> list[Part]:
-        """A body that meets windows or sparse grids, one or two tensors cut alike."""
-        random, items = self.random, self.items
-        if flat:
-            return [Part(self.chain(names, flat))]
-        size = items.size(1, 4)
-        shift = random.choice(["", "", f", {random.randint(0, 2)}", f", shift = {items.size(0, 1)}"])
-        head = random.choice([f"windows({size}{shift}", f"windows({size}{shift}", f"grid({size}"])
-        head += random.choice([", pad", ", pad", ", pad = true", ""]) + ") {"
-        inner = names.inner()
-        pair = random.random() < 0.25 and bool(names.labels)
-        first = [Part(f"(it, {items.kept(names)}) -> {head}", fixed=False)] if pair else []
-        inner.labels = []
-        body = [Part(random.choice(["add", "concat", "mul"]))] if pair else []
-        if shift and random.random() < 0.7:
-            point = [
-                items.activation(inner),
-                items.linear(inner),
-                "layernorm",
-                "batchnorm",
-                "droppath(0.1)",
-                "conv(4, 1)",
-            ]
-            body += [Part(items.label(inner) + random.choice(point)) for _ in range(random.randint(1, 3))]
-        elif random.random() < 0.6:
-            body += self.kept(inner, flat, depth + 1, 2)
-        else:
-            body += self.statements(inner, flat, depth + 1, 2)
-        head = first[0].head if first else items.label(names) + head
-        return [Part(head, body)]
-
     def merged(self, names: Names, flat: bool, merge: str) -> str:
         """The item after a parallel."""
         if flat:
@@ -193,7 +164,7 @@ class Writer:
         label = random.choice(["", "", self.items.label(names)])
         if last and not flat and count < 4 and random.random() < 0.15:
             aligned = "align -> " * (count == 3 or random.random() < 0.5)
-            return [Part("(", branches, f") -> {aligned}{label}{self.items.attention(names)}")]
+            return [Part("(", branches, f") -> {aligned}{label}{random_tokens.attention(self.items, names)}")]
         return [Part("(", branches, f") -> {self.merged(names, flat, label + merge)}")]
 
     def reference(self, names: Names, flat: bool, depth: int) -> list[Part]:
@@ -315,69 +286,6 @@ class Writer:
             merge = "concat"
         return [Part(source), Part(f"({', '.join(used)}) -> {merge}")]
 
-    def several(self, names: Names, flat: bool, depth: int) -> list[Part]:
-        """A list of tensors, which may grow, and a branch for each of them.
-
-        Each line leaves one tensor, also where those behind it are taken out again.
-        """
-        random, items = self.random, self.items
-        name, number = items.name(names.taken), items.name(names.taken, value=True)
-        each = items.name(names.taken, value=True)
-        named = f"{name}: it -> {self.merged(names, flat, 'concat')}"
-        found = [Part(f"({', '.join(items.item(names, flat) for _ in range(random.randint(1, 3)))}, it) -> {named}")]
-        if random.random() < 0.25:
-            found.append(Part(f"({name}, it -> {items.kept(names, flat)}) -> {named}"))
-        if random.random() < 0.25:
-            found.append(Part(f"for {number} in 0..2 {{ ({name}[{number}], {name}, tanh) -> {named} }}"))
-        inner = names.inner(number, loop=True)
-        then = items.label(inner) + items.item(inner, flat)
-        last = items.label(names) + self.merged(names, flat, "concat")
-        rounds = [
-            f"repeat 2 {{ {name}[0] -> {items.item(names, flat)} }}",
-            f"for {each} in {name} {{ {each} -> {items.item(names, flat)} }}",
-            f"for {number}, {each} in enumerate({name}) {{ {each} -> {then} }}",
-            f"for {number} in 0..len({name}) {{ {name}[{number}] -> {then} }}",
-            f"if {items.condition(names)} {{ {name}[0] }} else {{ {name}[-1] -> {items.item(names, flat)} }}",
-        ]
-        uses = random.sample(rounds, random.choice([1, 1, 2])) + random.choice([[], [f"{name}[0..len({name})]"]])
-        return [*found, Part(f"({', '.join([*uses, 'it'])}) -> {last}")]
-
-    def shared(self, names: Names, flat: bool, depth: int) -> list[Part]:
-        """Something shared, and several calls of it."""
-        random, items = self.random, self.items
-        label = items.label(names) if names.in_loop or random.random() < 0.2 else ""
-        label = label if label.startswith('"') else ""
-        if names.in_loop and not label:
-            return [Part(self.chain(names, flat))]
-        name = items.name(names.taken, value=True)
-        layer = f"linear({items.width(names)})" if flat else f"conv({items.width(names)}, 3)"
-        roll = random.random()
-        keeps = roll < 0.6
-        if roll < 0.5:
-            inner = names.inner()
-            inner.taken, inner.in_loop = set(names.taken), False
-            found = Part(f"share {name}: {label}{{", self.kept(inner, flat, depth + 1, 2))
-        elif keeps:
-            found = Part(f"share {name}: {label}{'relu' if flat else 'batchnorm'}")
-        else:
-            unit = random.choice(["%s", "{ %s -> relu }", "{ relu -> %s }", "residual via %s { tanh -> %s }"])
-            found = Part(f"share {name}: {label}{unit.replace('%s', layer.replace('it.channels', '4'))}")
-        other = "" if flat else f"{random.choice(['maxpool(2)', 'avgpool(3, 1, 1)', 'upsample(2)'])} -> "
-        pair = f"({name}, {random.choice(ELEMENTWISE)} -> {name})"
-        several = items.name(names.taken)
-        uses = [
-            f"{pair} -> {random.choice(['add', 'concat', 'mean', 'sub', 'mul'])}",
-            f"({name}, {other}{name}) -> {self.merged(names, flat, 'concat')}",
-            f"{name} -> {random.choice(ELEMENTWISE)}",
-        ]
-        if keeps:
-            uses += [f"repeat {random.randint(1, 3)} {{ {name} }}", f"residual {{ {name} }}"]
-            uses += [f"{name} -> tanh -> {name}"]
-        if random.random() < 0.15:
-            use = f"({several}[1], for x in {several} {{ x -> tanh }}, it) -> concat"
-            return [found, Part(f"{pair} -> {several}: it -> concat"), Part(use)]
-        return [found, Part(random.choice(uses))]
-
     def setting(self, names: Names, flat: bool, depth: int) -> list[Part]:
         """A value, a default, or a condition on values."""
         random = self.random
@@ -431,6 +339,9 @@ class Writer:
             if block.takes == 2:
                 other = random.choice([self.items.kept(names, flat), *names.labels])
                 text = f"(it, {other}) -> {text}"
+            if block.takes > 2:
+                more = [random.choice(["maxpool(2)", "avgpool(2)", "it"]), self.items.kept(names), "conv(2, 3, 2)"]
+                text = f"({', '.join(['it', *more[: random.randint(1, 3)]])}) -> {text}"
             if block.gives == 2:
                 text += f" -> {self.merged(names, flat, 'concat')}"
             if random.random() < 0.25 and not names.in_loop and block.takes == block.gives == 1:
@@ -457,7 +368,7 @@ class Writer:
             getattr(names, f"{kind}s").append(parameter)
             parameters.append((parameter, kind, random.random() < 0.4))
         parameters.sort(key=lambda p: p[2])
-        block = Block(name, parameters, takes=random.choice([1] * 6 + [2]), gives=random.choice([1] * 9 + [2]))
+        block = Block(name, parameters, takes=random.choice([1] * 11 + [2, 2, 3]), gives=random.choice([1] * 9 + [2]))
         if random.random() < 0.12:
             block.flat_in = block.flat_out = True
         no_names = Names()
@@ -478,6 +389,9 @@ class Writer:
             names.labels += inputs
             if block.takes == 2:
                 body.append(Part(f"({inputs[0]}, {inputs[1]}) -> {self.merged(names, block.flat_in, 'concat')}"))
+        if block.takes > 2:
+            block.flat_in = block.flat_out = False
+            body += random_lists.pyramid(self, names, self.items.width(names).replace("it.channels", "4"))
         body += self.statements(names, block.flat_in, 0, random.choice([1, 1, 2, 4]))
         if names.units and random.random() < 0.8:
             body += self.unit_calls(names)

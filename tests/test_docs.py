@@ -2,8 +2,9 @@
 
 An example is a fenced block that begins with ```arch; the words after that describe it: `body` means only statements,
 for a model with `input x[16, H = 32, W = 32]`; `error` means it is wrong, and the ```text block after it shows the
-diagnostics; `keys` means the ```text block after it shows the keys of the compiled module's state_dict. Another ```text
-block after an example is archdsl's output for it. `pytest --update` rewrites these blocks.
+diagnostics; `formatted` means that it is in the style of `archdsl fmt`; `keys` means the ```text block after it shows
+the keys of the compiled module's state_dict. Another ```text block after an example is archdsl's output for it.
+`pytest --update` rewrites these blocks.
 """
 
 import importlib.util
@@ -19,13 +20,14 @@ import archdsl
 from archdsl.checker.spec import check_model, locate, model_info
 from archdsl.common.source import Source
 from archdsl.diagnostics import Diagnostics, SpecError, render
+from archdsl.formatting import format_text
 from archdsl.graph import Graph
 from archdsl.report import summary as report
 from tests.helpers import ROOT
 
 DOCS = ROOT / "docs"
 TINY = DOCS.parent / "examples" / "tiny.arch"
-PAGES = [DOCS / "language.md", DOCS.parent / "README.md"]
+PAGES = [DOCS / "language.md", DOCS / "formatting.md", DOCS.parent / "README.md"]
 FENCE = re.compile(r"^```arch(?P<words>[a-z ]*)\n(?P<text>.*?)^```\n(?:^```text\n(?P<said>.*?)^```\n)?", re.M | re.S)
 PYTHON = re.compile(r"^```python\n(?P<text>.*?)^```\n", re.M | re.S)
 CODE = re.compile(r"^```python\nclass (?P<name>\w+).*?^```\n", re.M | re.S)
@@ -90,6 +92,15 @@ def said_of(example: Example) -> str:
 def test_example(example: Example) -> None:
     said_of(example)
     assert example.said is not None or not example.words & {"error", "keys"}, "what it gives has to follow"
+
+
+def test_formatted_examples() -> None:
+    """The page of the style shows one text before and after, and others as they are formatted."""
+    rough, *done = [e for e in examples() if e.page.name == "formatting.md"]
+    assert len(done) > 2 and all("formatted" in example.words for example in done)
+    assert format_text(rough.text, "example") == done[0].text != rough.text
+    for example in done:
+        assert format_text(example.text, str(example)) == example.text
 
 
 def renewed(page: Path) -> str:

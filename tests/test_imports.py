@@ -20,12 +20,14 @@ ORDER = [
     "ops",
     "augment",
     "syntax",
+    "formatting",
+    "highlighting",
     "graph",
     "advice",
     "values",
     "elaborate",
-    "checker",
     "analysis",
+    "checker",
     "transform",
     "report",
     "backends",
@@ -34,6 +36,10 @@ ORDER = [
     "built",
     "runtime",
     "importer",
+    "editing",
+    "language_server",
+    "watching",
+    "starters",
     "cli",
     "__main__",
 ]
@@ -126,3 +132,14 @@ def test_importing_the_package_is_cheap() -> None:
     code = "import sys, archdsl; print({'click', 'lark', 'networkx', 'pydantic'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert out.stdout.strip() == "set()"
+
+
+def test_a_check_imports_only_what_it_needs() -> None:
+    code = """
+import sys
+from archdsl import cli
+assert cli.run(["check", "resnet:resnet18"]) == 0
+print({"lark", "networkx", "numpy", "pydantic", "rich", "torch"} & set(sys.modules))
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert out.stdout.splitlines()[-1] == "set()"

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from archdsl.backends.torch_source import write_module
-from archdsl.graph import Graph, Scope
+from archdsl.graph import Graph, Node, Scope
 from archdsl.ops import OPERATIONS
 from tests import random_checks
 from tests.helpers import graph_of
@@ -67,6 +67,11 @@ WRITTEN = {
     "import": r"^from ",
     "extern": r"(?:^|-> |: )outside\(",
     "extern fn": r"-> (?:bend|blend)\(",
+    "part of a list of tensors": r"\w\[[\w()]+\.\.[^\]]*\](?: ->| \{|,|\))",
+    "tensors of a list in zip": r"for \w+, \w+ in zip\(\w+, \[2, 4, 6, 2, 4\]",
+    "list into a block": r"in enumerate\(it\)",
+    "share of a body": r"^ *share .*\{$",
+    "bias for parts": r"linear\([^)]*bias = \[",
 }
 
 
@@ -78,6 +83,13 @@ def features(text: str, graph: Graph) -> set[str]:
     found |= {"free sizes"} if graph.free else {"pinned sizes"}
     found |= {"several inputs"} if len(shapes) > 1 else set()
     found |= {"several outputs"} if len(graph.outputs) > 1 else set()
+    attending = [n for n in graph.nodes() if n.operation.attends]
+    found |= {"attention in windows"} if any(n.windows for n in attending) else set()
+    found |= {"attention in shifted windows"} if any(is_masked(graph, n) for n in attending) else set()
+    found |= {f"{n.operation.name} of {len(n.inputs)}" for n in attending}
+    found |= {"attention to other positions"} if any(looks_elsewhere(graph, n) for n in attending) else set()
+    again = {n.operation.name for nodes in graph.called_again().values() for n in nodes}
+    found |= {f"shared {kind}" for kind in ("attention", "batchnorm", "conv", "linear") if kind in again}
     parts = max((len(n.inputs) for n in graph.nodes()), default=0)
     found |= {f"merge of {n} parts or more" for n in (5, 50, 200) if parts >= n}
     calls: dict[int, set[str]] = {}
@@ -93,6 +105,16 @@ def features(text: str, graph: Graph) -> set[str]:
     return found
 
 
+def is_masked(graph: Graph, node: Node) -> bool:
+    """Whether it keeps strangers in a shifted window apart."""
+    return any(graph.node(t).operation.name == "strangers" for t in node.inputs)
+
+
+def looks_elsewhere(graph: Graph, node: Node) -> bool:
+    shapes = graph.shapes(node.inputs)
+    return len(shapes) > 1 and shapes[0][1:] != shapes[1][1:]
+
+
 def is_inside_itself(scope: Scope) -> bool:
     outer = (s.definition for s in list(scope.calls())[1:] if s.definition is not None)
     return scope.definition is not None and any(d.syntax is scope.definition.syntax for d in outer)
@@ -104,8 +126,8 @@ def arguments(graph: Graph) -> set[tuple[str, str]]:
     return {
         (op.name, name)
         for op in operations
-        for name, parameter in type(op).model_fields.items()
-        if parameter.is_required() or getattr(op, name) != parameter.default
+        for name, parameter in type(op).fields.items()
+        if parameter.is_required or getattr(op, name) != parameter.default
     }
 
 
@@ -200,6 +222,9 @@ def test_what_is_not_interpreted_by_hand_is_run_by_its_form(name: str) -> None:
 
 EVERY = {*WRITTEN, *OPERATIONS, "1 axes", "2 axes", "3 axes", "free sizes", "pinned sizes", "several inputs"}
 EVERY |= {"several outputs", "merge of 5 parts or more", "keyword of Python", "recursion"}
+EVERY |= {"attention in windows", "attention in shifted windows", "attention to other positions"}
+EVERY |= {*(f"attention of {n}" for n in (1, 2, 3, 4)), "attend of 3", "attend of 4"}
+EVERY |= {*(f"shared {kind}" for kind in ("attention", "batchnorm", "conv", "linear"))}
 EVERY |= {"block called with other arguments", "name of 40 characters or more"}
 
 
@@ -215,5 +240,5 @@ def test_what_is_built_is_what_the_graph_says_of_many(first: int) -> None:
     print(counts)
     few = {name: met[name] for name in EVERY if met[name] < 3}
     assert not few, f"hardly met: {few}"
-    every = {(op.name, name) for op in OPERATIONS.values() for name in op.model_fields}
+    every = {(op.name, name) for op in OPERATIONS.values() for name in op.fields}
     assert not every - given.keys()

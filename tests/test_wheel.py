@@ -17,6 +17,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
     (wheel,) = folder.glob("*.whl")
+    assert wheel.stat().st_size < 1_000_000
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder / "site"]
     subprocess.run([*pip, wheel], check=True)
     return folder / "site"
@@ -38,6 +39,7 @@ assert cli.run(["check", "lenet:lenet", "resnet:resnet18"]) == 0
 assert cli.run(["build", "lenet:lenet", "-o", "built.py"]) == 0
 assert cli.run(["draw", "lenet:lenet", "-o", "built.svg"]) == 0
 assert cli.run(["draw", "lenet:lenet", "-o", "built.html"]) == 0
+assert cli.run(["help", "limits"]) == 0
 import built
 from archdsl.specs.lenet import lenet
 assert [k for k, _ in lenet().named_parameters()] == [k for k, _ in built.Lenet().named_parameters()]
@@ -53,5 +55,7 @@ def test_the_wheel_holds_what_it_should(installed: Path) -> None:
     for folder in ("specs", "grammars"):
         ours = {p.name for p in (ROOT / folder).iterdir()}
         assert {p.name for p in (installed / "archdsl" / folder).iterdir()} == ours
+    pages = {p.name for p in (ROOT / "docs").glob("*.md")}
+    assert {p.name for p in (installed / "archdsl" / "docs").iterdir()} == pages
     assert (installed / "archdsl" / "py.typed").is_file()
     assert not (installed / "tests").exists()

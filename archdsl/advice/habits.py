@@ -20,7 +20,7 @@ def rewritten(cls: type[Operation], item: tree.Call, values: Sequence[object], c
     at = cls.channels_at
     arguments = item.arguments or ()
     positional = [a for a in arguments if a.name is None]
-    known = list(cls.model_fields)
+    known = list(cls.fields)
     if at is not None and at < len(positional) and type(channels) is int and values[at] == channels:
         kept = [a for a in arguments if a is not positional[at]]
         text = call_text(cls.name, kept, known)

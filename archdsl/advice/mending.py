@@ -13,7 +13,8 @@ from archdsl.diagnostics import Fix, Proposal
 from archdsl.dims import Dim
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops import OPERATIONS
-from archdsl.ops.base import Operation, OperationError, Rules, Shape
+from archdsl.ops.base import Operation, Rules, Shape
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 
@@ -25,7 +26,7 @@ def argument_span(node: Node, parameter: str | None) -> Span | None:
     """The place where a node's call gives a parameter."""
     if node.call is None or parameter is None:
         return None
-    names = list(type(node.operation).model_fields)
+    names = list(type(node.operation).fields)
     for position, argument in enumerate(node.call.arguments or ()):
         if argument.name == parameter or (argument.name is None and names[position] == parameter):
             return argument.span
@@ -108,7 +109,7 @@ def in_order_of_pytorch(graph: Graph, node: Node) -> Iterator[Proposal]:
     if call is None or operation.channels_at is None or not node.inputs:
         return
     positional = [a for a in call.arguments or () if a.name is None]
-    values = [getattr(operation, name) for name, _ in zip(type(operation).model_fields, positional, strict=False)]
+    values = [getattr(operation, name) for name, _ in zip(operation.fields, positional, strict=False)]
     channels = graph.shape(node.inputs[0])[0]
     odd = len(values) > 2 and values[0] == channels and values[2] not in (1, 2)
     if odd or operation.is_in_pytorchs_order(values, channels):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from pydantic import ValidationError
-
 from archdsl import dims
 from archdsl.common.source import Span
 from archdsl.diagnostics import Fix, Proposal
 from archdsl.graph import Graph, Node, Tensor
-from archdsl.ops.base import Operation, OperationError, Rules, Shape
+from archdsl.ops.base import Operation, Rules, Shape
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import shown
 from archdsl.syntax import tree
 
@@ -64,7 +63,7 @@ def variants(node: Node) -> Iterator[tuple[Mapping[str, object], Fix, str]]:
     assert call is not None
     name = operation.name
     given = {a.name: a for a in call.arguments or ()}
-    plain = type(operation).model_fields["pad"].default if "pad" in type(operation).model_fields else None
+    plain = operation.fields["pad"].default if "pad" in operation.fields else None
     settings: dict[str, object] = {
         a: getattr(operation, a) for a in ("pad", "ceil", "output_pad") if hasattr(operation, a)
     }
@@ -105,7 +104,7 @@ def more(call: tree.Call, argument: str) -> Fix:
 def inferred(graph: Graph, node: Node, settings: Mapping[str, object], tensors: Sequence[Tensor]) -> list[Shape] | None:
     """The sizes of some tensors if all nodes of a call have other settings; None if one of them is invalid."""
     try:
-        changed: Operation = type(node.operation).model_validate({**dict(node.operation), **settings})
+        changed: Operation = node.operation.changed(**settings)
         shapes: dict[int, tuple[Shape, ...]] = {}
         first = next(n.id for n in graph.nodes() if n.call is node.call)
         for number in range(first, max(t.node for t in tensors) + 1):
@@ -117,11 +116,11 @@ def inferred(graph: Graph, node: Node, settings: Mapping[str, object], tensors: 
             operation = here.operation
             if mine:
                 same = operation == node.operation
-                operation = changed if same else type(operation).model_validate({**dict(operation), **settings})
+                operation = changed if same else operation.changed(**settings)
             result = operation.infer(incoming, Rules())
             if result != here.shapes:
                 shapes[number] = result
-    except (OperationError, dims.DimError, ValidationError):
+    except (OperationError, dims.DimError):
         return None
     return [shapes[t.node][t.index] if t.node in shapes else graph.shape(t) for t in tensors]
 

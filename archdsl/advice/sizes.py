@@ -12,7 +12,7 @@ from archdsl.common.source import Span
 from archdsl.diagnostics import Mark, Proposal
 from archdsl.dims import Dim
 from archdsl.graph import Graph, Node, Tensor
-from archdsl.ops.base import OperationError
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 

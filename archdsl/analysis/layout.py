@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from archdsl.analysis.borders import Crossings, borders
 from archdsl.analysis.overwriting import Overwriting
 from archdsl.graph import Graph, Node, Scope, Tensor
-from archdsl.ops.base import ModuleForm, Shape, TorchForm
+from archdsl.ops.base import Shape
+from archdsl.ops.forms import ModuleForm, TorchForm
 
 if TYPE_CHECKING:  # importing it takes longer than a check, and few networks need it
     import networkx as nx
@@ -201,6 +202,11 @@ class _Decision:
                 _add(net, slot, slot[0], MOVE * len(links))
                 _add(net, slot[0], slot, MOVE * len(links))
         for port, links in self.ports.items():
+            if any(self.may_be_none(link.giver) for link in links):  # taken as it is given, which costs no move
+                for place in {p for link in links for p in (self.target(link), link.slot[0])}:
+                    net.add_edge(port[0], place)
+                    net.add_edge(place, port[0])
+                continue
             givers = {(link.scope, link.tensor): link.giver for link in links}
             overwritten = sum(tensor in self.overwritten for _, tensor in givers)
             cost = sum(MOVE + self.fit(scope, giver) for (scope, _), giver in givers.items()) + KEPT * overwritten
@@ -211,6 +217,9 @@ class _Decision:
             for target in targets:
                 net.add_edge(to_last, target)
                 net.add_edge(target, to_first)
+
+    def may_be_none(self, giver: Member) -> bool:
+        return isinstance(giver, Node) and giver.operation.may_be_none(self.graph.shapes(giver.inputs))
 
     @cached_property
     def overwritten(self) -> frozenset[Tensor]:

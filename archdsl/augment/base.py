@@ -1,4 +1,4 @@
-"""The base of changes of images. Each is a frozen pydantic model that holds all its facts, like an operation.
+"""The base of changes of images. Each is a frozen value that holds all its facts, like an operation.
 
 Changes preserve labels: a flipped, shifted, rotated or grey bird is still a bird. They transform images [C, H, W] with
 values from 0 to 1, and compile to kornia's augmentations, which take batches and draw independently for every sample.
@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeAlias
 
-from archdsl.ops.base import Argument, Declaration, OperationError, Shape
+from archdsl.ops.base import Shape
+from archdsl.ops.declaration import Declaration, OperationError
 from archdsl.ops.fields import shape_text
+from archdsl.ops.forms import Argument
 
 Family = Literal["place", "colour", "damage"]
 
@@ -68,15 +70,15 @@ class Change(Declaration):
 
     def text(self) -> str:
         """The call as written in a spec, without defaults except a probability below 1, which a reader cannot guess."""
-        fields = type(self).model_fields
+        fields = type(self).fields
         given = {name: getattr(self, name) for name in fields}
-        kept = {n: v for n, v in given.items() if fields[n].is_required() or v != self.default(n)}
+        kept = {n: v for n, v in given.items() if fields[n].is_required or v != self.default(n)}
         kept |= {"p": self.p} if self.p < 1 else {}
         return type(self).spell({n: int(v) if isinstance(v, float) and v.is_integer() else v for n, v in kept.items()})
 
     @classmethod
     def default(cls, name: str) -> object:
-        return cls.model_fields[name].default
+        return cls.fields[name].default
 
 
 def named(**arguments: object) -> tuple[Argument, ...]:

@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
-
 from archdsl.augment.base import Change, KorniaCall, named
 from archdsl.augment.fields import Share
-from archdsl.ops.base import OperationError, Shape
+from archdsl.ops.base import Shape
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import Positive, Probability, shape_text
+from archdsl.ops.validation import Accepts
 
 
 def _odd(value: int) -> int:
@@ -16,9 +16,7 @@ def _odd(value: int) -> int:
     return value
 
 
-OddKernel = Annotated[
-    int, Field(strict=True, ge=3, le=4095, description="an odd int of at least 3"), AfterValidator(_odd)
-]
+OddKernel = Annotated[int, Accepts("an odd int of at least 3", ge=3, le=4095, convert=_odd)]
 
 
 class Blur(Change):

@@ -2,11 +2,11 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from archdsl.ops.validation import Accepts
 
-Share = Annotated[float, Field(strict=True, gt=0, le=1, description="a fraction above 0, at most 1")]
-Angle = Annotated[float, Field(strict=True, gt=0, le=180, description="an angle above 0, at most 180 degrees")]
-Tilt = Annotated[float, Field(strict=True, gt=0, lt=90, description="an angle above 0, below 90 degrees")]
-Jitter = Annotated[float, Field(strict=True, ge=0, le=1, description="a number from 0 to 1")]
-Hue = Annotated[float, Field(strict=True, ge=0, le=0.5, description="a number from 0 to 0.5, half the colour circle")]
+Share = Annotated[float, Accepts("a fraction above 0, at most 1", gt=0, le=1)]
+Angle = Annotated[float, Accepts("an angle above 0, at most 180 degrees", gt=0, le=180)]
+Tilt = Annotated[float, Accepts("an angle above 0, below 90 degrees", gt=0, lt=90)]
+Jitter = Annotated[float, Accepts("a number from 0 to 1", ge=0, le=1)]
+Hue = Annotated[float, Accepts("a number from 0 to 0.5, half the colour circle", ge=0, le=0.5)]
 Edges = Literal["zeros", "replicate", "reflect"]

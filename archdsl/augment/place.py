@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from archdsl.augment.base import Affine, Change, KorniaCall, named
 from archdsl.augment.fields import Angle, Edges, Share, Tilt
-from archdsl.ops.base import OperationError
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import Positive, Probability
 
 PADDING_MODES = {"zeros": "zeros", "replicate": "border", "reflect": "reflection"}

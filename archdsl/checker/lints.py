@@ -258,14 +258,14 @@ def pytorch_order(graph: Graph) -> Iterator[Diagnostic]:
             continue
         seen.add(call)
         given = [a for a in call.arguments if a.name is None]
-        values = [getattr(operation, name) for name, _ in zip(type(operation).model_fields, given, strict=False)]
+        values = [getattr(operation, name) for name, _ in zip(operation.fields, given, strict=False)]
         channels = graph.shape(node.inputs[0])[0]
         if not operation.is_in_pytorchs_order(values, channels):
             continue
         from archdsl.advice.habits import rewritten  # only once something is wrong
 
         at = operation.odd_at
-        name = list(type(operation).model_fields)[at]
+        name = list(operation.fields)[at]
         yield warning(
             "W0605",
             f"PyTorch's first argument is the number of input channels, which archdsl infers: `{name}` of this "

@@ -167,7 +167,11 @@ def check_model(spec_file: SpecFile, name: str, values: Mapping[str, object], di
     return graph
 
 
-def _checked(spec_file: SpecFile, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
+def examine(spec_file: SpecFile, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
+    """The graph of a model as far as the model is right; errors go to `diagnostics`, with proposals not yet tried.
+
+    Raises SpecError if the values of its parameters are wrong.
+    """
     block, arguments = bind_model(spec_file, name, values, diagnostics)
     graph, demands = elaborate(name, block, arguments, diagnostics)
     if says_augment(spec_file, name):
@@ -176,8 +180,24 @@ def _checked(spec_file: SpecFile, name: str, values: Mapping[str, object], diagn
         graph.augment = augmentation(spec_file, name, graph, diagnostics)
     if not diagnostics.errors or graph.outputs:
         finished_graph.check(graph, demands, diagnostics)
-    diagnostics.stop_on_errors()
     return graph
+
+
+def _checked(spec_file: SpecFile, name: str, values: Mapping[str, object], diagnostics: Diagnostics) -> Graph:
+    graph = examine(spec_file, name, values, diagnostics)
+    diagnostics.stop_on_errors()
+    if graph.expectations:
+        from archdsl.analysis.expected import check_expectations  # few models state their costs
+
+        check_expectations(graph, diagnostics)
+    return graph
+
+
+def tried(
+    spec_file: SpecFile, name: str | None, found: Sequence[Diagnostic], hidden: Collection[Span]
+) -> tuple[Diagnostic, ...]:
+    """The diagnostics of a model (None: of all models of the file), with those of the proposed fixes that work."""
+    return tried_changes(found, hidden, spec_file, partial(_check_all, name))
 
 
 @contextmanager

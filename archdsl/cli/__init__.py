@@ -19,7 +19,18 @@ import click
 from click.exceptions import NoArgsIsHelpError
 
 # These modules register the commands.
-from archdsl.cli import importing, making, missing, reading, running
+from archdsl.cli import (
+    formatting,
+    helping,
+    importing,
+    making,
+    missing,
+    reading,
+    running,
+    serving,
+    starting,
+    watching,
+)
 from archdsl.cli.printing import prepare, write_diagnostics
 from archdsl.cli.program import (
     BROKEN,
@@ -33,7 +44,20 @@ from archdsl.cli.program import (
 )
 from archdsl.common import interrupts
 
-__all__ = ["cli", "importing", "main", "making", "reading", "run", "running"]
+__all__ = [
+    "cli",
+    "formatting",
+    "helping",
+    "importing",
+    "main",
+    "making",
+    "reading",
+    "run",
+    "running",
+    "serving",
+    "starting",
+    "watching",
+]
 
 
 def _abandon(stream: object) -> None:

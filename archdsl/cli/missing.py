@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 EXTRAS = {
+    "torch": "torch",
+    "numpy": "torch",
+    "safetensors": "torch",
     "kornia": "augment",
+    "pygls": "editor",
+    "lsprotocol": "editor",
     "PIL": "pictures",
     "matplotlib": "plots",
     "onnx": "onnx",
     "onnxscript": "onnx",
     "skimage": "examples",
+    "starlette": "watch",
+    "uvicorn": "watch",
+    "watchfiles": "watch",
 }
 """The extra of archdsl that installs a module."""
 
-PACKAGES = {"PIL": "Pillow", "skimage": "scikit-image"}
+PACKAGES = {"PIL": "Pillow", "lsprotocol": "pygls", "skimage": "scikit-image"}
 """The package of a module, if the names differ."""
 
 

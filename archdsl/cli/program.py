@@ -22,6 +22,10 @@ BROKEN = 70
 PIPE_CLOSED = 141
 
 
+OF_INTEREST = ("torch", "onnx", "onnxruntime", "pygraphviz", "kornia", "matplotlib", "pygls")
+"""The packages whose versions `--version` lists, where they are installed."""
+
+
 class PipeClosed(Exception):
     """The reader of stdout closed it."""
 
@@ -49,8 +53,33 @@ class Program(click.Group):
             raise PipeClosed from None
 
 
+def _show_version(context: click.Context, parameter: click.Parameter, given: bool) -> None:
+    """Prints the version of archdsl, and of what changes its results."""
+    if not given or context.resilient_parsing:
+        return
+    import platform  # only here
+    from importlib.metadata import PackageNotFoundError, version  # slow
+
+    lines = [f"archdsl {__version__}", f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"]
+    for package in OF_INTEREST:
+        try:
+            lines.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    write("\n".join(lines) + "\n")
+    context.exit()
+
+
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, "-V", "--version", message="archdsl %(version)s")
+@click.option(
+    "-V",
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the versions.",
+)
 def cli() -> None:
     """Check, show, draw and compile networks described by .arch files.
 

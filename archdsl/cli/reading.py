@@ -32,6 +32,7 @@ from archdsl.common.choices import BYTES, OPTIMIZERS, PLOTS
 if TYPE_CHECKING:
     from archdsl.common.choices import Mode
     from archdsl.diagnostics import Diagnostic
+    from archdsl.elaborate.spec_files import SpecFile
     from archdsl.graph import Graph
     from archdsl.report.layers import Layers
 
@@ -51,22 +52,34 @@ CODE = re.compile(r"[EW][0-9]{3,5}", re.IGNORECASE)
 @model_options
 @size_option
 @click.option("--why", is_flag=True, help="Show which line of the spec narrowed the valid input sizes, and to what.")
-@json_option
-def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_json: bool) -> int:
+@click.option("--strict", is_flag=True, help="Fail on warnings, too.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github", "sarif"]),
+    default="text",
+    show_default=True,
+    help="github shows errors beside the code of a pull request; sarif is for code scanning.",
+)
+@click.option("--json", "form", flag_value="json", help="The same as --format json.")
+def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, strict: bool, form: str) -> int:
     """Validate specs; print inputs, outputs and valid sizes.
 
     A valid model takes one line, with its valid input sizes.
-    A file means all its models whose parameters all have values.
+    A file means all its models whose parameters all have values. A file without one is parsed, its values are
+    computed, and a line says what it holds: its blocks are checked where a model calls them.
+
+    Exit status: 0 all is valid; 1 a spec is wrong, or with --strict has a warning; 2 the command line is wrong.
     """
-    from archdsl.checker.finished_graph import pin
-    from archdsl.diagnostics import Diagnostics, as_data
-    from archdsl.report import summary as report
+    from archdsl.diagnostics import Diagnostics
 
     graphs: list[Graph] = []
+    others: list[SpecFile] = []
     found: list[Diagnostic] = []
     for spec in specs:
         with collecting(found):
             spec_file, names, values = select(spec, settings, every=True)
+            others += [] if names else [spec_file]
             for name in names:
                 with collecting(found):
                     graphs.append(check_model(spec_file, name, values, sizes))
@@ -74,15 +87,40 @@ def check(specs: Sequence[str], settings: Settings, sizes: Sizes, why: bool, as_
     diagnostics = Diagnostics()
     for diagnostic in (*found, *(warning for graph in graphs for warning in graph.warnings)):
         diagnostics.add(diagnostic)
-    if as_json:
-        write_json({"models": [report.summary_data(g) for g in graphs], "diagnostics": as_data(diagnostics.items)})
+    write_checked(form, graphs, others, diagnostics.items, sizes, why)
+    return SPEC_WRONG if diagnostics.errors or (strict and diagnostics.items) else FINE
+
+
+def write_checked(
+    form: str,
+    graphs: Sequence[Graph],
+    others: Sequence[SpecFile],
+    diagnostics: Sequence[Diagnostic],
+    sizes: Sizes,
+    why: bool,
+) -> None:
+    """Writes what `check` found; `others` are files without a complete model."""
+    from archdsl.checker.finished_graph import pin
+    from archdsl.diagnostics import as_data
+    from archdsl.report import findings
+    from archdsl.report import summary as report
+
+    if form == "json":
+        files = [{"file": file.source.name, **report.contents(file)} for file in others]
+        models = [report.summary_data(graph) for graph in graphs]
+        write_json({"models": models, "files": files, "diagnostics": as_data(diagnostics)})
+    elif form == "sarif":
+        write_json(findings.sarif(diagnostics))
+    elif form == "github":
+        write(findings.github(diagnostics))
     else:
-        write_diagnostics(diagnostics.items)
+        write_diagnostics(diagnostics)
         for graph in graphs:
             write(report.summary(graph, pin(graph, sizes)) + "\n")
             if why:
                 write(report.why(graph))
-    return SPEC_WRONG if diagnostics.errors else FINE
+        for file in others:
+            write(report.contents_line(file) + "\n")
 
 
 @cli.command()
@@ -129,8 +167,9 @@ def show(
     each.
     """
     from archdsl.checker.finished_graph import pin
-    from archdsl.report import summary as report
     from archdsl.report.layers import Layers, Options
+    from archdsl.report.shown import report
+    from archdsl.report.summary import summary_data
 
     if form and as_json:
         raise click.UsageError(f"--{form} and --json are mutually exclusive")
@@ -146,33 +185,20 @@ def show(
         write_plots(models, output)
         if not (form or as_json):
             return FINE
-    if len(models) > 1:
-        compare_models(models, form, as_json)
+    found = report(models)
+    if as_json and len(models) > 1:
+        write_json({"models": found.table.as_data()})
     elif as_json:
-        write_json({**report.summary_data(models[0].graph), **models[0].as_data()})
+        write_json({**summary_data(models[0].graph), **models[0].as_data()})
     elif form is not None:
-        write(getattr(models[0].table, f"as_{form}")())
+        write(getattr(found.table, f"as_{form}")())
     else:
-        write(report.summary(models[0].graph) + "\n" + report.augmentation(models[0].graph) + "\n")
-        write_table(models[0].table)
-        write_lines(models[0].notes)
-        lines = models[0].totals()
-        width = max(len(name) for name, _ in lines)
-        write_lines([f"{name:{width}}  {text}" for name, text in lines])
+        write(found.head)
+        write_table(found.table)
+        write_lines(found.notes)
+        if found.totals:
+            write_lines(found.total_lines())
     return FINE
-
-
-def compare_models(models: Sequence[Layers], form: str | None, as_json: bool) -> None:
-    from archdsl.report import totals
-
-    table = totals.side_by_side(models)
-    if as_json:
-        write_json({"models": table.as_data()})
-    elif form is not None:
-        write(getattr(table, f"as_{form}")())
-    else:
-        write_table(table)
-        write_lines(totals.notes(models))
 
 
 def write_plots(models: Sequence[Layers], output: Path) -> None:

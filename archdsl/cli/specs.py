@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 
 def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[SpecFile, list[str], dict[str, object]]:
-    """The file of a SPEC, the models that it means (`every`: all that can be compiled), and the values of `--set`.
+    """The file of a SPEC, the models that it means, and the values of `--set`.
+
+    With `every`, they are all models of a file that can be compiled; there may be none.
 
     Raises SpecError.
     """
@@ -34,7 +36,7 @@ def select(spec: str, settings: Settings, *, every: bool = False) -> tuple[SpecF
     values = {key: value_from_text(text, spec_file, diagnostics) for key, text in settings.items()}
     models = [model_info(spec_file, model, diagnostics) for model in spec_file.models]
     ready = [model.name for model in models if model.missing <= values.keys()]
-    if name is None and (every or len(ready) == 1) and ready:
+    if name is None and (every or len(ready) == 1) and (ready or (every and not values)):
         return spec_file, ready, values
     return spec_file, [pick(spec_file, name, diagnostics)], values
 

@@ -16,6 +16,9 @@ PLOTS = (".svg", ".png", ".pdf")
 STATE_DICTS = (".safetensors", ".pth", ".pt")
 EXPORTS = (".pt2", ".onnx")
 
+STARTERS = ("classifier", "segmenter", "1-d", "3-d")
+"""What a new network may be; each has a file in archdsl/starters."""
+
 BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2})
 """The number types of a network, and the bytes of each number."""
 

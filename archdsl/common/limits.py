@@ -81,6 +81,19 @@ class Exceeded(Exception):
         return f"if this is intended, raise the limit: `--limit {self.limit}=…`"
 
 
+class Stopped(Exception):
+    """The compilation was ended by its brake: nobody wants its result any more."""
+
+
+class Brake:
+    """Ends a compilation from another thread: once `on`, its next step raises Stopped."""
+
+    __slots__ = ("on",)
+
+    def __init__(self) -> None:
+        self.on = False
+
+
 # Only this thread's time: other threads do not work on this spec.
 _seconds = time.thread_time
 
@@ -88,10 +101,11 @@ _seconds = time.thread_time
 class Budget:
     """The limits of one compilation, and the amounts spent so far."""
 
-    __slots__ = ("depth", "elements", "limits", "rounds", "seconds", "started", "steps")
+    __slots__ = ("brake", "depth", "elements", "limits", "rounds", "seconds", "started", "steps")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, brake: Brake | None = None) -> None:
         self.limits = limits
+        self.brake = brake or Brake()
         self.steps = self.rounds = self.elements = self.depth = 0
         self.seconds = 0.0
         self.started: float | None = None
@@ -100,6 +114,8 @@ class Budget:
         self.steps += number
         if self.steps > self.limits.steps:
             raise Exceeded("steps", f"this takes more than {self.limits.steps:,} steps", span)
+        if self.brake.on:
+            raise Stopped
 
     def round(self, number: int, span: Span) -> None:
         """Spends the iterations of a loop, before the first one runs."""
@@ -157,6 +173,8 @@ class Budget:
 
     def tick(self) -> None:
         """Called regularly by the solver: raises Exceeded once its time is up."""
+        if self.brake.on:
+            raise Stopped
         if self.started is not None:
             spent = self.seconds + _seconds() - self.started
             if spent > self.limits.solver_seconds:
@@ -178,9 +196,10 @@ def limits() -> Limits:
 
 
 @contextmanager
-def limited(given: Limits | None = None) -> Iterator[Budget]:
-    """A new compilation, with these limits or the enclosing ones, and nothing spent yet."""
-    opened = Budget(given if given is not None else limits())
+def limited(given: Limits | None = None, brake: Brake | None = None) -> Iterator[Budget]:
+    """A new compilation, with these limits and brake or the enclosing ones, and nothing spent yet."""
+    around = budget()
+    opened = Budget(given if given is not None else around.limits, brake or around.brake)
     token = _budget.set(opened)
     try:
         yield opened

@@ -26,6 +26,10 @@ class Source:
         line = bisect_right(self._starts, offset)
         return line, offset - self._starts[line - 1] + 1
 
+    def start_of(self, number: int) -> int:
+        """The offset of a line (counted from 1)."""
+        return self._starts[number - 1]
+
     def line(self, number: int) -> str:
         """The text of a line (counted from 1), without its line ending."""
         start = self._starts[number - 1]

@@ -10,7 +10,8 @@ from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostics, Mark, renamed
 from archdsl.elaborate.spec_files import SpecFile, reporting
 from archdsl.graph import Graph, Tensor
-from archdsl.ops.base import OperationError, Shape
+from archdsl.ops.base import Shape
+from archdsl.ops.declaration import OperationError
 from archdsl.syntax import tree
 from archdsl.values import (
     FAILED,
@@ -133,7 +134,7 @@ class _Reading:
             raise Failure(
                 "E0201", f"there is no augmentation operation named `{name}`", span, help, proposals=proposals
             )
-        signature = Signature(cls.name, list(cls.model_fields))
+        signature = Signature(cls.name, list(cls.fields))
         bound = bind(signature, item.arguments or (), lambda a, key: word_or_value(a, cls.words(key), names))
         try:
             found = cls.parse(bound.values)

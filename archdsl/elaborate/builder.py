@@ -15,7 +15,8 @@ from archdsl.elaborate.paths import Paths, join
 from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, check_label, check_path
 from archdsl.elaborate.reports import Reports
 from archdsl.graph import Demand, Graph, Node, Origin, Partition, Rounds, Scope, Tensor, Use
-from archdsl.ops.base import Operation, OperationError, Rules, Shape
+from archdsl.ops.base import Operation, Rules, Shape
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.expand import Expand
 from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree

@@ -16,7 +16,9 @@ from archdsl.elaborate.reports import Reports
 from archdsl.elaborate.spec_files import bind_operation
 from archdsl.graph import Graph, Node, Scope, Tensor
 from archdsl.ops import OPERATIONS, aliases
-from archdsl.ops.base import FunctionForm, ModuleForm, Operation, OperationError
+from archdsl.ops.base import Operation
+from archdsl.ops.declaration import OperationError
+from archdsl.ops.forms import FunctionForm, ModuleForm
 from archdsl.ops.partition import Cut, Join, Strangers
 from archdsl.syntax import tree
 from archdsl.values import (
@@ -254,7 +256,7 @@ def surplus_help(cls: type[Operation], item: tree.Call, argument: tree.Argument,
         return f"pass a tensor with an arrow: `{value.name} -> {cls.name}`"
     given = item.arguments or ()
     numbers = [a.value.value for a in given if isinstance(a.value, tree.Literal) and isinstance(a.value.value, int)]
-    first = next(iter(cls.model_fields.values()), None)
+    first = next(iter(cls.fields.values()), None)
     if len(numbers) == len(given) and first is not None and "size" in (first.description or ""):
         return f"write a size as one argument: `{cls.name}({'x'.join(map(str, numbers))})`"
-    return f"its parameters: {cls.signature()}" if cls.model_fields else None
+    return f"its parameters: {cls.signature()}" if cls.fields else None

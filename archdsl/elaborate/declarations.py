@@ -14,7 +14,8 @@ from archdsl.elaborate.place import POISONED_TENSOR, Flow, LabelValue, Place, ch
 from archdsl.elaborate.reports import Reports
 from archdsl.graph import Demand, FreeSize, Output, Tensor
 from archdsl.ops import Input
-from archdsl.ops.base import OperationError, Shape
+from archdsl.ops.base import Shape
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
 from archdsl.values import FAILED, Failure, Namespace, Poisoned, describe, evaluate, integer

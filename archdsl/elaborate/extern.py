@@ -18,7 +18,8 @@ from archdsl.common.units import counted
 from archdsl.dims import Demanded, Dim, DimError, Expr
 from archdsl.elaborate.extern_source import Signature, python_names, signature, write
 from archdsl.elaborate.place import check_path
-from archdsl.ops.base import OperationError, Shape, Weight, Window
+from archdsl.ops.base import Shape, Weight, Window
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.extern import Arguments, Declared, Kind
 from archdsl.ops.fields import is_free, shape_text
 from archdsl.syntax import tree

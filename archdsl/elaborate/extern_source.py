@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from archdsl.elaborate.extern_expressions import Translation
-from archdsl.ops.base import REQUIRED, Argument
 from archdsl.ops.extern import Kind
+from archdsl.ops.forms import REQUIRED, Argument
 from archdsl.ops.reserved import RESERVED
 from archdsl.syntax import tree
 from archdsl.syntax.walk import names as names_used

@@ -185,6 +185,8 @@ def _elsewhere(name: str, home: Scope, here: Scope, span: Span) -> Failure:
     holder = f"`{home.path}`" if home.path else "the model"
     message = f"`{name}` is held by {holder}, and the module of `{here.path}` cannot call it"
     help = f"call it outside, and pass the result: `(it, it -> {name}) -> …`; or share it in there"
+    if here.kind == "body" and here.parent is home and here.labelled:
+        help = f"leave out the label `{here.name}`, since a body without one can call it; or {help}"
     return Failure("E0236", message, span, help)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -81,10 +81,11 @@ def reporting(diagnostics: Diagnostics) -> Iterator[None]:
 
 @dataclass(slots=True, eq=False)
 class SpecFile:
-    """A parsed file: its names in order of declaration, and its models."""
+    """A parsed file: its names in order of declaration, and its models. `syntax` is its tree."""
 
     source: Source
     names: Namespace
+    syntax: tree.File
     imports: list[SpecFile] = field(default_factory=list)
     models: dict[str, BlockValue | MemberValue] = field(default_factory=dict)
     spans: dict[str, Span] = field(default_factory=dict)
@@ -107,7 +108,7 @@ class SpecFile:
     def changed(self, changed: Source, diagnostics: Diagnostics) -> SpecFile | None:
         """This file, parsed again if it or a file that it imports has another text; no other file is parsed again."""
         sources = [changed if s.name == changed.name and s.path == changed.path else s for s in self.sources()]
-        loader = Loader(diagnostics, texts={_real(s.path): s for s in sources if s.path is not None})
+        loader = Loader(diagnostics, texts={real_path(s.path): s for s in sources if s.path is not None})
         return loader.load_source(sources[0]) if sources[0].path is None else loader.load_file(sources[0].path)
 
 
@@ -125,7 +126,7 @@ class Loader:
 
     def load_file(self, path: Path) -> SpecFile | None:
         """The spec file at a path; None, with diagnostics, if it cannot be read."""
-        key = _real(path)
+        key = real_path(path)
         if key in self.loaded:
             return self.loaded[key]
         source = self.texts.get(key) or read(path, self.diagnostics)
@@ -138,10 +139,10 @@ class Loader:
         return self.loaded[key]
 
     def load_source(self, source: Source) -> SpecFile:
-        spec_file = SpecFile(source, Namespace())
+        file = parse(source, self.diagnostics)
+        spec_file = SpecFile(source, Namespace(), file)
         defaults: dict[str, dict[str, object]] = {}
         thunks: list[Thunk] = []
-        file = parse(source, self.diagnostics)
         # Names first, so that blocks may call each other in any order; then the values, once.
         for declaration in file.declarations:
             match declaration:
@@ -171,6 +172,8 @@ class Loader:
                 case tree.Default():
                     with reporting(self.diagnostics):
                         extend_defaults(defaults, declaration, spec_file.names)
+                case tree.Missing():
+                    spec_file.names.poisoned = True
                 case _:
                     assert_never(declaration)
         for thunk in thunks:
@@ -234,7 +237,7 @@ class Loader:
     def _find(self, declaration: tree.Import, spec_file: SpecFile) -> SpecFile | None:
         parts = declaration.module.name.split(".")
         span = declaration.module.span
-        path = self._locate(parts, spec_file)
+        path = find_import(parts, spec_file.source)
         if path is None:
             known = {p.stem for p in spec_file.source.path.parent.glob("*.arch")} if spec_file.source.path else set()
             families = library_families()
@@ -247,7 +250,7 @@ class Loader:
                 proposals=renamed(span, declaration.module.name, known | set(families)),
             )
             return None
-        key = _real(path)
+        key = real_path(path)
         if key in self.open:
             way = [p.name for p in self.open[self.open.index(key) :]] + [key.name]
             self.diagnostics.error(
@@ -267,22 +270,26 @@ class Loader:
             raise Exceeded("import_depth", f"imports are nested more than {limits.import_depth} deep", span)
         return self.load_file(path)
 
-    def _locate(self, parts: list[str], spec_file: SpecFile) -> Path | None:
-        """In the importing file's folder first, then in the library; never outside either, with links resolved."""
-        roots = [spec_file.source.path.parent] if spec_file.source.path is not None else []
-        places = [(root, parts) for root in roots] + [(library_folder(), parts)]
-        if parts[0] == "archdsl" and len(parts) > 1:
-            places.append((library_folder(), parts[1:]))
-        for root, names in places:
-            path = root.joinpath(*names[:-1], names[-1] + ".arch")
-            # A name too long for a file, a circular link, a folder without permission: not a spec.
-            with suppress(OSError, RuntimeError):
-                if path.is_file() and _real(path).is_relative_to(_real(root)):
-                    return path
-        return None
+
+def find_import(parts: Sequence[str], source: Source) -> Path | None:
+    """The file of the module with these parts of its name; None if there is none.
+
+    In the importing file's folder first, then in the library; never outside either, with links resolved.
+    """
+    roots = [source.path.parent] if source.path is not None else []
+    places = [(root, parts) for root in roots] + [(library_folder(), parts)]
+    if parts[0] == "archdsl" and len(parts) > 1:
+        places.append((library_folder(), parts[1:]))
+    for root, names in places:
+        path = root.joinpath(*names[:-1], names[-1] + ".arch")
+        # A name too long for a file, a circular link, a folder without permission: not a spec.
+        with suppress(OSError, RuntimeError):
+            if path.is_file() and real_path(path).is_relative_to(real_path(root)):
+                return path
+    return None
 
 
-def _real(path: Path) -> Path:
+def real_path(path: Path) -> Path:
     """The path with its links resolved, or unchanged if they are circular."""
     try:
         return path.resolve()
@@ -372,7 +379,7 @@ def extend_defaults(defaults: dict[str, dict[str, object]], declaration: tree.De
 
     def advise(error: Misbound) -> None:
         meant = aliases.PARAMETERS.get(error.argument.name or "")
-        if meant in cls.model_fields:
+        if meant is not None and meant in cls.fields:
             fix = Fix(name_span(error.argument), meant)
             error.proposals = (Proposal(f"did you mean `{meant}`?", fix), *error.proposals)
 
@@ -391,5 +398,5 @@ def bind_operation(
                 return name if names.find(name) is None and names.find_label(name) is None else None
         return None
 
-    signature = Signature(cls.name, list(cls.model_fields), aliases.parameter, advise, switched)
+    signature = Signature(cls.name, list(cls.fields), aliases.parameter, advise, switched)
     return bind(signature, arguments, lambda argument, key: word_or_value(argument, cls.words(key), names))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from archdsl.common.limits import Budget
-from archdsl.diagnostics import Diagnostics, Mark
+from archdsl.diagnostics import Diagnostics, Mark, did_you_mean
 from archdsl.elaborate.builder import Builder
 from archdsl.elaborate.calls import Operations
 from archdsl.elaborate.declarations import Declarations
@@ -15,7 +15,7 @@ from archdsl.elaborate.items import Items
 from archdsl.elaborate.place import POISONED_TENSOR, Flow, Place, copy_defaults
 from archdsl.elaborate.reports import Reports
 from archdsl.elaborate.spec_files import extend_defaults
-from archdsl.graph import Graph, Output, Tensor
+from archdsl.graph import MEASURES, Expectation, Graph, Output, Tensor
 from archdsl.syntax import tree
 from archdsl.values import FAILED, BlockValue, Failure, Poisoned, describe, evaluate, integer, literal, sequence, truth
 
@@ -106,10 +106,14 @@ class Elaborator:
                 self.declarations.output(statement, place)
             case tree.Expect():
                 self.declarations.expect(statement, place)
+            case tree.ExpectCost():
+                self.expect_cost(statement, place)
             case tree.Require():
                 self.require(statement, place)
             case tree.Share():
                 self.items.shares.declare(statement, place)
+            case tree.Missing():
+                raise Poisoned
             case tree.Default():
                 extend_defaults(place.defaults, statement, place.names)
             case _:
@@ -199,6 +203,20 @@ class Elaborator:
         place.defaults = dict(defaults)
         self.read(body.statements, place)
         place.defaults = defaults
+
+    def expect_cost(self, statement: tree.ExpectCost, place: Place) -> None:
+        measure = statement.measure
+        if place.scope is not self.build.graph.root:
+            what = f"`expect {measure.name}` is about a whole model, so it can only be in the body of a `model`"
+            raise Failure("E0238", what, statement.span, "move it to the model")
+        if measure.name not in MEASURES:
+            help = did_you_mean(measure.name, MEASURES) or f"`expect` knows {', '.join(f'`{m}`' for m in MEASURES)}"
+            raise Failure("E0201", f"there is no cost `{measure.name}`", measure.span, help)
+        bound = evaluate(statement.bound, place.names)
+        if not isinstance(bound, int | float) or isinstance(bound, bool):
+            raise Failure("E0211", f"a cost is compared with a number; this is {describe(bound)}", statement.bound.span)
+        found = Expectation(measure.name, statement.comparison, bound, statement.span)
+        self.build.graph.expectations.append(found)
 
     def require(self, statement: tree.Require, place: Place) -> None:
         if truth(evaluate(statement.condition, place.names), statement.condition.span):

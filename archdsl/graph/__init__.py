@@ -10,15 +10,18 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from archdsl.common.source import Span
 from archdsl.diagnostics import Diagnostic
 from archdsl.dims import Choice, Demanded, Dim, Region, SizeSet
-from archdsl.ops.base import Operation, OperationError, Shape, Weight
+from archdsl.ops.base import Operation, Shape, Weight
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.partition import Cut
 from archdsl.syntax import tree
 
 if TYPE_CHECKING:  # importing it takes longer than most checks, which only walk the nodes
     import networkx as nx
+    from pandas import DataFrame
 
     from archdsl.augment.base import Pipeline
     from archdsl.ops.extern import Kind
+    from archdsl.report.tables import Table
 
 
 class Unknown:
@@ -274,6 +277,20 @@ class Narrowing:
     choice: Choice | None = None
 
 
+MEASURES = ("parameters", "macs", "field")
+"""What `expect` can be about; `archdsl.analysis.expected` measures it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """`expect parameters == 25_557_032`: what the model's author states about a cost."""
+
+    measure: str
+    comparison: str
+    bound: int | float
+    span: Span
+
+
 @dataclass(slots=True, eq=False, repr=False)
 class Graph:
     """A checked network.
@@ -292,16 +309,29 @@ class Graph:
     narrowings: tuple[Narrowing, ...] = ()
     warnings: tuple[Diagnostic, ...] = ()
     augment: Pipeline | None = None
+    expectations: list[Expectation] = field(default_factory=list)
     _nodes: list[Node] = field(default_factory=list)
     _net: nx.DiGraph | None = None
     painter: Callable[[Graph], dict[str, str]] | None = None
     """Renders the graph in a notebook, by MIME type. `compiler.check` sets it, because diagrams are a higher layer."""
+    tabulate: Callable[[Graph], Table] | None = None
+    """Makes the table of layers, a higher layer as well."""
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
         return {"text/plain": repr(self)} if self.painter is None else self.painter(self)
 
     def __repr__(self) -> str:
         return f"<Graph {self.name}: {len(self)} nodes>"
+
+    def table(self) -> Table:
+        """The table of `archdsl show`: a row for each layer. It shows itself in a notebook."""
+        if self.tabulate is None:
+            raise ValueError("only a graph of `archdsl.check` has a table")
+        return self.tabulate(self)
+
+    def to_pandas(self) -> DataFrame:
+        """That table as a DataFrame; needs pandas."""
+        return self.table().to_pandas()
 
     def __len__(self) -> int:
         """The number of nodes."""

@@ -3,21 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
-from archdsl.ops.base import (
-    Argument,
-    Example,
-    Kept,
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Saves,
-    Shape,
-    Weight,
-    example,
-    renamed,
-)
+from archdsl.ops.base import Example, Kept, Operation, Rules, Saves, Shape, Weight, example, renamed
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import Index, Number, Positive, shape_text
+from archdsl.ops.forms import Argument, FunctionForm, ModuleForm, TorchForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import ChannelMap, IndexMap, everything, shifted
 from archdsl.ops.sizes import channels, ints, options
@@ -50,7 +39,7 @@ class Activation(Operation):
         """The arguments of PyTorch's module."""
         return ()
 
-    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
         return ModuleForm(f"nn.{self.module}", self.arguments())
 
     def elementwise(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
@@ -299,6 +288,22 @@ class Softplus(Activation):
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         factor, quotient = ("", "") if self.beta == 1 else (f"{self.beta:g} · ", f" / {self.beta:g}")
         yield f"y = log(1 + exp({factor}x)){quotient}: a smooth max(x, 0)"
+
+
+class Exp(Activation):
+    """eˣ, element-wise; for a tensor of any size.
+
+    Kingma et al., Auto-encoding variational Bayes, 2013 (a variance); Tian et al., FCOS, 2019 (a distance).
+    """
+
+    name = "exp"
+    aliases = ("exponential",)
+    formula_text = "y = eˣ, above 0: the gradient is multiplied by y"
+    inplace = False
+    needs = "output"
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm("{0}.exp()")
 
 
 class Softmax(Activation):

@@ -82,10 +82,10 @@ MISSING: Mapping[str, str] = MappingProxyType(
         **dict.fromkeys(("windowpartition", "partitionwindows", "windowreverse"), _WINDOWS),
         **dict.fromkeys(("roll", "cyclicshift"), f"{_WINDOWS}, rolled by a `shift`"),
         **dict.fromkeys(("spectralnorm", "weightnorm"), _NORMED),
-        **dict.fromkeys(("squeeze", "unsqueeze"), "`reshape` removes and inserts axes; `tokens` makes one of several"),
+        "unsqueeze": "`reshape` inserts axes, as in `reshape([C, 1, it.size[0]])`",
         **dict.fromkeys(("deformconv", "dcn"), "there are no deformable convolutions"),
         **dict.fromkeys(("gridsample", "affinegrid", "warp"), "there is no sampling at computed positions"),
-        **dict.fromkeys(("exp", "log", "sqrt", "pow", "abs", "clamp"), "the only functions of tensors are activations"),
+        **dict.fromkeys(("log", "sqrt", "pow", "abs", "clamp"), "the only functions of tensors are activations"),
     }
 )
 """Operations that do not exist here, by their names elsewhere, with an alternative."""

@@ -5,21 +5,11 @@ from typing import ClassVar, Literal
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops import helpers, index_maps
-from archdsl.ops.base import (
-    Argument,
-    FunctionForm,
-    Mend,
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Saves,
-    Shape,
-    Window,
-    example,
-)
-from archdsl.ops.fields import Margin, shape_text, shown, times
+from archdsl.ops import helpers, index_maps, partition_helpers
+from archdsl.ops.base import Operation, Rules, Saves, Shape, Window, example
+from archdsl.ops.declaration import Mend, OperationError
+from archdsl.ops.fields import Margin, Size, shape_text, shown, times
+from archdsl.ops.forms import Argument, FunctionForm, ModuleForm
 from archdsl.ops.formulas import OUTSIDE, Sizes
 from archdsl.ops.merge import several
 from archdsl.ops.sizes import collapse, each, ints, positional, rank_name, spatial
@@ -295,3 +285,61 @@ class PadEdges(Edges):
 
     def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
         yield f"outside of the image {OUTSIDE[self.mode]}: {times(shapes[0][1:])} → {times(outputs[0][1:])}"
+
+
+class PadToMultiple(Operation):
+    """Pads zeros behind each spatial axis, up to a multiple of `size`.
+
+    [C, …] → [C, …]: each spatial size n becomes ⌈n / size⌉ · size; `1x2` has a number for each axis.
+
+    Errors: a flat tensor.
+
+    Liu et al., Swin transformer, 2021 (maps of odd size before patches are merged).
+    """
+
+    name = "pad_to_multiple"
+    family = "align"
+    is_linear = True
+    channelwise = True
+    layout = "any"
+    helper_names = ("per_axis", "pad_to_multiple", "pad_to_multiple_last")
+
+    size: Size
+
+    examples = (
+        example((3, 4, 5), size=2),
+        example((3, 7), size=4),
+        example((2, 3, 4, 5), size=(1, 3, 2)),
+        example((3, 8, 4), size=(4, 2)),
+    )
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        sizes = spatial(self.name, shape)
+        multiples = each(self.size, shape, "size")
+        return ((shape[0], *(dims.ceil_div(n, m) * m for n, m in zip(sizes, multiples, strict=True))),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return self._form(shapes[0], last=False)
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return self._form(shapes[0], last=True)
+
+    def _form(self, shape: Shape, *, last: bool) -> FunctionForm:
+        helper = partition_helpers.pad_to_multiple(last)
+        size = Argument("size", collapse(each(self.size, shape, "size")))
+        return FunctionForm(f"{helper.name}({{0}}, {{size}})", (size,), helper=helper.source)
+
+    def index_maps(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
+        return {0: tuple(map(index_maps.shifted, range(len(outputs[0]) - 1)))}
+
+    def decides_size(self) -> bool:
+        return True
+
+    def caption(self, rank: int = 2) -> str:
+        return f"pad to multiples of {shown(self.size)}"
+
+    def formula(self, shapes: Sequence[Sizes], outputs: Sequence[Sizes]) -> Iterator[str]:
+        yield f"zeros behind, up to multiples of {shown(self.size)}: {times(shapes[0][1:])} → {times(outputs[0][1:])}"

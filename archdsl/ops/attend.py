@@ -4,35 +4,22 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from archdsl.common.units import counted
 from archdsl.ops import attention_helpers
 from archdsl.ops.attention import Mixing, positions
-from archdsl.ops.base import (
-    Argument,
-    FunctionForm,
-    Kept,
-    Operation,
-    OperationError,
-    ParameterForm,
-    Rules,
-    Saves,
-    Shape,
-    TorchForm,
-    Weight,
-    Window,
-    example,
-)
+from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, Weight, Window, example
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import Count, Positive, shape_text, times
+from archdsl.ops.forms import Argument, FunctionForm, ParameterForm, TorchForm
 from archdsl.ops.formulas import Section, Sizes
 from archdsl.ops.helpers import Helper
 from archdsl.ops.index_maps import ChannelMap
 from archdsl.ops.sizes import channels, ints
+from archdsl.ops.validation import Accepts
 
 Scale = Annotated[
     Literal["cosine"] | Positive | None,
-    Field(description="`none`, a number above 0, or `cosine`"),
+    Accepts("`none`, a number above 0, or `cosine`"),
 ]
 
 
@@ -170,7 +157,7 @@ class Attend(Mixing):
         yield Section("multiply-accumulates", f"{pair[0] * math.prod(ints(pair[1])):,} in QKᵀ and the product with V")
 
 
-Window2 = Annotated[Count | tuple[Count, Count], Field(description="an int of at least 1, or a size such as 7x7")]
+Window2 = Annotated[Count | tuple[Count, Count], Accepts("an int of at least 1, or a size such as 7x7")]
 
 
 class Relative(Operation):

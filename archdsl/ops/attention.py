@@ -8,21 +8,10 @@ from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import helpers, index_maps
-from archdsl.ops.base import (
-    Kept,
-    Mend,
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Saves,
-    Shape,
-    Weight,
-    Window,
-    example,
-    renamed,
-)
+from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, Weight, Window, example, renamed
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import Count, Fraction, Switch, shape_text, shown
+from archdsl.ops.forms import ModuleForm
 from archdsl.ops.formulas import Section, Sizes
 from archdsl.ops.index_maps import IndexMap
 from archdsl.ops.sizes import channels, ints, near_divisor, options, positional

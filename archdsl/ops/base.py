@@ -1,26 +1,24 @@
-"""The base of operations: frozen pydantic models that hold every fact of an operation.
+"""The base of operations: frozen values that hold every fact of an operation.
 
 Sizes are tuples without the batch: `(C, H, W)` for a 2-d tensor, `(F,)` for a flat one. Channels come first. Each entry
 is an int, or an exact expression of a free input size (`archdsl.dims`).
 
-The files of this package do not use `from __future__ import annotations`: pydantic would have to evaluate the text of
-every annotation of every class, which doubles the import time.
+The files of this package do not use `from __future__ import annotations`: the annotations of parameters are read.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from types import MappingProxyType
-from typing import ClassVar, Literal, Self, TypeAlias
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import ClassVar, Literal
 
 from archdsl.dims import Demanded
-from archdsl.ops import aliases, fields, index_maps
+from archdsl.ops import index_maps
+from archdsl.ops.declaration import Declaration, Mend, OperationError
 from archdsl.ops.facts import Facts as Facts
 from archdsl.ops.facts import Layout as Layout
 from archdsl.ops.facts import Shape as Shape
+from archdsl.ops.forms import TorchForm
 from archdsl.ops.index_maps import ChannelMap, IndexMap
 
 Family = Literal[
@@ -40,49 +38,6 @@ Family = Literal[
     "learned",
     "extern",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class Mend:
-    """A proposed change of a call, with its explanation: other arguments, or an item before it or instead of it.
-
-    All values are text as in a spec; a size is written `1x3`.
-    """
-
-    help: str
-    arguments: Mapping[str, str] = field(default_factory=dict)
-    before: str = ""
-    instead: str = ""
-
-
-class OperationError(Exception):
-    """An argument or input that an operation cannot take; the elaborator adds the location.
-
-    `parameter` names the argument at fault, `inputs` the positions of the inputs at fault, `help` is one piece of
-    advice. `also` has further errors of the same call, each reported separately. `mends` are changes of the call that
-    may fix it, most likely first: the explanation of the first that works replaces `help`. `training`: the error occurs
-    only in training.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        parameter: str | None = None,
-        inputs: Sequence[int] = (),
-        help: str | None = None,
-        also: Sequence["OperationError"] = (),
-        mends: Sequence[Mend] = (),
-        training: bool = False,
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.parameter = parameter
-        self.inputs = tuple(inputs)
-        self.help = help
-        self.also = tuple(also)
-        self.mends = tuple(mends)
-        self.training = training
 
 
 @dataclass(slots=True)
@@ -185,115 +140,6 @@ class Saves:
     within: tuple[Kept, ...] = ()
 
 
-REQUIRED: object = object()
-"""Marks an argument without a default."""
-
-
-@dataclass(frozen=True, slots=True)
-class Argument:
-    """An argument of a constructor or function in generated code: a value, as data, never as text.
-
-    `name` is None for a positional one; `called` is its name in PyTorch then. `default` is PyTorch's default. Values:
-    int, float, bool, str, None, a tuple of them, or, for the size of a `resize`, a tuple that may contain exact
-    expressions of free input sizes.
-    """
-
-    name: str | None
-    value: object
-    default: object = REQUIRED
-    called: str = ""
-
-    @property
-    def is_given(self) -> bool:
-        """Whether it must be written."""
-        return self.default is REQUIRED or self.value != self.default
-
-
-@dataclass(frozen=True, slots=True)
-class Start:
-    """The initialisation of a module's weight by a rule of `ops.init`, if that is not PyTorch's default.
-
-    A bias starts at 0 then; `bias` says whether there is one, `typed` whether PyTorch's annotations declare it, too.
-    """
-
-    rule: str
-    std: float | None = None
-    bias: bool = False
-    typed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleForm:
-    """An operation that becomes a submodule: `constructor` is `nn.Conv2d`, or the name of a helper class.
-
-    `helper` is the helper class's source (it may use `torch`, `nn`, `F` (torch.nn.functional) and `Tensor`), `base` the
-    PyTorch class that it extends, `holds` those of the modules within it. `factory` says whether it takes device= and
-    dtype=. `frozen` names parameters with requires_grad False. `fill` maps a parameter's name to the nested list of
-    its initial values (broadcast to its shape); `start` is the weight's initialisation without such a list. `method`
-    is an expression of the tensor `{0}` that `forward` may use instead of the module.
-    """
-
-    constructor: str
-    accepted: tuple[Argument, ...] = ()
-    helper: str | None = None
-    base: str = ""
-    holds: tuple[str, ...] = ()
-    factory: bool = False
-    frozen: tuple[str, ...] = ()
-    fill: Mapping[str, object] = field(default_factory=dict)
-    start: Start | None = None
-    method: str | None = None
-
-    @property
-    def arguments(self) -> tuple[Argument, ...]:
-        """The arguments that differ from PyTorch's defaults."""
-        return tuple(a for a in self.accepted if a.is_given)
-
-    @property
-    def kind(self) -> str:
-        """The PyTorch class that it is or extends."""
-        return self.base or self.constructor
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionForm:
-    """An operation that becomes an expression in `forward`.
-
-    `template` is Python with `{0}`, `{1}`, … for the inputs and `{all}` for all of them separated by commas, and
-    `{name}` for the arguments, which are printed as literals or as attributes: `torch.cat([{all}], 1)`, `{0} + {1}`. An
-    argument with its default in all calls of a class is left out of the text. `results` is the number of tensors, a
-    tuple or list if more than one. `helper` as in ModuleForm.
-    """
-
-    template: str
-    arguments: tuple[Argument, ...] = ()
-    results: int = 1
-    helper: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ParameterForm:
-    """A bare nn.Parameter of the scope (the node's path is its key), used in `forward` by `template`.
-
-    `{0}` is the input, if it has one, `{parameter}` the attribute. Initially it is `fill`, or drawn by `start`.
-    `arguments` and `helper` as in FunctionForm. With `made` it is a buffer: what this function, with the source
-    `making`, gives for `numbers`.
-    """
-
-    template: str
-    shape: tuple[int, ...]
-    fill: float = 0.0
-    start: Start | None = None
-    arguments: tuple[Argument, ...] = ()
-    helper: str | None = None
-    made: str = ""
-    making: str = ""
-    numbers: tuple[int, ...] = ()
-
-
-TorchForm: TypeAlias = ModuleForm | FunctionForm | ParameterForm
-
-
 @dataclass(frozen=True, slots=True)
 class Example:
     """A call of the operation for the docs and for the test sweep: input sizes (ints) and arguments."""
@@ -311,93 +157,6 @@ def renamed(**names: str) -> Mapping[str, str]:
     return MappingProxyType(names)
 
 
-class Declaration(BaseModel):
-    """A declaration that specs call by name: an operation or an augmentation. The fields are its parameters, in order.
-
-    A frozen value: two calls with equal arguments are equal. The class's docstring is its documentation for users: the
-    first line says what it does, then shapes, errors and the source paper.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, defer_build=True)
-
-    name: ClassVar[str]
-    stated: ClassVar[Mapping[str, str | None]] = {}
-    """The text in a signature for a default that follows from another parameter: `stride = kernel`; None for none."""
-
-    @classmethod
-    def parse(cls, arguments: Mapping[str, object]) -> Self:
-        """The operation with these arguments by name; OperationError explains invalid ones."""
-        try:
-            return cls.model_validate(dict(arguments))
-        except ValidationError as error:
-            wrong = dict.fromkeys(str(e["loc"][0]) for e in error.errors(include_url=False, include_input=False))
-        first, *others = [cls._mistake(name, arguments) for name in wrong]
-        first.also = tuple(others)
-        raise first
-
-    @classmethod
-    def _mistake(cls, name: str, arguments: Mapping[str, object]) -> OperationError:
-        parameter = cls.model_fields.get(name)
-        signature = f"its parameters: {cls.signature()}" if cls.model_fields else f"`{cls.name}` takes none"
-        if parameter is None:
-            return OperationError(
-                f"`{cls.name}` has no parameter `{name}`",
-                parameter=name,
-                help=aliases.parameter(name, cls.model_fields),
-            )
-        if name not in arguments:
-            return OperationError(f"`{cls.name}` needs `{name}`", help=signature)
-        value = arguments[name]
-        if fields.is_free(value):
-            return OperationError(
-                f"`{name}` cannot depend on a free input size; got {fields.shown(value)}",
-                parameter=name,
-                help="give a number, or fix the size in the `input`, e.g. `input image[3, 224, 224]`",
-            )
-        if fields.is_too_large(value):
-            limit = f"`{name}` is too large; got {fields.shown(value)}, numbers must be within ±{fields.LARGEST}"
-            return OperationError(limit, parameter=name)
-        wanted = parameter.description or fields.described(parameter.annotation) or fields.one_of(cls.words(name))
-        help = "`//` divides and rounds down" if isinstance(value, float) and "an int" in wanted else None
-        return OperationError(f"`{name}` must be {wanted}; got {fields.given(value)}", parameter=name, help=help)
-
-    @classmethod
-    @cache
-    def words(cls, parameter: str) -> tuple[str, ...]:
-        """The keywords that a parameter accepts: `valid`, `same`, …; none for an unknown parameter."""
-        found = cls.model_fields.get(parameter)
-        return tuple(fields.words_of(found.annotation)) if found else ()
-
-    @classmethod
-    @cache
-    def switches(cls) -> tuple[str, ...]:
-        """The parameters that their name alone turns on: `pad` for `pad = true`."""
-        return tuple(name for name, found in cls.model_fields.items() if found.annotation is bool and not found.default)
-
-    @classmethod
-    def signature(cls) -> str:
-        """The call with all parameters and defaults, as in the language reference."""
-        parts = []
-        for name, parameter in cls.model_fields.items():
-            default = cls.stated[name] if name in cls.stated else fields.shown(parameter.default)
-            parts.append(name if parameter.is_required() or default is None else f"{name} = {default}")
-        return f"{cls.name}({', '.join(parts)})" if parts else cls.name
-
-    @classmethod
-    def spell(cls, arguments: Mapping[str, object]) -> str:
-        """A call with these arguments as in a spec: `conv(64, 3, stride = 2)`."""
-        parts = []
-        by_position = True
-        for name, parameter in cls.model_fields.items():
-            if name not in arguments:
-                by_position = False
-                continue
-            by_position = by_position and (parameter.is_required() or cls.stated.get(name, "") is None)
-            value = fields.shown(arguments[name])
-            parts.append(value if by_position else f"{name} = {value}")
-        return f"{cls.name}({', '.join(parts)})" if parts else cls.name
-
-
 class Operation(Declaration, Facts):
     """The base of all operations, with what each must or often does define. `Facts` has more, with defaults."""
 
@@ -405,7 +164,7 @@ class Operation(Declaration, Facts):
     examples: ClassVar[tuple[Example, ...]]
     inputs: ClassVar[Literal["none", "one", "many", "any"]] = "one"
     """`many`: takes two or more parallel tensors (a merge, an align); `any`: one or more (attention)."""
-    pytorch_names: ClassVar[Mapping[str, str]] = renamed()
+    pytorch_names: ClassVar[Mapping[str, str]] = {}
     """PyTorch's names of parameters that have another name here."""
     channelwise: ClassVar[bool] = False
     """Whether each output channel is computed only from the same channel of each input."""
@@ -429,11 +188,11 @@ class Operation(Declaration, Facts):
 
     def parameters(self) -> tuple[str, ...]:
         """The names of its parameters in a spec, in order."""
-        return tuple(type(self).model_fields)
+        return tuple(self.fields)
 
     def values(self) -> Mapping[str, object]:
         """The values of its parameters, by their names in a spec."""
-        return dict(self)
+        return self.__dict__
 
     def results(self, count: int) -> int:
         """The number of outputs for `count` inputs, even if their sizes are unknown."""

@@ -4,30 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import index_maps
-from archdsl.ops.base import (
-    Argument,
-    FunctionForm,
-    Mend,
-    ModuleForm,
-    Operation,
-    OperationError,
-    ParameterForm,
-    Rules,
-    Saves,
-    Shape,
-    Weight,
-    example,
-)
+from archdsl.ops.base import Operation, Rules, Saves, Shape, Weight, example
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import Count, Index, Number, Parts, shape_text, shown
+from archdsl.ops.forms import Argument, FunctionForm, ModuleForm, ParameterForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import ChannelMap, IndexMap
 from archdsl.ops.sizes import channels, ints, positional, spatial
+from archdsl.ops.validation import Accepts
 
 
 class ChannelOperation(Operation):
@@ -40,7 +28,7 @@ class ChannelOperation(Operation):
 
 PartSizes = Annotated[
     tuple[Count, ...],
-    Field(min_length=2, max_length=4096, description="an int from 2 to 4096, or a list of sizes such as [8, 24]"),
+    Accepts("an int from 2 to 4096, or a list of sizes such as [8, 24]", shortest=2, longest=4096),
 ]
 
 

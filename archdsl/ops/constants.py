@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from archdsl.ops.base import Argument, FunctionForm, ModuleForm, Operation, Rules, Shape, example
+from archdsl.ops.base import Operation, Rules, Shape, example
 from archdsl.ops.fields import Number
+from archdsl.ops.forms import Argument, FunctionForm, ModuleForm
 from archdsl.ops.formulas import Sizes
 
 

@@ -8,23 +8,11 @@ from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import helpers
-from archdsl.ops.base import (
-    Kept,
-    Mend,
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Saves,
-    Shape,
-    Start,
-    Weight,
-    Window,
-    example,
-    renamed,
-)
+from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, Weight, Window, example, renamed
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.facts import Copies
-from archdsl.ops.fields import Count, Init, Numbers, Pad, Size, Switch, nested_size, shape_text, shown, times
+from archdsl.ops.fields import ConvPad, Count, Init, Numbers, Size, Switch, nested_size, shape_text, shown, times
+from archdsl.ops.forms import ModuleForm, Start
 from archdsl.ops.formulas import (
     INDICES,
     OUTSIDE,
@@ -96,17 +84,18 @@ class Conv(Operation):
     """Convolves the spatial axes with learned kernels (as usual in deep learning, a cross-correlation).
 
     [C, …] → [out, …]: each spatial size n becomes ⌊(n + 2·pad − dilation·(kernel − 1) − 1) / stride⌋ + 1, with
-    `pad = same_upper` ⌈n / stride⌉. The tensor's rank selects 1-d, 2-d or 3-d. `weight` gives the kernel's
-    initial values, the same for every pair of channels, and initialises the bias to 0; `trainable = false` freezes
-    the layer; `flip = true` flips the kernel, which gives the convolution of signal processing. `init` selects the
-    weight's initialisation (see Initialisation).
+    `pad = same_upper` ⌈n / stride⌉. The tensor's rank selects 1-d, 2-d or 3-d. With `pad = causal` a signal is padded
+    before its start alone, so that no result depends on what comes later: ⌈T / stride⌉. `weight` gives the
+    kernel's initial values, the same for every pair of channels, and initialises the bias to 0; `trainable = false`
+    freezes the layer; `flip = true` flips the kernel, which gives the convolution of signal processing. `init` selects
+    the weight's initialisation (see Initialisation).
 
     Errors: a flat tensor; a kernel larger than the padded input; `groups` that do not divide the channels; an even
-    kernel with `pad = same`; `reflect` padding not smaller than the input, `circular` larger than it; both `weight` and
-    `init`.
+    kernel with `pad = same`; `pad = causal` of a map or volume; `reflect` padding not smaller than the input,
+    `circular` larger than it; both `weight` and `init`.
 
     LeCun et al., Gradient-based learning applied to document recognition, 1998. Dilation: Yu and Koltun, 2016.
-    Groups: Krizhevsky et al., 2012.
+    Groups: Krizhevsky et al., 2012. Causal: WaveNet, 2016.
     """
 
     name = "conv"
@@ -125,7 +114,7 @@ class Conv(Operation):
     out: Count
     kernel: Size | None = None
     stride: Size = 1
-    pad: Pad = "same"
+    pad: ConvPad = "same"
     dilation: Size = 1
     groups: Count = 1
     bias: Switch = True
@@ -153,6 +142,9 @@ class Conv(Operation):
         example((1, 6, 6), out=1, weight=((1, -1),), pad="valid", bias=False, trainable=False, flip=True),
         example((3, 9), out=3, weight=(1, 2, 1), groups=3, bias=False),
         example((2, 5, 6, 7), out=2, kernel=(1, 2, 3), pad="same_upper", stride=2, flip=True),
+        example((3, 9), out=2, kernel=3, pad="causal", dilation=2),
+        example((3, 12), out=2, kernel=4, pad="causal", stride=3, pad_mode="reflect"),
+        example((3, 9), out=2, kernel=3, pad="causal", flip=True),
         example((4, 8, 9), out=8, kernel=3, groups=2, init="he"),
         example((3, 9), out=4, kernel=3, bias=False, init=Drawn("normal", 0.02)),
     )
@@ -201,6 +193,8 @@ class Conv(Operation):
         if self.pad == "same_upper":
             out = tuple(dims.ceil_div(n, s) for n, (_, s, _) in zip(sizes, numbers, strict=True))
             pads: tuple[Dim, ...] = tuple(same_upper_pads(n, *m)[1] for n, m in zip(sizes, numbers, strict=True))
+        elif self.pad == "causal":
+            out, pads = self._causal(shape, numbers)
         else:
             kernel, _, dilation = zip(*numbers, strict=True)
             pads = fixed = padding(self.pad, kernel, dilation, shape)
@@ -210,6 +204,20 @@ class Conv(Operation):
                     output_fits(rules, o, *does_not_fit("conv", shape, axis, fixed, numbers))
         self._pad_mode_allows(sizes, pads, shape, rules)
         return ((self.out, *out),)
+
+    def _causal(self, shape: Shape, numbers: Sequence[tuple[int, int, int]]) -> tuple[Shape, Shape]:
+        """The size of the result, and the padding before the signal."""
+        if len(shape) > 2:
+            reach = [dilation * (kernel - 1) for kernel, _, dilation in numbers]
+            before = f"pad([{reach[0]}{', 0' * (len(reach) - 1)}], after = 0)"
+            raise OperationError(
+                f"`pad = causal` is for a signal [C, T]; the tensor is {shape_text(shape)}",
+                parameter="pad",
+                inputs=(0,),
+                help=f"pad the axis of time before it: `{before} -> conv(…, pad = valid)`",
+            )
+        ((kernel, stride, dilation),) = numbers
+        return (dims.ceil_div(shape[1], stride),), (dilation * (kernel - 1),)
 
     def _pad_mode_allows(self, sizes: tuple[Dim, ...], pads: tuple[Dim, ...], shape: Shape, rules: Rules) -> None:
         if self.pad_mode not in ("reflect", "circular"):
@@ -236,7 +244,8 @@ class Conv(Operation):
         rank = rank_name(shape)
         kernel, stride, dilation = zip(*self._numbers(shape), strict=True)
         moving = self.pad == "same_upper" and not steady(kernel, stride, dilation)
-        pad = (0,) * len(kernel) if moving else padding(fixed_pad(self.pad), kernel, dilation, shape)
+        causal = self.pad == "causal"
+        pad = (0,) * len(kernel) if moving or causal else padding(fixed_pad(self.pad), kernel, dilation, shape)
         arguments = (
             *positional(in_channels=channels("conv", shape), out_channels=self.out, kernel_size=collapse(kernel)),
             *options(
@@ -248,7 +257,7 @@ class Conv(Operation):
                 ("padding_mode", self.pad_mode, "zeros"),
             ),
         )
-        helper = helpers.conv(rank, flip=self.flip, same_upper=moving)
+        helper = helpers.conv(rank, flip=self.flip, same_upper=moving, causal=causal)
         return ModuleForm(
             constructor=helper.name if helper else f"nn.Conv{rank}",
             accepted=arguments,
@@ -277,12 +286,15 @@ class Conv(Operation):
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
         moving = self.pad == "same_upper" and not steady(kernel, stride, dilation)
-        if not moving and self.pad_mode == "zeros":
+        causal = self.pad == "causal"
+        if not moving and not causal and self.pad_mode == "zeros":
             return Saves(inputs=self.trainable)
         # The convolution itself does not pad: it reads, and saves, a padded copy.
         shape = shapes[0]
         if moving:
             pads = [sum(same_upper_pads(n, *m)) for n, m in zip(shape[1:], self._numbers(shape), strict=True)]
+        elif causal:
+            pads = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
         else:
             pads = [2 * p for p in padding(fixed_pad(self.pad), kernel, dilation, shape)]
         padded = Kept((shape[0], *(n + p for n, p in zip(shape[1:], pads, strict=True))), always=True)
@@ -328,7 +340,7 @@ class Conv(Operation):
             + (f"; outside of the image {OUTSIDE[self.pad_mode]}" if any(window.pad) else ""),
             *(["flipped: w is read from its end, as signal processing defines the convolution"] if self.flip else []),
         )
-        if self.pad == "same_upper":
+        if self.pad in ("same_upper", "causal"):
             yield Section("output size", *same_upper_lines(shape, window.stride, output))
         else:
             yield Section("output size", *window_lines(shape, self._numbers(shape), window.pad, output))

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from archdsl.ops.base import FunctionForm, Operation, Rules, Shape
+from archdsl.ops.base import Operation, Rules, Shape
+from archdsl.ops.forms import FunctionForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import ChannelMap, IndexMap
 from archdsl.ops.sizes import ints

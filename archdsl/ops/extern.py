@@ -8,20 +8,11 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from archdsl.dims import Demanded, Dim, Expr
-from archdsl.ops.base import (
-    Argument,
-    FunctionForm,
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Saves,
-    TorchForm,
-    Weight,
-    Window,
-)
+from archdsl.ops.base import Operation, Rules, Saves, Weight, Window
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.facts import Shape
 from archdsl.ops.fields import shape_text, shown
+from archdsl.ops.forms import Argument, FunctionForm, ModuleForm, TorchForm
 from archdsl.ops.formulas import Section, Sizes
 
 Arguments: TypeAlias = tuple[tuple[str, object], ...]

@@ -92,6 +92,10 @@ class Facts:
         """Where its code comes from, if not from PyTorch or archdsl: what it computes is not known then."""
         return None
 
+    def may_be_none(self, shapes: tuple[Shape, ...]) -> bool:
+        """Whether a built module may have None for its result, which has no axes to move."""
+        return False
+
     def is_counted(self, shapes: tuple[Shape, ...]) -> bool:
         """Whether its multiply-accumulates are known."""
         return True

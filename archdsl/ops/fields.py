@@ -3,50 +3,52 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, get_args, get_origin
 
-from pydantic import BeforeValidator, Field
-from pydantic.fields import FieldInfo
-
 from archdsl import dims
 from archdsl.dims import Dim, Expr, SizeSet
 from archdsl.ops.init import Drawn
+from archdsl.ops.validation import Accepts
 
 LARGEST = 2**31 - 1
 """The largest number that a parameter accepts, also as a float: more than any layer needs, within PyTorch's limits."""
 
 # The description of each type completes a message: "`stride` must be <description>; got -1".
-Count = Annotated[int, Field(strict=True, ge=1, le=LARGEST, description="an int of at least 1")]
-Index = Annotated[int, Field(strict=True, ge=0, le=LARGEST, description="an int of at least 0")]
-Parts = Annotated[int, Field(strict=True, ge=2, le=4096, description="an int from 2 to 4096")]
-Switch = Annotated[bool, Field(strict=True, description="`true` or `false`")]
-Number = Annotated[float, Field(strict=True, ge=-LARGEST, le=LARGEST, description="a number")]
-Positive = Annotated[float, Field(strict=True, gt=0, le=LARGEST, description="a number above 0")]
-Probability = Annotated[float, Field(strict=True, ge=0, le=1, description="a number from 0 to 1")]
-Fraction = Annotated[float, Field(strict=True, ge=0, lt=1, description="a number from 0 to below 1")]
+Count = Annotated[int, Accepts("an int of at least 1", ge=1, le=LARGEST)]
+Index = Annotated[int, Accepts("an int of at least 0", ge=0, le=LARGEST)]
+Parts = Annotated[int, Accepts("an int from 2 to 4096", ge=2, le=4096)]
+Switch = Annotated[bool, Accepts("`true` or `false`")]
+Number = Annotated[float, Accepts("a number", ge=-LARGEST, le=LARGEST)]
+Positive = Annotated[float, Accepts("a number above 0", gt=0, le=LARGEST)]
+Probability = Annotated[float, Accepts("a number from 0 to 1", ge=0, le=1)]
+Fraction = Annotated[float, Accepts("a number from 0 to below 1", ge=0, lt=1)]
 
 Size = Annotated[
-    Count | Annotated[tuple[Count, ...], Field(min_length=1, max_length=8)],
-    Field(description="an int of at least 1 or a size such as 3x3"),
+    Count | Annotated[tuple[Count, ...], Accepts(shortest=1, longest=8)],
+    Accepts("an int of at least 1 or a size such as 3x3"),
 ]
 Margin = Annotated[
-    Index | Annotated[tuple[Index, ...], Field(min_length=1, max_length=8)],
-    Field(description="an int of at least 0 or a size such as 1x3"),
+    Index | Annotated[tuple[Index, ...], Accepts(shortest=1, longest=8)],
+    Accepts("an int of at least 0 or a size such as 1x3"),
 ]
 Pad = Annotated[
     Margin | Literal["valid", "same", "same_upper", "full"],
-    Field(description="an int of at least 0, a size such as 1x3, `valid`, `same`, `same_upper` or `full`"),
+    Accepts("an int of at least 0, a size such as 1x3, `valid`, `same`, `same_upper` or `full`"),
+]
+ConvPad = Annotated[
+    Margin | Literal["valid", "same", "same_upper", "full", "causal"],
+    Accepts("an int of at least 0, a size such as 1x3, `valid`, `same`, `same_upper`, `full` or `causal`"),
 ]
 UpPad = Annotated[
     Margin | Literal["valid", "same", "full"],
-    Field(description="an int of at least 0, a size such as 1x3, `valid`, `same` or `full`"),
+    Accepts("an int of at least 0, a size such as 1x3, `valid`, `same` or `full`"),
 ]
 Target = Annotated[
-    Count | Expr | Annotated[tuple[Count | Expr, ...], Field(min_length=1, max_length=8)],
-    Field(description="an int of at least 1, a size such as 32x32, or the size of a tensor such as `x.size`"),
+    Count | Expr | Annotated[tuple[Count | Expr, ...], Accepts(shortest=1, longest=8)],
+    Accepts("an int of at least 1, a size such as 32x32, or the size of a tensor such as `x.size`"),
 ]
 Init = Annotated[
     Literal["he", "he_uniform", "he_fan_out", "xavier", "xavier_uniform", "lecun", "zeros"] | Drawn | None,
-    Field(
-        description="`none`, `he`, `he_uniform`, `he_fan_out`, `xavier`, `xavier_uniform`, `lecun`, `zeros`, "
+    Accepts(
+        "`none`, `he`, `he_uniform`, `he_fan_out`, `xavier`, `xavier_uniform`, `lecun`, `zeros`, "
         "`normal(std)` or `truncated_normal(std)`"
     ),
 ]
@@ -76,8 +78,7 @@ def _freeze(value: object) -> tuple[object, tuple[int, ...]]:
 
 Numbers = Annotated[
     tuple[object, ...] | None,
-    BeforeValidator(_nested),
-    Field(description="a list of numbers, nested once for each spatial axis, such as [[1, -1]]"),
+    Accepts("a list of numbers, nested once for each spatial axis, such as [[1, -1]]", convert=_nested),
 ]
 
 
@@ -98,7 +99,7 @@ def words_of(annotation: object) -> Iterator[str]:
 def described(annotation: object) -> str | None:
     """The description of the first type in a union: that of Size in `Size | None`."""
     for part in get_args(annotation):
-        if isinstance(part, FieldInfo) and part.description:
+        if isinstance(part, Accepts) and part.description:
             return part.description
     return next((text for part in get_args(annotation) if (text := described(part))), None)
 

@@ -34,14 +34,15 @@ SAME_UPPER_PADS = '''def same_upper_pads(
 '''
 
 
-def conv(rank: str, *, flip: bool, same_upper: bool) -> Helper | None:
-    """The subclass of nn.Conv1d, 2d or 3d with a flipped kernel, SAME_UPPER padding or both; None for neither."""
-    if not (flip or same_upper):
+def conv(rank: str, *, flip: bool, same_upper: bool, causal: bool) -> Helper | None:
+    """The subclass of nn.Conv1d, 2d or 3d with a flipped kernel, padding that it lacks, or both; None for neither."""
+    if not (flip or same_upper or causal):
         return None
     axes = ", ".join(str(a + 2) for a in range(int(rank[0])))
-    name = f"{'Flipped' if flip else ''}Conv{rank}{'SameUpper' if same_upper else ''}"
+    name = f"{'Flipped' if flip else ''}Conv{rank}{'SameUpper' if same_upper else 'Causal' if causal else ''}"
     says = ["The kernel is flipped, as signal processing defines a convolution."] if flip else []
     says += ["Pads to ⌈size / stride⌉ outputs, the odd one behind."] if same_upper else []
+    says += ["Pads before the signal alone: no output depends on later inputs."] if causal else []
     doc = f'"""{says[0]}"""' if len(says) == 1 else f'"""{says[0]}\n\n    {says[1]}\n    """'
     weight = [f"        weight = self.weight.flip({axes})"] if flip else []
     used = "weight" if flip else "self.weight"
@@ -52,9 +53,10 @@ def conv(rank: str, *, flip: bool, same_upper: bool) -> Helper | None:
         "    def forward(self, input: Tensor) -> Tensor:",
         *weight,
     ]
-    if same_upper:
+    if same_upper or causal:
+        pads = "same_upper_pads(input, self.kernel_size, self.stride, self.dilation)"
         lines += [
-            "        pads = same_upper_pads(input, self.kernel_size, self.stride, self.dilation)",
+            f"        pads = {'[self.dilation[0] * (self.kernel_size[0] - 1), 0]' if causal else pads}",
             '        mode = "constant" if self.padding_mode == "zeros" else self.padding_mode',
             "        input = F.pad(input, pads, mode)",
             f"        return F.conv{rank}(",

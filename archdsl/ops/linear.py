@@ -5,30 +5,20 @@ from dataclasses import replace
 from math import prod
 from typing import Annotated
 
-from pydantic import Field
-
 from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import helpers
-from archdsl.ops.base import (
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Saves,
-    Shape,
-    Weight,
-    Window,
-    example,
-    renamed,
-)
+from archdsl.ops.base import Operation, Rules, Saves, Shape, Weight, Window, example, renamed
 from archdsl.ops.conv import start
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import Count, Init, Switch
+from archdsl.ops.forms import ModuleForm
 from archdsl.ops.formulas import Section, Sizes
 from archdsl.ops.helpers import Helper
 from archdsl.ops.sizes import known, options, positional
+from archdsl.ops.validation import Accepts
 
-Biased = Annotated[tuple[Switch, ...], Field(min_length=2, max_length=16, description="a list of `true` and `false`")]
+Biased = Annotated[tuple[Switch, ...], Accepts("a list of `true` and `false`", shortest=2, longest=16)]
 
 
 class Linear(Operation):

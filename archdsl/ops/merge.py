@@ -6,9 +6,11 @@ from typing import ClassVar
 
 from archdsl import dims
 from archdsl.ops import helpers
-from archdsl.ops.base import Example, FunctionForm, Mend, Operation, OperationError, Rules, Saves, Shape, example
+from archdsl.ops.base import Example, Operation, Rules, Saves, Shape, example
 from archdsl.ops.channels import along, axis_caption, moved, with_size
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import Index, Switch, shape_text
+from archdsl.ops.forms import FunctionForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import ChannelMap, IndexMap
 from archdsl.ops.sizes import channels, ints

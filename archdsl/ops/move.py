@@ -1,6 +1,7 @@
 """The move of axes, which the generator places between layers that want them in another order."""
 
-from archdsl.ops.base import Argument, ModuleForm, Operation, Rules, Shape
+from archdsl.ops.base import Operation, Rules, Shape
+from archdsl.ops.forms import Argument, ModuleForm
 from archdsl.ops.helpers import PERMUTE
 
 

@@ -5,34 +5,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Annotated
 
-from pydantic import Field
-
 from archdsl.common.units import counted
 from archdsl.ops import helpers
-from archdsl.ops.base import (
-    Kept,
-    Mend,
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Saves,
-    Shape,
-    Start,
-    Weight,
-    Window,
-    example,
-    renamed,
-)
+from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, Weight, Window, example, renamed
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.facts import ChannelFactor
 from archdsl.ops.fields import AffineInit, Count, Number, Positive, Switch, shape_text, shown
+from archdsl.ops.forms import ModuleForm, Start
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, near_divisor, options, positional, rank_name, several_positions, spatial
+from archdsl.ops.validation import Accepts
 
 Momentum = Annotated[
-    Annotated[float, Field(strict=True, ge=0, le=1)] | None,
-    Field(description="a number from 0 to 1, or `none` to average all batches"),
+    Annotated[float, Accepts(ge=0, le=1)] | None,
+    Accepts("a number from 0 to 1, or `none` to average all batches"),
 ]
 
 

@@ -4,28 +4,18 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated, Literal
 
-from pydantic import Field
-
-from archdsl.ops.base import (
-    Operation,
-    ParameterForm,
-    Rules,
-    Shape,
-    Start,
-    Weight,
-    example,
-)
+from archdsl.ops.base import Operation, Rules, Shape, Weight, example
 from archdsl.ops.fields import Count, shape_text
+from archdsl.ops.forms import ParameterForm, Start
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.init import Drawn
+from archdsl.ops.validation import Accepts
 
-Lengths = Annotated[
-    tuple[Count, ...], Field(min_length=1, max_length=8, description="a list of ints of at least 1, channels first")
-]
+Lengths = Annotated[tuple[Count, ...], Accepts("a list of ints of at least 1, channels first", shortest=1, longest=8)]
 Stored = Literal["plain", "tokens", "rows", "maps"]
 Begin = Annotated[
     Literal["zeros", "ones"] | Drawn,
-    Field(description="`zeros`, `ones`, `normal(std)` or `truncated_normal(std)`"),
+    Accepts("`zeros`, `ones`, `normal(std)` or `truncated_normal(std)`"),
 ]
 
 

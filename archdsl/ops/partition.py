@@ -11,8 +11,10 @@ from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import index_maps, partition_helpers
-from archdsl.ops.base import Argument, FunctionForm, Mend, Operation, OperationError, Rules, Shape, example
+from archdsl.ops.base import Operation, Rules, Shape, example
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import Margin, Size, Switch, shape_text, shown, times
+from archdsl.ops.forms import Argument, FunctionForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.helpers import Helper
 from archdsl.ops.index_maps import IndexMap
@@ -337,6 +339,9 @@ class Strangers(Operation):
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         count = prod(self.cut.each_size(shapes[0]))
         return (shapes[1] if len(shapes) > 1 else (1, count, count),)
+
+    def may_be_none(self, shapes: tuple[Shape, ...]) -> bool:
+        return len(shapes) == 1 and not self.cut.is_shifted
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         return self.form(shapes, last=False)

@@ -190,6 +190,23 @@ def {name}(
     apart = regions[:, None, :, None] != regions[:, None, None, :]
     mask = torch.zeros_like(apart, dtype=x.dtype).masked_fill(apart, float("-inf"))
     mask = mask if bias is None else {"bias.movedim(-1, 1)" if last else "bias"} + mask
-    return mask.repeat(x.shape[0], 1, 1, 1){".movedim(1, -1)" if last else ""}
+    return mask.expand(x.shape[0], *mask.shape).flatten(0, 1){".movedim(1, -1)" if last else ""}
+''',
+    )
+
+
+def pad_to_multiple(last: bool) -> Helper:
+    name, sizes = _named("pad_to_multiple", last), "[N, ..., C]" if last else "[N, C, ...]"
+    pads = "[0, 0]  # the channels; from the last axis on" if last else "[]  # from the last axis on"
+    return Helper(
+        name,
+        f'''{PER_AXIS}
+
+def {name}(x: Tensor, size: int | tuple[int, ...]) -> Tensor:
+    """Pads zeros behind each spatial axis of a map {sizes}, up to multiples."""
+    pads: list[int] = {pads}
+    for length, s in zip(reversed({_lengths("x", last)}), reversed(per_axis(x, size))):
+        pads += [0, -length % s]
+    return F.pad(x, pads) if torch.compiler.is_exporting() or any(pads) else x
 ''',
     )

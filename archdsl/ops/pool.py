@@ -10,8 +10,10 @@ from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
 from archdsl.ops import helpers, index_maps
-from archdsl.ops.base import Kept, ModuleForm, Operation, OperationError, Rules, Saves, Shape, Window, example, renamed
+from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, Window, example, renamed
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import Pad, Size, Switch, shape_text, times
+from archdsl.ops.forms import ModuleForm
 from archdsl.ops.formulas import AXES, Section, Sizes, same_upper_lines, window_lines
 from archdsl.ops.sizes import collapse, each, ints, options, output_fits, positional, rank_name, spatial
 from archdsl.ops.windows import does_not_fit, padding, same_upper_pads, steady, steps, window_caption, window_pads

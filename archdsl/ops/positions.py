@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops import index_maps
-from archdsl.ops.base import Argument, FunctionForm, Mend, OperationError, Rules, Shape, example
+from archdsl.ops.base import Rules, Shape, example
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import Target, shape_text, times
+from archdsl.ops.forms import Argument, FunctionForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import IndexMap
 from archdsl.ops.shape import Rearrangement
@@ -112,10 +114,10 @@ class Maps(Rearrangement):
         return outputs[0][1:]
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}.unflatten(2, {size})", (Argument("size", self._sizes()),))
+        return FunctionForm("torch.unflatten({0}, 2, {size})", (Argument("size", self._sizes()),))
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
-        return FunctionForm("{0}.unflatten(1, {size})", (Argument("size", self._sizes()),))
+        return FunctionForm("torch.unflatten({0}, 1, {size})", (Argument("size", self._sizes()),))
 
     def index_maps(
         self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]

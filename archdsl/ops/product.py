@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from archdsl import dims
 from archdsl.ops import index_maps
-from archdsl.ops.base import FunctionForm, Operation, OperationError, Rules, Saves, Shape, example
+from archdsl.ops.base import Operation, Rules, Saves, Shape, example
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import shape_text
+from archdsl.ops.forms import FunctionForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import ChannelMap, IndexMap
 from archdsl.ops.sizes import channels, ints

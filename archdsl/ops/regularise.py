@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from archdsl.ops import helpers
-from archdsl.ops.base import Example, Kept, Layout, ModuleForm, Operation, Rules, Saves, Shape, example
+from archdsl.ops.base import Example, Kept, Layout, Operation, Rules, Saves, Shape, example
 from archdsl.ops.fields import Fraction, Probability
+from archdsl.ops.forms import ModuleForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.sizes import positional, rank_name, spatial
 

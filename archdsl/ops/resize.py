@@ -7,20 +7,10 @@ from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops import helpers, index_maps
 from archdsl.ops.align import LINEAR
-from archdsl.ops.base import (
-    Argument,
-    FunctionForm,
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Shape,
-    TorchForm,
-    Window,
-    example,
-    renamed,
-)
+from archdsl.ops.base import Operation, Rules, Shape, Window, example, renamed
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.fields import Count, Size, Target, is_free, shape_text, shown, times
+from archdsl.ops.forms import Argument, FunctionForm, ModuleForm, TorchForm
 from archdsl.ops.formulas import AXES, Section, Sizes
 from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, collapse, each, ints, positional, spatial

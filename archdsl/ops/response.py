@@ -3,19 +3,9 @@
 from collections.abc import Iterator, Sequence
 
 from archdsl.ops import helpers
-from archdsl.ops.base import (
-    Kept,
-    ModuleForm,
-    Operation,
-    Rules,
-    Saves,
-    Shape,
-    Start,
-    Weight,
-    Window,
-    example,
-)
+from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, Weight, Window, example
 from archdsl.ops.fields import Positive
+from archdsl.ops.forms import ModuleForm, Start
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.norm import affine_weights
 from archdsl.ops.sizes import channels, options, positional, spatial

@@ -4,39 +4,23 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
-from pydantic import Field
-
 from archdsl import dims
 from archdsl.dims import Dim, Expr
 from archdsl.ops import index_maps
-from archdsl.ops.base import (
-    Argument,
-    FunctionForm,
-    Mend,
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Shape,
-    Window,
-    example,
-)
-from archdsl.ops.fields import LARGEST, Index, shape_text, shown
+from archdsl.ops.base import Operation, Rules, Shape, Window, example
+from archdsl.ops.declaration import Mend, OperationError
+from archdsl.ops.fields import LARGEST, Count, Index, shape_text, shown
+from archdsl.ops.forms import Argument, FunctionForm, ModuleForm
 from archdsl.ops.formulas import Sizes
 from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, ints, known_all
+from archdsl.ops.validation import Accepts
 
 Entries = Annotated[
-    tuple[Annotated[int, Field(strict=True, ge=-1, le=LARGEST)] | Expr, ...],
-    Field(
-        min_length=1,
-        max_length=32,
-        description="a list of ints of at least 1, one of which may be -1, to be inferred",
-    ),
+    tuple[Annotated[int, Accepts(ge=-1, le=LARGEST)] | Expr, ...],
+    Accepts("a list of ints of at least 1, one of which may be -1, to be inferred", shortest=1, longest=32),
 ]
-Order = Annotated[
-    tuple[Index, ...], Field(min_length=1, max_length=32, description="a list of axes, counted from 0 (the channels)")
-]
+Order = Annotated[tuple[Index, ...], Accepts("a list of axes, counted from 0 (the channels)", shortest=1, longest=32)]
 
 
 class Rearrangement(Operation):
@@ -156,7 +140,7 @@ class Reshape(Rearrangement):
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
         if dims.free_sizes(*outputs[0]):
-            return FunctionForm("{0}.flatten(1).unflatten(1, {size})", (Argument("size", outputs[0]),))
+            return FunctionForm("torch.unflatten({0}.flatten(1), 1, {size})", (Argument("size", outputs[0]),))
         names = ["channels", *(f"size{n}" for n in range(2, len(outputs[0]) + 1))]
         template = f"{{0}}.reshape(-1, {', '.join(f'{{{name}}}' for name in names)})"
         return FunctionForm(template, tuple(Argument(*pair) for pair in zip(names, outputs[0], strict=True)))
@@ -242,3 +226,58 @@ class Permute(Rearrangement):
 
     def axis_from(self, axis: int) -> int:
         return self.axes[axis]
+
+
+class Squeeze(Rearrangement):
+    """Removes a spatial axis of size 1.
+
+    `squeeze(1)`: [C, 1, W] → [C, W], as a network that reads text has it behind its convolutions. `flatten` removes all
+    spatial axes.
+
+    Errors: an axis of another size; the channels, axis 0; an axis that the tensor lacks.
+    """
+
+    name = "squeeze"
+    channelwise = True
+    layout = "any"
+    formula_text = "the same numbers: the axis has one position"
+
+    axis: Count
+
+    examples = (example((3, 1, 5), axis=1), example((3, 1), axis=1), example((2, 1, 4, 5), axis=1))
+
+    def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
+        (shape,) = shapes
+        if self.axis >= len(shape):
+            raise OperationError(
+                f"`squeeze` of axis {self.axis}: the tensor {shape_text(shape)} has axes 0 to {len(shape) - 1}",
+                parameter="axis",
+                inputs=(0,),
+                help="axis 0 is the channels, axis 1 the first spatial axis",
+            )
+        rules.require(
+            dims.equal(shape[self.axis], 1),
+            f"`squeeze` of axis {self.axis} needs a size of 1; the tensor is {shape_text(shape)}",
+            parameter="axis",
+            inputs=(0,),
+            help="pool the axis first, as in `adaptive_avgpool([1, 8])`; `tokens` makes one axis of several",
+        )
+        return ((*shape[: self.axis], *shape[self.axis + 1 :]),)
+
+    def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm(f"{{0}}.squeeze({self.axis + 1})")
+
+    def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> FunctionForm:
+        return FunctionForm(f"{{0}}.squeeze({self.axis})")
+
+    def index_maps(
+        self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]
+    ) -> Mapping[int, tuple[index_maps.IndexMap, ...]]:
+        kept = [index_maps.shifted(axis) for axis in range(len(outputs[0]) - 1)]
+        return {0: (*kept[: self.axis - 1], index_maps.stretched(), *kept[self.axis - 1 :])}
+
+    def caption(self, rank: int = 2) -> str:
+        return f"squeeze axis {self.axis}"
+
+    def axis_from(self, axis: int) -> int:
+        return axis if axis < self.axis else axis + 1

@@ -7,8 +7,10 @@ from typing import TypeVar
 from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Demanded, Dim
-from archdsl.ops.base import Argument, Mend, OperationError, Rules, Shape
+from archdsl.ops.base import Rules, Shape
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import shape_text, shown
+from archdsl.ops.forms import Argument
 
 D = TypeVar("D", int, Dim)
 PIN = "fix the free sizes in the `input`, e.g. `input image[3, 224, 224]`"

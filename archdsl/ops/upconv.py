@@ -7,21 +7,12 @@ from typing import ClassVar
 from archdsl import dims
 from archdsl.common.units import counted
 from archdsl.dims import Dim
-from archdsl.ops.base import (
-    ModuleForm,
-    Operation,
-    OperationError,
-    Rules,
-    Saves,
-    Shape,
-    Weight,
-    Window,
-    example,
-    renamed,
-)
+from archdsl.ops.base import Operation, Rules, Saves, Shape, Weight, Window, example, renamed
 from archdsl.ops.conv import groups_divide, kernel_is_odd, start
+from archdsl.ops.declaration import OperationError
 from archdsl.ops.facts import Copies
 from archdsl.ops.fields import Count, Init, Margin, Size, Switch, UpPad, shape_text, times
+from archdsl.ops.forms import ModuleForm
 from archdsl.ops.formulas import AXES, INDICES, TAPS, Section, Sizes, against_full, biases, multiple, signed
 from archdsl.ops.index_maps import ChannelMap, grouped
 from archdsl.ops.sizes import channels, collapse, each, options, positional, rank_name, spatial

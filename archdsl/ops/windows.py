@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from archdsl import dims
 from archdsl.dims import Dim
-from archdsl.ops.base import Mend, OperationError, Shape
+from archdsl.ops.base import Shape
+from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.fields import shape_text, times
 from archdsl.ops.sizes import each
 
@@ -63,6 +64,8 @@ def window_pads(
     shape: Shape,
 ) -> tuple[int, ...]:
     """The padding before the first element; for `same_upper` and a free size, if the stride divides the size."""
+    if pad == "causal":
+        return padding("full", kernel, dilation, shape)
     if pad == "same_upper":
         sizes = (n if isinstance(n, int) else s for n, s in zip(shape[1:], stride, strict=True))
         befores = (same_upper_pads(n, *m)[0] for n, *m in zip(sizes, kernel, stride, dilation, strict=True))

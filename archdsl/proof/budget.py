@@ -98,7 +98,11 @@ MOST_PARTS = 100
 
 
 def _bounded(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    is_power = function is operator.pow
+
     def compute(a: Any, b: Any) -> Any:
+        if type(a) is int and type(b) is int and not is_power and -SMALL < a < SMALL and -SMALL < b < SMALL:
+            return function(a, b)
         for value, other in ((a, b), (b, a)):
             if isinstance(value, str | list | tuple):
                 if isinstance(other, str | list | tuple):
@@ -107,7 +111,7 @@ def _bounded(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
                     _bound(len(value) * other if isinstance(other, int) and "mul" in function.__name__ else LARGEST)
             elif isinstance(value, int) and value.bit_length() > LONGEST:
                 raise Unproved("computes a number larger than its network can need")
-        if function is operator.pow and isinstance(a, int) and isinstance(b, int) and a.bit_length() * b > LONGEST:
+        if is_power and isinstance(a, int) and isinstance(b, int) and a.bit_length() * b > LONGEST:
             raise Unproved("computes a number larger than its network can need")
         return function(a, b)
 
@@ -116,6 +120,9 @@ def _bounded(function: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 LONGEST = 10_000
 """The most bits of an int."""
+
+SMALL = 2**64
+"""Below it, ints need no closer look."""
 
 OPERATORS: Mapping[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Add: ("ADD__", operator.add),
@@ -135,8 +142,9 @@ def counted(tree: ast.Module) -> ast.Module:
     for node in walked(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in COMPARING:
             passing.update(map(id, (node.func.value, *node.args)))
-        for name, value in node.__dict__.items():
-            if isinstance(value, list):
+        for name in FIELDS[type(node)]:
+            value: Any = getattr(node, name, None)
+            if type(value) is list:
                 value[:] = [_changed(v) if type(v) in CHANGED and id(v) not in passing else v for v in value]
             elif type(value) in CHANGED and id(value) not in passing:
                 setattr(node, name, _changed(value))
@@ -164,12 +172,26 @@ def walked(tree: ast.AST) -> Iterator[ast.AST]:
         node = stack.pop()
         yield node
         known = node.__dict__
-        for name in node._fields:
+        for name in FIELDS[type(node)]:
             value = known.get(name)
-            if isinstance(value, list):
+            if type(value) is list:
                 stack += [v for v in value if isinstance(v, ast.AST)]
-            elif isinstance(value, ast.AST) and name != "ctx":
+            elif isinstance(value, ast.AST):
                 stack.append(value)
+
+
+TEXTS = frozenset(
+    {"arg", "asname", "attr", "conversion", "ctx", "id", "kind", "level", "module", "name", "simple", "type_comment"}
+)
+"""Fields of syntax nodes that hold no nodes, except contexts."""
+
+
+FIELDS: Mapping[type, tuple[str, ...]] = {
+    kind: tuple(name for name in kind._fields if name not in TEXTS and kind is not ast.Constant)
+    for kind in vars(ast).values()
+    if isinstance(kind, type) and issubclass(kind, ast.AST)
+}
+"""The fields of each kind of syntax node that may hold nodes."""
 
 
 def _changed(node: ast.AST) -> ast.AST:

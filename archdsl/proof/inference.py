@@ -86,7 +86,7 @@ class Correspondence:
         instead = old.operation.in_evaluation()
         if old.operation is new.operation and old not in self.taken and not instead:
             return True
-        ours, theirs = {**dict(old.operation), **instead}, dict(new.operation)
+        ours, theirs = {**vars(old.operation), **instead}, vars(new.operation)
         if old in self.taken:
             ours["bias"] = True
         for arguments in (ours, theirs):  # the weights come from elsewhere
@@ -282,6 +282,8 @@ class Channels:
 
     def equals(self, other: Channels) -> bool:
         """Whether they are equal, up to rounding."""
+        if self is other:
+            return True
         if self.layout != other.layout or self.shape != other.shape:
             return False
         pairs = zip(_united(self.runs), _united(other.runs), strict=False)
@@ -309,15 +311,16 @@ def compare_weights(walked: Correspondence, fold: Callable[[Mapping[str, Channel
         for part in parts:
             ends.setdefault(norm, set()).update((part.at, part.at + part.count))
             ends.setdefault(part.convolution, set()).update((part.start, part.start + part.count))
-    for node in graph.nodes():
-        for weight in node.operation.weights(graph.shapes(node.inputs)):
+    weights = {node: node.operation.weights(graph.shapes(node.inputs)) for node in graph.nodes()}
+    for node, own_weights in weights.items():
+        for weight in own_weights:
             groups = node.operation.groups if node.operation.name == "upconv" and weight.name == "weight" else 0  # type: ignore[attr-defined]
             count = weight.shape[1] * groups if groups else (*weight.shape, 1)[0]
             runs = [(size, random.uniform(0.5, 2.0)) for size in _lengths(count, frozenset(ends.get(node, ())))]
             state[_key(node, weight.name)] = Channels(runs, weight.shape, "in" if groups else "out", groups, own=False)
     wanted: dict[str, Channels] = {}
     for old, new in walked.pairs:
-        own = {_key(new, w.name): state[_key(old, w.name)] for w in old.operation.weights(graph.shapes(old.inputs))}
+        own = {_key(new, w.name): state[_key(old, w.name)] for w in weights[old]}
         if old in walked.taken:
             own[_key(new, "weight")], own[_key(new, "bias")] = _taken_in(old, walked.taken[old], state)
         for key, tensor in own.items():

@@ -12,8 +12,9 @@ from typing import Any
 
 from archdsl.graph import Graph, Node, Scope
 from archdsl.graph import Tensor as Edge
-from archdsl.ops.base import ModuleForm, Operation, ParameterForm, Shape, TorchForm
+from archdsl.ops.base import Operation, Shape
 from archdsl.ops.base import Weight as OwnWeight
+from archdsl.ops.forms import ModuleForm, ParameterForm, TorchForm
 from archdsl.ops.init import RULES
 from archdsl.proof.layers import LAYERS, Parts, Spec, compute, spec_of
 from archdsl.proof.library import Library, Run, full
@@ -88,8 +89,13 @@ class Meaning:
         self.members: dict[str, Owner] = {}
         """The owners of weights, and layers in containers of their own (`mix.relu`), in order of placement."""
         self._met: set[Scope] = set()
+        self._scope: dict[str, object] = {}
         for node in graph.declared():
             self._declare(node)
+        self._scope = {
+            **{"__builtins__": {}, "torch": self.library.torch, "F": self.library.torch.nn.functional},
+            **self.library.functions,
+        }
         for node in graph.nodes():
             self._place(node)
         self.ran = +self.table.ran
@@ -131,6 +137,7 @@ class Meaning:
             if tensor.term.shape is None:
                 tensor.term.shape = _unmoved(self.graph.shape(Edge(node.id, i)), tensor.order)
             tensor.term.batched = node.batched
+            tensor.term.may_be_none = node.operation.may_be_none(self.graph.shapes(node.inputs))
             self.values[Edge(node.id, i)] = tensor.term, tensor.order
         # A template of several steps, such as `(a + b) / 2`, is identified by its steps.
         if len(self.table.entries) == known + 1:
@@ -155,10 +162,10 @@ class Meaning:
         So it declares; what a text computes then is found by the operation and the order of its inputs' axes.
         """
         table = self.table
+        inputs, wanted = [_with_last(t) for t in tensors], [_with_last(t) for t in made]
         first, _ = table.moved.get(table.latest, (table.latest, ()))
         known, ran = len(table.entries), table.ran.copy()
-        given = self._computed(node, last, [_with_last(t) for t in tensors])
-        wanted = [_with_last(t) for t in made]
+        given = self._computed(node, last, inputs)
         orders = {t.order for t in wanted}
         made_now = [*islice(reversed(table.entries), len(table.entries) - known)]
         if made_now and len(orders) == 1 and table.gave(first, made) and table.gave(table.latest, given):
@@ -173,7 +180,8 @@ class Meaning:
         """The operation's declarations, computed once for equal operations."""
         shapes = self.graph.shapes(node.inputs)
         key = (id(node.operation), shapes)
-        if key not in self._declared:
+        found = self._declared.get(key)
+        if found is None:
             outputs = tuple(self.graph.shape(Edge(node.id, i)) for i in range(len(node.shapes)))
             found = self._declared[key] = _declared(
                 node.operation, shapes, outputs, node.operation.torch(shapes, outputs)
@@ -184,7 +192,7 @@ class Meaning:
                 if form is not None:
                     found.last = _declared(node.operation, shapes, outputs, form)
                     self._know(form, node.operation.outside())
-        return self._declared[key]
+        return found
 
     def _know(self, form: TorchForm, outside: object) -> None:
         """Takes in the helper of a form; `outside`: of an operation from elsewhere."""
@@ -207,8 +215,7 @@ class Meaning:
             weight.bind(self.table, node.path)
             names["parameter"] = weight
         code = _code(form.template, len(tensors))  # type: ignore[union-attr]
-        scope = {"torch": self.library.torch, "F": self.library.torch.nn.functional, **self.library.functions}
-        return eval(code, {"__builtins__": {}}, {**scope, **found.values, **names})
+        return eval(code, self._scope, {**found.values, **names})
 
 
 def _unmoved(shape: Sizes, order: Order) -> Sizes:
@@ -218,7 +225,8 @@ def _unmoved(shape: Sizes, order: Order) -> Sizes:
 
 def _with_last(tensor: Tensor) -> Tensor:
     """A tensor with the channels last."""
-    rank = len(tensor.shape)
+    shape = tensor.term.shape
+    rank = len(tensor.shape if shape is None else shape) + (shape is not None)
     return tensor.permute(0, *range(2, rank), 1) if rank > 2 else tensor
 
 
@@ -247,11 +255,12 @@ def _spec(form: ModuleForm, declared: Iterable[OwnWeight]) -> Spec:
     name = form.constructor.removeprefix("nn.")
     made = {h.name: h.made for h in helpers(form.helper)} if form.helper else {}
     kind = made.get(name) or LAYERS[name]
-    kwargs = {a.name: a.value for a in form.arguments if a.name is not None}
+    arguments = form.arguments
+    kwargs = {a.name: a.value for a in arguments if a.name is not None}
     if kind.is_placed():
         kwargs |= {"device": DEVICE, "dtype": DTYPE}
     parts: Parts = [(w.name, w.shape, w.buffer, None) for w in declared]
-    given = tuple(a.value for a in form.arguments if a.name is None)
+    given = tuple([a.value for a in arguments if a.name is None])
     return spec_of(kind, given, kwargs, parts if kind.outside else None)
 
 

@@ -365,6 +365,15 @@ class ModuleList(Module):
 class ModuleDict(Module):
     """nn.ModuleDict: a module whose members are its elements, too."""
 
+    def __init__(self, members: object = None) -> None:
+        super().__init__()
+        if members is None:
+            return
+        if type(members) is not dict:
+            raise Unproved("makes an nn.ModuleDict of something else than a table")
+        for name, member in members.items():
+            self.add_module(name, member)
+
     def __setitem__(self, name: str, module: object) -> None:
         self.add_module(name, module)
 

@@ -13,7 +13,7 @@ from archdsl.proof.budget import counted, walked
 from archdsl.proof.errors import Unproved
 from archdsl.proof.layers import LAYERS, Layer, layer_class, outside_class
 from archdsl.proof.pytorch import REQUIRED, SIGNATURES
-from archdsl.proof.vocabulary import FORBIDDEN, HELPERS, INNER, INTERNAL, OWN, check_vocabulary
+from archdsl.proof.vocabulary import FORBIDDEN, HELPERS, INNER, INTERNAL, OWN, check_vocabulary, wrong_at
 
 STATEMENTS = (
     *(ast.Module, ast.ClassDef, ast.FunctionDef, ast.arguments, ast.arg, ast.Return, ast.Assign, ast.AnnAssign),
@@ -153,17 +153,16 @@ def _check(tree: ast.Module) -> bool:
     holders: set[int] = set()
     for node in walked(tree):
         kind = type(node)
-        line = f"line {getattr(node, 'lineno', '?')}"
         if kind not in KNOWN:
-            raise Unproved(f"{line} holds a {kind.__name__}, which built files do not use")
+            raise wrong_at(node, f"holds a {kind.__name__}, which built files do not use")
         if kind in COSTLY or (kind is ast.Constant and type(node.value) in (bytes, complex)):  # type: ignore[attr-defined]
-            raise Unproved(f"{line} computes what built files do not")
+            raise wrong_at(node, "computes what built files do not")
         if isinstance(node, ast.AugAssign) and isinstance(node.op, ast.Pow):
-            raise Unproved(f"{line} computes what built files do not")
+            raise wrong_at(node, "computes what built files do not")
         if isinstance(node, ast.FormattedValue) and (node.format_spec is not None or node.conversion != -1):
-            raise Unproved(f"{line} formats what built files do not")
+            raise wrong_at(node, "formats what built files do not")
         if isinstance(node, ast.Name) and node.id in INNER:
-            raise Unproved(f"{line} uses `{node.id}`")
+            raise wrong_at(node, f"uses `{node.id}`")
         if isinstance(node, ast.Attribute):
             name = node.attr
             by_mode = by_mode or name == "training"
@@ -175,7 +174,7 @@ def _check(tree: ast.Module) -> bool:
             own = id(node) in holders or (isinstance(node.value, ast.Name) and node.value.id == "self")
             hidden = name.startswith("_") and name not in OWN
             if hidden or (not own and (name in FORBIDDEN or name in INTERNAL)):
-                raise Unproved(f"{line} asks for `.{name}`")
+                raise wrong_at(node, f"asks for `.{name}`")
     return by_mode
 
 

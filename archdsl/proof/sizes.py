@@ -26,10 +26,11 @@ class Guard:
     function: Callable[..., None]
     numbers: frozenset[int] = frozenset()
     """The numbers in its text, near which its answer may change."""
-    calls: list[tuple[object, ...]] = field(default_factory=list)
+    calls: dict[tuple[object, ...], None] = field(default_factory=dict)
+    """The arguments of its calls, without repetitions."""
 
     def __call__(self, *args: object) -> None:
-        self.calls.append(tuple(dim_of(a) if isinstance(a, Size) else a for a in args))
+        self.calls[tuple(dim_of(a) if isinstance(a, Size) else a for a in args)] = None
 
     def accepts(self, *args: object) -> bool:
         try:

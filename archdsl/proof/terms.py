@@ -29,6 +29,8 @@ class Term:
     shape: Sizes | None = None
     batched: bool = True
     """Whether it has the batch; else it is one sample for the whole batch."""
+    may_be_none: bool = False
+    """Whether it is None in some runs, where nothing can be asked of it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -189,6 +191,8 @@ class Tensor:
     def permute(self, *axes: object) -> Tensor:
         """The same tensor with its axes in another order: a view, and no step of a network by itself."""
         term = self.read()
+        if term.may_be_none and not self.table.open:
+            raise Unproved("permutes what may be None")
         given = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
         order = tuple([axis for axis in given if type(axis) is int])
         rank = len(self.order) or (len(given) if term.shape is None else len(term.shape) + 1)
@@ -320,7 +324,7 @@ FRESH = frozenset({"+", "-", "*", "/", "torch.cat", "torch.maximum"})
 SAVING = frozenset({"*", "torch.maximum"})
 """Functions whose gradient needs their inputs."""
 
-VIEWS = frozenset({"[]", ".chunk", ".split", ".flatten", ".reshape", ".unflatten"})
+VIEWS = frozenset({"[]", ".chunk", ".split", ".flatten", ".reshape", "torch.unflatten"})
 """Functions whose gradient needs nothing, and whose results may be views of their inputs."""
 
 POINTWISE = frozenset({"+", "-", "*", "/", "torch.maximum"})

@@ -70,7 +70,7 @@ def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None
     for statement in body:
         for name in _bound(statement):
             if name in names or name in WORDS or name.startswith("__"):
-                raise _wrong(statement, f"gives `{name}` another meaning")
+                raise wrong_at(statement, f"gives `{name}` another meaning")
             names.add(name)
         match statement:
             case ast.Import() | ast.ImportFrom() | ast.Expr(value=ast.Constant()):
@@ -86,14 +86,14 @@ def check_vocabulary(body: Sequence[ast.stmt], augmentation: str | None) -> None
             case ast.FunctionDef():
                 _function(statement)
             case _:
-                raise _wrong(statement, "does at its top what built files do not do")
+                raise wrong_at(statement, "does at its top what built files do not do")
     classes = [s for s in body if isinstance(s, ast.ClassDef) and s.name != augmentation]
     for init in (s for s in (classes[-1].body if classes else ()) if isinstance(s, ast.FunctionDef)):
         if init.name == "__init__":
             a = init.args
             nothing = all(isinstance(d, ast.Constant) and d.value is None for d in a.defaults)
             if [arg.arg for arg in a.args] != ["self", *PLACE] or len(a.defaults) != len(PLACE) or not nothing:
-                raise _wrong(init, "does not take a device and a dtype, or none")
+                raise wrong_at(init, "does not take a device and a dtype, or none")
             _placing(list(walked(init)), PLACE)
 
 
@@ -102,7 +102,7 @@ def is_guard(function: ast.FunctionDef) -> bool:
     return isinstance(function.returns, ast.Constant) and function.returns.value is None
 
 
-def _wrong(node: ast.AST, what: str) -> Unproved:
+def wrong_at(node: ast.AST, what: str) -> Unproved:
     return Unproved(f"line {getattr(node, 'lineno', '?')} {what}")
 
 
@@ -122,7 +122,7 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
 def _literal(value: ast.expr) -> None:
     for node in walked(value):
         if not isinstance(node, ast.Constant | ast.Tuple | ast.Dict | ast.UnaryOp | ast.USub | ast.Load):
-            raise _wrong(node, "makes a table of something else than numbers and words")
+            raise wrong_at(node, "makes a table of something else than numbers and words")
 
 
 def _class(definition: ast.ClassDef, guards: set[str], augmentation: str | None) -> None:
@@ -132,9 +132,9 @@ def _class(definition: ast.ClassDef, guards: set[str], augmentation: str | None)
         case [ast.Name(id=name)] if name in RECORDS:
             is_module = False
         case _:
-            raise _wrong(definition, "extends another class than built files do")
+            raise wrong_at(definition, "extends another class than built files do")
     if definition.decorator_list or any(k.arg != "total" or is_module for k in definition.keywords):
-        raise _wrong(definition, "makes a class otherwise than built files do")
+        raise wrong_at(definition, "makes a class otherwise than built files do")
     for statement in definition.body:
         match statement:
             case ast.Expr(value=ast.Constant()) | ast.Pass():
@@ -147,7 +147,7 @@ def _class(definition: ast.ClassDef, guards: set[str], augmentation: str | None)
                 elif statement.name == "__init__":
                     _init(statement)
             case _:
-                raise _wrong(statement, f"says what no class of a built file says: {type(statement).__name__}")
+                raise wrong_at(statement, f"says what no class of a built file says: {type(statement).__name__}")
 
 
 def _method(method: ast.FunctionDef, guards: set[str]) -> None:
@@ -156,12 +156,12 @@ def _method(method: ast.FunctionDef, guards: set[str]) -> None:
     elif method.name == "forward":
         _forward(method, guards)
     else:
-        raise _wrong(method, f"defines `{method.name}`")
+        raise wrong_at(method, f"defines `{method.name}`")
 
 
 def _init(method: ast.FunctionDef) -> None:
     if method.decorator_list:
-        raise _wrong(method, "decorates __init__")
+        raise wrong_at(method, "decorates __init__")
     nodes = list(walked(method))
     _defaults([method])
     held = {
@@ -178,7 +178,7 @@ def _init(method: ast.FunctionDef) -> None:
                     holders.add(id(holder))
             case ast.Attribute(ctx=ast.Store() | ast.Del()):
                 if not (_of_self(node) or id(node) in holders) or node.attr.startswith("_"):
-                    raise _wrong(node, "sets what is not its own")
+                    raise wrong_at(node, "sets what is not its own")
             case ast.Subscript(ctx=ast.Store() | ast.Del()):
                 match node.value:
                     case ast.Name(id="self"):
@@ -187,13 +187,13 @@ def _init(method: ast.FunctionDef) -> None:
                         pass
                     case ast.Attribute(value=ast.Name(id=name), attr="_modules" | "_parameters"):
                         if name not in _made_here(nodes):
-                            raise _wrong(node, "changes a part of something")
+                            raise wrong_at(node, "changes a part of something")
                     case _:
-                        raise _wrong(node, "changes a part of something")
+                        raise wrong_at(node, "changes a part of something")
             case ast.FunctionDef() if node is not method:
-                raise _wrong(node, "defines a function in a method")
+                raise wrong_at(node, "defines a function in a method")
             case ast.Lambda() | ast.Raise() | ast.With() | ast.Try() | ast.Yield() | ast.Return():
-                raise _wrong(node, f"holds a {type(node).__name__} in __init__")
+                raise wrong_at(node, f"holds a {type(node).__name__} in __init__")
     _check_all([(method, nodes)])
 
 
@@ -216,22 +216,22 @@ def _placing(nodes: Sequence[ast.AST], names: Collection[str]) -> None:
             and isinstance(node.ctx, ast.Load)
             and id(node) not in passed
         ):
-            raise _wrong(node, f"does more with `{node.id}` than to pass it on")
+            raise wrong_at(node, f"does more with `{node.id}` than to pass it on")
 
 
 def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
     if any(not isinstance(d, ast.Name) for d in method.decorator_list):
-        raise _wrong(method, "decorates forward otherwise than built files do")
+        raise wrong_at(method, "decorates forward otherwise than built files do")
     nodes = list(walked(method))
     a = method.args
     if a.defaults or a.kw_defaults or a.kwarg or a.kwonlyargs or a.posonlyargs:
-        raise _wrong(method, "takes arguments that are no tensors")
+        raise wrong_at(method, "takes arguments that are no tensors")
     for node in nodes:
         match node:
             case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
-                raise _wrong(node, "changes something that lasts in forward")
+                raise wrong_at(node, "changes something that lasts in forward")
             case ast.FunctionDef() if node is not method:
-                raise _wrong(node, "defines a function in a method")
+                raise wrong_at(node, "defines a function in a method")
             case (
                 ast.Lambda()
                 | ast.Raise()
@@ -243,7 +243,7 @@ def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
                 | ast.Import()
                 | ast.ImportFrom()
             ):
-                raise _wrong(node, f"holds a {type(node).__name__} in forward")
+                raise wrong_at(node, f"holds a {type(node).__name__} in forward")
             case ast.If() | ast.IfExp():
                 _test(node.test)
             case ast.comprehension():
@@ -252,14 +252,14 @@ def _forward(method: ast.FunctionDef, guards: set[str]) -> None:
             case ast.Compare() | ast.BoolOp() | ast.UnaryOp(op=ast.Not()):
                 _test(node)
             case ast.Call(func=ast.Name(id="isinstance" | "setattr" | "int" | "bool" | "float")):
-                raise _wrong(node, "asks in forward what a tensor is")
+                raise wrong_at(node, "asks in forward what a tensor is")
     seen = False
     for statement in reversed(method.body) if guards else ():
         calls = any(
             isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id in guards for n in walked(statement)
         )
         if seen and not calls and not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)):
-            raise _wrong(statement, "computes before it checks its sizes")
+            raise wrong_at(statement, "computes before it checks its sizes")
         seen = seen or calls
     _check_all([(method, nodes)])
 
@@ -268,9 +268,9 @@ def _test(test: ast.expr) -> None:
     """The allowed conditions in forward: on the module's numbers and mode, a loop counter, a name being None."""
     for node in walked(test):
         if isinstance(node, ast.Attribute) and not _of_self(node):
-            raise _wrong(node, f"decides by `.{node.attr}` of a tensor")
+            raise wrong_at(node, f"decides by `.{node.attr}` of a tensor")
         if isinstance(node, ast.Call | ast.Subscript | ast.Starred | ast.List | ast.Tuple | ast.JoinedStr):
-            raise _wrong(node, "decides by something else than its own numbers")
+            raise wrong_at(node, "decides by something else than its own numbers")
 
 
 def _function(function: ast.FunctionDef) -> None:
@@ -281,34 +281,34 @@ def _function(function: ast.FunctionDef) -> None:
     if not guard and len(functions) > 1:
         for node in functions[0][1]:
             if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.For | ast.With):
-                raise _wrong(node, "makes a function that keeps something between its calls")
+                raise wrong_at(node, "makes a function that keeps something between its calls")
     for inner, nodes in functions:
         for decorator in inner.decorator_list:
             match decorator:
                 case ast.Name(id="contextmanager") | ast.Call(func=ast.Name(id="wraps")):
                     pass
                 case _:
-                    raise _wrong(decorator, "decorates a function otherwise than built files do")
+                    raise wrong_at(decorator, "decorates a function otherwise than built files do")
         for node in nodes:
             match node:
                 case ast.Attribute(ctx=ast.Store() | ast.Del()):
-                    raise _wrong(node, "sets what is not its own")
+                    raise wrong_at(node, "sets what is not its own")
                 case ast.AugAssign(target=ast.Name()):
-                    raise _wrong(node, "may change what it was given")
+                    raise wrong_at(node, "may change what it was given")
                 case ast.Try() if node.handlers or node.orelse or id(inner) not in managers:
-                    raise _wrong(node, "goes on after an error")
+                    raise wrong_at(node, "goes on after an error")
                 case ast.Yield() if id(inner) not in managers:
-                    raise _wrong(node, "is a generator")
+                    raise wrong_at(node, "is a generator")
                 case ast.With():
-                    raise _wrong(node, "holds a With")
+                    raise wrong_at(node, "holds a With")
                 case ast.Raise():
                     match node.exc:
                         case ast.Call(func=ast.Name(id="ValueError")) if guard and inner is function:
                             pass
                         case _:
-                            raise _wrong(node, "raises something else than what a check of sizes does")
+                            raise wrong_at(node, "raises something else than what a check of sizes does")
                 case ast.Call(func=ast.Name(id="setattr")) if id(inner) not in managers:
-                    raise _wrong(node, "sets what is not its own")
+                    raise wrong_at(node, "sets what is not its own")
     _check_all(functions)
 
 
@@ -318,9 +318,9 @@ def _defaults(functions: Iterable[ast.FunctionDef]) -> None:
         for default in (*f.args.defaults, *f.args.kw_defaults):
             for node in walked(default) if default is not None else ():
                 if isinstance(node, ast.Call) and not _is(node.func, "partial"):
-                    raise _wrong(node, "has a default that it may change")
+                    raise wrong_at(node, "has a default that it may change")
                 if isinstance(node, ast.List | ast.Dict | ast.Set | ast.ListComp | ast.GeneratorExp | ast.Lambda):
-                    raise _wrong(node, "has a default that it may change")
+                    raise wrong_at(node, "has a default that it may change")
 
 
 def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -> None:
@@ -334,23 +334,23 @@ def _check_all(functions: Iterable[tuple[ast.FunctionDef, Sequence[ast.AST]]]) -
                 called.add(id(node.func))
             match node:
                 case ast.Name(id="self", ctx=ast.Store() | ast.Del()):
-                    raise _wrong(node, "gives `self` another meaning")
+                    raise wrong_at(node, "gives `self` another meaning")
                 case ast.Delete():
                     if not all(isinstance(t, ast.Name) for t in node.targets):
-                        raise _wrong(node, "deletes a part of something")
+                        raise wrong_at(node, "deletes a part of something")
                 case ast.Call(func=ast.Attribute(attr=attr)) if attr in MUTATORS:
                     if fresh is None:
                         fresh = _made_here(nodes)
                     receiver = node.func.value  # type: ignore[attr-defined]
                     if not isinstance(receiver, ast.Name) or receiver.id not in fresh:
-                        raise _wrong(node, f"calls `.{attr}` of something that it did not make itself")
+                        raise wrong_at(node, f"calls `.{attr}` of something that it did not make itself")
                 case ast.Attribute() if node.attr in MUTATORS and not _within_self(node) and id(node) not in called:
-                    raise _wrong(node, f"keeps `.{node.attr}`")
+                    raise wrong_at(node, f"keeps `.{node.attr}`")
                 case ast.Subscript(ctx=ast.Store()) if isinstance(node.value, ast.Name):
                     if fresh is None:
                         fresh = _made_here(nodes)
                     if node.value.id not in fresh | own:
-                        raise _wrong(node, "changes a part of something that it did not make itself")
+                        raise wrong_at(node, "changes a part of something that it did not make itself")
 
 
 def _made_here(nodes: Sequence[ast.AST]) -> set[str]:

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from archdsl import dims
 from archdsl.analysis.costs import costs
 from archdsl.checker.spec import ModelInfo
-from archdsl.diagnostics import visible
+from archdsl.diagnostics import Diagnostics, visible
+from archdsl.elaborate.spec_files import SpecFile
 from archdsl.graph import Demand, Graph, Tensor
 from archdsl.ops.base import Shape
 from archdsl.ops.fields import shape_text, times
 from archdsl.report.tables import Column, Table
+from archdsl.syntax import tree
+from archdsl.syntax.parser import parse
 
 # ---------------------------------------------------------------- a network in a line
 
@@ -38,6 +41,39 @@ def summary(graph: Graph, sizes: Mapping[str, int] | None = None) -> str:
         into = ", ".join(_at(shape, values) for _, shape in input_shapes(graph))
         text += f" ({into} -> {', '.join(_at(shape, values) for shape in results)})"
     return visible(f"{text}; {parameters:,} parameters")
+
+
+def contents(spec_file: SpecFile) -> dict[str, list[str]]:
+    """The names that a file declares, by what they are; imported ones are not among them."""
+    kinds: dict[type, str] = {
+        tree.Model: "models",
+        tree.Member: "models",
+        tree.Block: "blocks",
+        tree.Function: "functions",
+        tree.Let: "values",
+        tree.Augment: "augmentations",
+        tree.Extern: "externs",
+    }
+    found: dict[str, list[str]] = {}
+    for declaration in parse(spec_file.source, Diagnostics()).declarations:
+        if isinstance(declaration, tree.Import | tree.Default | tree.Missing):
+            continue
+        found.setdefault(kinds[type(declaration)], []).append(declaration.name.name)
+    return found
+
+
+SHOWN = 8
+"""The largest number of names that a line lists."""
+
+
+def contents_line(spec_file: SpecFile) -> str:
+    """`layers.arch: no complete model; 2 blocks (conv_bn, se), 1 value (rate)`."""
+    parts = []
+    for kind, names in contents(spec_file).items():
+        listed = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+        parts.append(f"{len(names)} {kind if len(names) > 1 else kind.removesuffix('s')} ({listed})")
+    missing = "no complete model" if spec_file.models else "no model"
+    return visible(f"{spec_file.source.name}: {missing}; {', '.join(parts) or 'nothing else'}")
 
 
 def _at(shape: Shape, values: Mapping[str, int]) -> str:

@@ -6,10 +6,14 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from html import escape
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from archdsl.common.escaping import latex, markdown, visible
 from archdsl.common.units import bytes_text, count_text
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Cell: TypeAlias = str | int
 
@@ -64,6 +68,30 @@ class Table:
         cells = [[markdown(_shown(c)) for c in row] for row in (*self.rows, *self._totals())]
         lines = [[f" {c.title} " for c in self.columns], aligned, *([f" {c} " for c in row] for row in cells)]
         return "".join(f"|{'|'.join(line)}|\n" for line in lines)
+
+    def as_html(self) -> str:
+        """The table as an HTML table."""
+        rows = [self._html(tuple(c.title for c in self.columns), "th"), *(self._html(row, "td") for row in self.rows)]
+        rows += [self._html(row, "th") for row in self._totals()]
+        return f"<table>{''.join(rows)}</table>"
+
+    def _html(self, cells: Sequence[Cell], tag: str) -> str:
+        sides = ["right" if column.numeric else "left" for column in self.columns]
+        return "<tr>{}</tr>".format(
+            "".join(
+                f'<{tag} style="text-align: {side}">{escape(_shown(cell))}</{tag}>'
+                for side, cell in zip(sides, cells, strict=True)
+            )
+        )
+
+    def _repr_html_(self) -> str:
+        return self.as_html()
+
+    def to_pandas(self) -> DataFrame:
+        """The rows as a DataFrame, without the totals. Raises ImportError if pandas is not installed."""
+        from pandas import DataFrame  # slow, and not required
+
+        return DataFrame(self.as_data(), columns=[c.key for c in self.columns])
 
     def as_latex(self) -> str:
         """The table as LaTeX (needs booktabs), in UTF-8."""

@@ -32,6 +32,7 @@ def load(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     weights: str | Path | None = None,
+    strict: bool = True,
     reshape_weights: bool = False,
     inference: bool = False,
     recompute: Mode = "none",
@@ -44,18 +45,21 @@ def load(
     `allow_extern` are the packages, or full names `package.module:name`, of which the spec may run code (`extern`);
     a function must be allowed by its full name.
 
-    `weights` is a state_dict of the training form in a .safetensors or .pth file: weights that fit by key and shape are
-    loaded, and a warning lists the others; `reshape_weights` accepts tensors of another shape with the same numbers,
-    such as [64, 32] for [64, 32, 1, 1]. A second call with the same text and values reuses the class, like a second
-    import. Raises SpecError, OSError, and WeightsError if no weight fits.
+    `weights` is a state_dict of the training form in a .safetensors or .pth file. With `strict`, its keys and shapes
+    must be the network's; without it, weights that fit are loaded, and a warning lists the others. `reshape_weights`
+    accepts tensors of another shape with the same numbers, such as [64, 32] for [64, 32, 1, 1]. A second call with the
+    same text and values reuses the class, like a second import. Raises SpecError, OSError, and WeightsError if the
+    weights do not fit.
     """
     with limited(limits), allowing(allow_extern):
         network = _kept_class(spec, values, inference, recompute)(device=device, dtype=dtype)
     if weights is not None:
-        from archdsl.runtime.weights import fit  # only if there are some
+        from archdsl.runtime.weights import WeightsError, fit  # only if there are some
 
         graph = check(spec, limits=limits, **values)
         state, match = fit(graph, Path(weights), reshape=reshape_weights)
+        if strict and not match.complete:
+            raise WeightsError(f"{match.as_text()}\nhelp: strict=False loads what fits")
         if inference:
             if match.missing or match.shapes:
                 with allowing(allow_extern):

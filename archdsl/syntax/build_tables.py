@@ -1,22 +1,26 @@
 """Generates `_tables.py`, the parse tables of grammars/arch.lark, with `python -m archdsl.syntax.build_tables`.
 
-Building them takes Lark a third of a second, loading them a few milliseconds.
+Only this needs Lark: what runs the tables (`machine`, `lexer`) reads `_tables.py` alone.
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from lark import Lark
-from lark.grammar import Rule
-from lark.lexer import TerminalDef
+from lark.lexer import PatternStr
+from lark.parsers.lalr_analysis import Shift
 
 TABLES: Final = Path(__file__).with_name("_tables.py")
 START: Final = ["file", "value", "documented"]
-_SHIFT: Final = 0
-_WIDTH: Final = 118
+
+_HEAD: Final = '''"""The parse tables of grammars/arch.lark, made by archdsl.syntax.build_tables: do not edit."""
+
+# ruff: noqa
+# fmt: off
+'''
 
 
 def grammar_file() -> Path:
@@ -36,50 +40,64 @@ def build(*, strict: bool = False) -> Lark:
 
 
 def text_of_tables() -> str:
-    """The text of `_tables.py`: Lark's serialised tables as Python literals. The same grammar gives the same text."""
-    data, memo = build().memo_serialize([TerminalDef, Rule])
-    data["parser"]["parser"] = _ordered(data["parser"]["parser"])
-    return (
-        '"""The parse tables of grammars/arch.lark, made by archdsl.syntax.build_tables: do not edit."""\n\n'
-        "# ruff: noqa\n# fmt: off\nfrom typing import Any\n\n"
-        f"DATA: dict[str, Any] = {_literal(data)}\nMEMO: dict[int, Any] = {_literal(memo)}\n"
+    """The text of `_tables.py`. The same grammar gives the same text."""
+    lark = build()
+    rules = {rule: number for number, rule in enumerate(lark.rules)}
+    table: Any = lark.parser.parser._parse_table
+    states = _numbered(table)
+    literals = {t.name: t.pattern.value for t in lark.terminals if isinstance(t.pattern, PatternStr)}
+    patterns = {t.name: t.pattern.to_regexp() for t in lark.terminals if t.name not in literals}
+    rows = (
+        {
+            symbol: states[argument] if action is Shift else -1 - rules[argument]
+            for symbol, (action, argument) in sorted(table.states[state].items())
+        }
+        for state in states
+    )
+    return _HEAD + "".join(
+        (
+            _mapping("LITERALS", "dict[str, str]", literals),
+            _mapping("PATTERNS", "dict[str, str]", patterns),
+            _sequence("IGNORED", "tuple[str, ...]", lark.lexer_conf.ignore),
+            "# The symbol that each rule gives, its length, and the builder's method; None where the value stays.\n",
+            _sequence("RULES", "tuple[tuple[str, int, str | None], ...]", map(_rule, rules)),
+            "# For each state the next one by symbol, or -1 - a rule's number to reduce by that.\n",
+            _sequence("STATES", "tuple[dict[str, int], ...]", rows),
+            _mapping("STARTS", "dict[str, int]", {name: states[s] for name, s in sorted(table.start_states.items())}),
+            _mapping("ENDS", "dict[str, int]", {name: states[s] for name, s in sorted(table.end_states.items())}),
+        )
     )
 
 
-def _ordered(table: dict[str, Any]) -> dict[str, Any]:
-    """Renumbers the tokens and states of a serialised parse table: Lark's numbers depend on the order of sets."""
-    names: dict[int, str] = table["tokens"]
-    rows = {
-        state: sorted((names[token], action) for token, action in row.items()) for state, row in table["states"].items()
-    }
-    tokens = {name: number for number, name in enumerate(sorted(names.values()))}
-    number: dict[int, int] = {}
-    waiting = [state for _, state in sorted(table["start_states"].items(), reverse=True)]
+def _rule(rule: Any) -> tuple[str, int, str | None]:
+    size, origin = len(rule.expansion), str(rule.origin.name)
+    stays = size == 1 and rule.options.expand1 and not rule.alias
+    return origin, size, None if stays else str(rule.alias or origin)
+
+
+def _numbered(table: Any) -> dict[object, int]:
+    """The states by new numbers, in the order of a walk: Lark's depend on the order of sets."""
+    number: dict[object, int] = {}
+    waiting = [state for _, state in sorted(table.start_states.items(), reverse=True)]
     while waiting:
         state = waiting.pop()
         if state not in number:
             number[state] = len(number)
-            waiting += [to for _, (kind, to) in reversed(rows[state]) if kind == _SHIFT]
-
-    def action(kind: int, argument: Any) -> tuple[int, Any]:
-        return kind, number[argument] if kind == _SHIFT else argument
-
-    return {
-        "tokens": {index: name for name, index in tokens.items()},
-        "states": {number[s]: {tokens[name]: action(*a) for name, a in rows[s]} for s in number},
-        "start_states": {rule: number[s] for rule, s in sorted(table["start_states"].items())},
-        "end_states": {rule: number[s] for rule, s in sorted(table["end_states"].items())},
-    }
+            row = sorted(table.states[state].items())
+            waiting += [to for _, (action, to) in reversed(row) if action is Shift]
+    return number
 
 
-def _literal(value: object) -> str:
-    """A literal broken into lines after closing brackets (pprint's indentation would double its length)."""
-    lines = [""]
-    for piece in re.split(r"(?<=[}\])],) ", repr(value)):
-        if len(lines[-1]) + len(piece) > _WIDTH:
-            lines.append("")
-        lines[-1] += f" {piece}" if lines[-1] else piece
-    return "\n".join(lines)
+def _mapping(name: str, annotation: str, entries: Mapping[str, object]) -> str:
+    return _literal(f"{name}: {annotation} = {{", (f"{key!r}: {value!r}" for key, value in entries.items()), "}")
+
+
+def _sequence(name: str, annotation: str, entries: Iterable[object]) -> str:
+    return _literal(f"{name}: {annotation} = (", map(repr, entries), ")")
+
+
+def _literal(head: str, entries: Iterable[str], end: str) -> str:
+    return "".join((f"{head}\n", *(f"    {entry},\n" for entry in entries), f"{end}\n"))
 
 
 if __name__ == "__main__":

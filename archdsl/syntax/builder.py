@@ -364,6 +364,10 @@ class Builder(ExternRules):
     def expect(self, children: Children) -> tree.Expect:
         return tree.Expect(self.span(children), children[1].items)
 
+    def expect_cost(self, children: Children) -> tree.ExpectCost:
+        _, measure, comparison, bound = children
+        return tree.ExpectCost(self.span(children), self.name([measure]), comparison.text, bound)
+
     def require(self, children: Children) -> tree.Require:
         message = children[3] if len(children) == 4 else None
         return tree.Require(self.span(children), children[1], message)
@@ -372,6 +376,9 @@ class Builder(ExternRules):
         return tree.Share(self.span(children), self.defined(children[1]), children[3])
 
     # ------------------------------------------------------------ declarations
+
+    def missing(self, children: Children) -> tree.Missing:
+        return tree.Missing(self.span(children))
 
     def module(self, children: Children) -> tree.Name:
         if len(children) == 1:

@@ -6,11 +6,9 @@ The comments at the top of grammars/arch.lark give the rules for newlines and ke
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
-
-from lark.lexer import PatternStr, TerminalDef
 
 from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostics, Fix, proposed
@@ -55,16 +53,15 @@ class ParseAborted(Exception):
 class Scanner:
     """Splits a text into tokens. Reports invalid text and, if its meaning is obvious, produces the intended token."""
 
-    def __init__(self, terminals: Iterable[TerminalDef], ignored: Iterable[str]) -> None:
-        patterns = [t for t in terminals if not isinstance(t.pattern, PatternStr)]
-        literals = [t for t in terminals if isinstance(t.pattern, PatternStr)]
-        self.keywords = {t.pattern.value: t.name for t in literals if t.pattern.value.isidentifier()}
-        signs = sorted((t for t in literals if not t.pattern.value.isidentifier()), key=lambda t: -len(t.pattern.value))
+    def __init__(self, literals: Mapping[str, str], patterns: Mapping[str, str], ignored: Iterable[str]) -> None:
+        """`literals` and `patterns` are the terminals by name: words and signs, and regular expressions."""
+        self.keywords = {text: name for name, text in literals.items() if text.isidentifier()}
+        signs = [(name, text) for name, text in literals.items() if not text.isidentifier()]
         order = [
             ("FOREIGN", r"&&|\|\|?|!(?!=)|=>|\^|;"),
-            *((t.name, _possessive(t.pattern.to_regexp())) for t in patterns),
+            *((name, _possessive(pattern)) for name, pattern in patterns.items()),
             ("BAD_NUMBER", r"\.?[0-9](?:[0-9A-Za-z_]|\.(?!\.))*+"),
-            *((t.name, t.pattern.to_regexp()) for t in signs),
+            *((name, re.escape(text)) for name, text in sorted(signs, key=lambda sign: -len(sign[1]))),
             ("SINGLE_QUOTED", r"'(?:[^'\\\r\n]|\\[^\r\n])*+'?"),
             ("OPEN_STRING", r'"[^\r\n]*'),
             ("BAD_CHARACTERS", r"[^\x00-\x7f]+|[\s\S]"),
@@ -321,7 +318,7 @@ class _Filter:
         elif last in _STATEMENT_STARTS or (word in _BRANCHES and last in ("LPAR", "COMMA") and self.starts_item()):
             keyword = (
                 (word in _BEFORE_NAME and following == "NAME")
-                or (word == "expect" and following == "LSQB")
+                or (word == "expect" and self.states(i + 1))
                 or (word in _BEFORE_VALUE and self.takes_value(i, word))
                 or (word in _EXTERN_LINES and self.inside[-1] == "extern")
             )
@@ -330,6 +327,10 @@ class _Filter:
         else:
             keyword = word == "if" and last == "ELSE" and self.last[1] == "RBRACE"
         return self.keywords[word] if keyword else "NAME"
+
+    def states(self, i: int) -> bool:
+        """Whether the sizes or the cost of an `expect` stand at `i`."""
+        return self.kind_at(i) == "LSQB" or (self.kind_at(i) == "NAME" and self.kind_at(i + 1) == "COMPARISON")
 
     def expects_value(self) -> bool:
         """Whether a value comes next, rather than an item, the name of something, or an operator."""

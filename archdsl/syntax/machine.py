@@ -1,7 +1,7 @@
-"""The LALR automaton of the grammar. Lark builds and loads the tables; this code runs them with the builder.
+"""The LALR automaton of the grammar. Lark makes its tables (`build_tables`); this code runs them with the builder.
 
-Lark's own loop is general. This one looks up no rule by its text, skips the many single-symbol rules that only set
-operator precedence, and returns errors instead of raising them, so that parsing can continue.
+Lark's own loop is general, and slow to import. This one looks up no rule by its text, skips the many single-symbol
+rules that only set operator precedence, and returns errors instead of raising them, so that parsing can continue.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from lark import Lark
-from lark.grammar import Rule
-from lark.parsers.lalr_analysis import Shift
-
-from archdsl.syntax._tables import DATA, MEMO
+from archdsl.syntax._tables import ENDS, IGNORED, LITERALS, PATTERNS, RULES, STARTS, STATES
 from archdsl.syntax.lexer import Scanner
 
 END: Final = "$END"
+
+MISSING: Final = "MISSING"
+"""The terminal of a statement that could not be read."""
 
 
 class Reduction(NamedTuple):
@@ -32,33 +31,24 @@ class Language:
     """The grammar's tables: for each state and symbol, the next state or a reduction."""
 
     def __init__(self) -> None:
-        self.lark: Lark = Lark._load_from_dict(DATA, MEMO)  # type: ignore[no-untyped-call]
-        self.scanner = Scanner(self.lark.terminals, self.lark.lexer_conf.ignore)
-        self.rules = self.lark.rules
-        numbers = {rule: number for number, rule in enumerate(self.rules)}
-        reductions = {rule: _reduction(rule, number) for rule, number in numbers.items()}
-        table: Any = self.lark.parser.parser._parse_table
-        self.starts, self.ends = table.start_states, table.end_states
-        self.rows: dict[int, dict[str, int | Reduction]] = {
-            state: {symbol: arg if action is Shift else reductions[arg] for symbol, (action, arg) in row.items()}
-            for state, row in table.states.items()
-        }
+        self.scanner = Scanner(LITERALS, PATTERNS, IGNORED)
+        self.starts, self.ends = STARTS, ENDS
+        reductions = [
+            Reduction(size, origin, None if method is None else number)
+            for number, (origin, size, method) in enumerate(RULES)
+        ]
+        self.rows: list[dict[str, int | Reduction]] = [
+            {symbol: to if to >= 0 else reductions[-1 - to] for symbol, to in row.items()} for row in STATES
+        ]
 
     def callbacks(self, builder: object) -> list[Callable[[list[Any]], Any]]:
         """The builder's method for each rule, by the rule's number."""
-        found = self.lark._parse_tree_builder.create_callback(builder)  # type: ignore[no-untyped-call]
-        return [found[rule] for rule in self.rules]
+        return [_nothing if method is None else getattr(builder, method) for _, _, method in RULES]
 
 
 @cache
 def language() -> Language:
     return Language()
-
-
-def _reduction(rule: Rule, number: int) -> Reduction:
-    size = len(rule.expansion)
-    passes = size == 1 and rule.options.expand1 and not rule.alias
-    return Reduction(size, rule.origin.name, None if passes else number)
 
 
 class Machine:
@@ -67,7 +57,7 @@ class Machine:
     def __init__(self, language: Language, callbacks: list[Callable[[list[Any]], Any]], start: str) -> None:
         self.rows, self.callbacks = language.rows, callbacks
         self.end = language.ends[start]
-        self.states = [language.starts[start]]
+        self.states: list[Any] = [language.starts[start]]
         self.values: list[Any] = []
 
     def feed(self, kind: str, value: object) -> bool:
@@ -81,7 +71,7 @@ class Machine:
                 return True
             if action is None:
                 return kind == END and states[-1] == self.end
-            size, origin, rule = action  # type: ignore[misc]
+            size, origin, rule = action
             if rule is None:
                 states[-1] = rows[states[-2]][origin]
                 continue
@@ -95,7 +85,7 @@ class Machine:
 
     def accepted(self) -> set[str]:
         """The terminals that fit in the current state."""
-        return {kind for kind in self.rows[self.states[-1]] if kind.isupper() and self._fits(kind)}
+        return {k for k in self.rows[self.states[-1]] if k.isupper() and k != MISSING and self._fits(k)}
 
     def _fits(self, kind: str) -> bool:
         trial = Machine.__new__(Machine)

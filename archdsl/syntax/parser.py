@@ -18,7 +18,7 @@ from archdsl.syntax.brackets import pair
 from archdsl.syntax.builder import Builder
 from archdsl.syntax.errors import explain
 from archdsl.syntax.lexer import GIVE_UP, Lexeme, ParseAborted, classify, span_of
-from archdsl.syntax.machine import END, Machine, language
+from archdsl.syntax.machine import END, MISSING, Machine, language
 
 MAX_ERRORS: Final = 100
 """How many errors of one text are reported."""
@@ -26,8 +26,14 @@ MAX_ERRORS: Final = 100
 
 def parse(source: Source, diagnostics: Diagnostics) -> tree.File:
     """The syntax tree of a text. Syntax errors become diagnostics, and the tree has everything else."""
+    return parse_tokens(source, diagnostics)[0]
+
+
+def parse_tokens(source: Source, diagnostics: Diagnostics) -> tuple[tree.File, list[Lexeme]]:
+    """The syntax tree of a text, as `parse` gives it, and the tokens of which the grammar makes it, with the end."""
     found = Diagnostics()
-    file = _Parse(source, found).file()
+    parse = _Parse(source, found)
+    file = parse.file()
     found.items.sort(key=lambda d: d.marks[0].span.start)
     if not _looks_like_a_spec(source, len(found.items)):
         number = f"{len(found.items):,}" if len(found.items) <= GIVE_UP else f"more than {GIVE_UP:,}"
@@ -35,14 +41,21 @@ def parse(source: Source, diagnostics: Diagnostics) -> tree.File:
         message = f"`{source.name}` does not look like a spec: it has {number} {errors}"
         first = Mark(found.items[0].marks[0].span, "the first one" if len(found.items) > 1 else "")
         diagnostics.error("E0007", message, first, help=_meant(source.name))
-        return tree.File(source, ())
+        return tree.File(source, ()), []
     for diagnostic in found.items[:MAX_ERRORS]:
         diagnostics.add(diagnostic)
     if len(found.items) > MAX_ERRORS:
         where = found.items[MAX_ERRORS].marks[0]
         number = f"{len(found.items) - MAX_ERRORS}" if len(found.items) <= GIVE_UP else f"{GIVE_UP - MAX_ERRORS} and"
         diagnostics.error("E0110", f"{number} more errors follow", where)
-    return file
+    return file, parse.tokens
+
+
+def classified(source: Source, diagnostics: Diagnostics) -> list[Lexeme]:
+    """The tokens of a text, its keywords told from names, whether or not they make a file."""
+    parse = _Parse(source, diagnostics)
+    parse.file()
+    return parse.tokens
 
 
 def parse_value(source: Source, diagnostics: Diagnostics) -> tree.Value:
@@ -93,6 +106,7 @@ class _Parse:
         self.source, self.diagnostics = source, diagnostics
         self.language = language()
         self.callbacks = self.language.callbacks(Builder(source, diagnostics, self.value))
+        self.tokens: list[Lexeme] = []
 
     def file(self) -> tree.File:
         nothing = tree.File(self.source, ())
@@ -113,6 +127,8 @@ class _Parse:
             return None
         tokens = classify(paired, scanner.keywords, value=rule == "value")
         tokens.append(Lexeme(END, "", end, end))
+        if rule == "file":
+            self.tokens = tokens
         run = _Pass(self, tokens, paired.doubtful, broken)
         try:
             result = run.rule(rule, 0, len(tokens) - 1)
@@ -155,13 +171,20 @@ class _Pass:
             if rule == "value" or not machine.unwind(height):
                 return None
             i = self.skip(i, end, outermost=rule == "file" and len(bodies) == 1)
-            bodies[-1] = (height, i)
+            self.leave_gap(machine, begin, i)
+            bodies[-1] = (len(states), i)
         if not feed(END, tokens[end]):
             height, begin = bodies[-1]
             self.report(machine, end, begin)
             if rule != "file" or not machine.unwind(height) or not feed(END, tokens[end]):
                 return None
         return cast(object, machine.values[-1])
+
+    def leave_gap(self, machine: Machine, start: int, end: int) -> None:
+        """Puts a `Missing` for the tokens of a broken statement; lists of other lines simply lack it."""
+        a, b = self.tokens[start].start, self.tokens[max(start, end - 1)].end
+        if machine.feed(MISSING, Lexeme(MISSING, "", a, b)):
+            machine.feed("NEWLINE", Lexeme("NEWLINE", "", b, b))
 
     def skip(self, i: int, end: int, *, outermost: bool) -> int:
         """The index of the next statement, or of the brace that ends this body. Records the bodies on the way."""
@@ -224,6 +247,14 @@ def _near(path: Path) -> str | None:
 
 def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
     """The text of a file; None, with a diagnostic, if it cannot be read. Line endings become `\n`, a BOM is skipped."""
+    text = read_as_it_is(path, diagnostics)
+    if text is None:
+        return None
+    return Source(str(path), text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n"), Path(path))
+
+
+def read_as_it_is(path: Path | str, diagnostics: Diagnostics) -> str | None:
+    """The text of a file with its BOM and line endings; None, with a diagnostic, if it cannot be read."""
     name = str(path)
     most = limits().text_bytes
     try:
@@ -242,6 +273,12 @@ def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
         code = "E0001" if isinstance(error, OSError) and error.errno == errno.ENOTDIR else "E0006"
         diagnostics.error(code, f"`{name}` cannot be read: {reason[:1].lower()}{reason[1:]}")
         return None
+    return decode(name, data, diagnostics)
+
+
+def decode(name: str, data: bytes, diagnostics: Diagnostics) -> str | None:
+    """The text of the bytes of a file; None, with a diagnostic, if they are no text, or too many."""
+    most = limits().text_bytes
     is_utf16 = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     if b"\0" in data and not is_utf16:
         at = data.index(0)
@@ -253,13 +290,11 @@ def read(path: Path | str, diagnostics: Diagnostics) -> Source | None:
         diagnostics.error("E0006", f"`{name}` cannot be read: it has more than {most:,} bytes")
         return None
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        # The decoder's offsets start after the BOM.
-        at = error.start + (3 if data.startswith(b"\xef\xbb\xbf") else 0)
+        at = error.start
         line = data.count(b"\n", 0, at) + 1
         where = f"byte 0x{data[at]:02x} at offset {at}, line {line}"
         help = "save it as UTF-8" + (" (it looks like UTF-16)" if is_utf16 else "")
         diagnostics.error("E0004", f"`{name}` is not UTF-8: {where}", help=help)
         return None
-    return Source(name, text.replace("\r\n", "\n").replace("\r", "\n"), Path(path))

@@ -326,6 +326,16 @@ class Expect:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ExpectCost:
+    """`expect parameters == 25_557_032`."""
+
+    span: Span
+    measure: Name
+    comparison: str
+    bound: Value
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Require:
     """`require condition, "message"`."""
 
@@ -341,6 +351,13 @@ class Share:
     span: Span
     name: Name
     item: Item
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Missing:
+    """A statement or declaration that could not be read, in a tree that has syntax errors."""
+
+    span: Span
 
 
 # ---------------------------------------------------------------- declarations
@@ -491,8 +508,8 @@ class Default:
     arguments: tuple[Argument, ...]
 
 
-Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | Require | Default | Share
-Declaration = Import | Let | Function | Block | Model | Member | Augment | Extern | Default
+Statement = Chain | Let | For | Repeat | If | Input | Output | Expect | ExpectCost | Require | Default | Share | Missing
+Declaration = Import | Let | Function | Block | Model | Member | Augment | Extern | Default | Missing
 
 
 @dataclass(frozen=True, slots=True, eq=False)

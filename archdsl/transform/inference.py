@@ -211,15 +211,15 @@ class _Rebuild:
     def operation(self, node: Node) -> Operation:
         """The operation of a node: with a bias if it absorbs a batchnorm, with default initialisation."""
         change: dict[str, object] = {"bias": True} if node.id in self.fold.biased else {}
-        change |= {k: v for k, v in node.operation.in_evaluation().items() if dict(node.operation)[k] != v}
-        start = type(node.operation).model_fields.get("init")
-        if start is not None and dict(node.operation)["init"] != start.default:
+        change |= {k: v for k, v in node.operation.in_evaluation().items() if vars(node.operation)[k] != v}
+        start = type(node.operation).fields.get("init")
+        if start is not None and vars(node.operation)["init"] != start.default:
             change["init"] = start.default
         if not change:
             return node.operation
         key = (id(node.operation), *change)
         if key not in self.operations:
-            self.operations[key] = node.operation.model_copy(update=change)
+            self.operations[key] = node.operation.changed(**change)
         return self.operations[key]
 
     def dropped(self) -> Iterator[str]:

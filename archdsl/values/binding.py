@@ -10,7 +10,7 @@ from archdsl.common.source import Span
 from archdsl.common.units import counted
 from archdsl.diagnostics import Proposal, renamed
 from archdsl.ops import aliases
-from archdsl.ops.base import OperationError
+from archdsl.ops.declaration import OperationError
 from archdsl.syntax import tree
 from archdsl.values.kinds import Failure, Namespace
 

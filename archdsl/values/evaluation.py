@@ -313,4 +313,4 @@ def word_or_value(argument: tree.Argument, words: Collection[str], names: Namesp
 @cache
 def words() -> frozenset[str]:
     """The keywords that operations take as arguments (`same`, `crop`, `bilinear`)."""
-    return frozenset(w for cls in OPERATIONS.values() for p in cls.model_fields for w in cls.words(p))
+    return frozenset(w for cls in OPERATIONS.values() for p in cls.fields for w in cls.words(p))

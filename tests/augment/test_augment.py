@@ -93,7 +93,7 @@ def test_every_change_draws_afresh_and_takes_along_what_it_moves(change: Change,
     assert not torch.equal(after, before)
     drawn = {bytes(sample.numpy().tobytes()) for sample in after}
     # A change that may not happen has two results; one with an amount has as many as samples.
-    assert len(drawn) > 10 if len(type(change).model_fields) > 1 and change.p == 1 else len(drawn) >= (change.p < 1) + 1
+    assert len(drawn) > 10 if len(type(change).fields) > 1 and change.p == 1 else len(drawn) >= (change.p < 1) + 1
     if change.moves:
         bright = after.amax(1) > 0.5
         assert (bright == (mask == 1)).float().mean() > 0.97

@@ -16,7 +16,8 @@ from archdsl.checker.finished_graph import pin
 from archdsl.diagnostics import SpecError
 from archdsl.dims import AnyOf, Region, any_of, describe_sizes, divisible, evaluate, free
 from archdsl.graph import Graph
-from archdsl.ops.base import OperationError, Rules
+from archdsl.ops.base import Rules
+from archdsl.ops.declaration import OperationError
 from archdsl.runtime.loading import instantiate
 from archdsl.transform.inference import for_inference
 from tests.helpers import graph_of, net_text, random_graph

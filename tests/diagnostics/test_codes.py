@@ -95,6 +95,7 @@ COMMANDS = {
 ELSEWHERE = {
     "E0506": "tests/common/test_limits.py has a spec that takes so long; it costs seconds",
     "E0602": "it would be a fault of archdsl; tests/proof breaks modules and sees them refused",
+    "E0605": "it would be a fault of archdsl; tests/formatting breaks the layout and sees it refused",
     "E0603": "tests/runtime/test_outside.py has specs whose code is not allowed",
     "E0604": "tests/runtime/test_outside.py has modules that are not what a spec says",
 }

@@ -11,7 +11,7 @@ from typing import Literal, get_args, get_origin
 
 from archdsl.augment import CHANGES
 from archdsl.ops import OPERATIONS
-from archdsl.ops.base import Declaration
+from archdsl.ops.declaration import Declaration
 from tests.random_networks import network
 
 HERE = Path(__file__).parent
@@ -242,10 +242,10 @@ def call(cls: type[Declaration], random: Random) -> str:
     chosen = random.choice(cls.examples)  # type: ignore[attr-defined]
     given = getattr(chosen, "arguments", chosen)
     arguments = {}
-    for name, parameter in cls.model_fields.items():
+    for name, parameter in cls.fields.items():
         if name in given and random.random() < 0.6:
             arguments[name] = cls.spell({name: given[name]}).partition("(")[2][:-1].rpartition(" = ")[2]
-        elif (name in given or parameter.is_required()) or random.random() < 0.15:
+        elif (name in given or parameter.is_required) or random.random() < 0.15:
             arguments[name] = value_of(parameter.annotation, random)
     written = ", ".join(f"{name} = {value}" for name, value in arguments.items())
     return f"{cls.name}({written})" if written else cls.name

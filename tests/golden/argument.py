@@ -1,4 +1,4 @@
-"""net, compiled by archdsl 0.1.0 from argument.arch (sha256 5b7ae878997a).
+"""net, compiled by archdsl 0.2.0 from argument.arch (sha256 5b7ae878997a).
 
 image [3, H, W] -> [10]; any H, W.
 """

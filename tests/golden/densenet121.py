@@ -1,4 +1,4 @@
-"""densenet121, compiled by archdsl 0.1.0 from densenet.arch (sha256 007447907e2c).
+"""densenet121, compiled by archdsl 0.2.0 from densenet.arch (sha256 007447907e2c).
 
 image [3, H, W] -> [1000]; H, W: any from 29.
 """

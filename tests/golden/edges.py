@@ -1,4 +1,4 @@
-"""edges, compiled by archdsl 0.1.0 from edges.arch (sha256 5682f8cb5dae).
+"""edges, compiled by archdsl 0.2.0 from edges.arch (sha256 5682f8cb5dae).
 
 image [1, H, W] -> [2, H - 1, W - 1]; H, W: any from 2.
 """

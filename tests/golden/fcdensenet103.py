@@ -1,4 +1,4 @@
-"""fcdensenet103, compiled by archdsl 0.1.0 from fcdensenet.arch (sha256 664be5a6c7e2).
+"""fcdensenet103, compiled by archdsl 0.2.0 from fcdensenet.arch (sha256 171eeba2722b).
 
 image [3, H, W] -> [11, H, W]; H, W: any from 32.
 """

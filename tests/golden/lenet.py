@@ -1,4 +1,4 @@
-"""lenet, compiled by archdsl 0.1.0 from lenet.arch (sha256 a4036c454424).
+"""lenet, compiled by archdsl 0.2.0 from lenet.arch (sha256 a4036c454424).
 
 image [1, 32, 32] -> [10].
 """

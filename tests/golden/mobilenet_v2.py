@@ -1,4 +1,4 @@
-"""mobilenet_v2, compiled by archdsl 0.1.0 from mobilenet.arch (sha256 06ab484b931e).
+"""mobilenet_v2, compiled by archdsl 0.2.0 from mobilenet.arch (sha256 1ca94f045bd7).
 
 image [3, H, W] -> [1000]; any H, W.
 """

@@ -1,4 +1,4 @@
-"""unet, compiled by archdsl 0.1.0 from recursion.arch (sha256 d46553a761dd).
+"""unet, compiled by archdsl 0.2.0 from recursion.arch (sha256 d46553a761dd).
 
 image [3, H, W] -> [2, H, W]; H, W: multiples of 8.
 """

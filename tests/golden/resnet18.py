@@ -1,4 +1,4 @@
-"""resnet18, compiled by archdsl 0.1.0 from resnet.arch (sha256 b4696e318bec).
+"""resnet18, compiled by archdsl 0.2.0 from resnet.arch (sha256 b4696e318bec).
 
 image [3, H, W] -> [1000]; any H, W.
 """

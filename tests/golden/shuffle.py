@@ -1,4 +1,4 @@
-"""net, compiled by archdsl 0.1.0 from shuffle.arch (sha256 1d08e5f2f676).
+"""net, compiled by archdsl 0.2.0 from shuffle.arch (sha256 1d08e5f2f676).
 
 image [3, 32, 48] -> [10].
 """

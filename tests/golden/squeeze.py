@@ -1,4 +1,4 @@
-"""net, compiled by archdsl 0.1.0 from squeeze.arch (sha256 b0405ecfb01a).
+"""net, compiled by archdsl 0.2.0 from squeeze.arch (sha256 b0405ecfb01a).
 
 image [3, H, W] -> [10]; any H, W.
 """

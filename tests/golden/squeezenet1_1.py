@@ -1,4 +1,4 @@
-"""squeezenet1_1, compiled by archdsl 0.1.0 from squeezenet.arch (sha256 18ebd0e05e73).
+"""squeezenet1_1, compiled by archdsl 0.2.0 from squeezenet.arch (sha256 18ebd0e05e73).
 
 image [3, H, W] -> [1000]; H, W: any from 17.
 """

@@ -1,4 +1,4 @@
-"""unet, compiled by archdsl 0.1.0 from unet.arch (sha256 247e87944fc1).
+"""unet, compiled by archdsl 0.2.0 from unet.arch (sha256 a344b146395e).
 
 image [1, H, W] -> [2, H - 184, W - 184]; H, W ≡ 12 (mod 16), at least 188.
 """

@@ -1,4 +1,4 @@
-"""vgg16_bn, compiled by archdsl 0.1.0 from vgg.arch (sha256 703bbfc52b8c).
+"""vgg16_bn, compiled by archdsl 0.2.0 from vgg.arch (sha256 703bbfc52b8c).
 
 image [3, H, W] -> [1000]; H, W: any from 32.
 """

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from archdsl import dims
-from archdsl.ops.base import FunctionForm, ModuleForm, Operation, Rules, Shape
+from archdsl.ops.base import Operation, Rules, Shape
+from archdsl.ops.forms import FunctionForm, ModuleForm
 from archdsl.ops.init import RULES
 
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from archdsl.compiler import build
 from archdsl.diagnostics import SpecError
 from archdsl.ops import OPERATIONS
-from archdsl.ops.base import OperationError, Rules
+from archdsl.ops.base import Rules
+from archdsl.ops.declaration import OperationError
 from archdsl.proof import Unproved, prove
 from archdsl.transform.inference import for_inference
 from tests.helpers import graph_of, net_text

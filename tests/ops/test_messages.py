@@ -7,7 +7,8 @@ import pytest
 from archdsl import dims
 from archdsl.dims import Dim
 from archdsl.ops import OPERATIONS
-from archdsl.ops.base import Operation, OperationError, Rules
+from archdsl.ops.base import Operation, Rules
+from archdsl.ops.declaration import OperationError
 
 H, W = dims.free("H"), dims.free("W")
 
@@ -41,7 +42,7 @@ def said(error: OperationError) -> str:
             None,
         ),
         ("maxpool", {"kernel": 3, "stride": -1}, "stride", "or a size such as 3x3; got -1", None),
-        ("conv", {"out": 1, "pad": "sane"}, "pad", "`same_upper` or `full`; got sane", None),
+        ("conv", {"out": 1, "pad": "sane"}, "pad", "`full` or `causal`; got sane", None),
         ("upconv", {"out": 1, "kernel": 3, "pad": "same_upper"}, "pad", "`same` or `full`; got same_upper", None),
         ("conv", {"out": 1, "pad_mode": 3}, "pad_mode", "must be `zeros`, `replicate`, `reflect` or `circular`", None),
         ("conv", {"out": 1, "weight": [[1], [1, 2]]}, "weight", "`weight` must be a list of numbers, nested", None),
@@ -154,9 +155,9 @@ def test_wrong_sizes(
 
 @pytest.mark.parametrize("cls", OPERATIONS.values(), ids=OPERATIONS)
 def test_words_are_those_of_the_types(cls: type[Operation]) -> None:
-    for name in cls.model_fields:
+    for name in cls.fields:
         for word in cls.words(name):
-            needed = {p: cls.examples[0].arguments[p] for p, f in cls.model_fields.items() if f.is_required()}
+            needed = {p: cls.examples[0].arguments[p] for p, f in cls.fields.items() if f.is_required}
             assert getattr(cls.parse({**needed, name: word}), name) == word
     assert cls.words("nonsense") == ()
 

@@ -11,7 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from archdsl import dims
 from archdsl.dims import Dim, Region
 from archdsl.ops import OPERATIONS
-from archdsl.ops.base import Example, FunctionForm, ModuleForm, Operation, OperationError, Rules, Shape
+from archdsl.ops.base import Example, Operation, Rules, Shape
+from archdsl.ops.declaration import OperationError
+from archdsl.ops.forms import FunctionForm, ModuleForm
 from tests.ops.forms import Built, shapes_of, tensors
 
 CASES = [
@@ -123,8 +125,8 @@ SPATIAL = [
 ]
 
 
-LENIENT = ("split", "slice")
-"""Where a size does not fit, PyTorch gives parts of other sizes."""
+LENIENT = ("split", "slice", "squeeze")
+"""Where a size does not fit, PyTorch gives parts of other sizes, or leaves the axis."""
 
 
 @pytest.mark.parametrize(("cls", "example"), SPATIAL)
@@ -173,10 +175,15 @@ def built(cls: type[Operation], example: Example) -> Built:
 
 
 HELPED = [case for case in SPATIAL if getattr(built(*case.values).form, "helper", None)]
+# sympy takes 40 s for products of three free sizes.
+SLOW = [case for case in HELPED if case.values[0].name == "attention" and len(case.values[1].inputs[0]) > 3]
+ALL_HELPED = [
+    pytest.param(*case.values, id=case.id, marks=pytest.mark.long) if case in SLOW else case for case in HELPED
+]
 
 
 @pytest.mark.parametrize("take", ["compile", "export"])
-@pytest.mark.parametrize(("cls", "example"), HELPED)
+@pytest.mark.parametrize(("cls", "example"), ALL_HELPED)
 def test_helpers_are_taken_by_compile_and_export(cls: type[Operation], example: Example, take: str) -> None:
     """Exported as one graph, for all sizes: a program traced at one size is run at another."""
     module = built(cls, example)

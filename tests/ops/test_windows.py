@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from archdsl import dims
 from archdsl.dims import Region
 from archdsl.ops import OPERATIONS
-from archdsl.ops.base import ModuleForm, Operation, OperationError, Rules
+from archdsl.ops.base import Operation, Rules
+from archdsl.ops.declaration import OperationError
+from archdsl.ops.forms import ModuleForm
 from archdsl.ops.pool import smallest_covered
 from tests.ops.forms import names
 

@@ -13,6 +13,7 @@ from tests.helpers import graph_of, net_text
 BODY = """
     ("convs.0": conv(4, 3), "convs.1": conv(4, 3), "convs.2": conv(4, 3)) -> concat
     "inner.0.0": conv(4, 1) -> relu -> "inner.1.0": conv(4, 1)
+    ("sides.left": conv(4, 1), "sides.right": conv(4, 3)) -> add
 """
 
 
@@ -34,18 +35,32 @@ def test_numbered_members_are_a_list(text: str) -> None:
     assert "get_submodule" not in text
 
 
+TABLES = {
+    '"a.1": conv(4, 3) -> "a.2": conv(4, 3)': ("nn.ModuleDict(", 'self.a["2"](self.a["1"](x))'),
+    '"a.0": conv(4, 3) -> "a.b": conv(4, 3)': ("nn.ModuleDict(", 'self.a["b"](self.a["0"](x))'),
+    '"a.0": conv(4, 3) -> "a.1.x": conv(4, 3)': ('nn.ModuleDict({"x"', 'self.get_submodule("a.1.x")(self.a[0](x))'),
+    '"a.0.0": conv(4, 3) -> "a.0.1": conv(4, 3)': ("nn.ModuleList([nn.ModuleList(", 'self.get_submodule("a.0.1")('),
+}
+
+
+@pytest.mark.parametrize("body", TABLES)
+def test_other_names_are_a_table(body: str) -> None:
+    found = prove_build(graph_of(net_text(body, "x[4, 6, 6]")))
+    assert found.plainness is Plainness.READABLE, found.refused
+    written = "".join(found.text.replace(" ", "").split())
+    assert all("".join(part.split()) in written for part in TABLES[body]), found.text
+    assert "add_module" not in found.text
+
+
 def test_what_is_no_list_stays_as_it_is_called() -> None:
     for body in (
-        '"a.1": conv(4, 3) -> "a.2": conv(4, 3)',  # no number 0
-        '"a.0": conv(4, 3) -> "a.b": conv(4, 3)',
-        '"a.0": conv(4, 3) -> "a.1.x": conv(4, 3)',
-        '"a.0.0": conv(4, 3) -> "a.0.1": conv(4, 3)',
         '"a.0": conv(4, 3) -> "a.1": scale(1.0)',
         '"a.0": conv(4, 3)\n for i in 1..9 { "a.{i}": conv(4, 3) }',
+        '"a.keys": conv(4, 3) -> "a.1": conv(4, 3)',
     ):
         found = prove_build(graph_of(net_text(body, "x[4, 6, 6]")))
         assert found.plainness is Plainness.READABLE, found.refused
-        assert "nn.ModuleList" not in found.text
+        assert "self.a = nn.Module" in found.text and "nn.ModuleList" not in found.text
 
 
 WRONG = {
@@ -56,6 +71,9 @@ WRONG = {
     "the list itself": ("self.convs[2](x)", "self.convs(x)"),
     "a layer outside its sequence": ("nn.Sequential(nn.Conv2d(4, 4, 1, **kw))", "nn.Conv2d(4, 4, 1, **kw)"),
     "a sequence for the list": ("nn.ModuleList", "nn.Sequential"),
+    "another name in the table": ('"left": ', '"centre": '),
+    "one that is not in the table": ('self.sides["left"](x)', 'self.sides["keys"](x)'),
+    "a list for the table": ("nn.ModuleDict(\n", "nn.ModuleList(\n"),
 }
 
 

@@ -16,7 +16,7 @@ from archdsl import cli
 from archdsl.dims import evaluate
 from archdsl.graph import Graph, Tensor
 from archdsl.runtime import loading
-from archdsl.runtime.export import TESTED, ExportError, export
+from archdsl.runtime.export import TESTED, ExportError, translated
 from tests.helpers import graph_of, net_text, source_of
 
 pytestmark = pytest.mark.skipif(
@@ -123,7 +123,7 @@ def test_what_goes_by_cases_is_pinned(tmp_path: Path) -> None:
 
 def test_sizes_to_show_that_are_too_small_to_trace(tmp_path: Path) -> None:
     graph = graph_of("model net {\n input image[1, H = 2, W = 3]\n maxpool(2)\n}\n")
-    made = export(graph, tmp_path / "net.pt2")
+    made = translated(graph, tmp_path / "net.pt2")
     assert not made.pins and not made.proof.refused
     (tmp_path / "net.pt2").write_bytes(made.data)
     assert torch.export.load(tmp_path / "net.pt2").module()(torch.zeros(1, 1, 9, 8)).shape == (1, 1, 4, 4)
@@ -147,7 +147,7 @@ def test_several_outputs(training: str, names: list[str], ending: str, tmp_path:
     weights, file = tmp_path / "weights.pth", tmp_path / f"net{ending}"
     model = loading.instantiate(graph).eval()
     torch.save(model.state_dict(), weights)
-    file.write_bytes(export(graph, file, weights).data)
+    file.write_bytes(translated(graph, file, weights).data)
     inputs = images(graph, {"H": 21, "W": 34}, 3)
     wanted = [getattr(model(*inputs), name) for name in names]
     if ending == ".pt2":
@@ -209,7 +209,7 @@ def test_onnxruntime_gives_the_same_numbers(spec: str, values: dict[str, Any], t
     model = archdsl.load(spec, **values).eval()
     weights = tmp_path / "w.pth"
     torch.save(model.state_dict(), weights)
-    session = runtime.InferenceSession(export(graph, tmp_path / "net.onnx", weights).data)
+    session = runtime.InferenceSession(translated(graph, tmp_path / "net.onnx", weights).data)
     for start, batch in ((40, 1), (64, 3)):
         inputs = images(graph, small(graph, start), batch)
         names = [n.name for n in session.get_inputs()]
@@ -219,4 +219,4 @@ def test_onnxruntime_gives_the_same_numbers(spec: str, values: dict[str, Any], t
 
 def test_an_ending_that_means_nothing() -> None:
     with pytest.raises(ExportError, match="pt2"):
-        export(archdsl.check("lenet:lenet"), Path("net.tflite"))
+        translated(archdsl.check("lenet:lenet"), Path("net.tflite"))

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import archdsl
 from archdsl import cli
 from archdsl.graph import Graph
-from archdsl.runtime.export import TESTED, Export, ExportError, export, prove_onnx
+from archdsl.runtime.export import TESTED, Export, ExportError, prove_onnx, translated
 from archdsl.runtime.export.drawing import draw
 from archdsl.runtime.export.pools import grid
 from archdsl.runtime.export.program import images, network, traced
@@ -82,14 +82,14 @@ ONCE_WRONG = {
 def test_what_was_exported_wrong_is_right_at_every_size(body: str) -> None:
     inputs, sizes = ONCE_WRONG[body]
     graph = check(body, inputs)
-    made = export(graph, Path("net.onnx"))
+    made = translated(graph, Path("net.onnx"))
     assert not made.pins
     compared(graph, made, **sizes)
 
 
 def test_axes_have_the_names_of_the_spec() -> None:
     graph = check("conv(4, 3, 2) -> maxpool(2)", "im[3, H = 64, Width = 64]")
-    made = export(graph, Path("net.onnx"))
+    made = translated(graph, Path("net.onnx"))
     assert axes(made.data) == {
         "im": ["batch", 3, "H", "Width"],
         "output": ["batch", 4, "(H + 1) // 4", "(Width + 1) // 4"],
@@ -276,7 +276,7 @@ def test_a_size_that_goes_wrong_is_pinned(monkeypatch: pytest.MonkeyPatch) -> No
         return model
 
     monkeypatch.setattr(translation, "translated", wrong)
-    made = export(check("conv(2, 3)", "image[1, 9, W = 12]"), Path("net.onnx"))
+    made = translated(check("conv(2, 3)", "image[1, 9, W = 12]"), Path("net.onnx"))
     ((pin),) = made.pins
     assert (pin.name, pin.value) == ("W", 12)
     assert str(pin).startswith("W is pinned to 12: `conv` (net.arch:3): its outputs differ by ")
@@ -295,7 +295,7 @@ def test_large_networks_are_compared_within_a_budget() -> None:
 @pytest.mark.parametrize("body", ["pad(2) -> avgpool(2)", "pad(1) -> maxpool(2)", "pad(3) -> maxpool(2, ceil = true)"])
 def test_a_padding_stays_apart_from_the_pooling_behind_it(body: str) -> None:
     """onnxruntime would make it part of the pooling, which pads otherwise, and by less than the kernel."""
-    assert not export(check(body, "image[2, H = 12, W = 13]"), Path("net.onnx")).pins
+    assert not translated(check(body, "image[2, H = 12, W = 13]"), Path("net.onnx")).pins
 
 
 # ---------------------------------------------------------------- random networks
@@ -305,7 +305,7 @@ def exported(seed: int, ending: str) -> str:
     """The result for a random network: proved, pinned, refused."""
     _, graph = random_graph(lambda r: random_network(r, free=True, parts=r.random() < 0.5), Random(seed))
     try:
-        made = export(graph, Path(f"net{ending}"))
+        made = translated(graph, Path(f"net{ending}"))
     except ExportError as error:
         assert len(str(error).split()) > 5 and "NotImplementedError" not in str(error)
         return "refused"

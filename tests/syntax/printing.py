@@ -134,6 +134,8 @@ def show_statement(statement: tree.Statement | tree.Declaration) -> str:
             return show_extern(statement)
         case tree.Member(name=name, family=family, arguments=arguments):
             return f"model {name.name} = {family.name}{show_arguments(arguments)}"
+        case tree.Missing():
+            return "?"
         case _:
             assert_never(statement)
 

@@ -61,7 +61,7 @@ class Structure:
         if node.id not in self._by_node:
             operation = node.operation
             try:
-                kept = {f: getattr(operation, f) for f in type(operation).model_fields if f not in operation.varies}
+                kept = {f: getattr(operation, f) for f in operation.fields if f not in operation.varies}
                 what = (type(operation), *kept.items()) if operation.varies else operation
                 key: Hashable = (what, self._marks.get(node.id))
                 hash(key)

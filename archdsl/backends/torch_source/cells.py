@@ -14,7 +14,7 @@ from archdsl import dims
 from archdsl.analysis.borders import borders
 from archdsl.common.source import Span
 from archdsl.graph import Graph, Node, Rounds, Scope, Tensor, Use
-from archdsl.ops.base import FunctionForm, ModuleForm, TorchForm
+from archdsl.ops.forms import FunctionForm, ModuleForm, TorchForm
 from archdsl.syntax import tree
 
 Site: TypeAlias = tuple[int, int, str]
@@ -157,9 +157,11 @@ class Syntax:
                         bodies.append((None, statement.otherwise))
                     branches = [(c, b.span, self._statements(b.statements)) for c, b in bodies]
                     regions.append(Region(statement, branches))
+                case tree.Missing():
+                    pass  # a tree with syntax errors is not compiled
                 case tree.Let():
                     self.lets.append(statement)
-                case tree.Input() | tree.Output() | tree.Expect() | tree.Require() | tree.Default():
+                case tree.Input() | tree.Output() | tree.Expect() | tree.ExpectCost() | tree.Require() | tree.Default():
                     pass  # no member and no value comes from these
                 case _:
                     assert_never(statement)

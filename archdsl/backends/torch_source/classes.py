@@ -18,7 +18,7 @@ from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan
 from archdsl.backends.torch_source.planner import Planner
 from archdsl.graph import Graph, Node, Tensor
-from archdsl.ops.base import FunctionForm, ModuleForm
+from archdsl.ops.forms import FunctionForm, ModuleForm
 from archdsl.syntax import tree
 
 SHORT = 4

@@ -23,7 +23,7 @@ from archdsl.backends.torch_source.scope import Scope
 from archdsl.backends.torch_source.starts import is_biased, is_typed, model_loop
 from archdsl.common.source import Span
 from archdsl.graph import Node
-from archdsl.ops.base import ModuleForm, ParameterForm
+from archdsl.ops.forms import ModuleForm, ParameterForm
 from archdsl.syntax import tree
 
 

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from archdsl.backends.torch_source.cells import Cell
 from archdsl.backends.torch_source.fold import Choice, Entry, Group, Irregular, Leaf, Loop, Unlike
 from archdsl.graph import Tensor
-from archdsl.ops.base import ModuleForm
+from archdsl.ops.forms import ModuleForm
 
 Wanted: TypeAlias = dict[int, Tensor]
 """The tensor that a step takes in each lane of a group; lanes that do not matter are left out."""

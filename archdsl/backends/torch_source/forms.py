@@ -10,7 +10,7 @@ from archdsl.backends.torch_source.fold import Leaf, Unlike, refuse
 from archdsl.backends.torch_source.numbers import Numbers
 from archdsl.backends.torch_source.plan import Made
 from archdsl.graph import Node
-from archdsl.ops.base import Argument, FunctionForm, ModuleForm, ParameterForm, TorchForm
+from archdsl.ops.forms import Argument, FunctionForm, ModuleForm, ParameterForm, TorchForm
 
 
 @dataclass(slots=True, eq=False)

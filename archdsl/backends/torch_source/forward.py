@@ -26,7 +26,7 @@ from archdsl.backends.torch_source.scope import loop_head
 from archdsl.backends.torch_source.statements import Copy, Each, Training, When
 from archdsl.backends.torch_source.variables import Composer, Layout
 from archdsl.graph import Node
-from archdsl.ops.base import FunctionForm, ParameterForm
+from archdsl.ops.forms import FunctionForm, ParameterForm
 
 TENSOR = py.Var("Tensor")
 

@@ -18,7 +18,7 @@ from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, weighty
 from archdsl.backends.torch_source.scope import Scope
 from archdsl.backends.torch_source.starts import helper, is_statement, way
 from archdsl.graph import Node
-from archdsl.ops.base import ModuleForm
+from archdsl.ops.forms import ModuleForm
 
 KW = py.Keyword("", py.Var("kw"))
 

@@ -16,10 +16,10 @@ from archdsl.backends.torch_source.layers import Layers, attribute_base, attribu
 from archdsl.backends.torch_source.names import is_owned, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, is_shared, weighty
-from archdsl.backends.torch_source.rows import Row, find_rows
+from archdsl.backends.torch_source.rows import Parts, Row, alone, find_rows, is_list
 from archdsl.backends.torch_source.scope import Scope, label_of
 from archdsl.backends.torch_source.starts import filling, is_biased, is_statement, way, without
-from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
+from archdsl.ops.forms import FunctionForm, ModuleForm, ParameterForm
 from archdsl.ops.init import RULES
 
 SELF = py.Var("self")
@@ -116,14 +116,33 @@ class Members:
             self.rows = find_rows(self.plan, entries, self.has_member)
 
     def row(self, row: Row) -> None:
-        """Makes a list of members, all at once."""
-        modules: list[py.Expr] = []
-        for number, (leaf, is_alone) in enumerate(zip(row.leaves, row.alone, strict=True)):
-            module = self.layers.module(leaf)
-            modules.append(call("nn.Sequential", module) if is_alone else module)
-            self.attributes[leaf] = py.Item(py.Attribute(SELF, row.name), py.Const(number))
-        self.assigned[row.name] = "nn.ModuleList"
-        self.add(py.Attribute(SELF, row.name), call("nn.ModuleList", py.List(tuple(modules))))
+        """Makes a list or a table of members, all at once."""
+        attribute = py.Attribute(SELF, row.name)
+        numbered = is_list(row.parts)
+        for number, (name, part) in enumerate(row.parts.items()):
+            leaf = part if isinstance(part, Leaf) else alone(part)
+            if leaf is not None:
+                self.attributes[leaf] = py.Item(attribute, py.Const(number if numbered else name))
+        for leaf in row.leaves:
+            if leaf not in self.attributes:  # type checkers take a list's element for any module, not for a list
+                self.attributes[leaf] = self.access(self.plan.made[leaf].name, self.scope.names)
+        value = self.parts(row.parts)
+        assert isinstance(value, py.Call)
+        self.assigned[row.name] = text(value.function)
+        self.add(attribute, value)
+
+    def parts(self, parts: Parts) -> py.Expr:
+        """An nn.ModuleList or nn.ModuleDict of modules."""
+        modules = {name: self.part(part) for name, part in parts.items()}
+        if is_list(parts):
+            return call("nn.ModuleList", py.List(tuple(modules.values())))
+        return call("nn.ModuleDict", py.Dict(tuple(py.Pair(py.Const(n), module) for n, module in modules.items())))
+
+    def part(self, part: Leaf | Parts) -> py.Expr:
+        if isinstance(part, Leaf):
+            return self.layers.module(part)
+        only = alone(part)
+        return self.parts(part) if only is None else call("nn.Sequential", self.layers.module(only))
 
     def fill(self, leaf: Leaf, made: Made) -> None:
         """The statements that fill the weight of an attribute, where the spec says how."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from archdsl.analysis.layout import Layout
 from archdsl.backends.torch_source.cells import Cell, Reference, Sizes, Step, is_chain, size_references, with_size
 from archdsl.graph import Graph, Node, Rounds, Scope, Tensor
-from archdsl.ops.base import TorchForm
+from archdsl.ops.forms import TorchForm
 from archdsl.ops.move import Move
 
 

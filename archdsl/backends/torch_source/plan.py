@@ -10,7 +10,7 @@ from archdsl.backends.torch_source.cells import Cell, Step
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Layer, Var, simplify, variables
 from archdsl.backends.torch_source.flow import Flow
 from archdsl.backends.torch_source.fold import Choice, Entry, Leaf, Loop, choices, leaves, loops
-from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm, TorchForm
+from archdsl.ops.forms import FunctionForm, ModuleForm, ParameterForm, TorchForm
 
 
 @dataclass(slots=True, eq=False)

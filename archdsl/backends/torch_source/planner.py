@@ -21,7 +21,7 @@ from archdsl.backends.torch_source.numbers import Frame, Numbers
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_labelled, is_needed
 from archdsl.graph import Graph, Node
 from archdsl.ops import aliases
-from archdsl.ops.base import FunctionForm, ModuleForm, ParameterForm
+from archdsl.ops.forms import FunctionForm, ModuleForm, ParameterForm
 from archdsl.syntax import tree
 
 SHORT = 3

@@ -13,7 +13,7 @@ from archdsl.backends.torch_source.emitter import Emitter
 from archdsl.backends.torch_source.fold import Leaf, Loop, leaves, loops
 from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plan import Heading, Plan, Running, heads_within, is_shared
-from archdsl.ops.base import FunctionForm
+from archdsl.ops.forms import FunctionForm
 
 
 @dataclass(slots=True, eq=False)

@@ -16,7 +16,7 @@ from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.fold import Leaf, leaves
 from archdsl.backends.torch_source.names import is_attribute
 from archdsl.backends.torch_source.plan import Made, Plan
-from archdsl.ops.base import ModuleForm, Start
+from archdsl.ops.forms import ModuleForm, Start
 from archdsl.ops.init import RULES
 
 Way: TypeAlias = tuple[str, py.Expr | None]

@@ -16,7 +16,7 @@ from archdsl.backends.torch_source.flow import Action, Call, Decision, Flow, Rou
 from archdsl.backends.torch_source.liveness import Lives, Stretch, joined, meet
 from archdsl.backends.torch_source.names import unique
 from archdsl.backends.torch_source.statements import Assign, Copy, Each, Statement, Training, When
-from archdsl.ops.base import FunctionForm
+from archdsl.ops.forms import FunctionForm
 
 LETTERS = ("x", "y", "z", "u", "v", "w")
 INDENTED = 20

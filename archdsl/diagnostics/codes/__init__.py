@@ -22,7 +22,7 @@ GROUPS = {
     "E03": "sizes",
     "E04": "unused tensors",
     "E05": "limits",
-    "E06": "builds",
+    "E06": "builds and formatted files",
     "W06": "warnings: legal but probably a mistake; processing continues",
 }
 """The subject of each group of codes."""

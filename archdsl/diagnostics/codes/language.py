@@ -249,6 +249,14 @@ LANGUAGE = (
         "model net {\n    input x[4, 8]\n    parameter([4, 8])\n}\n",
     ),
     Code(
+        "E0238",
+        "a misplaced `expect` of a cost",
+        "`expect parameters == …`, and the same of `macs` and `field`, are about a whole model, so they stand in the "
+        "body of a `model`. In a block, `expect [C, H, W]` states a size.",
+        "block unit {\n    conv(8, 3)\n    expect parameters == 216\n}\n"
+        "model net {\n    input x[3, H, W]\n    unit\n}\n",
+    ),
+    Code(
         "E0239",
         "a tensor of the whole map among windows",
         "The body of `windows` or `grid` meets each window as a sample of its own, so it cannot use a tensor that was "

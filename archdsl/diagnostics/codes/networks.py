@@ -74,6 +74,14 @@ NETWORKS = (
         "model net {\n    input x[4, H, W]\n    share unit: conv(8, 3)\n    unit -> unit\n}\n",
     ),
     Code(
+        "E0311",
+        "a cost other than expected",
+        "The model's parameters, multiply-accumulates or receptive field are not what its `expect` states. If a count "
+        "differs from the paper's, a layer usually differs: compare `archdsl show` with its table. If the change is "
+        "intended, change the `expect`.",
+        "model net {\n    input x[3, H = 32, W = 32]\n    conv(8, 3)\n    expect parameters == 216\n}\n",
+    ),
+    Code(
         "E0320",
         "an invalid input size",
         "The network does not accept the example size in `input`, or the size given by `--size`. The message lists "
@@ -161,6 +169,13 @@ NETWORKS = (
         "What an `extern` names cannot be imported, is no subclass of nn.Module (or no function), or is only passed on "
         "by the module that the spec names. It was not called.",
         arises='`archdsl.load("net.arch", allow_extern=["layers"])`, where layers.py does not define the class.',
+    ),
+    Code(
+        "E0605",
+        "an unproved format",
+        "archdsl could not prove that the formatted text means the same, keeps its comments, and stays as it is when "
+        "it is formatted again, so it writes none. This is a bug in archdsl: please report the spec.",
+        arises="a bug in archdsl.",
     ),
     Code(
         "W0601",

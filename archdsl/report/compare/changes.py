@@ -60,6 +60,11 @@ class Comparison:
     def __repr__(self) -> str:
         return f"<Comparison of {self.before.name} and {self.after.name}: {self.kinds() or 'no changes'}>"
 
+    def _repr_html_(self) -> str:
+        from archdsl.report.compare.rendering import as_html  # which imports this module
+
+        return as_html(self)
+
     def kinds(self) -> str:
         """The number of changes of each kind: `2 added, 1 changed`; empty for none."""
         found = Counter(c.kind for c in self.changes)

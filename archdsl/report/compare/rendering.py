@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from itertools import groupby
 
 from archdsl.analysis.costs import Analysis
@@ -100,6 +101,12 @@ def totals(found: Comparison) -> list[tuple[str, str]]:
         keys = f"; {moved} with another path" if moved else ""
         lines.append(("follow", f"{len(found.follows)} layers whose size, cost or path changes as a result{keys}"))
     return lines
+
+
+def as_html(found: Comparison) -> str:
+    """The changes as a table, and the totals below it, for a notebook."""
+    lines = "\n".join(f"{name}: {text}" for name, text in totals(found))
+    return f"{table(found).as_html() if found.changes else ''}<pre>{escape(lines)}</pre>"
 
 
 def as_data(found: Comparison) -> dict[str, object]:

@@ -23,7 +23,7 @@ from archdsl.runtime.outside import allowing
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TESTED", "Export", "ExportError", "Pin", "Proof", "export"]
+__all__ = ["TESTED", "Export", "ExportError", "Pin", "Proof", "translated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Export:
     proof: Proof
 
 
-def export(
+def translated(
     graph: Graph,
     path: Path,
     weights: Path | None = None,

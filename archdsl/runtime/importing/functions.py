@@ -10,7 +10,9 @@ from typing import Any, TypeAlias
 from torch import nn
 
 from archdsl.ops import OPERATIONS, Operation
-from archdsl.ops.base import FunctionForm, OperationError, Rules
+from archdsl.ops.base import Rules
+from archdsl.ops.declaration import OperationError
+from archdsl.ops.forms import FunctionForm
 from archdsl.runtime.importing.layers import FREE_ARGUMENTS, Said, Unsaid, default_of, said
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Value
 

@@ -18,7 +18,9 @@ from torch import nn
 
 from archdsl.dims import DimError
 from archdsl.ops import OPERATIONS, Operation, helpers
-from archdsl.ops.base import Argument, ModuleForm, OperationError, Rules, Shape
+from archdsl.ops.base import Rules, Shape
+from archdsl.ops.declaration import OperationError
+from archdsl.ops.forms import Argument, ModuleForm
 from archdsl.ops.sizes import collapse
 
 FREE_ARGUMENTS = frozenset({"device", "dtype", "inplace"})
@@ -147,7 +149,7 @@ def _foreign(module: nn.Module, known: Foreign, shapes: tuple[Shape, ...]) -> Sa
 
 def default_of(cls: type[Operation], field: str) -> object:
     """The default of a parameter; PydanticUndefined if it has none."""
-    return cls.model_fields[field].default
+    return cls.fields[field].default
 
 
 def without_defaults(cls: type[Operation], arguments: Mapping[str, object]) -> dict[str, object]:
@@ -200,7 +202,7 @@ def _as(
     def wrong(arguments: Mapping[str, object]) -> str | None:
         return mismatch(cls, arguments, module, shapes, outputs, last)
 
-    names = {field: cls.pytorch_names.get(field, field) for field in cls.model_fields}
+    names = {field: cls.pytorch_names.get(field, field) for field in cls.fields}
     arguments = {field: value for field, name in names.items() if (value := value_of(module, name)) is not MISSING}
     if wrong(arguments) is not None:
         others = [*_others(cls, arguments)]
@@ -208,7 +210,7 @@ def _as(
         if None not in reasons:
             raise Unsaid(str(reasons[0]))
         arguments = others[reasons.index(None)]
-    for field in [name for name, parameter in cls.model_fields.items() if not parameter.is_required()]:
+    for field in [name for name, parameter in cls.fields.items() if not parameter.is_required]:
         fewer = {k: v for k, v in arguments.items() if k != field}
         if field in arguments and wrong(fewer) is None:
             arguments = fewer
@@ -222,7 +224,7 @@ def _others(cls: type[Operation], arguments: Mapping[str, object]) -> Iterator[d
     """The same with whole floats as ints, and with one more argument that is no attribute of the layer."""
     whole = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in arguments.items()}
     yield whole
-    for field in cls.model_fields:
+    for field in cls.fields:
         if field not in arguments:
             for word in cls.words(field):
                 yield {**whole, field: word}

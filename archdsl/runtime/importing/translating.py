@@ -9,7 +9,8 @@ from torch import nn
 
 from archdsl.dims import DimError
 from archdsl.ops import OPERATIONS
-from archdsl.ops.base import OperationError, Rules
+from archdsl.ops.base import Rules
+from archdsl.ops.declaration import OperationError
 from archdsl.runtime.importing import layers
 from archdsl.runtime.importing.attending import ATTENDERS, on_scores
 from archdsl.runtime.importing.functions import (

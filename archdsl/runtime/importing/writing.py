@@ -222,7 +222,7 @@ class Writer:
                     del arguments[field_name]
         parts: list[str] = []
         by_position = True
-        for field_name, parameter in cls.model_fields.items():
+        for field_name, parameter in cls.fields.items():
             if field_name not in arguments:
                 by_position = False
                 continue
@@ -230,7 +230,7 @@ class Writer:
             stands = (
                 bool(parts) and parameter.default is None and field_name not in cls.stated
             )  # as the stop of a slice
-            plain = parameter.is_required() or cls.stated.get(field_name, "") is None or text == field_name or stands
+            plain = parameter.is_required or cls.stated.get(field_name, "") is None or text == field_name or stands
             by_position = by_position and plain
             parts.append(text if by_position else f"{field_name} = {text}")
         if not parts:
@@ -260,8 +260,8 @@ def defaults(nodes: Iterable[Node]) -> dict[str, dict[str, object]]:
             calls.setdefault(node.name, []).append(node)
     found: dict[str, dict[str, object]] = {}
     for name, same_calls in calls.items():
-        for field_name, parameter in OPERATIONS[name].model_fields.items():
-            if parameter.is_required() or field_name in OPERATIONS[name].stated:
+        for field_name, parameter in OPERATIONS[name].fields.items():
+            if parameter.is_required or field_name in OPERATIONS[name].stated:
                 continue
             values = [node.arguments.get(field_name, parameter.default) for node in same_calls]
             literal = Counter(key(v) for v in values if not isinstance(v, Text))
@@ -293,7 +293,7 @@ def kind_of(node: Node) -> str:
     cls = OPERATIONS[node.name]
     if cls.is_weighted:
         return "weighted"
-    if "kernel" in cls.model_fields:
+    if "kernel" in cls.fields:
         return "window"
     return cls.family
 

@@ -214,6 +214,20 @@ def test_a_size_is_read_from_a_tensor_as_it_stands() -> None:
     random_checks.holds(graph)
 
 
+UNSHIFTED = (
+    "batchnorm -> attention(2) -> layernorm",
+    "batchnorm -> linear(24) -> split(3) -> attend(2) -> linear(8)",
+    "conv(8, 1) -> linear(8) -> residual { attention(2) } -> layernorm -> conv(8, 1)",
+)
+
+
+@pytest.mark.parametrize("body", UNSHIFTED)
+def test_the_mask_of_unshifted_windows_which_is_none_is_not_moved(body: str) -> None:
+    graph = graph_of(net_text(f"windows(3, 0) {{ {body} }}", "x[8, 6, 6]"))
+    assert moves(build(graph)) and "mask_strangers" in build(graph)
+    random_checks.holds(graph)
+
+
 def test_random_networks_compute_the_same_in_every_form() -> None:
     random = Random(0)
     counts = sum(

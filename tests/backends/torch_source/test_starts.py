@@ -18,7 +18,7 @@ from archdsl.backends.torch_source import helpers as file_helpers
 from archdsl.backends.torch_source.names import RESERVED
 from archdsl.graph import Graph
 from archdsl.ops import OPERATIONS, helpers
-from archdsl.ops.base import ModuleForm
+from archdsl.ops.forms import ModuleForm
 from archdsl.ops.init import RULES
 from archdsl.runtime import loading
 from archdsl.runtime.weights import state_shapes
@@ -77,13 +77,13 @@ def test_weights_have_the_mean_and_variance_of_the_rule(rule: str, layer: str, e
 
 
 def test_every_rule_is_tried() -> None:
-    (words, *_) = [get_args(a) for a in get_args(OPERATIONS["conv"].model_fields["init"].annotation) if get_args(a)]
+    (words, *_) = [get_args(a) for a in get_args(OPERATIONS["conv"].fields["init"].annotation) if get_args(a)]
     assert {rule.partition("(")[0] for rule in VARIANCES} == set(RULES) == {*words, "normal", "truncated_normal"}
 
 
 @pytest.mark.parametrize("name", ["conv", "upconv", "linear", "batchnorm", "layernorm", "groupnorm", "instancenorm"])
 def test_operations_with_weights_take_it_last(name: str) -> None:
-    assert list(OPERATIONS[name].model_fields)[-1] == "init"
+    assert list(OPERATIONS[name].fields)[-1] == "init"
 
 
 # ---------------------------------------------------------------- what the module says

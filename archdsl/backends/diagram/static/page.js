@@ -482,7 +482,10 @@
 
   // ---------------------------------------------------------------- camera
 
-  function look() { scene.setAttribute("transform", `translate(${camera.x} ${camera.y}) scale(${camera.k})`); }
+  function look(fits = false) {
+    camera.fits = fits;
+    scene.setAttribute("transform", `translate(${camera.x} ${camera.y}) scale(${camera.k})`);
+  }
 
   function room() { const r = svg.getBoundingClientRect(); return [r.width || 800, (r.height || 600) - 60]; }
 
@@ -494,7 +497,7 @@
     camera.k = Math.max(k, Math.min(0.6, down ? (w - 30) / sw : (h - 30) / sh));
     camera.x = camera.k * sw < w ? (w - camera.k * sw) / 2 : 15;
     camera.y = camera.k * sh < h ? (h - camera.k * sh) / 2 + 5 : 15;
-    look();
+    look(true);
   }
 
   function zoom(factor, x = room()[0] / 2, y = room()[1] / 2) {
@@ -806,10 +809,50 @@
     });
   }
 
+  // ---------------------------------------------------------------- state, for a page that follows its file
+
+  const PANES = ["table", "spec"];
+  const nameOf = (v) => {
+    const [around, b] = outer.get(v);
+    return views[v].depth + ":" + (rows[views[around].boxes[b].lead]?.[PATH] ?? b);
+  };
+
+  // What the reader has opened, chosen, sought and moved, in names that hold for a changed network too.
+  const state = () => ({
+    root: roots[root].name,
+    known: reachable().map(nameOf),
+    open: reachable().filter((v) => open.has(v)).map(nameOf),
+    chosen: chosen.map((row) => rows[row][PATH]),
+    heads: heads.map((row) => rows[row][PATH]),
+    current: shown.find((s) => s.id === current)?.element.dataset.path,
+    colour, query: $("search").value, camera: {...camera},
+    panes: PANES.map((id) => [$(id).scrollTop, $(id).scrollLeft]),
+  });
+
+  function restore(before) {
+    root = Math.max(0, roots.findIndex((r) => r.name === before.root));
+    $("root").value = root;
+    const [known, opened] = [new Set(before.known), new Set(before.open)];
+    open = new Set(reachable().filter((v) => known.has(nameOf(v)) ? opened.has(nameOf(v)) : roots[root].open.includes(v)));
+    const places = new Map(rows.map((row, i) => [row[PATH], i]));
+    const found = (paths) => paths.map((path) => places.get(path)).filter((row) => row !== undefined);
+    [chosen, heads] = [found(before.chosen), found(before.heads)];
+    $("colour").value = colour = before.colour;
+    $("search").value = before.query;
+    draw();
+    current = shown.find((s) => s.element.dataset.path === before.current)?.id ?? current;
+    focusable();
+    search();
+    levels();
+    if (before.camera.fits) fit(); else { camera = {...before.camera}; look(); }
+    PANES.forEach((id, i) => { [$(id).scrollTop, $(id).scrollLeft] = before.panes[i]; });
+  }
+  window.archdsl = {state, restore};
+
   draw();
   fit();
   levels();
-  new ResizeObserver(() => { if (!chosen.length && open.size === new Set(roots[root].open).size) fit(); }).observe(svg);
+  new ResizeObserver(() => { if (camera.fits && !chosen.length && open.size === new Set(roots[root].open).size) fit(); }).observe(svg);
   // The picture first, what stands beside it when it is painted.
   requestAnimationFrame(() => setTimeout(() => {
     fillTable();

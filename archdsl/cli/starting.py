@@ -1,0 +1,41 @@
+"""The command new."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from archdsl.cli.printing import write
+from archdsl.cli.program import FINE, cli
+from archdsl.common.choices import STARTERS
+
+
+@cli.command()
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--kind", type=click.Choice([*STARTERS]), default="classifier", show_default=True, help="What the network is to do."
+)
+def new(name: str, kind: str) -> int:
+    """Begin a network: a folder NAME with a spec, a test of it, and a configuration for pre-commit.
+
+    The spec is a small network with comments that say what to change. The test, for pytest, checks, builds and runs
+    it. The configuration lets git check and format specs before each commit.
+    """
+    from archdsl.starters import files
+
+    folder = Path(name)
+    word = folder.name
+    if not (word.isidentifier() and word.isascii()):
+        raise click.BadParameter(f"{word!r} cannot name a model: use letters, digits and `_`", param_hint="NAME")
+    if not folder.parent.is_dir():
+        raise click.BadParameter(f"there is no folder {folder.parent}", param_hint="NAME")
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        raise click.BadParameter(f"{folder} exists; choose another name", param_hint="NAME") from None
+    for path, text in files(word, kind).items():
+        (folder / path).write_text(text, "utf-8", newline="\n")
+        write(f"{folder / path}\n")
+    write(f"\ncd {folder} && archdsl watch {word}.arch --page\n")
+    return FINE

@@ -1,0 +1,56 @@
+"""What `show` prints, as a value: text, a table, HTML for notebooks, pandas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+from archdsl.report import summary, totals
+from archdsl.report.layers import Layers
+from archdsl.report.tables import Table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """The numbers of one network by layer, or of several networks by model; shows itself in a notebook.
+
+    `head` stands above the table, `notes` explain its columns, `totals` are pairs of a name and a text.
+    """
+
+    head: str
+    table: Table
+    notes: Sequence[str]
+    totals: Sequence[tuple[str, str]] = ()
+
+    def total_lines(self) -> list[str]:
+        width = max((len(name) for name, _ in self.totals), default=0)
+        return [f"{name:{width}}  {text}" for name, text in self.totals]
+
+    def __str__(self) -> str:
+        parts = (self.notes, self.total_lines())
+        below = "".join("\n" + "".join(f"{line}\n" for line in part) for part in parts if part)
+        return f"{self.head}{self.table.as_text()}{below}"
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        below = escape("\n".join([*self.notes, "", *self.total_lines()]).strip())
+        return f"<pre>{escape(self.head.rstrip())}</pre>{self.table.as_html()}<pre>{below}</pre>"
+
+    def to_pandas(self) -> DataFrame:
+        """The table as a DataFrame; needs pandas."""
+        return self.table.to_pandas()
+
+
+def report(models: Sequence[Layers]) -> Report:
+    """One row for each layer of a network, or one for each of several networks."""
+    if len(models) > 1:
+        return Report("", totals.side_by_side(models), totals.notes(models))
+    (model,) = models
+    head = f"{summary.summary(model.graph)}\n{summary.augmentation(model.graph)}\n"
+    return Report(head, model.table, model.notes, model.totals())

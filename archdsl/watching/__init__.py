@@ -1,0 +1,1 @@
+"""Following the files of a spec: a picture or a page that is made again at each save."""
