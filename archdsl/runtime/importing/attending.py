@@ -165,7 +165,7 @@ def einsum(layouts: Layouts, call: Call) -> None:
 def mix(
     layouts: Layouts, call: Call, scores: Scores, values: View, *, causal: bool = False, turned: bool = False
 ) -> None:
-    """Scores times values: an `attend`, whose result has the axes of the queries, `turned` with the last two exchanged."""
+    """Scores times values: an `attend`, whose result has the axes of the queries; `turned`: the last two exchanged."""
     if not scores.is_softmax or scores.is_turned:
         raise Unsaid("a product of three tensors without a softmax")
     three = [scores.queries, scores.keys, values]
@@ -297,9 +297,10 @@ def changed(layouts: Layouts, call: Call, found: Scores, operation: str, given: 
 
 def factors_in(other: object) -> Owned:
     """The parameter of exp(min(parameter, log 100)). Raises Unsaid for another factor."""
-    if isinstance(other, Derived) and other.name == "exp" and isinstance(inner := other.arguments[0], Derived):
-        if inner.name == "clamp" and isinstance(owned := inner.arguments[0], Owned) and len(owned.stored) == 3:
-            return owned
+    clamped = other.arguments[0] if isinstance(other, Derived) and other.name == "exp" else None
+    owned = clamped.arguments[0] if isinstance(clamped, Derived) and clamped.name == "clamp" else None
+    if isinstance(owned, Owned) and len(owned.stored) == 3:
+        return owned
     raise Unsaid("cosines of attention times another factor than exp(min(x, log 100))")
 
 

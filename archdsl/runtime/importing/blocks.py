@@ -56,7 +56,8 @@ class Blocks:
                 groups.setdefault(cls, []).append(node)
                 heights[cls] = max(heights.get(cls, 0), height(node))
         for cls in sorted(groups, key=lambda c: heights[c]):
-            self.group(cls, groups[cls])
+            for nodes in levels(groups[cls]):
+                self.group(cls, nodes)
         return compact(chain)
 
     def group(self, cls: type, nodes: list[Node]) -> None:
@@ -143,9 +144,10 @@ class Blocks:
         block = Block(name, parameters, chain, flags=solver.flags)
         block.inputs = list(first.arguments["inputs"])  # type: ignore[call-overload]
         block.outputs = [("", label) for label in first.arguments["outputs"]]  # type: ignore[attr-defined]
+        if isinstance(first.source, Scope):
+            block.ranks = [len(shape_of(value)) - 1 for value in first.source.inputs]
         if solver.needs_channels:
-            assert isinstance(first.source, Scope)
-            block.channels, block.rank = "C", len(shape_of(first.source.inputs[0])) - 1
+            block.channels = "C"
         return block
 
     def block(self, cls: type, nodes: list[Node]) -> None:
@@ -179,6 +181,17 @@ def height(node: Node) -> int:
     """How deep modules are nested in a module."""
     inner = [height(n) + (n.kind == "body") for body in node.bodies for n in body]
     return max(inner, default=0)
+
+
+def levels(nodes: list[Node]) -> list[list[Node]]:
+    """Modules of a class, those within others before these; all at once if none is within another."""
+    within = {id(inner) for node in nodes for body in node.bodies for inner in walk(body)}
+    if not any(id(node) in within for node in nodes):
+        return [nodes]
+    found: dict[int, list[Node]] = {}
+    for node in nodes:
+        found.setdefault(height(node), []).append(node)
+    return [found[depth] for depth in sorted(found)]
 
 
 def distinct(nodes: list[Node]) -> tuple[list[Node], list[int]]:

@@ -115,7 +115,7 @@ def rescale(layouts: Layouts, call: Call, tensor: Value, by: Number, plus: Numbe
         layouts.same(call.results[0], tensor)
         return
     view = layouts.view(tensor)
-    arguments = {"scale": whole_number(by), **({"offset": whole_number(plus)} if plus else {})}
+    arguments: dict[str, object] = {"scale": whole_number(by), **({"offset": whole_number(plus)} if plus else {})}
     emit(layouts, "rescale", arguments, [view.base], [layouts.made_like(call.results[0], view)])
 
 

@@ -162,7 +162,7 @@ def item(layouts: Layouts, call: Call) -> None:
             view = taken(layouts, view, axis, one, call)
             view = View(view.base, (*view.axes[:axis], *view.axes[axis + 1 :]))
             continue
-        elif one != slice(None):
+        elif isinstance(one, slice) and one != slice(None):
             later = again[number] if again is not None and number < len(again) else one
             view = sliced(layouts, view, axis, one, later if isinstance(later, slice) else one)
         axis += 1

@@ -13,7 +13,7 @@ from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
 from archdsl.runtime.importing.outside import Extern
-from archdsl.runtime.importing.recording import tensors_in
+from archdsl.runtime.importing.recording import arranged, tensors_in
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.loading import load
 
@@ -59,7 +59,8 @@ def prove(
 ) -> Imported:
     """Checks a spec, loads the module's weights into its network, and compares their outputs at two sizes.
 
-    `why` says why parameters may be unused; `packages` are those of its externs. Raises ImportRefused if the spec is wrong or the networks differ.
+    `why` says why parameters may be unused; `packages` are those of its externs. Raises ImportRefused if the spec is
+    wrong or the networks differ.
     """
     source = Source(f"{name}.arch", text)
     try:
@@ -67,7 +68,11 @@ def prove(
     except SpecError as error:
         raise ImportRefused(f"its spec would be wrong: {str(error).splitlines()[0]}") from error
     # A module from outside may make tensors that are no weights, and these must have numbers.
-    built = load(source, device="cpu" if packages else "meta", allow_extern=packages).eval()
+    try:
+        built = load(source, device="cpu" if packages else "meta", allow_extern=packages).eval()
+    except Exception as error:  # an extern is the user's code
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise ImportRefused(f"its spec cannot be loaded: {first}") from error
     state, mine = module.state_dict(), built.state_dict()
     unused = [key for key in state if key not in mine]
     if unused:
@@ -98,7 +103,7 @@ def compare(module: nn.Module, built: nn.Module, sizes: list[Size], batch: int) 
     """Raises ImportRefused unless two modules give the same at these sizes."""
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(batch, *size, generator=generator) for size in sizes]
-    wanted = list(tensors_in(module(*inputs)))
+    wanted = list(tensors_in(module(*arranged(module, inputs))))
     try:
         given = list(tensors_in(built(*inputs)))
     except Exception as error:  # an extern is the user's code

@@ -360,9 +360,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             hooks.append(module.register_forward_hook(self.after, with_kwargs=True))
         try:
             with torch.no_grad(), self:
-                result = (
-                    self.module(*inputs) if state is None else functional_call(self.module, dict(state), tuple(inputs))
-                )
+                given = arranged(self.module, inputs)
+                result = self.module(*given) if state is None else functional_call(self.module, dict(state), given)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -391,6 +390,16 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 raise ImportRefused(f"its output {name} is not a tensor computed from its input")
             found.append((name, value))
         return found
+
+
+def arranged(module: nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+    """The arguments of `forward`: the inputs, or one list of them if it takes a list alone."""
+    import inspect
+
+    parameters = [*inspect.signature(module.forward).parameters.values()]
+    first = str(parameters[0].annotation) if parameters else ""
+    is_list = first.lower().startswith(("list[", "typing.list[", "<class 'list'>", "sequence["))
+    return ([*inputs],) if is_list and len(parameters) == 1 else tuple(inputs)
 
 
 def input_names(module: nn.Module, count: int) -> list[str]:

@@ -83,7 +83,7 @@ def maps(settling: Settling, view: View) -> View | None:
     batch, channels, _ = sizes_of(base)
     to = [part.sizes for part in parts]
     same = all(len(set(size)) == 1 for size in to)
-    arguments = {"to": tuple(size[0] for size in to) if same else SizeOf(shapes_of(to))}
+    arguments: dict[str, object] = {"to": tuple(size[0] for size in to) if same else SizeOf(shapes_of(to))}
     made = settling.make("maps", arguments, base, [batch, channels, *to])
     moved = {part: Atom(2 + i, part.sizes, (1,) * len(part.sizes)) for i, part in enumerate(parts)}
     return placed(view, made, moved)

@@ -45,8 +45,9 @@ class Block:
     inputs: list[str] = field(default_factory=list)
     outputs: list[tuple[str, str]] = field(default_factory=list)
     channels: str | None = None
-    """The name of the input's channels, if the body needs them; the rank is `rank`."""
-    rank: int = 2
+    """The name of the input's channels, if the body needs them."""
+    ranks: list[int] = field(default_factory=list)
+    """The number of positions' axes of each input."""
     flags: int = 0
     """How many parameters only say whether an item is there."""
 

@@ -250,7 +250,10 @@ class Structure:
                         and chain[-1] in (self.nodes[id(source)], self.written.get(id(source)))
                     ):
                         start = []  # it flows on
-                    chain += start + self.chain(value, source, emitted)
+                    more = self.chain(value, source, emitted)
+                    if start and more and (more[0].kind, more[0].name) == ("ref", start[0].name):
+                        start = []
+                    chain += start + more
         except Tangled:
             chain, emitted = self.straight(self.order), {id(m) for m in self.order}
         if len(emitted) != len(self.order) or not in_sight(chain, {*self.input_names}, {label for _, label in outputs}):

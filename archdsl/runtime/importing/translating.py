@@ -157,8 +157,9 @@ class Translator:
         known = len(self.layouts.views)
         try:
             self.translate(with_its_layer(call, self.module))
-        except Unsaid as reason:
-            refusal = ImportRefused(str(reason), call.path, call.line)
+        except Exception as reason:  # arguments of all kinds, which no rule here expects
+            what = str(reason) if isinstance(reason, Unsaid) else f"`{call.name}` with such arguments is not known"
+            refusal = ImportRefused(what, call.path, call.line)
             if self.made is None or call.module is None:
                 raise refusal from None
             self.layouts.forget(known)
@@ -232,6 +233,13 @@ class Translator:
 
     def operation(self, call: Call) -> None:
         """A call of a layer, or of a function that is one."""
+        known = {value: self.layouts.view(value) for value in call.inputs}
+        try:
+            self.settled_operation(call)
+        finally:  # what made them tensors of their own may be within a module, and others may be outside
+            self.layouts.views.update(known)
+
+    def settled_operation(self, call: Call) -> None:
         layouts = self.layouts
         for value in call.inputs:
             if not layouts.is_whole(value):

@@ -58,11 +58,12 @@ class Writer:
         named = [p.name + (f" = {shown(p.default)}" if p.has_default else "") for p in block.parameters]
         head = f"block {block.name}({', '.join(named)})" if named else f"block {block.name}"
         lines = []
-        axes = ", ".join(["_"] * block.rank)
         if block.inputs or block.channels:
             names = block.inputs or ["x"]
-            first = block.channels or "_"
-            sizes = [f"[{', '.join(filter(None, (first if i == 0 else '_', axes)))}]" for i in range(len(names))]
+            sizes = [
+                f"[{', '.join([(block.channels or '_') if i == 0 else '_', *['_'] * rank])}]"
+                for i, rank in enumerate(block.ranks[: len(names)])
+            ]
             lines.append("input " + ", ".join(f"{name}{size}" for name, size in zip(names, sizes, strict=True)))
         body = self.lines(block.chain)
         if block.outputs:
