@@ -20,6 +20,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "backends/torch_source/test_size_checks.py": EVERY,
     "checker/test_lints.py": EVERY,
     "checker/test_valid_sizes.py": ("test_not_all", "test_choices", "test_sizes_of", "test_an_output"),
+    "cli/test_findings.py": EVERY,
     "cli/test_cli.py": (
         *("test_check", "test_show_is", "test_draw", "test_build_writes", "test_exit", "test_usage", "test_help"),
     ),
@@ -39,6 +40,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "report/test_summary.py": EVERY,
     "runtime/test_load.py": EVERY,
     "runtime/test_weights.py": EVERY,
+    "syntax/test_highlighting.py": ("test_words", "test_texts", "test_formatters"),
     "syntax/test_parser.py": (
         *("test_tables", "test_value", "test_statement", "test_declaration", "test_text", "test_spans"),
     ),

@@ -36,14 +36,16 @@ def from_module(
     source: str = "",
     extern: bool = True,
     made: Made | None = None,
+    fixed: bool = False,
 ) -> Imported:
     """The spec of a module, proved to have its keys and to give its numbers.
 
     `size` is that of the input, channels first and without the batch; a list for several inputs. `name` is the model's,
-    by default the class's; `source` is said in the head. The module runs, on tensors without data and on random ones;
-    its mode, weights and buffers stay as they are. The smallest module around what the language cannot say becomes an
-    `extern`; without `extern`, or where none can be declared, ImportRefused is raised. `made` are the arguments of the
-    modules within, as far as they are known; else they are looked for among the attributes.
+    by default the class's; `source` is said in the head. `fixed`: no size is free. The module runs, on tensors without
+    data and on random ones; its mode, weights and buffers stay as they are. The smallest module around what the
+    language cannot say becomes an `extern`; without `extern`, or where none can be declared, ImportRefused is raised.
+    `made` are the arguments of the modules within, as far as they are known; else they are looked for among the
+    attributes.
     """
     sizes = (
         [cast(Size, tuple(size))] if isinstance(size[0], int) else [tuple(one) for one in cast(Sequence[Size], size)]
@@ -52,7 +54,7 @@ def from_module(
     module.eval()
     try:
         made = ({} if made is None else made) if extern else None
-        return Import(module, sizes, identifier(name or type(module).__name__), source, made).run()
+        return Import(module, sizes, identifier(name or type(module).__name__), source, made, fixed).run()
     finally:
         for part, training in modes.items():
             part.training = training
@@ -126,13 +128,15 @@ class Import:
     name: str
     source: str
     made: Made | None
+    fixed: bool
 
     def run(self) -> Imported:
         """The spec with free sizes of the input if it can have them, else with fixed ones."""
         larger = [
             (size[0], *(n + (axis + 1) * (32 if n >= 64 else n) for axis, n in enumerate(size[1:])))
             for size in self.sizes
-        ]
+            if not self.fixed
+        ] or self.sizes
         evaluated = _record(self.module, self.sizes, BATCHES[0])
         if larger == self.sizes:
             return self.proved(evaluated, self.sizes)

@@ -36,6 +36,8 @@ class Imported:
     graph: Graph
     notes: list[str] = field(default_factory=list)
     externs: Sequence[Extern] = ()
+    state: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """The module's tensors, by the keys of the spec."""
 
     def __str__(self) -> str:
         return self.text
@@ -79,6 +81,7 @@ def prove(
         more = f" and {len(unused) - 1} more" if unused[1:] else ""
         raise ImportRefused(f"it does not use its parameter `{unused[0]}`{more}{why}")
     built.load_state_dict(state, strict=True, assign=True)
+    imported.state = state
     with torch.no_grad():
         compare(module, built, sizes, 1)
         if sizes != others:
