@@ -14,7 +14,7 @@ from archdsl.checker.spec import check_model, locate, pick
 from archdsl.common.limits import Limits, budget, limited
 from archdsl.common.source import Source
 from archdsl.common.threads import forkable_lock
-from archdsl.compiler import build, check
+from archdsl.compiler import build, check, chosen
 from archdsl.diagnostics import Diagnostics
 from archdsl.graph import Graph
 from archdsl.runtime.outside import allowed, allowing, permit
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import torch
 
     from archdsl.augment.base import Pipeline
-    from archdsl.common.choices import Mode
+    from archdsl.common.choices import Budget, Recomputing
 
 
 def load(
@@ -35,12 +35,15 @@ def load(
     strict: bool = True,
     reshape_weights: bool = False,
     inference: bool = False,
-    recompute: Mode = "none",
+    recompute: Recomputing = "none",
+    memory: int | str | Budget | None = None,
     limits: Limits | None = None,
     allow_extern: str | Iterable[str] = (),
     **values: object,
 ) -> torch.nn.Module:
-    """The network as a module, made by executing the text from `build`; for `inference` and `recompute` see there.
+    """The network as a module, made by executing the text from `build`.
+
+    That describes `inference`, `recompute` and `memory`.
 
     `allow_extern` are the packages, or full names `package.module:name`, of which the spec may run code (`extern`);
     a function must be allowed by its full name.
@@ -51,8 +54,9 @@ def load(
     same text and values reuses the class, like a second import. Raises SpecError, OSError, and WeightsError if the
     weights do not fit.
     """
+    how = chosen(inference, recompute, memory)
     with limited(limits), allowing(allow_extern):
-        network = _kept_class(spec, values, inference, recompute)(device=device, dtype=dtype)
+        network = _kept_class(spec, values, inference, how)(device=device, dtype=dtype)
     if weights is not None:
         from archdsl.runtime.weights import WeightsError, fit  # only if there are some
 
@@ -79,7 +83,7 @@ class _ClassKey:
     model: str | None
     values: str
     inference: bool
-    recompute: Mode
+    recompute: Recomputing
     limits: Limits
     allowed: frozenset[str]
 
@@ -92,7 +96,7 @@ _lock = forkable_lock()
 
 
 def _kept_class(
-    spec: str | Path | Source, values: Mapping[str, object], inference: bool, recompute: Mode
+    spec: str | Path | Source, values: Mapping[str, object], inference: bool, recompute: Recomputing
 ) -> type[torch.nn.Module]:
     """The class of a spec: cached from an earlier call, or new."""
     diagnostics = Diagnostics()
@@ -124,13 +128,13 @@ def instantiate(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     inference: bool = False,
-    recompute: Mode = "none",
+    recompute: Recomputing = "none",
 ) -> torch.nn.Module:
     """A checked network as a module; for `inference` and `recompute` see `build`."""
     return class_of(graph, inference=inference, recompute=recompute)(device=device, dtype=dtype)
 
 
-def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> type[torch.nn.Module]:
+def class_of(graph: Graph, *, inference: bool = False, recompute: Recomputing = "none") -> type[torch.nn.Module]:
     """The class that the built source of a network defines; for `inference` and `recompute` see `build`.
 
     Raises SpecError if it uses code from outside that is not allowed here (`runtime.outside`).
