@@ -100,6 +100,23 @@ class Interpreter:
             found = self.noise.value(found, float(x.detach().abs().max()) * self.noise.gain)
         return found
 
+    def softened(self, scores: Tensor) -> Tensor:
+        """The softmax along the last axis."""
+        powers = torch.exp(scores - scores.detach().amax(-1, keepdim=True))
+        weights = powers / powers.sum(-1, keepdim=True)
+        noise, seen = self.noise, 0.0
+        if noise is None or not weights.requires_grad:
+            return weights
+
+        def see(gradient: Tensor) -> None:
+            nonlocal seen
+            seen = float(gradient.abs().max())
+
+        # Where one score is far above the others, the gradient is a difference of numbers as large as these.
+        weights.register_hook(see)
+        scores.register_hook(lambda gradient: noise.value(gradient, seen))
+        return weights
+
     def weight(self, path: str, name: str) -> Tensor:
         return self.state[f"{path}.{name}"]
 
@@ -405,7 +422,7 @@ class Interpreter:
         if self.training and op.dropout:
             shape = (query.shape[0], op.heads, parts[0].shape[1], parts[1].shape[1])
             keep = self.keep(shape, 1 - op.dropout, query) / (1 - op.dropout)
-        mixed = attended(*parts, op.heads, 1 / math.sqrt(width // op.heads), op.causal, keep, added)
+        mixed = attended(*parts, op.heads, 1 / math.sqrt(width // op.heads), op.causal, keep, added, self.softened)
         found = mixed @ self.weight(path, "out_proj.weight").T
         found = found + self.weight(path, "out_proj.bias") if op.bias else found
         return found.transpose(1, 2).reshape(query.shape)
@@ -421,7 +438,7 @@ class Interpreter:
             )
             scale = torch.exp(torch.minimum(self.state[path], torch.tensor(math.log(100.0))))
         bias = tensors[3] if len(tensors) == 4 else None
-        mixed = attended(q, k, v, op.heads, scale, op.causal, None, bias)
+        mixed = attended(q, k, v, op.heads, scale, op.causal, None, bias, self.softened)
         return mixed.transpose(1, 2).reshape(*value.shape[:2], *query.shape[2:])
 
     def _relative(self, op: Any, path: str, table: Tensor) -> Tensor:
@@ -584,7 +601,8 @@ def attended(
     scale: Any,
     causal: bool,
     keep: Tensor | None,
-    bias: Tensor | None = None,
+    bias: Tensor | None,
+    softened: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """The means of the values of [N, T, C], head by head; `keep` are factors of the weights, `bias` is added before."""
     found = []
@@ -597,8 +615,7 @@ def attended(
         if causal:
             behind = torch.arange(scores.shape[2]) > torch.arange(scores.shape[1])[:, None]
             scores = torch.where(behind, -math.inf, scores)
-        powers = torch.exp(scores - scores.detach().amax(2, keepdim=True))
-        weights = powers / powers.sum(2, keepdim=True)
+        weights = softened(scores)
         weights = weights if keep is None else weights * keep[:, head]
         found.append(torch.einsum("nqk,nkc->nqc", weights, value))
     return torch.cat(found, 2)

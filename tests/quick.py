@@ -20,6 +20,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "backends/torch_source/test_size_checks.py": EVERY,
     "checker/test_lints.py": EVERY,
     "checker/test_valid_sizes.py": ("test_not_all", "test_choices", "test_sizes_of", "test_an_output"),
+    "cli/test_findings.py": EVERY,
     "cli/test_cli.py": (
         *("test_check", "test_show_is", "test_draw", "test_build_writes", "test_exit", "test_usage", "test_help"),
     ),
@@ -28,7 +29,9 @@ QUICK: dict[str, tuple[str, ...]] = {
     "dims/test_dims.py": EVERY,
     "elaborate/test_language.py": EVERY,
     "elaborate/test_paths.py": EVERY,
+    "formatting/test_formatting.py": ("test_style", "test_odd", "test_syntax", "test_lines"),
     "graph/test_verifying.py": EVERY,
+    "language_server/test_protocol.py": ("test_a_mistake", "test_sizes", "test_hover", "test_definitions"),
     "ops/test_messages.py": EVERY,
     "ops/test_sweep.py": ("test_has_what", "test_sizes_and_weights", "test_macs"),
     "proof/test_proof.py": ("test_networks", "test_wrong", "test_what"),
@@ -37,6 +40,7 @@ QUICK: dict[str, tuple[str, ...]] = {
     "report/test_summary.py": EVERY,
     "runtime/test_load.py": EVERY,
     "runtime/test_weights.py": EVERY,
+    "syntax/test_highlighting.py": ("test_words", "test_texts", "test_formatters"),
     "syntax/test_parser.py": (
         *("test_tables", "test_value", "test_statement", "test_declaration", "test_text", "test_spans"),
     ),

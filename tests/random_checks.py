@@ -422,7 +422,7 @@ class Held:
             if ours is None or theirs is None or changed is None or ours.shape != theirs.shape:
                 raise Wrong(f"{key}: {shown(ours)}, wanted {shown(theirs)}")
             # Ignore results that rounding alone changes that much: the edge of a relu, the larger of two equal numbers.
-            if not torch.isfinite(theirs).all():
+            if not (torch.isfinite(theirs).all() and torch.isfinite(changed).all()):
                 self.counts["overflow"] += 1
                 continue
             off, noise = size(ours - theirs), size(changed - theirs)

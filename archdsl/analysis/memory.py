@@ -87,9 +87,8 @@ class Simulation:
     cpu: bool
     recompute: Collection[Scope]
     weights: int = 0
-    """Bytes of parameters and buffers."""
     trainable: int = 0
-    """Bytes of the parameters with gradients."""
+    """Bytes of parameters and buffers, and of the parameters with gradients."""
     gradients: dict[int, int] = field(default_factory=dict)
     """Bytes of the gradients of each node's weights."""
     pieces: set[Tensor] = field(default_factory=set)
@@ -145,11 +144,19 @@ class Simulation:
         size = self.bytes(tensor)
         return (size, 0) if self.graph.node(tensor).batched else (0, size)
 
-    def saves(self, node: Node, inplace: bool) -> Saves:
+    def saves(self, node: Node, inplace: bool, differentiable: Collection[Tensor] = ()) -> Saves:
+        """What a node saves, with contiguous copies for inputs that lie in another order than it reads them in."""
+        operation, shapes = node.operation, self.incoming(node)
         found = self._saves.get((node.id, inplace))
         if found is None:
-            found = node.operation.saves(self.incoming(node), self.shapes[node.id], inplace)
-            self._saves[node.id, inplace] = found
+            found = self._saves[node.id, inplace] = operation.saves(shapes, self.shapes[node.id], inplace)
+        if found.unlearned is not None and node.inputs[operation.bias_at or 0] not in differentiable:
+            found = found.unlearned
+        copied = operation.projected(len(shapes))
+        if found.inputs and copied and node.id in self.turned:
+            moved = [*(shapes[i] for i in copied), *(self.shapes[node.id] if found.outputs else ())]
+            more = (Kept(shape, always=not operation.own) for shape in moved)
+            return replace(found, inputs=False, outputs=False, more=(*found.more, *more))
         return found
 
     def copies(self, node: Node, ledger: Ledger, made: int = 0, *, backward: bool = False) -> None:
@@ -218,7 +225,8 @@ class Simulation:
                 self.turned.add(node.id)
             # A layer of PyTorch for a signal has no channels-last memory.
             keeps = comes_last and (len(shape) > 2 or node.operation.layout != "first")
-            if wants_last or (reads_last if node.operation.needs_whole else keeps):
+            new = node.operation.needs_whole or node.operation.cuts or node.operation.joins
+            if wants_last or (reads_last if new else keeps):
                 lasts.update(Tensor(node.id, i) for i in range(len(node.shapes)))
 
     def last_uses(self, buffers: Mapping[Tensor, Tensor], outputs: Iterable[Tensor]) -> dict[int, list[Tensor]]:
@@ -349,14 +357,14 @@ class Simulation:
         """Adds references to what autograd saves of a node."""
         weights = self.gradients.get(node.id)
         inplace = any(buffers[Tensor(node.id, i)] == buffers[t] for i in range(len(node.shapes)) for t in node.inputs)
-        saves = self.saves(node, inplace)
+        saves = self.saves(node, inplace, differentiable)
+        bias_at = node.operation.bias_at
         held: list[object] = []
         # A convolution that keeps a padded copy needs its input only for the gradient of the padding.
         if saves.inputs and (not saves.more or not weights or node.inputs[0] in differentiable):
-            if node.operation.is_weighted and node.id in self.turned and node.operation.layout == "last":
-                saves = replace(saves, more=(*saves.more, *map(Kept, self.incoming(node))))  # a contiguous copy
-            else:
-                held += dict.fromkeys(buffers[t] for t in node.inputs)
+            held += dict.fromkeys(buffers[t] for t in node.inputs[:bias_at])
+        if bias_at is not None and any(t not in differentiable for t in node.inputs[bias_at:]):
+            held += (buffers[t] for t in node.inputs[bias_at:])
         if saves.outputs:
             held += (buffers[Tensor(node.id, i)] for i in range(len(node.shapes)))
         for buffer in held:
@@ -458,7 +466,7 @@ class Backward:
             else:
                 self.ledger.hold(through)
                 arrived.append((tensor, through))
-        within = sum(self.run_.size(kept, node) for kept in self.run_.saves(node, False).within)
+        within = sum(self.run_.size(kept, node) for kept in self.run_.saves(node, False, self.differentiable).within)
         outside = sum(self.run_.bytes(t) for t in (*own, *(tensor for tensor, _ in arrived)))
         self.ledger.note(node, max(0, within - outside))
         self.run_.copies(node, self.ledger, backward=True)

@@ -21,7 +21,7 @@ STREAM = "-"
 @click.option("--check", "only_check", is_flag=True, help="Write nothing; name the files that are not formatted.")
 @click.option("--diff", "show", is_flag=True, help="Write nothing; print what would change.")
 def fmt(files: Sequence[str], only_check: bool, show: bool) -> int:
-    """Format specs in the one style of archdsl (docs/formatting.md), in place.
+    """Format specs, in place, in one style.
 
     FILE is a .arch file, a folder (all .arch files in it and its folders), or - for standard input, whose formatted
     text goes to standard output. Comments stay where they are, and a file with a syntax error stays as it is.

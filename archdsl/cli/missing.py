@@ -17,10 +17,11 @@ EXTRAS = {
     "starlette": "watch",
     "uvicorn": "watch",
     "watchfiles": "watch",
+    "yaml": "yaml",
 }
 """The extra of archdsl that installs a module."""
 
-PACKAGES = {"PIL": "Pillow", "lsprotocol": "pygls", "skimage": "scikit-image"}
+PACKAGES = {"PIL": "Pillow", "lsprotocol": "pygls", "skimage": "scikit-image", "yaml": "PyYAML"}
 """The package of a module, if the names differ."""
 
 

@@ -16,6 +16,8 @@ from typing import Any
 
 import click
 
+from archdsl.common.choices import NETWORK_FILES
+
 FORCE = "--force"
 
 
@@ -162,6 +164,9 @@ def _files_of(spec: str) -> Iterator[Path]:
     from archdsl.checker.spec import read, split_spec
     from archdsl.diagnostics import Diagnostics, SpecError
 
+    if spec.lower().endswith(NETWORK_FILES):
+        yield Path(spec)
+        return
     for text in (spec, spec.rpartition(":")[0]):
         with suppress(SpecError):
             path, _ = split_spec(text, Diagnostics())

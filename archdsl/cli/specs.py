@@ -7,12 +7,15 @@ import contextlib
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from archdsl.cli.options import Settings, Sizes
 from archdsl.cli.printing import busy, note, write_diagnostics
+from archdsl.common.choices import NETWORK_FILES
+from archdsl.common.escaping import visible
 
 if TYPE_CHECKING:
     from archdsl.diagnostics import Diagnostic
@@ -80,12 +83,13 @@ def check_model(spec_file: SpecFile, name: str, values: dict[str, object], sizes
 def checked(spec: str, settings: Settings, sizes: Sizes = ()) -> Graph:
     """The checked graph of the one model that a SPEC means; prints its warnings. Raises SpecError.
 
-    A SPEC that is no file or family may name a PyTorch module, which is imported; its arguments are `settings`.
+    A file with a network in another form is imported. A SPEC that is no file or family may name a PyTorch module, which
+    is imported, too; its arguments are `settings`.
     """
-    if is_python(spec):
+    if (is_file := is_network_file(spec)) or is_python(spec):
         from archdsl.checker.finished_graph import pin
 
-        graph = imported(spec, settings, sizes).graph
+        graph = (imported_file(Path(spec), settings, sizes) if is_file else imported(spec, settings, sizes)).graph
         pin(graph, sizes)
         return graph
     spec_file, (name,), values = select(spec, settings)
@@ -122,6 +126,26 @@ def seeing_this_folder() -> Iterator[None]:
         yield
     finally:
         sys.path.remove("")
+
+
+def is_network_file(spec: str) -> bool:
+    """Whether a SPEC is a file with a network in another form, such as ONNX, by its ending."""
+    return spec.lower().endswith(NETWORK_FILES)
+
+
+def imported_file(path: Path, settings: Settings, sizes: Sizes, only: str = "") -> Imported:
+    """The spec of the network in a file, or `only` of a part; prints notes. Raises ClickException."""
+    from archdsl.runtime.importing import ImportRefused
+    from archdsl.runtime.importing.files import from_file
+
+    try:
+        with busy(f"importing {visible(str(path))}", long=True):
+            found = from_file(path, sizes, settings=settings, only=only)
+    except ImportRefused as error:
+        raise click.ClickException(str(error)) from None
+    for line in found.notes:
+        note(line)
+    return found
 
 
 def imported(spec: str, settings: Settings, sizes: Sizes) -> Imported:

@@ -17,7 +17,9 @@ from archdsl.common.choices import STARTERS
     "--kind", type=click.Choice([*STARTERS]), default="classifier", show_default=True, help="What the network is to do."
 )
 def new(name: str, kind: str) -> int:
-    """Begin a network: a folder NAME with a spec, a test of it, and a configuration for pre-commit.
+    """Begin a network: a spec, its test, hooks.
+
+    The folder NAME gets a spec, a test of it, and a configuration for pre-commit.
 
     The spec is a small network with comments that say what to change. The test, for pytest, checks, builds and runs
     it. The configuration lets git check and format specs before each commit.

@@ -54,7 +54,9 @@ def watch(
     sizes: Sizes,
     **looks: object,
 ) -> int:
-    """Check a spec at each save of it or of a file that it imports; draw or build it again with -o or --page.
+    """Check, draw or build a spec at each save.
+
+    A save of a file that the spec imports counts, too. -o renews a file, --page an interactive page.
 
     After an error the last good file or picture stays, and the page shows the error above it. The page keeps what you
     have unfolded, chosen and moved. It is served at 127.0.0.1 under an address that nobody can guess. Ctrl-C ends.

@@ -18,6 +18,8 @@ MODULES = (".py",)
 PLOTS = (".svg", ".png", ".pdf")
 STATE_DICTS = (".safetensors", ".pth", ".pt")
 EXPORTS = (".pt2", ".onnx")
+NETWORK_FILES = (".onnx", ".pt2", ".yaml", ".yml", ".cfg")
+"""Files with a network in another form than a spec, which can be imported."""
 
 STARTERS = ("classifier", "segmenter", "1-d", "3-d")
 """What a new network may be; each has a file in archdsl/starters."""

@@ -116,16 +116,23 @@ class Attend(Mixing):
         return ((self.heads * (2 if len(shapes) == 4 else 1), (*shapes[0][1:], *shapes[1][1:])),)
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
-        # Its inputs head by head, copied; what is mixed; and the logarithms of the sums of the softmax.
-        copies = tuple(Kept(shape, always=True) for shape in shapes[:3])
-        if self.scale == "cosine":  # queries and keys of length 1 besides, and these queries times the factor
-            copies += tuple(Kept(shapes[i], always=True) for i in (0, 0, 1))
-        mixed = Kept(outputs[0], always=True)
-        rest = Kept((self.heads, *shapes[0][1:]))
-        if len(shapes) == 4:  # PyTorch's kernel that never holds the scores has no gradient
-            scores = Kept((self.heads, *shapes[0][1:], *shapes[1][1:]))
-            return Saves(more=(*copies, scores), within=(scores, mixed))
-        return Saves(more=(*copies, mixed, rest), within=(*copies[:3], mixed))
+        # Queries, keys and values, the result, and the logarithms of the sums of the softmax.
+        rest, given = Kept((self.heads, *shapes[0][1:])), tuple(map(Kept, shapes[:3]))
+        turned: tuple[Kept, ...] = ()
+        if self.scale == "cosine":  # queries and keys of length 1, these queries times the factor, and the lengths
+            turned = tuple(Kept(shapes[i], always=True) for i in (0, 0, 1))
+            turned += tuple(Kept((self.heads, *shapes[i][1:])) for i in (0, 0, 1, 1))
+            turned += (Kept((self.heads,), batched=False),)
+        never = Saves(inputs=True, outputs=True, more=(*turned, rest), within=(*given, *[Kept(outputs[0])] * 2))
+        # PyTorch's kernel that never holds the scores knows neither the gradient of a bias nor values of other widths.
+        scores, alike = Kept((self.heads, *shapes[0][1:], *shapes[1][1:])), shapes[2][0] == shapes[0][0]
+        if alike and len(shapes) == 3:
+            return never
+        unlearned = never if alike else None
+        return Saves(inputs=True, more=(*turned, scores), within=(scores, scores), unlearned=unlearned)
+
+    def projected(self, count: int) -> tuple[int, ...]:
+        return (0, 1, 2)
 
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         out, count = channels(self.name, outputs[result]) // self.heads, channels(self.name, shapes[0]) // self.heads

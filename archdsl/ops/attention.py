@@ -216,17 +216,21 @@ class Attention(Mixing):
         return (softmax, (2 * width, queries), (2 * width, seen)) if self.bias else (softmax,)
 
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
-        # Its inputs with the channels last, copied for each matrix product; queries, keys and values; what is mixed.
+        # Its inputs; queries, keys and values; what is mixed; and the logarithms of the sums of the softmax.
         is_biased, shapes = len(shapes) == 4, shapes[:3]
         width, queries, seen = shapes[0][0], shapes[0][1:], shapes[-1][1:]
-        copies = [Kept(shape) for shape in (shapes if len(shapes) != 2 else (*shapes, shapes[1]))]
         mixed = [Kept((width, *axes), always=True) for axes in (queries, seen, seen, queries)]
-        if (
-            self.dropout or is_biased
-        ):  # PyTorch's kernel that never holds the scores on a CPU knows none with a gradient
-            scores = Kept((self.heads, *queries, *seen))
-            return Saves(more=(*copies, *mixed, *[scores] * 3), within=(scores, mixed[-1]))
-        return Saves(more=(*copies, *mixed, Kept((self.heads, *queries))), within=tuple(mixed))
+        never = Saves(inputs=True, more=(*mixed, Kept((self.heads, *queries))), within=tuple(mixed))
+        # PyTorch's kernel that never holds the scores on a CPU knows neither a dropout nor the gradient of a bias.
+        scores = Kept((self.heads, *queries, *seen))
+        if self.dropout:
+            return Saves(inputs=True, more=(*mixed, *[scores] * 3), within=(scores, mixed[-1]))
+        if is_biased:
+            return Saves(inputs=True, more=(*mixed, scores), within=(scores, scores, mixed[-1]), unlearned=never)
+        return never
+
+    def projected(self, count: int) -> tuple[int, ...]:
+        return {1: (0,), 2: (0, 1, 1)}.get(count, (0, 1, 2))
 
     # ------------------------------------------------------------ explanation
 

@@ -131,13 +131,15 @@ class Saves:
     """The tensors that PyTorch saves of an operation for the backward pass, except weights.
 
     `within` are gradients of tensors inside it that its backward pass holds together, instead of those of its inputs
-    and its result.
+    and its result. `unlearned` is what it saves instead where no gradient flows into the bias of its scores, by another
+    kernel of PyTorch; that bias is saved then.
     """
 
     inputs: bool = False
     outputs: bool = False
     more: tuple[Kept, ...] = ()
     within: tuple[Kept, ...] = ()
+    unlearned: "Saves | None" = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -140,6 +140,11 @@ class Facts:
         """Whether the gradient of the input at `position` is that of its result, or a view of it."""
         return False
 
+    def projected(self, count: int) -> tuple[int, ...]:
+        """The positions of `count` inputs that it copies where they lie in another order of the axes than it reads,
+        once for each matrix product; none where PyTorch copies nothing."""
+        return ()
+
     def copies(self, shapes: tuple[Shape, ...]) -> Copies | None:
         """The copies that it makes on a CPU while it runs."""
         return None

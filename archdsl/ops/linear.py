@@ -111,6 +111,9 @@ class Linear(Operation):
             return ((1, (self.out // len(self.bias) * sum(self.bias), *outputs[0][1:])),)
         return ((1, outputs[0]),) if self.bias else ()
 
+    def projected(self, count: int) -> tuple[int, ...]:
+        return (0,)
+
     def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
         return Saves(inputs=True)
 

@@ -32,12 +32,19 @@ def _fitted(last: bool) -> str:
 
 
 def _rolled(last: bool) -> str:
-    axes = "range(1, x.dim() - 1)" if last else "range(2, x.dim())"
+    first, axes = (1, "range(1, x.dim() - 1)") if last else (2, "range(2, x.dim())")
     return f'''def {_named("rolled", last)}(x: Tensor, size: tuple[int, ...], shift: tuple[int, ...]) -> Tensor:
     """A map that is cyclically shifted, except along an axis of a single window."""
+    lengths = {_lengths("x", last)}
+    if torch.compiler.is_exporting():  # without a decision by a size that may be free
+        for axis, (length, window, amount) in enumerate(zip(lengths, size, shift), {first}):
+            places = torch.arange(length, device=x.device)
+            moved = (places - amount * (places[-1] >= window)) % (places[-1] + 1)
+            x = x.index_select(axis, moved) if amount else x
+        return x
     moves = [
         amount if length > window else 0
-        for length, window, amount in zip({_lengths("x", last)}, size, shift)
+        for length, window, amount in zip(lengths, size, shift)
     ]
     return x.roll(moves, [*{axes}]) if any(moves) else x
 '''
@@ -89,7 +96,7 @@ def {name}(
     Zeros behind the map bring its sizes up to multiples. A shift rolls it before the cut.
     """
     rank, size = x.dim() - 2, per_axis(x, size)
-    counts = [-(-length // s) for length, s in zip({_lengths("x", last)}, size)]
+    counts = [(length + s - 1) // s for length, s in zip({_lengths("x", last)}, size)]
     x = {fitted}(x, [count * s for count, s in zip(counts, size)])
     x = {rolled}(x, size, tuple(-s for s in per_axis(x, shift))){_cut(last, True)}''',
     )
@@ -114,7 +121,7 @@ def {name}(
     """Puts windows together to a map of the size of `like`: undoes `{_named("to_windows", last)}`."""
     {"(n, *lengths, _)" if last else "(n, _, *lengths)"}, size = like.shape, per_axis(like, size)
     rank = len(lengths)
-    counts = [-(-length // s) for length, s in zip(lengths, size)]
+    counts = [(length + s - 1) // s for length, s in zip(lengths, size)]
     x = torch.unflatten(windows, 0, (n, *counts)){_joined(last, True)}\
     return {fitted}({rolled}(x, size, per_axis(x, shift)), lengths)
 ''',
@@ -136,7 +143,7 @@ def {name}(x: Tensor, size: int | tuple[int, ...]) -> Tensor:
     Zeros behind the map bring its sizes up to multiples.
     """
     rank, size = x.dim() - 2, per_axis(x, size)
-    counts = [-(-length // s) for length, s in zip({_lengths("x", last)}, size)]
+    counts = [(length + s - 1) // s for length, s in zip({_lengths("x", last)}, size)]
     x = {fitted}(x, [count * s for count, s in zip(counts, size)]){_cut(last, False)}''',
     )
 
@@ -153,7 +160,7 @@ def {name}(grids: Tensor, like: Tensor, size: int | tuple[int, ...]) -> Tensor:
     """Puts grids together to a map of the size of `like`: undoes `{_named("to_grids", last)}`."""
     {"(n, *lengths, _)" if last else "(n, _, *lengths)"}, size = like.shape, per_axis(like, size)
     rank = len(lengths)
-    counts = [-(-length // s) for length, s in zip(lengths, size)]
+    counts = [(length + s - 1) // s for length, s in zip(lengths, size)]
     x = torch.unflatten(grids, 0, (n, *counts)){_joined(last, False)}\
     return {fitted}(x, lengths)
 ''',
@@ -182,9 +189,8 @@ def {name}(
         return bias
     regions = torch.zeros({"(1,)" if last else "(1, 1)"}, dtype=x.dtype, device=x.device)
     for length, s, move in zip({_lengths("x", last)}, size, shift):
-        whole = -(-length // s) * s
-        first = whole - (move if whole > s else 0)
-        behind = torch.arange(whole, device=x.device) >= first
+        places = torch.arange((length + s - 1) // s * s, device=x.device)
+        behind = (places > places[-1] - move) & (places[-1] >= s)
         regions = regions.unsqueeze(-1) * 2 + behind
     regions = {cut.name}({"regions.unsqueeze(-1)" if last else "regions"}, size).flatten(1)
     apart = regions[:, None, :, None] != regions[:, None, None, :]

@@ -116,6 +116,9 @@ class Droppath(Regularisation):
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm:
         return ModuleForm(helpers.DROP_PATH.name, positional(p=self.p), helper=helpers.DROP_PATH.source)
 
+    def saves(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], inplace: bool) -> Saves:
+        return Saves(more=(Kept((1,)),))  # whether the sample is kept
+
     def caption(self, rank: int = 2) -> str:
         return f"droppath {self.p:.3g}"
 

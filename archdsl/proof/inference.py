@@ -104,7 +104,7 @@ class Correspondence:
             case "concat" if not axis:
                 if any(chain for runs in inputs for _, chain in runs):
                     return [[run for runs in inputs for run in runs]]
-            case "crop":
+            case "crop" | "identity":
                 return inputs
             case "slice" if axis:
                 return inputs

@@ -282,11 +282,27 @@ def test_half_as_wide_is_half_as_much() -> None:
     assert memory(graph, dtype="bfloat16").saved.sample < memory(graph).saved.sample
 
 
+BIAS = "parameter([2, 49], init = normal(0.5), stored = rows) -> relative(4)"
 MOVED = (
     "conv(8, 3) -> relu -> linear(8) -> linear(8) -> relu -> conv(8, 3)",
     "conv(8, 3) -> relu -> linear(8) -> flatten -> linear(3)",
     "conv(8, 3) -> relu -> tokens -> layernorm -> linear(8) -> maps(16x16) -> conv(8, 3) -> sigmoid -> linear(8)",
     "linear(8) -> conv(8, 3) -> relu -> linear(8) -> batchnorm -> tanh -> linear(8) -> tanh -> conv(8, 1)",
+    *(
+        f"conv(8, 3)\nwindows(4{shift}) {{ {mix} }}\nlinear(8)"
+        for shift in ("", ", 2")
+        for mix in (
+            "attention(2)",
+            "linear(24) -> split(3) -> attend(2)",
+            f"(linear(24) -> split(3), {BIAS}) -> attend(2)",
+        )
+    ),
+    "conv(8, 3)\n(linear(8), linear(8), linear(4)) -> attend(2, scale = cosine) -> linear(8)",
+    "conv(8, 3)\n(linear(8), linear(8), linear(8)) -> attend(2, scale = cosine) -> linear(8)",
+    "conv(8, 3) -> linear(24) -> split(3) -> attend(4) -> linear(8)",
+    "conv(8, 3) -> (it, conv(4, 1), conv(2, 1)) -> attention(2)",
+    "conv(8, 3) -> (it, it, it, parameter([2, 256, 256])) -> attention(2)",
+    "conv(8, 3)\nresidual { conv(8, 3) -> droppath(0.1) }",
     "conv(8, 3) -> tokens -> residual { layernorm -> attention(2) } -> residual { linear(16) -> gelu -> linear(8) }",
 )
 

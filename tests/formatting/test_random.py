@@ -44,12 +44,12 @@ def check(seed: int) -> int:
 
 
 def test_random_specs() -> None:
-    assert sum(map(check, range(20))) > 300
+    assert sum(map(check, range(8))) > 100
 
 
 @pytest.mark.long
 def test_many_random_specs() -> None:
-    assert sum(map(check, range(20, 4_000))) > 100_000
+    assert sum(map(check, range(8, 4_000))) > 100_000
 
 
 def refused_or_formatted(text: str) -> bool:
@@ -86,10 +86,10 @@ def test_any_words() -> None:
         "x",
     ]
     formatted = 0
-    for _ in range(1_500):
+    for _ in range(600):
         if random.random() < 0.5:
             text = "let a = " + " ".join(random.choices(values, k=random.randint(1, 6)))
         else:
             text = "block b { " + " ".join(random.choices(small, k=random.randint(1, 4))) + " }"
         formatted += refused_or_formatted(text)
-    assert formatted > 50
+    assert formatted > 20

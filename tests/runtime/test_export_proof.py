@@ -75,6 +75,8 @@ ONCE_WRONG = {
     # Poolings that round up: ONNX counts windows, and what hangs over, in another way.
     "maxpool(1x2, 3, 0, ceil = true) -> avgpool(2, 3, 1, ceil = true)": ("image[2, 19, 20]", {}),
     "avgpool(3, 2, 1, ceil = true, count_pad = false)": ("image[2, H, W]", {"H": 12, "W": 15}),
+    # Numbers of windows, which ONNX rounded towards zero.
+    "windows(4, pad) { softmax(axis = 1) }": ("image[2, H = 6, W = 9]", {"H": 3, "W": 5}),
 }
 
 
@@ -82,6 +84,15 @@ ONCE_WRONG = {
 def test_what_was_exported_wrong_is_right_at_every_size(body: str) -> None:
     inputs, sizes = ONCE_WRONG[body]
     graph = check(body, inputs)
+    made = translated(graph, Path("net.onnx"))
+    assert not made.pins
+    compared(graph, made, **sizes)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("sizes", [{"H": 3, "W": 5}, {"H": 8, "W": 11}])
+def test_a_shift_that_hangs_on_the_size_is_right_at_every_size(sizes: dict[str, int]) -> None:
+    graph = check("windows(4, 3, pad) { (it, it, it) -> attend(1) }", "image[2, H = 6, W = 9]")
     made = translated(graph, Path("net.onnx"))
     assert not made.pins
     compared(graph, made, **sizes)
@@ -296,6 +307,13 @@ def test_large_networks_are_compared_within_a_budget() -> None:
 def test_a_padding_stays_apart_from_the_pooling_behind_it(body: str) -> None:
     """onnxruntime would make it part of the pooling, which pads otherwise, and by less than the kernel."""
     assert not translated(check(body, "image[2, H = 12, W = 13]"), Path("net.onnx")).pins
+
+
+def test_the_example_size_is_never_rejected() -> None:
+    """A program for several numbers of windows takes no single one; nor would it take this image."""
+    graph = check("windows(4, pad) { linear(4) }", "image[2, H = 4, W = 9]")
+    ((pin),) = translated(graph, Path("net.pt2")).pins
+    assert str(pin) == "H is pinned to 4: a size within the network is 1 then, and a file for others rejects 4"
 
 
 # ---------------------------------------------------------------- random networks

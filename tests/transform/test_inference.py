@@ -72,6 +72,7 @@ BODIES = [
     ("conv(4, 3, bias = false) -> batchnorm(affine = false)", 0),
     ("conv(4, 3) -> batchnorm(eps = 0.1) -> conv(4, 3) -> batchnorm", 0),
     ("conv(4, 3, groups = 2) -> batchnorm -> batchnorm", 0),
+    ("conv(4, 3) -> identity -> batchnorm", 0),
     ("conv(4, 3) -> dropout(0.5) -> batchnorm -> dropout(0.5)", 0),
     ("upconv(6, 2, groups = 2) -> batchnorm", 0),
     ("upconv(6, 3, stride = 2, bias = false) -> batchnorm", 0),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from archdsl import cli
 from archdsl.watching.following import Follower
 from tests.helpers import ROOT, net_text
 
@@ -110,13 +111,15 @@ def test_a_picture_is_renewed(watching: Callable[..., Watch], tmp_path: Path) ->
     assert watch.stop() == 0 and "Traceback" not in watch.said()
 
 
-def test_what_cannot_be_watched(watching: Callable[..., Watch], tmp_path: Path) -> None:
+def test_what_cannot_be_watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "net.arch").write_text(NET)
+    monkeypatch.chdir(tmp_path)
     for arguments, status in (
         (["nosuch"], 1),
         (["net.arch", "--page", "-o", "net.svg"], 2),
         (["net.arch", "-o", "x.txt"], 2),
     ):
-        assert watching(*arguments).process.wait(30) == status
+        assert cli.run(["watch", *arguments]) == status
 
 
 def test_a_change_while_a_round_runs_is_seen(tmp_path: Path) -> None:

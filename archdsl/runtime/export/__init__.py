@@ -57,7 +57,7 @@ def translated(
         _need_onnx()
     with allowing(allow_extern):
         model = network(graph, weights, inference)
-    pins = first_pins(graph)
+    pins = first_pins(graph, path.suffix)
     while True:
         try:
             return _proved(graph, model, path.suffix, pins)

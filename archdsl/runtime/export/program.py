@@ -82,11 +82,16 @@ def _in_a_tuple(forward: Callable[..., tuple[object, ...]]) -> Callable[..., tup
     return plain
 
 
-def first_pins(graph: Graph) -> dict[str, Pin]:
-    """The free sizes that no traced program can leave dynamic."""
+def first_pins(graph: Graph, ending: str) -> dict[str, Pin]:
+    """The free sizes that no traced program can leave dynamic, and for .pt2 those whose example it would reject."""
     found = {}
     for name, value in graph.examples.items():
-        if exportable(graph, name) is None:
+        valid = exportable(graph, name)
+        if valid is not None and ending == ".pt2" and value not in valid:
+            found[name] = Pin(
+                name, value, f"a size within the network is 1 then, and a file for others rejects {value}"
+            )
+        elif valid is None:
             node = pinned_by(graph, name)
             reason = (
                 f"{place(node)} behaves differently at some sizes" if node else "its valid sizes have no simple pattern"

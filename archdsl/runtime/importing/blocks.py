@@ -63,7 +63,7 @@ class Blocks:
         for node in nodes:
             node.bodies = [compact(body) for body in node.bodies]
         several = any(node.arguments["inputs"] or node.arguments["outputs"] for node in nodes)
-        if not several and (cls in PLAIN or len(nodes) < 2):
+        if not several and (is_plain(cls) or len(nodes) < 2):
             return  # a body in the place where it is
         self.plain_within(nodes)
         for cluster in self.clusters(nodes):
@@ -137,7 +137,7 @@ class Blocks:
         """Makes a block of modules, which become its calls."""
         block = self.attempt(self.name(cls, nodes), nodes)
         assert block is not None
-        block.doc = f"{cls.__qualname__} of {cls.__module__}."
+        block.doc = getattr(cls, "says", f"{cls.__qualname__} of {cls.__module__}.")
         self.found.append(block)
         _, numbers = distinct(nodes)
         for node, number in zip(nodes, numbers, strict=True):
@@ -148,7 +148,7 @@ class Blocks:
         name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__.strip("_")).lower()
         if name in OPERATIONS or name in RESERVED or name in self.referred:
             name = "unit" if name == "block" else f"{name}_block"
-        if name in self.names() or cls in PLAIN:
+        if name in self.names() or is_plain(cls):
             items = [node.name for node in walk(nodes[0].bodies[0]) if node.kind == "op"]
             if 0 < len(items) <= 3 and "_".join(map(str, items)) not in {*self.names(), *OPERATIONS}:
                 return "_".join(map(str, items))
@@ -158,6 +158,11 @@ class Blocks:
                 number += 1
             name = f"{name}_{number}"
         return name
+
+
+def is_plain(cls: type) -> bool:
+    """Whether a class says nothing of what is in its modules; one made for a file tells by its attribute."""
+    return cls in PLAIN or getattr(cls, "plain", False)
 
 
 def height(node: Node) -> int:

@@ -25,13 +25,19 @@ BATCHES = (2, 3)
 
 
 def from_module(
-    module: nn.Module, size: Size | Sequence[Size] = (3, 224, 224), *, name: str = "", source: str = ""
+    module: nn.Module,
+    size: Size | Sequence[Size] = (3, 224, 224),
+    *,
+    name: str = "",
+    source: str = "",
+    fixed: bool = False,
 ) -> Imported:
     """The spec of a module, proved to have its keys and to give its numbers.
 
     `size` is that of the input, channels first and without the batch; a list for several inputs. `name` is the model's,
-    by default the class's; `source` is said in the head. The module runs, on tensors without data and on random ones;
-    its mode, weights and buffers stay as they are. Raises ImportRefused for what the language cannot say.
+    by default the class's; `source` is said in the head. `fixed`: no size is free. The module runs, on tensors without
+    data and on random ones; its mode, weights and buffers stay as they are. Raises ImportRefused for what the language
+    cannot say.
     """
     sizes = (
         [cast(Size, tuple(size))] if isinstance(size[0], int) else [tuple(one) for one in cast(Sequence[Size], size)]
@@ -39,7 +45,7 @@ def from_module(
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        return _import(module, sizes, identifier(name or type(module).__name__), source)
+        return _import(module, sizes, identifier(name or type(module).__name__), source, fixed)
     finally:
         for part, training in modes.items():
             part.training = training
@@ -76,10 +82,12 @@ def identifier(name: str) -> str:
     return f"{found}_model" if not found or found[0].isdigit() or found in RESERVED else found
 
 
-def _import(module: nn.Module, sizes: list[Size], name: str, source: str) -> Imported:
+def _import(module: nn.Module, sizes: list[Size], name: str, source: str, fixed: bool) -> Imported:
     larger = [
-        (size[0], *(n + (axis + 1) * (32 if n >= 64 else n) for axis, n in enumerate(size[1:]))) for size in sizes
-    ]
+        (size[0], *(n + (axis + 1) * (32 if n >= 64 else n) for axis, n in enumerate(size[1:])))
+        for size in sizes
+        if not fixed
+    ] or sizes
     notes: list[str] = []
     evaluated = _record(module, sizes, BATCHES[0])
     if larger != sizes:

@@ -211,15 +211,15 @@ def _as(
 
 
 def _others(cls: type[Operation], arguments: Mapping[str, object]) -> Iterator[dict[str, object]]:
-    """The same with whole floats as ints, and with one more argument that is no attribute of the layer."""
+    """The same with whole floats as ints, with a word for 0, and with one more argument that the layer has not."""
     whole = {k: int(v) if isinstance(v, float) and v.is_integer() else v for k, v in arguments.items()}
     yield whole
     for field in cls.fields:
-        if field not in arguments:
+        if field not in arguments or same(arguments[field], 0):
             for word in cls.words(field):
                 yield {**whole, field: word}
-            if (default := default_of(cls, field)) in (True, False):
-                yield {**whole, field: not default}
+        if field not in arguments and (default := default_of(cls, field)) in (True, False):
+            yield {**whole, field: not default}
 
 
 def mismatch(

@@ -31,6 +31,8 @@ class Imported:
     text: str
     graph: Graph
     notes: list[str] = field(default_factory=list)
+    state: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    """The module's tensors, by the keys of the spec."""
 
     def __str__(self) -> str:
         return self.text
@@ -61,6 +63,7 @@ def prove(
         more = f" and {len(unused) - 1} more" if unused[1:] else ""
         raise ImportRefused(f"it does not use its parameter `{unused[0]}`{more}{why}")
     built.load_state_dict(state, strict=True, assign=True)
+    imported.state = state
     with torch.no_grad():
         compare(module, built, sizes, 1)
         if sizes != others:

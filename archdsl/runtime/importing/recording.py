@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -296,8 +298,23 @@ def input_names(module: nn.Module, count: int) -> list[str]:
     return [*names, *(f"x{i}" for i in range(len(names), count))]
 
 
+_place: ContextVar[str] = ContextVar("place", default="")
+
+
+@contextmanager
+def working_at(place: str) -> Iterator[None]:
+    """Calls in the context come from this place, such as a node of a file, and not from a line of Python."""
+    token = _place.set(place)
+    try:
+        yield
+    finally:
+        _place.reset(token)
+
+
 def line_of_python() -> str:
-    """The innermost line outside of torch and this package that runs now."""
+    """The innermost line outside of torch and this package that runs now, or the place of `working_at`."""
+    if place := _place.get():
+        return place
     frame = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename

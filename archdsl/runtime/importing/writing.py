@@ -64,7 +64,8 @@ class Writer:
         body = self.lines(block.chain)
         if block.outputs:
             body.append("output " + ", ".join(label for _, label in block.outputs))
-        return "\n".join([f"{head} {{", *indented([quote(block.doc), *lines, *body]), "}", ""])
+        doc = [quote(block.doc)] if block.doc else []
+        return "\n".join([f"{head} {{", *indented([*doc, *lines, *body]), "}", ""])
 
     def of_model(self) -> str:
         model = self.model

@@ -2,6 +2,7 @@
 // Shows the newest page of a spec, in the state in which the reader left the one before, and trouble above it.
 (() => {
   const trouble = document.getElementById("trouble"), stage = document.getElementById("stage");
+  const wait = document.getElementById("wait");
   let number = 0, now = null, coming = null;
 
   function say(text) {
@@ -26,7 +27,7 @@
     const focused = now && document.activeElement === now;
     if (now) frame.contentWindow.archdsl.restore(now.contentWindow.archdsl.state());
     frame.className = "";
-    document.getElementById("wait")?.remove();
+    wait.remove();
     now?.remove();
     now = frame;
     coming = null;
@@ -38,6 +39,7 @@
   source.onmessage = (event) => {
     const told = JSON.parse(event.data);
     say(told.trouble);
+    if (told.trouble && wait) wait.textContent = "The diagram appears here as soon as the spec has no error.";
     if (told.number !== number && told.number) bring(number = told.number);
   };
   source.onerror = () => say("archdsl watch has ended, or cannot be reached.");
