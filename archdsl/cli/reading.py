@@ -222,13 +222,13 @@ def show_front(graph: Graph, budget: Budget, form: str | None, output: Path | No
         save(output, memory_front.plot(graph, plans, budget, output.suffix.lower()[1:]))
     found = memory_front.table(plans)
     if form == "json":
-        write_json({"front": found.as_data()})
+        write_json({"front": memory_front.as_data(plans)})
     elif form is not None:
         write(getattr(found, f"as_{form}")())
     elif output is None:
         write_table(found)
         at = ", ".join(f"{name} = {value}" for name, value in {**graph.examples, **dict(budget.sizes)}.items())
-        write_lines(["", *memory_front.notes(budget, at)])
+        write_lines(memory_front.notes(budget, at))
     return FINE
 
 

@@ -30,6 +30,13 @@ def table(plans: Sequence[Plan]) -> Table:
     return Table(COLUMNS, [(p.peak, f"{p.peak / plain:.2f}", f"{p.time:.2f}", listed(p.again.scopes)) for p in plans])
 
 
+def as_data(plans: Sequence[Plan]) -> list[dict[str, object]]:
+    """The forms for JSON: the peak in bytes, the time as a multiple, the paths of what is recomputed."""
+    return [
+        {"peak": p.peak, "time": round(p.time, 4), "recomputed": sorted(s.path for s in p.again.scopes)} for p in plans
+    ]
+
+
 def listed(scopes: frozenset[Scope]) -> str:
     """`layer1, layer2.0–2, layer3.1`; at most four of these."""
     paths = [s.path for s in sorted(scopes, key=lambda s: next(n.id for n in s.nodes()))]

@@ -155,7 +155,7 @@ def test_a_budget_that_is_too_small_is_refused_with_the_smallest_peak() -> None:
     graph = check("resnet:resnet18")
     with pytest.raises(SpecError, match=r"does not fit into 50\.0 MiB") as refused:
         build(graph, memory="50MiB")
-    assert "needs at least" in str(refused.value)
+    assert "at least" in str(refused.value)
     least = Search(graph, Budget(0)).least().peak
     assert f"{least:,} bytes" in str(refused.value)
     assert "recomputed" in build(graph, memory=least)
@@ -183,7 +183,7 @@ def test_options_exclude_each_other() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "least"), [("resnet:resnet18", 0.8), pytest.param("densenet:densenet121", 0.4, marks=pytest.mark.long)]
+    ("spec", "least"), [("resnet:resnet18", 0.9), pytest.param("densenet:densenet121", 0.4, marks=pytest.mark.long)]
 )
 def test_more_memory_is_never_slower(spec: str, least: float) -> None:
     plans = front(check(spec), Budget(0, 8), 4)
