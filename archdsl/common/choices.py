@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, get_args
 
-from archdsl.common.units import bytes_from
-
 # Endings of the files that each kind of output is written to; diagrams have theirs in backends/diagram/formats.py.
 MODULES = (".py",)
 PLOTS = (".svg", ".png", ".pdf")
@@ -60,6 +58,8 @@ class Budget:
     @staticmethod
     def of(memory: int | str, **more: Any) -> Budget:
         """The budget for an amount of memory, in bytes or as "8GiB". Raises ValueError if it is none."""
+        from archdsl.common.units import bytes_from  # only if there is a budget
+
         limit = memory if isinstance(memory, int) else bytes_from(memory)
         if not limit or limit < 0:
             raise ValueError(f"{memory!r} is not an amount of memory such as 8GiB")
@@ -68,3 +68,7 @@ class Budget:
 
 Recomputing: TypeAlias = Mode | Budget
 """How what is recomputed is chosen: by name, or as little as a budget needs."""
+
+Adaptation: TypeAlias = Literal["mean", "slice"]
+"""How kernels for other input channels are made from those that are there."""
+ADAPTATIONS: tuple[Adaptation, ...] = get_args(Adaptation)

@@ -98,7 +98,7 @@ def _too_large(graph: Graph, budget: Budget, search: Search) -> SpecError:
     else:
         needs += f" ({least:,} bytes), and recomputing blocks or labelled bodies does not reduce this"
     help = f"{needs}; {bytes_text(held)} are weights, their gradients and the optimizer's state"
-    return SpecError([Diagnostic("E0606", message, help=help)])
+    return SpecError([Diagnostic("E0607", message, help=help)])
 
 
 @dataclass(eq=False)
