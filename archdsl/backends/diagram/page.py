@@ -35,7 +35,7 @@ from archdsl.backends.diagram.opening import (
 from archdsl.backends.diagram.picture import Edge, Folder, Part, Picture, boxes, main_node
 from archdsl.backends.diagram.rows import Rows
 from archdsl.backends.diagram.structure import Structure
-from archdsl.backends.diagram.theme import Theme
+from archdsl.backends.diagram.theme import DARK, LIGHT, Theme
 from archdsl.backends.diagram.ulayout import in_columns
 from archdsl.common.escaping import json_in_html, visible
 from archdsl.graph import Node, Scope, Tensor
@@ -88,8 +88,10 @@ def html(diagram: Diagram) -> bytes:
         "roots": book.roots(request.depth),
         "views": book.views(rows),
         "rows": rows.data,
+        "details": rows.details,
         "sources": [{"name": visible(Path(s.name).name), "lines": s.text.splitlines()} for s in rows.sources],
         **_legend(book, writer),
+        **({"dark": _likes(LIGHT, DARK)} if style.theme == LIGHT else {}),
     }
     return fill(visible(name), data, style.theme, diagram.panel.html() if diagram.panel else "").encode()
 
@@ -318,22 +320,9 @@ def _legend(book: _Book, writer: Writer) -> dict[str, list[list[str]]]:
 
 def fill(title: str, data: Data, theme: Theme, panel: str = "") -> str:
     """The page with its texts, colours and data in place. Text of a spec is data, and never becomes markup."""
-    script = (STATIC / "page.js").read_text("utf-8")
-    colours = {
-        "background": theme.background,
-        "text": theme.text,
-        "muted": theme.muted,
-        "line": theme.line,
-        "skip": theme.skip,
-        "projection": theme.projection,
-        "dense": theme.dense,
-        "frame": theme.frames[0],
-        "frame2": theme.frames[1],
-        "border": theme.frame_border,
-        "block": theme.block[0],
-    }
-    variables = "".join(f"--{name}:{colour};" for name, colour in colours.items())
-    css = f":root{{{variables}}}\n" + (STATIC / "page.css").read_text("utf-8")
+    script = "\n".join((STATIC / name).read_text("utf-8") for name in ("page.js", "panes.js"))
+    night = f"@media (prefers-color-scheme: dark){{:root{{{_variables(DARK)}}}}}\n" if theme == LIGHT else ""
+    css = f":root{{{_variables(theme)}}}\n{night}" + (STATIC / "page.css").read_text("utf-8")
     policy = (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(css)}; img-src data:; base-uri 'none'; "
         "form-action 'none'"
@@ -348,6 +337,36 @@ def fill(title: str, data: Data, theme: Theme, panel: str = "") -> str:
     }
     template = (STATIC / "page.html").read_text("utf-8")
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], template)
+
+
+def _variables(theme: Theme) -> str:
+    """The colours of a theme for the page's style."""
+    colours = {
+        "background": theme.background,
+        "text": theme.text,
+        "muted": theme.muted,
+        "line": theme.line,
+        "skip": theme.skip,
+        "projection": theme.projection,
+        "dense": theme.dense,
+        "frame": theme.frames[0],
+        "frame2": theme.frames[1],
+        "border": theme.frame_border,
+        "block": theme.block[0],
+    }
+    return "".join(f"--{name}:{colour};" for name, colour in colours.items())
+
+
+def _likes(light: Theme, dark: Theme) -> dict[str, str]:
+    """The dark theme's colour for each of the light one's."""
+    pairs = [(light.background, dark.background), (light.frame_border, dark.frame_border)]
+    pairs += [*zip(light.frames, dark.frames, strict=True), *zip(light.shared, dark.shared, strict=False)]
+    for name in ("terminal", "merge", "block"):
+        pairs += zip(getattr(light, name), getattr(dark, name), strict=True)
+    for name, colours in light.families.items():
+        pairs += zip(colours, dark.families[name], strict=True)
+    pairs += [(light.muted, dark.muted), (light.text, dark.text)]
+    return dict(pairs)
 
 
 def _hash(text: str) -> str:

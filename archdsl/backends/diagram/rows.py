@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from archdsl.backends.diagram.labels import cut
 from archdsl.backends.diagram.picture import Part
 from archdsl.common.escaping import visible
 from archdsl.common.source import Source
 from archdsl.graph import Graph, Node, Scope
+from archdsl.ops.fields import shape_text, shown
 from archdsl.report.layers import Layers
 
 
@@ -21,6 +23,8 @@ class Rows:
     """
 
     def __init__(self, graph: Graph, layers: Layers) -> None:
+        self.graph = graph
+        self.layers = layers
         self.data: list[list[Any]] = []
         self.sources: list[Source] = []
         self._sources: dict[int, int] = {}
@@ -54,6 +58,26 @@ class Rows:
             texts = [cells[k] for k in ("operation", "output", "parameters", "macs", "memory", "field", "stride")]
             shown = [visible(c) if isinstance(c, str) else c for c in texts]
             self.data.append([visible(member.path or member.name), *shown, depth, int(is_scope), places])
+
+    @property
+    def details(self) -> list[dict[str, Any]]:
+        """What the panel tells of each row besides: arguments, formula, weights, and the rows that it reads."""
+        found: list[dict[str, Any]] = [{} for _ in self.data]
+        for scope, row in self._scopes.items():
+            inside = {n.id for n in scope.nodes()}
+            read = [t.node for n in scope.nodes() for t in n.inputs if t.node not in inside]
+            found[row] = {"from": [self._nodes[i] for i in dict.fromkeys(read)]}
+        for node in self.graph.nodes():
+            sizes = tuple(self.layers.costs.shape(t) for t in node.inputs)
+            operation = node.operation
+            weights = (f"{w.name or 'weight'} {shape_text(w.shape)}" for w in self.graph.weights_of(node))
+            found[self._nodes[node.id]] = {
+                "from": [self._nodes[t.node] for t in node.inputs],
+                "attributes": [[k, visible(cut(shown(operation.__dict__[k])))] for k in operation.fields],
+                "formula": [visible(line) for line in operation.formula(sizes, self.layers.costs.shapes[node.id])],
+                "weights": [visible(text) for text in weights],
+            }
+        return [{k: v for k, v in entry.items() if v} for entry in found]
 
     def _place(self, member: Node | Scope) -> list[int]:
         source = member.span.source

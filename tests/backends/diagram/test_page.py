@@ -246,6 +246,9 @@ def test_hovering_tells_the_facts(opened: Page) -> None:
     graph = check("resnet:resnet50")
     found = costs(graph)
     scope = next(s for s in graph.root.scopes() if s.path == "layer4.0")
+    opened.keyboard.press("/")
+    opened.keyboard.type("layer4.0")
+    opened.keyboard.press("Enter")
     box(opened, "layer4.0").hover()
     tip = opened.locator("#tip")
     expect(tip).to_be_visible()
@@ -337,7 +340,11 @@ def test_a_narrow_window_shows_picture_and_table_under_each_other(opened: Page) 
 def test_zoom_and_pan(opened: Page) -> None:
     x, y, k = scale(opened)
     opened.mouse.move(400, 400)
-    opened.mouse.wheel(0, -300)
+    opened.mouse.wheel(30, 200)
+    assert scale(opened) == pytest.approx((x - 30, y - 200, k), abs=1)
+    opened.keyboard.down("Control")
+    opened.mouse.wheel(0, -100)
+    opened.keyboard.up("Control")
     assert scale(opened)[2] > k
     opened.click("#fit")
     assert scale(opened) == (x, y, k)
@@ -352,7 +359,7 @@ def test_zoom_and_pan(opened: Page) -> None:
 
 @needs_browser
 def test_the_keyboard_does_all_that_the_mouse_does(opened: Page) -> None:
-    for _ in range(12):
+    for _ in range(20):
         opened.keyboard.press("Tab")
         if opened.evaluate("document.activeElement.getAttribute('role')") == "treeitem":
             break
@@ -411,6 +418,107 @@ def test_no_text_of_a_spec_comes_alive(opened: Page) -> None:
 def test_the_first_paint_comes_soon(opened: Page) -> None:
     paint = opened.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
     assert paint < 2000
+
+
+# ---------------------------------------------------------------- panes, links, files, at the sizes of screens
+
+
+@needs_browser
+def test_the_panel_has_all_facts_of_the_chosen_layer(opened: Page) -> None:
+    box(opened, "conv1").click()
+    panel = opened.get_by_role("region", name="Facts")
+    for text in ("kernel\n7", "stride\n2", "pad\nsame", "weight [64, 3, 7, 7]", "9,408", "read by", "bn1", "conv1: conv(64, 7"):
+        assert text in panel.inner_text()
+    expect(box(opened, "image")).to_have_class(re.compile("gives"))
+    expect(box(opened, "3")).to_have_class(re.compile("takes"))
+    panel.get_by_role("button", name="image").click()
+    expect(box(opened, "image")).to_have_class(re.compile("chosen"))
+    assert opened.url.endswith("#image")
+
+
+@needs_browser
+def test_the_table_sorts_by_column_and_keeps_its_paths(opened: Page) -> None:
+    def cells() -> list[int]:
+        texts = opened.locator("#rows td:nth-child(4)").all_inner_texts()
+        return [int(text.replace(",", "") or 0) for text in texts]
+
+    head, before = opened.get_by_role("columnheader", name="parameters"), cells()
+    head.click()
+    expect(head).to_have_attribute("aria-sort", "descending")
+    assert cells() == sorted(before, reverse=True)
+    head.click()
+    assert cells() == sorted(before)
+    head.click()
+    assert cells() == before
+    first = opened.locator("#rows th").first
+    left = first.bounding_box()
+    opened.locator("#table").evaluate("e => e.scrollLeft = 200")
+    assert first.bounding_box() == left
+
+
+@needs_browser
+def test_a_search_steps_through_its_hits(opened: Page) -> None:
+    opened.fill("#search", "maxpool")
+    opened.fill("#search", "layer4.2.conv")
+    for button, told in (("next", "1 of 3"), ("next", "2 of 3"), ("previous", "1 of 3"), ("previous", "3 of 3")):
+        opened.click(f"#{button}")
+        expect(opened.locator("#found")).to_have_text(told)
+    expect(opened.locator("#rows tr[aria-selected=true] th")).to_have_text(["layer4.2.conv3"])
+
+
+@needs_browser
+def test_panes_fold_and_the_splitter_moves(opened: Page) -> None:
+    def width() -> float:
+        room = opened.locator("#picture").bounding_box()
+        assert room
+        return room["width"]
+
+    before, bar = width(), opened.locator("#splitter").bounding_box()
+    assert bar
+    opened.mouse.move(bar["x"] + 3, 400)
+    opened.mouse.down()
+    opened.mouse.move(bar["x"] - 147, 400, steps=4)
+    opened.mouse.up()
+    assert width() == pytest.approx(before - 150, abs=6)
+    for pane in ("Table", "Facts", "Spec"):
+        opened.get_by_role("button", name=pane, exact=True).click()
+    assert width() == 1400
+    opened.get_by_role("button", name="Facts", exact=True).click()
+    expect(opened.locator("#node")).to_be_visible()
+    assert width() < 1300
+
+
+@needs_browser
+def test_the_view_is_saved_as_svg_and_png(opened: Page, tmp_path: Path) -> None:
+    for ending, start in (("svg", b"<svg"), ("png", b"\x89PNG")):
+        with opened.expect_download() as saving:
+            opened.click(f"#save-{ending}")
+        saving.value.save_as(tmp_path / "view")
+        assert saving.value.suggested_filename == f"resnet50.{ending}"
+        assert (tmp_path / "view").read_bytes().startswith(start)
+
+
+@needs_browser
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080), (390, 844)])
+def test_a_page_opens_readable_and_centred_at_a_link(
+    browser: Browser, files: dict[str, Path], width: int, height: int
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": height}, has_touch=True, color_scheme="dark")
+    page = context.new_page()
+    page.goto(files["resnet50"].as_uri())
+    page.wait_for_selector("html[data-ready]")
+    assert scale(page)[2] >= 0.9  # text of 9 points
+    picture, image = page.locator("#picture").bounding_box(), box(page, "image").bounding_box()
+    assert picture and image
+    assert image["x"] + image["width"] / 2 == pytest.approx(picture["x"] + picture["width"] / 2, abs=30)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 29)"
+    box(page, "conv1").tap()
+    expect(page.locator("#node")).to_contain_text("weight [64, 3, 7, 7]")
+    page.goto(files["resnet50"].as_uri() + "#layer1.0.conv2")
+    expect(box(page, "layer1.0.conv2")).to_have_class(re.compile("chosen"))
+    expect(box(page, "layer1.0.conv2")).to_be_in_viewport()
+    context.close()
 
 
 # ---------------------------------------------------------------- notebooks

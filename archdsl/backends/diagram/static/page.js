@@ -3,11 +3,30 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const {views, rows, roots, down} = data;
+  // The system's dark setting, where no theme was asked for: each colour has its like.
+  const night = matchMedia("(prefers-color-scheme: dark)");
+  const given = data.dark ? structuredClone({views, families: data.families}) : null;
+  function tone() {
+    if (!given) return;
+    const like = (colour) => (night.matches && data.dark[colour]) || colour;
+    given.views.forEach((view, v) => {
+      view.boxes.forEach((box, b) => {
+        for (const key of ["fill", "border", "shared"]) if (box[key]) views[v].boxes[b][key] = like(box[key]);
+        if (box.lines) views[v].boxes[b].lines = box.lines.map((line) => line.map(([text, size, bold, fill]) => [text, size, bold, like(fill)]));
+      });
+      view.frames.forEach((frame, f) => {
+        for (const key of ["fill", "border"]) if (frame[key]) views[v].frames[f][key] = like(frame[key]);
+      });
+    });
+    data.families = given.families.map(([name, fill, border]) => [name, like(fill), like(border)]);
+  }
+  tone();
   const [PATH, OPERATION, OUTPUT, PARAMETERS, MACS, MEMORY, FIELD, STRIDE, DEPTH, IS_BLOCK, PLACES] = rows.length ?
     [...rows[0].keys()] : [];
   const COST = {parameters: PARAMETERS, macs: MACS, memory: MEMORY};
   const SVG = "http://www.w3.org/2000/svg";
   const PAD = 12, HEADING = 22, ARROW = 6, BEND = 10;
+  const READABLE = 1;     // the zoom at which a page opens if it has no room for all: 9 points are 9 points
   const $ = (id) => document.getElementById(id);
   const svg = $("svg");
 
@@ -352,9 +371,11 @@
   // ---------------------------------------------------------------- colour
 
   // From the page's paper to a strong hue; text stays readable on all of it.
-  const dark = getComputedStyle(document.documentElement).getPropertyValue("--background").trim() < "#7";
-  const RAMP = dark ? [[22, 24, 29], [150, 80, 0]] : [[255, 255, 255], [240, 160, 60]];
-  const shade = (share) => "rgb(" + RAMP[0].map((a, i) => Math.round(a + (RAMP[1][i] - a) * Math.sqrt(share))).join(",") + ")";
+  const dark = () => getComputedStyle(document.documentElement).getPropertyValue("--background").trim() < "#7";
+  function shade(share) {
+    const [from, to] = dark() ? [[22, 24, 29], [150, 80, 0]] : [[255, 255, 255], [240, 160, 60]];
+    return "rgb(" + from.map((a, i) => Math.round(a + (to[i] - a) * Math.sqrt(share))).join(",") + ")";
+  }
 
   function recolour() {
     const legend = $("legend");
@@ -412,6 +433,12 @@
       s.element.classList.toggle("chosen", on);
       s.element.setAttribute("aria-selected", on);
     }
+    const ends = neighbours(heads);
+    for (const s of shown) {
+      s.element.classList.toggle("gives", ends.from.has(s));
+      s.element.classList.toggle("takes", ends.to.has(s));
+    }
+    tellAll();
     for (const tr of $("rows").querySelectorAll("[aria-selected=true]")) tr.setAttribute("aria-selected", "false");
     for (const row of chosen) $("row-" + row)?.setAttribute("aria-selected", "true");
     for (const line of $("spec").querySelectorAll(".chosen, .around")) line.classList.remove("chosen", "around");
@@ -421,6 +448,67 @@
     }
   }
 
+  // What the chosen thing reads and what reads it, as they are drawn.
+  function neighbours(list) {
+    const found = {from: new Set(), to: new Set()};
+    const own = list.length ? standsFor(list[0]) : null;
+    const at = (row) => { const s = standsFor(row); return s && s !== own && !contains(own, s) && !contains(s, own) ? s : null; };
+    if (!own) return found;
+    for (const row of covered(own.box.rows)) {
+      for (const other of data.details[row]?.from ?? []) if (at(other)) found.from.add(at(other));
+      for (const other of readers.get(row) ?? []) if (at(other)) found.to.add(at(other));
+    }
+    return found;
+  }
+
+  // All facts of the chosen layer or block, in the panel.
+  function tellAll() {
+    const panel = $("node");
+    panel.replaceChildren();
+    if (!chosen.length || !rows[chosen[0]]) { panel.append(element("p", {}, "Choose a box, a row or a line to see all its facts.")); return; }
+    const row = rows[chosen[0]], more = data.details[chosen[0]] ?? {};
+    panel.append(element("h2", {}, row[PATH]));
+    const list = element("dl", {});
+    const fact = (name, ...values) => {
+      const texts = values.filter((v) => v !== "" && v !== 0 && v !== undefined);
+      if (!texts.length) return;
+      list.append(element("dt", {}, name));
+      for (const text of texts) list.append(text instanceof Node ? text : element("dd", {}, String(text)));
+    };
+    const links = (numbers) => [...new Set(numbers ?? [])].slice(0, 12).map((other) => {
+      const item = element("dd", {}), button = element("button", {type: "button", class: "link"}, rows[other][PATH]);
+      button.addEventListener("click", () => { reveal(other); choose([other], "panel"); levels(); });
+      item.append(button);
+      return item;
+    });
+    fact("operation", row[OPERATION]);
+    for (const [name, value] of more.attributes ?? []) fact(name, value);
+    fact("output", row[OUTPUT]);
+    fact("formula", ...more.formula ?? []);
+    fact("weights", ...more.weights ?? []);
+    fact("parameters", number(row[PARAMETERS]));
+    fact("MACs", number(row[MACS]));
+    fact("memory", bytes(row[MEMORY]));
+    fact("receptive field", row[FIELD] && row[FIELD] + (row[STRIDE] ? `, stride ${row[STRIDE]}` : ""));
+    fact("reads", ...links(more.from));
+    fact("read by", ...links(readersOf(chosen[0])));
+    const [source, line] = row[PLACES];
+    fact("spec", `${data.sources[source].name}:${line}`, (data.sources[source].lines[line - 1] ?? "").trim());
+    panel.append(list);
+  }
+  // What reads the results of a layer or block, outside of it.
+  function readersOf(row) {
+    let end = row + 1;
+    while (end < rows.length && rows[end][DEPTH] > rows[row][DEPTH]) end += 1;
+    const found = [];
+    for (let i = row; i < end; i++) found.push(...(readers.get(i) ?? []).filter((other) => other < row || other >= end));
+    return found;
+  }
+  const readers = new Map();
+  data.details.forEach((more, row) => {
+    if (!rows[row][IS_BLOCK]) for (const other of more?.from ?? []) readers.set(other, [...readers.get(other) ?? [], row]);
+  });
+
   const into_view = (target) => target?.scrollIntoView({block: "nearest", inline: "nearest"});
 
   // Chooses rows, the first being the one that is told of; `from` is the pane that need not move.
@@ -428,6 +516,7 @@
     chosen = list;
     heads = outlined;
     mark();
+    address();
     if (!list.length) return;
     const s = standsFor(heads[0]);
     if (from !== "picture" && s) { bring(s); current = s.id; focusable(); }
@@ -487,15 +576,16 @@
     scene.setAttribute("transform", `translate(${camera.x} ${camera.y}) scale(${camera.k})`);
   }
 
-  function room() { const r = svg.getBoundingClientRect(); return [r.width || 800, (r.height || 600) - 60]; }
+  function room() { const r = svg.getBoundingClientRect(); return [r.width || 800, r.height || 600]; }
 
   function fit() {
     const [w, h] = room();
     const [sw, sh] = [Number(scene.dataset.w), Number(scene.dataset.h)];
     const k = Math.min((w - 30) / sw, (h - 30) / sh, 1.5);
     // A long network is shown from its beginning on, at a size that can be read.
-    camera.k = Math.max(k, Math.min(0.6, down ? (w - 30) / sw : (h - 30) / sh));
-    camera.x = camera.k * sw < w ? (w - camera.k * sw) / 2 : 15;
+    camera.k = Math.max(k, Math.min(READABLE, down ? (w - 30) / sw : (h - 30) / sh), Math.min(READABLE, 0.55));
+    // One that is too wide is shown about the line of its flow.
+    camera.x = down || camera.k * sw < w ? (w - camera.k * sw) / 2 : 15;
     camera.y = camera.k * sh < h ? (h - camera.k * sh) / 2 + 5 : 15;
     look(true);
   }
@@ -551,8 +641,15 @@
   svg.addEventListener("wheel", (event) => {
     event.preventDefault();
     const box = svg.getBoundingClientRect();
-    if (event.ctrlKey || !event.shiftKey) zoom(Math.exp(-event.deltaY * 0.0015), event.clientX - box.left, event.clientY - box.top);
-    else { camera.x -= event.deltaX || event.deltaY; look(); }
+    const unit = event.deltaMode ? 20 : 1;  // lines, in some browsers
+    if (event.ctrlKey || event.metaKey) {
+      zoom(Math.exp(-event.deltaY * unit * 0.004), event.clientX - box.left, event.clientY - box.top);
+      return;
+    }
+    const sideways = event.shiftKey && !event.deltaX;
+    camera.x -= unit * (sideways ? event.deltaY : event.deltaX);
+    camera.y -= unit * (sideways ? 0 : event.deltaY);
+    look();
   }, {passive: false});
 
   const thing = (event) => {
@@ -729,16 +826,42 @@
     mark();
   }
   $("search").addEventListener("input", search);
+  const hits = () => query ? rows.map((row, i) => i).filter((i) => matches(rows[i])) : [];
+  function step(by) {
+    const list = hits();
+    if (!list.length) return;
+    const at = list.indexOf(chosen[0]);
+    const place = at < 0 ? (by > 0 ? 0 : list.length - 1) : (at + by + list.length) % list.length;
+    reveal(list[place]);
+    choose([list[place]], "search");
+    levels();
+    $("found").textContent = `${number(place + 1)} of ${number(list.length)}`;
+  }
+  $("next").addEventListener("click", () => step(1));
+  $("previous").addEventListener("click", () => step(-1));
+
+  // The chosen layer is in the page's address: page.html#layer1.0.conv1.
+  function address() {
+    const path = chosen.length && rows[chosen[0]] ? rows[chosen[0]][PATH] : "";
+    if (location.protocol === "file:" || location.protocol.startsWith("http")) {
+      try { history.replaceState(null, "", path ? "#" + encodeURIComponent(path) : location.pathname + location.search); } catch { /* a page within another */ }
+    }
+  }
+  function follow() {
+    let path;
+    try { path = decodeURIComponent(location.hash.slice(1)); } catch { return; }
+    const row = rows.findIndex((r) => r[PATH] === path);
+    if (path && row >= 0) { reveal(row); choose([row], "link"); levels(); }
+  }
+  addEventListener("hashchange", follow);
   $("search-form").addEventListener("submit", (event) => {
     event.preventDefault();
     if (!query) return;
-    const hits = rows.map((row, i) => i).filter((i) => matches(rows[i]));
-    if (!hits.length) return;
     // Enter goes on to the next one; a path that is given whole comes first.
-    const exact = hits.find((i) => rows[i][PATH].toLowerCase() === query);
-    const next = exact !== undefined && chosen[0] !== exact ? exact : hits.find((i) => i > (chosen[0] ?? -1)) ?? hits[0];
-    reveal(next);
-    choose([next], "search");
+    const exact = hits().find((i) => rows[i][PATH].toLowerCase() === query);
+    if (exact === undefined || chosen[0] === exact) { step(1); return; }
+    reveal(exact);
+    choose([exact], "search");
     levels();
   });
 
@@ -849,6 +972,7 @@
   }
   window.archdsl = {state, restore};
 
+  night.addEventListener("change", () => { tone(); draw(); });
   draw();
   fit();
   levels();
@@ -857,6 +981,7 @@
   requestAnimationFrame(() => setTimeout(() => {
     fillTable();
     fillSpec();
+    follow();
     document.documentElement.dataset.ready = "yes";
   }));
 })();
