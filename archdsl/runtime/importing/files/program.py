@@ -5,6 +5,7 @@ Each step is run on tensors without data as it is added, so that the next one ca
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -55,6 +56,8 @@ class Step:
     gives: tuple[str, ...]
     scopes: tuple[Scope, ...]
     place: str
+    kind: str = ""
+    """The operator of the file."""
 
     def names(self) -> Iterator[str]:
         return names_in(self.takes)
@@ -273,7 +276,7 @@ class Program:
             if path not in tree:
                 place(tree, path, Holder())
             tree[path].register_parameter(name, parameter)
-        self.steps = together(self.early())
+        self.steps = together(self.adopted(self.early()))
         members = nest(self.steps, 0, self.users(), tree, 0)
         root.body = Body(members, tuple(self.inputs), tuple(self.outputs.values()))
         root.outputs = self.outputs
@@ -290,7 +293,8 @@ class Program:
         def forward(self: Net, *given: torch.Tensor) -> Any:
             return self.compute(*given)
 
-        names = ("self", *map(identifier_of, self.inputs))
+        plain = len(self.inputs) == 1 and _PLAIN.fullmatch(next(iter(self.inputs)))
+        names = ("self", "x") if plain else ("self", *map(identifier_of, self.inputs))
         forward.__signature__ = Signature(  # type: ignore[attr-defined]
             [Parameter(name, Parameter.POSITIONAL_ONLY) for name in names]
         )
@@ -307,6 +311,24 @@ class Program:
             taken = set(step.names())
             at = max((i for i, other in enumerate(found, 1) if taken & set(other.gives)), default=0)
             found.insert(at, replace(step, scopes=found[at - 1].scopes if at else ()))
+        return found
+
+    def adopted(self, steps: list[Step]) -> list[Step]:
+        """The steps, those between calls of a module whose scope the file does not say within it."""
+        makers = {name: at for at, step in enumerate(steps) for name in step.gives}
+        users: dict[str, list[int]] = {}
+        for at, step in enumerate(steps):
+            for name in step.names():
+                users.setdefault(name, []).append(at)
+        ends = set(self.outputs.values())
+        found = [*steps]
+        for at, step in enumerate(steps):
+            around = [found[makers[name]].scopes for name in step.names() if name in makers]
+            around += [found[user].scopes for name in step.gives for user in users.get(name, ())]
+            known = bool(around) and all(n in makers for n in step.names()) and not ends & set(step.gives)
+            common = shared_start(around) if known else ()
+            if len(common) > len(step.scopes) and common[: len(step.scopes)] == step.scopes:
+                found[at] = replace(step, scopes=common)
         return found
 
     def fill(self, root: nn.Module) -> None:
@@ -332,6 +354,10 @@ class Program:
         for name in self.outputs.values():
             found.setdefault(name, []).append(len(self.steps))
         return found
+
+
+_PLAIN = re.compile(r"(onnx::\w+|(t|x|v|arg|args|input|inputs|data|img|image|images|pixel_values)[._:]?\d*)")
+"""Names of the only input that say nothing."""
 
 
 def start(root: nn.Module) -> None:
@@ -377,6 +403,16 @@ def place(tree: dict[str, nn.Module], path: str, module: nn.Module) -> None:
         place(tree, parent, Holder())
     tree[parent].add_module(name, module)
     tree[path] = module
+
+
+def shared_start(lists: Sequence[tuple[Scope, ...]]) -> tuple[Scope, ...]:
+    """What tuples have in common at their start."""
+    first, *others = lists
+    end = len(first)
+    for other in others:
+        while first[:end] != other[:end]:
+            end -= 1
+    return first[:end]
 
 
 def together(steps: Sequence[Step]) -> list[Step]:
