@@ -43,7 +43,7 @@ def program_of(graph: OnnxGraph, sizes: list[tuple[int, ...]]) -> Program:
             program.steps[added:] = [replace(step, kind=node.operator) for step in program.steps[added:]]
             added = len(program.steps)
     for name in graph.outputs:
-        program.outputs[visible(name)] = name
+        program.give(name, name)
         if not isinstance(program.values.get(name), torch.Tensor):
             raise ImportRefused(f"the output `{visible(name)}` is not computed from the input")
     if not paths.named and not any(node.scopes for node in graph.nodes):

@@ -5,6 +5,7 @@ Each step is run on tensors without data as it is added, so that the next one ca
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from archdsl.runtime.importing.recording import working_at
+from archdsl.runtime.importing.recording import tensors_in, working_at
 from archdsl.runtime.importing.refusal import ImportRefused
+
+MOST_NUMBERS = 1 << 28
+"""The most numbers of a tensor that flows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,8 @@ class Program:
 
     def take(self, name: str, sizes: Sequence[int]) -> None:
         """Declares an input."""
+        if math.prod(sizes) > MOST_NUMBERS:
+            raise ImportRefused(f"its input of size {list(sizes)} is too large")
         self.inputs[name] = tuple(sizes)
         self.values[name] = torch.empty(*sizes, device="meta")
 
@@ -195,6 +201,9 @@ class Program:
         except Exception as error:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ImportRefused(f"{place} cannot be computed: {first}") from None
+        for tensor in tensors_in(result):
+            if tensor.numel() > MOST_NUMBERS:
+                raise ImportRefused(f"{place} makes a tensor of size {list(tensor.shape)}, which is too large")
         self.steps.append(step)
         keep(result, gives, self.values)
 
@@ -256,6 +265,14 @@ class Program:
             return type(given)(self.example(part) for part in given)
         return given
 
+    def give(self, name: str, value: str) -> None:
+        """Declares an output; of two with one name, the second gets a number."""
+        wish, number = name if name.isidentifier() or name.isdigit() else identifier_of(name), 2
+        base = wish
+        while wish in self.outputs:
+            wish, number = f"{base}_{number}", number + 1
+        self.outputs[wish] = value
+
     # ------------------------------------------------------------ the module
 
     def module(self, *, random: bool = False) -> Net:
@@ -303,15 +320,17 @@ class Program:
 
     def early(self) -> list[Step]:
         """The steps with those that only compute sizes right behind what they take, in the same module."""
-        found: list[Step] = []
-        for step in self.steps:
+        makers = {name: at for at, step in enumerate(self.steps) for name in step.gives}
+        anchors: list[tuple[int, int]] = []
+        found = [*self.steps]
+        for at, step in enumerate(self.steps):
             if any(isinstance(self.values.get(name), torch.Tensor) for name in step.gives):
-                found.append(step)
+                anchors.append((at, -1))
                 continue
-            taken = set(step.names())
-            at = max((i for i, other in enumerate(found, 1) if taken & set(other.gives)), default=0)
-            found.insert(at, replace(step, scopes=found[at - 1].scopes if at else ()))
-        return found
+            anchor = max((anchors[makers[name]][0] for name in step.names() if name in makers), default=-1)
+            anchors.append((anchor, at))
+            found[at] = replace(step, scopes=self.steps[anchor].scopes if anchor >= 0 else ())
+        return [found[at] for at in sorted(range(len(found)), key=lambda at: anchors[at])]
 
     def adopted(self, steps: list[Step]) -> list[Step]:
         """The steps, those between calls of a module whose scope the file does not say within it."""

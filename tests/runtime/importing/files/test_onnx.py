@@ -184,6 +184,22 @@ def test_the_batch_of_a_file_is_no_limit(tmp_path: Path) -> None:
     assert network(torch.randn(3, 3, 8, 8)).shape == (3, 5)
 
 
+def test_channels_last_become_first(tmp_path: Path) -> None:
+    nodes = [node("Transpose", ["x"], ["f"], perm=[0, 3, 1, 2]), node("Conv", ["f", "c.weight"], ["y"])]
+    found = from_file(save(tmp_path / "net.onnx", nodes, C, ("n", "h", "w", 3)), [(3, 12, 16)])
+    assert "H = 12, W = 16]" in found.text and found.notes[-1].startswith("equal to onnxruntime")
+    assert "the file takes the channels last" in found.notes[-2]
+
+
+def test_outputs_have_names(tmp_path: Path) -> None:
+    nodes = [CONV, node("Relu", ["a"], ["y"]), node("Sigmoid", ["a"], ["/head/out:0"])]
+    path = save(tmp_path / "net.onnx", nodes, C)
+    model = onnx.load(str(path))
+    model.graph.output.add().CopyFrom(helper.make_tensor_value_info("/head/out:0", TensorProto.FLOAT, None))
+    onnx.save(model, str(path))
+    assert "output y, head_out_0" in from_file(path, [(3, 12, 16)]).text
+
+
 # ---------------------------------------------------------------- networks
 
 
@@ -269,6 +285,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "two makers": (([CONV, node("Relu", ["a"], ["a"]), node("Relu", ["a"], ["y"])], C), "which is there already"),
     "no maker": (([CONV], C), "nothing makes the output `y`"),
     "a large constant": (constant_of(2**20), "is too large"),
+    "a large tensor": (one("Resize", "", "s", given={"s": numbers(1.0, 1.0, 1e4, 1e4)}), "which is too large"),
     "half precision": (([CONV, node("Relu", ["a"], ["y"])], {"c.weight": C["c.weight"].astype(np.float16)}), "float16"),
     "weights that are computed": (
         ([node("Relu", ["x"], ["w"]), node("Conv", ["x", "w"], ["y"])], {}),
