@@ -45,8 +45,9 @@ def imported(path: Path, program: Program, picked: Chosen, *, random: bool = Fal
     """The spec of a program."""
     name = identifier(path.stem.replace(".", "_").replace("-", "_"))
     module = program.module(random=random)
+    source = visible(path.name)
     try:
-        found = from_module(module, picked.sizes, name=name, source=visible(path.name), fixed=not picked.free)
+        found = from_module(module, picked.sizes, name=name, source=source, fixed=not picked.free, extern=False)
     except (RuntimeError, MemoryError) as error:
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ImportRefused(f"its network cannot run: {first}") from error
