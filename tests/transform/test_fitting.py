@@ -178,6 +178,8 @@ def test_options_exclude_each_other() -> None:
         build("lenet:lenet", memory="1GiB", recompute="blocks")
     with pytest.raises(ValueError, match="no backward pass"):
         load("lenet:lenet", memory="1GiB", inference=True)
+    with pytest.raises(ValueError, match="no free size D"):
+        build("resnet:resnet18", memory=Budget(2**30, sizes=(("D", 64),)))
     with pytest.raises(ValueError, match="number types are"):
         Budget(1, dtype="int8")
     with pytest.raises(ValueError, match="optimizers are"):
