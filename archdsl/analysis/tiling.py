@@ -309,7 +309,7 @@ class _Planner:
         message = f"cannot be cut into exact tiles along {self.names[axis]}: {what} is in the way"
         help = "run the whole image at once, or train a network without it"
         if blame.reason == WHOLE and not self.approximate:
-            help = "gather=True of archdsl.tiled gathers statistics first; approximate=True, or --approximate, does without"
+            help = "archdsl.tiled(…, gather=True) gathers statistics first; --approximate does without"
         if blame.reason == RATIO and self.strides[axis] > 1:
             help = "image sizes that are multiples of the network's total stride often avoid this"
         return _refusal(self.graph, message, help, blame)
