@@ -14,7 +14,7 @@ from archdsl.analysis.tiling import Tiling, tiling
 from archdsl.checker.finished_graph import pin
 from archdsl.common.units import bytes_from
 from archdsl.compiler import Network, checked
-from archdsl.graph import Graph
+from archdsl.graph import Graph, Tensor
 from archdsl.runtime.gathering import TOLERANCE, Gathering, Statistics, Stop, calls, empty, passes
 from archdsl.runtime.journal import Journal, fingerprint
 from archdsl.runtime.loading import graph_of
@@ -73,14 +73,16 @@ def tiled(
     limit = bytes_from(memory) if isinstance(memory, str) else memory
     if memory is not None and not limit:
         raise ValueError(f"{memory!r} is not an amount of memory such as '16GiB'")
-    samples = {image.shape[0] for image in images}
-    if len(samples) > 1:
-        raise ValueError("the images have different numbers of samples")
-    sizes = pin(graph, [tuple(image.shape[1:]) for image in images] or [()])
+    sides = tuple(tile) if isinstance(tile, Sequence) else (tile,)
+    for number in (batch, *sides):
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ValueError(f"`tile` and `batch` are numbers of at least 1; got {number!r}")
+    samples = _samples(graph, images, prepare)
+    sizes = pin(graph, [tuple(image.shape[1:]) for image in images])
     plan = tiling(graph, sizes, tile=tile, limit=limit, batch=batch, approximate=approximate or gather)
     run = _Run(model, graph, plan, images, prepare, Share.here())
     if plan.assumed and gather:
-        run = with_statistics(run, images[0].shape[0])
+        run = with_statistics(run, samples)
         _verify(run)
     elif plan.assumed and run.share.rank == 0:
         warnings.warn(_about(plan, measured(run)), stacklevel=2)
@@ -94,9 +96,31 @@ def tiled(
             fingerprint(f"{graph.name} {gather} {approximate}", plan.sizes, plan.tile, model),
         )
         run.share.wait()  # until all have read what was done before
-    results = _Results(plan, samples.pop(), run.share, out, images, run.weight, keep=bool(journal and journal.done))
+    results = _Results(plan, samples, run.share, out, images, run.weight, keep=bool(journal and journal.done))
     run.into(results, journal, progress)
     return results.finished()
+
+
+def _samples(graph: Graph, images: Sequence[Any], prepare: object) -> int:
+    """The number of samples. Raises ValueError for arrays that are no images of the network."""
+    import torch
+
+    nodes = graph.input_nodes
+    if len(images) != len(nodes):
+        names = ", ".join(f"`{node.name}`" for node in nodes)
+        raise ValueError(f"{graph.name} takes {names}: give an image for each, in this order")
+    for image, node in zip(images, nodes, strict=True):
+        shape = tuple(image.shape)
+        if len(shape) != len(graph.shape(Tensor(node.id))) + 1:
+            raise ValueError(f"the image for `{node.name}` is {list(shape)}: it must have the batch, [N, C, …]")
+        floats = image.is_floating_point() if isinstance(image, torch.Tensor) else image.dtype.kind in "fc"
+        if prepare is None and not floats:
+            raise ValueError(
+                f"the image for `{node.name}` has integers: prepare=lambda x: x.float() / 255 converts them"
+            )
+    if len({image.shape[0] for image in images}) > 1:
+        raise ValueError("the images have different numbers of samples")
+    return int(images[0].shape[0])
 
 
 def _about(plan: Tiling, error: float | None) -> str:
@@ -157,7 +181,7 @@ def measured(run: _Run) -> float | None:
     results = _Results(part, 1, Share(), None, parts, run.weight, keep=False)
     (inner if run.gathering is None else with_statistics(inner, 1)).into(results, None, False)
     with torch.inference_mode():
-        whole = run.model(*(p.to(run.weight.device) for p in parts))
+        whole = run.model(*map(run.placed, parts))
     whole = [whole] if isinstance(whole, torch.Tensor) else list(whole)
     pairs = [(w.cpu().double(), found.double()) for w, found in zip(whole, results.arrays.values(), strict=True)]
     return max(float((w - found).norm() / w.norm().clamp(min=1e-30)) for w, found in pairs)
@@ -200,11 +224,15 @@ class _Run:
 
     @property
     def weight(self) -> torch.Tensor:
-        """A tensor of the network, where its inputs must be."""
+        """A tensor of the type and at the place that the network's inputs must have."""
         import torch
 
         tensors = (*self.model.parameters(), *self.model.buffers())
         return next((t for t in tensors if t.is_floating_point()), torch.zeros(()))
+
+    def placed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """An input, where the network is; a network without weights takes any type."""
+        return tensor.to(self.weight) if any(True for _ in self.model.parameters()) else tensor
 
     def into(self, results: _Results, journal: Journal | None, progress: bool | None) -> None:
         import torch
@@ -251,7 +279,7 @@ class _Run:
         import torch
 
         return [
-            torch.cat([self.piece(image, cut, item) for item in items]).to(self.weight.device)
+            self.placed(torch.cat([self.piece(image, cut, item) for item in items]))
             for image, cut in zip(self.images, self.plan.cut, strict=True)
         ]
 

@@ -199,6 +199,18 @@ def test_what_does_not_fit(model: torch.nn.Module) -> None:
         archdsl.tiled(model, torch.rand(1, 2, 41, 60), tile=24)
     with pytest.raises(SpecError, match="at least"):
         archdsl.tiled(model, image, tile=4)
+    with pytest.raises(ValueError, match="takes `x`"):
+        archdsl.tiled(model, image, image, tile=24)
+    with pytest.raises(ValueError, match="must have the batch"):
+        archdsl.tiled(model, image[0], tile=24)
+    with pytest.raises(ValueError, match="has integers"):
+        archdsl.tiled(model, image.byte(), tile=24)
+    for wrong in ({"tile": 0}, {"tile": 24.5}, {"tile": (24, -1)}, {"tile": 24, "batch": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            archdsl.tiled(model, image, **wrong)
+    # Floats of another width are converted, as NumPy's often are.
+    found = archdsl.tiled(model, image.double().numpy(), tile=24)
+    assert torch.allclose(model(image)[0], found["full"], atol=1e-6)
 
 
 def test_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
