@@ -33,7 +33,7 @@ test-oldest:
 test-zoo:
 	$(PYTHON) -m venv --without-pip .venv-zoo
 	$(PYTHON) -m pip --python .venv-zoo/bin/python install --quiet -e ".[dev]" torchvision
-	.venv-zoo/bin/python -m pytest -q tests/zoo/torchvision_models.py
+	.venv-zoo/bin/python -m pytest -q tests/zoo/torchvision_models.py tests/zoo/torchvision_files.py
 
 lint: $(READY)
 	$(BIN)/ruff check
