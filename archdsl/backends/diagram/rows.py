@@ -70,11 +70,13 @@ class Rows:
         for node in self.graph.nodes():
             sizes = tuple(self.layers.costs.shape(t) for t in node.inputs)
             operation = node.operation
+            sections = operation.explanation(sizes, self.layers.costs.shapes[node.id])
+            formula = (line for section in sections if section.title == "formula" for line in section.lines)
             weights = (f"{w.name or 'weight'} {shape_text(w.shape)}" for w in self.graph.weights_of(node))
             found[self._nodes[node.id]] = {
                 "from": [self._nodes[t.node] for t in node.inputs],
                 "attributes": [[k, visible(cut(shown(operation.__dict__[k])))] for k in operation.fields],
-                "formula": [visible(line) for line in operation.formula(sizes, self.layers.costs.shapes[node.id])],
+                "formula": [visible(line) for line in formula],
                 "weights": [visible(text) for text in weights],
             }
         return [{k: v for k, v in entry.items() if v} for entry in found]

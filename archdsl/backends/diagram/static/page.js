@@ -934,7 +934,7 @@
 
   // ---------------------------------------------------------------- state, for a page that follows its file
 
-  const PANES = ["table", "spec"];
+  const PANES = ["table", "spec"], FOLDING = ["table", "node", "spec"];
   const nameOf = (v) => {
     const [around, b] = outer.get(v);
     return views[v].depth + ":" + (rows[views[around].boxes[b].lead]?.[PATH] ?? b);
@@ -950,6 +950,8 @@
     current: shown.find((s) => s.id === current)?.element.dataset.path,
     colour, query: $("search").value, camera: {...camera},
     panes: PANES.map((id) => [$(id).scrollTop, $(id).scrollLeft]),
+    folded: FOLDING.filter((id) => $(id).hidden),
+    share: document.querySelector("aside").style.getPropertyValue("--panes"),
   });
 
   function restore(before) {
@@ -962,6 +964,8 @@
     [chosen, heads] = [found(before.chosen), found(before.heads)];
     $("colour").value = colour = before.colour;
     $("search").value = before.query;
+    for (const id of FOLDING) if ($(id).hidden !== before.folded.includes(id)) $("show-" + id).click();
+    document.querySelector("aside").style.setProperty("--panes", before.share);
     draw();
     current = shown.find((s) => s.element.dataset.path === before.current)?.id ?? current;
     focusable();
