@@ -872,7 +872,7 @@
     rows.forEach((row, i) => {
       const tr = element("tr", {id: "row-" + i, "aria-selected": "false", tabindex: i ? "-1" : "0",
         class: row[IS_BLOCK] ? "block" : null});
-      const name = element("th", {scope: "row"}, row[PATH]);
+      const name = element("th", {scope: "row", title: row[PATH]}, row[PATH]);
       name.style.paddingLeft = 8 + 10 * row[DEPTH] + "px";
       tr.append(name);
       for (const c of [OPERATION, OUTPUT, PARAMETERS, MACS, MEMORY, FIELD]) {
