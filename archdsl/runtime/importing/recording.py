@@ -182,6 +182,8 @@ KEPT = frozenset(
 """Methods that give a parameter as it is, or with its numbers in the same order in another shape."""
 
 
+UNCHANGED = frozenset({"to", "contiguous", "float", "type", "type_as", "expand", "cpu"})
+"""Methods that may give the very tensor that they are called on."""
 MAKING = frozenset(
     {
         *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "zeros_like", "ones_like", "full_like"),
@@ -250,6 +252,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         arguments, named = self.known(args), self.known(kwargs)
         result = func(*args, **kwargs)
         found = list(tensors_in(result))
+        if name in UNCHANGED and result is args[0]:
+            return result
         if name in ("__set__", "__setitem__") and any(values_in((arguments, named))):
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             self.scopes[-1].members.append(call)
