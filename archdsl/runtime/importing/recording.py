@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -388,7 +388,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         else:
             raise ImportRefused(f"it returns an object of type {type(result).__name__}, not tensors")
         found = []
-        for name, part in pairs:
+        for name, part in nested(pairs):
             if part is None:
                 continue
             value = self.values.get(id(part)) if isinstance(part, torch.Tensor) else None
@@ -396,6 +396,15 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 raise ImportRefused(f"its output {name} is not a tensor computed from its input")
             found.append((name, value))
         return found
+
+
+def nested(pairs: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:
+    """Outputs by name, those in lists by name and number."""
+    for name, part in pairs:
+        if isinstance(part, tuple | list):
+            yield from nested((f"{name}_{i}", one) for i, one in enumerate(part))
+        else:
+            yield name, part
 
 
 def arranged(module: nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
