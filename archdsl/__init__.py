@@ -6,16 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from archdsl.common.choices import Budget
     from archdsl.common.source import Source
     from archdsl.compiler import build, check, diff, draw, explain, show
     from archdsl.diagnostics import SpecError
     from archdsl.runtime.export.saving import export
     from archdsl.runtime.importing import from_module
     from archdsl.runtime.loading import load, load_augment
+    from archdsl.runtime.tiled import tiled
 
 __version__ = "0.2.0"
 
 __all__ = [
+    "Budget",
     "Source",
     "SpecError",
     "__version__",
@@ -29,9 +32,11 @@ __all__ = [
     "load",
     "load_augment",
     "show",
+    "tiled",
 ]
 
 _HOMES = {
+    "Budget": "archdsl.common.choices",
     "build": "archdsl.compiler",
     "check": "archdsl.compiler",
     "diff": "archdsl.compiler",
@@ -42,6 +47,7 @@ _HOMES = {
     "load": "archdsl.runtime.loading",
     "load_augment": "archdsl.runtime.loading",
     "show": "archdsl.compiler",
+    "tiled": "archdsl.runtime.tiled",
     "Source": "archdsl.common.source",
     "SpecError": "archdsl.diagnostics",
 }

@@ -5,33 +5,43 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, STYLES, THEMES, listed
 from archdsl.cli.missing import what_to_do
 from archdsl.cli.options import (
     Settings,
     Sizes,
+    complete_spec,
     depth_option,
     extern_option,
     json_option,
+    memory_option,
     model_options,
     output_option,
+    parse_length,
+    parse_settings,
     purpose_option,
     recompute_option,
     size_option,
     spec_argument,
+    training_options,
     weights_option,
 )
+from archdsl.cli.outputs import SpecOption
 from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
-from archdsl.common.choices import EXPORTS, MODULES, STATE_DICTS
+from archdsl.common.choices import ADAPTATIONS, EXPORTS, MODULES, STATE_DICTS, Budget
+
+COLOURS = """A TOML file of your own colours: [families] such as convolution = "#cfe5f4", [groups] of paths, and [names]
+of blocks."""
 
 if TYPE_CHECKING:
-    from archdsl.common.choices import Mode
+    from archdsl.common.choices import Adaptation, Mode
     from archdsl.graph import Graph
 
 
@@ -54,24 +64,57 @@ if TYPE_CHECKING:
     help="volumes draws feature maps as 3-d blocks.",
 )
 @click.option("--theme", type=click.Choice(THEMES), default="light", show_default=True)
-@click.option("--direction", type=click.Choice(DIRECTIONS), default="down", show_default=True)
+@click.option("--direction", type=click.Choice(DIRECTIONS), help="The default is down, for volumes right.")
+@click.option(
+    "--width",
+    callback=parse_length,
+    metavar="LENGTH",
+    help="Lay the figure out for a width in print, such as 3.3in, 17cm or 500px, and at most 9 inches of height, with "
+    "text of 7 points or more: what does not fit is folded and shortened.",
+)
+@click.option("--caption", metavar="TEXT", default="", help="A text below the figure.")
+@click.option("--colours", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=COLOURS)
+@click.option("--title/--no-title", default=True, help="The network's name and costs below it.")
+@click.option("--legend/--no-legend", default=True, help="What colours and strokes mean.")
+@click.option("--shares/--no-shares", default=True, help="The shares of parameters and multiply-accumulates of blocks.")
+@click.option("--sizes/--no-sizes", "tensors", default=True, help="The sizes of tensors.")
+@click.option("--labels/--no-labels", default=True, help="The labels that the spec gives to layers.")
 def draw(
     spec: str,
     output: Path,
     settings: Settings,
     sizes: Sizes,
     depth: int | None,
-    style: str,
-    theme: str,
-    direction: str,
+    width: float | None,
+    colours: Path | None,
+    tensors: bool,
+    **looks: Any,
 ) -> int:
     """Draw the network, in the format of the file's ending."""
     from archdsl import compiler
+    from archdsl.backends.diagram.colours import Colours, read_colours
+    from archdsl.backends.diagram.detail import Detail
     from archdsl.checker.finished_graph import pin
 
     graph = checked(spec, settings, sizes)
-    options: dict[str, object] = {"depth": depth, "style": style, "theme": theme, "direction": direction}
-    compiler.draw(graph, **options, examples=examples_of(graph), sizes=pin(graph, sizes)).save(output)
+    told = {name: looks.pop(name) for name in ("title", "legend", "shares", "labels", "caption")}
+    try:
+        chosen = read_colours(colours) if colours is not None else Colours()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--colours") from None
+    diagram = compiler.draw(
+        graph,
+        depth=depth,
+        examples=examples_of(graph),
+        sizes=pin(graph, sizes),
+        width=width,
+        colours=chosen,
+        detail=Detail(sizes=tensors, **told),
+        **looks,
+    )
+    diagram.save(output)
+    for text in diagram.notes:
+        note(text)
     return FINE
 
 
@@ -96,19 +139,50 @@ def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
 @model_options
 @purpose_option
 @recompute_option
-def build(spec: str, output: Path | None, purpose: str, recompute: Mode, settings: Settings) -> int:
+@memory_option
+@training_options
+@size_option
+@click.pass_context
+def build(
+    context: click.Context,
+    spec: str,
+    output: Path | None,
+    purpose: str,
+    recompute: Mode,
+    memory: int | None,
+    batch: int,
+    dtype: str,
+    optimizer: str,
+    sizes: Sizes,
+    settings: Settings,
+) -> int:
     """Compile the network to a PyTorch module.
 
     The module is one file that imports only torch. With --for inference it has a function, fold_batchnorms, that
-    converts the weights of the training form.
+    converts the weights of the training form. --batch, --dtype, --optimizer and --size say for which training step
+    --memory is meant.
     """
     from archdsl import compiler
+    from archdsl.checker.finished_graph import pin
     from archdsl.common.marks import save
 
     inference = purpose == "inference"
-    if inference and recompute != "none":
-        raise click.UsageError("--recompute cannot be used with --for inference, which has no backward pass")
-    data = compiler.build(checked(spec, settings), inference=inference, recompute=recompute).encode()
+    given = {"recompute": recompute != "none", "memory": memory is not None}
+    if inference and any(given.values()):
+        name = next(name for name, is_given in given.items() if is_given)
+        raise click.UsageError(f"--{name} cannot be used with --for inference, which has no backward pass")
+    if all(given.values()):
+        raise click.UsageError("--memory chooses what to recompute, so --recompute cannot be used with it")
+    if memory is None:
+        for name in ("batch", "dtype", "optimizer", "sizes"):
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                option = name.removesuffix("s") if name == "sizes" else name
+                raise click.UsageError(f"--{option} says for which training step --memory is meant, which is not given")
+    graph = checked(spec, settings, sizes)
+    budget = None
+    if memory is not None:
+        budget = Budget(memory, batch, dtype, optimizer, tuple(pin(graph, sizes).items()))
+    data = compiler.build(graph, inference=inference, recompute=recompute, memory=budget).encode()
     if output is not None:
         save(output, data)
     elif sys.stdout is not None:
@@ -125,7 +199,24 @@ def build(spec: str, output: Path | None, purpose: str, recompute: Mode, setting
 @click.option(
     "--reshape", is_flag=True, help="Accept tensors of another shape with the same numbers, such as 1x1 kernels."
 )
+@click.option(
+    "--from",
+    "before",
+    cls=SpecOption,
+    metavar="OLD",
+    shell_complete=complete_spec,
+    help="The spec that the weights are of, before an edit: match by structure, as diff does, instead of by key.",
+)
+@click.option(
+    "--adapt",
+    type=click.Choice(ADAPTATIONS),
+    help="With --from: kernels for other input channels, such as grey images, by the mean of the old ones, or the "
+    "first ones.",
+)
 @model_options
+@click.option(
+    "--set-from", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="Set a parameter of OLD (--from)."
+)
 @json_option
 def weights(
     spec: str,
@@ -133,13 +224,16 @@ def weights(
     output: Path | None,
     rules: Sequence[str],
     reshape: bool,
+    before: str | None,
+    adapt: Adaptation | None,
     settings: Settings,
+    set_from: Settings,
     as_json: bool,
 ) -> int:
     """Show which weights of a file fit the network.
 
-    Weights fit by key and shape; -o writes those that fit. FILE is a state_dict: .safetensors, or .pth, from which
-    only tensors are read.
+    Weights fit by key and shape, or with --from by the structure of the network before an edit; -o writes those that
+    fit. FILE is a state_dict: .safetensors, or .pth, from which only tensors are read.
     """
     from archdsl.common.marks import save
     from archdsl.runtime import weights as matching
@@ -150,9 +244,12 @@ def weights(
         if not equals or not old:
             raise click.BadParameter(f"{rule!r} is not OLD=NEW", param_hint="--rename")
         pairs.append((old, new))
+    if before is None and (adapt or set_from):
+        raise click.UsageError("--adapt and --set-from need --from")
     graph = checked(spec, settings)
+    original = None if before is None else checked(before, set_from)
     try:
-        state, match = matching.fit(graph, file, pairs, reshape=reshape)
+        state, match = matching.fit(graph, file, pairs, reshape=reshape, before=original, adapt=adapt)
     except matching.WeightsError as error:
         raise click.ClickException(str(error)) from None
     if output is not None:

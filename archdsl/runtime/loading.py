@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from archdsl.built import execute
 from archdsl.checker.spec import check_model, locate, pick
+from archdsl.common.choices import ADAPTATIONS, Adaptation
 from archdsl.common.limits import Limits, budget, limited
 from archdsl.common.source import Source
 from archdsl.common.threads import forkable_lock
-from archdsl.compiler import build, check
+from archdsl.compiler import Network, build, check, checked, chosen
 from archdsl.diagnostics import Diagnostics
 from archdsl.graph import Graph
 from archdsl.runtime.outside import allowed, allowing, permit
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from archdsl.augment.base import Pipeline
-    from archdsl.common.choices import Mode
+    from archdsl.common.choices import Budget, Recomputing
 
 
 def load(
@@ -34,30 +36,46 @@ def load(
     weights: str | Path | None = None,
     strict: bool = True,
     reshape_weights: bool = False,
+    weights_of: Network | None = None,
+    adapt_weights: Adaptation | None = None,
     inference: bool = False,
-    recompute: Mode = "none",
+    recompute: Recomputing = "none",
+    memory: int | str | Budget | None = None,
     limits: Limits | None = None,
     allow_extern: str | Iterable[str] = (),
     **values: object,
 ) -> torch.nn.Module:
-    """The network as a module, made by executing the text from `build`; for `inference` and `recompute` see there.
+    """The network as a module, made by executing the text from `build`.
+
+    That describes `inference`, `recompute` and `memory`.
 
     `allow_extern` are the packages, or full names `package.module:name`, of which the spec may run code (`extern`);
     a function must be allowed by its full name.
 
     `weights` is a state_dict of the training form in a .safetensors or .pth file. With `strict`, its keys and shapes
     must be the network's; without it, weights that fit are loaded, and a warning lists the others. `reshape_weights`
-    accepts tensors of another shape with the same numbers, such as [64, 32] for [64, 32, 1, 1]. A second call with the
-    same text and values reuses the class, like a second import. Raises SpecError, OSError, and WeightsError if the
-    weights do not fit.
+    accepts tensors of another shape with the same numbers, such as [64, 32] for [64, 32, 1, 1]. `weights_of` is the
+    network that the weights are of, if it was edited since: they are then matched by the structure of both, as `diff`
+    pairs it; `adapt_weights` converts kernels for other input channels (`mean` or `slice`). A second call with the same
+    text and values reuses the class, like a second import. Raises SpecError, OSError, WeightsError if the weights do
+    not fit, and ValueError for an adaptation without `weights_of`.
     """
+    if adapt_weights is not None and (weights_of is None or adapt_weights not in ADAPTATIONS):
+        raise ValueError(f"adapt_weights is one of {', '.join(ADAPTATIONS)}, and needs weights_of")
+    how = chosen(inference, recompute, memory)
     with limited(limits), allowing(allow_extern):
-        network = _kept_class(spec, values, inference, recompute)(device=device, dtype=dtype)
+        network = _kept_class(spec, values, inference, how)(device=device, dtype=dtype)
     if weights is not None:
         from archdsl.runtime.weights import WeightsError, fit  # only if there are some
 
         graph = check(spec, limits=limits, **values)
-        state, match = fit(graph, Path(weights), reshape=reshape_weights)
+        state, match = fit(
+            graph,
+            Path(weights),
+            reshape=reshape_weights,
+            before=None if weights_of is None else checked(weights_of),
+            adapt=adapt_weights,
+        )
         if strict and not match.complete:
             raise WeightsError(f"{match.as_text()}\nhelp: strict=False loads what fits")
         if inference:
@@ -79,7 +97,7 @@ class _ClassKey:
     model: str | None
     values: str
     inference: bool
-    recompute: Mode
+    recompute: Recomputing
     limits: Limits
     allowed: frozenset[str]
 
@@ -88,11 +106,12 @@ KEPT = 32
 """How many classes `load` caches, the most recently used."""
 
 _classes: dict[_ClassKey, type[torch.nn.Module]] = {}
+_graphs: weakref.WeakKeyDictionary[type[torch.nn.Module], Graph] = weakref.WeakKeyDictionary()
 _lock = forkable_lock()
 
 
 def _kept_class(
-    spec: str | Path | Source, values: Mapping[str, object], inference: bool, recompute: Mode
+    spec: str | Path | Source, values: Mapping[str, object], inference: bool, recompute: Recomputing
 ) -> type[torch.nn.Module]:
     """The class of a spec: cached from an earlier call, or new."""
     diagnostics = Diagnostics()
@@ -124,13 +143,13 @@ def instantiate(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     inference: bool = False,
-    recompute: Mode = "none",
+    recompute: Recomputing = "none",
 ) -> torch.nn.Module:
     """A checked network as a module; for `inference` and `recompute` see `build`."""
     return class_of(graph, inference=inference, recompute=recompute)(device=device, dtype=dtype)
 
 
-def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> type[torch.nn.Module]:
+def class_of(graph: Graph, *, inference: bool = False, recompute: Recomputing = "none") -> type[torch.nn.Module]:
     """The class that the built source of a network defines; for `inference` and `recompute` see `build`.
 
     Raises SpecError if it uses code from outside that is not allowed here (`runtime.outside`).
@@ -140,7 +159,14 @@ def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none")
     classes: list[type[torch.nn.Module]] = [
         c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__
     ]
+    with _lock:
+        _graphs[classes[-1]] = graph
     return classes[-1]
+
+
+def graph_of(network: torch.nn.Module) -> Graph | None:
+    """The checked network of which a module was made here; None if it comes from elsewhere."""
+    return _graphs.get(type(network))
 
 
 def load_augment(spec: str | Path | Source, **values: object) -> torch.nn.Module:
