@@ -1,4 +1,4 @@
-"""One model of every architecture file of timm: what the importer says of it, as docs/zoo.md lists.
+"""Models of timm's architecture files: what the importer says of it, as docs/zoo.md lists.
 
 With pytest it compares; `python tests/zoo/timm_models.py [MODEL…]` imports them and writes the table anew. It needs
 timm, in an environment of its own: `make test-zoo`.
