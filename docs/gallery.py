@@ -132,8 +132,8 @@ def command(name: str, specs: tuple[str, ...], options: dict[str, Any]) -> str:
 
 def page() -> str:
     parts = [
-        "# Gallery\n\nMade by `make gallery` from `specs/` and `examples/`. [Figures](figures.md) says how to read and how "
-        "to fit them.\n"
+        "# Gallery\n\nMade by `make gallery` from `specs/` and `examples/`. [Figures](figures.md) says how to read "
+        "and how to fit them.\n"
     ]
     for name, heading, specs, options, words in PICTURES:
         parts.append(
