@@ -133,7 +133,7 @@ def command(name: str, specs: tuple[str, ...], options: dict[str, Any]) -> str:
 def page() -> str:
     parts = [
         "# Gallery\n\nMade by `make gallery` from `specs/` and `examples/`. [Figures](figures.md) says how to read "
-        "and how to fit them.\n"
+        "them, and how to fit them to a page.\n"
     ]
     for name, heading, specs, options, words in PICTURES:
         parts.append(

@@ -273,7 +273,8 @@ def bind_model(
 
         arguments = complete(block.syntax.parameters, given, block.module, evaluate, missing)
     diagnostics.stop_on_errors()
-    assert block is not None
+    if block is None:  # it depends on what could not be read, which was reported
+        raise SpecError(diagnostics.items, diagnostics.hidden)
     return block, arguments
 
 

@@ -14,28 +14,31 @@ from archdsl.cli.missing import what_to_do
 from archdsl.cli.options import (
     Settings,
     Sizes,
+    complete_spec,
     depth_option,
     extern_option,
     json_option,
     model_options,
     output_option,
     parse_length,
+    parse_settings,
     purpose_option,
     recompute_option,
     size_option,
     spec_argument,
     weights_option,
 )
+from archdsl.cli.outputs import SpecOption
 from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
-from archdsl.common.choices import EXPORTS, MODULES, STATE_DICTS
+from archdsl.common.choices import ADAPTATIONS, EXPORTS, MODULES, STATE_DICTS
 
 COLOURS = """A TOML file of your own colours: [families] such as convolution = "#cfe5f4", [groups] of paths, and [names]
 of blocks."""
 
 if TYPE_CHECKING:
-    from archdsl.common.choices import Mode
+    from archdsl.common.choices import Adaptation, Mode
     from archdsl.graph import Graph
 
 
@@ -162,7 +165,24 @@ def build(spec: str, output: Path | None, purpose: str, recompute: Mode, setting
 @click.option(
     "--reshape", is_flag=True, help="Accept tensors of another shape with the same numbers, such as 1x1 kernels."
 )
+@click.option(
+    "--from",
+    "before",
+    cls=SpecOption,
+    metavar="OLD",
+    shell_complete=complete_spec,
+    help="The spec that the weights are of, before an edit: match by structure, as diff does, instead of by key.",
+)
+@click.option(
+    "--adapt",
+    type=click.Choice(ADAPTATIONS),
+    help="With --from: kernels for other input channels, such as grey images, by the mean of the old ones, or the "
+    "first ones.",
+)
 @model_options
+@click.option(
+    "--set-from", callback=parse_settings, multiple=True, metavar="NAME=VALUE", help="Set a parameter of OLD (--from)."
+)
 @json_option
 def weights(
     spec: str,
@@ -170,13 +190,16 @@ def weights(
     output: Path | None,
     rules: Sequence[str],
     reshape: bool,
+    before: str | None,
+    adapt: Adaptation | None,
     settings: Settings,
+    set_from: Settings,
     as_json: bool,
 ) -> int:
     """Show which weights of a file fit the network.
 
-    Weights fit by key and shape; -o writes those that fit. FILE is a state_dict: .safetensors, or .pth, from which
-    only tensors are read.
+    Weights fit by key and shape, or with --from by the structure of the network before an edit; -o writes those that
+    fit. FILE is a state_dict: .safetensors, or .pth, from which only tensors are read.
     """
     from archdsl.common.marks import save
     from archdsl.runtime import weights as matching
@@ -187,9 +210,12 @@ def weights(
         if not equals or not old:
             raise click.BadParameter(f"{rule!r} is not OLD=NEW", param_hint="--rename")
         pairs.append((old, new))
+    if before is None and (adapt or set_from):
+        raise click.UsageError("--adapt and --set-from need --from")
     graph = checked(spec, settings)
+    original = None if before is None else checked(before, set_from)
     try:
-        state, match = matching.fit(graph, file, pairs, reshape=reshape)
+        state, match = matching.fit(graph, file, pairs, reshape=reshape, before=original, adapt=adapt)
     except matching.WeightsError as error:
         raise click.ClickException(str(error)) from None
     if output is not None:

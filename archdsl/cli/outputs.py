@@ -29,6 +29,10 @@ class SpecArgument(click.Argument):
     """An argument that names specs, which are read with their imports."""
 
 
+class SpecOption(click.Option):
+    """An option that names a spec, which is read with its imports."""
+
+
 class Command(click.Command):
     """A command that checks its outputs before it runs."""
 
@@ -146,7 +150,7 @@ def _inputs(ctx: click.Context) -> Iterator[Path]:
     """The files that a command reads: those named, the images in a folder, specs and their imports."""
     for parameter in ctx.command.params:
         for value in _values(ctx, parameter):
-            if isinstance(parameter, SpecArgument):
+            if isinstance(parameter, SpecArgument | SpecOption):
                 yield from _files_of(value)
             elif isinstance(parameter.type, click.Path):
                 yield from _pictures(value) if value.is_dir() else [value]

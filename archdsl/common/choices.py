@@ -30,3 +30,7 @@ OPTIMIZERS: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsp
 Mode: TypeAlias = Literal["none", "dense", "blocks"]
 """Which activations a training step computes a second time."""
 MODES: tuple[Mode, ...] = get_args(Mode)
+
+Adaptation: TypeAlias = Literal["mean", "slice"]
+"""How kernels for other input channels are made from those that are there."""
+ADAPTATIONS: tuple[Adaptation, ...] = get_args(Adaptation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from archdsl.built import execute
 from archdsl.checker.spec import check_model, locate, pick
+from archdsl.common.choices import ADAPTATIONS, Adaptation
 from archdsl.common.limits import Limits, budget, limited
 from archdsl.common.source import Source
 from archdsl.common.threads import forkable_lock
-from archdsl.compiler import build, check
+from archdsl.compiler import Network, build, check, checked
 from archdsl.diagnostics import Diagnostics
 from archdsl.graph import Graph
 from archdsl.runtime.outside import allowed, allowing, permit
@@ -34,6 +36,8 @@ def load(
     weights: str | Path | None = None,
     strict: bool = True,
     reshape_weights: bool = False,
+    weights_of: Network | None = None,
+    adapt_weights: Adaptation | None = None,
     inference: bool = False,
     recompute: Mode = "none",
     limits: Limits | None = None,
@@ -47,17 +51,27 @@ def load(
 
     `weights` is a state_dict of the training form in a .safetensors or .pth file. With `strict`, its keys and shapes
     must be the network's; without it, weights that fit are loaded, and a warning lists the others. `reshape_weights`
-    accepts tensors of another shape with the same numbers, such as [64, 32] for [64, 32, 1, 1]. A second call with the
-    same text and values reuses the class, like a second import. Raises SpecError, OSError, and WeightsError if the
-    weights do not fit.
+    accepts tensors of another shape with the same numbers, such as [64, 32] for [64, 32, 1, 1]. `weights_of` is the
+    network that the weights are of, if it was edited since: they are then matched by the structure of both, as `diff`
+    pairs it; `adapt_weights` converts kernels for other input channels (`mean` or `slice`). A second call with the same
+    text and values reuses the class, like a second import. Raises SpecError, OSError, WeightsError if the weights do
+    not fit, and ValueError for an adaptation without `weights_of`.
     """
+    if adapt_weights is not None and (weights_of is None or adapt_weights not in ADAPTATIONS):
+        raise ValueError(f"adapt_weights is one of {', '.join(ADAPTATIONS)}, and needs weights_of")
     with limited(limits), allowing(allow_extern):
         network = _kept_class(spec, values, inference, recompute)(device=device, dtype=dtype)
     if weights is not None:
         from archdsl.runtime.weights import WeightsError, fit  # only if there are some
 
         graph = check(spec, limits=limits, **values)
-        state, match = fit(graph, Path(weights), reshape=reshape_weights)
+        state, match = fit(
+            graph,
+            Path(weights),
+            reshape=reshape_weights,
+            before=None if weights_of is None else checked(weights_of),
+            adapt=adapt_weights,
+        )
         if strict and not match.complete:
             raise WeightsError(f"{match.as_text()}\nhelp: strict=False loads what fits")
         if inference:
@@ -88,6 +102,7 @@ KEPT = 32
 """How many classes `load` caches, the most recently used."""
 
 _classes: dict[_ClassKey, type[torch.nn.Module]] = {}
+_graphs: weakref.WeakKeyDictionary[type[torch.nn.Module], Graph] = weakref.WeakKeyDictionary()
 _lock = forkable_lock()
 
 
@@ -140,7 +155,14 @@ def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none")
     classes: list[type[torch.nn.Module]] = [
         c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__
     ]
+    with _lock:
+        _graphs[classes[-1]] = graph
     return classes[-1]
+
+
+def graph_of(network: torch.nn.Module) -> Graph | None:
+    """The checked network of which a module was made here; None if it comes from elsewhere."""
+    return _graphs.get(type(network))
 
 
 def load_augment(spec: str | Path | Source, **values: object) -> torch.nn.Module:

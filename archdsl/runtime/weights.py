@@ -12,8 +12,9 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+from archdsl.common.choices import Adaptation
 from archdsl.diagnostics import visible
 from archdsl.graph import Graph
 from archdsl.ops.base import Weight
@@ -29,8 +30,16 @@ WRAPPERS = ("state_dict", "model", "network", "model_state_dict")
 ROWS = 12
 """The maximum number of rows of each kind in a report."""
 
+MOST_RULES = 4
+"""The maximum number of renaming rules that a report proposes."""
+
+Rule: TypeAlias = tuple[str, str]
+"""A renaming of keys: OLD and NEW, in which a `*` stands for any text."""
+
 BOMB = 100
 """The maximum compression ratio of a checkpoint. PyTorch does not compress them at all."""
+
+EDITED = "are they of this network before an edit? `--from OLD`, or `load(…, weights_of=OLD)`, matches by structure"
 
 
 class WeightsError(Exception):
@@ -41,17 +50,21 @@ class WeightsError(Exception):
 class Match:
     """The result for each key. `shapes` has (key, shape in the file, shape in the network) of mismatched shapes.
 
-    `reshaped` are matched ones with another shape in the file, in the same format. `rule` is the renaming, OLD and NEW,
-    by which most of the unexpected or missing keys would match. `notes` are remarks on the matched tensors, `doubts`
-    probable mistakes.
+    `reshaped` are matched ones with another shape in the file, in the same format; `adapted` are those whose values
+    were computed for other input channels. `renamed` has (key in the file, key in the network) of tensors that were
+    matched by the structure of an earlier network. `rules` are renamings by which more tensors match: those given, and
+    new ones, all of which were tried. `notes` are remarks on the matched tensors, `doubts` probable mistakes.
     """
 
     matched: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
-    rule: tuple[str, str] | None = None
+    rules: tuple[Rule, ...] = ()
     reshaped: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+    adapted: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    helps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
 
@@ -69,11 +82,13 @@ class Match:
         """`matched 318 of 320 tensors`, and a table of the others, summarised by module if a whole module is of one
         kind.
         """
-        differ, turned = _differences(self.shapes), _differences(self.reshaped)
+        differ, turned = _differences(self.shapes), _differences((*self.reshaped, *self.adapted))
         met = [*self.matched, *differ]
         lines = [f"matched {len(self.matched)} of {len(met) + len(self.missing)} tensors"]
         for kind, rows in (
-            ("reshaped", [(key, 1) for key in turned]),
+            ("renamed", _by_prefix(self.renamed)),
+            ("reshaped", [(key, 1) for key, _, _ in self.reshaped]),
+            ("adapted", [(key, 1) for key, _, _ in self.adapted]),
             ("another shape", [(key, 1) for key in differ]),
             ("missing", _by_module(self.missing, met)),
             ("unexpected", _by_module(self.unexpected, met)),
@@ -82,13 +97,14 @@ class Match:
                 lines.append(f"  {kind:13} {count:6,}  {_shown(name)}{(differ | turned).get(name, '')}")
             if more := sum(count for _, count in rows[ROWS:]):
                 lines.append(f"  {kind:13} {more:6,}  …")
-        if self.rule is not None:
-            old, new = map(_shown, self.rule)
-            lines.append(f"help: `--rename '{old}={new}'` renames them to the network's keys")
+        if self.rules:
+            options = " ".join(f"--rename '{_shown(old)}={_shown(new)}'" for old, new in self.rules)
+            lines.append(f"help: `{options}` renames them to the network's keys")
         if alike := self.alike:
             which = f"{len(alike)} of them have" if len(alike) > 1 else f"{_shown(alike[0])} has"
             way = "`archdsl weights --reshape`, or `load(…, reshape_weights=True)`, accepts them"
             lines.append(f"help: {which} the same numbers in the same order: {way}")
+        lines += [f"help: {help}" for help in self.helps]
         lines += [f"note: {note}" for note in self.notes]
         lines += [f"warning: {doubt}" for doubt in self.doubts]
         return "\n".join(lines)
@@ -100,6 +116,8 @@ class Match:
             "unexpected": list(self.unexpected),
             "shapes": [{"key": k, "file": list(a), "network": list(b)} for k, a, b in self.shapes],
             "reshaped": [{"key": k, "file": list(a), "network": list(b)} for k, a, b in self.reshaped],
+            "adapted": [{"key": k, "file": list(a), "network": list(b)} for k, a, b in self.adapted],
+            "renamed": [{"file": a, "network": b} for a, b in self.renamed],
             "notes": list(self.notes),
             "doubts": list(self.doubts),
         }
@@ -130,6 +148,16 @@ def _by_module(keys: Sequence[str], others: Sequence[str]) -> list[tuple[str, in
     for key in keys:
         whole = next((f"{key[:dot]}.*" for dot in _dots(key) if key[:dot] not in taken), key)
         rows[whole] = rows.get(whole, 0) + 1
+    return list(rows.items())
+
+
+def _by_prefix(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, int]]:
+    """Renamed keys in rows with their counts: `layer1.2.* from layer1.1.*`."""
+    rows: dict[str, int] = {}
+    for old, new in pairs:
+        before, after = _prefixes(old, new)
+        row = f"{new} from {old}" if before == f"{old}." else f"{after}* from {before}*"
+        rows[row] = rows.get(row, 0) + 1
     return list(rows.items())
 
 
@@ -349,21 +377,39 @@ def match(shapes: Mapping[str, tuple[int, ...]], state: Mapping[str, torch.Tenso
                 differ.append((key, theirs, shape))
     missing = tuple(k for k in shapes if k not in state)
     unexpected = tuple(k for k in state if k not in shapes)
-    there = {k: tuple(state[k].shape) for k in unexpected}
-    rule = _rule(there, {k: shapes[k] for k in missing})
-    return Match(tuple(matched), missing, unexpected, tuple(differ), rule, tuple(turned))
+    return Match(tuple(matched), missing, unexpected, tuple(differ), reshaped=tuple(turned))
 
 
-def _rule(there: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
-    """The prefix to replace so that at least half of the keys on one side match keys with their shape on the other."""
-    best, rule = 1, None
-    prefixes = {_prefixes(old, new) for old in list(there)[:ROWS] for new in list(wanted)[:ROWS]}
-    for old, new in sorted(prefixes):
-        names = {key: new + key[len(old) :] for key in there if key.startswith(old)}
-        count = sum(wanted.get(name) == there[key] for key, name in names.items())
-        if count > best and 2 * count >= min(len(there), len(wanted)):
-            best, rule = count, (f"{old}*", f"{new}*")
-    return rule
+def proposed(
+    shapes: Mapping[str, tuple[int, ...]], there: Mapping[str, tuple[int, ...]], rules: Sequence[Rule] = ()
+) -> tuple[Rule, ...]:
+    """`rules` with new ones before them, by which more tensors of a file match; none if there are none.
+
+    `there` are the keys of the file with their shapes. Every rule was tried together with those behind it: more tensors
+    match, and no two tensors get one name.
+    """
+    found, best = tuple(rules), _count(shapes, there, rules)
+    while len(found) < len(rules) + MOST_RULES:
+        names = renamed(list(there), found)
+        left = [key for key, name in names.items() if shapes.get(name) != there[key] and name not in shapes]
+        wanted = [key for key in shapes if key not in set(names.values())]
+        pairs = sorted({_prefixes(old, new) for old in left[:ROWS] for new in wanted[:ROWS]})
+        tried = [(_count(shapes, there, [(f"{a}*", f"{b}*"), *found]), a, b) for a, b in pairs]
+        count, old, new = max(tried, key=lambda one: one[0], default=(0, "", ""))
+        concerned = min(sum(k.startswith(old) for k in left), sum(k.startswith(new) for k in wanted))
+        if count < best + 2 or 2 * (count - best) < concerned:
+            break
+        found, best = ((f"{old}*", f"{new}*"), *found), count
+    return found if len(found) > len(rules) else ()
+
+
+def _count(shapes: Mapping[str, tuple[int, ...]], there: Mapping[str, tuple[int, ...]], rules: Sequence[Rule]) -> int:
+    """How many tensors match under these rules; -1 if two of them would get one name."""
+    try:
+        names = renamed(list(there), rules)
+    except WeightsError:
+        return -1
+    return sum(shapes.get(name) == there[key] for key, name in names.items())
 
 
 def _prefixes(old: str, new: str) -> tuple[str, str]:
@@ -376,22 +422,40 @@ def _prefixes(old: str, new: str) -> tuple[str, str]:
 
 
 def fit(
-    graph: Graph, path: Path, rules: Sequence[tuple[str, str]] = (), *, reshape: bool = False
+    graph: Graph,
+    path: Path,
+    rules: Sequence[Rule] = (),
+    *,
+    reshape: bool = False,
+    before: Graph | None = None,
+    adapt: Adaptation | None = None,
 ) -> tuple[dict[str, torch.Tensor], Match]:
     """The tensors of a file that fit a network, under the network's keys, and the result for each key.
 
-    `reshape` converts those of another shape with the same numbers. Raises OSError, WeightsError.
+    `reshape` converts those of another shape with the same numbers. `before` is the network that the weights are of, if
+    it has been edited since: tensors are then matched by the structure of both, as `diff` pairs it, and `adapt`
+    converts kernels that read other input channels (`runtime.edited`). Raises OSError, WeightsError.
     """
-    state = read_state(path)
-    names = renamed(list(state), rules)
-    state = {names[k]: v for k, v in state.items()}
+    original = read_state(path)
+    names = renamed(list(original), rules)
+    state = {names[k]: v for k, v in original.items()}
     weights = state_weights(graph)
-    found = match({key: weight.shape for key, weight in weights.items()}, state, reshape=reshape)
+    shapes = {key: weight.shape for key, weight in weights.items()}
+    if before is None:
+        found = match(shapes, state, reshape=reshape)
+        there = {key: tuple(tensor.shape) for key, tensor in original.items()}
+        better = proposed(shapes, there, rules)
+        whole = found.complete or _count(shapes, there, better) == len(shapes)
+        found = replace(found, rules=better, helps=() if whole else (EDITED,))
+    else:
+        from archdsl.runtime.edited import matched  # which imports this module
+
+        state, found = matched(before, graph, state, adapt)
     if not found.matched:
         raise WeightsError(f"no tensor of {visible(str(path))} fits {graph.name}\n{found.as_text()}")
     kept = {k: state[k].reshape(weights[k].shape) for k in found.matched}
     notes, doubts = _told({k: v for k, v in kept.items() if weights[k].dtype == "float"})
-    return kept, replace(found, notes=notes, doubts=doubts)
+    return kept, replace(found, notes=(*found.notes, *notes), doubts=(*found.doubts, *doubts))
 
 
 def _told(state: Mapping[str, torch.Tensor]) -> tuple[tuple[str, ...], tuple[str, ...]]:

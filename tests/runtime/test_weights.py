@@ -6,6 +6,7 @@ import pickle
 import re
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from archdsl.runtime.weights import (
     WeightsError,
     fit,
     match,
+    proposed,
     read_state,
     renamed,
     same_numbers,
@@ -88,13 +90,33 @@ def test_a_report_is_short_and_tells_the_renaming_that_helps() -> None:
         (state, {f"net.body.{key}": shape for key, shape in shapes.items()}, ("*", "net.body.*")),
         ({k.replace("layer4", "last"): v for k, v in state.items()}, shapes, ("last.*", "layer4.*")),
     ):
-        found = match(wanted, given)
-        assert found.rule == rule and f"--rename '{rule[0]}={rule[1]}'" in found.as_text()
+        rules = proposed(wanted, {key: tuple(tensor.shape) for key, tensor in given.items()})
+        assert rules == (rule,)
+        assert f"--rename '{rule[0]}={rule[1]}'" in replace(match(wanted, given), rules=rules).as_text()
         names = renamed(list(given), [rule])
         assert match(wanted, {names[key]: tensor for key, tensor in given.items()}).complete
     deeper = match(state_shapes(archdsl.check("resnet:resnet34")), state)
-    assert deeper.rule is None and "missing           12  layer3.5.*" in deeper.as_text()
+    assert not proposed(state_shapes(archdsl.check("resnet:resnet34")), shapes)
+    assert "missing           12  layer3.5.*" in deeper.as_text()
     assert len(deeper.as_text().splitlines()) == 9
+
+
+def test_every_proposed_renaming_was_tried() -> None:
+    """Several renamings together, after those that are given; none that would give two tensors one name."""
+    shapes = state_shapes(archdsl.check("resnet:resnet18"))
+    other = {"layer1": "one", "layer2": "two", "layer3": "three"}
+
+    def named(key: str) -> str:
+        first, dot, rest = key.partition(".")
+        return "module." + other.get(first, first) + dot + rest
+
+    there = {named(key): shape for key, shape in shapes.items()}
+    rules = proposed(shapes, there, [("module.*", "*")])
+    assert rules[-1] == ("module.*", "*") and len(rules) == 4
+    assert set(renamed(list(there), rules).values()) == shapes.keys()
+    shifted = {key.replace("layer1.0", "layer1.1"): shape for key, shape in shapes.items() if "layer1.1" not in key}
+    both = {**shifted, **{f"old.{key}": shape for key, shape in shifted.items()}}
+    assert not proposed(shapes, both) or len(set(renamed(list(both), proposed(shapes, both)).values())) == len(both)
 
 
 def test_match_tells_every_key() -> None:
