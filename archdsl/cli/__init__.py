@@ -20,6 +20,7 @@ from click.exceptions import NoArgsIsHelpError
 
 # These modules register the commands.
 from archdsl.cli import (
+    cutting,
     formatting,
     helping,
     importing,
@@ -46,6 +47,7 @@ from archdsl.common import interrupts
 
 __all__ = [
     "cli",
+    "cutting",
     "formatting",
     "helping",
     "importing",

@@ -27,14 +27,23 @@ from archdsl.common.escaping import visible
 )
 @set_option
 @size_option
-@click.option("--only", metavar="PART", default="", help="Import only this part: backbone or neck of a configuration.")
+@click.option(
+    "--only",
+    metavar="PART",
+    default="",
+    help="Import only this module, such as backbone or layer1.0, or part of a file.",
+)
+@click.option(
+    "--no-extern", is_flag=True, help="Fail where a part cannot be said, instead of writing an extern for it."
+)
 def import_module(
-    source: str, output: Path | None, weights: Path | None, settings: Settings, sizes: Sizes, only: str
+    source: str, output: Path | None, weights: Path | None, settings: Settings, sizes: Sizes, only: str, no_extern: bool
 ) -> int:
     """Write the spec of a PyTorch module, or of the network in a file.
 
     CALLABLE is a function or class that makes an nn.Module, or is one: torchvision.models:resnet50. --set gives its
-    arguments, --size the size of its input (by default 3x224x224). This runs the Python that it names.
+    arguments, --size the size of its input (by default 3x224x224). The smallest module around what the language
+    cannot say becomes an extern; a note says why. This runs the Python that it names.
 
     FILE is an ONNX file (.onnx), an exported program of torch.export (.pt2), an Ultralytics-style list of modules
     (.yaml; --set scale=s, --set nc=80) or a Darknet configuration (.cfg). Nothing of a file runs. --size gives the
@@ -55,9 +64,7 @@ def import_module(
                 f"{source!r} is not of the form PACKAGE.MODULE:CALLABLE, nor a file that can be imported",
                 param_hint="SOURCE",
             )
-        if only:
-            raise click.UsageError("--only is for configurations (.yaml, .cfg)")
-        found = imported(source, settings, sizes)
+        found = imported(source, settings, sizes, only, extern=not no_extern)
     if weights is not None and not found.state:
         raise click.UsageError(f"{visible(source)} has no weights")
     if weights is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,7 @@ from archdsl.cli.options import (
     json_option,
     model_options,
     output_option,
+    parse_length,
     parse_settings,
     purpose_option,
     recompute_option,
@@ -32,6 +33,9 @@ from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
 from archdsl.common.choices import ADAPTATIONS, EXPORTS, MODULES, STATE_DICTS
+
+COLOURS = """A TOML file of your own colours: [families] such as convolution = "#cfe5f4", [groups] of paths, and [names]
+of blocks."""
 
 if TYPE_CHECKING:
     from archdsl.common.choices import Adaptation, Mode
@@ -57,24 +61,57 @@ if TYPE_CHECKING:
     help="volumes draws feature maps as 3-d blocks.",
 )
 @click.option("--theme", type=click.Choice(THEMES), default="light", show_default=True)
-@click.option("--direction", type=click.Choice(DIRECTIONS), default="down", show_default=True)
+@click.option("--direction", type=click.Choice(DIRECTIONS), help="The default is down, for volumes right.")
+@click.option(
+    "--width",
+    callback=parse_length,
+    metavar="LENGTH",
+    help="Lay the figure out for a width in print, such as 3.3in, 17cm or 500px, and at most 9 inches of height, with "
+    "text of 7 points or more: what does not fit is folded and shortened.",
+)
+@click.option("--caption", metavar="TEXT", default="", help="A text below the figure.")
+@click.option("--colours", type=click.Path(exists=True, dir_okay=False, path_type=Path), help=COLOURS)
+@click.option("--title/--no-title", default=True, help="The network's name and costs below it.")
+@click.option("--legend/--no-legend", default=True, help="What colours and strokes mean.")
+@click.option("--shares/--no-shares", default=True, help="The shares of parameters and multiply-accumulates of blocks.")
+@click.option("--sizes/--no-sizes", "tensors", default=True, help="The sizes of tensors.")
+@click.option("--labels/--no-labels", default=True, help="The labels that the spec gives to layers.")
 def draw(
     spec: str,
     output: Path,
     settings: Settings,
     sizes: Sizes,
     depth: int | None,
-    style: str,
-    theme: str,
-    direction: str,
+    width: float | None,
+    colours: Path | None,
+    tensors: bool,
+    **looks: Any,
 ) -> int:
     """Draw the network, in the format of the file's ending."""
     from archdsl import compiler
+    from archdsl.backends.diagram.colours import Colours, read_colours
+    from archdsl.backends.diagram.detail import Detail
     from archdsl.checker.finished_graph import pin
 
     graph = checked(spec, settings, sizes)
-    options: dict[str, object] = {"depth": depth, "style": style, "theme": theme, "direction": direction}
-    compiler.draw(graph, **options, examples=examples_of(graph), sizes=pin(graph, sizes)).save(output)
+    told = {name: looks.pop(name) for name in ("title", "legend", "shares", "labels", "caption")}
+    try:
+        chosen = read_colours(colours) if colours is not None else Colours()
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--colours") from None
+    diagram = compiler.draw(
+        graph,
+        depth=depth,
+        examples=examples_of(graph),
+        sizes=pin(graph, sizes),
+        width=width,
+        colours=chosen,
+        detail=Detail(sizes=tensors, **told),
+        **looks,
+    )
+    diagram.save(output)
+    for text in diagram.notes:
+        note(text)
     return FINE
 
 

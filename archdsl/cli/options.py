@@ -54,6 +54,16 @@ def parse_settings(context: click.Context, parameter: click.Parameter, given: Se
     return settings
 
 
+def parse_length(context: click.Context, parameter: click.Parameter, given: str | None) -> float | None:
+    from archdsl.common.units import points_from
+
+    if given is None:
+        return None
+    if (found := points_from(given)) is None or not 36 <= found <= 14_400:
+        raise click.BadParameter(f"{given!r} is not a length from 0.5in to 200in, such as 3.3in, 17cm or 500px")
+    return found
+
+
 def parse_bytes(context: click.Context, parameter: click.Parameter, given: str | None) -> int | None:
     from archdsl.common.units import bytes_from
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import click
+
 from archdsl.cli.program import FINE, cli
 
 
 @cli.command()
-def lsp() -> int:
+@click.option("--stdio", is_flag=True, help="Use standard input and output, as always: some editors ask for it.")
+def lsp(stdio: bool) -> int:
     """Serve an editor: the language server, over standard input and output.
 
     An editor starts it; docs/editors.md says how for VS Code, Neovim, Helix and Emacs. It needs the extra `editor`.

@@ -40,6 +40,16 @@ def bytes_from(text: str) -> int | None:
     return int(Fraction(number) * base**power)
 
 
+LENGTHS = {"pt": 1.0, "in": 72.0, "cm": 72 / 2.54, "mm": 7.2 / 2.54, "px": 0.75}
+"""Points of a unit of length; pixels are those of CSS, 96 an inch."""
+
+
+def points_from(text: str) -> float | None:
+    """The points in `3.3in`, `17 cm`, `170mm`, `500px` or `240pt`; None if it is not a length."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,6})?)\s*(pt|in|cm|mm|px)", text.strip(), re.IGNORECASE)
+    return float(found[1]) * LENGTHS[found[2].lower()] if found else None
+
+
 def ratio_text(value: Fraction) -> str:
     """`32`, `15.5`, `1/3`."""
     if value.denominator in (1, 2, 4, 8, 16, 32):

@@ -20,6 +20,7 @@ from archdsl.diagnostics import Diagnostic, Diagnostics, SpecError
 from archdsl.editing.files import Files
 from archdsl.elaborate.spec_files import SpecFile, family, find_import, reporting
 from archdsl.graph import Graph
+from archdsl.ops.base import Shape
 from archdsl.report.layers import Layers, Options
 from archdsl.syntax import tree
 from archdsl.values import BlockValue
@@ -36,10 +37,13 @@ class Model:
     graph: Graph | None
     found: tuple[Diagnostic, ...]
     hidden: frozenset[Span] = frozenset()
+    texts: dict[Shape, str] = field(default_factory=dict)
+    """Its sizes as text, each made once."""
 
     @property
     def is_right(self) -> bool:
-        return self.graph is not None and not any(d.severity == "error" for d in self.found)
+        """Whether all of it could be checked, and nothing is wrong."""
+        return self.graph is not None and not self.hidden and not any(d.severity == "error" for d in self.found)
 
     @cached_property
     def layers(self) -> Layers | None:
@@ -91,10 +95,18 @@ class Analysis:
         graph: Graph | None = None
         with limited(brake=brake), suppress(SpecError):
             graph = examine(self.spec_file, name, {}, diagnostics)
-        if graph is not None and not self.is_broken and not diagnostics.errors:
-            for warning in lints(graph, self.spec_file):
-                diagnostics.add(warning)
         return Model(name, graph, tuple(diagnostics.items), frozenset(diagnostics.hidden))
+
+    def look_for_mistakes(self, brake: Brake) -> None:
+        """Adds the warnings of the models that are right. Raises Stopped."""
+        for model in [] if self.is_broken else list(self.models.values()):
+            if model.graph is not None and model.is_right:
+                with limited(brake=brake) as budget:
+                    budget.step()
+                    diagnostics = Diagnostics(list(model.found))
+                    for warning in lints(model.graph, self.spec_file):
+                        diagnostics.add(warning)
+                    model.found = tuple(diagnostics.items)
 
     def try_fixes(self, brake: Brake) -> bool:
         """Tries the proposed fixes; whether there were any. Raises Stopped."""

@@ -9,7 +9,7 @@ from itertools import islice
 from archdsl.common.source import Span
 from archdsl.common.units import count_text, counted
 from archdsl.editing.names import Symbol
-from archdsl.editing.sizes import Call, placed, sizes
+from archdsl.editing.sizes import Call, placed
 from archdsl.graph import Node, Scope, Tensor
 from archdsl.ops.base import Operation
 from archdsl.ops.declaration import Declaration
@@ -101,8 +101,8 @@ def _calls(calls: Sequence[Call]) -> Iterator[str]:
     if not calls:
         return
     lines = [
-        f"- `{call.title}`: {', '.join(sizes(call.graph, call.scope.inputs))} → "
-        f"{', '.join(sizes(call.graph, call.scope.outputs)) or '?'}"
+        f"- `{call.title}`: {', '.join(call.sizes(call.scope.inputs))} → "
+        f"{', '.join(call.sizes(call.scope.outputs)) or '?'}"
         for call in islice((c for c in calls if c.scope.path), MOST_CALLS)
     ]
     more = len([c for c in calls if c.scope.path]) - len(lines)
@@ -172,7 +172,7 @@ def of_item(span: Span, call: Call | None) -> Iterator[str]:
 
 def _flow(part: Node | Scope, call: Call) -> list[str]:
     after = [Tensor(part.id, i) for i in range(len(part.shapes))] if isinstance(part, Node) else list(part.outputs)
-    return [f"`{', '.join(sizes(call.graph, tensors)) or '…'}`" for tensors in (part.inputs, after)]
+    return [f"`{', '.join(call.sizes(tensors)) or '…'}`" for tensors in (part.inputs, after)]
 
 
 def _arguments(operation: Operation) -> str:

@@ -63,12 +63,10 @@ def call_title(calls: Calls, name: str) -> str:
 
 def next_call(calls: Calls, name: str) -> Call | None:
     """The next call of a block whose tensors have other sizes than those of the one shown; None if there is none."""
-    from archdsl.editing.sizes import sizes
-
     shown, found = calls.shown(name), calls.of.get(name, [])
     if shown is None:
         return None
     at = found.index(shown)
-    flows = {id(c): (sizes(c.graph, c.scope.inputs), sizes(c.graph, c.scope.outputs)) for c in found}
+    flows = {id(c): (c.sizes(c.scope.inputs), c.sizes(c.scope.outputs)) for c in found}
     others = [c for c in (*found[at + 1 :], *found[:at]) if flows[id(c)] != flows[id(shown)]]
     return next(iter(others), None)

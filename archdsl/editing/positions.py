@@ -87,3 +87,22 @@ def changed(text: str, changes: Iterable[Change], encoding: Encoding) -> str:
 def plain(text: str) -> str:
     """The text with its lines ended by `\\n`, as the parser reads it; lines and columns stay the same."""
     return LINE_END.sub("\n", text) if "\r" in text else text
+
+
+class LineMap:
+    """Which line of a new text was which one of an old text: those before and after the lines that differ."""
+
+    __slots__ = ("added", "after", "same")
+
+    def __init__(self, old: str, new: str) -> None:
+        before, after = old.split("\n"), new.split("\n")
+        most = min(len(before), len(after))
+        self.same = next((i for i in range(most) if before[i] != after[i]), most)
+        rest = next((i for i in range(most - self.same) if before[-1 - i] != after[-1 - i]), most - self.same)
+        self.after, self.added = len(before) - rest, len(after) - len(before)
+
+    def line(self, number: int) -> int | None:
+        """The line in the new text of one of the old text, both from 0; None if it has changed."""
+        if number < self.same:
+            return number
+        return number + self.added if number >= self.after else None

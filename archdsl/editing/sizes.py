@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from archdsl.common.source import Source, Span
-from archdsl.dims import Dim
 from archdsl.editing.analysis import Analysis, Model
+from archdsl.editing.positions import LineMap
 from archdsl.graph import Graph, Node, Scope, Tensor, Unknown
 from archdsl.ops.fields import shape_text
 from archdsl.syntax import tree
+
+Sizes = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,6 +28,19 @@ class Call:
     def key(self) -> tuple[str, str]:
         """What names it from one check to the next: its model and its path."""
         return self.model.name, self.scope.path
+
+    def sizes(self, tensors: Iterable[Tensor]) -> Sizes:
+        """The sizes of tensors as text; empty if one of them is not known."""
+        found: list[str] = []
+        for tensor in tensors:
+            shape = self.graph.node(tensor).shapes[tensor.index] if tensor.node >= 0 else None
+            if shape is None or isinstance(shape, Unknown):
+                return ()
+            text = self.model.texts.get(shape)
+            if text is None:
+                text = self.model.texts[shape] = shape_text(shape, self.graph.sizes)
+            found.append(text)
+        return tuple(found)
 
     @property
     def title(self) -> str:
@@ -99,13 +114,11 @@ class Hint:
     tooltip: str
 
 
-Sizes = tuple[str, ...]
-
-
 @dataclass(frozen=True, slots=True)
 class _Event:
     """An item that ends on a line, in one round of the loops around it."""
 
+    line: int
     end: int
     start: int
     rounds: tuple[int, ...]
@@ -127,12 +140,12 @@ def _of_call(call: Call, definition: tree.Block | tree.Model, source: Source) ->
     if isinstance(definition, tree.Block):
         head = source.position(definition.body.span.start)[0]
         one_line = head == source.position(definition.body.span.end)[0]
-        incoming = sizes(call.graph, call.scope.inputs)
+        incoming = call.sizes(call.scope.inputs)
         if incoming and not one_line:
             text = f"{_listed(incoming)} →"
             yield Hint(_line_end(source, head), text, f"what flows into `{call.title}`")
-    events = sorted(_events(call, source), key=lambda e: (source.position(e.end)[0], e.rounds, e.end, -e.start))
-    for line, group in groupby(events, key=lambda e: source.position(e.end)[0]):
+    events = sorted(_events(call, source), key=lambda e: (e.line, e.rounds, e.end, -e.start))
+    for line, group in groupby(events, key=lambda e: e.line):
         change = _of_line(list(group))
         if change is not None:
             yield Hint(_line_end(source, line), change, f"in `{call.title}`, without the batch")
@@ -159,24 +172,12 @@ def _events(call: Call, source: Source) -> Iterator[_Event]:
         if isinstance(member, Node):
             if member.operation.is_input or (member.call is None and member.origin is None):
                 continue
-            before = sizes(call.graph, member.inputs)
-            after = sizes(call.graph, [Tensor(member.id, i) for i in range(len(member.shapes))])
+            before = call.sizes(member.inputs)
+            after = call.sizes([Tensor(member.id, i) for i in range(len(member.shapes))])
         else:
-            before, after = sizes(call.graph, member.inputs), sizes(call.graph, member.outputs)
+            before, after = call.sizes(member.inputs), call.sizes(member.outputs)
         rounds = tuple(number for _, number in member.rounds[outer:])
-        yield _Event(span.end, span.start, rounds, before, after)
-
-
-def sizes(graph: Graph, tensors: Iterable[Tensor]) -> Sizes:
-    """The sizes of tensors as text; empty if one of them is not known."""
-    shapes = [graph.node(t).shapes[t.index] if t.node >= 0 else None for t in tensors]
-    if any(shape is None or isinstance(shape, Unknown) for shape in shapes):
-        return ()
-    return tuple(_text(shape, graph) for shape in shapes)  # type: ignore[arg-type]
-
-
-def _text(shape: Sequence[Dim], graph: Graph) -> str:
-    return shape_text(shape, graph.sizes)
+        yield _Event(source.position(span.end)[0], span.end, span.start, rounds, before, after)
 
 
 def _listed(shown: Sizes) -> str:
@@ -203,16 +204,9 @@ def placed(call: Call, span: Span) -> list[Node | Scope]:
 def merged(new: Iterable[Hint], source: Source, old: Iterable[Hint], before: Source) -> list[Hint]:
     """The hints of a broken text, with those of the text before it for lines that have none and are unchanged."""
     found = {source.position(hint.offset)[0]: hint for hint in new}
-    lines, old_lines = source.text.split("\n"), before.text.split("\n")
-    most = min(len(lines), len(old_lines))
-    same = next((i for i in range(most) if lines[i] != old_lines[i]), most)
-    rest = next((i for i in range(most - same) if lines[-1 - i] != old_lines[-1 - i]), most - same)
+    lines = LineMap(before.text, source.text)
     for hint in old:
-        line = before.position(hint.offset)[0]
-        if line > len(old_lines) - rest:
-            line += len(lines) - len(old_lines)
-        elif line > same:
-            continue
-        if line not in found:
-            found[line] = Hint(_line_end(source, line), hint.text, hint.tooltip)
+        line = lines.line(before.position(hint.offset)[0] - 1)
+        if line is not None and line + 1 not in found:
+            found[line + 1] = Hint(_line_end(source, line + 1), hint.text, hint.tooltip)
     return sorted(found.values(), key=lambda hint: hint.offset)

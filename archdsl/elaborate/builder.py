@@ -141,6 +141,9 @@ class Builder:
     def it(self, flow: Flow) -> object:
         if not flow:
             return None
+        if len(flow) == 1:  # the usual case, at every item
+            shape = self.shape(flow[0])
+            return FAILED if shape is None else TensorValue(shape, flow)
         if POISONED_TENSOR in flow:
             return FAILED
         return self.tensor_value(flow)

@@ -118,7 +118,8 @@ def _align_column(rows: list[_Row], column: int, ends: dict[int, int]) -> None:
     cells = [row[column] for row in rows]
     starts = [ends[id(row)] + cell.space for row, cell in zip(rows, cells, strict=True)]
     if any(_meant(a, b) for a, b in pairwise(cells)):
-        widths = [cell.width if all(c.number for c in cells) else 0 for cell in cells]
+        numbers = all(cell.number for cell in cells)
+        widths = [cell.width if numbers else 0 for cell in cells]
         edge = max(start + width for start, width in zip(starts, widths, strict=True))
         for index, cell in enumerate(cells):
             cell.space += edge - widths[index] - starts[index]

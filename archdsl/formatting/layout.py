@@ -81,23 +81,18 @@ class _Lines:
     def file(self, whole: Bracket) -> None:
         above = False
         for index, item in enumerate(whole.items):
-            gap = len(self.done)
-            self.comments(item.before, 0)
-            self.start(0, item.blank)
-            begin = len(self.done)
-            self.item(item, 0, "", whole)
-            self.note(item.after, whole)
             words = [part for part in item.links[0].parts if isinstance(part, Word)]
-            large = words[0].kind in _DEFINITIONS and len(self.done) > begin
+            large = words[0].kind in _DEFINITIONS and (item.flat is None or len(item.flat) > WIDTH)
             loose = item.blank or any(comment.blank for comment in item.before)
             if index and (above or large) and not loose:
-                self.insert_blank(gap + 1)
+                self.done.append(self.line)
+                self.line = ""
+            self.comments(item.before, 0)
+            self.start(0, item.blank)
+            self.item(item, 0, "", whole)
+            self.note(item.after, whole)
             above = large
         self.comments(whole.last, 0)
-
-    def insert_blank(self, at: int) -> None:
-        self.done.insert(at, "")
-        self.notes = [note._replace(line=note.line + 1) if note.line >= at else note for note in self.notes]
 
     def items(self, bracket: Bracket, indent: int) -> None:
         """The items of a bracket, each on a line of its own, except that plain words share lines."""

@@ -139,6 +139,8 @@ class _Reader:
         """Comments above the next item."""
         self.fresh, self.blank, self.spaces = True, False, 0
         """Whether the next token begins a line, whether an empty line stands above it, and the spaces before it."""
+        self.line = -1
+        """The offset of the last line feed."""
 
     def run(self, tokens: list[Lexeme]) -> Bracket:
         text, end, last = self.text, 0, ""
@@ -152,7 +154,7 @@ class _Reader:
                 self.fresh = self.blank = False
                 self.spaces = len(gap)
             else:
-                self.between(gap, last, kind)
+                self.between(gap, end, last, kind)
             if kind in CLOSER:
                 self.opened(token)
             elif kind in OPENER:
@@ -177,8 +179,8 @@ class _Reader:
 
     # ------------------------------------------------------------ what stands between two tokens
 
-    def between(self, gap: str, last: str, kind: str) -> None:
-        """Notes the lines and comments of a gap. `last` and `kind` are the tokens around it."""
+    def between(self, gap: str, start: int, last: str, kind: str) -> None:
+        """Notes the lines and comments of a gap from an offset. `last` and `kind` are the tokens around it."""
         lines = 0 if last else 1
         comments: list[Comment] = []
         for match in _LINES.finditer(gap):
@@ -188,6 +190,8 @@ class _Reader:
                 comments.append(Comment(match[0].rstrip(), lines > 0, lines > 1))
                 lines = 0
         self.fresh, self.blank, self.spaces = lines > 0, lines > 1, len(gap)
+        if "\n" in gap:
+            self.line = start + gap.rindex("\n")
         if comments:
             self.place(comments, last, kind)
 
@@ -249,7 +253,7 @@ class _Reader:
 
     def column(self, token: Lexeme) -> int:
         """The column of a token, for the links that may be aligned."""
-        return token.start - self.text.rfind("\n", 0, token.start)
+        return token.start - self.line
 
     def arrow(self, token: Lexeme) -> None:
         assert self.item is not None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -34,8 +36,14 @@ PAUSE = 0.015
 FIRST = 0.03
 """Seconds for which models are checked before the first answer; the others follow."""
 
+ANSWERING = 0.05
+"""Seconds after the first answer for the editor's questions, before work goes on."""
+
 IDLE = 0.3
 """Seconds after the last answer before fixes are tried."""
+
+MOST_UNTIDY = 25
+"""The number of analyses after which their garbage is collected, even while somebody types."""
 
 WORKERS = 8
 STACK = 64 * 1024**2
@@ -112,6 +120,7 @@ class Documents:
         self.project = Project(self.files)
         self.all: dict[str, Document] = {}
         self.encoding: Encoding = "utf-16"
+        self.untidy = 0
         threading.stack_size(STACK)
         self.pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="archdsl")
 
@@ -197,6 +206,9 @@ class Documents:
 
     def _work(self, document: Document, source: Source, brake: Brake, loop: asyncio.AbstractEventLoop) -> None:
         """Analyses a text, in a thread of its own."""
+        self.untidy += 1
+        if self.untidy > MOST_UNTIDY:
+            self._tidy()
         try:
             begun = perf_counter()
             first = [model for model, _ in document.chosen.values()]
@@ -206,24 +218,39 @@ class Documents:
             def give(stage: Stage) -> None:
                 found = analysis.diagnostics()
                 view.hints()
-                loop.call_soon_threadsafe(self._given, document, view, stage, found, brake)
+                try:
+                    loop.call_soon_threadsafe(self._given, document, view, stage, found, brake)
+                except RuntimeError:  # the loop has ended
+                    raise Stopped from None
 
             while analysis.waiting and (not analysis.models or perf_counter() - begun < FIRST):
                 analysis.check_next(brake)
             give("first")
+            document.hurry.wait(ANSWERING)
             while analysis.waiting:
                 analysis.check_next(brake)
+            analysis.look_for_mistakes(brake)
             give("checked")
             document.hurry.wait(IDLE)
             analysis.try_fixes(brake)
             give("mended")
+            self._tidy()
         except Stopped:
             pass
-        except RuntimeError as error:
-            if not loop.is_closed():
-                logger.exception("while analysing %s", document.uri, exc_info=error)
         except Exception:
             logger.exception("while analysing %s", document.uri)
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(self._failed, document, brake)
+
+    def _failed(self, document: Document, brake: Brake) -> None:
+        """Ends the waiting for what will not come."""
+        if document.brake is brake:
+            self._stop(document)
+
+    def _tidy(self) -> None:
+        """Frees what older texts have left: the collector runs only here, not while somebody waits."""
+        self.untidy = 0
+        gc.collect()
 
     def _given(self, document: Document, view: View, stage: Stage, found: list[Diagnostic], brake: Brake) -> None:
         """Takes what was found of a text, in the loop, unless the text has changed since."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from attrs import evolve
 from lsprotocol import types
 from pygls.exceptions import JsonRpcException
 from pygls.lsp.server import LanguageServer
 
 from archdsl import __version__
-from archdsl.common.source import Span
+from archdsl.common.source import Source, Span
 from archdsl.diagnostics import Diagnostic
 from archdsl.editing.names import Symbol
+from archdsl.editing.positions import LineMap
 from archdsl.language_server.conversion import Converter, Formats, uri_of
 from archdsl.language_server.documents import Document, Documents, Stage, View
 
@@ -23,25 +26,59 @@ T = TypeVar("T")
 CONTENT_MODIFIED = -32801
 
 
+@dataclass(slots=True, eq=False)
+class Sent:
+    """The diagnostics that were sent last of a document, and what its stages found: `late` in the text `source`."""
+
+    version: int | None = None
+    items: list[types.Diagnostic] = field(default_factory=list)
+    early: list[types.Diagnostic] = field(default_factory=list)
+    late: list[types.Diagnostic] = field(default_factory=list)
+    source: Source | None = None
+
+    def later(self, source: Source) -> list[types.Diagnostic]:
+        """What the later stages found, at its place in another text; without what stood in lines that changed."""
+        if self.source is None or not self.late:
+            return []
+        lines = LineMap(self.source.text, source.text)
+        found = []
+        for item in self.late:
+            start, end = lines.line(item.range.start.line), lines.line(item.range.end.line)
+            if start is not None and end is not None:
+                range = types.Range(
+                    types.Position(start, item.range.start.character), types.Position(end, item.range.end.character)
+                )
+                found.append(evolve(item, range=range))
+        return found
+
+
 class Server(LanguageServer):
     """A language server for specs."""
 
-    def __init__(self) -> None:
-        super().__init__("archdsl", __version__)
+    def __init__(self, **options: Any) -> None:
+        super().__init__("archdsl", __version__, **options)
         self.documents = Documents(self.deliver)
         self.convert = Converter("utf-16")
         self.shows_hints = True
         self.preview_command = self.call_command = ""
         """The editor's own commands for a preview, and to choose a call of a block, if it has them."""
-        self.published: dict[str, tuple[int | None, list[types.Diagnostic]]] = {}
+        self.sent: dict[str, Sent] = {}
 
     # ------------------------------------------------------------ what is sent
 
     def deliver(self, document: Document, view: View, stage: Stage, found: list[Diagnostic]) -> None:
         """Sends what was found of a document, unless it has just been sent."""
         items = [self.convert.diagnostic(d, view.analysis, document.uri, self.uri_of) for d in found]
-        if self.published.get(document.uri) != (document.version, items):
-            self.published[document.uri] = (document.version, items)
+        sent = self.sent.setdefault(document.uri, Sent())
+        if stage == "first":
+            sent.early = items
+            # What later stages found in the last text stays until they have looked at this one.
+            items = [*items, *sent.later(view.source)]
+        else:
+            sent.late = [item for item in items if item not in sent.early]
+            sent.source = view.source
+        if (sent.version, sent.items) != (document.version, items):
+            sent.version, sent.items = document.version, items
             self.text_document_publish_diagnostics(
                 types.PublishDiagnosticsParams(document.uri, items, version=document.version)
             )

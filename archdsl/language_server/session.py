@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import os
-from typing import cast
+import sys
+from typing import Any, cast
 
 from lsprotocol import types
 
@@ -56,7 +57,7 @@ def _change(change: types.TextDocumentContentChangeEvent) -> Change:
 def did_close(ls: Server, params: types.DidCloseTextDocumentParams) -> None:
     uri = params.text_document.uri
     ls.documents.close(uri)
-    ls.published.pop(uri, None)
+    ls.sent.pop(uri, None)
     ls.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
 
 
@@ -85,8 +86,9 @@ def folders_changed(ls: Server, params: types.DidChangeWorkspaceFoldersParams) -
     ls.documents.project.folders = [f for f in folders if f not in gone] + added
 
 
-def make_server() -> Server:
-    server = Server()
+def make_server(**options: Any) -> Server:
+    """A server that answers all this; `options` are those of pygls' LanguageServer."""
+    server = Server(**options)
     server.feature(types.INITIALIZE)(initialize)
     server.feature(types.INITIALIZED)(initialized)
     server.feature(types.SHUTDOWN)(shutdown)
@@ -104,7 +106,9 @@ def make_server() -> Server:
 
 def main() -> None:
     """Serves one editor until it says `exit`."""
-    gc.set_threshold(200_000, 50, 50)
+    gc.disable()  # `Documents` collects at times of its own
+    gc.freeze()
+    sys.setswitchinterval(0.001)  # so that an answer does not wait for the work beside it
     # The server closes its streams, and anything else that is printed must not get among the messages.
     stdin, stdout = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

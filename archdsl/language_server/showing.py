@@ -21,6 +21,7 @@ NEXT_CALL: Final = "archdsl.nextCall"
 DRAW: Final = "archdsl.draw"
 SHOW_CALL: Final = "archdsl.showCall"
 CALLS: Final = "archdsl/calls"
+MODELS: Final = "archdsl/models"
 PREVIEW: Final = "archdsl/preview"
 
 
@@ -91,16 +92,21 @@ def show_call(ls: Server, uri: str, name: str, model: str, path: str) -> None:
 
 async def calls(ls: Server, params: Any) -> list[dict[str, str]]:
     """The calls of a block that have different sizes."""
-    from archdsl.editing.sizes import sizes
-
     document = ls.documents.all.get(params.uri)
     view = await ls.finished(document) if document is not None else None
     found: dict[object, dict[str, str]] = {}
     for call in view.calls().of.get(params.name, []) if view is not None else ():
-        flows = [", ".join(sizes(call.graph, t)) or "?" for t in (call.scope.inputs, call.scope.outputs)]
+        flows = [", ".join(call.sizes(t)) or "?" for t in (call.scope.inputs, call.scope.outputs)]
         entry = {"title": call.title, "sizes": " → ".join(flows), "model": call.key[0], "path": call.key[1]}
         found.setdefault((call.model.name, *flows), entry)
     return list(found.values())
+
+
+async def models(ls: Server, params: Any) -> list[str]:
+    """The models of a document that can be built without further values."""
+    document = ls.documents.all.get(params.uri)
+    view = await ls.finished(document) if document is not None else None
+    return [model.name for model in view.analysis.models.values() if model.is_right] if view is not None else []
 
 
 # ---------------------------------------------------------------- pictures
@@ -270,6 +276,7 @@ def register(server: Server) -> None:
     server.feature(types.TEXT_DOCUMENT_FOLDING_RANGE)(folding)
     server.feature(types.TEXT_DOCUMENT_DOCUMENT_SYMBOL)(document_symbol)
     server.feature(CALLS)(calls)
+    server.feature(MODELS)(models)
     server.feature(PREVIEW)(preview)
     server.command(NEXT_CALL)(next_call)
     server.command(SHOW_CALL)(show_call)

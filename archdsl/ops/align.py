@@ -280,6 +280,9 @@ class PadEdges(Edges):
         one = (1,) * len(sides)
         return Window(one, one, one, tuple(before for before, _ in sides))
 
+    def wraps(self) -> bool:
+        return self.mode == "circular"
+
     def caption(self, rank: int = 2) -> str:
         return f"pad {self._sides_caption()}" + ("" if self.mode == "zeros" else f", {self.mode}")
 

@@ -24,6 +24,7 @@ from archdsl.ops.index_maps import ChannelMap, IndexMap
 Family = Literal[
     "input",
     "convolution",
+    "linear",
     "pooling",
     "normalisation",
     "activation",
@@ -282,3 +283,7 @@ class Operation(Declaration, Facts):
     def caption(self, rank: int = 2) -> str:
         """A short text for diagrams and tables, for a tensor of this many spatial axes: `conv 3×3, 64, /2`."""
         return self.name
+
+    def caption_for(self, shapes: tuple[Shape, ...]) -> str:
+        """Its caption for these input sizes, which may say more: `conv 3×3, 64, depthwise`."""
+        return self.caption(max(len(shapes[0]) - 1, 1) if shapes else 1)

@@ -304,12 +304,20 @@ class Conv(Operation):
         kernel, stride, dilation = zip(*self._numbers(shapes[0]), strict=True)
         return Window(kernel, stride, dilation, window_pads(self.pad, kernel, stride, dilation, shapes[0]))
 
+    def wraps(self) -> bool:
+        return self.pad_mode == "circular"
+
     def channel_maps(self, result: int, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Iterator[ChannelMap]:
         return grouped(self.out, channels("conv", shapes[0]), self.groups)
 
     def caption(self, rank: int = 2) -> str:
         kernel = self.kernel if self.weight is None else nested_size(self.weight)
         return window_caption("conv", kernel, self.stride, rank, str(self.out), self.dilation, self.groups)
+
+    def caption_for(self, shapes: tuple[Shape, ...]) -> str:
+        found = super().caption_for(shapes)
+        each = f"{self.groups} groups"
+        return found.replace(each, "depthwise") if 1 < self.groups == shapes[0][0] else found
 
     @classmethod
     def is_in_pytorchs_order(cls, values: Sequence[object], channels: Dim) -> bool:

@@ -104,6 +104,10 @@ class Facts:
         """The axis along which it concatenates its inputs, whose sizes on it may differ; None if it does not."""
         return None
 
+    def wraps(self) -> bool:
+        """Whether it pads with the opposite side, so that a border of its result depends on the other one."""
+        return False
+
     def stretches(self) -> bool:
         """Whether it is a merge that broadcasts sizes of 1."""
         return False

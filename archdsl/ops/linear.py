@@ -37,7 +37,7 @@ class Linear(Operation):
 
     name = "linear"
     aliases = ("dense", "fc", "fullyconnected")
-    family = "convolution"
+    family = "linear"
     is_weighted = True
     is_linear = True
     channels_at = 0

@@ -134,7 +134,7 @@ class Upsample(Interpolation):
 
     def caption(self, rank: int = 2) -> str:
         factor = self.scale if isinstance(self.scale, int) else times(self.scale)
-        return f"upsample ×{factor}" + ("" if self.mode == "nearest" else f", {self.mode}")
+        return f"upsample by {factor}" + ("" if self.mode == "nearest" else f", {self.mode}")
 
 
 class Resize(Interpolation):

@@ -158,7 +158,7 @@ class Upconv(Operation):
     def caption(self, rank: int = 2) -> str:
         kernel, up = self.kernel, self.kernel if self.stride is None else self.stride
         text = window_caption("upconv", kernel, 1, rank, str(self.out), self.dilation, self.groups)
-        return text if up == 1 else f"{text}, ×{times(up) if isinstance(up, tuple) else up}"
+        return text if up == 1 else f"{text}, by {times(up) if isinstance(up, tuple) else up}"
 
     @classmethod
     def is_in_pytorchs_order(cls, values: Sequence[object], channels: Dim) -> bool:

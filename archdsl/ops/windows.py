@@ -107,8 +107,9 @@ def window_caption(
     dilation: int | tuple[int, ...] = 1,
     groups: int = 1,
 ) -> str:
-    """`conv 3×3, 64, /2`."""
-    parts = [f"{name} {times((kernel,) * rank if isinstance(kernel, int) else kernel or ())}", out]
+    """`conv 3×3, 64, /2`; in one dimension `conv k3, 64, /2`, lest the kernel be taken for channels."""
+    size = times((kernel,) * rank if isinstance(kernel, int) else kernel or ())
+    parts = [f"{name} {'k' if rank == 1 and size else ''}{size}", out]
     if stride != 1 and set(stride if isinstance(stride, tuple) else (stride,)) != {1}:
         parts.append(f"/{times(stride) if isinstance(stride, tuple) else stride}")
     if dilation != 1:

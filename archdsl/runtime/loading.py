@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+import weakref
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,7 @@ KEPT = 32
 """How many classes `load` caches, the most recently used."""
 
 _classes: dict[_ClassKey, type[torch.nn.Module]] = {}
+_graphs: weakref.WeakKeyDictionary[type[torch.nn.Module], Graph] = weakref.WeakKeyDictionary()
 _lock = forkable_lock()
 
 
@@ -153,7 +155,14 @@ def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none")
     classes: list[type[torch.nn.Module]] = [
         c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__
     ]
+    with _lock:
+        _graphs[classes[-1]] = graph
     return classes[-1]
+
+
+def graph_of(network: torch.nn.Module) -> Graph | None:
+    """The checked network of which a module was made here; None if it comes from elsewhere."""
+    return _graphs.get(type(network))
 
 
 def load_augment(spec: str | Path | Source, **values: object) -> torch.nn.Module:

@@ -126,7 +126,17 @@ def look(
         maps = AttentionMaps(graph, node, Recorder(graph, FIRST, shown), recording[node.path])
         cards[node.path].pictures.append(_attended(maps, heads, chosen.get(node.path), picture))
     cards["output"] = _output_card(graph, output[0], [p for p in parts if p.path in cards])
-    return Cards(graph.name, cards, _edges(graph, [p for p in parts if p.path in cards]), NOTE)
+    note = "\n".join(filter(None, [_whose(graph, weights, seed), NOTE]))
+    return Cards(graph.name, cards, _edges(graph, [p for p in parts if p.path in cards]), note)
+
+
+def _whose(graph: Graph, weights: Path | None, seed: int) -> str:
+    """The line of the caption that says which weights the network has; empty where all are the spec's own numbers."""
+    if not any(weight.trainable and not weight.buffer for _, weight in graph.weights()):
+        return ""
+    if weights is None:
+        return f"The weights are random (seed {seed}), not trained: the maps show what such weights make of the image."
+    return f"The weights are those of {weights.name}."
 
 
 def _chosen(graph: Graph, network: torch.nn.Module, paths: Sequence[str]) -> list[Part]:

@@ -47,6 +47,17 @@ def test_the_edges_of_a_photograph_are_differences_of_neighbours() -> None:
         assert f"receptive field of unit {row},{column}: {'1 x 2' if axis else '2 x 1'}" in words
 
 
+def test_the_caption_says_whose_weights_these_are(tmp_path: Path) -> None:
+    graph = archdsl.check(source_of("model net {\n input x[1, H = 16, W = 16]\n conv(4, 3)\n}"))
+    file = tmp_path / 'a"b\\.pth'
+    torch.save(network_of(graph, seed=3).state_dict(), tmp_path / "plain.pth")
+    (tmp_path / "plain.pth").rename(file)
+    found = look(graph, PHOTOGRAPH, weights=file)
+    assert found.note.splitlines()[0] == f"The weights are those of {file.name}." and "a&quot;b\\" in found.svg()
+    assert look(graph, PHOTOGRAPH, seed=7).note.startswith("The weights are random (seed 7), not trained")
+    assert "weights" not in look(archdsl.check("edges:edges"), PHOTOGRAPH).note  # they are the spec's own numbers
+
+
 def test_a_map_without_both_signs_is_stretched() -> None:
     """A trend on a large offset is visible, and so is a constant offset."""
     slope = torch.linspace(0, 1, 4).expand(4, 4)

@@ -22,17 +22,39 @@ def picture(graph: Graph, parts: list[Part], structure: Structure, block: Scope 
     entries: dict[Tensor, Part] = {}
     if block is not None:
         nodes = sorted(block.nodes(), key=lambda n: n.id)
-        entries = {t: Part("entry", [()]) for t in sorted(structure.entries(nodes), key=lambda t: (t.node, t.index))}
-        exits = [Part("exit", [()], output=Output(None, Tensor(n.id))) for n in structure.exits(nodes)]
+        taken = sorted(structure.entries(nodes), key=lambda t: (t.node, t.index))
+        names = dict(zip(block.inputs, block.input_names, strict=False)) if len(taken) > 1 else {}
+        entries = {t: Part("entry", [()], name=names.get(t, "")) for t in taken}
+        results = structure.results(nodes)
+        exits = [Part("exit", [()], output=Output(None, t), name=_name(graph, t, results)) for t in results]
         parts = [*entries.values(), *parts, *exits]
     arrows = _arrows(graph, parts, owner, entries)
     _unframe(parts, arrows)
     drawn = _with_entries(parts, arrows)
     for number, part in enumerate(p for top in parts for p in top.walk()):
         part.id = f"p{number}"
-    kinds = _Kinds(graph, drawn).find()
-    edges = tuple(Edge(a.tail, a.head, kinds[a.tail, a.head], tuple(a.tensors)) for a in drawn)
+    kinds = _Kinds(graph, drawn)
+    found = kinds.find()
+    edges = tuple(Edge(a.tail, a.head, found[a.tail, a.head], _streams(a), kinds.leads_around(a)) for a in drawn)
     return Picture(graph, tuple(parts), edges)
+
+
+def _name(graph: Graph, tensor: Tensor, among: list[Tensor]) -> str:
+    """The label of a tensor that is one of several results."""
+    node = graph.node(tensor)
+    return node.name if node.labelled and len(among) > 1 else ""
+
+
+def _streams(arrow: _Arrow) -> tuple[tuple[Tensor, ...], ...]:
+    """The tensors of an arrow, those that are one in several rounds of its tail together."""
+    tail = arrow.origin
+    covered = sorted(n.id for n in tail.covered)
+    places = {node: i % len(tail.nodes) for i, node in enumerate(covered)}
+    streams: dict[Tensor, list[Tensor]] = {}
+    for tensor in dict.fromkeys(arrow.tensors):
+        same = Tensor(places[tensor.node], tensor.index) if tensor.node in places else tensor
+        streams.setdefault(same, []).append(tensor)
+    return tuple(map(tuple, streams.values()))
 
 
 def _arrows(graph: Graph, parts: list[Part], owner: dict[int, Part], entries: dict[Tensor, Part]) -> list[_Arrow]:
@@ -57,22 +79,23 @@ def _arrows(graph: Graph, parts: list[Part], owner: dict[int, Part], entries: di
             tail = owner.get(tensor.node) or entries.get(tensor)
             if tail is None or tail is head or (node_id not in shown and (tail, head) not in arrows):
                 continue
-            arrows.setdefault((tail, head), _Arrow(tail, head, [])).tensors.append(tensor)
+            arrows.setdefault((tail, head), _Arrow(tail, head, [], tail)).tensors.append(tensor)
     for box in boxes(parts):
         if box.output is not None:
             tensor = origin(box.output.tensor)
             tail = owner[tensor.node]
-            arrows[tail, box] = _Arrow(tail, box, [tensor])
+            arrows[tail, box] = _Arrow(tail, box, [tensor], tail)
     return list(arrows.values())
 
 
 @dataclass(slots=True, eq=False)
 class _Arrow:
-    """An edge while it is being found."""
+    """An edge while it is being found. `origin` is the box whose tensors flow through its tail."""
 
     tail: Part
     head: Part
     tensors: list[Tensor]
+    origin: Part
 
 
 def _unframe(parts: list[Part], arrows: list[_Arrow]) -> None:
@@ -117,12 +140,12 @@ def _with_entries(parts: list[Part], arrows: list[_Arrow]) -> list[_Arrow]:
         deeper = {around[a.head][len(around[frame]) + 1 :][:1] for a in inward}
         if (
             len(inward) > 1
-            and len({(a.tail, *a.tensors[:1]) for a in inward}) == 1
+            and len({(a.tail, frozenset(a.tensors)) for a in inward}) == 1
             and (len(deeper) > 1 or deeper == {()})
         ):
             entry = Part("entry", [()], inner=True)
             frame.children.insert(0, entry)
-            result.append(_Arrow(inward[0].tail, entry, list(inward[0].tensors)))
+            result.append(_Arrow(inward[0].tail, entry, list(inward[0].tensors), inward[0].origin))
             for arrow in inward:
                 arrow.tail = entry
     return result
@@ -149,8 +172,9 @@ def _is_learned(part: Part) -> bool:
 class _Kinds:
     """Finds the kind of each arrow.
 
-    An arrow around others is an identity skip; into a concatenation, around layers of its own resolution, a dense
-    connection. Of the two paths into an addition, the one through fewer boxes is a projection.
+    An arrow around others is an identity skip where it is added; where it is concatenated, it is a dense connection
+    around layers of its own resolution, else a skip. Of the two paths into an addition, the one through fewer boxes is
+    a projection. All others are the flow of the network, such as what a gate is multiplied with.
     """
 
     def __init__(self, graph: Graph, arrows: list[_Arrow]) -> None:
@@ -158,15 +182,31 @@ class _Kinds:
         self.arrows = arrows
         self.before, self.after = neighbours((a.tail, a.head) for a in arrows)
         self._positions: dict[Part, float] = {}
+        self._around = {(a.tail, a.head): around for a in arrows if (around := self._leads_around(a)) is not None}
+
+    def leads_around(self, arrow: _Arrow) -> bool:
+        """Whether an arrow leads around boxes that are on another way between its ends."""
+        return (arrow.tail, arrow.head) in self._around
+
+    def _leads_around(self, arrow: _Arrow) -> set[Part] | None:
+        """The boxes around which an arrow leads."""
+        tail, head = arrow.tail, arrow.head
+        if len(self.before[head]) < 2 or len(self.after[tail]) < 2 or _is_learned(tail) or self._is_stream(arrow):
+            return None
+        return self._between(tail, head, tail)
 
     def find(self) -> dict[tuple[Part, Part], EdgeKind]:
         kinds: dict[tuple[Part, Part], EdgeKind] = {(a.tail, a.head): "flow" for a in self.arrows}
         for arrow in self.arrows:
             tail, head = arrow.tail, arrow.head
-            if len(self.before[head]) > 1 and len(self.after[tail]) > 1 and not _is_learned(tail):
-                around = self._between(tail, head, tail)
-                if around is not None and not self._is_stream(arrow):
-                    kinds[tail, head] = "dense" if self._is_dense(arrow, around) else "identity"
+            around = self._around.get((tail, head))
+            if around is None or head.kind != "merge":
+                continue
+            merge, whole = head.nodes[-1].operation, len(self.graph.node(arrow.tensors[0]).shapes) == 1
+            if merge.is_sum:
+                kinds[tail, head] = "identity"
+            elif merge.stacks() == 0 and whole:  # a part of a split is no skip
+                kinds[tail, head] = "dense" if self._is_dense(arrow, around) else "skip"
         for head, tails in self.before.items():
             if head.kind != "merge" or not head.nodes[-1].operation.is_sum or len(tails) != 2:
                 continue
@@ -212,12 +252,9 @@ class _Kinds:
         return seen if found else None
 
     def _is_dense(self, arrow: _Arrow, around: set[Part]) -> bool:
-        """Whether an identity is one of many into concatenations at one resolution, and not from a split."""
-        if len(self.graph.node(arrow.tensors[0].node).shapes) > 1:
-            return False
+        """Whether all that an arrow into a concatenation leads around has its resolution."""
         sizes = self.graph.shape(arrow.tensors[0])[1:]
-        concat = arrow.head.kind == "merge" and arrow.head.nodes[-1].operation.stacks() == 0
-        return concat and all(self.graph.shape(Tensor(n.id))[1:] == sizes for part in around for n in part.nodes)
+        return all(self.graph.shape(Tensor(n.id))[1:] == sizes for part in around for n in part.nodes)
 
     def _chain(self, part: Part, head: Part) -> list[Part]:
         """The path back from head over boxes with one arrow in and out, to where it forks off."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from archdsl.analysis.costs import Analysis, Cost
-from archdsl.backends.diagram.labels import cut
+from archdsl.backends.diagram.arguments import Arguments, span
+from archdsl.backends.diagram.detail import Detail
+from archdsl.backends.diagram.labels import cut, wrapped
 from archdsl.backends.diagram.picture import Edge, Part, drawn, main_node
 from archdsl.backends.diagram.structure import Structure
 from archdsl.common.units import count_text
@@ -14,17 +19,22 @@ from archdsl.dims import Dim, substitute
 from archdsl.dims import text as dim_text
 from archdsl.graph import Node, Scope, Tensor
 from archdsl.ops.base import Family
-from archdsl.syntax.tree import Literal
 
-LONGEST_ARGUMENT = 18
-MOST_ARGUMENTS = 3
 LONGEST_NAME = 44
+
+LONGEST_LABEL = 24
+
+MOST_SIZES = 4
+"""The most sizes that a box or an arrow lists."""
+
+
+ALL = Detail()
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
     """The text of a box: `title` is the index of the main line of `lines`, which `then` continues; `notes` are smaller;
-    `size` is that of the result, and `share` the box's share of the network's cost."""
+    `size` is that of the result, `share` the box's share of the network's cost, `label` what the spec calls a layer."""
 
     lines: tuple[str, ...]
     title: int = 0
@@ -32,6 +42,7 @@ class Caption:
     notes: tuple[str, ...] = ()
     size: str = ""
     share: str = ""
+    label: str = ""
 
 
 class Captions:
@@ -43,18 +54,42 @@ class Captions:
     framed = True
     """Whether the pictures have frames."""
 
-    def __init__(self, structure: Structure, analysis: Analysis, sizes: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        structure: Structure,
+        analysis: Analysis,
+        sizes: Mapping[str, int] | None = None,
+        detail: Detail = ALL,
+        names: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """`names` are those to show instead of blocks' names."""
         self.structure = structure
         self.graph = graph = structure.graph
         self.analysis = analysis
+        self.detail = detail
+        self.names = names
         self.values = {f.name: f.example for f in graph.free if f.example is not None} | dict(sizes or {})
+        self.arguments = Arguments(graph)
 
     def dim(self, dim: Dim) -> str:
         return dim_text(substitute(dim, self.values), self.graph.sizes)
 
     def size(self, tensor: Tensor) -> str:
         """`64 × 56 × 56`."""
-        return " × ".join(self.dim(d) for d in self.graph.shape(tensor))
+        return self.sizes([tensor])
+
+    def sizes(self, tensors: Iterable[Tensor]) -> str:
+        """The size of tensors that are drawn as one, with ranges where they differ: `96…256 × 56 × 56`."""
+        shapes = dict.fromkeys(self.graph.shape(t) for t in tensors)
+        if len({len(shape) for shape in shapes}) > 1:
+            return " | ".join(" × ".join(map(self.dim, shape)) for shape in shapes)
+        return " × ".join(self._span(axis) for axis in zip(*shapes, strict=True))
+
+    def listed(self, streams: Sequence[str]) -> list[str]:
+        """Sizes of several tensors, one a line, with their number where some are left out."""
+        if len(streams) <= MOST_SIZES:
+            return [*streams]
+        return [*streams[: MOST_SIZES - 1], f"… {len(streams)} tensors"]
 
     # ------------------------------------------------------------ boxes
 
@@ -72,11 +107,27 @@ class Captions:
             case "block":
                 title = f"{len(part.nodes)} operations"
                 if part.scope is not None:
-                    title = scope_title(part.scope, repeated=part.inner or part.count > 1)
-                notes = tuple(filter(None, [self.facts(part.scope, part.rounds()), self.shared(part)]))
-                return Caption((title,), notes=notes, size=self.result(part), share=self.share(part))
+                    repeated = part.inner or part.count > 1
+                    title = self.title(part.scope, repeated=repeated)
+                *more, size = (self.listed(self.results(part)) if self.detail.sizes else []) or [""]
+                lines = [*self.facts(part.scope, part.rounds()), *filter(None, [self.shared(part)]), *more]
+                share = self.share(part) if self.detail.shares else ""
+                return Caption((title,), notes=tuple(lines), size=size, share=share)
             case _:
-                return replace(self._layers(part), notes=tuple(filter(None, [self.shared(part)])))
+                notes = tuple(filter(None, [self.shared(part)]))
+                return replace(self._layers(part), notes=notes, label=self._label(part))
+
+    def _label(self, part: Part) -> str:
+        """What the spec calls the main layer of a box, else another one; empty if that says no more than the box."""
+        if not self.detail.labels or part.count > 1 or part.inner:
+            return ""
+        main = main_node(part.nodes)
+        for node in [main] if main.labelled else [part.nodes[-1]]:
+            label = re.sub(r"[._]*\d*$", "", node.name) if re.search(r"\.\d+$", node.name) else node.name
+            plain = re.sub(r"[\d._]+", "", label)
+            if node.labelled and plain and plain not in node.operation.name and not node.operation.is_learned:
+                return cut(label, LONGEST_LABEL)
+        return ""
 
     def shared(self, part: Part) -> str:
         """Which call of something shared a box is: `shared, call 2 of 3`; empty within a frame that says so."""
@@ -118,8 +169,11 @@ class Captions:
         ]
 
     def _layers(self, part: Part) -> Caption:
-        nodes, main = drawn(part.nodes), main_node(part.nodes)
+        left_out = self.left_out(part)
+        nodes, main = [n for n in drawn(part.nodes) if n not in left_out], main_node(part.nodes)
         words = {node: self._throughout(node, part) for node in nodes}
+        if not self.detail.names and main.operation.has_filters:
+            words[main] = words[main].removeprefix(f"{main.operation.name} ")
         if main.operation.follows:
             return Caption((" · ".join(words.values()),))
         at = nodes.index(main)
@@ -133,14 +187,30 @@ class Captions:
             return Caption(tuple(lines), len(lines) - 1, then=after[0])
         return Caption((*lines, *([" · ".join(after)] if after else [])), len(lines) - 1)
 
+    def left_out(self, part: Part) -> list[Node]:
+        """The layers of a box that a shortened caption does not mention."""
+        if self.detail.follows or part.kind != "layers":
+            return []
+        main = main_node(part.nodes)
+        others = [n for n in drawn(part.nodes) if n is not main and (n.operation.follows or n.operation.leads)]
+        return [n for n in others if not self._gates(n)] if not main.operation.follows else []
+
+    def _gates(self, node: Node) -> bool:
+        """Whether a result goes into a product, as that of a gate does."""
+        takers = (self.graph.node(i).operation for i in self.structure.consumers(node.id) if i >= 0)
+        return any(operation.joins_skip and not operation.is_sum for operation in takers)
+
     def _merge(self, part: Part) -> Caption:
         *others, last = drawn(part.nodes)
         sign = last.operation.sign or last.operation.name
-        return Caption((sign,), notes=tuple(self._throughout(n, part) for n in others))
+        notes = [self._throughout(n, part) for n in others]
+        counts = Counter(last.inputs).values()
+        notes += [f"the same tensor {count} times" for count in counts if count > 1]
+        notes += [label] if (label := self._label(part)) else []
+        return Caption((sign,), notes=tuple(notes))
 
     def operation(self, node: Node) -> str:
-        rank = len(self.graph.shape(node.inputs[0])) - 1 if node.inputs else 0
-        return node.operation.caption(max(rank, 1))
+        return node.operation.caption_for(self.graph.shapes(node.inputs)) if node.inputs else node.operation.caption(1)
 
     def _throughout(self, node: Node, part: Part) -> str:
         """The caption of a node of a box, with the range of what varies where it is repeated: `droppath 0…0.1`."""
@@ -153,12 +223,13 @@ class Captions:
             return [getattr(node.operation, name) for name in node.operation.varies]
 
         low, high = self.operation(min(found, key=values)), self.operation(max(found, key=values))
-        return " ".join(span(a, b) for a, b in zip(low.split(), high.split(), strict=True))
+        return " ".join(span(ends) for ends in zip(low.split(), high.split(), strict=True))
 
     def frame(self, part: Part) -> str:
         """The heading of a frame: `layer1: stage`, and how often it is repeated."""
+        longest = self.detail.breadth
         heading = (
-            scope_title(part.scope, repeated=part.inner or part.count > 1)
+            self.title(part.scope, repeated=part.inner or part.count > 1)
             if part.scope is not None and part.kind == "open"
             else ""
         )
@@ -168,59 +239,60 @@ class Captions:
         shared = f"(shared {letter(mark)})" if mark is not None and (whole or within) else ""
         if part.kind == "windows":
             heading = self.operation(part.nodes[0])
-        return " ".join(filter(None, [cut(heading, LONGEST_NAME), shared, times(part)]))
+        return " ".join(filter(None, [cut(heading, longest), shared, times(part)]))
 
     # ------------------------------------------------------------ pieces
 
-    def facts(self, scope: Scope | None, rounds: Sequence[Sequence[Node]]) -> str:
-        """`64 → 256, stride 1`: the channels into a block and out of it, over all its repetitions, and its
+    def called(self, scope: Scope) -> str:
+        """The name of the block that a scope is a call of; empty for others."""
+        name = scope.definition.name if scope.definition is not None and scope.kind == "block" else ""
+        return self.names.get(name, name)
+
+    def title(self, scope: Scope, *, repeated: bool = False) -> str:
+        """`layer1: stage`, `bottleneck`, `features`; the label alone where labels of layers are not shown.
+
+        A repeated block goes by no label: it would be that of its first round.
+        """
+        called = self.called(scope)
+        label = scope.name if scope.labelled and not (repeated and called) else ""
+        same = label.rstrip("0123456789").replace("_", "") == called.replace("_", "")
+        if same or (not self.detail.labels and re.search("[a-z]", label)):
+            return label  # `denseblock1: dense_block` would repeat it
+        return ": ".join(filter(None, [label, called])) or scope.name
+
+    def facts(self, scope: Scope | None, rounds: Sequence[Sequence[Node]]) -> list[str]:
+        """`64 → 256, stride 1`, in lines: the channels into a block and out of it, over all its repetitions, and its
         arguments."""
-        into = {self.graph.shape(t)[0] for nodes in rounds for t in self.structure.entries(nodes)[:1]}
-        out = {self.graph.shape(t)[0] for t in self._results(rounds)}
-        channels = [self._span(into), self._span(out)] if into and out else []
-        return ", ".join(filter(None, [" → ".join(channels), *self._arguments(scope, channels, rounds)]))
+        into = self._channels([self.structure.entries(nodes) for nodes in rounds])
+        out = self._channels([self.structure.results(nodes) for nodes in rounds])
+        arguments = self.arguments.texts(scope, rounds) if scope is not None else []
+        channels = [f"{into} → {out}"] if into and out else []
+        return wrapped([*channels, *arguments], self.detail.breadth, self.detail.arguments)
+
+    def _channels(self, rounds: Sequence[Sequence[Tensor]]) -> str:
+        """The channels of each of several tensors, `16, 32`; of many only how many these are."""
+        streams = in_streams(rounds)
+        if len(streams) >= MOST_SIZES:
+            return f"{len(streams)} tensors"
+        return ", ".join(self._span([self.graph.shape(t)[0] for t in stream]) for stream in streams)
 
     def described(self, scope: Scope) -> str:
         """`bottleneck 64 → 256, stride 1`: one block as the heading of its own picture."""
-        name = scope.definition.name if scope.definition is not None and scope.kind == "block" else scope.name
+        name = self.called(scope) or scope.name
         name += "" if scope.kind == "block" else ":"
-        return f"{name} {self.facts(scope, [sorted(scope.nodes(), key=lambda n: n.id)])}"
+        return f"{name} {' '.join(self.facts(scope, [sorted(scope.nodes(), key=lambda n: n.id)]))}"
 
-    def result(self, part: Part) -> str:
-        """The size that a box gives, empty where repetitions differ."""
-        sizes = {self.size(t) for t in self._results(part.rounds())}
-        return sizes.pop() if len(sizes) == 1 else ""
+    def results(self, part: Part) -> list[str]:
+        """The sizes of the tensors that a box gives, with ranges over its rounds."""
+        return [self.sizes(stream) for stream in in_streams([self.structure.results(r) for r in part.rounds()])]
 
-    def _results(self, rounds: Iterable[Sequence[Node]]) -> list[Tensor]:
-        """The last tensor that flows out of each round."""
-        return [Tensor(n.id, len(n.shapes) - 1) for nodes in rounds for n in self.structure.exits(nodes)[-1:]]
-
-    def _span(self, dims: Iterable[Dim]) -> str:
-        found = sorted(set(dims), key=lambda d: (0, d, "") if isinstance(d, int) else (1, 0, self.dim(d)))
-        return self.dim(found[0]) if len(found) == 1 else f"{self.dim(found[0])}…{self.dim(found[-1])}"
-
-    def _arguments(self, scope: Scope | None, shown: Sequence[str], rounds: Sequence[Sequence[Node]]) -> list[str]:
-        """The arguments of a block's call that are neither its channels nor its defaults: `stride 1`.
-
-        Of a number that differs between its repetitions it is the range.
-        """
-        if scope is None or scope.definition is None:
-            return []
-        usual = {p.name.name: p.default for p in scope.definition.syntax.parameters}
-        found = []
-        for name, value in scope.arguments.items():
-            default = usual.get(name)
-            calls = (s for nodes in rounds[1:] for s in nodes[0].scope.calls() if s.depth == scope.depth)
-            others = [value, *(call.arguments.get(name) for call in calls)]
-            numbers = [v for v in others if isinstance(v, int | float) and not isinstance(v, bool)]
-            text = argument_text(value)
-            if text is not None and len(numbers) == len(others):
-                text = span(argument_text(min(numbers)) or "", argument_text(max(numbers)) or "")
-            if isinstance(default, Literal) and default.value == value and name != "stride":
-                continue
-            if text is not None and text not in shown and len(text) <= LONGEST_ARGUMENT:
-                found.append(f"{name} {text}")
-        return found[:MOST_ARGUMENTS]
+    def _span(self, dims: Sequence[Dim]) -> str:
+        """The range of sizes: from the first to the last where they fall, else from the smallest to the largest."""
+        found = list(dict.fromkeys(dims))
+        numbers = [d for d in found if isinstance(d, int)]
+        if len(numbers) == len(found) and numbers != sorted(numbers, reverse=True):
+            found = [min(numbers), max(numbers)]
+        return span([self.dim(found[0]), self.dim(found[-1])])
 
     def share(self, part: Part) -> str:
         """`31 % of parameters, 12 % of MACs`."""
@@ -231,10 +303,27 @@ class Captions:
     def cost(self, part: Part) -> Cost:
         return sum((self.analysis[n] for n in part.covered), Cost())
 
-    def edge(self, edge: Edge) -> str:
-        """The size on an arrow, empty where its tensors differ in size."""
-        sizes = {self.size(t) for t in edge.tensors}
-        return sizes.pop() if len(sizes) == 1 else ""
+    def edge(self, edge: Edge) -> list[str]:
+        """The sizes on an arrow, one for each of its tensors, over all rounds of the box that it leaves."""
+        return self.listed([self.sizes(self._throughout_rounds(edge.tail, stream)) for stream in edge.streams])
+
+    def given(self, edge: Edge) -> list[str]:
+        """The sizes of all that the box gives which an arrow leaves: `3 of 96 × 7 × 7` where they are equal."""
+        if edge.tail.kind == "entry":
+            return self.edge(edge)
+        found = self.results(edge.tail)
+        if len(found) > 1 and len(set(found)) == 1:
+            return [f"{len(found)} of {found[0]}"]
+        return self.listed(found)
+
+    def _throughout_rounds(self, tail: Part, stream: Sequence[Tensor]) -> list[Tensor]:
+        """The tensors that are one in all rounds of a box, of which some flow along an arrow."""
+        for nodes in tail.rounds():
+            places = {n.id: i for i, n in enumerate(nodes)}
+            if stream[0].node in places:
+                at = places[stream[0].node]
+                return [Tensor(nodes[at].id, stream[0].index) for nodes in tail.rounds()]
+        return [*stream]
 
     def summary(self) -> tuple[str, str]:
         """The text below the picture: the network's name, and its costs."""
@@ -252,18 +341,6 @@ def family(part: Part) -> Family | None:
     return main_node(part.nodes).operation.family if part.nodes else None
 
 
-def scope_title(scope: Scope, *, repeated: bool = False) -> str:
-    """`layer1: stage`, `bottleneck`, `features`.
-
-    A repeated block goes by no label: it would be that of its first round.
-    """
-    called = scope.definition.name if scope.definition is not None and scope.kind == "block" else ""
-    label = scope.name if scope.labelled and not (repeated and called) else ""
-    if label.rstrip("0123456789").replace("_", "") == called.replace("_", ""):
-        return label  # `denseblock1: dense_block` would repeat it
-    return ": ".join(filter(None, [label, called])) or scope.name
-
-
 def letter(number: int) -> str:
     """`A` for 0, `Z` for 25, then `A1`."""
     return chr(ord("A") + number % 26) + (str(number // 26) if number >= 26 else "")
@@ -273,24 +350,9 @@ def times(part: Part) -> str:
     return f"× {part.count}" if part.count > 1 else ""
 
 
-def span(low: str, high: str) -> str:
-    """`0…0.1`, of two equal texts one."""
-    return low if low == high else f"{low}…{high}"
-
-
-def argument_text(value: object) -> str | None:
-    """A block's argument in a few characters; None for what has no short text."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return f"{value:.3g}" if isinstance(value, float) else str(value)
-        case str():
-            return value
-        case tuple() if value and all(isinstance(v, int) for v in value):
-            return "[" + ", ".join(map(str, value)) + "]"
-        case _:
-            return None
+def in_streams(rounds: Sequence[Sequence[Tensor]]) -> list[list[Tensor]]:
+    """The tensors of several rounds: those in one place of each as one."""
+    return [list(stream) for stream in zip(*rounds, strict=True)] if len({len(r) for r in rounds}) == 1 else []
 
 
 def percent(part: int, whole: int) -> str:

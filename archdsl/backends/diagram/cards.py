@@ -53,11 +53,11 @@ class Cards:
 
     def _dot(self, folder: Path) -> str:
         ids = {name: f"n{i}" for i, name in enumerate(self.cards)}
-        note = r"\n".join(self.note.splitlines())
+        note = "<BR/>".join(map(dot_label, self.note.splitlines()))
         lines = [
             "digraph {",
             f'\tgraph [bgcolor="white", rankdir="TB", nodesep=0.3, ranksep=0.35, fontname="{FONT}"]',
-            f'\tgraph [label="{note}", fontsize=10, fontcolor="{MUTED}"]',
+            f'\tgraph [label=<{note}>, fontsize=10, fontcolor="{MUTED}"]',
             f'\tnode [shape=plain, fontname="{FONT}", fontsize=11]',
             f'\tedge [color="{MUTED}", arrowsize=0.7]',
         ]

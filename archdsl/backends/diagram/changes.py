@@ -54,7 +54,7 @@ def _with_ends(picture: Picture, found: Merged) -> Picture:
             continue
         pair = (owner[tensor.node], owner[head])
         if pair[0] is not pair[1] and pair not in known:
-            more.setdefault(pair, Edge(*pair, "identity", (tensor,)))
+            more.setdefault(pair, Edge(*pair, "identity", ((tensor,),), is_skip=True))
     return replace(picture, edges=(*picture.edges, *more.values()))
 
 

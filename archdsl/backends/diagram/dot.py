@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import get_args
 
 import graphviz
 
-from archdsl.backends.diagram.captions import LONGEST_NAME, Captions, family, times
+from archdsl.backends.diagram.captions import Captions, family, times
+from archdsl.backends.diagram.colours import Colours, Group
 from archdsl.backends.diagram.formats import Direction
-from archdsl.backends.diagram.labels import Entry, Line, Words, cut, extent, label
+from archdsl.backends.diagram.labels import Entry, Line, Words, broken, cut, extent, label
 from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture, drawn
 from archdsl.backends.diagram.theme import FONT, Theme
 from archdsl.common.escaping import visible
@@ -21,6 +22,15 @@ LONGEST_TOOLTIP = 400
 TITLE, HEADING, NOTE = 11, 10, 9
 """Sizes of text, in points."""
 
+WIDEST = 640.0
+"""Points of a line below a figure that has no width of its own."""
+
+PAD, LEAST_PAD = 7.2, 1.0
+"""Points around a figure, and around one of a given width."""
+
+LEAST_NAME = 30
+"""The letters that the caption of a layer may have in the smallest figure."""
+
 MERGE, POINT = 22.0, 6.0
 """Widths of the sign of a merge, and of a point of entry, in points."""
 
@@ -28,10 +38,20 @@ OUTLINE = 8.0
 """The size that a second outline adds to a box, in points."""
 
 
+MOST_STROKES = 4
+"""The most strokes of an arrow, which has one for each tensor."""
+
+
+def strokes(edge: Edge) -> int:
+    """The number of parallel strokes of an arrow."""
+    return min(len(edge.streams), MOST_STROKES)
+
+
 @dataclass(frozen=True, slots=True)
 class Style:
     theme: Theme
     direction: Direction = "down"
+    colours: Colours = field(default_factory=Colours)
 
 
 class Writer:
@@ -41,13 +61,27 @@ class Writer:
         self.captions = captions
         self.style = style
         self.theme = style.theme
+        self.unopened: list[str] = []
+        """The kinds of blocks that are opened nowhere, and what they hold."""
+        self.pad = PAD
+        """Points around the whole, which Graphviz adds."""
+        self.width = WIDEST
+        """Points that the lines below the figure may take."""
         self._lines: dict[Part, list[Line]] = {}
 
     def new(self, **attributes: str) -> graphviz.Digraph:
         """A graph with the looks that all its parts share."""
         theme = self.theme
         dot = graphviz.Digraph(name="network")
-        dot.attr(bgcolor=theme.background, fontname=FONT, fontcolor=theme.text, pad="0.1", tooltip=" ", **attributes)
+        dot.attr(
+            bgcolor=theme.background,
+            fontname=FONT,
+            fontcolor=theme.text,
+            pad=f"{self.pad / 72:.4f}",
+            margin="0",
+            tooltip=" ",
+            **attributes,
+        )
         looks = {"shape": "box", "style": "rounded,filled", "fixedsize": "true", "margin": "0"}
         dot.attr("node", fontname=FONT, fontcolor=theme.text, fontsize=f"{TITLE}", **looks)
         dot.attr("edge", fontname=FONT, fontcolor=theme.muted, fontsize=f"{NOTE}", color=theme.line, arrowsize="0.6")
@@ -63,23 +97,25 @@ class Writer:
 
     def _found(self, part: Part) -> list[Line]:
         theme = self.theme
-        if part.kind in ("entry", "exit"):
-            return []
+        if part.kind in ("entry", "exit"):  # the name of an entry stands by its arrow
+            return [[Words(part.name, NOTE, theme.muted)]] if part.name and part.kind == "exit" else []
         caption = self.captions.box(part)
         if part.kind == "merge":
             sign = caption.lines[0]
-            return [[Words(sign, 13 if len(sign) == 1 else 7, theme.text)]]
+            return [[Words(sign, 13 if len(sign) == 1 else NOTE, theme.text)]]
+        size = NOTE if self.captions.detail.small else TITLE
         found: list[Line] = []
         for number, line in enumerate(caption.lines):
             main = number == caption.title
-            line = cut(line, LONGEST_NAME) if main else line
-            words = [Words(line, TITLE if main else NOTE, theme.text if main else theme.muted, main)]
+            line = cut(line, max(self.captions.detail.breadth, LEAST_NAME)) if main else line
+            words = [Words(f"{caption.label}: ", NOTE, theme.muted)] if main and caption.label else []
+            words += [Words(line, size if main else NOTE, theme.text if main else theme.muted, main)]
             then = [Words(caption.then, NOTE, theme.muted)] if main and caption.then else []
             if then and self.style.direction == "down":
                 words += [Words("  ", NOTE, theme.muted), *then]
                 then = []
             if main and part.count > 1:
-                words.append(Words(f"   {times(part)}", TITLE, theme.text, True))
+                words.append(Words(f"   {times(part)}", size, theme.text, True))
             found += [words, then] if then else [words]
         found += [[Words(note, NOTE, theme.muted)] for note in caption.notes]
         last = [Words(caption.size, NOTE, theme.text)] if caption.size else []
@@ -89,13 +125,14 @@ class Writer:
 
     def measure(self, part: Part) -> tuple[float, float]:
         """Width and height of a box, in points."""
-        if part.kind == "merge":
-            return (MERGE, MERGE)
-        if part.kind in ("entry", "exit"):
-            return (POINT, POINT)
         width, height = extent(self.lines(part))
+        if part.kind == "merge":
+            return (MERGE if width < MERGE else width + 14, MERGE)
+        if part.kind in ("entry", "exit"):
+            return (width + 4, height + 2) if width else (POINT, POINT)
         outline = OUTLINE if part.count > 1 else 0
-        return (max(width + 16, 40) + outline, height + 8 + outline)
+        aside = 10 if self.captions.detail.small else 16
+        return (max(width + aside, 40) + outline, height + 8 + outline)
 
     def box(self, part: Part) -> dict[str, str]:
         """The attributes of a box."""
@@ -104,6 +141,8 @@ class Writer:
         if part.count > 1:
             width, height = width - OUTLINE, height - OUTLINE  # Graphviz puts the outline around
         looks = {"width": f"{width / 72:.4g}", "height": f"{height / 72:.4g}"}
+        if part.kind in ("entry", "exit") and self.lines(part):
+            return looks | {"label": label(self.lines(part)), "style": "", "penwidth": "0", "tooltip": " "}
         if part.kind in ("entry", "exit"):
             dot = {"label": "", "shape": "circle", "style": "filled", "color": theme.line, "fillcolor": theme.line}
             return looks | dot | {"tooltip": " "}
@@ -113,7 +152,7 @@ class Writer:
         looks |= {"label": label(self.lines(part)), "fillcolor": fill, "color": border}
         looks["tooltip"] = graphviz.escape(visible(paths[:LONGEST_TOOLTIP]) or " ")
         if part.kind == "merge":
-            looks |= {"shape": "circle", "style": "filled"}
+            looks |= {"shape": "ellipse", "style": "filled"}
         if part.kind in ("input", "output"):
             looks |= {"style": "filled"}
         if part.kind == "block" or shared:
@@ -125,7 +164,7 @@ class Writer:
     def notes(self, part: Part) -> list[Line]:
         """The lines beside the sign of a merge."""
         notes = self.captions.box(part).notes if part.kind == "merge" else ()
-        return [[Words(note, 8, self.theme.muted)] for note in notes]
+        return [[Words(note, NOTE, self.theme.muted)] for note in notes]
 
     def colours(self, part: Part) -> tuple[str, str]:
         """Fill and border."""
@@ -134,9 +173,15 @@ class Writer:
             return theme.terminal
         if part.kind == "merge":
             return theme.merge
+        if (group := self.group(part)) is not None:
+            return group.colour[0], self.outline(part) or group.colour[1]
         found = family(part) if part.kind == "layers" else None
         fill, border = theme.families.get(found, theme.block) if found else theme.block
         return fill, self.outline(part) or border
+
+    def group(self, part: Part) -> Group | None:
+        """The user's group in which all of a box lies."""
+        return self.style.colours.group(n.path for n in part.covered) if self.style.colours.groups else None
 
     def outline(self, part: Part) -> str:
         """The colour that all calls of one shared thing have; empty for others."""
@@ -168,11 +213,13 @@ class Writer:
         """The attributes of an arrow, but for its label."""
         theme = self.theme
         looks: dict[str, str] = {
-            "flow": {},
-            "identity": {"style": "dashed", "color": theme.skip, "penwidth": "1.2"},
+            "flow": {"color": theme.line},
+            "identity": {"color": theme.skip, "penwidth": "1.6"},
+            "skip": {"color": theme.skip, "penwidth": "1.6"},
             "dense": {"style": "dotted", "color": theme.dense, "penwidth": "1.6"},
-            "projection": {"color": theme.projection, "penwidth": "1.2"},
+            "projection": {"style": "dashed", "color": theme.projection, "penwidth": "1.6"},
         }[edge.kind]
+        looks["color"] = ":".join([looks["color"]] * strokes(edge))
         return looks | ({"arrowhead": "none"} if edge.head.kind == "entry" else {})
 
     def sizes(self, picture: Picture, *, skips: bool = False) -> dict[Edge, list[Line]]:
@@ -181,41 +228,63 @@ class Writer:
 
         With `skips`, every skip carries one, too.
         """
-        found: dict[Edge, list[Line]] = {}
+        found: dict[Edge, list[str]] = {}
+        told = self.captions.detail.sizes
         labelled: set[Part] = set()
         for edge in picture.edges:
-            flows = edge.kind == "flow" and edge.tail not in labelled and self._changes(edge)
-            if flows or (skips and edge.is_skip):
-                if flows:
-                    labelled.add(edge.tail)
-                text = self.captions.edge(edge)
-                if text:
-                    found[edge] = [[Words(text, NOTE, self.theme.muted)]]
-        return found
+            several = len(edge.streams) > 1
+            if skips and edge.is_skip and told:
+                found[edge] = self.captions.edge(edge)
+            elif edge.tail in labelled or edge.is_skip:
+                continue
+            elif told and self._changes(edge):
+                found[edge] = self.captions.given(edge)
+                labelled.add(edge.tail)
+            elif several and edge.tail.kind != "entry":
+                found[edge] = [f"{len(edge.streams)} tensors"]
+                labelled.add(edge.tail)
+            if edge in found and edge.tail.name:
+                found[edge] = [edge.tail.name, *found[edge]]
+        return {edge: [[Words(text, NOTE, self.theme.muted)] for text in texts] for edge, texts in found.items()}
 
     def _changes(self, edge: Edge) -> bool:
-        if edge.tail.kind in ("input", "block") or edge.head.kind in ("output", "entry"):
+        if edge.kind != "flow" or edge.tail.kind in ("input", "block") or edge.head.kind in ("output", "entry"):
             return False  # their boxes have the size, or the arrow continues
         if edge.tail.kind == "entry":
             return not edge.tail.inner
         node = drawn(edge.tail.nodes)[0]
-        return not node.inputs or self.captions.size(node.inputs[0]) != self.captions.edge(edge)
+        return not node.inputs or [self.captions.size(node.inputs[0])] != self.captions.given(edge)
 
     # ------------------------------------------------------------ legend
 
     def heading(self) -> list[Line]:
         """The lines below the picture: the network's name, and its costs."""
-        name, facts = self.captions.summary()
-        return [[Words(name, TITLE, self.theme.text, True)], [Words(facts, NOTE, self.theme.text)]]
+        detail = self.captions.detail
+        name, *facts = self.captions.summary()
+        lines: list[Line] = [[Words(text, NOTE, self.theme.text)] for text in broken(detail.caption, self.width)]
+        if detail.title:
+            lines.append([Words(name, TITLE, self.theme.text, True)])
+            lines += [[Words(text, NOTE, self.theme.text)] for fact in facts for text in broken(fact, self.width)]
+        for text in self.unopened if detail.legend else ():
+            lines += [[Words(t, NOTE, self.theme.muted)] for t in broken(f"not opened: {text}", self.width)]
+        return lines
 
     def legend(self, pictures: Iterable[Picture]) -> list[Entry]:
         """An entry for each colour and kind of arrow in the pictures."""
+        if not self.captions.detail.legend:
+            return []
         theme, shown = self.theme, list(pictures)
         parts = [part for picture in shown for part in picture.boxes()]
-        families = {family(p) for p in parts if p.kind == "layers"}
+        groups = dict.fromkeys(g for p in parts if p.kind in ("layers", "block") and (g := self.group(p)) is not None)
+        own = [p for p in parts if self.group(p) is None] if groups else parts
+        families = {family(p) for p in own if p.kind == "layers"}
         families |= {"windows" for picture in shown for p in picture.walk() if p.kind == "windows"}
-        named: list[tuple[str, tuple[str, str]]] = [(f, theme.families[f]) for f in get_args(Family) if f in families]
-        if any(p.kind == "block" for p in parts):
+        called = self.style.colours.family_names
+        named: list[tuple[str, tuple[str, str]]] = [
+            (called.get(f, f), theme.families[f]) for f in get_args(Family) if f in families
+        ]
+        named += [(group.name, group.colour) for group in groups]
+        if any(p.kind == "block" for p in own):
             named.append(("block", theme.block))
         reused = {mark for picture in shown for p in picture.walk() if (mark := self.captions.reuse(p)) is not None}
         texts = self.captions.reuses() if reused else []
@@ -223,12 +292,15 @@ class Writer:
         entries = [Entry(Words(name, NOTE, theme.muted), *colours) for name, colours in named]
         kinds = {edge.kind for picture in shown for edge in picture.edges}
         strokes: tuple[tuple[EdgeKind, str, str, str], ...] = (
-            ("identity", "identity skip", "– –", theme.skip),
+            ("identity", "identity skip", "—", theme.skip),
+            ("skip", "skip, concatenated", "—", theme.skip),
             ("dense", "dense connection", "····", theme.dense),
-            ("projection", "projection skip", "—", theme.projection),
+            ("projection", "projection skip", "– –", theme.projection),
         )
         for kind, name, sign, color in strokes:
             if kind in kinds:
                 stroke = Words(sign, NOTE, color, True)
                 entries.append(Entry(Words(name, NOTE, theme.muted), sign=stroke, kind=kind))
+        left_out = dict.fromkeys(n.operation.name for part in parts for n in self.captions.left_out(part))
+        entries += [Entry(Words(f"not shown: {', '.join(left_out)}", NOTE, theme.muted))] if left_out else []
         return entries

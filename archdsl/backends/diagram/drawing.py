@@ -10,21 +10,18 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archdsl.analysis.costs import costs
-from archdsl.backends.diagram.captions import Captions
-from archdsl.backends.diagram.dot import Style, Writer
-from archdsl.backends.diagram.fixed import Drawn, compose, write_fixed
+from archdsl.backends.diagram.captions import ALL
+from archdsl.backends.diagram.colours import Colours
+from archdsl.backends.diagram.detail import Detail
+from archdsl.backends.diagram.dot import Style
+from archdsl.backends.diagram.figure import Drawing, Request, in_columns, network
+from archdsl.backends.diagram.fixed import Drawn, write_fixed
 from archdsl.backends.diagram.formats import DIRECTIONS, STYLES, Direction, format_of
-from archdsl.backends.diagram.layered import lay_out as lay_out_layered
-from archdsl.backends.diagram.opening import as_volumes, encoder_decoder, gathered, insets, level, overview, whole
+from archdsl.backends.diagram.layered import lay_out
 from archdsl.backends.diagram.panel import Panel
-from archdsl.backends.diagram.picture import Folder, Picture
 from archdsl.backends.diagram.render import DrawingError, render
-from archdsl.backends.diagram.scene import Scene, as_dot, from_layout
-from archdsl.backends.diagram.structure import Structure
+from archdsl.backends.diagram.scene import Scene, from_layout
 from archdsl.backends.diagram.theme import THEMES
-from archdsl.backends.diagram.ulayout import in_columns
-from archdsl.backends.diagram.volumes import draw_volumes
 from archdsl.common.marks import save
 from archdsl.common.threads import cached_property
 from archdsl.graph import Graph
@@ -33,29 +30,7 @@ if TYPE_CHECKING:
     from archdsl.report.compare import Comparison
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """Dot text with the places of all that it draws, for `neato -n2`.
-
-    It shows the `pictures`, each under its heading, in the words and looks of the `writer`. Figures in volumes have
-    a `scene` of their own.
-    """
-
-    dot: str
-    pictures: Sequence[tuple[str, Picture]]
-    writer: Writer
-    scene: Scene | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """The arguments of `draw`."""
-
-    graph: Graph
-    depth: int | None
-    style: str
-    looks: Style
-    sizes: Mapping[str, int] | None
+NONE = Colours()
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,6 +55,16 @@ class Diagram:
     def dot(self) -> str:
         """The picture as dot text, everything in its place: `neato -n2` draws it, `dot` lays it out anew."""
         return self.drawing.dot
+
+    @property
+    def is_for_print(self) -> bool:
+        """Whether it was laid out for a given width."""
+        return self.request is not None and self.request.width is not None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What does not fit, and why."""
+        return self.drawing.notes
 
     @cached_property
     def scene(self) -> Scene:
@@ -146,28 +131,34 @@ def draw(
     depth: int | None = None,
     style: str = "boxes",
     theme: str = "light",
-    direction: Direction = "down",
+    direction: Direction | None = None,
     sizes: Mapping[str, int] | None = None,
     examples: Sequence[tuple[str, bytes | None]] = (),
+    width: float | None = None,
+    detail: Detail = ALL,
+    colours: Colours | None = None,
 ) -> Diagram:
     """A diagram of a checked graph.
 
     `depth` is how many levels of blocks are opened: 0 shows the model's own statements, each block a box. Without it,
     as many are opened as fit a page, encoder-decoders become a U, and blocks that stay folded are shown once beside.
+    It runs down, volumes to the right, unless a `direction` is given.
     `style` is `boxes`, or `volumes`: feature maps in perspective. `sizes` are values for free sizes, for the costs
     in the picture. `examples` are lines of an augmentation with PNGs, for a panel beside the network; without
-    them the panel has the lines alone.
+    them the panel has the lines alone. With a `width`, in points, the diagram is laid out for it and for at most 9
+    inches of height, with text of at least 7 points: where it does not fit otherwise, it is opened less far, and its
+    boxes say less. `detail` says what is shown, and `colours` has colours and names of your own.
     Raises ValueError on a style, theme or direction that does not exist, DrawingError.
     """
-    looks = _looks(theme, direction)
+    looks = _looks(theme, direction or ("right" if style == "volumes" else "down"), colours or Colours())
     if style not in STYLES:
         raise ValueError(f"there is no style `{style}`; the styles are {', '.join(STYLES)}")
     panel = None
     if graph.augment is not None:
         lines = tuple(examples) or tuple((text, None) for text in graph.augment.text())
         panel = Panel(f"augment {graph.augment.name}", lines, looks.theme)
-    request = Request(graph, depth, style, looks, sizes)
-    return Diagram(partial(_network, request), graph.name, panel, request)
+    request = Request(graph, depth, style, looks, sizes, width, detail, turned=looks.direction == direction)
+    return Diagram(partial(network, request), graph.name, panel, request)
 
 
 def draw_changes(
@@ -183,52 +174,19 @@ def draw_changes(
         from archdsl.backends.diagram.changes import mark_changes  # only for a comparison
 
         picture, writer = mark_changes(comparison, looks, depth)
-        return _composed(_laid_out([("", picture)], writer), writer)
+        drawn = [in_columns(Drawn(picture, lay_out([picture], writer)[0]), writer)]
+        return Drawing(write_fixed(drawn, writer), [("", picture)], writer)
 
     return Diagram(drawing, f"{comparison.before.name} → {comparison.after.name}")
 
 
-def _looks(theme: str, direction: Direction) -> Style:
+def _looks(theme: str, direction: Direction, colours: Colours = NONE) -> Style:
     if theme not in THEMES:
         raise ValueError(f"there is no theme `{theme}`; the themes are {', '.join(THEMES)}")
     if direction not in DIRECTIONS:
         raise ValueError(f"the direction is `down` or `right`, not `{direction}`")
-    return Style(THEMES[theme], direction)
-
-
-def _network(request: Request) -> Drawing:
-    """Draws a graph as volumes, a U, or layers of boxes."""
-    graph, depth = request.graph, request.depth
-    folder = Folder(graph, Structure(graph))
-    captions = Captions(folder.structure, costs(graph, request.sizes), request.sizes)
-    writer = Writer(captions, request.looks)
-    if request.style == "volumes":
-        captions.framed = False
-        flat, u = as_volumes(folder, captions.analysis, depth)
-        scene = draw_volumes(flat, u, writer)
-        return Drawing(as_dot(scene, writer.theme.background), [("", flat)], writer, scene)
-    if depth is not None:
-        main = whole(folder, folder.fold(graph.root, lambda scope: level(scope) <= depth))
-        return _composed(_laid_out([("", main)], writer), writer)
-    if (found := encoder_decoder(folder, captions.analysis)) is not None:
-        flat, u, opened = found
-        writer = Writer(captions, replace(request.looks, direction="down"))
-        layout = in_columns(u, flat, writer.measure, writer.sizes(flat, skips=True))
-        return _composed([Drawn(flat, layout), *_laid_out(insets(folder, opened, captions), writer)], writer)
-    opened = overview(folder)
-    main = whole(folder, gathered(folder, folder.fold(graph.root, opened)))
-    return _composed(_laid_out([("", main), *insets(folder, opened, captions)], writer), writer)
-
-
-def _laid_out(pictures: Sequence[tuple[str, Picture]], writer: Writer) -> list[Drawn]:
-    found = lay_out_layered([picture for _, picture in pictures], writer)
-    return [Drawn(picture, layout, heading) for (heading, picture), layout in zip(pictures, found, strict=True)]
-
-
-def _composed(drawn: Sequence[Drawn], writer: Writer) -> Drawing:
-    """Pictures beside each other, each under its heading."""
-    dot = write_fixed(compose(drawn, writer), writer)
-    return Drawing(dot, [(one.heading, one.picture) for one in drawn], writer)
+    found = THEMES[theme]
+    return Style(replace(found, families={**found.families, **colours.families}), direction, colours)
 
 
 __all__ = ["Diagram", "Drawing", "DrawingError", "draw", "draw_changes"]

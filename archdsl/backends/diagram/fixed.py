@@ -48,48 +48,43 @@ class Drawn:
 
 
 def note_room(layout: Layout, part: Part, writer: Writer) -> Box | None:
-    """The room of the lines beside the sign of a merge, left of where its arrow leaves."""
+    """The room of the lines beside the sign of a merge, left of where its arrow leaves, or below it."""
     if not (notes := writer.notes(part)):
         return None
+    if layout.notes_below:
+        x, low = layout.places[part][0], layout.box(part)[1]
+        low -= sum(label.size[1] for edge, label in layout.labels.items() if edge.tail is part)
+        width, height = extent(notes)
+        return around((x, low - height / 2), (width, height))
     left, bottom, *_ = layout.box(part)
     width, height = extent(notes)
     return around((left - width / 2 - 4, bottom - height / 2 + 2), (width, height))
 
 
-def compose(drawn: Sequence[Drawn], writer: Writer) -> list[Drawn]:
-    """The first one with the others beside it: in columns as high as it is, or in rows as wide."""
-    down = writer.style.direction == "down"
-    first = drawn[0].box(writer)
-    extents = [(right - left, top - bottom) for left, bottom, right, top in (one.box(writer) for one in drawn)]
-    along, across = (1, 0) if down else (0, 1)
-    most = max(extent[along] for extent in extents)
-    lines: list[list[int]] = []
-    for i in range(1, len(drawn)):
-        if not lines or sum(extents[j][along] + GAP for j in lines[-1]) + extents[i][along] > most:
-            lines.append([])
-        lines[-1].append(i)
-    found, offset = [drawn[0]], extents[0][across] + GAP
-    for line in lines:
-        used, thickest = 0.0, max(extents[i][across] for i in line)
-        for i in line:
-            one = replace(drawn[i], width=thickest) if down else drawn[i]
-            left, _, _, top = one.box(writer)
-            x, y = (offset, used) if down else (used, offset)
-            found.append(one.moved(first[0] + x - left, first[3] - y - top))
-            used += extents[i][along] + GAP
-        offset += thickest + GAP
-    return found
+def _sheet(drawn: Sequence[Drawn], writer: Writer, width: float) -> tuple[Box, Legend]:
+    """The room of the pictures, and the legend below them, which may be as wide as they are, or as a given width."""
+    room = union(one.box(writer) for one in drawn) if drawn else (0.0, 0.0, 0.0, 0.0)
+    entries = writer.legend([one.picture for one in drawn])
+    return room, Legend.within(max(width - 2 * writer.pad, room[2] - room[0]), writer.heading(), entries)
 
 
-def write_fixed(drawn: Sequence[Drawn], writer: Writer) -> str:
-    """Dot text of the pictures, at their places, and the legend below them."""
-    left, bottom, right, top = union(one.box(writer) for one in drawn)
-    legend = Legend.within(right - left, writer.heading(), writer.legend([one.picture for one in drawn]))
-    width, height = legend.size
-    middle, floor = (left + right) / 2, bottom - LEGEND_GAP - height
-    left, right = min(left, middle - width / 2), max(right, middle + width / 2)
+def page_size(drawn: Sequence[Drawn], writer: Writer, width: float = 0.0) -> tuple[float, float]:
+    """Width and height of the whole, with its margin; a `width` is given to the legend."""
+    (left, bottom, right, top), legend = _sheet(drawn, writer, width)
+    across, height = legend.size if legend.heading or legend.rows else (0.0, 0.0)
+    below = height + LEGEND_GAP if height else 0.0
+    return max(right - left, across) + 2 * writer.pad, top - bottom + below + 2 * writer.pad
+
+
+def write_fixed(drawn: Sequence[Drawn], writer: Writer, width: float = 0.0) -> str:
+    """Dot text of the pictures, at their places, and the legend below them, which may have a width."""
+    (left, bottom, right, top), legend = _sheet(drawn, writer, width)
+    across, height = legend.size if legend.heading or legend.rows else (0.0, 0.0)
+    middle, floor = (left + right) / 2, bottom - LEGEND_GAP - height if height else bottom
+    left, right = min(left, middle - across / 2), max(right, middle + across / 2)
     place_of_legend = place((middle, floor + height / 2))
-    dot = writer.new(bb=bounds((left, floor, right, top)), splines="true", label=legend.label, lp=place_of_legend)
+    words = {"label": legend.label, "lp": place_of_legend} if height else {}
+    dot = writer.new(bb=bounds((left, floor, right, top)), splines="true", **words)
     for number, one in enumerate(drawn):
         _Page(one, writer, f"i{number}_" if number else "").write(dot)
     return str(dot.source)
@@ -126,15 +121,20 @@ class _Page:
             ends = (self.prefix + edge.tail.id, self.prefix + edge.head.id)
             dot.edge(*ends, pos=spline(route), **looks)
 
-    def _parts(self, dot: graphviz.Digraph, parts: Iterable[Part], level: int) -> None:
+    def _parts(self, dot: graphviz.Digraph, parts: Iterable[Part], level: int, around: Box | None = None) -> None:
+        """Writes parts, only those within a piece of a frame if there is one `around`."""
         writer = self.writer
         for part in parts:
             if part.children:
-                with dot.subgraph(name=f"cluster_{self.prefix}{part.id}") as frame:
-                    bold = part.count > 1
-                    frame.attr(**writer.frame(level, part))
-                    frame.attr(**self._heading(writer.captions.frame(part), self.layout.frames[part], bold=bold))
-                    self._parts(frame, part.children, level + 1)
+                for number, box in enumerate([self.layout.frames[part], *self.layout.continued.get(part, ())]):
+                    if around is None or meet(around, box):
+                        name = f"cluster_{self.prefix}{part.id}" + (f"_{number}" if number else "")
+                        with dot.subgraph(name=name) as frame:
+                            frame.attr(**writer.frame(level, part))
+                            frame.attr(**self._heading(writer.captions.frame(part), box, bold=part.count > 1))
+                            self._parts(frame, part.children, level + 1, box)
+                continue
+            if around is not None and not meet(around, self.layout.box(part)):
                 continue
             dot.node(self.prefix + part.id, pos=place(self.layout.places[part]), **writer.box(part))
             if room := note_room(self.layout, part, writer):

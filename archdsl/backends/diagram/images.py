@@ -19,8 +19,8 @@ def svg(diagram: Diagram) -> bytes:
 
 
 def png(diagram: Diagram) -> bytes:
-    """At 144 dots an inch."""
-    return _rendered(diagram, "png", '\n\tgraph [dpi="144"]')
+    """At 144 dots an inch, for a figure of a given width at 288."""
+    return _rendered(diagram, "png", f'dpi="{288 if diagram.is_for_print else 144}"')
 
 
 def pdf(diagram: Diagram) -> bytes:
@@ -33,10 +33,21 @@ def dot(diagram: Diagram) -> bytes:
 
 
 def _rendered(diagram: Diagram, form: str, setting: str = "") -> bytes:
-    text, panel = diagram.dot.replace("{", "{" + setting, 1), diagram.panel
+    settings = " ".join(filter(None, [setting, _size(diagram)]))
+    text = diagram.dot.replace("{", f"{{\n\tgraph [{settings}]" if settings else "{", 1)
+    panel = diagram.panel
     if panel is None:
         return render(text, form, "fixed")
     return with_pictures(lambda folder: panel.put(text, folder), form, "fixed")
+
+
+def _size(diagram: Diagram) -> str:
+    """The size in print of a figure that is made smaller, as Graphviz's attribute."""
+    if (scale := diagram.drawing.scale) == 1:
+        return ""
+    left, bottom, right, top = diagram.scene.bounds
+    width, height = (scale * (side + 2 * diagram.drawing.writer.pad) / 72 for side in (right - left, top - bottom))
+    return f'size="{width:.4f},{height:.4f}"'
 
 
 def with_pictures(write: Callable[[Path], str], form: str, layout: str) -> bytes:

@@ -46,6 +46,33 @@ def cut(text: str, longest: int = LONGEST_LINE) -> str:
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
+def wrapped(pieces: Sequence[str], longest: int, most: int) -> list[str]:
+    """Pieces, with commas between them, in lines of a length; what these have no room for is cut, marked by `…`."""
+    lines: list[str] = []
+    for piece in pieces if most else ():
+        text = cut(piece, longest - 3)
+        if lines and len(lines[-1]) + len(text) + 2 <= longest - (3 if len(lines) == most else 0):
+            lines[-1] += f", {text}"
+        elif len(lines) < most:
+            lines[-1:] = [f"{lines[-1]},", text] if lines else [text]
+        else:
+            lines[-1] += ", …"
+            break
+    return lines
+
+
+def broken(text: str, width: float) -> list[str]:
+    """A text in lines of at most so many points, broken between its words."""
+    lines: list[str] = []
+    for word in visible(text).split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, 9) <= width and len(longer) < LONGEST_LINE:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
 def label(lines: Iterable[Line], *, background: str = "") -> str:
     """Lines under each other; `background` is a colour under and around them."""
     rows = "".join(map(row, lines))
@@ -92,6 +119,8 @@ class Entry:
 
     @property
     def cells(self) -> str:
+        if not (self.sign or self.fill):  # words alone
+            return f'<TD ALIGN="LEFT" COLSPAN="3">{self.name.markup}</TD><TD WIDTH="{ENTRY_GAP}"></TD>'
         if self.sign is not None:
             patch = f'<TD WIDTH="14">{self.sign.markup}</TD>'
         else:
@@ -118,7 +147,7 @@ class Legend:
         room = max(width, extent(heading)[0])
         rows: list[list[Entry]] = []
         for entry in entries:
-            if not rows or sum(e.width for e in rows[-1]) + entry.width - ENTRY_GAP > room:
+            if not rows or sum(e.width for e in rows[-1]) + entry.width > room:
                 rows.append([])
             rows[-1].append(entry)
         return cls(heading, rows)
@@ -138,5 +167,5 @@ class Legend:
     def size(self) -> tuple[float, float]:
         """Width and height, in points."""
         width, height = extent(self.heading)
-        widths = [sum(e.width for e in row) - ENTRY_GAP for row in self.rows]
-        return max([width, *widths]), height + 5 * len(self.heading) + ROW_HEIGHT * len(self.rows)
+        widths = [sum(e.width for e in row) for row in self.rows]
+        return max([width, *widths]) + 2, height + 5 * len(self.heading) + ROW_HEIGHT * len(self.rows)

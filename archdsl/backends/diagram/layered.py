@@ -30,8 +30,8 @@ from archdsl.backends.diagram.picture import Edge, Part, Picture, frames_around
 from archdsl.backends.diagram.render import layouts
 from archdsl.backends.diagram.routes import TURN, Router
 
-NODE_GAP, RANK_GAP = 18.0, 13.0
-"""Points between boxes beside each other, and from one layer to the next."""
+NODE_GAP, SMALL_GAP, RANK_GAP = 18.0, 11.0, 13.0
+"""Points between boxes beside each other, in a small figure too, and from one layer to the next."""
 
 TEXT_ROOM = LINE_HEIGHT * NOTE + TEXT_GAP
 """Points that a text under a box takes."""
@@ -51,6 +51,11 @@ def lay_out(pictures: Sequence[Picture], writer: Writer) -> list[Layout]:
     questions = [_Question(picture, writer) for picture in pictures]
     found = layouts([question.text() for question in questions])
     return [question.read(layout) for question, layout in zip(questions, found, strict=True)]
+
+
+def headings(layout: Layout, writer: Writer) -> dict[Part, float]:
+    """The heights of the headings of frames."""
+    return {part: LINE_HEIGHT * HEADING - 2 for part in layout.frames if writer.captions.frame(part)}
 
 
 class _Question:
@@ -97,7 +102,8 @@ class _Question:
 
     def text(self) -> str:
         dot = graphviz.Digraph(name="network")
-        gaps = {"nodesep": f"{NODE_GAP / 72:.4f}", "ranksep": f"{RANK_GAP / 72:.4f}"}
+        node_gap = SMALL_GAP if self.writer.captions.detail.small else NODE_GAP
+        gaps = {"nodesep": f"{node_gap / 72:.4f}", "ranksep": f"{RANK_GAP / 72:.4f}"}
         dot.attr(rankdir="TB" if self.down else "LR", **gaps)
         dot.attr("node", label="", shape="box", fixedsize="true")
         dot.attr("edge", arrowsize="0.6")
@@ -136,7 +142,7 @@ class _Question:
 
     def _looks(self, edge: Edge) -> dict[str, str]:
         """The attributes of an arrow for `dot`."""
-        looks = {"weight": {"flow": "10", "projection": "2"}.get(edge.kind, "0")}
+        looks = {"weight": "0" if edge.is_skip else "2" if edge.kind == "projection" else "10"}
         if edge.tail.kind == "merge" and edge.tail in self.texts:
             # Layers for the text.
             looks["minlen"] = f"{1 + ceil(self.texts[edge.tail][2][1 if self.down else 0] / RANK_GAP)}"

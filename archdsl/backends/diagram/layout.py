@@ -56,6 +56,10 @@ class Layout:
     routes: dict[Edge, list[Point]] = field(default_factory=dict)
     labels: dict[Edge, Label] = field(default_factory=dict)
     corners: dict[Edge, list[Point]] = field(default_factory=dict)
+    continued: dict[Part, list[Box]] = field(default_factory=dict)
+    """The further pieces of frames that are cut."""
+    notes_below: bool = False
+    """Whether the notes of merges stand below their signs and texts, instead of left of where their arrows leave."""
 
     def lead(self, edge: Edge, corners: list[Point]) -> None:
         """Gives an arrow its route along corners."""
@@ -70,6 +74,7 @@ class Layout:
         """The rooms of all that has one: boxes, frames, texts."""
         yield from map(self.box, self.places)
         yield from self.frames.values()
+        yield from (box for boxes in self.continued.values() for box in boxes)
         yield from (label.box for label in self.labels.values())
 
     def bounds(self) -> Box:
@@ -89,6 +94,8 @@ class Layout:
         )
         for edge, corners in self.corners.items():
             layout.lead(edge, [to(corner) for corner in corners])
+        layout.notes_below = self.notes_below
+        layout.continued = {p: [(*to(b[:2]), *to(b[2:])) for b in boxes] for p, boxes in self.continued.items()}
         return layout
 
 

@@ -3,16 +3,17 @@ shown once beside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TypeVar
 
 from archdsl.analysis.costs import Analysis
 from archdsl.backends.diagram.arrows import picture
-from archdsl.backends.diagram.captions import Captions
 from archdsl.backends.diagram.picture import Folder, Part, Picture, boxes
 from archdsl.backends.diagram.ushape import U, recognise
-from archdsl.graph import Scope, Tensor
+from archdsl.graph import Node, Scope, Tensor
 
 T = TypeVar("T")
 
@@ -32,7 +33,10 @@ CROWD = 60
 """From how many boxes on a network that has no blocks to fold is gathered by resolution."""
 
 INSET_BUDGET = 14
-"""The most boxes of a folded block's inset, and of all of them what the page has left besides."""
+"""The most boxes of a folded block's inset."""
+
+MOST_INSETS = 16
+"""The most insets that are thought of for a page."""
 
 
 def level(scope: Scope) -> int:
@@ -48,13 +52,15 @@ def kind(scope: Scope) -> tuple[object, ...]:
     return (*(kind(scope.parent) if scope.parent else ()), "body" if inner else scope.name)
 
 
-def overview(folder: Folder) -> Callable[[Scope], bool]:
-    """Which scopes to open: outer ones first, costly ones before cheap ones, while the picture fits a page."""
+def overview(folder: Folder, share: float = 1.0) -> Callable[[Scope], bool]:
+    """Which scopes to open: outer ones first, costly ones before cheap ones, while the picture fits a page, or a share
+    of one."""
 
     def fits(parts: list[Part]) -> Picture | None:
         found = whole(folder, parts)
         frames = sum(1 for part in found.parts for p in part.walk() if p.children)
-        return found if len(found.boxes()) <= BUDGET and len(found.trunk()) + frames <= LENGTH else None
+        fit = len(found.boxes()) <= share * BUDGET and len(found.trunk()) + frames <= share * LENGTH
+        return found if fit else None
 
     opened, _ = open_while(folder, fits)
     return opened
@@ -95,18 +101,16 @@ def as_volumes(folder: Folder, analysis: Analysis, depth: int | None) -> tuple[P
 
     chosen = overview(folder)
     flat = whole(folder, folder.joined(unframed(gathered(folder, folder.fold(folder.graph.root, opened)))))
-    return flat, recognise(flat, analysis)
+    framed = any(part.children for part in flat.parts)
+    return flat, None if framed else recognise(flat, analysis)
 
 
 def unframed(parts: list[Part]) -> list[Part]:
-    """The boxes of a picture that has no frames: a repeated frame is one box, others show their contents."""
+    """The parts without the frames that only name what they hold: those of repetitions and windows stay."""
     found: list[Part] = []
     for part in parts:
-        if part.children and part.count > 1:
-            scopes = [p.scope for p in part.walk() if p.scope is not None]
-            found.append(Part("block", part.times, scopes[0] if scopes else None))
-        else:
-            found += unframed(part.children) if part.children else [part]
+        part.children = unframed(part.children)
+        found += part.children if part.kind == "open" and part.count == 1 and part.children else [part]
     return found
 
 
@@ -146,29 +150,92 @@ def open_while(folder: Folder, fits: Callable[[list[Part]], T | None]) -> tuple[
             current, result = fold(opened), trial
 
 
-def insets(folder: Folder, opened: Callable[[Scope], bool], captions: Captions) -> list[tuple[str, Picture]]:
-    """The blocks that stay folded, each wiring of them opened once, as far as the page has room."""
+@dataclass(slots=True, eq=False)
+class Inset:
+    """A folded block that is shown open once, beside the network."""
+
+    scope: Scope
+    parts: list[Part]
+    rank: tuple[int, ...]
+    """The lower, the sooner it is shown."""
+
+    @property
+    def is_first(self) -> bool:
+        """Whether it is the first of its kind, and something branches in it, is gated or added."""
+        return self.rank[:2] == (0, False)
+
+    @property
+    def name(self) -> str:
+        definition = self.scope.definition
+        return definition.name if definition is not None and self.scope.kind == "block" else self.scope.name
+
+    def picture(self, folder: Folder) -> Picture:
+        return picture(folder.graph, self.parts, folder.structure, self.scope)
+
+
+def insets(folder: Folder, opened: Callable[[Scope], bool], most: int = INSET_BUDGET) -> list[Inset]:
+    """The blocks that stay folded, each wiring of them once, those first that teach more, of so many boxes at most.
+
+    First comes a block of each kind in which something branches, is gated or added, then other kinds, then those that
+    are wired otherwise than a block of their kind before.
+    """
     shown = boxes(folder.fold(folder.graph.root, opened))
-    room = max(BUDGET - len(shown), 0) + INSET_BUDGET
-    found: dict[object, tuple[str, Picture]] = {}
-    nested: set[object] = set()
+    found: dict[Hashable, Inset] = {}
+    nested: set[Hashable] = set()
     """Kinds of scopes that insets show within others."""
     for box in shown:  # which grows by the boxes of the insets
-        if box.kind != "block" or box.scope is None or opened(box.scope):  # open: at the first call of what is shared
-            continue
+        if len(found) >= MOST_INSETS or box.kind != "block" or box.scope is None or opened(box.scope):
+            continue  # open: at the first call of what is shared
         inside = [folder.fold(box.scope, within(box.scope, levels)) for levels in (1 << 30, 2, 1, 0)]
-        fitting = [p for p in inside if len(boxes(p)) <= min(INSET_BUDGET, room)]
-        parts = next((p for p in fitting if len(boxes(p)) > 1), None)
+        parts = next((p for p in inside if 1 < len(boxes(p)) <= most), None)
         repeated = box.scope.kind == "body"  # how often, no argument of a call says
-        wiring = (kind(box.scope), *wired(parts or [] if repeated else inside[0], counted=repeated))
-        if wiring in found or kind(box.scope) in nested or parts is None:
+        wiring = (
+            "body" if repeated else kind(box.scope),
+            *wired(parts or [] if repeated else inside[0], counted=repeated),
+        )
+        if parts is None or kind(box.scope) in nested:
             continue
-        room -= len(boxes(parts))
+        if wiring in found:
+            before = found[wiring]
+            if not _reduces(folder, before.scope) and _reduces(folder, box.scope):
+                found[wiring] = Inset(box.scope, parts, before.rank)  # where it halves the resolution, it shows how
+            continue
         shown += boxes(parts)
         nested |= {kind(p.scope) for top in parts for p in top.walk() if p.kind == "open" and p.scope is not None}
-        heading = captions.described(box.scope)
-        found[wiring] = (heading, picture(folder.graph, parts, folder.structure, box.scope))
-    return list(found.values())
+        branches = any(p.kind == "merge" for p in boxes(parts)) or len(folder.structure.results(inside_of(parts))) > 1
+        found[wiring] = Inset(box.scope, parts, (0, not branches, len(found)))
+    # The first of its kind is the one in which most kinds of branches meet.
+    richest: dict[Hashable, list[Inset]] = {}
+    for inset in sorted(found.values(), key=lambda inset: (-_signs(inset.parts), inset.rank)):
+        richest.setdefault(kind(inset.scope), []).append(inset)
+    for variants_of_one in richest.values():
+        for number, inset in enumerate(variants_of_one):
+            inset.rank = (number, *inset.rank[1:])
+    return sorted(found.values(), key=lambda inset: inset.rank)
+
+
+def _signs(parts: list[Part]) -> int:
+    """In how many ways branches meet."""
+    return len({p.nodes[-1].operation.name for p in boxes(parts) if p.kind == "merge"})
+
+
+def inside_of(parts: Iterable[Part]) -> list[Node]:
+    """All nodes of parts, in order."""
+    return sorted({n for p in parts for time in p.times for n in time}, key=lambda n: n.id)
+
+
+def _reduces(folder: Folder, scope: Scope) -> bool:
+    """Whether a block gives a tensor of another resolution than it takes."""
+    nodes = folder.nodes(scope)
+    into, out = folder.structure.entries(nodes), folder.structure.results(nodes)
+    return {folder.graph.shape(t)[1:] for t in into} != {folder.graph.shape(t)[1:] for t in out}
+
+
+def held(folder: Folder, scope: Scope) -> str:
+    """What a block holds that is not opened: `6 conv, maxpool, 3 ‖`."""
+    shown = [n.operation for n in folder.nodes(scope) if n.operation.drawn and not n.operation.follows]
+    counts = Counter(operation.sign or operation.name for operation in shown)
+    return ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items())
 
 
 def wired(parts: list[Part], *, counted: bool) -> Iterator[Hashable]:

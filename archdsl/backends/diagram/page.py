@@ -146,14 +146,17 @@ class _Book:
         return len(self.pages) - 1
 
     def _spread(self, view: View, edge: Edge, place: Mapping[int, int]) -> Edge:
-        inside = [t for t in edge.tensors if t.node in place]
-        if len(inside) == len(edge.tensors):
-            more = [Tensor(time[place[t.node]].id, t.index) for time in view.times for t in inside]
-            return replace(edge, tensors=tuple(dict.fromkeys((*edge.tensors, *more))))
         entries = [self.folder.structure.entries(time) for time in view.times]
-        return replace(
-            edge, tensors=tuple(dict.fromkeys((*edge.tensors, *(t for e in entries if len(e) == 1 for t in e))))
-        )
+        outside = [t for e in entries if len(e) == 1 for t in e]
+
+        def spread(stream: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            if all(t.node in place for t in stream):
+                more = [Tensor(time[place[t.node]].id, t.index) for time in view.times for t in stream]
+            else:
+                more = outside
+            return tuple(dict.fromkeys((*stream, *more)))
+
+        return replace(edge, streams=tuple(map(spread, edge.streams)))
 
     def _open(self, view: View) -> None:
         for box in view.picture.boxes():
@@ -247,7 +250,7 @@ def _view(view: View, layout: Layout, writer: Writer, rows: Rows) -> Data:
         {
             "from": index[edge.tail],
             "to": index[edge.head],
-            "kind": edge.kind,
+            "kind": "identity" if edge.kind == "skip" else edge.kind,
             "head": edge.head.kind != "entry",
             **({"corners": flat(c)} if (c := layout.corners.get(edge)) else {"way": flat(layout.routes[edge])}),
             "tensors": _tensors(edge),
@@ -267,7 +270,7 @@ def _frame(part: Part, writer: Writer) -> Data:
 
 
 def _tensors(edge: Edge) -> list[str]:
-    return [f"{t.node}.{t.index}" for t in edge.tensors[:1]]
+    return [f"{t.node}.{t.index}" for t, *_ in edge.streams]
 
 
 def _box(view: View, part: Part, writer: Writer, rows: Rows) -> Data:

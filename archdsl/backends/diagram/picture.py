@@ -13,7 +13,7 @@ from archdsl.backends.diagram.structure import Structure
 from archdsl.graph import Graph, Node, Output, Partition, Scope, Tensor
 
 Kind = Literal["input", "output", "entry", "exit", "layers", "merge", "block", "open", "windows", "repeat"]
-EdgeKind = Literal["flow", "identity", "dense", "projection"]
+EdgeKind = Literal["flow", "identity", "skip", "dense", "projection"]
 
 
 def main_node(nodes: Sequence[Node]) -> Node:
@@ -34,7 +34,7 @@ class Part:
 
     `times` holds the nodes of each repetition that the part shows; the first is the one that is drawn. `covered` has
     all the nodes of a box, including those of repeated frames around it. `inner` parts have a repeated frame around
-    them, or any frame for an entry.
+    them, or any frame for an entry. `name` is that of an entry or exit where a block has several.
     """
 
     kind: Kind
@@ -42,6 +42,7 @@ class Part:
     scope: Scope | None = None
     children: list[Part] = field(default_factory=list)
     output: Output | None = None
+    name: str = ""
     id: str = ""
     covered: list[Node] = field(default_factory=list)
     inner: bool = False
@@ -56,7 +57,7 @@ class Part:
 
     def rounds(self) -> list[list[Node]]:
         """All the nodes of a box, one list for each time that it is in the network."""
-        length, covered = len(self.nodes), sorted(self.covered, key=lambda n: n.id)
+        length, covered = max(len(self.nodes), 1), sorted(self.covered, key=lambda n: n.id)
         return [covered[i : i + length] for i in range(0, len(covered), length)]
 
     def walk(self) -> Iterator[Part]:
@@ -68,17 +69,22 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """An arrow between two boxes. It has several `tensors` where a repetition is drawn once."""
+    """An arrow between two boxes, for all tensors that flow from one to the other.
+
+    `streams` has an entry for each of them; where a repetition is drawn once, with the tensors of all its rounds.
+    `is_skip`: the arrow leads around others.
+    """
 
     tail: Part
     head: Part
     kind: EdgeKind
-    tensors: tuple[Tensor, ...]
+    streams: tuple[tuple[Tensor, ...], ...]
+    is_skip: bool = False
 
     @property
-    def is_skip(self) -> bool:
-        """Whether the arrow leads around others."""
-        return self.kind in ("identity", "dense")
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All its tensors, those of later rounds included."""
+        return tuple(t for stream in self.streams for t in stream)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

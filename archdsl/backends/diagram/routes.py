@@ -129,6 +129,8 @@ class Router:
         tail, head = self._room(edge.tail), self._room(edge.head)
         if edge.is_skip:
             (x1, y1), (x2, y2) = middle(tail), middle(head)
+            if self.down:
+                y1, y2 = y1 - aside(tail), y2 + aside(head)
             for lane in self._lanes(tail, head, tail[3], inside):
                 out, into = edge_of(tail, 1 if lane > x1 else -1), edge_of(head, 1 if lane > x2 else -1)
                 yield [(out, y1), (lane, y1), (lane, y2), (into, y2)]
@@ -287,6 +289,12 @@ def box(a: Point, b: Point) -> Box:
 
 def middle(box: Box) -> Point:
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+
+
+def aside(box: Box) -> float:
+    """How far from the middle of a side a skip arrives above it, and leaves below it: two may meet at one side."""
+    height = box[3] - box[1]
+    return height / 6 if height > 24 else 0.0
 
 
 def edge_of(box: Box, side: int) -> float:

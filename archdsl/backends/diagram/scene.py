@@ -68,11 +68,38 @@ Shape = Polygon | Curve | Ellipse | Text
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """Shapes in the order of painting, within `bounds` (left, bottom, right, top, in points); y grows upwards."""
+class Thing:
+    """What some shapes are together: a box or a frame by its name, an arrow by the names of its ends.
+
+    The names are those of the parts of a picture, with a prefix in an inset; the legend has none.
+    """
 
     shapes: tuple[Shape, ...]
+    name: str = ""
+    ends: tuple[str, str] | None = None
+    frame: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Things in the order of painting, within `bounds` (left, bottom, right, top, in points); y grows upwards."""
+
+    things: tuple[Thing, ...]
     bounds: tuple[float, float, float, float]
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        return tuple(shape for thing in self.things for shape in thing.shapes)
+
+    def texts(self, *names: str) -> list[str]:
+        """The lines of text of a box or frame, or of the arrow between two boxes."""
+        found = [t for t in self.things if (t.ends == names if len(names) == 2 else (t.name,) == names)]
+        return [s.text for thing in found for s in thing.shapes if isinstance(s, Text)]
+
+    def strokes(self, tail: str, head: str) -> int:
+        """The number of parallel strokes of an arrow, 0 if there is none."""
+        arrow = next((thing for thing in self.things if thing.ends == (tail, head)), None)
+        return sum(isinstance(s, Curve) and not s.pen.fill for s in arrow.shapes) if arrow else 0
 
 
 # ---------------------------------------------------------------- from a layout of Graphviz
@@ -85,11 +112,14 @@ def from_layout(text: str | bytes) -> Scene:
     objects, edges = layout.get("objects", []), layout.get("edges", [])
     frames = [o for o in objects if "nodes" in o or "subgraphs" in o or o["name"].startswith("cluster")]
     boxes = [o for o in objects if o not in frames]
-    shapes: list[Shape] = []
+    names = {o["_gvid"]: o["name"] for o in objects}
+    things: list[Thing] = []
     for thing in [layout, *frames, *edges, *boxes]:
-        for part in ("_draw_", "_hdraw_", "_ldraw_"):
-            shapes += _shapes(thing.get(part, ()))
-    return Scene(tuple(shapes), (left, bottom, right, top))
+        shapes = [s for part in ("_draw_", "_hdraw_", "_ldraw_") for s in _shapes(thing.get(part, ()))]
+        ends = (names[thing["tail"]], names[thing["head"]]) if "tail" in thing else None
+        name = "" if ends or thing is layout else thing["name"].removeprefix("cluster_").removesuffix("_note")
+        things.append(Thing(tuple(shapes), name, ends, thing in frames))
+    return Scene(tuple(things), (left, bottom, right, top))
 
 
 def _shapes(operations: Iterable[dict[str, Any]]) -> Iterator[Shape]:

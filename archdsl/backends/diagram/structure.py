@@ -24,11 +24,16 @@ class Structure:
         self._by_piece: dict[tuple[Node, ...], int] = {}
         self._by_part: dict[tuple[Node, ...], tuple[Hashable, ...]] = {}
         self._consumers: dict[int, list[int]] = {n.id: [] for n in graph.nodes()}
+        self._takers = {n.id: {Tensor(n.id, i): list[int]() for i in range(len(n.shapes))} for n in graph.nodes()}
+        """The nodes that take each result of a node; -1 is an output of the model."""
         for node in graph.nodes():
             for source in dict.fromkeys(tensor.node for tensor in node.sources):
                 self._consumers[source].append(node.id)
+            for tensor in dict.fromkeys(node.sources):
+                self._takers[tensor.node][tensor].append(node.id)
         for output in graph.outputs:
             self._consumers[output.tensor.node].append(-1)
+            self._takers[output.tensor.node][output.tensor].append(-1)
         self._calls: dict[str, list[Node | Scope]] = {}
         for member in graph.root.walk():
             if member.use is not None:
@@ -105,6 +110,11 @@ class Structure:
         """The nodes whose results are used outside."""
         inside = {n.id for n in nodes}
         return [n for n in nodes if any(c not in inside for c in self.consumers(n.id))]
+
+    def results(self, nodes: Sequence[Node]) -> list[Tensor]:
+        """The tensors that are used outside, once each, in order."""
+        inside = {n.id for n in nodes}
+        return [t for n in nodes for t, takers in self._takers[n.id].items() if any(c not in inside for c in takers)]
 
     def chained(self, units: Sequence[Sequence[Node]]) -> int:
         """How many of the units, from the first on, are equal and each fed by the one before.

@@ -52,6 +52,7 @@ LIGHT = Theme(
     shared=("#a4262c", "#0b6e6e", "#7a5c00", "#5a3fa0"),
     families={
         "convolution": ("#cfe5f4", "#0072B2"),
+        "linear": ("#b5cbe6", "#1f4e8c"),
         "pooling": ("#fbe3b5", "#E69F00"),
         "normalisation": ("#d3efe6", "#009E73"),
         "activation": ("#fdfad2", "#b8a800"),
@@ -84,6 +85,7 @@ DARK = Theme(
     shared=("#ff8f98", "#5fd0d0", "#e6c34a", "#b9a5ff"),
     families={
         "convolution": ("#123a55", "#56B4E9"),
+        "linear": ("#1c2f5e", "#8fb4f5"),
         "pooling": ("#553b05", "#E69F00"),
         "normalisation": ("#0a4534", "#2fc498"),
         "activation": ("#4a4510", "#F0E442"),
@@ -116,10 +118,11 @@ PRINT = Theme(
     shared=("#000000",),
     families={
         "convolution": ("#e6e6e6", "#000000"),
+        "linear": ("#cfcfcf", "#000000"),
         "pooling": ("#c4c4c4", "#000000"),
-        "normalisation": ("#f4f4f4", "#000000"),
-        "activation": ("#ffffff", "#000000"),
-        "regularisation": ("#ffffff", "#777777"),
+        "normalisation": ("#dadada", "#777777"),
+        "activation": ("#f2f2f2", "#777777"),
+        "regularisation": ("#ffffff", "#aaaaaa"),
         "resize": ("#a8a8a8", "#000000"),
         "channels": ("#d6d6d6", "#000000"),
         "shape": ("#ffffff", "#777777"),

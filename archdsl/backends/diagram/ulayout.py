@@ -14,11 +14,11 @@ from archdsl.backends.diagram.ushape import U
 
 # ---------------------------------------------------------------- boxes in columns
 
-ROW_GAP, TEXT_ROOM = 13.0, 12.0
-"""Points between two boxes of a column, and what a line of text on the arrow adds."""
+ROW_GAP, TIGHT_ROW, TEXT_ROOM = 13.0, 10.5, 12.0
+"""Points between two boxes of a column, the least in a narrow figure, and what a line of text on the arrow adds."""
 
-SKIP_GAP = 120.0
-"""Points between the columns, for the text on the skips."""
+SKIP_GAP, TIGHT_GAP = 120.0, 36.0
+"""Points between the columns, for the text on the skips, and the least of a narrow figure."""
 
 BOTTOM_GAP = 80.0
 """Points between boxes in the row of the coarsest resolution, for the text on the arrows."""
@@ -30,19 +30,22 @@ Texts = Mapping[Edge, Sequence[Line]]
 """The lines on arrows."""
 
 
-def in_columns(u: U, picture: Picture, measure: Callable[[Part], Size], texts: Texts) -> Layout:
+def in_columns(u: U, picture: Picture, measure: Callable[[Part], Size], texts: Texts, *, tight: bool = False) -> Layout:
     """Places boxes of measured sizes: the path down at the left, the path up at the right, the bottom between."""
+    skip_gap = TIGHT_GAP if tight else SKIP_GAP
     layout = Layout(sizes={part: measure(part) for part in picture.boxes()})
     sizes, places = layout.sizes, layout.places
-    bottom_width = sum(sizes[p][0] + BOTTOM_GAP for p in u.bottom) - BOTTOM_GAP
-    right = max(_distance(u, picture, sizes, texts), bottom_width + 2 * SIDE_GAP)
-    y = _place_columns(u, layout, right, {edge.tail for edge in texts if edge.kind == "flow"})
+    bottom_gap = TIGHT_GAP if tight else BOTTOM_GAP
+    bottom_width = sum(sizes[p][0] + bottom_gap for p in u.bottom) - bottom_gap
+    right = max(_distance(u, picture, sizes, texts, skip_gap), bottom_width + 2 * SIDE_GAP)
+    row_gap = TIGHT_ROW if tight else ROW_GAP
+    y = _place_columns(u, layout, right, row_gap, {edge.tail for edge in texts if edge.kind == "flow"})
     if u.bottom:
-        y -= 2 * ROW_GAP + max(sizes[p][1] for p in u.bottom) / 2
+        y -= 2 * row_gap + max(sizes[p][1] for p in u.bottom) / 2
         x = (right - bottom_width) / 2
         for part in u.bottom:
             places[part] = (x + sizes[part][0] / 2, y)
-            x += sizes[part][0] + BOTTOM_GAP
+            x += sizes[part][0] + bottom_gap
     _place_gates(u, places)
     for part, tail in u.aside.items():
         x, y = places[tail]
@@ -57,18 +60,19 @@ def in_columns(u: U, picture: Picture, measure: Callable[[Part], Size], texts: T
     return layout
 
 
-def _distance(u: U, picture: Picture, sizes: Mapping[Part, Size], texts: Texts) -> float:
+def _distance(u: U, picture: Picture, sizes: Mapping[Part, Size], texts: Texts, skip_gap: float) -> float:
     """The distance between the columns that skips need, with their gates and texts."""
     width = max(size[0] for size in sizes.values())
     room = {edge: label_size(lines)[0] + 2 * SIDE_GAP for edge, lines in texts.items()}
-    found = width + SKIP_GAP
+    found = width + skip_gap
+    found = max([found, *(width + room[edge] for edge in u.skips if edge in room)])
     for part in u.gates:
         ends = [room.get(edge, 2 * SIDE_GAP) for edge in picture.edges if part is edge.tail or part is edge.head]
         found = max(found, width + sizes[part][0] + 2 * max(ends))
     return found
 
 
-def _place_columns(u: U, layout: Layout, right: float, with_text: set[Part]) -> float:
+def _place_columns(u: U, layout: Layout, right: float, row_gap: float, with_text: set[Part]) -> float:
     """Places the rows above the bottom, and gives the y below them. `with_text` are tails of arrows with a text."""
     y = 0.0
     above: list[Part] = []
@@ -80,7 +84,7 @@ def _place_columns(u: U, layout: Layout, right: float, with_text: set[Part]) -> 
         for parts, x in ((left_parts, 0.0), (right_parts, right)):
             for part in parts:
                 layout.places[part] = (x, y - height / 2)
-        y -= height + ROW_GAP
+        y -= height + row_gap
     return y
 
 

@@ -12,19 +12,18 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from math import hypot, sqrt
 
-import graphviz
-
-from archdsl.backends.diagram.captions import family, letter, scope_title
-from archdsl.backends.diagram.dot import Writer
-from archdsl.backends.diagram.labels import Entry, Words
-from archdsl.backends.diagram.layout import Layout, rounded
+from archdsl.backends.diagram.captions import family, letter
+from archdsl.backends.diagram.dot import Writer, strokes
+from archdsl.backends.diagram.formats import Direction
+from archdsl.backends.diagram.labels import Entry, Line, Words
+from archdsl.backends.diagram.layered import headings, lay_out
+from archdsl.backends.diagram.layout import Box, Layout, rounded
 from archdsl.backends.diagram.metrics import text_width
-from archdsl.backends.diagram.picture import EdgeKind, Part, Picture
-from archdsl.backends.diagram.render import positions
-from archdsl.backends.diagram.routes import Router
-from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text
+from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture
+from archdsl.backends.diagram.scene import Curve, Dash, Ellipse, Pen, Point, Polygon, Scene, Shape, Text, Thing
 from archdsl.backends.diagram.ulayout import MAP_GAP, Room, in_rows
 from archdsl.backends.diagram.ushape import U
+from archdsl.backends.diagram.wrapping import wrapped
 from archdsl.graph import Tensor
 
 TALLEST = 72.0
@@ -45,9 +44,10 @@ LINE, SMALL = 10.0, 8.0
 LINE_WIDTH = 50.0
 """Points at which that text breaks."""
 
-ARROW = 5.0
+ARROW, STROKE_GAP = 6.0, 2.2
+"""Points of an arrow's head, and between its strokes."""
 
-DASHES: dict[EdgeKind, Dash] = {"identity": "dashed", "dense": "dotted"}
+DASHES: dict[EdgeKind, Dash] = {"projection": "dashed", "dense": "dotted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +84,17 @@ class Figure:
         self.writer = writer
         self.theme = writer.theme
         self.analysis = writer.captions.analysis
-        sides = [n for part in picture.boxes() for n in self.shape(part)[1:]]
+        sides = [n for part in picture.boxes() if part.kind != "entry" for n in self.shape(part)[1:]]
         self.per_side = TALLEST / sqrt(max(sides, default=1))
-        self.volumes = {part: self.volume(part) for part in picture.boxes() if not self.is_sign(part)}
+        shown = [part for part in picture.boxes() if part.kind not in ("entry", "exit")]
+        self.volumes = {part: self.volume(part) for part in shown if not self.is_sign(part)}
         made: dict[str, Counter[str]] = {}
         for part in picture.boxes():
             if part.kind in ("layers", "block") and part not in self.hidden:
                 made.setdefault(self.colour(part), Counter())[self.work(part)] += 1
         most = {name: works.most_common(1)[0] for name, works in made.items()}
         self.usual = {name: work for name, (work, count) in most.items() if count > 1}
-        self.rooms = {part: self.room(part) for part in picture.boxes()}
+        self.rooms = {part: self.room(part) for part in shown}
 
     def colour(self, part: Part) -> str:
         """The legend's name for the colour of a part."""
@@ -131,7 +132,10 @@ class Figure:
     def work(self, part: Part) -> str:
         """The operation that gives a map, without its channels: `conv 3×3, /2`."""
         if part.kind == "block" and part.scope is not None:
-            return scope_title(part.scope, repeated=True)
+            captions = self.writer.captions
+            return ", ".join(
+                [captions.title(part.scope, repeated=True), *captions.arguments.texts(part.scope, part.rounds())[:1]]
+            )
         caption = self.writer.captions.box(part)
         pieces = caption.lines[caption.title].split(", ")
         channels = self.writer.captions.dim(self.writer.captions.graph.shape(self.tensor(part))[0])
@@ -142,7 +146,10 @@ class Figure:
         """The words below a volume: its operation and its size."""
         theme, captions = self.theme, self.writer.captions
         tensor = self.tensor(part)
-        if self.terse:
+        results = captions.results(part)
+        if len(results) > 1 or (results and results[0] != captions.size(tensor)):
+            found = [words for text in captions.listed(results) for words in self._muted(text)]
+        elif self.terse:
             channels, *sides = (captions.dim(d) for d in captions.graph.shape(tensor))
             found = [Words(channels, SMALL, theme.text, True), *self._muted(power(sides))]
         else:
@@ -162,7 +169,7 @@ class Figure:
 
     def width(self) -> float:
         """About how wide the figure is, in points."""
-        return sum(self.rooms[part].width + MAP_GAP for part in self.picture.trunk())
+        return sum(self.rooms[part].width + MAP_GAP for part in self.picture.trunk() if part in self.rooms)
 
     def room(self, part: Part) -> Room:
         """The room of a part: its volume, and the words below."""
@@ -184,6 +191,8 @@ class Figure:
     def paint(self, part: Part, at: Point) -> list[Shape]:
         """The shapes of a part whose middle is there."""
         x, y = at
+        if part.kind in ("entry", "exit"):
+            return [Ellipse(at, (2, 2), Pen(self.theme.line, self.theme.line))]
         fill, border = self.writer.colours(part)
         if part not in self.volumes:
             sign = self.writer.captions.box(part).lines[0]
@@ -225,21 +234,64 @@ class Figure:
                 return self.writer.colours(edge.tail)[0]
         return self.theme.background
 
-    def arrow(self, kind: EdgeKind, route: Sequence[Point]) -> list[Shape]:
-        """A line along corners, with a head."""
-        pen = self.line(kind)
+    def frame(self, part: Part, layout: Layout) -> list[Thing]:
+        """A frame around parts, with its heading, in as many pieces as it is cut into."""
+        looks = self.writer.frame(0, part)
+        pen = Pen(looks["color"], looks["fillcolor"], float(looks["penwidth"]), "dashed" if part.count > 1 else "solid")
+        found = []
+        for number, (left, bottom, right, top) in enumerate([layout.frames[part], *layout.continued.get(part, ())]):
+            words = self.writer.title(self.writer.captions.frame(part), bold=part.count > 1)
+            shapes: list[Shape] = [_quad(pen, (left, bottom), (right, bottom), (right, top), (left, top))]
+            if words.text:
+                shapes.append(words_at(words, (left + 6 + words.width / 2, top - words.size - 2)))
+            found.append(Thing(tuple(shapes), part.id if not number else f"{part.id}_{number}", frame=True))
+        return found
+
+    def ends(self, edge: Edge, layout: Layout, *, down: bool) -> list[Point]:
+        """The corners or points of an arrow, on to what is painted of its ends, whose rooms have words as well."""
+        found = list(layout.corners.get(edge) or layout.routes[edge])
+        (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
+        if not down and edge.tail in self.volumes and found[0][1] >= y1 - 1:
+            found[0] = (found[0][0], y1) if abs(found[0][0] - found[1][0]) < 0.1 else (x1, found[0][1])
+        if edge.head in self.volumes:
+            width, height = self.rooms[edge.head].size
+            x, y = found[-1]
+            if abs(found[-2][1] - y) < 0.1:  # it arrives from aside
+                found[-1] = (x2 + (width / 2 if x > x2 else -width / 2), y)
+            elif y > y2:
+                found[-1] = (x, y2 + height / 2)
+        return found
+
+    def arrow(self, edge: Edge, route: Sequence[Point]) -> list[Shape]:
+        """Lines along corners, one for each tensor up to the most, with a head."""
+        pen, count = self.line(edge.kind), strokes(edge)
         (x1, y1), (x2, y2) = route[-2:]
         length = max(hypot(x2 - x1, y2 - y1), 1e-6)
         ux, uy = (x2 - x1) / length, (y2 - y1) / length
+        lines: list[Shape] = []
+        head = edge.head.kind != "entry"
+        curve = rounded(route, head=head)
+        for number in range(count):
+            aside = STROKE_GAP * (number - (count - 1) / 2)
+            points = curve[:-1] if head else curve
+            lines.append(Curve(tuple((x - aside * uy, y + aside * ux) for x, y in points), pen))
+        if not head:
+            return lines
         base = (x2 - ARROW * ux, y2 - ARROW * uy)
-        wing = ARROW * 0.4
-        head = ((x2, y2), (base[0] - wing * uy, base[1] + wing * ux), (base[0] + wing * uy, base[1] - wing * ux))
-        return [Polygon((*route[:-1], base), pen, closed=False), Polygon(head, Pen(pen.stroke, pen.stroke, 0.5))]
+        wing = ARROW * 0.4 + STROKE_GAP * (count - 1) / 2
+        tip = ((x2, y2), (base[0] - wing * uy, base[1] + wing * ux), (base[0] + wing * uy, base[1] - wing * ux))
+        return [*lines, Polygon(tip, Pen(pen.stroke, pen.stroke, 0.5))]
 
     def line(self, kind: EdgeKind) -> Pen:
         """The pen of an arrow."""
         theme = self.theme
-        colors = {"flow": theme.line, "identity": theme.skip, "dense": theme.dense, "projection": theme.projection}
+        colors = {
+            "flow": theme.line,
+            "identity": theme.skip,
+            "skip": theme.skip,
+            "dense": theme.dense,
+            "projection": theme.projection,
+        }
         return Pen(colors[kind], width=1.1, dash=DASHES.get(kind, "solid"))
 
 
@@ -279,102 +331,118 @@ def mixed(a: str, b: str, share: float) -> str:
 # ---------------------------------------------------------------- layouts
 
 
-def in_a_row(figure: Figure) -> tuple[dict[Part, Point], list[Shape]]:
-    """From left to right, in layers found by Graphviz: places of the parts, and the arrows. Raises DrawingError."""
-    picture = figure.picture
-    dot = graphviz.Digraph()
-    dot.attr(rankdir="LR", nodesep="0.25", ranksep=f"{MAP_GAP / 72:.3f}")
-    trunk = set(picture.trunk())
-    names = {part.id: part for part in picture.boxes()}
-    for name, part in names.items():
-        room = figure.rooms[part]
-        w, h = room.width, room.size[1] + 2 * room.below
-        group = {"group": "trunk"} if part in trunk else {}
-        dot.node(name, label="", shape="box", fixedsize="true", width=f"{w / 72:.4f}", height=f"{h / 72:.4f}", **group)
-    leaving = Counter(edge.tail for edge in picture.edges if not edge.is_skip)
-    for edge in picture.edges:
-        # Branches are short where they fork, and long where they join.
-        weight = {"identity": "0", "dense": "0"}.get(edge.kind, "30" if leaving[edge.tail] > 1 else "10")
-        dot.edge(f"{edge.tail.id}:e", f"{edge.head.id}:w", weight=weight, arrowhead="none")
-    found, splines = positions(dot.source)
-    layout = Layout({names[name]: point for name, point in found.items()})
-    for part, (x, y) in list(layout.places.items()):
-        layout.sizes[part], width, below = figure.rooms[part]
-        if below:  # the words below a map are obstacles of a skip as well
-            under = Part("layers", [()])
-            layout.places[under] = (x, y - layout.sizes[part][1] / 2 - below / 2)
-            layout.sizes[under] = (width, below)
-    router = Router(layout, dict.fromkeys(layout.places, ()), down=False)
-    arrows: list[Shape] = []
-    for edge in picture.edges:
-        spline = splines[edge.tail.id, edge.head.id]
-        (x1, y1), (x2, y2) = layout.places[edge.tail], layout.places[edge.head]
-        tip = (x2 - layout.sizes[edge.head][0] / 2, y2)
-        if edge.is_skip and (corners := router.find(edge)):
-            route = rounded(corners)
-            arrows += [Curve(tuple(route[:-1]), figure.line(edge.kind)), *figure.arrow(edge.kind, route[-2:])[1:]]
-            continue
-        straight = abs(y1 - y2) < 1 and all(abs(y - y1) < 1 for _, y in spline)
-        if not straight:
-            # Graphviz ends at the room of a part, words included: on to what is painted.
-            arrows += [Polygon(((x1, y1), spline[0]), figure.line(edge.kind), closed=False)]
-            arrows += [Curve(tuple(spline), figure.line(edge.kind))]
-        arrows += figure.arrow(edge.kind, [(x1, y1) if straight else spline[-1], tip])
-    return {part: layout.places[part] for part in names.values()}, arrows
+class _Rooms(Writer):
+    """Lends the layout of boxes the rooms of volumes: a box for each, as high above its middle as below."""
+
+    def __init__(self, figure: Figure, direction: Direction) -> None:
+        super().__init__(figure.writer.captions, replace(figure.writer.style, direction=direction))
+        self.rooms = figure.rooms
+
+    def measure(self, part: Part) -> tuple[float, float]:
+        if part not in self.rooms:  # where an arrow into a frame forks
+            return super().measure(part)
+        room = self.rooms[part]
+        return max(room.width, room.size[0]), room.size[1] + 2 * room.below
+
+    def sizes(self, picture: Picture, *, skips: bool = False) -> dict[Edge, list[Line]]:
+        return {}
 
 
-def in_a_u(figure: Figure, u: U) -> tuple[dict[Part, Point], list[Shape]]:
-    """A row for each resolution: places of the parts, and the arrows."""
+def in_a_row(figure: Figure, direction: Direction, longest: float | None) -> tuple[Layout, list[Thing]]:
+    """In layers, with frames: the layout, and its frames and arrows as things. Raises DrawingError.
+
+    A figure that is longer than `longest`, in points, goes on in another row or column.
+    """
+    rooms = _Rooms(figure, direction)
+    [layout] = lay_out([figure.picture], rooms)
+    left, bottom, right, top = layout.bounds()
+    down = direction == "down"
+    if longest is not None and (top - bottom if down else right - left) > longest:
+        layout = wrapped(layout, longest, headings(layout, rooms), [], down=down)
+    frames = [thing for part in layout.frames for thing in figure.frame(part, layout)]
+    arrows = [
+        Thing(tuple(figure.arrow(edge, figure.ends(edge, layout, down=down))), ends=(edge.tail.id, edge.head.id))
+        for edge in figure.picture.edges
+    ]
+    return layout, [*frames, *arrows]
+
+
+def in_a_u(figure: Figure, u: U) -> tuple[Layout, list[Thing]]:
+    """A row for each resolution: the layout, and its arrows as things."""
     layout = in_rows(u, figure.picture, figure.rooms, figure.hidden)
     places, trunk = layout.places, set(pairwise(u.trunk))
-    arrows: list[Shape] = []
-    others: list[Shape] = []
+    arrows: list[Thing] = []
+    others: list[Thing] = []
     for edge, corners in layout.corners.items():
+        ends = (edge.tail.id, edge.head.id)
         if (edge.tail, edge.head) in trunk:
-            arrows += figure.arrow("flow", corners)
+            arrows.append(Thing(tuple(figure.arrow(replace(edge, kind="flow"), corners)), ends=ends))
             continue
-        others += figure.arrow(edge.kind, corners)
+        shapes = figure.arrow(edge, corners)
         (x1, y1), (x2, y2) = places[edge.tail], places[edge.head]
         for note in figure.writer.captions.box(edge.head).notes if edge.head.kind == "merge" else ():
             words = Words(note, SMALL - 1, figure.theme.muted)
-            others.append(words_at(words, ((x1 + x2) / 2, (y1 + y2) / 2 + 4)))
+            shapes.append(words_at(words, ((x1 + x2) / 2, (y1 + y2) / 2 + 4)))
+        others.append(Thing(tuple(shapes), ends=ends))
     for part in figure.hidden:  # its words are right of where its arrow begins
         before = u.trunk[u.trunk.index(part) - 1]
         x, y = places[before]
         words = Words(figure.work(part), SMALL, figure.theme.text)
-        arrows.append(words_at(words, (x + words.width / 2 + 5, y + figure.rooms[before].size[1] / 2 + 6)))
-    return places, arrows + others
+        at = (x + words.width / 2 + 5, y + figure.rooms[before].size[1] / 2 + 6)
+        arrows.append(Thing((words_at(words, at),), name=part.id))
+    return layout, arrows + others
 
 
 # ---------------------------------------------------------------- the whole
 
 
-def draw_volumes(picture: Picture, u: U | None, writer: Writer) -> Scene:
-    """The figure of a picture without frames, with its legend. Raises DrawingError."""
+def draw_volumes(picture: Picture, u: U | None, writer: Writer, longest: float | None = None) -> Scene:
+    """The figure of a picture, with its legend. Raises DrawingError.
+
+    Without a U it runs to the right, unless the writer's direction is down and its own is asked for; `longest` is where
+    it goes on in another row, in points.
+    """
     figure = Figure(picture, u, writer)
     if figure.width() > WIDEST:
         figure = Figure(picture, u, writer, terse=True)
-    places, arrows = in_a_u(figure, u) if u is not None else in_a_row(figure)
-    shapes = arrows + [shape for part, at in places.items() for shape in figure.paint(part, at)]
+    layout, things = in_a_u(figure, u) if u is not None else in_a_row(figure, writer.style.direction, longest)
+    things += [Thing(tuple(figure.paint(part, at)), part.id) for part, at in layout.places.items() if part.id]
+    shapes = [shape for thing in things for shape in thing.shapes]
     points = [p for s in shapes if isinstance(s, Polygon | Curve) for p in s.points]
     texts = [s for s in shapes if isinstance(s, Text)]
     points += [(s.at[0] + side * s.width / 2, s.at[1] - 3) for s in texts for side in (-1, 1)]
     (left, right), (low, high) = ((min(along), max(along)) for along in zip(*points, strict=True))
+    below, room = _legend(figure, (left, low, right, high))
+    return Scene((*things, below), room)
+
+
+def _legend(figure: Figure, around: Box) -> tuple[Thing, Box]:
+    """The name, the costs and the meaning of colours below a figure, and the bounds of all of it."""
+    left, low, right, high = around
+    middle = (left + right) / 2
+    shapes: list[Shape] = []
     y = low - 18.0
-    for [words] in writer.heading():
-        middle = (left + right) / 2
+    for [words] in figure.writer.heading():
         shapes.append(words_at(words, (middle, y)))
         left, right = min(left, middle - words.width / 2), max(right, middle + words.width / 2)
         y -= 14
-    entries = figure.legend()
-    width = sum(entry.name.width + 34 for entry in entries)
-    x, y = (left + right - width) / 2, y - 4
-    left, right = min(left, x), max(right, x + width)
-    for entry in entries:
-        if entry.sign is None:
-            patch = _quad(Pen(entry.border, entry.fill, 0.7), (x, y), (x + 14, y), (x + 14, y + 9), (x, y + 9))
-        else:
-            patch = Polygon(((x, y + 4), (x + 16, y + 4)), figure.line(entry.kind), closed=False)
-        shapes += [patch, words_at(entry.name, (x + 20 + entry.name.width / 2, y + 1))]
-        x += entry.name.width + 34
-    return Scene(tuple(shapes), (left - 8, y - 12, right + 8, high + 8))
+    rows: list[list[Entry]] = []
+    for entry in figure.legend():
+        if not rows or sum(e.name.width + 34 for e in rows[-1]) + entry.name.width + 34 > max(right - left, 200):
+            rows.append([])
+        rows[-1].append(entry)
+    for row in rows:
+        width = sum(entry.name.width + 34 for entry in row)
+        x, y = middle - width / 2, y - 4
+        left, right = min(left, x), max(right, x + width)
+        for entry in row:
+            if entry.sign is None and entry.fill:
+                shapes.append(
+                    _quad(Pen(entry.border, entry.fill, 0.7), (x, y), (x + 14, y), (x + 14, y + 9), (x, y + 9))
+                )
+            elif entry.sign is not None:
+                shapes.append(Polygon(((x, y + 4), (x + 16, y + 4)), figure.line(entry.kind), closed=False))
+            shapes.append(words_at(entry.name, (x + 20 + entry.name.width / 2, y + 1)))
+            x += entry.name.width + 34
+        y -= 12
+    return Thing(tuple(shapes)), (left - 8, y - 2, right + 8, high + 8)

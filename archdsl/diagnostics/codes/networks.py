@@ -178,6 +178,15 @@ NETWORKS = (
         arises="a bug in archdsl.",
     ),
     Code(
+        "E0606",
+        "no exact tiles",
+        "The results for the tiles of an image would not be those for the whole image. Something in the network needs "
+        "all of the image at once, such as a global pooling, an `instancenorm`, attention over all positions, or an "
+        "interpolation whose ratio depends on the image's size; or the tiles are too small for the network's receptive "
+        "field, or the image's size is fixed.",
+        arises="`archdsl tile resnet:resnet18 --size 3x4000x4000 --tile 512`",
+    ),
+    Code(
         "W0601",
         "only one small size is valid",
         "A line leaves only one small value for a free size. Make the sizes equal with `align`, or give both "

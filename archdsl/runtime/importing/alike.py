@@ -6,6 +6,9 @@ from archdsl.ops import OPERATIONS
 from archdsl.runtime.importing.chains import ABSENT, Chain, Many, Node, key
 from archdsl.runtime.importing.layers import default_of
 
+WITHOUT = {"shift": 0, "pad": False}
+"""The arguments of windows that do not give them."""
+
 
 class Unlike(Exception):
     """The modules differ too much for one block."""
@@ -202,6 +205,8 @@ def _default(node: Node, name: str) -> object:
         return default_of(OPERATIONS[str(a_value(node.name))], name)
     if node.kind == "residual":
         return True  # its condition
+    if node.kind == "windows":
+        return WITHOUT[name]
     block = a_value(node.name)
     return block.default(name)  # type: ignore[attr-defined]
 

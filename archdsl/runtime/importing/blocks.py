@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,12 +36,13 @@ RESERVED = frozenset(
 class Blocks:
     """The blocks of a spec, in the order of their use."""
 
+    externs: Sequence[Block] = ()
     found: list[Block] = field(default_factory=list)
     referred: set[str] = field(default_factory=set)
     """The labels of tensors that are referred to."""
 
     def names(self) -> set[str]:
-        return {block.name for block in self.found}
+        return {block.name for block in (*self.externs, *self.found)}
 
     def make(self, chain: Chain) -> Chain:
         """Replaces modules by calls of blocks, innermost classes first, and runs by loops."""
@@ -54,7 +56,8 @@ class Blocks:
                 groups.setdefault(cls, []).append(node)
                 heights[cls] = max(heights.get(cls, 0), height(node))
         for cls in sorted(groups, key=lambda c: heights[c]):
-            self.group(cls, groups[cls])
+            for nodes in levels(groups[cls]):
+                self.group(cls, nodes)
         return compact(chain)
 
     def group(self, cls: type, nodes: list[Node]) -> None:
@@ -67,8 +70,21 @@ class Blocks:
             return  # a body in the place where it is
         self.plain_within(nodes)
         for cluster in self.clusters(nodes):
-            if several or (len(cluster) > 1 and size(cluster[0].bodies[0]) > 1):
+            if not several and (len(cluster) < 2 or size(cluster[0].bodies[0]) < 2):
+                continue
+            if len(cluster) < 2 or self.attempt("", cluster) is not None:
                 self.block(cls, cluster)
+            else:
+                self.equal(cls, cluster, several)
+
+    def equal(self, cls: type, nodes: list[Node], several: bool) -> None:
+        """Blocks of modules that are equal, where no parameters say what differs."""
+        found: dict[object, list[Node]] = {}
+        for node in nodes:
+            found.setdefault(structure_key(node.bodies[0]), []).append(node)
+        for alike in found.values():
+            if several or len(alike) > 1:
+                self.block(cls, alike)
 
     def plain_within(self, nodes: list[Node]) -> None:
         """Makes blocks of sequences whose number varies among the modules: a body has a fixed label."""
@@ -128,9 +144,10 @@ class Blocks:
         block = Block(name, parameters, chain, flags=solver.flags)
         block.inputs = list(first.arguments["inputs"])  # type: ignore[call-overload]
         block.outputs = [("", label) for label in first.arguments["outputs"]]  # type: ignore[attr-defined]
+        if isinstance(first.source, Scope):
+            block.ranks = [len(shape_of(value)) - 1 for value in first.source.inputs]
         if solver.needs_channels:
-            assert isinstance(first.source, Scope)
-            block.channels, block.rank = "C", len(shape_of(first.source.inputs[0])) - 1
+            block.channels = "C"
         return block
 
     def block(self, cls: type, nodes: list[Node]) -> None:
@@ -169,6 +186,17 @@ def height(node: Node) -> int:
     """How deep modules are nested in a module."""
     inner = [height(n) + (n.kind == "body") for body in node.bodies for n in body]
     return max(inner, default=0)
+
+
+def levels(nodes: list[Node]) -> list[list[Node]]:
+    """Modules of a class, those within others before these; all at once if none is within another."""
+    within = {id(inner) for node in nodes for body in node.bodies for inner in walk(body)}
+    if not any(id(node) in within for node in nodes):
+        return [nodes]
+    found: dict[int, list[Node]] = {}
+    for node in nodes:
+        found.setdefault(height(node), []).append(node)
+    return [found[depth] for depth in sorted(found)]
 
 
 def distinct(nodes: list[Node]) -> tuple[list[Node], list[int]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 Kind: TypeAlias = Literal[
-    "op", "use", "body", "parallel", "residual", "dense", "ref", "share", "call", "repeat", "for", "if"
+    "op", "use", "body", "parallel", "residual", "dense", "ref", "share", "call", "repeat", "for", "if", "windows"
 ]
 
 
@@ -44,6 +44,7 @@ class Node:
 
     op: an operation with arguments. use: a call of a block (`name`) with arguments. body: a module within. parallel:
     `bodies` are its branches. residual: `bodies` are the skip and the body; dense: the body. ref: of the tensor `name`.
+    windows: what windows or grids (`name`) of a map flow through.
     share: places the item of its body under `name`; call: calls what is shared as `name`. repeat:
     `arguments["count"]` times. for: from `arguments["first"]` on, `arguments["count"]` times. if:
     `arguments["condition"]`.

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 from torch import nn
 
+from archdsl.common.units import counted
 from archdsl.diagnostics import SpecError
 from archdsl.runtime.importing.blocks import RESERVED, Blocks
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import is_layer
+from archdsl.runtime.importing.making import Made, watching
+from archdsl.runtime.importing.outside import Extern, declare
 from archdsl.runtime.importing.proving import AXES, Imported, Size, prove
 from archdsl.runtime.importing.recording import Recording, Value, combine, record
 from archdsl.runtime.importing.refusal import ImportRefused
@@ -30,14 +34,18 @@ def from_module(
     *,
     name: str = "",
     source: str = "",
+    extern: bool = True,
+    made: Made | None = None,
     fixed: bool = False,
 ) -> Imported:
     """The spec of a module, proved to have its keys and to give its numbers.
 
     `size` is that of the input, channels first and without the batch; a list for several inputs. `name` is the model's,
     by default the class's; `source` is said in the head. `fixed`: no size is free. The module runs, on tensors without
-    data and on random ones; its mode, weights and buffers stay as they are. Raises ImportRefused for what the language
-    cannot say.
+    data and on random ones; its mode, weights and buffers stay as they are. The smallest module around what the
+    language cannot say becomes an `extern`; without `extern`, or where none can be declared, ImportRefused is raised.
+    `made` are the arguments of the modules within, as far as they are known; else they are looked for among the
+    attributes.
     """
     sizes = (
         [cast(Size, tuple(size))] if isinstance(size[0], int) else [tuple(one) for one in cast(Sequence[Size], size)]
@@ -45,31 +53,60 @@ def from_module(
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
-        return _import(module, sizes, identifier(name or type(module).__name__), source, fixed)
+        made = ({} if made is None else made) if extern else None
+        return Import(module, sizes, identifier(name or type(module).__name__), source, made, fixed).run()
     finally:
         for part, training in modes.items():
             part.training = training
 
 
-def from_callable(path: str, values: Mapping[str, Any], size: Size | Sequence[Size] = (3, 224, 224)) -> Imported:
-    """The spec of what `package.module:callable` makes, called with `values`. It runs that Python.
+def from_callable(
+    path: str,
+    values: Mapping[str, Any],
+    size: Size | Sequence[Size] = (3, 224, 224),
+    *,
+    only: str = "",
+    extern: bool = True,
+) -> Imported:
+    """The spec of what `package.module:callable` makes, called with `values`, or `only` of a module in it, by its path.
+
+    It runs that Python. `extern` is as for `from_module`.
 
     Raises ImportRefused, also for Python that fails.
     """
     from importlib import import_module
 
+    made: Made = {}
     package, _, name = path.partition(":")
     try:
         module: Any = import_module(package)
         for part in name.split("."):
             module = getattr(module, part)
         if not isinstance(module, nn.Module):
-            module = module(**values)
+            with watching() as made:
+                module = module(**values)
     except Exception as error:
         raise ImportRefused(f"{path} cannot be called: {_first_line(error)}") from error
     if not isinstance(module, nn.Module):
         raise ImportRefused(f"{path} makes an object of type {type(module).__name__}, not an nn.Module")
-    return from_module(module, size, name=name, source=path)
+    if only:
+        try:
+            module = module.get_submodule(only)
+        except AttributeError:
+            raise ImportRefused(f"{path} has no module `{only}`; {_parts(module, only)}") from None
+    source = f"{path}, its part {only}" if only else path
+    return from_module(module, size, name=only or name, source=source, extern=extern, made=made)
+
+
+def _parts(module: nn.Module, path: str) -> str:
+    """The modules at the place where a path leads nowhere."""
+    reached = ""
+    for part in path.split("."):
+        if part not in dict(module.named_children()):
+            break
+        module, reached = module.get_submodule(part), f"{reached}.{part}".strip(".")
+    names = ", ".join(name for name, _ in module.named_children()) or "nothing"
+    return f"{f'`{reached}`' if reached else 'it'} has {names}"
 
 
 def _first_line(error: Exception) -> str:
@@ -82,44 +119,75 @@ def identifier(name: str) -> str:
     return f"{found}_model" if not found or found[0].isdigit() or found in RESERVED else found
 
 
-def _import(module: nn.Module, sizes: list[Size], name: str, source: str, fixed: bool) -> Imported:
-    larger = [
-        (size[0], *(n + (axis + 1) * (32 if n >= 64 else n) for axis, n in enumerate(size[1:])))
-        for size in sizes
-        if not fixed
-    ] or sizes
-    notes: list[str] = []
-    evaluated = _record(module, sizes, BATCHES[0])
-    if larger != sizes:
+@dataclass(slots=True)
+class Import:
+    """One import: what is imported, and how. With `made` None there are no externs."""
+
+    module: nn.Module
+    sizes: list[Size]
+    name: str
+    source: str
+    made: Made | None
+    fixed: bool
+
+    def run(self) -> Imported:
+        """The spec with free sizes of the input if it can have them, else with fixed ones."""
+        larger = [
+            (size[0], *(n + (axis + 1) * (32 if n >= 64 else n) for axis, n in enumerate(size[1:])))
+            for size in self.sizes
+            if not self.fixed
+        ] or self.sizes
+        evaluated = _record(self.module, self.sizes, BATCHES[0])
+        if larger == self.sizes:
+            return self.proved(evaluated, self.sizes)
         try:
-            return _proved(module, evaluated, sizes, larger, name, source, notes)
+            found = self.proved(evaluated, larger)
+            if not found.externs:
+                return found
+            fixed = self.attempt_fixed()
+            return found if fixed is None or len(fixed.externs) >= len(found.externs) else fixed
         except (ImportRefused, SpecError, RuntimeError, AssertionError, ValueError) as error:
             first = error
-    found = _proved(module, _record(module, sizes, BATCHES[0]), sizes, sizes, name, source, notes)
-    if larger != sizes:
+        found = self.proved(_record(self.module, self.sizes, BATCHES[0]), self.sizes)
         found.notes.append(f"the size of the input is fixed: {_first_line(first)}")
-    return found
+        return found
+
+    def attempt_fixed(self) -> Imported | None:
+        """The spec for inputs of this size alone, which may need fewer externs."""
+        try:
+            found = self.proved(_record(self.module, self.sizes, BATCHES[0]), self.sizes)
+        except (ImportRefused, SpecError, RuntimeError, AssertionError, ValueError):
+            return None
+        found.notes.append("the size of the input is fixed, since that needs fewer externs")
+        return found
+
+    def proved(self, evaluated: Recording, others: list[Size]) -> Imported:
+        """The spec from runs at these two sizes, which are the same if the size is fixed."""
+        again = _record(self.module, others, BATCHES[1])
+        trained, why = _trained(self.module, self.sizes, others, len(evaluated.outputs))
+        free = self.sizes != others
+        if trained is None:
+            combine(evaluated, again)
+            recording, outputs = evaluated, evaluated.outputs
+        else:
+            recording, outputs = trained, trained.outputs[: len(evaluated.outputs)]
+        text, externs = spec(recording, outputs, self.name, self.source, free, self.made)
+        notes = [note for extern in externs for note in extern_notes(extern)]
+        found = prove(self.name, text, notes, self.module, self.sizes, others, why, packages(externs))
+        found.externs = externs
+        return found
 
 
-def _proved(
-    module: nn.Module,
-    evaluated: Recording,
-    sizes: list[Size],
-    others: list[Size],
-    name: str,
-    source: str,
-    notes: list[str],
-) -> Imported:
-    """The spec from runs at these two sizes, which are the same if the size is fixed."""
-    again = _record(module, others, BATCHES[1])
-    trained, why = _trained(module, sizes, others, len(evaluated.outputs))
-    free = sizes != others
-    if trained is None:
-        combine(evaluated, again)
-        text = spec(evaluated, evaluated.outputs, name, source, free)
-    else:
-        text = spec(trained, trained.outputs[: len(evaluated.outputs)], name, source, free)
-    return prove(name, text, notes, module, sizes, others, why)
+def extern_notes(extern: Extern) -> list[str]:
+    """What the report says of an extern: where it stands, and why."""
+    first = extern.stands_for[0].refusal
+    count = len(extern.stands_for)
+    places = f"{counted(count, 'module')} of the class {type(extern.stands_for[0].module).__name__}"
+    return [f"`{extern.name}` is an extern, for {places}: {first}"]
+
+
+def packages(externs: Sequence[Extern]) -> set[str]:
+    return {type(extern.stands_for[0].module).__module__.partition(".")[0] for extern in externs}
 
 
 def _record(module: nn.Module, sizes: list[Size], batch: int) -> Recording:
@@ -149,22 +217,25 @@ def _trained(module: nn.Module, sizes: list[Size], others: list[Size], evaluated
     return first, ""
 
 
-def spec(recording: Recording, outputs: list[tuple[str, Value]], name: str, source: str, free: bool) -> str:
-    """The text of a recording; only `outputs` of its outputs are there in evaluation."""
-    network = translate(recording, outputs)
+def spec(
+    recording: Recording, outputs: list[tuple[str, Value]], name: str, source: str, free: bool, made: Made | None
+) -> tuple[str, list[Extern]]:
+    """The text of a recording, and its externs; only `outputs` of its outputs are there in evaluation."""
+    network = translate(recording, outputs, made)
     rewrite(network)
+    externs = declare([*network.root.items()], {name})
     network.inputs = [(said_name(n, shape_of(v), len(network.inputs)), v) for n, v in network.inputs]
     inputs = [input_name for input_name, _ in network.inputs]
     every = [*network.outputs, *network.training]
     body = structure(network.root, inputs, every if len(every) > 1 else None)
-    blocks = Blocks()
+    blocks = Blocks(externs=externs)
     chain = blocks.make(body.chain)
     declared = declarations(network.inputs, free)
     always = {n for n, _ in network.outputs}
     returned = [(output_name(n), label, n not in always) for n, label in body.outputs]
     cls = type(network.root.module)
     head = f"Imported from {source or f'{cls.__module__}.{cls.__qualname__}'}."
-    return write(Model(name, chain, declared, returned), blocks.found, head)
+    return write(Model(name, chain, declared, returned), [*externs, *blocks.found], head), externs
 
 
 def said_name(name: str, shape: Size, count: int) -> str:

@@ -39,8 +39,8 @@ def combined(node: Node, branches: list[Chain], into: int | None, named: bool = 
 
 
 def takes_nothing(branch: Chain) -> bool:
-    """Whether a branch is a parameter."""
-    return len(branch) == 1 and branch[0].kind == "op" and OPERATIONS[str(branch[0].name)].inputs == "none"
+    """Whether a branch begins with a parameter."""
+    return bool(branch) and branch[0].kind == "op" and OPERATIONS[str(branch[0].name)].inputs == "none"
 
 
 def in_sight(chain: Chain, known: set[str], later: set[str]) -> bool:
@@ -49,7 +49,7 @@ def in_sight(chain: Chain, known: set[str], later: set[str]) -> bool:
     A label in a body is not known outside of it.
     """
     for node in chain:
-        if node.kind == "ref" and node.name not in known:
+        if node.kind == "ref" and node.name not in known and node.name != "it":
             return False
         if any(name not in known for name in names_in(node.arguments.values())):
             return False
@@ -76,12 +76,16 @@ def number_labels(chain: Chain) -> None:
         nonlocal count
         for node in nodes:
             if node.kind in ("op", "body", "use"):
-                if node.kind != "op" and not node.bodies[0]:
+                if node.kind == "body" and not node.bodies[0]:
                     continue
                 if node.kind == "body" and node.label is None:
                     visit(node.bodies[0])
                     continue
                 node.auto = node.label == str(count)
+                count += 1
+            elif node.kind == "windows":  # the cut and the join have numbers
+                count += 1
+                visit(node.bodies[0])
                 count += 1
             elif node.kind in ("parallel", "residual", "dense"):
                 for body in node.bodies:

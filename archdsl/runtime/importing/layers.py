@@ -179,9 +179,19 @@ MISSING = object()
 def value_of(module: nn.Module, attribute: str) -> Any:
     """An attribute as a value of the language; MISSING for a tensor. A bias says only whether it is there."""
     value = getattr(module, attribute, MISSING)
+    if attribute == "padding" and value in ("same", "valid"):
+        value = _padding(module, str(value))
     if attribute == "bias" and value is not MISSING and not isinstance(value, bool):
         return value is not None
     return MISSING if isinstance(value, torch.Tensor) else _plain(value)
+
+
+def _padding(module: nn.Module, word: str) -> object:
+    """The numbers that PyTorch's word for a padding stands for; the word, if the ends differ."""
+    reach = [d * (k - 1) for d, k in zip(module.dilation, module.kernel_size, strict=True)]
+    if word == "same" and any(n % 2 for n in reach):
+        return word
+    return tuple(0 if word == "valid" else n // 2 for n in reach)
 
 
 def _as(

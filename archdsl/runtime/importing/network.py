@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from archdsl.runtime.importing.recording import Value
 
+if TYPE_CHECKING:
+    from archdsl.runtime.importing.outside import Extern, Outside
+
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """A call of an operation. `path` is the layer's, empty for a function; `weighted`: it owns tensors."""
+    """A call of an operation. `path` is the layer's, empty for a function; `weighted`: it owns tensors.
+
+    `outside` is the module that it stands for if the language cannot say that, and `extern` then its declaration.
+    """
 
     operation: str
     arguments: Mapping[str, object]
@@ -21,6 +28,8 @@ class Item:
     path: str = ""
     weighted: bool = False
     line: str = ""
+    outside: Outside | None = None
+    extern: Extern | None = None
 
     def items(self) -> Iterator[Item]:
         yield self
@@ -28,7 +37,10 @@ class Item:
 
 @dataclass(slots=True, eq=False)
 class Scope:
-    """A call of a module that is no layer. `inputs` are the values from outside, `outputs` those that leave it."""
+    """A call of a module that is no layer. `inputs` are the values from outside, `outputs` those that leave it.
+
+    With `cut` it is no module, but what windows of a map flow through, in the module around it.
+    """
 
     path: str
     module: nn.Module
@@ -36,6 +48,7 @@ class Scope:
     inputs: list[Value] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
     line: str = ""
+    cut: Item | None = None
 
     def items(self) -> Iterator[Item]:
         """All items inside, in order."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,8 @@ from archdsl.common.source import Source
 from archdsl.compiler import check
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph
-from archdsl.runtime.importing.recording import tensors_in
+from archdsl.runtime.importing.outside import Extern
+from archdsl.runtime.importing.recording import arranged, tensors_in
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.loading import load
 
@@ -25,12 +26,16 @@ TOLERANCE = 1e-5
 
 @dataclass(slots=True, eq=False, repr=False)
 class Imported:
-    """A module as a spec: its text and its checked graph. `notes` say what the text does not."""
+    """A module as a spec: its text and its checked graph. `notes` say what the text does not.
+
+    `externs` stand for what the language cannot say.
+    """
 
     name: str
     text: str
     graph: Graph
     notes: list[str] = field(default_factory=list)
+    externs: Sequence[Extern] = ()
     state: Mapping[str, torch.Tensor] = field(default_factory=dict)
     """The module's tensors, by the keys of the spec."""
 
@@ -45,18 +50,31 @@ class Imported:
 
 
 def prove(
-    name: str, text: str, notes: list[str], module: nn.Module, sizes: list[Size], others: list[Size], why: str = ""
+    name: str,
+    text: str,
+    notes: list[str],
+    module: nn.Module,
+    sizes: list[Size],
+    others: list[Size],
+    why: str = "",
+    packages: Collection[str] = (),
 ) -> Imported:
     """Checks a spec, loads the module's weights into its network, and compares their outputs at two sizes.
 
-    `why` says why parameters may be unused. Raises ImportRefused if the spec is wrong or the networks differ.
+    `why` says why parameters may be unused; `packages` are those of its externs. Raises ImportRefused if the spec is
+    wrong or the networks differ.
     """
     source = Source(f"{name}.arch", text)
     try:
         imported = Imported(name, text, check(source), notes)
     except SpecError as error:
         raise ImportRefused(f"its spec would be wrong: {str(error).splitlines()[0]}") from error
-    built = load(source, device="meta").eval()
+    # A module from outside may make tensors that are no weights, and these must have numbers.
+    try:
+        built = load(source, device="cpu" if packages else "meta", allow_extern=packages).eval()
+    except Exception as error:  # an extern is the user's code
+        first = (str(error) or type(error).__name__).splitlines()[0]
+        raise ImportRefused(f"its spec cannot be loaded: {first}") from error
     state, mine = module.state_dict(), built.state_dict()
     unused = [key for key in state if key not in mine]
     if unused:
@@ -88,7 +106,11 @@ def compare(module: nn.Module, built: nn.Module, sizes: list[Size], batch: int) 
     """Raises ImportRefused unless two modules give the same at these sizes."""
     generator = torch.Generator().manual_seed(0)
     inputs = [torch.randn(batch, *size, generator=generator) for size in sizes]
-    wanted, given = list(tensors_in(module(*inputs))), list(tensors_in(built(*inputs)))
+    wanted = list(tensors_in(module(*arranged(module, inputs))))
+    try:
+        given = list(tensors_in(built(*inputs)))
+    except Exception as error:  # an extern is the user's code
+        raise ImportRefused(f"its spec does not run at {sizes}: {type(error).__name__}: {error}") from error
     if [w.shape for w in wanted] != [g.shape for g in given]:
         raise ImportRefused(f"its outputs at {sizes} have other sizes than those of the spec")
     for one, two in zip(wanted, given, strict=True):

@@ -6,6 +6,7 @@ takes some and gives new ones; one that works in place gives a new value, too.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -35,15 +36,36 @@ class Value:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """A parameter or buffer of the module as an argument of a function: its key."""
+    """A parameter or buffer of the module as an argument of a function: its key.
+
+    `shape` is that of the tensor, `stored` that of the parameter; they differ after a `view`.
+    """
 
     key: str
     shape: tuple[int, ...]
+    stored: tuple[int, ...]
+    zeros: tuple[int, int] | None = None
+    """The elements that are set to 0."""
+
+    @property
+    def is_plain(self) -> bool:
+        return self.shape == self.stored
 
 
 @dataclass(frozen=True, slots=True)
 class Constant:
     """A tensor that comes from no input and is no parameter, as an argument of a function."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Derived:
+    """A tensor that is computed from parameters alone: by a function, or by the layer `module` with its `path`."""
+
+    name: str
+    arguments: tuple[Any, ...]
+    shape: tuple[int, ...]
+    path: str = ""
+    module: nn.Module | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -63,11 +85,21 @@ class Call:
     module: nn.Module | None = None
     again: tuple[Any, ...] = ()
     again_named: Mapping[str, Any] = field(default_factory=dict)
+    more: Mapping[str, object] = field(default_factory=dict)
+    """Arguments of the operation that the layer does not say."""
 
     @property
     def inputs(self) -> list[Value]:
         """The values that it takes, in order."""
         return [*values_in(self.arguments), *values_in(tuple(self.named.values()))]
+
+    @property
+    def taken(self) -> list[Value]:
+        return self.inputs
+
+    @property
+    def given(self) -> list[Value]:
+        return self.results
 
 
 @dataclass(slots=True, eq=False)
@@ -106,6 +138,15 @@ def values_in(given: object) -> Iterator[Value]:
             yield from values_in(part)
 
 
+def flat(given: object) -> Iterator[object]:
+    """The parts of nested lists."""
+    if isinstance(given, tuple | list):
+        for part in given:
+            yield from flat(part)
+    else:
+        yield given
+
+
 def tensors_in(found: object) -> Iterator[torch.Tensor]:
     """The tensors in a result, in order."""
     if isinstance(found, torch.Tensor):
@@ -118,8 +159,46 @@ def tensors_in(found: object) -> Iterator[torch.Tensor]:
             yield from tensors_in(part)
 
 
-REPEATED = frozenset({"expand", "expand_as", "repeat", "to", "contiguous", "clone", "type_as"})
-"""Methods that give a parameter once for each sample, or as it is."""
+REPEATED = frozenset({"expand", "expand_as", "repeat"})
+"""Methods that give a parameter once for each sample."""
+KEPT = frozenset(
+    {
+        *(
+            "to",
+            "contiguous",
+            "clone",
+            "type_as",
+            "float",
+            "type",
+            "view",
+            "reshape",
+            "unsqueeze",
+            "squeeze",
+            "flatten",
+        ),
+        *("__getitem__", "detach", "data", "unflatten"),
+    }
+)
+"""Methods that give a parameter as it is, or with its numbers in the same order in another shape."""
+
+
+MAKING = frozenset(
+    {
+        *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "zeros_like", "ones_like", "full_like"),
+        *("empty_like", "is_floating_point"),
+    }
+)
+"""Functions that take no more of a tensor than its size and type."""
+
+
+def derived(name: str, owned: Owned, found: torch.Tensor) -> Owned | None:
+    """What a method of a parameter gives, if that is the parameter itself."""
+    shape = tuple(found.shape)
+    if name in REPEATED and shape[1:] == owned.shape[1:] and owned.shape[:1] == (1,):
+        return owned
+    converts = name in ("to", "float", "type", "type_as")
+    same = name in KEPT and found.numel() == math.prod(owned.shape) and (not converts or found.dtype == torch.float32)
+    return Owned(owned.key, shape, owned.stored) if same else None
 
 
 class Recorder(TorchFunctionMode):  # type: ignore[misc]
@@ -132,6 +211,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         for name, part in module.named_modules():
             self.paths.setdefault(id(part), name)
         self.owned: dict[int, Owned] = {}
+        self.derived: dict[int, Derived] = {}
         self.values: dict[int, Value] = {}
         self.kept: list[torch.Tensor] = []
         self.scopes: list[ScopeCall] = []
@@ -148,7 +228,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
     def known(self, given: Any) -> Any:
         """Arguments with values for tensors."""
         if isinstance(given, torch.Tensor):
-            found = self.values.get(id(given)) or self.owned.get(id(given))
+            found = self.values.get(id(given)) or self.owned.get(id(given)) or self.derived.get(id(given))
             return Constant() if found is None else found
         if isinstance(given, Mapping):
             return {key: self.known(part) for key, part in given.items()}
@@ -170,18 +250,45 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         arguments, named = self.known(args), self.known(kwargs)
         result = func(*args, **kwargs)
         found = list(tensors_in(result))
-        if name == "__set__" or (name == "__setitem__" and any(values_in((arguments, named)))):
-            path = self.scopes[-1].path if self.scopes else ""
-            raise ImportRefused(f"`{name}` changes a part of a tensor", path, line_of_python())
-        if len(found) == 1 and arguments and isinstance(arguments[0], Owned) and not any(values_in((arguments, named))):
-            if name in REPEATED and found[0].shape[1:] == arguments[0].shape[1:]:
+        if name in ("__set__", "__setitem__") and any(values_in((arguments, named))):
+            call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
+            self.scopes[-1].members.append(call)
+        elif (
+            len(found) == 1 and arguments and isinstance(arguments[0], Owned) and not any(values_in((arguments, named)))
+        ):
+            if (owned := derived(name, arguments[0], found[0])) is not None:
                 self.kept.append(found[0])
-                self.owned[id(found[0])] = arguments[0]
-        elif found and any(values_in((arguments, named))):
+                self.owned[id(found[0])] = owned
+            else:
+                self.derive(name, arguments, found)
+        elif found and any(values_in((arguments, named))) and name not in MAKING:
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             call.results = [self.bind(tensor) for tensor in found]
             self.scopes[-1].members.append(call)
+        else:
+            self.derive(name, arguments, found)
         return result
+
+    def clear(self, tensor: torch.Tensor, part: Derived) -> None:
+        """Notes that a part of a copy of a parameter becomes 0."""
+        whole = next((one for one in self.kept if one is tensor._base), None)
+        owned = self.owned.get(id(whole))
+        index = part.arguments[1] if part.name == "__getitem__" else None
+        if owned is not None and len(owned.shape) == 1 and isinstance(index, slice):
+            start, stop, _ = index.indices(owned.shape[0])
+            self.owned[id(whole)] = Owned(owned.key, owned.shape, owned.stored, (start, stop))
+        elif owned is not None:
+            del self.owned[id(whole)]
+
+    def derive(
+        self, name: str, arguments: tuple[Any, ...], found: Sequence[torch.Tensor], module: nn.Module | None = None
+    ) -> None:
+        """Notes a tensor that is computed from parameters alone."""
+        known = any(isinstance(part, Owned | Derived) for part in flat(arguments))
+        if known and len(found) == 1 and id(found[0]) not in self.owned:
+            path = self.paths[id(module)] if module is not None else ""
+            self.kept.append(found[0])
+            self.derived[id(found[0])] = Derived(name, arguments, tuple(found[0].shape), path, module)
 
     # ------------------------------------------------------------ modules
 
@@ -203,6 +310,9 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             if self.inside[-1].module is not module:
                 return
             call = self.inside.pop()
+            if not call.inputs and call.arguments:
+                self.derive(call.name, call.arguments, [*tensors_in(result)], module)
+                return
             call.results = [self.bind(tensor) for tensor in tensors_in(result)]
             self.scopes[-1].members.append(call)
         elif len(self.scopes) > 1:
@@ -244,7 +354,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         taken = [self.bind(tensor) for tensor in inputs]
         own = [*self.module.named_parameters(), *self.module.named_buffers()] if state is None else [*state.items()]
         for key, tensor in own:
-            self.owned[id(tensor)] = Owned(key, tuple(tensor.shape))
+            self.owned[id(tensor)] = Owned(key, tuple(tensor.shape), tuple(tensor.shape))
         undo = self.watch_helpers()
         hooks = []
         for module in self.module.modules():
@@ -252,9 +362,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             hooks.append(module.register_forward_hook(self.after, with_kwargs=True))
         try:
             with torch.no_grad(), self:
-                result = (
-                    self.module(*inputs) if state is None else functional_call(self.module, dict(state), tuple(inputs))
-                )
+                given = arranged(self.module, inputs)
+                result = self.module(*given) if state is None else functional_call(self.module, dict(state), given)
         finally:
             for hook in hooks:
                 hook.remove()
@@ -283,6 +392,16 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 raise ImportRefused(f"its output {name} is not a tensor computed from its input")
             found.append((name, value))
         return found
+
+
+def arranged(module: nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:
+    """The arguments of `forward`: the inputs, or one list of them if it takes a list alone."""
+    import inspect
+
+    parameters = [*inspect.signature(module.forward).parameters.values()]
+    first = str(parameters[0].annotation) if parameters else ""
+    is_list = first.lower().startswith(("list[", "typing.list[", "<class 'list'>", "sequence["))
+    return ([*inputs],) if is_list and len(parameters) == 1 else tuple(inputs)
 
 
 def input_names(module: nn.Module, count: int) -> list[str]:

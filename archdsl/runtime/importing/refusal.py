@@ -11,3 +11,8 @@ class ImportRefused(Exception):
         where = f"`{path}`: " if path else ""
         called = f"\n  called at {line}" if line else ""
         super().__init__(f"{where}{reason}{called}")
+
+    @property
+    def at(self) -> tuple[str, str]:
+        """The path and the line."""
+        return self.path, self.line

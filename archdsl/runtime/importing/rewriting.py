@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isclose, sqrt
+
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.recording import Value
@@ -9,42 +11,53 @@ from archdsl.runtime.importing.recording import Value
 
 def rewrite(network: Network) -> None:
     """Rewrites the network in place, and connects its scopes."""
-    for scope in network.root.scopes():
-        shuffles(scope)
+    while lift(network.root):
+        pass
+    fold_scales(network.root)
     network.connect()
     hoist(network.root)
     grow(network)
     network.connect()
 
 
-def shuffles(scope: Scope) -> None:
-    """A reshape, permute and reshape that interleave groups of channels are one `channel_shuffle`."""
+def lift(scope: Scope) -> bool:
+    """Moves parameters of modules around a module out of it; whether there were any."""
     members: list[Item | Scope] = []
+    found = False
     for member in scope.members:
+        if isinstance(member, Scope):
+            found |= lift(member)
+            prefix = f"{member.path}." if member.path else ""
+            for item in [m for m in member.members if isinstance(m, Item)]:
+                if not item.inputs and not item.path.startswith(prefix):
+                    member.members.remove(item)
+                    members.append(item)
+                    found = True
         members.append(member)
-        last = members[-3:]
-        if len(last) == 3 and (groups := _groups(last)):
-            first, _, third = last
-            shuffle = Item("channel_shuffle", {"groups": groups}, first.inputs, third.outputs, line=third.line)
-            members[-3:] = [shuffle]
     scope.members = members
+    return found
 
 
-def _groups(members: list[Item | Scope]) -> int | None:
-    """The groups whose channels three items interleave; None if they do not."""
-    if not all(isinstance(member, Item) for member in members):
-        return None
-    one, two, three = members
-    assert isinstance(one, Item) and isinstance(two, Item) and isinstance(three, Item)
-    if [one.operation, two.operation, three.operation] != ["reshape", "permute", "reshape"]:
-        return None
-    if two.inputs != one.outputs or three.inputs != two.outputs:
-        return None
-    before, within = shape_of(one.inputs[0]), shape_of(one.outputs[0])
-    swapped = (1, 0, *range(2, len(within)))
-    if two.arguments["axes"] != swapped or shape_of(three.outputs[0]) != before:
-        return None
-    return within[0] if len(within) == len(before) + 1 and within[2:] == before[1:] else None
+def fold_scales(root: Scope) -> None:
+    """Queries that are multiplied by a number before attention: the number is a scale of the scores."""
+    users: dict[Value, int] = {}
+    for item in root.items():
+        for value in item.inputs:
+            users[value] = users.get(value, 0) + 1
+    for scope in root.scopes():
+        made = {value: m for m in scope.members if isinstance(m, Item) for value in m.outputs}
+        for member in [
+            m for m in scope.members if isinstance(m, Item) and "heads" in m.arguments and len(m.inputs) > 2
+        ]:
+            by = made.get(member.inputs[0])
+            if by is None or by.arguments.keys() != {"scale"} or by.path or users[by.outputs[0]] > 1:
+                continue
+            each = shape_of(member.inputs[0])[0] // int(str(member.arguments["heads"]))
+            scale = float(str(member.arguments.get("scale", 1 / sqrt(each)))) * float(str(by.arguments["scale"]))
+            rest = {k: v for k, v in member.arguments.items() if k != "scale"}
+            member.arguments = rest if isclose(scale, 1 / sqrt(each), rel_tol=1e-6) else {**rest, "scale": scale}
+            member.inputs = [by.inputs[0], *member.inputs[1:]]
+            scope.members.remove(by)
 
 
 MERGES = frozenset({"add", "mul", "sub", "maximum", "concat"})
@@ -56,7 +69,9 @@ def hoist(scope: Scope) -> None:
     for member in scope.members:
         if isinstance(member, Scope):
             hoist(member)
-            while len(member.inputs) > 1 and len(member.members) > 1 and _begins_with_merge(member):
+            while (
+                member.cut is None and len(member.inputs) > 1 and len(member.members) > 1 and _begins_with_merge(member)
+            ):
                 merge = member.members.pop(0)
                 members.append(merge)
                 member.inputs = list(merge.outputs)

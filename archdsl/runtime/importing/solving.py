@@ -8,7 +8,8 @@ from itertools import combinations
 from typing import Any
 
 from archdsl.ops import OPERATIONS
-from archdsl.runtime.importing.alike import a_value
+from archdsl.ops.fields import shown
+from archdsl.runtime.importing.alike import WITHOUT, a_value
 from archdsl.runtime.importing.chains import ABSENT, Chain, Many, Node, Text, key, walk
 from archdsl.runtime.importing.layers import default_of, same
 
@@ -44,8 +45,9 @@ class Block:
     inputs: list[str] = field(default_factory=list)
     outputs: list[tuple[str, str]] = field(default_factory=list)
     channels: str | None = None
-    """The name of the input's channels, if the body needs them; the rank is `rank`."""
-    rank: int = 2
+    """The name of the input's channels, if the body needs them."""
+    ranks: list[int] = field(default_factory=list)
+    """The number of positions' axes of each input."""
     flags: int = 0
     """How many parameters only say whether an item is there."""
 
@@ -125,10 +127,31 @@ class Solver:
             return values[0]
         if (found := self.known(leaf, there)) is not None:
             return found
+        if (listed := self.listed(leaf, there, into, argument, path, node)) is not None:
+            return listed
         whole = all(type(value) is int for value in values)
         if whole and (text := self.expression(leaf, there, into)) is not None:
             return Text(text)
         return Text(self.parameter(leaf, argument, path, node).name)
+
+    def listed(
+        self, leaf: Many, there: list[int], into: Many, argument: str, path: str, node: Node | None
+    ) -> Text | None:
+        """A list whose elements are each said on their own, where some are equal; None if there are none."""
+        values = [leaf.values[i] for i in there]
+        if not all(isinstance(value, tuple) for value in values) or len({len(v) for v in values}) > 1:  # type: ignore[arg-type]
+            return None
+        columns = [[row[i] for row in values] for i in range(len(values[0]))]  # type: ignore[arg-type, index]
+        if all(len({key(v) for v in column}) > 1 for column in columns):
+            return None
+        texts = []
+        for column in columns:
+            found: list[object] = [ABSENT] * len(leaf.values)
+            for i, value in zip(there, column, strict=True):
+                found[i] = value
+            said = self.leaf(Many(found), into, argument, path, node)
+            texts.append(said.text if isinstance(said, Text) else shown(said))
+        return Text(f"[{', '.join(texts)}]")
 
     def likely(self, argument: str, leaf: Many, there: list[int], node: Node | None) -> str | None:
         """The parameter of the same kind that has the one value where it is needed."""
@@ -181,6 +204,8 @@ class Solver:
             parameter.default = (
                 default_of(OPERATIONS[str(node.name)], argument) if isinstance(node.name, str) else ABSENT
             )
+        elif node is not None and node.kind == "windows":
+            parameter.default = WITHOUT.get(argument, ABSENT)
         elif node is not None and node.kind == "use" and isinstance(node.name, Block):
             parameter.default = node.name.default(argument)
         self.parameters.append(parameter)
@@ -197,6 +222,8 @@ class Solver:
             if self.is_free(name) and agree(values, leaf.values):
                 return name
         plain = NAMES.get(argument, argument)
+        if node is not None and node.kind == "windows" and argument == "size":
+            plain = "window"
         if is_width and (self.is_simple or not path):
             inner = (
                 [f"{node.name.name.split('_')[0]}_width"] if node is not None and isinstance(node.name, Block) else []

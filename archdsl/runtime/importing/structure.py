@@ -28,6 +28,15 @@ class Body:
     outputs: list[tuple[str, str]] = field(default_factory=list)
 
 
+def is_region(member: Member) -> bool:
+    """Whether a member is no module of its own, but windows in one."""
+    return isinstance(member, Scope) and member.cut is not None
+
+
+def is_attention(member: Member) -> bool:
+    return isinstance(member, Item) and member.outside is None and OPERATIONS[member.operation].attends
+
+
 class Tangled(Exception):
     """The branches of a region share items, so it is no nest of sequences and parallels."""
 
@@ -59,15 +68,19 @@ class Structure:
         if not self.results:
             raise ImportRefused("nothing uses its results", scope.path, scope.line)
         members = needed(scope, self.results)
-        self.order = [m for m in members if m.inputs]
+        self.learned: dict[Value, list[Member]] = {}
+        """What depends on no input, parameters and what is computed of them: each stands where it is used."""
+        for member in members:
+            if not member.inputs or (len(member.inputs) == 1 and member.inputs[0] in self.learned):
+                before = self.learned[member.inputs[0]] if member.inputs else []
+                self.learned.update((value, [*before, member]) for value in member.outputs)
+        self.order = [m for m in members if not any(value in self.learned for value in m.outputs)]
         self.producer: dict[Value, Member] = {v: m for m in self.order for v in m.outputs}
-        self.learned = {v: m for m in members if not m.inputs for v in m.outputs}
-        """The parameters, which take nothing: each stands where it is used."""
         self.users: dict[Value, list[Member]] = {}
         for member in self.order:
             for value in self.inputs_of(member):
                 self.users.setdefault(value, []).append(member)
-        self.calls = Counter(own_name(m.path, scope) for m in members if m.path)
+        self.calls = Counter(own_name(m.path, scope) for m in members if m.path and not is_region(m))
         self.taken = set(inputs)
         self.tags: dict[Value, str] = {}
         if len(scope.inputs) > 1 or inputs:
@@ -108,7 +121,12 @@ class Structure:
     def node(self, member: Member) -> Node:
         """The node of a member, without what it is merged from."""
         into = shape_of(member.inputs[0])[0] if len(member.inputs) == 1 else None
-        if member.path and member.weighted and self.calls[own_name(member.path, self.scope)] > 1:
+        if (
+            member.path
+            and member.weighted
+            and not is_region(member)
+            and self.calls[own_name(member.path, self.scope)] > 1
+        ):
             return self.shared(member, into)
         return self.own_node(member, into)
 
@@ -124,10 +142,16 @@ class Structure:
 
     def own_node(self, member: Member, into: int | None) -> Node:
         """The node of a member that is called once."""
-        if isinstance(member, Item):
+        if isinstance(member, Item) and member.outside is not None:
+            name = own_name(member.path, self.scope)
+            node = Node("use", member.extern, dict(member.arguments), into=into, weighted=member.weighted)
+            node.label = name if member.weighted else None
+        elif isinstance(member, Item):
             name = own_name(member.path, self.scope) if member.path else ""
             node = Node("op", member.operation, dict(member.arguments), into=into, weighted=member.weighted)
             node.label = name if member.weighted or self.says_more(name, member.operation) else None
+        elif member.cut is not None:
+            node = self.windows(member, member.cut, into)
         else:
             name = own_name(member.path, self.scope)
             node = Node("body", label=name, into=into, weighted=member.weighted, source=member)
@@ -138,6 +162,17 @@ class Structure:
                     within.label = None
             node.bodies = [inner.chain]
             node.arguments = {"inputs": tuple(inner.inputs), "outputs": tuple(label for _, label in inner.outputs)}
+        return node
+
+    def windows(self, member: Scope, cut: Item, into: int | None) -> Node:
+        """The windows of a map, with the body that they flow through."""
+        inner = structure(member, [])
+        if inner.outputs:
+            raise ImportRefused("it gives several tensors of windows", member.path, member.line)
+        given = {**cut.arguments}
+        node = Node("windows", cut.operation, given, [inner.chain], into=into, weighted=member.weighted)
+        if inner.inputs:
+            node.bodies = [[Node("ref", "it", names=tuple(inner.inputs)), *inner.chain]]
         return node
 
     def says_more(self, name: str, operation: str) -> bool:
@@ -167,13 +202,17 @@ class Structure:
         member = self.producer[value]
         node = self.nodes[id(member)]
         if len(member.outputs) > 1:
-            base = node.label if node.label and node.label.isidentifier() else str(node.name or "part")
-            node.names = tuple(self.fresh(f"{base}{i}") for i, _ in enumerate(member.outputs))
+            base = node.label if node.label and node.label.isidentifier() else plain_name(node)
+            users = {id(user): user for value in member.outputs for user in self.users.get(value, ())}
+            names = [f"{base}{i}" for i, _ in enumerate(member.outputs)]
+            if len(users) == 1 and is_attention(next(iter(users.values()))) and len(names) == 3:
+                names = ["q", "k", "v"]
+            node.names = tuple(map(self.fresh, names))
             self.tags.update(zip(member.outputs, node.names, strict=True))
             return self.tags[value]
         name = node.label or (own_name(member.path, self.scope) if member.path else "")
         if not name.isidentifier():
-            name = wish or (name.replace(".", "_") if name.replace(".", "_").isidentifier() else str(node.name or "x"))
+            name = wish or (name.replace(".", "_") if name.replace(".", "_").isidentifier() else plain_name(node))
         if name in OPERATIONS:  # a reference would mean both
             name = f"after_{name}"
         if name == node.label:
@@ -211,7 +250,10 @@ class Structure:
                         and chain[-1] in (self.nodes[id(source)], self.written.get(id(source)))
                     ):
                         start = []  # it flows on
-                    chain += start + self.chain(value, source, emitted)
+                    more = self.chain(value, source, emitted)
+                    if start and more and (more[0].kind, more[0].name) == ("ref", start[0].name):
+                        start = []
+                    chain += start + more
         except Tangled:
             chain, emitted = self.straight(self.order), {id(m) for m in self.order}
         if len(emitted) != len(self.order) or not in_sight(chain, {*self.input_names}, {label for _, label in outputs}):
@@ -324,12 +366,16 @@ class Structure:
     def branch(self, value: Value, top: Member | None, emitted: set[int]) -> Chain:
         """The chain of one input of a merge."""
         if value in self.learned:
-            return [self.nodes[id(self.learned[value])]]
+            return self.free_branch(value)
         return self.chain(value, top, emitted)
+
+    def free_branch(self, value: Value) -> Chain:
+        """A parameter, and what is computed of it."""
+        return [self.nodes[id(member)] for member in self.learned[value]]
 
     def named_branch(self, value: Value) -> Chain:
         if value in self.learned:
-            return [self.nodes[id(self.learned[value])]]
+            return self.free_branch(value)
         return [Node("ref", self.tag(value))]
 
     def region(self, top: Member | None, bottom: Member) -> list[Member]:
@@ -398,6 +444,11 @@ class Structure:
             self.input_names = [self.fresh("x")]
             self.tags[best] = self.input_names[0]
         return Text(f"{self.tag(best)}.size")
+
+
+def plain_name(node: Node) -> str:
+    """A name for the result of a node without a label."""
+    return str(getattr(node.name, "name", node.name) or "x")
 
 
 def sizes_of(value: Value) -> list[tuple[int, ...]]:

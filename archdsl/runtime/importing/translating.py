@@ -12,37 +12,57 @@ from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.runtime.importing import layers
+from archdsl.runtime.importing.attending import ATTENDERS, on_scores
 from archdsl.runtime.importing.functions import (
     HANDLERS,
-    PERMUTATIONS,
     Meaning,
+    as_layer,
     meaning,
-    order_of,
     plain_name,
-    reshaped,
     shape_of,
 )
+from archdsl.runtime.importing.lasting import meaning_last
 from archdsl.runtime.importing.layers import Said, Unsaid
-from archdsl.runtime.importing.layouts import Layouts, channels_last, meaning_last
+from archdsl.runtime.importing.layouts import Layouts, channels_last
+from archdsl.runtime.importing.making import Made
+from archdsl.runtime.importing.merging import MERGERS
+from archdsl.runtime.importing.moves import MOVERS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
+from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.refusal import ImportRefused
+from archdsl.runtime.importing.regions import with_regions
+from archdsl.runtime.importing.views import View, axis_of, order_of, permuted, whole
+from archdsl.runtime.importing.weighted import with_its_layer
 
 
-def translate(recording: Recording, outputs: list[tuple[str, Value]]) -> Network:
+def translate(recording: Recording, outputs: list[tuple[str, Value]], made: Made | None) -> Network:
     """The network of a recording; those that are not in `outputs` are outputs only in training.
 
-    Raises ImportRefused for the first call that the language cannot say.
+    `made` are the arguments of modules, by which those that cannot be said become externs; with None there are none.
+    Raises ImportRefused for the first call that the language cannot say, if no extern can stand for it.
     """
-    translator = Translator(recording.root.module)
+    translator = Translator(recording.root.module, made)
     root = translator.scope(recording.root)
+    complete(root, recording)
     always = {name for name, _ in outputs}
-    final = [(name, translator.output(value, root)) for name, value in recording.outputs]
+    final = [(name, translator.output(value, root, name)) for name, value in recording.outputs]
     names = {id(value): name for name, value in zip(recording.input_names, recording.inputs, strict=True)}
     inputs = [(names[id(value)], value) for value in recording.inputs]
     return Network(root, inputs, [o for o in final if o[0] in always], [o for o in final if o[0] not in always])
 
 
+def complete(root: Scope, recording: Recording) -> None:
+    """Raises ImportRefused if an item takes what no other gives."""
+    known = set(recording.inputs)
+    for item in root.items():
+        if any(value not in known for value in item.inputs):
+            raise ImportRefused("it uses a tensor from within another module", item.path, item.line)
+        known |= set(item.outputs)
+
+
+WAYS = {**MOVERS, **MERGERS, **ATTENDERS}
+"""How functions are said that work on views of tensors, by their names."""
 DIGITS = 12
 """The digits of numbers with a fraction: far more than a float32 keeps, and without Python's rounding errors."""
 
@@ -55,62 +75,196 @@ def plain(arguments: Mapping[str, object]) -> dict[str, object]:
 class Translator:
     """Translates calls."""
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
-        self.layouts = Layouts()
+    def __init__(self, module: nn.Module, made: Made | None) -> None:
+        self.module, self.made = module, made
+        self.layouts = Layouts(module.state_dict().keys(), self.start)
 
-    def output(self, value: Value, root: Scope) -> Value:
+    def output(self, value: Value, root: Scope, name: str) -> Value:
         """The tensor of an output, with its axes as PyTorch has them."""
         self.layouts.moved = []
-        found = self.layouts.ordered(value)
+        try:
+            found = self.layouts.ordered(value)
+        except Unsaid as reason:
+            raise ImportRefused(f"its output {name} is {reason}") from None
         root.members += self.layouts.moved
         return found
 
+    def member(self, call: ScopeCall) -> list[Item | Scope]:
+        """What stands for a module: its scope, or an extern if something in it cannot be said."""
+        known = len(self.layouts.views)
+        try:
+            inner = self.scope(call)
+            for value in call.given:
+                self.whole(value, inner)
+        except ImportRefused as refusal:
+            if self.made is None:
+                raise
+            self.layouts.forget(known)
+            return self.outside(call, refusal, self.made)
+        if any(isinstance(member, Item) and member.path == call.path and member.weighted for member in inner.members):
+            return inner.members  # a module with the weights of a layer: the layer stands for it
+        return [inner] if inner.members else []
+
+    def whole(self, value: Value, scope: Scope) -> None:
+        """Makes what leaves a module a tensor of its own, within it."""
+        layouts = self.layouts
+        if layouts.is_scores(value) or layouts.is_whole(value):
+            return
+        layouts.moved = []
+        if (found := layouts.settle(layouts.view(value), anyhow=False)) is not None:
+            scope.members += layouts.moved
+            layouts.views[value] = found
+
+    def outside(self, call: Call | ScopeCall, refusal: ImportRefused, made: Made) -> list[Item | Scope]:
+        """The extern that stands for a module, with what makes its inputs as PyTorch has them."""
+        self.layouts.moved = []
+        try:
+            inputs = [self.layouts.ordered(value) for value in call.taken]
+        except Unsaid:
+            raise refusal from None
+        item = outside_item(call, inputs, refusal, made)
+        self.layouts.add(item)
+        for value in call.given:
+            self.restore(value, call.taken)
+        return [*self.layouts.moved]
+
+    def restore(self, value: Value, taken: list[Value]) -> None:
+        """Puts the channels of an extern's result first, if they are last in what it takes."""
+        layouts = self.layouts
+        order = next((o for v in taken if len(o := layouts.place(v)[1]) + 1 == len(value.shapes[0])), None)
+        if order is not None and order != (*range(len(order)),):
+            base = layouts.made(value, order)
+            axes = tuple(order.index(axis) for axis in range(len(order)))
+            layouts.add(Item("permute", {"axes": axes}, [value], [base]))
+
     def scope(self, call: ScopeCall) -> Scope:
         scope = Scope(call.path, call.module, line=call.line)
-        for member in call.members:
-            if isinstance(member, ScopeCall):
-                inner = self.scope(member)
-                if inner.members:
-                    scope.members.append(inner)
-            else:
-                scope.members.extend(self.call(member))
+        around, self.layouts.divided = self.layouts.divided, {}
+        try:
+            for member in call.members:
+                if isinstance(member, ScopeCall):
+                    scope.members += self.member(member)
+                else:
+                    scope.members += self.call(member)
+        finally:
+            self.layouts.divided = around
+        with_regions(scope, self.layouts.inside)
         return scope
 
     def call(self, call: Call) -> list[Item]:
+        """The items of a call, after those that move numbers. Raises ImportRefused."""
         self.layouts.moved = []
+        known = len(self.layouts.views)
         try:
-            if call.module is None and plain_name(call) in PERMUTATIONS:
-                self.layouts.turn(call.results[0], call.inputs[0], order_of(call))
-                return []
-            found, last = self.meaning(call)
-        except Unsaid as reason:
-            raise ImportRefused(str(reason), call.path, call.line) from None
-        if not found.steps:
-            if last:
-                self.layouts.places[call.results[0]] = (
-                    found.inputs[0],
-                    channels_last(len(found.inputs[0].shapes[0]) - 1),
-                )
-            else:
-                self.layouts.same(call.results[0], found.inputs[0])
-            return []
-        inputs = found.inputs if last else [self.layouts.ordered(value) for value in found.inputs]
-        results = call.results[:1] if isinstance(call.module, nn.MultiheadAttention) else call.results
-        outputs = [self.layouts.made_last(value) for value in results] if last else results
-        return self.items(call, found, inputs, outputs)
+            self.translate(with_its_layer(call, self.module))
+        except Exception as reason:  # arguments of all kinds, which no rule here expects
+            what = str(reason) if isinstance(reason, Unsaid) else f"`{call.name}` with such arguments is not known"
+            refusal = ImportRefused(what, call.path, call.line)
+            if self.made is None or call.module is None:
+                raise refusal from None
+            self.layouts.forget(known)
+            self.outside(call, refusal, self.made)
+        for item in self.layouts.moved:
+            item.line = item.line or call.line
+            item.arguments = plain(item.arguments)
+        return self.layouts.moved
 
-    def items(self, call: Call, found: Meaning, inputs: list[Value], outputs: list[Value]) -> list[Item]:
-        """The items of a call, after those that move axes."""
-        items = self.layouts.moved
-        path = call.path if call.module is not None else found.parameter
-        owns = bool(found.parameter) or (call.module is not None and bool(call.module.state_dict()))
-        for number, step in enumerate(found.steps):
-            made = outputs if number == len(found.steps) - 1 else [self.between(step, inputs)]
-            arguments = {**step.arguments, **(self.start(found.parameter) if found.parameter else {})}
-            items.append(Item(step.operation, plain(arguments), inputs, made, path, owns, call.line))
+    def translate(self, call: Call) -> None:
+        """Adds the items of a call, and says which views its results are. Raises Unsaid."""
+        layouts, name = self.layouts, plain_name(call)
+        if not call.results:
+            raise Unsaid(f"`{call.name}` changes a part of a tensor")
+        if on_scores(layouts, call) or lowest(layouts, call):
+            return
+        if isinstance(call.module, nn.Flatten | nn.Unflatten):
+            MOVERS["reshape"](layouts, call)
+        elif isinstance(call.module, nn.ZeroPad2d | nn.Softmax):
+            MOVERS["pad" if isinstance(call.module, nn.ZeroPad2d) else "softmax"](layouts, call)
+        elif call.module is None and not call.name.startswith("helper ") and (way := WAYS.get(name)) is not None:
+            way(layouts, call)
+        elif not self.everywhere(call) and not self.at_positions(call):
+            self.operation(call)
+
+    def everywhere(self, call: Call) -> bool:
+        """Whether a call is of a function of each number, which is said for any view; it is said then."""
+        layouts = self.layouts
+        if len(call.inputs) != 1 or len(call.results) != 1 or call.results[0].shapes != call.inputs[0].shapes:
+            return False
+        view = layouts.view(call.inputs[0])
+        order = order_of(view)
+        if order is not None and order in ((*range(len(order)),), channels_last(len(order))):
+            return False
+        try:
+            layer = call.module if call.module is not None else as_layer(call, plain_name(call))
+            if any(True for _ in layer.state_dict()):
+                return False
+            found = layers.said(layer, (shape_of(view.base),), (shape_of(view.base),))
+        except Unsaid:
+            return False
+        if found is None:
+            layouts.same(call.results[0], call.inputs[0])
+            return True
+        facts = OPERATIONS[found.operation]
+        if not facts.training_only and not (facts.is_activation and facts.channelwise):
+            return False
+        made = layouts.made_like(call.results[0], view)
+        layouts.add(Item(found.operation, found.arguments, [view.base], [made], call.path if call.module else ""))
+        return True
+
+    def at_positions(self, call: Call) -> bool:
+        """Whether a call computes each position from its channels, which are last, for any view of the positions."""
+        layouts, layer = self.layouts, call.module
+        if not isinstance(layer, nn.Linear | nn.LayerNorm) or len(call.inputs) != 1:
+            return False
+        view = layouts.view(call.inputs[0])
+        channels = axis_of(view.base, 1)
+        if order_of(view) is not None or view.axes[-1] != channels or len(view.base.shapes[0]) < 3:
+            return False
+        if any(atom.axis == 1 for axis in view.axes[:-1] for atom in axis):
+            return False
+        size, out = shape_of(view.base), call.results[0].shapes[0][-1]
+        found = layers.said(layer, (size,), ((out, *size[1:]),), last=True)
+        assert found is not None
+        made = Value([(shape[0], out, *shape[2:]) for shape in view.base.shapes], view.base.dtype)
+        arguments = {**found.arguments, **call.more}
+        layouts.add(Item(found.operation, arguments, [view.base], [made], call.path, True, call.line))
+        layouts.set(call.results[0], View(made, (*view.axes[:-1], axis_of(made, 1))))
+        return True
+
+    def operation(self, call: Call) -> None:
+        """A call of a layer, or of a function that is one."""
+        known = {value: self.layouts.view(value) for value in call.inputs}
+        try:
+            self.settled_operation(call)
+        finally:  # what made them tensors of their own may be within a module, and others may be outside
+            self.layouts.views.update(known)
+
+    def settled_operation(self, call: Call) -> None:
+        layouts = self.layouts
+        for value in call.inputs:
+            if not layouts.is_whole(value):
+                if (found := layouts.settle(layouts.view(value))) is None:
+                    raise Unsaid(f"`{call.name}` of a tensor whose axes are parts of others")
+                layouts.views[value] = found
+        settled = [*layouts.moved]
+        meant, last = self.meaning(call, settled)
+        if not meant.steps:
+            if last:
+                base = meant.inputs[0]
+                layouts.views[call.results[0]] = permuted(whole(base), (0, *range(2, len(base.shapes[0])), 1))
+            else:
+                layouts.same(call.results[0], meant.inputs[0])
+            return
+        inputs = meant.inputs if last else [layouts.ordered(value) for value in meant.inputs]
+        results = call.results[:1] if isinstance(call.module, nn.MultiheadAttention) else call.results
+        outputs = [layouts.made_last(value) for value in results] if last else results
+        path = call.path if call.module is not None else ""
+        owns = call.module is not None and bool(call.module.state_dict())
+        for number, step in enumerate(meant.steps):
+            made = outputs if number == len(meant.steps) - 1 else [self.between(step, inputs)]
+            arguments = {**step.arguments, **call.more}
+            layouts.add(Item(step.operation, arguments, inputs, made, path, owns, call.line))
             inputs = made
-        return items
 
     def start(self, key: str) -> dict[str, object]:
         """The number that all of a parameter has, if it is one: its initial value."""
@@ -118,8 +272,8 @@ class Translator:
         # A float32 as its shortest number: 1e-6, not 9.99999997e-7.
         return {"init": float(f"{values.item():.7g}")} if len(values) == 1 and values.item() != 1 else {}
 
-    def meaning(self, call: Call) -> tuple[Meaning, bool]:
-        """What a call computes, and whether on tensors with the channels at the end."""
+    def meaning(self, call: Call, settled: list[Item]) -> tuple[Meaning, bool]:
+        """What a call computes, and whether on tensors with the channels at the end; `settled` are items before it."""
         layouts = self.layouts
         given = [*call.arguments, *call.named.values()]
         many = isinstance(call.module, nn.MultiheadAttention)
@@ -136,7 +290,7 @@ class Translator:
                     return found, True
             except Unsaid:
                 pass
-            layouts.moved = []
+            layouts.moved = [*settled]
         try:
             return self.meaning_first(call), False
         except Unsaid:
@@ -155,8 +309,6 @@ class Translator:
         """What a call computes on tensors with the channels first."""
         if call.module is None:
             return meaning(call)
-        if isinstance(call.module, nn.Flatten | nn.Unflatten):
-            return reshaped(call)
         shapes, outputs = (shape_of(call.inputs[0]),), (shape_of(call.results[0]),)
         found = layers.said(call.module, shapes, outputs)
         return Meaning(call.inputs) if found is None else Meaning(call.inputs, found)

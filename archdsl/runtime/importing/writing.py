@@ -11,6 +11,7 @@ from archdsl.ops import OPERATIONS
 from archdsl.ops.fields import shown
 from archdsl.runtime.importing.chains import Chain, Node, Text, key, walk
 from archdsl.runtime.importing.layers import default_of, same
+from archdsl.runtime.importing.outside import Extern
 from archdsl.runtime.importing.solving import Block
 
 WIDTH = 100
@@ -52,14 +53,17 @@ class Writer:
     # ------------------------------------------------------------ declarations
 
     def block(self, block: Block) -> str:
+        if isinstance(block, Extern):
+            return block.text
         named = [p.name + (f" = {shown(p.default)}" if p.has_default else "") for p in block.parameters]
         head = f"block {block.name}({', '.join(named)})" if named else f"block {block.name}"
         lines = []
-        axes = ", ".join(["_"] * block.rank)
         if block.inputs or block.channels:
             names = block.inputs or ["x"]
-            first = block.channels or "_"
-            sizes = [f"[{', '.join(filter(None, (first if i == 0 else '_', axes)))}]" for i in range(len(names))]
+            sizes = [
+                f"[{', '.join([(block.channels or '_') if i == 0 else '_', *['_'] * rank])}]"
+                for i, rank in enumerate(block.ranks[: len(names)])
+            ]
             lines.append("input " + ", ".join(f"{name}{size}" for name, size in zip(names, sizes, strict=True)))
         body = self.lines(block.chain)
         if block.outputs:
@@ -153,6 +157,8 @@ class Writer:
             return self.parallel(node)
         if node.kind == "body":
             return "\n".join(braced("", self.lines(node.bodies[0])))
+        if node.kind == "windows":
+            return "\n".join(braced(f"{node.name}({self.window(node)})", self.lines(node.bodies[0])))
         if node.kind == "dense":
             return "\n".join(braced("dense", self.lines(node.bodies[0])))
         head = "residual"
@@ -161,6 +167,17 @@ class Writer:
         if node.bodies[0]:
             head += f" via {self.via(node.bodies[0])}"
         return "\n".join(braced(head, self.lines(node.bodies[1])))
+
+    @staticmethod
+    def window(node: Node) -> str:
+        """The arguments of windows."""
+        parts = [value_text(node.arguments["size"])]
+        shift, pad = node.arguments.get("shift", 0), node.arguments.get("pad", False)
+        if not same(shift, 0):
+            parts.append(f"shift = {value_text(shift)}")
+        if pad is not False:
+            parts.append("pad" if pad is True else f"pad = {value_text(pad)}")
+        return ", ".join(parts)
 
     def via(self, chain: Chain) -> str:
         """The item through which a skip goes; one that is not always there stays as an empty body."""
@@ -287,7 +304,7 @@ def begins_line(kind: str, before: list[str]) -> bool:
     """Whether an item begins a line after these."""
     if not before:
         return False
-    if kind in ("ref", "call", "use", "body", "residual", "dense", "pooling", "window"):
+    if kind in ("ref", "call", "use", "body", "residual", "dense", "windows", "pooling", "window"):
         return True
     if before[-1] == "window":
         return kind not in ("activation", "regularisation", "shape")

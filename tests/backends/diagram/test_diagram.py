@@ -131,7 +131,7 @@ def test_dense_layers_fold_though_each_sees_more_channels() -> None:
 
 def test_a_folded_block_says_what_it_is_and_what_it_costs() -> None:
     found = texts(draw(check("resnet:resnet50"), depth=1))
-    at = next(i for i, t in enumerate(found) if t.startswith("64 → 256, stride 1"))
+    at = next(i for i, t in enumerate(found) if t.startswith("64 → 256, width 64, stride 1"))
     assert found[at - 1] == "bottleneck"
     assert found[at + 1] == "256 × 56 × 56"
     assert found[at + 2] == "<1 % params · 6 % MACs"
@@ -164,7 +164,7 @@ EDGE = re.compile(r"^\t+(\w+) -> (\w+) \[(.*)\]$", re.MULTILINE)
 def test_identity_projection_and_trunk_look_different() -> None:
     dot = draw(check("resnet:resnet18"), depth=2).dot
     kinds = [
-        "identity" if "style=dashed" in looks else "projection" if "penwidth" in looks else "trunk"
+        "projection" if "style=dashed" in looks else "identity" if "penwidth" in looks else "trunk"
         for _, _, looks in EDGE.findall(dot)
     ]
     # layer1 folds two equal blocks into one, and layers 2 to 4 hold one block of each kind.
@@ -182,7 +182,7 @@ def test_merges_have_their_signs(merge: str, sign: str) -> None:
 
 def test_encoder_decoders_are_drawn_as_a_u_with_level_skips() -> None:
     picture = draw(check("unet:unet"))
-    skips = re.findall(r'pos="e,\S+,(\S+) \S+,(\S+) .*style=dashed', picture.dot)
+    skips = re.findall(r'penwidth=1.6 pos="e,\S+,(\S+) \S+,(\S+) ', picture.dot)
     assert len(skips) == 4 and all(head == tail for head, tail in skips)
 
 

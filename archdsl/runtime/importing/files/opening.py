@@ -45,7 +45,8 @@ def imported(path: Path, program: Program, picked: Chosen, *, random: bool = Fal
     """The spec of a program."""
     name = identifier(path.stem.replace(".", "_").replace("-", "_"))
     module = program.module(random=random)
-    found = from_module(module, picked.sizes, name=name, source=visible(path.name), fixed=not picked.free)
+    source = visible(path.name)
+    found = from_module(module, picked.sizes, name=name, source=source, fixed=not picked.free, extern=False)
     found.notes += program.notes
     return found
 

@@ -1,0 +1,231 @@
+"""Which elements of the tensors of a tile equal those that the network computes for the whole image.
+
+A tile is a piece of the image, cut out along one axis, on which the network runs alone. Each tensor of that run is
+compared with the same tensor of the run on the whole image, by the index maps of the operations: element i of the one
+is element i + offset of the other, and the elements from `low` to before `high` are computed from the same numbers in
+the same way. A padded window is the same only where it reaches over a true border of the whole tensor. Nothing here is
+estimated: a map that differs between the two runs, such as an interpolation by another ratio, matches nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from math import lcm
+
+from archdsl.analysis.costs import IntShape
+from archdsl.graph import Graph, Node, Tensor
+from archdsl.ops.index_maps import IndexMap, TooFine
+
+Shapes = tuple[tuple[IntShape, ...], ...]
+
+WHOLE = "every result depends on the whole axis"
+RATIO = "how it reads its input depends on the size of the whole image"
+MOVES = "it moves or joins axes"
+SIZE = "its result is made from the size of the image"
+APART = "it joins tensors that do not move with the image alike"
+FIXED = "it gives the same everywhere, but not at a border"
+WINDOWS = "it cuts the map into windows"
+OUTSIDE = "its code comes from outside, so what it reads is not known"
+FINE = "the pattern in which it reads its input is too long"
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """The node at which a tile stops to match the whole image, and why."""
+
+    node: Node
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The elements of a tensor along the axis that match, as in the module's docstring.
+
+    With the offset None all elements of both runs are equal. `high` may be below `low`: then the tile is too small by
+    the difference. With `blame` nothing matches, whatever the tile's size.
+    """
+
+    offset: int | None
+    low: int
+    high: int
+    blame: Blame | None = None
+
+
+def stride(graph: Graph, shapes: Shapes, axis: int, starts: Mapping[int, bool]) -> tuple[int, Node | None]:
+    """The distance by which tiles can be moved along an axis, and the last node that makes it larger.
+
+    `shapes` are those of the whole image, `axis` counts from the first spatial one; `starts` says which inputs, by the
+    ids of their nodes, are cut.
+    """
+    rates: dict[Tensor, Fraction] = {}
+    distance, cause = 1, None
+    for node in graph.nodes():
+        if node.operation.is_input:
+            if starts.get(node.id):
+                rates[Tensor(node.id)] = Fraction(1)
+            continue
+        incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
+        for result in range(len(node.shapes)):
+            for position, maps in _index_maps(node, result, incoming, shapes[node.id]).items():
+                rate = rates.get(node.inputs[position])
+                if rate is None or axis >= len(maps) or maps[axis].out != axis or not maps[axis].step:
+                    continue
+                by = maps[axis]
+                larger = lcm(distance, (rate / by.step).denominator)
+                if larger != distance:
+                    distance, cause = larger, node
+                rates[Tensor(node.id, result)] = rate * by.period / by.step
+    return distance, cause
+
+
+def _index_maps(
+    node: Node, result: int, incoming: tuple[IntShape, ...], outputs: tuple[IntShape, ...]
+) -> Mapping[int, tuple[IndexMap, ...]]:
+    try:
+        return node.operation.index_maps(result, incoming, outputs)
+    except TooFine:
+        return {}
+
+
+@dataclass(slots=True, eq=False)
+class Matcher:
+    """Compares a tile, cut from the image along `axis`, with the whole image.
+
+    `tile` and `whole` are the sizes of all tensors in the two runs; `starts` says which inputs, by the ids of their
+    nodes, are cut, and `live` has the ids of the nodes that matter.
+    """
+
+    graph: Graph
+    tile: Shapes
+    whole: Shapes
+    axis: int
+    starts: Mapping[int, bool]
+    live: set[int]
+    found: dict[Tensor, Match] = field(default_factory=dict)
+
+    def run(self, at: int) -> Mapping[Tensor, Match]:
+        """The matches of all tensors, for a tile whose first element is element `at` of the image."""
+        self.found = {}
+        for node in self.graph.nodes():
+            if node.id not in self.live:
+                continue
+            for result in range(len(node.shapes)):
+                tensor = Tensor(node.id, result)
+                if node.operation.is_input and self.starts.get(node.id):
+                    self.found[tensor] = Match(at, 0, self.length(tensor))
+                else:
+                    self.found[tensor] = self.match(node, result)
+        return self.found
+
+    def length(self, tensor: Tensor, *, whole: bool = False) -> int:
+        """The length of a tensor along the axis; 1 where it has no such axis."""
+        shape = (self.whole if whole else self.tile)[tensor.node][tensor.index]
+        return shape[1 + self.axis] if len(shape) > 1 + self.axis else 1
+
+    def match(self, node: Node, result: int) -> Match:
+        tensor = Tensor(node.id, result)
+        earlier = next((b for t in node.sources if (b := self.found[t].blame) is not None), None)
+        if earlier is not None:
+            return Match(None, 0, 0, earlier)
+        try:
+            found = self.reads(node, tensor)
+        except TooFine:
+            found = FINE
+        return Match(None, 0, 0, Blame(node, found)) if isinstance(found, str) else found
+
+    def reads(self, node: Node, tensor: Tensor) -> Match | str:
+        """The match of a result of a node whose inputs match somewhere; or why there is none."""
+        same = self.sizes(node, tensor, self.tile) == self.sizes(node, tensor, self.whole)
+        if same and all(self.found[t].offset is None for t in node.sources):
+            length = self.length(tensor)
+            return Match(None if length == 1 else 0, 0, length)
+        if not node.sources:
+            return SIZE
+        if node.operation.outside() is not None:
+            return OUTSIDE
+        if node.windows is not None or node.operation.cuts or node.operation.joins:
+            return WINDOWS
+        own, others = (
+            node.operation.index_maps(tensor.index, *self.sizes(node, tensor, shapes))
+            for shapes in (self.tile, self.whole)
+        )
+        if own.keys() != others.keys():
+            return RATIO
+        if not own:
+            return SIZE
+        parts: list[Match] = []
+        for position in own:
+            part = self.through(node, tensor, position, own[position], others[position])
+            if isinstance(part, str):
+                return part
+            parts.append(part)
+        return joined(parts, self.length(tensor))
+
+    def sizes(self, node: Node, tensor: Tensor, shapes: Shapes) -> tuple[tuple[IntShape, ...], tuple[IntShape, ...]]:
+        return tuple(shapes[t.node][t.index] for t in node.inputs), shapes[tensor.node]
+
+    def through(
+        self, node: Node, tensor: Tensor, position: int, own: Sequence[IndexMap], others: Sequence[IndexMap]
+    ) -> Match | str:
+        """The match of a result, as far as one input decides it."""
+        source = node.inputs[position]
+        if self.axis < len(own) and own[self.axis].out is None and own[self.axis] != others[self.axis]:
+            return WHOLE
+        if len(own) != len(self.tile[tensor.node][tensor.index]) - 1 or self.axis >= len(own):
+            return MOVES
+        if any(by.along or by.out not in (axis, None) for axis, by in enumerate(own)):
+            return MOVES
+        by, out = own[self.axis], self.length(tensor)
+        if by != others[self.axis]:
+            return RATIO
+        here = self.found[source]
+        if here.offset is None:
+            return Match(None, 0, out) if by.still or by.out is None else FIXED
+        if by.out is None:
+            seen = by.taps[0]
+            inside = not seen or (here.offset == 0 and seen[0] >= here.low and seen[-1] < here.high)
+            return Match(None, 0, out) if inside else WHOLE
+        if here.offset % by.step:
+            return RATIO
+        return moved(by, here, (self.length(source), self.length(source, whole=True)), out, node.operation.wraps())
+
+
+def moved(by: IndexMap, here: Match, lengths: tuple[int, int], out: int, wraps: bool) -> Match:
+    """The match behind an index map of an axis of these lengths, in the tile and in the whole image.
+
+    `wraps`: what lies beyond a border is the other end of the axis.
+    """
+    assert here.offset is not None
+    length, whole = lengths
+    begins = here.offset == 0 and here.low == 0 and not wraps
+    ends = here.offset + length == whole and here.high == length and not wraps
+    low, high = 0, out
+    before = behind = 0
+    for r, taps in enumerate(by.taps):
+        if not taps:
+            continue
+        first, last = taps[0], taps[-1]
+        if begins:
+            before = max(before, -first)
+        else:
+            low = max(low, (here.low - first - 1) // by.step * by.period + r + 1)
+        if ends:
+            behind = max(behind, (out - 1 - r) // by.period * by.step + last - length + 1)
+        else:
+            high = min(high, -((last - here.high) // by.step) * by.period + r)
+    # Beyond a border may lie what is mirrored there, so that many elements must match as well.
+    if before >= here.high or behind >= length - here.low:
+        high = min(high, low)
+    return Match(here.offset // by.step * by.period, low, high)
+
+
+def joined(parts: Iterable[Match], length: int) -> Match | str:
+    """The match of what is computed from all of these."""
+    moving = [part for part in parts if part.offset is not None]
+    if not moving:
+        return Match(None, 0, length)
+    if len({part.offset for part in moving}) > 1:
+        return APART
+    return Match(moving[0].offset, max(part.low for part in moving), min(part.high for part in moving))

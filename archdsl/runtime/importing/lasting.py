@@ -1,0 +1,46 @@
+"""Layers and functions that are called on tensors with the channels at the end."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from archdsl.runtime.importing.functions import HANDLERS, Meaning, as_layer, plain_name, shape_of
+from archdsl.runtime.importing.layers import Said, Unsaid, said
+from archdsl.runtime.importing.layouts import Layouts, channels_last
+from archdsl.runtime.importing.recording import Call, Value
+
+
+def meaning_last(call: Call, layouts: Layouts) -> Meaning | None:
+    """A call whose tensors have the channels at the end; None if that is not how it is meant.
+
+    The inputs of the meaning are tensors of the network.
+    """
+    name = plain_name(call)
+    bases = [layouts.ordered(value, channels_last(len(value.shapes[0]) - 1)) for value in call.inputs]
+    shapes = tuple(shape_of(base) for base in bases)
+    results = [(shape[-1], *shape[:-1]) for shape in (shape_of(value) for value in call.results)]
+    if isinstance(call.module, nn.MultiheadAttention):
+        return attention(call, call.module, bases)
+    if call.module is None and name in HANDLERS:
+        return None
+    layer = call.module if call.module is not None else as_layer(call, name)
+    found = said(layer, shapes, tuple(results), last=True)
+    return Meaning(bases, *([] if found is None else [found]))
+
+
+def attention(call: Call, module: nn.MultiheadAttention, bases: list[Value]) -> Meaning:
+    """Attention with its own weights: of one tensor, of queries and the rest, or of three."""
+    named = {k: v for k, v in call.named.items() if k not in ("query", "key", "value", "need_weights")}
+    named |= dict(zip(("key_padding_mask", "need_weights", "attn_mask"), call.arguments[3:], strict=False))
+    given = {k: v for k, v in named.items() if v not in (None, False, True)}
+    plain = module.bias_k is None and not module.add_zero_attn and module.batch_first and len(bases) == 3
+    if given or not plain or named.get("is_causal"):
+        raise Unsaid("attention with a mask, extra keys, or the batch not first")
+    query, keys, values = bases
+    taken = [query] if query is keys is values else [query, keys] if keys is values else bases
+    arguments: dict[str, object] = {"heads": module.num_heads}
+    if module.dropout:
+        arguments["dropout"] = module.dropout
+    if module.in_proj_bias is None:
+        arguments["bias"] = False
+    return Meaning(taken, Said("attention", arguments))

@@ -1,0 +1,85 @@
+"""The arguments with which modules were made: seen while they are made, or found among their attributes."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeAlias
+from unittest import mock
+
+import torch
+from torch import nn
+
+from archdsl.runtime.importing.layers import Unsaid
+
+Made: TypeAlias = dict[int, tuple[nn.Module, Mapping[str, Any]]]
+"""Modules with their constructors' arguments by name, by identity."""
+
+
+@contextmanager
+def watching() -> Iterator[Made]:
+    """Notes the arguments of all modules that are made within."""
+    made: Made = {}
+    plain = nn.Module.__init__
+
+    def init(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        if id(self) not in made and (frame := _constructor(self, sys._getframe(1))) is not None:
+            made[id(self)] = (self, dict(frame.f_locals))
+        plain(self, *args, **kwargs)
+
+    with mock.patch.object(nn.Module, "__init__", init):
+        yield made
+
+
+def _constructor(module: nn.Module, frame: FrameType | None) -> FrameType | None:
+    """The frame of the constructor of a module's own class; its base classes' run within."""
+    while frame is not None:
+        if frame.f_code is getattr(type(module).__init__, "__code__", None):
+            return frame if frame.f_locals.get(frame.f_code.co_varnames[0]) is module else None
+        frame = frame.f_back
+    return None
+
+
+def sayable(value: object) -> bool:
+    """Whether a spec can have a value as an argument."""
+    if isinstance(value, tuple | list):
+        return all(map(sayable, value))
+    return value is None or type(value) in (int, float, bool, str)
+
+
+def arguments_of(module: nn.Module, made: Made) -> dict[str, object]:
+    """The arguments that make a module like this one: those that differ from the defaults. Raises Unsaid.
+
+    An argument that a spec cannot have, such as a class, is left out; what that makes must be alike.
+    """
+    cls = type(module)
+    given = made[id(module)][1] if id(module) in made else vars(module)
+    found: dict[str, object] = {}
+    for name, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        value = given.get(name, parameter.default)
+        if parameter.kind is parameter.POSITIONAL_ONLY or value is parameter.empty:
+            raise Unsaid(f"its argument `{name}` is not known")
+        if sayable(value) and not (type(value) is type(parameter.default) and value == parameter.default):
+            found[name] = value
+    _compare(cls, module, found)
+    return found
+
+
+def _compare(cls: type[nn.Module], module: nn.Module, arguments: Mapping[str, object]) -> None:
+    """Raises Unsaid unless a class makes such a module of arguments."""
+    shown = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    try:
+        with torch.device("meta"):
+            other = cls(**arguments)
+    except Exception as error:
+        raise Unsaid(f"{cls.__name__}({shown}) fails: {type(error).__name__}: {error}") from None
+    state, mine = other.state_dict(), module.state_dict()
+    if [(k, t.shape) for k, t in state.items()] != [(k, t.shape) for k, t in mine.items()]:
+        raise Unsaid(f"{cls.__name__}({shown}) has other weights; arguments that are no values are left out")
+    if repr(other) != repr(module):
+        raise Unsaid(f"{cls.__name__}({shown}) has other layers; arguments that are no values are left out")

@@ -1,0 +1,172 @@
+"""Arithmetic: of tensors, which merges them; with numbers; and with parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import TypeAlias
+
+from archdsl.runtime.importing.functions import argument, plain_name, shape_of
+from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.layouts import Layouts, stored_factor
+from archdsl.runtime.importing.moves import emit
+from archdsl.runtime.importing.network import Item
+from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
+from archdsl.runtime.importing.views import Order, order_of
+
+Number: TypeAlias = int | float
+Merger: TypeAlias = Callable[[Layouts, Call], None]
+MERGERS: dict[str, Merger] = {}
+
+OPERATIONS_OF = {
+    **dict.fromkeys(("add", "iadd", "radd"), "add"),
+    **dict.fromkeys(("mul", "imul", "rmul", "multiply"), "mul"),
+    **dict.fromkeys(("sub", "isub", "subtract", "rsub"), "sub"),
+    **dict.fromkeys(("div", "truediv", "itruediv", "divide"), "div"),
+    "maximum": "maximum",
+    "neg": "neg",
+}
+"""The merges, and arithmetic with numbers, by the names of functions."""
+
+
+def arithmetic(layouts: Layouts, call: Call) -> None:
+    """A merge, or arithmetic with a number or parameter."""
+    operation = OPERATIONS_OF[plain_name(call)]
+    more = {k: v for k, v in call.named.items() if k not in ("input", "other", "out") and v is not None}
+    if more and more != {"alpha": 1}:
+        raise Unsaid(f"`{call.name}` with {', '.join(f'`{k}`' for k in more)}")
+    parts = [*call.arguments, *(call.named[k] for k in ("input", "other") if k in call.named)][:2]
+    if plain_name(call) == "rsub":
+        parts.reverse()
+    tensors = [part for part in parts if isinstance(part, Value)]
+    if len(tensors) == 2 and operation != "div":
+        merge(layouts, call, operation, tensors[0], tensors[1])
+        return
+    others = [part for part in parts if not isinstance(part, Value)]
+    if len(tensors) == 1 and all(type(other) in (int, float) for other in others):
+        number(layouts, call, operation, parts)
+    elif len(tensors) == 1 and isinstance(others[0], Owned) and operation in ("add", "mul"):
+        with_parameter(layouts, call, operation, tensors[0], others[0])
+    else:
+        raise Unsaid(f"`{operation}` of {' and '.join(map(described, parts))}")
+
+
+MERGERS.update(dict.fromkeys(OPERATIONS_OF, arithmetic))
+
+
+def described(part: object) -> str:
+    if isinstance(part, Owned):
+        return f"the parameter `{part.key}`"
+    if isinstance(part, Constant):
+        return "a tensor that is not computed from the input"
+    if isinstance(part, Derived):
+        return "a tensor that is computed from parameters alone"
+    return "a tensor" if isinstance(part, Value) else repr(part)
+
+
+def merge(layouts: Layouts, call: Call, operation: str, one: Value, two: Value) -> None:
+    """Two tensors, element by element; sizes of 1 are repeated."""
+    result = call.results[0]
+    first, second = layouts.view(one), layouts.view(two)
+    if order_of(first) is None and first.axes == second.axes and first.base.shapes == second.base.shapes:
+        emit(layouts, operation, {}, [first.base, second.base], [layouts.made_like(result, first)])
+        return
+    if len(one.shapes[0]) != len(two.shapes[0]):
+        raise Unsaid(f"`{operation}` of tensors with other numbers of axes")
+    orders = [layouts.place(value)[1] for value in (one, two)]
+    larger = max((0, 1), key=lambda i: (prod((one, two)[i].shapes[0]), i == 0))
+    order = orders[larger]
+    bases = [layouts.ordered(value, order) for value in (one, two)]
+    same = len({shape_of(base) for base in bases}) == 1
+    if not same and operation not in ("mul", "add"):
+        raise Unsaid(f"`{operation}` of tensors of different sizes")
+    arguments: dict[str, object] = {"stretch": True} if operation == "add" and not same else {}
+    emit(layouts, operation, arguments, bases, [layouts.made(result, order)])
+
+
+def number(layouts: Layouts, call: Call, operation: str, parts: Sequence[object]) -> None:
+    """A tensor times a number, plus one."""
+    (tensor,) = (part for part in parts if isinstance(part, Value))
+    if layouts.is_scores(tensor):
+        raise Unsaid("arithmetic with scores")
+    values = [float(part) for part in parts if isinstance(part, int | float)]
+    value = values[0] if values else 0.0
+    is_first = isinstance(parts[0], Value)
+    by: Number
+    plus: Number
+    if operation == "add":
+        by, plus = 1, value
+    elif operation == "sub":
+        by, plus = (1, -value) if is_first else (-1, value)
+    elif operation == "mul":
+        by, plus = value, 0
+    elif operation == "div" and is_first:
+        by, plus = 1 / value, 0
+    elif operation == "neg":
+        by, plus = -1, 0
+    else:
+        raise Unsaid(f"`{operation}` of {' and '.join(map(described, parts))}")
+    rescale(layouts, call, tensor, by, plus)
+
+
+def rescale(layouts: Layouts, call: Call, tensor: Value, by: Number, plus: Number) -> None:
+    """by · x + plus; nothing, if that is the tensor itself."""
+    if by == 1 and plus == 0:
+        layouts.same(call.results[0], tensor)
+        return
+    view = layouts.view(tensor)
+    arguments: dict[str, object] = {"scale": whole_number(by), **({"offset": whole_number(plus)} if plus else {})}
+    emit(layouts, "rescale", arguments, [view.base], [layouts.made_like(call.results[0], view)])
+
+
+def whole_number(value: Number) -> Number:
+    return int(value) if float(value).is_integer() else value
+
+
+def with_parameter(layouts: Layouts, call: Call, operation: str, tensor: Value, owned: Owned) -> None:
+    """A learned factor of each channel, or a learned tensor that is added or multiplied."""
+    base, order = layouts.place(tensor)
+    result = call.results[0]
+    if result.shapes != tensor.shapes:
+        raise Unsaid(f"`{operation}` repeats a tensor for the parameter `{owned.key}`")
+    if operation == "mul":
+        stored = stored_factor(owned, len(order), shape_of(base)[0], 1 + order.index(0))
+        if stored is not None:
+            stored |= layouts.start(owned.key)
+            item = Item("scale", stored, [base], [layouts.made(result, order)], owned.key, True, call.line)
+            layouts.add(item)
+            return
+    learned = layouts.learned(owned, order, [shape[0] for shape in base.shapes], call.line)
+    same = shape_of(learned) == shape_of(base)
+    arguments: dict[str, object] = {"stretch": True} if operation == "add" and not same else {}
+    emit(layouts, operation, arguments, [base, learned], [layouts.made(result, order)])
+
+
+def concat(layouts: Layouts, call: Call) -> None:
+    """Tensors and parameters one behind the other, along an axis."""
+    parts, rank = argument(call, 0, "tensors"), len(call.results[0].shapes[0])
+    axis = argument(call, 1, "dim", call.named.get("axis", 0)) % rank
+    tensors = [part for part in parts if isinstance(part, Value)]
+    if not all(isinstance(part, Value | Owned) for part in parts):
+        raise Unsaid("`concat` with a tensor that is not computed from the input")
+    if axis == 0:
+        raise Unsaid("`concat` along the batch")
+    if len(parts) == 1:
+        layouts.same(call.results[0], tensors[0])
+        return
+    order = common(layouts, tensors)
+    batches = [shape[0] for shape in call.results[0].shapes]
+    bases = [
+        layouts.ordered(part, order) if isinstance(part, Value) else layouts.learned(part, order, batches, call.line)
+        for part in parts
+    ]
+    along = order[axis - 1]
+    emit(layouts, "concat", {"axis": along} if along else {}, bases, [layouts.made(call.results[0], order)])
+
+
+MERGERS.update(dict.fromkeys(("cat", "concat", "concatenate"), concat))
+
+
+def common(layouts: Layouts, tensors: Sequence[Value]) -> Order:
+    """The order of axes of the largest tensor, since that need not be moved."""
+    return layouts.place(max(tensors, key=lambda value: prod(value.shapes[0])))[1]

@@ -1,0 +1,116 @@
+"""Functions that are called with weights, `F.conv2d(x, self.weight, self.bias)`, as the layers of these weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned
+
+Arguments = Mapping[str, Any]
+
+
+def _convolution(given: Arguments) -> nn.Module:
+    weight = given["weight"].shape
+    cls = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(weight) - 3]
+    groups = given.get("groups", 1)
+    options = {name: given[name] for name in ("stride", "padding", "dilation") if name in given}
+    return cls(weight[1] * groups, weight[0], weight[2:], groups=groups, bias=given.get("bias") is not None, **options)
+
+
+def _linear(given: Arguments) -> nn.Module:
+    weight = given["weight"].shape
+    return nn.Linear(weight[1], weight[0], given.get("bias") is not None)
+
+
+def _layer_norm(given: Arguments) -> nn.Module:
+    affine = {"elementwise_affine": given.get("weight") is not None, "bias": given.get("bias") is not None}
+    return nn.LayerNorm(given["normalized_shape"], given.get("eps", 1e-5), **affine)
+
+
+def _group_norm(given: Arguments) -> nn.Module:
+    if given.get("weight") is None or given.get("bias") is None:
+        raise Unsaid("`group_norm` without a weight or a bias")
+    return nn.GroupNorm(given["num_groups"], *given["weight"].shape, given.get("eps", 1e-5))
+
+
+def _batch_norm(given: Arguments) -> nn.Module:
+    if given.get("running_mean") is None:
+        raise Unsaid("`batch_norm` without running statistics")
+    features, affine = given["running_mean"].shape[0], given.get("weight") is not None
+    return nn.BatchNorm2d(features, given.get("eps", 1e-5), given.get("momentum", 0.1), affine)
+
+
+FUNCTIONS: Mapping[str, tuple[tuple[str, ...], Callable[[Arguments], nn.Module]]] = {
+    **dict.fromkeys(
+        ("conv1d", "conv2d", "conv3d"),
+        (("input", "weight", "bias", "stride", "padding", "dilation", "groups"), _convolution),
+    ),
+    "linear": (("input", "weight", "bias"), _linear),
+    "layer_norm": (("input", "normalized_shape", "weight", "bias", "eps"), _layer_norm),
+    "group_norm": (("input", "num_groups", "weight", "bias", "eps"), _group_norm),
+    "batch_norm": (
+        ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
+        _batch_norm,
+    ),
+}
+"""The functions with weights, the names of their arguments, and the layer that calls each."""
+
+
+def with_its_layer(call: Call, root: nn.Module) -> Call:
+    """A call of a function with a module's own weights as the call of a layer that has them; others as they are.
+
+    Raises Unsaid for weights that are no one module's, or that have other names than the layer's.
+    """
+    if call.module is not None or call.name not in FUNCTIONS:
+        return call
+    names, maker = FUNCTIONS[call.name]
+    given = {**dict(zip(names, call.arguments, strict=False)), **call.named}
+    owned = {name: value for name, value in given.items() if isinstance(value, Owned)}
+    if not owned and not any(isinstance(value, Derived) for value in given.values()):
+        return call
+    if any(isinstance(value, Derived | Constant) for value in given.values()):
+        raise Unsaid(f"`{call.name}` with a weight that is computed from parameters")
+    paths = set()
+    for name, value in owned.items():
+        path, _, last = value.key.rpartition(".")
+        if last != name or not value.is_plain:
+            raise Unsaid(f"`{call.name}` is called with `{value.key}` as its {name}")
+        paths.add(path)
+    if len(paths) > 1:
+        raise Unsaid(f"`{call.name}` is called with weights of several modules: {', '.join(sorted(paths))}")
+    try:
+        with torch.device("meta"):
+            layer = maker(given)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise Unsaid(f"`{call.name}`: {error}") from None
+    (path,) = paths
+    if isinstance(own := root.get_submodule(path), nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+        layer = _like(own)
+    taken = tuple(value for value in (given["input"],) if not isinstance(value, Owned))
+    again = call.again[:1] if call.again else (call.again_named["input"],) if "input" in call.again_named else ()
+    found = Call(type(layer).__name__, path, taken, {}, call.results, call.line, layer, again)
+    if (bias := owned.get("bias")) is not None and bias.zeros is not None:
+        found.more = {"bias": _parts(bias, call)}
+    return found
+
+
+def _parts(bias: Owned, call: Call) -> tuple[bool, ...]:
+    """For equal parts of the outputs, whether they have a bias. Raises Unsaid."""
+    assert bias.zeros is not None
+    start, stop = bias.zeros
+    count, rest = divmod(bias.shape[0], stop - start)
+    if rest or start % (stop - start) or call.name != "linear":
+        raise Unsaid(f"`{call.name}` with a bias of which a part is 0")
+    return tuple(i != start // (stop - start) for i in range(count))
+
+
+def _like(own: nn.Module) -> nn.Module:
+    """A batch normalisation with the momentum that the module has, which it may not pass on in evaluation."""
+    cls = next(c for c in type(own).__mro__ if c.__module__.startswith("torch.nn."))
+    with torch.device("meta"):
+        return cls(own.num_features, own.eps, own.momentum, own.affine, own.track_running_stats)

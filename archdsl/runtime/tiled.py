@@ -1,0 +1,305 @@
+"""Runs a network on a large image tile by tile, with the numbers of the whole image."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archdsl.analysis.tiling import Tiling, tiling
+from archdsl.checker.finished_graph import pin
+from archdsl.common.units import bytes_from
+from archdsl.compiler import Network, checked
+from archdsl.graph import Graph
+from archdsl.runtime.journal import Journal, fingerprint
+from archdsl.runtime.loading import graph_of
+
+if TYPE_CHECKING:
+    import torch
+
+Item = tuple[int, int]
+"""A sample of the batch, and the number of a tile."""
+
+
+def tiled(
+    model: torch.nn.Module,
+    *images: Any,
+    spec: Network | None = None,
+    tile: int | Sequence[int] | None = None,
+    memory: int | str | None = None,
+    batch: int | None = None,
+    prepare: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    out: Any = None,
+    resume: str | Path | None = None,
+    progress: bool | None = None,
+) -> Any:
+    """The results of a network for images of any size, computed tile by tile: equal to those of the whole images.
+
+    `images` has one array for each input of the network, [N, C, …]: a tensor, or anything that gives NumPy arrays
+    for slices, such as a memory-mapped file or a zarr array. `model` is a module of `archdsl.load`, in eval mode;
+    for another module of the same network, such as that of a built file, give `spec`.
+
+    `tile` is the largest tile, `memory` (in bytes, or such as "16GiB") what a run may take; with `memory` as many tiles
+    run together as fit, else `batch` of them, or one. `prepare` is applied to each piece before it enters the
+    network; it must treat every position alike, as `lambda x: x.float() / 255` does.
+
+    `out` takes the results: an array [N, C, …] that can be assigned to, or the name of an .npy file, which is
+    memory-mapped; a dict of them by the outputs' names if there are several. By default they are new tensors.
+    `resume` is a folder that records which tiles are done: a later call with the same arguments leaves them out.
+    With torch.distributed initialised, as under torchrun, each process computes its share of the tiles, into the same
+    `out`; new tensors are complete in every process.
+
+    Raises SpecError if the network cannot be cut exactly, and ValueError for arguments that do not fit.
+    """
+    graph = checked(spec) if spec is not None else graph_of(model)
+    if graph is None:
+        raise ValueError("this module was not made by archdsl.load here: give its spec, tiled(model, image, spec=…)")
+    if any(module.training for module in model.modules()):
+        raise ValueError("the module is in training mode, in which its results depend on the batch: call model.eval()")
+    limit = bytes_from(memory) if isinstance(memory, str) else memory
+    if memory is not None and not limit:
+        raise ValueError(f"{memory!r} is not an amount of memory such as '16GiB'")
+    samples = {image.shape[0] for image in images}
+    if len(samples) > 1:
+        raise ValueError("the images have different numbers of samples")
+    sizes = pin(graph, [tuple(image.shape[1:]) for image in images] or [()])
+    plan = tiling(graph, sizes, tile=tile, limit=limit, batch=batch)
+    run = _Run(model, graph, plan, images, prepare, Share.here())
+    journal = None
+    if resume is not None:
+        if out is None:
+            raise ValueError("`resume` needs `out`: results in memory are lost with the process")
+        journal = Journal(Path(resume), run.share.rank, fingerprint(graph.name, plan.sizes, plan.tile, model))
+        run.share.wait()  # until all have read what was done before
+    results = _Results(plan, samples.pop(), run.share, out, images, run.weight, keep=bool(journal and journal.done))
+    run.into(results, journal, progress)
+    return results.finished()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The part of the work that this process does."""
+
+    rank: int = 0
+    ranks: int = 1
+
+    @classmethod
+    def here(cls) -> Share:
+        import torch.distributed as dist
+
+        if dist.is_available() and dist.is_initialized():
+            return cls(dist.get_rank(), dist.get_world_size())
+        return cls()
+
+    def wait(self) -> None:
+        """Waits for all processes."""
+        if self.ranks > 1:
+            import torch.distributed as dist
+
+            dist.barrier()
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """Cuts tiles, runs the network on them, and hands on the results."""
+
+    model: torch.nn.Module
+    graph: Graph
+    plan: Tiling
+    images: Sequence[Any]
+    prepare: Callable[[torch.Tensor], torch.Tensor] | None
+    share: Share
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """A tensor of the network, where its inputs must be."""
+        import torch
+
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return next((t for t in tensors if t.is_floating_point()), torch.zeros(()))
+
+    def into(self, results: _Results, journal: Journal | None, progress: bool | None) -> None:
+        import torch
+
+        items = [(n, t) for n in range(results.samples) for t in range(self.plan.count)]
+        done = journal.done if journal is not None else set()
+        left = [item for item in items[self.share.rank :: self.share.ranks] if item not in done]
+        size = self.plan.batch
+        try:
+            with torch.inference_mode(), _progress(len(left), progress, self.share) as advance:
+                for start in range(0, len(left), size):
+                    some = left[start : start + size]
+                    self.step(some, results)
+                    if journal is not None:
+                        journal.add(some, results.flush)
+                    advance(len(some))
+        finally:  # also of a run that is interrupted
+            if journal is not None:
+                journal.close(results.flush)
+
+    def step(self, items: Sequence[Item], results: _Results) -> None:
+        """Runs some tiles together."""
+        import torch
+
+        tensors = [
+            torch.cat([self.piece(image, cut, item) for item in items]).to(self.weight.device)
+            for image, cut in zip(self.images, self.plan.cut, strict=True)
+        ]
+        found = self.model(*tensors)
+        found = [found] if isinstance(found, torch.Tensor) else list(found)
+        shapes = [(len(items), *shape) for shape in self.plan.shapes(tile=True)]
+        if [tuple(result.shape) for result in found] != shapes:
+            raise ValueError(f"the module gives {[list(f.shape) for f in found]} where its spec says {shapes}")
+        results.put(items, found)
+
+    def piece(self, image: Any, cut: Sequence[bool], item: Item) -> torch.Tensor:
+        """What a tile takes of an image, [1, C, …]."""
+        import torch
+
+        sample, number = item
+        spans = self.plan[number].cut
+        slices = [slice(*spans[axis]) if here else slice(None) for axis, here in enumerate(cut)]
+        found = image[(slice(sample, sample + 1), slice(None), *slices)]
+        if not isinstance(found, torch.Tensor):
+            import numpy
+
+            found = torch.from_numpy(numpy.array(found))  # a copy: torch takes no read-only arrays
+        return self.prepare(found) if self.prepare is not None else found
+
+
+@contextmanager
+def _progress(total: int, wanted: bool | None, share: Share) -> Iterator[Callable[[int], None]]:
+    """Shows how many tiles are done, in the first process; gives what is called after some more."""
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if share.rank or not (on_terminal if wanted is None else wanted):
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress
+
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True)) as bar:
+        task = bar.add_task("tiles", total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+@dataclass(eq=False)
+class _Results:
+    """Where the results go: one array for each output, made when the first results say of which type they are."""
+
+    plan: Tiling
+    samples: int
+    share: Share
+    out: Any
+    images: Sequence[Any]
+    like: torch.Tensor
+    """A tensor of the type that results have where there are none."""
+    keep: bool
+    """Whether files have results from before."""
+
+    def __post_init__(self) -> None:
+        names = [output.name or "" for output in self.plan.outputs]
+        several = len(names) > 1
+        if several and self.out is not None and not (isinstance(self.out, Mapping) and set(self.out) == set(names)):
+            raise ValueError(f"the network has several outputs: give `out` as a dict with {', '.join(names)}")
+        given = self.out if several and self.out is not None else dict.fromkeys(names, self.out)
+        self.shapes = dict(zip(names, ((self.samples, *s) for s in self.plan.shapes()), strict=True))
+        self.arrays: dict[str, Any] = {}
+        self.given: dict[str, Any] = {}
+        for name, array in given.items():
+            self.given[name] = self.checked(array, self.shapes[name])
+
+    def checked(self, array: Any, shape: tuple[int, ...]) -> Any:
+        if array is None:
+            return None
+        if isinstance(array, str | Path):
+            path = Path(array)
+            if path.suffix != ".npy":
+                raise ValueError(f"{path}: results are written to .npy files, or to an array that you give")
+            if any(_is_file_of(image, path) for image in self.images):
+                raise ValueError(f"{path} is the file of an image")
+            return path
+        if tuple(array.shape) != shape:
+            raise ValueError(f"`out` is {list(array.shape)}, the results are {list(shape)}")
+        if self.share.ranks > 1 and hasattr(array, "chunks"):
+            raise ValueError(
+                "several processes cannot write to an array in chunks, since tiles share them: give the name of an "
+                ".npy file, and convert it afterwards"
+            )
+        return array
+
+    def make(self, name: str, like: torch.Tensor) -> Any:
+        """The array of an output."""
+        import torch
+
+        given, shape = self.given[name], self.shapes[name]
+        if given is None:
+            return torch.zeros(shape, dtype=like.dtype)
+        if not isinstance(given, Path):
+            return given
+        import numpy
+
+        kind = _numpy(like).dtype
+        if self.keep and not given.exists():
+            raise ValueError(
+                f"{given} is gone, with the tiles that `resume` records: remove that folder to begin again"
+            )
+        if self.share.rank == 0 and not self.keep:
+            numpy.lib.format.open_memmap(given, "w+", kind, shape).flush()
+        self.share.wait()
+        found = numpy.lib.format.open_memmap(given, "r+")
+        if found.shape != shape or found.dtype != kind:
+            raise ValueError(f"{given} has {list(found.shape)} of {found.dtype}, the results are {list(shape)}, {kind}")
+        return found
+
+    def put(self, items: Sequence[Item], found: Sequence[torch.Tensor]) -> None:
+        """Stores what is kept of some tiles' results."""
+        import torch
+
+        for number, (name, result) in enumerate(zip(self.shapes, found, strict=True)):
+            if name not in self.arrays:
+                self.arrays[name] = self.make(name, result)
+            target = self.arrays[name]
+            for own, (sample, tile) in zip(result, items, strict=True):
+                kept = self.plan[tile].kept[number]
+                part = own[(slice(None), *(slice(*k.own) for k in kept))]
+                place = (sample, slice(None), *(slice(*k.whole) for k in kept))
+                if part.numel():
+                    target[place] = part if isinstance(target, torch.Tensor) else _numpy(part)
+
+    def flush(self) -> None:
+        for array in self.arrays.values():
+            if hasattr(array, "flush"):
+                array.flush()
+
+    def finished(self) -> Any:
+        """The arrays: one, or several by the names of the outputs."""
+        for name, given in self.given.items():
+            if name not in self.arrays:  # this process had nothing to do
+                self.arrays[name] = self.make(name, self.like)
+            if given is None and self.share.ranks > 1:
+                import torch.distributed as dist
+
+                dist.all_reduce(self.arrays[name])  # every process has zeros where the others have results
+        self.flush()
+        self.share.wait()
+        return self.arrays if len(self.arrays) > 1 else next(iter(self.arrays.values()))
+
+
+def _numpy(tensor: torch.Tensor) -> Any:
+    import torch
+
+    found = tensor.detach().cpu()
+    return (found.float() if found.dtype == torch.bfloat16 else found).numpy()
+
+
+def _is_file_of(image: Any, path: Path) -> bool:
+    """Whether an array is mapped from a file."""
+    while image is not None:
+        name = getattr(image, "filename", None)
+        if name and path.exists() and path.samefile(name):
+            return True
+        image = getattr(image, "base", None)
+    return False

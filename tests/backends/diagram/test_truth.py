@@ -1,0 +1,101 @@
+"""Pictures say nothing false: their arrows, sizes and repetitions, read off the scene, are those of the graph."""
+
+from importlib import import_module
+from random import Random
+
+import pytest
+
+from archdsl.backends.diagram.drawing import draw
+from archdsl.checker.spec import models
+from archdsl.compiler import check
+from archdsl.elaborate.spec_files import library_families
+from archdsl.graph import Graph
+from tests import random_blocks, random_networks, random_specs
+from tests.backends.diagram.truth import falsehoods
+from tests.helpers import ROOT, graph_of, random_graph
+
+FOUND = {path.stem: path for path in sorted((ROOT / "tests" / "data" / "figures").glob("*.arch"))}
+"""Specs of which pictures once said something false."""
+
+LIBRARY = [f"{family}:{m.name}" for family in library_families() for m in models(family) if m.complete]
+
+
+def found_specs() -> list[str]:
+    return [f"{path}:{m.name}" for path in FOUND.values() for m in models(str(path))]
+
+
+@pytest.mark.parametrize("spec", found_specs(), ids=lambda spec: spec.rsplit("/")[-1])
+def test_specs_that_were_once_drawn_wrong(spec: str) -> None:
+    assert list(falsehoods(draw(check(spec)))) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("spec", LIBRARY)
+@pytest.mark.parametrize("options", [{}, {"depth": 2}], ids=str)
+def test_library(spec: str, options: dict[str, int]) -> None:
+    assert list(falsehoods(draw(check(spec), **options))) == []  # type: ignore[arg-type]
+
+
+def random_network(number: int) -> tuple[str, Graph]:
+    """Of plain chains, of blocks that call each other, and of the whole language."""
+    if number % 4 == 3:
+        return next(found for seed in range(1000 * number, 1000 * number + 1000) if (found := random_specs.spec(seed)))
+    write = [random_networks.network, random_blocks.network, random_blocks.network][number % 4]
+    return random_graph(write, Random(number), 300)
+
+
+@pytest.mark.parametrize("number", [*range(8), *(pytest.param(n, marks=pytest.mark.long) for n in range(8, 400))])
+def test_random_networks(number: int) -> None:
+    text, graph = random_network(number)
+    for options in ({}, {"depth": 1}, {"depth": 9}):
+        assert list(falsehoods(draw(graph, **options))) == [], text  # type: ignore[arg-type]
+
+
+MIXED = """
+block mix(width) {
+    input a[_, H, W], b[_, _, _]
+    (a, b -> conv(width, 1) -> resize(a.size)) -> one: add
+    (b, a -> conv(2 * width, 3, stride = 2)) -> two: add
+    output one, two
+}
+block last(width) {
+    input a[_, H, W], b[_, _, _]
+    (a, b -> conv(width, 1) -> resize(a.size)) -> add
+}
+block layer(width) { input x[C, H, W]
+ (x, x -> conv(width, 3) -> relu) -> concat }
+model net {
+    input x[8, 32, 32]
+    y: conv(16, 3, stride = 2)
+    (x, y) -> (u, v): mix(8)
+    (u, v) -> last(8)
+    repeat 3 { layer(4) }
+    split(2) -> concat
+    (it, it) -> add
+}
+"""
+"""Two tensors from one block to another, a repetition whose sizes grow, several results, and one tensor taken twice."""
+
+
+@pytest.mark.parametrize("depth", [0, 1, 9])
+def test_several_tensors_and_repetitions(depth: int) -> None:
+    assert list(falsehoods(draw(graph_of(MIXED), depth=depth))) == []
+
+
+@pytest.mark.parametrize(
+    ("depth", "name", "false"),
+    [
+        (0, "dot.strokes", lambda edge: 1),
+        (0, "captions.times", lambda part: f"× {part.count - 1}"),
+        (0, "captions.in_streams", lambda rounds: [[t] for t in rounds[-1]]),
+        (0, "captions.in_streams", lambda rounds: [list(stream) for stream in zip(*rounds, strict=True)][:1]),
+        (1, "captions.times", lambda part: ""),
+    ],
+)
+def test_a_false_picture_is_found(depth: int, name: str, false: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    function = name.partition(".")[2]
+    for user in ("captions", "dot", "arrows"):
+        full = f"archdsl.backends.diagram.{user}.{function}"
+        if hasattr(import_module(f"archdsl.backends.diagram.{user}"), function):
+            monkeypatch.setattr(full, false)
+    assert list(falsehoods(draw(graph_of(MIXED), depth=depth))) != []

@@ -1,0 +1,173 @@
+"""What a reader takes from a picture, read off its scene, and what the graph says of it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+
+from archdsl.backends.diagram.drawing import Diagram
+from archdsl.backends.diagram.picture import Edge, Part, Picture
+from archdsl.dims import Dim, substitute
+from archdsl.dims import text as dim_text
+from archdsl.graph import Graph, Node, Tensor
+
+MOST = 4
+"""The most tensors that an arrow shows by its strokes, and a box by its lines."""
+
+
+class Facts:
+    """Sizes of a graph in words, by the values that its spec shows for free sizes."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.values = {f.name: f.example for f in graph.free if f.example is not None}
+
+    def dim(self, dim: Dim) -> str:
+        return dim_text(substitute(dim, self.values), self.graph.sizes)
+
+    def size(self, tensors: Iterable[Tensor]) -> str:
+        """Of one tensor, or the ranges of several of one rank: from the first to the last where sizes fall."""
+        axes = zip(*(self.graph.shape(t) for t in tensors), strict=True)
+        return " × ".join(self._range([self.dim(d) for d in axis]) for axis in axes)
+
+    @staticmethod
+    def _range(words: list[str]) -> str:
+        if len(set(words)) == 1:
+            return words[0]
+        numbers = [int(w) for w in words]
+        falling = sorted(numbers, reverse=True) == numbers
+        return f"{numbers[0]}…{numbers[-1]}" if falling else f"{min(numbers)}…{max(numbers)}"
+
+    def source(self, tensor: Tensor, owner: dict[int, Part]) -> Tensor:
+        """The tensor that some box gives: what cuts and joins windows has none."""
+        while tensor.node not in owner and (sources := self.graph.node(tensor).sources):
+            tensor = sources[0]
+        return tensor
+
+
+def rounds(box: Part) -> list[list[Node]]:
+    """The nodes of a box, for each time that it is in the network."""
+    covered, length = sorted(box.covered, key=lambda n: n.id), len(box.nodes)
+    return [covered[i : i + length] for i in range(0, len(covered), length)] if length else []
+
+
+def given(box: Part, graph: Graph) -> list[list[Tensor]]:
+    """The tensors of a box that others take, each with those of all its rounds."""
+    takers: dict[Tensor, set[int]] = {}
+    for node in graph.nodes():
+        for tensor in node.sources:
+            takers.setdefault(tensor, set()).add(node.id)
+    for output in graph.outputs:
+        takers.setdefault(output.tensor, set()).add(-1)
+    found = []
+    for nodes in rounds(box):
+        inside = {n.id for n in nodes}
+        every = [Tensor(n.id, i) for n in nodes for i in range(len(n.shapes))]
+        found.append([t for t in every if takers.get(t, set()) - inside])
+    return [list(stream) for stream in zip(*found, strict=True)]
+
+
+def flows(picture: Picture) -> Counter[tuple[Part, Part]]:
+    """How many tensors flow from one box to another in the graph, of what repeats in its first round."""
+    facts = Facts(picture.graph)
+    owner = {n.id: box for box in picture.boxes() for n in box.covered}
+    found: dict[tuple[Part, Part], set[Tensor]] = {}
+    for box in picture.boxes():
+        taken = [t for n in box.nodes for t in n.sources] + ([box.output.tensor] if box.output else [])
+        for tensor in (facts.source(t, owner) for t in taken):
+            tail = owner.get(tensor.node)
+            if tail is not None and tail is not box:
+                found.setdefault((tail, box), set()).add(tensor)
+    return Counter({pair: len(tensors) for pair, tensors in found.items()})
+
+
+def arrows(picture: Picture, strokes: dict[Edge, int]) -> Counter[tuple[Part, Part]]:
+    """How many tensors a reader sees flow from one box to another: an arrow that forks within a frame is followed."""
+    entries = {e.head: e.tail for e in picture.edges if e.head.kind == "entry"}
+    found: Counter[tuple[Part, Part]] = Counter()
+    for edge in picture.edges:
+        tail = edge.tail
+        while tail in entries:
+            tail = entries[tail]
+        if edge.head.kind != "entry" and tail.kind != "entry":
+            found[tail, edge.head] += strokes[edge]
+    return found
+
+
+def falsehoods(diagram: Diagram) -> Iterator[str]:
+    """What a picture says that is not so in the graph, or leaves out, read off its scene."""
+    scene = diagram.scene
+    for number, (_, picture) in enumerate(diagram.drawing.pictures):
+        prefix = f"i{number}_" if number else ""
+        words = {part: scene.texts(prefix + part.id) for part in picture.walk()}
+        strokes = {e: scene.strokes(prefix + e.tail.id, prefix + e.head.id) for e in picture.edges}
+        yield from _edges(picture, strokes, scene_texts(scene, picture, prefix))
+        for box in picture.boxes():
+            if box.kind != "block" or diagram.drawing.writer.captions.detail.sizes:
+                yield from _box(box, picture.graph, words[box])
+        for part in picture.walk():
+            if part.count > 1 and not any(re.search(rf"× {part.count}$", text) for text in words[part]):
+                yield f"{words[part]} does not say that it is there {part.count} times"
+    yield from _whole(diagram.drawing.pictures[0][1])
+
+
+def scene_texts(scene: object, picture: Picture, prefix: str) -> dict[Part, list[str]]:
+    """The texts on the arrows that leave each box."""
+    found: dict[Part, list[str]] = {}
+    for edge in picture.edges:
+        found.setdefault(edge.tail, []).extend(scene.texts(prefix + edge.tail.id, prefix + edge.head.id))  # type: ignore[attr-defined]
+    return found
+
+
+def _whole(picture: Picture) -> Iterator[str]:
+    """Every node is in one box, but for what cuts and joins windows."""
+    shown = Counter(n.id for box in picture.boxes() for n in box.covered)
+    for node in picture.graph.nodes():
+        if shown[node.id] != 1 and not (node.operation.cuts or node.operation.joins):
+            yield f"{node} is in {shown[node.id]} boxes"
+
+
+def _edges(picture: Picture, strokes: dict[Edge, int], texts: dict[Part, list[str]]) -> Iterator[str]:
+    expected, found = flows(picture), arrows(picture, strokes)
+    for pair in expected | found:
+        if min(expected[pair], MOST) != found[pair]:
+            yield f"{found[pair]} arrows of {expected[pair]}: {pair[0].nodes} → {pair[1].nodes or 'output'}"
+    facts = Facts(picture.graph)
+    for tail, lines in texts.items():
+        if not lines:
+            continue
+        streams = (
+            given(tail, picture.graph) if tail.nodes else [list(e.tensors) for e in picture.edges if e.tail is tail][:1]
+        )
+        sizes = [facts.size(stream) for stream in streams]
+        for line in lines[1 if tail.name else 0 :]:
+            count = re.fullmatch(r"(?:… )?(\d+) tensors", line)
+            several = re.fullmatch(r"(\d+) of (.*)", line)
+            if count:
+                numbers = {len(streams), *(len(e.streams) for e in picture.edges if e.tail is tail)}
+                known = int(count[1]) in numbers
+            else:
+                known = (several[2] if several else line) in sizes
+            if not known:
+                yield f"`{line}` under {tail.nodes}, which gives {sizes}"
+        if not any("tensors" in line or " of " in line for line in lines) and len(set(sizes) - set(lines)) > 0:
+            yield f"{lines} under {tail.nodes}, which gives {sizes}"
+
+
+def _box(box: Part, graph: Graph, words: list[str]) -> Iterator[str]:
+    """Sizes and channels in a folded block, and the size of an input or output."""
+    facts, text = Facts(graph), " ".join(words)
+    if box.kind in ("input", "output"):
+        tensor = box.output.tensor if box.output else Tensor(box.nodes[0].id)
+        if facts.size([tensor]) not in words:
+            yield f"{words} does not have the size {facts.size([tensor])}"
+    if box.kind != "block":
+        return
+    sizes = [facts.size(stream) for stream in given(box, graph)]
+    shown = sizes if len(sizes) <= MOST else sizes[: MOST - 1]
+    for size in shown:
+        if size not in words:
+            yield f"{words} lacks the size {size}"
+    if len(sizes) > MOST and f"… {len(sizes)} tensors" not in text:
+        yield f"{words} does not say how many tensors it gives"
