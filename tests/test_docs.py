@@ -8,7 +8,10 @@ the keys of the compiled module's state_dict. Another ```text block after an exa
 """
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +174,15 @@ def test_links_lead_somewhere() -> None:
             file = (page.parent / name).resolve() if name else page
             assert file.exists(), f"{page.name} links to {target}"
             assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
+
+
+@pytest.mark.long
+def test_the_site_is_built(tmp_path: Path) -> None:
+    """Strictly: every link between pages leads to one, and every page is in the navigation."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "tutorial.html" in (tmp_path / "index.html").read_text("utf-8")
 
 
 def anchors(page: Path) -> set[str]:
