@@ -1,4 +1,6 @@
-"""Generates the reference from the code (`make docs`): errors.md, commands.md, parts of python.md and language.md."""
+"""Generates the reference from the code (`make docs`): errors.md, commands.md, and parts of python.md
+and of the pages of the language.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,11 @@ from archdsl.diagnostics.codes import CODES, GROUPS, Code
 from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Declaration, Operation, Rules
 
-PAGE = Path(__file__).with_name("language.md")
-ERRORS = Path(__file__).with_name("errors.md")
-COMMANDS = Path(__file__).with_name("commands.md")
-PYTHON = Path(__file__).with_name("python.md")
+HERE = Path(__file__).parent
+PAGES = [HERE / "python.md", *sorted((HERE / "language").glob("*.md"))]
+"""The pages with generated parts."""
+ERRORS = HERE / "errors.md"
+COMMANDS = HERE / "commands.md"
 PART = re.compile(r"(?<=<!-- )(\w+)(: made by `make docs` -->\n).*?(?=<!-- end of \1 -->)", re.DOTALL)
 
 
@@ -159,5 +162,5 @@ def groups() -> str:
 if __name__ == "__main__":
     ERRORS.write_text(errors(), "utf-8")
     COMMANDS.write_text(commands(), "utf-8")
-    PYTHON.write_text(renewed(PYTHON.read_text("utf-8")), "utf-8")
-    PAGE.write_text(renewed(PAGE.read_text("utf-8")), "utf-8")
+    for page in PAGES:
+        page.write_text(renewed(page.read_text("utf-8")), "utf-8")

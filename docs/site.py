@@ -10,6 +10,8 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 LINK = re.compile(r"(?<!!)\[([^\]\n]*)\]\(([^)\s:]+)\)")
+MARKED = re.compile(r"^```arch [a-z ]+$", re.M)
+"""The first line of an example with words for the tests, which the site's Markdown does not know."""
 CODE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 
 
@@ -30,5 +32,5 @@ def on_page_markdown(text: str, page: Any, config: Any, files: Files) -> str:
         stays = inside or (target.endswith(".md") and not target.startswith("..") and target != "CONTRIBUTING.md")
         return match[0] if stays else match[1]
 
+    text = MARKED.sub("```arch", text)
     return "".join(part if part.startswith("```") else LINK.sub(link, part) for part in CODE.split(text))
-

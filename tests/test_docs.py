@@ -30,7 +30,7 @@ from tests.helpers import ROOT
 
 DOCS = ROOT / "docs"
 TINY = DOCS.parent / "examples" / "tiny.arch"
-PAGES = [DOCS / "language.md", DOCS / "formatting.md", DOCS.parent / "README.md"]
+PAGES = [DOCS / "language.md", *sorted((DOCS / "language").glob("*.md")), DOCS / "formatting.md", ROOT / "README.md"]
 FENCE = re.compile(r"^```arch(?P<words>[a-z ]*)\n(?P<text>.*?)^```\n(?:^```text\n(?P<said>.*?)^```\n)?", re.M | re.S)
 PYTHON = re.compile(r"^```python\n(?P<text>.*?)^```\n", re.M | re.S)
 CODE = re.compile(r"^```python\nclass (?P<name>\w+).*?^```\n", re.M | re.S)
@@ -147,9 +147,13 @@ def reference() -> ModuleType:
     return module
 
 
-def test_operations_and_limits_are_those_of_the_code() -> None:
-    page = (DOCS / "language.md").read_text("utf-8")
-    assert reference().renewed(page) == page, "`make docs` writes them anew"
+def test_generated_parts_are_those_of_the_code() -> None:
+    parts = set()
+    for path in reference().PAGES:
+        page = path.read_text("utf-8")
+        parts |= {part for part, _ in reference().PART.findall(page)}
+        assert reference().renewed(page) == page, "`make docs` writes it anew"
+    assert parts == {"operations", "changes", "limits", "codes", "functions"}
 
 
 def test_the_page_of_errors_is_that_of_the_registry() -> None:
@@ -157,10 +161,8 @@ def test_the_page_of_errors_is_that_of_the_registry() -> None:
     assert reference().errors() == page, "`make docs` writes it anew"
 
 
-def test_the_pages_of_commands_and_of_python_are_those_of_the_code() -> None:
+def test_the_page_of_commands_is_that_of_the_code() -> None:
     assert reference().commands() == (DOCS / "commands.md").read_text("utf-8"), "`make docs` writes it anew"
-    page = (DOCS / "python.md").read_text("utf-8")
-    assert reference().renewed(page) == page, "`make docs` writes it anew"
 
 
 def test_links_lead_somewhere() -> None:
@@ -186,10 +188,11 @@ def test_the_site_is_built(tmp_path: Path) -> None:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """The anchors of a page: those of its headings, as GitHub makes them, and its own."""
     text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
     titles = re.findall(r"^#+ +(.+?)\s*$", text, flags=re.M)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+    marks = re.findall(r'<a id="([^"]+)"></a>', text)
+    return {*marks, *(re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles)}
 
 
 def test_the_code_on_the_module_runs() -> None:
