@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test quick test-long test-oldest test-zoo lint format docs images gallery examples tables fuzz bench wheel vsix test-editors clean
+.PHONY: demo test quick test-long test-oldest test-zoo lint format docs site images gallery examples tables fuzz bench wheel vsix test-editors clean
 
 demo: $(READY)
 	@mkdir -p build
@@ -49,6 +49,10 @@ format: $(READY)
 # What is generated and committed: the reference's table of operations, the pictures of the README, the parser's tables.
 docs: $(READY)
 	$(BIN)/python docs/reference.py
+
+# The documentation as a site, in build/site; links that lead nowhere fail.
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 images: $(READY)
 	$(BIN)/archdsl draw examples/tiny.arch --direction right -o docs/images/tiny.svg --force
