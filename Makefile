@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test quick test-long test-oldest test-zoo lint format docs images gallery examples tables fuzz bench wheel vsix test-editors clean
+.PHONY: demo test quick test-long test-oldest test-zoo lint format docs site images gallery examples tables fuzz bench wheel vsix test-editors clean
 
 demo: $(READY)
 	@mkdir -p build
@@ -29,11 +29,11 @@ test-oldest:
 	$(PYTHON) -m pip --python .venv-oldest/bin/python install --quiet -c constraints-oldest.txt -e ".[dev]"
 	.venv-oldest/bin/python -m pytest -q -n 2 --dist worksteal
 
-# Every model of torchvision as a spec, in an environment of its own: torchvision fixes the version of torch.
+# The models of torchvision and of timm as specs, in an environment of its own: torchvision fixes the version of torch.
 test-zoo:
 	$(PYTHON) -m venv --without-pip .venv-zoo
-	$(PYTHON) -m pip --python .venv-zoo/bin/python install --quiet -e ".[dev]" torchvision
-	.venv-zoo/bin/python -m pytest -q tests/zoo/torchvision_models.py tests/zoo/torchvision_files.py
+	$(PYTHON) -m pip --python .venv-zoo/bin/python install --quiet -e ".[dev]" torchvision timm==1.0.31
+	.venv-zoo/bin/python -m pytest -q tests/zoo/torchvision_models.py tests/zoo/torchvision_files.py tests/zoo/timm_models.py
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -49,6 +49,10 @@ format: $(READY)
 # What is generated and committed: the reference's table of operations, the pictures of the README, the parser's tables.
 docs: $(READY)
 	$(BIN)/python docs/reference.py
+
+# The documentation as a site, in build/site; links that lead nowhere fail.
+site: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 images: $(READY)
 	$(BIN)/archdsl draw examples/tiny.arch --direction right -o docs/images/tiny.svg --force

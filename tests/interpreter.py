@@ -1,4 +1,4 @@
-"""Interprets a graph node by node: each operation is implemented by hand from docs/language.md.
+"""Interprets a graph node by node: each operation is implemented by hand from docs/language/operations.md.
 
 It shares nothing with the generator of modules, nor with the PyTorch forms of operations (one that is not implemented
 here yet runs in its form). It runs nothing in place: every result is a new tensor, so a built module that overwrites

@@ -8,7 +8,10 @@ the keys of the compiled module's state_dict. Another ```text block after an exa
 """
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +30,7 @@ from tests.helpers import ROOT
 
 DOCS = ROOT / "docs"
 TINY = DOCS.parent / "examples" / "tiny.arch"
-PAGES = [DOCS / "language.md", DOCS / "formatting.md", DOCS.parent / "README.md"]
+PAGES = [DOCS / "language.md", *sorted((DOCS / "language").glob("*.md")), DOCS / "formatting.md", ROOT / "README.md"]
 FENCE = re.compile(r"^```arch(?P<words>[a-z ]*)\n(?P<text>.*?)^```\n(?:^```text\n(?P<said>.*?)^```\n)?", re.M | re.S)
 PYTHON = re.compile(r"^```python\n(?P<text>.*?)^```\n", re.M | re.S)
 CODE = re.compile(r"^```python\nclass (?P<name>\w+).*?^```\n", re.M | re.S)
@@ -144,14 +147,52 @@ def reference() -> ModuleType:
     return module
 
 
-def test_operations_and_limits_are_those_of_the_code() -> None:
-    page = (DOCS / "language.md").read_text("utf-8")
-    assert reference().renewed(page) == page, "`make docs` writes them anew"
+def test_generated_parts_are_those_of_the_code() -> None:
+    parts = set()
+    for path in reference().PAGES:
+        page = path.read_text("utf-8")
+        parts |= {part for part, _ in reference().PART.findall(page)}
+        assert reference().renewed(page) == page, "`make docs` writes it anew"
+    assert parts == {"operations", "changes", "limits", "codes", "functions"}
 
 
 def test_the_page_of_errors_is_that_of_the_registry() -> None:
     page = (DOCS / "errors.md").read_text("utf-8")
     assert reference().errors() == page, "`make docs` writes it anew"
+
+
+def test_the_page_of_commands_is_that_of_the_code() -> None:
+    assert reference().commands() == (DOCS / "commands.md").read_text("utf-8"), "`make docs` writes it anew"
+
+
+def test_links_lead_somewhere() -> None:
+    """Links between pages, of the README and of CONTRIBUTING: to a file that is there, and to a heading of it."""
+    for page in (*DOCS.rglob("*.md"), *ROOT.glob("*.md")):
+        text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text("utf-8"), flags=re.M | re.S)
+        for target in re.findall(r"\]\(([^)\s]+)(?: \"[^\"]*\")?\)", text):
+            if "://" in target or target.startswith("mailto:"):
+                continue
+            name, _, anchor = target.partition("#")
+            file = (page.parent / name).resolve() if name else page
+            assert file.exists(), f"{page.name} links to {target}"
+            assert not anchor or anchor in anchors(file), f"{page.name} links to {target}"
+
+
+@pytest.mark.long
+def test_the_site_is_built(tmp_path: Path) -> None:
+    """Strictly: every link between pages leads to one, and every page is in the navigation."""
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert "tutorial.html" in (tmp_path / "index.html").read_text("utf-8")
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page: those of its headings, as GitHub makes them, and its own."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.M | re.S)
+    titles = re.findall(r"^#+ +(.+?)\s*$", text, flags=re.M)
+    marks = re.findall(r'<a id="([^"]+)"></a>', text)
+    return {*marks, *(re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles)}
 
 
 def test_the_code_on_the_module_runs() -> None:

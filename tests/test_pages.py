@@ -3,9 +3,10 @@
 A page's blocks are:
 
 - ```arch title="net.arch", and the same of other languages: a file, which is written (or replaced);
-- ```console: commands behind `$ `, each with its output, as printed; a line `…` stands for any lines. Commands are
-  `archdsl …` and `python FILE`;
+- ```console: commands behind `$ `, each with its output, as printed; a line `…` stands for any lines, and
+  `…` elsewhere for any text. Commands are `archdsl …` and `python FILE`;
 - ```python: code, which runs in one session per page;
+- a picture images/tutorial.svg "net.svg": the file of that name, which a command before has drawn;
 - ```sh and others: not run (such as `pip install`).
 
 `pytest --update tests/test_pages.py` renews the outputs.
@@ -25,9 +26,19 @@ from archdsl import cli
 from tests.helpers import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = [*DOCS.glob("tutorial.md"), *sorted((DOCS / "how-to").glob("*.md"))]
+# The tutorial trains and exports.
+LONG = {"tutorial"}
+PAGES = [
+    pytest.param(path, marks=[pytest.mark.long] if path.stem in LONG else [], id=path.stem)
+    for path in (DOCS / "tutorial.md", DOCS / "python.md", *sorted((DOCS / "how-to").glob("*.md")))
+]
 BLOCK = re.compile(r'^```(?P<kind>\w+)(?: title="(?P<file>[\w.\-/]+)")?[^\n]*\n(?P<text>.*?)^```\n', re.M | re.S)
+PICTURE = re.compile(r'!\[[^\]]*\]\((\S+) "(\S+)"\)')
 ANY = "…"
+
+
+def words(picture: Path) -> list[str]:
+    return sorted(re.findall(r">([^<>]*)</t(?:ext|span)>", picture.read_text("utf-8")))
 
 
 def printed(command: str) -> str:
@@ -58,8 +69,8 @@ def run_file(path: str) -> None:
 
 
 def is_output(said: str, found: str) -> bool:
-    """Whether an output is the one of the page, in which `…` stands for any lines."""
-    parts = [re.escape(part) for part in re.split(rf"^{ANY}\n", said, flags=re.M)]
+    """Whether an output is the one of the page, in which `…` stands for any lines or text."""
+    parts = [re.escape(part).replace(ANY, ".*") for part in re.split(rf"^{ANY}\n", said, flags=re.M)]
     return re.fullmatch("(?:.*\n)*".join(parts), found) is not None
 
 
@@ -80,15 +91,17 @@ def session(text: str) -> str:
     return "".join(found)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", PAGES)
 def test_page(page: Path, update: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     names: dict[str, object] = {"__name__": "page"}
 
     def renewed(block: re.Match[str]) -> str:
         kind, text = block["kind"], block["text"]
         if block["file"]:
+            Path(block["file"]).parent.mkdir(exist_ok=True)
             Path(block["file"]).write_text(text, "utf-8")
         elif kind == "python":
             exec(compile(text, str(page), "exec"), names)
@@ -100,4 +113,9 @@ def test_page(page: Path, update: bool, tmp_path: Path, monkeypatch: pytest.Monk
     now = BLOCK.sub(renewed, text)
     if update:
         page.write_text(now, "utf-8")
+    for shown, drawn in PICTURE.findall(text):
+        if update:
+            (page.parent / shown).write_bytes(Path(drawn).read_bytes())
+        # The same boxes and words: where they lie depends on the version of Graphviz.
+        assert words(page.parent / shown) == words(Path(drawn))
     assert page.read_text("utf-8") == now, "`pytest --update tests/test_pages.py` writes it anew"

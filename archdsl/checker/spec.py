@@ -5,8 +5,9 @@ Fixes that errors propose are tried here, by checking again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -80,13 +81,19 @@ def _check_all(name: str | None, spec_file: SpecFile, diagnostics: Diagnostics) 
 
 
 def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
-    """The path and model name in `path.arch`, `path.arch:model`, `family:model` or `family`. Raises SpecError."""
+    """The path and model name of a SPEC. Raises SpecError.
+
+    It is `path.arch`, `path.arch:model`, `family:model`, `family`, or `package:path.arch` and `package:path.arch:model`
+    for a file in the folder of a Python package.
+    """
     head, colon, tail = spec.rpartition(":")
     if colon and not head.endswith((":", "\\")) and "/" not in tail and not tail.endswith(".arch"):
         where, name = head, tail or None
     else:
         where, name = spec, None
     path = Path(where)
+    if not path.exists() and (found := in_package(where, diagnostics)) is not None:
+        return found, name
     if where.endswith(".arch") or "/" in where or path.exists():
         return path, name
     families = library_families()
@@ -101,6 +108,33 @@ def split_spec(spec: str, diagnostics: Diagnostics) -> tuple[Path, str | None]:
     else:
         help = did_you_mean(where, families) or "the library has: " + ", ".join(families)
     diagnostics.error("E0003", f"there is no file or library family named `{where}`", help=help)
+    diagnostics.stop_on_errors()
+    raise AssertionError
+
+
+_IN_PACKAGE = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([^:]+\.arch)", re.ASCII)
+
+
+def in_package(where: str, diagnostics: Diagnostics) -> Path | None:
+    """The path of `package:path.arch`, found without running the package; None for another text. Raises SpecError."""
+    if (named := _IN_PACKAGE.fullmatch(where)) is None:
+        return None
+    from importlib.util import find_spec  # only for a spec in a package
+
+    package, file = named.groups()
+    top, *inner = package.split(".")
+    folders: list[str] = []
+    with suppress(ImportError, ValueError):  # such as __main__, which has no spec
+        spec = find_spec(top)
+        folders = list(spec.submodule_search_locations or ()) if spec is not None else []
+    paths = [Path(folder, *inner, file) for folder in folders]
+    if (found := next((path for path in paths if path.is_file()), None)) is not None:
+        return found
+    if folders:
+        help_ = "installed packages hold data files only if their build configuration includes them"
+        diagnostics.error("E0003", f"the package `{package}` has no file `{file}`", help=help_)
+    else:
+        diagnostics.error("E0003", f"there is no Python package `{top}`", help="is it installed in this environment?")
     diagnostics.stop_on_errors()
     raise AssertionError
 

@@ -129,7 +129,7 @@ limit_option = click.option(
     multiple=True,
     metavar="NAME=NUMBER",
     shell_complete=complete_limit,
-    help="Override a resource limit, such as nodes=1000000 (docs/language.md lists all).",
+    help="Override a resource limit, such as nodes=1000000 (`archdsl help limits` lists all).",
 )
 size_option = click.option(
     "--size",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 _HEADING = re.compile(r"(#+) +(.+?)\s*")
 _FENCE = re.compile(r"\s*(```|~~~)")
-_COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
+_COMMENT = re.compile(r"<!--.*?-->\n?|<a id=\"[^\"]*\"></a>", re.DOTALL)
 
 
 def docs_folder() -> Path:

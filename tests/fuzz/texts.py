@@ -59,8 +59,9 @@ def _library() -> list[str]:
     """Valid specs: the library, the examples, earlier failures, and each example of the language reference."""
     files = [p for folder in ("specs", "examples", "tests/fuzz/corpus") for p in sorted((ROOT / folder).glob("*.arch"))]
     found = [p.read_text("utf-8", "surrogatepass") for p in files]
-    for words, text in FENCE.findall((ROOT / "docs" / "language.md").read_text("utf-8")):
-        found.append(f"model m {{\ninput x[16, H = 32, W = 32]\n{text}}}\n" if "body" in words else text)
+    for page in sorted((ROOT / "docs" / "language").glob("*.md")):
+        for words, text in FENCE.findall(page.read_text("utf-8")):
+            found.append(f"model m {{\ninput x[16, H = 32, W = 32]\n{text}}}\n" if "body" in words else text)
     return found
 
 
