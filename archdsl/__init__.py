@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from archdsl.common.choices import Budget
     from archdsl.common.source import Source
     from archdsl.compiler import build, check, diff, draw, explain, show
     from archdsl.diagnostics import SpecError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
+    "Budget",
     "Source",
     "SpecError",
     "__version__",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Budget": "archdsl.common.choices",
     "build": "archdsl.compiler",
     "check": "archdsl.compiler",
     "diff": "archdsl.compiler",

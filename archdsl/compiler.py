@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # only load() imports torch
     from archdsl.augment.base import Companion
     from archdsl.backends.diagram.drawing import Diagram
     from archdsl.backends.torch_source import Plainness
-    from archdsl.common.choices import Mode
+    from archdsl.common.choices import Budget, Recomputing
     from archdsl.report.compare import Comparison
     from archdsl.report.shown import Report
     from archdsl.report.tables import Table
@@ -59,18 +59,38 @@ def deep_stack() -> Iterator[None]:
         raise SpecError([Diagnostic(error.code, error.message)]) from None
 
 
-def build(network: Network, *, inference: bool = False, recompute: Mode = "none") -> str:
+def build(
+    network: Network,
+    *,
+    inference: bool = False,
+    recompute: Recomputing = "none",
+    memory: int | str | Budget | None = None,
+) -> str:
     """The source of a standalone PyTorch module.
 
     `inference` removes batchnorms after convolutions, dropout and training outputs; the function `fold_batchnorms` of
     the file converts the weights of the training form. `recompute` says which activations a training step recomputes
-    instead of storing: `none`, those of the bodies of `dense` connections, or those of calls of `blocks`. The text is
-    proved to compute the network before it is returned (`archdsl.proof`). Raises SpecError if nothing can be
-    recomputed, ValueError for both options.
+    instead of storing: `none`, those of the bodies of `dense` connections, or those of calls of `blocks`. `memory` is
+    what a training step may need at most, in bytes, as "8GiB", or as a Budget, which also says the batch; then as
+    little is recomputed as that needs. The text is proved to compute the network before it is returned
+    (`archdsl.proof`). Raises SpecError if nothing can be recomputed or the memory is not enough, ValueError for
+    options that exclude each other.
     """
-    if inference and recompute != "none":
+    how = chosen(inference, recompute, memory)
+    return prove_build(checked(network), inference=inference, recompute=how).text
+
+
+def chosen(inference: bool, recompute: Recomputing, memory: int | str | Budget | None) -> Recomputing:
+    """What two options say about recomputation. Raises ValueError if they exclude each other."""
+    from archdsl.common.choices import Budget
+
+    if inference and (recompute != "none" or memory is not None):
         raise ValueError("the inference form has no backward pass, so it cannot recompute")
-    return prove_build(checked(network), inference=inference, recompute=recompute).text
+    if memory is None:
+        return recompute
+    if recompute != "none":
+        raise ValueError("`memory` chooses what to recompute, so `recompute` cannot be given with it")
+    return memory if isinstance(memory, Budget) else Budget.of(memory)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +105,7 @@ class Build:
     refused: tuple[str, ...] = ()
 
 
-def prove_build(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> Build:
+def prove_build(graph: Graph, *, inference: bool = False, recompute: Recomputing = "none") -> Build:
     """The source of a module as from `build`, with the result of its proof.
 
     If a proof fails, plainer code is generated; SpecError if none can be proved.
@@ -97,14 +117,14 @@ def prove_build(graph: Graph, *, inference: bool = False, recompute: Mode = "non
 
     with deep_stack():
         shown, folding = for_inference(graph) if inference else (graph, None)
-        chosen = choose(graph, recompute)
+        again = choose(graph, recompute)
         companion = None if inference else _companion(graph)
         augmentation = (companion.name, graph.augment) if companion is not None and graph.augment is not None else None
         refused: list[str] = []
         for plainness in Plainness:
             try:
-                text = write_module(shown, folding, companion=companion, recompute=chosen, plainness=plainness)
-                prove(text, shown, folding=folding, recompute=chosen, augmentation=augmentation)
+                text = write_module(shown, folding, companion=companion, recompute=again, plainness=plainness)
+                prove(text, shown, folding=folding, recompute=again, augmentation=augmentation)
             except (SpecError, MemoryError):
                 raise
             except Exception as error:  # bugs of the generator, too: plainer code may avoid them

@@ -81,3 +81,20 @@ class Ledger:
 
     def peak(self) -> Peak:
         return Peak.of(self.moments.values())
+
+
+@dataclass(slots=True)
+class Profile(Ledger):
+    """A ledger of bytes for one batch, by node: `most[node]` is the most held while it runs, None between the passes.
+
+    A node runs in the forward pass, in the backward pass, and when it is recomputed.
+    """
+
+    batch: int = 1
+    most: dict[int | None, int] = field(default_factory=dict)
+
+    def note(self, node: Node | None, sample: int = 0, fixed: int = 0) -> None:
+        key = None if node is None else node.id
+        held = self.fixed + fixed + self.batch * (self.sample + sample)
+        if held > self.most.get(key, -1):
+            self.most[key] = held

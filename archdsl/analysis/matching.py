@@ -15,6 +15,7 @@ from fractions import Fraction
 from math import lcm
 
 from archdsl.analysis.costs import IntShape
+from archdsl.analysis.receptive import by_windows
 from archdsl.graph import Graph, Node, Tensor
 from archdsl.ops.index_maps import IndexMap, TooFine
 
@@ -23,11 +24,14 @@ Shapes = tuple[tuple[IntShape, ...], ...]
 WHOLE = "every result depends on the whole axis"
 RATIO = "how it reads its input depends on the size of the whole image"
 MOVES = "it moves or joins axes"
+ONE = "it gives one result for the whole image"
 SIZE = "its result is made from the size of the image"
 APART = "it joins tensors that do not move with the image alike"
 FIXED = "it gives the same everywhere, but not at a border"
 WINDOWS = "it cuts the map into windows"
 OUTSIDE = "its code comes from outside, so what it reads is not known"
+WRAPS = "beyond a border of the image it reads the opposite side"
+LENGTH = "its size does not grow with the image as its input's does"
 FINE = "the pattern in which it reads its input is too long"
 
 
@@ -53,8 +57,12 @@ class Match:
     blame: Blame | None = None
 
 
-def stride(graph: Graph, shapes: Shapes, axis: int, starts: Mapping[int, bool]) -> tuple[int, Node | None]:
+def stride(
+    graph: Graph, shapes: Shapes, axis: int, starts: Mapping[int, bool]
+) -> tuple[int, Node | None, Mapping[Tensor, Fraction]]:
     """The distance by which tiles can be moved along an axis, and the last node that makes it larger.
+
+    Then for each tensor by how many of its elements it moves with each element of the image.
 
     `shapes` are those of the whole image, `axis` counts from the first spatial one; `starts` says which inputs, by the
     ids of their nodes, are cut.
@@ -77,7 +85,7 @@ def stride(graph: Graph, shapes: Shapes, axis: int, starts: Mapping[int, bool]) 
                 if larger != distance:
                     distance, cause = larger, node
                 rates[Tensor(node.id, result)] = rate * by.period / by.step
-    return distance, cause
+    return distance, cause, rates
 
 
 def _index_maps(
@@ -104,10 +112,17 @@ class Matcher:
     starts: Mapping[int, bool]
     live: set[int]
     found: dict[Tensor, Match] = field(default_factory=dict)
+    approximate: bool = False
+    """Whether what needs the whole axis may have only the tile's: `assumed` are the nodes for which that is so."""
+    assumed: dict[int, Node] = field(default_factory=dict)
+    last: bool = False
+    """Whether the tile ends where the image does."""
 
     def run(self, at: int) -> Mapping[Tensor, Match]:
         """The matches of all tensors, for a tile whose first element is element `at` of the image."""
         self.found = {}
+        starting = (Tensor(number) for number, cut in self.starts.items() if cut)
+        self.last = all(at + self.length(t) == self.length(t, whole=True) for t in starting)
         for node in self.graph.nodes():
             if node.id not in self.live:
                 continue
@@ -133,6 +148,9 @@ class Matcher:
             found = self.reads(node, tensor)
         except TooFine:
             found = FINE
+        if isinstance(found, Match) and self.last and found.offset is not None:
+            ends = found.offset + self.length(tensor) == self.length(tensor, whole=True)
+            found = found if ends else LENGTH
         return Match(None, 0, 0, Blame(node, found)) if isinstance(found, str) else found
 
     def reads(self, node: Node, tensor: Tensor) -> Match | str:
@@ -147,10 +165,7 @@ class Matcher:
             return OUTSIDE
         if node.windows is not None or node.operation.cuts or node.operation.joins:
             return WINDOWS
-        own, others = (
-            node.operation.index_maps(tensor.index, *self.sizes(node, tensor, shapes))
-            for shapes in (self.tile, self.whole)
-        )
+        own, others = (self.maps(node, tensor, shapes) for shapes in (self.tile, self.whole))
         if own.keys() != others.keys():
             return RATIO
         if not own:
@@ -162,6 +177,16 @@ class Matcher:
                 return part
             parts.append(part)
         return joined(parts, self.length(tensor))
+
+    def maps(self, node: Node, tensor: Tensor, shapes: Shapes) -> Mapping[int, tuple[IndexMap, ...]]:
+        incoming, outputs = self.sizes(node, tensor, shapes)
+        found = node.operation.index_maps(tensor.index, incoming, outputs)
+        if not self.approximate:
+            return found
+        without = by_windows(node.operation, found, incoming)
+        if without != found:
+            self.assumed[node.id] = node
+        return without
 
     def sizes(self, node: Node, tensor: Tensor, shapes: Shapes) -> tuple[tuple[IntShape, ...], tuple[IntShape, ...]]:
         return tuple(shapes[t.node][t.index] for t in node.inputs), shapes[tensor.node]
@@ -177,10 +202,12 @@ class Matcher:
             return MOVES
         if any(by.along or by.out not in (axis, None) for axis, by in enumerate(own)):
             return MOVES
-        by, out = own[self.axis], self.length(tensor)
+        by, out, here = own[self.axis], self.length(tensor), self.found[source]
+        lengths = self.length(source), self.length(source, whole=True)
+        if here.offset is None and lengths == (1, 1) and all(_reads_one(m) for m in (by, others[self.axis])):
+            return Match(None, 0, out)
         if by != others[self.axis]:
             return RATIO
-        here = self.found[source]
         if here.offset is None:
             return Match(None, 0, out) if by.still or by.out is None else FIXED
         if by.out is None:
@@ -189,18 +216,22 @@ class Matcher:
             return Match(None, 0, out) if inside else WHOLE
         if here.offset % by.step:
             return RATIO
-        return moved(by, here, (self.length(source), self.length(source, whole=True)), out, node.operation.wraps())
+        if node.operation.wraps() and not by.still:
+            return WRAPS
+        return moved(by, here, lengths, out)
 
 
-def moved(by: IndexMap, here: Match, lengths: tuple[int, int], out: int, wraps: bool) -> Match:
-    """The match behind an index map of an axis of these lengths, in the tile and in the whole image.
+def _reads_one(by: IndexMap) -> bool:
+    """Whether every result reads the only element of an axis, and nothing beyond."""
+    return by.still or (not by.along and all(taps == range(1) for taps in by.taps))
 
-    `wraps`: what lies beyond a border is the other end of the axis.
-    """
+
+def moved(by: IndexMap, here: Match, lengths: tuple[int, int], out: int) -> Match:
+    """The match behind an index map of an axis of these lengths, in the tile and in the whole image."""
     assert here.offset is not None
     length, whole = lengths
-    begins = here.offset == 0 and here.low == 0 and not wraps
-    ends = here.offset + length == whole and here.high == length and not wraps
+    begins = here.offset == 0 and here.low == 0
+    ends = here.offset + length == whole and here.high == length
     low, high = 0, out
     before = behind = 0
     for r, taps in enumerate(by.taps):

@@ -62,21 +62,10 @@ def memory(
     The scopes in `recompute`, none inside another, store only their inputs in a training step, and are recomputed
     (activation checkpointing). Free sizes missing in `sizes` have their values in `graph.examples`.
     """
-    values = {**graph.examples, **(sizes or {})}
-    shapes, samples = sized_shapes(graph, values), sample_counts(graph, values)
-    run = Simulation(graph, shapes, samples, BYTES[dtype], cpu, recompute)
-    weights = trainable = 0
-    for node, weight in graph.weights():
-        size = weight.bytes(run.width)
-        weights += size
-        run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
-        trainable += size if weight.trainable else 0
-    for path, nodes in graph.called_again().items():
-        own = next(node for node in graph.nodes() if node.path == path)
-        run.gradients.update({node.id: run.gradients[own.id] for node in nodes if own.id in run.gradients})
-    inference = run.inference(weights)
-    step, saved = run.step(weights)
-    return Memory(weights, trainable, saved, inference, step)
+    run = Simulation.of(graph, sizes, dtype, cpu=cpu, recompute=recompute)
+    inference = run.inference()
+    step, saved = run.step()
+    return Memory(run.weights, run.trainable, saved, inference, step)
 
 
 def _signature(scope: Scope) -> tuple[object, ...]:
@@ -88,7 +77,7 @@ def _signature(scope: Scope) -> tuple[object, ...]:
 
 @dataclass(eq=False)
 class Simulation:
-    """Simulates runs of a graph, in the order of its nodes."""
+    """Simulates runs of a graph, in the order of its nodes. `recompute` may change between runs."""
 
     graph: Graph
     shapes: tuple[tuple[IntShape, ...], ...]
@@ -97,21 +86,58 @@ class Simulation:
     width: int
     cpu: bool
     recompute: Collection[Scope]
+    weights: int = 0
+    trainable: int = 0
+    """Bytes of parameters and buffers, and of the parameters with gradients."""
     gradients: dict[int, int] = field(default_factory=dict)
     """Bytes of the gradients of each node's weights."""
     pieces: set[Tensor] = field(default_factory=set)
     """Views that are not contiguous."""
     turned: set[int] = field(default_factory=set)
     """The ids of the nodes whose inputs lie in memory in another order of the axes than they read them in."""
+    _bytes: dict[Tensor, int] = field(default_factory=dict)
+    _saves: dict[tuple[int, bool], Saves] = field(default_factory=dict)
+
+    @staticmethod
+    def of(
+        graph: Graph,
+        sizes: Mapping[str, int] | None = None,
+        dtype: str = "float32",
+        *,
+        cpu: bool = True,
+        recompute: Collection[Scope] = (),
+    ) -> Simulation:
+        """Takes what `memory` does."""
+        values = {**graph.examples, **(sizes or {})}
+        shapes, samples = sized_shapes(graph, values), sample_counts(graph, values)
+        run = Simulation(graph, shapes, samples, BYTES[dtype], cpu, recompute)
+        for node, weight in graph.weights():
+            size = weight.bytes(run.width)
+            run.weights += size
+            run.gradients[node.id] = run.gradients.get(node.id, 0) + (size if weight.trainable else 0)
+            run.trainable += size if weight.trainable else 0
+        for path, nodes in graph.called_again().items():
+            own = next(node for node in graph.nodes() if node.path == path)
+            run.gradients.update({node.id: run.gradients[own.id] for node in nodes if own.id in run.gradients})
+        return run
+
+    @cached_property
+    def layout(self) -> Layout:
+        found = Layout.of(self.graph)
+        self.find_turned(found)
+        return found
 
     def incoming(self, node: Node) -> tuple[IntShape, ...]:
         return tuple(self.shapes[t.node][t.index] for t in node.inputs)
 
     def bytes(self, tensor: Tensor) -> int:
         """Those of a tensor's own memory; one that is a weight has none besides."""
-        if self.graph.node(tensor).operation.is_learned:
-            return 0
-        return prod(self.shapes[tensor.node][tensor.index]) * self.samples[tensor.node] * self.width
+        found = self._bytes.get(tensor)
+        if found is None:
+            learned = self.graph.node(tensor).operation.is_learned
+            size = prod(self.shapes[tensor.node][tensor.index]) * self.samples[tensor.node] * self.width
+            found = self._bytes[tensor] = 0 if learned else size
+        return found
 
     def room(self, tensor: Tensor) -> tuple[int, int]:
         """The bytes of a tensor for each sample, and those that are the same for every batch."""
@@ -121,7 +147,9 @@ class Simulation:
     def saves(self, node: Node, inplace: bool, differentiable: Collection[Tensor] = ()) -> Saves:
         """What a node saves, with contiguous copies for inputs that lie in another order than it reads them in."""
         operation, shapes = node.operation, self.incoming(node)
-        found = operation.saves(shapes, self.shapes[node.id], inplace)
+        found = self._saves.get((node.id, inplace))
+        if found is None:
+            found = self._saves[node.id, inplace] = operation.saves(shapes, self.shapes[node.id], inplace)
         if found.unlearned is not None and node.inputs[operation.bias_at or 0] not in differentiable:
             found = found.unlearned
         copied = operation.projected(len(shapes))
@@ -161,9 +189,7 @@ class Simulation:
     def buffers(self, *, training: bool) -> dict[Tensor, Tensor]:
         """The tensor whose memory each tensor uses: itself, its base if it is a view, or the one that it overwrote."""
         graph = self.graph
-        layout = Layout.of(graph)
-        overwriting = Overwriting.of(graph, self.recompute, moved=layout.moved)
-        self.find_turned(layout)
+        overwriting = Overwriting.of(graph, self.recompute, moved=self.layout.moved)
         found: dict[Tensor, Tensor] = {}
         whole: dict[Tensor, bool] = {}
         for node in graph.nodes():
@@ -260,12 +286,12 @@ class Simulation:
                 by_length.setdefault(len(scope.members), set()).add(_signature(scope))
         return found
 
-    def inference(self, weights: int) -> Peak:
+    def inference(self) -> Peak:
         outputs = [o.tensor for o in self.graph.outputs if not o.training]
         live = self.graph.ancestors(outputs)
         buffers = self.buffers(training=False)
         freed = self.last_uses(buffers, outputs)
-        ledger = Ledger(weights)
+        ledger = Ledger(self.weights)
         for node in self.graph.nodes():
             if node.id not in live:
                 continue
@@ -285,13 +311,18 @@ class Simulation:
         """Temporary bytes of an operation: a padded copy, the indices of maxima, the terms of an lrn."""
         return sum(self.size(kept, node) for kept in self.saves(node, False).more if kept.always)
 
-    def step(self, weights: int) -> tuple[Peak, Moment]:
+    def step(self) -> tuple[Peak, Moment]:
         """A training step, and the tensors saved between its passes."""
+        ledger = Ledger(self.weights)
+        saved = self.train(ledger)
+        return ledger.peak(), saved
+
+    def train(self, ledger: Ledger) -> Moment:
+        """Records a training step; returns the tensors saved between its passes."""
         graph = self.graph
         buffers = self.buffers(training=True)
         outputs = [o.tensor for o in graph.outputs]
         freed = self.last_uses(buffers, outputs)
-        ledger = Ledger(weights)
         differentiable: set[Tensor] = set()
         kept: dict[int, list[object]] = {}
         again = {node.id: scope for scope in self.recompute for node in scope.nodes()}
@@ -314,7 +345,7 @@ class Simulation:
                 ledger.release(buffer)
         saved = self.saved(kept, ledger)
         Backward(self, ledger, differentiable, kept, buffers, again).run(outputs)
-        return ledger.peak(), saved
+        return saved
 
     def entering(self, scope: Scope, buffers: Mapping[Tensor, Tensor]) -> dict[object, None]:
         """The buffers from outside that a scope reads."""

@@ -204,7 +204,7 @@ class _Tracer:
         try:
             maps_by_input = node.operation.index_maps(result, incoming, outputs)
             if self.windows and node.windows is None:
-                maps_by_input = _by_windows(node.operation, maps_by_input, incoming)
+                maps_by_input = by_windows(node.operation, maps_by_input, incoming)
             maps_by_input = self.among.maps(node, result, maps_by_input, incoming, outputs)
         except TooFine:
             self.seen[tensor] = None
@@ -269,10 +269,10 @@ class _Tracer:
             return None
 
 
-def _by_windows(
+def by_windows(
     operation: Operation, maps_by_input: Mapping[int, tuple[IndexMap, ...]], incoming: tuple[IntShape, ...]
 ) -> Mapping[int, tuple[IndexMap, ...]]:
-    """How a result reads the inputs, without operations on a whole axis."""
+    """How a result reads the inputs by `maps_by_input`, without operations on a whole axis."""
     found: dict[int, tuple[IndexMap, ...]] = {}
     for i, maps in maps_by_input.items():
         window = operation.window((incoming[i],))

@@ -14,7 +14,7 @@ from math import floor, lcm, prod
 from typing import TypeAlias
 
 from archdsl.analysis.costs import costs, sized_shapes
-from archdsl.analysis.matching import FIXED, RATIO, Blame, Match, Matcher, Shapes, stride
+from archdsl.analysis.matching import ONE, RATIO, Blame, Match, Matcher, Shapes, stride
 from archdsl.analysis.memory import memory
 from archdsl.common.units import bytes_text
 from archdsl.diagnostics import Diagnostic, Mark, SpecError
@@ -26,6 +26,9 @@ Span: TypeAlias = tuple[int, int]
 
 DEFAULT_MEMORY = 4 << 30
 """The bytes that a tile may take where nobody says how large it is."""
+
+REPEATS = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 64)
+"""What is tried in turn as `_Planner.repeats`."""
 
 TRIES = 256
 """How many sizes of a tile are tried below the one that is asked for, to find one that the network accepts."""
@@ -87,6 +90,8 @@ class Tiling:
     peak: int
     batch: int
     dtype: str
+    assumed: tuple[Node, ...] = ()
+    """The nodes that need the whole image, and get only a tile: empty if the results are exact."""
 
     @property
     def count(self) -> int:
@@ -120,15 +125,17 @@ def tiling(
     batch: int | None = None,
     dtype: str = "float32",
     cpu: bool = True,
+    approximate: bool = False,
 ) -> Tiling:
     """The plan for an image with these free sizes.
 
     `tile` is the largest tile, one number or one for each spatial axis; without it, it is the largest one whose run
-    takes at most `limit` bytes. `batch` tiles run together; without it, as many as `limit` allows, or one.
+    takes at most `limit` bytes. `batch` tiles run together; without it, as many as `limit` allows, or one. With
+    `approximate`, what needs the whole image may have only the tile.
 
     Raises SpecError if no tiles are exact, or those of that size are not.
     """
-    planner = _Planner(graph, {**graph.examples, **sizes})
+    planner = _Planner(graph, {**graph.examples, **sizes}, approximate)
     if tile is None:
         values = planner.largest(limit or DEFAULT_MEMORY, dtype, cpu)
     else:
@@ -143,7 +150,7 @@ def tiling(
         work, all_work = prod(a.tile for a in axes), prod(a.size for a in axes)
     return Tiling(
         graph, planner.sizes, values, axes, planner.outputs, planner.cut, count * work / all_work - 1,
-        peaks.at(batch), batch, dtype,
+        peaks.at(batch), batch, dtype, tuple(planner.assumed.values()),
     )  # fmt: skip
 
 
@@ -166,6 +173,8 @@ class _Planner:
 
     graph: Graph
     sizes: Mapping[str, int]
+    approximate: bool
+    assumed: dict[int, Node] = field(default_factory=dict)
     whole: Shapes = ()
     outputs: tuple[Output, ...] = ()
     live: set[int] = field(default_factory=set)
@@ -182,19 +191,35 @@ class _Planner:
         self.outputs = tuple(o for o in self.graph.outputs if not o.training)
         self.live = self.graph.ancestors(o.tensor for o in self.outputs)
         self.find_axes()
-        found = [
-            stride(self.graph, self.whole, axis, self.starts(axis)) if name else (1, None)
-            for axis, name in enumerate(self.names)
-        ]
-        by_name: dict[str | None, int] = {}
-        for name, (distance, _) in zip(self.names, found, strict=True):
-            by_name[name] = lcm(by_name.get(name, 1), distance)
+        by_name: dict[str | None, int] = {None: 1}
+        causes: list[Node | None] = []
+        for axis, name in enumerate(self.names):
+            cause = None
+            if name is not None:
+                distance, cause, rates = stride(self.graph, self.whole, axis, self.starts(axis))
+                by_name[name] = lcm(by_name.get(name, 1), distance * self.repeats(axis, name, distance, rates))
+            causes.append(cause)
         self.strides = tuple(by_name[name] for name in self.names)
-        self.causes = tuple(cause for _, cause in found)
+        self.causes = tuple(causes)
 
     @property
     def rank(self) -> int:
         return len(self.names)
+
+    def repeats(self, axis: int, name: str, distance: int, rates: Mapping[Tensor, Fraction]) -> int:
+        """By how many strides the image must shrink until all tensors shrink with it, as behind `pad_to_multiple`."""
+        for factor in REPEATS:
+            less = distance * factor
+            if less >= self.lengths[axis]:
+                break
+            shapes = sized_shapes(self.graph, {**self.sizes, name: self.sizes[name] - less})
+            if all(
+                self.whole[t.node][t.index][1 + axis] - shapes[t.node][t.index][1 + axis] == less * rate
+                for t, rate in rates.items()
+                if t.node in self.live
+            ):
+                return factor
+        return 1
 
     def find_axes(self) -> None:
         """Finds out which axes of the inputs can be cut."""
@@ -253,7 +278,7 @@ class _Planner:
         for name, limit in zip(self.names, limits, strict=True):
             if name is not None:
                 by_name[name] = min(limit, by_name.get(name, limit))
-        found: dict[str, int] = {}
+        found = {size.name: self.sizes[size.name] for size in self.graph.free}
         for name, limit in by_name.items():
             tile = next(self.candidates(name, limit), None)
             if tile is None:
@@ -261,14 +286,14 @@ class _Planner:
                 raise self.too_small(axis, limit, self.least(name, limit))
             found[name] = tile
         if not self.graph.sizes.holds(found):
-            named = ", ".join(f"{name} = {size}" for name, size in found.items())
+            named = ", ".join(f"{name} = {found[name]}" for name in by_name)
             raise _refusal(self.graph, f"takes no tiles of {named}", "ask for a tile of another size")
         return found
 
     def too_small(self, axis: int, limit: int, need: int) -> SpecError:
         """The error for tiles of `limit` where only some of at least `need` are exact."""
         name, size, cause = self.names[axis], self.lengths[axis], self.causes[axis]
-        if self.strides[axis] >= size and cause is not None:
+        if need >= size and 2 * self.strides[axis] > size and cause is not None:
             return self.never(axis, Blame(cause, RATIO))
         message = f"has no exact tiles of {limit} along {name}: they must be of at least {min(need, size)}"
         if need >= size:
@@ -302,7 +327,7 @@ class _Planner:
         def peak(values: Mapping[str, int]) -> int:
             return memory(self.graph, values, dtype, cpu=cpu).inference.at(1)
 
-        whole = {name: self.sizes[name] for name in self.names if name is not None}
+        whole = self.fitting(self.lengths)
         if peak(whole) <= limit:
             return whole
         best = self.smallest()
@@ -313,10 +338,11 @@ class _Planner:
             message = f"takes {bytes_text(least)} for its smallest exact tiles, {sides}: more than {bytes_text(limit)}"
             raise _refusal(self.graph, message, "give more memory")
         unit = max(self.strides)
-        low, high = max(best.values()) // unit, max(self.lengths) // unit + 1  # the first fits, the last does not
+        least_side = max(best[name] for name in self.names if name is not None)
+        low, high = least_side // unit, max(self.lengths) // unit + 1  # the first fits, the last does not
         while high - low > 1:
             middle = (low + high) // 2
-            values = self.fitting([max(middle * unit, *best.values())] * self.rank)
+            values = self.fitting([max(middle * unit, least_side)] * self.rank)
             if peak(values) <= limit:
                 low, best = middle, values
             else:
@@ -349,6 +375,7 @@ class _Planner:
     def axis(self, axis: int, tile: int, shapes: Shapes) -> Axis:
         """How an axis is cut into tiles of a size."""
         matcher = Matcher(self.graph, shapes, self.whole, axis, self.starts(axis), self.live)
+        matcher.approximate, matcher.assumed = self.approximate, self.assumed
         last, distance = self.lengths[axis] - tile, self.strides[axis]
         ends = [self.matches(axis, matcher, at) for at in (0, last)]
         between = self.matches(axis, matcher, distance) if last > distance else None
@@ -380,7 +407,7 @@ class _Planner:
             if match.blame is not None:
                 raise self.never(axis, match.blame)
             if match.offset is None:
-                raise self.never(axis, Blame(self.graph.node(output.tensor), FIXED))
+                raise self.never(axis, Blame(self.graph.node(output.tensor), ONE))
         return [found[output.tensor] for output in self.outputs]
 
     def kept(

@@ -39,6 +39,11 @@ def parse_tile(context: click.Context, parameter: click.Parameter, given: str | 
 )
 @click.option("--batch", type=click.IntRange(1), metavar="N", help="Run so many tiles together.")
 @click.option("--dtype", type=click.Choice([*BYTES]), default="float32", show_default=True)
+@click.option(
+    "--approximate",
+    is_flag=True,
+    help="Also cut networks that need the whole image, such as by a global pooling: it sees only a tile then.",
+)
 @json_option
 def tile(
     spec: str,
@@ -48,6 +53,7 @@ def tile(
     memory: int | None,
     batch: int | None,
     dtype: str,
+    approximate: bool,
     as_json: bool,
 ) -> int:
     """Plan how to run a network on a large image in tiles.
@@ -64,7 +70,8 @@ def tile(
     if not sizes:
         raise click.UsageError("give the size of the image, channels first: --size 3x20000x30000")
     with busy("planning", long=True):
-        plan = tiling(graph, pin(graph, sizes), tile=tile, limit=memory, batch=batch, dtype=dtype)
+        values = pin(graph, sizes)
+        plan = tiling(graph, values, tile=tile, limit=memory, batch=batch, dtype=dtype, approximate=approximate)
     if as_json:
         write_json(report.as_data(plan))
         return FINE

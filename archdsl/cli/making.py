@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, STYLES, THEMES, listed
 from archdsl.cli.missing import what_to_do
@@ -18,6 +19,7 @@ from archdsl.cli.options import (
     depth_option,
     extern_option,
     json_option,
+    memory_option,
     model_options,
     output_option,
     parse_length,
@@ -26,13 +28,14 @@ from archdsl.cli.options import (
     recompute_option,
     size_option,
     spec_argument,
+    training_options,
     weights_option,
 )
 from archdsl.cli.outputs import SpecOption
 from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked
-from archdsl.common.choices import ADAPTATIONS, EXPORTS, MODULES, STATE_DICTS
+from archdsl.common.choices import ADAPTATIONS, EXPORTS, MODULES, STATE_DICTS, Budget
 
 COLOURS = """A TOML file of your own colours: [families] such as convolution = "#cfe5f4", [groups] of paths, and [names]
 of blocks."""
@@ -136,19 +139,50 @@ def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
 @model_options
 @purpose_option
 @recompute_option
-def build(spec: str, output: Path | None, purpose: str, recompute: Mode, settings: Settings) -> int:
+@memory_option
+@training_options
+@size_option
+@click.pass_context
+def build(
+    context: click.Context,
+    spec: str,
+    output: Path | None,
+    purpose: str,
+    recompute: Mode,
+    memory: int | None,
+    batch: int,
+    dtype: str,
+    optimizer: str,
+    sizes: Sizes,
+    settings: Settings,
+) -> int:
     """Compile the network to a PyTorch module.
 
     The module is one file that imports only torch. With --for inference it has a function, fold_batchnorms, that
-    converts the weights of the training form.
+    converts the weights of the training form. --batch, --dtype, --optimizer and --size say for which training step
+    --memory is meant.
     """
     from archdsl import compiler
+    from archdsl.checker.finished_graph import pin
     from archdsl.common.marks import save
 
     inference = purpose == "inference"
-    if inference and recompute != "none":
-        raise click.UsageError("--recompute cannot be used with --for inference, which has no backward pass")
-    data = compiler.build(checked(spec, settings), inference=inference, recompute=recompute).encode()
+    given = {"recompute": recompute != "none", "memory": memory is not None}
+    if inference and any(given.values()):
+        name = next(name for name, is_given in given.items() if is_given)
+        raise click.UsageError(f"--{name} cannot be used with --for inference, which has no backward pass")
+    if all(given.values()):
+        raise click.UsageError("--memory chooses what to recompute, so --recompute cannot be used with it")
+    if memory is None:
+        for name in ("batch", "dtype", "optimizer", "sizes"):
+            if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+                option = name.removesuffix("s") if name == "sizes" else name
+                raise click.UsageError(f"--{option} says for which training step --memory is meant, which is not given")
+    graph = checked(spec, settings, sizes)
+    budget = None
+    if memory is not None:
+        budget = Budget(memory, batch, dtype, optimizer, tuple(pin(graph, sizes).items()))
+    data = compiler.build(graph, inference=inference, recompute=recompute, memory=budget).encode()
     if output is not None:
         save(output, data)
     elif sys.stdout is not None:

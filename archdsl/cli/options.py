@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from archdsl.cli.outputs import FORCE, OutputOption, SpecArgument, parse_output
-from archdsl.common.choices import MODES
+from archdsl.common.choices import AUTO, BYTES, MODES, OPTIMIZERS
 
 Command: TypeAlias = Callable[..., int]
 Settings: TypeAlias = Mapping[str, str]
@@ -184,13 +184,35 @@ purpose_option = click.option(
     show_default=True,
     help="For inference, batchnorms are folded into the convolutions before them and dropout is removed.",
 )
+RECOMPUTED = "What a training step recomputes instead of storing: bodies of dense connections, or blocks"
 recompute_option = click.option(
+    "--recompute", type=click.Choice(MODES), default="none", show_default=True, help=f"{RECOMPUTED}."
+)
+recompute_or_front_option = click.option(
     "--recompute",
-    type=click.Choice(MODES),
+    type=click.Choice([*MODES, AUTO]),
     default="none",
     show_default=True,
-    help="What a training step recomputes instead of storing: bodies of dense connections, or blocks.",
+    help=f"{RECOMPUTED}; {AUTO} shows how memory falls and time grows.",
 )
+memory_option = click.option(
+    "--memory",
+    callback=parse_bytes,
+    metavar="8GiB",
+    help="Recompute as little as a training step needs to fit into this memory.",
+)
+batch_option = click.option(
+    "--batch", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Batch size."
+)
+dtype_option = click.option("--dtype", type=click.Choice([*BYTES]), default="float32", show_default=True)
+optimizer_option = click.option("--optimizer", type=click.Choice([*OPTIMIZERS]), default="adam", show_default=True)
+
+
+def training_options(command: Command) -> Command:
+    """Adds what the memory of a training step depends on."""
+    return batch_option(dtype_option(optimizer_option(command)))
+
+
 extern_option = click.option(
     "--allow-extern",
     callback=parse_allowed,

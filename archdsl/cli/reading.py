@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -13,21 +13,24 @@ from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, THEMES, listed
 from archdsl.cli.options import (
     Settings,
     Sizes,
+    batch_option,
     complete_spec,
     depth_option,
+    dtype_option,
     json_option,
     model_options,
+    optimizer_option,
     output_option,
     parse_bytes,
     parse_settings,
-    recompute_option,
+    recompute_or_front_option,
     size_option,
 )
 from archdsl.cli.outputs import SpecArgument
 from archdsl.cli.printing import busy, progress, write, write_diagnostics, write_json, write_lines, write_table
 from archdsl.cli.program import FINE, SPEC_WRONG, cli
 from archdsl.cli.specs import check_model, checked, collecting, means_a_model, named, select
-from archdsl.common.choices import BYTES, OPTIMIZERS, PLOTS
+from archdsl.common.choices import AUTO, PLOTS, Budget
 
 if TYPE_CHECKING:
     from archdsl.common.choices import Mode
@@ -127,14 +130,14 @@ def write_checked(
 @click.argument("specs", cls=SpecArgument, nargs=-1, required=True, shell_complete=complete_spec, metavar="SPEC...")
 @model_options
 @size_option
-@click.option("--batch", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Batch size.")
+@batch_option
 @depth_option
 @click.option("--flops", is_flag=True, help="Also count all floating-point operations, not only multiply-accumulates.")
 @click.option("--wide", is_flag=True, help="Show all columns (trainable, frozen, buffers, offset).")
-@click.option("--dtype", type=click.Choice([*BYTES]), default="float32", show_default=True)
-@click.option("--optimizer", type=click.Choice([*OPTIMIZERS]), default="adam", show_default=True)
+@dtype_option
+@optimizer_option
 @click.option("--gpu-memory", callback=parse_bytes, metavar="16GiB", help="Report the largest batch that fits.")
-@recompute_option
+@recompute_or_front_option
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @click.option("--latex", "form", flag_value="latex", help="Write a LaTeX table (needs booktabs).")
@@ -155,7 +158,7 @@ def show(
     dtype: str,
     optimizer: str,
     gpu_memory: int | None,
-    recompute: Mode,
+    recompute: Mode | Literal["auto"],
     form: str | None,
     output: Path | None,
     as_json: bool,
@@ -173,6 +176,12 @@ def show(
 
     if form and as_json:
         raise click.UsageError(f"--{form} and --json are mutually exclusive")
+    if recompute == AUTO:
+        if len(specs) > 1:
+            raise click.UsageError(f"--recompute {AUTO} shows one SPEC")
+        graph = checked(specs[0], settings, sizes)
+        budget = Budget(0, batch, dtype, optimizer, tuple(pin(graph, sizes).items()))
+        return show_front(graph, budget, "json" if as_json else form, output)
     models = []
     for spec in progress(specs):
         graph = checked(spec, settings, sizes)
@@ -198,6 +207,28 @@ def show(
         write_lines(found.notes)
         if found.totals:
             write_lines(found.total_lines())
+    return FINE
+
+
+def show_front(graph: Graph, budget: Budget, form: str | None, output: Path | None) -> int:
+    """Shows the forms for training, of falling memory and growing time."""
+    from archdsl.common.marks import save
+    from archdsl.report import memory_front
+    from archdsl.transform.fitting import front
+
+    with busy(f"trying forms of {graph.name}", long=True):
+        plans = front(graph, budget)
+    if output is not None:
+        save(output, memory_front.plot(graph, plans, budget, output.suffix.lower()[1:]))
+    found = memory_front.table(plans)
+    if form == "json":
+        write_json({"front": memory_front.as_data(plans)})
+    elif form is not None:
+        write(getattr(found, f"as_{form}")())
+    elif output is None:
+        write_table(found)
+        at = ", ".join(f"{name} = {value}" for name, value in {**graph.examples, **dict(budget.sizes)}.items())
+        write_lines(memory_front.notes(budget, at))
     return FINE
 
 

@@ -7,8 +7,9 @@ without the command line importing those modules at start-up.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 # Endings of the files that each kind of output is written to; diagrams have theirs in backends/diagram/formats.py.
 MODULES = (".py",)
@@ -30,6 +31,43 @@ OPTIMIZERS: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsp
 Mode: TypeAlias = Literal["none", "dense", "blocks"]
 """Which activations a training step computes a second time."""
 MODES: tuple[Mode, ...] = get_args(Mode)
+AUTO: Final = "auto"
+"""In place of a mode: as little as a budget needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The bytes that a training step may hold at most, for a batch, a number type of BYTES and one of OPTIMIZERS.
+
+    `sizes` are values of free sizes, as ("H", 224); others have those of the spec's example.
+    """
+
+    limit: int
+    """In bytes, with weights, gradients and the optimizer's state."""
+    batch: int = 1
+    dtype: str = "float32"
+    optimizer: str = "adam"
+    sizes: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.dtype not in BYTES:
+            raise ValueError(f"there is no number type {self.dtype!r}; the number types are {', '.join(BYTES)}")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"there is no optimizer {self.optimizer!r}; the optimizers are {', '.join(OPTIMIZERS)}")
+
+    @staticmethod
+    def of(memory: int | str, **more: Any) -> Budget:
+        """The budget for an amount of memory, in bytes or as "8GiB". Raises ValueError if it is none."""
+        from archdsl.common.units import bytes_from  # only if there is a budget
+
+        limit = memory if isinstance(memory, int) else bytes_from(memory)
+        if not limit or limit < 0:
+            raise ValueError(f"{memory!r} is not an amount of memory such as 8GiB")
+        return Budget(limit, **more)
+
+
+Recomputing: TypeAlias = Mode | Budget
+"""How what is recomputed is chosen: by name, or as little as a budget needs."""
 
 Adaptation: TypeAlias = Literal["mean", "slice"]
 """How kernels for other input channels are made from those that are there."""

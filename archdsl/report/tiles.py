@@ -41,6 +41,7 @@ def lines(plan: Tiling) -> list[tuple[str, str]]:
         ("work done twice", f"{plan.again:.1%}"),
         ("peak memory", f"{bytes_text(plan.peak)}{many} ({plan.dtype}, weights included)"),
         *(("cut off", text) for text in halo_texts(plan)),
+        *(("not exact", f"`{node.operation.name}` (`{node.path}`) sees only its tile") for node in plan.assumed),
     ]
 
 
@@ -64,7 +65,8 @@ def as_data(plan: Tiling) -> dict[str, object]:
     ]
     return {
         "model": plan.graph.name,
-        "exact": True,
+        "exact": not plan.assumed,
+        "assumed": [node.path for node in plan.assumed],
         "axes": axes,
         "outputs": outputs,
         "tiles": plan.count,

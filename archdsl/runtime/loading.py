@@ -16,7 +16,7 @@ from archdsl.common.choices import ADAPTATIONS, Adaptation
 from archdsl.common.limits import Limits, budget, limited
 from archdsl.common.source import Source
 from archdsl.common.threads import forkable_lock
-from archdsl.compiler import Network, build, check, checked
+from archdsl.compiler import Network, build, check, checked, chosen
 from archdsl.diagnostics import Diagnostics
 from archdsl.graph import Graph
 from archdsl.runtime.outside import allowed, allowing, permit
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from archdsl.augment.base import Pipeline
-    from archdsl.common.choices import Mode
+    from archdsl.common.choices import Budget, Recomputing
 
 
 def load(
@@ -39,12 +39,15 @@ def load(
     weights_of: Network | None = None,
     adapt_weights: Adaptation | None = None,
     inference: bool = False,
-    recompute: Mode = "none",
+    recompute: Recomputing = "none",
+    memory: int | str | Budget | None = None,
     limits: Limits | None = None,
     allow_extern: str | Iterable[str] = (),
     **values: object,
 ) -> torch.nn.Module:
-    """The network as a module, made by executing the text from `build`; for `inference` and `recompute` see there.
+    """The network as a module, made by executing the text from `build`.
+
+    That describes `inference`, `recompute` and `memory`.
 
     `allow_extern` are the packages, or full names `package.module:name`, of which the spec may run code (`extern`);
     a function must be allowed by its full name.
@@ -59,8 +62,9 @@ def load(
     """
     if adapt_weights is not None and (weights_of is None or adapt_weights not in ADAPTATIONS):
         raise ValueError(f"adapt_weights is one of {', '.join(ADAPTATIONS)}, and needs weights_of")
+    how = chosen(inference, recompute, memory)
     with limited(limits), allowing(allow_extern):
-        network = _kept_class(spec, values, inference, recompute)(device=device, dtype=dtype)
+        network = _kept_class(spec, values, inference, how)(device=device, dtype=dtype)
     if weights is not None:
         from archdsl.runtime.weights import WeightsError, fit  # only if there are some
 
@@ -93,7 +97,7 @@ class _ClassKey:
     model: str | None
     values: str
     inference: bool
-    recompute: Mode
+    recompute: Recomputing
     limits: Limits
     allowed: frozenset[str]
 
@@ -107,7 +111,7 @@ _lock = forkable_lock()
 
 
 def _kept_class(
-    spec: str | Path | Source, values: Mapping[str, object], inference: bool, recompute: Mode
+    spec: str | Path | Source, values: Mapping[str, object], inference: bool, recompute: Recomputing
 ) -> type[torch.nn.Module]:
     """The class of a spec: cached from an earlier call, or new."""
     diagnostics = Diagnostics()
@@ -139,13 +143,13 @@ def instantiate(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     inference: bool = False,
-    recompute: Mode = "none",
+    recompute: Recomputing = "none",
 ) -> torch.nn.Module:
     """A checked network as a module; for `inference` and `recompute` see `build`."""
     return class_of(graph, inference=inference, recompute=recompute)(device=device, dtype=dtype)
 
 
-def class_of(graph: Graph, *, inference: bool = False, recompute: Mode = "none") -> type[torch.nn.Module]:
+def class_of(graph: Graph, *, inference: bool = False, recompute: Recomputing = "none") -> type[torch.nn.Module]:
     """The class that the built source of a network defines; for `inference` and `recompute` see `build`.
 
     Raises SpecError if it uses code from outside that is not allowed here (`runtime.outside`).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ def tiled(
     out: Any = None,
     resume: str | Path | None = None,
     progress: bool | None = None,
+    approximate: bool = False,
 ) -> Any:
     """The results of a network for images of any size, computed tile by tile: equal to those of the whole images.
 
@@ -52,6 +54,10 @@ def tiled(
     With torch.distributed initialised, as under torchrun, each process computes its share of the tiles, into the same
     `out`; new tensors are complete in every process.
 
+    With `approximate`, operations that need the whole image, such as a global pooling, may see only their tile. A
+    warning names them, and says how far the results for a part of the image differ from those of a run on that part
+    as a whole, which is up to two tiles long on each axis.
+
     Raises SpecError if the network cannot be cut exactly, and ValueError for arguments that do not fit.
     """
     graph = checked(spec) if spec is not None else graph_of(model)
@@ -66,8 +72,10 @@ def tiled(
     if len(samples) > 1:
         raise ValueError("the images have different numbers of samples")
     sizes = pin(graph, [tuple(image.shape[1:]) for image in images] or [()])
-    plan = tiling(graph, sizes, tile=tile, limit=limit, batch=batch)
+    plan = tiling(graph, sizes, tile=tile, limit=limit, batch=batch, approximate=approximate)
     run = _Run(model, graph, plan, images, prepare, Share.here())
+    if plan.assumed and run.share.rank == 0:
+        warnings.warn(_about(plan, measured(run)), stacklevel=2)
     journal = None
     if resume is not None:
         if out is None:
@@ -77,6 +85,44 @@ def tiled(
     results = _Results(plan, samples.pop(), run.share, out, images, run.weight, keep=bool(journal and journal.done))
     run.into(results, journal, progress)
     return results.finished()
+
+
+def _about(plan: Tiling, error: float | None) -> str:
+    names = ", ".join(f"`{node.operation.name}` (`{node.path}`)" for node in plan.assumed[:3])
+    more = f" and {len(plan.assumed) - 3} more" if len(plan.assumed) > 3 else ""
+    found = (
+        "how far that changes them could not be measured"
+        if error is None
+        else f"on a part of the image, up to two tiles long, they differ by {error:.2%} (relative, root mean square)"
+    )
+    return f"the results are approximate: {names}{more} see only their tile; {found}"
+
+
+def measured(run: _Run) -> float | None:
+    """The error of tiles on the middle of the first sample, relative to a run on all of that part; None if unknown."""
+    import torch
+
+    plan, places = run.plan, {}
+    sizes = dict(plan.sizes)
+    for axis in plan.axes:
+        length = min(axis.size, axis.tile + axis.step)
+        start = (axis.size - length) // 2 // axis.stride * axis.stride
+        places[axis.name] = slice(start, start + length)
+        sizes[axis.name] = length
+    sizes = {name: sizes[name] for name in plan.sizes}
+    if not run.graph.sizes.holds(sizes):
+        return None
+    spans = [places[axis.name] for axis in plan.axes]
+    parts = [run.read(image, 0, spans, cut) for image, cut in zip(run.images, plan.cut, strict=True)]
+    part = tiling(run.graph, sizes, tile=[axis.tile for axis in plan.axes], approximate=True)
+    inner = _Run(run.model, run.graph, part, parts, None, Share())
+    results = _Results(part, 1, Share(), None, parts, run.weight, keep=False)
+    inner.into(results, None, False)
+    with torch.inference_mode():
+        whole = run.model(*(p.to(run.weight.device) for p in parts))
+    whole = [whole] if isinstance(whole, torch.Tensor) else list(whole)
+    pairs = [(w.cpu().double(), found.double()) for w, found in zip(whole, results.arrays.values(), strict=True)]
+    return max(float((w - found).norm() / w.norm().clamp(min=1e-30)) for w, found in pairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +203,14 @@ class _Run:
 
     def piece(self, image: Any, cut: Sequence[bool], item: Item) -> torch.Tensor:
         """What a tile takes of an image, [1, C, …]."""
+        sample, number = item
+        return self.read(image, sample, [slice(*span) for span in self.plan[number].cut], cut)
+
+    def read(self, image: Any, sample: int, spans: Sequence[slice], cut: Sequence[bool]) -> torch.Tensor:
+        """A part of an image, [1, C, …]; `cut` says for each axis whether it is cut there."""
         import torch
 
-        sample, number = item
-        spans = self.plan[number].cut
-        slices = [slice(*spans[axis]) if here else slice(None) for axis, here in enumerate(cut)]
+        slices = [spans[axis] if here else slice(None) for axis, here in enumerate(cut)]
         found = image[(slice(sample, sample + 1), slice(None), *slices)]
         if not isinstance(found, torch.Tensor):
             import numpy

@@ -7,11 +7,11 @@ DenseNets, 2017 (arXiv:1707.06990).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from archdsl.analysis.memory import memory
-from archdsl.common.choices import Mode
+from archdsl.analysis.memory import Simulation
+from archdsl.common.choices import Recomputing
 from archdsl.diagnostics import Diagnostic, Mark, SpecError
 from archdsl.dims import free_sizes
 from archdsl.graph import Graph, Node, Scope, Tensor
@@ -30,45 +30,41 @@ class Recompute:
     scopes: frozenset[Scope] = frozenset()
     grown: frozenset[Node] = frozenset()
 
+    @property
+    def bodies(self) -> frozenset[Scope]:
+        """The scopes that are bodies of dense connections in `grown`: they take the features one by one."""
+        added = {node.inputs[1] for node in self.grown}
+        return frozenset(s for s in self.scopes if not added.isdisjoint(s.outputs))
+
 
 NOTHING = Recompute()
 
 
-def recompute(graph: Graph, mode: Mode) -> Recompute:
-    """What is recomputed: the bodies of dense connections, or calls of blocks.
+def recompute(graph: Graph, how: Recomputing) -> Recompute:
+    """What is recomputed: the bodies of dense connections, calls of blocks, or what a budget needs.
 
     Chooses the blocks whose calls reduce the training peak most. Raises SpecError if a network has nothing to
-    recompute.
+    recompute, or does not fit into the budget.
     """
-    match mode:
+    match how:
         case "none":
             return NOTHING
         case "dense":
             return _dense(graph)
         case "blocks":
             return _blocks(graph)
+        case _:
+            from archdsl.transform.fitting import fitted  # which searches among these
+
+            return fitted(graph, how).again
 
 
 def _dense(graph: Graph) -> Recompute:
-    readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
-    scopes: set[Scope] = set()
-    grown: set[Node] = set()
-    in_place: list[Node] = []
-    for node in graph.nodes():
-        if node.operation.stacks() != 0 or len(node.inputs) != 2:
-            continue
-        whole, new = node.inputs
-        body = next((s for s in graph.node(new).scope.calls() if s.parent is node.scope), None)
-        if body is not None and body.use is not None:
-            continue  # the calls of what is shared would have to be alike
-        if body is None:
-            if isinstance(node.origin, tree.Dense):
-                in_place.append(node)
-        elif readers[new] == 1 and body.outputs == (new,) and _needs_alone(graph, body, whole):
-            scopes.add(body)
-            grown.add(node)
-    if scopes:
-        return Recompute(frozenset(scopes), frozenset(grown))
+    chains = dense_chains(graph)
+    if chains:
+        scopes = frozenset(s for chain in chains for s in chain.scopes)
+        return Recompute(scopes, frozenset(n for chain in chains for n in chain.grown))
+    in_place = [n for n in _stacking(graph) if isinstance(n.origin, tree.Dense) and _body(graph, n) is None]
     if in_place:
         marks = tuple(Mark(n.span, "its layers are not in a block" if i == 0 else "") for i, n in enumerate(in_place))
         raise SpecError(
@@ -82,6 +78,33 @@ def _dense(graph: Graph) -> Recompute:
             ]
         )
     raise _nothing(graph, "no dense connections", "`blocks` recomputes calls of blocks")
+
+
+def dense_chains(graph: Graph) -> list[Recompute]:
+    """The dense connections whose bodies can be recomputed, for each scope that has some."""
+    readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
+    chains: dict[Scope, list[tuple[Scope, Node]]] = {}
+    for node in _stacking(graph):
+        whole, new = node.inputs
+        body = _body(graph, node)
+        if body is None or body.use is not None:
+            continue  # the calls of what is shared would have to be alike
+        if readers[new] == 1 and body.outputs == (new,) and _needs_alone(graph, body, whole):
+            chains.setdefault(node.scope, []).append((body, node))
+    return [
+        Recompute(frozenset(body for body, _ in chain), frozenset(node for _, node in chain))
+        for chain in chains.values()
+    ]
+
+
+def _stacking(graph: Graph) -> list[Node]:
+    """The concats of two tensors along the channels."""
+    return [n for n in graph.nodes() if n.operation.stacks() == 0 and len(n.inputs) == 2]
+
+
+def _body(graph: Graph, node: Node) -> Scope | None:
+    """The scope beside a concat whose result it adds."""
+    return next((s for s in graph.node(node.inputs[1]).scope.calls() if s.parent is node.scope), None)
 
 
 def _needs_alone(graph: Graph, body: Scope, whole: Tensor) -> bool:
@@ -99,16 +122,18 @@ def _blocks(graph: Graph) -> Recompute:
     if not calls:
         raise _nothing(graph, "no calls of blocks", "make the repeated layers a block: `block NAME(…) { … }`")
     chosen: list[Scope] = []
-    lowest = _peak(graph, ())
+    run = Simulation.of(graph, cpu=False)
+    lowest = _peak(run, ())
     rest = list(calls.values())
     while True:
         # Among equal peaks the first: the outer block.
-        trials = [(_peak(graph, _outermost([*chosen, *scopes])), number) for number, scopes in enumerate(rest)]
+        sets = [outermost([*chosen, *scopes]) for scopes in rest]
+        trials = [(_peak(run, s), number) for number, s in enumerate(sets) if set(s) != set(chosen)]
         peak, number = min(trials, default=(lowest, 0))
         if peak >= lowest:
             break
         lowest = peak
-        chosen = _outermost([*chosen, *rest.pop(number)])
+        chosen = outermost([*chosen, *rest.pop(number)])
     if not chosen:
         raise _nothing(graph, "no block whose recomputation reduces the memory of a training step", None)
     return Recompute(frozenset(chosen))
@@ -118,12 +143,15 @@ def _nothing(graph: Graph, lack: str, help: str | None) -> SpecError:
     return SpecError([Diagnostic("E0601", f"{graph.name} has {lack}: there is nothing to recompute", help=help)])
 
 
-def _peak(graph: Graph, scopes: Iterable[Scope]) -> int:
+def _peak(run: Simulation, scopes: Collection[Scope]) -> int:
     """Bytes per sample at the peak of a training step."""
-    return max(m.sample for m in memory(graph, cpu=False, recompute=tuple(scopes)).training("sgd").moments)
+    run.recompute = scopes
+    peak, _ = run.step()
+    return max(m.sample for m in peak.moments)
 
 
-def _outermost(scopes: Sequence[Scope]) -> list[Scope]:
+def outermost(scopes: Sequence[Scope]) -> list[Scope]:
+    """Those that are in no other."""
     given = set(scopes)
     return [s for s in dict.fromkeys(scopes) if given.isdisjoint(list(s.calls())[1:])]
 
@@ -151,7 +179,7 @@ class _Apart:
 
     def run(self) -> tuple[Graph, frozenset[Scope]]:
         old = self.graph
-        region = {node.id: scope for scope in self.again.scopes for node in scope.nodes()}
+        region = {node.id: scope for scope in self.again.bodies for node in scope.nodes()}
         read = {o.tensor for o in old.outputs}
         for node in old.nodes():
             if node.id not in region:

@@ -133,6 +133,27 @@ def test_resume(tmp_path: Path) -> None:
         archdsl.tiled(stopping, image, spec=spec, tile=100, resume=done)
 
 
+GATED = """
+model gated {
+    input x[2, H, W]
+    conv(4, 3) -> (it, global_avgpool -> conv(4, 1)) -> mul -> conv(1, 3)
+}
+"""
+
+
+def test_approximate() -> None:
+    """The warning says how far the results differ: for an image of that size exactly so far."""
+    gated, image = made(GATED), torch.rand(1, 2, 40, 40)
+    with pytest.raises(SpecError, match="global_avgpool"):
+        archdsl.tiled(gated, image, tile=24)
+    with pytest.warns(UserWarning, match=r"`global_avgpool` .* see only their tile") as caught:
+        found = archdsl.tiled(gated, image, tile=24, approximate=True)
+    whole = gated(image).detach()
+    error = float((whole - found).norm() / whole.norm())
+    assert 0 < error < 0.5
+    assert f"differ by {error:.2%}" in str(caught[0].message)
+
+
 def test_what_does_not_fit(model: torch.nn.Module) -> None:
     image = torch.rand(1, 2, 40, 60)
     with pytest.raises(ValueError, match="training mode"):

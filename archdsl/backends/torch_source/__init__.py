@@ -65,7 +65,7 @@ def write_module(
 
     `folding` is given for the form of a network for inference, and says how its weights come about.
     """
-    firsts = recompute.grown | recompute.scopes if recompute.grown else ()  # which concatenate along the second axis
+    firsts = recompute.grown | recompute.bodies  # which concatenate along the second axis
     layout = Layout.of(graph, firsts) if plainness < Plainness.STRAIGHT else FIRST
     overwriting = Overwriting.of(
         graph,
@@ -74,7 +74,7 @@ def write_module(
         allowed=plainness < Plainness.OUT_OF_PLACE,
         moved=layout.moved,
     )
-    found = cells(graph, recompute.scopes)
+    found = cells(graph, recompute.scopes, recompute.bodies)
     arrange(found, graph, layout)
     plans = Classifier(graph, found, overwriting, plainness).run()
     check_functions, checks = size_checks(graph)

@@ -86,6 +86,8 @@ class Cell:
     height: int = 0
     chain: bool = False
     recomputed: bool = False
+    grows: bool = False
+    """Whether it is the body of a dense connection that takes the features one by one."""
     """Whether its activations are not kept for the backward pass."""
     arguments: dict[str, object] = field(default_factory=dict)
     """The values that the constructor of its class takes, once the class is known."""
@@ -194,7 +196,7 @@ class Syntax:
 # ---------------------------------------------------------------- from the graph
 
 
-def cells(graph: Graph, recomputed: Collection[Scope] = ()) -> list[Cell]:
+def cells(graph: Graph, recomputed: Collection[Scope] = (), bodies: Collection[Scope] = ()) -> list[Cell]:
     """A cell for every scope, inner before outer."""
     references = size_references(graph)
     repeats = Repeats.of(graph, references)
@@ -209,7 +211,8 @@ def cells(graph: Graph, recomputed: Collection[Scope] = ()) -> list[Cell]:
             syntaxes[key] = Syntax.of(body)
         cell = Cell(scope, key, syntaxes[key], found[scope.parent] if scope.parent is not None else None)
         if scope in recomputed:
-            cell.key, cell.recomputed = ("recomputed", key), True
+            cell.recomputed, cell.grows = True, scope in bodies
+            cell.key = ("recomputed", cell.grows, key)
         found[scope] = cell
     forms: dict[object, TorchForm] = {}
     for scope in reversed(scopes):

@@ -57,8 +57,7 @@ def method(plan: Plan, inputs: Sequence[str], result: py.Expr, body: list[py.Sta
 
 def features_line(file: File, plan: Plan, name: str) -> list[py.Statement]:
     """Where the body of a dense connection puts the features together that flow in one by one."""
-    grows = plan.cells[0].recomputed and file.recompute.grown
-    return [py.Assign(py.Var(name), code("torch.cat(features, 1)"))] if grows else []
+    return [py.Assign(py.Var(name), code("torch.cat(features, 1)"))] if plan.cells[0].grows else []
 
 
 @dataclass(slots=True, eq=False)
@@ -360,7 +359,7 @@ class Forward:
     def takes_features(self, call: flows.Call) -> bool:
         """Whether a member takes the features that a dense connection has gathered one by one."""
         member = call.leaf.steps[0].member
-        return isinstance(member, Cell) and member.recomputed and bool(self.file.recompute.grown)
+        return isinstance(member, Cell) and member.grows
 
     def condition(self, statement: When) -> None:
         choice = statement.decision.choice

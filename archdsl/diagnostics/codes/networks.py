@@ -187,6 +187,14 @@ NETWORKS = (
         arises="`archdsl tile resnet:resnet18 --size 3x4000x4000 --tile 512`",
     ),
     Code(
+        "E0607",
+        "a budget that is too small",
+        "`--memory` is less than a training step needs when everything is recomputed that reduces it. The help says "
+        "the smallest peak that was found. Take a smaller batch, input or number type, or an optimizer with less "
+        "state. Blocks and labelled bodies are what can be recomputed: more of them in the spec may help.",
+        arises="`archdsl build resnet:resnet50 --memory 100MiB`",
+    ),
+    Code(
         "W0601",
         "only one small size is valid",
         "A line leaves only one small value for a free size. Make the sizes equal with `align`, or give both "

@@ -1,0 +1,285 @@
+"""The form for training that fits a memory budget at the least extra time.
+
+What is stored and what is computed again is chosen over the whole network. A candidate is a call of a block, a labelled
+body, or a chain of dense connections. Simulated alone, each shows how much memory it saves behind it, and how much a
+step holds while it runs again. The peak is a maximum over moments, and at a moment counts what the candidates before
+it save. So a dynamic program over the order of the nodes keeps, at each place, the best work for each amount saved so
+far; candidates nest, and it takes one of them or goes inside. What it finds is simulated as a whole; where candidates
+act on each other, the budget of the program is moved until the simulated peak fits.
+
+Compare Jain et al., Checkmate, 2019 (arXiv:1910.02653), and Zhao et al., Rockmate, 2023 (arXiv:2307.01236).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from archdsl.analysis.costs import costs
+from archdsl.analysis.ledger import Profile
+from archdsl.analysis.memory import Simulation
+from archdsl.common.choices import BYTES, OPTIMIZERS, Budget
+from archdsl.common.units import bytes_text
+from archdsl.diagnostics import Diagnostic, SpecError
+from archdsl.graph import Graph, Node, Scope, Tensor
+from archdsl.transform.recompute import NOTHING, Recompute, as_run, dense_chains
+
+BALANCE = 10
+"""The operations that a machine does while it moves one byte; CPUs and GPUs are between 5 and 40."""
+STEPS = 500
+"""Amounts of memory that the dynamic program tells apart, between none saved and all."""
+TRIES = 6
+"""How often the budget of the dynamic program is moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A form for training: its peak in bytes, and its work as a multiple of that of the plain form."""
+
+    again: Recompute
+    peak: int
+    time: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A part that may run again: the nodes `start` to before `end`.
+
+    `saved` are the bytes that it saves between the passes, `most` those held at most while it runs, `work` is its own.
+    """
+
+    again: Recompute
+    start: int
+    end: int
+    saved: int
+    most: int
+    work: float
+
+
+State = tuple[int, float, tuple[Candidate, object] | None]
+"""What is saved so far, at which work, by which candidates, the last one first."""
+
+
+def fitted(graph: Graph, budget: Budget) -> Plan:
+    """The form that fits into the budget at the least work. Raises SpecError if none does."""
+    search = Search(graph, budget)
+    found = search.within(budget.limit)
+    if found is None:
+        raise _too_large(graph, budget, search)
+    return found
+
+
+def front(graph: Graph, budget: Budget, count: int = 12) -> list[Plan]:
+    """Forms of falling memory and growing time, from the plain one to the smallest, each a percent smaller or more.
+
+    The limit of the budget does not matter.
+    """
+    search = Search(graph, budget)
+    high, low = search.plain.peak, search.least().peak
+    found = [search.plain, search.least()]
+    for number in range(1, count):
+        plan = search.within(low + (high - low) * number // count)
+        found += [plan] if plan is not None else []
+    kept: list[Plan] = []
+    for plan in sorted(found, key=lambda p: (p.time, p.peak)):
+        if not kept or plan.peak < 0.99 * kept[-1].peak:
+            kept.append(plan)
+    return kept
+
+
+def _too_large(graph: Graph, budget: Budget, search: Search) -> SpecError:
+    least = search.least().peak
+    message = f"a training step of {graph.name} does not fit into {bytes_text(budget.limit)}"
+    where = f"a batch of {budget.batch} in {budget.dtype} with {budget.optimizer}"
+    held = search.run.weights + search.run.trainable + search.state
+    needs = f"for {where} it needs {bytes_text(search.plain.peak)}"
+    if least < search.plain.peak:
+        needs += f", and at least {bytes_text(least)} ({least:,} bytes) with everything recomputed that reduces this"
+    else:
+        needs += f" ({least:,} bytes), and recomputing blocks or labelled bodies does not reduce this"
+    help = f"{needs}; {bytes_text(held)} are weights, their gradients and the optimizer's state"
+    return SpecError([Diagnostic("E0607", message, help=help)])
+
+
+@dataclass(eq=False)
+class Search:
+    """Finds forms of a network for one batch, number type and optimizer."""
+
+    graph: Graph
+    budget: Budget
+    run: Simulation = field(init=False)
+    works: list[float] = field(init=False)
+    plain: Plan = field(init=False)
+    base: dict[int | None, int] = field(init=False)
+    candidates: list[Candidate] = field(init=False)
+    known: dict[tuple[frozenset[Scope], frozenset[Node]], Plan] = field(default_factory=dict)
+    smallest: Plan | None = None
+
+    def __post_init__(self) -> None:
+        self.run = Simulation.of(self.graph, dict(self.budget.sizes), self.budget.dtype)
+        self.works = self.node_works()
+        self.base = self.profile(NOTHING)
+        self.plain = self.plan(NOTHING)
+        self.candidates = sorted(self.found(), key=lambda c: (c.start, -c.end))
+
+    @property
+    def state(self) -> int:
+        """Bytes of the optimizer's state."""
+        return OPTIMIZERS[self.budget.optimizer] * self.run.trainable
+
+    def node_works(self) -> list[float]:
+        """The time of each node in the forward pass: operations, and bytes moved that take as long."""
+        run, macs = self.run, costs(self.graph, dict(self.budget.sizes))
+        found = []
+        for node in self.graph.nodes():
+            moved = sum(run.bytes(t) for t in (*node.inputs, *(Tensor(node.id, i) for i in range(len(node.shapes)))))
+            views = bool(node.inputs) and node.operation.shares(0) is not None
+            found.append(2.0 * macs[node].macs + (0 if views else BALANCE * moved * 4 / BYTES[self.budget.dtype]))
+        return found
+
+    # ------------------------------------------------------------ forms as a whole
+
+    def profile(self, again: Recompute) -> dict[int | None, int]:
+        """The most bytes held while each node runs, by its number in the graph that runs."""
+        run, scopes = self.run, again.scopes
+        if again.grown:
+            graph, scopes = as_run(self.graph, again)
+            run = Simulation.of(graph, dict(self.budget.sizes), self.budget.dtype)
+        run.recompute = scopes
+        ledger = Profile(run.weights + self.state, batch=self.budget.batch)
+        run.train(ledger)
+        return ledger.most
+
+    def plan(self, again: Recompute) -> Plan:
+        key = again.scopes, again.grown
+        if key not in self.known:
+            peak = max(self.profile(again).values())
+            # A backward pass takes about twice as long as a forward pass.
+            self.known[key] = Plan(again, peak, 1 + self.work(again) / (3 * sum(self.works) or 1))
+        return self.known[key]
+
+    def work(self, again: Recompute) -> float:
+        """What is done a second time. A concat that dense connections put off is done in their bodies, twice."""
+        inside = sum(self.works[n.id] for s in again.scopes for n in s.nodes())
+        return inside + sum(self.works[n.id] for n in again.grown)
+
+    def least(self) -> Plan:
+        """The form of the smallest peak that is found."""
+        if self.smallest is None:
+            low, high, best = 0, self.plain.peak, self.plain
+            for _ in range(12):
+                middle = (low + high) // 2
+                again = self.solve(middle)
+                if again is None:
+                    low = middle
+                    continue
+                best = min(best, self.plan(again), key=lambda p: (p.peak, p.time))
+                high = middle
+            self.smallest = best
+        return self.smallest
+
+    def within(self, limit: int) -> Plan | None:
+        """The fastest form that is found with a peak of at most `limit`; None if there is none."""
+        if self.plain.peak <= limit:
+            return self.plain
+        best: Plan | None = None
+        aim = limit
+        for _ in range(TRIES):
+            again = self.solve(aim)
+            plan = self.plan(again) if again is not None else None
+            if plan is None:
+                break
+            if plan.peak <= limit and (best is None or plan.time < best.time):
+                best = plan
+            if plan.peak <= limit and limit - plan.peak < limit // 200:
+                break
+            aim += limit - plan.peak if plan.peak > limit else max(1, (limit - plan.peak) // 2)
+        best = best or (self.least() if self.least().peak <= limit else None)
+        others = [p for p in self.known.values() if p.peak <= limit]
+        best = min(others, key=lambda p: p.time, default=best)
+        return self.pruned(best, limit) if best is not None else None
+
+    def pruned(self, plan: Plan, limit: int) -> Plan:
+        """The form without parts that it does not need, the slowest first."""
+        for scope in sorted(
+            plan.again.scopes - plan.again.bodies, key=lambda s: -sum(self.works[n.id] for n in s.nodes())
+        ):
+            without = self.plan(Recompute(plan.again.scopes - {scope}, plan.again.grown))
+            if without.peak <= limit:
+                plan = without
+        return plan
+
+    # ------------------------------------------------------------ candidates
+
+    def found(self) -> Iterator[Candidate]:
+        for scope in self.graph.root.scopes():
+            shared = any(s.use is not None or s.again for s in scope.calls())
+            if scope.kind != "model" and not shared and (nodes := list(scope.nodes())):
+                yield from self.candidate(Recompute(frozenset((scope,))), nodes)
+        for again in dense_chains(self.graph):
+            nodes = [*again.grown, *(n for s in again.scopes for n in s.nodes())]
+            yield from self.candidate(again, nodes)
+
+    def candidate(self, again: Recompute, nodes: Sequence[Node]) -> Iterator[Candidate]:
+        """It as a candidate, if it saves anything."""
+        start, end = min(n.id for n in nodes), max(n.id for n in nodes) + 1
+        profile = self.profile(again)
+        saved = self.base[None] - profile[None]
+        if saved <= 0:
+            return
+        if again.grown:  # the nodes have other numbers
+            graph, _ = as_run(self.graph, again)
+            paths = {n.path for n in nodes}
+            inside = [profile.get(n.id, 0) for n in graph.nodes() if n.path in paths]
+        else:
+            inside = [profile.get(i, 0) for i in range(start, end)]
+        yield Candidate(again, start, end, saved, max(inside), self.work(again))
+
+    # ------------------------------------------------------------ the dynamic program
+
+    def solve(self, limit: int) -> Recompute | None:
+        """What to recompute at the least work so that each moment fits, as if candidates did not act on each other."""
+        count = len(self.graph)
+        starts: dict[int, list[Candidate]] = {}
+        for candidate in self.candidates:
+            starts.setdefault(candidate.start, []).append(candidate)
+        places = sorted({0, count, *starts, *(c.end for c in self.candidates)})
+        states: dict[int, list[State]] = {place: [] for place in places}
+        states[0] = [(0, 0.0, None)]
+        width = max(1, self.base[None] // STEPS)
+        for place, following in zip(places, [*places[1:], count], strict=True):
+            here = states[place] = thinned(states[place], width)
+            if place == count:
+                break
+            need = max(self.base.get(i, 0) for i in range(place, following)) - limit
+            states[following] += [state for state in here if state[0] >= need]
+            for c in starts.get(place, ()):
+                states[c.end] += [(s + c.saved, w + c.work, (c, path)) for s, w, path in here if s >= c.most - limit]
+        fits = [state for state in states[count] if state[0] >= self.base[None] - limit]
+        if not fits:
+            return None
+        taken = min(fits, key=lambda state: state[1])[2]
+        chosen: list[Recompute] = []
+        while taken is not None:
+            candidate, taken = taken  # type: ignore[assignment]
+            chosen.append(candidate.again)
+        return Recompute(
+            frozenset(s for again in chosen for s in again.scopes),
+            frozenset(n for again in chosen for n in again.grown),
+        )
+
+
+def thinned(states: Sequence[State], width: int) -> list[State]:
+    """The states that no other beats in both memory and work, and of each `width` bytes of memory the fastest."""
+    best: dict[int, State] = {}
+    for state in states:
+        bucket = state[0] // width
+        if bucket not in best or (state[1], -state[0]) < (best[bucket][1], -best[bucket][0]):
+            best[bucket] = state
+    kept: list[State] = []
+    least = float("inf")
+    for bucket in sorted(best, reverse=True):
+        if best[bucket][1] < least:
+            kept.append(best[bucket])
+            least = best[bucket][1]
+    return kept
