@@ -29,11 +29,11 @@ test-oldest:
 	$(PYTHON) -m pip --python .venv-oldest/bin/python install --quiet -c constraints-oldest.txt -e ".[dev]"
 	.venv-oldest/bin/python -m pytest -q -n 2 --dist worksteal
 
-# Every model of torchvision as a spec, in an environment of its own: torchvision fixes the version of torch.
+# The models of torchvision and of timm as specs, in an environment of its own: torchvision fixes the version of torch.
 test-zoo:
 	$(PYTHON) -m venv --without-pip .venv-zoo
-	$(PYTHON) -m pip --python .venv-zoo/bin/python install --quiet -e ".[dev]" torchvision
-	.venv-zoo/bin/python -m pytest -q tests/zoo/torchvision_models.py
+	$(PYTHON) -m pip --python .venv-zoo/bin/python install --quiet -e ".[dev]" torchvision timm==1.0.31
+	.venv-zoo/bin/python -m pytest -q tests/zoo/torchvision_models.py tests/zoo/torchvision_files.py tests/zoo/timm_models.py
 
 lint: $(READY)
 	$(BIN)/ruff check

@@ -188,8 +188,13 @@ def explain(network: Network, path: str | None = None, sizes: Mapping[str, int] 
 
 
 def diff(before: Network, after: Network, sizes: Sequence[Mapping[str, int]] = ({}, {})) -> Comparison:
-    """The differences between two networks, as a value that shows itself; costs are evaluated at `sizes`."""
-    from archdsl.analysis.costs import costs
-    from archdsl.report.compare import compare  # only if networks are compared
+    """The differences between two networks, as a value that shows itself.
 
-    return compare(costs(checked(before), sizes[0]), costs(checked(after), sizes[1]))
+    Costs are evaluated at `sizes`; without them at a size of the inputs that both have, if there is one.
+    """
+    from archdsl.analysis.costs import costs
+    from archdsl.report.compare import common_sizes, compare  # only if networks are compared
+
+    old, new = checked(before), checked(after)
+    at = sizes if any(sizes) else common_sizes(old, new)
+    return compare(costs(old, at[0]), costs(new, at[1]))

@@ -17,7 +17,7 @@ from math import lcm
 from archdsl.analysis.costs import IntShape
 from archdsl.analysis.receptive import by_windows
 from archdsl.graph import Graph, Node, Tensor
-from archdsl.ops.index_maps import IndexMap, TooFine
+from archdsl.ops.index_maps import IndexMap, TooFine, nothing, shifted
 
 Shapes = tuple[tuple[IntShape, ...], ...]
 
@@ -58,14 +58,14 @@ class Match:
 
 
 def stride(
-    graph: Graph, shapes: Shapes, axis: int, starts: Mapping[int, bool]
+    graph: Graph, shapes: Shapes, axis: int, starts: Mapping[int, bool], *, approximate: bool
 ) -> tuple[int, Node | None, Mapping[Tensor, Fraction]]:
     """The distance by which tiles can be moved along an axis, and the last node that makes it larger.
 
     Then for each tensor by how many of its elements it moves with each element of the image.
 
     `shapes` are those of the whole image, `axis` counts from the first spatial one; `starts` says which inputs, by the
-    ids of their nodes, are cut.
+    ids of their nodes, are cut. `approximate` as in Matcher.
     """
     rates: dict[Tensor, Fraction] = {}
     distance, cause = 1, None
@@ -76,7 +76,11 @@ def stride(
             continue
         incoming = tuple(shapes[t.node][t.index] for t in node.inputs)
         for result in range(len(node.shapes)):
-            for position, maps in _index_maps(node, result, incoming, shapes[node.id]).items():
+            try:
+                own = (tile_maps if approximate else whole_maps)(node, result, incoming, shapes[node.id])
+            except TooFine:
+                continue
+            for position, maps in own.items():
                 rate = rates.get(node.inputs[position])
                 if rate is None or axis >= len(maps) or maps[axis].out != axis or not maps[axis].step:
                     continue
@@ -88,13 +92,25 @@ def stride(
     return distance, cause, rates
 
 
-def _index_maps(
+def whole_maps(
     node: Node, result: int, incoming: tuple[IntShape, ...], outputs: tuple[IntShape, ...]
 ) -> Mapping[int, tuple[IndexMap, ...]]:
-    try:
-        return node.operation.index_maps(result, incoming, outputs)
-    except TooFine:
-        return {}
+    """How a result reads its inputs. Raises TooFine."""
+    return node.operation.index_maps(result, incoming, outputs)
+
+
+def tile_maps(
+    node: Node, result: int, incoming: tuple[IntShape, ...], outputs: tuple[IntShape, ...]
+) -> Mapping[int, tuple[IndexMap, ...]]:
+    """How a result reads its inputs if what needs the whole axis has only the tile. Raises TooFine."""
+    found = whole_maps(node, result, incoming, outputs)
+    return {
+        i: tuple(
+            shifted(axis) if by == nothing() and incoming[i][1:] == outputs[result][1:] else by
+            for axis, by in enumerate(maps)
+        )
+        for i, maps in by_windows(node.operation, found, incoming).items()
+    }
 
 
 @dataclass(slots=True, eq=False)
@@ -180,10 +196,10 @@ class Matcher:
 
     def maps(self, node: Node, tensor: Tensor, shapes: Shapes) -> Mapping[int, tuple[IndexMap, ...]]:
         incoming, outputs = self.sizes(node, tensor, shapes)
-        found = node.operation.index_maps(tensor.index, incoming, outputs)
+        found = whole_maps(node, tensor.index, incoming, outputs)
         if not self.approximate:
             return found
-        without = by_windows(node.operation, found, incoming)
+        without = tile_maps(node, tensor.index, incoming, outputs)
         if without != found:
             self.assumed[node.id] = node
         return without

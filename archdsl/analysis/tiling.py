@@ -14,7 +14,7 @@ from math import floor, lcm, prod
 from typing import TypeAlias
 
 from archdsl.analysis.costs import costs, sized_shapes
-from archdsl.analysis.matching import ONE, RATIO, Blame, Match, Matcher, Shapes, stride
+from archdsl.analysis.matching import ONE, RATIO, WHOLE, Blame, Match, Matcher, Shapes, stride
 from archdsl.analysis.memory import memory
 from archdsl.common.units import bytes_text
 from archdsl.diagnostics import Diagnostic, Mark, SpecError
@@ -126,16 +126,17 @@ def tiling(
     dtype: str = "float32",
     cpu: bool = True,
     approximate: bool = False,
+    outputs: tuple[Output, ...] = (),
 ) -> Tiling:
     """The plan for an image with these free sizes.
 
     `tile` is the largest tile, one number or one for each spatial axis; without it, it is the largest one whose run
     takes at most `limit` bytes. `batch` tiles run together; without it, as many as `limit` allows, or one. With
-    `approximate`, what needs the whole image may have only the tile.
+    `approximate`, what needs the whole image may have only the tile. `outputs` are wanted instead of the network's.
 
     Raises SpecError if no tiles are exact, or those of that size are not.
     """
-    planner = _Planner(graph, {**graph.examples, **sizes}, approximate)
+    planner = _Planner(graph, {**graph.examples, **sizes}, approximate, outputs)
     if tile is None:
         values = planner.largest(limit or DEFAULT_MEMORY, dtype, cpu)
     else:
@@ -174,9 +175,9 @@ class _Planner:
     graph: Graph
     sizes: Mapping[str, int]
     approximate: bool
+    outputs: tuple[Output, ...]
     assumed: dict[int, Node] = field(default_factory=dict)
     whole: Shapes = ()
-    outputs: tuple[Output, ...] = ()
     live: set[int] = field(default_factory=set)
     names: tuple[str | None, ...] = ()
     """The free size of each spatial axis; None for an axis of a fixed size, which is not cut."""
@@ -188,7 +189,7 @@ class _Planner:
 
     def __post_init__(self) -> None:
         self.whole = sized_shapes(self.graph, self.sizes)
-        self.outputs = tuple(o for o in self.graph.outputs if not o.training)
+        self.outputs = self.outputs or tuple(o for o in self.graph.outputs if not o.training)
         self.live = self.graph.ancestors(o.tensor for o in self.outputs)
         self.find_axes()
         by_name: dict[str | None, int] = {None: 1}
@@ -196,7 +197,9 @@ class _Planner:
         for axis, name in enumerate(self.names):
             cause = None
             if name is not None:
-                distance, cause, rates = stride(self.graph, self.whole, axis, self.starts(axis))
+                distance, cause, rates = stride(
+                    self.graph, self.whole, axis, self.starts(axis), approximate=self.approximate
+                )
                 by_name[name] = lcm(by_name.get(name, 1), distance * self.repeats(axis, name, distance, rates))
             causes.append(cause)
         self.strides = tuple(by_name[name] for name in self.names)
@@ -305,6 +308,8 @@ class _Planner:
         what = f"the input `{node.name}`" if node.operation.is_input else f"`{node.operation.name}` (`{node.path}`)"
         message = f"cannot be cut into exact tiles along {self.names[axis]}: {what} is in the way"
         help = "run the whole image at once, or train a network without it"
+        if blame.reason == WHOLE and not self.approximate:
+            help = "archdsl.tiled(…, gather=True) gathers statistics first; --approximate does without"
         if blame.reason == RATIO and self.strides[axis] > 1:
             help = "image sizes that are multiples of the network's total stride often avoid this"
         return _refusal(self.graph, message, help, blame)

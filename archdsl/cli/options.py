@@ -10,7 +10,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from archdsl.cli.outputs import FORCE, OutputOption, SpecArgument, parse_output
-from archdsl.common.choices import AUTO, BYTES, MODES, OPTIMIZERS
+from archdsl.common.choices import AUTO, BYTES, MODES, OPTIMIZERS, UNITS
 
 Command: TypeAlias = Callable[..., int]
 Settings: TypeAlias = Mapping[str, str]
@@ -141,6 +141,19 @@ size_option = click.option(
 )
 depth_option = click.option(
     "--depth", type=click.IntRange(0), metavar="N", help="Collapse blocks that are nested deeper than N."
+)
+units_option = click.option(
+    "--units",
+    type=click.Choice(UNITS),
+    default="auto",
+    show_default=True,
+    help="Numbers of a table as text: short (25.6 M) or raw (all digits); auto: short on a narrow terminal.",
+)
+columns_option = click.option(
+    "--columns",
+    callback=lambda context, parameter, given: tuple(k for p in (given or "").split(",") if (k := p.strip())),
+    metavar="A,B,C",
+    help="The columns of the table, by their names in CSV and JSON; by default, those that fit on the terminal.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
 

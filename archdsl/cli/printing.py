@@ -6,12 +6,14 @@ import codecs
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from archdsl.common.choices import Units
     from archdsl.diagnostics import Diagnostic
     from archdsl.report.tables import Table
 
@@ -23,7 +25,21 @@ def write(text: str) -> None:
 
 def write_lines(lines: Sequence[str]) -> None:
     """Writes lines below a table."""
-    write("\n" + "".join(f"{line}\n" for line in lines))
+    write("\n")
+    write_text("".join(f"{line}\n" for line in lines))
+
+
+def write_text(text: str) -> None:
+    """Writes lines; on a terminal they break between words."""
+    from archdsl.report.fitting import folded
+
+    width = room()
+    write(text if width is None else folded(text, width))
+
+
+def room() -> int | None:
+    """The width of the terminal, in characters; None if standard output is none."""
+    return shutil.get_terminal_size().columns if sys.stdout is not None and sys.stdout.isatty() else None
 
 
 def progress(specs: Sequence[str]) -> Iterator[str]:
@@ -53,11 +69,14 @@ def write_json(data: object) -> None:
     write(json.dumps(data, indent=2) + "\n")
 
 
-def write_table(table: Table) -> None:
-    if sys.stdout is not None and sys.stdout.isatty():
-        table.print_rich()
-    else:
-        write(table.as_text())
+def write_table(table: Table, units: Units = "auto", *, whole: bool = False) -> None:
+    """Writes a table; on a terminal within its width. `whole`: without leaving columns out."""
+    from archdsl.report.fitting import WIDE, fitted
+
+    text, left_out = fitted(table, room() or WIDE, units, whole=whole)
+    write(text)
+    if left_out:
+        write_lines([f"left out for lack of room: {', '.join(left_out)}"])
 
 
 def write_diagnostics(diagnostics: Sequence[Diagnostic]) -> None:

@@ -14,6 +14,7 @@ from archdsl.cli.options import (
     Settings,
     Sizes,
     batch_option,
+    columns_option,
     complete_spec,
     depth_option,
     dtype_option,
@@ -25,15 +26,26 @@ from archdsl.cli.options import (
     parse_settings,
     recompute_or_front_option,
     size_option,
+    units_option,
 )
 from archdsl.cli.outputs import SpecArgument
-from archdsl.cli.printing import busy, progress, write, write_diagnostics, write_json, write_lines, write_table
+from archdsl.cli.printing import (
+    busy,
+    progress,
+    room,
+    write,
+    write_diagnostics,
+    write_json,
+    write_lines,
+    write_table,
+    write_text,
+)
 from archdsl.cli.program import FINE, SPEC_WRONG, cli
 from archdsl.cli.specs import check_model, checked, collecting, means_a_model, named, select
 from archdsl.common.choices import AUTO, PLOTS, Budget
 
 if TYPE_CHECKING:
-    from archdsl.common.choices import Mode
+    from archdsl.common.choices import Mode, Units
     from archdsl.diagnostics import Diagnostic
     from archdsl.elaborate.spec_files import SpecFile
     from archdsl.graph import Graph
@@ -138,6 +150,8 @@ def write_checked(
 @optimizer_option
 @click.option("--gpu-memory", callback=parse_bytes, metavar="16GiB", help="Report the largest batch that fits.")
 @recompute_or_front_option
+@columns_option
+@units_option
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @click.option("--latex", "form", flag_value="latex", help="Write a LaTeX table (needs booktabs).")
@@ -159,6 +173,8 @@ def show(
     optimizer: str,
     gpu_memory: int | None,
     recompute: Mode | Literal["auto"],
+    columns: tuple[str, ...],
+    units: Units,
     form: str | None,
     output: Path | None,
     as_json: bool,
@@ -186,7 +202,9 @@ def show(
     for spec in progress(specs):
         graph = checked(spec, settings, sizes)
         all_columns = wide or as_json or form == "csv"
-        options = Options(pin(graph, sizes), batch, depth, flops, all_columns, dtype, optimizer, gpu_memory, recompute)
+        options = Options(
+            pin(graph, sizes), batch, depth, flops, all_columns, dtype, optimizer, gpu_memory, recompute, columns
+        )
         models.append(model := Layers(graph, options))
         with busy(f"counting {len(graph):,} layers", long=len(graph) > MANY):
             model.count()
@@ -194,7 +212,10 @@ def show(
         write_plots(models, output)
         if not (form or as_json):
             return FINE
-    found = report(models)
+    try:
+        found = report(models, None if form or as_json else room(), units)
+    except ValueError as wrong:
+        raise click.UsageError(str(wrong)) from wrong
     if as_json and len(models) > 1:
         write_json({"models": found.table.as_data()})
     elif as_json:
@@ -202,8 +223,8 @@ def show(
     elif form is not None:
         write(getattr(found.table, f"as_{form}")())
     else:
-        write(found.head)
-        write_table(found.table)
+        write_text(found.head)
+        write_table(found.table, units, whole=bool(columns))
         write_lines(found.notes)
         if found.totals:
             write_lines(found.total_lines())
@@ -294,6 +315,8 @@ def explain_code(name: str) -> int:
 @depth_option
 @click.option("--theme", type=click.Choice(THEMES), default="light", show_default=True)
 @click.option("--direction", type=click.Choice(DIRECTIONS), default="down", show_default=True)
+@columns_option
+@units_option
 @click.option("--csv", "form", flag_value="csv", help="Write comma-separated values.")
 @click.option("--markdown", "form", flag_value="markdown", help="Write a Markdown table.")
 @json_option
@@ -308,6 +331,8 @@ def diff(
     depth: int | None,
     theme: str,
     direction: str,
+    columns: tuple[str, ...],
+    units: Units,
     form: str | None,
     as_json: bool,
 ) -> int:
@@ -331,15 +356,21 @@ def diff(
         compiler.draw(found, depth=depth, theme=theme, direction=direction).save(output)
     if as_json:
         write_json(compare.as_data(found))
-    elif form is not None:
-        write(getattr(compare.table(found), f"as_{form}")())
-    else:
-        if found.changes:
-            write_table(compare.table(found))
-            write("\n")
-        lines = compare.totals(found)
-        width = max(len(name) for name, _ in lines)
-        write("".join(f"{name:{width}}  {text}\n" for name, text in lines))
+        return FINE
+    table = compare.table(found)
+    try:
+        table = table.only(columns) if columns else table
+    except ValueError as wrong:
+        raise click.UsageError(str(wrong)) from wrong
+    if form is not None:
+        write(getattr(table, f"as_{form}")())
+        return FINE
+    if found.changes:
+        write_table(table, units, whole=bool(columns))
+        write("\n")
+    lines = compare.totals(found)
+    width = max(len(name) for name, _ in lines)
+    write_text("".join(f"{name:{width}}  {text}\n" for name, text in lines))
     return FINE
 
 

@@ -29,6 +29,10 @@ BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float1
 OPTIMIZERS: Mapping[str, int] = MappingProxyType({"sgd": 0, "momentum": 1, "rmsprop": 1, "adam": 2, "adamw": 2})
 """Optimizers, and how many numbers each keeps for a trainable parameter. `momentum` is SGD with it."""
 
+Units: TypeAlias = Literal["auto", "short", "raw"]
+"""How large numbers are written: 25.6 M, or digit by digit; auto: short where there is no room."""
+UNITS: tuple[Units, ...] = get_args(Units)
+
 Mode: TypeAlias = Literal["none", "dense", "blocks"]
 """Which activations a training step computes a second time."""
 MODES: tuple[Mode, ...] = get_args(Mode)

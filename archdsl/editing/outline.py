@@ -70,8 +70,8 @@ def _statements(statements: tuple[tree.Statement, ...]) -> Iterator[Entry]:
                     yield _entry(tensor.name, "input", tensor.span, tensor.span.text.removeprefix(tensor.name.name))
             case tree.Share():
                 yield _entry(statement.name, "shared", statement.span)
-            case tree.Output() | tree.Expect() | tree.ExpectCost() | tree.Require() | tree.Default() | tree.Missing():
-                pass
+            case _:
+                pass  # it names nothing
 
 
 def _item(item: tree.Item) -> Iterator[Entry]:

@@ -25,6 +25,7 @@ class Options:
 
     `sizes` are numbers for free sizes. A scope nested deeper than `depth` is one row. `flops` adds a column, `wide`
     adds the columns that are hidden by default. `optimizer`, `limit` (bytes) and `recompute` apply to training.
+    `columns` are the keys of the columns; empty: all that are not hidden.
     """
 
     sizes: Mapping[str, int] | None = None
@@ -36,6 +37,7 @@ class Options:
     optimizer: str = "adam"
     limit: int | None = None
     recompute: Mode = "none"
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +106,9 @@ class Layers:
 
     @cached_property
     def table(self) -> Table:
-        wide, flops = self.options.wide, self.options.flops
+        """One row for each layer or block. Raises ValueError if `options.columns` names one that there is not."""
+        named = self.options.columns
+        wide, flops = self.options.wide or bool(named), self.options.flops or bool(named)
         shown = [c for c in COLUMNS if (wide or c.key not in DETAILS) and (flops or c.key != "flops")]
         keys = [c.key for c in shown]
         rows = [
@@ -113,7 +117,8 @@ class Layers:
         total = {"path": "total", **self.amounts(self.graph.root)}
         # A formula for all layers is too long for a column; it goes below the table.
         total = {key: "" if isinstance(c, str) and key in FORMULAS else c for key, c in total.items()}
-        return Table(tuple(shown), rows, tuple(total.get(key, "") for key in keys))
+        table = Table(tuple(shown), rows, tuple(total.get(key, "") for key in keys))
+        return table.only(named) if named else table
 
     def row(self, part: Node | Scope) -> dict[str, Cell]:
         graph = self.graph
@@ -317,19 +322,19 @@ class Layers:
 
 
 COLUMNS = (
-    Column("path", "path"),
+    Column("path", "path", breaks=" ."),
     Column("operation", "operation"),
     Column("output", "output size"),
-    Column("parameters", "parameters", numeric=True, unit="count"),
-    Column("trainable", "trainable", numeric=True, unit="count"),
-    Column("frozen", "frozen", numeric=True, unit="count"),
-    Column("buffers", "buffers", numeric=True, unit="count"),
-    Column("macs", "MACs", numeric=True, unit="count"),
-    Column("flops", "FLOPs", numeric=True, unit="count"),
-    Column("memory", "memory", numeric=True, unit="bytes"),
-    Column("field", "field", numeric=True),
-    Column("stride", "stride", numeric=True),
-    Column("offset", "offset", numeric=True),
+    Column("parameters", "parameters", numeric=True, unit="count", rank=1),
+    Column("trainable", "trainable", numeric=True, unit="count", rank=7),
+    Column("frozen", "frozen", numeric=True, unit="count", rank=8),
+    Column("buffers", "buffers", numeric=True, unit="count", rank=8),
+    Column("macs", "MACs", numeric=True, unit="count", rank=2),
+    Column("flops", "FLOPs", numeric=True, unit="count", rank=3),
+    Column("memory", "memory", numeric=True, unit="bytes", rank=4),
+    Column("field", "field", numeric=True, rank=5),
+    Column("stride", "stride", numeric=True, rank=6),
+    Column("offset", "offset", numeric=True, rank=9),
 )
 WIDTHS = {"float64": "float64", "float32": "float32", "float16": "float16 or bfloat16"}
 """A dtype of each width, and the names of all dtypes of that width."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
+from archdsl.common.choices import Units
 from archdsl.report import summary, totals
+from archdsl.report.fitting import too_wide
 from archdsl.report.layers import Layers
 from archdsl.report.tables import Table
 
@@ -47,10 +49,22 @@ class Report:
         return self.table.to_pandas()
 
 
-def report(models: Sequence[Layers]) -> Report:
-    """One row for each layer of a network, or one for each of several networks."""
+def report(models: Sequence[Layers], width: int | None = None, units: Units = "auto") -> Report:
+    """One row for each layer of a network, or one for each of several networks.
+
+    Where the formulas of free sizes are wider than `width` characters, the table has numbers at the example sizes.
+    Raises ValueError if a column of the options does not exist.
+    """
     if len(models) > 1:
         return Report("", totals.side_by_side(models), totals.notes(models))
     (model,) = models
     head = f"{summary.summary(model.graph)}\n{summary.augmentation(model.graph)}\n"
-    return Report(head, model.table, model.notes, model.totals())
+    table, notes = model.table, model.notes
+    if (
+        width is not None
+        and model.graph.examples.keys() - (model.options.sizes or {})
+        and too_wide(table, width, units)
+    ):
+        table = Layers(model.graph, replace(model.options, sizes=model.sizes)).table
+        notes = [f"sizes and amounts at {model.at}, for lack of room (--size gives others)", *notes]
+    return Report(head, table, notes, model.totals())

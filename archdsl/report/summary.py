@@ -201,8 +201,12 @@ def _plain(shape: Shape, graph: Graph) -> list[int | str]:
 
 # ---------------------------------------------------------------- the models of files
 
-TASK_COLUMN = Column("task", "TASK")
-MODEL_COLUMNS = (Column("spec", "SPEC"), Column("parameters", "parameters"), Column("doc", "what it is"))
+TASK_COLUMN = Column("task", "TASK", rank=2)
+MODEL_COLUMNS = (
+    Column("spec", "SPEC"),
+    Column("parameters", "parameters", rank=1, prose=True),
+    Column("doc", "what it is", prose=True),
+)
 
 
 def models_table(found: Mapping[str, Sequence[ModelInfo]], tasks: Mapping[str, str]) -> Table:

@@ -22,13 +22,19 @@ Cell: TypeAlias = str | int
 class Column:
     """A column of a table: `key` is its name in data, `title` its heading.
 
-    `unit` is the unit of its numbers, if they may be abbreviated.
+    `unit` is the unit of its numbers, if they may be abbreviated; `signed` numbers are differences. Where there is no
+    room, the column with the highest `rank` is left out first, one of rank 0 never; `prose` may take several lines, any
+    other text only if all else fails. A line may end behind each character of `breaks`.
     """
 
     key: str
     title: str
     numeric: bool = False
     unit: Literal["", "count", "bytes"] = ""
+    rank: int = 0
+    prose: bool = False
+    breaks: str = " "
+    signed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +58,15 @@ class Table:
         return out.getvalue()
 
     def as_text(self) -> str:
-        """The table as plain text: aligned columns two spaces apart, never wrapped."""
-        titles = tuple(c.title for c in self.columns)
-        lines = [titles, *([_shown(cell) for cell in row] for row in (*self.rows, *self._totals()))]
-        widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-        rule = ["-" * width for width in widths]
-        lines.insert(1, rule)
-        if self.total:
-            lines.insert(len(lines) - 1, rule)
-        return "\n".join(self._line(cells, widths) for cells in lines) + "\n"
+        """The table as plain text: aligned columns two spaces apart, never wrapped (`fitting` keeps to a width)."""
+        from archdsl.report.fitting import fitted  # which imports this module
+
+        return fitted(self)[0]
 
     def as_markdown(self) -> str:
         """The table as GitHub Markdown."""
         aligned = [" ---: " if c.numeric else " --- " for c in self.columns]
-        cells = [[markdown(_shown(c)) for c in row] for row in (*self.rows, *self._totals())]
+        cells = [[markdown(c) for c in self._texts(row)] for row in (*self.rows, *self._totals())]
         lines = [[f" {c.title} " for c in self.columns], aligned, *([f" {c} " for c in row] for row in cells)]
         return "".join(f"|{'|'.join(line)}|\n" for line in lines)
 
@@ -79,8 +80,8 @@ class Table:
         sides = ["right" if column.numeric else "left" for column in self.columns]
         return "<tr>{}</tr>".format(
             "".join(
-                f'<{tag} style="text-align: {side}">{escape(_shown(cell))}</{tag}>'
-                for side, cell in zip(sides, cells, strict=True)
+                f'<{tag} style="text-align: {side}">{escape(text)}</{tag}>'
+                for side, text in zip(sides, self._texts(cells), strict=True)
             )
         )
 
@@ -95,9 +96,9 @@ class Table:
 
     def as_latex(self) -> str:
         """The table as LaTeX (needs booktabs), in UTF-8."""
-        lines = [" & ".join(latex(_shown(c)) for c in row) + r" \\" for row in self.rows]
+        lines = [" & ".join(map(latex, self._texts(row))) + r" \\" for row in self.rows]
         if self.total:
-            lines += [r"\midrule", " & ".join(latex(_shown(c)) for c in self.total) + r" \\"]
+            lines += [r"\midrule", " & ".join(map(latex, self._texts(self.total))) + r" \\"]
         columns = "".join("r" if c.numeric else "l" for c in self.columns)
         titles = " & ".join(latex(c.title) for c in self.columns) + r" \\"
         return "\n".join(
@@ -113,33 +114,22 @@ class Table:
             ]
         )
 
-    def print_rich(self) -> None:
-        """The table on a terminal, fitted to its width: numbers are abbreviated before they are wrapped."""
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table as RichTable
-        from rich.text import Text
-
-        console = Console()
-        rows = [*self.rows, *self._totals()]
-        needed = sum(max((len(_shown(row[i])) for row in rows), default=0) + 2 for i in range(len(self.columns)))
-        short = needed > console.width
-        table = RichTable(box=box.SIMPLE_HEAD, show_footer=bool(self.total), pad_edge=False, header_style="bold")
-
-        def cell(column: Column, value: Cell) -> str:
-            return _short(column, value) if short else _shown(value)
-
-        for column, total in zip(self.columns, self.total or ("",) * len(self.columns), strict=True):
-            title = column.title.removesuffix(" (bytes)") if short and column.unit == "bytes" else column.title
-            footer = Text(cell(column, total), style="bold")
-            table.add_column(title, footer, justify="right" if column.numeric else "left", overflow="fold")
-        for row in self.rows:
-            table.add_row(*(Text(cell(c, value)) for c, value in zip(self.columns, row, strict=True)))
-        console.print(table)
+    def only(self, keys: Sequence[str]) -> Table:
+        """The columns of these keys, in this order. Raises ValueError if there is no such column."""
+        places = {column.key: i for i, column in enumerate(self.columns)}
+        if unknown := [key for key in keys if key not in places]:
+            raise ValueError(f"there is no column {unknown[0]!r}; the columns are {', '.join(places)}")
+        kept = [places[key] for key in dict.fromkeys(keys)]
+        rows = [tuple(row[i] for i in kept) for row in self.rows]
+        total = tuple(self.total[i] for i in kept) if self.total else ()
+        return Table(tuple(self.columns[i] for i in kept), rows, total)
 
     def _totals(self) -> Iterator[tuple[Cell, ...]]:
         if self.total:
             yield self.total
+
+    def _texts(self, cells: Sequence[Cell]) -> list[str]:
+        return [shown(column, cell) for column, cell in zip(self.columns, cells, strict=True)]
 
     def _line(self, cells: Sequence[str], widths: Sequence[int]) -> str:
         padded = (
@@ -149,15 +139,19 @@ class Table:
         return "  ".join(padded).rstrip()
 
 
-def _shown(cell: Cell) -> str:
-    return f"{cell:,}" if isinstance(cell, int) else visible(cell)
+def shown(column: Column, cell: Cell) -> str:
+    """`25,557,032`, `+1,234` in a column of differences."""
+    if isinstance(cell, str):
+        return visible(cell)
+    return f"{cell:+,}" if column.signed else f"{cell:,}"
 
 
-def _short(column: Column, cell: Cell) -> str:
-    """`25.6 M`, `97.7 MiB`."""
+def short(column: Column, cell: Cell) -> str:
+    """`25.6 M`, `97.7 MiB`, `+1.23 k`."""
     if isinstance(cell, str) or not column.unit:
-        return _shown(cell)
-    return bytes_text(cell) if column.unit == "bytes" else count_text(cell)
+        return shown(column, cell)
+    text = bytes_text(abs(cell)) if column.unit == "bytes" else count_text(abs(cell))
+    return f"-{text}" if cell < 0 else f"+{text}" if column.signed else text
 
 
 def _harmless(cell: Cell) -> Cell:

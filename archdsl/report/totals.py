@@ -14,31 +14,37 @@ from archdsl.report.tables import Cell, Column, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PathCollection
     from matplotlib.figure import Figure
 
 BLUE, ORANGE = "#2f6db5", "#d9822b"
 
 COLUMNS = (
     Column("model", "model"),
-    Column("input", "input"),
-    Column("parameters", "parameters", numeric=True, unit="count"),
-    Column("weights", "weights (bytes)", numeric=True, unit="bytes"),
-    Column("macs", "MACs", numeric=True, unit="count"),
-    Column("flops", "FLOPs", numeric=True, unit="count"),
-    Column("memory", "memory (bytes)", numeric=True, unit="bytes"),
-    Column("inference", "inference peak (bytes)", numeric=True, unit="bytes"),
-    Column("training", "training peak (bytes)", numeric=True, unit="bytes"),
-    Column("field", "field", numeric=True),
-    Column("batch", "largest batch", numeric=True),
+    Column("input", "input", rank=3),
+    Column("parameters", "parameters", numeric=True, unit="count", rank=1),
+    Column("weights", "weights (bytes)", numeric=True, unit="bytes", rank=8),
+    Column("macs", "MACs", numeric=True, unit="count", rank=1),
+    Column("flops", "FLOPs", numeric=True, unit="count", rank=2),
+    Column("memory", "memory (bytes)", numeric=True, unit="bytes", rank=7),
+    Column("inference", "inference peak (bytes)", numeric=True, unit="bytes", rank=6),
+    Column("training", "training peak (bytes)", numeric=True, unit="bytes", rank=4),
+    Column("field", "field", numeric=True, rank=5),
+    Column("batch", "largest batch", numeric=True, rank=2),
 )
 
 
 def side_by_side(models: Sequence[Layers]) -> Table:
-    """A row of totals for each model, at its own sizes. All other options are the same."""
+    """A row of totals for each model, at its own sizes. All other options are the same.
+
+    Raises ValueError if `columns` names one that there is not.
+    """
     options = models[0].options
-    shown = [c for c in COLUMNS if (options.flops or c.key != "flops") and (options.limit or c.key != "batch")]
+    flops = options.flops or bool(options.columns)
+    shown = [c for c in COLUMNS if (flops or c.key != "flops") and (options.limit or c.key != "batch")]
     rows = [row(m) for m in models]
-    return Table(tuple(shown), [tuple(cells[c.key] for c in shown) for cells in rows])
+    table = Table(tuple(shown), [tuple(cells[c.key] for c in shown) for cells in rows])
+    return table.only(options.columns) if options.columns else table
 
 
 def row(model: Layers) -> dict[str, Cell]:
@@ -99,18 +105,19 @@ def plot(models: Sequence[Layers], form: str) -> bytes:
     several = len(models) > 1
     # In inches: a stage is as high as a line of text.
     heights = [*([3.6] if several else []), *(0.9 + 0.24 * len(s) for s in found)]
+    most = [max(getattr(s, key) for parts in found for s in parts) for key in ("macs", "memory")]
 
     def draw(figure: Figure) -> None:
         grid = figure.add_gridspec(len(heights), 2, height_ratios=heights)
         if several:
-            scatter(figure.add_subplot(grid[0, :]), models)
+            scatter(figure, figure.add_subplot(grid[0, :]), models)
         for row, (model, parts) in enumerate(zip(models, found, strict=True), int(several)):
             left = figure.add_subplot(grid[row, 0])
-            bars(left, [s.macs for s in parts], macs_unit, BLUE)
+            bars(left, [s.macs for s in parts], most[0], macs_unit, BLUE)
             left.set_yticks(range(len(parts)), list(map(label, parts)))
             left.set_title(f"{model.graph.name}, {input_text(model)}", loc="left")
             right = figure.add_subplot(grid[row, 1])
-            bars(right, [s.memory for s in parts], memory_unit, ORANGE)
+            bars(right, [s.memory for s in parts], most[1], memory_unit, ORANGE)
             right.set_yticks([])
             right.set_title(amount_text(model), loc="right")
 
@@ -139,22 +146,21 @@ def memory_unit(most: int) -> tuple[int, str]:
     return 1024**power, f"memory of outputs ({('bytes', 'KiB', 'MiB', 'GiB', 'TiB')[power]})"
 
 
-def bars(axis: Axes, amounts: Sequence[int], unit: Callable[[int], tuple[int, str]], color: str) -> None:
-    """One bar per stage, the first at the top."""
-    scale, name = unit(max(amounts))
+def bars(axis: Axes, amounts: Sequence[int], most: int, unit: Callable[[int], tuple[int, str]], color: str) -> None:
+    """One bar per stage, the first at the top; the axis goes to `most`, so that the bars of all models compare."""
+    scale, name = unit(most)
     axis.barh(range(len(amounts)), [a / scale for a in amounts], 0.7, color=color, zorder=3)
     axis.set_xlabel(name)
     axis.set_ylim(len(amounts) - 0.5, -0.5)
+    axis.set_xlim(0, 1.05 * most / scale or 1)
     axis.grid(True, axis="x", color="#dddddd", linewidth=0.5)
 
 
-def scatter(axis: Axes, models: Sequence[Layers]) -> None:
+def scatter(figure: Figure, axis: Axes, models: Sequence[Layers]) -> None:
     """Parameters against MACs, one point per model."""
     x = [m.costs.total.parameters / 1e6 for m in models]
     y = [m.number("macs") / 1e9 for m in models]
-    axis.scatter(x, y, s=24, color=BLUE, zorder=3)
-    for model, a, b in zip(models, x, y, strict=True):
-        axis.annotate(model.graph.name, (a, b), xytext=(5, 4), textcoords="offset points")
+    points = axis.scatter(x, y, s=24, color=BLUE, zorder=3)
     for scale, along, amounts in ((axis.set_xscale, axis.xaxis, x), (axis.set_yscale, axis.yaxis, y)):
         close = max(amounts) < 10 * min(amounts)
         # A network without weights or products has no position on a logarithmic axis.
@@ -166,3 +172,14 @@ def scatter(axis: Axes, models: Sequence[Layers]) -> None:
     axis.set_xlabel("parameters (millions)")
     axis.set_ylabel("MACs (billions)")
     axis.margins(0.15)
+    figure.draw_without_rendering()  # which gives the axes their place
+    _label(axis, [m.graph.name for m in models], x, y, points)
+
+
+def _label(axis: Axes, names: Sequence[str], x: Sequence[float], y: Sequence[float], points: PathCollection) -> None:
+    """Puts a name beside each point, apart from points and other names; a line leads to one that is further away."""
+    from adjustText import adjust_text  # an extra
+
+    texts = [axis.text(a, b, name) for name, a, b in zip(names, x, y, strict=True)]
+    line = {"arrowstyle": "-", "color": "#999999", "linewidth": 0.6}
+    adjust_text(texts, x=x, y=y, objects=points, ax=axis, expand=(1.1, 1.5), iter_lim=500, arrowprops=line)

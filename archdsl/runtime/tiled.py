@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,8 @@ from archdsl.analysis.tiling import Tiling, tiling
 from archdsl.checker.finished_graph import pin
 from archdsl.common.units import bytes_from
 from archdsl.compiler import Network, checked
-from archdsl.graph import Graph
+from archdsl.graph import Graph, Tensor
+from archdsl.runtime.gathering import TOLERANCE, Gathering, Statistics, Stop, calls, empty, passes
 from archdsl.runtime.journal import Journal, fingerprint
 from archdsl.runtime.loading import graph_of
 
@@ -37,6 +38,7 @@ def tiled(
     resume: str | Path | None = None,
     progress: bool | None = None,
     approximate: bool = False,
+    gather: bool = False,
 ) -> Any:
     """The results of a network for images of any size, computed tile by tile: equal to those of the whole images.
 
@@ -58,6 +60,9 @@ def tiled(
     warning names them, and says how far the results for a part of the image differ from those of a run on that part
     as a whole, which is up to two tiles long on each axis.
 
+    With `gather`, the statistics of global poolings, `instancenorm` and `groupnorm` are those of the whole image: a
+    pass over the tiles for each such layer gathers them, before that for the results.
+
     Raises SpecError if the network cannot be cut exactly, and ValueError for arguments that do not fit.
     """
     graph = checked(spec) if spec is not None else graph_of(model)
@@ -68,23 +73,54 @@ def tiled(
     limit = bytes_from(memory) if isinstance(memory, str) else memory
     if memory is not None and not limit:
         raise ValueError(f"{memory!r} is not an amount of memory such as '16GiB'")
-    samples = {image.shape[0] for image in images}
-    if len(samples) > 1:
-        raise ValueError("the images have different numbers of samples")
-    sizes = pin(graph, [tuple(image.shape[1:]) for image in images] or [()])
-    plan = tiling(graph, sizes, tile=tile, limit=limit, batch=batch, approximate=approximate)
+    sides = tuple(tile) if isinstance(tile, Sequence) else (tile,)
+    for number in (batch, *sides):
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ValueError(f"`tile` and `batch` are numbers of at least 1; got {number!r}")
+    samples = _samples(graph, images, prepare)
+    sizes = pin(graph, [tuple(image.shape[1:]) for image in images])
+    plan = tiling(graph, sizes, tile=tile, limit=limit, batch=batch, approximate=approximate or gather)
     run = _Run(model, graph, plan, images, prepare, Share.here())
-    if plan.assumed and run.share.rank == 0:
+    if plan.assumed and gather:
+        run = with_statistics(run, samples)
+        _verify(run)
+    elif plan.assumed and run.share.rank == 0:
         warnings.warn(_about(plan, measured(run)), stacklevel=2)
     journal = None
     if resume is not None:
         if out is None:
             raise ValueError("`resume` needs `out`: results in memory are lost with the process")
-        journal = Journal(Path(resume), run.share.rank, fingerprint(graph.name, plan.sizes, plan.tile, model))
+        journal = Journal(
+            Path(resume),
+            run.share.rank,
+            fingerprint(f"{graph.name} {gather} {approximate}", plan.sizes, plan.tile, model),
+        )
         run.share.wait()  # until all have read what was done before
-    results = _Results(plan, samples.pop(), run.share, out, images, run.weight, keep=bool(journal and journal.done))
+    results = _Results(plan, samples, run.share, out, images, run.weight, keep=bool(journal and journal.done))
     run.into(results, journal, progress)
     return results.finished()
+
+
+def _samples(graph: Graph, images: Sequence[Any], prepare: object) -> int:
+    """The number of samples. Raises ValueError for arrays that are no images of the network."""
+    import torch
+
+    nodes = graph.input_nodes
+    if len(images) != len(nodes):
+        names = ", ".join(f"`{node.name}`" for node in nodes)
+        raise ValueError(f"{graph.name} takes {names}: give an image for each, in this order")
+    for image, node in zip(images, nodes, strict=True):
+        shape = tuple(image.shape)
+        if len(shape) != len(graph.shape(Tensor(node.id))) + 1:
+            raise ValueError(f"the image for `{node.name}` is {list(shape)}: it must have the batch, [N, C, …]")
+        floats = image.is_floating_point() if isinstance(image, torch.Tensor) else image.dtype.kind in "fc"
+        if prepare is None and not floats:
+            raise ValueError(
+                f"the image for `{node.name}` has integers: prepare=lambda x: x.float() / 255 converts them"
+            )
+    if len({image.shape[0] for image in images}) > 1:
+        raise ValueError("the images have different numbers of samples")
+    return int(images[0].shape[0])
 
 
 def _about(plan: Tiling, error: float | None) -> str:
@@ -96,6 +132,32 @@ def _about(plan: Tiling, error: float | None) -> str:
         else f"on a part of the image, up to two tiles long, they differ by {error:.2%} (relative, root mean square)"
     )
     return f"the results are approximate: {names}{more} see only their tile; {found}"
+
+
+def with_statistics(run: _Run, samples: int) -> _Run:
+    """The same run, with statistics of the whole images. Raises ValueError if they cannot be gathered."""
+    plan, state = run.plan, Gathering(run.model)
+    if calls(run.model, lambda: run.model(*run.tensors([(0, 0)]))) != len(plan.assumed):
+        names = ", ".join(sorted({f"`{node.operation.name}`" for node in plan.assumed}))
+        raise ValueError(
+            f"statistics can be gathered for global poolings, instancenorm and groupnorm; not for all of {names} here"
+        )
+    for part in passes(plan):
+        statistics = empty(part, samples)
+        _Run(run.model, run.graph, part, run.images, run.prepare, run.share, state).collect(statistics, samples)
+        if run.share.ranks > 1:
+            statistics.share()
+        state.found.append(statistics)
+    state.capture = None
+    return replace(run, gathering=state)
+
+
+def _verify(run: _Run) -> None:
+    """Demands that gathered statistics give what a whole run on a part of the image gives. Raises ValueError."""
+    error = measured(run)
+    if error is None or error > TOLERANCE:
+        found = "this could not be tried" if error is None else f"they differ by {error:.2%}"
+        raise ValueError(f"the results with gathered statistics must be those of a whole run on a part: {found}")
 
 
 def measured(run: _Run) -> float | None:
@@ -117,9 +179,9 @@ def measured(run: _Run) -> float | None:
     part = tiling(run.graph, sizes, tile=[axis.tile for axis in plan.axes], approximate=True)
     inner = _Run(run.model, run.graph, part, parts, None, Share())
     results = _Results(part, 1, Share(), None, parts, run.weight, keep=False)
-    inner.into(results, None, False)
+    (inner if run.gathering is None else with_statistics(inner, 1)).into(results, None, False)
     with torch.inference_mode():
-        whole = run.model(*(p.to(run.weight.device) for p in parts))
+        whole = run.model(*map(run.placed, parts))
     whole = [whole] if isinstance(whole, torch.Tensor) else list(whole)
     pairs = [(w.cpu().double(), found.double()) for w, found in zip(whole, results.arrays.values(), strict=True)]
     return max(float((w - found).norm() / w.norm().clamp(min=1e-30)) for w, found in pairs)
@@ -158,14 +220,19 @@ class _Run:
     images: Sequence[Any]
     prepare: Callable[[torch.Tensor], torch.Tensor] | None
     share: Share
+    gathering: Gathering | None = None
 
     @property
     def weight(self) -> torch.Tensor:
-        """A tensor of the network, where its inputs must be."""
+        """A tensor of the type and at the place that the network's inputs must have."""
         import torch
 
         tensors = (*self.model.parameters(), *self.model.buffers())
         return next((t for t in tensors if t.is_floating_point()), torch.zeros(()))
+
+    def placed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """An input, where the network is; a network without weights takes any type."""
+        return tensor.to(self.weight) if any(True for _ in self.model.parameters()) else tensor
 
     def into(self, results: _Results, journal: Journal | None, progress: bool | None) -> None:
         import torch
@@ -186,15 +253,44 @@ class _Run:
             if journal is not None:
                 journal.close(results.flush)
 
+    def collect(self, statistics: Statistics, samples: int) -> None:
+        """Adds up what this process's tiles keep of the input of a layer."""
+        import torch
+
+        state = self.gathering
+        assert state is not None
+        items = [(n, t) for n in range(samples) for t in range(self.plan.count)][self.share.rank :: self.share.ranks]
+        with torch.inference_mode(), state.active():
+            for start in range(0, len(items), self.plan.batch):
+                some = items[start : start + self.plan.batch]
+
+                def add(x: torch.Tensor, some: Sequence[Item] = some) -> None:
+                    for own, (sample, tile) in zip(x, some, strict=True):
+                        spans = (slice(*k.own) for k in self.plan[tile].kept[0])
+                        statistics.add(sample, own[(slice(None), *spans)])
+
+                state.begin([sample for sample, _ in some])
+                state.capture = add
+                with suppress(Stop):
+                    self.model(*self.tensors(some))
+
+    def tensors(self, items: Sequence[Item]) -> list[torch.Tensor]:
+        """The network's inputs for some tiles."""
+        import torch
+
+        return [
+            self.placed(torch.cat([self.piece(image, cut, item) for item in items]))
+            for image, cut in zip(self.images, self.plan.cut, strict=True)
+        ]
+
     def step(self, items: Sequence[Item], results: _Results) -> None:
         """Runs some tiles together."""
         import torch
 
-        tensors = [
-            torch.cat([self.piece(image, cut, item) for item in items]).to(self.weight.device)
-            for image, cut in zip(self.images, self.plan.cut, strict=True)
-        ]
-        found = self.model(*tensors)
+        if self.gathering is not None:
+            self.gathering.begin([sample for sample, _ in items])
+        with self.gathering.active() if self.gathering is not None else nullcontext():
+            found = self.model(*self.tensors(items))
         found = [found] if isinstance(found, torch.Tensor) else list(found)
         shapes = [(len(items), *shape) for shape in self.plan.shapes(tile=True)]
         if [tuple(result.shape) for result in found] != shapes:

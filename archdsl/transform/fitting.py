@@ -116,6 +116,9 @@ class Search:
     smallest: Plan | None = None
 
     def __post_init__(self) -> None:
+        unknown = dict(self.budget.sizes).keys() - {size.name for size in self.graph.free}
+        if unknown:
+            raise ValueError(f"{self.graph.name} has no free size {', '.join(sorted(unknown))}")
         self.run = Simulation.of(self.graph, dict(self.budget.sizes), self.budget.dtype)
         self.works = self.node_works()
         self.base = self.profile(NOTHING)

@@ -154,6 +154,37 @@ def test_approximate() -> None:
     assert f"differ by {error:.2%}" in str(caught[0].message)
 
 
+GATHERED = {
+    "a gate": "conv(4, 3) -> (it, global_avgpool -> conv(4, 1)) -> mul -> conv(1, 3)",
+    "gates": "conv(4, 3) -> (it, global_avgpool -> sigmoid) -> mul -> conv(4, 3) -> (it, global_avgpool) -> mul",
+    "the largest": "conv(4, 3, stride = 2) -> relu -> (it, global_maxpool) -> mul -> conv(1, 3)",
+    "norms": "conv(4, 3) -> instancenorm -> relu -> maxpool(2) -> conv(4, 3) -> groupnorm(2) -> upsample(2)",
+    "learned norms": "conv(4, 3) -> instancenorm(affine = true) -> relu -> conv(2, 3) -> groupnorm(1, eps = 0.1)",
+    "a pyramid": "conv(4, 3) -> y: relu\n    (y, y -> global_avgpool -> conv(2, 1) -> resize(y.size)) -> concat",
+}
+
+
+@pytest.mark.parametrize("name", GATHERED)
+def test_gather(name: str) -> None:
+    """With statistics of the whole image the results are exact, for each sample its own."""
+    text = f"model net {{\n    input x[2, H, W]\n    {GATHERED[name]}\n}}\n"
+    torch.manual_seed(0)
+    net = archdsl.load(source_of(text), dtype=torch.float64).eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_(0.2, 0.5)
+    image = torch.randn(2, 2, 60, 78, dtype=torch.float64).cumsum(3) / 5  # another mean and variance everywhere
+    found = archdsl.tiled(net, image, tile=24, batch=3, gather=True)
+    whole = net(image).detach()
+    assert float((found - whole).abs().max()) <= 1e-9 * float(whole.abs().max())
+
+
+def test_what_cannot_be_gathered() -> None:
+    text = "model net {\n    input x[4, H, W]\n    conv(4, 3) -> attention(2)\n}\n"
+    with pytest.raises(ValueError, match="not for all of `attention`"):
+        archdsl.tiled(made(text), torch.rand(1, 4, 60, 50), tile=24, gather=True)
+
+
 def test_what_does_not_fit(model: torch.nn.Module) -> None:
     image = torch.rand(1, 2, 40, 60)
     with pytest.raises(ValueError, match="training mode"):
@@ -168,6 +199,18 @@ def test_what_does_not_fit(model: torch.nn.Module) -> None:
         archdsl.tiled(model, torch.rand(1, 2, 41, 60), tile=24)
     with pytest.raises(SpecError, match="at least"):
         archdsl.tiled(model, image, tile=4)
+    with pytest.raises(ValueError, match="takes `x`"):
+        archdsl.tiled(model, image, image, tile=24)
+    with pytest.raises(ValueError, match="must have the batch"):
+        archdsl.tiled(model, image[0], tile=24)
+    with pytest.raises(ValueError, match="has integers"):
+        archdsl.tiled(model, image.byte(), tile=24)
+    for wrong in ({"tile": 0}, {"tile": 24.5}, {"tile": (24, -1)}, {"tile": 24, "batch": 0}):
+        with pytest.raises(ValueError, match="at least 1"):
+            archdsl.tiled(model, image, **wrong)
+    # Floats of another width are converted, as NumPy's often are.
+    found = archdsl.tiled(model, image.double().numpy(), tile=24)
+    assert torch.allclose(model(image)[0], found["full"], atol=1e-6)
 
 
 def test_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,6 +252,8 @@ def one_of_two() -> None:
     assert torch.allclose(archdsl.tiled(line, image, tile=100), whole, atol=1e-6)
     archdsl.tiled(line, image, tile=100, out=folder / "out.npy", resume=folder / "done")
     assert numpy.allclose(numpy.load(folder / "out.npy"), whole, atol=1e-6)
+    gated, image = made(GATED), torch.rand(1, 2, 50, 60, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(archdsl.tiled(gated, image, tile=24, gather=True), gated(image), atol=1e-6)
     lines = [(folder / "done" / f"tiles{rank}.txt").read_text("utf-8").count(" .") for rank in range(2)]
     assert lines == [6, 6]
     dist.destroy_process_group()

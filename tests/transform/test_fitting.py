@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
 
-from archdsl import Budget, build, check, load
+from archdsl import Budget, build, check, cli, load
 from archdsl.diagnostics import SpecError
 from archdsl.graph import Graph, Scope
 from archdsl.runtime.loading import instantiate
@@ -176,6 +178,8 @@ def test_options_exclude_each_other() -> None:
         build("lenet:lenet", memory="1GiB", recompute="blocks")
     with pytest.raises(ValueError, match="no backward pass"):
         load("lenet:lenet", memory="1GiB", inference=True)
+    with pytest.raises(ValueError, match="no free size D"):
+        build("resnet:resnet18", memory=Budget(2**30, sizes=(("D", 64),)))
     with pytest.raises(ValueError, match="number types are"):
         Budget(1, dtype="int8")
     with pytest.raises(ValueError, match="optimizers are"):
@@ -191,3 +195,22 @@ def test_more_memory_is_never_slower(spec: str, least: float) -> None:
     assert [p.peak for p in plans] == sorted((p.peak for p in plans), reverse=True)
     assert plans[0].time == 1
     assert plans[-1].peak < least * plans[0].peak
+
+
+def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec, picture, module = (tmp_path / name for name in ("net.arch", "front.svg", "net.py"))
+    spec.write_text(SMALL)
+    assert cli.run(["show", str(spec), "--recompute", "auto", "--batch", "16", "--json", "-o", str(picture)]) == 0
+    forms = json.loads(capsys.readouterr().out)["front"]
+    assert len(forms) > 2 and forms[0]["recomputed"] == [] and forms[0]["time"] == 1
+    assert "peak of a training step" in picture.read_text()
+    assert cli.run(["show", str(spec), "--recompute", "auto", "--batch", "16"]) == 0
+    assert f"{forms[-1]['peak']:,}" in capsys.readouterr().out
+    command = ["build", str(spec), "-o", str(module), "--memory", str(forms[-1]["peak"]), "--batch"]
+    assert cli.run([*command, "16"]) == 0
+    assert "@recomputed" in module.read_text()
+    assert cli.run([*command, "32"]) == 1
+    assert "E0607" in capsys.readouterr().err
+    assert cli.run(["build", str(spec), "--batch", "16"]) == 2
+    assert "--memory is meant, which is not given" in capsys.readouterr().err
+    assert cli.run(["show", str(spec), "lenet:lenet", "--recompute", "auto"]) == 2

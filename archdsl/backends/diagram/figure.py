@@ -32,7 +32,7 @@ from archdsl.backends.diagram.scene import Scene, as_dot
 from archdsl.backends.diagram.sheet import Sheet
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.ulayout import in_columns as u_in_columns
-from archdsl.backends.diagram.volumes import draw_volumes
+from archdsl.backends.diagram.volumes import SMALL, draw_volumes
 from archdsl.backends.diagram.wrapping import ROOM, wrapped
 from archdsl.graph import Graph
 
@@ -53,6 +53,9 @@ LEGEND_ROWS = 45.0
 
 LEAST_COLUMN = 150.0
 """The least height, in points, of the columns of an inset."""
+
+WIDE = 1300.0
+"""Points up to which a sheet is widened for blocks that are wired otherwise than one that is shown."""
 
 LONG_VOLUMES = 1400.0
 """Points of a row of volumes."""
@@ -157,7 +160,17 @@ class _Maker:
         writer.captions.framed = False
         longest = self.request.width if self.request.width is not None else LONG_VOLUMES
         scene = draw_volumes(flat, u, writer, longest)
-        return Drawing(as_dot(scene, writer.theme.background), [("", flat)], writer, scene)
+        scale, notes = 1.0, tuple[str, ...]()
+        if self.request.width is not None:
+            wide = scene.bounds[2] - scene.bounds[0]
+            writer.pad, scale = 0.0, min(1.0, self.request.width / wide)
+            if scale * SMALL < SMALLEST:
+                scale = SMALLEST / SMALL
+                notes = (
+                    f"the figure does not fit {self.request.width / 72:.1f} inches with text of {SMALLEST:g} points: "
+                    f"it is {wide * scale / 72:.1f} inches wide",
+                )
+        return Drawing(as_dot(scene, writer.theme.background), [("", flat)], writer, scene, scale, notes)
 
     # ------------------------------------------------------------ a given width
 
@@ -244,11 +257,10 @@ class _Maker:
         if sheet is None:
             first = in_columns(drawn[0], writer)
             sheets = Sheet.around(first, writer)
-            found = (self._on(s, [first, *drawn[1:]], beside, writer, None) for s in sheets)
             tries = []
-            for one in found:
-                tries.append(one)
-                if not one.unopened:
+            for one in sheets:
+                tries.append(self._on(one, [first, *drawn[1:]], beside, writer, None))
+                if not tries[-1].left_out or (not tries[-1].unopened and one.width >= WIDE):
                     break
             return min(tries, key=lambda t: (len(t.unopened), *_lacks(t)))
         below = page_size([], writer, writer.width)[1]

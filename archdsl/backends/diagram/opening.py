@@ -244,6 +244,8 @@ def wired(parts: list[Part], *, counted: bool) -> Iterator[Hashable]:
         if not part.children:
             folded = part.kind == "block" and part.scope is not None
             yield kind(part.scope) if counted and folded and part.scope else tuple(n.operation.name for n in part.nodes)
+        if part.kind == "windows":  # such as shifted ones
+            yield part.nodes[0].operation.caption()
         if counted or not part.children:
             yield part.kind, part.count if counted else 1
 

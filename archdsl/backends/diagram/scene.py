@@ -173,7 +173,7 @@ def as_dot(scene: Scene, background: str) -> str:
     formats."""
     left, bottom, right, top = scene.bounds
     dot = graphviz.Digraph(name="network")
-    dot.attr(bgcolor=background, bb=f"{left:g},{bottom:g},{right:g},{top:g}")
+    dot.attr(pad="0", margin="0", bgcolor=background, bb=f"{left:g},{bottom:g},{right:g},{top:g}")
     for name, x, y in (("a", left, bottom), ("b", right, top)):
         dot.node(name, label="", shape="point", style="invis", width="0.01", pos=f"{x:.2f},{y:.2f}")
     # Graphviz takes no string of more than 16 K, but the sum of several. `xdot` leaves nothing in it to quote.

@@ -12,8 +12,21 @@ from archdsl.report.compare.align import Aligner
 from archdsl.report.compare.changes import Change, Comparison, Detail, Member
 from archdsl.report.compare.details import Details
 from archdsl.report.compare.rendering import as_data, described, paths, table, totals
+from archdsl.report.compare.sizes import common_sizes
 
-__all__ = ["Change", "Comparison", "Detail", "Member", "as_data", "compare", "described", "paths", "table", "totals"]
+__all__ = [
+    "Change",
+    "Comparison",
+    "Detail",
+    "Member",
+    "as_data",
+    "common_sizes",
+    "compare",
+    "described",
+    "paths",
+    "table",
+    "totals",
+]
 
 
 def compare(costs_before: Analysis, costs_after: Analysis) -> Comparison:

@@ -9,16 +9,17 @@ from itertools import groupby
 from archdsl.analysis.costs import Analysis
 from archdsl.graph import Graph, Node, Scope
 from archdsl.report.compare.changes import SIGNS, Change, Comparison, Member, found_shape, rank, results, size_text
+from archdsl.report.compare.sizes import alike
 from archdsl.report.layers import listed
 from archdsl.report.tables import Cell, Column, Table
 
 COLUMNS = (
     Column("change", "change"),
-    Column("path", "path"),
-    Column("what", "what"),
-    Column("output", "output size"),
-    Column("parameters", "parameters", numeric=True),
-    Column("macs", "MACs", numeric=True),
+    Column("path", "path", prose=True, breaks=" ."),
+    Column("what", "what", prose=True),
+    Column("output", "output size", rank=3),
+    Column("parameters", "parameters", numeric=True, unit="count", rank=1, signed=True),
+    Column("macs", "MACs", numeric=True, unit="count", rank=2, signed=True),
 )
 
 
@@ -61,8 +62,8 @@ def table(found: Comparison) -> Table:
                 old if not new or old == new else new if not old else f"{old} → {new}",
                 what,
                 _sizes(found, change),
-                "" if root else signed(parameters),
-                "" if root else signed(macs),
+                "" if root else parameters or "",
+                "" if root else macs or "",
             )
         )
     return Table(COLUMNS, rows)
@@ -92,6 +93,9 @@ def totals(found: Comparison) -> list[tuple[str, str]]:
     unknown = [n.path for costs in found.costs for n in costs.uncounted()]
     if unknown:
         lines.append(("unknown", f"the MACs of {listed(list(dict.fromkeys(unknown)))}, which count as 0 here"))
+    if len({tuple(costs.sizes.items()) for costs in found.costs}) > 1 and not alike(*found.costs):
+        at = (", ".join(f"{name} = {size}" for name, size in costs.sizes.items()) or "fixed" for costs in found.costs)
+        lines.append(("compared at", f"{' → '.join(at)}: no input size is valid for both"))
     valid = [g.valid or "fixed" for g in (found.before, found.after)]
     if valid[0] != valid[1]:
         lines.append(("valid sizes", f"{valid[0]} → {valid[1]}"))

@@ -246,7 +246,7 @@ def said_name(name: str, shape: Size, count: int) -> str:
 
 
 def output_name(name: str) -> str:
-    return f"output{name}" if name.isdigit() else name
+    return f"output{name}" if name[:1].isdigit() else name
 
 
 def declarations(inputs: list[tuple[str, Value]], free: bool) -> list[str]:

@@ -80,6 +80,13 @@ class Layouts:
             raise Unsaid(f"a tensor of size {list(value.shapes[0])}, whose axes are parts of others")
         return found.base, order
 
+    def order(self, value: Value) -> Order:
+        """The order of axes that `place` gives, without items for it."""
+        known = len(self.moved)
+        order = self.place(value)[1]
+        del self.moved[known:]
+        return order
+
     def is_whole(self, value: Value) -> bool:
         """Whether a value is a tensor with its axes in some order."""
         return order_of(self.view(value)) is not None

@@ -73,7 +73,7 @@ def merge(layouts: Layouts, call: Call, operation: str, one: Value, two: Value) 
         return
     if len(one.shapes[0]) != len(two.shapes[0]):
         raise Unsaid(f"`{operation}` of tensors with other numbers of axes")
-    orders = [layouts.place(value)[1] for value in (one, two)]
+    orders = [layouts.order(value) for value in (one, two)]
     larger = max((0, 1), key=lambda i: (prod((one, two)[i].shapes[0]), i == 0))
     order = orders[larger]
     bases = [layouts.ordered(value, order) for value in (one, two)]
@@ -169,4 +169,4 @@ MERGERS.update(dict.fromkeys(("cat", "concat", "concatenate"), concat))
 
 def common(layouts: Layouts, tensors: Sequence[Value]) -> Order:
     """The order of axes of the largest tensor, since that need not be moved."""
-    return layouts.place(max(tensors, key=lambda value: prod(value.shapes[0])))[1]
+    return layouts.order(max(tensors, key=lambda value: prod(value.shapes[0])))

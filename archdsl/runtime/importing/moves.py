@@ -324,10 +324,10 @@ def mean(layouts: Layouts, call: Call) -> None:
     if (stacked := layouts.stacks.get(tensor)) is not None and plain_name(call) == "mean" and chosen == {0}:
         averaged(layouts, stacked, result)
         return
-    base, order = layouts.place(tensor)
+    order = layouts.order(tensor)
     if rank > 2 and order == (*range(rank - 1),) and chosen == {*range(1, rank - 1)}:  # the channels are last
         order = (*range(1, rank - 1), 0)
-        base = layouts.ordered(tensor, order)
+    base = layouts.ordered(tensor, order)
     positions = {i + 1 for i, axis in enumerate(order) if axis > 0}
     if chosen != positions or not positions:
         shown = ", ".join(map(str, sorted(chosen)))
@@ -398,7 +398,7 @@ def stack(layouts: Layouts, call: Call) -> None:
     if axis == 0:
         layouts.stacks[result] = [*tensors]
         return
-    order = layouts.place(tensors[0])[1]
+    order = layouts.order(tensors[0])
     bases = [layouts.ordered(part, order) for part in tensors]
     batch, channels, *rest = sizes_of(bases[0])
     runs, count = len(batch), len(bases)
@@ -434,7 +434,7 @@ def added(layouts: Layouts, call: Call) -> None:
 
 def averaged(layouts: Layouts, tensors: Sequence[Value], result: Value) -> None:
     """The mean of tensors, element by element."""
-    order = layouts.place(tensors[0])[1]
+    order = layouts.order(tensors[0])
     emit(layouts, "mean", {}, [layouts.ordered(part, order) for part in tensors], [layouts.made(result, order)])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -182,6 +182,8 @@ KEPT = frozenset(
 """Methods that give a parameter as it is, or with its numbers in the same order in another shape."""
 
 
+UNCHANGED = frozenset({"to", "contiguous", "float", "type", "type_as", "expand", "cpu"})
+"""Methods that may give the very tensor that they are called on."""
 MAKING = frozenset(
     {
         *("new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "zeros_like", "ones_like", "full_like"),
@@ -250,6 +252,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         arguments, named = self.known(args), self.known(kwargs)
         result = func(*args, **kwargs)
         found = list(tensors_in(result))
+        if name in UNCHANGED and result is args[0]:
+            return result
         if name in ("__set__", "__setitem__") and any(values_in((arguments, named))):
             call = Call(name, self.scopes[-1].path, arguments, named, [], line_of_python())
             self.scopes[-1].members.append(call)
@@ -384,7 +388,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         else:
             raise ImportRefused(f"it returns an object of type {type(result).__name__}, not tensors")
         found = []
-        for name, part in pairs:
+        for name, part in nested(pairs):
             if part is None:
                 continue
             value = self.values.get(id(part)) if isinstance(part, torch.Tensor) else None
@@ -392,6 +396,15 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 raise ImportRefused(f"its output {name} is not a tensor computed from its input")
             found.append((name, value))
         return found
+
+
+def nested(pairs: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:
+    """Outputs by name, those in lists by name and number."""
+    for name, part in pairs:
+        if isinstance(part, tuple | list):
+            yield from nested((f"{name}_{i}", one) for i, one in enumerate(part))
+        else:
+            yield name, part
 
 
 def arranged(module: nn.Module, inputs: Sequence[torch.Tensor]) -> tuple[Any, ...]:

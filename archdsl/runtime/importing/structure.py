@@ -136,7 +136,8 @@ class Structure:
         if len(member.outputs) > 1 or not member.inputs:
             raise ImportRefused("it is called more than once, and takes no tensor or gives several", member.path)
         if name not in self.shares:
-            called = self.fresh(name if name.isidentifier() else f"shared_{name.replace('.', '_')}")
+            plain = name.isidentifier() and name not in OPERATIONS
+            called = self.fresh(name if plain else f"shared_{name.replace('.', '_')}")
             self.shares[name] = Node("share", called, bodies=[[self.own_node(member, into)]], weighted=True)
         return Node("call", self.shares[name].name, into=into, weighted=True)
 

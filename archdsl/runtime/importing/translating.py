@@ -131,7 +131,7 @@ class Translator:
     def restore(self, value: Value, taken: list[Value]) -> None:
         """Puts the channels of an extern's result first, if they are last in what it takes."""
         layouts = self.layouts
-        order = next((o for v in taken if len(o := layouts.place(v)[1]) + 1 == len(value.shapes[0])), None)
+        order = next((o for v in taken if len(o := layouts.order(v)) + 1 == len(value.shapes[0])), None)
         if order is not None and order != (*range(len(order)),):
             base = layouts.made(value, order)
             axes = tuple(order.index(axis) for axis in range(len(order)))

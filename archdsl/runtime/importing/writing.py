@@ -118,6 +118,9 @@ class Writer:
         if node.kind == "share":
             text = self.item(node.bodies[0][0])
             named = "" if text.startswith(f"{node.name}:") else f"{node.name}: "
+            label = node.bodies[0][0].label
+            if named and label and text.startswith(f"{label}:"):
+                text = f'"{label}"{text[len(label) :]}'
             return f"share {named}{text}".split("\n")
         body = self.lines(node.bodies[0])
         if node.kind == "repeat":

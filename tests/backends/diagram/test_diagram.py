@@ -536,10 +536,20 @@ def test_tikz_has_all_the_text_and_balanced_braces(style: str) -> None:
     picture = draw(check("unet:unet"), style=style)
     source = picture.tex()
     assert source.count("{") - source.count(r"\{") == source.count("}") - source.count(r"\}")
-    assert source.count(r"\node[") == len(texts(picture))
+    assert source.count(r"\selectfont") == len(texts(picture))
+    styles = set(re.findall(r"\\tikzset{(.*?)/\.style", source))
+    colours = set(re.findall(r"\\definecolor{(\w+)}", source))
+    places = re.findall(r"^\\coordinate \((\w+)\) at (.*);$", source, re.MULTILINE)
+    boxes = [p for _, one in picture.drawing.pictures for p in one.boxes()]
+    assert {p.id for p in boxes} <= {name for name, _ in places}
+    # Each place is counted from the one before.
+    assert all(f"$({before})+(" in at for (before, _), (_, at) in pairwise(places))
     for line in source.splitlines():
-        if line.startswith((r"\path", r"\node")):
-            assert line.endswith(";") and all(name in source for name in re.findall(r"(?:fill|draw|text)=(c\d+)", line))
+        if line.startswith((r"\path", r"\node", r"\coordinate")):
+            assert line.endswith(";")
+        if line.startswith(r"\path"):
+            assert re.match(r"\\path\[(.*?)[,\]]", line)[1] in styles  # type: ignore[index]
+        assert set(re.findall(r"(?:fill=|draw=|color{)(c\d+)", line)) <= colours
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from archdsl.compiler import check
 from archdsl.elaborate.spec_files import library_families
 from archdsl.graph import Graph
 from tests import random_blocks, random_networks, random_specs
+from tests.backends.diagram.test_diagram import HELVETICA, faults
 from tests.backends.diagram.truth import falsehoods
 from tests.helpers import ROOT, graph_of, random_graph
 
@@ -29,11 +30,30 @@ def test_specs_that_were_once_drawn_wrong(spec: str) -> None:
     assert list(falsehoods(draw(check(spec)))) == []
 
 
+LARGE = ["resnet:resnet50", "vit:vit_b_16", "googlenet:googlenet", "swin:swin_t", "densenet:densenet121"]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [*found_specs()[:4], *(pytest.param(spec, marks=pytest.mark.long) for spec in LARGE)],
+    ids=lambda spec: spec.rsplit("/")[-1],
+)
+def test_volumes(spec: str) -> None:
+    assert list(falsehoods(draw(check(spec), style="volumes"))) == []
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("spec", LIBRARY)
 @pytest.mark.parametrize("options", [{}, {"depth": 2}], ids=str)
-def test_library(spec: str, options: dict[str, int]) -> None:
+def test_library(spec: str, options: dict[str, object]) -> None:
     assert list(falsehoods(draw(check(spec), **options))) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.long
+@HELVETICA
+@pytest.mark.parametrize("spec", LIBRARY)
+def test_nothing_overlaps_in_the_library(spec: str) -> None:
+    assert faults(draw(check(spec))) == []
 
 
 def random_network(number: int) -> tuple[str, Graph]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from archdsl.backends.diagram.drawing import Diagram
 from archdsl.backends.diagram.picture import Edge, Part, Picture
@@ -100,7 +101,7 @@ def falsehoods(diagram: Diagram) -> Iterator[str]:
     scene = diagram.scene
     for number, (_, picture) in enumerate(diagram.drawing.pictures):
         prefix = f"i{number}_" if number else ""
-        words = {part: scene.texts(prefix + part.id) for part in picture.walk()}
+        words = {part: spelled(scene.texts(prefix + part.id)) for part in picture.walk()}
         strokes = {e: scene.strokes(prefix + e.tail.id, prefix + e.head.id) for e in picture.edges}
         yield from _edges(picture, strokes, scene_texts(scene, picture, prefix))
         for box in picture.boxes():
@@ -110,6 +111,15 @@ def falsehoods(diagram: Diagram) -> Iterator[str]:
             if part.count > 1 and not any(re.search(rf"× {part.count}$", text) for text in words[part]):
                 yield f"{words[part]} does not say that it is there {part.count} times"
     yield from _whole(diagram.drawing.pictures[0][1])
+
+
+def spelled(words: list[str]) -> list[str]:
+    """The texts, and the sizes that two of them are together: `64` above `56²` is `64 × 56 × 56`."""
+    found = []
+    for channels, sides in pairwise(words):
+        power = re.fullmatch(r"(\d+)([²³])", sides)
+        found.append(f"{channels} × " + (" × ".join([power[1]] * (2 if power[2] == "²" else 3)) if power else sides))
+    return [*words, *found]
 
 
 def scene_texts(scene: object, picture: Picture, prefix: str) -> dict[Part, list[str]]:

@@ -117,7 +117,7 @@ class Head(nn.Module):
 
 def test_a_head_of_several_levels() -> None:
     found = from_module(Head(), [(8, 32, 32), (8, 16, 16)])
-    assert "share conv: conv(4, 3)" in found.text and len(found.graph.outputs) == 2
+    assert 'share shared_conv: "conv": conv(4, 3)' in found.text and len(found.graph.outputs) == 2
 
 
 def test_a_failing_layer_of_torch_is_the_extern_itself() -> None:

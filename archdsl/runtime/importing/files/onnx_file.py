@@ -47,7 +47,8 @@ class OnnxGraph:
     inputs: list[tuple[str, list[int | str]]]
     outputs: list[str]
     constants: dict[str, numpy.ndarray[Any, Any]]
-    producer: str = ""
+    turned: dict[str, str] = field(default_factory=dict)
+    """The file's own name for inputs that it takes with the channels last."""
 
     def users(self) -> Counter[str]:
         """How many nodes take each value; an output counts once more."""
@@ -84,9 +85,28 @@ def read(path: Path) -> OnnxGraph:
     inputs = [(value.name, axes_of(value)) for value in graph.input if value.name not in constants]
     outputs = [value.name for value in graph.output]
     opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-    found = OnnxGraph(name, opset, nodes, inputs, outputs, constants, model.producer_name)
+    found = OnnxGraph(name, opset, nodes, inputs, outputs, constants)
     checked(found)
+    channels_first(found)
     return found
+
+
+def channels_first(graph: OnnxGraph) -> None:
+    """Takes inputs with the channels first which the file has last, and moves them to the start at once."""
+    for at, (name, axes) in enumerate(graph.inputs):
+        rank = len(axes)
+        taken = [node for node in graph.nodes if name in node.inputs]
+        wanted = (0, rank - 1, *range(1, rank - 1))
+        if rank < 3 or not taken or name in graph.outputs:
+            continue
+        if any(n.operator != "Transpose" or n.attributes.get("perm") != wanted for n in taken):
+            continue
+        new = taken[0].outputs[0]
+        graph.turned[new] = name
+        graph.inputs[at] = (new, [axes[0], axes[-1], *axes[1:-1]])
+        for node in taken[1:]:
+            node.operator, node.inputs, node.attributes = "Identity", [new], {}
+        graph.nodes.remove(taken[0])
 
 
 def checked(graph: OnnxGraph) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 
 from archdsl.common.escaping import visible
 from archdsl.runtime.importing.files import names, onnx_attention, onnx_axes, patterns
+from archdsl.runtime.importing.files.inventing import invent
 from archdsl.runtime.importing.files.onnx_file import Node, OnnxGraph
 from archdsl.runtime.importing.files.onnx_operators import HANDLERS, Call
 from archdsl.runtime.importing.files.onnx_shapes import computed
@@ -31,16 +33,21 @@ def program_of(graph: OnnxGraph, sizes: list[tuple[int, ...]]) -> Program:
         if axes and isinstance(axes[0], int):
             program.batch = axes[0]
     paths = Paths(graph)
+    added = 0
     for path, nodes in groupby(graph.nodes, lambda node: onnx_attention.path_of(node, graph)):
         if path:
             onnx_attention.add([*nodes], path, graph, program, lambda node: add(node, graph, program, paths))
             continue
         for node in nodes:
             add(node, graph, program, paths)
+            program.steps[added:] = [replace(step, kind=node.operator) for step in program.steps[added:]]
+            added = len(program.steps)
     for name in graph.outputs:
-        program.outputs[visible(name)] = name
+        program.give(name, name)
         if not isinstance(program.values.get(name), torch.Tensor):
             raise ImportRefused(f"the output `{visible(name)}` is not computed from the input")
+    if not paths.named and not any(node.scopes for node in graph.nodes):
+        invent(program)
     kinds = [pair for node in graph.nodes for pair in node.scopes[:1] if pair[0] == ""]
     program.kind = kinds[0][1] if kinds else ""
     return program
@@ -89,6 +96,8 @@ class Paths:
         self.graph = graph
         self.taken: dict[str, tuple[int, ...]] = {}
         """The tensors of each path, by identity."""
+        self.named = False
+        """Whether any layer has a name of the file."""
 
     def of(self, node: Node, leaf: str) -> str:
         """The path of a node's layer; nodes with the same tensors have one."""
@@ -105,13 +114,25 @@ class Paths:
             if again and self.taken.get(again[1]) == same:
                 return again[1]
             if self.taken.setdefault(wish, same) == same:
+                self.named = True
                 return wish
         number = len(self.taken)
-        base = {"Gemm": "linear", "MatMul": "linear"}.get(node.operator, node.operator.lower())
+        base = PLAIN_NAMES.get(node.operator, node.operator.lower())
         while self.taken.setdefault(f"{base}{number}", same) != same:
             number += 1
         return f"{base}{number}"
 
+
+PLAIN_NAMES = {
+    "Gemm": "linear",
+    "MatMul": "linear",
+    "ConvTranspose": "upconv",
+    "BatchNormalization": "bn",
+    "LayerNormalization": "norm",
+    "GroupNormalization": "norm",
+    "InstanceNormalization": "norm",
+}
+"""The names of layers for which the file has none; a number follows."""
 
 LAYERS = {
     "Conv": ("conv",),

@@ -46,7 +46,11 @@ def imported(path: Path, program: Program, picked: Chosen, *, random: bool = Fal
     name = identifier(path.stem.replace(".", "_").replace("-", "_"))
     module = program.module(random=random)
     source = visible(path.name)
-    found = from_module(module, picked.sizes, name=name, source=source, fixed=not picked.free, extern=False)
+    try:
+        found = from_module(module, picked.sizes, name=name, source=source, fixed=not picked.free, extern=False)
+    except (RuntimeError, MemoryError) as error:
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ImportRefused(f"its network cannot run: {first}") from error
     found.notes += program.notes
     return found
 
@@ -86,6 +90,8 @@ def from_onnx(path: Path, wanted: Wanted) -> Imported:
         picked = chosen(graph.file, graph.inputs, wanted.sizes)
         program = program_of(graph, picked.with_batch)
     found = imported(path, program, picked)
+    if graph.turned:
+        found.notes.append("the file takes the channels last, the spec takes them first")
     compare(found, picked, *of_onnx(path, graph))
     return found
 

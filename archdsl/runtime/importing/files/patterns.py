@@ -7,6 +7,7 @@ number is a constant of that value; "#name" any constant; None anything at all.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -185,11 +186,10 @@ def constant_of(node: Node) -> Any:
 
 def is_alone(matcher: Matcher, last: Node) -> bool:
     """Whether nothing else uses what is made on the way."""
-    inside = {id(node) for node in matcher.used}
-    within = {name for node in matcher.used if node is not last for name in node.outputs}
-    return not any(
-        name in within for node in matcher.graph.nodes if id(node) not in inside for name in node.inputs
-    ) and not within & set(matcher.graph.outputs)
+    used = {id(node): node for node in matcher.used}.values()
+    taken = Counter(name for node in used for name in node.inputs)
+    within = {name for node in used if node is not last for name in node.outputs}
+    return all(matcher.users[name] == taken[name] for name in within)
 
 
 def replacement(operator: str, attributes: Mapping[str, Any], node: Node, matcher: Matcher) -> Node:

@@ -5,6 +5,8 @@ Each step is run on tensors without data as it is added, so that the next one ca
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,8 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from archdsl.runtime.importing.recording import working_at
+from archdsl.runtime.importing.recording import tensors_in, working_at
 from archdsl.runtime.importing.refusal import ImportRefused
+
+MOST_NUMBERS = 1 << 28
+"""The most numbers of a tensor that flows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,8 @@ class Step:
     gives: tuple[str, ...]
     scopes: tuple[Scope, ...]
     place: str
+    kind: str = ""
+    """The operator of the file."""
 
     def names(self) -> Iterator[str]:
         return names_in(self.takes)
@@ -171,6 +178,8 @@ class Program:
 
     def take(self, name: str, sizes: Sequence[int]) -> None:
         """Declares an input."""
+        if math.prod(sizes) > MOST_NUMBERS:
+            raise ImportRefused(f"its input of size {list(sizes)} is too large")
         self.inputs[name] = tuple(sizes)
         self.values[name] = torch.empty(*sizes, device="meta")
 
@@ -192,6 +201,9 @@ class Program:
         except Exception as error:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ImportRefused(f"{place} cannot be computed: {first}") from None
+        for tensor in tensors_in(result):
+            if tensor.numel() > MOST_NUMBERS:
+                raise ImportRefused(f"{place} makes a tensor of size {list(tensor.shape)}, which is too large")
         self.steps.append(step)
         keep(result, gives, self.values)
 
@@ -253,6 +265,14 @@ class Program:
             return type(given)(self.example(part) for part in given)
         return given
 
+    def give(self, name: str, value: str) -> None:
+        """Declares an output; of two with one name, the second gets a number."""
+        wish, number = name if name.isidentifier() or name.isdigit() else identifier_of(name), 2
+        base = wish
+        while wish in self.outputs:
+            wish, number = f"{base}_{number}", number + 1
+        self.outputs[wish] = value
+
     # ------------------------------------------------------------ the module
 
     def module(self, *, random: bool = False) -> Net:
@@ -273,7 +293,7 @@ class Program:
             if path not in tree:
                 place(tree, path, Holder())
             tree[path].register_parameter(name, parameter)
-        self.steps = together(self.early())
+        self.steps = together(self.adopted(self.early()))
         members = nest(self.steps, 0, self.users(), tree, 0)
         root.body = Body(members, tuple(self.inputs), tuple(self.outputs.values()))
         root.outputs = self.outputs
@@ -290,7 +310,8 @@ class Program:
         def forward(self: Net, *given: torch.Tensor) -> Any:
             return self.compute(*given)
 
-        names = ("self", *map(identifier_of, self.inputs))
+        plain = len(self.inputs) == 1 and _PLAIN.fullmatch(next(iter(self.inputs)))
+        names = ("self", "x") if plain else ("self", *map(identifier_of, self.inputs))
         forward.__signature__ = Signature(  # type: ignore[attr-defined]
             [Parameter(name, Parameter.POSITIONAL_ONLY) for name in names]
         )
@@ -299,14 +320,34 @@ class Program:
 
     def early(self) -> list[Step]:
         """The steps with those that only compute sizes right behind what they take, in the same module."""
-        found: list[Step] = []
-        for step in self.steps:
+        makers = {name: at for at, step in enumerate(self.steps) for name in step.gives}
+        anchors: list[tuple[int, int]] = []
+        found = [*self.steps]
+        for at, step in enumerate(self.steps):
             if any(isinstance(self.values.get(name), torch.Tensor) for name in step.gives):
-                found.append(step)
+                anchors.append((at, -1))
                 continue
-            taken = set(step.names())
-            at = max((i for i, other in enumerate(found, 1) if taken & set(other.gives)), default=0)
-            found.insert(at, replace(step, scopes=found[at - 1].scopes if at else ()))
+            anchor = max((anchors[makers[name]][0] for name in step.names() if name in makers), default=-1)
+            anchors.append((anchor, at))
+            found[at] = replace(step, scopes=self.steps[anchor].scopes if anchor >= 0 else ())
+        return [found[at] for at in sorted(range(len(found)), key=lambda at: anchors[at])]
+
+    def adopted(self, steps: list[Step]) -> list[Step]:
+        """The steps, those between calls of a module whose scope the file does not say within it."""
+        makers = {name: at for at, step in enumerate(steps) for name in step.gives}
+        users: dict[str, list[int]] = {}
+        for at, step in enumerate(steps):
+            for name in step.names():
+                users.setdefault(name, []).append(at)
+        ends = set(self.outputs.values())
+        found = [*steps]
+        for at, step in enumerate(steps):
+            around = [found[makers[name]].scopes for name in step.names() if name in makers]
+            around += [found[user].scopes for name in step.gives for user in users.get(name, ())]
+            known = bool(around) and all(n in makers for n in step.names()) and not ends & set(step.gives)
+            common = shared_start(around) if known else ()
+            if len(common) > len(step.scopes) and common[: len(step.scopes)] == step.scopes:
+                found[at] = replace(step, scopes=common)
         return found
 
     def fill(self, root: nn.Module) -> None:
@@ -332,6 +373,10 @@ class Program:
         for name in self.outputs.values():
             found.setdefault(name, []).append(len(self.steps))
         return found
+
+
+_PLAIN = re.compile(r"(onnx::\w+|(t|x|v|arg|args|input|inputs|data|img|image|images|pixel_values)[._:]?\d*)")
+"""Names of the only input that say nothing."""
 
 
 def start(root: nn.Module) -> None:
@@ -377,6 +422,16 @@ def place(tree: dict[str, nn.Module], path: str, module: nn.Module) -> None:
         place(tree, parent, Holder())
     tree[parent].add_module(name, module)
     tree[path] = module
+
+
+def shared_start(lists: Sequence[tuple[Scope, ...]]) -> tuple[Scope, ...]:
+    """What tuples have in common at their start."""
+    first, *others = lists
+    end = len(first)
+    for other in others:
+        while first[:end] != other[:end]:
+            end -= 1
+    return first[:end]
 
 
 def together(steps: Sequence[Step]) -> list[Step]:

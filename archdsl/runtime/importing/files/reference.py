@@ -67,7 +67,10 @@ def of_onnx(path: Path, graph: OnnxGraph) -> tuple[Run, str]:
     compute, who = _session(path)
 
     def run(given: list[torch.Tensor]) -> list[torch.Tensor]:
-        arrays = {name: tensor.numpy() for (name, _), tensor in zip(graph.inputs, given, strict=True)}
+        arrays = {}
+        for (name, _), tensor in zip(graph.inputs, given, strict=True):
+            turned = tensor.movedim(1, -1).contiguous() if name in graph.turned else tensor
+            arrays[graph.turned.get(name, name)] = turned.numpy()
         return [torch.from_numpy(array) for array in compute(arrays)]
 
     return run, who

@@ -184,6 +184,22 @@ def test_the_batch_of_a_file_is_no_limit(tmp_path: Path) -> None:
     assert network(torch.randn(3, 3, 8, 8)).shape == (3, 5)
 
 
+def test_channels_last_become_first(tmp_path: Path) -> None:
+    nodes = [node("Transpose", ["x"], ["f"], perm=[0, 3, 1, 2]), node("Conv", ["f", "c.weight"], ["y"])]
+    found = from_file(save(tmp_path / "net.onnx", nodes, C, ("n", "h", "w", 3)), [(3, 12, 16)])
+    assert "H = 12, W = 16]" in found.text and found.notes[-1].startswith("equal to onnxruntime")
+    assert "the file takes the channels last" in found.notes[-2]
+
+
+def test_outputs_have_names(tmp_path: Path) -> None:
+    nodes = [CONV, node("Relu", ["a"], ["y"]), node("Sigmoid", ["a"], ["/head/out:0"])]
+    path = save(tmp_path / "net.onnx", nodes, C)
+    model = onnx.load(str(path))
+    model.graph.output.add().CopyFrom(helper.make_tensor_value_info("/head/out:0", TensorProto.FLOAT, None))
+    onnx.save(model, str(path))
+    assert "output y, head_out_0" in from_file(path, [(3, 12, 16)]).text
+
+
 # ---------------------------------------------------------------- networks
 
 
@@ -205,12 +221,30 @@ def exported(name: str, path: Path, *, dynamo: bool) -> torch.nn.Module:
     return module
 
 
-@pytest.mark.parametrize("name", ["resnet"])
-def test_a_network_of_the_older_exporter_keeps_its_names(name: str, tmp_path: Path) -> None:
-    module = exported(name, tmp_path / "net.onnx", dynamo=False)
-    found = from_file(tmp_path / "net.onnx", [NETWORKS[name][1]])
-    assert len(found.text.splitlines()) < 30
+def nameless(path: Path) -> None:
+    """Replaces all names in a file by numbers."""
+    model, names = onnx.load(str(path)), dict[str, str]()
+
+    def new(name: str) -> str:
+        return names.setdefault(name, f"t{len(names)}") if name else name
+
+    graph = model.graph
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.name = new(value.name)
+    for one in graph.node:
+        one.input[:], one.output[:], one.name = map(new, one.input), map(new, one.output), ""
+        del one.metadata_props[:]
+    onnx.save(model, str(path))
+
+
+def test_a_network_keeps_its_names_and_its_structure_without_them(tmp_path: Path) -> None:
+    module = exported("resnet", tmp_path / "net.onnx", dynamo=False)
+    found = from_file(tmp_path / "net.onnx", [(3, 64, 64)])
+    assert len(found.text.splitlines()) < 30 and "layer1: { repeat 3 { unit(8) } }" in found.text
     assert {key for key in found.state if key.endswith("weight")} <= set(module.state_dict())
+    nameless(tmp_path / "net.onnx")
+    bare = from_file(tmp_path / "net.onnx", [(3, 64, 64)])
+    assert len(bare.text.splitlines()) < 35 and "stage1: { repeat 3 { unit } }" in bare.text
 
 
 @pytest.mark.long
@@ -251,6 +285,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "two makers": (([CONV, node("Relu", ["a"], ["a"]), node("Relu", ["a"], ["y"])], C), "which is there already"),
     "no maker": (([CONV], C), "nothing makes the output `y`"),
     "a large constant": (constant_of(2**20), "is too large"),
+    "a large tensor": (one("Resize", "", "s", given={"s": numbers(1.0, 1.0, 1e4, 1e4)}), "which is too large"),
     "half precision": (([CONV, node("Relu", ["a"], ["y"])], {"c.weight": C["c.weight"].astype(np.float16)}), "float16"),
     "weights that are computed": (
         ([node("Relu", ["x"], ["w"]), node("Conv", ["x", "w"], ["y"])], {}),
