@@ -67,7 +67,7 @@ def _factory(file: Path, model: ModelInfo, module: str) -> Callable[..., nn.Modu
 
     make.__name__ = make.__qualname__ = model.name
     make.__module__ = module
-    make.__doc__ = model.doc
+    make.__doc__ = f"{model.doc or model.name}\n\nReturns the network as an nn.Module, like `archdsl.load`."
     make.__signature__ = signature  # type: ignore[attr-defined]
     return make
 

@@ -1,4 +1,4 @@
-"""The command new."""
+"""Commands that begin something: new, stubs."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from archdsl.cli.options import complete_spec, output_option
+from archdsl.cli.outputs import SpecArgument
 from archdsl.cli.printing import write
 from archdsl.cli.program import FINE, cli
-from archdsl.common.choices import STARTERS
+from archdsl.common.choices import STARTERS, STUBS
 
 
 @cli.command()
@@ -40,4 +42,24 @@ def new(name: str, kind: str) -> int:
         (folder / path).write_text(text, "utf-8", newline="\n")
         write(f"{folder / path}\n")
     write(f"\ncd {folder} && archdsl watch {word}.arch --page\n")
+    return FINE
+
+
+@cli.command()
+@click.argument("spec", cls=SpecArgument, metavar="FILE", shell_complete=complete_spec)
+@output_option("The .pyi file to write; the default is standard output.", "stubs are", STUBS, stream=True)
+def stubs(spec: str, output: Path | None) -> int:
+    """Write the types of a spec's models for mypy and pyright.
+
+    They are for code that imports the spec like a Python module (import archdsl.importer). Write net.pyi beside
+    net.arch: type checkers, and editors, find it there.
+    """
+    from archdsl.backends.stubs import stubs as text_of
+    from archdsl.common.marks import save
+
+    text = text_of(spec)
+    if output is None:
+        write(text)
+    else:
+        save(output, text.encode())
     return FINE

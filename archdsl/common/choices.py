@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 
 # Endings of the files that each kind of output is written to; diagrams have theirs in backends/diagram/formats.py.
 MODULES = (".py",)
+STUBS = (".pyi",)
 PLOTS = (".svg", ".png", ".pdf")
 STATE_DICTS = (".safetensors", ".pth", ".pt")
 EXPORTS = (".pt2", ".onnx")

@@ -77,6 +77,8 @@ WRITING = {
     "export net.arch": ["onnx", "pt2"],
     "import torch.nn:Identity": ["arch"],
     "probe net.arch": ["svg"],
+    "stubs net.arch": ["pyi"],
+    "watch net.arch": ["svg", "py"],
     "look net.arch --image photo.png": ["html", "svg", "png"],
 }
 COMMANDS = [f"{command} -o out.{ending}" for command, endings in WRITING.items() for ending in endings]
