@@ -91,7 +91,7 @@ def meaning(code: Code) -> str:
 
 def commands() -> str:
     """The page of commands, from their parameters and docstrings."""
-    context = click.Context(cli, info_name="archdsl")
+    context = click.Context(cli, info_name="archdsl", **cli.context_settings)  # click keeps its -h from the first one
     parts = [
         "# Commands\n\nEvery command with its arguments and options, as `archdsl COMMAND --help` prints them. "
         "What commands share is on\n[the command line](command-line.md). `make docs` generates this page.\n"
