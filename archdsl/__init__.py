@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from archdsl.diagnostics import SpecError
     from archdsl.runtime.export.saving import export
     from archdsl.runtime.importing import from_module
+    from archdsl.runtime.importing.files import from_file
     from archdsl.runtime.loading import load, load_augment
     from archdsl.runtime.tiled import tiled
 
@@ -28,6 +29,7 @@ __all__ = [
     "draw",
     "explain",
     "export",
+    "from_file",
     "from_module",
     "load",
     "load_augment",
@@ -43,6 +45,7 @@ _HOMES = {
     "draw": "archdsl.compiler",
     "explain": "archdsl.compiler",
     "export": "archdsl.runtime.export.saving",
+    "from_file": "archdsl.runtime.importing.files",
     "from_module": "archdsl.runtime.importing",
     "load": "archdsl.runtime.loading",
     "load_augment": "archdsl.runtime.loading",

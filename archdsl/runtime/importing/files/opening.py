@@ -146,13 +146,16 @@ assert tuple(OPENERS) == NETWORK_FILES
 
 
 def from_file(
-    path: Path, sizes: Sequence[Size] = (), *, settings: Mapping[str, str] = NO_SETTINGS, only: str = ""
+    path: str | Path, sizes: Sequence[Size] = (), *, settings: Mapping[str, str] = NO_SETTINGS, only: str = ""
 ) -> Imported:
     """The spec of the network in a file; `sizes` are those of its inputs where the file leaves them free.
 
     `settings` are those of configurations, `only` a part of them. Raises ImportRefused, OSError, and ImportError if a
     package that reads the file is not installed.
     """
+    path = Path(path)
+    if path.suffix.lower() not in OPENERS:
+        raise ImportRefused(f"{visible(path.name)} does not end with {', '.join(OPENERS)}")
     if not path.is_file():
         what = "is not a regular file" if path.exists() else "does not exist"
         raise ImportRefused(f"{visible(str(path))} {what}")

@@ -131,6 +131,15 @@ def test_what_cannot_be_read_is_refused(name: str, tmp_path: Path) -> None:
     assert reason in str(error.value)
 
 
+def test_from_python(tmp_path: Path) -> None:
+    path = tmp_path / "net.cfg"
+    path.write_text(RESIDUAL, "utf-8")
+    found = archdsl.from_file(str(path), only="")
+    assert found.name == "net" and not found.state
+    with pytest.raises(ImportRefused, match="does not end with"):
+        archdsl.from_file(tmp_path / "net.txt")
+
+
 def test_a_configuration_has_no_weights(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "net.cfg"
     path.write_text(RESIDUAL, "utf-8")
