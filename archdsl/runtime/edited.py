@@ -156,7 +156,7 @@ def _changed(found: Comparison, origin: Origins, keys: tuple[str, ...]) -> list[
     """Remarks on layers that have their weights, but otherwise compute something else."""
     owners = {origin.layers[key][1].id: key for key in keys}
     lines = []
-    for change in found.changes:
+    for change in (c for c in found.changes if c.kind != "renamed"):
         for member in change.after:
             if isinstance(member, Node) and member.id in owners and change.details:
                 details = ", ".join(map(str, change.details))

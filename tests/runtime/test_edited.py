@@ -105,7 +105,7 @@ def test_more_channels(tmp_path: Path) -> None:
 
 
 def test_what_else_changed_is_told(tmp_path: Path) -> None:
-    new = OLD.replace("stem: conv(8, 3)", "stem: conv(8, 3, 2)")
+    new = OLD.replace("stem: conv(8, 3)", "stem: conv(8, 3, 2)").replace("head:", "fc:")
     _, found = fit(graph_of(new), saved(tmp_path), before=graph_of(OLD))
     assert found.complete and found.notes == ("stem has its weights, but another stride: 1 → 2",)
 
