@@ -49,7 +49,7 @@ EDITS = {
     "a chain inserted": (
         "    maxpool(2)\n",
         "    conv(8, 1) -> gelu -> upconv(16, 2)\n    maxpool(2)\n",
-        ["added 6 … 8 conv 1×1, 8 · gelu · upconv 2×2, 16, ×2"],
+        ["added 6 … 8 conv 1×1, 8 · gelu · upconv 2×2, 16, by 2"],
     ),
     "a layer removed": ("    maxpool(2)\n", "", ["removed 6 maxpool 2×2, /2"]),
     "an argument changed": ("conv(32, 3)", "conv(64, 3, stride = 2)", ["changed 7 out: 32 → 64; stride: 1 → 2"]),

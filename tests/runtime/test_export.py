@@ -121,12 +121,13 @@ def test_what_goes_by_cases_is_pinned(tmp_path: Path) -> None:
     assert again(torch.zeros(3, 1, 30, 41)).shape == (3, 1, 15, 21)
 
 
-def test_sizes_to_show_that_are_too_small_to_trace(tmp_path: Path) -> None:
+def test_an_example_size_that_is_too_small_to_trace_is_pinned(tmp_path: Path) -> None:
     graph = graph_of("model net {\n input image[1, H = 2, W = 3]\n maxpool(2)\n}\n")
     made = translated(graph, tmp_path / "net.pt2")
-    assert not made.pins and not made.proof.refused
+    assert [(pin.name, pin.value) for pin in made.pins] == [("H", 2), ("W", 3)] and not made.proof.refused
     (tmp_path / "net.pt2").write_bytes(made.data)
-    assert torch.export.load(tmp_path / "net.pt2").module()(torch.zeros(1, 1, 9, 8)).shape == (1, 1, 4, 4)
+    assert torch.export.load(tmp_path / "net.pt2").module()(torch.zeros(1, 1, 2, 3)).shape == (1, 1, 1, 1)
+    assert not translated(graph, tmp_path / "net.onnx").pins
 
 
 HEADS = """
