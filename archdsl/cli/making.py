@@ -283,7 +283,7 @@ def export(spec: str, output: Path, weights: Path | None, purpose: str, settings
     graph = checked(spec, settings)
     form = output.with_suffix(output.suffix.lower())
     try:
-        made = exporting.translated(graph, form, weights, inference=purpose == "inference")
+        made = exporting.proved_export(graph, form, weights, inference=purpose == "inference")
     except (exporting.ExportError, WeightsError) as error:
         raise click.ClickException(str(error)) from None
     save(output, made.data)

@@ -15,7 +15,7 @@ from archdsl.ops import OPERATIONS
 from archdsl.ops.base import Rules
 from archdsl.ops.declaration import OperationError
 from archdsl.proof import Unproved, prove
-from archdsl.runtime.export import translated
+from archdsl.runtime.export import proved_export
 from archdsl.transform.inference import for_inference
 from tests.helpers import graph_of, net_text
 from tests.modules import class_of
@@ -184,5 +184,5 @@ def test_a_loop_that_starts_all_linear_layers_leaves_those_within_attention_alon
 @pytest.mark.parametrize("ending", ["pt2", pytest.param("onnx", marks=pytest.mark.long)])
 def test_an_exported_program_takes_free_sizes(ending: str, tmp_path: Path) -> None:
     body = "attention(2, causal = true)\n y: conv(6, 1, stride = 2)\n (x, y) -> attention(4)"
-    made = translated(graph_of(net_text(body, "x[4, H = 6, W = 6]")), tmp_path / f"net.{ending}")
+    made = proved_export(graph_of(net_text(body, "x[4, H = 6, W = 6]")), tmp_path / f"net.{ending}")
     assert not made.pins

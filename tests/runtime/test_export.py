@@ -16,7 +16,7 @@ from archdsl import cli
 from archdsl.dims import evaluate
 from archdsl.graph import Graph, Tensor
 from archdsl.runtime import loading
-from archdsl.runtime.export import TESTED, ExportError, translated
+from archdsl.runtime.export import TESTED, ExportError, proved_export
 from tests.helpers import graph_of, net_text, source_of
 
 pytestmark = pytest.mark.skipif(
@@ -123,11 +123,11 @@ def test_what_goes_by_cases_is_pinned(tmp_path: Path) -> None:
 
 def test_an_example_size_that_is_too_small_to_trace_is_pinned(tmp_path: Path) -> None:
     graph = graph_of("model net {\n input image[1, H = 2, W = 3]\n maxpool(2)\n}\n")
-    made = translated(graph, tmp_path / "net.pt2")
+    made = proved_export(graph, tmp_path / "net.pt2")
     assert [(pin.name, pin.value) for pin in made.pins] == [("H", 2), ("W", 3)] and not made.proof.refused
     (tmp_path / "net.pt2").write_bytes(made.data)
     assert torch.export.load(tmp_path / "net.pt2").module()(torch.zeros(1, 1, 2, 3)).shape == (1, 1, 1, 1)
-    assert not translated(graph, tmp_path / "net.onnx").pins
+    assert not proved_export(graph, tmp_path / "net.onnx").pins
 
 
 HEADS = """
@@ -148,7 +148,7 @@ def test_several_outputs(training: str, names: list[str], ending: str, tmp_path:
     weights, file = tmp_path / "weights.pth", tmp_path / f"net{ending}"
     model = loading.instantiate(graph).eval()
     torch.save(model.state_dict(), weights)
-    file.write_bytes(translated(graph, file, weights).data)
+    file.write_bytes(proved_export(graph, file, weights).data)
     inputs = images(graph, {"H": 21, "W": 34}, 3)
     wanted = [getattr(model(*inputs), name) for name in names]
     if ending == ".pt2":
@@ -210,7 +210,7 @@ def test_onnxruntime_gives_the_same_numbers(spec: str, values: dict[str, Any], t
     model = archdsl.load(spec, **values).eval()
     weights = tmp_path / "w.pth"
     torch.save(model.state_dict(), weights)
-    session = runtime.InferenceSession(translated(graph, tmp_path / "net.onnx", weights).data)
+    session = runtime.InferenceSession(proved_export(graph, tmp_path / "net.onnx", weights).data)
     for start, batch in ((40, 1), (64, 3)):
         inputs = images(graph, small(graph, start), batch)
         names = [n.name for n in session.get_inputs()]
@@ -220,4 +220,4 @@ def test_onnxruntime_gives_the_same_numbers(spec: str, values: dict[str, Any], t
 
 def test_an_ending_that_means_nothing() -> None:
     with pytest.raises(ExportError, match="pt2"):
-        translated(archdsl.check("lenet:lenet"), Path("net.tflite"))
+        proved_export(archdsl.check("lenet:lenet"), Path("net.tflite"))

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 import archdsl
 from archdsl import cli
 from archdsl.graph import Graph
-from archdsl.runtime.export import TESTED, Export, ExportError, prove_onnx, translated
+from archdsl.runtime.export import TESTED, Export, ExportError, prove_onnx, proved_export
 from archdsl.runtime.export.drawing import draw
 from archdsl.runtime.export.pools import grid
 from archdsl.runtime.export.program import images, network, traced
@@ -84,7 +84,7 @@ ONCE_WRONG = {
 def test_what_was_exported_wrong_is_right_at_every_size(body: str) -> None:
     inputs, sizes = ONCE_WRONG[body]
     graph = check(body, inputs)
-    made = translated(graph, Path("net.onnx"))
+    made = proved_export(graph, Path("net.onnx"))
     assert not made.pins
     compared(graph, made, **sizes)
 
@@ -93,14 +93,14 @@ def test_what_was_exported_wrong_is_right_at_every_size(body: str) -> None:
 @pytest.mark.parametrize("sizes", [{"H": 3, "W": 5}, {"H": 8, "W": 11}])
 def test_a_shift_that_hangs_on_the_size_is_right_at_every_size(sizes: dict[str, int]) -> None:
     graph = check("windows(4, 3, pad) { (it, it, it) -> attend(1) }", "image[2, H = 6, W = 9]")
-    made = translated(graph, Path("net.onnx"))
+    made = proved_export(graph, Path("net.onnx"))
     assert not made.pins
     compared(graph, made, **sizes)
 
 
 def test_axes_have_the_names_of_the_spec() -> None:
     graph = check("conv(4, 3, 2) -> maxpool(2)", "im[3, H = 64, Width = 64]")
-    made = translated(graph, Path("net.onnx"))
+    made = proved_export(graph, Path("net.onnx"))
     assert axes(made.data) == {
         "im": ["batch", 3, "H", "Width"],
         "output": ["batch", 4, "(H + 1) // 4", "(Width + 1) // 4"],
@@ -287,7 +287,7 @@ def test_a_size_that_goes_wrong_is_pinned(monkeypatch: pytest.MonkeyPatch) -> No
         return model
 
     monkeypatch.setattr(translation, "translated", wrong)
-    made = translated(check("conv(2, 3)", "image[1, 9, W = 12]"), Path("net.onnx"))
+    made = proved_export(check("conv(2, 3)", "image[1, 9, W = 12]"), Path("net.onnx"))
     ((pin),) = made.pins
     assert (pin.name, pin.value) == ("W", 12)
     assert str(pin).startswith("W is pinned to 12: `conv` (net.arch:3): its outputs differ by ")
@@ -306,13 +306,13 @@ def test_large_networks_are_compared_within_a_budget() -> None:
 @pytest.mark.parametrize("body", ["pad(2) -> avgpool(2)", "pad(1) -> maxpool(2)", "pad(3) -> maxpool(2, ceil = true)"])
 def test_a_padding_stays_apart_from_the_pooling_behind_it(body: str) -> None:
     """onnxruntime would make it part of the pooling, which pads otherwise, and by less than the kernel."""
-    assert not translated(check(body, "image[2, H = 12, W = 13]"), Path("net.onnx")).pins
+    assert not proved_export(check(body, "image[2, H = 12, W = 13]"), Path("net.onnx")).pins
 
 
 def test_the_example_size_is_never_rejected() -> None:
     """A program for several numbers of windows takes no single one; nor would it take this image."""
     graph = check("windows(4, pad) { linear(4) }", "image[2, H = 4, W = 9]")
-    ((pin),) = translated(graph, Path("net.pt2")).pins
+    ((pin),) = proved_export(graph, Path("net.pt2")).pins
     assert str(pin) == "H is pinned to 4: a size within the network is 1 then, and a file for others rejects 4"
 
 
@@ -323,7 +323,7 @@ def exported(seed: int, ending: str) -> str:
     """The result for a random network: proved, pinned, refused."""
     _, graph = random_graph(lambda r: random_network(r, free=True, parts=r.random() < 0.5), Random(seed))
     try:
-        made = translated(graph, Path(f"net{ending}"))
+        made = proved_export(graph, Path(f"net{ending}"))
     except ExportError as error:
         assert len(str(error).split()) > 5 and "NotImplementedError" not in str(error)
         return "refused"

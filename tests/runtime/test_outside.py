@@ -20,7 +20,7 @@ from archdsl.common.source import Source
 from archdsl.compiler import prove_build
 from archdsl.diagnostics import SpecError
 from archdsl.proof import Unproved, prove
-from archdsl.runtime.export import translated
+from archdsl.runtime.export import proved_export
 from archdsl.runtime.look import look
 from archdsl.runtime.probe import probe
 from tests import modules
@@ -104,7 +104,7 @@ def test_recomputing_sees_the_buffers_of_the_first_run() -> None:
 @pytest.mark.parametrize("ending", [".pt2", ".onnx"])
 def test_it_is_exported(ending: str, tmp_path: Path) -> None:
     graph = graph_of(SPEC)
-    found = translated(graph, tmp_path / f"net{ending}", allow_extern=ALLOWED)
+    found = proved_export(graph, tmp_path / f"net{ending}", allow_extern=ALLOWED)
     assert found.data and not found.pins
 
 

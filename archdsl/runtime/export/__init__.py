@@ -23,7 +23,7 @@ from archdsl.runtime.outside import allowing
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TESTED", "Export", "ExportError", "Pin", "Proof", "translated"]
+__all__ = ["TESTED", "Export", "ExportError", "Pin", "Proof", "proved_export"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Export:
     proof: Proof
 
 
-def translated(
+def proved_export(
     graph: Graph,
     path: Path,
     weights: Path | None = None,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from archdsl.common.marks import save
 from archdsl.compiler import Network, checked
-from archdsl.runtime.export import Export, translated
+from archdsl.runtime.export import Export, proved_export
 
 
 def export(
@@ -26,6 +26,6 @@ def export(
     """
     path = Path(path)
     file = None if weights is None else Path(weights)
-    made = translated(checked(network), path, file, inference=inference, allow_extern=allow_extern)
+    made = proved_export(checked(network), path, file, inference=inference, allow_extern=allow_extern)
     save(path, made.data)
     return made
