@@ -59,8 +59,8 @@ def test_published_numbers(name: str) -> None:
     assert published.probe_error(model, published.facts(name)) < 1e-4
 
 
-def test_the_readme_lists_the_families_by_task() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
+def test_the_page_of_the_library_lists_the_families_by_task() -> None:
+    text = (ROOT / "docs" / "library.md").read_text("utf-8")
     for task, families in library_tasks().items():
         assert f"| {task} | {', '.join(f'`{family}`' for family in families)} |" in text
 

@@ -47,7 +47,7 @@ class _Strip:
         """The width that it has before other columns are kept: its heading may break, and prose."""
         room = max(map(len, self.cells[1:]), default=1)
         if self.column.prose:
-            room = max(min(room, PROSE), *(_longest(cell) for cell in self.cells[1:]))
+            room = max([min(room, PROSE), *(_longest(cell) for cell in self.cells[1:])])
         return max(self.least, room)
 
 
