@@ -34,7 +34,7 @@ QUICK, SHARD, LONG = 90, 1_000, 20_000
 SHARE = 0.78
 """The fraction of seeds that give a network."""
 PLAINER = 0.02
-"""The maximum fraction of networks that are not proved at the first attempt."""
+"""The maximum fraction of networks that are not proved at the first attempt; two may be in a small sample."""
 ROUNDED, TINY = 0.01, 0.1
 """The maximum fraction of tensors that are sensitive to rounding, or are below the tolerance."""
 OVERFLOWING = 0.05
@@ -155,7 +155,7 @@ def hold(seeds: range) -> tuple[Counter[str], Counter[tuple[str, str]], Counter[
             wrong.append(f"seed {seed}: {error}\n{text}")
     assert not wrong, f"{len(wrong)} of {counts['networks']} networks are built wrong\n" + "\n".join(wrong[:3])
     assert counts["networks"] >= SHARE * len(seeds)
-    assert counts["plainer"] <= PLAINER * counts["networks"]
+    assert counts["plainer"] <= max(2, PLAINER * counts["networks"])
     assert counts["hang on rounding"] <= ROUNDED * counts["tensors"]
     assert counts["networks with overflow"] <= OVERFLOWING * counts["networks"]
     assert counts["tensors below the tolerance"] <= TINY * counts["tensors"]
