@@ -44,13 +44,16 @@ def library() -> list[str]:
     return [f"{family}:{model.name}" for family in library_families() for model in models(family) if model.complete]
 
 
-SIZE = re.compile(r"_(?:tiny|base|large|huge|xlarge|atto|femto|pico|nano|[bhlmst]\d*)(?=_|$)|[\d_]+(?!d)")
+SIZE, NUMBER = (
+    re.compile(r"_(?:tiny|base|large|huge|atto|femto|pico|nano|[bhlmst]\d*)(?=_|$)"),
+    re.compile(r"[\d_]+(?!d)"),
+)
 """What names of models of one kind differ by: a word or letter for the size, a number."""
 
 
 def kinds() -> list[str]:
     """The first of the library's models of each kind, a small one."""
-    return list({SIZE.sub("", name): name for name in reversed(library())}.values())[::-1]
+    return list({NUMBER.sub("", SIZE.sub("", name)): name for name in reversed(library())}.values())[::-1]
 
 
 def one_of_each() -> list[Any]:
