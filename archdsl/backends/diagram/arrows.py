@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archdsl.backends.diagram.picture import Edge, EdgeKind, Part, Picture, boxes, frames_around, neighbours
 from archdsl.backends.diagram.structure import Structure
-from archdsl.graph import Graph, Output, Scope, Tensor
+from archdsl.graph import Graph, Node, Output, Scope, Tensor
 
 
-def picture(graph: Graph, parts: list[Part], structure: Structure, block: Scope | None = None) -> Picture:
+def picture(
+    graph: Graph,
+    parts: list[Part],
+    structure: Structure,
+    block: Scope | None = None,
+    gathered: Sequence[Node] = (),
+) -> Picture:
     """The picture of these parts: names them, and finds the arrows between them.
 
-    Parts that are the inside of a `block` get an entry for each tensor that flows in, and an exit.
+    Parts that are the inside of a `block`, or of a box that holds `gathered` nodes, get an entry for each tensor that
+    flows in, and an exit for each result.
     """
     owner: dict[int, Part] = {}
     for part in parts:
@@ -20,10 +28,12 @@ def picture(graph: Graph, parts: list[Part], structure: Structure, block: Scope 
     for node_id, box in owner.items():
         box.covered.append(graph.node(node_id))
     entries: dict[Tensor, Part] = {}
-    if block is not None:
-        nodes = sorted(block.nodes(), key=lambda n: n.id)
+    inside = gathered if block is None else block.nodes()
+    if nodes := sorted(inside, key=lambda n: n.id):
         taken = sorted(structure.entries(nodes), key=lambda t: (t.node, t.index))
-        names = dict(zip(block.inputs, block.input_names, strict=False)) if len(taken) > 1 else {}
+        names: dict[Tensor, str] = {}
+        if block is not None and len(taken) > 1:
+            names = dict(zip(block.inputs, block.input_names, strict=False))
         entries = {t: Part("entry", [()], name=names.get(t, "")) for t in taken}
         results = structure.results(nodes)
         exits = [Part("exit", [()], output=Output(None, t), name=_name(graph, t, results)) for t in results]

@@ -167,7 +167,7 @@ class _Book:
             parts = self._contents(box)
             if len(boxes(parts)) < 2 and parts[0].kind != "block":
                 continue
-            inside = picture(self.graph, parts, self.folder.structure, box.scope or self.graph.root)
+            inside = picture(self.graph, parts, self.folder.structure, box.scope, () if box.scope else box.nodes)
             view.inside[box] = self._add(View(inside, box.rounds(), view.depth + 1, box.scope, box.count))
 
     def _contents(self, box: Part) -> list[Part]:
@@ -178,7 +178,8 @@ class _Book:
         if scope not in self._folds:
             self._folds[scope] = self.folder.fold(scope, lambda _: False)
         parts = self._folds[scope]
-        return self._short([p for p in parts if set(p.nodes) <= nodes])
+        # A part without nodes is an output of the network, which no gathered box holds.
+        return self._short([p for p in parts if p.nodes and set(p.nodes) <= nodes])
 
     def _around(self, nodes: Sequence[Node]) -> Scope:
         """The innermost scope around all of the nodes."""

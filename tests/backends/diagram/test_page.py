@@ -548,3 +548,11 @@ def test_a_notebook_shows_a_graph_whole(browser: Browser) -> None:
     size, cell = image.bounding_box(), page.locator("#cell").bounding_box()
     assert size and cell and size["width"] <= 260 and size["height"] <= cell["height"] + 1
     page.close()
+
+
+@pytest.mark.parametrize("layers", [40, 150, 400])
+def test_a_long_chain_of_unlike_layers_has_a_page(layers: int) -> None:
+    """Its layers are gathered in boxes that belong to no block."""
+    body = f"for i in 1..={layers} {{ conv(1 + i % 97, 3) -> batchnorm -> relu }}"
+    text = f"model flat {{\n input image[3, 64, 64]\n {body}\n}}\n"
+    assert f"conv 3×3, {1 + layers % 97}" in draw(check(Source("flat.arch", text))).html()
