@@ -49,7 +49,10 @@ assert tuple(MEASURED) == MEASURES
 
 
 def _report(expected: Expectation, values: list[int], diagnostics: Diagnostics) -> None:
-    shown = " × ".join(f"{value:,}" for value in dict.fromkeys(values))
+    # A field has a smallest and a largest extent along each axis; other costs are one number.
+    pairs = [values[i : i + 2] for i in range(0, len(values), 2)]
+    axes = ["–".join(f"{value:,}" for value in dict.fromkeys(pair)) for pair in pairs]
+    shown = axes[0] if len(set(axes)) == 1 else " × ".join(axes)
     what = {"parameters": "parameters", "macs": "MACs", "field": "elements in the receptive field of the last map"}
     message = f"the model has {shown} {what[expected.measure]}"
     bound = f"{expected.bound:,}" if isinstance(expected.bound, int) else f"{expected.bound:g}"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 
 import archdsl
+from archdsl.analysis.expected import last_extents
 from archdsl.common.source import Source
 from archdsl.diagnostics import SpecError
+from archdsl.report.layers import Layers, Options
+from archdsl.report.totals import last_field
 
 NET = "model net {{\n    input x[3, H = 32, W = 32]\n    conv(8, 3) -> maxpool(2) -> conv(16, 3)\n    {}\n}}\n"
 
@@ -61,3 +64,20 @@ def test_the_field_is_that_of_the_last_map_along_each_axis() -> None:
     assert archdsl.check(Source("net.arch", text % 3))
     with pytest.raises(SpecError, match="3 × 5 elements"):
         archdsl.check(Source("net.arch", text % 4))
+
+
+def test_the_field_of_neighbours_that_differ_is_a_range() -> None:
+    body = "maxpool(2) -> upsample(2) -> conv(4, 2, pad = valid)"
+    text = f"model net {{\n    input x[3, H, W]\n    {body}\n    expect field > 99\n}}\n"
+    with pytest.raises(SpecError, match="the model has 2–4 elements"):
+        archdsl.check(Source("net.arch", text))
+
+
+@pytest.mark.parametrize("name", ["resnet:resnet18", "unet:unet", "s3d:s3d", "efficientnet:efficientnet_b0"])
+def test_the_field_is_the_one_that_show_lists(name: str) -> None:
+    graph = archdsl.check(name)
+    extents = last_extents(graph)
+    axes = ["–".join(map(str, sorted(set(extents[i : i + 2])))) for i in range(0, len(extents), 2)]
+    shown = axes[0] if len(set(axes)) == 1 else "×".join(axes)
+    listed = last_field(Layers(graph, Options(graph.examples)))
+    assert listed in (shown, f"everything ({shown})")
