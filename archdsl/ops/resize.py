@@ -180,7 +180,7 @@ class Resize(Interpolation):
             )
         return ((shape[0], *self._size(shape)),)
 
-    def sized(self, outputs: tuple[Shape, ...]) -> Shape:
+    def sized(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Shape:
         return outputs[0][1:]
 
     def torch(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> TorchForm:
