@@ -210,6 +210,7 @@ class PixelShuffle(Operation):
     """
 
     name = "pixel_shuffle"
+    aliases = ("depthtospace", "depth_to_space", "subpixel")
     family = "resize"
     is_linear = True
     pytorch_names = renamed(r="upscale_factor")
@@ -267,6 +268,7 @@ class PixelUnshuffle(Operation):
     """
 
     name = "pixel_unshuffle"
+    aliases = ("spacetodepth", "space_to_depth", "focus")
     family = "resize"
     is_linear = True
     pytorch_names = renamed(r="downscale_factor")
