@@ -16,7 +16,7 @@ Lens = Literal["numbers", "draw", "call"]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LensPlace:
     """Where a lens stands, what kind it is, and of which model or block."""
 
     span: Span
@@ -24,7 +24,7 @@ class Place:
     name: str
 
 
-def lenses(analysis: Analysis) -> Iterator[Place]:
+def lenses(analysis: Analysis) -> Iterator[LensPlace]:
     """The lenses of a document."""
     models = analysis.spec_file.models
     complete = {*analysis.models, *analysis.waiting}
@@ -32,12 +32,12 @@ def lenses(analysis: Analysis) -> Iterator[Place]:
         if isinstance(declaration, tree.Model | tree.Member) and declaration.name.name in models:
             name = declaration.name
             if name.name in complete:
-                yield Place(name.span, "numbers", name.name)
-                yield Place(name.span, "draw", name.name)
+                yield LensPlace(name.span, "numbers", name.name)
+                yield LensPlace(name.span, "draw", name.name)
         if isinstance(declaration, tree.Block) or (
             isinstance(declaration, tree.Model) and declaration.name.name not in complete
         ):
-            yield Place(declaration.name.span, "call", declaration.name.name)
+            yield LensPlace(declaration.name.span, "call", declaration.name.name)
 
 
 def numbers(analysis: Analysis, name: str) -> str:

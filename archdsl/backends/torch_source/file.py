@@ -11,7 +11,7 @@ from archdsl.backends.torch_source.checks import SizeCheck
 from archdsl.backends.torch_source.flow import Value
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan
-from archdsl.backends.torch_source.starts import Way
+from archdsl.backends.torch_source.starts import Init
 from archdsl.graph import Graph
 from archdsl.ops.reserved import RESERVED
 from archdsl.transform.recompute import Recompute
@@ -35,7 +35,7 @@ class File:
     """What no variable may be called: the classes and helpers of the file."""
     factories: dict[Plan, bool] = field(default_factory=dict)
     """Whether a class takes device= and dtype=."""
-    alike: dict[str, Way] = field(default_factory=dict)
+    alike: dict[str, Init] = field(default_factory=dict)
     """The types of which all modules start alike, with how: the model sees to it."""
 
     def helper(self, source: str | Function) -> None:

@@ -18,7 +18,7 @@ from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.emitter import Emitter
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.flow import Value
-from archdsl.backends.torch_source.fold import Leaf, Loop, Unlike, leaves
+from archdsl.backends.torch_source.fold import CannotMerge, Leaf, Loop, leaves
 from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, heads_within, is_labelled, is_shared
@@ -188,7 +188,7 @@ class Forward:
             own = [s.name for s in leaf.steps]
             if leaf.steps[0].declares and (own == names if leaf.group is called.group else {*own} == {*names}):
                 return leaf
-        raise Unlike
+        raise CannotMerge
 
     def value(self, expr: py.Expr, name: str = "") -> py.Expr:
         """An expression in `forward`: parameters are attributes there, and what is made of them is one itself."""

@@ -15,10 +15,10 @@ from archdsl.backends.torch_source.helpers import HOLDER_OF, MEMBER
 from archdsl.backends.torch_source.layers import Layers, attribute_base, attribute_name
 from archdsl.backends.torch_source.names import is_owned, unique
 from archdsl.backends.torch_source.plainness import Plainness
-from archdsl.backends.torch_source.plan import Made, Plan, is_labelled, is_shared, weighty
+from archdsl.backends.torch_source.plan import Made, Plan, has_weights, is_labelled, is_shared
 from archdsl.backends.torch_source.rows import Parts, Row, alone, find_rows, is_list
 from archdsl.backends.torch_source.scope import Scope, label_of
-from archdsl.backends.torch_source.starts import filling, is_biased, is_statement, way, without
+from archdsl.backends.torch_source.starts import filling, init_of, is_biased, is_statement, without
 from archdsl.ops.forms import FunctionForm, ModuleForm, ParameterForm
 from archdsl.ops.init import RULES
 
@@ -67,7 +67,7 @@ class Members:
         return not isinstance(made.form, FunctionForm) and self.functional(leaf) is None
 
     def has_weights(self, leaf: Leaf) -> bool:
-        return self.has_member(leaf) and weighty(self.plan.made[leaf])
+        return self.has_member(leaf) and has_weights(self.plan.made[leaf])
 
     def functional(self, leaf: Leaf) -> str | None:
         """The method of a tensor that stands for a module in `forward`, where that is the custom."""
@@ -146,7 +146,7 @@ class Members:
 
     def fill(self, leaf: Leaf, made: Made) -> None:
         """The statements that fill the weight of an attribute, where the spec says how."""
-        start = way(made)
+        start = init_of(made)
         if start is None or not isinstance(made.form, ModuleForm):
             return
         if made.form.kind not in self.file.alike and is_statement(self.plan, leaf):

@@ -14,7 +14,7 @@ from typing import Any
 
 from archdsl.backends.torch_source import expressions as ex
 from archdsl.backends.torch_source.expressions import Binary, Const, Env, Expr, Var
-from archdsl.backends.torch_source.fold import Group, Irregular, Unlike, refuse
+from archdsl.backends.torch_source.fold import CannotMerge, CannotReroll, Group, refuse
 from archdsl.backends.torch_source.plan import Parameter, Plan, Running
 
 LONG = 5
@@ -25,7 +25,7 @@ LONG = 5
 class Frame:
     """Lanes: the calls of a block (or rounds of a loop within them) that one piece of code stands for.
 
-    `values` has a row for each variable, one value a lane, in order of preference.
+    `values` has a row for each variable, one value per lane, in order of preference.
     """
 
     count: int
@@ -37,7 +37,7 @@ class Frame:
         return lambda name: (self.values[name] if name in self.values else self.running[name])[lane]
 
     def row(self, expr: Expr) -> list[object] | None:
-        """The values of an expression, one a lane; None where one has none."""
+        """The values of an expression, one per lane; None where one has none."""
         found = self.known(expr)
         return found if len(found) == self.count else None
 
@@ -149,7 +149,7 @@ class Numbers:
         stated: Expr | None = None,
         free: Collection[int] = (),
     ) -> Expr:
-        """The expression for a number with these values, one a lane; a new parameter where there is no other way.
+        """The expression for a number with these values, one per lane; a new parameter where there is no other way.
 
         `stated` is what the spec says for it, the hints are what else it may be. Any value will do in `free` lanes.
         """
@@ -266,13 +266,13 @@ class Numbers:
         return found if self.frame(group).agrees(found, row) else None
 
     def column(self, row: Sequence[object], group: Group, name: str) -> Expr:
-        """A number that each round of a loop takes from a list. Raises Irregular where writing them out is plainer."""
+        """A number that each round of a loop takes from a list. Raises CannotReroll if separate lines are plainer."""
         loop = group.loop
         assert group.around is not None
         if loop is None:
             refuse(group)
         if min(loop.counts) == max(loop.counts) and (loop.counts[0] < 6 or len(self.plan.headings[loop].columns) > 1):
-            raise Irregular(loop)
+            raise CannotReroll(loop)
         heading = self.plan.headings[loop]
         tuples: list[tuple[object, ...]] = []
         lane = 0
@@ -280,7 +280,7 @@ class Numbers:
             tuples.append(tuple(row[lane : lane + count]))
             lane += count
         if loop.group.around is None and loop.group.count == 1 and len(heading.names) > 0:
-            raise Irregular(loop)
+            raise CannotReroll(loop)
         over = self.resolve(tuples, group.around, [heading.over] if heading.over is not None else [], name + "s")
         variable = Var(f"{name}@{id(loop)}.{len(heading.columns)}")
         heading.columns.append((variable, over))
@@ -290,7 +290,7 @@ class Numbers:
     def parameter(self, name: str, values: list[object], free: Collection[int] = ()) -> Expr:
         """A parameter that the spec does not have: a new one, or one that agrees where neither is free."""
         if not all(map(ex.plain, values)):
-            raise Unlike
+            raise CannotMerge
         for found in self.parameters.values():
             both = [i for i in range(len(values)) if i not in free and i not in found.free]
             if (free or found.free) and both and all(ex.same(values[i], found.values[i]) for i in both):

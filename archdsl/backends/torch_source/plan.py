@@ -128,7 +128,7 @@ def heads_within(plan: Plan, loop: Loop) -> Iterator[Expr]:
         yield from plan.headings[inner].values()
 
 
-def weighty(made: Made) -> bool:
+def has_weights(made: Made) -> bool:
     """Whether the keys of the state_dict may depend on a member's name."""
     return not isinstance(made.form, ModuleForm) or made.form.factory
 
@@ -141,7 +141,7 @@ def is_shared(plan: Plan, leaf: Leaf) -> bool:
     if plan.flow is None and leaf.group.in_loop:
         return False
     of_round = any("@" in name for e in made.values() for name in variables(e))
-    return not (is_labelled(leaf.steps[0]) or weighty(made) or of_round)
+    return not (is_labelled(leaf.steps[0]) or has_weights(made) or of_round)
 
 
 def is_needed(leaf: Leaf) -> bool:

@@ -15,7 +15,7 @@ from archdsl.backends.torch_source.counting import count_from_start
 from archdsl.backends.torch_source.environment import Names, names_of, owner, parameters_of
 from archdsl.backends.torch_source.expressions import Binary, Const, Expr, Var
 from archdsl.backends.torch_source.flow import Call, Decision, Rounds
-from archdsl.backends.torch_source.fold import Choice, Entry, Group, Irregular, Leaf, Loop, refuse
+from archdsl.backends.torch_source.fold import CannotReroll, Choice, Entry, Group, Leaf, Loop, refuse
 from archdsl.backends.torch_source.forms import Forms, alike
 from archdsl.backends.torch_source.numbers import Frame, Numbers
 from archdsl.backends.torch_source.plan import Made, Parameter, Plan, Running, inner_cells, is_labelled, is_needed
@@ -33,7 +33,7 @@ LONGEST = 7
 
 @dataclass(slots=True, eq=False)
 class Planner:
-    """Settles a class. Raises Unlike or Irregular where the calls cannot be one."""
+    """Settles a class. Raises CannotMerge or CannotReroll where the calls cannot be one."""
 
     graph: Graph
     numbers: Numbers
@@ -132,7 +132,7 @@ class Planner:
             if out is None or not inner.agrees(out, ends):
                 out = inner.find(ends)
             if out is None or flow is None:
-                raise Irregular(loop)
+                raise CannotReroll(loop)
             running.after[0] = out
             numbers.keep(out)
         if not min(loop.counts):
@@ -270,15 +270,15 @@ class Planner:
         return Names(known, cells[0].syntax).with_lets()
 
     def check_names_rounds(self, entries: Sequence[Entry]) -> None:
-        """Raises Irregular where a loop of members with names counts the channels, for which a list has no place."""
+        """Raises CannotReroll where a loop of members with names counts the channels, for which a list has no place."""
         for entry in entries:
             running = self.numbers.plan.headings[entry].running if isinstance(entry, Loop) else None
             if running is not None and running.used:
                 assert isinstance(entry, Loop)
-                raise Irregular(entry)
+                raise CannotReroll(entry)
 
     def check_is_one(self, leaf: Leaf) -> None:
-        """Raises Irregular where a member without a name, which all rounds of a loop share, is not the same in all."""
+        """Raises CannotReroll where a member without a name, which the rounds of a loop share, differs between them."""
         values = self.numbers.plan.made[leaf].values()
         if leaf.group.in_loop and any("@" in name for e in values for name in ex.variables(e)):
             refuse(leaf.group)
