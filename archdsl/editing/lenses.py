@@ -1,4 +1,4 @@
-"""What stands above a model or block: its numbers, and the call whose sizes are shown."""
+"""The code lenses above a model or block: its numbers, and the call whose sizes are shown."""
 
 from __future__ import annotations
 

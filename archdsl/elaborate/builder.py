@@ -209,7 +209,7 @@ class Builder:
         return tuple(Tensor(node_id, i) for i in range(len(results)))
 
     def batched(self, operation: Operation, flow: Flow, scope: Scope, span: Span) -> Flow:
-        """What flows into an operation, with the batch where it needs that: an implied `expand` repeats the others."""
+        """The inputs of an operation, each with a batch axis if it needs one: an implied `expand` repeats them."""
         if not operation.needs_batches or POISONED_TENSOR in flow:
             return flow
         having = [t for t in flow if self.graph.node(t).batched]

@@ -278,7 +278,7 @@ def _branches(parts: Sequence[Part]) -> set[int]:
 
 
 def _hugged(bracket: Bracket) -> Link | None:
-    """What a bracket holds, if its own lines may begin and end with it: `f([ … ])`, `(for x in xs { … })`."""
+    """The single content of a bracket that may share its lines: `f([ … ])`, `(for x in xs { … })`."""
     if len(bracket.items) != 1 or bracket.note or bracket.last:
         return None
     item = bracket.items[0]

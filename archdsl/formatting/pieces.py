@@ -15,8 +15,8 @@ from archdsl.syntax.lexer import CLOSER, OPENER, Lexeme
 from archdsl.syntax.machine import END
 
 Role: TypeAlias = Literal["file", "body", "choices", "parallel", "call", "group", "list", "index"]
-"""What a bracket is: `{ }` of statements or of `one_of`, `( )` of branches, arguments or one value, `[ ]` of values or
-after a value."""
+"""The kind of a bracket: `{ }` of statements or of `one_of`, `( )` of branches, arguments or one value, `[ ]` of values
+or after a value."""
 
 
 class Comment(NamedTuple):

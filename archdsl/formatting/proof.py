@@ -18,7 +18,7 @@ _COMMENT: Final = re.compile(r"#[^\n]*")
 
 
 class Difference(NamedTuple):
-    """What differs between a text and its formatted form: where, and in which words."""
+    """A difference between a text and its formatted form: where, and in which words."""
 
     span: Span
     what: str

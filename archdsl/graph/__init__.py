@@ -278,7 +278,7 @@ class Narrowing:
 
 
 MEASURES = ("parameters", "macs", "field")
-"""What `expect` can be about; `archdsl.analysis.expected` measures it."""
+"""A cost that `expect` can state; `archdsl.analysis.expected` measures it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,7 +424,7 @@ class Graph:
 
     @property
     def outside(self) -> list[Kind]:
-        """What it uses of other packages and files (`extern`), each once, in order of first use."""
+        """The externs that it uses, each once, in order of first use."""
         kinds = (node.operation.outside() for node in self._nodes)
         return list(dict.fromkeys(kind for kind in kinds if kind is not None))
 

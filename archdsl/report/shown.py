@@ -1,4 +1,4 @@
-"""What `show` prints, as a value: text, a table, HTML for notebooks, pandas."""
+"""The result of `show` as a value: text, a table, HTML for notebooks, pandas."""
 
 from __future__ import annotations
 

@@ -106,7 +106,7 @@ class _Problem:
 
 @dataclass(frozen=True, slots=True)
 class _Hint:
-    """What to do; if `message` and `span` are set, they replace "expected …, found …" and its location."""
+    """The help; if `message` and `span` are set, they replace "expected …, found …" and its location."""
 
     help: str | None = None
     message: str | None = None

@@ -63,7 +63,7 @@ class Diagram:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What does not fit, and why."""
+        """The parts that do not fit, and the reasons."""
         return self.drawing.notes
 
     @cached_property

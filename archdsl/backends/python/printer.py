@@ -167,7 +167,7 @@ class Bracket:
     items: Sequence[py.Expr]
     group: bool = False
     clause: str = ""
-    """What is behind the element of a comprehension."""
+    """The clauses of a comprehension, behind its element."""
 
     @property
     def single(self) -> bool:

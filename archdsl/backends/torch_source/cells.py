@@ -221,7 +221,7 @@ def cells(graph: Graph, recomputed: Collection[Scope] = (), bodies: Collection[S
 
 
 def _body(scope: Scope, found: Mapping[Scope, Cell]) -> tuple[object, tree.Block | tree.Model | tree.Item]:
-    """What tells the body of a scope from others, and its syntax."""
+    """The key of the body of a scope, and its syntax."""
     if scope.definition is not None:
         syntax = scope.definition.syntax
         return (scope.kind == "model", id(syntax)), syntax

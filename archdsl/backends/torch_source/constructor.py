@@ -40,7 +40,7 @@ class Constructor:
     members: Members
     attributes: Attributes
     flags: dict[Choice, list[py.Expr | None]] = field(default_factory=dict)
-    """What `forward` asks for each branch of a condition; None where it asks nothing, or anew in each round."""
+    """The attribute that `forward` tests for each branch of a condition; None if there is none, or one per round."""
     optional: set[Choice] = field(default_factory=set)
     """Conditions that an nn.Identity stands for."""
     start: int = 0

@@ -63,7 +63,7 @@ FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "enumerate": lambda *a: tuple(enumerate(*a)),
 }
 MISTAKES = (ArithmeticError, LookupError, TypeError, ValueError)
-"""What an expression may raise where it does not apply."""
+"""The exceptions of an expression that does not apply."""
 
 
 def evaluate(expr: Expr, env: Env) -> object:

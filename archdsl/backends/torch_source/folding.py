@@ -165,7 +165,7 @@ def _end(norm: str, conv: str) -> tuple[str, str]:
 
 
 def _found(table: Mapping[str, str], norm: str) -> str | None:
-    """What the function of the file makes of a batchnorm's path."""
+    """The result of the file's own function for a batchnorm's path."""
     end = next((e for e in table if f".{norm}".endswith(f".{e}")), None)
     return None if end is None else norm.removesuffix(end) + table[end]
 

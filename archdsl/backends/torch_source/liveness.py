@@ -98,7 +98,7 @@ class Lives:
                     raise AssertionError("copies come later")
 
     def leave(self, spot: Spot, ends: Mapping[Value, int]) -> set[Value]:
-        """What lives behind a statement that holds others."""
+        """The values alive after a compound statement."""
         for value, end in ends.items():
             self.live(value, spot.end + 1, end)
         return set(ends)

@@ -20,7 +20,7 @@ MODULE_ATTRIBUTES = frozenset(
     training type update values xpu zero_grad
     """.split()  # noqa: SIM905
 )
-"""What an nn.Module or nn.Sequential owns already, so that no member can be an attribute of that name."""
+"""Attributes of nn.Module and nn.Sequential, whose names no member can have."""
 
 
 def is_owned(name: str) -> bool:

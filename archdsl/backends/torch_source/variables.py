@@ -22,7 +22,7 @@ LETTERS = ("x", "y", "z", "u", "v", "w")
 INDENTED = 20
 """How much longer the operands of a merge may be that stand on lines of their own."""
 LONG, SHORT = 3, 10
-"""What lives for more statements bears its label; other values do where it is short and no operand's name is free."""
+"""A value that lives for more statements gets its label; others do if it is short and no operand's name is free."""
 DEEPEST = 4
 """How many calls are nested in one statement."""
 
@@ -361,7 +361,7 @@ class Composer:
         return found
 
     def passed(self, decision: Decision) -> tuple[list[tuple[Value, Value]], list[tuple[Value, Value]]]:
-        """What is handed on where no branch is taken: before the condition, or after it in an `else`."""
+        """Assignments for the case that no branch is taken: before the condition, or in its `else`."""
         before: list[tuple[Value, Value]] = []
         otherwise: list[tuple[Value, Value]] = []
         point = (self.lives.heads[decision],) * 2
