@@ -1,4 +1,4 @@
-"""Where the channels of each tensor stand in the built module, and where it moves axes.
+"""Where the channels of each tensor are in the built module, and where it moves axes.
 
 A convolution takes (N, C, H, W), a layer normalisation (N, H, W, C), an activation either. The fewest moves between
 them are a minimum cut (Ford and Fulkerson, Maximal flow through a network, 1956): of the places of the spec that keep

@@ -1,4 +1,4 @@
-"""The documentation that comes with the package: its pages, and what stands under each of their headings."""
+"""The documentation that comes with the package: its pages, and the text under each heading."""
 
 from __future__ import annotations
 

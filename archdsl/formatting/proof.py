@@ -80,7 +80,7 @@ _NO_WORDS: Final = frozenset({"COMMA", "ARROW", "LPAR", "RPAR", END})
 
 
 def _comments(source: Source, tokens: Sequence[Lexeme]) -> Iterator[_Comment]:
-    """The comments, from what stands between the tokens."""
+    """The comments, from the text between the tokens."""
     end = words = 0
     for token in tokens:
         if token.kind == "NEWLINE":

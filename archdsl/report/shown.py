@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Report:
     """The numbers of one network by layer, or of several networks by model; shows itself in a notebook.
 
-    `head` stands above the table, `notes` explain its columns, `totals` are pairs of a name and a text.
+    `head` is above the table, `notes` explain its columns, `totals` are pairs of a name and a text.
     """
 
     head: str

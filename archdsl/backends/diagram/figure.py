@@ -193,7 +193,7 @@ class _Maker:
         inches = " × ".join(f"{side * scale / 72:.1f}" for side in found.size)
         note = (
             f"the figure does not fit {width / 72:.1f} × {HIGHEST / 72:.1f} inches with text of {SMALLEST:g} points: "
-            f"what stands side by side takes {inches} inches; see `--depth` and `--direction`"
+            f"the layers side by side take {inches} inches; see `--depth` and `--direction`"
         )
         return self.drawing(found, scale, (note,))
 

@@ -14,7 +14,7 @@ PAGE = (900.0, 1100.0, 1300.0, 1500.0), 900.0
 
 
 STRIP = 520.0
-"""Points below a wide picture in which insets stand."""
+"""Points below a wide picture in which insets are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Long pictures in columns beside each other, or in rows below each other: a finished layout is cut where nothing but
 one straight arrow runs, which then leads on to the top of the next column.
 
-`along` is measured in the direction of the network, `across` to the side on which the next column stands.
+`along` is measured in the direction of the network, `across` to the side on which the next column is.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def write_module(
     recompute: Recompute = NOTHING,
     plainness: Plainness = Plainness.READABLE,
 ) -> str:
-    """The source of a checked network's module, with what stands beside it. The same network gives the same bytes.
+    """The source of a checked network's module, with its companion. The same network gives the same bytes.
 
     `folding` is given for the form of a network for inference, and says how its weights come about.
     """

@@ -83,7 +83,7 @@ class Classifier:
     # ------------------------------------------------------------ written in place
 
     def is_inline(self, calls: Sequence[Cell], parents: Mapping[Cell, tuple[Cell, Step]]) -> bool:
-        """Whether a scope stands as an nn.Sequential in the class around it, without a class of its own."""
+        """Whether a scope becomes an nn.Sequential in the class around it, without a class of its own."""
         first = calls[0]
         if self.plainness >= Plainness.STRAIGHT:
             return False

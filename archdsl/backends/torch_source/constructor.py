@@ -164,7 +164,7 @@ class Constructor:
 
     @staticmethod
     def run_of(entries: Sequence[Entry], start: int, span: Span) -> int:
-        """Where the entries end that stand in a part of the spec, from one on."""
+        """The end of the entries, from one on, that belong to a part of the spec."""
         end = start
         while end < len(entries) and stands_in(entries[end], span):
             end += 1

@@ -144,7 +144,7 @@ def substitute(expr: Expr, given: Mapping[str, Expr]) -> Expr:
 
 
 def replaced(expr: Expr, old: Expr, new: Expr) -> Expr:
-    """The expression with one part of it replaced wherever it stands."""
+    """The expression with one part of it replaced wherever it occurs."""
     return rebuilt(expr, lambda part: new if part == old else None)
 
 

@@ -245,7 +245,7 @@ class Router:
         return value
 
     def find(self, segment: Segment, wanted: Wanted) -> Value | None:
-        """The value with this row that stands already or can be made, None where there is no such."""
+        """The value with this row, made if need be; None if there is none."""
         return self.standing(segment, wanted, None) or self.made(segment, wanted, None)
 
     def standing(self, segment: Segment, wanted: Wanted, limit: int | None) -> Value | None:

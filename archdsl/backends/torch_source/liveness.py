@@ -33,7 +33,7 @@ class Spot:
 
 @dataclass(slots=True, eq=False)
 class Lives:
-    """The stretches in which each value lives, and the point before each condition, where copies may stand."""
+    """The stretches in which each value lives, and the point before each condition, where copies can go."""
 
     stretches: dict[Value, list[Stretch]] = field(default_factory=dict)
     heads: dict[Decision, int] = field(default_factory=dict)

@@ -25,7 +25,7 @@ class Parameter:
 
     @property
     def is_option(self) -> bool:
-        """Whether it stands behind the others, and is given by name: a switch, or a class of modules."""
+        """Whether it follows the others and is passed by name: a switch, or a class of modules."""
         return all(isinstance(v, bool | Layer) for v in self.values)
 
 

@@ -342,7 +342,7 @@ def owner_name(step: Step) -> str:
 
 
 def merged(texts: Sequence[str | Expr]) -> list[str | Expr]:
-    """With pieces of text that stand together made one."""
+    """Joins adjacent pieces of text."""
     found: list[str | Expr] = []
     for text in texts:
         if isinstance(text, str) and found and isinstance(found[-1], str):

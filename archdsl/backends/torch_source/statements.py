@@ -38,7 +38,7 @@ class Assign:
 
 @dataclass(slots=True, eq=False)
 class Copy:
-    """`targets = sources`: what a loop or condition hands on, where it stands in another variable."""
+    """`targets = sources`: the results of a loop or condition, if they are in other variables."""
 
     targets: list[Value]
     sources: list[Value]
