@@ -232,7 +232,7 @@ class Items:
                 f"`{cls.name}` takes one tensor, but {len(flow)} flow in",
                 item.span,
                 "merge them first with `concat` or `add`",
-                proposals=merges(item, cls.name),
+                proposals=merges(item, cls.name, flow, place.names),
             )
         if operation.inputs == "many" and len(flow) < 2 and POISONED_TENSOR not in flow:
             raise Failure(

@@ -97,6 +97,8 @@ class Shares:
             raise Failure("E0236", f"`{value.name}` is shared, so it has its arguments already", item.span, help)
         if place.scope is not scope:
             raise _elsewhere(value.name, scope, place.scope, item.span)
+        # One call may receive a learned tensor where another receives that of a sample: the layers are the same.
+        flow = build.repeated(flow, len(flow), place.scope, item.span)
         inner = replace(shared.place, names=_copied(shared.place.names), flow=flow, inflow=flow)
         inner.names.it = build.it(flow)
         first = shared.calls[0] if shared.calls else None

@@ -119,9 +119,19 @@ def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
     if scope.kind == "model":
         name = graph.name
     else:
-        name = scope.definition.name if scope.definition is not None else scope.name.split(".")[-1]
+        name = scope.definition.name if scope.definition is not None else _of_label(scope.name)
     found = camel(name)
     return found if found not in taken else unique(found if found not in RESERVED else f"{found}Block", taken)
+
+
+def _of_label(label: str) -> str:
+    """A class's name by the label of a body: `stages.3` is one of the stages, a Stage."""
+    parts = [p for p in label.split(".") if not p.isdigit()]
+    if not parts:
+        return label
+    last = parts[-1]
+    plural = last.endswith("s") and not last.endswith("ss") and label.split(".")[-1].isdigit()
+    return last[:-1] if plural else last
 
 
 def _imports(used: Collection[str]) -> list[str]:

@@ -243,7 +243,7 @@ def size_references(graph: Graph) -> dict[Node, Sizes]:
     found: dict[Node, Sizes] = {}
     latest: dict[tuple[Scope | None, object], Tensor] = {}
     for node in graph.nodes():
-        wanted = node.operation.sized(node.shapes)  # type: ignore[arg-type]
+        wanted = node.operation.sized(graph.shapes(node.inputs), node.shapes)  # type: ignore[arg-type]
         if dims.free_sizes(*wanted):
             for scope in (*node.scope.calls(), None):
                 inflow = [t for t in scope.inputs if graph.shape(t)[1:] == wanted] if scope is not None else []

@@ -153,6 +153,9 @@ class Numbers:
 
         `stated` is what the spec says for it, the hints are what else it may be. Any value will do in `free` lanes.
         """
+        if stated is not None and self.is_pick(stated):
+            return self.picked(row, group, name, free)
+        hints = [h for h in hints if not self.is_pick(h)]
         if stated is not None:
             firm = self.plan.complete or self.is_element(stated, group)
             if firm and self.frame(group).agrees(stated, row):
@@ -176,6 +179,36 @@ class Numbers:
         values = self.frame(group).values
         return any(name in values and not ex.constant(values[name]) for name in lists)
 
+    def is_pick(self, expr: Expr) -> bool:
+        """Whether it picks, by a number of the call, from a list that all calls of a body share.
+
+        The class takes what is picked instead of both.
+        """
+        scope = self.plan.cells[0].scope
+        if scope.definition is not None or self.group.count == 1:
+            return False
+        known = self.parameters
+        return any(
+            isinstance(e, ex.Item)
+            and isinstance(e.base, Var)
+            and (e.base.name in known and ex.constant(known[e.base.name].values))
+            and any(n in known and not ex.constant(known[n].values) for n in ex.variables(e.index))
+            for e in ex.parts(expr)
+        )
+
+    def picked(self, row: Sequence[object], group: Group, name: str, free: Collection[int]) -> Expr:
+        """What was picked from a list: a parameter of these values. A formula would fit them by chance."""
+        lanes = [i for i in range(len(row)) if i not in free]
+        for known, values in self.frame(group).values.items():
+            if known in self.parameters and all(ex.same(values[i], row[i]) for i in lanes):
+                return self.keep(Var(known))
+        if group.around is None:
+            return self.parameter(name, list(row), free)
+        found = self.calls(row, group)
+        if found is None:
+            return self.column(row, group, name)
+        return self.picked(found[0], group.around, name, found[1])
+
     def is_running(self, expr: Expr) -> bool:
         return any(name in self.running for name in ex.variables(expr))
 
@@ -189,15 +222,22 @@ class Numbers:
 
     def resolve_outside(self, row: Sequence[object], group: Group, hints: Sequence[Expr], name: str) -> Expr:
         """A number that depends on the call alone, or on the round of a loop by a table."""
+        found = self.calls(row, group)
+        if found is None:
+            return self.column(row, group, name)
+        assert group.around is not None
+        return self.resolve(found[0], group.around, hints, name, free=found[1])
+
+    def calls(self, row: Sequence[object], group: Group) -> tuple[list[object], set[int]] | None:
+        """The value for each lane outside, and the lanes that have none; None where one has several."""
         by_lane: dict[int, object] = {}
         for lane, value in enumerate(row):
             if not ex.same(by_lane.setdefault(group.above[lane], value), value):
-                return self.column(row, group, name)
+                return None
         assert group.around is not None
         fill = next(iter(by_lane.values()))
         lanes = range(group.around.count)
-        free = {i for i in lanes if i not in by_lane}
-        return self.resolve([by_lane.get(i, fill) for i in lanes], group.around, hints, name, free=free)
+        return [by_lane.get(i, fill) for i in lanes], {i for i in lanes if i not in by_lane}
 
     def progression(self, row: Sequence[object], group: Group, least: int) -> Expr | None:
         """a + b * index, where a and b depend on what is outside of the loop, and `least` rounds bear it out."""
@@ -289,10 +329,11 @@ class Numbers:
             name += "_"
         if name not in self.parameters:
             self.parameters[name] = Parameter(name, calls)
-            self.spread(self.parameters[name])
+            self.spread(self.parameters[name], stated=True)
         return Var(name)
 
-    def spread(self, parameter: Parameter) -> None:
-        """Tells the values of a parameter to all lanes."""
+    def spread(self, parameter: Parameter, stated: bool = False) -> None:
+        """Tells the values of a parameter to all lanes; one that only expressions of the spec may take is `stated`."""
         for group, frame in self.frames.items():
-            frame.values[parameter.name] = [parameter.values[group.out(i)] for i in range(group.count)]
+            values = frame.running if stated else frame.values
+            values[parameter.name] = [parameter.values[group.out(i)] for i in range(group.count)]
