@@ -22,6 +22,7 @@ from archdsl.cli.options import (
     memory_option,
     model_options,
     output_option,
+    parallel_option,
     parse_length,
     parse_settings,
     purpose_option,
@@ -142,6 +143,7 @@ def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
 @memory_option
 @training_options
 @size_option
+@parallel_option
 @click.pass_context
 def build(
     context: click.Context,
@@ -154,6 +156,7 @@ def build(
     dtype: str,
     optimizer: str,
     sizes: Sizes,
+    parallel: bool,
     settings: Settings,
 ) -> int:
     """Compile the network to a PyTorch module.
@@ -171,6 +174,8 @@ def build(
     if inference and any(given.values()):
         name = next(name for name, is_given in given.items() if is_given)
         raise click.UsageError(f"--{name} cannot be used with --for inference, which has no backward pass")
+    if inference and parallel:
+        raise click.UsageError("--parallel cannot be used with --for inference, which does not train")
     if all(given.values()):
         raise click.UsageError("--memory chooses what to recompute, so --recompute cannot be used with it")
     if memory is None:
@@ -182,7 +187,8 @@ def build(
     budget = None
     if memory is not None:
         budget = Budget(memory, batch, dtype, optimizer, tuple(pin(graph, sizes).items()))
-    data = compiler.build(graph, inference=inference, recompute=recompute, memory=budget).encode()
+    text = compiler.build(graph, inference=inference, recompute=recompute, memory=budget, parallel=parallel)
+    data = text.encode()
     if output is not None:
         save(output, data)
     elif sys.stdout is not None:
