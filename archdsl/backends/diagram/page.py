@@ -70,9 +70,11 @@ class View:
 
 
 def html(diagram: Diagram) -> bytes:
-    """The page of a graph's diagram. Raises DrawingError, and ValueError for a comparison."""
+    """The page of a graph's diagram. Raises DrawingError, and ValueError for a comparison or matrix."""
     if (request := diagram.request) is None:
         raise ValueError("a comparison has no page; draw it as .svg")
+    if request.matrix is not None:
+        raise ValueError("a matrix has no page; draw it as .svg")
     graph, sizes, style = request.graph, request.sizes, request.looks
     layers = Layers(graph, Options({**graph.examples, **(sizes or {})}, wide=True))
     folder = Folder(graph, Structure(graph))
