@@ -207,6 +207,7 @@ class Captions:
         counts = Counter(last.inputs).values()
         notes += [f"the same tensor {count} times" for count in counts if count > 1]
         notes += [label] if (label := self._label(part)) else []
+        notes += [times(part)] if part.count > 1 else []
         return Caption((sign,), notes=tuple(notes))
 
     def operation(self, node: Node) -> str:
