@@ -28,6 +28,7 @@ from archdsl.cli.options import (
     recompute_option,
     size_option,
     spec_argument,
+    stages_option,
     training_options,
     weights_option,
 )
@@ -142,6 +143,7 @@ def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
 @memory_option
 @training_options
 @size_option
+@stages_option
 @click.pass_context
 def build(
     context: click.Context,
@@ -154,13 +156,14 @@ def build(
     dtype: str,
     optimizer: str,
     sizes: Sizes,
+    stages: int | None,
     settings: Settings,
 ) -> int:
     """Compile the network to a PyTorch module.
 
     The module is one file that imports only torch. With --for inference it has a function, fold_batchnorms, that
     converts the weights of the training form. --batch, --dtype, --optimizer and --size say for which training step
-    --memory is meant.
+    --memory is meant; with --stages, --dtype and --size say for which input the work is balanced.
     """
     from archdsl import compiler
     from archdsl.checker.finished_graph import pin
@@ -173,8 +176,10 @@ def build(
         raise click.UsageError(f"--{name} cannot be used with --for inference, which has no backward pass")
     if all(given.values()):
         raise click.UsageError("--memory chooses what to recompute, so --recompute cannot be used with it")
+    if stages is not None and (inference or memory is not None):
+        raise click.UsageError(f"--stages cannot be used with {'--for inference' if inference else '--memory'}")
     if memory is None:
-        for name in ("batch", "dtype", "optimizer", "sizes"):
+        for name in ("batch", "optimizer") if stages is not None else ("batch", "dtype", "optimizer", "sizes"):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 option = name.removesuffix("s") if name == "sizes" else name
                 raise click.UsageError(f"--{option} says for which training step --memory is meant, which is not given")
@@ -182,7 +187,12 @@ def build(
     budget = None
     if memory is not None:
         budget = Budget(memory, batch, dtype, optimizer, tuple(pin(graph, sizes).items()))
-    data = compiler.build(graph, inference=inference, recompute=recompute, memory=budget).encode()
+    parts = None
+    if stages is not None:
+        from archdsl.planning.stages import split
+
+        parts = split(graph, stages, pin(graph, sizes), dtype)
+    data = compiler.build(graph, inference=inference, recompute=recompute, memory=budget, stages=parts).encode()
     if output is not None:
         save(output, data)
     elif sys.stdout is not None:
