@@ -66,6 +66,7 @@ def build(
     inference: bool = False,
     recompute: Recomputing = "none",
     memory: int | str | Budget | None = None,
+    parallel: bool = False,
     stages: int | Split | None = None,
 ) -> str:
     """The source of a standalone PyTorch module.
@@ -74,21 +75,24 @@ def build(
     the file converts the weights of the training form. `recompute` says which activations a training step recomputes
     instead of storing: `none`, those of the bodies of `dense` connections, or those of calls of `blocks`. `memory` is
     what a training step may need at most, in bytes, as "8GiB", or as a Budget, which also says the batch; then as
-    little is recomputed as that needs. `stages` gives as many modules instead, which run one behind the other in a
+    little is recomputed as that needs. With `parallel` the file has a function `parallelize(model, mesh, …)`, which
+    spreads a training over many devices. `stages` gives as many modules instead, which run one behind the other in a
     pipeline (`archdsl.pipeline`); a Split of `archdsl.planning.stages` says where else to cut. The text is proved to
     compute the network before it is returned (`archdsl.proof`). Raises SpecError if nothing can be recomputed, the
     memory is not enough, or there are too few places to cut, ValueError for options that exclude each other.
     """
     how = chosen(inference, recompute, memory)
     if stages is not None:
-        if inference or memory is not None:
-            raise ValueError("stages are built for training, and `memory` does not say for which device")
+        if inference or parallel or memory is not None:
+            raise ValueError("stages are built for training, without `parallelize` or a budget for the memory")
         return build_stages(checked(network), stages, how)
-    return prove_build(checked(network), inference=inference, recompute=how).text
+    if inference and parallel:
+        raise ValueError("the inference form does not train, so it has no `parallelize`")
+    return prove_build(checked(network), inference=inference, recompute=how, parallel=parallel).text
 
 
 def chosen(inference: bool, recompute: Recomputing, memory: int | str | Budget | None) -> Recomputing:
-    """What two options say about recomputation. Raises ValueError if they exclude each other."""
+    """The recomputation that two options ask for. Raises ValueError if they are mutually exclusive."""
     from archdsl.common.choices import Budget
 
     if inference and (recompute != "none" or memory is not None):
@@ -155,6 +159,7 @@ def prove_build(
     recompute: Recomputing = "none",
     others: Collection[str] = (),
     exports: bool = True,
+    parallel: bool = False,
 ) -> Build:
     """The source of a module as from `build`, with the result of its proof.
 
@@ -164,11 +169,13 @@ def prove_build(
     from archdsl.backends.torch_source import Plainness, write_module  # only if a module is wanted
     from archdsl.proof import prove
     from archdsl.transform.inference import for_inference
+    from archdsl.transform.parallel import parallel as spread
     from archdsl.transform.recompute import recompute as choose
 
     with deep_stack():
         shown, folding = for_inference(graph) if inference else (graph, None)
         again = choose(graph, recompute)
+        over = spread(graph) if parallel else None
         companion = None if inference else _companion(graph)
         augmentation = (companion.name, graph.augment) if companion is not None and graph.augment is not None else None
         refused: list[str] = []
@@ -179,11 +186,12 @@ def prove_build(
                     folding,
                     companion=companion,
                     recompute=again,
+                    parallel=over,
                     plainness=plainness,
                     others=others,
                     exports=exports,
                 )
-                prove(text, shown, folding=folding, recompute=again, augmentation=augmentation)
+                prove(text, shown, folding=folding, recompute=again, parallel=over, augmentation=augmentation)
             except (SpecError, MemoryError):
                 raise
             except Exception as error:  # bugs of the generator, too: plainer code may avoid them

@@ -220,6 +220,11 @@ stages_option = click.option(
     metavar="N",
     help="Write N modules, the stages of a pipeline, instead of one (`archdsl plan` shows them).",
 )
+parallel_option = click.option(
+    "--parallel",
+    is_flag=True,
+    help="Give the file a function, parallelize, that spreads a training over many GPUs (`archdsl help many-gpus`).",
+)
 batch_option = click.option(
     "--batch", type=click.IntRange(1), default=1, show_default=True, metavar="N", help="Batch size."
 )

@@ -39,7 +39,7 @@ def rows_of(picture: Picture, analysis: Analysis) -> dict[Part, int] | None:
     if not known:
         return None
     rows: dict[Part, int] = {}
-    for part in picture.boxes():  # one without a resolution stands where what flows in does
+    for part in picture.boxes():  # a box without a resolution gets that of its inputs
         side = sides[part]
         found = [rows[p] for p in before.get(part, ()) if p in rows]
         rows[part] = round(max(known) - side) if side is not None else max(found, default=0)
@@ -71,7 +71,7 @@ def on_grid(
 ) -> Layout | None:
     """Places boxes of measured sizes, and leads arrows between their rows; None if some arrow has no clear way.
 
-    `texts` stand under the box they begin at, and below them the notes of merges, of which we have the sizes.
+    `texts` are under the box they begin at, and the notes of merges, whose sizes are known, below them.
     """
     grid = _Grid(picture, rows, measure, texts, notes)
     return grid.layout if all(grid.lead(edge) for edge in sorted(picture.edges, key=grid.length)) else None

@@ -38,6 +38,7 @@ from archdsl.backends.torch_source.folding import folding_function
 from archdsl.backends.torch_source.helpers import FACTORY
 from archdsl.backends.torch_source.moves import arrange
 from archdsl.backends.torch_source.names import camel, identifier, unique
+from archdsl.backends.torch_source.parallel import parallel_parts
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, helper_names
 from archdsl.backends.torch_source.starts import everywhere
@@ -46,6 +47,7 @@ from archdsl.backends.torch_source.write import write_class
 from archdsl.graph import Graph
 from archdsl.ops.reserved import RESERVED, STANDARD
 from archdsl.transform.inference import Folding
+from archdsl.transform.parallel import Parallel
 from archdsl.transform.recompute import NOTHING, Recompute
 
 if TYPE_CHECKING:  # what augmentations are is imported only if there is one
@@ -58,14 +60,16 @@ def write_module(
     *,
     companion: Companion | None = None,
     recompute: Recompute = NOTHING,
+    parallel: Parallel | None = None,
     plainness: Plainness = Plainness.READABLE,
     others: Collection[str] = (),
     exports: bool = True,
 ) -> str:
-    """The source of a checked network's module, with what stands beside it. The same network gives the same bytes.
+    """The source of a checked network's module, with its companion. The same network gives the same bytes.
 
-    `folding` is given for the form of a network for inference, and says how its weights come about. `others` are names
-    that no class may have; without `exports` the file does not say which sizes an export may leave free.
+    `folding` is given for the form of a network for inference, and says how its weights come about. `parallel` says how
+    a training is spread over devices, and gives the file a function for it. `others`
+    are names that no class may have; without `exports` the file does not say which sizes an export may leave free.
     """
     firsts = recompute.grown | recompute.bodies  # which concatenate along the second axis
     layout = Layout.of(graph, firsts) if plainness < Plainness.STRAIGHT else FIRST
@@ -97,6 +101,7 @@ def write_module(
     file.globals = frozenset(taken)
     classes: list[Statement] = [write_class(file, plan, plan is plans[-1]) for plan in plans]
     classes[-1:-1] = outputs
+    classes += parallel_parts(graph, parallel) if parallel is not None else []
     parts = [*file.helpers.values(), *map(Source, companion.blocks if companion else ())]
     parts += [*check_functions, *([dynamic_shapes(graph)] if exports else [])]
     parts += folding_function(folding) if folding is not None else []
@@ -123,9 +128,19 @@ def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
     if scope.kind == "model":
         name = graph.name
     else:
-        name = scope.definition.name if scope.definition is not None else scope.name.split(".")[-1]
+        name = scope.definition.name if scope.definition is not None else _of_label(scope.name)
     found = camel(name)
     return found if found not in taken else unique(found if found not in RESERVED else f"{found}Block", taken)
+
+
+def _of_label(label: str) -> str:
+    """A class's name by the label of a body: `stages.3` is one of the stages, a Stage."""
+    parts = [p for p in label.split(".") if not p.isdigit()]
+    if not parts:
+        return label
+    last = parts[-1]
+    plural = last.endswith("s") and not last.endswith("ss") and label.split(".")[-1].isdigit()
+    return last[:-1] if plural else last
 
 
 def _imports(used: Collection[str]) -> list[str]:
@@ -136,6 +151,8 @@ def _imports(used: Collection[str]) -> list[str]:
     lines += ["import torch"] if "torch" in used else []
     lines += ["import torch.nn.functional as F"] if "F" in used else []
     lines.append("from torch import Tensor, nn" if "Tensor" in used else "from torch import nn")
+    lines += ["from torch.distributed.device_mesh import DeviceMesh"] if "DeviceMesh" in used else []
+    lines += ["from torch.distributed.tensor import DTensor"] if "DTensor" in used else []
     lines += ["from torch.utils.checkpoint import checkpoint"] if "checkpoint" in used else []
     return lines
 
