@@ -97,12 +97,12 @@ class Pipeline:
         import torch
 
         with torch.no_grad():
-            kept = self.schedule._loss_fn
-            self.schedule._loss_fn = None
+            kept = self.schedule._loss_fn, self.schedule.scale_grads
+            self.schedule._loss_fn, self.schedule.scale_grads = None, False  # no targets; gradients stay as they are
             try:
                 return self.schedule.eval(*self._given(inputs))
             finally:
-                self.schedule._loss_fn = kept
+                self.schedule._loss_fn, self.schedule.scale_grads = kept
 
     def _given(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         if not self.is_first:
