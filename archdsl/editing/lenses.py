@@ -1,4 +1,4 @@
-"""What stands above a model or block: its numbers, and the call whose sizes are shown."""
+"""The code lenses above a model or block: its numbers, and the call whose sizes are shown."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Lens = Literal["numbers", "draw", "call"]
 
 @dataclass(frozen=True, slots=True)
 class LensPlace:
-    """Where a lens stands, what kind it is, and of which model or block."""
+    """The place and kind of a lens, and its model or block."""
 
     span: Span
     lens: Lens

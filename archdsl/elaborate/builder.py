@@ -209,7 +209,7 @@ class Builder:
         return tuple(Tensor(node_id, i) for i in range(len(results)))
 
     def batched(self, operation: Operation, flow: Flow, scope: Scope, span: Span) -> Flow:
-        """What flows into an operation, with the batch where it needs that."""
+        """The inputs of an operation, each with a batch axis if it needs one."""
         return self.repeated(flow, operation.needs_batches, scope, span) if operation.needs_batches else flow
 
     def repeated(self, flow: Flow, count: int, scope: Scope, span: Span) -> Flow:

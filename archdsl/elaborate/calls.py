@@ -60,11 +60,11 @@ class Operations:
         return self._known.setdefault(name, OPERATIONS[name].parse({}))
 
     def join(self, cut: Cut) -> Operation:
-        """What puts the windows of a cut together."""
+        """The operation that joins the windows of a cut."""
         return self._known.setdefault(("join", cut), Join(cut=cut))
 
     def strangers(self, cut: Cut) -> Operation:
-        """What keeps the strangers in shifted windows apart."""
+        """The mask that keeps elements from different places apart in shifted windows."""
         return self._known.setdefault(("strangers", cut), Strangers(cut=cut))
 
     def of(self, cls: type[Called], item: tree.Call, place: Place) -> Called:

@@ -1,4 +1,4 @@
-"""What is shared: placed once by `share`, and called by its name as often as wanted."""
+"""Shared layers and blocks: placed once by `share`, and called by name any number of times."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class Shares:
         )
 
     def difference(self, first: Called, called: Called) -> str | None:
-        """What differs between two calls, in words."""
+        """The difference between two calls, in words."""
         graph = self.build.graph
         if len(first.nodes) != len(called.nodes):
             return f"{len(called.nodes)} operations where the first one needs {len(first.nodes)}"

@@ -13,6 +13,7 @@ from archdsl.ops.formulas import Section, Sizes
 
 if TYPE_CHECKING:
     from archdsl.ops.extern import Kind
+    from archdsl.ops.matrix import Matrix
 
 Shape: TypeAlias = tuple[Dim, ...]
 Layout: TypeAlias = Literal["first", "any", "last"]
@@ -245,3 +246,7 @@ class Facts:
         lines = tuple(self.formula(shapes, outputs))
         if lines:
             yield Section("formula", *lines)
+
+    def matrix(self, shape: Sizes, output: Sizes) -> "Matrix | None":
+        """Its matrix between tensors of these sizes, if it is linear with equal entries where its window slides."""
+        return None

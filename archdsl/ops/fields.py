@@ -88,6 +88,11 @@ def nested_size(numbers: tuple[object, ...]) -> tuple[int, ...]:
     return _freeze(numbers)[1]
 
 
+def flattened(numbers: tuple[object, ...]) -> tuple[float, ...]:
+    """The numbers of nested tuples, in order."""
+    return tuple(n for part in numbers for n in (flattened(part) if isinstance(part, tuple) else (part,)))  # type: ignore[misc]
+
+
 def words_of(annotation: object) -> Iterator[str]:
     """The strings of every Literal in an annotation, in order."""
     if get_origin(annotation) is Literal:

@@ -62,7 +62,7 @@ class Flatten(Rearrangement):
         return ModuleForm("nn.Flatten", method="{0}.flatten(1)")
 
     def torch_last(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> ModuleForm | None:
-        # Of one position the channels are all there is, wherever they stand.
+        # A single position has nothing but channels, in any order of axes.
         return self.torch(shapes, outputs) if all(n == 1 for n in shapes[0][1:]) else None
 
 

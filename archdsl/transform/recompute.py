@@ -41,7 +41,7 @@ NOTHING = Recompute()
 
 
 def recompute(graph: Graph, how: Recomputing) -> Recompute:
-    """What is recomputed: the bodies of dense connections, calls of blocks, or what a budget needs.
+    """The choice of what is recomputed: the bodies of dense connections, calls of blocks, or what a budget needs.
 
     Chooses the blocks whose calls reduce the training peak most. Raises SpecError if a network has nothing to
     recompute, or does not fit into the budget.

@@ -83,7 +83,7 @@ class Classifier:
     # ------------------------------------------------------------ written in place
 
     def is_inline(self, calls: Sequence[Cell], parents: Mapping[Cell, tuple[Cell, Step]]) -> bool:
-        """Whether a scope stands as an nn.Sequential in the class around it, without a class of its own."""
+        """Whether a scope becomes an nn.Sequential in the class around it, without a class of its own."""
         first = calls[0]
         if self.plainness >= Plainness.STRAIGHT:
             return False
@@ -203,11 +203,11 @@ class Classifier:
             self.plans[cell] = plan
 
     def kinds(self, cell: Cell) -> object:
-        """What a call is made of, without regard to how often."""
+        """The structure of a call, without its numbers of rounds."""
         return frozenset((s.site, self.kind(cell, s)) for s in cell.steps)
 
     def kind(self, cell: Cell, step: Step) -> object:
-        """What a step is made of; nothing definite where the spec calls an operation by the name of a parameter."""
+        """The kind of a step; a placeholder if the spec calls an operation by the name of a parameter."""
         item = cell.syntax.items.get((step.site[0], step.site[1]))
         form, member = step.form, step.member
         if isinstance(member, Node) and isinstance(form, ModuleForm) and isinstance(item, tree.Call):

@@ -1,4 +1,4 @@
-"""What the classes of a generated file share."""
+"""The state that the classes of a generated file share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class File:
     names: dict[Plan, str] = field(default_factory=dict)
     output_class: str = ""
     globals: frozenset[str] = RESERVED
-    """What no variable may be called: the classes and helpers of the file."""
+    """Names that no variable may have: the classes and helpers of the file."""
     factories: dict[Plan, bool] = field(default_factory=dict)
     """Whether a class takes device= and dtype=."""
     alike: dict[str, Init] = field(default_factory=dict)

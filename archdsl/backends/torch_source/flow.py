@@ -1,4 +1,4 @@
-"""What flows between entries: the variables of a `forward`, loops and conditions included.
+"""The flow of values between entries: the variables of a `forward`, loops and conditions included.
 
 Each value has a row: the tensor of the graph that it is, one per lane. A step that takes other tensors in other lanes
 takes a value whose row is just these; where none is, one is made that joins the ways of a condition, or that a loop
@@ -245,7 +245,7 @@ class Router:
         return value
 
     def find(self, segment: Segment, wanted: Wanted) -> Value | None:
-        """The value with this row that stands already or can be made, None where there is no such."""
+        """The value with this row, made if need be; None if there is none."""
         return self.standing(segment, wanted, None) or self.made(segment, wanted, None)
 
     def standing(self, segment: Segment, wanted: Wanted, limit: int | None) -> Value | None:
@@ -258,7 +258,7 @@ class Router:
 
     @staticmethod
     def outer(segment: Segment, wanted: Wanted) -> Wanted | None:
-        """What is wanted, in the lanes of the segment around; None where rounds of a loop want different tensors."""
+        """The wanted tensors in the lanes of the outer segment; None if rounds of a loop want different tensors."""
         if segment.around is None:
             return None
         above = segment.group.above

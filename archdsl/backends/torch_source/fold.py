@@ -44,7 +44,7 @@ class Group:
 
     @property
     def in_loop(self) -> bool:
-        """Whether the code stands in a loop."""
+        """Whether the code is in a loop."""
         group: Group | None = self
         while group is not None and group.loop is None:
             group = group.around
@@ -102,7 +102,7 @@ Entry: TypeAlias = Leaf | Loop | Choice
 
 @dataclass(slots=True, eq=False)
 class Folder:
-    """Folds calls into entries. `unrolled`: the loops to be written out, `inline`: which scopes stand in place."""
+    """Folds calls into entries. `unrolled`: the loops to be written out, `inline`: which scopes are in place."""
 
     inline: frozenset[object]
     unrolled: set[tuple[int, Unrolled]] = field(default_factory=set)

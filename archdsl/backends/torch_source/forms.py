@@ -151,7 +151,7 @@ def accepted(form: TorchForm | None) -> Sequence[Argument]:
 
 
 def kind(form: TorchForm | None) -> object:
-    """What a form is, but for its numbers."""
+    """The kind of a form, without its numbers."""
     match form:
         case ModuleForm():
             rule = form.start.rule if form.start is not None else ""

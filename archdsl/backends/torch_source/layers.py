@@ -1,4 +1,4 @@
-"""What a constructor makes for a member: the call of its class, or an nn.Sequential with what stands in it."""
+"""The constructor's expression for a member: the call of its class, or an nn.Sequential with its members."""
 
 from __future__ import annotations
 

@@ -108,12 +108,12 @@ class Numbers:
     used: dict[str, None] = field(default_factory=dict)
     """Parameters and variables of loops that some number takes."""
     recent: list[Expr] = field(default_factory=list)
-    """What was found lately, which the next numbers often are, too."""
+    """The latest results, which often fit the next numbers, too."""
     running: dict[str, Running] = field(default_factory=dict)
     owner: str = ""
     """The member that is being settled, for the names of parameters that the spec does not have."""
     sources: dict[str, Expr] = field(default_factory=dict)
-    """What the variables of loops go over."""
+    """The iterables of the loops' variables."""
 
     def frame(self, group: Group) -> Frame:
         if group not in self.frames:
@@ -214,7 +214,7 @@ class Numbers:
         return any(name in self.running for name in ex.variables(expr))
 
     def stated_here(self, row: Sequence[object], group: Group, stated: Expr | None) -> Expr | None:
-        """What the spec says for a number that is the same in the calls that have it, but would not be in others."""
+        """The spec's expression for a number that is equal in the calls that have it, but would differ in others."""
         if stated is None or group.around is None or not ex.constant(row):
             return None
         if self.is_running(stated) or not self.frame(group).agrees(stated, row):

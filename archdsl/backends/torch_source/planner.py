@@ -221,7 +221,7 @@ class Planner:
             self.forms.weight(leaf, label, hints)
 
     def hints(self, leaf: Leaf, flows: Sequence[Expr | None], names: Names) -> list[Expr]:
-        """What the spec says at the call, and the channels that flow in."""
+        """The spec's arguments at the call, and the input's channels."""
         flowing = [f for f in flows if f is not None]
         known = {**names.known, "it.channels": flowing[0]} if flowing else names.known
         said = [ex.translate(a.value, known) for a in names.arguments(leaf.steps[0])]
@@ -236,7 +236,7 @@ class Planner:
         return item.name.name if operations != {item.name.name} else None
 
     def stated_of_module(self, calling: Calling) -> dict[str, Expr]:
-        """What the spec says for the arguments of an operation's module, by their names in PyTorch."""
+        """The spec's expressions for the arguments of an operation's module, by their names in PyTorch."""
         step = calling.leaf.steps[0]
         flow = calling.flows[0] if calling.flows else None
         if not isinstance(step.member, Node):  # a call of what is shared, which takes no numbers
@@ -335,14 +335,14 @@ class Planner:
 
 
 def owner_name(step: Step) -> str:
-    """What the parameters that only this member takes are called after."""
+    """The stem for names of parameters that only this member takes."""
     definition = step.member.scope.definition if isinstance(step.member, Cell) else None
     named = definition.name if definition is not None else ""
     return step.name if is_labelled(step) and step.name.isidentifier() else named
 
 
 def merged(texts: Sequence[str | Expr]) -> list[str | Expr]:
-    """With pieces of text that stand together made one."""
+    """Joins adjacent pieces of text."""
     found: list[str | Expr] = []
     for text in texts:
         if isinstance(text, str) and found and isinstance(found[-1], str):

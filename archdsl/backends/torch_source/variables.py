@@ -20,9 +20,9 @@ from archdsl.ops.forms import FunctionForm
 
 LETTERS = ("x", "y", "z", "u", "v", "w")
 INDENTED = 20
-"""How much longer the operands of a merge may be that stand on lines of their own."""
+"""How much longer the operands of a merge may be if each is on its own line."""
 LONG, SHORT = 3, 10
-"""What lives for more statements bears its label; other values do where it is short and no operand's name is free."""
+"""A value that lives for more statements gets its label; others do if it is short and no operand's name is free."""
 DEEPEST = 4
 """How many calls are nested in one statement."""
 
@@ -168,7 +168,7 @@ class Composer:
         return assign
 
     def fits(self, call: Call, makers: Mapping[Value, Assign]) -> bool:
-        """Whether all calls among many operands of a merge can stand in its parentheses: all do, or none."""
+        """Whether all calls among many operands of a merge can be in its parentheses: all are, or none."""
         inner = [makers[v] for v in call.inputs if v in makers and v.uses == 1]
         return self.length(call) + sum(i.length for i in inner) <= self.width + INDENTED
 
@@ -361,7 +361,7 @@ class Composer:
         return found
 
     def passed(self, decision: Decision) -> tuple[list[tuple[Value, Value]], list[tuple[Value, Value]]]:
-        """What is handed on where no branch is taken: before the condition, or after it in an `else`."""
+        """Assignments for the case that no branch is taken: before the condition, or in its `else`."""
         before: list[tuple[Value, Value]] = []
         otherwise: list[tuple[Value, Value]] = []
         point = (self.lives.heads[decision],) * 2

@@ -47,7 +47,7 @@ def shape_of(value: Value, run: int = 0) -> Shape:
 
 
 def meaning(call: Call) -> Meaning:
-    """What a function call computes. Raises NoOperation."""
+    """The operation that a function call computes. Raises NoOperation."""
     if call.name.startswith("helper "):
         return helped(call, call.name.removeprefix("helper "))
     name = plain_name(call)
