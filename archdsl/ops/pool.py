@@ -191,8 +191,8 @@ class Pool(Operation):
         lines = window_lines(shape, self._numbers(shape), window.pad, outputs[0], "⌈⌉" if ceil else "⌊⌋")
         more = ["(a window that would start behind the image is left out)"] if ceil else []
         yield Section("output size", *lines, *more)
-        if lines := [*worked(self._numbers(shape), self.taken)]:
-            yield Section("with numbers, in the middle of an image", *lines)
+        if digits := [*worked(self._numbers(shape), self.taken)]:
+            yield Section("with numbers, in the middle of an image", *digits)
 
 
 @cache
