@@ -44,8 +44,8 @@ NOTE = (
     "The channels of each part with the largest variation, in that order, each scaled to its own range: black is the "
     "minimum, white the maximum; if both signs occur, grey is 0.\n"
     "The frame in the image is the receptive field of the most strongly activated unit of the first one, or of --unit."
-    "\nAttention: the image is lit where a head looks, relative to the place where it looks most."
 )
+ATTENTION = "Attention: the image is lit where a head looks, relative to the place where it looks most."
 """The caption."""
 
 
@@ -138,7 +138,8 @@ def look(
         maps = AttentionMaps(graph, node, Recorder(graph, FIRST, shown), recording[node.path])
         cards[node.path].pictures.append(_attended(maps, heads, chosen.get(node.path), picture))
     cards["output"] = _output_card(graph, output[0], [p for p in parts if p.path in cards])
-    note = "\n".join(filter(None, [_whose(graph, weights, seed), NOTE, MOVED if gradients else ""]))
+    told = [_whose(graph, weights, seed), NOTE, ATTENTION if attention else "", MOVED if gradients else ""]
+    note = "\n".join(filter(None, told))
     return Cards(graph.name, cards, _edges(graph, [p for p in parts if p.path in cards]), note)
 
 
