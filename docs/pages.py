@@ -34,7 +34,7 @@ def run(text: str, name: str) -> str:
     def renewed(block: re.Match[str]) -> str:
         kind, text = block["kind"], block["text"]
         if block["file"]:
-            Path(block["file"]).parent.mkdir(exist_ok=True)
+            Path(block["file"]).parent.mkdir(parents=True, exist_ok=True)
             Path(block["file"]).write_text(text, "utf-8")
         elif kind == "python":
             exec(compile(text, name, "exec"), names)

@@ -16,8 +16,8 @@ from docs.pages import PICTURE, run
 from tests.helpers import ROOT
 
 DOCS = ROOT / "docs"
-# The tutorial trains and exports; the lecture measures gradients.
-LONG = {"tutorial", "lecture"}
+# The tutorial trains and exports, as another page; the lecture measures gradients.
+LONG = {"tutorial", "lecture", "export"}
 PAGES = [
     pytest.param(path, marks=[pytest.mark.long] if path.stem in LONG else [], id=path.stem)
     for path in (
