@@ -192,7 +192,7 @@ class Facts:
     """Where the built module may keep the channels of its tensors: `first` (behind the batch) only, `any` place, or
     `last`: it prefers the end, and moves axes itself where they come first. See `Operation.torch_last`."""
 
-    def sized(self, outputs: tuple[Shape, ...]) -> Shape:
+    def sized(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> Shape:
         """The sizes of its result that its form in PyTorch takes as the argument `size`; none for most operations."""
         return ()
 

@@ -14,6 +14,7 @@ LARGEST = 2**31 - 1
 # The description of each type completes a message: "`stride` must be <description>; got -1".
 Count = Annotated[int, Accepts("an int of at least 1", ge=1, le=LARGEST)]
 Index = Annotated[int, Accepts("an int of at least 0", ge=0, le=LARGEST)]
+Whole = Annotated[int, Accepts("an int", ge=-LARGEST, le=LARGEST)]
 Parts = Annotated[int, Accepts("an int from 2 to 4096", ge=2, le=4096)]
 Switch = Annotated[bool, Accepts("`true` or `false`")]
 Number = Annotated[float, Accepts("a number", ge=-LARGEST, le=LARGEST)]

@@ -1,6 +1,6 @@
 """The page: a network to walk through, one self-contained HTML file that loads nothing.
 
-Graphviz lays out the inside of every block once, with all that stands in it folded. The browser makes each state of
+Graphviz lays out the inside of every block once, with all that is in it folded. The browser makes each state of
 folding from these layouts: where a block is opened, the picture around it is stretched until its inside fits, which
 keeps the order that Graphviz found, and boxes apart.
 """
