@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from torch import nn
 
-from archdsl.runtime.importing.functions import argument, plain_name, shape_of
+from archdsl.runtime.importing.functions import argument, plain, plain_name, shape_of
 from archdsl.runtime.importing.layers import Unsaid, said
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.merging import OPERATIONS_OF
@@ -21,7 +21,7 @@ from archdsl.runtime.importing.moves import MOVERS, emit
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
 from archdsl.runtime.importing.settling import JOIN, Settling, cut, positions, shapes_of
-from archdsl.runtime.importing.views import Atom, Axis, View, axis_of, divided, is_one, merged, sizes_of
+from archdsl.runtime.importing.views import Atom, Axis, View, axis_of, divided, is_one, merged, product, sizes_of
 
 Attender: TypeAlias = Callable[[Layouts, Call], None]
 ATTENDERS: dict[str, Attender] = {}
@@ -93,6 +93,34 @@ def heads_of(view: View) -> Heads:
     return Heads(heads[0].sizes[0] if heads else 1, around)
 
 
+def divided_by_heads(layouts: Layouts, view: View) -> View:
+    """A view as one of a tensor whose channels are those of the heads, one behind the other. Raises Unsaid.
+
+    What it is a view of is arranged so, if it is not.
+    """
+    try:
+        heads_of(view)
+    except Unsaid:
+        if len(view.axes) < 3 or view.axes[0] != axis_of(view.base, 0):
+            raise
+        *ahead, row, each = view.axes[1:]
+        heads = tuple(atom for axis in ahead for atom in axis)
+        found = layouts.settle(View(view.base, (view.axes[0], merged((*heads, *each)), merged(row))))
+        if found is None:
+            raise
+        runs = len(found.base.shapes)
+        base, axes = found.base, found.axes
+        channels, size = (product([atom.sizes for atom in axis], runs) for axis in (heads, each))
+        on = next(a for a in (1, 2) if axis_of(base, a) == axes[1])
+        if on == 2:
+            base = layouts.turned(base, (1, 0))
+        first: Axis = () if is_one(channels) else (Atom(1, channels, size),)
+        last: Axis = () if is_one(size) else (Atom(1, size, (1,) * runs),)
+        view = View(base, (axis_of(base, 0), *[first] * bool(ahead), axis_of(base, 2), last))
+        heads_of(view)
+    return view
+
+
 def swapped(view: View) -> View:
     return View(view.base, (*view.axes[:-2], view.axes[-1], view.axes[-2]))
 
@@ -113,12 +141,11 @@ def dot_product_attention(layouts: Layouts, call: Call) -> None:
 
 
 @attends("matmul", "bmm")
-def product(layouts: Layouts, call: Call) -> None:
+def products(layouts: Layouts, call: Call) -> None:
     """Queries times keys; scores times values; or the product of two tensors of two axes."""
     one, two = call.arguments[:2]
     if isinstance(first := layouts.scores.get(one), Unit) and isinstance(second := layouts.scores.get(two), Unit):
-        queries, keys = first.view, swapped(second.view)
-        heads_of(queries), heads_of(keys)
+        queries, keys = (divided_by_heads(layouts, view) for view in (first.view, swapped(second.view)))
         layouts.scores[call.results[0]] = Scores(queries, keys, is_cosine=True)
         return
     if isinstance(found := layouts.scores.get(two), Scores) and found.is_turned and isinstance(one, Value):
@@ -131,6 +158,8 @@ def product(layouts: Layouts, call: Call) -> None:
         return
     queries, keys = layouts.view(one), swapped(layouts.view(two))
     try:
+        if len(one.shapes[0]) > 3:
+            queries, keys = divided_by_heads(layouts, queries), divided_by_heads(layouts, keys)
         heads_of(queries), heads_of(keys)
     except Unsaid:
         if len(one.shapes[0]) != 3:
@@ -153,8 +182,7 @@ def einsum(layouts: Layouts, call: Call) -> None:
         raise Unsaid(f"`einsum` of {text}")
     first, second = parts
     if result[-1] == two[-2] and one[-1] == two[-1]:  # queries times keys
-        queries, keys = layouts.view(first), layouts.view(second)
-        heads_of(queries), heads_of(keys)
+        queries, keys = (divided_by_heads(layouts, layouts.view(part)) for part in (first, second))
         layouts.scores[call.results[0]] = Scores(queries, keys)
     elif isinstance(found := layouts.scores.get(first), Scores) and one[-1] == two[-2] and result[-1] == two[-1]:
         mix(layouts, call, found, layouts.view(second))
@@ -168,7 +196,7 @@ def mix(
     """Scores times values: an `attend`, whose result has the axes of the queries; `turned`: the last two exchanged."""
     if not scores.is_softmax or scores.is_turned:
         raise Unsaid("a product of three tensors without a softmax")
-    three = [scores.queries, scores.keys, values]
+    three = [divided_by_heads(layouts, view) for view in (scores.queries, scores.keys, values)]
     heads = [heads_of(view) for view in three]
     count = heads[0].count
     if len({one.count for one in heads}) > 1 or len({bool(one.around) for one in heads}) > 1:
@@ -176,7 +204,7 @@ def mix(
     given: dict[str, object] = {"heads": count}
     if causal:
         given["causal"] = True
-    each = scores.queries.base.shapes[0][1] // count
+    each = three[0].base.shapes[0][1] // count
     if scores.is_cosine:
         if scores.factors is None or scores.scale != 1 or causal:
             raise Unsaid("attention by cosines without a factor for each head")
@@ -188,7 +216,7 @@ def mix(
         bases = [in_windows(layouts, view, one) for view, one in zip(three, heads, strict=True)]
     sizes = sizes_of(bases[0])
     made = Value(shapes_of([sizes[0], sizes_of(bases[2])[1], *sizes[2:]]), bases[0].dtype)
-    bias = bias_of(layouts, scores.bias, bases[0], call) if scores.bias is not None else None
+    bias = bias_of(layouts, scores.bias, bases[0], bases[1], call) if scores.bias is not None else None
     key = scores.factors.key if scores.factors is not None else ""
     inputs = [*bases, *([] if bias is None else [bias])]
     layouts.add(Item("attend", given, inputs, [made], key, bool(key), call.line))
@@ -317,13 +345,15 @@ VIEWS = frozenset(
 """Methods that only move the numbers of a bias; whether they move them rightly the proof finds."""
 
 
-def bias_of(layouts: Layouts, given: object, queries: Value, call: Call) -> Value | None:
+def bias_of(layouts: Layouts, given: object, queries: Value, keys: Value, call: Call) -> Value | None:
     """A bias of scores as a tensor of the network; None for the mask of shifted windows, which they imply.
 
     Raises Unsaid for other tensors than a table of relative positions.
     """
+    if isinstance(given, Derived) and OPERATIONS_OF.get(plain(given.name)) == "add":
+        given = given.arguments[:2]
     if isinstance(given, tuple):
-        parts = [bias_of(layouts, part, queries, call) for part in given]
+        parts = [bias_of(layouts, part, queries, keys, call) for part in given]
         tensors = [part for part in parts if part is not None]
         if len(tensors) > 1:
             raise Unsaid("attention with two biases")
@@ -333,17 +363,16 @@ def bias_of(layouts: Layouts, given: object, queries: Value, call: Call) -> Valu
         return None
     if not isinstance(given, Derived):
         raise Unsaid("scores of attention plus a mask or bias that is no table of relative positions")
-    many = prod(queries.shapes[0][2:])
-    size = opened.arguments["size"] if opened is not None else isqrt(many)
+    counts = (prod(queries.shapes[0][2:]), prod(keys.shapes[0][2:]))
+    given_size = opened.arguments["size"] if opened is not None else None
+    size = given_size or (keys.shapes[0][2:] if len(keys.shapes[0]) == 4 else isqrt(counts[1]))
     sides = sides_of((size, size) if isinstance(size, int) else size)
-    if prod(sides) != many:
-        raise Unsaid("a bias of scores for other positions than those of a window")
-    return Branch(layouts, sides, [shape[0] for shape in queries.shapes], call).of(given)
+    return Branch(layouts, sides, counts, [shape[0] for shape in queries.shapes], call).of(given)
 
 
 def is_mask(layouts: Layouts, given: object) -> bool:
     """Whether a tensor is made by the module without parameters; the numbers of that are compared by the proof."""
-    if isinstance(given, Derived) and given.name.removeprefix("__").removesuffix("__") in VIEWS:
+    if isinstance(given, Derived) and plain(given.name) in VIEWS:
         return is_mask(layouts, given.arguments[0])
     return isinstance(given, Constant) or (isinstance(given, Owned) and not layouts.is_kept(given.key))
 
@@ -359,19 +388,32 @@ class Branch:
 
     layouts: Layouts
     sides: tuple[int, ...]
+    counts: tuple[int, int]
+    """The numbers of queries and of keys."""
     batches: list[int]
     call: Call
 
     def of(self, given: object) -> Value:
+        """The tensor of the network, which is made once in a module."""
+        held = self.layouts.held
+        if given not in held:
+            held[given] = self.made(given)
+        return held[given]
+
+    def made(self, given: object) -> Value:
         if isinstance(given, Owned):
             return self.parameter(given)
         if not isinstance(given, Derived):
             raise Unsaid("a bias of scores that is computed from other tensors than parameters")
-        name = given.name.removeprefix("__").removesuffix("__")
+        name = plain(given.name)
         if name in VIEWS:
             return self.of(given.arguments[0])
-        if name == "getitem" and isinstance(given.arguments[1], Owned):
-            return self.looked_up(given.arguments[0], given.arguments[1])
+        if name == "getitem" and isinstance(index := last_of(given.arguments[1]), Owned):
+            return self.looked_up(given.arguments[0], index)
+        if name == "getitem" and type(number := given.arguments[1]) is int and number >= 0:
+            inner = self.of(given.arguments[0])
+            part = {"start": number, "stop": number + 1}
+            return self.item("slice", part, inner, (1, *shape_of(inner)[1:]))
         if name in ("mul", "rmul") and (numbers := [a for a in given.arguments if isinstance(a, int | float)]):
             (tensor,) = (a for a in given.arguments if not isinstance(a, int | float))
             return self.item("rescale", {"scale": numbers[0]}, self.of(tensor))
@@ -404,29 +446,51 @@ class Branch:
 
     def parameter(self, owned: Owned) -> Value:
         """A table [differences, heads], or the coordinates of differences."""
-        sides = self.sides
-        differences = tuple(2 * side - 1 for side in sides)
-        window = sides[0] if len(set(sides)) == 1 else sides
+        differences = tuple(2 * side - 1 for side in self.sides)
         if owned.stored == (1, *differences, 2) and self.layouts.is_kept(owned.key):
-            return self.item("coordinates", {"window_size": window}, None, (2, *differences), owned.key)
-        if len(owned.stored) != 2 or owned.stored[0] != prod(differences):
+            return self.item("coordinates", {"window_size": self.window}, None, (2, *differences), owned.key)
+        if len(owned.stored) != 2 or not (known := {*self.kinds()} & {*owned.stored}):
             raise Unsaid(f"the parameter `{owned.key}` of size {list(owned.stored)} as a bias of scores")
-        sizes = owned.stored[::-1]
-        return self.item("parameter", {"sizes": sizes, "stored": "rows"}, None, sizes, owned.key)
+        rows = owned.stored[0] in known
+        sizes = owned.stored[::-1] if rows else owned.stored
+        return self.item("parameter", {"sizes": sizes, **({"stored": "rows"} if rows else {})}, None, sizes, owned.key)
+
+    @property
+    def window(self) -> object:
+        return self.sides[0] if len(set(self.sides)) == 1 else self.sides
+
+    def kinds(self) -> dict[int, dict[str, object]]:
+        """The numbers of differences that `relative` may look up, with its arguments."""
+        signed, absolute = prod(2 * side - 1 for side in self.sides), prod(self.sides)
+        if self.counts[1] == prod(self.sides) + 1:
+            return {signed + 3: {"class_token": True}}
+        step = next((n for n in range(1, 8) if prod(-(-s // n) for s in self.sides) == self.counts[0]), 1)
+        more: dict[str, object] = {"step": step} if step > 1 else {}
+        return {absolute: {"signed": False, **more}, signed: more}
 
     def looked_up(self, table: object, index: Owned) -> Value:
         """The biases of all pairs of positions."""
-        count = prod(self.sides)
-        if index.stored not in ((count * count,), (count, count)):
+        queries, keys = self.counts
+        if index.stored not in ((queries * keys,), (queries, keys)):
             raise Unsaid(f"`{index.key}` of size {list(index.stored)} as the numbers of differences")
-        if not self.layouts.is_kept(index.key):
-            raise Unsaid(f"the index `{index.key}` is not in the state_dict, as that of `relative` is")
         inner = self.of(table)
-        window = self.sides[0] if len(set(self.sides)) == 1 else self.sides
-        given: dict[str, object] = {"window_size": window}
-        if len(index.stored) == 2:
+        differences = prod(shape_of(inner)[1:])
+        if differences not in (kinds := self.kinds()):
+            raise Unsaid(f"a bias of scores by {differences} differences of positions")
+        given: dict[str, object] = {"window_size": self.window}
+        if not self.layouts.is_kept(index.key):
+            given["stored"] = None
+        elif len(index.stored) == 2:
             given["stored"] = "matrix"
-        return self.item("relative", given, inner, (shape_of(inner)[0], count, count), index.key)
+        path = index.key if self.layouts.is_kept(index.key) else ""
+        return self.item("relative", given | kinds[differences], inner, (shape_of(inner)[0], queries, keys), path)
+
+
+def last_of(index: object) -> object:
+    """The last part of an index, behind parts that take all."""
+    if isinstance(index, tuple) and index and all(part == slice(None) for part in index[:-1]):
+        return index[-1]
+    return index
 
 
 __all__ = ["ATTENDERS", "on_scores"]

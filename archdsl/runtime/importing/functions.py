@@ -59,7 +59,11 @@ def meaning(call: Call) -> Meaning:
 
 def plain_name(call: Call) -> str:
     """The name of a function or method, without the marks of operators and of work in place."""
-    return call.name.removeprefix("__").removesuffix("__").removesuffix("_")
+    return plain(call.name)
+
+
+def plain(name: str) -> str:
+    return name.removeprefix("__").removesuffix("__").removesuffix("_")
 
 
 def argument(call: Call, position: int, name: str, default: Any = None) -> Any:

@@ -35,6 +35,8 @@ class Layouts:
         self.moved: list[Item] = []
         self.divided: dict[object, list[Value]] = {}
         """The parts of tensors that were split in the module that runs."""
+        self.held: dict[object, Value] = {}
+        """The parameters that the module that runs has used, by their keys and sizes."""
         self.stacks: dict[Value, list[Value]] = {}
         """Tensors along a new first axis."""
         self.lowered: dict[Value, tuple[Value, tuple[tuple[int, int], ...]]] = {}
@@ -138,12 +140,16 @@ class Layouts:
         axes = [0] * len(order)
         for have, want in zip(order, wanted, strict=True):
             axes[want] = have
+        return self.turned(base, tuple(axes))
+
+    def turned(self, base: Value, axes: Order) -> Value:
+        """A tensor of the network with its axes in another order."""
         for item in self.moved:  # of the same call
-            if item.inputs == [base] and item.arguments == {"axes": tuple(axes)}:
+            if item.inputs == [base] and item.arguments == {"axes": axes}:
                 return item.outputs[0]
         shapes = [(shape[0], *(shape[1 + axis] for axis in axes)) for shape in base.shapes]
         turned = Value(shapes, base.dtype)
-        self.moved.append(Item("permute", {"axes": tuple(axes)}, [base], [turned]))
+        self.moved.append(Item("permute", {"axes": axes}, [base], [turned]))
         if base in self.inside:
             self.inside[turned] = self.inside[base]
         return turned
@@ -159,12 +165,14 @@ class Layouts:
         sizes = (1,) * (rank + 1 - len(owned.shape)) + owned.shape
         turned = tuple(sizes[1 + order.index(axis)] for axis in range(rank))
         options = {"plain": turned, "maps": (1, *turned)}
-        if rank == 2:
-            options |= {"tokens": (1, *turned[::-1]), "rows": turned[::-1]}
+        if rank > 1:
+            options |= {"tokens": (1, *turned[1:], turned[0]), "rows": (*turned[1:], turned[0])}
         stored = next((name for name, shape in options.items() if shape == owned.stored), None)
         if sizes[0] != 1 or len(owned.shape) > rank + 1 or stored is None:
             raise Unsaid(f"the parameter `{owned.key}` of size {list(owned.stored)} as a tensor of {list(turned)}")
-        value = Value([(batch, *turned) for batch in batches])
+        if (value := self.held.get((owned.key, turned))) is not None:
+            return value
+        value = self.held[owned.key, turned] = Value([(batch, *turned) for batch in batches])
         arguments = {"sizes": turned, **({} if stored == "plain" else {"stored": stored})}
         self.moved.append(Item("parameter", arguments, [], [value], owned.key, True, line))
         return value

@@ -360,6 +360,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         for key, tensor in own:
             self.owned[id(tensor)] = Owned(key, tuple(tensor.shape), tuple(tensor.shape))
         undo = self.watch_helpers()
+        tables = [(table, dict(table)) for table in caches(self.module)]
         hooks = []
         for module in self.module.modules():
             hooks.append(module.register_forward_pre_hook(self.before, with_kwargs=True, prepend=True))
@@ -373,6 +374,9 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 hook.remove()
             for namespace, name, function in undo:
                 namespace[name] = function
+            for table, before in tables:
+                table.clear()
+                table.update(before)
         return Recording(self.scopes[0], taken, input_names(self.module, len(inputs)), self.named(result))
 
     def named(self, result: object) -> list[tuple[str, Value]]:
@@ -396,6 +400,14 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
                 raise ImportRefused(f"its output {name} is not a tensor computed from its input")
             found.append((name, value))
         return found
+
+
+def caches(module: nn.Module) -> Iterator[dict[Any, Any]]:
+    """The dicts in which modules keep what they compute, such as biases by device."""
+    for part in module.modules():
+        for name, value in vars(part).items():
+            if type(value) is dict and not name.startswith("_"):
+                yield value
 
 
 def nested(pairs: Iterable[tuple[str, object]]) -> Iterator[tuple[str, object]]:

@@ -139,7 +139,7 @@ class Translator:
 
     def scope(self, call: ScopeCall) -> Scope:
         scope = Scope(call.path, call.module, line=call.line)
-        around, self.layouts.divided = self.layouts.divided, {}
+        around, self.layouts.divided, self.layouts.held = (self.layouts.divided, self.layouts.held), {}, {}
         try:
             for member in call.members:
                 if isinstance(member, ScopeCall):
@@ -147,7 +147,7 @@ class Translator:
                 else:
                     scope.members += self.call(member)
         finally:
-            self.layouts.divided = around
+            self.layouts.divided, self.layouts.held = around
         with_regions(scope, self.layouts.inside)
         return scope
 
@@ -157,9 +157,8 @@ class Translator:
         known = len(self.layouts.views)
         try:
             self.translate(with_its_layer(call, self.module))
-        except Exception as reason:  # arguments of all kinds, which no rule here expects
-            what = str(reason) if isinstance(reason, Unsaid) else f"`{call.name}` with such arguments is not known"
-            refusal = ImportRefused(what, call.path, call.line)
+        except Unsaid as reason:
+            refusal = ImportRefused(str(reason), call.path, call.line)
             if self.made is None or call.module is None:
                 raise refusal from None
             self.layouts.forget(known)
@@ -214,16 +213,21 @@ class Translator:
     def at_positions(self, call: Call) -> bool:
         """Whether a call computes each position from its channels, which are last, for any view of the positions."""
         layouts, layer = self.layouts, call.module
-        if not isinstance(layer, nn.Linear | nn.LayerNorm) or len(call.inputs) != 1:
+        if not isinstance(layer, nn.Linear | nn.LayerNorm | nn.BatchNorm1d) or len(call.inputs) != 1:
             return False
         view = layouts.view(call.inputs[0])
+        if isinstance(layer, nn.BatchNorm1d) and len(view.axes) != 2:
+            return False
         channels = axis_of(view.base, 1)
         if order_of(view) is not None or view.axes[-1] != channels or len(view.base.shapes[0]) < 3:
             return False
         if any(atom.axis == 1 for axis in view.axes[:-1] for atom in axis):
             return False
         size, out = shape_of(view.base), call.results[0].shapes[0][-1]
-        found = layers.said(layer, (size,), ((out, *size[1:]),), last=True)
+        if isinstance(layer, nn.BatchNorm1d):
+            found = layers.said(layer, (size[:1],), (size[:1],))
+        else:
+            found = layers.said(layer, (size,), ((out, *size[1:]),), last=True)
         assert found is not None
         made = Value([(shape[0], out, *shape[2:]) for shape in view.base.shapes], view.base.dtype)
         arguments = {**found.arguments, **call.more}
