@@ -383,7 +383,7 @@ class Interpreter:
         return op.offset + op.scale * x
 
     def _matmul(self, op: Any, path: str, a: Tensor, b: Tensor) -> Tensor:
-        return torch.einsum("nmk,nkl->nml", a, b)
+        return torch.einsum("n...mk,n...kl->n...ml", a, b)
 
     def _grn(self, op: Any, path: str, x: Tensor) -> Tensor:
         norms = (x * x).sum(all_but_first(x)[1:], keepdim=True).sqrt()

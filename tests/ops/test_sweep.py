@@ -122,6 +122,7 @@ SPATIAL = [
     and not (
         case.values[0].name in ("attend", "attention") and len(case.values[1].inputs) > 3
     )  # a bias has known sizes
+    and not (case.values[0].name == "matmul" and len(case.values[1].inputs[0]) == 3)  # one size is that of two axes
 ]
 
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isclose, isqrt, prod, sqrt
+from math import isclose, sqrt
 from typing import Any, TypeAlias
 
 from torch import nn
 
-from archdsl.runtime.importing.functions import argument, plain, plain_name, shape_of
-from archdsl.runtime.importing.layers import Unsaid, said
+from archdsl.runtime.importing.biases import bias_of
+from archdsl.runtime.importing.functions import OPERATIONS_OF, argument, plain_name
+from archdsl.runtime.importing.layers import Unsaid
 from archdsl.runtime.importing.layouts import Layouts
-from archdsl.runtime.importing.merging import OPERATIONS_OF
-from archdsl.runtime.importing.moves import MOVERS, emit
+from archdsl.runtime.importing.matrices import matrix_product
+from archdsl.runtime.importing.moves import MOVERS
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
+from archdsl.runtime.importing.recording import Call, Derived, Owned, Value
 from archdsl.runtime.importing.settling import JOIN, Settling, cut, positions, shapes_of
 from archdsl.runtime.importing.views import Atom, Axis, View, axis_of, divided, is_one, merged, product, sizes_of
 
@@ -49,6 +50,8 @@ class Scores:
     """Whether the keys come before the queries."""
     factors: Owned | None = None
     """The learned factor of each head, for cosines."""
+    calls: tuple[Call, ...] = ()
+    """The calls that make them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class Unit:
     """Queries or keys of length 1 in each head."""
 
     view: View
+    calls: tuple[Call, ...] = ()
+    """The calls that make them."""
 
 
 COSINE = "cosine"
@@ -142,32 +147,67 @@ def dot_product_attention(layouts: Layouts, call: Call) -> None:
 
 @attends("matmul", "bmm")
 def products(layouts: Layouts, call: Call) -> None:
-    """Queries times keys; scores times values; or the product of two tensors of two axes."""
+    """Queries times keys; scores times values; or a product of matrices."""
     one, two = call.arguments[:2]
-    if isinstance(first := layouts.scores.get(one), Unit) and isinstance(second := layouts.scores.get(two), Unit):
-        queries, keys = (divided_by_heads(layouts, view) for view in (first.view, swapped(second.view)))
-        layouts.scores[call.results[0]] = Scores(queries, keys, is_cosine=True)
-        return
-    if isinstance(found := layouts.scores.get(two), Scores) and found.is_turned and isinstance(one, Value):
-        mix(layouts, call, replace(found, is_turned=False), swapped(layouts.view(one)), turned=True)
-        return
-    if not isinstance(one, Value) or not isinstance(two, Value) or two in layouts.scores:
-        raise Unsaid(f"`{call.name}` with a tensor that is not computed from the input")
-    if isinstance(found := layouts.scores.get(one), Scores):
-        mix(layouts, call, found, layouts.view(two))
-        return
-    queries, keys = layouts.view(one), swapped(layouts.view(two))
-    try:
-        if len(one.shapes[0]) > 3:
-            queries, keys = divided_by_heads(layouts, queries), divided_by_heads(layouts, keys)
-        heads_of(queries), heads_of(keys)
-    except Unsaid:
-        if len(one.shapes[0]) != 3:
-            raise
-        bases = [layouts.ordered(value) for value in (one, two)]
-        emit(layouts, "matmul", {}, bases, call.results)
+    first, second = layouts.scores.get(one), layouts.scores.get(two)
+    if isinstance(first, Unit) and isinstance(second, Unit):
+        calls = (*first.calls, *second.calls, call)
+        layouts.scores[call.results[0]] = Scores(first.view, swapped(second.view), is_cosine=True, calls=calls)
+    elif isinstance(second, Scores) and second.is_turned and isinstance(one, Value):
+        attempt(layouts, call, replace(second, is_turned=False), swapped(layouts.view(one)), turned=True)
+    elif isinstance(first, Scores) and isinstance(two, Value) and two not in layouts.scores:
+        attempt(layouts, call, first, layouts.view(two))
+    elif first or second or not isinstance(one, Value) or not isinstance(two, Value):
+        plain_product(layouts, call)
     else:
-        layouts.scores[call.results[0]] = Scores(queries, keys)
+        queries, keys = layouts.view(one), swapped(layouts.view(two))
+        if len(one.shapes[0]) == 3 and not (is_divided(queries) and is_divided(keys)):
+            plain_product(layouts, call)
+        else:
+            layouts.scores[call.results[0]] = Scores(queries, keys, calls=(call,))
+
+
+def is_divided(view: View) -> bool:
+    """Whether a tensor is divided among heads as it is."""
+    try:
+        heads_of(view)
+    except Unsaid:
+        return False
+    return True
+
+
+def attempt(layouts: Layouts, call: Call, scores: Scores, values: View, *, turned: bool = False) -> None:
+    """Scores times values as an `attend`; if that is not what it is, as a product of matrices."""
+    try:
+        with layouts.undone():
+            mix(layouts, call, scores, values, turned=turned)
+    except Unsaid as reason:
+        try:
+            plain_product(layouts, call)
+        except Unsaid:
+            raise reason from None
+
+
+def plain_product(layouts: Layouts, call: Call) -> None:
+    """The product of two tensors by `matmul`."""
+    for value in call.inputs:
+        as_tensor(layouts, value)
+    matrix_product(layouts, call)
+
+
+def as_tensor(layouts: Layouts, value: Value) -> None:
+    """Makes scores, or vectors of length 1, a tensor of the network, by the calls that make them."""
+    found = layouts.scores.pop(value, None)
+    if not isinstance(found, Scores | Unit):
+        return
+    for call in found.calls:
+        for result in call.results:
+            layouts.scores.pop(result, None)
+    for call in found.calls:
+        if plain_name(call) in ATTENDERS:
+            matrix_product(layouts, call)
+        else:
+            layouts.translate(call)
 
 
 @attends("einsum")
@@ -182,10 +222,9 @@ def einsum(layouts: Layouts, call: Call) -> None:
         raise Unsaid(f"`einsum` of {text}")
     first, second = parts
     if result[-1] == two[-2] and one[-1] == two[-1]:  # queries times keys
-        queries, keys = (divided_by_heads(layouts, layouts.view(part)) for part in (first, second))
-        layouts.scores[call.results[0]] = Scores(queries, keys)
+        layouts.scores[call.results[0]] = Scores(layouts.view(first), layouts.view(second), calls=(call,))
     elif isinstance(found := layouts.scores.get(first), Scores) and one[-1] == two[-2] and result[-1] == two[-1]:
-        mix(layouts, call, found, layouts.view(second))
+        attempt(layouts, call, found, layouts.view(second))
     else:
         raise Unsaid(f"`einsum` of {text}")
 
@@ -266,36 +305,49 @@ def on_scores(layouts: Layouts, call: Call) -> bool:
     given = next((value for value in call.inputs if value in layouts.scores), None)
     if given is None or plain_name(call) in ATTENDERS:
         return False
+    try:
+        with layouts.undone():
+            found = used(layouts, call, given)
+    except Unsaid as reason:  # no attention, or another one
+        try:
+            for value in call.inputs:
+                as_tensor(layouts, value)
+        except Unsaid:
+            raise reason from None
+        return False
+    layouts.scores[call.results[0]] = replace(found, calls=(*found.calls, call))
+    return True
+
+
+def used(layouts: Layouts, call: Call, given: Value) -> Scores | Unit:
+    """What a call makes of scores, or of vectors of length 1. Raises Unsaid for anything but attention."""
     found, name = layouts.scores[given], plain_name(call)
     if isinstance(found, Unit):
         if MOVERS.get(name) is not MOVERS["permute"]:
             raise Unsaid(f"`{call.name}` of vectors of length 1")
         MOVERS["permute"](layouts, call)
-        layouts.scores[call.results[0]] = Unit(layouts.view(call.results[0]))
-        return True
+        return replace(found, view=layouts.view(call.results[0]))
     assert isinstance(found, Scores)
     if isinstance(call.module, nn.Dropout | nn.Identity) or name == "dropout":
         rate = getattr(call.module, "p", 0.0) if call.module is not None else argument(call, 1, "p", 0.5)
         if rate and call.named.get("training", True):
             raise Unsaid("a dropout of scores")
-    elif name == "softmax" or isinstance(call.module, nn.Softmax):
+        return found
+    if name == "softmax" or isinstance(call.module, nn.Softmax):
         axis = call.module.dim if isinstance(call.module, nn.Softmax) else argument(call, 1, "dim")
         if axis not in (-1, len(given.shapes[0]) - 1) or found.is_softmax:
             raise Unsaid("a softmax of scores over another axis than the keys")
-        found = replace(found, is_softmax=True)
-    elif name in OPERATIONS_OF and not found.is_softmax:
-        found = changed(layouts, call, found, OPERATIONS_OF[name], given)
-    elif name in ("transpose", "mT") and {axis % len(given.shapes[0]) for axis in call.arguments[1:] or (-1, -2)} == {
+        return replace(found, is_softmax=True)
+    if name in OPERATIONS_OF and not found.is_softmax:
+        return changed(call, found, OPERATIONS_OF[name], given)
+    if name in ("transpose", "mT") and {axis % len(given.shapes[0]) for axis in call.arguments[1:] or (-1, -2)} == {
         len(given.shapes[0]) - 1,
         len(given.shapes[0]) - 2,
     }:
-        found = replace(found, is_turned=not found.is_turned)
-    elif MOVERS.get(name) in (MOVERS["reshape"], MOVERS["contiguous"]):
-        pass  # scores of windows are counted by batch and window, and again by both
-    else:
-        raise Unsaid(f"`{call.name}` of scores, the product of queries and keys")
-    layouts.scores[call.results[0]] = found
-    return True
+        return replace(found, is_turned=not found.is_turned)
+    if MOVERS.get(name) in (MOVERS["reshape"], MOVERS["contiguous"]):
+        return found  # scores of windows are counted by batch and window, and again by both
+    raise Unsaid(f"`{call.name}` of scores, the product of queries and keys")
 
 
 def unit(layouts: Layouts, call: Call) -> bool:
@@ -304,13 +356,12 @@ def unit(layouts: Layouts, call: Call) -> bool:
     axis, power = argument(call, 2, "dim", 1), argument(call, 1, "p", 2.0)
     if axis not in (-1, len(tensor.shapes[0]) - 1) or power != 2:
         raise Unsaid("`normalize` along another axis than the last one")
-    heads_of(layouts.view(tensor))
     layouts.views[call.results[0]] = layouts.view(tensor)
-    layouts.scores[call.results[0]] = Unit(layouts.view(tensor))
+    layouts.scores[call.results[0]] = Unit(layouts.view(tensor), (call,))
     return True
 
 
-def changed(layouts: Layouts, call: Call, found: Scores, operation: str, given: Value) -> Scores:
+def changed(call: Call, found: Scores, operation: str, given: Value) -> Scores:
     """Scores times a number, or plus a bias."""
     parts = [*call.arguments, *(v for k, v in call.named.items() if k == "other")]
     (other,) = (part for part in parts[:2] if part is not given)
@@ -335,162 +386,6 @@ def factors_in(other: object) -> Owned:
 def with_bias(found: Scores, other: object) -> Scores:
     """Scores plus a tensor."""
     return replace(found, bias=other if found.bias is None else (found.bias, other))
-
-
-# ---------------------------------------------------------------- biases
-
-VIEWS = frozenset(
-    {"view", "reshape", "permute", "contiguous", "unsqueeze", "flatten", "transpose", "expand", "squeeze"}
-)
-"""Methods that only move the numbers of a bias; whether they move them rightly the proof finds."""
-
-
-def bias_of(layouts: Layouts, given: object, queries: Value, keys: Value, call: Call) -> Value | None:
-    """A bias of scores as a tensor of the network; None for the mask of shifted windows, which they imply.
-
-    Raises Unsaid for other tensors than a table of relative positions.
-    """
-    if isinstance(given, Derived) and OPERATIONS_OF.get(plain(given.name)) == "add":
-        given = given.arguments[:2]
-    if isinstance(given, tuple):
-        parts = [bias_of(layouts, part, queries, keys, call) for part in given]
-        tensors = [part for part in parts if part is not None]
-        if len(tensors) > 1:
-            raise Unsaid("attention with two biases")
-        return tensors[0] if tensors else None
-    opened = layouts.inside.get(queries)
-    if is_mask(layouts, given) and opened is not None and opened.inputs[0] in layouts.rolled:
-        return None
-    if not isinstance(given, Derived):
-        raise Unsaid("scores of attention plus a mask or bias that is no table of relative positions")
-    counts = (prod(queries.shapes[0][2:]), prod(keys.shapes[0][2:]))
-    given_size = opened.arguments["size"] if opened is not None else None
-    size = given_size or (keys.shapes[0][2:] if len(keys.shapes[0]) == 4 else isqrt(counts[1]))
-    sides = sides_of((size, size) if isinstance(size, int) else size)
-    return Branch(layouts, sides, counts, [shape[0] for shape in queries.shapes], call).of(given)
-
-
-def is_mask(layouts: Layouts, given: object) -> bool:
-    """Whether a tensor is made by the module without parameters; the numbers of that are compared by the proof."""
-    if isinstance(given, Derived) and plain(given.name) in VIEWS:
-        return is_mask(layouts, given.arguments[0])
-    return isinstance(given, Constant) or (isinstance(given, Owned) and not layouts.is_kept(given.key))
-
-
-def sides_of(sides: object) -> tuple[int, ...]:
-    assert isinstance(sides, tuple)
-    return tuple(int(side) for side in sides)
-
-
-@dataclass(slots=True)
-class Branch:
-    """Makes a tensor of the network of one that is computed from parameters alone: a bias of positions in a window."""
-
-    layouts: Layouts
-    sides: tuple[int, ...]
-    counts: tuple[int, int]
-    """The numbers of queries and of keys."""
-    batches: list[int]
-    call: Call
-
-    def of(self, given: object) -> Value:
-        """The tensor of the network, which is made once in a module."""
-        held = self.layouts.held
-        if given not in held:
-            held[given] = self.made(given)
-        return held[given]
-
-    def made(self, given: object) -> Value:
-        if isinstance(given, Owned):
-            return self.parameter(given)
-        if not isinstance(given, Derived):
-            raise Unsaid("a bias of scores that is computed from other tensors than parameters")
-        name = plain(given.name)
-        if name in VIEWS:
-            return self.of(given.arguments[0])
-        if name == "getitem" and isinstance(index := last_of(given.arguments[1]), Owned):
-            return self.looked_up(given.arguments[0], index)
-        if name == "getitem" and type(number := given.arguments[1]) is int and number >= 0:
-            inner = self.of(given.arguments[0])
-            part = {"start": number, "stop": number + 1}
-            return self.item("slice", part, inner, (1, *shape_of(inner)[1:]))
-        if name in ("mul", "rmul") and (numbers := [a for a in given.arguments if isinstance(a, int | float)]):
-            (tensor,) = (a for a in given.arguments if not isinstance(a, int | float))
-            return self.item("rescale", {"scale": numbers[0]}, self.of(tensor))
-        if given.module is None and name != "sigmoid":
-            raise Unsaid(f"a bias of scores that is computed by `{given.name}`")
-        inner = self.of(given.arguments[0])
-        layer = given.module if given.module is not None else nn.Sigmoid()
-        size = shape_of(inner)
-        out = getattr(layer, "out_features", size[0])
-        found = said(layer, (size,), ((out, *size[1:]),), last=True)
-        if found is None:
-            return inner
-        return self.item(found.operation, dict(found.arguments), inner, (out, *size[1:]), given.path, layer)
-
-    def item(
-        self,
-        operation: str,
-        arguments: dict[str, object],
-        inner: Value | None,
-        sizes: tuple[int, ...] = (),
-        path: str = "",
-        layer: nn.Module | None = None,
-    ) -> Value:
-        sizes = sizes or (shape_of(inner) if inner is not None else ())
-        made = Value([(batch, *sizes) for batch in self.batches])
-        owns = bool(path) and (layer is None or bool(layer.state_dict()))
-        inputs = [] if inner is None else [inner]
-        self.layouts.moved.append(Item(operation, arguments, inputs, [made], path, owns, self.call.line))
-        return made
-
-    def parameter(self, owned: Owned) -> Value:
-        """A table [differences, heads], or the coordinates of differences."""
-        differences = tuple(2 * side - 1 for side in self.sides)
-        if owned.stored == (1, *differences, 2) and self.layouts.is_kept(owned.key):
-            return self.item("coordinates", {"window_size": self.window}, None, (2, *differences), owned.key)
-        if len(owned.stored) != 2 or not (known := {*self.kinds()} & {*owned.stored}):
-            raise Unsaid(f"the parameter `{owned.key}` of size {list(owned.stored)} as a bias of scores")
-        rows = owned.stored[0] in known
-        sizes = owned.stored[::-1] if rows else owned.stored
-        return self.item("parameter", {"sizes": sizes, **({"stored": "rows"} if rows else {})}, None, sizes, owned.key)
-
-    @property
-    def window(self) -> object:
-        return self.sides[0] if len(set(self.sides)) == 1 else self.sides
-
-    def kinds(self) -> dict[int, dict[str, object]]:
-        """The numbers of differences that `relative` may look up, with its arguments."""
-        signed, absolute = prod(2 * side - 1 for side in self.sides), prod(self.sides)
-        if self.counts[1] == prod(self.sides) + 1:
-            return {signed + 3: {"class_token": True}}
-        step = next((n for n in range(1, 8) if prod(-(-s // n) for s in self.sides) == self.counts[0]), 1)
-        more: dict[str, object] = {"step": step} if step > 1 else {}
-        return {absolute: {"signed": False, **more}, signed: more}
-
-    def looked_up(self, table: object, index: Owned) -> Value:
-        """The biases of all pairs of positions."""
-        queries, keys = self.counts
-        if index.stored not in ((queries * keys,), (queries, keys)):
-            raise Unsaid(f"`{index.key}` of size {list(index.stored)} as the numbers of differences")
-        inner = self.of(table)
-        differences = prod(shape_of(inner)[1:])
-        if differences not in (kinds := self.kinds()):
-            raise Unsaid(f"a bias of scores by {differences} differences of positions")
-        given: dict[str, object] = {"window_size": self.window}
-        if not self.layouts.is_kept(index.key):
-            given["stored"] = None
-        elif len(index.stored) == 2:
-            given["stored"] = "matrix"
-        path = index.key if self.layouts.is_kept(index.key) else ""
-        return self.item("relative", given | kinds[differences], inner, (shape_of(inner)[0], queries, keys), path)
-
-
-def last_of(index: object) -> object:
-    """The last part of an index, behind parts that take all."""
-    if isinstance(index, tuple) and index and all(part == slice(None) for part in index[:-1]):
-        return index[-1]
-    return index
 
 
 __all__ = ["ATTENDERS", "on_scores"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from functools import cache
 from typing import Any, TypeAlias
 
@@ -17,6 +18,15 @@ from archdsl.runtime.importing.layers import FREE_ARGUMENTS, Said, Unsaid, defau
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Value
 
 Shape: TypeAlias = tuple[int, ...]
+OPERATIONS_OF = {
+    **dict.fromkeys(("add", "iadd", "radd"), "add"),
+    **dict.fromkeys(("mul", "imul", "rmul", "multiply"), "mul"),
+    **dict.fromkeys(("sub", "isub", "subtract", "rsub"), "sub"),
+    **dict.fromkeys(("div", "truediv", "itruediv", "divide"), "div"),
+    "maximum": "maximum",
+    "neg": "neg",
+}
+"""The merges, and arithmetic with numbers, by the names of functions."""
 
 
 class Meaning:
@@ -147,6 +157,11 @@ def helped(call: Call, name: str) -> Meaning:
 @handles("interpolate", "upsample")
 def interpolate(call: Call) -> Meaning:
     size, again = argument(call, 1, "size"), call.again_named.get("size")
+    scale = argument(call, 2, "scale_factor")
+    if isinstance(scale, float) and scale < 1 and len({shape_of(call.results[0], i) for i in (0, -1)}) == 1:
+        more = {k: v for k, v in call.named.items() if k not in ("size", "scale_factor", "recompute_scale_factor")}
+        whole = replace(call, arguments=call.arguments[:1], named={**more, "size": shape_of(call.results[0])[1:]})
+        return layer_function(whole, "interpolate")
     if len(call.again) > 1:
         again = call.again[1]
     if size is None or size == again or not call.again:

@@ -7,18 +7,24 @@ move numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from math import prod
 
 from archdsl.runtime.importing.functions import shape_of
 from archdsl.runtime.importing.layers import Unsaid
 from archdsl.runtime.importing.network import Item
-from archdsl.runtime.importing.recording import Owned, Value
+from archdsl.runtime.importing.recording import Call, Owned, Value
 from archdsl.runtime.importing.settling import Settling
 from archdsl.runtime.importing.views import Order, View, order_of, permuted, whole
 
 
 def channels_last(rank: int) -> Order:
     return (*range(1, rank), 0)
+
+
+def unknown(call: Call) -> None:
+    raise Unsaid(f"`{call.name}`")
 
 
 class Layouts:
@@ -44,6 +50,8 @@ class Layouts:
         self.rolled: set[Value] = set()
         """Maps whose positions are rolled, for windows that are shifted."""
         self.scores: dict[Value, object] = {}
+        self.translate: Callable[[Call], None] = unknown
+        """Says what a call computes; the translator sets it."""
 
     def is_kept(self, key: str) -> bool:
         """Whether a parameter or buffer is in the state_dict."""
@@ -57,6 +65,18 @@ class Layouts:
         self.moved.append(item)
         if (opened := next((self.inside[v] for v in item.inputs if v in self.inside), None)) is not None:
             self.inside.update(dict.fromkeys(item.outputs, opened))
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Takes back the items that were added within, if Unsaid is raised."""
+        known, held = len(self.moved), dict(self.held)
+        try:
+            yield
+        except Unsaid:
+            del self.moved[known:]
+            self.held.clear()
+            self.held.update(held)
+            raise
 
     def forget(self, known: int) -> None:
         """Forgets all but the first so many views."""
@@ -76,6 +96,8 @@ class Layouts:
 
     def place(self, value: Value) -> tuple[Value, Order]:
         """The tensor of the network and the order of its axes. Raises Unsaid if the value is no such tensor."""
+        if value in self.scores:
+            raise Unsaid("scores, the product of queries and keys")
         found = self.settle(self.view(value))
         order = None if found is None else order_of(found)
         if found is None or order is None:
@@ -167,6 +189,10 @@ class Layouts:
         options = {"plain": turned, "maps": (1, *turned)}
         if rank > 1:
             options |= {"tokens": (1, *turned[1:], turned[0]), "rows": (*turned[1:], turned[0])}
+        if prod(turned) == 1:
+            options |= {"number": (1,), "scalar": ()}
+        if not self.is_kept(owned.key):
+            raise Unsaid(f"the buffer `{owned.key}`, which is not in the state_dict")
         stored = next((name for name, shape in options.items() if shape == owned.stored), None)
         if sizes[0] != 1 or len(owned.shape) > rank + 1 or stored is None:
             raise Unsaid(f"the parameter `{owned.key}` of size {list(owned.stored)} as a tensor of {list(turned)}")

@@ -78,6 +78,7 @@ class Translator:
     def __init__(self, module: nn.Module, made: Made | None) -> None:
         self.module, self.made = module, made
         self.layouts = Layouts(module.state_dict().keys(), self.start)
+        self.layouts.translate = self.translate
 
     def output(self, value: Value, root: Scope, name: str) -> Value:
         """The tensor of an output, with its axes as PyTorch has them."""
@@ -156,7 +157,8 @@ class Translator:
         self.layouts.moved = []
         known = len(self.layouts.views)
         try:
-            self.translate(with_its_layer(call, self.module))
+            with self.layouts.undone():
+                self.translate(with_its_layer(call, self.module))
         except Unsaid as reason:
             refusal = ImportRefused(str(reason), call.path, call.line)
             if self.made is None or call.module is None:
