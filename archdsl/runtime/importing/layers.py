@@ -103,6 +103,8 @@ def is_layer(module: nn.Module) -> bool:
     """Whether a module is recorded as one call: a layer of torch.nn, or one that an operation becomes."""
     if class_name(module) in FOREIGN:
         return True
+    if type(module) is nn.Identity:  # it gives the very tensor that it takes
+        return False
     if layer_class(module).__module__.startswith("torch.nn.") and layer_class(module) is not nn.Module:
         # One that consists of layers is a scope, apart from those that an operation stands for.
         plain = not any(module.children()) and not issubclass(

@@ -329,6 +329,9 @@ def mean(layouts: Layouts, call: Call) -> None:
         order = (*range(1, rank - 1), 0)
     base = layouts.ordered(tensor, order)
     positions = {i + 1 for i, axis in enumerate(order) if axis > 0}
+    if chosen != positions and len(chosen) == 1 and tensor.shapes[0][min(chosen)] <= FEW:
+        over_few(layouts, call, min(chosen), "mean" if plain_name(call) == "mean" else "maximum")
+        return
     if chosen != positions or not positions:
         shown = ", ".join(map(str, sorted(chosen)))
         raise Unsaid(f"`{call.name}` over the axes {shown}; the language has that over all positions")
@@ -415,21 +418,30 @@ def stack(layouts: Layouts, call: Call) -> None:
 @moves("sum")
 def added(layouts: Layouts, call: Call) -> None:
     """The sum over a short axis: of its elements."""
-    tensor, result = call.inputs[0], call.results[0]
     axis = argument(call, 1, "dim")
     axis = axis[0] if isinstance(axis, tuple) and len(axis) == 1 else axis
-    if not isinstance(axis, int) or tensor.shapes[0][axis] > FEW or call.named.get("keepdim"):
+    if not isinstance(axis, int) or call.named.get("keepdim"):
         raise Unsaid("`sum` over an axis")
-    axis %= len(tensor.shapes[0])
-    views = divide(layouts, layouts.view(tensor), axis, [1] * tensor.shapes[0][axis])
+    over_few(layouts, call, axis % len(call.inputs[0].shapes[0]), "add")
+
+
+def over_few(layouts: Layouts, call: Call, axis: int, operation: str) -> None:
+    """A merge of the elements of a short axis."""
+    tensor, result = call.inputs[0], call.results[0]
+    many = tensor.shapes[0][axis]
+    if many > FEW:
+        raise Unsaid(f"`{call.name}` over an axis of {many}; the language has that over all positions")
+    views = divide(layouts, layouts.view(tensor), axis, [1] * many)
     if views is None and (settled := layouts.settle(layouts.view(tensor))) is not None:
-        views = divide(layouts, settled, axis, [1] * tensor.shapes[0][axis])
+        views = divide(layouts, settled, axis, [1] * many)
     if views is None:
-        raise Unsaid("`sum` over a part of an axis")
+        raise Unsaid(f"`{call.name}` over a part of an axis")
     first = views[0]
     made = Value([*first.base.shapes], first.base.dtype)
-    emit(layouts, "add", {}, [view.base for view in views], [made])
-    layouts.set(result, View(made, tuple(a for i, a in enumerate(first.axes) if i != axis)))
+    emit(layouts, operation, {}, [view.base for view in views], [made])
+    kept = len(result.shapes[0]) == len(tensor.shapes[0])
+    axes = [() if i == axis else a for i, a in enumerate(first.axes) if kept or i != axis]
+    layouts.set(result, View(made, tuple(axes)))
 
 
 def averaged(layouts: Layouts, tensors: Sequence[Value], result: Value) -> None:

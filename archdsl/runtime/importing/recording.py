@@ -217,6 +217,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
         self.values: dict[int, Value] = {}
         self.kept: list[torch.Tensor] = []
         self.scopes: list[ScopeCall] = []
+        self.entered: list[list[tuple[torch.Tensor, Value, int]]] = []
+        """What each scope was called with: the tensors, their values and their versions."""
         self.inside: list[Call] = []
         """The layer that runs, whose own calls are not recorded."""
 
@@ -305,6 +307,7 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             self.inside.append(Call(type(module).__name__, path, given[0], given[1], [], line_of_python(), module))
         else:
             scope = ScopeCall(path, module, line_of_python(), taken=list(values_in(given)))
+            self.entered.append([(t, v, t._version) for t in tensors_in((args, kwargs)) if (v := self.values.get(id(t)))])
             if self.scopes:
                 self.scopes[-1].members.append(scope)
             self.scopes.append(scope)
@@ -321,6 +324,9 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             self.scopes[-1].members.append(call)
         elif len(self.scopes) > 1:
             self.scopes.pop().given = [v for t in tensors_in(result) if (v := self.values.get(id(t)))]
+            for tensor, value, version in self.entered.pop():  # a dropout inside may have given the very tensor
+                if tensor._version == version and all(tensor is not part for part in tensors_in(result)):
+                    self.values[id(tensor)] = value
 
     def watch_helpers(self) -> list[tuple[dict[str, Any], str, Any]]:
         """Records calls of the helper functions of built files as one each; gives what to restore."""

@@ -67,6 +67,19 @@ DIGITS = 12
 """The digits of numbers with a fraction: far more than a float32 keeps, and without Python's rounding errors."""
 
 
+def nameless(members: list[Item | Scope]) -> list[Item | Scope]:
+    """Members with what has no weights as its items, without names."""
+    found: list[Item | Scope] = []
+    for member in members:
+        if member.weighted or (isinstance(member, Scope) and member.cut is not None):
+            found.append(member)
+            continue
+        for item in member.items():
+            item.path = ""
+            found.append(item)
+    return found
+
+
 def plain(arguments: Mapping[str, object]) -> dict[str, object]:
     """Arguments without the rounding errors of Python's arithmetic."""
     return {name: float(f"{v:.{DIGITS}g}") if isinstance(v, float) else v for name, v in arguments.items()}
@@ -103,7 +116,11 @@ class Translator:
             self.layouts.forget(known)
             return self.outside(call, refusal, self.made)
         if any(isinstance(member, Item) and member.path == call.path and member.weighted for member in inner.members):
-            return inner.members  # a module with the weights of a layer: the layer stands for it
+            return nameless(inner.members)  # a module with the weights of a layer: the layer stands for it
+        match inner.members:
+            case [Item(weighted=False, path="", inputs=[_]) as only]:
+                only.path = call.path  # a layer of the user's own
+                return [only]
         return [inner] if inner.members else []
 
     def whole(self, value: Value, scope: Scope) -> None:
