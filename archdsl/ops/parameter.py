@@ -12,7 +12,7 @@ from archdsl.ops.init import Drawn
 from archdsl.ops.validation import Accepts
 
 Lengths = Annotated[tuple[Count, ...], Accepts("a list of ints of at least 1, channels first", shortest=1, longest=8)]
-Stored = Literal["plain", "tokens", "rows", "maps", "number", "scalar"]
+Stored = Literal["plain", "tokens", "rows", "maps", "flat", "scalar"]
 Begin = Annotated[
     Literal["zeros", "ones"] | Drawn,
     Accepts("`zeros`, `ones`, `normal(std)` or `truncated_normal(std)`"),
@@ -30,8 +30,8 @@ def stored_shape(stored: Stored, sizes: tuple[int, ...]) -> tuple[int, ...]:
             return (*sizes[1:], sizes[0])
         case "tokens":
             return (1, *sizes[1:], sizes[0])
-        case "number":
-            return (1,)
+        case "flat":
+            return (math.prod(sizes),)
         case "scalar":
             return ()
 
@@ -47,10 +47,10 @@ class Parameter(Operation):
     """A learned tensor, which takes nothing: it begins a chain. Its path is its key.
 
     → `sizes`, channels first, the same for every sample. Merges repeat it for the batch. `stored` is its shape in the
-    state_dict: `plain` as `sizes` says, `tokens` [1, T, C], `rows` [T, C], `maps` [1, C, H, W]; of a single number
-    also `number` [1] and `scalar` [].
+    state_dict: `plain` as `sizes` says, `tokens` [1, T, C], `rows` [T, C], `maps` [1, C, H, W], `flat`
+    with all numbers in a row [C · T]; of a single number also `scalar` [].
 
-    Errors: `number` or `scalar` of several numbers.
+    Errors: `scalar` of several numbers.
 
     Dosovitskiy et al., An image is worth 16x16 words, 2020 (class token, position embedding).
     """
@@ -72,14 +72,15 @@ class Parameter(Operation):
         example(sizes=(3, 4, 5), stored="maps"),
         example(sizes=(4,)),
         example(sizes=(2, 3)),
-        example(sizes=(1, 1, 1), init="ones", stored="number"),
+        example(sizes=(1, 1, 1), init="ones", stored="flat"),
         example(sizes=(1, 1), stored="scalar"),
+        example(sizes=(3, 2), stored="flat"),
     )
 
     def infer(self, shapes: tuple[Shape, ...], rules: Rules) -> tuple[Shape, ...]:
         rules.require(
-            self.stored not in ("number", "scalar") or math.prod(self.sizes) == 1,
-            f"`stored = {self.stored}` is for a single number; the sizes are {shape_text(self.sizes)}",
+            self.stored != "scalar" or math.prod(self.sizes) == 1,
+            f"`stored = scalar` is for a single number; the sizes are {shape_text(self.sizes)}",
             parameter="stored",
             help="leave it out, or make all sizes 1",
         )
@@ -95,7 +96,7 @@ class Parameter(Operation):
             "maps": "{parameter}",
             "tokens": f"{{parameter}}{moved(self.sizes)}",
             "rows": f"{{parameter}}.unsqueeze(0){moved(self.sizes)}",
-            "number": f"{{parameter}}.view({ones})",
+            "flat": f"{{parameter}}.view(1, {', '.join(map(str, self.sizes))})",
             "scalar": f"{{parameter}}.view({ones})",
         }
         return self.form(template[self.stored])
@@ -107,7 +108,7 @@ class Parameter(Operation):
             "maps": f"{{parameter}}{back}",
             "tokens": "{parameter}",
             "rows": "{parameter}.unsqueeze(0)",
-            "number": f"{{parameter}}.view({ones})",
+            "flat": f"{{parameter}}.view(1, {', '.join(map(str, self.sizes))}){back}",
             "scalar": f"{{parameter}}.view({ones})",
         }
         return self.form(template[self.stored])

@@ -270,7 +270,7 @@ def _in_order_of(found: Sequence[tuple[str, Any]], meaning: Meaning, graph: Grap
         for i, member in enumerate(scope.members):
             if isinstance(member, Node) and isinstance(member.origin, Residual) and member.origin.via is not None:
                 via, body = (
-                    [p for p in paths if p in members and members[p].declared.spec is not None]
+                    [p for p in paths if p in members and _is_apart(members[p], scope.path)]
                     for paths in _around(scope.members[:i], member.origin.via.span, member.origin.body.span)
                 )
                 first, other = (next((where[p] for p in paths if p in where), None) for paths in (via, body))
@@ -279,6 +279,11 @@ def _in_order_of(found: Sequence[tuple[str, Any]], meaning: Meaning, graph: Grap
                     order.update({path: (*last, n) for n, path in enumerate(via)})
     made = in_order(members[path] for path in sorted(members, key=order.__getitem__))
     return [(owner.path, owner) for owner in made]
+
+
+def _is_apart(owner: Owner, scope: str) -> bool:
+    """Whether it is no bare parameter of this scope, which comes before all layers."""
+    return owner.declared.spec is not None or owner.path.rpartition(".")[0] != scope
 
 
 def _around(members: Sequence[Node | Scope], via: Span, body: Span) -> tuple[list[str], list[str]]:

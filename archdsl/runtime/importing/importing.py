@@ -191,8 +191,9 @@ def packages(externs: Sequence[Extern]) -> set[str]:
 
 def _record(module: nn.Module, sizes: list[Size], batch: int) -> Recording:
     """A run of the module. Raises ImportRefused if it fails."""
+    known = {id(part): is_layer(part) for part in module.modules()}  # a fault of that is none of the module's
     try:
-        return record(module, sizes, batch, is_layer)
+        return record(module, sizes, batch, lambda part: known.get(id(part), False))
     except ImportRefused:
         raise
     except Exception as error:

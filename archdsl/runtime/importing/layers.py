@@ -40,7 +40,9 @@ FOREIGN = {
     "torchvision.ops.stochastic_depth.StochasticDepth": Foreign("droppath", {"p": "p"}, {"mode": "row"}),
     "torchvision.models.convnext.LayerNorm2d": Foreign("layernorm", {"eps": "eps"}, {}),
     "timm.layers.drop.DropPath": Foreign("droppath", {"p": "drop_prob"}, {"scale_by_keep": True}),
-    "timm.layers.norm.LayerNorm2d": Foreign("layernorm", {"eps": "eps"}, {}),
+    "timm.layers.norm.LayerNorm2d": Foreign("layernorm", {"eps": "eps", "affine": "elementwise_affine"}, {}),
+    "timm.layers.norm.RmsNorm": Foreign("rmsnorm", {"eps": "eps", "affine": "elementwise_affine"}, {}),
+    "timm.layers.norm.RmsNorm2d": Foreign("rmsnorm", {"eps": "eps", "affine": "elementwise_affine"}, {}),
 }
 """Known layers of other packages, by class."""
 

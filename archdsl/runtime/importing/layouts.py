@@ -189,8 +189,7 @@ class Layouts:
         options = {"plain": turned, "maps": (1, *turned)}
         if rank > 1:
             options |= {"tokens": (1, *turned[1:], turned[0]), "rows": (*turned[1:], turned[0])}
-        if prod(turned) == 1:
-            options |= {"number": (1,), "scalar": ()}
+        options |= {"flat": (prod(turned),), **({"scalar": ()} if prod(turned) == 1 else {})}
         if not self.is_kept(owned.key):
             raise Unsaid(f"the buffer `{owned.key}`, which is not in the state_dict")
         stored = next((name for name, shape in options.items() if shape == owned.stored), None)

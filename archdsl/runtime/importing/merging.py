@@ -45,6 +45,18 @@ def arithmetic(layouts: Layouts, call: Call) -> None:
 MERGERS.update(dict.fromkeys(OPERATIONS_OF, arithmetic))
 
 
+def power(layouts: Layouts, call: Call) -> None:
+    """The square of a tensor: its product with itself."""
+    tensor = call.inputs[0]
+    if plain_name(call) == "pow" and argument(call, 1, "exponent") != 2:
+        raise Unsaid(f"`{call.name}` with another exponent than 2")
+    view = layouts.view(tensor)
+    emit(layouts, "mul", {}, [view.base, view.base], [layouts.made_like(call.results[0], view)])
+
+
+MERGERS.update(dict.fromkeys(("pow", "square"), power))
+
+
 def described(part: object) -> str:
     if isinstance(part, Owned):
         return f"the parameter `{part.key}`"

@@ -307,7 +307,9 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             self.inside.append(Call(type(module).__name__, path, given[0], given[1], [], line_of_python(), module))
         else:
             scope = ScopeCall(path, module, line_of_python(), taken=list(values_in(given)))
-            self.entered.append([(t, v, t._version) for t in tensors_in((args, kwargs)) if (v := self.values.get(id(t)))])
+            self.entered.append(
+                [(t, v, t._version) for t in tensors_in((args, kwargs)) if (v := self.values.get(id(t)))]
+            )
             if self.scopes:
                 self.scopes[-1].members.append(scope)
             self.scopes.append(scope)

@@ -232,7 +232,7 @@ class Translator:
     def at_positions(self, call: Call) -> bool:
         """Whether a call computes each position from its channels, which are last, for any view of the positions."""
         layouts, layer = self.layouts, call.module
-        if not isinstance(layer, nn.Linear | nn.LayerNorm | nn.BatchNorm1d) or len(call.inputs) != 1:
+        if not isinstance(layer, nn.Linear | nn.LayerNorm | nn.RMSNorm | nn.BatchNorm1d) or len(call.inputs) != 1:
             return False
         view = layouts.view(call.inputs[0])
         if isinstance(layer, nn.BatchNorm1d) and len(view.axes) != 2:

@@ -32,6 +32,10 @@ def _layer_norm(given: Arguments) -> nn.Module:
     return nn.LayerNorm(given["normalized_shape"], given.get("eps", 1e-5), **affine)
 
 
+def _rms_norm(given: Arguments) -> nn.Module:
+    return nn.RMSNorm(given["normalized_shape"], given.get("eps"), given.get("weight") is not None)
+
+
 def _group_norm(given: Arguments) -> nn.Module:
     if given.get("weight") is None or given.get("bias") is None:
         raise Unsaid("`group_norm` without a weight or a bias")
@@ -52,6 +56,7 @@ FUNCTIONS: Mapping[str, tuple[tuple[str, ...], Callable[[Arguments], nn.Module]]
     ),
     "linear": (("input", "weight", "bias"), _linear),
     "layer_norm": (("input", "normalized_shape", "weight", "bias", "eps"), _layer_norm),
+    "rms_norm": (("input", "normalized_shape", "weight", "eps"), _rms_norm),
     "group_norm": (("input", "num_groups", "weight", "bias", "eps"), _group_norm),
     "batch_norm": (
         ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps"),
