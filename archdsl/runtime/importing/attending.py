@@ -126,6 +126,16 @@ def divided_by_heads(layouts: Layouts, view: View) -> View:
     return view
 
 
+def with_position(layouts: Layouts, view: View) -> View:
+    """A view of one position, if it is of a tensor without positions, such as a class token's."""
+    base = view.base
+    if len(base.shapes[0]) > 2:
+        return view
+    made = Value([(*shape, 1) for shape in base.shapes], base.dtype)
+    layouts.add(Item("reshape", {"sizes": (base.shapes[0][1], 1)}, [base], [made]))
+    return View(made, view.axes)
+
+
 def swapped(view: View) -> View:
     return View(view.base, (*view.axes[:-2], view.axes[-1], view.axes[-2]))
 
@@ -235,7 +245,7 @@ def mix(
     """Scores times values: an `attend`, whose result has the axes of the queries; `turned`: the last two exchanged."""
     if not scores.is_softmax or scores.is_turned:
         raise Unsaid("a product of three tensors without a softmax")
-    three = [divided_by_heads(layouts, view) for view in (scores.queries, scores.keys, values)]
+    three = [with_position(layouts, divided_by_heads(layouts, view)) for view in (scores.queries, scores.keys, values)]
     heads = [heads_of(view) for view in three]
     count = heads[0].count
     if len({one.count for one in heads}) > 1 or len({bool(one.around) for one in heads}) > 1:

@@ -127,7 +127,7 @@ def divide(layouts: Layouts, view: View, axis: int, lengths: Sequence[int]) -> l
     if (found := outermost(view, axis)) is None:
         return None
     on, each = found
-    key = (view.base, on, *lengths)
+    key = (view.base, on, *(length * each for length in lengths))
     if key not in layouts.divided:
         sizes = sizes_of(view.base)
         equal = len(set(lengths)) == 1

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from torch import nn
 
@@ -32,8 +33,9 @@ from archdsl.runtime.importing.outside import outside_item
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.importing.regions import with_regions
-from archdsl.runtime.importing.views import View, axis_of, order_of, permuted, whole
-from archdsl.runtime.importing.weighted import with_its_layer
+from archdsl.runtime.importing.settling import shapes_of
+from archdsl.runtime.importing.views import View, axis_of, order_of, permuted, sizes_of, whole
+from archdsl.runtime.importing.weighted import parted_bias, with_its_layer
 
 
 def translate(recording: Recording, outputs: list[tuple[str, Value]], made: Made | None) -> Network:
@@ -175,7 +177,10 @@ class Translator:
         known = len(self.layouts.views)
         try:
             with self.layouts.undone():
-                self.translate(with_its_layer(call, self.module))
+                if (parts := parted_bias(call)) is not None:
+                    self.with_parted_bias(call, parts)
+                else:
+                    self.translate(with_its_layer(call, self.module))
         except Unsaid as reason:
             refusal = ImportRefused(str(reason), call.path, call.line)
             if self.made is None or call.module is None:
@@ -202,6 +207,37 @@ class Translator:
             way(layouts, call)
         elif not self.everywhere(call) and not self.at_positions(call):
             self.operation(call)
+
+    def with_parted_bias(self, call: Call, parts: Sequence[Owned]) -> None:
+        """A linear layer whose bias is put together of parameters and zeros: each part of its result gets its own.
+
+        Raises Unsaid.
+        """
+        layouts, result = self.layouts, call.results[0]
+        named = {name: value for name, value in call.named.items() if name != "bias"}
+        self.translate(with_its_layer(replace(call, arguments=call.arguments[:2], named=named), self.module))
+        base, order = layouts.place(result)
+        rows = sizes_of(base)
+        lengths = [part.stored[0] for part in parts]
+        pieces = [Value(shapes_of([rows[0], (n,) * len(rows[0]), *rows[2:]]), base.dtype) for n in lengths]
+        equal = len(set(lengths)) == 1
+        layouts.add(Item("split", {"n": len(lengths) if equal else tuple(lengths)}, [base], pieces))
+        biased = []
+        for part, piece in zip(parts, pieces, strict=True):
+            if not layouts.is_kept(part.key):
+                if self.module.get_buffer(part.key).any():
+                    raise Unsaid(f"`{call.name}` with the buffer `{part.key}`, which is not in the state_dict")
+                biased.append(piece)
+                continue
+            shape = (1, *(part.stored[0] if axis == 0 else 1 for axis in order))
+            learned = layouts.learned(replace(part, shape=shape), order, [n for n in rows[0]], call.line)
+            biased.append(Value([*piece.shapes], piece.dtype))
+            stretch = {} if shape_of(learned) == shape_of(piece) else {"stretch": True}
+            layouts.add(Item("add", stretch, [piece, learned], [biased[-1]]))
+        whole_one = Value([*base.shapes], base.dtype)
+        layouts.add(Item("concat", {}, biased, [whole_one]))
+        layouts.divided[whole_one, 1, *lengths] = biased
+        layouts.set(result, permuted(whole(whole_one), (0, *(axis + 1 for axis in order))))
 
     def everywhere(self, call: Call) -> bool:
         """Whether a call is of a function of each number, which is said for any view; it is said then."""

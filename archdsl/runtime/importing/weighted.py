@@ -104,6 +104,16 @@ def with_its_layer(call: Call, root: nn.Module) -> Call:
     return found
 
 
+def parted_bias(call: Call) -> list[Owned] | None:
+    """The parts of the bias of a linear layer that is put together of several."""
+    bias = call.arguments[2] if len(call.arguments) > 2 else call.named.get("bias")
+    if call.name != "linear" or call.module is not None or not isinstance(bias, Derived):
+        return None
+    parts = bias.arguments[0] if bias.name in ("cat", "concat", "concatenate") and bias.arguments else ()
+    plain = isinstance(parts, tuple) and all(isinstance(p, Owned) and p.is_plain and len(p.stored) == 1 for p in parts)
+    return [*parts] if parts and plain else None
+
+
 def _parts(bias: Owned, call: Call) -> tuple[bool, ...]:
     """For equal parts of the outputs, whether they have a bias. Raises Unsaid."""
     assert bias.zeros is not None
