@@ -15,7 +15,7 @@ from torch import nn
 
 from archdsl.runtime.importing.biases import bias_of
 from archdsl.runtime.importing.functions import OPERATIONS_OF, argument, plain_name
-from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.matrices import matrix_product
 from archdsl.runtime.importing.moves import MOVERS
@@ -78,34 +78,34 @@ COSINE = "cosine"
 
 
 def heads_of(view: View) -> Heads:
-    """How a tensor is divided among heads. Raises Unsaid if it is not."""
+    """How a tensor is divided among heads. Raises NoOperation if it is not."""
     base = view.base
     if len(view.axes) < 3:
-        raise Unsaid("attention of a tensor without positions")
+        raise NoOperation("attention of a tensor without positions")
     *leading, row, each = view.axes
     ahead = [atom for axis in leading for atom in axis]
     heads = [atom for atom in ahead if atom.axis == 1]
     batch = tuple(atom for atom in ahead if atom.axis == 0)
     around = tuple(atom for atom in ahead if atom.axis > 1)
     if tuple(ahead[: len(batch)]) != batch or batch != axis_of(base, 0):
-        raise Unsaid("attention with the heads before the batch")
+        raise NoOperation("attention with the heads before the batch")
     if merged([*heads, *each]) != axis_of(base, 1) or len(heads) > 1 or any(atom.axis != 1 for atom in each):
-        raise Unsaid("attention of tensors whose heads are no parts of the channels, one behind the other")
+        raise NoOperation("attention of tensors whose heads are no parts of the channels, one behind the other")
     if (row != positions(base) and not around) or any(atom.axis < 2 for atom in row):
-        raise Unsaid("attention among other things than positions")
+        raise NoOperation("attention among other things than positions")
     if heads and len(set(heads[0].sizes)) > 1:
-        raise Unsaid("attention whose heads depend on the size of the input")
+        raise NoOperation("attention whose heads depend on the size of the input")
     return Heads(heads[0].sizes[0] if heads else 1, around)
 
 
 def divided_by_heads(layouts: Layouts, view: View) -> View:
-    """A view as one of a tensor whose channels are those of the heads, one behind the other. Raises Unsaid.
+    """A view as one of a tensor whose channels are those of the heads, one behind the other. Raises NoOperation.
 
     What it is a view of is arranged so, if it is not.
     """
     try:
         heads_of(view)
-    except Unsaid:
+    except NoOperation:
         if len(view.axes) < 3 or view.axes[0] != axis_of(view.base, 0):
             raise
         *ahead, row, each = view.axes[1:]
@@ -145,10 +145,10 @@ def dot_product_attention(layouts: Layouts, call: Call) -> None:
     names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
     given: dict[str, Any] = {**dict(zip(names, call.arguments, strict=False)), **call.named}
     if given.get("dropout_p") or given.get("enable_gqa"):
-        raise Unsaid("attention with a dropout of scores, or with shared keys")
+        raise NoOperation("attention with a dropout of scores, or with shared keys")
     three = [given[name] for name in names[:3]]
     if not all(isinstance(part, Value) for part in three):
-        raise Unsaid("attention with a tensor that is not computed from the input")
+        raise NoOperation("attention with a tensor that is not computed from the input")
     queries, keys, values = (layouts.view(part) for part in three)
     scale = given.get("scale") or 1 / sqrt(three[0].shapes[0][-1])
     found = Scores(queries, keys, scale, given.get("attn_mask"), True)
@@ -181,7 +181,7 @@ def is_divided(view: View) -> bool:
     """Whether a tensor is divided among heads as it is."""
     try:
         heads_of(view)
-    except Unsaid:
+    except NoOperation:
         return False
     return True
 
@@ -191,10 +191,10 @@ def attempt(layouts: Layouts, call: Call, scores: Scores, values: View, *, turne
     try:
         with layouts.undone():
             mix(layouts, call, scores, values, turned=turned)
-    except Unsaid as reason:
+    except NoOperation as reason:
         try:
             plain_product(layouts, call)
-        except Unsaid:
+        except NoOperation:
             raise reason from None
 
 
@@ -229,14 +229,14 @@ def einsum(layouts: Layouts, call: Call) -> None:
     parts = call.arguments[1] if isinstance(call.arguments[1], tuple) else call.arguments[1:]
     plain = all(isinstance(part, Value) for part in parts) and len(parts) == 2 and len(one) > 2 and len(one) == len(two)
     if not plain or one[:-2] != two[:-2] or result[:-1] != one[:-1]:
-        raise Unsaid(f"`einsum` of {text}")
+        raise NoOperation(f"`einsum` of {text}")
     first, second = parts
     if result[-1] == two[-2] and one[-1] == two[-1]:  # queries times keys
         layouts.scores[call.results[0]] = Scores(layouts.view(first), layouts.view(second), calls=(call,))
     elif isinstance(found := layouts.scores.get(first), Scores) and one[-1] == two[-2] and result[-1] == two[-1]:
         attempt(layouts, call, found, layouts.view(second))
     else:
-        raise Unsaid(f"`einsum` of {text}")
+        raise NoOperation(f"`einsum` of {text}")
 
 
 def mix(
@@ -244,19 +244,19 @@ def mix(
 ) -> None:
     """Scores times values: an `attend`, whose result has the axes of the queries; `turned`: the last two exchanged."""
     if not scores.is_softmax or scores.is_turned:
-        raise Unsaid("a product of three tensors without a softmax")
+        raise NoOperation("a product of three tensors without a softmax")
     three = [with_position(layouts, divided_by_heads(layouts, view)) for view in (scores.queries, scores.keys, values)]
     heads = [heads_of(view) for view in three]
     count = heads[0].count
     if len({one.count for one in heads}) > 1 or len({bool(one.around) for one in heads}) > 1:
-        raise Unsaid("attention with other heads of queries, keys and values")
+        raise NoOperation("attention with other heads of queries, keys and values")
     given: dict[str, object] = {"heads": count}
     if causal:
         given["causal"] = True
     each = three[0].base.shapes[0][1] // count
     if scores.is_cosine:
         if scores.factors is None or scores.scale != 1 or causal:
-            raise Unsaid("attention by cosines without a factor for each head")
+            raise NoOperation("attention by cosines without a factor for each head")
         given["scale"] = COSINE
     elif not isclose(scores.scale, 1 / sqrt(each), rel_tol=1e-6):
         given["scale"] = scores.scale
@@ -301,7 +301,7 @@ def in_windows(layouts: Layouts, view: View, heads: Heads) -> Value:
     regrouped = View(view.base, ((*batch, *heads.around), merged([*split, *each]), row))
     found = cut(Settling(layouts.moved, layouts.inside), regrouped)
     if found is None or found.axes[2] != positions(found.base):
-        raise Unsaid("attention in parts of a map that are no windows")
+        raise NoOperation("attention in parts of a map that are no windows")
     return found.base
 
 
@@ -309,7 +309,7 @@ def in_windows(layouts: Layouts, view: View, heads: Heads) -> Value:
 
 
 def on_scores(layouts: Layouts, call: Call) -> bool:
-    """Notes what a call does with scores; False if it takes none. Raises Unsaid for anything but attention."""
+    """Notes what a call does with scores; False if it takes none. Raises NoOperation for anything but attention."""
     if plain_name(call) == "normalize" and call.module is None:
         return unit(layouts, call)
     given = next((value for value in call.inputs if value in layouts.scores), None)
@@ -318,11 +318,11 @@ def on_scores(layouts: Layouts, call: Call) -> bool:
     try:
         with layouts.undone():
             found = used(layouts, call, given)
-    except Unsaid as reason:  # no attention, or another one
+    except NoOperation as reason:  # no attention, or another one
         try:
             for value in call.inputs:
                 as_tensor(layouts, value)
-        except Unsaid:
+        except NoOperation:
             raise reason from None
         return False
     layouts.scores[call.results[0]] = replace(found, calls=(*found.calls, call))
@@ -330,23 +330,23 @@ def on_scores(layouts: Layouts, call: Call) -> bool:
 
 
 def used(layouts: Layouts, call: Call, given: Value) -> Scores | Unit:
-    """What a call makes of scores, or of vectors of length 1. Raises Unsaid for anything but attention."""
+    """What a call makes of scores, or of vectors of length 1. Raises NoOperation for anything but attention."""
     found, name = layouts.scores[given], plain_name(call)
     if isinstance(found, Unit):
         if MOVERS.get(name) is not MOVERS["permute"]:
-            raise Unsaid(f"`{call.name}` of vectors of length 1")
+            raise NoOperation(f"`{call.name}` of vectors of length 1")
         MOVERS["permute"](layouts, call)
         return replace(found, view=layouts.view(call.results[0]))
     assert isinstance(found, Scores)
     if isinstance(call.module, nn.Dropout | nn.Identity) or name == "dropout":
         rate = getattr(call.module, "p", 0.0) if call.module is not None else argument(call, 1, "p", 0.5)
         if rate and call.named.get("training", True):
-            raise Unsaid("a dropout of scores")
+            raise NoOperation("a dropout of scores")
         return found
     if name == "softmax" or isinstance(call.module, nn.Softmax):
         axis = call.module.dim if isinstance(call.module, nn.Softmax) else argument(call, 1, "dim")
         if axis not in (-1, len(given.shapes[0]) - 1) or found.is_softmax:
-            raise Unsaid("a softmax of scores over another axis than the keys")
+            raise NoOperation("a softmax of scores over another axis than the keys")
         return replace(found, is_softmax=True)
     if name in OPERATIONS_OF and not found.is_softmax:
         return changed(call, found, OPERATIONS_OF[name], given)
@@ -357,7 +357,7 @@ def used(layouts: Layouts, call: Call, given: Value) -> Scores | Unit:
         return replace(found, is_turned=not found.is_turned)
     if MOVERS.get(name) in (MOVERS["reshape"], MOVERS["contiguous"]):
         return found  # scores of windows are counted by batch and window, and again by both
-    raise Unsaid(f"`{call.name}` of scores, the product of queries and keys")
+    raise NoOperation(f"`{call.name}` of scores, the product of queries and keys")
 
 
 def unit(layouts: Layouts, call: Call) -> bool:
@@ -365,7 +365,7 @@ def unit(layouts: Layouts, call: Call) -> bool:
     (tensor,) = call.inputs
     axis, power = argument(call, 2, "dim", 1), argument(call, 1, "p", 2.0)
     if axis not in (-1, len(tensor.shapes[0]) - 1) or power != 2:
-        raise Unsaid("`normalize` along another axis than the last one")
+        raise NoOperation("`normalize` along another axis than the last one")
     layouts.views[call.results[0]] = layouts.view(tensor)
     layouts.scores[call.results[0]] = Unit(layouts.view(tensor), (call,))
     return True
@@ -380,17 +380,17 @@ def changed(call: Call, found: Scores, operation: str, given: Value) -> Scores:
     if operation == "mul" and found.is_cosine and found.factors is None:
         return replace(found, factors=factors_in(other))
     if operation != "add":
-        raise Unsaid(f"`{call.name}` of scores, the product of queries and keys")
+        raise NoOperation(f"`{call.name}` of scores, the product of queries and keys")
     return with_bias(found, other)
 
 
 def factors_in(other: object) -> Owned:
-    """The parameter of exp(min(parameter, log 100)). Raises Unsaid for another factor."""
+    """The parameter of exp(min(parameter, log 100)). Raises NoOperation for another factor."""
     clamped = other.arguments[0] if isinstance(other, Derived) and other.name == "exp" else None
     owned = clamped.arguments[0] if isinstance(clamped, Derived) and clamped.name == "clamp" else None
     if isinstance(owned, Owned) and len(owned.stored) == 3:
         return owned
-    raise Unsaid("cosines of attention times another factor than exp(min(x, log 100))")
+    raise NoOperation("cosines of attention times another factor than exp(min(x, log 100))")
 
 
 def with_bias(found: Scores, other: object) -> Scores:

@@ -8,7 +8,7 @@ from math import isqrt, prod
 from torch import nn
 
 from archdsl.runtime.importing.functions import OPERATIONS_OF, layer_classes, plain, shape_of
-from archdsl.runtime.importing.layers import Said, Unsaid, said
+from archdsl.runtime.importing.layers import NoOperation, Wording, said
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Call, Constant, Derived, Owned, Value
@@ -23,7 +23,7 @@ VIEWS = frozenset(
 def bias_of(layouts: Layouts, given: object, queries: Value, keys: Value, call: Call) -> Value | None:
     """A bias of scores as a tensor of the network; None for the mask of shifted windows, which they imply.
 
-    Raises Unsaid for other tensors than a table of relative positions.
+    Raises NoOperation for other tensors than a table of relative positions.
     """
     if isinstance(given, Derived) and OPERATIONS_OF.get(plain(given.name)) == "add":
         given = given.arguments[:2]
@@ -31,13 +31,13 @@ def bias_of(layouts: Layouts, given: object, queries: Value, keys: Value, call: 
         parts = [bias_of(layouts, part, queries, keys, call) for part in given]
         tensors = [part for part in parts if part is not None]
         if len(tensors) > 1:
-            raise Unsaid("attention with two biases")
+            raise NoOperation("attention with two biases")
         return tensors[0] if tensors else None
     opened = layouts.inside.get(queries)
     if is_mask(layouts, given) and opened is not None and opened.inputs[0] in layouts.rolled:
         return None
     if not isinstance(given, Derived):
-        raise Unsaid("scores of attention plus a mask or bias that is no table of relative positions")
+        raise NoOperation("scores of attention plus a mask or bias that is no table of relative positions")
     counts = (prod(queries.shapes[0][2:]), prod(keys.shapes[0][2:]))
     given_size = opened.arguments["size"] if opened is not None else None
     size = given_size or (keys.shapes[0][2:] if len(keys.shapes[0]) == 4 else isqrt(counts[1]))
@@ -79,7 +79,7 @@ class Branch:
         if isinstance(given, Owned):
             return self.parameter(given)
         if not isinstance(given, Derived):
-            raise Unsaid("a bias of scores that is computed from other tensors than parameters")
+            raise NoOperation("a bias of scores that is computed from other tensors than parameters")
         name = plain(given.name)
         if name in VIEWS:
             return self.of(given.arguments[0])
@@ -93,7 +93,7 @@ class Branch:
             (tensor,) = (a for a in given.arguments if not isinstance(a, int | float))
             return self.item("rescale", {"scale": numbers[0]}, self.of(tensor))
         if given.module is None and name != "sigmoid":
-            raise Unsaid(f"a bias of scores that is computed by `{given.name}`")
+            raise NoOperation(f"a bias of scores that is computed by `{given.name}`")
         inner = self.of(given.arguments[0])
         layer = given.module if given.module is not None else nn.Sigmoid()
         size = shape_of(inner)
@@ -125,7 +125,7 @@ class Branch:
         if owned.stored == (1, *differences, 2) and self.layouts.is_kept(owned.key):
             return self.item("coordinates", {"window_size": self.window}, None, (2, *differences), owned.key)
         if len(owned.stored) != 2 or not (known := {*self.kinds()} & {*owned.stored}):
-            raise Unsaid(f"the parameter `{owned.key}` of size {list(owned.stored)} as a bias of scores")
+            raise NoOperation(f"the parameter `{owned.key}` of size {list(owned.stored)} as a bias of scores")
         rows = owned.stored[0] in known
         sizes = owned.stored[::-1] if rows else owned.stored
         return self.item("parameter", {"sizes": sizes, **({"stored": "rows"} if rows else {})}, None, sizes, owned.key)
@@ -147,11 +147,11 @@ class Branch:
         """The biases of all pairs of positions."""
         queries, keys = self.counts
         if index.stored not in ((queries * keys,), (queries, keys)):
-            raise Unsaid(f"`{index.key}` of size {list(index.stored)} as the numbers of differences")
+            raise NoOperation(f"`{index.key}` of size {list(index.stored)} as the numbers of differences")
         inner = self.of(table)
         differences = prod(shape_of(inner)[1:])
         if differences not in (kinds := self.kinds()):
-            raise Unsaid(f"a bias of scores by {differences} differences of positions")
+            raise NoOperation(f"a bias of scores by {differences} differences of positions")
         given: dict[str, object] = {"window_size": self.window}
         if not self.layouts.is_kept(index.key):
             given["stored"] = None
@@ -174,13 +174,13 @@ def last_of(index: object) -> object:
 def computed(layouts: Layouts, given: Owned | Derived, order: Order, tensor: Value, call: Call) -> Value:
     """A parameter, or what is computed of one, as a tensor of the network, for `tensor`, whose axes have this order.
 
-    Raises Unsaid.
+    Raises NoOperation.
     """
     batches = [shape[0] for shape in tensor.shapes]
     try:
         with layouts.undone():
             return elementwise(layouts, given, given.shape, order, batches, call)
-    except Unsaid:
+    except NoOperation:
         if len(tensor.shapes[0]) != 4 or order != (0, 1, 2) or isinstance(given, Owned):
             raise
     queries, keys = tensor.shapes[0][2:]
@@ -191,27 +191,27 @@ def computed(layouts: Layouts, given: Owned | Derived, order: Order, tensor: Val
 def elementwise(
     layouts: Layouts, given: object, shape: tuple[int, ...], order: Order, batches: list[int], call: Call
 ) -> Value:
-    """A function of each number of a parameter, which has this shape in the end. Raises Unsaid."""
+    """A function of each number of a parameter, which has this shape in the end. Raises NoOperation."""
     if isinstance(given, Owned):
         return layouts.learned(replace(given, shape=shape), order, batches, call.line)
     if not isinstance(given, Derived):
-        raise Unsaid("a tensor that is neither computed from the input nor from parameters")
+        raise NoOperation("a tensor that is neither computed from the input nor from parameters")
     name = plain(given.name)
     if name in VIEWS and given.module is None:
         return elementwise(layouts, given.arguments[0], shape, order, batches, call)
     numbers = [part for part in given.arguments if isinstance(part, int | float)]
     tensors = [part for part in given.arguments if isinstance(part, Owned | Derived)]
     if len(tensors) != 1 or tensors[0].shape != given.shape or len(given.arguments) > 2:
-        raise Unsaid(f"a tensor that is computed from parameters by `{given.name}`")
+        raise NoOperation(f"a tensor that is computed from parameters by `{given.name}`")
     inner = elementwise(layouts, tensors[0], shape, order, batches, call)
     if (operation := OPERATIONS_OF.get(name)) is not None:
         arguments = affine(operation, numbers[0] if numbers else 0, given.arguments[0] is tensors[0])
-        found: Said | None = Said("rescale", arguments)
+        found: Wording | None = Wording("rescale", arguments)
     else:
         cls = layer_classes().get(name)
         layer = given.module if given.module is not None else None if cls is None or numbers else cls()
         if layer is None or any(True for _ in layer.state_dict()):
-            raise Unsaid(f"a tensor that is computed from parameters by `{given.name}`")
+            raise NoOperation(f"a tensor that is computed from parameters by `{given.name}`")
         found = said(layer, (shape_of(inner),), (shape_of(inner),))
     if found is None:
         return inner
@@ -221,7 +221,7 @@ def elementwise(
 
 
 def affine(operation: str, number: float, is_first: bool) -> dict[str, float]:
-    """The arguments of `rescale` for arithmetic with a number; `is_first`: the number is behind. Raises Unsaid."""
+    """The arguments of `rescale` for arithmetic with a number; `is_first`: the number is behind. Raises NoOperation."""
     factors = {
         "add": (1, number),
         "sub": (1, -number) if is_first else (-1, number),
@@ -230,6 +230,6 @@ def affine(operation: str, number: float, is_first: bool) -> dict[str, float]:
         **({"div": (1 / number, 0)} if is_first and number else {}),
     }
     if operation not in factors:
-        raise Unsaid(f"`{operation}` of parameters")
+        raise NoOperation(f"`{operation}` of parameters")
     by, plus = factors[operation]
     return {"scale": by, **({"offset": plus} if plus else {})}

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from math import prod
 
 from archdsl.runtime.importing.functions import shape_of
-from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.network import Item
 from archdsl.runtime.importing.recording import Call, Owned, Value
 from archdsl.runtime.importing.settling import Settling
@@ -24,7 +24,7 @@ def channels_last(rank: int) -> Order:
 
 
 def unknown(call: Call) -> None:
-    raise Unsaid(f"`{call.name}`")
+    raise NoOperation(f"`{call.name}`")
 
 
 class Layouts:
@@ -68,11 +68,11 @@ class Layouts:
 
     @contextmanager
     def undone(self) -> Iterator[None]:
-        """Takes back the items that were added within, if Unsaid is raised."""
+        """Takes back the items that were added within, if NoOperation is raised."""
         known, held = len(self.moved), dict(self.held)
         try:
             yield
-        except Unsaid:
+        except NoOperation:
             del self.moved[known:]
             self.held.clear()
             self.held.update(held)
@@ -95,13 +95,13 @@ class Layouts:
         return found
 
     def place(self, value: Value) -> tuple[Value, Order]:
-        """The tensor of the network and the order of its axes. Raises Unsaid if the value is no such tensor."""
+        """The tensor of the network and the order of its axes. Raises NoOperation if the value is no such tensor."""
         if value in self.scores:
-            raise Unsaid("scores, the product of queries and keys")
+            raise NoOperation("scores, the product of queries and keys")
         found = self.settle(self.view(value))
         order = None if found is None else order_of(found)
         if found is None or order is None:
-            raise Unsaid(f"a tensor of size {list(value.shapes[0])}, whose axes are parts of others")
+            raise NoOperation(f"a tensor of size {list(value.shapes[0])}, whose axes are parts of others")
         return found.base, order
 
     def order(self, value: Value) -> Order:
@@ -158,7 +158,7 @@ class Layouts:
         if order == wanted:
             return base
         if len(order) != len(wanted):
-            raise Unsaid("tensors with other numbers of axes")
+            raise NoOperation("tensors with other numbers of axes")
         axes = [0] * len(order)
         for have, want in zip(order, wanted, strict=True):
             axes[want] = have
@@ -181,7 +181,7 @@ class Layouts:
     def learned(self, owned: Owned, order: Order, batches: Sequence[int], line: str) -> Value:
         """A parameter as a tensor of the network, which takes nothing, for tensors whose axes have this order.
 
-        Raises Unsaid if it is stored in another way.
+        Raises NoOperation if it is stored in another way.
         """
         rank = len(order)
         sizes = (1,) * (rank + 1 - len(owned.shape)) + owned.shape
@@ -191,10 +191,10 @@ class Layouts:
             options |= {"tokens": (1, *turned[1:], turned[0]), "rows": (*turned[1:], turned[0])}
         options |= {"flat": (prod(turned),), **({"scalar": ()} if prod(turned) == 1 else {})}
         if not self.is_kept(owned.key):
-            raise Unsaid(f"the buffer `{owned.key}`, which is not in the state_dict")
+            raise NoOperation(f"the buffer `{owned.key}`, which is not in the state_dict")
         stored = next((name for name, shape in options.items() if shape == owned.stored), None)
         if sizes[0] != 1 or len(owned.shape) > rank + 1 or stored is None:
-            raise Unsaid(f"the parameter `{owned.key}` of size {list(owned.stored)} as a tensor of {list(turned)}")
+            raise NoOperation(f"the parameter `{owned.key}` of size {list(owned.stored)} as a tensor of {list(turned)}")
         if (value := self.held.get((owned.key, turned))) is not None:
             return value
         value = self.held[owned.key, turned] = Value([(batch, *turned) for batch in batches])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from archdsl.runtime.importing.functions import shape_of
-from archdsl.runtime.importing.layers import Unsaid
+from archdsl.runtime.importing.layers import NoOperation
 from archdsl.runtime.importing.layouts import Layouts
 from archdsl.runtime.importing.moves import emit
 from archdsl.runtime.importing.recording import Call, Owned, Value
@@ -23,7 +23,7 @@ from archdsl.runtime.importing.views import (
 
 
 def matrix_product(layouts: Layouts, call: Call) -> None:
-    """A product of matrices, of which there is one, or one for each head. Raises Unsaid.
+    """A product of matrices, of which there is one, or one for each head. Raises NoOperation.
 
     Of more axes, those between the batch and the matrices count heads.
     """
@@ -39,9 +39,9 @@ def matrix_product(layouts: Layouts, call: Call) -> None:
     elif all(isinstance(part, Value) for part in parts):
         one, two = (layouts.view(part) for part in parts)
     else:
-        raise Unsaid(f"`{call.name}` with a tensor that is not computed from the input")
+        raise NoOperation(f"`{call.name}` with a tensor that is not computed from the input")
     if len(one.axes) < 3 or len(one.axes) != len(two.axes) or one.sizes[:-2] != two.sizes[:-2]:
-        raise Unsaid(f"`{call.name}` of tensors with other numbers of matrices")
+        raise NoOperation(f"`{call.name}` of tensors with other numbers of matrices")
     bases = [as_matrices(layouts, view) for view in (one, two)]
     rows, columns = sizes_of(bases[0])[-2], sizes_of(bases[1])[-1]
     made = Value(shapes_of([*sizes_of(bases[0])[:-2], rows, columns]), bases[0].dtype)
@@ -59,12 +59,12 @@ def as_matrices(layouts: Layouts, view: View) -> Value:
     """The tensor of the network that has the axes between the batch and the matrices as one, if there are any."""
     batch, *ahead, rows, columns = view.axes
     if batch != axis_of(view.base, 0):
-        raise Unsaid("a product of matrices that are counted before the batch")
+        raise NoOperation("a product of matrices that are counted before the batch")
     heads = [merged([atom for axis in ahead for atom in axis])] if ahead else []
     settled = layouts.settle(View(view.base, (batch, *heads, rows, columns)))
     order = None if settled is None else order_of(settled)
     if settled is None or order is None:
-        raise Unsaid("a product of matrices whose axes are parts of others")
+        raise NoOperation("a product of matrices whose axes are parts of others")
     axes = tuple(order)
     return settled.base if axes == (*range(len(axes)),) else layouts.turned(settled.base, axes)
 
@@ -72,7 +72,7 @@ def as_matrices(layouts: Layouts, view: View) -> Value:
 def by_parameter(layouts: Layouts, call: Call, tensor: Value, owned: Owned) -> None:
     """Rows times a learned matrix."""
     if len(owned.shape) != 2 or len(tensor.shapes[0]) != 3:
-        raise Unsaid(f"`{call.name}` with the parameter `{owned.key}` of size {list(owned.shape)}")
+        raise NoOperation(f"`{call.name}` with the parameter `{owned.key}` of size {list(owned.shape)}")
     base, order = layouts.place(tensor)
     batches: Sequence[int] = [shape[0] for shape in base.shapes]
     learned = layouts.learned(owned, order, batches, call.line)
