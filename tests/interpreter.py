@@ -563,8 +563,8 @@ class Interpreter:
         return [x.narrow(op.axis + 1, sum(parts[:i]), part) for i, part in enumerate(parts)]
 
     def _slice(self, op: Any, path: str, x: Tensor) -> Tensor:
-        stop = x.shape[op.axis + 1] if op.stop is None else op.stop
-        return x.index_select(op.axis + 1, torch.arange(op.start, stop, op.step))
+        places = range(x.shape[op.axis + 1])[op.start : op.stop : op.step]
+        return x.index_select(op.axis + 1, torch.tensor(places))
 
     def _channel_shuffle(self, op: Any, path: str, x: Tensor) -> Tensor:
         """Channel j of group i goes to j · groups + i."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from archdsl import dims
 from archdsl.common.units import counted
@@ -11,7 +11,19 @@ from archdsl.ops import helpers
 from archdsl.ops.base import Kept, Operation, Rules, Saves, Shape, Weight, Window, example, renamed
 from archdsl.ops.declaration import Mend, OperationError
 from archdsl.ops.facts import Copies
-from archdsl.ops.fields import ConvPad, Count, Init, Numbers, Size, Switch, nested_size, shape_text, shown, times
+from archdsl.ops.fields import (
+    ConvPad,
+    Count,
+    Init,
+    Numbers,
+    Size,
+    Switch,
+    flattened,
+    nested_size,
+    shape_text,
+    shown,
+    times,
+)
 from archdsl.ops.forms import ModuleForm, Start
 from archdsl.ops.formulas import (
     INDICES,
@@ -49,6 +61,9 @@ from archdsl.ops.windows import (
     window_caption,
     window_pads,
 )
+
+if TYPE_CHECKING:
+    from archdsl.ops.matrix import Matrix
 
 
 def start(init: Init, bias: bool, *, typed: bool = False) -> Start | None:
@@ -333,10 +348,12 @@ class Conv(Operation):
         (shape,), (output,) = shapes, outputs
         window = self.window((shape,))
         axes, taps = INDICES[len(window.kernel)], TAPS[len(window.kernel)]
-        places = ", ".join(
-            f"{multiple(s, a)} + {multiple(d, u)}{signed(-p)}"
-            for a, u, s, d, p in zip(axes, taps, window.stride, window.dilation, window.pad, strict=True)
-        )
+        moves = zip(axes, taps, window.kernel, window.stride, window.dilation, window.pad, strict=True)
+        if self.flip:
+            read = [f"{multiple(s, a)} - {multiple(d, u)}{signed(d * (k - 1) - p)}" for a, u, k, s, d, p in moves]
+        else:
+            read = [f"{multiple(s, a)} + {multiple(d, u)}{signed(-p)}" for a, u, _, s, d, p in moves]
+        places = ", ".join(read)
         depth = shape[0] // self.groups
         seen = f"all {depth} channels c" if depth > 1 else "the only channel c"
         seen += " of its group" if self.groups > 1 else ""
@@ -346,7 +363,7 @@ class Conv(Operation):
             f"y[o, {', '.join(axes)}] = Σ_c Σ_{taps} {weight} · x[c, {places}]{bias}",
             f"over {seen} and the {times(window.kernel)} places of the kernel"
             + (f"; outside of the image {OUTSIDE[self.pad_mode]}" if any(window.pad) else ""),
-            *(["flipped: w is read from its end, as signal processing defines the convolution"] if self.flip else []),
+            *(["flipped: x is read backwards, as signal processing defines the convolution"] if self.flip else []),
         )
         if self.pad in ("same_upper", "causal"):
             yield Section("output size", *same_upper_lines(shape, window.stride, output))
@@ -356,6 +373,13 @@ class Conv(Operation):
         number = f"{counted(output[0], 'kernel')} of {' × '.join(map(str, sizes[1:]))} = {math.prod(sizes):,} numbers"
         number += biases(self.bias, output[0]) + ("" if self.trainable else "; they are frozen")
         yield Section("weights", number, against_full(sizes, shape, output))
-        from archdsl.ops.matrix import Matrix  # only for explanations
+        yield from self.matrix(shape, output).section()
 
-        yield from Matrix(shape, output, window, math.prod(sizes), self.groups, self.pad_mode, self.flip).section()
+    def matrix(self, shape: Sizes, output: Sizes) -> "Matrix":
+        from archdsl.ops.matrix import Matrix  # only for explanations and pictures
+
+        kernel = flattened(self.weight) if self.weight is not None else ()
+        weights = math.prod(self.weights((shape,))[0].shape)
+        return Matrix(
+            shape, output, self.window((shape,)), weights, self.groups, self.pad_mode, self.flip, kernel=kernel
+        )

@@ -17,6 +17,7 @@ from archdsl.ops.forms import ModuleForm
 from archdsl.ops.formulas import AXES, Section, Sizes, same_upper_lines, window_lines
 from archdsl.ops.sizes import collapse, each, ints, options, output_fits, positional, rank_name, spatial
 from archdsl.ops.windows import does_not_fit, padding, same_upper_pads, steady, steps, window_caption, window_pads
+from archdsl.ops.worked import worked
 
 
 def ceil_steps(size: Dim, pad: int, kernel: int, stride: int, dilation: int) -> Dim:
@@ -34,7 +35,7 @@ class Pool(Operation):
     family = "pooling"
     helper_names = ("same_upper_pads",)
     taken: ClassVar[str]
-    """What is taken of each window."""
+    """The reduction of each window."""
     pytorch_names = renamed(kernel="kernel_size", pad="padding", ceil="ceil_mode", count_pad="count_include_pad")
     channelwise = True
     own = True
@@ -190,6 +191,8 @@ class Pool(Operation):
         lines = window_lines(shape, self._numbers(shape), window.pad, outputs[0], "⌈⌉" if ceil else "⌊⌋")
         more = ["(a window that would start behind the image is left out)"] if ceil else []
         yield Section("output size", *lines, *more)
+        if digits := [*worked(self._numbers(shape), self.taken)]:
+            yield Section("with numbers, in the middle of an image", *digits)
 
 
 @cache
@@ -373,7 +376,7 @@ class AdaptivePool(Operation):
     channelwise = True
     own = True
     taken: ClassVar[str] = "the mean"
-    """What is taken of each window."""
+    """The reduction of each window."""
     module: ClassVar[str]
 
     def _size(self, shape: Shape) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from archdsl.backends.torch_source.flow import Value
-from archdsl.backends.torch_source.statements import Assign, Copy, Each, Statement, Training, When
+from archdsl.backends.torch_source.statements import Assign, Copy, Each, Release, Statement, Training, When
 
 
 def unassigned(statements: Sequence[Statement], names: Mapping[Value, str], known: set[str]) -> Iterator[Value]:
@@ -21,7 +21,7 @@ def unassigned(statements: Sequence[Statement], names: Mapping[Value, str], know
                 yield from (v for v in statement.sources if names[v] not in known)
                 known.update(names[v] for v in statement.targets)
             case When():
-                lanes = sum(place.group.count for place in statement.decision.places)
+                lanes = sum(s.group.count for s in statement.decision.segments)
                 passes = [statement.otherwise] if lanes < statement.decision.choice.group.count else []
                 ways: list[set[str]] = []
                 for branch in (*statement.branches, *passes):
@@ -33,3 +33,5 @@ def unassigned(statements: Sequence[Statement], names: Mapping[Value, str], know
                 yield from unassigned(statement.body, names, set(known))
             case Each():
                 yield from unassigned(statement.body, names, set(known))
+            case Release():
+                raise AssertionError("these come later")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from archdsl.backends.python import tree as py
@@ -18,14 +18,14 @@ from archdsl.backends.torch_source.constructor import Constructor
 from archdsl.backends.torch_source.emitter import Emitter
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.flow import Value
-from archdsl.backends.torch_source.fold import Leaf, Loop, Unlike, leaves
+from archdsl.backends.torch_source.fold import CannotMerge, Leaf, Loop, leaves
 from archdsl.backends.torch_source.names import identifier, unique
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, heads_within, is_labelled, is_shared
 from archdsl.backends.torch_source.scope import loop_head
-from archdsl.backends.torch_source.statements import Copy, Each, Training, When
+from archdsl.backends.torch_source.statements import Copy, Each, Release, Training, When
 from archdsl.backends.torch_source.variables import Composer, Layout
-from archdsl.graph import Node
+from archdsl.graph import Node, Tensor
 from archdsl.ops.forms import FunctionForm, ParameterForm
 
 TENSOR = py.Var("Tensor")
@@ -70,7 +70,7 @@ class Forward:
     made: Constructor
     flow: flows.Flow
     loop_names: dict[str, str] = field(default_factory=dict)
-    """What variables of loops are called."""
+    """The names of loop variables."""
     loop_members: dict[Leaf, py.Expr] = field(default_factory=dict)
     """Members that a loop goes over."""
     composed: Layout = field(default_factory=lambda: Layout([], {}))
@@ -89,6 +89,8 @@ class Forward:
             self.appends,
             self.training_values(),
             self.output_names(),
+            self.pressing(self.file.releases.variables),
+            self.pressing(self.file.releases.operands),
             straight=self.file.plainness >= Plainness.STRAIGHT,
         ).run()
         parts = features_line(self.file, self.plan, names[0]) if names else []
@@ -106,6 +108,10 @@ class Forward:
         if not places or call.inputs[0] is call.inputs[1]:
             return []
         return [call.inputs[p] for p in places]
+
+    def pressing(self, tensors: Collection[Tensor]) -> Callable[[Value], bool]:
+        """Whether a value is one of these in a call; inputs stay with the caller anyway."""
+        return lambda value: value not in self.flow.inputs and any(t in tensors for t in value.row)
 
     def appends(self, call: flows.Call) -> bool | None:
         """Whether a concat adds to a list of features that nothing reads any more behind it; None for other calls."""
@@ -188,7 +194,7 @@ class Forward:
             own = [s.name for s in leaf.steps]
             if leaf.steps[0].declares and (own == names if leaf.group is called.group else {*own} == {*names}):
                 return leaf
-        raise Unlike
+        raise CannotMerge
 
     def value(self, expr: py.Expr, name: str = "") -> py.Expr:
         """An expression in `forward`: parameters are attributes there, and what is made of them is one itself."""
@@ -198,7 +204,7 @@ class Forward:
         return self.made.attributes.store(name, expr)
 
     def names(self, expr: py.Expr) -> dict[str, str | py.Expr]:
-        """What the variables of an expression are here."""
+        """The Python expressions of an expression's variables."""
         return {
             name: self.loop_names.get(name, "i")
             if self.made.scope.is_of_loop(name)
@@ -239,7 +245,7 @@ class Forward:
         self.code.add(py.Do(result, "return"))
 
     def returned(self) -> list[py.Expr]:
-        """What is given back: variables, those of training None where the module does not train."""
+        """The returned variables; outputs of training are None if the module does not train."""
         names = self.composed.names
         if not self.is_model or len(self.file.graph.outputs) < 2:
             return [self.whole(v, py.Var(names[v])) for v in self.flow.outputs]
@@ -265,7 +271,7 @@ class Forward:
                 return
 
     def returned_call(self, statement: drafts.Statement) -> py.Expr | None:
-        """What a last statement computes, where its type is known to be a tensor."""
+        """The expression of a last statement, if it is known to be a tensor."""
         if not isinstance(statement, drafts.Assign) or statement.grows is not None:
             return None
         if statement.call.outputs != self.flow.outputs:
@@ -295,6 +301,8 @@ class Forward:
                 self.code.add(py.Branches([(TRAINING, self.block(statement.body))]))
             case Each():
                 self.loop(statement)
+            case Release():
+                self.code.add(py.Do(row([py.Var(name) for name in statement.names]), "del"))
 
     def block(self, found: Iterable[drafts.Statement]) -> list[py.Statement]:
         """The statements of a block."""

@@ -38,10 +38,17 @@ class Assign:
 
 @dataclass(slots=True, eq=False)
 class Copy:
-    """`targets = sources`: what a loop or condition hands on, where it stands in another variable."""
+    """`targets = sources`: the results of a loop or condition, if they are in other variables."""
 
     targets: list[Value]
     sources: list[Value]
+
+
+@dataclass(slots=True, eq=False)
+class Release:
+    """`del names`: variables whose tensors nothing reads any more, where their memory is needed for others."""
+
+    names: list[str]
 
 
 @dataclass(slots=True, eq=False)
@@ -49,12 +56,12 @@ class When:
     decision: Decision
     branches: list[list[Statement]]
     otherwise: list[Statement] = field(default_factory=list)
-    """What is done where no branch is taken."""
+    """The statements for the case that no branch is taken."""
 
 
 @dataclass(slots=True, eq=False)
 class Training:
-    """What only a module in training computes, for outputs that are None else."""
+    """The computation of outputs that only a module in training has; they are None otherwise."""
 
     values: list[Value]
     body: list[Statement]
@@ -66,4 +73,4 @@ class Each:
     body: list[Statement]
 
 
-Statement: TypeAlias = Assign | Copy | When | Training | Each
+Statement: TypeAlias = Assign | Copy | Release | When | Training | Each

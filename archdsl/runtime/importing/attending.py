@@ -294,7 +294,7 @@ def mixed(queries: View, result: Value, count: int) -> View:
 
 
 def in_windows(layouts: Layouts, view: View, heads: Heads) -> Value:
-    """The windows of a map, whose counts stand before the heads."""
+    """The windows of a map, whose counts are before the heads."""
     *leading, row, each = view.axes
     batch = tuple(atom for axis in leading for atom in axis if atom.axis == 0)
     split = [atom for axis in leading for atom in axis if atom.axis == 1]

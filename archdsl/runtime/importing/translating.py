@@ -106,7 +106,7 @@ class Translator:
         return found
 
     def member(self, call: ScopeCall) -> list[Item | Scope]:
-        """What stands for a module: its scope, or an extern if something in it cannot be said."""
+        """The form of a module in the spec: its scope, or an extern if the language cannot express part of it."""
         known = len(self.layouts.views)
         try:
             inner = self.scope(call)
@@ -332,7 +332,7 @@ class Translator:
         return {"init": float(f"{values.item():.7g}")} if len(values) == 1 and values.item() != 1 else {}
 
     def meaning(self, call: Call, settled: list[Item]) -> tuple[Meaning, bool]:
-        """What a call computes, and whether on tensors with the channels at the end; `settled` are items before it."""
+        """The meaning of a call, and whether its tensors have the channels last; `settled` are items before it."""
         layouts = self.layouts
         given = [*call.arguments, *call.named.values()]
         many = isinstance(call.module, nn.MultiheadAttention)
@@ -365,7 +365,7 @@ class Translator:
         raise reason
 
     def meaning_first(self, call: Call) -> Meaning:
-        """What a call computes on tensors with the channels first."""
+        """The meaning of a call on tensors with the channels first."""
         if call.module is None:
             return meaning(call)
         shapes, outputs = (shape_of(call.inputs[0]),), (shape_of(call.results[0]),)

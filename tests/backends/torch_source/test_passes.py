@@ -197,5 +197,5 @@ def test_numbers_of_a_loop() -> None:
 
 def test_a_short_loop_of_unlike_numbers_is_written_out() -> None:
     found = numbers(width=[4, 8])
-    with pytest.raises(Irregular):
+    with pytest.raises(CannotReroll):
         found.resolve([7, 1, 5, 2, 9, 4], loop(found, [3, 3]).inner, [], "out")
