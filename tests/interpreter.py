@@ -392,6 +392,10 @@ class Interpreter:
     def _matmul(self, op: Any, path: str, a: Tensor, b: Tensor) -> Tensor:
         return torch.einsum("n...mk,n...kl->n...ml", a, b)
 
+    def _normalize(self, op: Any, path: str, x: Tensor) -> Tensor:
+        length = (x * x).sum(op.axis + 1, keepdim=True).sqrt()
+        return x / length.clamp(min=op.eps)
+
     def _grn(self, op: Any, path: str, x: Tensor) -> Tensor:
         norms = (x * x).sum(all_but_first(x)[1:], keepdim=True).sqrt()
         return x + self._affine(path, x * norms / (norms.mean(1, keepdim=True) + op.eps))

@@ -7,7 +7,7 @@ import pytest
 from archdsl.backends.python.tree import Binary, Const, Expr, Item, Var
 from archdsl.backends.torch_source.cells import Cell, cells
 from archdsl.backends.torch_source.flow import Action, Call, Decision, Rounds, Router
-from archdsl.backends.torch_source.fold import CannotMerge, Choice, Entry, Folder, Group, Irregular, Leaf, Loop
+from archdsl.backends.torch_source.fold import CannotMerge, CannotReroll, Choice, Entry, Folder, Group, Leaf, Loop
 from archdsl.backends.torch_source.numbers import Frame, Numbers
 from archdsl.backends.torch_source.plan import Heading, Parameter, Plan
 from archdsl.common.source import Source
