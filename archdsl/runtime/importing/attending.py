@@ -216,6 +216,8 @@ def as_tensor(layouts: Layouts, value: Value) -> None:
     for call in found.calls:
         if plain_name(call) in ATTENDERS:
             matrix_product(layouts, call)
+        elif plain_name(call) == "normalize":
+            normalized(layouts, call)
         else:
             layouts.translate(call)
 
@@ -361,14 +363,28 @@ def used(layouts: Layouts, call: Call, given: Value) -> Scores | Unit:
 
 
 def unit(layouts: Layouts, call: Call) -> bool:
-    """Vectors divided by their lengths, along the last axis."""
+    """Vectors divided by their lengths; those of heads, along the last axis, may be queries and keys."""
     (tensor,) = call.inputs
     axis, power = argument(call, 2, "dim", 1), argument(call, 1, "p", 2.0)
-    if axis not in (-1, len(tensor.shapes[0]) - 1) or power != 2:
-        raise NoOperation("`normalize` along another axis than the last one")
+    if power != 2 or not isinstance(axis, int):
+        raise NoOperation("`normalize` by another length than the root of squares, or along several axes")
+    if axis not in (-1, len(tensor.shapes[0]) - 1) or len(tensor.shapes[0]) < 4:
+        normalized(layouts, call)
+        return True
     layouts.views[call.results[0]] = layouts.view(tensor)
     layouts.scores[call.results[0]] = Unit(layouts.view(tensor), (call,))
     return True
+
+
+def normalized(layouts: Layouts, call: Call) -> None:
+    """Vectors divided by their lengths, along an axis."""
+    base, order = layouts.place(call.inputs[0])
+    axis = argument(call, 2, "dim", 1) % (len(order) + 1)
+    if axis == 0:
+        raise NoOperation("`normalize` along the batch")
+    along, eps = order[axis - 1], argument(call, 3, "eps", 1e-12)
+    given = {**({"axis": along} if along else {}), **({"eps": eps} if eps != 1e-12 else {})}
+    layouts.add(Item("normalize", given, [base], [layouts.made(call.results[0], order)], line=call.line))
 
 
 def changed(call: Call, found: Scores, operation: str, given: Value) -> Scores:

@@ -87,7 +87,7 @@ class Branch:
             return self.looked_up(given.arguments[0], index)
         if name == "getitem" and type(number := given.arguments[1]) is int and number >= 0:
             inner = self.of(given.arguments[0])
-            part = {"start": number, "stop": number + 1}
+            part: dict[str, object] = {"start": number, "stop": number + 1}
             return self.item("slice", part, inner, (1, *shape_of(inner)[1:]))
         if name in ("mul", "rmul") and (numbers := [a for a in given.arguments if isinstance(a, int | float)]):
             (tensor,) = (a for a in given.arguments if not isinstance(a, int | float))

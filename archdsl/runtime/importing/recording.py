@@ -7,23 +7,17 @@ takes some and gives new ones; one that works in place gives a new value, too.
 from __future__ import annotations
 
 import math
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from archdsl.runtime.importing.places import line_of_python
 from archdsl.runtime.importing.refusal import ImportRefused
-
-_NOT_SHOWN = tuple(f"{Path(file).parent}{os.sep}" for file in (torch.__file__, __file__))
-"""The folders whose lines are not the user's."""
 
 
 @dataclass(slots=True, eq=False)
@@ -448,32 +442,6 @@ def input_names(module: nn.Module, count: int) -> list[str]:
     ]
     names = ["x" if name == "input" else name for name in names[:count]]
     return [*names, *(f"x{i}" for i in range(len(names), count))]
-
-
-_place: ContextVar[str] = ContextVar("place", default="")
-
-
-@contextmanager
-def working_at(place: str) -> Iterator[None]:
-    """Calls in the context come from this place, such as a node of a file, and not from a line of Python."""
-    token = _place.set(place)
-    try:
-        yield
-    finally:
-        _place.reset(token)
-
-
-def line_of_python() -> str:
-    """The innermost line outside of torch and this package that runs now, or the place of `working_at`."""
-    if place := _place.get():
-        return place
-    frame = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith(_NOT_SHOWN):
-            return f"{name}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return ""
 
 
 def record(

@@ -119,10 +119,10 @@ class Translator:
             return self.outside(call, refusal, self.made)
         if any(isinstance(member, Item) and member.path == call.path and member.weighted for member in inner.members):
             return nameless(inner.members)  # a module with the weights of a layer: the layer stands for it
-        match inner.members:
-            case [Item(weighted=False, path="", inputs=[_]) as only]:
-                only.path = call.path  # a layer of the user's own
-                return [only]
+        only = inner.members[0] if len(inner.members) == 1 else None
+        if isinstance(only, Item) and not only.weighted and not only.path and len(only.inputs) == 1:
+            only.path = call.path  # a layer of the user's own
+            return [only]
         return [inner] if inner.members else []
 
     def whole(self, value: Value, scope: Scope) -> None:
