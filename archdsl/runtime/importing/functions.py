@@ -93,10 +93,24 @@ def layer_classes() -> Mapping[str, type[nn.Module]]:
 def layer_function(call: Call, name: str) -> Meaning:
     """A function as the layer of that name with the same arguments."""
     one, result = call.arguments[0] if call.arguments else None, call.results[0]
+    if name in element_functions() and isinstance(one, Value) and len(call.arguments) == 1 and not call.named:
+        return Meaning([one], Wording(name, {}))
     layer = as_layer(call, name)
     assert isinstance(one, Value)
     found = said(layer, (shape_of(one),), (shape_of(result),))
     return Meaning([one]) if found is None else Meaning([one], found)
+
+
+@cache
+def element_functions() -> Set[str]:
+    """The functions of each number that are operations without a layer, such as `exp`."""
+    found = set()
+    for name, cls in OPERATIONS.items():
+        if cls.is_activation and all(not field.is_required for field in cls.fields.values()):
+            (shape,) = cls.examples[0].inputs
+            if isinstance(cls.parse({}).torch((shape,), (shape,)), FunctionForm):
+                found.add(name)
+    return found
 
 
 def as_layer(call: Call, name: str) -> nn.Module:

@@ -125,6 +125,8 @@ def said(
     """
     if isinstance(module, nn.Identity):
         return None
+    if (made := computed_weight(module)) is not None:
+        raise NoOperation(f"a {type(module).__name__} whose weight `{made}` computes")
     name = class_name(module)
     if name in FOREIGN:
         return _foreign(module, FOREIGN[name], shapes)
@@ -140,6 +142,14 @@ def said(
     if not found:
         raise NoOperation(reasons[0])
     return min(found, key=lambda one: len(one.arguments))
+
+
+def computed_weight(module: nn.Module) -> str | None:
+    """The name of a parametrisation of a layer's weights, such as SpectralNorm; None if it has none."""
+    for parts in getattr(module, "parametrizations", {}).values():
+        return type(parts[0]).__name__.strip("_")
+    hooks = [type(hook).__name__ for hook in module._forward_pre_hooks.values()]
+    return next((name for name in hooks if name in ("SpectralNorm", "WeightNorm")), None)
 
 
 def _foreign(module: nn.Module, known: Foreign, shapes: tuple[Shape, ...]) -> Wording:

@@ -59,7 +59,7 @@ MERGERS.update(dict.fromkeys(("pow", "square"), power))
 
 def described(part: object) -> str:
     if isinstance(part, Owned):
-        return f"the parameter `{part.key}`"
+        return f"the parameter or buffer `{part.key}`"
     if isinstance(part, Constant):
         return "a tensor that is not computed from the input"
     if isinstance(part, Derived):

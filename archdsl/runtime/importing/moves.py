@@ -17,6 +17,7 @@ from archdsl.runtime.importing.settling import shapes_of
 from archdsl.runtime.importing.views import (
     Atom,
     Axis,
+    Order,
     View,
     axis_of,
     divided,
@@ -316,11 +317,13 @@ def roll(layouts: Layouts, call: Call) -> None:
 # ---------------------------------------------------------------- means
 
 
-@moves("mean", "amax")
+@moves("mean", "amax", "max")
 def mean(layouts: Layouts, call: Call) -> None:
-    """The mean, or the maximum, over all positions."""
+    """The mean, or the maximum, over all positions, or over the channels."""
     tensor, result = call.inputs[0], call.results[0]
     axes = argument(call, 1, "dim", call.named.get("axis"))
+    if not isinstance(axes, int | tuple | None):
+        raise NoOperation(f"`{call.name}` of two tensors")
     rank = len(tensor.shapes[0])
     chosen = {a % rank for a in ((axes,) if isinstance(axes, int) else axes or range(rank))}
     if (stacked := layouts.stacks.get(tensor)) is not None and plain_name(call) == "mean" and chosen == {0}:
@@ -331,6 +334,9 @@ def mean(layouts: Layouts, call: Call) -> None:
         order = (*range(1, rank - 1), 0)
     base = layouts.ordered(tensor, order)
     positions = {i + 1 for i, axis in enumerate(order) if axis > 0}
+    if positions and chosen == {order.index(0) + 1}:
+        over_channels(layouts, call, base, order)
+        return
     if chosen != positions and len(chosen) == 1 and tensor.shapes[0][min(chosen)] <= FEW:
         over_few(layouts, call, min(chosen), "mean" if plain_name(call) == "mean" else "maximum")
         return
@@ -345,6 +351,17 @@ def mean(layouts: Layouts, call: Call) -> None:
         layouts.set(result, permuted(whole(made), [0, *(axis + 1 for axis in order)]))
     else:
         layouts.set(result, View(made, (axis_of(made, 0), axis_of(made, 1))))
+
+
+def over_channels(layouts: Layouts, call: Call, base: Value, order: Order) -> None:
+    """The mean, or the maximum, over the channels: a map of one channel."""
+    result = call.results[0]
+    made = Value([(shape[0], 1, *shape[2:]) for shape in base.shapes], base.dtype)
+    emit(layouts, "channel_mean" if plain_name(call) == "mean" else "channel_max", {}, [base], [made])
+    view = permuted(whole(made), (0, *(axis + 1 for axis in order)))
+    kept = len(result.shapes[0]) == len(order) + 1
+    axes = [axis for i, axis in enumerate(view.axes) if kept or i != 1 + order.index(0)]
+    layouts.set(result, View(made, tuple(axes)))
 
 
 def lowest(layouts: Layouts, call: Call) -> bool:

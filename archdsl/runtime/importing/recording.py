@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -120,15 +120,23 @@ class Recording:
     outputs: list[tuple[str, Value]]
 
 
+def parts_of(given: object) -> Iterable[object] | None:
+    """The parts of a list, a dict or a dataclass; None of anything else."""
+    if isinstance(given, Mapping):
+        return given.values()
+    if isinstance(given, tuple | list):
+        return given
+    if is_dataclass(given) and not isinstance(given, type):
+        return (getattr(given, field.name) for field in fields(given))
+    return None
+
+
 def values_in(given: object) -> Iterator[Value]:
     """The values in arguments, in order, also within lists and dicts."""
     if isinstance(given, Value):
         yield given
-    elif isinstance(given, Mapping):
-        for part in given.values():
-            yield from values_in(part)
-    elif isinstance(given, tuple | list):
-        for part in given:
+    else:
+        for part in parts_of(given) or ():
             yield from values_in(part)
 
 
@@ -145,11 +153,8 @@ def tensors_in(found: object) -> Iterator[torch.Tensor]:
     """The tensors in a result, in order."""
     if isinstance(found, torch.Tensor):
         yield found
-    elif isinstance(found, Mapping):
-        for part in found.values():
-            yield from tensors_in(part)
-    elif isinstance(found, tuple | list):
-        for part in found:
+    else:
+        for part in parts_of(found) or ():
             yield from tensors_in(part)
 
 
@@ -391,6 +396,8 @@ class Recorder(TorchFunctionMode):  # type: ignore[misc]
             pairs = [*zip(result._fields, result, strict=True)]
         elif isinstance(result, tuple | list):
             pairs = [(str(i), part) for i, part in enumerate(result)]
+        elif is_dataclass(result):
+            pairs = [(field.name, getattr(result, field.name)) for field in fields(result)]
         else:
             raise ImportRefused(f"it returns an object of type {type(result).__name__}, not tensors")
         found = []
@@ -468,6 +475,9 @@ def record(
     return Recorder(module, is_layer).run(real, None)
 
 
+DEPENDS = "two runs make different calls: these depend on the size, or on the numbers, of the input"
+
+
 def combine(first: Recording, second: Recording) -> None:
     """Adds the sizes and arguments of a second run to those of the first. Raises ImportRefused if its calls differ."""
     for one, two in zip(first.inputs, second.inputs, strict=True):
@@ -477,15 +487,19 @@ def combine(first: Recording, second: Recording) -> None:
 
 def _combine(one: ScopeCall, two: ScopeCall) -> None:
     if len(one.members) != len(two.members):
-        raise ImportRefused("its calls depend on the size of the input", one.path, one.line)
+        longer = max(one.members, two.members, key=len)
+        names = ["" if isinstance(m, ScopeCall) else m.name for m in min(one.members, two.members, key=len)]
+        same = (m.path == n.path for m, n in zip(one.members, two.members, strict=False))
+        at = next((i for i, alike in enumerate(same) if not alike), len(names))
+        raise ImportRefused(DEPENDS, one.path, longer[at].line)
     for a, b in zip(one.members, two.members, strict=True):
         if type(a) is not type(b) or a.path != b.path:
-            raise ImportRefused("its calls depend on the size of the input", one.path, a.line)
+            raise ImportRefused(DEPENDS, one.path, a.line)
         if isinstance(a, ScopeCall) and isinstance(b, ScopeCall):
             _combine(a, b)
         elif isinstance(a, Call) and isinstance(b, Call):
             if a.name != b.name or len(a.results) != len(b.results):
-                raise ImportRefused("its calls depend on the size of the input", a.path, a.line)
+                raise ImportRefused(DEPENDS, a.path, a.line)
             a.again, a.again_named = b.arguments, b.named
             for x, y in zip(a.results, b.results, strict=True):
                 x.shapes += y.shapes

@@ -94,6 +94,8 @@ class Translator:
         self.module, self.made = module, made
         self.layouts = Layouts(module.state_dict().keys(), self.start)
         self.layouts.translate = self.translate
+        self.running = ""
+        """The path of the module whose calls are translated."""
 
     def output(self, value: Value, root: Scope, name: str) -> Value:
         """The tensor of an output, with its axes as PyTorch has them."""
@@ -160,6 +162,7 @@ class Translator:
     def scope(self, call: ScopeCall) -> Scope:
         scope = Scope(call.path, call.module, line=call.line)
         around, self.layouts.divided, self.layouts.held = (self.layouts.divided, self.layouts.held), {}, {}
+        outer, self.running = self.running, call.path
         try:
             for member in call.members:
                 if isinstance(member, ScopeCall):
@@ -168,6 +171,7 @@ class Translator:
                     scope.members += self.call(member)
         finally:
             self.layouts.divided, self.layouts.held = around
+            self.running = outer
         with_regions(scope, self.layouts.inside)
         return scope
 
@@ -188,9 +192,15 @@ class Translator:
             self.layouts.forget(known)
             self.outside(call, refusal, self.made)
         for item in self.layouts.moved:
+            if item.path and not item.weighted and not self.is_within(item.path):
+                item.path = ""  # a layer without weights that other modules call, too
             item.line = item.line or call.line
             item.arguments = plain(item.arguments)
         return self.layouts.moved
+
+    def is_within(self, path: str) -> bool:
+        """Whether a path is below that of the module that runs."""
+        return not self.running or path.startswith(f"{self.running}.")
 
     def translate(self, call: Call) -> None:
         """Adds the items of a call, and says which views its results are. Raises NoOperation."""
