@@ -30,6 +30,7 @@ from archdsl.runtime.importing.merging import MERGERS
 from archdsl.runtime.importing.moves import MOVERS, lowest
 from archdsl.runtime.importing.network import Item, Network, Scope
 from archdsl.runtime.importing.outside import outside_item
+from archdsl.runtime.importing.recognising import normalisation
 from archdsl.runtime.importing.recording import Call, Constant, Owned, Recording, ScopeCall, Value
 from archdsl.runtime.importing.refusal import ImportRefused
 from archdsl.runtime.importing.regions import with_regions
@@ -115,9 +116,11 @@ class Translator:
             for value in call.given:
                 self.whole(value, inner)
         except ImportRefused as refusal:
+            self.layouts.forget(known)
+            if (found := normalisation(call)) is not None:
+                return self.normalised(call, *found)
             if self.made is None:
                 raise
-            self.layouts.forget(known)
             return self.outside(call, refusal, self.made)
         if any(isinstance(member, Item) and member.path == call.path and member.weighted for member in inner.members):
             return nameless(inner.members)  # a module with the weights of a layer: the layer stands for it
@@ -126,6 +129,25 @@ class Translator:
             only.path = call.path  # a layer of the user's own
             return [only]
         return [inner] if inner.members else []
+
+    def normalised(self, call: ScopeCall, found: Wording, is_last: bool) -> list[Item | Scope]:
+        """The normalisation that a module writes out."""
+        layouts, (tensor,), (result,) = self.layouts, call.taken, call.given
+        layouts.moved = []
+        order = channels_last(len(tensor.shapes[0]) - 1) if is_last else None
+        made = layouts.made_last(result) if is_last else result
+        layouts.add(
+            Item(
+                found.operation,
+                dict(found.arguments),
+                [layouts.ordered(tensor, order)],
+                [made],
+                call.path,
+                True,
+                call.line,
+            )
+        )
+        return [*layouts.moved]
 
     def whole(self, value: Value, scope: Scope) -> None:
         """Makes what leaves a module a tensor of its own, within it."""
