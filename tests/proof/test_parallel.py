@@ -62,6 +62,35 @@ def test_wrong_ones_are_refused(old: str, new: str) -> None:
         prove(text.replace(old, new), graph, parallel=parallel(graph))
 
 
+def test_what_a_unit_takes_is_not_overwritten() -> None:
+    text = """
+block unit(width) {
+    relu -> conv(width, 3)
+}
+model m {
+    input x[3, H, W]
+    conv(4, 3) -> unit(4)
+}
+"""
+    graph = graph_of(text)
+    plain, spread = archdsl.build(graph), archdsl.build(graph, parallel=True)
+    assert "nn.ReLU(inplace=True)" in plain and "nn.ReLU()" in spread
+    with pytest.raises(Unproved, match="overwrites what a sharded module takes"):
+        prove(spread.replace("nn.ReLU()", "nn.ReLU(inplace=True)"), graph, parallel=parallel(graph))
+
+
+def test_what_a_divided_layer_gives_is_not_overwritten() -> None:
+    graph = graph_of("model m {\n    input x[3]\n    linear(4) -> relu -> linear(4) -> relu\n}\n")
+    plain, spread = archdsl.build(graph), archdsl.build(graph, parallel=True)
+    assert "nn.ReLU(inplace=True)" in plain and "nn.ReLU()" in spread
+    assert 'COLUMNS = ("0",)' in spread and 'ROWS = ("2",)' in spread
+    with pytest.raises(Unproved, match="overwrites what a divided layer gives"):
+        prove(spread.replace("nn.ReLU()", "nn.ReLU(inplace=True)"), graph, parallel=parallel(graph))
+    for wrong in (('ROWS = ("2",)', "ROWS = ()"), ('COLUMNS = ("0",)', 'COLUMNS = ("2",)')):
+        with pytest.raises(Unproved, match="pairs with nothing but activations"):
+            prove(spread.replace(*wrong), graph, parallel=parallel(graph))
+
+
 def test_a_function_that_nobody_asked_for_is_refused() -> None:
     graph = graph_of(NORMS)
     with pytest.raises(Unproved):

@@ -36,11 +36,10 @@ model residual {
 Case = tuple[str | archdsl.Source, Mapping[str, Any], tuple[int, ...]]
 TINY: dict[str, Case] = {"residual": (source_of(RESIDUAL), {}, (3, 9, 9))}
 LARGER: dict[str, Case] = {
-    "resnet": ("resnet:resnet18", {"classes": 5}, (3, 33, 33)),
-    "resnet again": (source_of(RESIDUAL), {"recompute": "blocks"}, (3, 9, 9)),
+    "residual again": (source_of(RESIDUAL), {"recompute": "blocks"}, (3, 9, 9)),
     "densenet again": (
         "densenet:densenet",
-        {"counts": [2, 2, 2, 2], "growth": 4, "width": 8, "classes": 5, "recompute": "dense"},
+        {"counts": [2, 1, 1, 1], "growth": 4, "width": 8, "classes": 5, "recompute": "dense"},
         (3, 32, 32),
     ),
     "vit": (
@@ -49,13 +48,24 @@ LARGER: dict[str, Case] = {
         (3, 224, 224),
     ),
 }
+CROSS = """
+model cross {
+    input x[6, H, W]
+    x -> q: conv(8, 1)
+    x -> maxpool(2) -> kv: conv(6, 1)
+    (q, kv) -> attention(4) -> layernorm -> linear(12) -> gelu -> linear(8) -> relu -> linear(8)
+    global_avgpool -> flatten -> linear(16) -> silu -> linear(5)
+}
+"""
+ATTENTIONS: dict[str, Case] = {"vit": LARGER["vit"], "cross": (source_of(CROSS), {}, (6, 8, 8))}
+"""Those that are divided along an axis `tensor`."""
 
 
 def network_of(case: Case, dtype: torch.dtype = torch.float64) -> nn.Module:
     """A network with the same weights everywhere; dropouts keep everything, batchnorms are in evaluation."""
     spec, values, _ = case
     torch.manual_seed(0)
-    network = archdsl.load(spec, dtype=dtype, **values)  # type: ignore[arg-type]
+    network = archdsl.load(spec, dtype=dtype, parallel=True, **values)  # type: ignore[arg-type]
     for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -83,9 +93,9 @@ def curve(network: nn.Module, shape: tuple[int, ...], rank: int = 0, ranks: int 
         loss.backward()
         optimizer.step()
         mean = loss.detach().double()
-        if ranks > 1:
+        if dist.is_initialized():
             dist.all_reduce(mean)
-        losses.append(mean.item() / ranks)
+        losses.append(mean.item() / (dist.get_world_size() if dist.is_initialized() else 1))
     return losses
 
 
@@ -94,10 +104,13 @@ def spread(
 ) -> dict[str, list[float]]:
     """The losses of each case, spread over a mesh."""
     mesh = init_device_mesh("cpu", sizes, mesh_dim_names=axes)
+    ranks = sizes[-1] if axes[-1] == "tensor" else 1  # which have the same samples
     found = {}
     for name, case in cases.items():
         network = archdsl.parallelize(network_of(case), mesh, **options)
-        found[name] = curve(freeze_statistics(network), case[2], dist.get_rank(), dist.get_world_size())
+        found[name] = curve(
+            freeze_statistics(network), case[2], dist.get_rank() // ranks, dist.get_world_size() // ranks
+        )
     return found
 
 
@@ -108,6 +121,11 @@ def tiny() -> dict[str, Any]:
 def larger() -> dict[str, Any]:
     found = {axis: spread(TINY | LARGER, (axis,), (4,)) for axis in ("replicate", "shard")}
     return found | {"both": spread(TINY | LARGER, ("replicate", "shard"), (2, 2))}
+
+
+def divided() -> dict[str, Any]:
+    found = {"tensor": spread(ATTENTIONS, ("tensor",), (4,))}
+    return found | {"shard and tensor": spread(ATTENTIONS, ("shard", "tensor"), (2, 2))}
 
 
 def compare(found: list[dict[str, dict[str, list[float]]]], cases: Mapping[str, Case]) -> None:
@@ -126,6 +144,11 @@ def test_losses_are_those_of_one_process(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_losses_of_four_processes(tmp_path: Path) -> None:
     compare(run_ranks(tmp_path, 4, __name__, "larger", timeout=200), TINY | LARGER)
+
+
+@pytest.mark.long
+def test_losses_of_divided_layers(tmp_path: Path) -> None:
+    compare(run_ranks(tmp_path, 4, __name__, "divided", timeout=200), ATTENTIONS)
 
 
 @pytest.mark.parametrize(

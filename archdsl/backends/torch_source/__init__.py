@@ -74,6 +74,7 @@ def write_module(
     overwriting = Overwriting.of(
         graph,
         recompute.scopes,
+        kept=parallel.kept if parallel is not None else (),
         inference=folding is not None,
         allowed=plainness < Plainness.OUT_OF_PLACE,
         moved=layout.moved,
@@ -98,7 +99,7 @@ def write_module(
     file.globals = frozenset(taken)
     classes: list[Statement] = [write_class(file, plan, plan is plans[-1]) for plan in plans]
     classes[-1:-1] = outputs
-    classes += parallel_parts(graph, parallel) if parallel is not None else []
+    classes += parallel_parts(graph, parallel, layout) if parallel is not None else []
     parts = [*file.helpers.values(), *map(Source, companion.blocks if companion else ())]
     parts += [*check_functions, dynamic_shapes(graph), *(folding_function(folding) if folding is not None else [])]
     parts += classes
@@ -138,7 +139,6 @@ def _imports(used: Collection[str]) -> list[str]:
     lines += ["import torch.nn.functional as F"] if "F" in used else []
     lines.append("from torch import Tensor, nn" if "Tensor" in used else "from torch import nn")
     lines += ["from torch.distributed.device_mesh import DeviceMesh"] if "DeviceMesh" in used else []
-    lines += ["from torch.distributed.tensor import DTensor"] if "DTensor" in used else []
     lines += ["from torch.utils.checkpoint import checkpoint"] if "checkpoint" in used else []
     return lines
 
