@@ -68,5 +68,5 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    """What there is for users."""
+    """The public names."""
     return __all__

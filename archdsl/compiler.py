@@ -85,7 +85,7 @@ def build(
 
 
 def chosen(inference: bool, recompute: Recomputing, memory: int | str | Budget | None) -> Recomputing:
-    """What two options say about recomputation. Raises ValueError if they exclude each other."""
+    """The recomputation that two options ask for. Raises ValueError if they are mutually exclusive."""
     from archdsl.common.choices import Budget
 
     if inference and (recompute != "none" or memory is not None):

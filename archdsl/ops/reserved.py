@@ -16,7 +16,7 @@ STANDARD: Mapping[str, Sequence[str]] = {
     "functools": ("partial", "wraps"),
     "typing": ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack"),
 }
-"""What a file may import from the standard library."""
+"""The modules that a file may import from the standard library."""
 
 RESERVED = frozenset(
     {
@@ -43,4 +43,4 @@ RESERVED = frozenset(
         *("check_size", *(f"check_size{n}" for n in range(2, 100))),
     }
 )
-"""What a generated file may mean by a name itself: Python's words, what it imports, its helpers."""
+"""Names that a generated file uses itself: Python's words, its imports, its helpers."""

@@ -64,7 +64,7 @@ def write_module(
     parallel: Parallel | None = None,
     plainness: Plainness = Plainness.READABLE,
 ) -> str:
-    """The source of a checked network's module, with what stands beside it. The same network gives the same bytes.
+    """The source of a checked network's module, with its companion. The same network gives the same bytes.
 
     `folding` is given for the form of a network for inference, and says how its weights come about. `parallel` says how
     a training is spread over devices, and gives the file a function for it.
@@ -125,9 +125,19 @@ def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
     if scope.kind == "model":
         name = graph.name
     else:
-        name = scope.definition.name if scope.definition is not None else scope.name.split(".")[-1]
+        name = scope.definition.name if scope.definition is not None else _of_label(scope.name)
     found = camel(name)
     return found if found not in taken else unique(found if found not in RESERVED else f"{found}Block", taken)
+
+
+def _of_label(label: str) -> str:
+    """A class's name by the label of a body: `stages.3` is one of the stages, a Stage."""
+    parts = [p for p in label.split(".") if not p.isdigit()]
+    if not parts:
+        return label
+    last = parts[-1]
+    plural = last.endswith("s") and not last.endswith("ss") and label.split(".")[-1].isdigit()
+    return last[:-1] if plural else last
 
 
 def _imports(used: Collection[str]) -> list[str]:
