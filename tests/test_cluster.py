@@ -19,7 +19,7 @@ CLUSTER = ROOT / "examples" / "cluster"
 SETTINGS = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 ENVIRONMENT = {**os.environ, **SETTINGS}
 PLAIN = """
-block unit(width) { residual { conv(width, 3) -> relu -> conv(width, 3) } relu }
+block unit(width) { residual { conv(width, 3) -> relu -> conv(width, 3) } -> relu }
 model plain {
     input image[1, H = 8, W = 8]
     conv(4, 3) -> unit(4) -> unit(4)
