@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from archdsl.runtime.importing.files import from_file
     from archdsl.runtime.loading import load, load_augment
     from archdsl.runtime.parallel import parallelize
+    from archdsl.runtime.pipeline import pipeline
     from archdsl.runtime.tiled import tiled
 
 __version__ = "0.2.0"
@@ -37,6 +38,7 @@ __all__ = [
     "load",
     "load_augment",
     "parallelize",
+    "pipeline",
     "show",
     "tiled",
 ]
@@ -55,6 +57,7 @@ _HOMES = {
     "load": "archdsl.runtime.loading",
     "load_augment": "archdsl.runtime.loading",
     "parallelize": "archdsl.runtime.parallel",
+    "pipeline": "archdsl.runtime.pipeline",
     "show": "archdsl.compiler",
     "tiled": "archdsl.runtime.tiled",
     "Source": "archdsl.common.source",

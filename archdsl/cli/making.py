@@ -29,6 +29,7 @@ from archdsl.cli.options import (
     recompute_option,
     size_option,
     spec_argument,
+    stages_option,
     training_options,
     weights_option,
 )
@@ -173,6 +174,7 @@ def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
 @memory_option
 @training_options
 @size_option
+@stages_option
 @parallel_option
 @click.pass_context
 def build(
@@ -186,6 +188,7 @@ def build(
     dtype: str,
     optimizer: str,
     sizes: Sizes,
+    stages: int | None,
     parallel: bool,
     settings: Settings,
 ) -> int:
@@ -193,7 +196,7 @@ def build(
 
     The module is one file that imports only torch. With --for inference it has a function, fold_batchnorms, that
     converts the weights of the training form. --batch, --dtype, --optimizer and --size say for which training step
-    --memory is meant.
+    --memory is meant; with --stages, --dtype and --size say for which input the work is balanced.
     """
     from archdsl import compiler
     from archdsl.checker.finished_graph import pin
@@ -208,8 +211,11 @@ def build(
         raise click.UsageError("--parallel cannot be used with --for inference, which does not train")
     if all(given.values()):
         raise click.UsageError("--memory chooses what to recompute, so --recompute cannot be used with it")
+    if stages is not None and (inference or parallel or memory is not None):
+        other = "--for inference" if inference else "--parallel" if parallel else "--memory"
+        raise click.UsageError(f"--stages cannot be used with {other}")
     if memory is None:
-        for name in ("batch", "dtype", "optimizer", "sizes"):
+        for name in ("batch", "optimizer") if stages is not None else ("batch", "dtype", "optimizer", "sizes"):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 option = name.removesuffix("s") if name == "sizes" else name
                 raise click.UsageError(f"--{option} says for which training step --memory is meant, which is not given")
@@ -217,7 +223,14 @@ def build(
     budget = None
     if memory is not None:
         budget = Budget(memory, batch, dtype, optimizer, tuple(pin(graph, sizes).items()))
-    text = compiler.build(graph, inference=inference, recompute=recompute, memory=budget, parallel=parallel)
+    parts = None
+    if stages is not None:
+        from archdsl.planning.stages import split
+
+        parts = split(graph, stages, pin(graph, sizes), dtype)
+    text = compiler.build(
+        graph, inference=inference, recompute=recompute, memory=budget, parallel=parallel, stages=parts
+    )
     data = text.encode()
     if output is not None:
         save(output, data)
