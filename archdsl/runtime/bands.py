@@ -129,7 +129,6 @@ def _normalised(
 ) -> torch.Tensor:
     """The forward of a batchnorm whose statistics are those of whole images, of `count` numbers in each channel."""
     import torch
-    from torch.distributed.nn.functional import all_reduce  # which adds up gradients, too
 
     if not module.training:
         found: torch.Tensor = type(module).forward(module, x)
@@ -137,9 +136,9 @@ def _normalised(
     kept = x[:, :, own]
     axes = [0, *range(2, x.dim())]
     total = count * len(x)
-    mean = all_reduce(kept.sum(axes), group=group) / total
+    mean = _added_up(kept.sum(axes), group) / total
     around = kept - _along(mean, x)
-    variance = all_reduce(around.square().sum(axes), group=group) / total
+    variance = _added_up(around.square().sum(axes), group) / total
     if module.running_mean is not None and module.num_batches_tracked is not None:
         with torch.no_grad():
             module.num_batches_tracked.add_(1)
@@ -157,3 +156,26 @@ def _normalised(
 
 def _along(channels: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return channels.reshape(1, -1, *[1] * (x.dim() - 2))
+
+
+def _added_up(tensor: torch.Tensor, group: Any) -> torch.Tensor:
+    """The sum over the processes of a group, whose gradient is the sum of their gradients."""
+    import torch
+    import torch.distributed as dist
+
+    def summed(given: torch.Tensor) -> torch.Tensor:
+        found = given.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(found, group=group)
+        return found
+
+    class AddedUp(torch.autograd.Function):  # type: ignore[misc]
+        @staticmethod
+        def forward(context: Any, given: torch.Tensor) -> torch.Tensor:
+            return summed(given)
+
+        @staticmethod
+        def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+            return summed(gradient)
+
+    result: torch.Tensor = AddedUp.apply(tensor)
+    return result

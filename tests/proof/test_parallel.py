@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 import archdsl
+from archdsl.checker.spec import check_model, locate, model_info
+from archdsl.compiler import prove_build
+from archdsl.diagnostics import Diagnostics
 from archdsl.proof import Unproved, prove
 from archdsl.transform.parallel import matches, parallel, patterns
-from tests.helpers import graph_of
+from tests.helpers import ROOT, graph_of
 
 NORMS = """
 block unit(width) {
@@ -38,6 +41,17 @@ def test_it_is_written_in_the_style_of_the_file(text: str, tmp_path: Path) -> No
     for command in (["check", "--isolated"], ["format", "--isolated", "--diff"]):
         done = subprocess.run([sys.executable, "-m", "ruff", *command, "net.py"], cwd=tmp_path, capture_output=True)
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
+
+
+@pytest.mark.long
+def test_all_models_of_the_library() -> None:
+    for spec in sorted((ROOT / "specs").glob("*.arch")):
+        diagnostics = Diagnostics()
+        spec_file, _ = locate(spec, diagnostics)
+        for name in spec_file.models:
+            if model_info(spec_file, name, diagnostics).complete:
+                graph = check_model(spec_file, name, {}, diagnostics)
+                assert not prove_build(graph, parallel=True).refused, name
 
 
 WRONG = {

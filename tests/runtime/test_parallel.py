@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.nn.functional import cross_entropy
 
 import archdsl
 from archdsl.compiler import check
+from archdsl.runtime.bands import _normalised
 from archdsl.transform.parallel import parallel
 from tests.helpers import source_of
 from tests.ranks import run_ranks
@@ -128,6 +130,34 @@ def divided() -> dict[str, Any]:
     return found | {"shard and tensor": spread(ATTENTIONS, ("shard", "tensor"), (2, 2))}
 
 
+def options() -> dict[str, Any]:
+    """Batchnorms over the whole batch; bfloat16; a model that is made in parts; norms of gradients."""
+    case, found = TINY["residual"], {}
+    mesh = init_device_mesh("cpu", (2,), mesh_dim_names=("shard",))
+    nn.SyncBatchNorm.forward = synchronised  # type: ignore[method-assign]  # PyTorch's own needs GPUs
+    network = archdsl.parallelize(network_of(case), mesh, sync_batchnorm=True)
+    found["synchronised"] = curve(network, case[2], dist.get_rank(), 2), dict(network.named_buffers())
+
+    types = []
+    network = archdsl.parallelize(network_of(case, torch.float32), mesh, dtype=torch.bfloat16)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+            module.register_forward_pre_hook(lambda m, given: types.append((type(m), given[0].dtype, m.weight.dtype)))
+    found["bfloat16"] = curve(network, case[2], dist.get_rank(), 2)
+    found["types"] = {(kind.__name__.removeprefix("FSDP"), *rest) for kind, *rest in types}
+
+    network = archdsl.load(case[0], device="meta", dtype=torch.float64, parallel=True)
+    archdsl.parallelize(network, mesh).to_empty(device="cpu")
+    full = network_of(case).state_dict() if dist.get_rank() == 0 else {}
+    set_model_state_dict(network, full, options=StateDictOptions(full_state_dict=True, broadcast_from_rank0=True))
+    found["meta"] = curve(freeze_statistics(network), case[2], dist.get_rank(), 2)
+    return found
+
+
+def synchronised(module: nn.SyncBatchNorm, x: Tensor) -> Tensor:
+    return _normalised(module, slice(None), dist.get_world_size() * x[0, 0].numel(), module.process_group, x)
+
+
 def compare(found: list[dict[str, dict[str, list[float]]]], cases: Mapping[str, Case]) -> None:
     for name, case in cases.items():
         wanted = curve(freeze_statistics(network_of(case)), case[2])
@@ -149,6 +179,29 @@ def test_losses_of_four_processes(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_losses_of_divided_layers(tmp_path: Path) -> None:
     compare(run_ranks(tmp_path, 4, __name__, "divided", timeout=200), ATTENTIONS)
+
+
+@pytest.mark.long
+def test_options(tmp_path: Path) -> None:
+    ranks = run_ranks(tmp_path, 2, __name__, "options")
+    case = TINY["residual"]
+    network = network_of(case)
+    wanted = curve(network, case[2])
+    frozen = curve(freeze_statistics(network_of(case)), case[2])
+    for found in ranks:
+        losses, buffers = found["synchronised"]
+        assert losses == pytest.approx(wanted, abs=1e-10)
+        for name, buffer in network.named_buffers():
+            torch.testing.assert_close(buffers[name], buffer, rtol=1e-9, atol=1e-9)
+        assert found["meta"] == pytest.approx(frozen, abs=1e-10)
+        assert found["bfloat16"][-1] < found["bfloat16"][0] - 0.05
+        half, single = torch.bfloat16, torch.float32
+        assert found["types"] == {("Conv2d", half, half), ("BatchNorm2d", half, single)}
+
+
+def test_another_module_is_refused() -> None:
+    with pytest.raises(ValueError, match="build it with --parallel"):
+        archdsl.parallelize(nn.Linear(1, 1), None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
