@@ -6,8 +6,6 @@ import builtins
 import collections
 import collections.abc
 import contextlib
-import copy
-import fnmatch
 import functools
 import math
 import typing
@@ -61,8 +59,6 @@ STANDARD: Mapping[str, Mapping[str, object]] = {
         n: getattr(collections.abc, n) for n in ("Callable", "Iterator", "Iterable", "Mapping", "Sequence")
     },
     "contextlib": {"contextmanager": contextlib.contextmanager, "nullcontext": contextlib.nullcontext},
-    "copy": {"copy": copy.copy},
-    "fnmatch": {"fnmatchcase": fnmatch.fnmatchcase},
     "functools": {"partial": functools.partial, "wraps": functools.wraps},
     "typing": {n: getattr(typing, n) for n in ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack")},
 }

@@ -21,6 +21,11 @@ TABLES = {
 }
 """The tables of a file, and what it says of them."""
 
+NAMES = frozenset(
+    {*TABLES, FUNCTION, "DeviceMesh", "modules_at", "is_whole_norm", "copied_to", "forward_of_heads", "divide_layers"}
+)
+"""The names that the file uses for this, which none of its classes may have."""
+
 
 def tables(found: Parallel) -> Sequence[str]:
     """The names of the tables that a file has."""
@@ -30,6 +35,8 @@ def tables(found: Parallel) -> Sequence[str]:
 
 MODULES_AT = '''def modules_at(model: nn.Module, patterns: tuple[str, ...]) -> list[nn.Module]:
     """The modules of a network whose paths match a pattern."""
+    from fnmatch import fnmatchcase
+
     return [
         module
         for path, module in model.named_modules()
@@ -57,6 +64,8 @@ FORWARD_OF_HEADS = '''def forward_of_heads(
     layer: nn.MultiheadAttention, mesh: DeviceMesh, *inputs: Tensor
 ) -> Tensor:
     """The forward of an attention, of which each process of a mesh computes some heads."""
+    from copy import copy
+
     part, rank, ranks = copy(layer), mesh.get_local_rank(), mesh.size()
     part.num_heads //= ranks
     part._parameters = dict.fromkeys(layer._parameters)

@@ -63,6 +63,7 @@ WRONG = {
     "another function": ("fully_shard(unit, mesh=mesh, mp_policy=policy)", "fully_shard(unit, mesh=mesh)"),
     "another helper": ("any(\n            fnmatchcase", "all(\n            fnmatchcase"),
     "another import": ("from fnmatch import fnmatchcase", "from functools import wraps as fnmatchcase"),
+    "no mesh": ("import DeviceMesh\n", "import DeviceMesh as Mesh\n"),
 }
 
 
@@ -103,6 +104,12 @@ def test_what_a_divided_layer_gives_is_not_overwritten() -> None:
     for wrong in (('ROWS = ("2",)', "ROWS = ()"), ('COLUMNS = ("0",)', 'COLUMNS = ("2",)')):
         with pytest.raises(Unproved, match="pairs with nothing but activations"):
             prove(spread.replace(*wrong), graph, parallel=parallel(graph))
+
+
+def test_a_block_of_a_table_s_name() -> None:
+    text = NORMS.replace("unit(", "UNITS(")
+    found = archdsl.build(graph_of(text), parallel=True)
+    assert "class UNITS2(" in found and 'UNITS = ("a", "body.*")' in found
 
 
 def test_a_function_that_nobody_asked_for_is_refused() -> None:

@@ -48,6 +48,7 @@ from archdsl.graph import Graph
 from archdsl.ops.reserved import RESERVED, STANDARD
 from archdsl.transform.inference import Folding
 from archdsl.transform.parallel import Parallel
+from archdsl.transform.parallel_function import NAMES
 from archdsl.transform.recompute import NOTHING, Recompute
 
 if TYPE_CHECKING:  # what augmentations are is imported only if there is one
@@ -87,6 +88,7 @@ def write_module(
     check_functions, checks = size_checks(graph)
     file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks, plainness)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
+    taken |= NAMES if parallel is not None else set()
     taken |= {c.function for c in checks} | helper_names(plans) | {kind.imported for kind in graph.outside}
     taken |= set(others)
     for plan in [plans[-1], *plans[:-1]]:
