@@ -14,10 +14,9 @@ from archdsl.backends.diagram.captions import ALL
 from archdsl.backends.diagram.colours import Colours
 from archdsl.backends.diagram.detail import Detail
 from archdsl.backends.diagram.dot import Style
-from archdsl.backends.diagram.figure import Drawing, Request, in_columns, network
-from archdsl.backends.diagram.fixed import Drawn, write_fixed
+from archdsl.backends.diagram.figure import Drawing, Request, network
+from archdsl.backends.diagram.fixed import write_fixed
 from archdsl.backends.diagram.formats import DIRECTIONS, STYLES, Direction, format_of
-from archdsl.backends.diagram.layered import lay_out
 from archdsl.backends.diagram.panel import Panel
 from archdsl.backends.diagram.render import DrawingError, render
 from archdsl.backends.diagram.scene import Scene, from_layout
@@ -189,11 +188,10 @@ def draw_changes(
     looks = _looks(theme, direction)
 
     def drawing() -> Drawing:
-        from archdsl.backends.diagram.changes import mark_changes  # only for a comparison
+        from archdsl.backends.diagram.changes import draw_marked  # only for a comparison
 
-        picture, writer = mark_changes(comparison, looks, depth)
-        drawn = [in_columns(Drawn(picture, lay_out([picture], writer)[0]), writer)]
-        return Drawing(write_fixed(drawn, writer), [("", picture)], writer)
+        drawn, writer = draw_marked(comparison, looks, depth)
+        return Drawing(write_fixed([drawn], writer), [("", drawn.picture)], writer)
 
     return Diagram(drawing, f"{comparison.before.name} → {comparison.after.name}")
 
