@@ -1,7 +1,8 @@
 """What fits on a cluster, and what a step costs there: copies, shards, stages, micro-batches, recomputation.
 
-The bytes are those of the memory model. Times are estimates: computation at a given speed, then what is sent, at a given
-bandwidth and without overlap, since how much of it is hidden depends on the machine. Latencies are left out.
+The bytes are those of the memory model. Times are estimates: the computation at a given speed, then what is sent at a
+given bandwidth. How much of this is hidden behind the computation depends on the machine: none of it is here. Latencies
+are left out.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class Layout:
     """A way to place a training, with what a GPU holds at most, and what it sends in a step.
 
     `replicas` copies of the weights, each in `shards` parts or in `stages`. A GPU computes `microbatches` of
-    `microbatch` samples. `compute` and `sending` are seconds of a step, `idle` is the share of the computation's time in
-    which a GPU waits for others.
+    `microbatch` samples. `compute` and `sending` are seconds of a step, `idle` is the share of the time of
+    computing in which a GPU waits for others.
     """
 
     replicas: int
@@ -138,7 +139,7 @@ def in_words(layout: Layout) -> str:
 
 @dataclass(slots=True, eq=False)
 class _Form:
-    """The network with some activations recomputed: how it runs, and its work in a step relative to the plain form's."""
+    """The network with some activations recomputed: as it runs, and how often the work of a plain step it does."""
 
     name: Recomputing
     graph: Graph
@@ -264,7 +265,7 @@ class _Search:
         """Pipelines under 1F1B, whose stages are replicated by DDP."""
         parts = self.split(stages)
         helds = self.stage_steps(parts, form)
-        for microbatches in (n for n in _powers(local) if stages <= n <= 16 * stages):
+        for microbatches in (n for n in _powers(local) if stages <= n <= 8 * stages):
             microbatch = local // microbatches
             order = orders("1f1b", stages, stages, microbatches)
             peaks = [peak(parts, helds, actions, microbatches, microbatch, self.state) for actions in order]
@@ -273,8 +274,10 @@ class _Search:
             more = BACKWARD + (1 + BACKWARD) * (form.times - 1)
             run = simulate(order, forward, [more * time for time in forward], [0.0] * stages)
             compute = sum(forward) * (1 + more) * microbatches / stages
-            flows = [local * (part.takes * (number > 0) + part.gives * (number < stages - 1))
-                     for number, part in enumerate(parts.parts)]
+            flows = [
+                local * (part.takes * (number > 0) + part.gives * (number < stages - 1))
+                for number, part in enumerate(parts.parts)
+            ]
             reduced = [_ring(2 * found.gradients, copies) for found in helds]
             between = self.cluster.near if stages <= self.cluster.node else self.cluster.bandwidth
             sending = max(flows) / between + max(reduced) / self.link(copies, stages)
@@ -294,9 +297,7 @@ class _Search:
         for number, stage in enumerate(parts.stages):
             graph, again = as_recomputed(stage.graph, form.name)
             several, received = True, number < last
-            step = held(
-                graph, self.sizes, self.training.dtype, recompute=again, accumulates=several, received=received
-            )
+            step = held(graph, self.sizes, self.training.dtype, recompute=again, accumulates=several, received=received)
             found.append(step)
         return found
 
