@@ -27,6 +27,7 @@ from archdsl.planning.held import held
 from archdsl.planning.pipelines import pipeline
 from archdsl.planning.sharding import sharded_peak, units
 from archdsl.planning.stages import split
+from tests.helpers import source_of
 from tests.ranks import run_ranks
 
 TOLERANCE = 0.1
@@ -70,7 +71,12 @@ def measured(make: Callable[[], tuple[Any, Callable[[], None]]], optimizer: str)
 
 
 def spread(
-    spec: str, size: tuple[int, ...], axes: Mapping[str, int], microbatches: int, optimizer: str, **values: Any
+    spec: str | archdsl.Source,
+    size: tuple[int, ...],
+    axes: Mapping[str, int],
+    microbatches: int,
+    optimizer: str,
+    **values: Any,
 ) -> int:
     """What a rank of a mesh holds."""
 
@@ -88,7 +94,9 @@ def spread(
     return measured(make, optimizer)
 
 
-def predicted(spec: str, size: tuple[int, ...], axes: Mapping[str, int], microbatches: int, optimizer: str) -> int:
+def predicted(
+    spec: str | archdsl.Source, size: tuple[int, ...], axes: Mapping[str, int], microbatches: int, optimizer: str
+) -> int:
     graph, sizes, state = check(spec), {"H": size[1], "W": size[2]}, OPTIMIZERS[optimizer]
     several = microbatches > 1
     if "shard" in axes:
@@ -122,9 +130,19 @@ SHARDED = [
 ]
 
 
+SMALL = source_of("""
+block unit(width) { conv(width, 3) -> batchnorm -> relu }
+model small {
+    input x[3, H, W]
+    unit(32) -> maxpool(2) -> unit(128) -> maxpool(2) -> unit(256) -> unit(256) -> unit(512)
+    global_avgpool -> flatten -> linear(10)
+}
+""")
+
+
 def test_shards() -> None:
     with fake_ranks(4):
-        case = ("resnet:resnet18", (3, 64, 64), {"shard": 4}, 1, "adam")
+        case = (SMALL, (3, 32, 32), {"shard": 4}, 1, "adam")
         assert predicted(*case) == pytest.approx(spread(*case), rel=TOLERANCE)
 
 
