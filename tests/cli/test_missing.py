@@ -109,7 +109,9 @@ def test_a_package_that_is_broken_and_a_module_of_ours():
     assert missing.what_to_do(ImportError("no name")) is None
 
 
-@pytest.mark.parametrize(("package", "extra"), [("torch", "torch"), ("kornia", "augment")])
+@pytest.mark.parametrize(
+    ("package", "extra"), [("torch", "torch"), pytest.param("kornia", "augment", marks=pytest.mark.long)]
+)
 def test_python_says_it_too(folder: Path, package: str, extra: str):
     (folder / "augmented.arch").write_text(AUGMENTED)
     load = "load" if package == "torch" else "load_augment"
