@@ -79,6 +79,9 @@ if TYPE_CHECKING:
 @click.option("--shares/--no-shares", default=True, help="The shares of parameters and multiply-accumulates of blocks.")
 @click.option("--sizes/--no-sizes", "tensors", default=True, help="The sizes of tensors.")
 @click.option("--labels/--no-labels", default=True, help="The labels that the spec gives to layers.")
+@click.option(
+    "--kernels", is_flag=True, help="With --style volumes: the windows of layers, on the maps that they read."
+)
 def draw(
     spec: str,
     output: Path,
@@ -97,7 +100,9 @@ def draw(
     from archdsl.checker.finished_graph import pin
 
     graph = checked(spec, settings, sizes)
-    told = {name: looks.pop(name) for name in ("title", "legend", "shares", "labels", "caption")}
+    told = {name: looks.pop(name) for name in ("title", "legend", "shares", "labels", "kernels", "caption")}
+    if told["kernels"] and looks["style"] != "volumes":
+        raise click.UsageError("--kernels needs --style volumes: boxes have no maps to draw them on")
     try:
         chosen = read_colours(colours) if colours is not None else Colours()
     except ValueError as error:

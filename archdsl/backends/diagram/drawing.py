@@ -147,11 +147,14 @@ def draw(
     them the panel has the lines alone. With a `width`, in points, the diagram is laid out for it and for at most 9
     inches of height, with text of at least 7 points: where it does not fit otherwise, it is opened less far, and its
     boxes say less. `detail` says what is shown, and `colours` has colours and names of your own.
-    Raises ValueError on a style, theme or direction that does not exist, DrawingError.
+    Raises ValueError on a style, theme or direction that does not exist, and on kernels in another style than volumes;
+    DrawingError.
     """
     looks = _looks(theme, direction or ("right" if style == "volumes" else "down"), colours or Colours())
     if style not in STYLES:
         raise ValueError(f"there is no style `{style}`; the styles are {', '.join(STYLES)}")
+    if detail.kernels and style != "volumes":
+        raise ValueError("kernels are drawn in volumes alone: use the style `volumes`")
     panel = None
     if graph.augment is not None:
         lines = tuple(examples) or tuple((text, None) for text in graph.augment.text())

@@ -42,6 +42,7 @@ def test_the_file_of_colours(tmp_path: Path) -> None:
         (["--width", "1px"], "is not a length from 0.5in"),
         (["--colours", "wrong.toml"], "it is no TOML"),
         (["--colours", "none.toml"], "does not exist"),
+        (["--kernels"], "--kernels needs --style volumes"),
     ],
 )
 def test_mistakes(
