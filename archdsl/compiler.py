@@ -65,6 +65,7 @@ def build(
     inference: bool = False,
     recompute: Recomputing = "none",
     memory: int | str | Budget | None = None,
+    parallel: bool = False,
 ) -> str:
     """The source of a standalone PyTorch module.
 
@@ -72,16 +73,19 @@ def build(
     the file converts the weights of the training form. `recompute` says which activations a training step recomputes
     instead of storing: `none`, those of the bodies of `dense` connections, or those of calls of `blocks`. `memory` is
     what a training step may need at most, in bytes, as "8GiB", or as a Budget, which also says the batch; then as
-    little is recomputed as that needs. The text is proved to compute the network before it is returned
+    little is recomputed as that needs. With `parallel` the file has a function `parallelize(model, mesh, …)`, which
+    spreads a training over many devices. The text is proved to compute the network before it is returned
     (`archdsl.proof`). Raises SpecError if nothing can be recomputed or the memory is not enough, ValueError for
     options that exclude each other.
     """
     how = chosen(inference, recompute, memory)
-    return prove_build(checked(network), inference=inference, recompute=how).text
+    if inference and parallel:
+        raise ValueError("the inference form does not train, so it has no `parallelize`")
+    return prove_build(checked(network), inference=inference, recompute=how, parallel=parallel).text
 
 
 def chosen(inference: bool, recompute: Recomputing, memory: int | str | Budget | None) -> Recomputing:
-    """What two options say about recomputation. Raises ValueError if they exclude each other."""
+    """The recomputation that two options ask for. Raises ValueError if they are mutually exclusive."""
     from archdsl.common.choices import Budget
 
     if inference and (recompute != "none" or memory is not None):
@@ -105,7 +109,9 @@ class Build:
     refused: tuple[str, ...] = ()
 
 
-def prove_build(graph: Graph, *, inference: bool = False, recompute: Recomputing = "none") -> Build:
+def prove_build(
+    graph: Graph, *, inference: bool = False, recompute: Recomputing = "none", parallel: bool = False
+) -> Build:
     """The source of a module as from `build`, with the result of its proof.
 
     If a proof fails, plainer code is generated; SpecError if none can be proved.
@@ -113,18 +119,22 @@ def prove_build(graph: Graph, *, inference: bool = False, recompute: Recomputing
     from archdsl.backends.torch_source import Plainness, write_module  # only if a module is wanted
     from archdsl.proof import prove
     from archdsl.transform.inference import for_inference
+    from archdsl.transform.parallel import parallel as spread
     from archdsl.transform.recompute import recompute as choose
 
     with deep_stack():
         shown, folding = for_inference(graph) if inference else (graph, None)
         again = choose(graph, recompute)
+        over = spread(graph) if parallel else None
         companion = None if inference else _companion(graph)
         augmentation = (companion.name, graph.augment) if companion is not None and graph.augment is not None else None
         refused: list[str] = []
         for plainness in Plainness:
             try:
-                text = write_module(shown, folding, companion=companion, recompute=again, plainness=plainness)
-                prove(text, shown, folding=folding, recompute=again, augmentation=augmentation)
+                text = write_module(
+                    shown, folding, companion=companion, recompute=again, parallel=over, plainness=plainness
+                )
+                prove(text, shown, folding=folding, recompute=again, parallel=over, augmentation=augmentation)
             except (SpecError, MemoryError):
                 raise
             except Exception as error:  # bugs of the generator, too: plainer code may avoid them

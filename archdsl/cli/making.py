@@ -22,6 +22,7 @@ from archdsl.cli.options import (
     memory_option,
     model_options,
     output_option,
+    parallel_option,
     parse_length,
     parse_settings,
     purpose_option,
@@ -31,10 +32,10 @@ from archdsl.cli.options import (
     training_options,
     weights_option,
 )
-from archdsl.cli.outputs import SpecOption
+from archdsl.cli.outputs import SpecArgument, SpecOption
 from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
-from archdsl.cli.specs import checked
+from archdsl.cli.specs import checked, split_path
 from archdsl.common.choices import ADAPTATIONS, EXPORTS, MODULES, STATE_DICTS, Budget
 
 COLOURS = """A TOML file of your own colours: [families] such as convolution = "#cfe5f4", [groups] of paths, and [names]
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
 
 @cli.command()
-@spec_argument
+@click.argument("spec", cls=SpecArgument, shell_complete=complete_spec, metavar="SPEC[:PATH]")
 @output_option(
     f"A {listed(FORMATS)} file.",
     "a picture is",
@@ -82,6 +83,12 @@ if TYPE_CHECKING:
 @click.option(
     "--kernels", is_flag=True, help="With --style volumes: the windows of layers, on the maps that they read."
 )
+@click.option(
+    "--matrix",
+    is_flag=True,
+    help="Draw the matrix of the convolution at PATH instead of the network: a Toeplitz matrix along one axis, a "
+    "doubly block Toeplitz or circulant one along two.",
+)
 def draw(
     spec: str,
     output: Path,
@@ -91,14 +98,19 @@ def draw(
     width: float | None,
     colours: Path | None,
     tensors: bool,
+    matrix: bool,
     **looks: Any,
 ) -> int:
-    """Draw the network, in the format of the file's ending."""
+    """Draw the network, in the format of the file's ending.
+
+    With --matrix, draw the matrix of the layer at PATH: lenet:lenet:0.
+    """
     from archdsl import compiler
     from archdsl.backends.diagram.colours import Colours, read_colours
     from archdsl.backends.diagram.detail import Detail
     from archdsl.checker.finished_graph import pin
 
+    spec, path = of_matrix(spec) if matrix else (spec, None)
     graph = checked(spec, settings, sizes)
     told = {name: looks.pop(name) for name in ("title", "legend", "shares", "labels", "kernels", "caption")}
     if told["kernels"] and looks["style"] != "volumes":
@@ -107,20 +119,39 @@ def draw(
         chosen = read_colours(colours) if colours is not None else Colours()
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--colours") from None
-    diagram = compiler.draw(
-        graph,
-        depth=depth,
-        examples=examples_of(graph),
-        sizes=pin(graph, sizes),
-        width=width,
-        colours=chosen,
-        detail=Detail(sizes=tensors, **told),
-        **looks,
-    )
-    diagram.save(output)
+    try:
+        diagram = compiler.draw(
+            graph,
+            depth=depth,
+            examples=() if matrix else examples_of(graph),
+            sizes=pin(graph, sizes),
+            width=width,
+            colours=chosen,
+            detail=Detail(sizes=tensors, **told),
+            matrix=path,
+            **looks,
+        )
+        diagram.save(output)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     for text in diagram.notes:
         note(text)
     return FINE
+
+
+def of_matrix(spec: str) -> tuple[str, str]:
+    """The SPEC and the path of the layer whose matrix is drawn. Raises UsageError."""
+    spec, path = split_path(spec)
+    if path is None:
+        checked(spec, {})  # a wrong spec is the more helpful message
+        raise click.UsageError("--matrix draws that of one layer: name it, SPEC:PATH; `archdsl show` lists the paths")
+    context = click.get_current_context()
+    known = ("depth", "style", "direction", "legend", "shares", "tensors", "labels")
+    for parameter in context.command.params:
+        given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
+        if given and parameter.name in known:
+            raise click.UsageError(f"{parameter.opts[0]} is for pictures of networks, not for --matrix")
+    return spec, path
 
 
 def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
@@ -147,6 +178,7 @@ def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
 @memory_option
 @training_options
 @size_option
+@parallel_option
 @click.pass_context
 def build(
     context: click.Context,
@@ -159,6 +191,7 @@ def build(
     dtype: str,
     optimizer: str,
     sizes: Sizes,
+    parallel: bool,
     settings: Settings,
 ) -> int:
     """Compile the network to a PyTorch module.
@@ -176,6 +209,8 @@ def build(
     if inference and any(given.values()):
         name = next(name for name, is_given in given.items() if is_given)
         raise click.UsageError(f"--{name} cannot be used with --for inference, which has no backward pass")
+    if inference and parallel:
+        raise click.UsageError("--parallel cannot be used with --for inference, which does not train")
     if all(given.values()):
         raise click.UsageError("--memory chooses what to recompute, so --recompute cannot be used with it")
     if memory is None:
@@ -187,7 +222,8 @@ def build(
     budget = None
     if memory is not None:
         budget = Budget(memory, batch, dtype, optimizer, tuple(pin(graph, sizes).items()))
-    data = compiler.build(graph, inference=inference, recompute=recompute, memory=budget).encode()
+    text = compiler.build(graph, inference=inference, recompute=recompute, memory=budget, parallel=parallel)
+    data = text.encode()
     if output is not None:
         save(output, data)
     elif sys.stdout is not None:

@@ -21,7 +21,7 @@ NETWORK_FILES = (".onnx", ".pt2", ".yaml", ".yml", ".cfg")
 """Files with a network in another form than a spec, which can be imported."""
 
 STARTERS = ("classifier", "segmenter", "1-d", "3-d")
-"""What a new network may be; each has a file in archdsl/starters."""
+"""The kinds of a new network; each has a file in archdsl/starters."""
 
 BYTES: Mapping[str, int] = MappingProxyType({"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2})
 """The number types of a network, and the bytes of each number."""

@@ -53,7 +53,7 @@ class Model:
 
 @dataclass(eq=False)
 class Analysis:
-    """What is known of one text. `models` grows as they are checked; `waiting` are the names of those still to come."""
+    """The analysis of one text. `models` grows as they are checked; `waiting` are the names of those still to come."""
 
     source: Source
     spec_file: SpecFile

@@ -450,7 +450,7 @@ class _Binder:
 
 
 def _family(symbol: Symbol, top: Space) -> Symbol:
-    """What has the parameters of a model: the family of a member, through any number of members."""
+    """The family or model that declares the parameters of a model, through any number of members."""
     seen = {symbol}
     while isinstance(symbol.node, tree.Member):
         found = top.symbols.get(symbol.node.family.name)

@@ -1,4 +1,4 @@
-"""What the user asks about a name: what it is, where it is declared and used."""
+"""Requests about a name: its hover text, declaration and uses."""
 
 from __future__ import annotations
 

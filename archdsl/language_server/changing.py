@@ -1,4 +1,4 @@
-"""What changes the text: completion, signatures on the way, fixes, renames, the format."""
+"""Requests that change the text: completion, signature help, fixes, renames, formatting."""
 
 from __future__ import annotations
 

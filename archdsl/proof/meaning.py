@@ -70,7 +70,7 @@ class Meaning:
         self.table = Table(gradients=gradients)
         self.library = Library(Run(self.table))
         self.values: dict[Edge, tuple[Term, Order]] = {}
-        """What each tensor is: a term, with its axes in some order."""
+        """The meaning of each tensor: a term, with its axes in some order."""
         self.inputs: list[Term] = []
         self.statistics: dict[str, list[tuple[int, ...]]] = {}
         """The paths of the layers that keep statistics and run, with the terms that they count, in order."""

@@ -57,7 +57,7 @@ class Candidate:
 
 
 State = tuple[int, float, tuple[Candidate, object] | None]
-"""What is saved so far, at which work, by which candidates, the last one first."""
+"""The bytes saved so far, the work for them, and the candidates chosen, the last one first."""
 
 
 def fitted(graph: Graph, budget: Budget) -> Plan:
@@ -162,7 +162,7 @@ class Search:
         return self.known[key]
 
     def work(self, again: Recompute) -> float:
-        """What is done a second time. A concat that dense connections put off is done in their bodies, twice."""
+        """The work that is done a second time. Dense bodies redo the concat that they put off, twice."""
         inside = sum(self.works[n.id] for s in again.scopes for n in s.nodes())
         return inside + sum(self.works[n.id] for n in again.grown)
 
@@ -241,7 +241,7 @@ class Search:
     # ------------------------------------------------------------ the dynamic program
 
     def solve(self, limit: int) -> Recompute | None:
-        """What to recompute at the least work so that each moment fits, as if candidates did not act on each other."""
+        """The candidates that make each moment fit at the least work, as if they were independent."""
         count = len(self.graph)
         starts: dict[int, list[Candidate]] = {}
         for candidate in self.candidates:

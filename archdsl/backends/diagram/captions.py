@@ -118,7 +118,7 @@ class Captions:
                 return replace(self._layers(part), notes=notes, label=self._label(part))
 
     def _label(self, part: Part) -> str:
-        """What the spec calls the main layer of a box, else another one; empty if that says no more than the box."""
+        """The label of the main layer of a box, else of another one; empty if it says no more than the box."""
         if not self.detail.labels or part.count > 1 or part.inner:
             return ""
         main = main_node(part.nodes)
@@ -162,7 +162,7 @@ class Captions:
         return isinstance(call, Scope) and len(list(call.nodes())) > len(part.nodes)
 
     def reuses(self) -> list[str]:
-        """What the legend says of each thing that is shared: `A: head, 3 calls of the same weights`."""
+        """The legend's line for each shared layer: `A: head, 3 calls of the same weights`."""
         return [
             f"{letter(number)}: {cut(call.path, LONGEST_NAME)}, {len(self.structure.calls(call))} calls of one module"
             for number, call in enumerate(self.structure.reused)

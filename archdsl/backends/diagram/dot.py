@@ -97,7 +97,7 @@ class Writer:
 
     def _found(self, part: Part) -> list[Line]:
         theme = self.theme
-        if part.kind in ("entry", "exit"):  # the name of an entry stands by its arrow
+        if part.kind in ("entry", "exit"):  # the name of an entry is by its arrow
             return [[Words(part.name, NOTE, theme.muted)]] if part.name and part.kind == "exit" else []
         caption = self.captions.box(part)
         if part.kind == "merge":

@@ -15,6 +15,7 @@ from archdsl.backends.diagram.labels import extent
 from archdsl.backends.diagram.layered import headings
 from archdsl.backends.diagram.layered import lay_out as lay_out_layered
 from archdsl.backends.diagram.layout import Box
+from archdsl.backends.diagram.matrices import draw_matrix, matrix_of
 from archdsl.backends.diagram.opening import (
     INSET_BUDGET,
     Inset,
@@ -29,13 +30,13 @@ from archdsl.backends.diagram.opening import (
     whole,
 )
 from archdsl.backends.diagram.picture import Folder, Part, Picture
-from archdsl.backends.diagram.scene import Scene, as_dot
+from archdsl.backends.diagram.scene import Scene, Text, as_dot
 from archdsl.backends.diagram.sheet import Sheet
 from archdsl.backends.diagram.structure import Structure
 from archdsl.backends.diagram.ulayout import in_columns as u_in_columns
 from archdsl.backends.diagram.volumes import SMALL, draw_volumes
 from archdsl.backends.diagram.wrapping import ROOM, wrapped
-from archdsl.graph import Graph
+from archdsl.graph import Graph, Node, Tensor
 
 SMALLEST = 7.0
 """Points of the smallest text in print."""
@@ -94,6 +95,8 @@ class Request:
     detail: Detail = field(default_factory=Detail)
     turned: bool = False
     """Whether the direction was asked for."""
+    matrix: Node | None = None
+    """The layer whose matrix is drawn, instead of the network."""
 
     @property
     def forms_u(self) -> bool:
@@ -137,8 +140,10 @@ def in_columns(one: Drawn, writer: Writer, sheet: Sheet | None = None) -> Drawn:
 
 
 def network(request: Request) -> Drawing:
-    """Draws a graph as volumes, a U, or layers of boxes. Raises DrawingError."""
+    """Draws a graph as volumes, a U, or layers of boxes, or the matrix of a layer. Raises DrawingError, NoMatrix."""
     maker = _Maker(request)
+    if request.matrix is not None:
+        return maker.matrix(request.matrix)
     if request.style == "volumes":
         return maker.volumes()
     if request.width is None:
@@ -165,17 +170,29 @@ class _Maker:
         writer.captions.framed = False
         longest = self.request.width if self.request.width is not None else LONG_VOLUMES
         scene = draw_volumes(flat, u, writer, longest)
+        return self.scaled(scene, flat, writer, SMALL)
+
+    def matrix(self, node: Node) -> Drawing:
+        shape, output = (self.analysis.shape(t) for t in (node.inputs[0], Tensor(node.id)))
+        detail = self.request.detail
+        writer = self.writer(detail)
+        scene = draw_matrix(matrix_of(node, shape, output), writer.theme, notes=detail.title, caption=detail.caption)
+        smallest = min((s.size for s in scene.shapes if isinstance(s, Text)), default=SMALL)
+        return self.scaled(scene, Picture(self.graph, (), ()), writer, smallest)
+
+    def scaled(self, scene: Scene, picture: Picture, writer: Writer, smallest: float) -> Drawing:
+        """A figure with its own scene, as wide as asked for while its smallest text can be read."""
         scale, notes = 1.0, tuple[str, ...]()
         if self.request.width is not None:
             wide = scene.bounds[2] - scene.bounds[0]
             writer.pad, scale = 0.0, min(1.0, self.request.width / wide)
-            if scale * SMALL < SMALLEST:
-                scale = SMALLEST / SMALL
+            if scale * smallest < SMALLEST:
+                scale = SMALLEST / smallest
                 notes = (
                     f"the figure does not fit {self.request.width / 72:.1f} inches with text of {SMALLEST:g} points: "
                     f"it is {wide * scale / 72:.1f} inches wide",
                 )
-        return Drawing(as_dot(scene, writer.theme.background), [("", flat)], writer, scene, scale, notes)
+        return Drawing(as_dot(scene, writer.theme.background), [("", picture)], writer, scene, scale, notes)
 
     # ------------------------------------------------------------ a given width
 
@@ -198,7 +215,7 @@ class _Maker:
         inches = " × ".join(f"{side * scale / 72:.1f}" for side in found.size)
         note = (
             f"the figure does not fit {width / 72:.1f} × {HIGHEST / 72:.1f} inches with text of {SMALLEST:g} points: "
-            f"what stands side by side takes {inches} inches; see `--depth` and `--direction`"
+            f"the layers side by side take {inches} inches; see `--depth` and `--direction`"
         )
         return self.drawing(found, scale, (note,))
 

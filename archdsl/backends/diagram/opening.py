@@ -259,7 +259,7 @@ def _reduces(folder: Folder, scope: Scope) -> bool:
 
 
 def held(folder: Folder, scope: Scope) -> str:
-    """What a block holds that is not opened: `6 conv, maxpool, 3 ‖`."""
+    """The contents of a block that is not opened, in short: `6 conv, maxpool, 3 ‖`."""
     shown = [n.operation for n in folder.nodes(scope) if n.operation.drawn and not n.operation.follows]
     counts = Counter(operation.sign or operation.name for operation in shown)
     return ", ".join(f"{count} {name}" if count > 1 else name for name, count in counts.items())

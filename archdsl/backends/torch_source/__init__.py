@@ -40,6 +40,7 @@ from archdsl.backends.torch_source.folding import FUNCTION, folding_function
 from archdsl.backends.torch_source.helpers import FACTORY
 from archdsl.backends.torch_source.moves import Last, arrange
 from archdsl.backends.torch_source.names import camel, identifier, unique
+from archdsl.backends.torch_source.parallel import parallel_parts
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, helper_names
 from archdsl.backends.torch_source.starts import everywhere
@@ -47,6 +48,7 @@ from archdsl.backends.torch_source.write import write_class
 from archdsl.graph import Graph, Tensor
 from archdsl.ops.reserved import RESERVED, STANDARD
 from archdsl.transform.inference import Folding
+from archdsl.transform.parallel import Parallel
 from archdsl.transform.recompute import NOTHING, Recompute
 
 if TYPE_CHECKING:  # what augmentations are is imported only if there is one
@@ -59,11 +61,13 @@ def write_module(
     *,
     companion: Companion | None = None,
     recompute: Recompute = NOTHING,
+    parallel: Parallel | None = None,
     plainness: Plainness = Plainness.READABLE,
 ) -> str:
-    """The source of a checked network's module, with what stands beside it. The same network gives the same bytes.
+    """The source of a checked network's module, with its companion. The same network gives the same bytes.
 
-    `folding` is given for the form of a network for inference, and says how its weights come about.
+    `folding` is given for the form of a network for inference, and says how its weights come about. `parallel` says how
+    a training is spread over devices, and gives the file a function for it.
     """
     firsts = recompute.grown | recompute.bodies  # which concatenate along the second axis
     layout = Layout.of(graph, firsts) if plainness < Plainness.STRAIGHT else FIRST
@@ -94,6 +98,7 @@ def write_module(
     file.globals = frozenset(taken)
     classes: list[Statement] = [write_class(file, plan, plan is plans[-1]) for plan in plans]
     classes[-1:-1] = outputs
+    classes += parallel_parts(graph, parallel) if parallel is not None else []
     parts = [*file.helpers.values(), *map(Source, companion.blocks if companion else ())]
     parts += [*check_functions, dynamic_shapes(graph), *(folding_function(folding) if folding is not None else [])]
     parts += classes
@@ -119,9 +124,19 @@ def _class_name(plan: Plan, graph: Graph, taken: set[str]) -> str:
     if scope.kind == "model":
         name = graph.name
     else:
-        name = scope.definition.name if scope.definition is not None else scope.name.split(".")[-1]
+        name = scope.definition.name if scope.definition is not None else _of_label(scope.name)
     found = camel(name)
     return found if found not in taken else unique(found if found not in RESERVED else f"{found}Block", taken)
+
+
+def _of_label(label: str) -> str:
+    """A class's name by the label of a body: `stages.3` is one of the stages, a Stage."""
+    parts = [p for p in label.split(".") if not p.isdigit()]
+    if not parts:
+        return label
+    last = parts[-1]
+    plural = last.endswith("s") and not last.endswith("ss") and label.split(".")[-1].isdigit()
+    return last[:-1] if plural else last
 
 
 def _imports(used: Collection[str]) -> list[str]:
@@ -132,6 +147,8 @@ def _imports(used: Collection[str]) -> list[str]:
     lines += ["import torch"] if "torch" in used else []
     lines += ["import torch.nn.functional as F"] if "F" in used else []
     lines.append("from torch import Tensor, nn" if "Tensor" in used else "from torch import nn")
+    lines += ["from torch.distributed.device_mesh import DeviceMesh"] if "DeviceMesh" in used else []
+    lines += ["from torch.distributed.tensor import DTensor"] if "DTensor" in used else []
     lines += ["from torch.utils.checkpoint import checkpoint"] if "checkpoint" in used else []
     return lines
 
