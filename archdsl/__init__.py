@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from archdsl.runtime.importing.files import from_file
     from archdsl.runtime.loading import load, load_augment
     from archdsl.runtime.parallel import parallelize
+    from archdsl.runtime.pipeline import pipeline
     from archdsl.runtime.tiled import tiled
 
 __version__ = "0.2.0"
@@ -35,6 +36,7 @@ __all__ = [
     "load",
     "load_augment",
     "parallelize",
+    "pipeline",
     "show",
     "tiled",
 ]
@@ -52,6 +54,7 @@ _HOMES = {
     "load": "archdsl.runtime.loading",
     "load_augment": "archdsl.runtime.loading",
     "parallelize": "archdsl.runtime.parallel",
+    "pipeline": "archdsl.runtime.pipeline",
     "show": "archdsl.compiler",
     "tiled": "archdsl.runtime.tiled",
     "Source": "archdsl.common.source",
@@ -59,12 +62,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """The public names, each imported when first asked for, so that `import archdsl` costs nothing."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
-    return value
+if not TYPE_CHECKING:  # type checkers would take any name for right
+
+    def __getattr__(name: str) -> object:
+        """The public names, each imported when first asked for, so that `import archdsl` costs nothing."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
 
 
 def __dir__() -> list[str]:

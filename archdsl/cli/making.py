@@ -29,6 +29,7 @@ from archdsl.cli.options import (
     recompute_option,
     size_option,
     spec_argument,
+    stages_option,
     training_options,
     weights_option,
 )
@@ -84,6 +85,11 @@ if TYPE_CHECKING:
     "--kernels", is_flag=True, help="With --style volumes: the windows of layers, on the maps that they read."
 )
 @click.option(
+    "--image",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The image on which the panel of an augmentation shows its changes, instead of a photograph of scikit-image.",
+)
+@click.option(
     "--matrix",
     is_flag=True,
     help="Draw the matrix of the convolution at PATH instead of the network: a Toeplitz matrix along one axis, a "
@@ -99,6 +105,7 @@ def draw(
     colours: Path | None,
     tensors: bool,
     matrix: bool,
+    image: Path | None,
     **looks: Any,
 ) -> int:
     """Draw the network, in the format of the file's ending.
@@ -123,7 +130,7 @@ def draw(
         diagram = compiler.draw(
             graph,
             depth=depth,
-            examples=() if matrix else examples_of(graph),
+            examples=() if matrix else examples_of(graph, image),
             sizes=pin(graph, sizes),
             width=width,
             colours=chosen,
@@ -146,7 +153,7 @@ def of_matrix(spec: str) -> tuple[str, str]:
         checked(spec, {})  # a wrong spec is the more helpful message
         raise click.UsageError("--matrix draws that of one layer: name it, SPEC:PATH; `archdsl show` lists the paths")
     context = click.get_current_context()
-    known = ("depth", "style", "direction", "legend", "shares", "tensors", "labels")
+    known = ("depth", "image", "style", "direction", "legend", "shares", "tensors", "labels")
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         if given and parameter.name in known:
@@ -154,14 +161,18 @@ def of_matrix(spec: str) -> tuple[str, str]:
     return spec, path
 
 
-def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
-    """Example images of the model's augmentation; none, with a note, if a package is missing."""
+def examples_of(graph: Graph, image: Path | None) -> Sequence[tuple[str, bytes]]:
+    """Example images of the model's augmentation; none, with a note, if a package is missing. Raises ClickException."""
     if graph.augment is None:
+        if image is not None:
+            raise click.UsageError(f"--image shows an augmentation, and {graph.name} has none")
         return ()
-    from archdsl.runtime.running import augmented_examples
+    from archdsl.runtime.running import RunError, augmented_examples
 
     try:
-        return augmented_examples(graph)
+        return augmented_examples(graph, image)
+    except RunError as error:
+        raise click.ClickException(str(error)) from None
     except ImportError as error:
         if not (install := what_to_do(error)):
             raise
@@ -178,6 +189,7 @@ def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
 @memory_option
 @training_options
 @size_option
+@stages_option
 @parallel_option
 @click.pass_context
 def build(
@@ -191,6 +203,7 @@ def build(
     dtype: str,
     optimizer: str,
     sizes: Sizes,
+    stages: int | None,
     parallel: bool,
     settings: Settings,
 ) -> int:
@@ -198,7 +211,7 @@ def build(
 
     The module is one file that imports only torch. With --for inference it has a function, fold_batchnorms, that
     converts the weights of the training form. --batch, --dtype, --optimizer and --size say for which training step
-    --memory is meant.
+    --memory is meant; with --stages, --dtype and --size say for which input the work is balanced.
     """
     from archdsl import compiler
     from archdsl.checker.finished_graph import pin
@@ -213,8 +226,11 @@ def build(
         raise click.UsageError("--parallel cannot be used with --for inference, which does not train")
     if all(given.values()):
         raise click.UsageError("--memory chooses what to recompute, so --recompute cannot be used with it")
+    if stages is not None and (inference or parallel or memory is not None):
+        other = "--for inference" if inference else "--parallel" if parallel else "--memory"
+        raise click.UsageError(f"--stages cannot be used with {other}")
     if memory is None:
-        for name in ("batch", "dtype", "optimizer", "sizes"):
+        for name in ("batch", "optimizer") if stages is not None else ("batch", "dtype", "optimizer", "sizes"):
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 option = name.removesuffix("s") if name == "sizes" else name
                 raise click.UsageError(f"--{option} says for which training step --memory is meant, which is not given")
@@ -222,7 +238,14 @@ def build(
     budget = None
     if memory is not None:
         budget = Budget(memory, batch, dtype, optimizer, tuple(pin(graph, sizes).items()))
-    text = compiler.build(graph, inference=inference, recompute=recompute, memory=budget, parallel=parallel)
+    parts = None
+    if stages is not None:
+        from archdsl.planning.stages import split
+
+        parts = split(graph, stages, pin(graph, sizes), dtype)
+    text = compiler.build(
+        graph, inference=inference, recompute=recompute, memory=budget, parallel=parallel, stages=parts
+    )
     data = text.encode()
     if output is not None:
         save(output, data)
@@ -308,26 +331,48 @@ def weights(
 @weights_option
 @extern_option
 @purpose_option
+@click.option("--quantize", is_flag=True, help="Write the form for inference in int8, to .onnx; needs --images.")
+@click.option(
+    "--images",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Images for calibration, prepared as the network will see them, or .npy arrays, which are taken as they are.",
+)
 @model_options
-def export(spec: str, output: Path, weights: Path | None, purpose: str, settings: Settings) -> int:
+def export(
+    spec: str,
+    output: Path,
+    weights: Path | None,
+    purpose: str,
+    quantize: bool,
+    images: Path | None,
+    settings: Settings,
+) -> int:
     """Export the network to .pt2 (torch.export) or .onnx.
 
     The batch and the free sizes stay dynamic; the command says which size had to be fixed, and why. Before the file is
     written, its outputs are compared with the PyTorch module's at several sizes, which are listed; a file with other
-    outputs is not written. ONNX needs the packages onnx and onnxscript, and onnxruntime for the comparison.
+    outputs is not written. --quantize writes int8 for CPUs, which is faster and less exact; it says how much less on
+    images that it does not calibrate on. ONNX needs the packages onnx and onnxscript, and onnxruntime for the
+    comparison.
     """
     from archdsl.common.marks import save
     from archdsl.diagnostics import visible
     from archdsl.runtime import export as exporting
     from archdsl.runtime.weights import WeightsError
 
+    if quantize is (images is None):
+        raise click.UsageError("--quantize and --images DIR go together")
     graph = checked(spec, settings)
     form = output.with_suffix(output.suffix.lower())
     try:
-        made = exporting.proved_export(graph, form, weights, inference=purpose == "inference")
+        if images is not None:
+            made = exporting.quantized_export(graph, form, images, weights)
+        else:
+            made = exporting.proved_export(graph, form, weights, inference=purpose == "inference")
     except (exporting.ExportError, WeightsError) as error:
         raise click.ClickException(str(error)) from None
     save(output, made.data)
-    for line in (*made.pins, made.proof):
+    for line in made.lines():
         write(f"{visible(str(output))}: {line}\n")
     return FINE

@@ -74,6 +74,10 @@ class Budget:
 Recomputing: TypeAlias = Mode | Budget
 """How what is recomputed is chosen: by name, or as little as a budget needs."""
 
+Schedule: TypeAlias = Literal["gpipe", "1f1b", "interleaved", "interleaved-gpipe"]
+"""In which order the ranks of a pipeline compute micro-batches; in the interleaved ones each has several stages."""
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+
 Adaptation: TypeAlias = Literal["mean", "slice"]
 """How kernels for other input channels are made from those that are there."""
 ADAPTATIONS: tuple[Adaptation, ...] = get_args(Adaptation)

@@ -75,10 +75,6 @@ class Analysis:
         """Whether its text, or that of a file that it imports, has errors, so that parts of it are not known."""
         return bool(self.loaded.errors)
 
-    @property
-    def is_finished(self) -> bool:
-        return not self.waiting
-
     def misses(self, path: Path | None) -> bool:
         """Whether it imports a file of this name that was not found."""
         missing = [d for d in self.loaded.items if d.code == "E0003"]

@@ -117,9 +117,6 @@ def names_of(file: tree.File) -> Names:
     return _Binder(file).names
 
 
-OPERATION_SYMBOLS = {name: Symbol(name, "operation", cls) for name, cls in OPERATIONS.items()}
-
-
 class _Binder:
     """Walks the tree in the order of the text, and binds each name."""
 

@@ -139,6 +139,17 @@ class Server(LanguageServer):
         path = span.source.path
         return types.Location(document.uri if path is None else self.uri_of(path), self.convert.range(span))
 
+    async def symbol(
+        self, params: types.ReferenceParams | types.DocumentHighlightParams | types.RenameParams
+    ) -> tuple[Document, View, Symbol] | None:
+        """The document of a request, its state, and the symbol at the position; None if there is none."""
+        found = await self.current(params.text_document)
+        if found is None:
+            return None
+        document, view = found
+        symbol = self.symbol_at(view, self.convert.offset(view.source, params.position))
+        return None if symbol is None else (document, view, symbol)
+
     def symbol_at(self, view: View, offset: int) -> Symbol | None:
         found = view.names.at(offset)
         return found[1] if found is not None else None

@@ -70,7 +70,7 @@ def rows_of(picture: Picture, analysis: Analysis, *, few: bool = False) -> Rows 
     before, _ = picture.neighbours()
     first: dict[Part, int] = {}
     last: dict[Part, int] = {}
-    for part in picture.boxes():  # one without a resolution is where what flows in is
+    for part in picture.boxes():  # a box without a resolution gets that of its inputs
         found = [rows[t] for t in given[part] if t in rows] or [last[p] for p in before.get(part, ()) if p in last]
         first[part], last[part] = (min(found), max(found)) if found else (0, 0)
         if not any(t in rows for t in given[part]):

@@ -10,23 +10,22 @@ The passes of `write_module`, in order:
 2. `checks`, `exporting` and `folding` make the functions beside the classes.
 3. `write` makes the tree of each class. `constructor` fills the statements of an `emitter` with `members`, which get
    their expressions from `layers` and their names from `scope`. `forward` makes `statements` of the flow, gives their
-   values variables (`variables`, with `liveness` and `assigned`), and writes them with the `attributes` that the
-   constructor has set.
-4. The printer of `backends.python` writes the tree and finds what it imports.
+   values variables (`variables`, with `liveness`, `assigned` and `releasing`), and writes them with the `attributes`
+   that the constructor has set.
+4. The printer of `backends.python` writes the tree and finds what it imports; `titles` says what the file is.
 
 `plainness` says how far all this goes towards what a hand would write.
 """
 
 from __future__ import annotations
 
-import hashlib
 import keyword
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from archdsl import __version__, dims
 from archdsl.analysis.layout import FIRST, Layout
 from archdsl.analysis.overwriting import Overwriting
+from archdsl.analysis.releases import releases
 from archdsl.backends.python import printer
 from archdsl.backends.python.templates import code
 from archdsl.backends.python.tree import Assign, Class, Source, Statement, Var, names_in
@@ -36,16 +35,17 @@ from archdsl.backends.torch_source.classes import Classifier
 from archdsl.backends.torch_source.exporting import dynamic_shapes
 from archdsl.backends.torch_source.file import File
 from archdsl.backends.torch_source.flow import Value
-from archdsl.backends.torch_source.folding import FUNCTION, folding_function
+from archdsl.backends.torch_source.folding import folding_function
 from archdsl.backends.torch_source.helpers import FACTORY
-from archdsl.backends.torch_source.moves import Last, arrange
+from archdsl.backends.torch_source.moves import arrange
 from archdsl.backends.torch_source.names import camel, identifier, unique
 from archdsl.backends.torch_source.parallel import parallel_parts
 from archdsl.backends.torch_source.plainness import Plainness
 from archdsl.backends.torch_source.plan import Plan, helper_names
 from archdsl.backends.torch_source.starts import everywhere
+from archdsl.backends.torch_source.titles import shape_text, title
 from archdsl.backends.torch_source.write import write_class
-from archdsl.graph import Graph, Tensor
+from archdsl.graph import Graph
 from archdsl.ops.reserved import RESERVED, STANDARD
 from archdsl.transform.inference import Folding
 from archdsl.transform.parallel import Parallel
@@ -63,11 +63,14 @@ def write_module(
     recompute: Recompute = NOTHING,
     parallel: Parallel | None = None,
     plainness: Plainness = Plainness.READABLE,
+    others: Collection[str] = (),
+    exports: bool = True,
 ) -> str:
     """The source of a checked network's module, with its companion. The same network gives the same bytes.
 
     `folding` is given for the form of a network for inference, and says how its weights come about. `parallel` says how
-    a training is spread over devices, and gives the file a function for it.
+    a training is spread over devices, and gives the file a function for it. `others`
+    are names that no class may have; without `exports` the file does not say which sizes an export may leave free.
     """
     firsts = recompute.grown | recompute.bodies  # which concatenate along the second axis
     layout = Layout.of(graph, firsts) if plainness < Plainness.STRAIGHT else FIRST
@@ -83,8 +86,11 @@ def write_module(
     plans = Classifier(graph, found, overwriting, plainness).run()
     check_functions, checks = size_checks(graph)
     file = File(graph, overwriting, recompute, lambda value: _size(graph, value), checks, plainness)
+    if folding is not None:
+        file.releases = releases(graph)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
     taken |= {c.function for c in checks} | helper_names(plans) | {kind.imported for kind in graph.outside}
+    taken |= set(others)
     for plan in [plans[-1], *plans[:-1]]:
         file.names[plan] = _class_name(plan, graph, taken)
         plan.name = file.names[plan]
@@ -100,11 +106,12 @@ def write_module(
     classes[-1:-1] = outputs
     classes += parallel_parts(graph, parallel) if parallel is not None else []
     parts = [*file.helpers.values(), *map(Source, companion.blocks if companion else ())]
-    parts += [*check_functions, dynamic_shapes(graph), *(folding_function(folding) if folding is not None else [])]
+    parts += [*check_functions, *([dynamic_shapes(graph)] if exports else [])]
+    parts += folding_function(folding) if folding is not None else []
     parts += classes
     if "Factory" in names_in(parts):
         parts.insert(0, Source(FACTORY))
-    head = [*printer.docstring(_title(graph, folding), 0), "", *_imports(names_in(parts)), *_outside(graph), "", "", ""]
+    head = [*printer.docstring(title(graph, folding), 0), "", *_imports(names_in(parts)), *_outside(graph), "", "", ""]
     return "\n".join(head) + printer.module(parts)
 
 
@@ -162,42 +169,9 @@ def _outside(graph: Graph) -> list[str]:
     return ["", *dict.fromkeys(lines)] if lines else []
 
 
-def _title(graph: Graph, folding: Folding | None) -> str:
-    source = graph.root.span.source
-    digest = hashlib.sha256(source.text.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    file = source.name.replace("\\", "/").rsplit("/", 1)[-1]
-    inputs = ", ".join(f"{n.name} {_shape(graph, Tensor(n.id))}" for n in graph.input_nodes)
-    outputs = ", ".join(f"{o.name + ' ' if o.name else ''}{_shape(graph, o.tensor)}" for o in graph.outputs)
-    sizes = dims.describe_sizes(graph.sizes)
-    sizes += f"; in training {graph.training.describe()}" if graph.training is not None else ""
-    purpose = " for inference" if folding is not None else ""
-    weights = (
-        f"\n\nThe state_dict of the training form is turned into that of this one by `{FUNCTION}`."
-        if folding is not None and folding.changes
-        else ""
-    )
-    paths = ", ".join(dict.fromkeys(kind.path for kind in graph.outside))
-    outside = (
-        f"\n\nIt runs code from outside, which archdsl has neither read nor proved: {paths}. "
-        "Import this file only if you trust that code."
-        if paths
-        else ""
-    )
-    return (
-        f"{graph.name}{purpose}, compiled by archdsl {__version__} from {file} (sha256 {digest}).\n\n"
-        f"{inputs} -> {outputs}{'; ' + sizes if sizes else ''}.{weights}{outside}"
-    )
-
-
-def _shape(graph: Graph, tensor: Tensor) -> str:
-    channels, *positions = (dims.text(d, graph.sizes) for d in graph.shape(tensor))
-    sizes = [*positions, channels] if isinstance(tensor, Last) else [channels, *positions]
-    return f"[{', '.join(sizes)}]"
-
-
 def _size(graph: Graph, value: Value) -> str:
     tensor = value.row[0]
-    return _shape(graph, tensor) if tensor is not None else ""
+    return shape_text(graph, tensor) if tensor is not None else ""
 
 
 __all__ = ["Plainness", "write_module"]
