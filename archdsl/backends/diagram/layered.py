@@ -264,7 +264,10 @@ class _Question:
             self._frame(layout, self.picture.parts)
 
     def _landings(self, layout: Layout) -> dict[Edge, float]:
-        """How far beside the middle of a layer or block each of several arrows arrives, in the order of their tails."""
+        """How far beside the middle of a layer or block each of several arrows arrives, in the order of their tails.
+
+        One that comes straight keeps its way.
+        """
         axis = 0 if self.down else 1
         found: dict[Edge, float] = {}
         for head, edges in self.arriving.items():
@@ -272,9 +275,12 @@ class _Question:
             if len(several) < 2 or head.kind not in SOLID:
                 continue
             several.sort(key=lambda edge: layout.places[edge.tail][axis] * (1 if self.down else -1))
-            step = min(SPREAD * layout.sizes[head][axis] / (len(several) - 1), WIDEST_STEP)
+            side, at = layout.sizes[head][axis], layout.places[head][axis]
+            step = min(SPREAD * side / (len(several) - 1), WIDEST_STEP)
+            straight = [n for n, edge in enumerate(several) if abs(layout.places[edge.tail][axis] - at) < 1]
+            middle = straight[0] if straight else (len(several) - 1) / 2
             for number, edge in enumerate(several):
-                found[edge] = step * (number - (len(several) - 1) / 2)
+                found[edge] = max(-SPREAD * side / 2, min(SPREAD * side / 2, step * (number - middle)))
         return found
 
     def _squeezed(self, layout: Layout) -> Layout:
