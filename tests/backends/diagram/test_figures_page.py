@@ -25,7 +25,7 @@ def test_commands(command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_there_are_commands() -> None:
-    assert len(COMMANDS) == 3
+    assert len(COMMANDS) == 5
 
 
 def test_the_file_of_colours(tmp_path: Path) -> None:
