@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from archdsl.common.source import Source
     from archdsl.compiler import build, check, diff, draw, explain, show
     from archdsl.diagnostics import SpecError
+    from archdsl.runtime.bands import bands
     from archdsl.runtime.export.saving import export
     from archdsl.runtime.importing import from_module
     from archdsl.runtime.importing.files import from_file
@@ -25,6 +26,7 @@ __all__ = [
     "Source",
     "SpecError",
     "__version__",
+    "bands",
     "build",
     "check",
     "diff",
@@ -43,6 +45,7 @@ __all__ = [
 
 _HOMES = {
     "Budget": "archdsl.common.choices",
+    "bands": "archdsl.runtime.bands",
     "build": "archdsl.compiler",
     "check": "archdsl.compiler",
     "diff": "archdsl.compiler",
@@ -62,12 +65,14 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """The public names, each imported when first asked for, so that `import archdsl` costs nothing."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
-    return value
+if not TYPE_CHECKING:  # type checkers would take any name for right
+
+    def __getattr__(name: str) -> object:
+        """The public names, each imported when first asked for, so that `import archdsl` costs nothing."""
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+        return value
 
 
 def __dir__() -> list[str]:

@@ -11,7 +11,6 @@ import click
 from click.core import ParameterSource
 
 from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, STYLES, THEMES, listed
-from archdsl.cli.missing import what_to_do
 from archdsl.cli.options import (
     Settings,
     Sizes,
@@ -38,6 +37,7 @@ from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked, split_path
 from archdsl.common.choices import ADAPTATIONS, EXPORTS, MODULES, STATE_DICTS, Budget
+from archdsl.common.missing import what_to_do
 
 COLOURS = """A TOML file of your own colours: [families] such as convolution = "#cfe5f4", [groups] of paths, and [names]
 of blocks."""
@@ -82,6 +82,14 @@ if TYPE_CHECKING:
 @click.option("--sizes/--no-sizes", "tensors", default=True, help="The sizes of tensors.")
 @click.option("--labels/--no-labels", default=True, help="The labels that the spec gives to layers.")
 @click.option(
+    "--kernels", is_flag=True, help="With --style volumes: the windows of layers, on the maps that they read."
+)
+@click.option(
+    "--image",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The image on which the panel of an augmentation shows its changes, instead of a photograph of scikit-image.",
+)
+@click.option(
     "--matrix",
     is_flag=True,
     help="Draw the matrix of the convolution at PATH instead of the network: a Toeplitz matrix along one axis, a "
@@ -97,6 +105,7 @@ def draw(
     colours: Path | None,
     tensors: bool,
     matrix: bool,
+    image: Path | None,
     **looks: Any,
 ) -> int:
     """Draw the network, in the format of the file's ending.
@@ -110,7 +119,9 @@ def draw(
 
     spec, path = of_matrix(spec) if matrix else (spec, None)
     graph = checked(spec, settings, sizes)
-    told = {name: looks.pop(name) for name in ("title", "legend", "shares", "labels", "caption")}
+    told = {name: looks.pop(name) for name in ("title", "legend", "shares", "labels", "kernels", "caption")}
+    if told["kernels"] and looks["style"] != "volumes":
+        raise click.UsageError("--kernels needs --style volumes: boxes have no maps to draw them on")
     try:
         chosen = read_colours(colours) if colours is not None else Colours()
     except ValueError as error:
@@ -119,7 +130,7 @@ def draw(
         diagram = compiler.draw(
             graph,
             depth=depth,
-            examples=() if matrix else examples_of(graph),
+            examples=() if matrix else examples_of(graph, image),
             sizes=pin(graph, sizes),
             width=width,
             colours=chosen,
@@ -142,7 +153,7 @@ def of_matrix(spec: str) -> tuple[str, str]:
         checked(spec, {})  # a wrong spec is the more helpful message
         raise click.UsageError("--matrix draws that of one layer: name it, SPEC:PATH; `archdsl show` lists the paths")
     context = click.get_current_context()
-    known = ("depth", "style", "direction", "legend", "shares", "tensors", "labels")
+    known = ("depth", "image", "style", "direction", "legend", "shares", "tensors", "labels")
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         if given and parameter.name in known:
@@ -150,14 +161,18 @@ def of_matrix(spec: str) -> tuple[str, str]:
     return spec, path
 
 
-def examples_of(graph: Graph) -> Sequence[tuple[str, bytes]]:
-    """Example images of the model's augmentation; none, with a note, if a package is missing."""
+def examples_of(graph: Graph, image: Path | None) -> Sequence[tuple[str, bytes]]:
+    """Example images of the model's augmentation; none, with a note, if a package is missing. Raises ClickException."""
     if graph.augment is None:
+        if image is not None:
+            raise click.UsageError(f"--image shows an augmentation, and {graph.name} has none")
         return ()
-    from archdsl.runtime.running import augmented_examples
+    from archdsl.runtime.running import RunError, augmented_examples
 
     try:
-        return augmented_examples(graph)
+        return augmented_examples(graph, image)
+    except RunError as error:
+        raise click.ClickException(str(error)) from None
     except ImportError as error:
         if not (install := what_to_do(error)):
             raise
