@@ -11,7 +11,6 @@ import click
 from click.core import ParameterSource
 
 from archdsl.backends.diagram.formats import DIRECTIONS, FORMATS, STYLES, THEMES, listed
-from archdsl.cli.missing import what_to_do
 from archdsl.cli.options import (
     Settings,
     Sizes,
@@ -38,6 +37,7 @@ from archdsl.cli.printing import note, write, write_json
 from archdsl.cli.program import FINE, cli
 from archdsl.cli.specs import checked, split_path
 from archdsl.common.choices import ADAPTATIONS, EXPORTS, MODULES, STATE_DICTS, Budget
+from archdsl.common.missing import what_to_do
 
 COLOURS = """A TOML file of your own colours: [families] such as convolution = "#cfe5f4", [groups] of paths, and [names]
 of blocks."""
