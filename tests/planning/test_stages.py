@@ -82,11 +82,11 @@ def trial(seed: int) -> bool:
 
 
 def test_random_networks() -> None:
-    assert sum(trial(seed) for seed in range(8)) >= 5
+    assert sum(trial(seed) for seed in range(5)) >= 3
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("start", range(8, 208, 20))
+@pytest.mark.parametrize("start", range(5, 205, 20))
 def test_many_random_networks(start: int) -> None:
     assert sum(trial(seed) for seed in range(start, start + 20)) >= 10
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from typing import assert_never
 
 from archdsl.backends.torch_source.assigned import unassigned
@@ -445,8 +445,8 @@ class Composer:
             if label is not None and life > 1 and len(label) <= SHORT:
                 wishes.append(label)
             wishes += [n for n in LETTERS if n not in self.reserved]
-            chosen = next((n for n in wishes if is_free(n, root)), None)
-            take(root, chosen or unique("t1", {*busy, *self.reserved}))
+            further = (n for n in map("t{}".format, count(1)) if n not in self.reserved)
+            take(root, next(n for n in chain(wishes, further) if is_free(n, root)))
         return {value: names[self.root(value)] for value in self.spans}
 
 
