@@ -274,3 +274,15 @@ def test_merges_of_long_names() -> None:
     heads = "\n".join(f"x -> {name}: conv(2, 1)" for name in names)
     text = f"{heads}\n({', '.join(names)}) -> average: mean\n average -> last: relu\n output last, {', '.join(names)}"
     holds(graph_of(net_text(text, "x[2, 4, 4]")), READABLE)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "residual via skip: { factor: scale() } { conv: conv(4, 1) }",
+        'residual via "l.2": { c: conv(4, 1) } { ("l.0": { c: conv(4, 3) }, "l.1": { c: conv(4, 5) }) -> add }',
+    ],
+)
+def test_a_skip_may_be_a_learned_factor_or_an_element_of_a_list(body: str) -> None:
+    graph = graph_of(net_text(body, "x[4, 8, 8]"))
+    assert {*class_of(graph)().state_dict()} == {weight.key(node.path) for node, weight in graph.weights()}
