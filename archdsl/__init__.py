@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from archdsl.common.source import Source
     from archdsl.compiler import build, check, diff, draw, explain, show
     from archdsl.diagnostics import SpecError
+    from archdsl.runtime.bands import bands
     from archdsl.runtime.export.saving import export
     from archdsl.runtime.importing import from_module
     from archdsl.runtime.importing.files import from_file
@@ -25,6 +26,7 @@ __all__ = [
     "Source",
     "SpecError",
     "__version__",
+    "bands",
     "build",
     "check",
     "diff",
@@ -43,6 +45,7 @@ __all__ = [
 
 _HOMES = {
     "Budget": "archdsl.common.choices",
+    "bands": "archdsl.runtime.bands",
     "build": "archdsl.compiler",
     "check": "archdsl.compiler",
     "diff": "archdsl.compiler",

@@ -30,15 +30,17 @@ class Overwriting:
         graph: Graph,
         recomputed: Iterable[Scope] = (),
         *,
+        kept: Iterable[Tensor] = (),
         inference: bool = False,
         allowed: bool = True,
         moved: Collection[Tensor] = frozenset(),
     ) -> Overwriting:
-        """`recomputed` are scopes that run again in the backward pass."""
+        """`recomputed` are scopes that run again in the backward pass, `kept` tensors that something else needs."""
         readers: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
         readers.update(o.tensor for o in graph.outputs)
         for scope in recomputed:
             readers.update(scope.inflow())
+        readers.update(kept)
         last_reader = {t: node.id for node in graph.nodes() for t in node.inputs}
         last_reader.update((o.tensor, len(graph)) for o in graph.outputs)
         again = graph.called_again()

@@ -199,6 +199,9 @@ class Attention(Mixing):
     def in_evaluation(self) -> Mapping[str, object]:
         return {"dropout": 0.0}
 
+    def divides(self, shapes: tuple[Shape, ...]) -> Literal["heads"] | None:
+        return "heads" if len(shapes) < self.most else None  # a bias has all heads
+
     # ------------------------------------------------------------ cost
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:

@@ -176,6 +176,13 @@ class Facts:
         """The groups of a weight whose first axis has the input channels; 0 where it has the output channels."""
         return 0
 
+    # ------------------------------------------------------------ many devices
+
+    def divides(self, shapes: tuple[Shape, ...]) -> Literal["channels", "heads"] | None:
+        """How several processes may share its work in training: by channels of its result, or of its input, as a matrix
+        does; by heads, each with its part of the weights; None: not at all."""
+        return None
+
     # ------------------------------------------------------------ torch.export
 
     def decides_size(self) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import prod
-from typing import Annotated
+from typing import Annotated, Literal
 
 from archdsl.common.units import counted
 from archdsl.dims import Dim
@@ -102,6 +102,9 @@ class Linear(Operation):
 
     def absorbs(self) -> bool:
         return not isinstance(self.bias, tuple)
+
+    def divides(self, shapes: tuple[Shape, ...]) -> Literal["channels"] | None:
+        return None if isinstance(self.bias, tuple) else "channels"
 
     def products(self, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...]) -> tuple[tuple[int, Shape], ...]:
         return ((features(shapes[0]), outputs[0]),)

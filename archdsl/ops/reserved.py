@@ -11,7 +11,6 @@ STANDARD: Mapping[str, Sequence[str]] = {
     "collections": ("OrderedDict",),
     "collections.abc": ("Callable", "Iterator", "Mapping"),
     "contextlib": ("contextmanager", "nullcontext"),
-    "fnmatch": ("fnmatchcase",),
     "functools": ("partial", "wraps"),
     "typing": ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack"),
 }
@@ -34,7 +33,6 @@ RESERVED = frozenset(
             "with_buffers",
         ),
         *("DROPPED", "FOLDED", "RENAMED", "fold_batchnorms", "renamed"),
-        *("DTensor", "DeviceMesh", "UNITS", "is_whole_norm", "modules_at", "parallelize"),
         "dynamic_shapes",
         *(name for cls in (*OPERATIONS.values(), *BLOCKS.values()) for name in cls.helper_names),
         *(f"init_{rule}" for rule in RULES),

@@ -17,7 +17,7 @@ from archdsl.proof.library import Library, Run
 from archdsl.proof.meaning import MARK, Meaning, Owner, Weight, in_order
 from archdsl.proof.modules import DEVICE, DTYPE, Buffer, Module
 from archdsl.proof.modules import Weight as ModuleWeight
-from archdsl.proof.parallel import compare_parallel
+from archdsl.proof.parallel import compare_parallel, mark_units
 from archdsl.proof.reader import Text, read
 from archdsl.proof.sizes import Guard, compare_free, compare_guards
 from archdsl.proof.terms import Storage, Tensor
@@ -25,7 +25,7 @@ from archdsl.proof.vocabulary import HELPERS, is_guard
 from archdsl.syntax.tree import Residual
 from archdsl.transform.inference import Folding
 from archdsl.transform.parallel import Parallel
-from archdsl.transform.parallel_function import parallel_function
+from archdsl.transform.parallel_function import parallel_functions
 from archdsl.transform.recompute import Recompute
 
 if TYPE_CHECKING:  # what augmentations are is imported only if there is one
@@ -66,7 +66,7 @@ class Proof:
         name = self.augmentation[0] if self.augmentation else None
         helpers = list(meaning.helpers)
         if self.parallel is not None:
-            helpers.append(parallel_function(self.parallel))
+            helpers += parallel_functions(self.parallel)
         if self.augmentation is not None:
             from archdsl.proof.augmentation import TEXTS
 
@@ -150,6 +150,8 @@ class Proof:
         if any(module.training != starts for module in modules):
             raise Unproved("does not start in the mode that its form needs, with all its members")
         model.train(training and starts)
+        if self.parallel is not None:
+            mark_units(self.parallel, model)
         for module in modules:
             module._seal()
         self.owners = list(_owners(model))

@@ -6,7 +6,6 @@ import builtins
 import collections
 import collections.abc
 import contextlib
-import fnmatch
 import functools
 import math
 import typing
@@ -60,7 +59,6 @@ STANDARD: Mapping[str, Mapping[str, object]] = {
         n: getattr(collections.abc, n) for n in ("Callable", "Iterator", "Iterable", "Mapping", "Sequence")
     },
     "contextlib": {"contextmanager": contextlib.contextmanager, "nullcontext": contextlib.nullcontext},
-    "fnmatch": {"fnmatchcase": fnmatch.fnmatchcase},
     "functools": {"partial": functools.partial, "wraps": functools.wraps},
     "typing": {n: getattr(typing, n) for n in ("Any", "NamedTuple", "TypeAlias", "TypedDict", "Unpack")},
 }
@@ -114,10 +112,6 @@ class DeviceMesh:
     """What only the function that spreads a training uses, which is compared by its text."""
 
 
-class DTensor(DeviceMesh):
-    """Likewise."""
-
-
 class Library:
     """The modules that a text may import, for one run."""
 
@@ -147,7 +141,6 @@ class Library:
             "kornia": KORNIA,
             "kornia.augmentation": KORNIA.augmentation,
             "torch.distributed.device_mesh": SimpleNamespace(DeviceMesh=DeviceMesh),
-            "torch.distributed.tensor": SimpleNamespace(DTensor=DTensor),
             "torch.utils.checkpoint": SimpleNamespace(checkpoint=self.checkpoint),
         }
 
@@ -186,7 +179,7 @@ class Library:
         """The values of names that helpers use."""
         found = {name: thing for members in STANDARD.values() for name, thing in members.items()}
         nn = self.torch.nn
-        found |= {"DeviceMesh": DeviceMesh, "DTensor": DTensor}
+        found["DeviceMesh"] = DeviceMesh
         return found | {"torch": self.torch, "nn": nn, "F": nn.functional, "Tensor": Tensor}
 
     def checkpoint(

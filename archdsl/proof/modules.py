@@ -282,9 +282,21 @@ class Module:
 
     def __call__(self, *inputs: object) -> Any:
         self.__dict__["_called"] = True
-        return self.forward(*inputs)
+        if "_sharded" in self.__dict__:
+            _keep(inputs, "what a sharded module takes")
+        given = self.forward(*inputs)
+        if "_divided" in self.__dict__:
+            _keep([given], "what a divided layer gives")
+        return given
 
     forward: Callable[..., Any] = _refused
+
+
+def _keep(tensors: Iterable[object], why: str) -> None:
+    """Forbids that anything overwrites these tensors."""
+    for tensor in tensors:
+        if isinstance(tensor, Tensor):
+            tensor.storage.kept = tensor.storage.kept or why
 
 
 MEMBERS = frozenset({"_modules", "_parameters", "_buffers"})

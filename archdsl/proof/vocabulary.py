@@ -51,7 +51,7 @@ _MUTATORS = (
 MUTATORS = frozenset(_MUTATORS.split())
 """Methods that change a list, dict or set."""
 
-TABLES = frozenset({"FOLDED", "RENAMED", "DROPPED", "UNITS"})
+TABLES = frozenset({"FOLDED", "RENAMED", "DROPPED", "UNITS", "COLUMNS", "ROWS", "HEADS"})
 """The tables of an inference file, and of the function that spreads a training."""
 
 PLACE = ("device", "dtype")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from archdsl.built import execute
 from archdsl.checker.spec import check_model, locate, pick
+from archdsl.common import missing
 from archdsl.common.choices import ADAPTATIONS, Adaptation
 from archdsl.common.limits import Limits, budget, limited
 from archdsl.common.source import Source
@@ -41,13 +42,14 @@ def load(
     inference: bool = False,
     recompute: Recomputing = "none",
     memory: int | str | Budget | None = None,
+    parallel: bool = False,
     limits: Limits | None = None,
     allow_extern: str | Iterable[str] = (),
     **values: object,
 ) -> torch.nn.Module:
     """The network as a module, made by executing the text from `build`.
 
-    That describes `inference`, `recompute` and `memory`.
+    That describes `inference`, `recompute`, `memory` and `parallel`.
 
     `allow_extern` are the packages, or full names `package.module:name`, of which the spec may run code (`extern`);
     a function must be allowed by its full name.
@@ -64,7 +66,7 @@ def load(
         raise ValueError(f"adapt_weights is one of {', '.join(ADAPTATIONS)}, and needs weights_of")
     how = chosen(inference, recompute, memory)
     with limited(limits), allowing(allow_extern):
-        network = _kept_class(spec, values, inference, how)(device=device, dtype=dtype)
+        network = _kept_class(spec, values, inference, how, parallel)(device=device, dtype=dtype)
     if weights is not None:
         from archdsl.runtime.weights import WeightsError, fit  # only if there are some
 
@@ -98,6 +100,7 @@ class _ClassKey:
     values: str
     inference: bool
     recompute: Recomputing
+    parallel: bool
     limits: Limits
     allowed: frozenset[str]
 
@@ -111,17 +114,28 @@ _lock = forkable_lock()
 
 
 def _kept_class(
-    spec: str | Path | Source, values: Mapping[str, object], inference: bool, recompute: Recomputing
+    spec: str | Path | Source,
+    values: Mapping[str, object],
+    inference: bool,
+    recompute: Recomputing,
+    parallel: bool,
 ) -> type[torch.nn.Module]:
     """The class of a spec: cached from an earlier call, or new."""
     diagnostics = Diagnostics()
     spec_file, name = locate(spec, diagnostics)
     key = _ClassKey(
-        spec_file.files(), name, repr(sorted(values.items())), inference, recompute, budget().limits, allowed()
+        spec_file.files(),
+        name,
+        repr(sorted(values.items())),
+        inference,
+        recompute,
+        parallel,
+        budget().limits,
+        allowed(),
     )
     if (made := _classes.get(key)) is None:
         graph = check_model(spec_file, pick(spec_file, name, diagnostics), values, diagnostics)
-        made = class_of(graph, inference=inference, recompute=recompute)
+        made = class_of(graph, inference=inference, recompute=recompute, parallel=parallel)
     with _lock:
         _classes.pop(key, None)
         _classes[key] = made  # after those used earlier
@@ -149,13 +163,15 @@ def instantiate(
     return class_of(graph, inference=inference, recompute=recompute)(device=device, dtype=dtype)
 
 
-def class_of(graph: Graph, *, inference: bool = False, recompute: Recomputing = "none") -> type[torch.nn.Module]:
-    """The class that the built source of a network defines; for `inference` and `recompute` see `build`.
+def class_of(
+    graph: Graph, *, inference: bool = False, recompute: Recomputing = "none", parallel: bool = False
+) -> type[torch.nn.Module]:
+    """The class that the built source of a network defines; for the options see `build`.
 
     Raises SpecError if it uses code from outside that is not allowed here (`runtime.outside`).
     """
     permit(graph)
-    module = execute(build(graph, inference=inference, recompute=recompute), graph.name)
+    module = execute(build(graph, inference=inference, recompute=recompute, parallel=parallel), graph.name)
     classes: list[type[torch.nn.Module]] = [
         c for c in vars(module).values() if isinstance(c, type) and c.__module__ == module.__name__
     ]
@@ -201,5 +217,6 @@ def instantiate_augment(pipeline: Pipeline) -> torch.nn.Module:
 
     companion = write_augmentation(pipeline, "")
     module = execute(write_alone(companion), f"augment_{pipeline.name}")
-    augmentation: torch.nn.Module = getattr(module, companion.name)()
+    with missing.named():
+        augmentation: torch.nn.Module = getattr(module, companion.name)()
     return augmentation

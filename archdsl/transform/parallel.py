@@ -1,15 +1,18 @@
-"""How a training is spread over many devices: which modules are sharded together.
+"""How a training is spread over many devices: which modules are sharded together, which layers are divided.
 
-Zhao et al., PyTorch FSDP: experiences on scaling fully sharded data parallel, 2023.
+Zhao et al., PyTorch FSDP: experiences on scaling fully sharded data parallel, 2023; Shoeybi et al., Megatron-LM:
+training multi-billion parameter language models using model parallelism, 2019.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import prod
 
-from archdsl.graph import Graph, Node, Scope
+from archdsl.analysis.layout import Layout
+from archdsl.graph import Graph, Node, Scope, Tensor
 
 SHARE = 8
 """A block with more than this part of all weights, one in so many, is divided into the blocks in it."""
@@ -17,25 +20,87 @@ SHARE = 8
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """The paths of the modules whose weights are gathered together, those inside others behind them.
+    """The parts of a network, by what becomes of them."""
 
-    The weights of the rest of the network are gathered for the whole run.
-    """
-
-    units: tuple[str, ...]
+    scopes: tuple[Scope, ...]
+    """Those whose weights are gathered together; the weights of the rest of the network stay for the whole run."""
     has_norms: bool
     """Whether there are batchnorms, which use statistics of the batch."""
+    pairs: tuple[tuple[Node, Node], ...]
+    """Two linear layers with nothing but activations between them: the first may be divided by the channels of its
+    result, the second by those of its input."""
+    attentions: tuple[Node, ...]
+    """Those that may be divided by heads."""
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The paths of `scopes`."""
+        return tuple(dict.fromkeys(scope.path for scope in self.scopes))
+
+    @property
+    def kept(self) -> list[Tensor]:
+        """The tensors that nothing may overwrite: PyTorch hands on views of what a sharded module takes, and of what a
+        divided layer gives."""
+        nodes = [*(node for pair in self.pairs for node in pair), *self.attentions]
+        return [*(t for scope in self.scopes for t in scope.inflow()), *(Tensor(node.id) for node in nodes)]
+
+    def divided(self, layout: Layout) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """The first and second layers of pairs, and the attentions, that are plain layers of PyTorch in this layout."""
+        plain = [pair for pair in self.pairs if all(len(n.shapes[0]) == 1 or n.id in layout.last for n in pair)]  # type: ignore[arg-type]
+        return tuple(a.path for a, _ in plain), tuple(b.path for _, b in plain), tuple(n.path for n in self.attentions)
 
 
 def parallel(graph: Graph) -> Parallel:
-    """The modules that follow the blocks: large ones are divided into the blocks in them, if these hold most of it."""
+    """How a training is spread.
+
+    The units follow the blocks: a large one is divided into the blocks in it, if these hold most of it.
+    """
     total = weight_count(graph, graph.root.nodes())
-    return Parallel(tuple(_units(graph, graph.root, total)), any(has_statistics(graph, n) for n in graph.nodes()))
+    heads = (n for n in graph.nodes() if n.use is None and n.operation.divides(graph.shapes(n.inputs)) == "heads")
+    return Parallel(
+        tuple(_units(graph, graph.root, total)),
+        any(has_statistics(graph, n) for n in graph.nodes()),
+        tuple(_pairs(graph)),
+        tuple(heads),
+    )
+
+
+def _pairs(graph: Graph) -> Iterator[tuple[Node, Node]]:
+    taken: Counter[Tensor] = Counter(t for node in graph.nodes() for t in node.inputs)
+    taken.update(output.tensor for output in graph.outputs)
+    readers = {tensor: node for node in graph.nodes() for tensor in node.inputs}
+    second: set[int] = set()
+    for node in graph.nodes():
+        if node.id in second or not _is_matrix(graph, node):
+            continue
+        at = node
+        while taken[Tensor(at.id)] == 1 and (reader := readers.get(Tensor(at.id))) is not None:
+            if _is_matrix(graph, reader):
+                second.add(reader.id)
+                yield node, reader
+            if not _is_pointwise(graph, reader):
+                break
+            at = reader
+
+
+def _is_matrix(graph: Graph, node: Node) -> bool:
+    return node.use is None and node.operation.divides(graph.shapes(node.inputs)) == "channels"
+
+
+def _is_pointwise(graph: Graph, node: Node) -> bool:
+    """Whether a part of the channels of its input is all that the same part of its result needs."""
+    operation = node.operation
+    return (
+        operation.channelwise
+        and (operation.is_activation or operation.training_only)
+        and len(node.inputs) == 1
+        and not graph.weights_of(node)
+    )
 
 
 def weight_count(graph: Graph, nodes: Iterator[Node]) -> int:
-    """The numbers in the parameters of some nodes, those of shared ones once."""
-    return sum(prod(w.shape) for n in nodes if not n.again for w in graph.weights_of(n) if not w.buffer)
+    """The numbers in the parameters of some nodes, those of shared ones in each call."""
+    return sum(prod(w.shape) for n in nodes for w in graph.weights_of(n) if not w.buffer)
 
 
 def has_statistics(graph: Graph, node: Node) -> bool:
@@ -43,9 +108,9 @@ def has_statistics(graph: Graph, node: Node) -> bool:
     return node.operation.uses_batch and any(w.buffer for w in graph.weights_of(node))
 
 
-def _units(graph: Graph, scope: Scope, total: int) -> Iterator[str]:
+def _units(graph: Graph, scope: Scope, total: int) -> Iterator[Scope]:
     for inner in scope.members:
-        if not isinstance(inner, Scope) or inner.again:
+        if not isinstance(inner, Scope):
             continue
         count = weight_count(graph, inner.nodes())
         parts = [member for member in inner.members if isinstance(member, Scope)]
@@ -53,7 +118,7 @@ def _units(graph: Graph, scope: Scope, total: int) -> Iterator[str]:
         if count * SHARE > total and 2 * within >= count:
             yield from _units(graph, inner, total)
         elif count:
-            yield inner.path
+            yield inner
 
 
 # ---------------------------------------------------------------- patterns of paths

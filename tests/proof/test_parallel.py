@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 import archdsl
+from archdsl.checker.spec import check_model, locate, model_info
+from archdsl.compiler import prove_build
+from archdsl.diagnostics import Diagnostics
 from archdsl.proof import Unproved, prove
 from archdsl.transform.parallel import matches, parallel, patterns
-from tests.helpers import graph_of
+from tests.helpers import ROOT, graph_of
 
 NORMS = """
 block unit(width) {
@@ -40,6 +43,17 @@ def test_it_is_written_in_the_style_of_the_file(text: str, tmp_path: Path) -> No
         assert done.returncode == 0, (done.stdout + done.stderr).decode()
 
 
+@pytest.mark.long
+def test_all_models_of_the_library() -> None:
+    for spec in sorted((ROOT / "specs").glob("*.arch")):
+        diagnostics = Diagnostics()
+        spec_file, _ = locate(spec, diagnostics)
+        for name in spec_file.models:
+            if model_info(spec_file, name, diagnostics).complete:
+                graph = check_model(spec_file, name, {}, diagnostics)
+                assert not prove_build(graph, parallel=True).refused, name
+
+
 WRONG = {
     "another unit": ('UNITS = ("a", "body.*")', 'UNITS = ("a", "body")'),
     "a unit too few": ('UNITS = ("a", "body.*")', 'UNITS = ("a",)'),
@@ -49,6 +63,7 @@ WRONG = {
     "another function": ("fully_shard(unit, mesh=mesh, mp_policy=policy)", "fully_shard(unit, mesh=mesh)"),
     "another helper": ("any(\n            fnmatchcase", "all(\n            fnmatchcase"),
     "another import": ("from fnmatch import fnmatchcase", "from functools import wraps as fnmatchcase"),
+    "no mesh": ("import DeviceMesh\n", "import DeviceMesh as Mesh\n"),
 }
 
 
@@ -60,6 +75,41 @@ def test_wrong_ones_are_refused(old: str, new: str) -> None:
     assert old in text
     with pytest.raises(Unproved):
         prove(text.replace(old, new), graph, parallel=parallel(graph))
+
+
+def test_what_a_unit_takes_is_not_overwritten() -> None:
+    text = """
+block unit(width) {
+    relu -> conv(width, 3)
+}
+model m {
+    input x[3, H, W]
+    conv(4, 3) -> unit(4)
+}
+"""
+    graph = graph_of(text)
+    plain, spread = archdsl.build(graph), archdsl.build(graph, parallel=True)
+    assert "nn.ReLU(inplace=True)" in plain and "nn.ReLU()" in spread
+    with pytest.raises(Unproved, match="overwrites what a sharded module takes"):
+        prove(spread.replace("nn.ReLU()", "nn.ReLU(inplace=True)"), graph, parallel=parallel(graph))
+
+
+def test_what_a_divided_layer_gives_is_not_overwritten() -> None:
+    graph = graph_of("model m {\n    input x[3]\n    linear(4) -> relu -> linear(4) -> relu\n}\n")
+    plain, spread = archdsl.build(graph), archdsl.build(graph, parallel=True)
+    assert "nn.ReLU(inplace=True)" in plain and "nn.ReLU()" in spread
+    assert 'COLUMNS = ("0",)' in spread and 'ROWS = ("2",)' in spread
+    with pytest.raises(Unproved, match="overwrites what a divided layer gives"):
+        prove(spread.replace("nn.ReLU()", "nn.ReLU(inplace=True)"), graph, parallel=parallel(graph))
+    for wrong in (('ROWS = ("2",)', "ROWS = ()"), ('COLUMNS = ("0",)', 'COLUMNS = ("2",)')):
+        with pytest.raises(Unproved, match="pairs with nothing but activations"):
+            prove(spread.replace(*wrong), graph, parallel=parallel(graph))
+
+
+def test_a_block_of_a_table_s_name() -> None:
+    text = NORMS.replace("unit(", "UNITS(")
+    found = archdsl.build(graph_of(text), parallel=True)
+    assert "class UNITS2(" in found and 'UNITS = ("a", "body.*")' in found
 
 
 def test_a_function_that_nobody_asked_for_is_refused() -> None:

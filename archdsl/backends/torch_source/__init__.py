@@ -49,6 +49,7 @@ from archdsl.graph import Graph
 from archdsl.ops.reserved import RESERVED, STANDARD
 from archdsl.transform.inference import Folding
 from archdsl.transform.parallel import Parallel
+from archdsl.transform.parallel_function import NAMES
 from archdsl.transform.recompute import NOTHING, Recompute
 
 if TYPE_CHECKING:  # what augmentations are is imported only if there is one
@@ -76,6 +77,7 @@ def write_module(
     overwriting = Overwriting.of(
         graph,
         recompute.scopes,
+        kept=parallel.kept if parallel is not None else (),
         inference=folding is not None,
         allowed=plainness < Plainness.OUT_OF_PLACE,
         moved=layout.moved,
@@ -90,6 +92,7 @@ def write_module(
     if folding is not None:
         file.releases = releases(graph)
     taken = set(RESERVED | companion.names) if companion else set(RESERVED)
+    taken |= NAMES if parallel is not None else set()
     taken |= {c.function for c in checks} | helper_names(plans) | {kind.imported for kind in graph.outside}
     taken |= beside.names if beside is not None else set()
     for plan in [plans[-1], *plans[:-1]]:
@@ -105,7 +108,7 @@ def write_module(
     file.globals = frozenset(taken)
     classes: list[Statement] = [write_class(file, plan, plan is plans[-1]) for plan in plans]
     classes[-1:-1] = outputs
-    classes += parallel_parts(graph, parallel) if parallel is not None else []
+    classes += parallel_parts(graph, parallel, layout) if parallel is not None else []
     parts = [*file.helpers.values(), *map(Source, companion.blocks if companion else ())]
     parts += [*check_functions, *([dynamic_shapes(graph)] if beside is None else [])]
     parts += folding_function(folding) if folding is not None else []
@@ -156,7 +159,6 @@ def _imports(used: Collection[str]) -> list[str]:
     lines += ["import torch.nn.functional as F"] if "F" in used else []
     lines.append("from torch import Tensor, nn" if "Tensor" in used else "from torch import nn")
     lines += ["from torch.distributed.device_mesh import DeviceMesh"] if "DeviceMesh" in used else []
-    lines += ["from torch.distributed.tensor import DTensor"] if "DTensor" in used else []
     lines += ["from torch.utils.checkpoint import checkpoint"] if "checkpoint" in used else []
     return lines
 

@@ -29,7 +29,7 @@ DIFFERENT: dict[str, str] = {}
 def sizes_of(graph: Graph) -> list[tuple[int, ...]]:
     """Valid sizes of the inputs, near to 64."""
     values = graph.always.near({size.name: SIZE for size in graph.free})
-    shapes = [node.outputs[0].shape for node in graph.input_nodes]
+    shapes = [node.shapes[0] for node in graph.input_nodes]
     return [tuple(dims.evaluate(size, values) for size in shape) for shape in shapes]
 
 
