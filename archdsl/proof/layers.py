@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from archdsl.proof.errors import Unproved
 from archdsl.proof.modules import DEVICE, DTYPE, ONES, ZEROS, Buffer, Filled, Module, Parameter
 from archdsl.proof.pytorch import INNER, REQUIRED, SIGNATURES, WEIGHTY, weights
-from archdsl.proof.terms import Tensor, frozen, named, results
+from archdsl.proof.terms import Table, Tensor, frozen, named, results
 
 
 class Spec:
@@ -182,8 +182,19 @@ class Layer(Module):
     @property
     def updates(self) -> list[tuple[int, ...]] | None:
         """The terms that went into its statistics, in order; None if they disagree."""
-        runs = [self.__dict__["runs"]] if self.is_as_made else [b.updates for b in self._buffers.values()]
-        return runs[0] if all(r == runs[0] for r in runs) else None
+        if self.is_as_made:
+            return self.__dict__["runs"]  # type: ignore[no-any-return]
+        first, *others = [b.updates for b in self._buffers.values()]
+        return first if all([updates == first for updates in others]) else None
+
+    def counting(self, taken: tuple[int, ...], table: Table) -> None:
+        """Updates its statistics by these terms."""
+        table.counted.append((self, taken))
+        if self.is_as_made:
+            self.__dict__["runs"].append(taken)
+        else:
+            for buffer in self._buffers.values():
+                buffer.updates.append(taken)
 
     def forward(self, *inputs: Any) -> Any:
         spec: Spec = self.__dict__["spec"]
@@ -192,12 +203,7 @@ class Layer(Module):
         if (spec.is_random or spec.has_statistics) and "_sealed" not in self.__dict__:
             raise Unproved(f"runs a {spec.kind} that is no member of the model, and never leaves its mode")
         if spec.has_statistics:
-            taken = tuple([x.read().number for x in inputs])
-            if self.is_as_made:
-                self.__dict__["runs"].append(taken)
-            else:
-                for buffer in self._buffers.values():
-                    buffer.updates.append(taken)
+            self.counting(tuple([x.read().number for x in inputs]), inputs[0].table)
         return compute(spec, self.__dict__["path"], inputs)
 
 
@@ -211,10 +217,8 @@ def compute(spec: Spec, path: str, inputs: Sequence[Tensor]) -> Any:
     table = inputs[0].table
     table.latest = (spec, path if spec.parts else "", tuple([named(x) for x in inputs]))
     key, order = table.moved.get(table.latest, (table.latest, ()))
-    if spec.is_random:  # it draws anew each time
-        number = table.ran[key]
-        table.ran[key] += 1
-        key = (key, number)
+    if spec.is_random:
+        key = table.draw(key)
     entry = table.entries.get(key)
     if entry is None:
         entry = table.new(key, f"{spec.kind}{f' at `{path}`' if path else ''}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
@@ -11,6 +12,7 @@ from archdsl import dims
 from archdsl.dims import Choice, DimError, Expr, Region, SizeSet
 from archdsl.graph import Graph
 from archdsl.graph import Tensor as Edge
+from archdsl.proof.budget import Budget
 from archdsl.proof.errors import Unproved
 from archdsl.proof.library import FreeDim
 from archdsl.proof.terms import Size, dim_of
@@ -21,23 +23,59 @@ SPAN = 4096
 
 @dataclass(slots=True, eq=False)
 class Guard:
-    """A function of a text that checks sizes: its calls in `forward` are recorded, and it is tried on numbers later."""
+    """A function of a text that checks sizes: its calls in `forward` are recorded, and it is tried on numbers later.
+
+    `definition` is its syntax, `space` the names of the text. Where it searches the nearest valid size for the words of
+    its error, it is tried without these words for most sizes.
+    """
 
     function: Callable[..., None]
-    numbers: frozenset[int] = frozenset()
-    """The numbers in its text, near which its answer may change."""
+    definition: ast.FunctionDef
+    space: dict[str, Any]
+    budget: Budget
     calls: dict[tuple[object, ...], None] = field(default_factory=dict)
     """The arguments of its calls, without repetitions."""
+    deciding: Callable[..., None] | None = None
+    """The function without the words of its error, if these take long."""
+    tried: int = 0
 
     def __call__(self, *args: object) -> None:
         self.calls[tuple(dim_of(a) if isinstance(a, Size) else a for a in args)] = None
 
     def accepts(self, *args: object) -> bool:
+        self.tried += 1
+        before = self.budget.left
         try:
-            self.function(*args)
+            (self.deciding if self.deciding and self.tried % WORDED else self.function)(*args)
         except ValueError:
+            if self.deciding is None and before - self.budget.left > LONG:
+                own = {**self.space}
+                exec(compile(ast.Module([_without_words(self.definition)], []), "<check>", "exec"), own)
+                self.deciding = own[self.definition.name]
             return False
         return True
+
+    def numbers(self) -> frozenset[int]:
+        """The numbers in its text, near which its answer may change."""
+        constants = (n.value for n in ast.walk(self.definition) if isinstance(n, ast.Constant))
+        return frozenset([n for n in constants if type(n) is int])
+
+
+LONG = 100
+"""The steps from which on an error takes long."""
+
+WORDED = 10
+"""Every how many sizes such an error is worded."""
+
+
+def _without_words(check: ast.FunctionDef) -> ast.FunctionDef:
+    """A check that raises its error at once where it would only word it: after the last `if` with a `return`."""
+    deciding = max((i for i, s in enumerate(check.body) if not isinstance(s, ast.Assign | ast.Raise)), default=-1)
+    kept = check.body[: deciding + 1]
+    if not isinstance(check.body[-1], ast.Raise):
+        return check
+    made = ast.FunctionDef(**{**vars(check), "body": [*kept, ast.Raise(ast.Name("ValueError", ast.Load()))]})
+    return ast.fix_missing_locations(made)
 
 
 def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
@@ -59,7 +97,7 @@ def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
             raise Unproved(f"does not check the size {name}")
         for guard in mine:
             wrong = next(
-                (n for n in (*_trials(sizes), *_near(guard.numbers)) if guard.accepts(name, n) != (n in sizes)), None
+                (n for n in (*_trials(sizes), *_near(guard.numbers())) if guard.accepts(name, n) != (n in sizes)), None
             )
             if wrong is not None:
                 raise Unproved(f"{'refuses' if wrong in sizes else 'accepts'} {name} = {wrong}")
@@ -74,7 +112,7 @@ def compare_guards(guards: Sequence[Guard], valid: Region) -> None:
 
 
 def _compare_choice(guard: Guard, choice: Choice) -> None:
-    columns = [_ends(sizes, guard.numbers) for sizes in choice.sets.values()]
+    columns = [_ends(sizes, guard.numbers()) for sizes in choice.sets.values()]
     for values in product(*columns):
         holds = choice.holds(dict(zip(choice.sets, values, strict=True)))
         if guard.accepts(*values) != holds:
