@@ -224,7 +224,10 @@ class Proof:
             if tensor is None:
                 if value is not None:
                     raise Unproved(f"gives the output `{name}` while it does not train")
-            elif not isinstance(value, Tensor) or (value.read(), value.order) != meaning.values[tensor]:
+            elif (
+                not isinstance(value, Tensor)
+                or (value.read(), value.order) != meaning.values[tensor.node][tensor.index]
+            ):
                 raise Unproved(f"gives something else as the output{f' `{name}`' if name else ''}")
         if +table.ran != meaning.ran:
             raise Unproved("draws at random more or less often than the network")

@@ -36,8 +36,8 @@ class Correspondence:
     old: Graph
     new: Graph
     folding: Folding
-    stands: dict[Edge, tuple[Edge, Runs]] = field(default_factory=dict)
-    """For each tensor of the network, that of the form and what it absorbed."""
+    stands: dict[int, list[tuple[Edge, Runs]]] = field(default_factory=dict)
+    """For each result of each node of the network, the tensor of the form, and what that absorbed."""
     pairs: list[tuple[Node, Node]] = field(default_factory=list)
     taken: dict[Node, Runs] = field(default_factory=dict)
     """For each convolution that absorbs something, what."""
@@ -61,27 +61,26 @@ class Correspondence:
                 raise Unproved("gives another output in its form for inference")
 
     def _step(self, node: Node, rest: Iterator[Node]) -> None:
-        result = Edge(node.id)
+        given = [self.stands[t.node][t.index] for t in node.inputs]
         if node.operation.family == "regularisation":
-            self.stands[result] = self.stands[node.inputs[0]]
+            self.stands[node.id] = [given[0]]
             return
         if node in self.folding.folded:
-            tensor, runs = self.stands[node.inputs[0]]
+            tensor, runs = given[0]
             at = 0
             for count, chain in runs:
                 if chain[:1] != ((node, at),):
                     raise Unproved(f"leaves out `{node.path}` where no convolution took it in")
                 at += count
-            self.stands[result] = (tensor, [(count, chain[1:]) for count, chain in runs])
+            self.stands[node.id] = [(tensor, [(count, chain[1:]) for count, chain in runs])]
             return
         new = next(rest, None)
         if new is None or not self._alike(node, new):
             raise Unproved(f"has another `{node.path}` in its form for inference")
         self.pairs.append((node, new))
-        if [self.stands[t][0] for t in node.inputs] != list(new.inputs):
+        if [tensor for tensor, _ in given] != list(new.inputs):
             raise Unproved(f"feeds `{node.path}` otherwise in its form for inference")
-        for i, runs in enumerate(self._given(node)):
-            self.stands[Edge(node.id, i)] = (Edge(new.id, i), runs)
+        self.stands[node.id] = [(Edge(new.id, i), runs) for i, runs in enumerate(self._given(node))]
 
     def _alike(self, old: Node, new: Node) -> bool:
         instead = old.operation.in_evaluation()
@@ -99,7 +98,7 @@ class Correspondence:
         if node in self.taken:
             self._plain(node.inputs[0])
             return [self.taken[node]]
-        inputs = [self.stands[t][1] for t in node.inputs]
+        inputs = [self.stands[t.node][t.index][1] for t in node.inputs]
         axis = getattr(node.operation, "axis", 0)
         match node.operation.name:
             case "concat" if not axis:
@@ -120,7 +119,7 @@ class Correspondence:
 
     def _plain(self, tensor: Edge) -> Edge:
         """The tensor of the form, which must equal that of the network."""
-        stands, runs = self.stands[tensor]
+        stands, runs = self.stands[tensor.node][tensor.index]
         if any(chain for _, chain in runs):
             raise Unproved(f"takes a batchnorm into `{self.old.node(tensor).path}`, which something else reads")
         return stands
@@ -365,11 +364,11 @@ def _taken_in(conv: Node, runs: Runs, state: Mapping[str, Channels]) -> tuple[Ch
     weight = state[_key(conv, "weight")]
     found: list[tuple[Channels, Channels]] = []
     for size, chain in runs:
-        scale, move = Channels((size,), (1.0,)), Channels((size,), (0.0,))
-        for norm, at in chain:
-            factor, shift = _of_norm(norm, slice(at, at + size), state)
-            scale, move = scale * factor, move * factor + shift
-        found.append((scale, move))
+        factor, shift = Channels((size,), (1.0,)), Channels((size,), (0.0,))
+        for i, (norm, at) in enumerate(chain):
+            scale, move = _of_norm(norm, slice(at, at + size), state)
+            factor, shift = (factor * scale, shift * scale + move) if i else (scale, move)
+        found.append((factor, shift))
     factor, shift = (_joined(parts) for parts in zip(*found, strict=True))
     made = Channels(weight.sizes, weight.values) * factor
     bias = state.get(_key(conv, "bias"))
@@ -389,13 +388,14 @@ def _of_norm(norm: Node, part: slice, state: Mapping[str, Channels]) -> tuple[Ch
     """The factor and the shift of some channels of a batchnorm."""
     operation = norm.operation
     assert isinstance(operation, Batchnorm)
-    eps = operation.eps
-    scale = state[_key(norm, "running_var")][part].map(lambda v: 1 / math.sqrt(v + eps))
-    move = -(state[_key(norm, "running_mean")][part] * scale)
+    mean, var = (state[_key(norm, name)][part] for name in ("running_mean", "running_var"))
+    factors = [1 / math.sqrt(v + operation.eps) for v in var.values]
+    if operation.affine:  # all tensors of a batchnorm have the same runs
+        factors = [*map(operator.mul, factors, state[_key(norm, "weight")][part].values)]
+    shifts = [-m * f for m, f in zip(mean.values, factors, strict=True)]
     if operation.affine:
-        gain = state[_key(norm, "weight")][part]
-        scale, move = scale * gain, move * gain + state[_key(norm, "bias")][part]
-    return scale, move
+        shifts = [*map(operator.add, shifts, state[_key(norm, "bias")][part].values)]
+    return Channels(mean.sizes, factors), Channels(mean.sizes, shifts)
 
 
 def _key(node: Node, name: str) -> str:

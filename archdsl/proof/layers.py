@@ -30,10 +30,11 @@ class Spec:
             self.placed = kwargs.pop("device", None) is DEVICE and kwargs.pop("dtype", None) is DTYPE
         if unknown := kwargs.keys() - signature.keys():
             raise Unproved(f"gives {self.kind} the argument `{min(unknown)}`, which it has not got")
-        values = {**signature, **given, **kwargs}
+        given |= kwargs
+        values = {**signature, **given}
         if missing := [n for n, v in values.items() if v is REQUIRED]:
             raise Unproved(f"makes {self.kind} without `{missing[0]}`")
-        _check_types(self.kind, values, rank_of(made.base))
+        _check_types(self.kind, given, rank_of(made.base))
         self.overwrites = bool(values.pop("inplace", False))
         if "kernel_size" in values and values.get("stride", 1) is None:
             values["stride"] = values["kernel_size"]

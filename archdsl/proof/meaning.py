@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from types import CodeType
-from typing import Any
+from typing import Any, NamedTuple
 
 from archdsl.graph import Graph, Node, Scope
 from archdsl.graph import Tensor as Edge
-from archdsl.ops.base import Operation, Shape
+from archdsl.ops.base import Operation, Saves, Shape
 from archdsl.ops.base import Weight as OwnWeight
 from archdsl.ops.forms import ModuleForm, ParameterForm, TorchForm
 from archdsl.ops.init import RULES
@@ -23,8 +23,7 @@ from archdsl.proof.reader import helpers
 from archdsl.proof.terms import Order, Sizes, Table, Tensor, Term, inverse
 
 
-@dataclass(frozen=True, slots=True)
-class Weight:
+class Weight(NamedTuple):
     """A tensor of the state_dict: its size and initialisation."""
 
     key: str
@@ -62,7 +61,7 @@ class Owner:
     declared: Declared
 
     def weights(self) -> list[Weight]:
-        return [replace(w, key=f"{self.path}.{w.key}" if w.key else self.path) for w in self.declared.weights]
+        return [w._replace(key=f"{self.path}.{w.key}" if w.key else self.path) for w in self.declared.weights]
 
 
 class Meaning:
@@ -75,8 +74,8 @@ class Meaning:
         self.graph = graph
         self.table = Table(gradients=gradients)
         self.library = Library(Run(self.table))
-        self.values: dict[Edge, tuple[Term, Order]] = {}
-        """What each tensor is: a term, with its axes in some order."""
+        self.values: dict[int, list[tuple[Term, Order]]] = {}
+        """What each result of each node is: a term, with its axes in some order."""
         self.inputs: list[Term] = []
         self.statistics: dict[str, list[tuple[int, ...]]] = {}
         """The paths of the layers that keep statistics and run, with the terms that they count, in order."""
@@ -114,7 +113,7 @@ class Meaning:
             if node.operation.is_input:
                 term = self.table.source(("input", len(self.inputs)), self.graph.shape(Edge(node.id)))
                 self.inputs.append(term)
-                self.values[Edge(node.id)] = term, ()
+                self.values[node.id] = [(term, ())]
             elif node.id in self.live:
                 self._place(node, self._declarations[node.id])
         self.ran = +self.table.ran
@@ -136,18 +135,18 @@ class Meaning:
     def _place(self, node: Node, found: Declared) -> None:
         """Computes the results of a node."""
         table = self.table
-        values = [self.values[t] for t in node.inputs]
+        values = [self.values[t.node][t.index] for t in node.inputs]
         tensors = [Tensor(table, term, order=order) for term, order in values]
         if found.spec is not None and found.spec.has_statistics:
             self.statistics.setdefault(node.path, []).append(tuple([term.number for term, _ in values]))
         known, table.latest = len(table.entries), None
         made = self._computed(node, found, tensors)
-        for i, tensor in enumerate(made):
+        for shape, tensor in zip(found.shapes, made, strict=True):
             term = tensor.term
             if term.shape is None:
-                term.shape = _unmoved(found.shapes[i], tensor.order)
+                term.shape = _unmoved(shape, tensor.order)
             term.batched, term.may_be_none = node.batched, found.may_be_none
-            self.values[Edge(node.id, i)] = term, tensor.order
+        self.values[node.id] = [(tensor.term, tensor.order) for tensor in made]
         # A template of several steps, such as `(a + b) / 2`, is identified by its steps.
         if len(table.entries) == known + 1:
             entry = next(reversed(table.entries.values()))
@@ -193,12 +192,13 @@ class Meaning:
         if found is None:
             outputs = tuple([self.graph.shape(Edge(node.id, i)) for i in range(len(node.shapes))])
             form = node.operation.torch(shapes, outputs)
-            found = self._known[key] = _declared(node.operation, shapes, outputs, form)
+            gradients = self.table.gradients
+            found = self._known[key] = _declared(node.operation, shapes, outputs, form, gradients)
             self._know(found.form, node.operation.outside())
             if self._moves and any(len(shape) > 1 for shape in (*shapes, *outputs)):
                 last = node.operation.torch_last(shapes, outputs)
                 if last is not None:
-                    found.last = _declared(node.operation, shapes, outputs, last)
+                    found.last = _declared(node.operation, shapes, outputs, last, gradients)
                     self._know(last, node.operation.outside())
         return found
 
@@ -238,22 +238,27 @@ def _with_last(tensor: Tensor) -> Tensor:
     return tensor.permute(0, *range(2, rank), 1) if rank > 2 else tensor
 
 
-def _declared(operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], form: TorchForm) -> Declared:
+def _declared(
+    operation: Operation, shapes: tuple[Shape, ...], outputs: tuple[Shape, ...], form: TorchForm, gradients: bool
+) -> Declared:
     declared = operation.weights(shapes)
     spec = _spec(form, declared) if isinstance(form, ModuleForm) else None
-    own = tuple(_weight(weight, form, spec) for weight in declared)
-    saves = operation.saves(shapes, outputs, False)
-    in_place = operation.saves(shapes, outputs, True) if operation.inplace else None
+    own = tuple([_weight(weight, form, spec) for weight in declared])
+    saves: list[tuple[bool, bool]] = []
+    for is_in_place in (False, True) if operation.inplace else (False,):
+        kept = operation.saves(shapes, outputs, is_in_place) if gradients else Saves()
+        saves.append((kept.inputs, kept.outputs))
     return Declared(
         form,
         spec,
         own,
         spec is not None
         and (
-            spec.outside or own == tuple(Weight(n, s, not buffer, buffer, start) for n, s, buffer, start in spec.parts)
+            spec.outside
+            or own == tuple([Weight(n, s, not buffer, buffer, start) for n, s, buffer, start in spec.parts])
         ),
-        (saves.inputs, saves.outputs),
-        None if in_place is None else (in_place.inputs, in_place.outputs),
+        saves[0],
+        saves[1] if operation.inplace else None,
         operation.own or operation.family in ("activation", "normalisation"),
         {a.name or "": a.value for a in form.arguments} if not isinstance(form, ModuleForm) else {},
         outputs,

@@ -64,7 +64,7 @@ class Guard:
 LONG = 100
 """The steps from which on an error takes long."""
 
-WORDED = 10
+WORDED = 50
 """Every how many sizes such an error is worded."""
 
 
